@@ -1,0 +1,183 @@
+"""From settings to everything a search or a loaded run needs: task, slots, space, recipe, evaluator, identity.
+
+All that a user can get wrong is found out here, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+
+from nasbench import backbones, plugins
+from nasbench.errors import DeviceError, InputError
+from nasbench.evaluation import CallableEvaluator, Evaluator, TrainingEvaluator
+from nasbench.objectives import conventional_direction, directions, parse_constraint
+from nasbench.plan import Plan
+from nasbench.settings import SearchSettings
+from nasbench.spaces import ResolvedSpace, load_space
+from nasbench.tasks import Task, create_task
+
+__all__ = ["Prepared", "prepare", "resolve_device"]
+
+EvaluateFunction = Callable[..., Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What settings stand for.
+
+    Attributes:
+        settings: With every "by default" filled in.
+        task: The task; None where a function evaluates.
+        space: Fitted to the backbone.
+        directions: Objectives with their directions.
+        evaluator: Evaluates one plan.
+        identity: What makes two runs the same.
+    """
+
+    settings: SearchSettings
+    task: Task | None
+    space: ResolvedSpace
+    directions: dict[str, str]
+    evaluator: Evaluator
+    identity: dict[str, Any]
+
+
+def prepare(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Prepared:
+    """Resolve settings.
+
+    Args:
+        settings: As read.
+        evaluate: A function that replaces building and training.
+
+    Raises:
+        InputError: If anything in the settings does not exist or does not fit together.
+    """
+    for path in settings.modules:
+        plugins.load_path(path)
+    settings = _with_host(settings)
+    if evaluate is not None:
+        return _prepare_function(settings, evaluate)
+    return _prepare_training(settings)
+
+
+def resolve_device(name: str) -> str:
+    """Return the torch device that a `--device` names; "auto" is CUDA where there is any.
+
+    Raises:
+        DeviceError: If it is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if name not in [*there, *(["cuda"] if torch.cuda.is_available() else [])]:
+        raise DeviceError(f"no device {name!r} here; there is {', '.join(there)}")
+    return name
+
+
+def _with_host(settings: SearchSettings) -> SearchSettings:
+    """Fill in backbone and task from one another: a stem forecasts `co2`, anything else classifies `digits`."""
+    backbone, task = settings.backbone, settings.task
+    if backbone is None:
+        series = task is not None and task.partition(":")[0] in ("co2", "csv", "ett")
+        backbone = "patchtst" if series else "test_resnet"
+    if task is None:
+        task = "co2" if backbones.is_stem(backbone) else "digits"
+    return settings.model_copy(update={"backbone": backbone, "task": task})
+
+
+def _prepare_function(settings: SearchSettings, evaluate: EvaluateFunction) -> Prepared:
+    assert settings.backbone is not None
+    series = backbones.is_stem(settings.backbone)
+    size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
+    settings = settings.model_copy(update={"space": settings.space or ("forecasting" if series else "five-properties")})
+    assert settings.space is not None
+    space = load_space(settings.space).resolve(backbones.slots(settings.backbone, input_size=size))
+    known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
+    wanted = directions(settings.objectives, known)
+    bounds = [parse_constraint(text, wanted) for text in settings.constraints]
+    expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
+    evaluator = CallableEvaluator(evaluate, expected, bounds)
+    identity = _identity(settings, space, wanted, {"evaluate": getattr(evaluate, "__qualname__", "callable")})
+    return Prepared(settings, None, space, wanted, evaluator, identity)
+
+
+def _prepare_training(settings: SearchSettings) -> Prepared:
+    assert settings.backbone is not None
+    assert settings.task is not None
+    task = create_task(
+        settings.task,
+        size=settings.size,
+        lookback=settings.lookback,
+        horizon=settings.horizon,
+        fill=settings.fill,
+        seed=settings.seed,
+        **_host_images(settings),
+    )
+    _check_pair(settings.backbone, task)
+    space_name = settings.space or ("forecasting" if task.kind == "forecasting" else "five-properties")
+    recipe = task.recipe.with_settings(settings.training)
+    wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
+    bounds = [parse_constraint(text) for text in settings.constraints]
+    settings = settings.model_copy(
+        update={"space": space_name, "objectives": wanted, "training": recipe.model_dump(mode="json")}
+    )
+    slots = backbones.slots(settings.backbone, input_size=task.input_size)
+    space = load_space(space_name).resolve(slots)
+    evaluator = TrainingEvaluator(
+        backbone=settings.backbone,
+        task=task,
+        recipe=recipe,
+        constraints=bounds,
+        counted=[*wanted, *(bound.name for bound in bounds)],
+        device=resolve_device(settings.device),
+        pretrained=settings.pretrained,
+        checkpoint=settings.checkpoint,
+        freeze=settings.freeze is not None,
+        allow_lower_bound=settings.allow_lower_bound,
+    )
+    evaluator.build(Plan({}))  # a host that cannot be built for this task is the user's to know of, not a failed trial
+    identity = _identity(settings, space, wanted, task.describe())
+    return Prepared(settings, task, space, wanted, evaluator, identity)
+
+
+def _host_images(settings: SearchSettings) -> dict[str, Any]:
+    """Return the image side that bounds a task's, and the normalisation that loaded weights expect."""
+    assert settings.backbone is not None
+    if not timm.is_model(settings.backbone):
+        return {}
+    config = timm.get_pretrained_cfg(settings.backbone)
+    size = backbones.default_input_size(settings.backbone)
+    options: dict[str, Any] = {"default_size": size[-1]} if size else {}
+    if config is not None and (settings.pretrained or settings.checkpoint):
+        options |= {"mean": config.mean, "std": config.std}
+    return options
+
+
+def _check_pair(backbone: str, task: Task) -> None:
+    if backbones.is_stem(backbone) != (task.kind == "forecasting") and ".py" not in backbone:
+        needed = "a forecasting stem" if task.kind == "forecasting" else "a timm model"
+        raise InputError(
+            f"backbone {backbone!r} does not fit task {task.name!r}: a {task.kind} task needs {needed} "
+            f"(stems: {', '.join(backbones.STEMS)})"
+        )
+
+
+def _identity(
+    settings: SearchSettings, space: ResolvedSpace, wanted: Mapping[str, str], data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Space, backbone, task, data, training, objectives, seed: the same identity resumes, another is refused."""
+    return {
+        "space": {name: list(choices) for name, choices in space.parameters.items()},
+        **{
+            key: getattr(settings, key)
+            for key in ("backbone", "task", "seed", "pretrained", "checkpoint", "freeze", "training")
+        },
+        "data": dict(data),
+        "objectives": dict(wanted),
+        "constraints": list(settings.constraints),
+    }

@@ -1,0 +1,452 @@
+"""The run folder: where a study's truth and its views lie, and how they are read.
+
+config.yaml        settings as resolved, the origin of each, and the run's identity
+environment.json   versions, device, git, seeds
+journal.log        the Optuna journal: the truth; each evaluation is written there first
+trials.jsonl       one line an evaluation        } views, rebuilt from the journal
+trials.csv, front.csv                            }
+items/             metric per validation item of each trained plan and seed, for paired bootstrap
+models/            weights, trial-N.safetensors
+figures/, report.html   written by nasbench.report
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from nasbench import pareto
+from nasbench.errors import InputError, RunError
+from nasbench.evaluation import Evaluation, Outcome, TrainingEvaluator
+from nasbench.objectives import COSTS
+from nasbench.plan import Plan
+from nasbench.preparation import prepare
+from nasbench.settings import SearchSettings, differences
+from nasbench.storage import FileLock, open_journal, quiet
+
+__all__ = ["Record", "Run", "list_runs", "load_run"]
+
+SCHEMA_VERSION = 1
+SEARCH, FINALISTS = "search", "finalists"
+"""The two Optuna studies of a journal: the search itself, and the finalists' further seeds."""
+
+_STATE = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One evaluation with the number of the search trial it belongs to."""
+
+    number: int
+    evaluation: Evaluation
+
+
+class Run:
+    """A run folder. `load_run` opens an existing one, `nasbench.search` makes one.
+
+    Args:
+        path: The folder.
+        config: What config.yaml holds.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        self.path, self.config = path, dict(config)
+        self._studies: dict[str, optuna.Study] = {}
+
+    # -- what the run is ---------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> SearchSettings:
+        """The settings it was started with."""
+        return SearchSettings.model_validate(self.config["settings"])
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """Objectives with their directions; the first is the trained metric where there is one."""
+        return dict(self.config["objectives"])
+
+    @property
+    def metric(self) -> str | None:
+        """The first objective that is no cost; None where all are costs."""
+        return next((name for name in self.directions if name not in COSTS), None)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What environment.json holds; empty where it is missing."""
+        file = self.path / "environment.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    @cached_property
+    def storage(self) -> optuna.storages.JournalStorage:
+        """The Optuna storage of its journal."""
+        return open_journal(self.path / "journal.log")
+
+    def study(self, name: str = SEARCH) -> optuna.Study:
+        """Open (or create) one of its studies."""
+        if name not in self._studies:
+            with quiet():
+                self._studies[name] = optuna.create_study(
+                    study_name=name,
+                    storage=self.storage,
+                    directions=list(self.directions.values()),
+                    load_if_exists=True,
+                )
+        return self._studies[name]
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def record(self, study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
+        """Write one search evaluation: the journal first, then what hangs on it, then the views' next line."""
+        self.keep_items(outcome)
+        trial.set_user_attr("evaluation", outcome.evaluation.to_dict())
+        tell(study, trial.number, outcome.evaluation, self.directions)
+        self._append(Record(trial.number, outcome.evaluation))
+
+    def record_finalist(self, number: int, outcome: Outcome) -> None:
+        """Write one further seed of a search trial."""
+        self.keep_items(outcome)
+        evaluation = outcome.evaluation
+        complete = evaluation.state == "complete"
+        self.study(FINALISTS).add_trial(
+            optuna.trial.create_trial(
+                state=_STATE[evaluation.state],
+                values=objective_values(evaluation, self.directions) if complete else None,
+                user_attrs={"evaluation": evaluation.to_dict(), "number": number},
+            )
+        )
+        self._append(Record(number, evaluation))
+
+    def keep_items(self, outcome: Outcome) -> None:
+        """Store the metric per validation item, if there is any."""
+        if outcome.per_item is not None:
+            file = self._items_file(outcome.evaluation.plan_hash, outcome.evaluation.seed)
+            file.parent.mkdir(exist_ok=True)
+            np.save(file, outcome.per_item, allow_pickle=False)
+
+    def keep_model(self, number: int, model: nn.Module) -> None:
+        """Store the weights of a trial."""
+        folder = self.path / "models"
+        folder.mkdir(exist_ok=True)
+        save_model(model, str(folder / f"trial-{number}.safetensors"))
+
+    def keep_models_of(self, numbers: Sequence[int]) -> None:
+        """Remove the weights of every trial but these."""
+        for file in (self.path / "models").glob("trial-*.safetensors"):
+            if int(file.stem.split("-")[1]) not in numbers:
+                file.unlink()
+
+    def keep_latency(self, latency: Mapping[str, Any]) -> None:
+        """Store measured latencies by plan hash, beside those that are there."""
+        study = self.study()
+        study.set_user_attr("latency", {**study.user_attrs.get("latency", {}), **latency})
+
+    def refresh(self) -> None:
+        """Rebuild trials.jsonl, trials.csv and front.csv from the journal."""
+        latency = self.latency
+        lines = [json.dumps(_row(record, latency), allow_nan=False) for record in self.records()]
+        write_text(self.path / "trials.jsonl", "".join(line + "\n" for line in lines))
+        write_text(self.path / "trials.csv", self.trials().to_csv(index=False))
+        write_text(self.path / "front.csv", self.front().to_csv(index=False))
+
+    def _append(self, record: Record) -> None:
+        with (self.path / "trials.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_row(record, self.latency), allow_nan=False) + "\n")
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def records(self) -> list[Record]:
+        """Return every evaluation: the search's in order of trial, then the finalists' further seeds."""
+        known = {summary.study_name for summary in optuna.get_all_study_summaries(self.storage, False)}
+        found = []
+        for name in (SEARCH, FINALISTS):
+            if name in known:
+                for trial in self.study(name).get_trials(deepcopy=False):
+                    if "evaluation" in trial.user_attrs:
+                        number = trial.user_attrs.get("number", trial.number)
+                        found.append(Record(number, Evaluation(**trial.user_attrs["evaluation"])))
+        return found
+
+    @property
+    def latency(self) -> dict[str, Any]:
+        """Measured latency by plan hash."""
+        return dict(self.study().user_attrs.get("latency", {}))
+
+    def per_item(self, plan_hash: str, seed: int) -> NDArray[np.float64] | None:
+        """Return the metric per validation item of a plan and seed, None where there is none."""
+        file = self._items_file(plan_hash, seed)
+        return np.load(file, allow_pickle=False).astype(float) if file.is_file() else None
+
+    def trials(self) -> pd.DataFrame:
+        """Return one row an evaluation: number, state, reason, plan, seed, metrics, costs, latency, time."""
+        records, latency = self.records(), self.latency
+        rows = [_row(record, latency) for record in records]
+        metrics = list(dict.fromkeys(name for record in records for name in record.evaluation.metrics))
+        return pd.DataFrame(rows, columns=list(dict.fromkeys([*_COLUMNS_BEFORE, *metrics, *_COLUMNS_AFTER])))
+
+    def finalists(self) -> pd.DataFrame:
+        """Return one row a plan that was compared under all seeds: means, intervals, probability of being on the front.
+
+        Columns: number, plan, plan_hash, seeds, the objectives, `<metric>_sd` over seeds, `<metric>_low` and
+        `<metric>_high` (95 %, over items and seeds), `difference` to the bare backbone with `difference_low` and `difference_high` (95 %), `verdict` (BETTER, WORSE, NOT DECIDED, or BARE),
+        the costs, latency, `on_front` and `probability`.
+        """
+        plans = _grouped([r for r in self.records() if r.evaluation.state == "complete"])
+        most = max((len(of_plan) for of_plan in plans.values()), default=0)
+        chosen = {plan_hash: of_plan for plan_hash, of_plan in plans.items() if len(of_plan) == most}
+        table = pd.DataFrame([self._summary(of_plan) for of_plan in chosen.values()])
+        if table.empty:
+            return pd.DataFrame(columns=["number", "plan", "plan_hash", *self.directions, "on_front", "probability"])
+        values = table[list(self.directions)].to_numpy(dtype=float)
+        table["on_front"] = pareto.non_dominated(values, list(self.directions.values()))
+        return self._with_uncertainty(table, chosen)
+
+    def front(self) -> pd.DataFrame:
+        """Return the non-dominated plans, best metric first, with their probability of being on the front."""
+        table = self.finalists()
+        table = table[table["on_front"].astype(bool)]
+        first, direction = next(iter(self.directions.items()))
+        return table.sort_values(first, ascending=direction == "minimize").reset_index(drop=True)
+
+    def weights(self, number: int, model: nn.Module) -> nn.Module:
+        """Load the kept weights of a trial into a model built from its plan.
+
+        Raises:
+            RunError: If they were not kept.
+        """
+        file = self.path / "models" / f"trial-{number}.safetensors"
+        if not file.is_file():
+            kept = sorted(int(f.stem.split("-")[1]) for f in file.parent.glob("trial-*.safetensors"))
+            raise RunError(
+                f"the weights of trial {number} were not kept (kept: {kept or 'none'}); --keep all keeps every trial's"
+            )
+        load_model(model, str(file))
+        return model
+
+    def plan_of(self, number: int) -> str:
+        """Return the plan text of a trial.
+
+        Raises:
+            InputError: If there is no such trial.
+        """
+        numbers = {record.number: record.evaluation.plan for record in self.records()}
+        if number not in numbers:
+            raise InputError(f"run {self.path.name} has no trial {number}; it has {_ranges(sorted(numbers))}")
+        return numbers[number]
+
+    def build(self, number: int) -> nn.Module:
+        """Return the trained model of a trial, in eval mode on the CPU.
+
+        Raises:
+            InputError: If there is no such trial.
+            RunError: If its weights were not kept.
+        """
+        plan = Plan.of(self.plan_of(number))
+        evaluator = prepare(self.settings).evaluator
+        if not isinstance(evaluator, TrainingEvaluator):
+            raise RunError(f"run {self.path.name} was evaluated by a function; it has no models")
+        return self.weights(number, evaluator.build(plan)).eval()
+
+    def _items_file(self, plan_hash: str, seed: int) -> Path:
+        return self.path / "items" / f"{plan_hash}-{seed}.npy"
+
+    def _summary(self, records: list[Record]) -> dict[str, Any]:
+        first = records[0].evaluation
+        metrics = {name: [r.evaluation.metrics[name] for r in records] for name in first.metrics}
+        spread = {f"{name}_sd": float(np.std(v, ddof=1)) for name, v in metrics.items() if len(v) > 1}
+        return {
+            "number": records[0].number,
+            "plan": first.plan,
+            "plan_hash": first.plan_hash,
+            "seeds": len(records),
+            **{name: float(np.mean(v)) for name, v in metrics.items()},
+            **spread,
+            **{key: value for key, value in first.costs.items() if key != "unknown_ops"},
+            **self.latency.get(first.plan_hash, {}),
+        }
+
+    def _with_uncertainty(self, table: pd.DataFrame, plans: dict[str, list[Record]]) -> pd.DataFrame:
+        """Add probability, difference to the bare backbone and verdict, where items were stored."""
+        table["probability"] = np.where(table["on_front"], 1.0, 0.0)
+        items = [[self.per_item(h, r.evaluation.seed) for r in of_plan] for h, of_plan in plans.items()]
+        if self.metric is None or any(one is None for of_plan in items for one in of_plan):
+            return table
+        stored: list[list[NDArray[np.float64]]] = [[one for one in of_plan if one is not None] for of_plan in items]
+        others = [name for name in self.directions if name != self.metric]
+        directions = [self.directions[self.metric], *(self.directions[name] for name in others)]
+        table["probability"] = pareto.front_probability(stored, table[others].to_numpy(dtype=float), directions)
+        spread = pareto.pooled_seed_deviation(stored)
+        intervals = [pareto.metric_interval(of_plan, spread) for of_plan in stored]
+        table[f"{self.metric}_low"] = [low for low, _ in intervals]
+        table[f"{self.metric}_high"] = [high for _, high in intervals]
+        bare = [i for i, h in enumerate(plans) if plans[h][0].evaluation.plan == "{}"]
+        if bare:
+            rows = [pareto.paired_difference(of_plan, stored[bare[0]], spread) for of_plan in stored]
+            table["difference"] = [row["difference"] for row in rows]
+            table["difference_low"] = [row["low"] for row in rows]
+            table["difference_high"] = [row["high"] for row in rows]
+            table["verdict"] = [_verdict(row, directions[0]) for row in rows]
+            table.loc[bare[0], ["difference", "difference_low", "difference_high"]] = 0.0
+            table.loc[bare[0], "verdict"] = "BARE"
+        return table
+
+
+_COLUMNS_BEFORE = ("number", "state", "reason", "plan", "plan_hash", "seed", "fidelity")
+_COLUMNS_AFTER = (
+    *("params", "macs", "elementwise_flops", "activations", "exact", "peak_memory_bytes"),
+    *("latency_ms", "latency_low_ms", "latency_high_ms", "latency_ratio", "latency_verdict", "latency_scenario"),
+    *("wall_s", "training_s", "device"),
+)
+
+
+def tell(study: optuna.Study, number: int, evaluation: Evaluation, directions: Mapping[str, str]) -> None:
+    """Tell Optuna how a trial ended: rejected is PRUNED, failed is FAIL, and neither has values."""
+    complete = evaluation.state == "complete"
+    study.tell(
+        number,
+        values=objective_values(evaluation, directions) if complete else None,
+        state=_STATE[evaluation.state],
+    )
+
+
+def objective_values(evaluation: Evaluation, directions: Mapping[str, str]) -> list[float]:
+    """Return an evaluation's objectives in order."""
+    return [float(evaluation.values[name]) for name in directions]
+
+
+def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> Run:
+    """Make a run folder, or open the one there if it has the same identity.
+
+    Raises:
+        RunError: If the folder holds something else, or a run of another identity; says what differs.
+    """
+    path = Path(path)
+    if (path / "config.yaml").is_file():
+        run = load_run(path)
+        differing = differences(run.config["identity"], config["identity"])
+        if differing:
+            raise RunError(
+                f"{path} holds a run of another configuration; choose another --out, or search with the same. "
+                "What differs:\n  " + "\n  ".join(differing)
+            )
+        run.config = {**config, "created": run.config.get("created", config.get("created"))}
+    elif path.exists() and (not path.is_dir() or any(p.name != ".lock" for p in path.iterdir())):
+        raise RunError(f"{path} exists and is no run folder; choose another --out")
+    else:
+        run = Run(path, config)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True))
+        write_text(path / "environment.json", json.dumps(environment, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from None
+    return run
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        RunError: If there is none at `path`, or its config.yaml is damaged.
+    """
+    path = Path(path)
+    file = path / "config.yaml"
+    if not file.is_file():
+        near = [run.name for run in list_runs(path.parent)] if path.parent.is_dir() else []
+        raise RunError(f"no run at {path} (no config.yaml there){'; runs there: ' + ', '.join(near) if near else ''}")
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        SearchSettings.model_validate(config["settings"])
+        dict(config["objectives"]), dict(config["identity"])
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
+    return Run(path, config)
+
+
+def list_runs(root: str | Path = "runs") -> list[Path]:
+    """Return the run folders right below `root`, by name."""
+    root = Path(root)
+    return sorted(f.parent for f in root.glob("*/config.yaml")) if root.is_dir() else []
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Return one row on a run, for `nasbench runs`."""
+    evaluations = [record.evaluation for record in run.records()]
+    plans = {e.plan_hash for e in evaluations}
+    searching = not (lock := run_lock(run.path)).acquire(wait=False)
+    lock.release()
+    done = len(plans) >= min(run.settings.trials, run.config["space"]["plans"])
+    return {
+        "name": run.path.name,
+        "state": "searching" if searching else "done" if done else "stopped",
+        "trials": len(plans),
+        "of": run.settings.trials,
+        "failed": sum(e.state == "failed" for e in evaluations),
+        "rejected": sum(e.state == "rejected" for e in evaluations),
+        "front": len(run.front()),
+        "backbone": run.settings.backbone,
+        "task": run.settings.task if run.config["task"] else "function",
+        "created": run.config.get("created", ""),
+    }
+
+
+def run_lock(path: str | Path) -> FileLock:
+    """Return the lock that the one process searching in a run folder holds."""
+    return FileLock(Path(path) / ".lock")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file at once, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def finished(trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
+    """Yield the trials that hold an evaluation."""
+    return (trial for trial in trials if "evaluation" in trial.user_attrs)
+
+
+def _row(record: Record, latency: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    e = record.evaluation
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "number": record.number,
+        **{key: getattr(e, key) for key in ("state", "reason", "plan", "plan_hash", "seed", "fidelity")},
+        **e.metrics,
+        **{key: value for key, value in e.costs.items() if key != "unknown_ops"},
+        **latency.get(e.plan_hash, {}),
+        "wall_s": round(e.wall_s, 4),
+        "training_s": round(e.training_s, 4),
+        "device": e.device,
+    }
+
+
+def _grouped(records: list[Record]) -> dict[str, list[Record]]:
+    plans: dict[str, list[Record]] = {}
+    for record in records:
+        plans.setdefault(record.evaluation.plan_hash, []).append(record)
+    return plans
+
+
+def _verdict(row: Mapping[str, float], direction: str) -> str:
+    if row["low"] <= 0 <= row["high"]:
+        return "NOT DECIDED"
+    return "BETTER" if (row["difference"] > 0) == (direction == "maximize") else "WORSE"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
