@@ -1,0 +1,177 @@
+"""Figures: each is a data frame first, which tests read, and a picture second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from nasbench import pareto
+from nasbench.builtin import content_folder
+from nasbench.objectives import COSTS
+from nasbench.runs import Run
+
+__all__ = ["ScatterData", "draw_scatter", "save", "scatter_data"]
+
+LABELS = {
+    "params": "parameters",
+    "macs": "MACs (1 MAC = 1 multiply-add, one input)",
+    "elementwise_flops": "elementwise operations, one input",
+    "activations": "activations (elements)",
+    "peak_memory_bytes": "peak memory (bytes)",
+    "latency_ms": "latency (ms)",
+}
+"""Axis labels of the costs, with units."""
+
+KINDS = {"other": "#9aa5b1", "finalist": "#2a78b5", "front": "#c44e20", "bare": "#111111"}
+"""What a point is, with its colour: one seed only, several seeds but dominated, on the front, the bare backbone."""
+
+
+@dataclass(frozen=True)
+class ScatterData:
+    """A Pareto scatter before it is drawn.
+
+    Attributes:
+        points: number, plan, x, y, low, high (NaN where one seed alone was run), kind (one of `KINDS`).
+        x: The cost on the horizontal axis.
+        y: The metric on the vertical axis.
+        direction: "maximize" or "minimize", of y.
+        seeds: Seeds behind each finalist.
+    """
+
+    points: pd.DataFrame
+    x: str
+    y: str
+    direction: str
+    seeds: int
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The points no other compared point dominates in this plane, by rising x."""
+        compared = self.points[self.points["kind"] != "other"] if self.seeds > 1 else self.points
+        kept = pareto.non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
+        return compared[kept].sort_values("x")
+
+
+def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
+    """Return the scatter of metric `y` over cost `x`; None where no plan has both.
+
+    Finalists stand at their mean over seeds with the 95 % interval; other plans at the one seed they were run with.
+    """
+    finalists = run.finalists()
+    if x not in finalists or y not in finalists:
+        return None
+    several = int(finalists["seeds"].max()) if len(finalists) else 1
+    rows = [
+        {
+            "number": int(row["number"]),
+            "plan": row["plan"],
+            "x": row[x],
+            "y": row[y],
+            "low": row.get(f"{y}_low", np.nan),
+            "high": row.get(f"{y}_high", np.nan),
+            "kind": "bare" if row["plan"] == "{}" else "front" if row["on_front"] else "finalist",
+        }
+        for row in finalists.to_dict(orient="records")
+    ]
+    trials = run.trials()
+    first = trials[(trials["state"] == "complete") & (trials["seed"] == run.settings.seed)]
+    rows += [
+        {
+            **{k: row[k] for k in ("number", "plan")},
+            "x": row[x],
+            "y": row[y],
+            "low": np.nan,
+            "high": np.nan,
+            "kind": "other",
+        }
+        for row in first.to_dict(orient="records")
+        if row["plan_hash"] not in set(finalists["plan_hash"])
+    ]
+    points = pd.DataFrame(rows).dropna(subset=["x", "y"])
+    return None if points.empty else ScatterData(points, x, y, run.directions.get(y, "minimize"), several)
+
+
+def draw_scatter(data: ScatterData) -> Figure:
+    """Draw a Pareto scatter: error bars, the front as a step line, the bare backbone marked."""
+    with _style():
+        figure = Figure(layout="constrained")
+        axes = figure.subplots()
+        front = data.front
+        axes.step(front["x"], front["y"], where="post", color=KINDS["front"], lw=1.2, alpha=0.7, zorder=1)
+        barred = data.points.dropna(subset=["low", "high"])
+        for kind, group in barred.groupby("kind"):
+            spread = np.abs(group[["low", "high"]].to_numpy(dtype=float).T - group["y"].to_numpy(dtype=float))
+            axes.errorbar(
+                group["x"], group["y"], spread, fmt="none", ecolor=KINDS[str(kind)], elinewidth=1, capsize=2.5
+            )
+        labels = _kind_labels(data)
+        sns.scatterplot(
+            data=data.points.assign(what=data.points["kind"].map(labels)),
+            x="x", y="y", hue="what", style="what", s=60, ax=axes, zorder=3,
+            palette={labels[k]: c for k, c in KINDS.items()}, markers={labels[k]: m for k, m in _MARKERS.items()},
+        )  # fmt: skip
+        _annotate(axes, data)
+        axes.set(xlabel=_label(data.x), ylabel=f"{data.y} (validation)")
+        if data.points["x"].min() > 0 and data.points["x"].max() / data.points["x"].min() > 8:
+            axes.set_xscale("log")
+        if data.x in ("macs", "params", "elementwise_flops", "activations", "peak_memory_bytes"):
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.legend(title=None, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        return figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
+    """Write a figure as SVG, PNG and PDF; return the files by format."""
+    folder.mkdir(exist_ok=True)
+    files = {ending: folder / f"{name}.{ending}" for ending in ("svg", "png", "pdf")}
+    with _style():
+        for ending, file in files.items():
+            figure.savefig(file, metadata={"Date": None} if ending == "svg" else None)
+    return files
+
+
+_MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
+
+
+def _kind_labels(data: ScatterData) -> dict[str, str]:
+    compared = f"mean of {data.seeds} seeds" if data.seeds > 1 else "one seed"
+    return {
+        "other": "one seed alone",
+        "finalist": f"finalist ({compared})",
+        "front": f"on the front ({compared}, 95 % interval)" if data.seeds > 1 else "on the front",
+        "bare": "bare backbone",
+    }
+
+
+def _annotate(axes: mpl.axes.Axes, data: ScatterData) -> None:
+    """Write trial numbers beside the front and the bare backbone: the table below says what they are."""
+    for row in data.points[data.points["kind"].isin(["front", "bare"])].itertuples():
+        text = "bare" if row.kind == "bare" else f"{row.number}"
+        axes.annotate(
+            text, (row.x, row.y), xytext=(6, 6), textcoords="offset points", fontsize=8, color=KINDS[row.kind]
+        )
+
+
+def _label(cost: str) -> str:
+    return LABELS.get(cost, cost)
+
+
+def costs_of(run: Run) -> list[str]:
+    """Return the costs worth an axis: MACs, latency where measured, and any other that is an objective."""
+    wanted = ["macs", "latency_ms", *(name for name in run.directions if name in COSTS)]
+    return list(dict.fromkeys(wanted))
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"):
+        yield

@@ -1,0 +1,305 @@
+"""What the report says, as data: the question, the answer, the tables and the facts. The HTML template only lays it out."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from nasbench.console import human
+from nasbench.objectives import COSTS
+from nasbench.runs import Run
+
+__all__ = ["Cell", "Column", "Page", "Table", "page_of"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    title: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table; `verdict` is a style class, "" for none."""
+
+    text: str
+    numeric: bool = False
+    code: bool = False
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table; `bare` marks the bare backbone's."""
+
+    cells: tuple[Cell, ...]
+    bare: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the report says.
+
+    Attributes:
+        question: What was asked, as the title.
+        answer: Two sentences.
+        notes: What a reader must know of the data and the comparison.
+        tables: In reading order.
+        facts: How it was made: (name, value).
+        command: The command that reproduces it.
+    """
+
+    question: str
+    answer: str
+    notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    facts: tuple[tuple[str, str], ...] = field(default=())
+    command: str = ""
+
+
+def page_of(run: Run, test: Mapping[str, Mapping[str, float]], naive: Mapping[str, Mapping[str, float]]) -> Page:
+    """Write the report of a run.
+
+    Args:
+        run: The run.
+        test: Metrics on the test split by plan hash.
+        naive: Metrics of the naive forecasts on the test split by name; empty where there are none.
+    """
+    finalists = run.finalists()
+    return Page(
+        question=_question(run),
+        answer=f"{_what_helps(run, finalists)} {_how_sure(run, finalists)}",
+        notes=tuple(_notes(run, finalists, test)),
+        tables=tuple(
+            table
+            for table in (
+                _front_table(run, finalists, test),
+                _naive_table(run, naive),
+                _trouble_table(run, "rejected", "Rejected before training"),
+                _trouble_table(run, "failed", "Failed"),
+                _excluded_table(run),
+            )
+            if table is not None
+        ),
+        facts=tuple(_facts(run)),
+        command=command_of(run),
+    )
+
+
+def _question(run: Run) -> str:
+    s = run.settings
+    return f"Which modules help {s.backbone} on {_task_name(run)}, where, and at what cost?"
+
+
+def _task_name(run: Run) -> str:
+    return str(run.settings.task) if run.config["task"] else "the given function"
+
+
+def _what_helps(run: Run, finalists: pd.DataFrame) -> str:
+    trials = run.trials()
+    plans = trials["plan_hash"].nunique()
+    better = finalists[finalists["verdict"] == "BETTER"] if "verdict" in finalists else finalists.iloc[:0]
+    if run.metric is None or "difference" not in finalists:
+        return f"{plans} plans were evaluated; {len(run.front())} of them are on the front."
+    if better.empty:
+        return (
+            f"None of the {plans} plans was shown to be better than the bare backbone: every difference in "
+            f"{run.metric} of the {len(finalists) - 1} finalists has a 95 % interval that includes none, or is a loss."
+        )
+    best = better.sort_values("difference", ascending=run.directions[run.metric] == "minimize").iloc[0]
+    bare = finalists[finalists["plan"] == "{}"].iloc[0]
+    cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in finalists), None)
+    price = f" at {best[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
+    return (
+        f"{len(better)} of {plans} plans {'is' if len(better) == 1 else 'are'} better than the bare backbone beyond "
+        f"doubt; the best is {best['plan']} with {run.metric} {best[run.metric]:.4g} against {bare[run.metric]:.4g} "
+        f"({best['difference']:+.4g}, 95 % interval {best['difference_low']:+.4g} to {best['difference_high']:+.4g})"
+        f"{price}."
+    )
+
+
+def _how_sure(run: Run, finalists: pd.DataFrame) -> str:
+    if "verdict" not in finalists:
+        return "Each plan was evaluated once, so nothing can be said on how sure that is."
+    front = finalists[finalists["on_front"].astype(bool)]
+    open_ = front[front["verdict"] == "NOT DECIDED"]
+    seeds = int(finalists["seeds"].max())
+    unsure = int((front["probability"] < 0.5).sum())
+    told = (
+        f"{len(open_)} of the {len(front)} plans on the front could not be told apart from the bare backbone"
+        if len(open_)
+        else f"All {len(front)} plans on the front are told apart from the bare backbone or are it"
+    )
+    tail = f", and {unsure} of them are more likely off the front than on it" if unsure else ""
+    basis = f"over {seeds} seeds and the validation items" if seeds > 1 else "over the validation items, one seed alone"
+    return f"{told} ({basis}){tail}."
+
+
+def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterable[str]:
+    yield from (run.config["task"] or {}).get("notes", ())
+    if "latency_ms" in finalists and finalists["latency_ms"].notna().any():
+        scenario = finalists["latency_scenario"].dropna().iloc[0]
+        yield f"Latency was measured side by side with the bare backbone: {scenario}."
+    elif run.config["task"]:
+        yield "Latency was not measured."
+    if test:
+        yield (
+            f"The test split was opened for the {len(test)} compared plans alone, once each, with the weights of seed "
+            f"{run.settings.seed}; nothing was selected on it."
+        )
+
+
+def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[str, float]]) -> Table:
+    metric = run.metric or next(iter(run.directions))
+    costs = [name for name in ("params", "macs", "latency_ms") if name in finalists and finalists[name].notna().any()]
+    extra = [name for name in run.directions if name not in (*costs, metric)]
+    ascending = run.directions[metric] == "minimize"
+    shown = finalists[finalists["on_front"].astype(bool) | (finalists["plan"] == "{}")] if len(finalists) else finalists
+    shown = shown.sort_values(metric, ascending=ascending)
+    columns = [
+        Column("trial", True),
+        Column("plan"),
+        Column(f"{metric} [95 %]", True),
+        Column("against bare [95 %]", True),
+    ]
+    columns += [Column("verdict"), *(Column(name, True) for name in [*extra, *costs]), Column("on the front", True)]
+    columns += [Column(f"test {metric}", True)] if test else []
+    rows = []
+    for row in shown.to_dict(orient="records"):
+        cells = [
+            Cell(str(row["number"]), True),
+            Cell("bare backbone" if row["plan"] == "{}" else row["plan"], code=row["plan"] != "{}"),
+            Cell(_with_interval(row[metric], row.get(f"{metric}_low"), row.get(f"{metric}_high")), True),
+            Cell(
+                _with_interval(row.get("difference"), row.get("difference_low"), row.get("difference_high"), "+"), True
+            ),
+            Cell(
+                str(row.get("verdict", "")),
+                verdict=str(row.get("verdict", "")).split()[0] if row.get("verdict") else "",
+            ),
+            *(Cell(_figure(row[name]), True) for name in extra),
+            *(Cell(_figure(row[name]), True) for name in costs),
+            Cell(f"{row['probability']:.2f}" if row["on_front"] else "no", True),
+        ]
+        if test:
+            cells.append(Cell(_figure(test.get(row["plan_hash"], {}).get(metric)), True))
+        rows.append(Row(tuple(cells), bare=row["plan"] == "{}"))
+    caption = "Plans that no other compared plan dominates, and the bare backbone. "
+    caption += "The last but one column is the probability of being on the front, by bootstrap over items and seeds."
+    return Table(
+        "The front",
+        tuple(columns),
+        tuple(rows),
+        caption if not test else caption.replace("last but one", "one before the last"),
+    )
+
+
+def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | None:
+    if not naive:
+        return None
+    metrics = list(next(iter(naive.values())))
+    columns = (Column("forecast"), *(Column(f"test {name}", True) for name in metrics))
+    rows = [
+        Row((Cell(name), *(Cell(_figure(values[metric]), True) for metric in metrics)))
+        for name, values in naive.items()
+    ]
+    return Table("Naive forecasts", columns, tuple(rows), "What a model has to beat on the same test windows.")
+
+
+def _trouble_table(run: Run, state: str, title: str) -> Table:
+    trials = run.trials()
+    rows = [
+        Row((Cell(str(row["number"]), True), Cell(row["plan"], code=True), Cell(row["reason"])))
+        for row in trials[trials["state"] == state].to_dict(orient="records")
+    ]
+    return Table(title, (Column("trial", True), Column("plan"), Column("reason")), tuple(rows))
+
+
+def _excluded_table(run: Run) -> Table | None:
+    excluded = run.config["space"]["excluded"]
+    if not excluded:
+        return None
+    rows = tuple(Row((Cell(slot), Cell(variant, code=True), Cell(reason))) for slot, variant, reason in excluded)
+    columns = (Column("slot"), Column("variant"), Column("reason"))
+    return Table("Left out of the space for this backbone", columns, rows)
+
+
+def _facts(run: Run) -> Iterable[tuple[str, str]]:
+    s, space, env = run.settings, run.config["space"], run.environment
+    trials = run.trials()
+    yield "space", f"{space['name']}: {space['plans']:,} distinct plans over {', '.join(space['slots'])}"
+    yield "evaluated", f"{trials['plan_hash'].nunique()} distinct plans, {len(trials)} evaluations, sampler {s.sampler}"
+    if run.config["task"]:
+        splits = ", ".join(f"{count:,} {name}" for name, count in run.config["task"]["splits"].items())
+        yield "data", f"{s.task}: {splits}; input {'x'.join(map(str, run.config['task']['input_size']))}"
+        yield "training", ", ".join(f"{key} {value}" for key, value in s.training.items())
+        start = (
+            "loaded weights, inserted as identities"
+            if s.pretrained or s.checkpoint
+            else "random weights, plain insertion"
+        )
+        yield "start", start
+    yield "time", f"{trials['wall_s'].sum():.1f} s in evaluations, {trials['training_s'].sum():.1f} s of these training"
+    yield "seeds", str(env.get("seeds", {}))
+    yield "versions", ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
+    yield "machine", f"{env.get('platform', '')}; {env.get('device', {})}; {env.get('threads', '?')} threads"
+    yield "git", str(env.get("git"))
+
+
+def command_of(run: Run) -> str:
+    """Return the command that reproduces a run: every setting that is not a default, spelled out."""
+    s = run.settings
+    if run.config["task"] is None:
+        return "nasbench.search(..., evaluate=fn): the function is not part of the run"
+    space = s.space if isinstance(s.space, str) else "SPACE.yaml"
+    words = ["nasbench", "search", str(space), "--backbone", str(s.backbone), "--task", str(s.task)]
+    words += ["--trials", str(s.trials), "--seed", str(s.seed), "--seeds", str(s.seeds), "--sampler", s.sampler]
+    words += [word for name in s.objectives for word in ("--objective", name)]
+    words += [word for bound in s.constraints for word in ("--constraint", bound)]
+    plain = ("size", "lookback", "horizon", "fill", "checkpoint", "freeze", "keep")
+    words += [w for k in plain if (v := getattr(s, k)) not in (None, "front") for w in (f"--{k}", str(v))]
+    words += ["--pretrained"] if s.pretrained else []
+    words += [word for path in s.modules for word in ("--modules", path)]
+    given = run.config.get("origins", {}).get("training", "default") != "default"
+    words += [w for k, v in s.training.items() if given and v is not None for w in ("--set", f"{k}={v}")]
+    return shlex.join(words)
+
+
+def _with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
+    if _missing(value):
+        return ""
+    if _missing(low) or low == high:
+        return f"{value:{sign}.4g}"
+    return f"{value:{sign}.4g} [{low:{sign}.4g}, {high:{sign}.4g}]"
+
+
+def _figure(value: Any) -> str:
+    if _missing(value):
+        return ""
+    return human(value) if isinstance(value, (int, float)) and abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def titles(columns: Sequence[Column]) -> list[str]:
+    """Return the titles of columns, for a text table."""
+    return [column.title for column in columns]
