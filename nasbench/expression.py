@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from keyword import iskeyword, kwlist
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,6 +34,8 @@ __all__ = ["NONE", "Expression", "Fused", "Leaf", "Series", "build", "parse", "t
 _MAX_LENGTH = 10_000
 _MAX_DEPTH = 40
 _SERIES, _SUM, _ATOM = 0, 1, 2  # binding strength, weakest first
+_VENDOR_KEYWORD = re.compile(rf"([a-z0-9_]\s*/\s*)({'|'.join(k for k in kwlist if k.islower())})\b")
+"""A vendor's name that Python reserves (`timm/lambda`): parsed with a capital, which no registered name has."""
 
 
 def text_hash(text: str) -> str:
@@ -211,7 +215,7 @@ def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = No
         raise ExpressionError(f"the expression has {len(text)} characters, at most {_MAX_LENGTH} are read")
     source = text.strip()
     try:
-        tree = ast.parse(source, mode="eval")
+        tree = ast.parse(_VENDOR_KEYWORD.sub(lambda m: m[1] + m[2].capitalize(), source), mode="eval")
     except SyntaxError as error:
         column = max((error.offset or 1) - 1, 0) if error.lineno in (None, 1) else None
         raise ExpressionError(f"malformed expression: {error.msg}", source, column) from None
@@ -253,7 +257,8 @@ class _Parser:
         target = node.func if isinstance(node, ast.Call) else node
         if not isinstance(target, ast.Name):
             raise self.fault(node, "expected a module name, `none`, `a >> b`, `a + b` or `fusion(a, b)`")
-        return prefix + target.id, call
+        reserved = prefix and not target.id.islower() and iskeyword(target.id.lower())
+        return prefix + (target.id.lower() if reserved else target.id), call
 
     def module(self, node: ast.expr, name: str, call: ast.Call | None, depth: int) -> Expression:
         spec = module_spec(name)

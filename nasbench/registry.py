@@ -18,7 +18,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from torch import nn
 
-from nasbench.errors import PluginError, UnknownNameError
+from nasbench.errors import PluginError, UnknownNameError, UnsupportedError
 
 __all__ = ["MODULES", "PROPERTIES", "Hyperparameter", "ModuleSpec", "Registry", "register_module"]
 
@@ -135,6 +135,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, tuple[T, str, str]] = {}
+        self._refused: dict[str, str] = {}
 
     def add(self, name: str, entry: T, *, origin: str, identity: str) -> None:
         """Enter `entry` under `name`.
@@ -156,8 +157,19 @@ class Registry(Generic[T]):
             )
         self._entries[name] = (entry, origin, identity)
 
+    def refuse(self, name: str, reason: str) -> None:
+        """Answer a request for `name`, unless it is registered, with `reason` instead of the nearest names."""
+        self._refused[name] = reason
+
     def get(self, name: str, hint: str = "") -> T:
-        """Return the entry called `name`, or raise `UnknownNameError` offering the nearest names."""
+        """Return the entry called `name`.
+
+        Raises:
+            UnsupportedError: If the name is known and refused; the message is the reason.
+            UnknownNameError: If there is none; offers the nearest names.
+        """
+        if name not in self._entries and name in self._refused:
+            raise UnsupportedError(f"{self.kind} {name!r} is not offered: {self._refused[name]}")
         if name not in self._entries:
             raise UnknownNameError(self.kind, name, self._entries, hint)
         return self._entries[name][0]

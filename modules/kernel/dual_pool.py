@@ -1,0 +1,49 @@
+"""Gate from local max and average pooling in parallel (after CBAM's pair of poolings, arXiv:1807.06521)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.nd import avg_pool, conv, max_pool
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="dual_pool",
+    properties=("locality",),
+    paper="after Woo et al., CBAM: Convolutional Block Attention Module, ECCV 2018, arXiv:1807.06521",
+    space={"kernel": (3, 5)},
+)
+class DualPool(nn.Module):
+    """Scale each position by a gate that sees the strongest and the mean response of its neighbourhood.
+
+    .. math:: y = x \\odot \\sigma(W\\, [\\mathrm{max}_k(x), \\mathrm{avg}_k(x)] + b)
+
+    Max pooling keeps the strongest response, average pooling the rest. Both have stride 1; the average counts the
+    zeros beyond the border, the maximum does not.
+
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
+
+    Args:
+        channels: Channels C.
+        dims: Spatial dimensions, 1 or 2.
+        kernel: Side k of the neighbourhood, odd.
+
+    Raises:
+        UnsupportedError: If `kernel` is even: the map would not keep its size.
+    """
+
+    def __init__(self, channels: int, *, dims: int = 2, kernel: int = 3) -> None:
+        super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise UnsupportedError(f"kernel must be odd, got {kernel}")
+        self.strongest = max_pool(dims, kernel)
+        self.mean = avg_pool(dims, kernel)
+        self.gate = conv(dims, 2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        pooled = torch.cat([self.strongest(x), self.mean(x)], dim=1)
+        return x * self.gate(pooled).sigmoid()

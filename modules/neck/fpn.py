@@ -1,0 +1,43 @@
+"""Feature pyramid network (Lin et al., "Feature Pyramid Networks", CVPR 2017, arXiv:1612.03144)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from nasbench.ops.pyramid import TopDown
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="fpn",
+    kind="neck",
+    dims=2,
+    properties=("locality", "multiscale"),
+    paper="Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017, arXiv:1612.03144",
+)
+class FeaturePyramid(nn.Module):
+    """Hand the meaning of the coarse levels down to the fine ones.
+
+    .. math:: M_n = L_n(C_n),\\quad M_i = L_i(C_i) + \\mathrm{nearest}(M_{i+1}),\\quad
+              P_i = \\mathrm{conv}_{3 \\times 3}(M_i)
+
+    L is a 1x1 convolution; all convolutions have a bias and nothing is normalised. The coarser map is resized to the
+    size of the lateral, so that odd sizes work.
+
+    Shapes: a list of `(B, C_i, H_i, W_i)`, fine to coarse, to a list of `(B, width, H_i, W_i)`.
+
+    Args:
+        channels: C_i of every level, fine to coarse.
+        width: Channels of every level of the result. 256 is what the paper, and every head made for it, has; a small
+            backbone does with less.
+    """
+
+    def __init__(self, channels: Sequence[int], *, width: int = 256) -> None:
+        super().__init__()
+        self.top_down = TopDown(channels, width)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """A list of `(B, C_i, H_i, W_i)` to a list of `(B, width, H_i, W_i)`."""
+        return self.top_down(maps)

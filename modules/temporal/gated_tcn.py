@@ -1,0 +1,74 @@
+"""Gated temporal convolution with dilated inception layers (Wu et al., MTGNN, KDD 2020, arXiv:2005.11650)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.temporal import CausalConv1d
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="gated_tcn",
+    properties=("locality", "sparsity", "multiscale"),
+    paper="Wu et al., Connecting the Dots: Multivariate Time Series Forecasting with Graph Neural Networks, "
+    "KDD 2020, arXiv:2005.11650",
+    space={"dilation": (1, 2, 4)},
+    dims=(1,),
+)
+class GatedTCN(nn.Module):
+    """A filter and a gate, each a dilated inception layer: causal convolutions of several lengths side by side.
+
+    .. math:: y = \\tanh(\\mathrm{DIL}_1(x)) \\odot \\sigma(\\mathrm{DIL}_2(x)),\\quad
+              \\mathrm{DIL}(x) = [f_{1 \\times 2} \\star_d x, f_{1 \\times 3} \\star_d x,
+              f_{1 \\times 6} \\star_d x, f_{1 \\times 7} \\star_d x]
+
+    The paper crops the four results to the shortest, so that all of them end at the same time step. Here the input is
+    padded with zeros on the left first, which keeps the length and the order of time: the output at t depends on
+    t, t - d, ..., t - 6d alone. The two layers have weights of their own, with bias.
+
+    Shapes: `(B, C, L) -> (B, C, L)`.
+
+    Args:
+        channels: Channels C, shared out evenly among the kernels; what is left over goes to the first ones.
+        kernels: Length of each kernel.
+        dilation: Distance d between two taps; 1 in the first layer of MTGNN, from where it grows layer by layer.
+
+    Raises:
+        UnsupportedError: If there is no kernel, or a kernel or the dilation is below 1.
+    """
+
+    def __init__(self, channels: int, *, kernels: Sequence[int] = (2, 3, 6, 7), dilation: int = 1) -> None:
+        super().__init__()
+        if not kernels or min(kernels) < 1 or dilation < 1:
+            raise UnsupportedError(
+                f"kernels is {kernels!r} and dilation {dilation}; give at least one kernel, all of them at least 1"
+            )
+        self.filter = _DilatedInception(channels, kernels, dilation)
+        self.gate = _DilatedInception(channels, kernels, dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, L) -> (B, C, L)`."""
+        return self.filter(x).tanh() * self.gate(x).sigmoid()
+
+
+class _DilatedInception(nn.Module):
+    """`(B, C, L) -> (B, C, L)`: dilated causal convolutions of all channels, one a kernel, concatenated."""
+
+    def __init__(self, channels: int, kernels: Sequence[int], dilation: int) -> None:
+        super().__init__()
+        share, rest = divmod(channels, len(kernels))
+        widths = [share + (i < rest) for i in range(len(kernels))]
+        self.branches = nn.ModuleList(
+            CausalConv1d(channels, width, kernel, dilation=dilation)
+            for width, kernel in zip(widths, kernels, strict=True)
+            if width
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, L) -> (B, C, L)`."""
+        return torch.cat([branch(x) for branch in self.branches], dim=1)

@@ -1,0 +1,91 @@
+"""Multi-scale gated tanh units (Lan et al., DSTAGNN, ICML 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.nd import conv
+from nasbench.ops.position import resize
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="mgtu",
+    properties=("locality", "multiscale", "globality"),
+    paper="Lan et al., DSTAGNN: Dynamic Spatial-Temporal Aware Graph Neural Network for Traffic Flow Forecasting, "
+    "ICML 2022",
+    space={"pool": (False, True)},
+    dims=(1,),
+    cost_order=2,
+)
+class MultiScaleGatedTanhUnit(nn.Module):
+    """Gated convolutions of several lengths, side by side in time, mixed back to one series by a linear map over time.
+
+    .. math:: \\mathrm{GTU}_k(x) = \\tanh(a) \\odot \\sigma(b),\\ [a, b] = f_k \\star x, \\qquad
+              y = \\mathrm{relu}(x + W [\\mathrm{GTU}_3(x), \\mathrm{GTU}_5(x), \\mathrm{GTU}_7(x)] + c)
+
+    The convolutions are not padded: they give L - 2, L - 4 and L - 6 steps, and W maps these 3 L - 12 steps to L, the
+    same for every channel. W and c are stored for `reference` steps. For another length the three blocks of columns
+    and the bias are interpolated, and each block is scaled by (its steps there) / (its steps here), so that W stays
+    the same weighted mean over time. A series shorter than the longest kernel is padded with zeros on both sides.
+
+    Shapes: `(B, C, L) -> (B, C, L)`.
+
+    Args:
+        channels: Channels C.
+        kernels: Length of each convolution.
+        pool: Max pooling by 2 of each unit's output, as in the paper's figure; it halves W.
+        reference: Steps that W is stored for; DSTAGNN reads 12.
+
+    Raises:
+        UnsupportedError: If there is no kernel, one is below 1, or `reference` is shorter than the longest.
+    """
+
+    def __init__(
+        self, channels: int, *, kernels: Sequence[int] = (3, 5, 7), pool: bool = False, reference: int = 12
+    ) -> None:
+        super().__init__()
+        if not kernels or min(kernels) < 1 or reference < max(kernels):
+            raise UnsupportedError(
+                f"kernels is {kernels!r} and reference {reference}; give kernels of at least 1, and a reference that "
+                "is not shorter than the longest"
+            )
+        self.kernels, self.pool = tuple(kernels), pool
+        self.units = nn.ModuleList(conv(1, channels, 2 * channels, kernel, padding=0) for kernel in kernels)
+        self.steps = [self._steps(reference, kernel) for kernel in kernels]
+        self.mix = nn.Linear(sum(self.steps), reference)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, L) -> (B, C, L)`."""
+        length = x.shape[2]
+        missing = max(max(self.kernels) - length, 0)
+        padded = F.pad(x, (missing // 2, missing - missing // 2))
+        parts = [self._unit(unit(padded)) for unit in self.units]
+        weight = self._weight(length, [part.shape[2] for part in parts])
+        bias = resize(self.mix.bias[None, None], (length,))[0, 0]
+        return (x + F.linear(torch.cat(parts, dim=2), weight, bias)).relu()
+
+    def _steps(self, length: int, kernel: int) -> int:
+        """Return how many steps a unit makes of `length`, rounded up where it pools."""
+        steps = length - kernel + 1
+        return -(-steps // 2) if self.pool else steps
+
+    def _unit(self, both: Tensor) -> Tensor:
+        """`(B, 2C, L) -> (B, C, L or half of it)`: the gate, and the pooling where it is asked for."""
+        a, b = both.chunk(2, dim=1)
+        y = a.tanh() * b.sigmoid()
+        return F.max_pool1d(y, 2, ceil_mode=True) if self.pool else y
+
+    def _weight(self, length: int, steps: Sequence[int]) -> Tensor:
+        """Return W for `length` steps made of blocks of `steps`: `(length, sum(steps))`."""
+        blocks = self.mix.weight.split(self.steps, dim=1)
+        resized = [
+            resize(block[None, None], (length, here))[0, 0] * (there / here)
+            for block, there, here in zip(blocks, self.steps, steps, strict=True)
+        ]
+        return torch.cat(resized, dim=1)

@@ -1,0 +1,52 @@
+"""Recurrent gates over positions (Hochreiter and Schmidhuber, LSTM, 1997; Cho et al., GRU, 2014)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.nd import from_tokens, reduced, to_tokens
+from nasbench.registry import register_module
+
+_CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+@register_module(
+    name="recurrent",
+    properties=("globality",),
+    paper="Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997; Cho et al., Learning Phrase "
+    "Representations using RNN Encoder-Decoder, EMNLP 2014, arXiv:1406.1078",
+    space={"cell": ("lstm", "gru"), "causal": (False, True)},
+    dims=(1,),
+)
+class Recurrent(nn.Module):
+    """A recurrent network read along the series, both ways, projected back and added.
+
+    .. math:: h = [\\overrightarrow{\\mathrm{RNN}}(x), \\overleftarrow{\\mathrm{RNN}}(x)],\\qquad y = x + W h + b
+
+    The hidden state has max(1, C // 2) channels each way. A step costs 4 (LSTM) or 3 (GRU) gates of (C + h) h
+    multiply-adds. torch.compile takes no nn.LSTM or nn.GRU with `fullgraph=True`: it runs them uncompiled.
+
+    Shapes: `(B, C, L) -> (B, C, L)`.
+
+    Args:
+        channels: Channels C.
+        cell: "lstm" or "gru".
+        causal: Read forwards alone, so that position t depends on positions up to t.
+
+    Raises:
+        UnsupportedError: If `cell` is neither.
+    """
+
+    def __init__(self, channels: int, *, cell: str = "lstm", causal: bool = False) -> None:
+        super().__init__()
+        if cell not in _CELLS:
+            raise UnsupportedError(f"cell is {cell!r}; allowed: {', '.join(_CELLS)}")
+        hidden = reduced(channels, 2)
+        self.rnn = _CELLS[cell](channels, hidden, batch_first=True, bidirectional=not causal)
+        self.proj = nn.Linear(hidden if causal else 2 * hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, L) -> (B, C, L)`."""
+        hidden, _ = self.rnn(to_tokens(x))
+        return x + from_tokens(self.proj(hidden), x.shape[2:])

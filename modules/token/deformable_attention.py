@@ -1,0 +1,94 @@
+"""Deformable attention (Zhu et al., "Deformable DETR", ICLR 2021, arXiv:2010.04159)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.attention import choose_heads
+from nasbench.ops.nd import from_tokens, to_tokens
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="deformable_attention",
+    properties=("sparsity", "globality"),
+    paper="Zhu et al., Deformable DETR: Deformable Transformers for End-to-End Object Detection, ICLR 2021, "
+    "arXiv:2010.04159",
+    space={"points": (4, 8)},
+    dims=(2,),
+)
+class DeformableAttention(nn.Module):
+    """Every position looks at K places per head that it chooses itself.
+
+    .. math:: y_p = W_o \\Big[ \\sum_{k=1}^{K} A_{hpk}\\; V_h(p + \\Delta_{hpk}) \\Big]_{h}, \\quad
+        \\Delta = W_\\Delta x_p, \\; A = \\mathrm{softmax}_k (W_A x_p), \\; V = W_v X
+
+    Equation 2 of the paper on one level. Offsets are in pixels (the normalised location is the pixel's centre plus
+    the offset divided by (W, H)); V is sampled bilinearly, zero outside the map, `align_corners=False`. At the start
+    the weights of offsets and attention are zero and the offsets' bias puts the K points of head h at distances
+    1 ... K in the direction 2 pi h / heads (distance in the larger coordinate), so the heads form rings.
+
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Locations are computed in at least float32: bfloat16 would round them to
+    whole pixels on larger maps.
+
+    Args:
+        channels: Channels C.
+        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        points: Sampling points K of each head.
+
+    Raises:
+        UnsupportedError: If `heads` does not divide C, or `points` is below 1.
+    """
+
+    def __init__(self, channels: int, *, heads: int | None = None, points: int = 4) -> None:
+        super().__init__()
+        self.heads = choose_heads(channels, heads)
+        self.points = points
+        if points < 1:
+            raise UnsupportedError(f"points is {points}; each head samples at least 1 point")
+        self.offsets = nn.Linear(channels, self.heads * points * 2)
+        self.weights = nn.Linear(channels, self.heads * points)
+        self.value = nn.Linear(channels, channels)
+        self.proj = nn.Linear(channels, channels)
+        self._reset()
+
+    def _reset(self) -> None:
+        for layer in (self.offsets, self.weights):
+            nn.init.zeros_(layer.weight)
+        for layer in (self.value, self.proj):
+            nn.init.xavier_uniform_(layer.weight)
+        for layer in (self.weights, self.value, self.proj):
+            nn.init.zeros_(layer.bias)
+        angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
+        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        direction = direction / direction.abs().amax(dim=-1, keepdim=True)
+        ring = direction[:, None] * torch.arange(1, self.points + 1)[:, None]  # (heads, K, 2), last is (x, y)
+        with torch.no_grad():
+            self.offsets.bias.copy_(ring.flatten())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
+        tokens = to_tokens(x)
+        weights = self.weights(tokens).unflatten(-1, (self.heads, 1, self.points)).softmax(dim=-1)
+        values = from_tokens(self.value(tokens), x.shape[2:]).unflatten(1, (self.heads, -1)).flatten(0, 1)
+        grid = self._locations(tokens, x.shape[-2], x.shape[-1])
+        sampled = F.grid_sample(values.to(grid.dtype), grid, align_corners=False)  # (B * heads, C / heads, N, K)
+        sampled = sampled.to(weights.dtype).unflatten(0, (-1, self.heads))
+        mixed = (sampled * weights.permute(0, 2, 3, 1, 4)).sum(dim=-1)  # (B, heads, C / heads, N)
+        return from_tokens(self.proj(mixed.flatten(1, 2).transpose(1, 2)), x.shape[2:])
+
+    def _locations(self, tokens: Tensor, height: int, width: int) -> Tensor:
+        """`(B, N, C) -> (B * heads, N, K, 2)`: where each query samples, -1 to 1 from edge to edge, last is (x, y)."""
+        offsets = self.offsets(tokens)
+        offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
+        offsets = offsets.unflatten(-1, (self.heads, self.points, 2)).transpose(1, 2).flatten(0, 1)
+        dx, dy = offsets.unbind(dim=-1)  # (B * heads, N, K), in pixels
+        rows = torch.arange(height, device=offsets.device, dtype=offsets.dtype)
+        columns = torch.arange(width, device=offsets.device, dtype=offsets.dtype)
+        y, x = (side.reshape(-1, 1) + 0.5 for side in torch.meshgrid(rows, columns, indexing="ij"))
+        return torch.stack([(x + dx) / width, (y + dy) / height], dim=-1) * 2 - 1

@@ -1,0 +1,60 @@
+"""Multiway feed-forward network (Wang et al., "Image as a Foreign Language: BEiT Pretraining ...", CVPR 2023)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.nd import from_tokens, to_tokens
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="multiway_ffn",
+    properties=(),
+    paper="Wang et al., Image as a Foreign Language: BEiT Pretraining for Vision and Vision-Language Tasks, "
+    "CVPR 2023, arXiv:2208.10442",
+    space={"expansion": (2, 4)},
+    dims=(1, 2),
+)
+class MultiwayFFN(nn.Module):
+    """Two feed-forward experts, mixed per position by a learned soft route.
+
+    .. math:: y = r_1\\, F_1(x) + r_2\\, F_2(x), \\quad r = \\mathrm{softmax}(W_r x), \\quad
+        F_i(x) = W_{i2}\\, \\mathrm{gelu}(W_{i1} x)
+
+    BEiT-3 picks the expert by the modality of a token, a switch set from outside. One map has one modality, so the
+    route is learned here, and nothing is switched. Every layer has a bias; W_{i1}: C -> expansion * C.
+    Norm and residual belong to the surrounding block. Pointwise: none of the spatial properties.
+
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
+
+    Args:
+        channels: Channels C.
+        expansion: Width of the hidden layers in multiples of C.
+
+    Raises:
+        UnsupportedError: If `expansion` is below 1.
+    """
+
+    def __init__(self, channels: int, *, expansion: int = 4) -> None:
+        super().__init__()
+        if expansion < 1:
+            raise UnsupportedError(f"expansion is {expansion}; the hidden layers are at least 1 * channels wide")
+        self.route = nn.Linear(channels, 2)
+        self.experts = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(channels, expansion * channels),
+                nn.GELU(),
+                nn.Linear(expansion * channels, channels),
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        tokens = to_tokens(x)
+        answers = torch.stack([expert(tokens) for expert in self.experts], dim=-1)  # (B, N, C, 2)
+        share = self.route(tokens).softmax(dim=-1).unsqueeze(2)  # (B, N, 1, 2)
+        return from_tokens((answers * share).sum(dim=-1), x.shape[2:])

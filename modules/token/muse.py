@@ -1,0 +1,87 @@
+"""Parallel multi-scale attention (Zhao et al., "MUSE", 2019, arXiv:1911.09483)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.attention import choose_heads, merge_heads, split_heads
+from nasbench.ops.nd import from_tokens, to_tokens
+from nasbench.ops.windows import sliding_windows
+from nasbench.registry import register_module
+
+_KERNELS = {1: (3, 15), 2: (3, 5)}
+_EXPANSION = 4
+
+
+@register_module(
+    name="muse",
+    properties=("locality", "globality", "multiscale"),
+    paper="Zhao et al., MUSE: Parallel Multi-Scale Attention for Sequence to Sequence Learning, 2019, arXiv:1911.09483",
+    dims=(1, 2),
+    cost_order=2,
+)
+class Muse(nn.Module):
+    """Attention, dynamic convolutions and a feed-forward network side by side: global, local and pointwise.
+
+    .. math:: [q, k, v] = W_{qkv} x, \\quad D = \\sum_i \\mathrm{softmax}(g)_i\\, \\mathrm{dyn}_{k_i}(v), \\quad
+        y = W_o [\\mathrm{MHA}(q, k, v), D] + W_2\\, \\mathrm{relu}(W_1 x)
+
+    The dynamic convolution predicts its weights from the value at each position, k_i of them a head by a linear layer
+    without bias, and normalises them by a softmax over the kernel; what lies beyond the edge is zero and keeps its
+    weight. All share the one value projection. The gates g are parameters, equal at the start. W1 widens to 4 C.
+    Norm before and residual after belong to the surrounding block. With K the sum of the kernel's sizes (k_i, or
+    k_i² in two dimensions), 13 C² + 9 C + C heads K + 1 a kernel parameters.
+
+    The paper is about sequences; in two dimensions the kernels are k_i x k_i windows.
+
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
+
+    Args:
+        channels: Channels C.
+        dims: Spatial dimensions, 1 or 2.
+        heads: Heads of the attention and of the convolutions; by default the largest count that leaves at least 16
+            channels a head, at most 8.
+        kernels: Odd kernel sizes k_i; by default (3, 15) in one dimension, (3, 5) in two.
+
+    Raises:
+        UnsupportedError: If `heads` does not divide C, or `kernels` are none or not all odd.
+    """
+
+    def __init__(
+        self, channels: int, *, dims: int = 2, heads: int | None = None, kernels: tuple[int, ...] | None = None
+    ) -> None:
+        super().__init__()
+        self.heads = choose_heads(channels, heads)
+        self.kernels = _KERNELS[dims] if kernels is None else tuple(kernels)
+        if not self.kernels or any(k < 1 or k % 2 == 0 for k in self.kernels):
+            raise UnsupportedError(f"kernels are {kernels}; give at least one, all odd")
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.weights = nn.ModuleList(nn.Linear(channels, self.heads * k**dims, bias=False) for k in self.kernels)
+        self.gates = nn.Parameter(torch.full((len(self.kernels),), 1 / len(self.kernels)))
+        self.proj = nn.Linear(2 * channels, channels)
+        self.ffn = nn.Sequential(
+            nn.Linear(channels, _EXPANSION * channels), nn.ReLU(), nn.Linear(_EXPANSION * channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        tokens = to_tokens(x)
+        q, k, v = self.qkv(tokens).chunk(3, dim=-1)
+        local = self._convolve(v, x.shape[2:])
+        q, k, v = (split_heads(t, self.heads) for t in (q, k, v))
+        mixed = torch.cat([merge_heads(F.scaled_dot_product_attention(q, k, v)), local], dim=-1)
+        return from_tokens(self.proj(mixed) + self.ffn(tokens), x.shape[2:])
+
+    def _convolve(self, v: Tensor, size: torch.Size) -> Tensor:
+        """`(B, N, C) -> (B, N, C)`: the gated sum of the dynamic convolutions."""
+        gates = self.gates.softmax(dim=0)
+        values = from_tokens(v, size)
+        out = torch.zeros_like(v)
+        for gate, kernel, predict in zip(gates, self.kernels, self.weights, strict=True):
+            seen = sliding_windows(values, kernel).unflatten(1, (self.heads, -1))  # (B, heads, C / heads, K, N)
+            weights = predict(v).unflatten(-1, (self.heads, -1)).softmax(dim=-1)  # (B, N, heads, K)
+            out = out + gate * torch.einsum("bhdkn,bnhk->bnhd", seen, weights.to(seen.dtype)).flatten(2)
+        return out

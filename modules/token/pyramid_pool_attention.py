@@ -1,0 +1,83 @@
+"""Pyramid pooling attention (Wu et al., "P2T: Pyramid Pooling Transformer for Scene Understanding", TPAMI 2023)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.attention import choose_heads, merge_heads, split_heads
+from nasbench.ops.nd import conv, from_tokens, to_tokens
+from nasbench.registry import register_module
+
+_RATIOS = (12.0, 16.0, 20.0, 24.0)
+_REFERENCE = 56  # side of the map that the paper's first stage pools by these ratios
+
+
+@register_module(
+    name="pyramid_pool_attention",
+    properties=("globality", "multiscale"),
+    paper="Wu et al., P2T: Pyramid Pooling Transformer for Scene Understanding, TPAMI 2023, arXiv:2106.12011",
+    space={"ratios": ((12, 16, 20, 24), None)},
+    dims=(2,),
+    cost_order=2,
+)
+class PyramidPoolAttention(nn.Module):
+    """Every position attends to a pyramid of average-pooled maps.
+
+    .. math:: P_i = \\mathrm{avgpool}_{r_i}(X), \\quad P = \\mathrm{LN}([P_i + \\mathrm{dw}_{3,i}(P_i)]_i), \\quad
+        Y = W_o\\, \\mathrm{MHA}(q = W_q X,\\; [k, v] = W_{kv} P)
+
+    Map i has (round(H / r_i), round(W / r_i)) positions, at least 1 each way; it is pooled adaptively. The keys are a
+    share Σ 1 / r_i² of the positions: 1.6 % for the default ratios, quadratic all the same; fitted ratios make their
+    number constant. The dw convolutions, which stages of P2T share among their blocks, belong to the module here.
+    Norm before and residual after belong to the surrounding block.
+
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`.
+
+    Args:
+        channels: Channels C.
+        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        ratios: Pooling ratios r_i, one pooled map each, all at least 1. The default is P2T's first stage; it halves
+            them with the map from stage to stage. None does so for any size: 12, 16, 20 and 24 for a map whose longer
+            side is 56, in proportion for others.
+
+    Raises:
+        UnsupportedError: If `heads` does not divide C, or `ratios` are none or below 1.
+    """
+
+    def __init__(
+        self, channels: int, *, heads: int | None = None, ratios: tuple[float, ...] | None = (12, 16, 20, 24)
+    ) -> None:
+        super().__init__()
+        self.heads = choose_heads(channels, heads)
+        self.ratios = None if ratios is None else tuple(ratios)
+        if self.ratios is not None and (not self.ratios or min(self.ratios) < 1):
+            raise UnsupportedError(f"ratios are {ratios}; give at least one, none below 1")
+        self.q = nn.Linear(channels, channels)
+        self.kv = nn.Linear(channels, 2 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.local = nn.ModuleList(conv(2, channels, channels, 3, groups=channels) for _ in self.ratios or _RATIOS)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
+        q = split_heads(self.q(to_tokens(x)), self.heads)
+        k, v = (split_heads(t, self.heads) for t in self.kv(self._pyramid(x)).chunk(2, dim=-1))
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))
+        return from_tokens(self.proj(attended), x.shape[2:])
+
+    def _pyramid(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, K, C)`: the positions of all pooled maps, normalised."""
+        height, width = (int(side) for side in x.shape[2:])
+        levels = []
+        for ratio, local in zip(self._ratios(max(height, width)), self.local, strict=True):
+            pooled = F.adaptive_avg_pool2d(x, (max(1, round(height / ratio)), max(1, round(width / ratio))))
+            levels.append(to_tokens(pooled + local(pooled)))
+        return self.norm(torch.cat(levels, dim=1))
+
+    def _ratios(self, side: int) -> tuple[float, ...]:
+        if self.ratios is not None:
+            return self.ratios
+        return tuple(max(1.0, ratio * side / _REFERENCE) for ratio in _RATIOS)

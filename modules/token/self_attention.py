@@ -1,0 +1,56 @@
+"""Multi-head self-attention (Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv:1706.03762)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nasbench.ops.attention import POSITIONS, MultiHeadSelfAttention
+from nasbench.ops.nd import from_tokens, to_tokens
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="self_attention",
+    properties=("globality",),
+    paper="Vaswani et al., Attention Is All You Need, NeurIPS 2017, arXiv:1706.03762",
+    space={"position": POSITIONS},
+    dims=(1, 2),
+    cost_order=2,
+)
+class SelfAttention(nn.Module):
+    """Every position attends to every other one; normed before, with a residual.
+
+    .. math:: [q, k, v] = W_{qkv} (\\mathrm{LN}(x) + P), \\qquad
+        y = x + W_o\\, \\mathrm{softmax}(q k^T / \\sqrt{C / \\mathrm{heads}} + b)\\, v
+
+    All projections have a bias: 4 C² + 6 C parameters without b.
+
+    P is there for `position="sinusoidal"`: channel 2i of position p is sin(p / 10000^(2i / C)), channel 2i + 1 the
+    cosine; of a map the first half of the channels encodes the row so, the second half the column. b is there for
+    `position="relative"`: one learned number a head and offset. It is stored for 7 positions a side, (2 * 7 - 1)^dims
+    numbers a head, and interpolated to the size of the map at hand.
+
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions; a map is read row by row.
+
+    Args:
+        channels: Channels C.
+        dims: Spatial dimensions, 1 or 2.
+        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        position: "none", "sinusoidal" or "relative".
+        causal: Each position attends to itself and earlier ones alone.
+
+    Raises:
+        UnsupportedError: If `heads` does not divide C, or `position` is another.
+    """
+
+    def __init__(
+        self, channels: int, *, dims: int = 2, heads: int | None = None, position: str = "none", causal: bool = False
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = MultiHeadSelfAttention(channels, dims=dims, heads=heads, position=position, causal=causal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        size = x.shape[2:]
+        return x + from_tokens(self.attention(self.norm(to_tokens(x)), size), size)

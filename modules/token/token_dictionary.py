@@ -1,0 +1,139 @@
+"""Adaptive token dictionary layer (Zhang et al., "Transcending the Limit of Local Window", CVPR 2024)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.attention import choose_heads, merge_heads, split_heads
+from nasbench.ops.nd import from_tokens, to_tokens
+from nasbench.ops.offsets import offset_index
+from nasbench.ops.windows import merge_windows, real_positions, split_windows
+from nasbench.registry import register_module
+
+_MAX_SCALE = math.log(100.0)
+
+
+@register_module(
+    name="token_dictionary",
+    properties=("globality", "sparsity"),
+    paper="Zhang et al., Transcending the Limit of Local Window: Advanced Super-Resolution Transformer with Adaptive "
+    "Token Dictionary, CVPR 2024, arXiv:2401.08209",
+    space={"memory": (32, 64, 128), "window": (4, 8)},
+    dims=(2,),
+)
+class TokenDictionary(nn.Module):
+    """Three attentions in parallel: to a learned dictionary, among alike tokens, and within windows.
+
+    With N = LN(x) and [Q, K, V] = W N shared by the last two,
+
+    .. math:: y = x + \\underbrace{S\\, W_v D}_{\\text{dictionary}}
+        + \\underbrace{\\mathrm{groups}(Q, K, V; \\arg\\max S)}_{\\text{alike}}
+        + \\underbrace{\\mathrm{windows}(Q, K, V)}_{\\text{near}}, \\quad
+        S = \\mathrm{softmax}_j\\big( \\cos(W_q N, W_k D_j)\\,(1 + \\mathrm{clip}(\\tau_j, 0, 1) \\ln M) \\big)
+
+    Groups: tokens are sorted by their best dictionary entry (a stable sort) and cut into groups of `group` tokens;
+    attention within each, scaled by a learned factor (10 at the start, at most 100) instead of d^-½, then a
+    projection. The last group is filled up with the last tokens once more, which take part in its softmax.
+    Windows: `window` x `window`, with a learned bias by relative position and a projection; where the window does not
+    divide the map, padding is masked.
+
+    This is the last layer of an ATD block without its feed-forward: the dictionary is not handed on, so it is not
+    refined. Weights start from a normal distribution of standard deviation 0.02, as the scale of 10 needs.
+
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`.
+
+    Args:
+        channels: Channels C.
+        memory: Tokens in the dictionary, M (64 in ATD-light, 128 in ATD).
+        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        window: Side of the windows.
+        group: Tokens a group; a smaller map is one group.
+        rank: Width of the queries and keys that compare tokens with the dictionary.
+
+    Raises:
+        UnsupportedError: If `heads` does not divide C, or another value is below 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        memory: int = 64,
+        heads: int | None = None,
+        window: int = 8,
+        group: int = 128,
+        rank: int = 10,
+    ) -> None:
+        super().__init__()
+        self.heads = choose_heads(channels, heads)
+        self.window, self.group = window, group
+        if min(memory, window, group, rank) < 1:
+            raise UnsupportedError(
+                f"memory, window, group and rank are at least 1; got {memory}, {window}, {group}, {rank}"
+            )
+        self.dictionary = nn.Parameter(torch.randn(memory, channels))
+        self.sharpness = nn.Parameter(torch.full((memory,), 0.5))
+        self.group_scale = nn.Parameter(torch.full((1, 1), math.log(10.0)))
+        self.position = nn.Parameter(torch.zeros((2 * window - 1) ** 2, self.heads))
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.window_proj = nn.Linear(channels, channels)
+        self.query = nn.Linear(channels, rank)
+        self.key = nn.Linear(channels, rank)
+        self.value = nn.Linear(channels, channels)
+        self.group_proj = nn.Linear(channels, channels)
+        self._reset()
+
+    def _reset(self) -> None:
+        for layer in self.children():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        nn.init.trunc_normal_(self.position, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
+        tokens = to_tokens(x)
+        normed = self.norm(tokens)
+        qkv = self.qkv(normed)
+        similarity = self._similarity(normed)
+        tokens = tokens + similarity @ self.value(self.dictionary)
+        tokens = tokens + self._among_alike(qkv, similarity.argmax(dim=-1))
+        return from_tokens(tokens, x.shape[2:]) + self._within_windows(from_tokens(qkv, x.shape[2:]))
+
+    def _similarity(self, normed: Tensor) -> Tensor:
+        """`(B, N, C) -> (B, N, M)`: how much of each dictionary entry a token takes; rows sum to one."""
+        query = F.normalize(self.query(normed), dim=-1)
+        key = F.normalize(self.key(self.dictionary), dim=-1)
+        sharpness = 1 + self.sharpness.clamp(0, 1) * math.log(self.sharpness.shape[0])
+        return (query @ key.T * sharpness).softmax(dim=-1)
+
+    def _among_alike(self, qkv: Tensor, category: Tensor) -> Tensor:
+        """`(B, N, 3C), (B, N) -> (B, N, C)`: attention in groups of tokens of like category."""
+        count = qkv.shape[1]
+        size = min(count, self.group)
+        order = category.argsort(dim=1, stable=True)
+        sorted_qkv = torch.take_along_dim(qkv, order.unsqueeze(-1), dim=1)
+        missing = -count % size
+        filled = torch.cat([sorted_qkv, sorted_qkv[:, count - missing :]], dim=1)
+        groups = filled.reshape(-1, size, filled.shape[-1])
+        q, k, v = (split_heads(t, self.heads) for t in groups.chunk(3, dim=-1))
+        q = q * self.group_scale.clamp(max=_MAX_SCALE).exp()
+        mixed = merge_heads(F.scaled_dot_product_attention(q, k, v, scale=1.0))
+        mixed = mixed.reshape(qkv.shape[0], count + missing, -1)[:, :count]
+        return self.group_proj(torch.take_along_dim(mixed, order.argsort(dim=1).unsqueeze(-1), dim=1))
+
+    def _within_windows(self, qkv: Tensor) -> Tensor:
+        """`(B, 3C, H, W) -> (B, C, H, W)`: attention within windows."""
+        window, size = (self.window, self.window), qkv.shape[2:]
+        q, k, v = (split_heads(t, self.heads) for t in split_windows(qkv, window).chunk(3, dim=-1))
+        bias = self.position[offset_index(window, device=qkv.device)].permute(2, 0, 1)  # (heads, T, T)
+        real = real_positions(size, window, device=qkv.device)[:, None, None]
+        bias = bias.to(q.dtype).masked_fill(~real, float("-inf"))  # (windows, heads, T, T)
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+        return merge_windows(self.window_proj(attended), window, size)

@@ -1,0 +1,101 @@
+"""Vector quantisation (van den Oord et al., "Neural Discrete Representation Learning", NeurIPS 2017)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.nd import from_tokens, to_tokens
+from nasbench.registry import register_module
+
+_DECAY = 0.99
+_COMMITMENT = 0.25
+_EPS = 1e-5
+
+
+@register_module(
+    name="vector_quantise",
+    properties=("sparsity",),
+    paper="van den Oord et al., Neural Discrete Representation Learning, NeurIPS 2017, arXiv:1711.00937",
+    space={"codes": (64, 128, 256, 512)},
+    dims=(1, 2),
+)
+class VectorQuantise(nn.Module):
+    """Replace each position by the nearest of n code vectors; gradients pass straight through.
+
+    .. math:: y = e_k, \\quad k = \\arg\\min_j \\lVert x - e_j \\rVert^2, \\qquad
+        \\frac{\\partial y}{\\partial x} := 1
+
+    The codebook is no parameter: in training it follows its inputs by an exponential moving average (the paper's
+    appendix A.1), with decay 0.99 and the counts smoothed by 1e-5,
+
+    .. math:: N_j \\leftarrow \\gamma N_j + (1 - \\gamma) n_j, \\quad
+        m_j \\leftarrow \\gamma m_j + (1 - \\gamma) \\sum_{k(x) = j} x, \\quad e_j = m_j / \\tilde N_j
+
+    The counts N start at 1, not at 0: from 0, `m / N` of a code that nobody used yet grows without bound.
+
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions. Distances are taken in at least float32.
+
+    Attributes:
+        codebook: Code vectors e, `(codes, C)`; a buffer.
+        cluster_size: Running counts N, `(codes,)`.
+        cluster_sum: Running sums m, `(codes, C)`.
+        aux_loss: The commitment loss of the last training pass, 0.25 times the mean of (x - e)²; a scalar to be added
+            to the task's loss. None outside training. It is left out of copies and pickles.
+
+    Args:
+        channels: Channels C.
+        codes: Number of code vectors n; more codes quantise finer.
+
+    Raises:
+        UnsupportedError: If `codes` is below 1.
+    """
+
+    codebook: Tensor
+    cluster_size: Tensor
+    cluster_sum: Tensor
+
+    def __init__(self, channels: int, *, codes: int = 512) -> None:
+        super().__init__()
+        if codes < 1:
+            raise UnsupportedError(f"codes is {codes}; a codebook has at least 1 code")
+        self.register_buffer("codebook", torch.randn(codes, channels))
+        self.register_buffer("cluster_size", torch.ones(codes))
+        self.register_buffer("cluster_sum", self.codebook.clone())
+        self.aux_loss: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`; in training also moves the codebook and sets `aux_loss`."""
+        tokens = to_tokens(x)
+        flat = tokens.detach().to(torch.promote_types(x.dtype, torch.float32)).flatten(0, 1)
+        nearest = torch.cdist(flat, self.codebook.to(flat.dtype)).argmin(dim=-1)
+        codes = F.embedding(nearest, self.codebook).to(x.dtype).view_as(tokens)
+        if self.training:
+            self.aux_loss = _COMMITMENT * F.mse_loss(tokens, codes)
+            self._follow(flat, nearest)
+        return from_tokens(tokens + (codes - tokens).detach(), x.shape[2:])
+
+    @torch.no_grad()
+    def _follow(self, flat: Tensor, nearest: Tensor) -> None:
+        """Move the codebook towards the inputs `flat` `(P, C)` assigned to the codes `nearest` `(P,)`."""
+        size, total = self.cluster_size, self.cluster_sum
+        counts = torch.zeros_like(size).index_add_(0, nearest, torch.ones_like(nearest, dtype=size.dtype))
+        sums = torch.zeros_like(total).index_add_(0, nearest, flat.to(total.dtype))
+        size.lerp_(counts, 1 - _DECAY)
+        total.lerp_(sums, 1 - _DECAY)
+        smoothed = (size + _EPS) / (size.sum() + size.shape[0] * _EPS) * size.sum()
+        self.codebook.copy_(total / smoothed[:, None])
+
+    def train(self, mode: bool = True) -> VectorQuantise:
+        """Switch the mode; leaving training drops `aux_loss`, so that none goes stale."""
+        if not mode:
+            self.aux_loss = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A loss belongs to one pass and holds its graph, which can neither be copied nor pickled.
+        return {**self.__dict__, "aux_loss": None}

@@ -1,0 +1,105 @@
+"""What attention modules share: heads, and the multi-head self-attention of the Transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.nd import default_heads
+from nasbench.ops.position import RelativeBias, sinusoidal
+
+__all__ = ["POSITIONS", "MultiHeadSelfAttention", "choose_heads", "full_precision", "merge_heads", "split_heads"]
+
+POSITIONS = ("none", "sinusoidal", "relative")
+"""What `position` of a self-attention may be."""
+
+
+def choose_heads(channels: int, heads: int | None = None, *, multiple: int = 1) -> int:
+    """Return `heads` if it can be served; for None `default_heads(channels, multiple)`.
+
+    Args:
+        channels: Channels C, shared out among the heads.
+        heads: What the user gave.
+        multiple: What the number of heads must be a multiple of.
+
+    Raises:
+        UnsupportedError: If the heads do not share C evenly, or are no positive multiple of `multiple`.
+    """
+    heads = default_heads(channels, multiple) if heads is None else heads
+    if heads < 1 or channels % heads or heads % multiple:
+        also = f" and be a multiple of {multiple}" if multiple > 1 else ""
+        raise UnsupportedError(f"heads is {heads}; it must divide the {channels} channels{also}")
+    return heads
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """`(..., N, C) -> (..., heads, N, C / heads)`; head i takes the i-th run of channels."""
+    return tokens.unflatten(-1, (heads, -1)).transpose(-2, -3)
+
+
+def merge_heads(tokens: Tensor) -> Tensor:
+    """`(..., heads, N, D) -> (..., N, heads * D)`: the inverse of `split_heads`."""
+    return tokens.transpose(-2, -3).flatten(-2)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Return a context without autocast on the device of `x`, for sums and quotients that bfloat16 cannot hold."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+class MultiHeadSelfAttention(nn.Module):
+    """Multi-head self-attention over tokens (Vaswani et al., NeurIPS 2017), without norm and residual.
+
+    .. math:: [q, k, v] = W_{qkv} (t + P), \\qquad y = W_o\\, \\mathrm{softmax}(q k^T / \\sqrt{d} + b)\\, v
+
+    P is the sinusoidal encoding, b the learned bias of each offset; which of them there is says `position`. All
+    projections have a bias: 4 C² + 4 C parameters.
+
+    Shapes: `(B, N, C) -> (B, N, C)`.
+
+    Args:
+        channels: Channels C.
+        dims: Spatial dimensions of the map that the tokens come from, 1 or 2.
+        heads: Attention heads; None for the default of `choose_heads`.
+        position: "none", "sinusoidal" (added to the tokens) or "relative" (a learned bias by offset and head).
+        causal: Token i attends to tokens 0 to i alone; a map of two dimensions is read row by row.
+
+    Raises:
+        UnsupportedError: If `heads` does not divide C, or `position` is none of `POSITIONS`.
+    """
+
+    def __init__(
+        self, channels: int, *, dims: int = 2, heads: int | None = None, position: str = "none", causal: bool = False
+    ) -> None:
+        super().__init__()
+        if position not in POSITIONS:
+            raise UnsupportedError(f"position is {position!r}; allowed: {', '.join(POSITIONS)}")
+        self.heads = choose_heads(channels, heads)
+        self.position = position
+        self.causal = causal
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.bias = RelativeBias(self.heads, dims) if position == "relative" else None
+
+    def forward(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
+        """`(B, N, C) -> (B, N, C)`, N the product of `size`, the map's S."""
+        if self.position == "sinusoidal":
+            tokens = tokens + sinusoidal(size, tokens.shape[-1], device=tokens.device).to(tokens.dtype)
+        q, k, v = (split_heads(t, self.heads) for t in self.qkv(tokens).chunk(3, dim=-1))
+        if self.bias is None:
+            attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask(self.bias(size))[None].to(q.dtype))
+        return self.proj(merge_heads(attended))
+
+    def _mask(self, bias: Tensor) -> Tensor:
+        """`(heads, N, N) -> (heads, N, N)`: the bias, and -inf where token i may not look."""
+        if not self.causal:
+            return bias
+        future = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).triu(1)
+        return bias.masked_fill(future, float("-inf"))

@@ -1,0 +1,78 @@
+"""Where a token is: sinusoidal encodings and learned biases by offset, both for any size of map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["RelativeBias", "resize", "sinusoidal"]
+
+_MODES = {1: "linear", 2: "bilinear"}
+
+
+def sinusoidal(size: Sequence[int], channels: int, *, device: torch.device | str | None = None) -> Tensor:
+    """Return the sinusoidal encoding of every position of a map: `(N, channels)`, float32.
+
+    In one dimension, Vaswani et al. 2017, section 3.5: channel 2i is sin(p / 10000^(2i/C)), channel 2i + 1 its
+    cosine. In two, the first half of the channels (the larger, for an odd count) encodes the row and the second half
+    the column, each as in one dimension.
+
+    Args:
+        size: S of the map, of one or two dimensions.
+        channels: Channels C.
+        device: Where the encoding is made.
+    """
+    if len(size) == 1:
+        return _sinusoidal_1d(size[0], channels, device)
+    row = _sinusoidal_1d(size[0], channels - channels // 2, device)
+    column = _sinusoidal_1d(size[1], channels // 2, device)
+    rows = row[:, None].expand(-1, size[1], -1)
+    columns = column[None].expand(size[0], -1, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)
+
+
+def _sinusoidal_1d(length: int, channels: int, device: torch.device | str | None) -> Tensor:
+    even = torch.arange(0, channels, 2, device=device, dtype=torch.float32)
+    rate = torch.exp(even * (-math.log(10000.0) / max(channels, 1)))
+    angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :channels]
+
+
+def resize(table: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate a learned table (bi)linearly to a map's size: `(B, C, *R) -> (B, C, *size)`; exact for R = size."""
+    return F.interpolate(table, size=list(size), mode=_MODES[len(size)], align_corners=False)
+
+
+class RelativeBias(nn.Module):
+    """A learned bias for each head and each offset between two positions (Swin, Liu et al., ICCV 2021).
+
+    The table holds the offsets of a map of `reference` positions a side, `(2 reference - 1) ** dims` of them; it is
+    interpolated to the offsets of the map at hand, so that the ends of every map share one bias. Each head has its own.
+
+    Args:
+        heads: Attention heads.
+        dims: Spatial dimensions of the map, 1 or 2.
+        reference: Side of the map that the table is stored for.
+    """
+
+    def __init__(self, heads: int, dims: int, *, reference: int = 7) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(heads, *[2 * reference - 1] * dims))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def forward(self, size: Sequence[int]) -> Tensor:
+        """Return the biases `(heads, N, N)` of a map of `size`, by query and key; N the product of `size`."""
+        bias = resize(self.table[None], [2 * side - 1 for side in size])[0]
+        for axis, side in enumerate(size):
+            # Each axis of offsets becomes two: query and key position.
+            place = torch.arange(side, device=bias.device)
+            offset = place[:, None] - place[None, :] + side - 1
+            bias = bias.index_select(1 + 2 * axis, offset.flatten()).unflatten(1 + 2 * axis, (side, side))
+        queries = range(1, 2 * len(size), 2)
+        keys = range(2, 2 * len(size) + 1, 2)
+        count = math.prod(size)
+        return bias.permute(0, *queries, *keys).reshape(bias.shape[0], count, count)

@@ -1,0 +1,57 @@
+"""Pyramids: lists of maps `(B, C_i, H_i, W_i)`, fine to coarse. Shared by the necks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasbench.errors import InputError
+from nasbench.ops.nd import conv
+
+__all__ = ["TopDown", "check_levels", "resize"]
+
+
+def resize(x: Tensor, size: torch.Size) -> Tensor:
+    """`(B, C, h, w) -> (B, C, *size)` by the nearest position; `x` itself where it has the size already."""
+    return x if x.shape[2:] == size else F.interpolate(x, size=size, mode="nearest")
+
+
+def check_levels(maps: Sequence[Tensor], levels: int) -> None:
+    """Check that a pyramid has the levels its neck was built for.
+
+    Raises:
+        InputError: If it has not.
+    """
+    if len(maps) != levels:
+        raise InputError(f"this neck was built for {levels} levels, fine to coarse; got {len(maps)} maps")
+
+
+class TopDown(nn.Module):
+    """Lateral 1x1 convolutions, a top-down path, 3x3 convolutions (Lin et al., CVPR 2017, arXiv:1612.03144).
+
+    .. math:: M_n = L_n(C_n),\\quad M_i = L_i(C_i) + \\mathrm{nearest}(M_{i+1}),\\quad
+              P_i = \\mathrm{conv}_{3 \\times 3}(M_i)
+
+    Shapes: a list of `(B, C_i, H_i, W_i)`, fine to coarse, to a list of `(B, width, H_i, W_i)`. The coarser map takes
+    the size of the lateral, whatever the ratio is.
+
+    Args:
+        channels: C_i of every level, fine to coarse.
+        width: Channels of every level of the result.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(conv(2, c, width) for c in channels)
+        self.smooth = nn.ModuleList(conv(2, width, width, 3) for _ in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """A list of `(B, C_i, H_i, W_i)` to a list of `(B, width, H_i, W_i)`."""
+        check_levels(maps, len(self.lateral))
+        merged = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+        for i in range(len(merged) - 2, -1, -1):
+            merged[i] = merged[i] + resize(merged[i + 1], merged[i].shape[2:])
+        return [smooth(x) for smooth, x in zip(self.smooth, merged, strict=True)]

@@ -1,0 +1,57 @@
+"""Pieces that forecasting stems share: instance normalisation, decomposition, patches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["InstanceNorm", "decompose", "patches"]
+
+
+class InstanceNorm(nn.Module):
+    """Reversible instance normalisation (RevIN; Kim et al., ICLR 2022) without state between its two calls.
+
+    Each window of each series is brought to mean 0 and deviation 1 over its lookback; the forecast is brought back.
+
+    Args:
+        series: Series D.
+        affine: Learn a scale and shift per series.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, series: int, *, affine: bool = True, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(series)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(series)) if affine else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(B, L, D) -> (B, L, D)`, with the mean and deviation `(B, 1, D)` that `restore` needs."""
+        mean = x.mean(dim=1, keepdim=True).detach()
+        deviation = (x.var(dim=1, keepdim=True, unbiased=False) + self.eps).sqrt().detach()
+        x = (x - mean) / deviation
+        if self.weight is not None and self.bias is not None:
+            x = x * self.weight + self.bias
+        return x, mean, deviation
+
+    def restore(self, y: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        """`(B, H, D) -> (B, H, D)` in the units of the input."""
+        if self.weight is not None and self.bias is not None:
+            y = (y - self.bias) / (self.weight + self.eps * self.eps)
+        return y * deviation + mean
+
+
+def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
+    """Split `(B, D, L)` into seasonal and trend parts of the same shape.
+
+    The trend is a moving average of `kernel` steps (odd) over the series with its ends repeated; the rest is seasonal.
+    """
+    side = (kernel - 1) // 2
+    trend = F.avg_pool1d(F.pad(x, (side, kernel - 1 - side), mode="replicate"), kernel, stride=1)
+    return x - trend, trend
+
+
+def patches(x: Tensor, length: int, stride: int) -> Tensor:
+    """`(B, D, L) -> (B, D, P, length)`: overlapping patches of a series whose last value was repeated `stride` times."""
+    return F.pad(x, (0, stride), mode="replicate").unfold(-1, length, stride)

@@ -1,0 +1,76 @@
+"""Windows of a map of one or two dimensions, of any size: side by side, or sliding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["merge_windows", "pad_to_windows", "real_positions", "sliding_windows", "split_windows"]
+
+
+def pad_to_windows(x: Tensor, window: Sequence[int]) -> Tensor:
+    """`(B, C, *S) -> (B, C, *S')`: zeros after the end of each axis, up to a multiple of the window's side."""
+    padding: list[int] = []
+    for side, step in zip(reversed(x.shape[2:]), reversed(window), strict=True):  # F.pad begins with the last axis
+        padding += [0, -side % step]
+    return F.pad(x, padding)
+
+
+def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
+    """`(B, C, *S) -> (B, n, T, C)`: n windows of T positions each, both in row-major order; padded with zeros.
+
+    Args:
+        x: A map of one or two dimensions.
+        window: The window's side along each of them; T is their product.
+    """
+    x = pad_to_windows(x, window)
+    axes = len(window)
+    sides = [part for side, step in zip(x.shape[2:], window, strict=True) for part in (side // step, step)]
+    x = x.reshape(*x.shape[:2], *sides)
+    which, where = range(2, 2 + 2 * axes, 2), range(3, 3 + 2 * axes, 2)
+    x = x.permute(0, *which, *where, 1)
+    return x.flatten(1, axes).flatten(2, 1 + axes)
+
+
+def merge_windows(windows: Tensor, window: Sequence[int], size: Sequence[int]) -> Tensor:
+    """`(B, n, T, C) -> (B, C, *size)`: the inverse of `split_windows`; what was padded is cropped.
+
+    Args:
+        windows: The windows of a map of `size`.
+        window: The window's side along each axis.
+        size: S of the map.
+    """
+    axes = len(window)
+    counts = [-(-side // step) for side, step in zip(size, window, strict=True)]
+    x = windows.unflatten(2, list(window)).unflatten(1, counts)
+    order = [axis for i in range(axes) for axis in (1 + i, 1 + axes + i)]
+    x = x.permute(0, 1 + 2 * axes, *order)
+    x = x.reshape(*x.shape[:2], *[count * step for count, step in zip(counts, window, strict=True)])
+    for axis, side in enumerate(size):
+        x = x.narrow(2 + axis, 0, side)
+    return x
+
+
+def real_positions(size: Sequence[int], window: Sequence[int], *, device: torch.device | str | None = None) -> Tensor:
+    """Return which positions of each window the map has: bool `(n, T)`, False where `split_windows` padded.
+
+    Every window has at least one: `real_positions(...)[:, None, None]` is a mask for scaled_dot_product_attention.
+    """
+    return split_windows(torch.ones(1, 1, *size, device=device), window)[0, :, :, 0] > 0
+
+
+def sliding_windows(x: Tensor, kernel: int, dilation: int = 1) -> Tensor:
+    """`(B, C, *S) -> (B, C, K, N)`: what a kernel of odd side sees around each of N positions, zeros beyond the edge.
+
+    K is `kernel ** dims`, in row-major order as in a convolution's weight.
+    """
+    pad = dilation * (kernel - 1) // 2
+    if x.ndim == 3:  # a line is a map of one row
+        x, sides, padding = x.unsqueeze(2), (1, kernel), (0, pad)
+    else:
+        sides, padding = (kernel, kernel), (pad, pad)
+    windows = F.unfold(x, sides, dilation=dilation, padding=padding)
+    return windows.unflatten(1, (x.shape[1], -1))
