@@ -102,7 +102,7 @@ def _prepare_function(settings: SearchSettings, evaluate: EvaluateFunction) -> P
     bounds = [parse_constraint(text, wanted) for text in settings.constraints]
     expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
     evaluator = CallableEvaluator(evaluate, expected, bounds)
-    identity = _identity(settings, space, wanted, {"evaluate": getattr(evaluate, "__qualname__", "callable")})
+    identity = _identity(settings, space, wanted, {"evaluate": "function"})
     return Prepared(settings, None, space, wanted, evaluator, identity)
 
 

@@ -1,0 +1,25 @@
+"""Shared fixtures: what several test files need, made once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nasbench import library
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Two test workers share two cores; more threads would only wait for one another."""
+    torch.set_num_threads(1)
+    library.module_specs()
+
+
+@pytest.fixture
+def clean_registry():
+    """Undo what a test registers."""
+    from nasbench.registry import MODULES
+
+    before = dict(MODULES._entries)
+    yield MODULES
+    MODULES._entries = before
