@@ -23,7 +23,7 @@ class EfficientChannelAttention(nn.Module):
 
     .. math:: y = x \\odot \\sigma(\\mathrm{conv1d}_k(\\mathrm{GAP}(x)))
 
-    The convolution runs across channels, without bias: k parameters. By default k is |(log2 C + 1) / 2| rounded up to
+    The convolution runs across channels, without bias: k parameters. By default k is (log2 C + 1) / 2 rounded down, then up to
     odd, at least 3: 3 for C from 8 to 64, 5 to 1024, 7 for 2048.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
@@ -32,6 +32,9 @@ class EfficientChannelAttention(nn.Module):
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2; the module is the same for both.
         kernel: Channels k that decide one gate, odd; None for the rule above.
+
+    Raises:
+        UnsupportedError: If `kernel` is even.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, kernel: int | None = None) -> None:
@@ -39,7 +42,7 @@ class EfficientChannelAttention(nn.Module):
         if kernel is None:
             kernel = max(3, int((math.log2(channels) + 1) / 2) | 1)
         if kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(f"kernel must be odd and positive, got {kernel}")
+            raise UnsupportedError(f"kernel must be odd, got {kernel}")
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import batch_norm, conv, global_avg_pool, global_max_pool, reduced
 from nasbench.registry import register_module
 
@@ -31,10 +32,15 @@ class CBAM(nn.Module):
         channels: Channels C.
         reduction: Bottleneck ratio of the MLP.
         kernel: Side of the spatial convolution, odd.
+
+    Raises:
+        UnsupportedError: If `kernel` is even.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16, kernel: int = 7) -> None:
         super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise UnsupportedError(f"kernel must be odd, got {kernel}")
         width = reduced(channels, reduction)
         self.mlp = nn.Sequential(conv(2, channels, width), nn.ReLU(), conv(2, width, channels))
         self.spatial = nn.Sequential(conv(2, 2, 1, kernel, bias=False), batch_norm(2, 1), nn.Sigmoid())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import batch_norm, conv
 from nasbench.registry import register_module
 
@@ -29,10 +30,15 @@ class TripletAttention(nn.Module):
     Args:
         channels: Channels C; the module has no width of its own.
         kernel: Side of the convolutions, odd.
+
+    Raises:
+        UnsupportedError: If `kernel` is even.
     """
 
     def __init__(self, channels: int, *, kernel: int = 7) -> None:
         super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise UnsupportedError(f"kernel must be odd, got {kernel}")
         self.across_height = _AxisGate(kernel)
         self.across_width = _AxisGate(kernel)
         self.across_channels = _AxisGate(kernel)

@@ -47,7 +47,7 @@ def matrix(conv: nn.Module) -> Tensor:
 def test_which_fusions_commute_and_which_keep_equal_inputs():
     specs = {name: module_spec(name) for name in list_modules(kind="fusion")}
     commuting = {name for name, spec in specs.items() if spec.commutative}
-    assert commuting == {"add", "select", "interact"}
+    assert commuting == {"add", "select", "interact", "two_stream"}
     assert {name for name, spec in specs.items() if spec.starts_as_identity} == {name for name, _ in CONVEX}
     assert {name for name, spec in specs.items() if "inputs" not in spec.socket} == {
         "gate",

@@ -1,0 +1,39 @@
+"""Channel attention module of DANet (Fu et al., "Dual Attention Network", CVPR 2019, arXiv:1809.02983)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nasbench.ops.dual_attention import ChannelSelfAttention
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="channel_attention",
+    properties=("globality",),
+    paper="Fu et al., Dual Attention Network for Scene Segmentation, CVPR 2019, arXiv:1809.02983",
+    dims=(1, 2),
+    starts_as_identity=True,
+)
+class ChannelAttention(nn.Module):
+    """Each channel takes up the others, the less alike the more, by an attention among channels.
+
+    .. math:: E = X X^T,\\quad A = \\mathrm{softmax}(\\mathrm{rowmax}(E) - E),\\quad y = \\gamma A X + x
+
+    X is x as a C x N matrix; E is C x C, so the cost is linear in the number N of positions. γ, the only parameter,
+    starts at 0: the module starts as an identity.
+
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
+
+    Args:
+        channels: Channels C; the module has no width of its own.
+        dims: Spatial dimensions, 1 or 2; the module is the same for both.
+    """
+
+    def __init__(self, channels: int, *, dims: int = 2) -> None:
+        super().__init__()
+        self.attention = ChannelSelfAttention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        return self.attention(x)

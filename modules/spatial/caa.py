@@ -1,0 +1,45 @@
+"""Context anchor attention (Cai et al., "Poly Kernel Inception Network", CVPR 2024, arXiv:2403.06258)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.strip import StripGate
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="caa",
+    properties=("globality",),
+    paper="Cai et al., Poly Kernel Inception Network for Remote Sensing Detection, CVPR 2024, arXiv:2403.06258",
+    space={"kernel": (7, 11, 19)},
+    dims=(2,),
+)
+class ContextAnchorAttention(nn.Module):
+    """Scale every value by a gate that sees far along both axes, through two depthwise strips.
+
+    .. math:: y = x \\odot \\sigma(f_2(\\mathrm{dw}_{k \\times 1}(\\mathrm{dw}_{1 \\times k}(f_1(\\mathrm{avg}_7(x))))))
+
+    f is a 1x1 convolution without bias, BN (epsilon 1e-3) and SiLU; the strips have a bias. The average over 7x7
+    counts the zeros beyond the border. Since f_2 ends in a SiLU the gate lies between 0.43 and 1.
+
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`.
+
+    Args:
+        channels: Channels C.
+        kernel: Length k of the strips, odd.
+
+    Raises:
+        UnsupportedError: If `kernel` is even.
+    """
+
+    def __init__(self, channels: int, *, kernel: int = 11) -> None:
+        super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise UnsupportedError(f"kernel must be odd, got {kernel}")
+        self.gate = StripGate(channels, kernel=kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
+        return x * self.gate(x)

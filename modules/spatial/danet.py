@@ -1,0 +1,41 @@
+"""Dual attention (Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv:1809.02983)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nasbench.ops.dual_attention import ChannelSelfAttention, PositionSelfAttention
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="danet",
+    properties=("globality",),
+    cost_order=2,
+    paper="Fu et al., Dual Attention Network for Scene Segmentation, CVPR 2019, arXiv:1809.02983",
+    space={"reduction": (4, 8)},
+    dims=(2,),
+)
+class DualAttention(nn.Module):
+    """The sum of an attention among positions and one among channels.
+
+    .. math:: y = \\mathrm{PAM}(x) + \\mathrm{CAM}(x)
+
+    PAM is `position_attention` and CAM is `channel_attention`, each with its own residual: as constructed, with both γ
+    at 0, y is 2 x. The weights 0.5 and 0.2 seen in notes are not in the paper.
+
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`.
+
+    Args:
+        channels: Channels C.
+        reduction: Ratio of C to the width of PAM's queries and keys.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 8) -> None:
+        super().__init__()
+        self.position = PositionSelfAttention(channels, reduction=reduction)
+        self.channel = ChannelSelfAttention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
+        return self.position(x) + self.channel(x)

@@ -1,0 +1,62 @@
+"""The two halves of dual attention (Fu et al., CVPR 2019, arXiv:1809.02983): shared with `danet`, which adds them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from nasbench.ops.nd import conv, from_tokens, reduced, to_tokens
+
+__all__ = ["ChannelSelfAttention", "PositionSelfAttention"]
+
+
+class ChannelSelfAttention(nn.Module):
+    """Channels attend to channels, the less alike the more; added with a weight γ that starts at 0.
+
+    .. math:: E = X X^T,\\quad A = \\mathrm{softmax}(\\mathrm{rowmax}(E) - E),\\quad y = \\gamma A X + x
+
+    A softmax does not see what is subtracted from a whole row: A is softmax(-E), attention with the query -X.
+
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of any number of dimensions.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        rows = x.flatten(2).unsqueeze(1)  # (B, 1, C, N): a channel is a token, its N positions are its features
+        mixed = scaled_dot_product_attention(-rows, rows, rows, scale=1.0)
+        return self.gamma * mixed.reshape_as(x) + x
+
+
+class PositionSelfAttention(nn.Module):
+    """Positions attend to positions; added with a weight γ that starts at 0.
+
+    .. math:: y = \\gamma\\, \\mathrm{softmax}(q^T k)\\, v + x
+
+    q and k are convolutions 1x1 to C // reduction channels, v one to C, all with bias. The products are not scaled.
+
+    Shapes: `(B, C, *S) -> (B, C, *S)`.
+
+    Args:
+        channels: Channels C.
+        dims: Spatial dimensions, 1 or 2.
+        reduction: Ratio of C to the width of queries and keys.
+    """
+
+    def __init__(self, channels: int, *, dims: int = 2, reduction: int = 8) -> None:
+        super().__init__()
+        width = reduced(channels, reduction)
+        self.query = conv(dims, channels, width)
+        self.key = conv(dims, channels, width)
+        self.value = conv(dims, channels, channels)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        q, k, v = (to_tokens(part(x)).unsqueeze(1) for part in (self.query, self.key, self.value))
+        seen = scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
+        return self.gamma * from_tokens(seen, x.shape[2:]) + x

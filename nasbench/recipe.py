@@ -1,0 +1,114 @@
+"""The training recipe: every setting of the training loop, each with a default and each settable from text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import timm.optim
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nasbench.errors import InputError, UnknownNameError
+
+__all__ = ["Augmentation", "Recipe"]
+
+Augmentation = Literal["none", "flip", "crop", "randaug"]
+
+
+class Recipe(BaseModel):
+    """How a plan is trained. Frozen; part of a run's identity. A task brings its default as `task.recipe`.
+
+    Example:
+        >>> Recipe(epochs=5).with_settings({"learning_rate": "1e-3", "schedule": "cosine"}).learning_rate
+        0.001
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: Annotated[int, Field(ge=1, description="passes over the training split")] = 10
+    batch_size: Annotated[int, Field(ge=2, description="items a batch; the last batch of an epoch may be smaller")] = 32
+    accumulation: Annotated[
+        int, Field(ge=1, description="batches whose gradients are averaged into one optimiser step")
+    ] = 1
+    optimizer: Annotated[str, Field(description="a name of timm.optim.list_optimizers()")] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0, description="the highest learning rate of the schedule")] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, description="on weights only: none on biases, norms and gates")] = 0.01
+    schedule: Annotated[Literal["onecycle", "cosine", "constant"], Field(description="learning rate by step")] = (
+        "onecycle"
+    )
+    warmup: Annotated[
+        float | None,
+        Field(ge=0, lt=1, description="share of all steps in which the rate rises; none: 0.3 for onecycle, else 0"),
+    ] = None
+    label_smoothing: Annotated[
+        float, Field(ge=0, lt=1, description="share spread over all classes (classification)")
+    ] = 0.0
+    mixup: Annotated[float, Field(ge=0, description="alpha of timm's Mixup; 0 is off (classification)")] = 0.0
+    cutmix: Annotated[
+        float, Field(ge=0, description="alpha of CutMix; with mixup each batch draws one (classification)")
+    ] = 0.0
+    augmentation: Annotated[
+        Augmentation,
+        Field(description="flip: left-right; crop: flip, shift by up to 1/8 of the side; randaug: flip, RandAugment"),
+    ] = "none"
+    amp: Annotated[
+        Literal["none", "bfloat16", "float16"], Field(description="autocast; float16 needs a CUDA device")
+    ] = "none"
+    clip_grad: Annotated[float, Field(ge=0, description="largest gradient norm; 0 is off")] = 0.0
+    patience: Annotated[
+        int,
+        Field(
+            ge=0, description="stop after so many epochs without a better validation metric, keep the best; 0 is off"
+        ),
+    ] = 0
+    validate_every: Annotated[int, Field(ge=0, description="epochs between validations; 0: after the last only")] = 0
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, name: str) -> str:
+        known = [str(known) for known in timm.optim.list_optimizers()]
+        if name not in known:
+            raise ValueError(str(UnknownNameError("optimizer", name, known)))
+        return name
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
+        """Return a recipe with some settings changed.
+
+        Args:
+            settings: Field name to value; text is converted ("3e-3", "none").
+
+        Raises:
+            UnknownNameError: If there is no such setting.
+            InputError: If a value is not allowed; the message says what is.
+        """
+        fields = type(self).model_fields
+        for key in settings:
+            if key not in fields:
+                raise UnknownNameError("training setting", key, fields)
+        none = {k: None for k, v in settings.items() if v == "none" and fields[k].default is None}
+        try:
+            return type(self)(**{**self.model_dump(), **settings, **none})
+        except ValidationError as error:
+            raise InputError(_describe(error)) from None
+
+    def with_text(self, *pairs: str) -> Recipe:
+        """Return a recipe changed by texts of the form "key=value".
+
+        Raises:
+            UnknownNameError: If there is no such setting.
+            InputError: If a text has no "=", or a value is not allowed.
+        """
+        for pair in pairs:
+            if "=" not in pair:
+                raise InputError(f"{pair!r} is no setting; write key=value, as in epochs=5")
+        return self.with_settings({k.strip(): v.strip() for k, _, v in (p.partition("=") for p in pairs)})
+
+
+def _describe(error: ValidationError) -> str:
+    """One line a fault: the setting, what was got, what is allowed."""
+    lines = []
+    for fault in error.errors():
+        name = str(fault["loc"][0])
+        meaning = Recipe.model_fields[name].description
+        lines.append(f"training setting {name}={fault['input']!r}: {fault['msg']} ({meaning})")
+    return "; ".join(lines)

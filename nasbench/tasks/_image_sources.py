@@ -1,0 +1,215 @@
+"""Where images come from: class folders, tars, torchvision's data sets, scikit-learn's digits. Nothing is split here.
+
+timm's readers find the files and their classes; this module says what is wrong with what they found.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+from timm.data.readers.reader_image_in_tar import ReaderImageInTar
+from timm.utils.misc import natural_key
+
+from nasbench.errors import DataError, UnknownNameError
+
+__all__ = ["DATA_ROOT_VARIABLE", "ImageSource", "digits", "folder", "tar", "torchvision_set"]
+
+DATA_ROOT_VARIABLE = "NASBENCH_DATA"
+"""Environment variable: the folder that holds torchvision's data sets; the current one where it is not set."""
+
+_SUBFOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
+_TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    **{
+        name: ({"train": True}, {"train": False}) for name in ("CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST")
+    },
+    **{name: ({"split": "train"}, {"split": "test"}) for name in ("SVHN", "STL10")},
+}
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Labelled images that are not decoded yet.
+
+    Attributes:
+        names: A name for each image, for messages and the fingerprint.
+        labels: Class number of each, `(n,)`.
+        classes: Class names; a label is an index into them.
+        read: Number of an image to its encoded bytes, or to a PIL image where there is no file.
+        given: The splits that the data itself makes, split name to image numbers; empty where it makes none.
+    """
+
+    names: list[str]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    read: Callable[[int], bytes | Image.Image]
+    given: Mapping[str, np.ndarray]
+
+    def open(self, index: int) -> Image.Image:
+        """Return an image, undecoded where it has a file; its size is known."""
+        item = self.read(index)
+        return item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item))
+
+
+def digits() -> ImageSource:
+    """Return scikit-learn's 1,797 handwritten digits, grey, 8 x 8."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    pixels = np.rint(data.images * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    return ImageSource(
+        names=[str(i) for i in range(len(pixels))],
+        labels=data.target.astype(np.int64),
+        classes=tuple(str(name) for name in data.target_names),
+        read=lambda i: Image.fromarray(pixels[i]),
+        given={},
+    )
+
+
+def folder(path: Path) -> ImageSource:
+    """Return the images of class folders; `train`, `val` and `test` folders inside are taken as the splits.
+
+    Raises:
+        DataError: If there is no such folder, no image, an image outside a class folder, or one class only.
+    """
+    if not path.is_dir():
+        raise DataError(f"no folder at {path}; give one that holds a folder of images for each class")
+    parts = {split: path / name for split, names in _SUBFOLDERS.items() for name in names if (path / name).is_dir()}
+    if "train" not in parts:
+        return _joined({"": _read_folder(path)}, str(path))
+    return _joined({split: _read_folder(part) for split, part in parts.items()}, str(path))
+
+
+def tar(train: Path, test: Path | None = None) -> ImageSource:
+    """Return the images of one tar with class folders, or of a training and a test tar.
+
+    Raises:
+        DataError: If a file is missing or no plain tar, or as `folder` does.
+    """
+    if test is None:
+        return _joined({"": _read_tar(train)}, str(train))
+    return _joined({"train": _read_tar(train), "test": _read_tar(test)}, f"{train},{test}")
+
+
+def torchvision_set(name: str) -> ImageSource:
+    """Return a data set of torchvision that is on disk already, with its own test part.
+
+    Raises:
+        UnknownNameError: If it is none of the supported ones.
+        DataError: If it is not on disk; nothing is downloaded.
+    """
+    from torchvision import datasets
+
+    if name not in _TORCHVISION:
+        hint = "others: folder:PATH or tar:FILE with class folders"
+        raise UnknownNameError("torchvision data set", name, _TORCHVISION, hint)
+    root = os.environ.get(DATA_ROOT_VARIABLE, ".")
+    try:
+        train, test = (getattr(datasets, name)(root, download=False, **part) for part in _TORCHVISION[name])
+    except RuntimeError as error:
+        raise DataError(
+            f"torchvision's {name} is not in {Path(root).resolve()} ({error}); set {DATA_ROOT_VARIABLE} to the folder "
+            f"that holds it, or download it there: torchvision.datasets.{name}({root!r}, download=True)"
+        ) from None
+    labels = np.concatenate([np.asarray(_targets(part), dtype=np.int64) for part in (train, test)])
+    count = len(train)
+    return ImageSource(
+        names=[f"train/{i}" for i in range(count)] + [f"test/{i}" for i in range(len(test))],
+        labels=labels,
+        classes=tuple(getattr(train, "classes", None) or (str(i) for i in range(int(labels.max()) + 1))),
+        read=lambda i: train[i][0] if i < count else test[i - count][0],
+        given={"train": np.arange(count), "test": np.arange(count, len(labels))},
+    )
+
+
+def _targets(dataset: Any) -> Any:
+    return dataset.targets if hasattr(dataset, "targets") else dataset.labels
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one reader found: a name and a class name for each image."""
+
+    names: list[str]
+    class_names: list[str]
+    read: Callable[[int], bytes]
+
+
+def _read_folder(path: Path) -> _Part:
+    try:
+        reader = ReaderImageFolder(str(path))
+    except RuntimeError as error:
+        raise DataError(f"{error}; give a folder that holds a folder of images for each class") from None
+    paths = [Path(name) for name, _ in reader.samples]
+    labels = [label for _, label in reader.samples]
+    return _part(reader, labels, reader.class_to_idx, lambda i: paths[i].read_bytes())
+
+
+def _read_tar(path: Path) -> _Part:
+    if not path.is_file():
+        raise DataError(f"no tar file at {path}")
+    if path.suffix.lower() != ".tar":
+        raise DataError(f"{path} is not named .tar; an uncompressed tar with class folders inside is needed")
+    try:
+        reader = ReaderImageInTar(str(path), cache_tarinfo=False)
+    except tarfile.TarError as error:
+        raise DataError(f"{path} cannot be read as an uncompressed tar: {error}") from None
+    except ValueError:  # timm unpacks an empty list
+        raise DataError(f"{path} holds no image; class folders with images inside are needed") from None
+
+    def read(index: int) -> bytes:
+        """Read at the member's offset: timm's reader keeps the tar open, for good and for one thread."""
+        member, _, inner_tar = reader.samples[index]
+        with path.open("rb") as file:
+            file.seek(member.offset_data + (inner_tar.offset_data if inner_tar is not None else 0))
+            return file.read(member.size)
+
+    return _part(reader, [int(label) for label in reader.targets], reader.class_name_to_idx, read)
+
+
+def _part(reader: Any, labels: list[int], class_to_index: Mapping[str, int], read: Callable[[int], bytes]) -> _Part:
+    by_index = {index: name for name, index in class_to_index.items()}
+    return _Part(list(reader.filenames()), [by_index[label] for label in labels], read)
+
+
+def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
+    """Join what the readers found into one source; a single part with the name "" makes no split."""
+    first = next(iter(parts.values()))
+    classes = sorted(set(first.class_names), key=natural_key)
+    for split, part in parts.items():
+        outside = [n for n, c in zip(part.names, part.class_names, strict=True) if c in ("", ".")]
+        if outside:
+            raise DataError(
+                f"{where}: {len(outside)} of {len(part.names)} images lie in no class folder, as {outside[0]!r}; "
+                "put each image into a folder named after its class"
+            )
+        strange = sorted(set(part.class_names) - set(classes))
+        if strange:
+            raise DataError(f"{where}: {split} has classes that train has not: {', '.join(strange[:5])}")
+    if len(classes) < 2:
+        raise DataError(
+            f"{where} has one class, {classes[0]!r}; classification needs two or more, a folder of images for each"
+        )
+    number = {name: i for i, name in enumerate(classes)}
+    starts = np.cumsum([0] + [len(part.names) for part in parts.values()])
+    readers = list(parts.values())
+
+    def read(index: int) -> bytes:
+        part = int(np.searchsorted(starts, index, side="right")) - 1
+        return readers[part].read(index - int(starts[part]))
+
+    return ImageSource(
+        names=[f"{split}/{name}" if split else name for split, part in parts.items() for name in part.names],
+        labels=np.array([number[c] for part in readers for c in part.class_names], dtype=np.int64),
+        classes=tuple(classes),
+        read=read,
+        given={s: np.arange(a, b) for s, a, b in zip(parts, starts[:-1], starts[1:], strict=True) if s},
+    )

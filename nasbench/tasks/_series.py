@@ -1,0 +1,161 @@
+"""Read time series, fill their gaps, and cut them into training, validation and test spans."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nasbench.errors import DataError, InputError
+
+__all__ = ["FILLS", "Series", "Spans", "co2", "ett_spans", "fill_gaps", "ratio_spans", "read_csv", "season"]
+
+FILLS = ("linear", "forward")
+
+Spans = dict[str, tuple[int, int]]
+"""Split to (first row, row after the last)."""
+
+_DAY = pd.Timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Series over one time axis.
+
+    Attributes:
+        frame: Dates ascending as index, one column of floats a series; NaN where a value is missing.
+        notes: What was left out in reading.
+    """
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def co2() -> Series:
+    """Return the weekly CO2 record of Mauna Loa, 1958 to 2001, from statsmodels; 59 of its 2,284 weeks are missing."""
+    from statsmodels.datasets import co2 as data
+
+    return Series(data.load_pandas().data)
+
+
+def read_csv(path: Path) -> Series:
+    """Read a CSV with a date column; every other numeric column is a series.
+
+    Raises:
+        DataError: If the file is missing or no CSV, or it has no date column or no numeric column, or its dates do
+            not ascend.
+    """
+    if not path.is_file():
+        raise DataError(f"no CSV file at {path}")
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise DataError(f"{path} cannot be read as a CSV with a header line: {error}") from None
+    dates = _date_column(table, path)
+    values = table.drop(columns=[dates.name])
+    numeric = values.select_dtypes("number")
+    if numeric.empty:
+        others = ", ".join(map(str, values.columns)) or "none"
+        raise DataError(
+            f"{path} has no numeric column beside its dates (others: {others}); a series is a column of numbers with a "
+            "decimal point, missing values empty"
+        )
+    left_out = [str(c) for c in values.columns if c not in numeric.columns]
+    notes = (f"{path.name}: not numeric, left out: {', '.join(left_out)}",) if left_out else ()
+    frame = numeric.astype(float).replace([np.inf, -np.inf], np.nan)
+    frame.index = pd.DatetimeIndex(dates)
+    return Series(frame, notes)
+
+
+def _date_column(table: pd.DataFrame, path: Path) -> pd.Series:
+    """Return the first column of text that reads as ascending dates."""
+    for column in table.columns:
+        if pd.api.types.is_numeric_dtype(table[column]):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "could not infer format": the next line decides
+            dates = pd.to_datetime(table[column], errors="coerce")
+        if len(dates) and dates.notna().all():
+            if not dates.is_monotonic_increasing or dates.duplicated().any():
+                raise DataError(f"{path}: the dates in {column!r} do not ascend; sort the rows and drop repeated dates")
+            return dates
+    raise DataError(
+        f"{path} has no date column (columns: {', '.join(map(str, table.columns))}); "
+        "one column must hold dates in every row, as 2024-01-31 or 2024-01-31 13:00"
+    )
+
+
+def ratio_spans(rows: int) -> Spans:
+    """Return 70 % training, 10 % validation and 20 % test, in time (the split of Informer's `custom` data)."""
+    train, test = int(rows * 0.7), int(rows * 0.2)
+    return {"train": (0, train), "val": (train, rows - test), "test": (rows - test, rows)}
+
+
+def ett_spans(frame: pd.DataFrame, path: Path) -> Spans:
+    """Return ETT's 12, 4 and 4 months of 30 days (Zhou et al., AAAI 2021, arXiv:2012.07436); later rows are unused.
+
+    Raises:
+        DataError: If the rows are neither hours nor quarters of an hour, or fewer than 20 months.
+    """
+    step = _step(frame.index)
+    if step not in (_DAY / 24, _DAY / 96):
+        raise DataError(f"{path}: ETT data has a row every hour or 15 minutes, this one every {step}; use csv:{path}")
+    month = 30 * int(_DAY / step)
+    if len(frame) < 20 * month:
+        raise DataError(f"{path}: the ETT splits take 20 months, {20 * month} rows, got {len(frame)}; use csv:{path}")
+    return {"train": (0, 12 * month), "val": (12 * month, 16 * month), "test": (16 * month, 20 * month)}
+
+
+def season(index: pd.Index) -> int:
+    """Return the rows in a natural season: a day for hours, a week for days, a year for weeks and longer."""
+    days = _step(index) / _DAY
+    around = 1 if days < 1 else 7 if days < 7 else 365.25
+    return max(1, round(around / days))
+
+
+def _step(index: pd.Index) -> pd.Timedelta:
+    return pd.Timedelta(pd.Series(index).diff().median())
+
+
+def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Fill missing values, each span from itself and what precedes it: no later span is looked at.
+
+    Args:
+        frame: Series with NaN where a value is missing.
+        spans: The splits, in time.
+        fill: "linear" (between neighbours; a gap at the end of a span keeps the last value), "forward" (the last
+            value) or None.
+
+    Returns:
+        The series without gaps, and how many values were filled in each split.
+
+    Raises:
+        InputError: If `fill` is not one of these.
+        DataError: If values are missing and `fill` is None, or a series begins with missing values.
+    """
+    if fill is not None and fill not in FILLS:
+        raise InputError(f"fill is {fill!r}; allowed: {', '.join(FILLS)}")
+    used = frame.iloc[: max(end for _, end in spans.values())]
+    missing = used.isna()
+    counts = {split: int(missing.iloc[a:b].to_numpy().sum()) for split, (a, b) in spans.items()}
+    if missing.any(axis=None) and fill is None:
+        worst = ", ".join(f"{c} ({n})" for c, n in missing.sum().items() if n)
+        raise DataError(
+            f"{int(missing.to_numpy().sum())} values are missing: {worst}; fill them with --fill linear (between the "
+            "neighbours) or --fill forward (the last known value)"
+        )
+    filled = used.copy()
+    for start, end in spans.values():
+        known = filled.iloc[:end]
+        whole = known.interpolate("linear") if fill == "linear" else known.ffill()
+        filled.iloc[start:end] = whole.iloc[start:end]
+    unfilled = [str(c) for c in filled.columns if filled[c].isna().any()]
+    if unfilled:
+        raise DataError(
+            f"series that begin with missing values: {', '.join(unfilled)}; nothing before them can fill those, "
+            "remove the rows up to the first complete one, or the columns"
+        )
+    return filled, counts

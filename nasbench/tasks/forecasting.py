@@ -1,0 +1,206 @@
+"""Forecasting: every window of every split, scaled by the training span; errors on scaled and on original values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nasbench.errors import DataError, InputError
+from nasbench.recipe import Recipe
+from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
+from nasbench.tasks._series import Spans, fill_gaps, season
+
+__all__ = ["ForecastingTask", "naive_baselines", "naive_forecasts"]
+
+
+class ForecastingTask(Task):
+    """Forecast all series from all series; `(B, lookback, D)` scaled inputs, `(B, horizon, D)` scaled targets.
+
+    A window belongs to the split that holds its whole target; its input may reach back into the span before. So a
+    training span of n rows has n - lookback - horizon + 1 windows, a later one of n rows n - horizon + 1.
+
+    Args:
+        name: The text the user gave.
+        frame: Dates as index, one column of floats a series.
+        spans: First and last row of each split, in time.
+        lookback: Rows of an input.
+        horizon: Rows of a forecast.
+        fill: How missing values are filled: "linear", "forward", or None where there are none.
+        recipe: The default recipe.
+        notes: Sentences for the report.
+
+    Raises:
+        DataError: If values are missing, or a split is too short for one window.
+        InputError: If lookback, horizon or fill is not allowed.
+    """
+
+    kind: Literal["classification", "forecasting"] = "forecasting"
+    metric = "mse"
+
+    def __init__(
+        self,
+        name: str,
+        frame: pd.DataFrame,
+        spans: Spans,
+        *,
+        lookback: int = 96,
+        horizon: int = 96,
+        fill: str | None = None,
+        recipe: Recipe | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        _check_lengths(name, spans, lookback, horizon)
+        self.name, self.spans, self.lookback, self.horizon, self.fill = name, spans, lookback, horizon, fill
+        filled, gaps = fill_gaps(frame, spans, fill)
+        self.dates, self.series = pd.DatetimeIndex(filled.index), [str(c) for c in filled.columns]
+        self.values = filled.to_numpy(np.float64)
+        self.season = season(self.dates)
+        self._fit_scales()
+        self.input_size = (lookback, len(self.series))
+        self.model_kwargs = {"horizon": horizon}
+        self.starts = {split: self._starts(split) for split in SPLITS}
+        self.splits = {split: len(self.starts[split]) for split in SPLITS}
+        self.notes = (*notes, *_gap_note(name, gaps, fill))
+        self.recipe = recipe or Recipe(
+            epochs=10, batch_size=32, learning_rate=1e-3, schedule="cosine", patience=3, validate_every=1
+        )
+
+    def _fit_scales(self) -> None:
+        """Fit everything that depends on data to the training span alone."""
+        start, end = self.spans["train"]
+        train = self.values[start:end]
+        deviation = train.std(axis=0)
+        self.mean = train.mean(axis=0)
+        self.std = np.where(deviation > 0, deviation, 1.0)  # a constant series is only centred
+        self.season = self.season if self.season < len(train) else 1
+        self.naive_error = np.abs(train[self.season :] - train[: -self.season]).mean(axis=0)
+        self.scaled = torch.from_numpy((self.values - self.mean) / self.std).float()
+        self.metrics: Mapping[str, str] = dict.fromkeys(
+            ("mse", "mae", "smape", "mase") if self.naive_error.any() else ("mse", "mae", "smape"), "minimize"
+        )
+
+    def _starts(self, split: str) -> Tensor:
+        """Return the first input row of each window of a split."""
+        start, end = self.spans[split]
+        first = start if split == "train" else start - self.lookback
+        return torch.arange(first, end - self.lookback - self.horizon + 1)
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, data hash, spans and window lengths; JSON-able."""
+        content = hashlib.sha256(repr((self.series, [str(d) for d in self.dates])).encode())
+        content.update(self.values.tobytes())
+        return {
+            "task": self.name,
+            "kind": self.kind,
+            "data_sha256": content.hexdigest(),
+            "split_seed": None,  # split in time, nothing is drawn
+            "spans": {split: list(span) for split, span in self.spans.items()},
+            "splits": dict(self.splits),
+            "series": len(self.series),
+            "lookback": self.lookback,
+            "horizon": self.horizon,
+            "fill": self.fill,
+            "season": self.season,
+        }
+
+    def train_batches(
+        self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
+    ) -> Iterator[Batch]:
+        """Yield the training windows once, shuffled."""
+        if augmentation != "none":
+            raise InputError(f"augmentation={augmentation} is for images; a forecasting task takes augmentation=none")
+        starts = self.starts["train"]
+        for chosen in shuffled(len(starts), batch_size, epoch_generator(seed, epoch)):
+            yield self._windows(starts[chosen], device)
+
+    def eval_batches(self, split: str, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Batch]:
+        """Yield every window of a split in time order."""
+        for starts in self.starts[self.check_split(split)].split(batch_size):
+            yield self._windows(starts, device)
+
+    def _windows(self, starts: Tensor, device: torch.device | str) -> Batch:
+        rows = starts[:, None] + torch.arange(self.lookback + self.horizon)
+        window = self.scaled[rows].to(device)
+        return window[:, : self.lookback], window[:, self.lookback :]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error on scaled values."""
+        return torch.nn.functional.mse_loss(outputs, targets)
+
+    def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
+        """Return the metrics of scaled forecasts `(N, horizon, D)`, and the mean squared error of each window.
+
+        mse, mae: on scaled values. smape: 200·mean(|f − y| / (|f| + |y|)) in percent, 0 to 200, 0/0 counting as 0,
+        on original values. mase: mean error over that of the seasonal naive forecast of one step in the training
+        span, averaged over series that are not constant there (Hyndman & Koehler, Int. J. Forecasting 2006).
+        """
+        f, y = (t.detach().cpu().double().numpy() for t in (outputs, targets))
+        square = (f - y) ** 2
+        metrics = {"mse": float(square.mean()), "mae": float(np.abs(f - y).mean())}
+        f, y = self.unscale(f), self.unscale(y)
+        error, total = np.abs(f - y), np.abs(f) + np.abs(y)
+        metrics["smape"] = float(200 * np.divide(error, total, out=np.zeros_like(error), where=total > 0).mean())
+        if "mase" in self.metrics:
+            varies = self.naive_error > 0
+            metrics["mase"] = float((error.mean(axis=(0, 1))[varies] / self.naive_error[varies]).mean())
+        return metrics, square.mean(axis=(1, 2))
+
+    def unscale(self, values: np.ndarray) -> np.ndarray:
+        """Return scaled values `(..., D)` in the units of the data."""
+        return values * self.std + self.mean
+
+
+def naive_forecasts(task: ForecastingTask, split: str) -> dict[str, Tensor]:
+    """Return scaled forecasts `(N, horizon, D)` that need no model, for the windows of a split.
+
+    "last value" repeats the last row of the input; "seasonal naive" the last whole season before the target. The
+    latter is missing where the data before some target is shorter than a season.
+    """
+    first = task.starts[task.check_split(split)][:, None] + task.lookback  # the first target row
+    steps = torch.arange(task.horizon)
+    forecasts = {"last value": task.scaled[(first - 1).expand(-1, task.horizon)]}
+    rows = first - task.season + steps % task.season
+    if bool((rows >= 0).all()):
+        forecasts["seasonal naive"] = task.scaled[rows]
+    return forecasts
+
+
+def naive_baselines(task: ForecastingTask, split: str) -> dict[str, dict[str, float]]:
+    """Return the metrics of each naive forecast on a split.
+
+    Example:
+        >>> from nasbench.tasks import create_task
+        >>> sorted(naive_baselines(create_task("co2"), "val"))
+        ['last value', 'seasonal naive']
+    """
+    targets = torch.cat([y for _, y in task.eval_batches(split, 1024)])
+    return {name: task.evaluate(f, targets)[0] for name, f in naive_forecasts(task, split).items()}
+
+
+def _check_lengths(name: str, spans: Spans, lookback: int, horizon: int) -> None:
+    for word, value in (("lookback", lookback), ("horizon", horizon)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{word} is a whole number of rows, 1 or more; got {value!r}")
+    rows = {split: end - start for split, (start, end) in spans.items()}
+    need = {"train": lookback + horizon, "val": horizon, "test": horizon}
+    short = [f"{split} has {rows[split]} rows and needs {need[split]}" for split in SPLITS if rows[split] < need[split]]
+    if short:
+        raise DataError(
+            f"{name}: too few rows for lookback {lookback} and horizon {horizon}: {'; '.join(short)}; "
+            "give more rows, or a shorter --lookback or --horizon"
+        )
+
+
+def _gap_note(name: str, gaps: Mapping[str, int], fill: str | None) -> tuple[str, ...]:
+    total = sum(gaps.values())
+    if not total:
+        return ()
+    where = ", ".join(f"{gaps[split]} in {split}" for split in SPLITS)
+    how = "linearly" if fill == "linear" else "with the last known value"
+    return (f"{name}: its {total} gaps are filled {how} ({where})",)

@@ -1,0 +1,253 @@
+"""Image classification: pixels at one size, a stratified split, augmentation, cross-entropy and accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from sklearn.model_selection import train_test_split
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+
+from nasbench.errors import DataError, InputError, UnknownNameError
+from nasbench.recipe import Recipe
+from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
+from nasbench.tasks._image_sources import ImageSource
+
+__all__ = ["MEMORY_LIMIT_BYTES", "SMALLEST_PX", "ImageTask", "image_size"]
+
+MEMORY_LIMIT_BYTES = 2 << 30
+"""Images that take no more than this at their final size are decoded once and kept; others are read as needed."""
+
+SMALLEST_PX = 64
+"""Smaller images are enlarged to this: below it most backbones have no spatial grid left in their last stage."""
+
+_PROBED = 64  # images looked at to learn the data's own size
+_CHUNK = 256  # images whose encoded bytes are held at once while decoding
+_HELD_OUT = 0.2  # share of the images that each split gets which the data does not bring
+
+
+def image_size(source: ImageSource, default_size: int | None = None) -> int:
+    """Return the side in pixels: the larger of 64 and the data's own, at most the backbone's default.
+
+    The data's own size is the median shorter side over evenly spaced images.
+    """
+    probe = np.unique(np.linspace(0, len(source.names) - 1, _PROBED).astype(int))
+    sides = []
+    for i in probe:
+        try:
+            sides.append(min(source.open(int(i)).size))
+        except OSError:
+            continue  # counted and named when the images are decoded
+    own = int(np.median(sides)) if sides else SMALLEST_PX
+    size = max(SMALLEST_PX, own)
+    return size if default_size is None else min(size, default_size)
+
+
+class ImageTask(Task):
+    """Classify square images; `(B, 3, size, size)` normalised floats, `(B,)` class numbers.
+
+    Args:
+        name: The text the user gave.
+        source: The images.
+        size: Side in pixels; others are scaled bilinearly by the shorter side and cropped in the centre.
+        seed: Seed of the split.
+        held_out: Images by split that the source does not bring; by default a fifth of all (of the training images
+            where there is a training split), at least one a class.
+        recipe: The default recipe.
+        mean: Mean by channel that pixels in [0, 1] are normalised with; that of the backbone's weights.
+        std: Standard deviation by channel.
+        notes: Sentences for the report.
+
+    Raises:
+        DataError: If images cannot be read, or a class has too few of them to be split.
+    """
+
+    kind: Literal["classification", "forecasting"] = "classification"
+    metric = "accuracy"
+    metrics: Mapping[str, str] = {"accuracy": "maximize", "loss": "minimize"}
+
+    def __init__(
+        self,
+        name: str,
+        source: ImageSource,
+        *,
+        size: int,
+        seed: int = 0,
+        held_out: Mapping[str, int] | None = None,
+        recipe: Recipe | None = None,
+        mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN,
+        std: tuple[float, ...] = IMAGENET_DEFAULT_STD,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        if size < 1:
+            raise InputError(f"the image size is a positive number of pixels, got {size}")
+        self.name, self.size = name, size
+        self.classes = source.classes
+        self.labels = torch.from_numpy(source.labels)
+        self.indices = _split(source, seed, held_out)
+        self._pixels = _Pixels(source, size, mean, std)
+        self.input_size = (3, size, size)
+        self.model_kwargs = {"num_classes": len(self.classes)}
+        self.splits = {split: len(self.indices[split]) for split in SPLITS}
+        made = [split for split in SPLITS if split not in source.given]
+        self.split_seed = seed if made else None  # None: the data brings all its splits
+        of = "all" if "train" in made else "the training images"
+        drawn = " and ".join(split for split in made if split != "train")
+        by_seed = (f"{name}: {drawn} are drawn from {of} at random by class, seed {seed}",) if made else ()
+        self.notes = (*notes, *by_seed)
+        self.recipe = recipe or Recipe(epochs=10, batch_size=64, learning_rate=1e-3, weight_decay=0.05)
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, data hash, split seed and sizes; JSON-able."""
+        return {
+            "task": self.name,
+            "kind": self.kind,
+            "data_sha256": self._pixels.sha256,
+            "sha256_covers": "names and classes" if self._pixels.cached is None else "contents",
+            "split_seed": self.split_seed,
+            "splits": dict(self.splits),
+            "image_size": self.size,
+            "classes": len(self.classes),
+        }
+
+    def train_batches(
+        self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
+    ) -> Iterator[Batch]:
+        """Yield augmented training batches, `(B, 3, H, W)` and `(B,)`; the same for every model."""
+        indices = self.indices["train"]
+        generator = epoch_generator(seed, epoch)
+        for chosen in shuffled(len(indices), batch_size, generator):
+            batch = indices[chosen]
+            pixels = augment(self._pixels.load(batch), augmentation, generator)
+            yield self._pixels.normalise(pixels, device), self.labels[batch].to(device)
+
+    def eval_batches(self, split: str, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Batch]:
+        """Yield all images of a split in order, `(B, 3, H, W)` and `(B,)`."""
+        for batch in self.indices[self.check_split(split)].split(batch_size):
+            yield self._pixels.normalise(self._pixels.load(batch), device), self.labels[batch].to(device)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of `(B, K)` logits; targets are `(B,)` class numbers or `(B, K)` probabilities."""
+        return F.cross_entropy(outputs, targets)
+
+    def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
+        """Return accuracy in [0, 1] and mean cross-entropy in nats; 1.0 an item for right, 0.0 for wrong."""
+        correct = (outputs.argmax(dim=1) == targets).double()
+        loss = F.cross_entropy(outputs.double(), targets)
+        return {"accuracy": float(correct.mean()), "loss": float(loss)}, correct.cpu().numpy()
+
+
+def augment(pixels: Tensor, augmentation: str, generator: torch.Generator) -> Tensor:
+    """Augment bytes `(B, 3, H, W)`, each image on its own; see `Recipe.augmentation`."""
+    if augmentation == "none":
+        return pixels
+    if augmentation not in ("flip", "crop", "randaug"):
+        raise UnknownNameError("augmentation", augmentation, ("none", "flip", "crop", "randaug"))
+    mirror = torch.rand(len(pixels), generator=generator) < 0.5
+    pixels = torch.where(mirror[:, None, None, None], pixels.flip(3), pixels)
+    if augmentation == "crop":
+        return _shifted(pixels, generator)
+    return _randaugmented(pixels, generator) if augmentation == "randaug" else pixels
+
+
+def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to an eighth of its side, zeros coming in (He et al. 2016: 4 of 32 px)."""
+    _, _, height, width = pixels.shape
+    pad = max(1, height // 8)
+    padded = F.pad(pixels, (pad, pad, pad, pad))
+    corners = torch.randint(2 * pad + 1, (len(pixels), 2), generator=generator).tolist()
+    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, corners, strict=True)])
+
+
+def _randaugmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """RandAugment (Cubuk et al., NeurIPS 2020, arXiv:1909.13719), 2 operations of magnitude 9, image by image."""
+    from torchvision.transforms import v2
+
+    transform = v2.RandAugment()
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        return torch.stack([transform(image) for image in pixels])
+
+
+class _Pixels:
+    """Decoded images as bytes, kept in memory when small; and their normalisation."""
+
+    def __init__(self, source: ImageSource, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.source, self.size = source, size
+        self.mean = torch.tensor(mean).view(3, 1, 1) * 255
+        self.std = torch.tensor(std).view(3, 1, 1) * 255
+        self._hash = hashlib.sha256(repr((source.names, source.labels.tolist(), source.classes)).encode())
+        self.cached: Tensor | None = None
+        if 3 * size * size * len(source.names) <= MEMORY_LIMIT_BYTES:
+            self.cached = self._decode(range(len(source.names)), hashed=True)
+        self.sha256 = self._hash.hexdigest()
+
+    def load(self, indices: Tensor) -> Tensor:
+        """Return bytes `(B, 3, size, size)`."""
+        return self._decode(indices.tolist()) if self.cached is None else self.cached[indices]
+
+    def normalise(self, pixels: Tensor, device: torch.device | str) -> Tensor:
+        """Bytes to floats of mean 0 and standard deviation 1, on `device`; bytes travel, not floats."""
+        return (pixels.to(device, torch.float32) - self.mean.to(device)) / self.std.to(device)
+
+    def _decode(self, indices: range | list[int], *, hashed: bool = False) -> Tensor:
+        images = torch.empty(len(indices), 3, self.size, self.size, dtype=torch.uint8)
+        faults: list[str] = []
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(indices), _CHUNK):
+                chunk = indices[start : start + _CHUNK]
+                items = [self.source.read(i) for i in chunk]
+                if hashed:
+                    for item in items:
+                        self._hash.update(item if isinstance(item, bytes) else item.tobytes())
+                for k, result in enumerate(pool.map(self._one, items)):
+                    if isinstance(result, str):
+                        faults.append(f"{self.source.names[chunk[k]]} ({result})")
+                    else:
+                        images[start + k] = result
+        if faults:
+            shown = ", ".join(faults[:3]) + (", ..." if len(faults) > 3 else "")
+            raise DataError(f"{len(faults)} of {len(indices)} images cannot be read: {shown}; repair or remove them")
+        return images
+
+    def _one(self, item: bytes | Image.Image) -> Tensor | str:
+        """Decode one image, or say why it cannot be."""
+        try:
+            image = item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item))
+            fitted = ImageOps.fit(image.convert("RGB"), (self.size, self.size), Image.Resampling.BILINEAR)
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow's own variety
+            return str(error).split(" <")[0]
+        return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
+
+
+def _split(source: ImageSource, seed: int, held_out: Mapping[str, int] | None) -> dict[str, Tensor]:
+    """Return image numbers by split: the source's own splits, the missing ones drawn from its training images."""
+    indices = {split: np.asarray(numbers) for split, numbers in source.given.items()}
+    rest = indices.get("train", np.arange(len(source.names)))
+    missing = [split for split in ("test", "val") if split not in indices]
+    _check_classes(source, rest, need=1 + len(missing))
+    count = max(len(source.classes), round(_HELD_OUT * len(rest)))
+    for split in missing:
+        size = count if held_out is None else held_out[split]
+        rest, indices[split] = train_test_split(rest, test_size=size, stratify=source.labels[rest], random_state=seed)
+    indices["train"] = rest
+    return {split: torch.from_numpy(np.sort(numbers)) for split, numbers in indices.items()}
+
+
+def _check_classes(source: ImageSource, numbers: np.ndarray, need: int) -> None:
+    counts = np.bincount(source.labels[numbers], minlength=len(source.classes))
+    few = [f"{name} ({n})" for name, n in zip(source.classes, counts, strict=True) if n < need]
+    if few:
+        raise DataError(
+            f"classes with too few training images: {', '.join(few[:5])}; each needs {need} or more, "
+            "one for every split that is drawn from them"
+        )
