@@ -1,6 +1,6 @@
 """The gate ladder: what happens to one plan, from building it to an immutable record.
 
-    build -> cost -> constraints -> train -> record
+    build -> cost -> constraints -> (latency) -> train -> record
 
 A gate that refuses ends the ladder with state "rejected"; anything that breaks ends it with "failed". Either way the
 evaluation is recorded with its reason, and never with a made-up number.
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nasbench import backbones, costs, insertion, training
+from nasbench.costs.latency import Profile, device_lock, profile
 from nasbench.errors import EvaluationError, InputError
 from nasbench.objectives import Constraint
 from nasbench.plan import Plan
@@ -110,7 +111,7 @@ class TrainingEvaluator:
         checkpoint: Load these weights.
         freeze: Train what was inserted, and the head, alone.
         allow_lower_bound: Accept counts that are only lower bounds.
-        on_step: Called between training steps.
+        latency_s: Seconds of one latency measurement, where latency is an objective or bounded.
     """
 
     backbone: str
@@ -123,7 +124,7 @@ class TrainingEvaluator:
     checkpoint: str | None = None
     freeze: bool = False
     allow_lower_bound: bool = False
-    on_step: Callable[[], None] | None = None
+    latency_s: float = 5.0
 
     @property
     def identity_init(self) -> bool:
@@ -187,12 +188,24 @@ class TrainingEvaluator:
             raise _RejectedError(str(error)) from None
         found.costs = cost_columns(costs.measure(found.model, input_size=self.task.input_size))
         self._check(found.costs, found.costs if bare is None else bare)
-        model = found.model.to(self.device)
-        result = training.train(model, self.task, self.recipe, seed=seed, device=self.device, on_step=self.on_step)
+        if "latency_ms" in self.counted:
+            found.costs |= self._latency(found.model, bare)
+            self._check(found.costs, found.costs if bare is None else bare)
+        with device_lock(self.device, shared=True) as lock:  # a measurement elsewhere waits for one step, no longer
+            result = training.train(
+                found.model, self.task, self.recipe, seed=seed, device=self.device, on_step=lock.yield_device
+            )
         bad = [name for name, value in result.metrics.items() if not math.isfinite(value)]
         if bad:
             raise EvaluationError(f"{', '.join(bad)} is not finite after training", kind="nan")
         return result
+
+    def _latency(self, model: nn.Module, bare: Mapping[str, float] | None) -> dict[str, Any]:
+        """Measure beside the bare backbone; drift cancels in the ratio, which scales the bare backbone's figure."""
+        models = {"bare": self.build(Plan({})), "plan": model}
+        found = profile(models, input_size=self.task.input_size, device=self.device, time_s=self.latency_s)
+        columns = latency_columns(found, "bare" if bare is None else "plan")
+        return columns if bare is None else {**columns, "latency_ms": columns["latency_ratio"] * bare["latency_ms"]}
 
     def _check(self, found: Mapping[str, Any], bare: Mapping[str, float]) -> None:
         if not found["exact"] and not self.allow_lower_bound and {"macs", "elementwise_flops"} & set(self.counted):
@@ -283,6 +296,21 @@ def cost_columns(cost: costs.Cost) -> dict[str, Any]:
         "activations": cost.activations,
         "exact": cost.exact,
         "unknown_ops": list(cost.unknown_ops),
+    }
+
+
+def latency_columns(found: Profile, name: str) -> dict[str, Any]:
+    """Return the columns of the trials table that a latency measurement fills."""
+    row = found[name]
+    return {
+        "latency_ms": row.latency_ms,
+        "latency_low_ms": row.low_ms,
+        "latency_high_ms": row.high_ms,
+        "latency_ratio": row.ratio,
+        "latency_ratio_low": row.ratio_low,
+        "latency_ratio_high": row.ratio_high,
+        "latency_verdict": row.verdict,
+        "latency_scenario": found.scenario.text,
     }
 
 

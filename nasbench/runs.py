@@ -5,6 +5,7 @@ environment.json   versions, device, git, seeds
 journal.log        the Optuna journal: the truth; each evaluation is written there first
 trials.jsonl       one line an evaluation        } views, rebuilt from the journal
 trials.csv, front.csv                            }
+latency/           raw samples of each latency measurement
 items/             metric per validation item of each trained plan and seed, for paired bootstrap
 models/            weights, trial-N.safetensors
 figures/, report.html   written by nasbench.report
@@ -30,8 +31,9 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from nasbench import pareto
+from nasbench.costs.latency import Profile
 from nasbench.errors import InputError, RunError
-from nasbench.evaluation import Evaluation, Outcome, TrainingEvaluator
+from nasbench.evaluation import Evaluation, Outcome, TrainingEvaluator, latency_columns
 from nasbench.objectives import COSTS
 from nasbench.plan import Plan
 from nasbench.preparation import prepare
@@ -149,10 +151,14 @@ class Run:
             if int(file.stem.split("-")[1]) not in numbers:
                 file.unlink()
 
-    def keep_latency(self, latency: Mapping[str, Any]) -> None:
-        """Store measured latencies by plan hash, beside those that are there."""
-        study = self.study()
-        study.set_user_attr("latency", {**study.user_attrs.get("latency", {}), **latency})
+    def keep_latency(self, found: Profile) -> None:
+        """Store a measurement of models named by plan hash: its figures beside those there are, and its raw samples."""
+        folder = self.path / "latency"
+        folder.mkdir(exist_ok=True)
+        raw = json.dumps(found.to_dict(), allow_nan=False)
+        write_text(folder / f"profile-{len(list(folder.glob('profile-*.json')))}.json", raw)
+        columns = {row.name: latency_columns(found, row.name) for row in found.rows if row.samples}
+        self.study().set_user_attr("latency", {**self.latency, **columns})
 
     def refresh(self) -> None:
         """Rebuild trials.jsonl, trials.csv and front.csv from the journal."""
@@ -201,8 +207,9 @@ class Run:
         """Return one row a plan that was compared under all seeds: means, intervals, probability of being on the front.
 
         Columns: number, plan, plan_hash, seeds, the objectives, `<metric>_sd` over seeds, `<metric>_low` and
-        `<metric>_high` (95 %, over items and seeds), `difference` to the bare backbone with `difference_low` and `difference_high` (95 %), `verdict` (BETTER, WORSE, NOT DECIDED, or BARE),
-        the costs, latency, `on_front` and `probability`.
+        `<metric>_high` (95 %, over items and seeds), `difference` to the bare backbone with `difference_low` and
+        `difference_high` (95 %), `verdict` (BETTER, WORSE, NOT DECIDED, or BARE), the costs, latency, `on_front` and
+        `probability`.
         """
         plans = _grouped([r for r in self.records() if r.evaluation.state == "complete"])
         most = max((len(of_plan) for of_plan in plans.values()), default=0)
@@ -255,9 +262,10 @@ class Run:
             RunError: If its weights were not kept.
         """
         plan = Plan.of(self.plan_of(number))
-        evaluator = prepare(self.settings).evaluator
-        if not isinstance(evaluator, TrainingEvaluator):
+        if self.config["task"] is None:
             raise RunError(f"run {self.path.name} was evaluated by a function; it has no models")
+        evaluator = prepare(self.settings).evaluator
+        assert isinstance(evaluator, TrainingEvaluator)
         return self.weights(number, evaluator.build(plan)).eval()
 
     def _items_file(self, plan_hash: str, seed: int) -> Path:
@@ -307,7 +315,8 @@ class Run:
 _COLUMNS_BEFORE = ("number", "state", "reason", "plan", "plan_hash", "seed", "fidelity")
 _COLUMNS_AFTER = (
     *("params", "macs", "elementwise_flops", "activations", "exact", "peak_memory_bytes"),
-    *("latency_ms", "latency_low_ms", "latency_high_ms", "latency_ratio", "latency_verdict", "latency_scenario"),
+    *("latency_ms", "latency_low_ms", "latency_high_ms", "latency_ratio", "latency_ratio_low", "latency_ratio_high"),
+    *("latency_verdict", "latency_scenario"),
     *("wall_s", "training_s", "device"),
 )
 

@@ -22,9 +22,10 @@ import optuna
 from optuna.trial import TrialState
 
 from nasbench import runs
+from nasbench.costs.latency import profile
 from nasbench.environment import describe_environment
 from nasbench.errors import NasbenchError, RunError
-from nasbench.evaluation import CallableEvaluator, Evaluation
+from nasbench.evaluation import CallableEvaluator, Evaluation, TrainingEvaluator
 from nasbench.pareto import minimised, non_dominated
 from nasbench.plan import Plan
 from nasbench.preparation import EvaluateFunction, Prepared, prepare
@@ -40,6 +41,9 @@ MAX_REPEATS = 20
 
 MAX_FINALISTS = 8
 """At most so many plans, the bare backbone aside, are retrained on further seeds."""
+
+MAX_TIMED = 32
+"""Up to so many plans are all timed after a search; of more, the finalists alone."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +325,27 @@ class _Search:
     # -- latency -----------------------------------------------------------------------------------------------
 
     def time_plans(self) -> None:
-        """Measure the finalists' latency side by side with the bare backbone's."""
+        """Measure the latency of the finalists (of all plans, where they are few) beside the bare backbone's."""
+        evaluator = self.prepared.evaluator
+        if not isinstance(evaluator, TrainingEvaluator) or not self.settings.latency_s:
+            return
+        plans = {t.user_attrs["evaluation"]["plan_hash"]: t.user_attrs["evaluation"]["plan"] for t in self.complete()}
+        if len(plans) > MAX_TIMED:
+            plans = {plan.hash: plan.text for _, plan in self.finalists()}
+        known = self.run.latency
+        bare = Plan({})
+        todo = [bare, *(Plan.of(text) for key, text in plans.items() if key not in known and key != bare.hash)]
+        if len(todo) == 1 and bare.hash in known:
+            return
+        self.say("latency", 0, f"measuring {len(todo)} models side by side", len(todo))
+        found = profile(
+            {plan.hash: evaluator.build(plan, self.settings.seed) for plan in todo},
+            input_size=evaluator.task.input_size,
+            device=evaluator.device,
+            time_s=self.settings.latency_s,
+        )
+        self.run.keep_latency(found)
+        self.say("latency", len(todo), f"stopped by {found.stopped}; {found.scenario.text}", len(todo))
 
     def say(self, stage: str, done: int, message: str, total: int | None = None) -> None:
         self.listen(Event(stage, done, self.settings.trials if total is None else total, message))
@@ -352,4 +376,3 @@ def narrate(number: int, evaluation: Evaluation, directions: Mapping[str, str]) 
         return f"trial {number} {evaluation.state}: {evaluation.reason}; {plan}"
     values = "  ".join(f"{name} {evaluation.values[name]:.5g}" for name in directions)
     return f"trial {number}  {values}  {plan}"
-

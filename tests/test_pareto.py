@@ -19,9 +19,7 @@ def test_the_front_by_hand():
 def test_the_front_against_its_definition(values):
     directions = ["maximize", "minimize", "minimize"]
     points = pareto.minimised(values, directions)
-    dominated = [
-        any((other <= point).all() and (other < point).any() for other in points) for point in points
-    ]
+    dominated = [any((other <= point).all() and (other < point).any() for other in points) for point in points]
     assert pareto.non_dominated(values, directions).tolist() == [not d for d in dominated]
 
 

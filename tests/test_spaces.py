@@ -118,7 +118,12 @@ def test_files(tmp_path, monkeypatch):
     file = tmp_path / "mine.yaml"
     file.write_text("variants: [se]\n")
     assert load_space(file).name == "mine"
-    for text, word in (("- a", "mapping"), ("{", "no YAML"), ("variants: 3", "variants"), ("x: !!python/name:os", "YAML")):
+    for text, word in (
+        ("- a", "mapping"),
+        ("{", "no YAML"),
+        ("variants: 3", "variants"),
+        ("x: !!python/name:os", "YAML"),
+    ):
         file.write_text(text)
         with pytest.raises(SpaceError, match=word):
             load_space(file)
@@ -132,7 +137,9 @@ def test_files(tmp_path, monkeypatch):
     assert "own" in list_spaces()
 
 
-@pytest.mark.parametrize(("name", "host", "size"), [("five-properties", "test_resnet", (3, 64, 64)), ("forecasting", "patchtst", (96, 7))])
+@pytest.mark.parametrize(
+    ("name", "host", "size"), [("five-properties", "test_resnet", (3, 64, 64)), ("forecasting", "patchtst", (96, 7))]
+)
 def test_ready_made_spaces_resolve(name, host, size):
     resolved = load_space(name).resolve(backbones.slots(host, input_size=size))
     assert resolved.count > 1000

@@ -23,8 +23,8 @@ class EfficientChannelAttention(nn.Module):
 
     .. math:: y = x \\odot \\sigma(\\mathrm{conv1d}_k(\\mathrm{GAP}(x)))
 
-    The convolution runs across channels, without bias: k parameters. By default k is (log2 C + 1) / 2 rounded down, then up to
-    odd, at least 3: 3 for C from 8 to 64, 5 to 1024, 7 for 2048.
+    The convolution runs across channels, without bias: k parameters. By default k is (log2 C + 1) / 2
+    rounded down, then up to odd, and at least 3: 3 for C from 8 to 64, 5 to 1024, 7 for 2048.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 

@@ -19,7 +19,8 @@ from nasbench.registry import register_module
 class SelfGate(nn.Module):
     """Scale each channel by a gate that one linear layer computes, at each position or once for all.
 
-    .. math:: y = x \\odot \\sigma(W x + b), \\qquad \\mathrm{pool:}\\quad y = x \\odot \\sigma(W\\, \\mathrm{GAP}(x) + b)
+    .. math:: y = x \\odot \\sigma(W x + b), \\quad\\text{with pool}\\quad
+        y = x \\odot \\sigma(W\\, \\mathrm{GAP}(x) + b)
 
     C² + C parameters. Without pooling the gate is pointwise, which is none of the spatial properties and so none is
     declared; with it, S3D-G's form, every position sees all others.

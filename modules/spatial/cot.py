@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import batch_norm, conv, global_avg_pool
+from nasbench.ops.windows import sliding_windows
 from nasbench.registry import register_module
 
 _KERNEL = 3
@@ -18,7 +18,7 @@ _GROUPS = 4  # of the convolution that makes the static context
 @register_module(
     name="cot",
     properties=("locality",),
-    paper="Li et al., Contextual Transformer Networks for Visual Recognition, TPAMI 2022, arXiv:2107.12292",
+    paper="Li et al., Contextual Transformer Networks for Visual Recognition, 2021, arXiv:2107.12292",
     dims=(2,),
     limits="channels must be a multiple of 8",
 )
@@ -77,7 +77,6 @@ class ContextualTransformer(nn.Module):
 
     def _aggregate(self, value: Tensor, weights: Tensor) -> Tensor:
         """`(B, C, H, W)`, `(B, 9 planes, H, W) -> (B, C, H, W)`: channel c is weighed by plane c mod planes."""
-        taps = F.unfold(value, _KERNEL, padding=_KERNEL // 2)
-        taps = taps.unflatten(1, (_SHARED, self.planes, -1))  # (B, 8, planes, 9, N)
+        taps = sliding_windows(value, _KERNEL).unflatten(1, (_SHARED, self.planes))  # (B, 8, planes, 9, N)
         weights = weights.flatten(2).unflatten(1, (1, self.planes, -1))
         return (taps * weights).sum(dim=3).reshape_as(value)

@@ -53,5 +53,5 @@ def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
 
 
 def patches(x: Tensor, length: int, stride: int) -> Tensor:
-    """`(B, D, L) -> (B, D, P, length)`: overlapping patches of a series whose last value was repeated `stride` times."""
+    """`(B, D, L) -> (B, D, P, length)`: overlapping patches, after the last value was repeated `stride` times."""
     return F.pad(x, (0, stride), mode="replicate").unfold(-1, length, stride)

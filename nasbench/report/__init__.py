@@ -1,5 +1,5 @@
 """The report of a run: figures, tables and one offline HTML page."""
 
-from nasbench.report.build import build
+from nasbench.report.assembly import build
 
 __all__ = ["build"]

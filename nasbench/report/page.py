@@ -1,4 +1,4 @@
-"""What the report says, as data: the question, the answer, the tables and the facts. The HTML template only lays it out."""
+"""What the report says, as data: question, answer, tables and facts. The HTML template only lays it out."""
 
 from __future__ import annotations
 

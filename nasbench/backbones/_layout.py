@@ -1,0 +1,168 @@
+"""Which dimension of a feature map is what, and the way to `(B, C, *S)` and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+__all__ = ["LAYOUTS", "Layout", "MapFormat", "factor_grid", "readings", "sequence_readings"]
+
+Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+_MAX_PREFIX = 8  # class, distillation and register tokens; a host with more says so in `num_prefix_tokens`
+
+
+@dataclass(frozen=True)
+class MapFormat:
+    """How a host lays out one feature map.
+
+    Attributes:
+        layout: `NCHW` and `NCL` have channels first, `NHWC` and `NLC` last.
+        channels: Channels C.
+        size: Spatial size, `(H, W)` or `(L,)`. Tokens of a grid have layout `NLC` and a size of two numbers.
+        prefix: Tokens before those of the grid (class, register), which a plug-in never sees.
+        order: Where a host keeps its tokens in an order of its own (Hiera: window by window), the place of each
+            position of the image among them; None where they lie row by row.
+    """
+
+    layout: Layout
+    channels: int
+    size: tuple[int, ...]
+    prefix: int = 0
+    order: tuple[int, ...] | None = field(default=None, repr=False)
+
+    @property
+    def positions(self) -> int:
+        """The number of positions of the map."""
+        return math.prod(self.size)
+
+    def split(self, x: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the map of a host's tensor as `(B, C, *S)`, and its prefix tokens (None where it has none).
+
+        Args:
+            x: The host's tensor.
+            order: `self.order` as a tensor.
+        """
+        if self.layout in ("NCHW", "NCL"):
+            return (x.unflatten(2, self.grid(x.shape[2])) if self.folded else x), None
+        prefix = x[:, : self.prefix] if self.prefix else None
+        x = x[:, self.prefix :] if self.prefix else x
+        grid = self.grid(x.shape[1]) if self.folded else None
+        if order is not None:
+            x = x.index_select(1, order)
+        if grid is not None:
+            x = x.unflatten(1, grid)
+        return x.movedim(-1, 1), prefix
+
+    def join(self, x: Tensor, prefix: Tensor | None, back: Tensor | None = None) -> Tensor:
+        """Undo `split`: `(B, C, *S)` and the prefix tokens to the host's layout.
+
+        Args:
+            x: The map.
+            prefix: What `split` gave.
+            back: The inverse of `order`.
+        """
+        if self.folded:
+            x = x.flatten(2)
+        if self.layout in ("NHWC", "NLC"):
+            x = x.movedim(1, -1)
+        if back is not None:
+            x = x.index_select(1, back)
+        return x if prefix is None else torch.cat([prefix.to(x.dtype), x], dim=1)
+
+    @property
+    def folded(self) -> bool:
+        """Whether the host keeps the positions of a grid in one dimension."""
+        return self.layout in ("NLC", "NCL") and len(self.size) == 2
+
+    def grid(self, positions: int) -> tuple[int, ...]:
+        """Return the `(H, W)` of so many positions: the traced one, else one of the traced aspect ratio."""
+        if positions == self.positions:
+            return self.size
+        if self.order is not None:
+            raise ValueError(f"the host keeps tokens in an order known for {self.positions} of them, got {positions}")
+        found = factor_grid(positions, self.size)
+        if found is None:
+            raise ValueError(f"{positions} tokens form no grid of the aspect ratio {self.size[0]}:{self.size[1]}")
+        return found
+
+
+def factor_grid(positions: int, aspect: Sequence[int]) -> tuple[int, int] | None:
+    """Return the whole `(H, W)` with H·W = `positions` nearest to the aspect ratio, None where none is near."""
+    ideal = math.sqrt(positions * aspect[0] / aspect[1])
+    for height in sorted({math.floor(ideal), math.ceil(ideal)}, key=lambda h: abs(h - ideal)):
+        if height >= 1 and positions % height == 0 and _fits((height, positions // height), aspect):
+            return height, positions // height
+    return None
+
+
+def _fits(grid: Sequence[int], image: Sequence[int]) -> bool:
+    """Whether `grid` is the image over one stride, each side rounded down or up."""
+    if min(grid) < 1:
+        return False
+    if image[0] == image[1]:
+        return grid[0] == grid[1]
+    stride = math.sqrt(math.prod(image) / math.prod(grid))
+    return all(abs(side - whole / stride) < 1 for side, whole in zip(grid, image, strict=True))
+
+
+def readings(
+    shape: Sequence[int],
+    image: Sequence[int],
+    *,
+    prefix: int | None = None,
+    grids: Container[Sequence[int]] | None = None,
+) -> list[MapFormat]:
+    """Return every way to read a tensor as a feature map of an image, the likelier first; [] where there is none.
+
+    Args:
+        shape: The tensor's shape, with the batch first.
+        image: `(H, W)` of the network's input.
+        prefix: Number of prefix tokens, where the host says it.
+        grids: Spatial sizes seen on the way, as of the patch embedding: tokens must form one of these. Any of the
+            image's aspect ratio if None.
+    """
+    found = []
+    if len(shape) == 4:
+        _, a, b, c = shape
+        if _fits((b, c), image):
+            found.append(MapFormat("NCHW", a, (b, c)))
+        if _fits((a, b), image):
+            found.append(MapFormat("NHWC", c, (a, b)))
+    if len(shape) == 3:
+        _, a, b = shape
+        for positions, channels, layout in ((a, b, "NLC"), (b, a, "NCL")):
+            found += [
+                MapFormat(layout, channels, grid, count)  # type: ignore[arg-type]
+                for grid, count in _token_grids(positions, image, prefix)
+                if (positions > 1 if grids is None else grid in grids) and (layout == "NLC" or count == 0)
+            ][:1]
+    return found
+
+
+def sequence_readings(shape: Sequence[int], widths: Container[int]) -> list[MapFormat]:
+    """Return how to read a tensor `(B, ., .)` of a network on sequences.
+
+    Args:
+        shape: The tensor's shape, with the batch first.
+        widths: Channel counts of the network's 1-d convolutions, which have channels first.
+    """
+    if len(shape) != 3:
+        return []
+    _, a, b = shape
+    return [MapFormat("NCL", a, (b,)) if a in widths else MapFormat("NLC", b, (a,))]
+
+
+def _token_grids(tokens: int, image: Sequence[int], prefix: int | None) -> list[tuple[tuple[int, int], int]]:
+    """Return `(grid, prefix)` pairs that explain so many tokens, the likeliest first."""
+    counts = [*range(_MAX_PREFIX + 1)]
+    if prefix is not None:
+        counts = [prefix, *(c for c in counts if c != prefix)]
+    grids = [(factor_grid(tokens - c, image), c) for c in counts if c < tokens]
+    return [(grid, count) for grid, count in grids if grid is not None]

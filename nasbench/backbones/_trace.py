@@ -1,0 +1,213 @@
+"""Run a network once without data and record which module made which tensor out of which."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["Call", "Node", "Ref", "Trace", "meta_copy", "trace"]
+
+BATCH = 2  # told apart from 1, so that a dimension of one position is not taken for the batch
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor among an operator's arguments: its node (None where it does not come from the input) and shape."""
+
+    node: int | None
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value of the data-flow graph.
+
+    Attributes:
+        parents: Indices of the nodes it was computed from.
+        func: The operator; None for the network's input.
+        args: The operator's positional arguments, tensors as `Ref`.
+        shape: Shape of the value.
+    """
+
+    parents: tuple[int, ...]
+    func: Any
+    args: tuple[Any, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def op(self) -> str:
+        """The operator's name without its overload ("add", "native_layer_norm")."""
+        return self.func.overloadpacket.__name__ if self.func is not None else "input"
+
+
+@dataclass
+class Call:
+    """One call of one module: the nodes that went in, the node of each tensor that came out.
+
+    Attributes:
+        inputs: Nodes of its tensor arguments.
+        outputs: `(index, node)`: index None where the module returns the tensor itself, else its place in the tuple.
+        span: The range of nodes made inside the call.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[tuple[int | None, int], ...]
+    span: tuple[int, int]
+
+
+@dataclass
+class Trace:
+    """What one run of a network showed.
+
+    Attributes:
+        model: The network that ran, a copy without data.
+        nodes: The data-flow graph in topological order; node 0 is the input.
+        calls: Calls by module path.
+        outputs: Nodes of the network's output.
+    """
+
+    model: nn.Module
+    nodes: list[Node]
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+    outputs: tuple[int, ...] = ()
+
+    def last_uses(
+        self, sources: Iterable[int], sinks: Iterable[int], span: tuple[int, int] | None = None
+    ) -> dict[int, int]:
+        """Return every node on a way from `sources` to `sinks`, with the last such node that uses it.
+
+        Args:
+            sources: Where the ways begin.
+            sinks: Where they end.
+            span: The range of nodes made on the way; all by default.
+        """
+        start, stop = span or (0, len(self.nodes))
+        live, ends = set(sources), set(sinks)
+        for index in range(start, stop):
+            if any(parent in live for parent in self.nodes[index].parents):
+                live.add(index)
+        uses = {node: node for node in ends & live}
+        for index in range(stop - 1, start - 1, -1):
+            if index in uses:
+                for parent in self.nodes[index].parents:
+                    if parent in live:
+                        uses.setdefault(parent, index)
+        return uses
+
+
+class _Recorder(TorchDispatchMode):
+    """Records the data flow of every operator; tensors that share memory see each other's in-place writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.node_of: dict[int, int] = {}
+        self._alive: dict[int, list[Tensor]] = {}  # by storage; keeps ids from being used again
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = list(_tensors((args, kwargs)))
+        parents = tuple(dict.fromkeys(self.node_of[id(t)] for t in tensors if id(t) in self.node_of))
+        known = {id(t) for t in tensors}
+        for result in _tensors(out):
+            if id(result) in known:
+                self._write(result, parents, func)
+            elif parents:
+                self.add(result, Node(parents, func, self._refs(args), tuple(result.shape)))
+        return out
+
+    def _refs(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return Ref(self.node_of.get(id(value)), tuple(value.shape))
+        return type(value)(map(self._refs, value)) if isinstance(value, (list, tuple)) else value
+
+    def add(self, tensor: Tensor, node: Node) -> None:
+        """Enter a new value of a tensor, or one of a new tensor."""
+        known = id(tensor) in self.node_of
+        self.nodes.append(node)
+        self.node_of[id(tensor)] = len(self.nodes) - 1
+        if not known:
+            self._alive.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
+
+    def _write(self, target: Tensor, parents: tuple[int, ...], func: Any) -> None:
+        """An in-place operator wrote `target`: everything that shares its memory changed with it."""
+        shared = self._alive.get(target.untyped_storage()._cdata, [])
+        for tensor in shared if any(t is target for t in shared) else [*shared, target]:
+            own = self.node_of.get(id(tensor))
+            sources = parents if own is None or own in parents else (own, *parents)
+            if sources:
+                self.add(tensor, Node(sources, func, (), tuple(tensor.shape)))
+
+    def of(self, value: Any) -> tuple[int, ...]:
+        """Return the nodes of the tensors in `value`."""
+        return tuple(self.node_of[id(t)] for t in _tensors(value) if id(t) in self.node_of)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of `model` on the meta device, in eval mode; its weights are never duplicated."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(model, memo).eval()
+
+
+def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
+    """Run `model` (on the meta device) on an input of `input_shape`, without the batch, and record its data flow.
+
+    Raises:
+        Exception: Whatever the network raises, as it stands.
+    """
+    device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("meta"))
+    recorder, calls, started = _Recorder(), {}, {}  # type: ignore[var-annotated]
+    x = torch.zeros(BATCH, *input_shape, device=device)
+    recorder.add(x, Node((), None, (), tuple(x.shape)))
+    handles = []
+
+    def watch(path: str, module: nn.Module) -> None:
+        def before(_: nn.Module, args: Any, kwargs: Any) -> None:
+            started.setdefault(path, []).append((recorder.of([args, kwargs]), len(recorder.nodes)))
+
+        def after(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            inputs, start = started[path].pop()
+            calls.setdefault(path, []).append(Call(inputs, _outputs(recorder, output), (start, len(recorder.nodes))))
+
+        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(module.register_forward_hook(after, with_kwargs=True))
+
+    for path, module in model.named_modules():
+        watch(path, module)
+    try:
+        with torch.no_grad(), torch.device(device), recorder:
+            output = model(x)
+        return Trace(model, recorder.nodes, calls, recorder.of(output))
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _outputs(recorder: _Recorder, output: Any) -> tuple[tuple[int | None, int], ...]:
+    if isinstance(output, Tensor):
+        return tuple((None, node) for node in recorder.of(output))
+    if isinstance(output, (list, tuple)):
+        return tuple(
+            (i, node) for i, item in enumerate(output) if isinstance(item, Tensor) for node in recorder.of(item)
+        )
+    return ()

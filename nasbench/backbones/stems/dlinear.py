@@ -1,0 +1,47 @@
+"""DLinear (Zeng et al., "Are Transformers Effective for Time Series Forecasting?", AAAI 2023, arXiv:2205.13504)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nasbench.backbones._stems import register_stem
+from nasbench.ops.series import decompose
+
+__all__ = ["DLinear"]
+
+
+@register_stem("dlinear")
+class DLinear(nn.Module):
+    """One linear map of the seasonal part plus one of the trend, shared by all series. The baseline.
+
+    .. math:: y = W_s\\,(x - \\mathrm{MA}(x)) + W_t\\,\\mathrm{MA}(x)
+
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `input`, `trend`, `seasonal`, each
+    `(B, series, lookback)` with the series as channels.
+
+    Args:
+        lookback: Input steps L.
+        horizon: Forecast steps H.
+        series: Series D.
+        kernel: Steps of the moving average; odd, 25 in the paper.
+    """
+
+    def __init__(self, lookback: int, horizon: int, series: int, *, kernel: int = 25) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.input = nn.Identity()
+        self.seasonal = nn.Identity()
+        self.trend = nn.Identity()
+        self.linear_seasonal = nn.Linear(lookback, horizon)
+        self.linear_trend = nn.Linear(lookback, horizon)
+
+    @classmethod
+    def host_slots(cls) -> dict[str, tuple[str, str]]:
+        """Slot name to (module path, layout)."""
+        return {name: (name, "NCL") for name in ("input", "trend", "seasonal")}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
+        seasonal, trend = decompose(self.input(x.transpose(1, 2)), self.kernel)
+        forecast = self.linear_seasonal(self.seasonal(seasonal)) + self.linear_trend(self.trend(trend))
+        return forecast.transpose(1, 2)

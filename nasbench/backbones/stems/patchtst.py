@@ -1,0 +1,117 @@
+"""PatchTST (Nie et al., "A Time Series is Worth 64 Words", ICLR 2023, arXiv:2211.14730)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasbench.backbones._stems import register_stem
+from nasbench.errors import BackboneError
+from nasbench.ops.series import InstanceNorm, patches
+
+__all__ = ["PatchTST"]
+
+
+@register_stem("patchtst")
+class PatchTST(nn.Module):
+    """A transformer encoder over patches of each series alone (channel-independent), with a flattening linear head.
+
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the patch embedding, `stageK` after
+    encoder layer K (each stage is one block), all `(B·series, patches, width)`.
+
+    Args:
+        lookback: Input steps L.
+        horizon: Forecast steps H.
+        series: Series D.
+        patch: Steps of a patch, 16 in the paper; cut to the lookback where that is shorter.
+        stride: Steps between patches, 8 in the paper.
+        width: Model width; the paper has 128 for large sets and 16 for ETTh, the default lies between.
+        heads: Attention heads.
+        layers: Encoder layers, 3 in the paper.
+        ffn: Width of the feed-forward layers.
+        dropout: In attention outputs, feed-forward layers and the embedding.
+        instance_norm: Normalise each window (RevIN), as the paper does.
+    """
+
+    def __init__(
+        self,
+        lookback: int,
+        horizon: int,
+        series: int,
+        *,
+        patch: int = 16,
+        stride: int = 8,
+        width: int = 64,
+        heads: int = 4,
+        layers: int = 3,
+        ffn: int = 128,
+        dropout: float = 0.2,
+        instance_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise BackboneError(f"patchtst: {heads} heads do not divide a width of {width}")
+        self.horizon = horizon
+        self.patch, self.stride = min(patch, lookback), stride
+        count = (lookback + stride - self.patch) // stride + 1
+        self.norm = InstanceNorm(series) if instance_norm else None
+        self.projection = nn.Linear(self.patch, width)
+        self.position = nn.Parameter(torch.empty(count, width).uniform_(-0.02, 0.02))
+        self.embed = nn.Dropout(dropout)
+        self.encoder = nn.Sequential(*[EncoderLayer(width, heads, ffn, dropout) for _ in range(layers)])
+        self.head = nn.Linear(count * width, horizon)
+
+    def host_slots(self) -> dict[str, tuple[str, str]]:
+        """Slot name to (module path, layout)."""
+        found = {"embed": ("embed", "NLC")}
+        for index in range(len(self.encoder)):
+            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NLC")
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
+        batch, _, series = x.shape
+        mean = deviation = None
+        if self.norm is not None:
+            x, mean, deviation = self.norm(x)
+        cut = patches(x.transpose(1, 2), self.patch, self.stride)
+        tokens = self.embed((self.projection(cut) + self.position).flatten(0, 1))
+        encoded = self.encoder(tokens).transpose(1, 2).flatten(1)
+        forecast = self.head(encoded).view(batch, series, self.horizon).transpose(1, 2)
+        if self.norm is not None and mean is not None and deviation is not None:
+            forecast = self.norm.restore(forecast, mean, deviation)
+        return forecast
+
+
+class EncoderLayer(nn.Module):
+    """Attention and feed-forward, each with residual and batch normalisation after it: `(B, N, C) -> (B, N, C)`.
+
+    Args:
+        width: Channels C.
+        heads: Attention heads.
+        ffn: Width of the feed-forward layer.
+        dropout: After attention and inside the feed-forward layer.
+    """
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.GELU(), nn.Dropout(dropout), nn.Linear(ffn, width))
+        self.dropout = nn.Dropout(dropout)
+        self.norm_attention = nn.BatchNorm1d(width)
+        self.norm_ffn = nn.BatchNorm1d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, N, C) -> (B, N, C)`."""
+        batch, count, width = x.shape
+        q, k, v = self.qkv(x).view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, count, width)
+        x = self._normalise(self.norm_attention, x + self.dropout(self.out(mixed)))
+        return self._normalise(self.norm_ffn, x + self.dropout(self.ffn(x)))
+
+    @staticmethod
+    def _normalise(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
+        return norm(x.transpose(1, 2)).transpose(1, 2)

@@ -1,0 +1,215 @@
+"""Multiply-adds and other work of single operators, from shapes alone; `formulas` says which operator has which.
+
+Every function is a formula: `formula(inputs, outputs) -> count`, see `formulas.Formula`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Shape = tuple[int, ...]
+Formula = Callable[[Sequence[Any], Sequence[Shape]], int]
+
+
+def matmul(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """`(..., n, k) @ (..., k, m)`, either side broadcast or 1-D."""
+    a, b = inputs[0], inputs[1]
+    return math.prod(outputs[0]) * (b[0] if len(b) == 1 else a[-1])
+
+
+def batched_sum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """`addbmm(c, (b, n, k), (b, k, m))`: the products of every item, summed."""
+    return math.prod(inputs[1]) * inputs[2][-1]
+
+
+def added_product(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """`c + a @ b`: addmm, baddbmm, addmv."""
+    return matmul(inputs[1:3], outputs)
+
+
+def tensordot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Every output element sums over the contracted dimensions of the first operand."""
+    return math.prod(outputs[0]) * math.prod(inputs[0][d] for d in inputs[2])
+
+
+def inner(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Products over the last dimension of both operands."""
+    return math.prod(outputs[0]) * (inputs[0][-1] if inputs[0] else 1)
+
+
+def broadcast_dot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """An elementwise product, broadcast, and a sum over one dimension: vecdot, cosine_similarity."""
+    a, b = inputs[0], inputs[1]
+    return math.prod(_broadcast(a, b))
+
+
+def multi_dot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """A chain of matrices in its cheapest order (what `linalg.multi_dot` executes): the classic dynamic programme."""
+    shapes = inputs[0]
+    first = 1 if len(shapes[0]) == 1 else shapes[0][0]
+    sizes = [first, *(shape[0] for shape in shapes[1:]), 1 if len(shapes[-1]) == 1 else shapes[-1][-1]]
+    best: dict[tuple[int, int], int] = {(i, i): 0 for i in range(len(shapes))}
+    for span in range(1, len(shapes)):
+        for i in range(len(shapes) - span):
+            j = i + span
+            best[i, j] = min(best[i, k] + best[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1] for k in range(i, j))
+    return best[0, len(shapes) - 1]
+
+
+def matrix_power(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """A^n by repeated squaring; a negative n adds an inversion, which is not counted as a contraction."""
+    exponent = int(inputs[1])
+    products = max(0, exponent.bit_length() - 1 + exponent.bit_count() - 1)
+    return products * math.prod(outputs[0]) * outputs[0][-1]
+
+
+def einsum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Pairwise, in the order torch executes: along the path it was given, else from left to right.
+
+    A pair costs the product of all its index sizes, after an index that only one operand has and nothing later needs
+    was summed out of that operand.
+    """
+    left, arrow, written = inputs[0].replace(" ", "").partition("->")
+    terms, sizes = _einsum_terms(left.split(","), inputs[1])
+    letters = "".join(terms)
+    result = {c for c in letters if c.isdigit() or (c in written if arrow else letters.count(c) == 1)}
+    path = list(inputs[2]) if len(inputs) > 2 and inputs[2] else [0, 1] * (len(terms) - 1)
+    total, operands = 0, [set(term) for term in terms]
+    for step in range(0, len(path), 2):
+        i, j = path[step], path[step + 1]
+        a, b = operands[i], operands[j]
+        rest = [operand for k, operand in enumerate(operands) if k not in (i, j)]
+        kept = result.union(*rest)
+        total += math.prod(sizes[c] for c in (a & b) | ((a | b) & kept))
+        operands = _contracted(operands, i, j, (a | b) & kept, first=len(inputs) <= 2 or not inputs[2])
+    return total
+
+
+def _contracted(operands: list[set[str]], i: int, j: int, made: set[str], *, first: bool) -> list[set[str]]:
+    """Operands after i and j became one: torch puts the result first without a path, last with one."""
+    rest = [operand for k, operand in enumerate(operands) if k not in (i, j)]
+    return [made, *rest] if first else [*rest, made]
+
+
+def _einsum_terms(terms: list[str], shapes: Sequence[Shape]) -> tuple[list[str], dict[str, int]]:
+    """Spell "..." as digits, counted from the right, and return each index's size (1 broadcasts)."""
+    spelled: list[str] = []
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        extra = len(shape) - len(term.replace("...", ""))
+        term = term.replace("...", "".join(str(extra - 1 - k) for k in range(extra)))
+        spelled.append(term)
+        for index, size in zip(term, shape, strict=True):
+            sizes[index] = max(size, sizes.get(index, 1))
+    return spelled, sizes
+
+
+def convolution_mode(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """A convolution with padding given by name ("same"); every output element sums over one filter."""
+    return math.prod(outputs[0]) * math.prod(inputs[1][1:])
+
+
+def attention(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Scaled dot-product attention: q·k plus a·v, whatever the mask."""
+    return scores(inputs) * (inputs[0][-1] + inputs[2][-1])
+
+
+def scores(inputs: Sequence[Any]) -> int:
+    """Elements of the attention matrix."""
+    q, k = inputs[0], inputs[1]
+    return math.prod(_broadcast(q[:-2], k[:-2]) if len(q) < 4 else q[:-2]) * q[-2] * k[-2]
+
+
+def recurrent(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """RNN, GRU, LSTM, projections too: every weight matrix is used once a step and item."""
+    steps, weights = _recurrent(inputs)
+    return steps * sum(math.prod(w) for w in weights)
+
+
+def _recurrent(inputs: Sequence[Any]) -> tuple[int, list[Shape]]:
+    """Steps times items, and the weight matrices. A packed sequence has `batch_sizes` second and hx, params after."""
+    packed = not isinstance(inputs[1], list) and isinstance(inputs[3], list)
+    parameters = inputs[3] if packed else inputs[2]
+    return math.prod(inputs[0][:-1]), [p for p in parameters if len(p) == 2]
+
+
+def recurrent_gates(gates: int, operations: int) -> Formula:
+    """Elementwise work of a recurrent cell: `operations` a step, item and hidden unit."""
+
+    def formula(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+        steps, weights = _recurrent(inputs)
+        cells = sum(w[0] == weights[0][0] for w in weights) // 2
+        return steps * cells * (weights[0][0] // gates) * operations
+
+    return formula
+
+
+def bilinear(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """`y_o = x1 · W_o · x2`: rows times the elements of W."""
+    return math.prod(inputs[0][:-1]) * math.prod(inputs[2])
+
+
+def trilinear(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """The form `bilinear` takes below the dispatcher: W comes second."""
+    return math.prod(inputs[0][:-1]) * math.prod(inputs[1])
+
+
+def distances(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """cdist: one multiply-add a pair of points and coordinate."""
+    return math.prod(outputs[0]) * inputs[0][-1]
+
+
+def grid_sample(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Bilinear: 4 neighbours an output element (8 in a volume); nearest: none; bicubic: 16."""
+    return math.prod(outputs[0]) * {0: 2 ** (len(inputs[0]) - 2), 1: 0, 2: 16}[inputs[2]]
+
+
+def weighted_neighbours(neighbours: int) -> Formula:
+    """Interpolation: each output element is a weighted sum of so many neighbours."""
+    return lambda inputs, outputs: math.prod(outputs[0]) * neighbours
+
+
+def antialiased(reach: int) -> Formula:
+    """Antialiased resizing in two passes, columns then rows; a filter grows with the factor it shrinks by."""
+
+    def formula(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+        before, after = inputs[0][-2:], outputs[0][-2:]
+        taps = [math.ceil(reach * max(1.0, b / a)) for b, a in zip(before, after, strict=True)]
+        maps = math.prod(outputs[0][:-2])
+        return maps * (before[0] * after[1] * taps[1] + after[0] * after[1] * taps[0])
+
+    return formula
+
+
+def deformable(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """deform_conv2d: the convolution's product."""
+    return math.prod(outputs[0]) * math.prod(inputs[1][1:])
+
+
+def transform(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """FFT: 5·N·log2 N real operations a transform of N points; schema (self, n or s, dim, norm)."""
+    rank, given, dims = len(inputs[0]), inputs[1], inputs[2]
+    if dims is None:
+        dims = range(rank if given is None else len(given))
+        dims = [d - len(dims) for d in dims]
+    return _transform(inputs[0], outputs[0], [dims] if isinstance(dims, int) else dims)
+
+
+def transform_kernel(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """The form an FFT takes below the dispatcher: (self, dim, ...)."""
+    return _transform(inputs[0], outputs[0], inputs[1])
+
+
+def _transform(before: Shape, after: Shape, dims: Sequence[int]) -> int:
+    """The points are counted on the longer side, the real one where only half a spectrum is kept."""
+    points = math.prod(max(before[d], after[d]) for d in dims)
+    rows = math.prod(before) // math.prod(before[d] for d in dims)
+    return round(5 * rows * points * math.log2(points))
+
+
+def _broadcast(a: Shape, b: Shape) -> Shape:
+    rank = max(len(a), len(b))
+    a, b = (1,) * (rank - len(a)) + tuple(a), (1,) * (rank - len(b)) + tuple(b)
+    return tuple(y if x == 1 else x for x, y in zip(a, b, strict=True))

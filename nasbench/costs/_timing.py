@@ -1,0 +1,174 @@
+"""How one call of a model is timed, on a CPU and on a CUDA device."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.costs._blocks import OK, PREEMPTED, SLOW_CLOCK, Sample
+from nasbench.costs._nvml import Nvml
+from nasbench.errors import InputError
+
+__all__ = ["Call", "CpuTimer", "CudaTimer", "Timer", "prepare_call", "quiet_process", "timer_for"]
+
+Call = Callable[[], Any]
+
+_NAP_S = 0.0005
+_RECENT = 0.05  # weight of the last call in the share of preempted ones
+_WARM_GRAPH = 3  # calls before a capture, as torch's own documentation has it
+
+
+class Timer(Protocol):
+    """Times one call."""
+
+    def __call__(self, call: Call) -> Sample:
+        """Run `call` once."""
+        ...
+
+
+class CpuTimer:
+    """Times a call on the host, and notices when another process took the core meanwhile.
+
+    The kernel counts the times it took the core from this process for another's sake; a call during which that happened
+    shows the other's work. Once that is the rule, a nap before each call gives it a time slice of its own: with five
+    busy processes on two cores, the share of undisturbed calls of 2 ms rose from 2 % to 80 %. Where it is not the rule
+    there are no naps: other processes empty the caches meanwhile, which makes a short call noisier.
+    """
+
+    def __init__(self) -> None:
+        self._preempted, self._naps = 0.0, False
+
+    def __call__(self, call: Call) -> Sample:
+        """Run `call` once."""
+        if self._naps:
+            time.sleep(_NAP_S)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        start = time.perf_counter_ns()
+        call()
+        ms = (time.perf_counter_ns() - start) / 1e6
+        preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
+        self._preempted += _RECENT * (preempted - self._preempted)
+        self._naps = self._naps or self._preempted > 0.5
+        return Sample(ms, ms, PREEMPTED if preempted else OK)
+
+
+class CudaTimer:
+    """Times a call between device events, with the L2 cache overwritten before, outside of the timed span.
+
+    Args:
+        device: The CUDA device.
+        nvml: The driver's view of it, if there is one.
+    """
+
+    def __init__(self, device: torch.device, nvml: Nvml | None) -> None:
+        self._device, self._nvml = device, nvml
+        bytes_ = max(2 * torch.cuda.get_device_properties(device).L2_cache_size, 2**20)
+        self._flush = torch.empty(bytes_, dtype=torch.int8, device=device)
+        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def __call__(self, call: Call) -> Sample:
+        """Run `call` once."""
+        self._flush.zero_()
+        torch.cuda.synchronize(self._device)
+        ms, wall_ms = self._timed(call, ahead=False)
+        slow = self._nvml is not None and self._nvml.slow
+        return Sample(ms, wall_ms, SLOW_CLOCK if slow else OK)
+
+    def busy_ms(self, call: Call, wall_ms: float) -> float:
+        """Return the time the device works for `call` alone, launched while the device was kept busy.
+
+        Args:
+            call: What to run.
+            wall_ms: What it takes on the host; the device is kept busy for twice as long, at about 1 to 2 GHz.
+        """
+        torch.cuda.synchronize(self._device)
+        torch.cuda._sleep(int(2 * wall_ms * 2e6))
+        return self._timed(call, ahead=True)[0]
+
+    def _timed(self, call: Call, *, ahead: bool) -> tuple[float, float]:
+        begin = time.perf_counter_ns()
+        self._start.record()
+        call()
+        self._end.record()
+        torch.cuda.synchronize(self._device)
+        return self._start.elapsed_time(self._end), (time.perf_counter_ns() - begin) / 1e6
+
+
+def timer_for(device: torch.device, nvml: Nvml | None) -> Timer:
+    """Return the timer of a device."""
+    return CudaTimer(device, nvml) if device.type == "cuda" else CpuTimer()
+
+
+@contextmanager
+def quiet_process(device: torch.device) -> Iterator[None]:
+    """Without gradients and garbage collection, and on a CPU with denormals flushed to zero; undone afterwards."""
+    collects, kept = gc.isenabled(), bool(torch.tensor(1e-40) * 1 != 0)
+    gc.collect()
+    gc.disable()
+    if device.type == "cpu":
+        torch.set_flush_denormal(True)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_flush_denormal(not kept)
+        if collects:
+            gc.enable()
+
+
+def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_last: bool) -> Call:
+    """Return a call of a copy of `model`, in evaluation mode on the device of `x`, run once already.
+
+    Args:
+        model: Any module; not touched.
+        x: (B, ...), the input of every call.
+        mode: "eager", "compile" or "cudagraph".
+        amp: "none", "bfloat16" or "float16".
+        channels_last: Memory format of the weights.
+    """
+    twin = copy.deepcopy(model).eval().to(x.device)
+    if channels_last:
+        twin = twin.to(memory_format=torch.channels_last)
+    forward: Callable[[Tensor], Any] = torch.compile(twin) if mode == "compile" else twin
+    dtype = torch.float16 if amp == "float16" else torch.bfloat16
+    graphed = mode == "cudagraph"
+
+    def call() -> Any:
+        # a graph would keep the addresses of casts that the cache has freed
+        with torch.autocast(x.device.type, dtype, enabled=amp != "none", cache_enabled=not graphed):
+            return forward(x)
+
+    call()
+    return _captured(call) if graphed else call
+
+
+def _captured(call: Call) -> Call:
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARM_GRAPH):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            call()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise InputError(
+            f"this model cannot be captured in a CUDA graph ({str(error).splitlines()[0]}); use mode='eager'"
+        ) from error
+
+    def replay(alive: Call = call) -> None:  # `alive` keeps the weights that the graph reads
+        graph.replay()
+
+    return replay

@@ -1,0 +1,75 @@
+"""The closed world: which operators are elementwise and which are free. What is in no table makes a lower bound."""
+
+from __future__ import annotations
+
+__all__ = ["ELEMENTWISE", "FREE", "NORMS", "unqualified"]
+
+_POINTWISE = """
+    __and__ __lshift__ __or__ __rshift__ __xor__ _fused_dropout _prelu_kernel abs absolute acos acosh add addcdiv
+    addcmul addr alpha_dropout angle asin asinh atan atan2 atanh bernoulli bitwise_and bitwise_not bitwise_or
+    bitwise_xor ceil celu clamp clamp_max clamp_min clip complex conj_physical copysign cos cosh deg2rad digamma div
+    divide elu eq equal erf erfc erfinv exp exp2 expm1 fake_quantize_per_tensor_affine float_power floor floor_divide
+    fmax fmin fmod frac gcd ge gelu ger glu greater greater_equal gt hardshrink hardsigmoid hardswish hardtanh
+    heaviside huber_loss hypot i0 isclose isfinite isinf isnan kron l1_loss lcm ldexp le leaky_relu lerp less
+    less_equal lgamma linalg_cross log log10 log1p log2 log_sigmoid log_sigmoid_forward logaddexp logaddexp2
+    logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mish mse_loss mul multiply
+    mvlgamma nan_to_num ne neg negative nextafter not_equal outer polar positive pow prelu rad2deg reciprocal relu
+    relu6 remainder round rrelu rrelu_with_noise rsqrt rsub selu sgn sigmoid sign signbit silu sin sinc sinh
+    smooth_l1_loss softplus softshrink special_expit sqrt square sub subtract tan tanh threshold trace true_divide
+    trunc where xlogy
+"""
+
+_REDUCTIONS = """
+    _adaptive_avg_pool2d _adaptive_avg_pool3d _unique2 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d all amax amin aminmax any argmax argmin argsort
+    avg_pool1d avg_pool2d avg_pool3d bucketize col2im count_nonzero cummax cummin cumprod cumsum diff frobenius_norm
+    histc index_add index_reduce kthvalue linalg_norm linalg_vector_norm logcumsumexp logsumexp max max_pool1d
+    max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices mean median min mode
+    msort nanmean nanmedian nansum norm pairwise_distance prod scatter_add scatter_reduce searchsorted sort std
+    std_mean sum topk unique_consecutive unique_dim var var_mean
+"""
+
+_FREE = """
+    Bool Float FloatImplicit Int IntImplicit ScalarImplicit Size __contains__ __getitem__ __is__ __isnot__ __not__
+    _cast_Float _cast_Half _cast_Int _cast_Long _conj _local_scalar_dense _pack_padded_sequence _pad_packed_sequence
+    _reshape_from_tensor _shape_as_tensor _to_copy _unsafe_view _upsample_nearest_exact1d _upsample_nearest_exact2d
+    _upsample_nearest_exact3d adjoint alias append arange argwhere as_strided as_tensor atleast_1d atleast_2d
+    atleast_3d bartlett_window blackman_window block_diag broadcast_tensors broadcast_to can_cast cartesian_prod cat
+    channel_shuffle chunk clone column_stack combinations concat concatenate conj constant_pad_nd contiguous copy
+    crow_indices detach diag diag_embed diagflat diagonal dim dropout dstack embedding empty empty_like empty_permuted
+    empty_strided expand expand_as eye feature_alpha_dropout feature_dropout fill fill_diagonal flatten flip fliplr
+    flipud format full full_like gather glu_jvp hamming_window hann_window hsplit hstack im2col imag index index_copy
+    index_fill index_put index_select is_complex is_floating_point is_nonzero item kaiser_window len lift lift_fresh
+    linspace logspace mH mT masked_scatter masked_select matrix_H max_unpool2d meshgrid moveaxis movedim narrow
+    narrow_copy native_channel_shuffle new_empty new_empty_strided new_full new_ones new_zeros nonzero nonzero_numpy
+    numel numpy_T one_hot ones ones_like pad permute pin_memory pixel_shuffle pixel_unshuffle promote_types put rand
+    rand_like randint randn randn_like randperm ravel real reflection_pad1d reflection_pad2d reflection_pad3d repeat
+    repeat_interleave replication_pad1d replication_pad2d replication_pad3d requires_grad reshape reshape_as resize
+    resolve_conj resolve_neg result_type roll rot90 scalar_tensor scatter select select_scatter set size slice
+    slice_scatter split split_with_sizes squeeze stack stride swapaxes swapdims t take take_along_dim tensor
+    tensor_split tile to to_dense transpose tril tril_indices triu triu_indices type_as unbind unflatten unfold
+    unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze upsample_nearest1d upsample_nearest2d
+    upsample_nearest3d view view_as view_as_complex view_as_real vsplit vstack zero zeros zeros_like
+"""
+
+_NORMALISATIONS = """
+    _fused_rms_norm _log_softmax _safe_softmax _softmax _weight_norm _weight_norm_interface batch_norm
+    cudnn_batch_norm group_norm instance_norm layer_norm log_softmax native_batch_norm native_group_norm
+    native_layer_norm renorm rms_norm softmax
+"""
+
+
+def unqualified(kind: str) -> str:
+    """`aten::relu_` is `relu`: without namespace, and without the mark of an in-place operator."""
+    name = kind.rpartition("::")[2]
+    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+ELEMENTWISE = frozenset((_POINTWISE + _REDUCTIONS).split())
+"""1 an output element of a pointwise operator, 1 an input element of a reduction."""
+
+NORMS = frozenset(_NORMALISATIONS.split())
+"""5 an input element: normalisations and softmax."""
+
+FREE = frozenset(_FREE.split())
+"""Views, copies, gathers, fills, random numbers: no arithmetic on activations."""

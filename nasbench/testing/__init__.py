@@ -1,0 +1,28 @@
+"""The contract of a plug-in module, as tests that run on anyone's module.
+
+nasbench's own modules pass them (`tests/test_contract.py`), and `nasbench check FILE` runs them on a user's file. Every
+check is a function of a `Candidate` that returns "" when the contract holds and the fault in one line when it does not.
+
+In a plug-in author's test suite:
+
+    @pytest.mark.parametrize("candidate", candidates(module_spec("my_module")), ids=str)
+    def test_contract(candidate):
+        assert [r for r in check_candidate(candidate) if not r.passed] == []
+"""
+
+from nasbench.testing._candidate import Candidate, candidates, variants
+from nasbench.testing._checks import CHECKS
+from nasbench.testing._run import CheckResult, check_candidate, check_module
+from nasbench.testing._tracing import compile_status, export_status
+
+__all__ = [
+    "CHECKS",
+    "Candidate",
+    "CheckResult",
+    "candidates",
+    "check_candidate",
+    "check_module",
+    "compile_status",
+    "export_status",
+    "variants",
+]

@@ -1,0 +1,243 @@
+"""The checks, one function each: "" when the contract holds, the fault in one line when it does not."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from nasbench.errors import UnsupportedError
+from nasbench.testing._candidate import Candidate, seeded
+from nasbench.testing._probes import (
+    SIZES,
+    Host,
+    close,
+    difference,
+    equal,
+    evaluate,
+    finite_fault,
+    in_float64,
+    loss_of,
+    maps_of,
+    redraw,
+    shape_fault,
+    trained,
+)
+
+__all__ = ["CHECKS"]
+
+_COUNTS = (1, 2, 3, 8, 20)  # channels that are odd, prime to everything, or smaller than a reduction
+_DRAWS = 3  # a rectifier may be shut for all of one draw; a parameter without gradient in three has none
+
+
+def keeps_shape(candidate: Candidate) -> str:
+    """Output has the input's shape for every size, in training and evaluation (a neck: its spatial sizes)."""
+    module = candidate.build()
+    for size in SIZES[candidate.dims]:
+        for batch, mode in ((2, True), (1, False)):
+            fault = shape_fault(candidate, module.train(mode), size, batch)
+            if fault:
+                return fault
+    return ""
+
+
+def serves_channels_or_says_so(candidate: Candidate) -> str:
+    """Any channel count works, or gives an `UnsupportedError` that the declared `limits` explain."""
+    for count in _COUNTS:
+        channels = (count, 2 * count, 3 * count) if isinstance(candidate.channels, tuple) else count
+        other = replace(candidate, channels=channels)
+        try:
+            module = other.build()
+        except UnsupportedError as error:
+            if not candidate.spec.limits:
+                return f"{channels} channels are refused ({error}) though `limits` declares nothing"
+            continue
+        fault = shape_fault(other, module.eval(), SIZES[candidate.dims][0])
+        if fault:
+            return f"with {channels} channels: {fault}"
+    return ""
+
+
+def gives_gradients(candidate: Candidate) -> str:
+    """A gradient reaches every parameter and every input, with parameters (a zero γ among them) drawn anew."""
+    lacking: set[str] | None = None
+    for seed in range(_DRAWS):
+        module = candidate.build().train()
+        redraw(module, seed)
+        maps = [x.requires_grad_() for x in maps_of(candidate, 4, seed)]
+        loss_of(candidate, module, maps, seed).backward()
+        leaves = trained(module) | {f"input {i}": x for i, x in enumerate(maps)}
+        without = {name for name, leaf in leaves.items() if leaf.grad is None or not leaf.grad.any()}
+        lacking = without if lacking is None else lacking & without
+        infinite = [name for name, leaf in leaves.items() if leaf.grad is not None and not leaf.grad.isfinite().all()]
+        if infinite:
+            return f"gradient of {', '.join(infinite)} is not finite"
+        if not lacking:
+            return ""
+    return f"no gradient reaches {', '.join(sorted(lacking or ()))}"
+
+
+def trains_from_identity(candidate: Candidate) -> str:
+    """In a host that starts as an identity, every parameter has moved after three steps of SGD."""
+    still: set[str] | None = None
+    for seed in range(_DRAWS):
+        with seeded(seed):
+            host = Host(candidate)
+        stuck = set(trained(host))
+        if not stuck:
+            return ""
+        optimiser = torch.optim.SGD(host.parameters(), lr=0.1)
+        for step in range(3):
+            optimiser.zero_grad()
+            loss_of(candidate, host, maps_of(candidate, 4, 3 * seed + step), seed).backward()
+            # A gradient that is not zero is a step, also one that rounds to nothing (a bias before a batch norm).
+            stuck -= {name for name, p in trained(host).items() if p.grad is not None and p.grad.any()}
+            optimiser.step()
+        still = stuck if still is None else still & stuck
+        if not still:
+            return ""
+    return f"still where they started after 3 SGD steps from an identity: {', '.join(sorted(still or ()))}"
+
+
+def starts_as_declared(candidate: Candidate) -> str:
+    """`starts_as_identity` is declared if and only if f(x) equals x bit for bit as constructed."""
+    module = candidate.build()
+    maps = maps_of(candidate)
+    if candidate.spec.kind == "fusion":
+        maps = maps[:1] * candidate.inputs
+    with torch.no_grad():
+        outputs = [candidate.run(module.train(mode), maps) for mode in (True, False)]
+    same = all(torch.equal(x, y) for out in outputs for x, y in zip(maps, out, strict=False))
+    if same == candidate.spec.starts_as_identity:
+        return ""
+    return "starts as an identity, which is not declared" if same else "declares starts_as_identity, but f(x) is not x"
+
+
+def round_trips_state(candidate: Candidate) -> str:
+    """A second instance computes the same after loading the state dict, which is complete before any forward."""
+    first, maps = candidate.build(), maps_of(candidate)
+    redraw(first)
+    before = list(first.state_dict())
+    candidate.run(first.train(), maps)
+    if list(first.state_dict()) != before:
+        return f"forward changes the state dict's keys: {sorted(set(before) ^ set(first.state_dict()))}"
+    second = candidate.build()
+    second.load_state_dict(first.state_dict())
+    return difference(candidate, first, second, "after a state dict round trip")
+
+
+def keeps_still_in_eval(candidate: Candidate) -> str:
+    """Evaluation changes no state, gives the same answer twice, and never replaces a parameter."""
+    module, maps = candidate.build().eval(), maps_of(candidate)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    tensors = [id(p) for p in module.parameters()]
+    first, second = (evaluate(candidate, module, maps) for _ in range(2))
+    changed = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]
+    if changed:
+        return f"evaluation changes {', '.join(changed)}"
+    if [id(p) for p in module.parameters()] != tensors:
+        return "evaluation replaces a Parameter, which its optimiser would not know"
+    return "" if equal(first, second) else "two evaluations of one input differ"
+
+
+def is_deterministic(candidate: Candidate) -> str:
+    """One seed gives one result: construction and a forward in training."""
+    results = []
+    for _ in range(2):
+        with seeded(7), torch.no_grad():
+            results.append(candidate.run(candidate.build().train(), maps_of(candidate)))
+    return "" if equal(*results) else "the same seed gives two results"
+
+
+def keeps_items_apart(candidate: Candidate) -> str:
+    """In evaluation, item i of a batch does not change when item j does, or when j is not there."""
+    module = in_float64(candidate)
+    maps = [x.double() for x in maps_of(candidate)]
+    other = [torch.cat([x[:1], 50 * x[1:].flip(1) + 3]) for x in maps]
+    alone = [x[:1] for x in maps]
+    whole, changed, single = (evaluate(candidate, module, m) for m in (maps, other, alone))
+    if not close([y[:1] for y in whole], [y[:1] for y in changed]):
+        return "item 0 changes when item 1 of the batch does"
+    return "" if close([y[:1] for y in whole], single) else "item 0 of a batch differs from the same item alone"
+
+
+def leaves_input_alone(candidate: Candidate) -> str:
+    """The input is not modified, in training and evaluation."""
+    module, maps = candidate.build(), maps_of(candidate)
+    before = [x.clone() for x in maps]
+    for mode in (True, False):
+        with torch.no_grad():
+            candidate.run(module.train(mode), maps)
+        if not equal(maps, before):
+            return f"the input is modified in {'training' if mode else 'evaluation'}"
+    return ""
+
+
+def works_in_float64(candidate: Candidate) -> str:
+    """In float64 the output is float64 and finite."""
+    out = evaluate(candidate, in_float64(candidate), [x.double() for x in maps_of(candidate)])
+    return finite_fault(out) or next((f"float64 in, {y.dtype} out" for y in out if y.dtype != torch.float64), "")
+
+
+def works_under_autocast(candidate: Candidate) -> str:
+    """Under bfloat16 autocast a training step runs and is finite."""
+    module = candidate.build().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = candidate.run(module, maps_of(candidate))
+    if trained(module):
+        sum(y.float().square().mean() for y in out).backward()  # type: ignore[union-attr]
+    return finite_fault(out)
+
+
+def works_in_channels_last(candidate: Candidate) -> str:
+    """The memory format changes no result."""
+    if candidate.dims == 1:
+        return ""
+    module, maps = in_float64(candidate), [x.double() for x in maps_of(candidate)]
+    plain = evaluate(candidate, module, maps)
+    last = [x.contiguous(memory_format=torch.channels_last) for x in maps]
+    module = module.to(memory_format=torch.channels_last)
+    return "" if close(plain, evaluate(candidate, module, last)) else "channels_last gives another result"
+
+
+def copies_and_pickles(candidate: Candidate) -> str:
+    """`copy.deepcopy` and pickle give a module that computes the same, also after a forward with gradients."""
+    module = candidate.build().train()
+    candidate.run(module, maps_of(candidate))
+    for word, twin in (("copy.deepcopy", copy.deepcopy(module)), ("pickling", pickle.loads(pickle.dumps(module)))):
+        fault = difference(candidate, module, twin, f"after {word}")
+        if fault:
+            return fault
+    return ""
+
+
+def works_on_meta(candidate: Candidate) -> str:
+    """It is built and run on the meta device, where costs are counted."""
+    shapes = candidate.shapes(SIZES[candidate.dims][0])
+    with torch.device("meta"):
+        module = candidate.build().eval()
+        out = evaluate(candidate, module, [torch.empty(shape) for shape in shapes])
+    return "" if all(y.is_meta for y in out) else "a result is not on the meta device"
+
+
+CHECKS: tuple[Callable[[Candidate], str], ...] = (
+    keeps_shape,
+    serves_channels_or_says_so,
+    gives_gradients,
+    trains_from_identity,
+    starts_as_declared,
+    round_trips_state,
+    keeps_still_in_eval,
+    is_deterministic,
+    keeps_items_apart,
+    leaves_input_alone,
+    works_in_float64,
+    works_under_autocast,
+    works_in_channels_last,
+    copies_and_pickles,
+    works_on_meta,
+)
+"""Every check, in the order they run."""

@@ -1,0 +1,122 @@
+"""What the checks share: inputs, a host that starts as an identity, losses, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.testing._candidate import Candidate
+
+__all__ = [
+    "SIZES",
+    "Host",
+    "close",
+    "difference",
+    "equal",
+    "evaluate",
+    "finite_fault",
+    "in_float64",
+    "loss_of",
+    "maps_of",
+    "redraw",
+    "shape_fault",
+    "trained",
+]
+
+# Odd, tiny and long maps; the first is the one for checks that need a single size.
+SIZES: dict[int, tuple[tuple[int, ...], ...]] = {
+    1: ((7,), (1,), (2,), (48,)),
+    2: ((5, 7), (1, 1), (2, 2), (1, 9), (12, 16)),
+}
+
+
+class Host(nn.Module):
+    """`x + g (f(x) - x)`, g = 0; f alone where it starts as an identity by itself, or is a neck."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        super().__init__()
+        self.inner = candidate.build()
+        bare = candidate.spec.starts_as_identity or candidate.spec.kind == "neck"
+        self.gate = None if bare else nn.Parameter(torch.zeros(()))
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Compute one output from the input maps `(B, C, *S)`."""
+        y = self.inner(*maps)
+        return y if self.gate is None else maps[0] + self.gate * (y - maps[0])
+
+
+def maps_of(candidate: Candidate, batch: int = 2, seed: int = 0) -> list[Tensor]:
+    """Return standard normal input maps of the first of `SIZES`."""
+    return candidate.maps(SIZES[candidate.dims][0], batch, seed)
+
+
+def in_float64(candidate: Candidate) -> nn.Module:
+    """Return a new instance in float64."""
+    return candidate.build().double()
+
+
+def evaluate(candidate: Candidate, module: nn.Module, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Return what `module` makes of `maps` in evaluation, without gradients."""
+    with torch.no_grad():
+        return candidate.run(module.eval(), maps)
+
+
+def trained(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that an optimiser would be given."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def redraw(module: nn.Module, seed: int = 0) -> None:
+    """Draw every parameter from a small normal distribution, in place: no γ stays zero, no weight symmetric."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(0.3 * torch.randn(p.shape, generator=generator))
+
+
+def loss_of(candidate: Candidate, module: nn.Module, maps: Sequence[Tensor], seed: int) -> Tensor:
+    """Squared distance to a random target, plus the module's own `aux_loss` as the training loop adds it."""
+    generator = torch.Generator().manual_seed(seed + 100)
+    loss = torch.zeros(())
+    for y in candidate.run(module, maps):
+        loss = loss + (y - torch.randn(y.shape, generator=generator)).square().mean()
+    for part in module.modules():
+        loss = loss + getattr(part, "aux_loss", 0.0)
+    return loss
+
+
+def shape_fault(candidate: Candidate, module: nn.Module, size: tuple[int, ...], batch: int = 2) -> str:
+    """Return in words how the output of one forward is not of the shape it should have, or not finite."""
+    maps = candidate.maps(size, batch)
+    with torch.no_grad():
+        out = candidate.run(module, maps)
+    neck = candidate.spec.kind == "neck"
+    wanted = [tuple(x.shape) for x in (maps if neck else maps[:1])]
+    got = [tuple(y.shape) for y in out]
+    if neck:  # a neck may bring all levels to one width
+        wanted, got = ([(s[0], *s[2:]) for s in shapes] for shapes in (wanted, got))
+    return f"input {wanted} gives output {got}" if got != wanted else finite_fault(out)
+
+
+def finite_fault(maps: Sequence[Tensor]) -> str:
+    """Return in words that an output is not finite."""
+    return "" if all(y.isfinite().all() for y in maps) else "the output is not finite"
+
+
+def difference(candidate: Candidate, first: nn.Module, second: nn.Module, when: str) -> str:
+    """Return in words that two modules compute different things."""
+    maps = maps_of(candidate)
+    same = equal(evaluate(candidate, first, maps), evaluate(candidate, second, maps))
+    return "" if same else f"computes something else {when}"
+
+
+def equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    """Whether the maps are equal bit for bit."""
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def close(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    """Whether the maps, in float64, are equal up to rounding."""
+    return all(torch.allclose(x, y, rtol=1e-6, atol=1e-9) for x, y in zip(a, b, strict=True))

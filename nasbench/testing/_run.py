@@ -1,0 +1,62 @@
+"""Run the checks and collect what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nasbench.registry import ModuleSpec
+from nasbench.testing._candidate import Candidate, candidates, seeded
+from nasbench.testing._checks import CHECKS
+
+__all__ = ["CheckResult", "check_candidate", "check_module"]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of one check on one variant.
+
+    Attributes:
+        check: Name of the check.
+        module: Registry name.
+        variant: The variant in words.
+        passed: Whether the contract holds.
+        message: The fault in one line; "" when it holds.
+    """
+
+    check: str
+    module: str
+    variant: str
+    passed: bool
+    message: str = ""
+
+
+def check_candidate(candidate: Candidate, checks: Sequence[Callable[[Candidate], str]] = CHECKS) -> list[CheckResult]:
+    """Run `checks` on one variant; an exception is a failed check, never an error of the caller."""
+    return [_run(check, candidate) for check in checks]
+
+
+def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = None) -> list[CheckResult]:
+    """Run every check on a module's every variant.
+
+    Args:
+        spec: The module.
+        hypers: The variants to check; all of `variants(spec)` by default.
+
+    Example:
+        >>> from nasbench.library import module_spec
+        >>> all(result.passed for result in check_module(module_spec("se")))
+        True
+    """
+    return [result for candidate in candidates(spec, hypers) for result in check_candidate(candidate)]
+
+
+def _run(check: Callable[[Candidate], str], candidate: Candidate) -> CheckResult:
+    try:
+        with seeded():
+            message = check(candidate)
+    except Exception as error:
+        message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    name = check.__name__.replace("_", " ")
+    return CheckResult(name, candidate.spec.name, candidate.variant, not message, message)

@@ -1,0 +1,90 @@
+"""Whether torch's tracers take a module: reported beside it, and no condition of the contract."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.registry import ModuleSpec
+from nasbench.testing._candidate import Candidate, candidates, seeded
+
+__all__ = ["compile_status", "export_status"]
+
+_SIZE = {1: (12,), 2: (6, 8)}
+_Trace = Callable[[nn.Module, tuple], Callable[..., Tensor | Sequence[Tensor]]]
+
+
+def compile_status(spec: ModuleSpec) -> str:
+    """Return whether `torch.compile(fullgraph=True, backend="eager")` takes the default variant.
+
+    Returns:
+        "yes", or "no: " with torch's message and the line of the module it is about.
+    """
+    return _status(spec, _compile)
+
+
+def export_status(spec: ModuleSpec) -> str:
+    """Return whether `torch.export` takes the default variant: "yes", or "no: " and why, as `compile_status`."""
+    return _status(spec, _export)
+
+
+def _compile(module: nn.Module, args: tuple) -> Callable:
+    torch.compiler.reset()  # one module's recompilations do not count against the next
+    return torch.compile(module, fullgraph=True, backend="eager")
+
+
+def _export(module: nn.Module, args: tuple) -> Callable:
+    return torch.export.export(module, args, strict=False).module()
+
+
+def _status(spec: ModuleSpec, trace: _Trace) -> str:
+    for candidate in candidates(spec, [{}]):
+        fault = _fault(candidate, trace)
+        if fault:
+            return f"no: {fault}"
+    return "yes"
+
+
+def _fault(candidate: Candidate, trace: _Trace) -> str:
+    with seeded(), torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")  # tracers warn of their own deprecations, and print graphs when they fail
+        module = candidate.build().eval()
+        maps = candidate.maps(_SIZE[candidate.dims])
+        args: tuple = (maps,) if candidate.spec.kind == "neck" else tuple(maps)
+        plain = candidate.run(module, maps)
+        try:
+            traced = trace(module, args)(*args)
+        except Exception as error:  # whatever the tracer raises is the answer
+            return _describe(error, inspect.getsourcefile(candidate.spec.cls) or "")
+    return "" if _close(plain, traced) else "the traced module computes something else"
+
+
+def _close(plain: Sequence[Tensor], traced: Tensor | Sequence[Tensor]) -> bool:
+    outputs = [traced] if isinstance(traced, Tensor) else list(traced)
+    return all(torch.allclose(x, y, rtol=1e-4, atol=1e-5) for x, y in zip(plain, outputs, strict=True))
+
+
+def _describe(error: Exception, file: str) -> str:
+    """Return torch's message in one line, with the line of `file`, and so the operator, that it is about."""
+    text = str(error).strip()
+    head = f"{type(error).__name__}: {text.splitlines()[0].strip() if text else 'no message'}"
+    reason = re.search(r"Reason: ([^.\n]+)", text)  # dynamo's first line is a class of faults, its reason the fault
+    head += f": {reason[1]}" if reason else ""
+    # torch.compile names the line in its message; torch.export runs the module, so that the traceback has it
+    named = [
+        (int(line), code) for line, code in re.findall(rf'File "{re.escape(file)}", line (\d+), in .*\n\s*(.+)', text)
+    ]
+    raised = [(f.lineno, f.line) for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    if not named and not raised:
+        return head
+    line, code = (named or raised)[-1]
+    return f"{head} [{code}; {Path(file).name}:{line}]"

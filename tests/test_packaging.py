@@ -1,0 +1,97 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))",
+    ]
+    subprocess.run([*command, str(out)], cwd=ROOT, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheels_only_top_level_name_is_nasbench(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"nasbench"}
+    assert "nasbench/builtin/modules/channel/se.py" in names
+    assert "nasbench/builtin/search_spaces/five-properties.yaml" in names
+    assert "nasbench/builtin/reports/report.html.j2" in names
+    assert "nasbench/py.typed" in names
+
+
+def test_the_wheel_works_outside_the_checkout(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "import nasbench as nb; from nasbench.spaces import list_spaces;"
+        "print(nb.__file__); print(type(nb.create_module('se', 8)).__module__); print(list_spaces())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    where, module, spaces = done.stdout.splitlines()
+    assert where.startswith(str(tmp_path))
+    assert module == "nasbench.builtin.modules.channel.se"
+    assert "five-properties" in spaces
+
+
+def test_public_names_are_the_documented_ones():
+    import nasbench
+
+    assert nasbench.__all__ == sorted(nasbench._HOME)
+    for name in nasbench.__all__:
+        assert callable(getattr(nasbench, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = nasbench.nothing
+
+
+def test_built_ins_pickle_into_a_fresh_process(tmp_path):
+    import pickle
+
+    import nasbench as nb
+
+    file = tmp_path / "module.pkl"
+    file.write_bytes(pickle.dumps(nb.create_module("se", 8)))
+    code = f"import pickle, pathlib; print(type(pickle.loads(pathlib.Path({str(file)!r}).read_bytes())).__name__)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "SqueezeExcitation"
+
+
+def test_imports_point_one_way():
+    """content -> engine; cli -> study, report -> runs ...: no file imports one that stands above it."""
+    import ast
+
+    layers = [
+        ("cli",),
+        ("study", "report"),
+        ("runs",),
+        ("preparation",),
+        ("evaluation",),
+        ("training", "insertion"),
+        ("costs", "tasks", "backbones", "spaces"),
+        ("expression", "plan"),
+        ("library",),
+        ("plugins",),
+        ("registry",),
+        ("errors",),
+    ]
+    rank = {name: level for level, names in enumerate(layers) for name in names}
+    for file in sorted((ROOT / "nasbench").rglob("*.py")):
+        own = file.relative_to(ROOT / "nasbench").parts[0].removesuffix(".py")
+        if own not in rank:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nasbench"):
+                names = [node.module.split(".")[1]] if "." in node.module else [a.name for a in node.names]
+                for name in names:
+                    assert rank.get(name, 99) >= rank[own], f"{file.name}:{node.lineno} imports {name}"

@@ -1,0 +1,179 @@
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+import nasbench as nb
+from nasbench import report
+from nasbench.errors import NothingMatched
+from nasbench.report import figures
+from nasbench.report.page import command_of, page_of
+from nasbench.runs import load_run
+
+SPACE = {"variants": ["se", "eca", "dual_pool"], "slots": ["stage1", "stage2"]}
+EVIL = "<script>alert('x')</script> & \"quotes\""
+
+
+def score(plan, seed):
+    if plan.get("stage2") == "dual_pool":
+        raise ValueError(EVIL)
+    noise = np.random.default_rng([seed, len(str(plan))]).normal() * 0.001
+    return {"accuracy": 0.8 + 0.05 * len(plan) + noise, "macs": 100.0 * (1 + sum(map(len, plan.values())))}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return nb.search(
+        SPACE,
+        backbone="test_resnet",
+        evaluate=score,
+        trials=16,
+        seeds=2,
+        objectives={"accuracy": "maximize", "macs": "minimize"},
+        sampler="random",
+        constraints=["macs<=9x"],
+        out=tmp_path_factory.mktemp("runs") / "r",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A real, very small search with training."""
+    return nb.search(
+        {"variants": ["se", "dual_pool"], "slots": ["stage1"]},
+        backbone="test_resnet",
+        task="digits",
+        trials=3,
+        seeds=2,
+        sampler="random",
+        training={"epochs": 1},
+        latency_s=1.0,
+        out=tmp_path_factory.mktemp("runs") / "trained",
+    )
+
+
+class Reader(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.sources, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for key, value in attrs if key in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_scatter_data_by_hand(run):
+    data = figures.scatter_data(run, "macs", "accuracy")
+    assert data is not None
+    points = data.points.set_index("plan")
+    assert points.loc["{}", "kind"] == "bare"
+    assert points.loc["{}", "x"] == 100.0
+    assert (data.points["kind"] == "front").any()
+    complete = run.trials().query("state == 'complete'")["plan_hash"].nunique()
+    assert len(data.points) == complete
+    front = data.front
+    assert front["x"].is_monotonic_increasing
+    assert front["y"].is_monotonic_increasing
+    assert figures.scatter_data(run, "latency_ms", "accuracy") is None
+
+
+def test_the_page_is_one_offline_file_and_escapes_everything(run):
+    page = report.build(run)
+    text = page.read_text()
+    reader = Reader(text)
+    assert "script" not in reader.tags
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in reader.sources)
+    assert not re.search(r"https?://", text.split("<svg")[0])
+    assert EVIL in reader.text
+    assert "breaks macs<=9x" in reader.text
+    assert "test_resnet" in reader.text
+    for name in ("accuracy-macs.svg", "accuracy-macs.png", "accuracy-macs.pdf", "accuracy-macs.csv"):
+        assert (run.path / "figures" / name).stat().st_size > 500
+
+
+def test_tables_hold_the_front_and_every_failure(run):
+    page = page_of(run, {}, {})
+    tables = {table.title: table for table in page.tables}
+    plans = {row.cells[1].text for row in tables["The front"].rows}
+    assert plans == {"bare backbone", *run.front()["plan"]} - {"{}"}
+    rows = run.trials()
+    assert len(tables["Failed"].rows) == (rows["state"] == "failed").sum() > 0
+    assert len(tables["Rejected before training"].rows) == (rows["state"] == "rejected").sum() > 0
+    assert sum(row.bare for row in tables["The front"].rows) == 1
+
+
+def test_building_again_changes_nothing(run):
+    first = report.build(run).read_text()
+    assert report.build(load_run(run.path)).read_text() == first
+
+
+def test_a_run_without_trials(tmp_path, run):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.yaml").write_text((run.path / "config.yaml").read_text())
+    with pytest.raises(NothingMatched, match="no finished trial"):
+        report.build(load_run(empty))
+
+
+def test_the_test_split_is_opened_by_the_report_alone_and_once(trained, monkeypatch):
+    assert not (trained.path / "test.json").exists()
+    report.build(trained)
+    known = json.loads((trained.path / "test.json").read_text())
+    shown = set(trained.front()["plan_hash"]) | {nb.Plan.of(None).hash}
+    assert set(known["plans"]) == shown
+    monkeypatch.setattr("nasbench.report.assembly.evaluate", lambda *a, **k: pytest.fail("opened again"))
+    text = Reader(report.build(trained).read_text()).text
+    assert "The test split was opened" in text
+    assert "test accuracy" in text
+
+
+def test_latency_stands_beside_macs(trained):
+    report.build(trained)
+    assert (trained.path / "figures" / "accuracy-latency_ms.svg").is_file()
+    rows = trained.trials()
+    assert rows.loc[rows["plan"] == "{}", "latency_ms"].gt(0).all()
+    assert "side by side" in Reader((trained.path / "report.html").read_text()).text
+
+
+def test_what_could_not_be_told_apart_is_said(trained):
+    finalists = trained.finalists()
+    assert set(finalists["verdict"]) <= {"BARE", "BETTER", "WORSE", "NOT DECIDED"}
+    page = page_of(trained, {}, {})
+    open_ = ((finalists["verdict"] == "NOT DECIDED") & finalists["on_front"]).sum()
+    assert (f"{open_} of the" in page.answer) == bool(open_)
+    assert "2 seeds" in page.answer
+
+
+def test_the_kept_model_is_the_trained_one(trained):
+    from nasbench.preparation import prepare
+    from nasbench.training import evaluate
+
+    number = int(trained.front()["number"].iloc[0])
+    task = prepare(trained.settings).evaluator.task
+    metrics, _ = evaluate(trained.build(number), task, "val")
+    rows = trained.trials()
+    recorded = rows[(rows["number"] == number) & (rows["seed"] == 0)]["accuracy"].iloc[0]
+    assert metrics["accuracy"] == pytest.approx(recorded, abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_metrics(trained, tmp_path):
+    again = nb.search(
+        {"variants": ["se", "dual_pool"], "slots": ["stage1"]},
+        backbone="test_resnet", task="digits", trials=2, seeds=1, sampler="random", training={"epochs": 1},
+        latency_s=0.0, out=tmp_path / "again",
+    )  # fmt: skip
+    first = trained.trials().query("seed == 0").head(2)
+    assert again.trials()["accuracy"].tolist() == first["accuracy"].tolist()
+    assert again.trials()["plan"].tolist() == first["plan"].tolist()
+
+
+def test_the_command_reproduces_the_identity(trained):
+    command = command_of(trained)
+    assert "--task digits" in command
+    assert "--set epochs=1" in command
