@@ -1,22 +1,35 @@
-"""The documentation page of one module, made from what it declares and from measuring it at a default size."""
+"""The library for reading: a row for each module and the page of one, from what it declares and what is on record."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from nasbench import costs
+from nasbench.console import human
+from nasbench.docstrings import render, wrap
 from nasbench.library import create_module, module_spec
-from nasbench.registry import ModuleSpec
+from nasbench.registry import PROPERTIES, ModuleSpec
+from nasbench.status import ModuleStatus, recorded_status
 
-__all__ = ["DEFAULT_CHANNELS", "DEFAULT_SIZES", "ModulePage", "default_count", "describe"]
+__all__ = [
+    "DEFAULT_CHANNELS",
+    "DEFAULT_SIZES",
+    "ModulePage",
+    "default_count",
+    "describe",
+    "overview",
+    "table",
+]
 
 DEFAULT_CHANNELS = 64
 DEFAULT_SIZES = {1: (96,), 2: (16, 16)}
-"""The size at which a module's own cost is quoted, by dims."""
+"""The size at which a module's own cost is quoted, by dims; it is counted in the larger of the dims it serves."""
+
+_ORDERS = {1: "N", 2: "N²"}
+_LABEL = 12  # columns of a page's labels
+_WIDE = 120  # columns from which a table says its properties in words
 
 
 @dataclass(frozen=True)
@@ -25,22 +38,20 @@ class ModulePage:
 
     Attributes:
         spec: What it declares.
-        params: Parameters at the default size; None where it cannot be built there.
-        macs: MACs there, for one item.
-        exact: Whether the count is exact.
+        status: What is on record, or was counted now for a module of the user's.
     """
 
     spec: ModuleSpec
-    params: int | None
-    macs: int | None
-    exact: bool
+    status: ModuleStatus
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
         s = self.spec
         return {
-            **{key: getattr(s, key) for key in ("name", "kind", "family", "properties", "cost_order", "paper", "year")},
-            **{key: getattr(s, key) for key in ("dims", "limits", "starts_as_identity")},
+            **_row(s, self.status),
+            "exact": self.status.exact,
+            "limits": s.limits,
+            "starts_as_identity": s.starts_as_identity,
             "doc": inspect.getdoc(s.cls) or "",
             "hyperparameters": [
                 {"name": h.name, "default": h.default, "values": list(h.values), "type": h.annotation}
@@ -48,49 +59,77 @@ class ModulePage:
             ],
             "default_channels": DEFAULT_CHANNELS,
             "default_size": DEFAULT_SIZES[max(s.dims)],
-            "params": self.params,
-            "macs": self.macs,
-            "exact": self.exact,
             "source": s.origin,
         }
 
-    def text(self) -> str:
-        """Return it as a page for a terminal."""
+    def text(self, width: int = 100) -> str:
+        """Return it as a page for a terminal of `width` columns."""
         s = self.spec
-        size = "x".join(map(str, DEFAULT_SIZES[max(s.dims)]))
-        lines = [
-            f"{s.name} ({s.kind}, {s.family})",
-            f"paper       {s.paper}",
-            f"properties  {', '.join(s.properties) or 'none declared'}; cost of order {'N' if s.cost_order == 1 else 'N²'}",
-            f"dims        {', '.join(map(str, s.dims))}{'; ' + s.limits if s.limits else ''}",
+        facts = [
+            ("paper", s.paper),
+            ("properties", ", ".join(s.properties) or "none declared"),
+            ("dims", ", ".join(f"{d}-D" for d in s.dims)),
+            ("limits", s.limits),
+            ("start", "an identity, bit for bit, as constructed" if s.starts_as_identity else ""),
+            ("cost", self._cost()),
+            ("compile", self.status.compile or "not on record; `nasbench check FILE` runs the contract"),
+            ("export", self.status.export or "not on record"),
         ]
-        if self.params is not None:
-            bound = "" if self.exact else ", at least"
-            lines.append(
-                f"cost        {self.params:,} params, {self.macs:,} MACs{bound} (C={DEFAULT_CHANNELS}, {size}, one item; "
-                "1 MAC = 1 multiply-add)"
-            )
-        lines += ["", inspect.getdoc(s.cls) or "", ""]
+        lines = [f"{s.name}: a {s.kind} of the family {s.family}", ""]
+        lines += [wrap(fact, width, f"{label:{_LABEL}}", " " * _LABEL) for label, fact in facts if fact]
+        lines += ["", render(inspect.getdoc(s.cls) or "", width), ""]
         if s.hyperparameters:
-            lines.append("hyper-parameters")
-            for h in s.hyperparameters.values():
-                searched = f"; searched: {', '.join(map(repr, h.values))}" if h.values else ""
-                lines.append(f"  {h.name} = {h.default!r}  {h.annotation}{searched}")
-        return "\n".join([*lines, f"source      {s.origin}"])
+            lines += ["Hyper-parameters:", *(wrap(h, width, "    ", 8 * " ") for h in self._hyperparameters()), ""]
+        return "\n".join([*lines, f"{'source':{_LABEL}}{s.origin}"])
+
+    def _cost(self) -> str:
+        size = "x".join(map(str, DEFAULT_SIZES[max(self.spec.dims)]))
+        counted = ""
+        if self.status.params is not None:
+            bound = "" if self.status.exact else "at least "
+            counted = (
+                f"{self.status.params:,} params, {bound}{self.status.macs:,} MACs at C={DEFAULT_CHANNELS}, {size}; "
+            )
+        return f"{counted}of order {_ORDERS[self.spec.cost_order]} (one item; 1 MAC = 1 multiply-add)"
+
+    def _hyperparameters(self) -> list[str]:
+        return [
+            f"{h.name} = {h.default!r}"
+            + (f" ({h.annotation})" if h.annotation else "")
+            + (f"; searched: {', '.join(map(repr, h.values))}" if h.values else "")
+            for h in self.spec.hyperparameters.values()
+        ]
 
 
 def describe(name: str) -> ModulePage:
-    """Return the page of a module.
+    """Return the page of a module; one that is not on record is counted now.
 
     Raises:
         UnknownNameError: If there is no such module.
     """
     spec = module_spec(name)
-    return ModulePage(spec, *default_count(spec))
+    status = recorded_status(name)
+    return ModulePage(spec, ModuleStatus(*default_count(spec)) if status.params is None else status)
+
+
+def overview(specs: Sequence[ModuleSpec]) -> list[dict[str, Any]]:
+    """Return a row for each module, sorted by family and name; figures that are not on record are None or ""."""
+    return [_row(s, recorded_status(s.name)) for s in sorted(specs, key=lambda s: (s.family, s.name))]
+
+
+def table(rows: Sequence[dict[str, Any]], width: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and cells of `overview`'s rows for people; properties become letters where it is narrow."""
+    columns = ("name", "dims", "properties" if width >= _WIDE else "LGSM", "cost")
+    columns += (f"{'params':>7}", f"{'MACs':>7}", "compile", "export", "year")
+    return columns, [_cells(row, words=width >= _WIDE) for row in rows]
 
 
 def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
     """Return params, MACs and exactness of a module with its defaults, at the default size, for one item."""
+    import torch
+
+    from nasbench import costs  # fvcore and all: a table that shows what is on record does without
+
     dims = max(spec.dims)
     levels = [DEFAULT_CHANNELS, 2 * DEFAULT_CHANNELS, 4 * DEFAULT_CHANNELS]
     size = DEFAULT_SIZES[dims]
@@ -104,3 +143,21 @@ def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
             inputs = tuple(torch.empty(1, DEFAULT_CHANNELS, *size) for _ in range(2 if spec.kind == "fusion" else 1))
     cost = costs.count(module, *inputs)
     return sum(p.numel() for p in module.parameters()), cost.macs, cost.exact
+
+
+def _row(spec: ModuleSpec, status: ModuleStatus) -> dict[str, Any]:
+    declared = ("name", "kind", "family", "dims", "properties", "cost_order")
+    known = ("params", "macs", "compile", "export")
+    row = {key: getattr(spec, key) for key in declared} | {key: getattr(status, key) for key in known}
+    return row | {"year": spec.year, "paper": spec.paper}
+
+
+def _cells(row: dict[str, Any], *, words: bool) -> tuple[str, ...]:
+    letters = "".join(p[0].upper() if p in row["properties"] else "·" for p in PROPERTIES[:4])
+    figures = (f"{'' if row[key] is None else human(row[key]):>7}" for key in ("params", "macs"))
+    return (
+        *(row["name"], ", ".join(map(str, row["dims"])), ", ".join(row["properties"]) if words else letters),
+        *(_ORDERS[row["cost_order"]], *figures),
+        *(row[key].partition(":")[0] for key in ("compile", "export")),
+        str(row["year"] or ""),
+    )

@@ -34,6 +34,9 @@ Modules = Annotated[list[str] | None, typer.Option("--modules", metavar="PATH", 
 Size = Annotated[int | None, typer.Option("--size", metavar="PX", help="Image side in pixels.")]
 
 
+_SIGINT = 130
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
@@ -42,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     warnings.showwarning = lambda message, *_, **__: console.narrate(f"warning: {message}")
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
-        return int(code or 0)
+        code = int(app(args=None if arguments is None else list(arguments), standalone_mode=False) or 0)
+        if code == _SIGINT:  # typer turns Ctrl-C into an exit code of its own
+            raise KeyboardInterrupt
+        return code
     except NasbenchError as error:
         console.narrate(f"error: {error}")
         return error.exit_code
@@ -88,45 +93,25 @@ def modules(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the library, with properties and papers.
+    """List the library: properties, costs, whether torch compiles and exports it. Papers with --json or `show`.
 
     Example: nasbench modules "*attention*" --property globality
     """
-    from nasbench import library
+    from nasbench import catalogue, library
 
     _load(modules)
     specs = library.module_specs(pattern, property=property, dims=dims)
     if not specs:
         raise NothingMatched(f"no module matches {pattern!r} with these filters; `nasbench modules` lists all")
-    rows = [
-        {
-            "name": s.name,
-            "kind": s.kind,
-            "family": s.family,
-            "dims": list(s.dims),
-            "properties": list(s.properties),
-            "cost_order": s.cost_order,
-            "year": s.year,
-            "paper": s.paper,
-        }
-        for s in specs
-    ]
+    rows = catalogue.overview(specs)
     if as_json:
         console.print_json("modules", rows)
         return
-    columns = ("name", "kind", "dims", "properties", "cost", "year", "paper")
-    cost = {1: "N", 2: "N²"}
-    console.print_table(
-        columns,
-        [
-            (
-                *(s.name, s.kind, ", ".join(map(str, s.dims)), ", ".join(s.properties)),
-                *(cost[s.cost_order], str(s.year or ""), s.paper),
-            )
-            for s in specs
-        ],
+    console.print_table(*catalogue.table(rows, console.width()))
+    console.narrate(
+        "L locality, G globality, S sparsity, M multi-scale; cost in the number N of positions; params and MACs at "
+        f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` tells all about one"
     )
-    console.narrate(f"{len(specs)} modules; `nasbench show NAME` tells all about one")
 
 
 @app.command()
@@ -146,7 +131,7 @@ def show(
     if as_json:
         console.print_json("module", page.to_dict())
     else:
-        console.print_text(page.text())
+        console.print_text(page.text(min(console.width(), 100)))
 
 
 @app.command()
@@ -318,7 +303,7 @@ def search(
     from nasbench import study as engine
 
     extra, training = _settings(set_ or [])
-    given = dict(
+    given: dict[str, Any] = dict(
         backbone=backbone, task=task, trials=trials, time_s=console.duration_s(time) if time else None,
         constraints=constraint, sampler=sampler, seed=seed, seeds=seeds, size=size, lookback=lookback,
         horizon=horizon, fill=fill, checkpoint=checkpoint, pretrained=pretrained, freeze=freeze, device=device,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nasbench.errors import InputError
 
-__all__ = ["SCHEMA_VERSION", "duration_s", "human", "narrate", "print_json", "print_table", "print_text"]
+__all__ = ["SCHEMA_VERSION", "duration_s", "human", "narrate", "print_json", "print_table", "print_text", "width"]
 
 SCHEMA_VERSION = 1
 """Version of every `--json` document: `{"schema_version", "kind", "data"}`."""
@@ -38,14 +39,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     from rich.text import Text
 
     rows = [list(row) for row in rows]
-    table = Table(title=title or None, box=None, header_style="bold", pad_edge=False, title_justify="left")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], (int, float)) for row in rows if row[index] not in ("", None))
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*[Text(_cell(value)) for value in row])
-    terminal = sys.stdout.isatty()
-    Console(width=None if terminal else _PIPE_WIDTH, soft_wrap=False).print(table)
+    if title:
+        print_text(title)
+    Console(width=width()).print(table)
+
+
+def width() -> int:
+    """Return the columns that a table or page has: the terminal's, or a fixed number where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
 
 
 def print_text(text: str) -> None:

@@ -40,7 +40,7 @@ def non_dominated(values: FloatArray, directions: Sequence[str]) -> NDArray[np.b
         directions: "maximize" or "minimize" for each column.
     """
     points = minimised(values, directions)
-    kept = ~np.isnan(points).any(axis=1)
+    kept = np.asarray(~np.isnan(points).any(axis=1))
     if kept.any():
         kept[kept] = moocore.is_nondominated(points[kept], keep_weakly=True)
     return kept

@@ -59,10 +59,11 @@ def prepare(settings: SearchSettings, evaluate: EvaluateFunction | None = None) 
     """
     for path in settings.modules:
         plugins.load_path(path)
-    settings = _with_host(settings)
+    backbone, task = _host(settings)
+    settings = settings.model_copy(update={"backbone": backbone, "task": task})
     if evaluate is not None:
-        return _prepare_function(settings, evaluate)
-    return _prepare_training(settings)
+        return _prepare_function(settings, backbone, evaluate)
+    return _prepare_training(settings, backbone, task)
 
 
 def resolve_device(name: str) -> str:
@@ -79,24 +80,23 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def _with_host(settings: SearchSettings) -> SearchSettings:
-    """Fill in backbone and task from one another: a stem forecasts `co2`, anything else classifies `digits`."""
+def _host(settings: SearchSettings) -> tuple[str, str]:
+    """Return backbone and task, each filled in from the other: a stem forecasts `co2`, all else classifies `digits`."""
     backbone, task = settings.backbone, settings.task
     if backbone is None:
         series = task is not None and task.partition(":")[0] in ("co2", "csv", "ett")
         backbone = "patchtst" if series else "test_resnet"
     if task is None:
         task = "co2" if backbones.is_stem(backbone) else "digits"
-    return settings.model_copy(update={"backbone": backbone, "task": task})
+    return backbone, task
 
 
-def _prepare_function(settings: SearchSettings, evaluate: EvaluateFunction) -> Prepared:
-    assert settings.backbone is not None
-    series = backbones.is_stem(settings.backbone)
+def _prepare_function(settings: SearchSettings, backbone: str, evaluate: EvaluateFunction) -> Prepared:
+    series = backbones.is_stem(backbone)
     size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
     settings = settings.model_copy(update={"space": settings.space or ("forecasting" if series else "five-properties")})
     assert settings.space is not None
-    space = load_space(settings.space).resolve(backbones.slots(settings.backbone, input_size=size))
+    space = load_space(settings.space).resolve(backbones.slots(backbone, input_size=size))
     known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
     wanted = directions(settings.objectives, known)
     bounds = [parse_constraint(text, wanted) for text in settings.constraints]
@@ -106,19 +106,17 @@ def _prepare_function(settings: SearchSettings, evaluate: EvaluateFunction) -> P
     return Prepared(settings, None, space, wanted, evaluator, identity)
 
 
-def _prepare_training(settings: SearchSettings) -> Prepared:
-    assert settings.backbone is not None
-    assert settings.task is not None
+def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -> Prepared:
     task = create_task(
-        settings.task,
+        task_name,
         size=settings.size,
         lookback=settings.lookback,
         horizon=settings.horizon,
         fill=settings.fill,
         seed=settings.seed,
-        **_host_images(settings),
+        **_host_images(settings, backbone),
     )
-    _check_pair(settings.backbone, task)
+    _check_pair(backbone, task)
     space_name = settings.space or ("forecasting" if task.kind == "forecasting" else "five-properties")
     recipe = task.recipe.with_settings(settings.training)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
@@ -126,10 +124,10 @@ def _prepare_training(settings: SearchSettings) -> Prepared:
     settings = settings.model_copy(
         update={"space": space_name, "objectives": wanted, "training": recipe.model_dump(mode="json")}
     )
-    slots = backbones.slots(settings.backbone, input_size=task.input_size)
+    slots = backbones.slots(backbone, input_size=task.input_size)
     space = load_space(space_name).resolve(slots)
     evaluator = TrainingEvaluator(
-        backbone=settings.backbone,
+        backbone=backbone,
         task=task,
         recipe=recipe,
         constraints=bounds,
@@ -145,13 +143,12 @@ def _prepare_training(settings: SearchSettings) -> Prepared:
     return Prepared(settings, task, space, wanted, evaluator, identity)
 
 
-def _host_images(settings: SearchSettings) -> dict[str, Any]:
+def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:
     """Return the image side that bounds a task's, and the normalisation that loaded weights expect."""
-    assert settings.backbone is not None
-    if not timm.is_model(settings.backbone):
+    if not timm.is_model(backbone):
         return {}
-    config = timm.get_pretrained_cfg(settings.backbone)
-    size = backbones.default_input_size(settings.backbone)
+    config = timm.get_pretrained_cfg(backbone)
+    size = backbones.default_input_size(backbone)
     options: dict[str, Any] = {"default_size": size[-1]} if size else {}
     if config is not None and (settings.pretrained or settings.checkpoint):
         options |= {"mean": config.mean, "std": config.std}

@@ -26,6 +26,7 @@ import optuna
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from safetensors.torch import load_model, save_model
 from torch import nn
@@ -104,7 +105,7 @@ class Run:
                 self._studies[name] = optuna.create_study(
                     study_name=name,
                     storage=self.storage,
-                    directions=list(self.directions.values()),
+                    directions=[StudyDirection[d.upper()] for d in self.directions.values()],
                     load_if_exists=True,
                 )
         return self._studies[name]

@@ -19,6 +19,7 @@ from typing import Any
 import moocore
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from nasbench import runs
@@ -157,6 +158,11 @@ def _config(prepared: Prepared, origins: Mapping[str, str]) -> dict[str, Any]:
             "splits": dict(prepared.task.splits),
             "input_size": list(prepared.task.input_size),
             "notes": list(prepared.task.notes),
+            "recipe_changes": {
+                key: value
+                for key, value in prepared.settings.training.items()
+                if value != prepared.task.recipe.model_dump(mode="json")[key]
+            },
         },
     }
 
@@ -252,7 +258,7 @@ class _Search:
         return False
 
     def ask(self) -> optuna.Trial:
-        distributions = {
+        distributions: dict[str, BaseDistribution] = {
             name: optuna.distributions.CategoricalDistribution(choices)
             for name, choices in self.prepared.space.parameters.items()
         }
@@ -281,7 +287,7 @@ class _Search:
         """Return the non-dominated search trials."""
         trials = self.complete()
         values = np.array([t.values for t in trials])
-        kept = non_dominated(values, list(self.prepared.directions.values())) if trials else []
+        kept = non_dominated(values, list(self.prepared.directions.values()))
         return [trial.number for trial, on_front in zip(trials, kept, strict=True) if on_front]
 
     def complete(self) -> list[optuna.trial.FrozenTrial]:

@@ -302,6 +302,23 @@ def test_control_flow_on_data_counts_the_branch_taken_and_says_so():
     assert "depends on data" in selected.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("make", "macs"),
+    [
+        (lambda: nn.LSTM(4, 5, 2), 3 * 4 * (9 + 10) * 5),
+        (lambda: nn.GRU(4, 5, bidirectional=True), 2 * 3 * 3 * 9 * 5),
+        (lambda: Fn(lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None])), 3 * 3 * 8),
+        (lambda: nn.Conv1d(3, 2, 3, padding="same"), 2 * 4 * 9),
+        (lambda: Fn(lambda x: torch.einsum("bi,bj->bij", x, x)), 48),
+    ],
+)
+def test_on_real_numbers_the_kernels_of_the_device_count_the_same(make, macs):
+    inner = make()
+    model = nn.Sequential(Fn(lambda x: x if x.sum() < 1e9 else -x), inner)
+    found = costs.count(model, torch.zeros(3, 4))
+    assert (found.macs, found.exact, len(found.notes)) == (macs, True, 1)
+
+
 def test_work_that_nobody_uses_is_counted_and_told():
     found = costs.count(Fn(lambda x: (x @ x, x)[1]), torch.ones(3, 3))
     assert (found.macs, found.activations, found.exact) == (27, 9, True)

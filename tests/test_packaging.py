@@ -11,12 +11,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("dist")
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))",
-    ]
-    subprocess.run([*command, str(out)], cwd=ROOT, check=True, capture_output=True)
+    code = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(out)], cwd=ROOT, check=True, capture_output=True)
     return next(out.glob("*.whl"))
 
 

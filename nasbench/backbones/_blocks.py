@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 
 from torch import nn
@@ -51,7 +52,7 @@ def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
     finders = (_Finder(trace, image, seen_only=seen_only) for seen_only in (True, False))
     blocks = next((found for finder in finders if (found := finder.trunk())), [])
     useful = trace.last_uses([0], trace.outputs)
-    return [b for b in blocks if b.node in useful and _more_than_prefix_is_read(trace, b)]
+    return [b for b in blocks if b.node in useful and _more_than_prefix_is_read(trace, b, useful)]
 
 
 class _Finder:
@@ -273,7 +274,7 @@ _SAME_TOKENS = frozenset(
 """Operators that compute token i of `(B, N, .)` from token i alone, where they keep B and N."""
 
 
-def _more_than_prefix_is_read(trace: Trace, block: Block) -> bool:
+def _more_than_prefix_is_read(trace: Trace, block: Block, useful: Container[int]) -> bool:
     """Whether what follows a block uses its map, not its prefix tokens alone."""
     if block.format.layout != "NLC" or not block.format.prefix:
         return True
@@ -281,7 +282,7 @@ def _more_than_prefix_is_read(trace: Trace, block: Block) -> bool:
     aligned = {block.node}  # nodes whose token i comes from token i of the block alone
     for index in range(block.node + 1, len(trace.nodes)):
         node = trace.nodes[index]
-        if not aligned.intersection(node.parents) or _takes_prefix(node.op, node.args, prefix):
+        if index not in useful or not aligned.intersection(node.parents) or _takes_prefix(node.op, node.args, prefix):
             continue
         if node.op not in _SAME_TOKENS or node.shape[:2] != shape:
             return True

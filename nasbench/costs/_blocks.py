@@ -21,7 +21,7 @@ MAX_DISCARDS = 200
 """So many blocks with a slow clock, and not one good one, end the measurement."""
 
 _WINDOW = 20  # rounds over which a steady state must show no trend
-_FIRST_CHECK = 20  # blocks before the first look at the intervals
+_FIRST_CHECK = 30  # blocks before the first look at the intervals
 
 
 @dataclass(frozen=True)

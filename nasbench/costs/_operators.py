@@ -128,6 +128,12 @@ def recurrent(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
     return steps * sum(math.prod(w) for w in weights)
 
 
+def recurrent_layer(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """One layer below the dispatcher: oneDNN's (input, w_ih, w_hh, ...), cuDNN's (input, [weights], ...)."""
+    weights = inputs[1] if isinstance(inputs[1], list) else inputs[1:3]
+    return math.prod(inputs[0][:-1]) * sum(math.prod(w) for w in weights if len(w) == 2)
+
+
 def _recurrent(inputs: Sequence[Any]) -> tuple[int, list[Shape]]:
     """Steps times items, and the weight matrices. A packed sequence has `batch_sizes` second and hx, params after."""
     packed = not isinstance(inputs[1], list) and isinstance(inputs[3], list)

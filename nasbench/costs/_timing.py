@@ -111,7 +111,6 @@ def timer_for(device: torch.device, nvml: Nvml | None) -> Timer:
 def quiet_process(device: torch.device) -> Iterator[None]:
     """Without gradients and garbage collection, and on a CPU with denormals flushed to zero; undone afterwards."""
     collects, kept = gc.isenabled(), bool(torch.tensor(1e-40) * 1 != 0)
-    gc.collect()
     gc.disable()
     if device.type == "cpu":
         torch.set_flush_denormal(True)

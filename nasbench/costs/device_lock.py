@@ -34,11 +34,13 @@ class DeviceLock:
         """Take the device; False where it is not free and `wait` is False."""
         if not self._gate.acquire(wait=wait):
             return False
+        taken = False
         try:
-            return self._device.acquire(wait=wait)
+            taken = self._device.acquire(wait=wait)
         finally:
-            if self.shared or self._device._descriptor is None:
+            if self.shared or not taken:
                 self._gate.release()
+        return taken
 
     def release(self) -> None:
         """Give it back; nothing where it is not held."""

@@ -23,7 +23,7 @@ MIN_TRIALS = 40
 TIME_S = 36.0
 """Of warm-up and blocks; copying the models comes on top, within 40 s in all."""
 
-RESOLUTION = 0.02
+RESOLUTION = 0.015
 """Half-width asked of the intervals: a trial lasts less than a second, and must tell 0 from 5 %."""
 
 _LAYERS = 20  # one more is 5 % more work
@@ -61,10 +61,13 @@ def examine(
         raise InputError(f"{trials} trials tell too little of a rate; give at least {MIN_TRIALS}")
     torch.manual_seed(seed)
     models = {"reference": chain(_LAYERS), "same": chain(_LAYERS), "slowed": chain(_LAYERS + 1)}
-    begin, found = time.perf_counter(), []
+    begin = time.perf_counter()
+    found: list[Profile] = []
     for trial in range(trials):
-        left = max(time_s - (time.perf_counter() - begin), 0.01)  # none left: the trial stays undecided
-        options = {"time_s": left / (trials - trial), "resolution": RESOLUTION, "seed": seed + trial}
+        spent = time.perf_counter() - begin
+        aside = (spent - sum(p.wall_s for p in found)) / trial if trial else 0.0  # a trial's copies and set-up
+        share = max((time_s - spent) / (trials - trial) - aside, 0.01)
+        options: dict[str, Any] = {"time_s": share, "resolution": RESOLUTION, "seed": seed + trial}
         found.append(measure(models, input_size=_INPUT_SIZE, device=device, **options))
     return {**summarise(found), "wall_s": round(time.perf_counter() - begin, 2)}
 

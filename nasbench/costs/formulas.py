@@ -47,6 +47,8 @@ MAC_FORMULAS: dict[str, Formula] = {
     "aten::gru": operators.recurrent,
     "aten::rnn_tanh": operators.recurrent,
     "aten::rnn_relu": operators.recurrent,
+    "aten::mkldnn_rnn_layer": operators.recurrent_layer,
+    "aten::_cudnn_rnn": operators.recurrent_layer,
     "aten::bilinear": operators.bilinear,
     "aten::_trilinear": operators.trilinear,
     "aten::cdist": operators.distances,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from nasbench.costs.device_lock import DeviceLock, device_lock
 from nasbench.errors import DeviceError, EvaluationError, InputError, NasbenchError, UnknownNameError
 from nasbench.optimisation import out_of_memory
 
-__all__ = ["DeviceLock", "Latency", "Profile", "Scenario", "Verdict", "device_lock", "profile"]
+__all__ = ["DeviceLock", "Latency", "Profile", "Scenario", "Verdict", "device_lock", "profile", "profile_batches"]
 
 MODES = ("eager", "compile", "cudagraph")
 AMP = ("none", "bfloat16", "float16")
@@ -106,6 +107,31 @@ def profile(
         if isinstance(timer, CudaTimer):
             found = dataclasses.replace(found, busy_ms=_busy(timer, calls, found))
         return found
+
+
+def profile_batches(
+    models: Mapping[str, nn.Module], batch_sizes: Sequence[int], **options: Any
+) -> dict[int, Profile | DeviceError]:
+    """Profile at several batch sizes: a batch that does not fit is reported, and the next one tried.
+
+    Args:
+        models: As `profile`.
+        batch_sizes: In the order tried.
+        options: As `profile`.
+
+    Raises:
+        InputError: As `profile`, but for a memory that is too small.
+    """
+    usable_device(options.get("device", "cpu"))
+    found: dict[int, Profile | DeviceError] = {}
+    for size in batch_sizes:
+        try:
+            found[size] = profile(models, batch_size=size, **options)
+        except DeviceError as error:
+            found[size] = error
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+    return found
 
 
 def measure_runners(

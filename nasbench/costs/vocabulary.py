@@ -31,25 +31,26 @@ _REDUCTIONS = """
 
 _FREE = """
     Bool Float FloatImplicit Int IntImplicit ScalarImplicit Size __contains__ __getitem__ __is__ __isnot__ __not__
-    _cast_Float _cast_Half _cast_Int _cast_Long _conj _local_scalar_dense _pack_padded_sequence _pad_packed_sequence
-    _reshape_from_tensor _shape_as_tensor _to_copy _unsafe_view _upsample_nearest_exact1d _upsample_nearest_exact2d
-    _upsample_nearest_exact3d adjoint alias append arange argwhere as_strided as_tensor atleast_1d atleast_2d
-    atleast_3d bartlett_window blackman_window block_diag broadcast_tensors broadcast_to can_cast cartesian_prod cat
-    channel_shuffle chunk clone column_stack combinations concat concatenate conj constant_pad_nd contiguous copy
-    crow_indices detach diag diag_embed diagflat diagonal dim dropout dstack embedding empty empty_like empty_permuted
-    empty_strided expand expand_as eye feature_alpha_dropout feature_dropout fill fill_diagonal flatten flip fliplr
-    flipud format full full_like gather glu_jvp hamming_window hann_window hsplit hstack im2col imag index index_copy
-    index_fill index_put index_select is_complex is_floating_point is_nonzero item kaiser_window len lift lift_fresh
-    linspace logspace mH mT masked_scatter masked_select matrix_H max_unpool2d meshgrid moveaxis movedim narrow
-    narrow_copy native_channel_shuffle new_empty new_empty_strided new_full new_ones new_zeros nonzero nonzero_numpy
-    numel numpy_T one_hot ones ones_like pad permute pin_memory pixel_shuffle pixel_unshuffle promote_types put rand
-    rand_like randint randn randn_like randperm ravel real reflection_pad1d reflection_pad2d reflection_pad3d repeat
-    repeat_interleave replication_pad1d replication_pad2d replication_pad3d requires_grad reshape reshape_as resize
-    resolve_conj resolve_neg result_type roll rot90 scalar_tensor scatter select select_scatter set size slice
-    slice_scatter split split_with_sizes squeeze stack stride swapaxes swapdims t take take_along_dim tensor
-    tensor_split tile to to_dense transpose tril tril_indices triu triu_indices type_as unbind unflatten unfold
-    unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze upsample_nearest1d upsample_nearest2d
-    upsample_nearest3d view view_as view_as_complex view_as_real vsplit vstack zero zeros zeros_like
+    _assert_async _assert_tensor_metadata _cast_Float _cast_Half _cast_Int _cast_Long _conj _local_scalar_dense
+    _pack_padded_sequence _pad_packed_sequence _reshape_from_tensor _shape_as_tensor _to_copy _unsafe_view
+    _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d adjoint alias append arange argwhere
+    as_strided as_tensor atleast_1d atleast_2d atleast_3d bartlett_window blackman_window block_diag broadcast_tensors
+    broadcast_to can_cast cartesian_prod cat channel_shuffle chunk clone column_stack combinations concat concatenate
+    conj constant_pad_nd contiguous copy crow_indices detach diag diag_embed diagflat diagonal dim dropout dstack
+    embedding empty empty_like empty_permuted empty_strided expand expand_as eye feature_alpha_dropout feature_dropout
+    fill fill_diagonal flatten flip fliplr flipud format full full_like gather glu_jvp hamming_window hann_window
+    hsplit hstack im2col imag index index_copy index_fill index_put index_select is_complex is_floating_point
+    is_nonzero item kaiser_window len lift lift_fresh linspace logspace mH mT masked_scatter masked_select matrix_H
+    max_unpool2d meshgrid moveaxis movedim narrow narrow_copy native_channel_shuffle new_empty new_empty_strided
+    new_full new_ones new_zeros nonzero nonzero_numpy numel numpy_T one_hot ones ones_like pad permute pin_memory
+    pixel_shuffle pixel_unshuffle promote_types put rand rand_like randint randn randn_like randperm ravel real
+    reflection_pad1d reflection_pad2d reflection_pad3d repeat repeat_interleave replication_pad1d replication_pad2d
+    replication_pad3d requires_grad reshape reshape_as resize resolve_conj resolve_neg result_type roll rot90
+    scalar_tensor scatter select select_scatter set size slice slice_scatter split split_with_sizes squeeze stack
+    stride swapaxes swapdims t take take_along_dim tensor tensor_split tile to to_dense transpose tril tril_indices
+    triu triu_indices type_as unbind unflatten unfold unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d view view_as view_as_complex view_as_real vsplit vstack
+    zero zeros zeros_like
 """
 
 _NORMALISATIONS = """

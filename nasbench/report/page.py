@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,7 +121,7 @@ def _what_helps(run: Run, finalists: pd.DataFrame) -> str:
     if better.empty:
         return (
             f"None of the {plans} plans was shown to be better than the bare backbone: every difference in "
-            f"{run.metric} of the {len(finalists) - 1} finalists has a 95 % interval that includes none, or is a loss."
+            f"{run.metric} among the {len(finalists) - 1} finalists is a loss, or its 95 % interval includes zero."
         )
     best = better.sort_values("difference", ascending=run.directions[run.metric] == "minimize").iloc[0]
     bare = finalists[finalists["plan"] == "{}"].iloc[0]
@@ -179,7 +179,7 @@ def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[s
         Column(f"{metric} [95 %]", True),
         Column("against bare [95 %]", True),
     ]
-    columns += [Column("verdict"), *(Column(name, True) for name in [*extra, *costs]), Column("on the front", True)]
+    columns += [Column("verdict"), *(Column(name, True) for name in [*extra, *costs]), Column("P(front)", True)]
     columns += [Column(f"test {metric}", True)] if test else []
     rows = []
     for row in shown.to_dict(orient="records"):
@@ -201,14 +201,11 @@ def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[s
         if test:
             cells.append(Cell(_figure(test.get(row["plan_hash"], {}).get(metric)), True))
         rows.append(Row(tuple(cells), bare=row["plan"] == "{}"))
-    caption = "Plans that no other compared plan dominates, and the bare backbone. "
-    caption += "The last but one column is the probability of being on the front, by bootstrap over items and seeds."
-    return Table(
-        "The front",
-        tuple(columns),
-        tuple(rows),
-        caption if not test else caption.replace("last but one", "one before the last"),
+    caption = (
+        "Plans that no other compared plan dominates, and the bare backbone. P(front) is the probability of being "
     )
+    caption += "on the front, by bootstrap over validation items and seeds."
+    return Table("The front", tuple(columns), tuple(rows), caption)
 
 
 def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | None:
@@ -277,8 +274,8 @@ def command_of(run: Run) -> str:
     words += [w for k in plain if (v := getattr(s, k)) not in (None, "front") for w in (f"--{k}", str(v))]
     words += ["--pretrained"] if s.pretrained else []
     words += [word for path in s.modules for word in ("--modules", path)]
-    given = run.config.get("origins", {}).get("training", "default") != "default"
-    words += [w for k, v in s.training.items() if given and v is not None for w in ("--set", f"{k}={v}")]
+    changes = run.config["task"].get("recipe_changes", {})
+    words += [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     return shlex.join(words)
 
 
@@ -298,8 +295,3 @@ def _figure(value: Any) -> str:
 
 def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def titles(columns: Sequence[Column]) -> list[str]:
-    """Return the titles of columns, for a text table."""
-    return [column.title for column in columns]

@@ -261,6 +261,10 @@ def test_caa_averages_the_padding_too():
     assert torch.allclose(pooled[0, 0, [0, 0, 4], [0, 4, 4]], torch.tensor([16 / 49, 28 / 49, 1.0]))
 
 
+def test_caa_normalises_with_the_epsilon_of_pkinet():
+    assert [m.eps for m in create_module("caa", 4).modules() if isinstance(m, nn.BatchNorm2d)] == [1e-3, 1e-3]
+
+
 # --- all
 
 

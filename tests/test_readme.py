@@ -1,0 +1,42 @@
+import importlib.machinery
+import importlib.util
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def script(name):
+    """Import a script of scripts/, which has no ending."""
+    loader = importlib.machinery.SourceFileLoader(name, str(ROOT / "scripts" / name))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def test_the_example_runs(tmp_path, monkeypatch, capsys):
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "coord_attention" in printed
+    assert "exact: True" in printed
+    assert "probability" in printed
+    assert (tmp_path / "runs/readme/trials.jsonl").is_file()
+
+
+def test_the_recipe_table_is_fresh():
+    assert script("update_readme").updated(README) == README, "run scripts/update_readme"
+
+
+def test_pictures_and_links_exist():
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_two_commands_exist():
+    for name in re.findall(r"scripts/(\w+)", README):
+        assert (ROOT / "scripts" / name).is_file(), name
