@@ -120,7 +120,7 @@ def overview(specs: Sequence[ModuleSpec]) -> list[dict[str, Any]]:
 def table(rows: Sequence[dict[str, Any]], width: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and cells of `overview`'s rows for people; properties become letters where it is narrow."""
     columns = ("name", "dims", "properties" if width >= _WIDE else "LGSM", "cost")
-    columns += (f"{'params':>7}", f"{'MACs':>7}", "compile", "export", "year")
+    columns += (f"{'params':>6}", f"{'MACs':>6}", "compile", "export", "year")
     return columns, [_cells(row, words=width >= _WIDE) for row in rows]
 
 
@@ -154,7 +154,7 @@ def _row(spec: ModuleSpec, status: ModuleStatus) -> dict[str, Any]:
 
 def _cells(row: dict[str, Any], *, words: bool) -> tuple[str, ...]:
     letters = "".join(p[0].upper() if p in row["properties"] else "·" for p in PROPERTIES[:4])
-    figures = (f"{'' if row[key] is None else human(row[key]):>7}" for key in ("params", "macs"))
+    figures = (f"{'' if row[key] is None else human(row[key]):>6}" for key in ("params", "macs"))
     return (
         *(row["name"], ", ".join(map(str, row["dims"])), ", ".join(row["properties"]) if words else letters),
         *(_ORDERS[row["cost_order"]], *figures),

@@ -239,7 +239,16 @@ def measure(
     rows = []
     for label, model in models.items():
         cost = costs.measure(model, input_size=shape, batch_size=batch, peak_memory=True)
-        fields = ("params", "macs", "elementwise_flops", "activations", "peak_memory_bytes", "exact", "unknown_ops")
+        fields = (
+            "params",
+            "macs",
+            "elementwise_flops",
+            "activations",
+            "peak_memory_bytes",
+            "exact",
+            "unknown_ops",
+            "notes",
+        )
         rows.append({"model": label, **{field: getattr(cost, field) for field in fields}})
     if as_json:
         console.print_json(
@@ -260,6 +269,9 @@ def _print_costs(rows: list[dict[str, Any]], title: str) -> None:
     bounds = [row for row in rows if not row["exact"]]
     header = ("", *(row["model"] for row in rows), *(["ratio"] if len(rows) == 2 else []))
     console.print_table(header, table, title)
+    for row in rows:
+        for note in row["notes"]:
+            console.print_text(f"{row['model']}: {note}")
     for row in bounds:
         console.print_text(f"{row['model']}: a LOWER BOUND, no formula for {', '.join(row['unknown_ops'])}")
 

@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 from nasbench import runs
 from nasbench.costs.latency import profile
 from nasbench.environment import describe_environment
-from nasbench.errors import NasbenchError, RunError
+from nasbench.errors import InputError, RunError
 from nasbench.evaluation import CallableEvaluator, Evaluation, TrainingEvaluator
 from nasbench.pareto import minimised, non_dominated
 from nasbench.plan import Plan
@@ -228,7 +228,9 @@ class _Search:
             self.evaluate(trial, bare, None)
         reference = self.seen[bare.hash]
         if reference.state != "complete":
-            raise NasbenchError(f"the bare backbone itself {reference.state}: {reference.reason}")
+            raise InputError(
+                f"the bare backbone itself {reference.state}, so there is nothing to compare with: {reference.reason}"
+            )
         return reference.values
 
     def propose(self) -> optuna.Trial | None:

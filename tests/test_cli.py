@@ -184,7 +184,7 @@ def test_a_real_search_from_the_command_line(nasbench, tmp_path):
         "--sampler",
         "random",
     ]
-    code, out, err = nasbench(*arguments, "--set", "epochs=1", "--out", "runs/try")
+    code, out, err = nasbench(*arguments, "--set", "epochs=1", "--set", "latency_s=1", "--out", "runs/try")
     assert code == 0
     assert "front" in out
     assert err.splitlines()[-1].startswith("report: runs/try/report.html")
@@ -242,7 +242,7 @@ def test_json_has_no_nan(capsys):
 def test_ctrl_c_saves_and_resumes(tmp_path):
     """A real process, a real signal: exit code 2, and the same command goes on from there."""
     command = [sys.executable, "-m", "nasbench", "search", "--backbone", "test_resnet", "--trials", "3", "--seeds", "1"]
-    command += ["--set", "epochs=1", "--sampler", "random", "--out", str(tmp_path / "r")]
+    command += ["--set", "epochs=1", "--set", "latency_s=0", "--sampler", "random", "--out", str(tmp_path / "r")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     jsonl, deadline = tmp_path / "r" / "trials.jsonl", time.monotonic() + 120
     while time.monotonic() < deadline and not (jsonl.is_file() and jsonl.read_text()):

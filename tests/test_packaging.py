@@ -31,10 +31,9 @@ def test_the_wheel_works_outside_the_checkout(wheel, tmp_path):
         "import nasbench as nb; from nasbench.spaces import list_spaces;"
         "print(nb.__file__); print(type(nb.create_module('se', 8)).__module__); print(list_spaces())"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    site = {"PYTHONPATH": str(tmp_path / "site"), "PATH": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=site, capture_output=True, text=True, check=True)
     where, module, spaces = done.stdout.splitlines()
     assert where.startswith(str(tmp_path))
     assert module == "nasbench.builtin.modules.channel.se"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -66,9 +65,11 @@ class MultiScaleGatedTanhUnit(nn.Module):
         missing = max(max(self.kernels) - length, 0)
         padded = F.pad(x, (missing // 2, missing - missing // 2))
         parts = [self._unit(unit(padded)) for unit in self.units]
-        weight = self._weight(length, [part.shape[2] for part in parts])
+        weights = self._weights(length, [part.shape[2] for part in parts])
         bias = resize(self.mix.bias[None, None], (length,))[0, 0]
-        return (x + F.linear(torch.cat(parts, dim=2), weight, bias)).relu()
+        # one product a block: neither the maps nor the large weights are copied into one
+        mixed = sum((F.linear(part, weight) for part, weight in zip(parts, weights, strict=True)), bias)
+        return (x + mixed).relu()
 
     def _steps(self, length: int, kernel: int) -> int:
         """Return how many steps a unit makes of `length`, rounded up where it pools."""
@@ -81,11 +82,10 @@ class MultiScaleGatedTanhUnit(nn.Module):
         y = a.tanh() * b.sigmoid()
         return F.max_pool1d(y, 2, ceil_mode=True) if self.pool else y
 
-    def _weight(self, length: int, steps: Sequence[int]) -> Tensor:
-        """Return W for `length` steps made of blocks of `steps`: `(length, sum(steps))`."""
+    def _weights(self, length: int, steps: Sequence[int]) -> list[Tensor]:
+        """Return the blocks of W for `length` steps made of blocks of `steps`: `(length, steps[i])` each."""
         blocks = self.mix.weight.split(self.steps, dim=1)
-        resized = [
-            resize(block[None, None], (length, here))[0, 0] * (there / here)
+        return [
+            resize(block[None, None] * (there / here), (length, here))[0, 0]
             for block, there, here in zip(blocks, self.steps, steps, strict=True)
         ]
-        return torch.cat(resized, dim=1)

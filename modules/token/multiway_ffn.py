@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
@@ -55,6 +54,6 @@ class MultiwayFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, *S) -> (B, C, *S)`."""
         tokens = to_tokens(x)
-        answers = torch.stack([expert(tokens) for expert in self.experts], dim=-1)  # (B, N, C, 2)
-        share = self.route(tokens).softmax(dim=-1).unsqueeze(2)  # (B, N, 1, 2)
-        return from_tokens((answers * share).sum(dim=-1), x.shape[2:])
+        first, second = self.route(tokens).softmax(dim=-1).split(1, dim=-1)  # (B, N, 1) each
+        mixed = first * self.experts[0](tokens) + second * self.experts[1](tokens)
+        return from_tokens(mixed, x.shape[2:])

@@ -79,9 +79,10 @@ class Muse(nn.Module):
         """`(B, N, C) -> (B, N, C)`: the gated sum of the dynamic convolutions."""
         gates = self.gates.softmax(dim=0)
         values = from_tokens(v, size)
-        out = torch.zeros_like(v)
+        out = torch.zeros_like(values).flatten(2)
         for gate, kernel, predict in zip(gates, self.kernels, self.weights, strict=True):
             seen = sliding_windows(values, kernel).unflatten(1, (self.heads, -1))  # (B, heads, C / heads, K, N)
             weights = predict(v).unflatten(-1, (self.heads, -1)).softmax(dim=-1)  # (B, N, heads, K)
-            out = out + gate * torch.einsum("bhdkn,bnhk->bnhd", seen, weights.to(seen.dtype)).flatten(2)
-        return out
+            weights = (gate * weights).to(seen.dtype).permute(0, 2, 3, 1).unsqueeze(2)  # (B, heads, 1, K, N)
+            out = out + (seen * weights).sum(dim=3).flatten(1, 2)
+        return to_tokens(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -169,8 +170,22 @@ def meta_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo).eval()
 
 
+def _unrolled_never(rnn: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    """What a recurrent layer gives, in shape and in what depends on what, without running all its steps."""
+    ways = 2 if rnn.bidirectional else 1
+    width = rnn.proj_size or rnn.hidden_size
+    mixed = x.mean((-2, -1), keepdim=True)
+    output = mixed.expand(*x.shape[:-1], width * ways).clone()
+    batch = () if x.ndim == 2 else (x.shape[0 if rnn.batch_first else 1],)
+    last = mixed.mean().expand(rnn.num_layers * ways, *batch, width)
+    cell = mixed.mean().expand(rnn.num_layers * ways, *batch, rnn.hidden_size)
+    return output, (last, cell) if isinstance(rnn, nn.LSTM) else last
+
+
 def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
-    """Run `model` (on the meta device) on an input of `input_shape`, without the batch, and record its data flow.
+    """Run `model` on an input of `input_shape`, without the batch, and record its data flow.
+
+    On the meta device recurrent layers are not run step by step, and keep a forward that does not: give a copy.
 
     Raises:
         Exception: Whatever the network raises, as it stands.
@@ -194,6 +209,8 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
 
     for path, module in model.named_modules():
         watch(path, module)
+        if isinstance(module, nn.RNNBase) and device.type == "meta":
+            module.forward = partial(_unrolled_never, module)
     try:
         with torch.no_grad(), torch.device(device), recorder:
             output = model(x)

@@ -156,8 +156,8 @@ def _annotate(axes: mpl.axes.Axes, data: ScatterData) -> None:
     """Write trial numbers beside the front and the bare backbone: the table below says what they are."""
     for row in data.points[data.points["kind"].isin(["front", "bare"])].to_dict(orient="records"):
         text = "bare" if row["kind"] == "bare" else str(row["number"])
-        place = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 8}
-        axes.annotate(text, (row["x"], row["y"]), color=KINDS[row["kind"]], **place)
+        place, colour = (row["x"], row["y"]), KINDS[row["kind"]]
+        axes.annotate(text, place, xytext=(6, 6), textcoords="offset points", fontsize=8, color=colour)
 
 
 def _label(cost: str) -> str:

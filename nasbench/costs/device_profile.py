@@ -1,0 +1,333 @@
+"""A device profile: what each part of a space adds on one device, so that a search elsewhere can predict latency there.
+
+The time of a plan over the bare backbone's is taken as 1 + the sum over slots of what its variants add there alone and
+of what the composition that joins them adds itself. How well that holds is measured on whole plans drawn from the space.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import timm
+from numpy.typing import ArrayLike
+from scipy.stats import kendalltau
+
+import nasbench
+from nasbench.costs._scenario import Scenario
+from nasbench.errors import BackboneError, DeviceError, InputError, PlanError, SpaceError
+from nasbench.expression import parse
+from nasbench.plan import Plan
+from nasbench.spaces import LETTERS, ResolvedSpace, SlotChoices
+
+__all__ = ["DeviceProfile", "HeldOut", "Prediction", "load_device_profile", "versions_here", "with_measured"]
+
+SCHEMA_VERSION = 1
+
+_MAX_FILE_BYTES = 50_000_000
+_TOLERANCE = 0.1
+_PLAIN = ("backbone", "identity_init", "versions")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted latency.
+
+    Attributes:
+        latency_ms: Milliseconds on the profiled device.
+        ratio: Over the bare backbone's.
+    """
+
+    latency_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well whole plans are predicted that the profile was not made from.
+
+    Attributes:
+        plans: How many were measured.
+        within_10pct: Share predicted within ±10 % of the measured ratio.
+        kendall_tau: Rank correlation of predicted and measured; None where it has no value.
+        macs_tau: The same for MACs alone, a baseline.
+        kernels_tau: The same for the number of kernels, a baseline.
+    """
+
+    plans: int
+    within_10pct: float
+    kendall_tau: float | None
+    macs_tau: float | None
+    kernels_tau: float | None
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """What was measured on a device.
+
+    Attributes:
+        backbone: Its name.
+        input_size: Shape of one input, without the batch.
+        identity_init: Whether modules were inserted with their gate, as `insert` has it.
+        slots: The choices of the space, slot by slot.
+        scenario: Of the first measurement.
+        versions: Of nasbench and timm, which define modules and backbone.
+        reference_ms: Latency of the bare backbone, one figure a group measured.
+        measured: Plan text to the ratio over the bare backbone: estimate, low, high.
+        held_out: Texts of the whole plans that predictions are checked on, to their MACs and kernels.
+    """
+
+    backbone: str
+    input_size: tuple[int, ...]
+    identity_init: bool
+    slots: tuple[SlotChoices, ...]
+    scenario: Scenario
+    versions: Mapping[str, str]
+    reference_ms: tuple[float, ...] = ()
+    measured: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    held_out: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def bare_ms(self) -> float:
+        """Latency of the bare backbone: the median over groups."""
+        return float(np.median(self.reference_ms))
+
+    @property
+    def missing(self) -> list[str]:
+        """Texts of the plans still to be measured."""
+        return [text for text in (*self.parts, *self.held_out) if text not in self.measured]
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[str, str]]:
+        """Plans that the predictions are made from: text to (slot, variant or composition)."""
+        return {text: (choices.slot, key) for choices in self.slots for key, text in _parts(choices)}
+
+    def predict(self, plan: Plan | Mapping[str, Any] | str | None) -> Prediction:
+        """Predict the latency of a plan.
+
+        Raises:
+            PlanError: If the plan is not in the space profiled.
+            DeviceError: If what it needs is not measured yet.
+        """
+        plan = Plan.of(plan).resolve([choices.slot for choices in self.slots])
+        ratio = 1.0 + sum(self._slot(choices, plan) for choices in self.slots if choices.slot in plan)
+        return Prediction(ratio * self.bare_ms, ratio)
+
+    def added(self, slot: str, variant: str) -> float:
+        """Return what a variant alone adds at a slot, as a share of the bare backbone's time."""
+        return self._ratio(_text(slot, variant)) - 1
+
+    def overhead(self, slot: str, composition: str) -> float:
+        """Return what a composition adds itself at a slot, beside its variants; 0 for a variant alone."""
+        if composition in LETTERS:
+            return 0.0
+        choices = next(choices for choices in self.slots if choices.slot == slot)
+        probe = _probe(choices, composition)
+        together = self._ratio(_text(slot, _filled(composition, probe))) - 1
+        return together - sum(self.added(slot, variant) for variant in probe.values())
+
+    def _slot(self, choices: SlotChoices, plan: Plan) -> float:
+        expression = plan[choices.slot]
+        if expression in choices.variants:
+            return self.added(choices.slot, expression.canonical())
+        setting = choices.options.get(expression)
+        if setting is None:
+            raise PlanError(
+                f"{choices.slot}: {expression} is not in the space that was profiled; measure the plan on the device"
+            )
+        composition = setting[f"{choices.slot}.composition"]
+        variants = [setting[f"{choices.slot}.{letter}"] for letter in _letters(composition)]
+        return self.overhead(choices.slot, composition) + sum(self.added(choices.slot, v) for v in variants)
+
+    def _ratio(self, text: str) -> float:
+        if text not in self.measured:
+            raise DeviceError(f"this device profile is not complete: {text} is not measured; make it again to go on")
+        return self.measured[text][0]
+
+    def quality(self) -> HeldOut | None:
+        """Return how well the held-out plans are predicted; None where fewer than two were measured."""
+        texts = [text for text in self.held_out if text in self.measured]
+        if len(texts) < 2:
+            return None
+        truth = np.array([self.measured[text][0] for text in texts])
+        predicted = np.array([self.predict(text).ratio for text in texts])
+        macs, kernels = zip(*[self.held_out[text] for text in texts], strict=True)
+        return HeldOut(
+            plans=len(texts),
+            within_10pct=float(np.mean(np.abs(predicted / truth - 1) <= _TOLERANCE)),
+            kendall_tau=_tau(predicted, truth),
+            macs_tau=_tau(macs, truth),
+            kernels_tau=_tau(kernels, truth),
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """Return what each variant adds at each slot, and each composition itself: share and milliseconds."""
+        rows = []
+        for slot, key in self.parts.values():
+            composed = key in self.slots[0].compositions
+            share = self.overhead(slot, key) if composed else self.added(slot, key)
+            row = {"slot": slot, "kind": "composition" if composed else "variant", "name": key}
+            rows.append({**row, "added_share": share, "added_ms": share * self.bare_ms})
+        return pd.DataFrame(rows)
+
+    def check(self, backbone: str, input_size: Sequence[int], space: ResolvedSpace) -> None:
+        """Refuse to predict for what was not profiled.
+
+        Raises:
+            BackboneError: If the profile is of another backbone or input size.
+            SpaceError: If the space has a slot, variant or composition that was not measured.
+            DeviceError: If it was made with another version of nasbench or timm, or is not complete.
+        """
+        size = tuple(input_size)
+        if (backbone, size) != (self.backbone, self.input_size):
+            raise BackboneError(
+                f"this device profile is of {self.backbone} at {self.input_size}, not of {backbone} at {size}; "
+                "make one with `nasbench profile` on the device"
+            )
+        known = {choices.slot: choices for choices in self.slots}
+        for choices in space.slots:
+            _check_slot(known.get(choices.slot), choices)
+        if dict(self.versions) != versions_here():
+            raise DeviceError(
+                f"this device profile was made with {_spell(self.versions)}, here is {_spell(versions_here())}: modules "
+                "may differ; profile again, or install the versions it was made with"
+            )
+        if self.missing:
+            raise DeviceError(f"this device profile is not complete: {len(self.missing)} plans are not measured yet")
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as JSON, at once or not at all; `added` and `quality` are there for readers."""
+        quality = None if self.missing else self.quality()
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            **{key: getattr(self, key) for key in _PLAIN},
+            "input_size": self.input_size,
+            "scenario": self.scenario.to_dict(),
+            "scenario_text": self.scenario.text,
+            "bare_ms": self.bare_ms if self.reference_ms else None,
+            "slots": [_slot_to_dict(choices) for choices in self.slots],
+            "added": [] if self.missing else self.frame().to_dict("records"),
+            "quality": None if quality is None else asdict(quality),
+            **{key: getattr(self, key) for key in ("reference_ms", "measured", "held_out")},
+        }
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        draft.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        os.replace(draft, path)
+
+
+def load_device_profile(path: str | Path) -> DeviceProfile:
+    """Read a device profile.
+
+    Raises:
+        InputError: If the file cannot be read, or is none of this version.
+        UnknownNameError: If a module of its space does not exist here.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise InputError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes: no device profile is that long")
+        given = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(given, dict) or given.get("schema_version") != SCHEMA_VERSION or "slots" not in given:
+            raise InputError(f"{path} is no device profile of version {SCHEMA_VERSION}; make one on the device")
+        return DeviceProfile(
+            **{key: given[key] for key in _PLAIN},
+            input_size=tuple(given["input_size"]),
+            scenario=Scenario.from_dict(given["scenario"]),
+            slots=tuple(_slot_from_dict(choices) for choices in given["slots"]),
+            reference_ms=tuple(given["reference_ms"]),
+            measured={text: (r[0], r[1], r[2]) for text, r in given["measured"].items()},
+            held_out={text: (macs, kernels) for text, (macs, kernels) in given["held_out"].items()},
+        )
+    except OSError as error:
+        raise InputError(f"cannot read device profile {path}: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {str(error).splitlines()[0]}") from None
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"{path} is a damaged device profile ({type(error).__name__}: {error}); make it again"
+        ) from None
+
+
+def versions_here() -> dict[str, str]:
+    """Return the versions that define modules and backbones: a prediction holds for equal ones."""
+    return {"nasbench": nasbench.__version__, "timm": timm.__version__}
+
+
+def with_measured(
+    found: DeviceProfile, ratios: Mapping[str, tuple[float, float, float]], reference_ms: float
+) -> DeviceProfile:
+    """Return `found` with another group's figures."""
+    return replace(found, measured={**found.measured, **ratios}, reference_ms=(*found.reference_ms, reference_ms))
+
+
+def _parts(choices: SlotChoices) -> Iterator[tuple[str, str]]:
+    """Yield (variant or composition, plan text) of what must be measured at a slot."""
+    for variant in choices.variants:
+        yield variant.canonical(), _text(choices.slot, variant.canonical())
+    for composition in choices.parameters[f"{choices.slot}.composition"]:
+        if composition not in (*LETTERS, "none"):
+            yield composition, _text(choices.slot, _filled(composition, _probe(choices, composition)))
+
+
+def _probe(choices: SlotChoices, composition: str) -> dict[str, str]:
+    """Return the variants that a composition's own overhead is measured with: the first ones, in turn."""
+    variants = [variant.canonical() for variant in choices.variants]
+    return {letter: variants[i % len(variants)] for i, letter in enumerate(_letters(composition))}
+
+
+def _filled(composition: str, bound: Mapping[str, str]) -> str:
+    return parse(composition, {letter: parse(text) for letter, text in bound.items()}).canonical()
+
+
+def _letters(composition: str) -> list[str]:
+    words = re.findall(r"[A-Za-z_]\w*", composition)
+    return [letter for letter in LETTERS if letter in words]
+
+
+def _text(slot: str, expression: str) -> str:
+    return Plan.of({slot: expression}).text
+
+
+def _tau(a: ArrayLike, b: ArrayLike) -> float | None:
+    tau = float(kendalltau(a, b).statistic)
+    return None if np.isnan(tau) else tau
+
+
+def _check_slot(known: SlotChoices | None, wanted: SlotChoices) -> None:
+    if known is None:
+        raise SpaceError(f"this device profile has nothing on slot {wanted.slot}; profile this space on the device")
+    lacking = [v.canonical() for v in wanted.variants if v not in known.variants]
+    lacking += [c for c in wanted.parameters[f"{wanted.slot}.composition"] if c not in (*known.compositions, "none")]
+    if lacking:
+        raise SpaceError(
+            f"this device profile is of another space: it has nothing on {lacking[0]} at {wanted.slot}"
+            f"{f' and {len(lacking) - 1} more' if lacking[1:] else ''}; profile this space on the device"
+        )
+
+
+def _slot_to_dict(choices: SlotChoices) -> dict[str, Any]:
+    kept = {key: getattr(choices, key) for key in ("slot", "compositions", "distinct_properties")}
+    return {**kept, "variants": [variant.canonical() for variant in choices.variants]}
+
+
+def _slot_from_dict(given: Mapping[str, Any]) -> SlotChoices:
+    return SlotChoices(
+        given["slot"],
+        tuple(given["compositions"]),
+        tuple(parse(text) for text in given["variants"]),
+        given["distinct_properties"],
+    )
+
+
+def _spell(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
