@@ -1,6 +1,6 @@
 """The gate ladder: what happens to one plan, from building it to an immutable record.
 
-    build -> cost -> constraints -> (latency) -> train -> record
+    cost -> constraints -> build -> (latency) -> train -> record
 
 A gate that refuses ends the ladder with state "rejected"; anything that breaks ends it with "failed". Either way the
 evaluation is recorded with its reason, and never with a made-up number.
@@ -25,6 +25,7 @@ from nasbench.costs.latency import Profile, device_lock, profile
 from nasbench.errors import EvaluationError, InputError
 from nasbench.objectives import Constraint
 from nasbench.plan import Plan
+from nasbench.plan_costs import PlanCosts
 from nasbench.tasks import Task
 
 __all__ = ["CallableEvaluator", "Evaluation", "Evaluator", "State", "TrainingEvaluator"]
@@ -104,6 +105,7 @@ class TrainingEvaluator:
         backbone: Name of the host.
         task: Data, loss and metric.
         recipe: How it is trained.
+        costs: Counts a plan from its parts, before anything is built.
         constraints: Bounds on costs, checked before training.
         counted: Costs that are objectives or bounded: their count must be exact.
         device: Torch device.
@@ -117,6 +119,7 @@ class TrainingEvaluator:
     backbone: str
     task: Task
     recipe: training.Recipe
+    costs: PlanCosts
     constraints: Sequence[Constraint] = ()
     counted: Sequence[str] = ()
     device: str = "cpu"
@@ -177,17 +180,26 @@ class TrainingEvaluator:
             insertion.freeze_backbone(model)
         return model
 
+    def cost_error(self, plan: Plan) -> str:
+        """Count a plan's whole model, and say where that differs from the sum of its parts; "" where it does not."""
+        added = self.costs(plan)
+        whole = costs.measure(self.build(plan), input_size=self.task.input_size)
+        names = ("params", "macs", "elementwise_flops", "activations")
+        return "; ".join(
+            f"{name}: {getattr(added, name):,} from the parts, {getattr(whole, name):,} as a whole"
+            for name in names
+            if getattr(added, name) != getattr(whole, name)
+        )
+
     def _ladder(
         self, plan: Plan, seed: int, bare: Mapping[str, float] | None, found: _Findings
     ) -> training.TrainResult:
         try:
+            found.costs = self.costs(plan).columns
+            self._check(found.costs, found.costs if bare is None else bare)
             found.model = self.build(plan, seed)
         except InputError as error:
-            if plan.is_bare:
-                raise
             raise _RejectedError(str(error)) from None
-        found.costs = cost_columns(costs.measure(found.model, input_size=self.task.input_size))
-        self._check(found.costs, found.costs if bare is None else bare)
         if "latency_ms" in self.counted:
             found.costs |= self._latency(found.model, bare)
             self._check(found.costs, found.costs if bare is None else bare)
@@ -285,18 +297,6 @@ class _Findings:
     def __init__(self) -> None:
         self.costs: dict[str, Any] = {}
         self.model: nn.Module | None = None
-
-
-def cost_columns(cost: costs.Cost) -> dict[str, Any]:
-    """Return the columns of the trials table that a cost fills."""
-    return {
-        "params": cost.params,
-        "macs": cost.macs,
-        "elementwise_flops": cost.elementwise_flops,
-        "activations": cost.activations,
-        "exact": cost.exact,
-        "unknown_ops": list(cost.unknown_ops),
-    }
 
 
 def latency_columns(found: Profile, name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from nasbench import backbones, plugins
 from nasbench.errors import DeviceError, InputError
 from nasbench.evaluation import CallableEvaluator, Evaluator, TrainingEvaluator
 from nasbench.objectives import conventional_direction, directions, parse_constraint
-from nasbench.plan import Plan
+from nasbench.plan_costs import PlanCosts
 from nasbench.settings import SearchSettings
 from nasbench.spaces import ResolvedSpace, load_space
 from nasbench.tasks import Task, create_task
@@ -124,12 +124,17 @@ def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -
     settings = settings.model_copy(
         update={"space": space_name, "objectives": wanted, "training": recipe.model_dump(mode="json")}
     )
-    slots = backbones.slots(backbone, input_size=task.input_size)
+    host = backbones.create_backbone(
+        backbone, input_size=task.input_size, checkpoint=settings.checkpoint, **dict[str, Any](task.model_kwargs)
+    )
+    slots = backbones.slots(host, input_size=task.input_size)
     space = load_space(space_name).resolve(slots)
+    loaded = settings.pretrained or settings.checkpoint is not None
     evaluator = TrainingEvaluator(
         backbone=backbone,
         task=task,
         recipe=recipe,
+        costs=PlanCosts(host, slots, input_size=task.input_size, identity_init=loaded),
         constraints=bounds,
         counted=[*wanted, *(bound.name for bound in bounds)],
         device=resolve_device(settings.device),
@@ -138,7 +143,6 @@ def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -
         freeze=settings.freeze is not None,
         allow_lower_bound=settings.allow_lower_bound,
     )
-    evaluator.build(Plan({}))  # a host that cannot be built for this task is the user's to know of, not a failed trial
     identity = _identity(settings, space, wanted, task.describe())
     return Prepared(settings, task, space, wanted, evaluator, identity)
 

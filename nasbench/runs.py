@@ -192,6 +192,11 @@ class Run:
         """Measured latency by plan hash."""
         return dict(self.study().user_attrs.get("latency", {}))
 
+    @property
+    def cost_checks(self) -> dict[str, str]:
+        """Where counts of finalists, added from their parts, differ from the whole's, by plan hash; "" is nowhere."""
+        return dict(self.study().user_attrs.get("cost_checks", {}))
+
     def per_item(self, plan_hash: str, seed: int) -> NDArray[np.float64] | None:
         """Return the metric per validation item of a plan and seed, None where there is none."""
         file = self._items_file(plan_hash, seed)

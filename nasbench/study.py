@@ -311,11 +311,20 @@ class _Search:
         seeds = range(self.settings.seed, self.settings.seed + self.settings.seeds)
         finalists = self.finalists()
         todo = [(n, p, s) for s in seeds for n, p in finalists if (p.hash, s) not in done]
+        if isinstance(evaluator, TrainingEvaluator):
+            self.check_costs(evaluator, [plan for _, plan in finalists])
         for count, (number, plan, seed) in enumerate(todo, 1):
             outcome = evaluator(plan, seed, bare.values)
             self.run.record_finalist(number, outcome)
             text = narrate(number, outcome.evaluation, self.prepared.directions)
             self.say("finalists", count, f"seed {seed}: {text}", len(todo))
+
+    def check_costs(self, evaluator: TrainingEvaluator, plans: list[Plan]) -> None:
+        """Count the finalists as whole models: the trials' costs are sums over parts."""
+        known = self.run.cost_checks
+        found = {plan.hash: evaluator.cost_error(plan) for plan in plans if plan.hash not in known}
+        if found:
+            self.study.set_user_attr("cost_checks", {**known, **found})
 
     def finalists(self) -> list[tuple[int, Plan]]:
         """Return the bare backbone and the front; of a long front those that add most hypervolume."""

@@ -159,6 +159,12 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
         yield f"Latency was measured side by side with the bare backbone: {scenario}."
     elif run.config["task"]:
         yield "Latency was not measured."
+    wrong = {key: told for key, told in run.cost_checks.items() if told}
+    if run.cost_checks:
+        yield (
+            f"Costs are sums over a plan's parts; counted as whole models, {len(run.cost_checks) - len(wrong)} of "
+            f"{len(run.cost_checks)} finalists agree exactly{'.' if not wrong else ': ' + '; '.join(wrong.values())}"
+        )
     if test:
         yield (
             f"The test split was opened for the {len(test)} compared plans alone, once each, with the weights of seed "

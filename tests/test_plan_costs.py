@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+import nasbench as nb
+from nasbench.backbones import create_backbone, slots
+from nasbench.errors import UnsupportedError
+from nasbench.plan import Plan
+from nasbench.plan_costs import PlanCosts
+
+HOSTS = {"test_resnet": (3, 64, 64), "test_vit": (3, 160, 160), "test_convnext": (3, 64, 64), "patchtst": (96, 7)}
+PLANS = [
+    "se",
+    {"stage1": "eca >> dual_pool"},
+    {"stage1": "se + eca", "stage2": "select(se, eca, sk)"},
+    {"stage2": "gate(depthwise_separable, agent_attention(agents=9))"},
+    {"stage2": "channel_attention"},
+    {"stage1": "none + self_attention"},
+]
+
+
+@pytest.fixture(scope="module", params=[(h, i) for h in HOSTS for i in (True, False)], ids=str)
+def host(request):
+    name, identity_init = request.param
+    size = HOSTS[name]
+    model = create_backbone(name, input_size=size)
+    places = slots(model, size)
+    return model, size, identity_init, places, PlanCosts(model, places, input_size=size, identity_init=identity_init)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_the_sum_of_the_parts_is_the_whole(host, plan):
+    model, size, identity_init, places, costs = host
+    resolved = Plan.of(plan).resolve([slot.name for slot in places])
+    added = costs(resolved)
+    whole = nb.measure(nb.insert(model, resolved, input_size=size, identity_init=identity_init), input_size=size)
+    for name in ("params", "macs", "elementwise_flops", "activations"):
+        assert getattr(added, name) == getattr(whole, name), name
+    assert added.columns["exact"] == whole.exact
+
+
+def test_the_bare_backbone_costs_what_it_costs(host):
+    model, size, _, _, costs = host
+    assert costs(Plan.of(None)).macs == nb.measure(model, input_size=size).macs
+
+
+def test_parts_are_counted_once(host, monkeypatch):
+    _, _, _, places, costs = host
+    plan = Plan.of("gate(se, eca)").resolve([slot.name for slot in places])
+    first = costs(plan)
+    monkeypatch.setattr("nasbench.plan_costs.count", lambda *a: pytest.fail("counted again"))
+    assert costs(plan) == first
+
+
+def test_what_does_not_fit_is_said(host):
+    _, _, _, places, costs = host
+    with pytest.raises(UnsupportedError):
+        costs(Plan.of("self_attention(heads=7)").resolve([slot.name for slot in places]))
+
+
+def test_the_host_is_not_touched():
+    model = create_backbone("test_resnet")
+    PlanCosts(model, slots(model, (3, 64, 64)), input_size=(3, 64, 64), identity_init=True)
+    assert not any(m._forward_hooks for m in model.modules())
+    assert model(torch.randn(1, 3, 64, 64)).shape == (1, 1000)
