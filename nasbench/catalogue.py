@@ -119,8 +119,17 @@ def overview(specs: Sequence[ModuleSpec]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[dict[str, Any]], width: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and cells of `overview`'s rows for people; properties become letters where it is narrow."""
-    columns = ("name", "dims", "properties" if width >= _WIDE else "LGSM", "cost")
-    columns += (f"{'params':>6}", f"{'MACs':>6}", "compile", "export", "year")
+    columns = (
+        "name",
+        "dims",
+        "properties" if width >= _WIDE else "LGSM",
+        "cost",
+        f"{'params':>6}",
+        f"{'MACs':>6}",
+        "compile",
+        "export",
+        "year",
+    )
     return columns, [_cells(row, words=width >= _WIDE) for row in rows]
 
 

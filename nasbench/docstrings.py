@@ -17,7 +17,12 @@ _SYMBOLS = {
 _ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303"}
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _SUPERSCRIPTS = str.maketrans("0123456789-T", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ᵀ")
-_DONE = {"\ue000": "_", "\ue001": "^", "\ue002": "{", "\ue003": "}"}  # stand-ins for what must not be resolved again
+_DONE: dict[str, str | int | None] = {
+    "\ue000": "_",
+    "\ue001": "^",
+    "\ue002": "{",
+    "\ue003": "}",
+}  # stand-ins for what must not be resolved again
 _GROUP = r"\s*\{([^{}]*)\}"  # the innermost braces are resolved first, so that no group holds another
 
 

@@ -108,7 +108,7 @@ class DilatedAttention(nn.Module):
         return (attention @ v.permute(0, 1, 4, 3, 2)).transpose(1, 2).reshape(b, h, w, d)
 
     def forward(self, x):
-        b, c, h, w = x.shape
+        b, _, h, w = x.shape
         groups = self.qkv(x).reshape(b, 3, len(self.dilations), -1, h, w).permute(2, 1, 0, 3, 4, 5)
         parts = [self.one(*group, dilation) for group, dilation in zip(groups, self.dilations, strict=True)]
         return self.proj(torch.cat(parts, -1)).permute(0, 3, 1, 2)
@@ -249,7 +249,8 @@ class TokenDictionary(nn.Module):
         self.dictionary, self.scale = nn.Parameter(torch.randn(memory, c)), nn.Parameter(torch.full((memory,), 0.5))
         self.group_scale = nn.Parameter(torch.full((1, 1), math.log(10.0)))
         self.table = nn.Parameter(torch.randn((2 * window - 1) ** 2, self.heads) * 0.02)
-        self.norm, self.qkv, self.q, self.k = nn.LayerNorm(c), nn.Linear(c, 3 * c), nn.Linear(c, rank), nn.Linear(c, rank)
+        self.norm, self.qkv = nn.LayerNorm(c), nn.Linear(c, 3 * c)
+        self.q, self.k = nn.Linear(c, rank), nn.Linear(c, rank)
         self.v, self.proj_window, self.proj_group = (nn.Linear(c, c) for _ in range(3))
         place = torch.cartesian_prod(torch.arange(window), torch.arange(window))
         steps = place[:, None] - place + window - 1
@@ -258,7 +259,7 @@ class TokenDictionary(nn.Module):
     def grouped(self, qkv, category):
         b, n, c = qkv.shape
         size = min(n, self.group)
-        order = category.argsort(-1, stable=True)
+        order = category.argsort(dim=-1, stable=True)
         s = qkv.gather(1, order[..., None].expand(-1, -1, c))
         pad = -n % size
         s = torch.cat([s, s[:, n - pad :]], 1).reshape(b, -1, size, 3, self.heads, c // 3 // self.heads)
@@ -272,7 +273,8 @@ class TokenDictionary(nn.Module):
         s = self.window
         y = F.pad(qkv.reshape(b, h, w, c), (0, 0, 0, -w % s, 0, -h % s))
         hp, wp = y.shape[1:3]
-        y = y.reshape(b, hp // s, s, wp // s, s, c).transpose(2, 3).reshape(-1, s * s, 3, self.heads, c // 3 // self.heads)
+        y = y.reshape(b, hp // s, s, wp // s, s, c).transpose(2, 3)
+        y = y.reshape(-1, s * s, 3, self.heads, c // 3 // self.heads)
         bias = self.table[self.index].permute(2, 0, 1)
         real = F.pad(torch.ones(h, w, device=qkv.device), (0, -w % s, 0, -h % s))
         real = real.reshape(hp // s, s, wp // s, s).transpose(1, 2).reshape(-1, 1, 1, s * s)

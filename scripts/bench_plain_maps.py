@@ -190,9 +190,7 @@ class DualAggregation(nn.Module):
 class GatedTCN(nn.Module):
     def __init__(self, c):
         super().__init__()
-        self.filters, self.gates = (
-            nn.ModuleList(nn.Conv1d(c, c // 4, k) for k in (2, 3, 6, 7)) for _ in range(2)
-        )
+        self.filters, self.gates = (nn.ModuleList(nn.Conv1d(c, c // 4, k) for k in (2, 3, 6, 7)) for _ in range(2))
 
     def forward(self, x):
         x = F.pad(x, (6, 0))
@@ -220,7 +218,9 @@ class ConvAttention(nn.Module):
 
     def forward(self, x):
         past, t = F.pad(x, (2, 0)), x.transpose(1, 2)
-        q, k, v = (split(y, self.heads) for y in (self.q(past).transpose(1, 2), self.k(past).transpose(1, 2), self.v(t)))
+        q, k, v = (
+            split(y, self.heads) for y in (self.q(past).transpose(1, 2), self.k(past).transpose(1, 2), self.v(t))
+        )
         return self.proj(merge(F.scaled_dot_product_attention(q, k, v))).transpose(1, 2)
 
 

@@ -68,7 +68,7 @@ def test_the_gallery_page_holds_each_module_under_its_properties(script):
     assert se.startswith("| `se` | 1, 2 | globality | N | 512 | 512 | yes | yes | 2018 | Hu et al.")
     assert "| N² |" in danet
     assert "| globality (2) | a position can be reached from any other | `se`, `danet` |" in lines
-    assert [line for line in lines if line.startswith("| complexity (1)")][0].endswith("| `se` |")
+    assert next(line for line in lines if line.startswith("| complexity (1)")).endswith("| `se` |")
 
 
 def test_what_is_written_is_read_back_shorter(tmp_path):
@@ -173,7 +173,8 @@ def test_equations_read_as_people_write_them(latex, lines):
 
 
 def test_a_docstring_is_wrapped_by_its_parts():
-    doc = "One two three\nfour.\n\n.. math:: a \\odot b,\\quad c\n\nArgs:\n    x: Some words\n        that go on.\n    y: More."
+    doc = "One two three\nfour.\n\n.. math:: a \\odot b,\\quad c"
+    doc += "\n\nArgs:\n    x: Some words\n        that go on.\n    y: More."
     assert render(doc, 20) == (
         "One two three four.\n\n    a ⊙ b\n    c\n\nArgs:\n    x: Some words\n        that go on.\n    y: More."
     )

@@ -342,6 +342,27 @@ class TestWayBack:
         assert second is model.nasbench.stage2
 
 
+class TestOwnFile:
+    def test_insert_pickle_and_remove(self, tmp_path):
+        file = tmp_path / "own.py"
+        file.write_text(
+            "from torch import nn\n"
+            "class Net(nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.blocks = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU())\n"
+            "        self.head = nn.Linear(8, 2)\n"
+            "    def forward(self, x):\n"
+            "        if x.sum().item() == float('inf'):\n"
+            "            return x\n"
+            "        return self.head(self.blocks(x).mean((2, 3)))\n"
+        )
+        model = insert(f"{file}:Net", "se", input_size=(3, 16, 16)).eval()
+        assert [s.name for s in slots_of(model) if "block" not in s.name] == ["stage1", "stage2"]
+        twin = pickle.loads(pickle.dumps(model))
+        assert torch.equal(run(twin, image(16)), run(remove(model), image(16)))
+
+
 class TestForecasting:
     def test_a_stem(self):
         torch.manual_seed(0)

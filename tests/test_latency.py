@@ -189,12 +189,12 @@ def test_an_interval_reached_is_as_narrow_as_asked():
 
 def test_flawed_samples_are_left_out_and_counted():
     blocks = Blocks()
-    for i in range(10):
+    for i in range(12):
         flaw = PREEMPTED if i < 4 else OK
         blocks.add({"a": Sample(9.0 if flaw else 1.0, 1.0, flaw), "b": Sample(1.0, 1.0)})
     p = Profile(SCENARIO, "a", blocks, "time")
-    assert (p["a"].samples, p["a"].discarded, p["a"].latency_ms) == (6, 4, 1.0)
-    assert (p["b"].samples, p["b"].ratio) == (10, 1.0)
+    assert (p["a"].samples, p["a"].discarded, p["a"].latency_ms) == (8, 4, 1.0)
+    assert (p["b"].samples, p["b"].ratio) == (12, 1.0)
 
 
 def test_preempted_samples_count_where_hardly_any_other_is_left_but_a_slow_clock_never_does():
@@ -204,8 +204,8 @@ def test_preempted_samples_count_where_hardly_any_other_is_left_but_a_slow_clock
             blocks.add({"a": Sample(1.0, 1.0, flaw)})
         return blocks.accepted("a")
 
-    assert flaws(OK, *[PREEMPTED] * 4) == [0]
-    assert flaws(OK, *[PREEMPTED] * 5) == [0, 1, 2, 3, 4, 5]
+    assert flaws(*[OK] * 8, *[PREEMPTED] * 90) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert flaws(*[OK] * 7, *[PREEMPTED] * 2) == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     assert flaws(SLOW_CLOCK, *[PREEMPTED] * 5) == [1, 2, 3, 4, 5]
     assert flaws(SLOW_CLOCK, SLOW_CLOCK) == []
 
@@ -380,11 +380,23 @@ def test_a_call_the_kernel_interrupted_is_flagged_and_naps_begin_when_that_is_th
     usage = lambda who: types.SimpleNamespace(ru_nivcsw=next(switches))  # noqa: E731
     monkeypatch.setattr(_timing.resource, "getrusage", usage)
     monkeypatch.setattr(_timing.time, "sleep", naps.append)
+    core = iter(range(0, 10**9, 1_000_000))
+    monkeypatch.setattr(_timing.time, "thread_time_ns", lambda: next(core))
     timer = _timing.CpuTimer()
     flaws = [timer(lambda: None).flaw for _ in range(41)]
     assert flaws == [OK, *[PREEMPTED] * 40]
     assert 0 < len(naps) < 40  # not at once, and then before each call
     assert timer._naps
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_preempted_call_of_one_thread_counts_the_time_it_had_the_core(threads, monkeypatch):
+    switches, core, wall = iter([0, 1]), iter([0, 2_000_000]), iter([0, 9_000_000])
+    monkeypatch.setattr(_timing.resource, "getrusage", lambda who: types.SimpleNamespace(ru_nivcsw=next(switches)))
+    monkeypatch.setattr(_timing.time, "thread_time_ns", lambda: next(core))
+    monkeypatch.setattr(_timing.time, "perf_counter_ns", lambda: next(wall))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert _timing.CpuTimer()(lambda: None) == Sample(2.0 if threads == 1 else 9.0, 9.0, PREEMPTED)
 
 
 # -- the driver of a GPU -----------------------------------------------------------------------------------------------

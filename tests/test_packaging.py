@@ -20,6 +20,7 @@ def test_the_wheels_only_top_level_name_is_nasbench(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"nasbench"}
     assert "nasbench/builtin/modules/channel/se.py" in names
+    assert "nasbench/builtin/modules/status.json" in names
     assert "nasbench/builtin/search_spaces/five-properties.yaml" in names
     assert "nasbench/builtin/reports/report.html.j2" in names
     assert "nasbench/py.typed" in names

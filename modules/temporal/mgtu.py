@@ -85,7 +85,8 @@ class MultiScaleGatedTanhUnit(nn.Module):
     def _weights(self, length: int, steps: Sequence[int]) -> list[Tensor]:
         """Return the blocks of W for `length` steps made of blocks of `steps`: `(length, steps[i])` each."""
         blocks = self.mix.weight.split(self.steps, dim=1)
-        return [
-            resize(block[None, None] * (there / here), (length, here))[0, 0]
-            for block, there, here in zip(blocks, self.steps, steps, strict=True)
+        # bilinear is linear along one axis, then along the other, which is half the work
+        across = [
+            resize(b[None] * (there / here), (here,)) for b, there, here in zip(blocks, self.steps, steps, strict=True)
         ]
+        return [resize(block.transpose(1, 2), (length,))[0].T for block in across]

@@ -127,9 +127,15 @@ class _Layer(nn.Module):
     def forward(self, nodes: Tensor, keys: Tensor, exists: Tensor) -> Tensor:
         """`(B, T, C)` with the edges `(n, K)` of the first n nodes to `(B, n, C)`."""
         own = nodes[:, : len(keys)]
-        q, k, v = (split_heads(t, self.heads) for t in (self.query(own), self.key(nodes), self.value(nodes)))
-        attended = F.scaled_dot_product_attention(q[..., None, :], k[:, :, keys], v[:, :, keys], exists[:, None])
-        own = self.norms[0](own + self.proj(merge_heads(attended.squeeze(-2))))
+        # Every node is a batch item with one query and K keys: the fused attention kernels take four axes.
+        gathered = (
+            f(nodes).index_select(1, keys.flatten()).reshape(-1, *keys.shape[1:], nodes.shape[2])
+            for f in (self.key, self.value)
+        )
+        queries = self.query(own).flatten(0, 1).unsqueeze(1)
+        q, k, v = (split_heads(t, self.heads) for t in (queries, *gathered))
+        attended = F.scaled_dot_product_attention(q, k, v, exists.repeat(len(nodes), 1)[:, None, None])
+        own = self.norms[0](own + self.proj(merge_heads(attended).view_as(own)))
         return self.norms[1](own + self.ffn(own))
 
 

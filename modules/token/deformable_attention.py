@@ -74,21 +74,21 @@ class DeformableAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W) -> (B, C, H, W)`."""
         tokens = to_tokens(x)
-        weights = self.weights(tokens).unflatten(-1, (self.heads, 1, self.points)).softmax(dim=-1)
+        weights = self.weights(tokens).unflatten(-1, (self.heads, self.points)).softmax(dim=-1)
+        weights = weights.transpose(1, 2).unsqueeze(2).contiguous()  # (B, heads, 1, N, K), read once a channel
         values = from_tokens(self.value(tokens), x.shape[2:]).unflatten(1, (self.heads, -1)).flatten(0, 1)
         grid = self._locations(tokens, x.shape[-2], x.shape[-1])
         sampled = F.grid_sample(values.to(grid.dtype), grid, align_corners=False)  # (B * heads, C / heads, N, K)
         sampled = sampled.to(weights.dtype).unflatten(0, (-1, self.heads))
-        mixed = (sampled * weights.permute(0, 2, 3, 1, 4)).sum(dim=-1)  # (B, heads, C / heads, N)
+        mixed = (sampled * weights).sum(dim=-1)  # (B, heads, C / heads, N)
         return from_tokens(self.proj(mixed.flatten(1, 2).transpose(1, 2)), x.shape[2:])
 
     def _locations(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """`(B, N, C) -> (B * heads, N, K, 2)`: where each query samples, -1 to 1 from edge to edge, last is (x, y)."""
         offsets = self.offsets(tokens)
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
-        offsets = offsets.unflatten(-1, (self.heads, self.points, 2)).transpose(1, 2).flatten(0, 1)
-        dx, dy = offsets.unbind(dim=-1)  # (B * heads, N, K), in pixels
-        rows = torch.arange(height, device=offsets.device, dtype=offsets.dtype)
-        columns = torch.arange(width, device=offsets.device, dtype=offsets.dtype)
-        y, x = (side.reshape(-1, 1) + 0.5 for side in torch.meshgrid(rows, columns, indexing="ij"))
-        return torch.stack([(x + dx) / width, (y + dy) / height], dim=-1) * 2 - 1
+        offsets = offsets.unflatten(-1, (self.heads, self.points, 2)).transpose(1, 2).flatten(0, 1)  # in pixels
+        y, x = ((torch.arange(side).to(offsets) * 2 + 1) / side - 1 for side in (height, width))  # centres
+        centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 1, 2)  # (N, 1, 2), row by row
+        pixel = torch.stack([x.new_full((), 2 / width), y.new_full((), 2 / height)])
+        return centres + offsets * pixel

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import timm
@@ -16,7 +17,7 @@ from nasbench.backbones._stems import STEMS, load_stems
 from nasbench.errors import BackboneError, UnknownNameError
 from nasbench.plugins import load_python_file
 
-__all__ = ["backbone_names", "create_backbone", "default_input_size", "is_stem"]
+__all__ = ["backbone_names", "create_backbone", "default_input_size", "is_file", "is_stem"]
 
 DEFAULT_SERIES = (96, 7)
 """Lookback and series where nobody says them: those of the ETT benchmarks."""
@@ -34,6 +35,11 @@ def is_stem(name: str) -> bool:
     """Whether `name` is a forecasting stem."""
     load_stems()
     return name in STEMS
+
+
+def is_file(name: str) -> bool:
+    """Whether `name` is `FILE.py:function`."""
+    return name.rpartition(":")[0].endswith(".py")
 
 
 def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
@@ -80,7 +86,7 @@ def create_backbone(
         10
     """
     size = tuple(input_size) if input_size is not None else None
-    if ":" in name and name.partition(":")[0].endswith(".py"):
+    if is_file(name):
         model = _from_file(name, size, num_classes=num_classes, horizon=horizon)
     elif is_stem(name):
         model = _stem(name, size, horizon)
@@ -130,9 +136,16 @@ def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None) -> nn.Mo
     return STEMS.get(name)(lookback=size[0], series=size[1], horizon=horizon or _DEFAULT_HORIZON)
 
 
+@lru_cache(maxsize=32)
+def _user_file(path: Path, modified: int) -> ModuleType:
+    """Load a user's file once for each version of it: models of a class that was loaded again do not pickle."""
+    return load_python_file(path)
+
+
 def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Module:
     file, _, function = name.rpartition(":")
-    build = getattr(load_python_file(file), function, None)
+    path = Path(file).expanduser().resolve()
+    build = getattr(_user_file(path, path.stat().st_mtime_ns if path.is_file() else 0), function, None)
     if not callable(build):
         raise UnknownNameError("backbone", function, [], f"{file} defines no function of that name")
     known = inspect.signature(build).parameters

@@ -34,6 +34,7 @@ _MOVES = frozenset(
         "detach",
     }
 )
+_CPU = torch.device("cpu")  # positions are real numbers, also where the caller builds on the meta device
 _REDUCES = frozenset({"amax", "amin", "mean", "sum"})
 
 
@@ -55,7 +56,7 @@ class Positions:
             return None
         tokens = positions[0, form.prefix :, 0] if form.layout == "NLC" else positions[0, 0]
         order = tokens.argsort()
-        if tokens.unique().numel() != form.positions or torch.equal(order, torch.arange(form.positions)):
+        if tokens.unique().numel() != form.positions or torch.equal(order, torch.arange(form.positions, device=_CPU)):
             return None
         return tuple(order.tolist())
 
@@ -72,7 +73,7 @@ class Positions:
     def _compute(self, node: Node) -> Tensor | None:
         if node.func is None or (node.op == "convolution" and len(node.shape) == 4):
             height, width = node.shape[2:]
-            return torch.arange(height * width).view(1, 1, height, width).expand(node.shape)
+            return torch.arange(height * width, device=_CPU).view(1, 1, height, width).expand(node.shape)
         if node.op in _MOVES and node.args:
             return self._move(node)
         if node.op in ("addmm", "mm"):
@@ -102,5 +103,5 @@ class Positions:
         if isinstance(arg, list):
             return [self._value(a) for a in arg]
         if isinstance(arg, Ref):
-            return torch.full(arg.shape, -1) if arg.node is None else self.of(arg.node)
+            return torch.full(arg.shape, -1, device=_CPU) if arg.node is None else self.of(arg.node)
         return arg

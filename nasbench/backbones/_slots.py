@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nasbench.backbones._blocks import Block, find_blocks
-from nasbench.backbones._create import create_backbone, default_input_size
+from nasbench.backbones._create import create_backbone, default_input_size, is_file
 from nasbench.backbones._hooks import strip
 from nasbench.backbones._layout import LAYOUTS, Layout, MapFormat
 from nasbench.backbones._order import Positions
@@ -75,24 +75,23 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
         ['stage1', 'stage2', 'stage3', 'stage4']
     """
     size = tuple(input_size) if input_size is not None else default_input_size(backbone)
-    if isinstance(backbone, str):
+    if isinstance(backbone, str) and not is_file(backbone):
         return list(_named(backbone, size))
+    model = create_backbone(backbone, input_size=size) if isinstance(backbone, str) else backbone
+    name, size = type(model).__name__, size or default_input_size(model)
     if size is None:
-        raise BackboneError(
-            f"{type(backbone).__name__} does not say its input size; give input_size=, without the batch"
-        )
-    return _find(strip(meta_copy(backbone)), size, type(backbone).__name__, fallback=backbone)
+        raise BackboneError(f"{name} does not say its input size; give input_size=, without the batch")
+    return _find(strip(meta_copy(model)), size, name, fallback=model)
 
 
 @lru_cache(maxsize=256)
 def _named(name: str, size: tuple[int, ...] | None) -> tuple[Slot, ...]:
-    # A user's function may build on a device of its own, so what it gives is copied to meta like any module.
     with torch.device("meta"):
-        model = create_backbone(name, input_size=size)
+        model = create_backbone(name, input_size=size).eval()
     size = size or default_input_size(model)
     if size is None:
         raise BackboneError(f"{name} does not say its input size; give one, without the batch")
-    return tuple(_find(meta_copy(model), size, name))
+    return tuple(_find(model, size, name))
 
 
 def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Module | None = None) -> list[Slot]:

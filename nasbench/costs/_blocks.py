@@ -10,6 +10,8 @@ from typing import Literal
 
 from scipy.stats import kendalltau
 
+from nasbench.costs._intervals import MIN_PAIRS
+
 __all__ = ["OK", "PREEMPTED", "SLOW_CLOCK", "Blocks", "Runner", "Sample", "Stopped", "run_blocks", "warm_up"]
 
 Stopped = Literal["resolution", "time", "blocks", "no accepted samples"]
@@ -29,7 +31,7 @@ class Sample:
     """One timed call.
 
     Attributes:
-        ms: Milliseconds on the device.
+        ms: Milliseconds on the device; of a preempted call of one thread, those it had the core.
         wall_ms: Milliseconds on the host, until the result was there.
         flaw: OK, PREEMPTED or SLOW_CLOCK.
     """
@@ -74,12 +76,12 @@ class Blocks:
     def accepted(self, *names: str) -> list[int]:
         """Return the blocks in which no sample of `names` has a flaw.
 
-        A candidate so long that hardly a call escapes being preempted is judged by its preempted samples too: they are
-        left out only where at least a fifth of the blocks remains. A slow clock is never accepted.
+        On a machine so busy that fewer than eight blocks escaped being preempted, those that did not count as well: a
+        candidate longer than a time slice would have no figure at all. A slow clock is never accepted.
         """
         worst = [max(flaws) for flaws in zip(*[self.flaws[name] for name in names], strict=True)]
         clean = [i for i, flaw in enumerate(worst) if flaw == OK]
-        return clean if 5 * len(clean) >= len(worst) else [i for i, flaw in enumerate(worst) if flaw < SLOW_CLOCK]
+        return clean if len(clean) >= MIN_PAIRS else [i for i, flaw in enumerate(worst) if flaw < SLOW_CLOCK]
 
 
 def warm_up(runners: Mapping[str, Runner], *, now: Callable[[], float], until: float) -> tuple[int, bool]:

@@ -1,7 +1,7 @@
 """A device profile: what each part of a space adds on one device, so that a search elsewhere can predict latency there.
 
 The time of a plan over the bare backbone's is taken as 1 + the sum over slots of what its variants add there alone and
-of what the composition that joins them adds itself. How well that holds is measured on whole plans drawn from the space.
+of what the composition that joins them adds itself. How well that holds is measured on whole plans of the space.
 """
 
 from __future__ import annotations
@@ -197,8 +197,8 @@ class DeviceProfile:
             _check_slot(known.get(choices.slot), choices)
         if dict(self.versions) != versions_here():
             raise DeviceError(
-                f"this device profile was made with {_spell(self.versions)}, here is {_spell(versions_here())}: modules "
-                "may differ; profile again, or install the versions it was made with"
+                f"this device profile was made with {_spell(self.versions)}, here is {_spell(versions_here())}: "
+                "modules may differ; profile again, or install the versions it was made with"
             )
         if self.missing:
             raise DeviceError(f"this device profile is not complete: {len(self.missing)} plans are not measured yet")

@@ -59,4 +59,4 @@ class PositionSelfAttention(nn.Module):
         """`(B, C, *S) -> (B, C, *S)`."""
         q, k, v = (to_tokens(part(x)).unsqueeze(1) for part in (self.query, self.key, self.value))
         seen = scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
-        return self.gamma * from_tokens(seen, x.shape[2:]) + x
+        return torch.addcmul(x, self.gamma, from_tokens(seen, x.shape[2:]))

@@ -1,0 +1,88 @@
+"""How much each input position of a map moves each output position: norms of blocks of the Jacobian."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["cells", "influence_rows"]
+
+_ROW_ELEMENTS = 2**25
+"""Elements that a batch of cotangents may take where a module holds N x N weights: its size is this over N²."""
+
+_MOST_ROWS = 512
+
+Fold = Callable[[Tensor], Tensor]
+
+
+def influence_rows(
+    y: Tensor, x: Tensor, positions: Sequence[int], *, probes: int | None, fold: Fold | None = None
+) -> Tensor:
+    """Return ‖∂y_u/∂x_v‖, the Frobenius norm over channels, of chosen output positions u and every v.
+
+    Rows come from reverse mode, many cotangents in one batched pass; where an operator has no batching rule, one pass
+    each. A row is exact where the cotangents are all channels, and an estimate where they are random: the mean square
+    of `wᵀ J_uv` over normal `w` is the squared norm.
+
+    Args:
+        y: `(B, C, *S)`, computed from `x`; rows are those of its first item.
+        x: What `y` is a function of; it requires a gradient.
+        positions: Flat indices u into S.
+        probes: Random cotangents for each position, drawn from torch's generator; None takes every channel.
+        fold: Turns squared gradients `(R, *x.shape)` into `(R, V)`; sums over batch and channels by default.
+
+    Returns:
+        `(len(positions), V)` in float64.
+    """
+    channels, count = y.shape[1], y[0, 0].numel()
+    weights = torch.eye(channels) if probes is None else torch.randn(len(positions) * probes, channels)
+    each = channels if probes is None else probes
+    owners = torch.arange(len(positions)).repeat_interleave(each)
+    rows: list[Tensor] = []
+    chunk = max(1, min(_MOST_ROWS, _ROW_ELEMENTS // count**2))
+    for start in range(0, len(owners), chunk):
+        mine = owners[start : start + chunk]
+        w = weights[torch.arange(start, start + len(mine)) % len(weights)].to(y)
+        cotangents = y.new_zeros(len(mine), *y.shape).flatten(3)
+        cotangents[torch.arange(len(mine)), 0, :, torch.tensor(positions)[mine]] = w
+        squares = torch.cat(list(_gradients(y, x, cotangents.unflatten(3, y.shape[2:])))).double().square()
+        rows.append((fold or _fold)(squares))
+    found = rows[0].new_zeros(len(positions), rows[0].shape[1]).index_add_(0, owners.to(y.device), torch.cat(rows))
+    return (found if probes is None else found / probes).sqrt()
+
+
+def cells(source: Sequence[int], target: Sequence[int]) -> Tensor:
+    """Return, for each position of a grid `source` in flat order, the flat position of the coarser grid it lies in.
+
+    Args:
+        source: Size of the finer grid.
+        target: Size of the coarser one, of as many dimensions.
+    """
+    flat = torch.zeros(tuple(source), dtype=torch.long)
+    for axis, (fine, coarse) in enumerate(zip(source, target, strict=True)):
+        index = torch.arange(fine) * coarse // fine
+        flat = flat * coarse + index.reshape([-1 if a == axis else 1 for a in range(len(source))])
+    return flat.flatten()
+
+
+def _fold(squares: Tensor) -> Tensor:
+    return squares.flatten(3).sum((1, 2))
+
+
+def _gradients(y: Tensor, x: Tensor, cotangents: Tensor) -> Iterator[Tensor]:
+    """Yield gradients `(R, *x.shape)` of `y` along R cotangents; zeros where `x` does not reach `y`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an operator without a batching rule is looped over, and torch says so
+        try:
+            (batched,) = torch.autograd.grad(
+                y, x, cotangents, is_grads_batched=True, retain_graph=True, allow_unused=True
+            )
+            found = [batched]
+        except (RuntimeError, NotImplementedError):
+            one_by_one = (torch.autograd.grad(y, x, c, retain_graph=True, allow_unused=True)[0] for c in cotangents)
+            found = [None if g is None else g.unsqueeze(0) for g in one_by_one]
+    for gradient in found:
+        yield x.new_zeros(len(cotangents) // len(found), *x.shape) if gradient is None else gradient

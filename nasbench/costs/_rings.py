@@ -1,0 +1,107 @@
+"""From the influence of every position on a few: locality, globality, sparsity, multi-scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["NEGLIGIBLE", "POINTWISE", "SPATIAL", "RowFigures", "row_figures"]
+
+NEGLIGIBLE = 0.01
+"""Share of a row's largest off-self influence below which a position is not looked at."""
+
+POINTWISE = 0.01
+"""Share of a row's influence below which what is off-self does not mix."""
+
+SPATIAL = ("locality", "globality", "sparsity", "multiscale")
+
+_EVEN = 1e-9  # an entropy so near to that of even rings leaves no room to measure in
+
+
+@dataclass(frozen=True)
+class RowFigures:
+    """Figures of single output positions u, NaN where they are not defined; R rows.
+
+    Attributes:
+        figures: `(R, 4)`: those of `SPATIAL`.
+        self_influence: `(R,)`: I_u(u).
+        rings: `(R, K)`: share of the off-self influence in each octave ring, ring r holding ⌊log2 d⌋ = r.
+        even: `(R, K)`: the same of a uniform map.
+    """
+
+    figures: Tensor
+    self_influence: Tensor
+    rings: Tensor
+    even: Tensor
+
+
+def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> RowFigures:
+    """Return the figures of rows of influence.
+
+    Args:
+        rows: `(R, N)`, not negative; N positions of a grid of `size`.
+        positions: u of each row, a flat index.
+        size: Spatial size of the grid.
+    """
+    place = torch.cartesian_prod(*(torch.arange(s) for s in size)).reshape(-1, len(size)).to(rows.device)
+    here = place[list(positions)]
+    distance = (place - here[:, None]).abs().amax(-1)  # (R, N), Chebyshev
+    other = distance > 0
+    off = rows * other
+    total, whole = off.sum(1, keepdim=True), rows.sum(1, keepdim=True)
+    share = off / total
+    far, near = distance.double(), distance == 1
+    even_distance = far.sum(1) / other.sum(1)
+    seen = (off >= NEGLIGIBLE * off.amax(1, keepdim=True)) & other
+    inside = _box(seen | ~other, place) & other
+    octave = torch.where(other, distance.double().log2().floor().long(), -1)
+    ring = torch.stack([octave == r for r in range(int(octave.max()) + 1)], dim=-1)  # (R, N, K)
+    figures = torch.stack(
+        [
+            (share * near).sum(1),
+            (share * far).sum(1) / even_distance,
+            (inside & ~seen).sum(1) / inside.sum(1),
+            _multiscale(off * inside, inside, ring),
+        ],
+        dim=1,
+    )
+    mixes = total >= POINTWISE * whole
+    return RowFigures(
+        figures=torch.where(mixes & (whole > 0), figures, torch.nan),
+        self_influence=(1 - total / whole).squeeze(1),
+        rings=_per_ring(share, ring),
+        even=_per_ring(other / other.sum(1, keepdim=True), ring),
+    )
+
+
+def _box(kept: Tensor, place: Tensor) -> Tensor:
+    """Return which positions lie in the smallest box around those of `kept`, `(R, N)`."""
+    within = torch.ones_like(kept)
+    for axis in place.T:
+        low = torch.where(kept, axis, axis.max() + 1).amin(1, keepdim=True)
+        high = torch.where(kept, axis, -1).amax(1, keepdim=True)
+        within &= (axis >= low) & (axis <= high)
+    return within
+
+
+def _per_ring(values: Tensor, ring: Tensor) -> Tensor:
+    """Sum `(R, N)` over each ring of `(R, N, K)`."""
+    return (values.unsqueeze(-1) * ring).sum(1)
+
+
+def _multiscale(off: Tensor, inside: Tensor, ring: Tensor) -> Tensor:
+    """Return how evenly influence is spread over the rings of the reach, above a uniform map: `(R,)`."""
+    counts = _per_ring(inside.double(), ring)
+    even = (counts > 0).sum(1).double().log()
+    uniform, found = _entropy(counts), _entropy(_per_ring(off, ring))
+    room = even - uniform
+    return torch.where(room > _EVEN, ((found - uniform) / room).clamp(min=0), torch.nan)
+
+
+def _entropy(weights: Tensor) -> Tensor:
+    """Return the entropy, in nats, of `(R, K)` weights that need not sum to one."""
+    p = weights / weights.sum(1, keepdim=True)
+    return -torch.xlogy(p, p).sum(1)
