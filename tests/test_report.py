@@ -100,12 +100,12 @@ def test_the_page_is_one_offline_file_and_escapes_everything(run):
 def test_tables_hold_the_front_and_every_failure(run):
     page = page_of(run, {}, {})
     tables = {table.title: table for table in page.tables}
-    plans = {row.cells[1].text for row in tables["The front"].rows}
-    assert plans == {"bare backbone", *run.front()["plan"]} - {"{}"}
+    plans = {row.cells[1].text for row in tables["The front, and what it was compared with"].rows}
+    assert plans == {"bare backbone", *run.finalists()["plan"]} - {"{}"}
     rows = run.trials()
     assert len(tables["Failed"].rows) == (rows["state"] == "failed").sum() > 0
     assert len(tables["Rejected before training"].rows) == (rows["state"] == "rejected").sum() > 0
-    assert sum(row.bare for row in tables["The front"].rows) == 1
+    assert sum(row.bare for row in tables["The front, and what it was compared with"].rows) == 1
 
 
 def test_building_again_changes_nothing(run):

@@ -121,7 +121,7 @@ def _what_helps(run: Run, finalists: pd.DataFrame) -> str:
     if better.empty:
         return (
             f"None of the {plans} plans was shown to be better than the bare backbone: every difference in "
-            f"{run.metric} among the {len(finalists) - 1} finalists is a loss, or its 95 % interval includes zero."
+            f"{run.metric} that was measured on several seeds is a loss, or its 95 % interval includes zero."
         )
     best = better.sort_values("difference", ascending=run.directions[run.metric] == "minimize").iloc[0]
     bare = finalists[finalists["plan"] == "{}"].iloc[0]
@@ -142,10 +142,12 @@ def _how_sure(run: Run, finalists: pd.DataFrame) -> str:
     open_ = front[front["verdict"] == "NOT DECIDED"]
     seeds = int(finalists["seeds"].max())
     unsure = int((front["probability"] < 0.5).sum())
+    if len(front) == 1 and front.iloc[0]["plan"] == "{}":
+        return f"The bare backbone alone is on the front (mean of {seeds} seeds), of {len(finalists)} plans compared."
     told = (
         f"{len(open_)} of the {len(front)} plans on the front could not be told apart from the bare backbone"
         if len(open_)
-        else f"All {len(front)} plans on the front are told apart from the bare backbone or are it"
+        else "Every plan on the front but the bare backbone itself is told apart from it"
     )
     tail = f", and {unsure} of them are more likely off the front than on it" if unsure else ""
     basis = f"over {seeds} seeds and the validation items" if seeds > 1 else "over the validation items, one seed alone"
@@ -177,8 +179,7 @@ def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[s
     costs = [name for name in ("params", "macs", "latency_ms") if name in finalists and finalists[name].notna().any()]
     extra = [name for name in run.directions if name not in (*costs, metric)]
     ascending = run.directions[metric] == "minimize"
-    shown = finalists[finalists["on_front"].astype(bool) | (finalists["plan"] == "{}")] if len(finalists) else finalists
-    shown = shown.sort_values(metric, ascending=ascending)
+    shown = finalists.sort_values(metric, ascending=ascending)
     columns = [
         Column("trial", True),
         Column("plan"),
@@ -202,16 +203,14 @@ def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[s
             ),
             *(Cell(_figure(row[name]), True) for name in extra),
             *(Cell(_figure(row[name]), True) for name in costs),
-            Cell(f"{row['probability']:.2f}" if row["on_front"] else "no", True),
+            Cell(f"{row['probability']:.2f}", True),
         ]
         if test:
             cells.append(Cell(_figure(test.get(row["plan_hash"], {}).get(metric)), True))
         rows.append(Row(tuple(cells), bare=row["plan"] == "{}"))
-    caption = (
-        "Plans that no other compared plan dominates, and the bare backbone. P(front) is the probability of being "
-    )
-    caption += "on the front, by bootstrap over validation items and seeds."
-    return Table("The front", tuple(columns), tuple(rows), caption)
+    caption = "All plans that were compared under the same seeds. P(front) is the probability that no other of them "
+    caption += "dominates a plan, by bootstrap over validation items and seeds."
+    return Table("The front, and what it was compared with", tuple(columns), tuple(rows), caption)
 
 
 def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | None:
@@ -288,9 +287,10 @@ def command_of(run: Run) -> str:
 def _with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
     if _missing(value):
         return ""
+    value = 0.0 if abs(value) < 1e-12 else value  # a difference of equal means, but for rounding
     if _missing(low) or low == high:
-        return f"{value:{sign}.4g}"
-    return f"{value:{sign}.4g} [{low:{sign}.4g}, {high:{sign}.4g}]"
+        return f"{value:{sign}.3g}" if sign else f"{value:.4g}"
+    return f"{value:{sign}.3g} [{low:{sign}.2g}, {high:{sign}.2g}]" if sign else f"{value:.4g} [{low:.3g}, {high:.3g}]"
 
 
 def _figure(value: Any) -> str:
