@@ -18,6 +18,7 @@ _HOME = {
     "list_modules": "nasbench.library",
     "load_run": "nasbench.runs",
     "measure": "nasbench.costs",
+    "profile": "nasbench.costs.latency",
     "register_formula": "nasbench.costs",
     "register_module": "nasbench.registry",
     "remove": "nasbench.insertion",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nasbench.backbones import slots as slots
     from nasbench.costs import measure as measure
     from nasbench.costs import register_formula as register_formula
+    from nasbench.costs.latency import profile as profile
     from nasbench.insertion import bare_state_dict as bare_state_dict
     from nasbench.insertion import insert as insert
     from nasbench.insertion import remove as remove

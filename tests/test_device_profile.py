@@ -11,15 +11,17 @@ import pytest
 
 import nasbench
 from nasbench.backbones import slots
-from nasbench.costs import _kernels, device_measuring, device_profile
+from nasbench.costs import _kernels
 from nasbench.costs import device_lock as locks
 from nasbench.costs._blocks import Blocks, Sample
 from nasbench.costs._scenario import Scenario
-from nasbench.costs.device_measuring import estimate_s, profile_device
-from nasbench.costs.device_profile import load_device_profile
 from nasbench.costs.latency import Profile
 from nasbench.errors import BackboneError, DeviceError, InputError, PlanError, RunError, SpaceError
 from nasbench.insertion import insert, plan_of
+from nasbench.profiles import device_profile
+from nasbench.profiles import measuring as device_measuring
+from nasbench.profiles.device_profile import load_device_profile
+from nasbench.profiles.measuring import estimate_s, profile_device
 from nasbench.spaces import load_space
 
 SIZE = (3, 32, 32)
@@ -243,7 +245,8 @@ def test_end_to_end_on_this_machine(tmp_path):
 
 
 def test_where_the_time_goes_slot_by_slot(monkeypatch):
-    from nasbench.costs import measuring, per_slot
+    from nasbench.costs import measuring
+    from nasbench.profiles import per_slot
 
     monkeypatch.setattr(per_slot, "profile", Device())
     found = per_slot.profile_slots("test_resnet", {"stage2": "eca", "stage3": "gate(se, eca)"}, input_size=SIZE)

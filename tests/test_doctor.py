@@ -18,6 +18,12 @@ from nasbench.errors import DeviceError, InputError
 SCENARIO = Scenario("cpu", "synthetic", (8, 16, 16), 1, versions={"torch": "9"})
 
 
+@pytest.fixture(autouse=True)
+def _own_locks(tmp_path, monkeypatch):
+    """No test waits for another process's measurement."""
+    monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path))
+
+
 def trial(same=1.0, slowed=1.05, noise=0.0, blocks=20, seed=0):
     """A profile of a twin and a slowed model that take these multiples of the reference's time."""
     rng, found = random.Random(seed), Blocks()
@@ -68,7 +74,7 @@ def test_every_trial_gets_its_share_of_what_is_left():
     def measure(models, *, time_s, **options):
         shares.append(time_s)
         assert list(models) == ["reference", "same", "slowed"]
-        assert options["device"] == "cpu"
+        assert (options["device"], options["threads"]) == ("cpu", 1)
         return trial()
 
     summary = doctor.examine("cpu", trials=50, time_s=100.0, measure=measure)
@@ -84,8 +90,7 @@ def test_too_few_trials_and_a_missing_device_are_refused():
         doctor.examine("cuda:99")
 
 
-def test_the_real_instrument_end_to_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path))
+def test_the_real_instrument_end_to_end():
     summary = doctor.examine("cpu", time_s=3.0)
     assert summary["trials"] == 40
     assert 0 <= summary["aa_same_interval"][0] <= summary["aa_same_rate"] <= summary["aa_same_interval"][1] <= 1

@@ -303,12 +303,18 @@ def test_the_process_is_left_as_it_was():
 
     class Spy(nn.Module):
         def forward(self, x):
-            self.seen = seen.append(float(denormal * 1))
+            seen.append(float(denormal * 1))
+            threads.append(torch.get_num_threads())
             return x
 
     seen: list[float] = []
-    profile({"spy": Spy()}, input_size=(1,), max_blocks=1, time_s=0.01)
+    threads: list[int] = []
+    before = torch.get_num_threads()
+    p = profile({"spy": Spy()}, input_size=(1,), max_blocks=1, time_s=0.01, threads=2)
+    assert p.scenario.threads == 2
     assert set(seen) == {0.0}
+    assert set(threads) == {2}
+    assert torch.get_num_threads() == before
     assert float(denormal * 1) != 0
     assert torch.is_grad_enabled()
 
@@ -325,6 +331,7 @@ def test_the_process_is_left_as_it_was():
         ({"time_s": 0}, InputError, "time_s"),
         ({"resolution": 0}, InputError, "resolution"),
         ({"max_blocks": 0}, InputError, "max_blocks"),
+        ({"threads": 0}, InputError, "threads"),
         ({"mode": "quick"}, UnknownNameError, "'quick'"),
         ({"mode": "cudagraph"}, DeviceError, "CUDA"),
         ({"amp": "int8"}, UnknownNameError, "'int8'"),
@@ -449,25 +456,54 @@ def test_no_driver_and_no_library_are_no_error(monkeypatch):
 # -- the lock ----------------------------------------------------------------------------------------------------------
 
 
+def free(*, shared=False, device="cpu"):
+    """Whether another thread could take the device now; the locks do not tell threads from processes."""
+    answers = []
+
+    def ask():
+        lock = device_lock(device, shared=shared)
+        answers.append(lock.acquire(wait=False))
+        lock.release()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return answers[0]
+
+
 def test_many_share_a_device_and_one_has_it_alone(lock_folder):
     with device_lock("cpu", shared=True), device_lock("cpu", shared=True):
-        assert not device_lock("cpu").acquire(wait=False)
+        assert free(shared=True)
+        assert not free()
     with device_lock("cpu"):
-        assert not device_lock("cpu").acquire(wait=False)
-        assert not device_lock("cpu", shared=True).acquire(wait=False)
-    assert device_lock("cpu").acquire(wait=False)
+        assert not free()
+        assert not free(shared=True)
+    assert free()
+
+
+def test_who_has_a_device_alone_may_take_it_again(lock_folder):
+    with device_lock("cpu"):
+        for shared in (False, True):
+            with device_lock("cpu", shared=shared) as lock:
+                lock.yield_device()
+                assert not free(shared=True)
+        device_lock("cpu").release()  # not held by this one: nothing
+        assert not free(shared=True)
+        with device_lock("cpu"):
+            pass
+    assert free()
 
 
 def test_a_measurement_holds_the_lock(lock_folder):
     class Spy(nn.Module):
         def forward(self, x):
-            taken.append(device_lock("cpu", shared=True).acquire(wait=False))
+            taken.append(free(shared=True))
             return x
 
     taken: list[bool] = []
     profile({"spy": Spy()}, input_size=(1,), max_blocks=1, time_s=0.01)
     assert set(taken) == {False}
-    assert device_lock("cpu").acquire(wait=False)
+    assert free()
 
 
 def test_a_measurement_gets_in_between_the_steps_of_several_trainings(lock_folder):
@@ -506,10 +542,10 @@ def test_the_lock_is_gone_with_its_process(lock_folder):
     with subprocess.Popen([sys.executable, "-c", code, str(lock_folder)], text=True, **pipes) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
-        assert not device_lock("cpu", shared=True).acquire(wait=False)
+        assert not free(shared=True)
         child.kill()
         child.wait()
-    assert device_lock("cpu").acquire(wait=False)
+    assert free()
 
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
@@ -561,7 +597,7 @@ def test_gpu_without_the_drivers_library(monkeypatch):
 @needs_gpu
 def test_gpu_lock_is_one_for_all_names_of_the_device():
     with device_lock("cuda"):
-        assert not device_lock("cuda:0").acquire(wait=False)
+        assert not free(device="cuda:0")
 
 
 def test_a_profile_is_frozen():

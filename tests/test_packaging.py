@@ -69,7 +69,7 @@ def test_imports_point_one_way():
 
     layers = [
         ("cli",),
-        ("study", "report"),
+        ("study", "report", "profiles"),
         ("runs",),
         ("preparation",),
         ("evaluation",),

@@ -113,10 +113,17 @@ def timer_for(device: torch.device, nvml: Nvml | None) -> Timer:
 
 
 @contextmanager
-def quiet_process(device: torch.device) -> Iterator[None]:
-    """Without gradients and garbage collection, and on a CPU with denormals flushed to zero; undone afterwards."""
+def quiet_process(device: torch.device, threads: int | None = None) -> Iterator[None]:
+    """Without gradients and garbage collection, and on a CPU with denormals flushed to zero; undone afterwards.
+
+    Args:
+        device: Where models run.
+        threads: Of the CPU; as they are if None.
+    """
+    before = torch.get_num_threads()
     collects, kept = gc.isenabled(), bool(torch.tensor(1e-40) * 1 != 0)
     gc.disable()
+    torch.set_num_threads(threads or before)
     if device.type == "cpu":
         torch.set_flush_denormal(True)
     try:
@@ -124,6 +131,7 @@ def quiet_process(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_flush_denormal(not kept)
+        torch.set_num_threads(before)
         if collects:
             gc.enable()
 

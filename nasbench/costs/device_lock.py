@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -14,11 +15,16 @@ from nasbench.storage import FileLock
 __all__ = ["DeviceLock", "device_lock"]
 
 
+_ALONE: set[tuple[Path, int]] = set()
+"""Device and thread of every exclusive hold of this process."""
+
+
 class DeviceLock:
     """The kernel lock of a device, gone with its process. A context manager.
 
     Two files: who measures first takes the gate, then the device; who shares passes the gate on its way in, and leaves
-    the device when it finds the gate shut. So a measurement waits for one training step, however many train.
+    the device when it finds the gate shut. So a measurement waits for one training step, however many train. A thread
+    that has the device alone may take it again.
 
     Args:
         path: The lock file; the gate lies beside it.
@@ -27,11 +33,16 @@ class DeviceLock:
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.shared = shared
+        self._path, self._within = path, False
+        self._alone: tuple[Path, int] | None = None
         self._gate = FileLock(path.with_suffix(".gate"), shared=shared)
         self._device = FileLock(path, shared=shared)
 
     def acquire(self, *, wait: bool = True) -> bool:
         """Take the device; False where it is not free and `wait` is False."""
+        if (self._path, threading.get_ident()) in _ALONE:
+            self._within = True
+            return True
         if not self._gate.acquire(wait=wait):
             return False
         taken = False
@@ -40,10 +51,19 @@ class DeviceLock:
         finally:
             if self.shared or not taken:
                 self._gate.release()
+        if taken and not self.shared:
+            self._alone = (self._path, threading.get_ident())
+            _ALONE.add(self._alone)
         return taken
 
     def release(self) -> None:
         """Give it back; nothing where it is not held."""
+        if self._within:
+            self._within = False
+            return
+        if self._alone is not None:
+            _ALONE.discard(self._alone)
+            self._alone = None
         self._device.release()
         self._gate.release()
 

@@ -48,6 +48,7 @@ def profile(
     mode: str = "eager",
     amp: str = "none",
     channels_last: bool = False,
+    threads: int | None = None,
     seed: int = 0,
     max_blocks: int | None = None,
 ) -> Profile:
@@ -67,6 +68,7 @@ def profile(
         mode: "eager", "compile" (torch.compile) or "cudagraph".
         amp: Autocast: "none", "bfloat16" or "float16".
         channels_last: Memory format, for images.
+        threads: Of the CPU, meanwhile; torch's present number by default.
         seed: Of the input and the order.
         max_blocks: The most blocks to run.
 
@@ -84,13 +86,13 @@ def profile(
     """
     place = usable_device(device)
     reference = _check(models, reference, input_size, batch_size)
-    _check_figures(time_s=time_s, resolution=resolution, confidence=confidence, max_blocks=max_blocks)
+    _check_figures(time_s=time_s, resolution=resolution, confidence=confidence, max_blocks=max_blocks, threads=threads)
     _check_mode(place, mode, amp, channels_last, input_size)
     nvml = Nvml.open(place) if place.type == "cuda" else None
     dtype = next((p.dtype for m in models.values() for p in m.parameters() if p.is_floating_point()), torch.float32)
     options = {"mode": mode, "amp": amp, "channels_last": channels_last}
     given = {**options, "input_size": tuple(input_size), "batch_size": batch_size}
-    with device_lock(place), _too_small(place, batch_size, len(models)), _current(place), quiet_process(place):
+    with device_lock(place), _too_small(place, batch_size, len(models)), _current(place), quiet_process(place, threads):
         x = _input((batch_size, *input_size), dtype, place, seed, channels_last)
         calls = {name: _prepare(name, model, x, options) for name, model in models.items()}
         timer, scenario = timer_for(place, nvml), Scenario.now(place, dtype, nvml, given)
@@ -227,13 +229,14 @@ def _check(models: Mapping[str, nn.Module], reference: str | None, input_size: S
     return reference
 
 
-def _check_figures(*, time_s: float, resolution: float, confidence: float, max_blocks: int | None) -> None:
+def _check_figures(*, time_s: float, resolution: float, confidence: float, **counts: int | None) -> None:
     if not 0 < time_s < float("inf"):
         raise InputError(f"time_s is a positive number of seconds, got {time_s!r}")
     if not 0 < resolution < 1 or not 0 < confidence < 1:
         raise InputError(f"resolution and confidence lie between 0 and 1, got {resolution!r} and {confidence!r}")
-    if max_blocks is not None and max_blocks < 1:
-        raise InputError(f"max_blocks is at least 1, got {max_blocks!r}")
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name} is at least 1, got {count!r}")
 
 
 def _check_mode(device: torch.device, mode: str, amp: str, channels_last: bool, input_size: Sequence[int]) -> None:

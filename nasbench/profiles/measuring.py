@@ -11,12 +11,12 @@ from typing import Any
 from nasbench.backbones import default_input_size, slots
 from nasbench.costs._kernels import count_kernels
 from nasbench.costs._scenario import Scenario, usable_device
-from nasbench.costs.device_profile import DeviceProfile, load_device_profile, versions_here, with_measured
 from nasbench.costs.latency import Profile, profile
 from nasbench.costs.measuring import measure
 from nasbench.errors import DeviceError, InputError, RunError
 from nasbench.insertion import insert
 from nasbench.plan import Plan
+from nasbench.profiles.device_profile import DeviceProfile, load_device_profile, versions_here, with_measured
 from nasbench.spaces import ResolvedSpace, load_space
 from nasbench.storage import FileLock
 
