@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container
 from dataclasses import dataclass
 
 from torch import nn
 
 from nasbench.backbones._layout import MapFormat, readings, sequence_readings
+from nasbench.backbones._liveness import map_is_read
 from nasbench.backbones._trace import Call, Trace
 
 __all__ = ["Block", "find_blocks"]
@@ -52,7 +52,7 @@ def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
     finders = (_Finder(trace, image, seen_only=seen_only) for seen_only in (True, False))
     blocks = next((found for finder in finders if (found := finder.trunk())), [])
     useful = trace.last_uses([0], trace.outputs)
-    return [b for b in blocks if b.node in useful and _more_than_prefix_is_read(trace, b, useful)]
+    return [b for b in blocks if b.node in useful and map_is_read(trace, b.node, b.format, useful)]
 
 
 class _Finder:
@@ -237,63 +237,3 @@ def _is_composite(module: nn.Module) -> bool:
 
 def _is_leaf(module: nn.Module) -> bool:
     return not any(True for _ in module.children())
-
-
-# Whether what a block computes is used
-
-_SAME_TOKENS = frozenset(
-    {
-        "native_layer_norm",
-        "layer_norm",
-        "rms_norm",
-        "_fused_rms_norm",
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "clone",
-        "_to_copy",
-        "contiguous",
-        "gelu",
-        "silu",
-        "relu",
-        "tanh",
-        "sigmoid",
-        "dropout",
-        "native_dropout",
-        "alias",
-        "detach",
-        "pow",
-        "rsqrt",
-        "mean",
-        "slice",
-        "view",
-        "_unsafe_view",
-    }
-)
-"""Operators that compute token i of `(B, N, .)` from token i alone, where they keep B and N."""
-
-
-def _more_than_prefix_is_read(trace: Trace, block: Block, useful: Container[int]) -> bool:
-    """Whether what follows a block uses its map, not its prefix tokens alone."""
-    if block.format.layout != "NLC" or not block.format.prefix:
-        return True
-    shape, prefix = trace.nodes[block.node].shape[:2], block.format.prefix
-    aligned = {block.node}  # nodes whose token i comes from token i of the block alone
-    for index in range(block.node + 1, len(trace.nodes)):
-        node = trace.nodes[index]
-        if index not in useful or not aligned.intersection(node.parents) or _takes_prefix(node.op, node.args, prefix):
-            continue
-        if node.op not in _SAME_TOKENS or node.shape[:2] != shape:
-            return True
-        aligned.add(index)
-    return False
-
-
-def _takes_prefix(op: str, args: tuple, prefix: int) -> bool:
-    """Whether an operator reads prefix tokens only: `x[:, 0]`, `x[:, :p]`."""
-    if op == "select":
-        return args[1] == 1 and 0 <= args[2] < prefix
-    if op == "slice" and len(args) >= 4:
-        return args[1] == 1 and isinstance(args[3], int) and 0 <= args[3] <= prefix
-    return False
