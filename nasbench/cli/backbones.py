@@ -1,0 +1,96 @@
+"""Backbones: their slots, and what they cost with and without a plan."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nasbench import console
+from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
+
+
+@app.command()
+def slots(
+    backbone: Annotated[str, typer.Argument(help="A timm name, a stem, or FILE.py:build.")],
+    size: Size = None,
+    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """List the slots of a backbone: name, channels, spatial size, layout.
+
+    Example: nasbench slots resnet18 --size 64
+    """
+    from nasbench import backbones
+
+    found = backbones.slots(backbone, input_size=input_size(backbone, size, lookback, series))
+    if as_json:
+        fields = ("name", "channels", "size", "layout", "module", "prefix_tokens")
+        console.print_json("slots", [{field: getattr(slot, field) for field in fields} for slot in found])
+        return
+    rows = [(s.name, s.channels, "x".join(map(str, s.size)), s.layout, s.module) for s in found]
+    console.print_table(("slot", "channels", "size", "layout", "module"), rows)
+
+
+@app.command()
+def measure(
+    backbone: Annotated[str, typer.Argument(help="A timm name, a stem, or FILE.py:build.")],
+    plan: Annotated[str | None, typer.Option(help="JSON of slot to expression, or one expression.")] = None,
+    size: Size = None,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size of the memory figures.")] = 1,
+    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    modules: Modules = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count params, MACs (1 MAC = 1 multiply-add), elementwise operations, activations and peak memory.
+
+    Example: nasbench measure resnet18 --plan "eca >> triplet_attention" --size 64
+    """
+    from nasbench import costs, insertion
+
+    load_plugins(modules)
+    shape = input_size(backbone, size, lookback, series)
+    bare = insertion.insert(backbone, None, input_size=shape)
+    models = (
+        {"bare": bare} if plan is None else {"bare": bare, "plan": insertion.insert(backbone, plan, input_size=shape)}
+    )
+    rows = []
+    for label, model in models.items():
+        cost = costs.measure(model, input_size=shape, batch_size=batch, peak_memory=True)
+        fields = (
+            "params",
+            "macs",
+            "elementwise_flops",
+            "activations",
+            "peak_memory_bytes",
+            "exact",
+            "unknown_ops",
+            "notes",
+        )
+        rows.append({"model": label, **{field: getattr(cost, field) for field in fields}})
+    if as_json:
+        console.print_json(
+            "costs", {"backbone": backbone, "plan": plan, "input_size": shape, "batch_size": batch, "rows": rows}
+        )
+        return
+    _print_costs(rows, f"{backbone}, input {'x'.join(map(str, shape))}, batch {batch}; 1 MAC = 1 multiply-add")
+
+
+def _print_costs(rows: list[dict[str, Any]], title: str) -> None:
+    named = {"params": "params", "macs": "MACs", "elementwise_flops": "elementwise operations"}
+    named |= {"activations": "activations", "peak_memory_bytes": "peak memory, bytes"}
+    table = []
+    for field, label in named.items():
+        values = [row[field] for row in rows]
+        ratio = [f"{values[1] / values[0]:.3f}x"] if len(values) == 2 and values[0] else []
+        table.append((label, *(console.human(value) for value in values), *ratio))
+    bounds = [row for row in rows if not row["exact"]]
+    header = ("", *(row["model"] for row in rows), *(["ratio"] if len(rows) == 2 else []))
+    console.print_table(header, table, title)
+    for row in rows:
+        for note in row["notes"]:
+            console.print_text(f"{row['model']}: {note}")
+    for row in bounds:
+        console.print_text(f"{row['model']}: a LOWER BOUND, no formula for {', '.join(row['unknown_ops'])}")

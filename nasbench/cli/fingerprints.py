@@ -1,0 +1,157 @@
+"""The five properties, measured: of a module, and what a network lacks of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nasbench import console
+from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
+from nasbench.errors import InputError
+
+if TYPE_CHECKING:
+    from nasbench.costs.fingerprint import Fingerprint
+    from nasbench.suggest import Advice
+
+
+@app.command()
+def fingerprint(
+    module: Annotated[str, typer.Argument(help="A module's name, an expression, or a run folder with --trial.")],
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="16x16", help="Positions: HxW, or L for one dimension; 16x16 or 64 by default."),
+    ] = None,
+    channels: Annotated[int, typer.Option(help="Channels of the map.")] = 8,
+    inputs: Annotated[int, typer.Option(min=1, help="Random draws of input and initialisation.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    exact: Annotated[
+        bool | None, typer.Option("--exact/--estimate", help="The whole Jacobian, or a sample; by size by default.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option(metavar="N", help="Of a run: what this trial's plan has learnt.")] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .svg, .png or .pdf.")] = None,
+    modules: Modules = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the five properties: locality, globality, sparsity, multi-scale, complexity.
+
+    Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
+    """
+    from nasbench import runs as folders
+    from nasbench.costs.fingerprint import fingerprint as measured
+    from nasbench.costs.fingerprint import fingerprint_plan
+
+    load_plugins(modules)
+    if trial is not None:
+        found = fingerprint_plan(folders.load_run(module).build(trial), seed=seed, inputs=inputs, exact=exact)
+    else:
+        shape = _positions(size) if size else None
+        one = measured(module, size=shape, channels=channels, seed=seed, inputs=inputs, exact=exact)
+        found = {one.name: one}
+    if as_json:
+        rows = [{"slot": slot, **each.to_dict()} for slot, each in found.items()]
+        console.print_json("fingerprint", rows if trial is not None else rows[0])
+    else:
+        for slot, each in found.items():
+            _print_fingerprint(each, f"{slot}: " if trial is not None else "", inputs)
+    if figure is not None:
+        from nasbench.report import fingerprints as pictures
+
+        for slot, each in found.items():
+            file = figure.with_stem(f"{figure.stem}-{slot}") if len(found) > 1 else figure
+            pictures.save_figure(pictures.draw_fingerprint(pictures.fingerprint_data(each)), file)
+            console.narrate(f"figure: {file}")
+
+
+def _positions(text: str) -> tuple[int, ...]:
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+        raise InputError(f"--size {text!r}: write HxW, as 16x16, or L, as 64, for one dimension")
+    return tuple(int(side) for side in sides)
+
+
+def _print_fingerprint(found: Fingerprint, prefix: str, inputs: int) -> None:
+    from nasbench.properties import has
+    from nasbench.registry import PROPERTIES
+
+    meaning = {
+        "locality": "share of the off-self influence within distance 1",
+        "globality": "mean distance of influence over a uniform map's; 0 is pointwise",
+        "sparsity": "share of negligible positions in the reach",
+        "multiscale": "how evenly octave rings are used; 0 as by a uniform map",
+        "complexity": "exponent of MACs + elementwise operations in the number of positions",
+        "self_influence": "influence of a position on itself",
+    }
+    rows = []
+    for name, words in meaning.items():
+        value, error = getattr(found, name), found.error.get(name)
+        counts = "yes" if name in PROPERTIES and has(found, name) else ""
+        rows.append(
+            (name, "-" if value is None else f"{value:.3f}", "" if error is None else f"{error:.3f}", counts, words)
+        )
+    size = "x".join(map(str, found.size))
+    how = "exact Jacobian" if found.exact else "estimated from random positions"
+    title = f"{prefix}{found.name}, {size}, {found.channels} channels, {inputs} draws, {how}"
+    console.print_table(("", "figure", "±", "has it", "meaning"), rows, title)
+    each = [f"{console.human(v)} {unit}" for v, unit in ((found.macs, "MACs"), (found.params, "params"))]
+    per = [
+        f"{console.human(v)} {unit}"
+        for v, unit in ((found.macs_per_position, "MACs"), (found.params_per_position, "params"))
+    ]
+    console.print_text(f"{', '.join(each)} for one item; a position: {', '.join(per)} (1 MAC = 1 multiply-add)")
+    for note in found.notes:
+        console.print_text(f"note: {note}")
+
+
+@app.command()
+def suggest(
+    host: Annotated[str, typer.Argument(help="A backbone, a module's name or expression, or a run folder.")],
+    size: Size = None,
+    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Measure the backbone with timm's weights.")] = False,
+    each: Annotated[int, typer.Option(min=1, help="Modules for each missing property.")] = 3,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the space that `search` takes.")] = None,
+    modules: Modules = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what a network lacks at each stage, and propose the modules that add it at the fewest MACs.
+
+    Example: nasbench suggest resnet18 --size 64 --out suggested.yaml
+    """
+    from nasbench.runs import write_text
+    from nasbench.suggest import is_backbone
+    from nasbench.suggest import suggest as advise
+
+    load_plugins(modules)
+    shape = input_size(host, size, lookback, series) if is_backbone(host) else None
+    advice = advise(host, input_size=shape, pretrained=pretrained, each=each)
+    if as_json:
+        console.print_json("suggest", advice.to_dict())
+    else:
+        _print_advice(advice)
+    if out is not None:
+        write_text(out, advice.space_yaml)
+        console.narrate(f"space: {out}; next: nasbench search {out}{advice.search_options}")
+
+
+def _print_advice(advice: Advice) -> None:
+    def text(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    rows = [
+        (slot, *(text(getattr(row, p)) for p in ("locality", "globality", "sparsity", "multiscale")), ", ".join(lacks))
+        for row, (slot, lacks) in zip(advice.measured, advice.missing.items(), strict=True)
+    ]
+    columns = ("slot", "locality", "globality", "sparsity", "multiscale", "lacks")
+    console.print_table(columns, rows, f"{advice.host}: what each stage mixes, from the slot before to this one")
+    shares = ["" if s.macs_share is None else f"{100 * s.macs_share:.2g} %" for s in advice.suggestions]
+    table = [
+        (s.slot, s.property, s.module, f"{s.figure:.2f}", console.human(s.macs), share, console.human(s.params))
+        for s, share in zip(advice.suggestions, shares, strict=True)
+    ]
+    console.print_table(("slot", "adds", "module", "figure", "MACs", "of the host", "params"), table)
+    for row in advice.measured:
+        for note in row.notes:
+            console.print_text(f"note: {getattr(row, 'slot', advice.host)}: {note}")

@@ -1,0 +1,62 @@
+"""The library: list it, show one module."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nasbench import console
+from nasbench.cli._app import AsJson, Modules, app, load_plugins
+from nasbench.errors import NothingMatched
+
+
+@app.command()
+def modules(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern on the name.")] = "*",
+    property: Annotated[
+        str | None, typer.Option(help="locality, globality, sparsity, multiscale, or complexity (at most linear cost).")
+    ] = None,
+    dims: Annotated[int | None, typer.Option(min=1, max=2, help="Spatial dimensions served.")] = None,
+    modules: Modules = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the library: properties, costs, whether torch compiles and exports it. Papers with --json or `show`.
+
+    Example: nasbench modules "*attention*" --property globality
+    """
+    from nasbench import catalogue, library
+
+    load_plugins(modules)
+    specs = library.module_specs(pattern, property=property, dims=dims)
+    if not specs:
+        raise NothingMatched(f"no module matches {pattern!r} with these filters; `nasbench modules` lists all")
+    rows = catalogue.overview(specs)
+    if as_json:
+        console.print_json("modules", rows)
+        return
+    console.print_table(*catalogue.table(rows, console.width()))
+    console.narrate(
+        "L locality, G globality, S sparsity, M multi-scale; cost in the number N of positions; params and MACs at "
+        f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` tells all about one"
+    )
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A module's name.")],
+    modules: Modules = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one module: definition, hyper-parameters, cost at a default size, source.
+
+    Example: nasbench show se
+    """
+    from nasbench import catalogue
+
+    load_plugins(modules)
+    page = catalogue.describe(name)
+    if as_json:
+        console.print_json("module", page.to_dict())
+    else:
+        console.print_text(page.text(min(console.width(), 100)))

@@ -1,0 +1,131 @@
+"""The search, with its progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nasbench import console
+from nasbench.cli._app import AsJson, Modules, Size, app
+from nasbench.cli.results import print_front
+from nasbench.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from nasbench.study import Event
+
+
+@app.command()
+def search(
+    space: Annotated[str | None, typer.Argument(help="A ready-made space, or a YAML file.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A timm name, a stem, or FILE.py:build.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="digits, co2, folder:PATH, tar:TRAIN,TEST, csv:PATH, ett:PATH, FILE.py:Task.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Distinct plans to evaluate; 24 by default.")] = None,
+    time: Annotated[str | None, typer.Option(metavar="30m", help="Stop starting trials after this long.")] = None,
+    objective: Annotated[list[str] | None, typer.Option(help="A metric or cost; may be repeated.")] = None,
+    constraint: Annotated[list[str] | None, typer.Option(help='Such as "params<=1.1x"; may be repeated.')] = None,
+    sampler: Annotated[str | None, typer.Option(help="auto, gp, tpe, nsga2 or random.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of splits, weights, order and sampler.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds for each finalist; 3 by default.")] = None,
+    size: Size = None,
+    lookback: Annotated[int | None, typer.Option(help="Input steps of a forecast.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Steps to forecast.")] = None,
+    fill: Annotated[str | None, typer.Option(help="Fill gaps of a series: linear or forward.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(metavar="FILE", help="Weights of the bare backbone.")] = None,
+    pretrained: Annotated[bool | None, typer.Option("--pretrained", help="Start from timm's weights.")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help='"backbone": train what was inserted, and the head, alone.')
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
+    modules: Modules = None,
+    keep: Annotated[str | None, typer.Option(help="Weights kept: of the front or of all.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; resumes the run there.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with settings.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Search a space: which plans are worth having, at what cost, how surely. Leaves a run folder with a report.
+
+    Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --seeds 1 --out runs/try
+    """
+    from nasbench import report as reports
+    from nasbench import study as engine
+
+    extra, training = _settings(set_ or [])
+    given: dict[str, Any] = dict(
+        backbone=backbone, task=task, trials=trials, time_s=console.duration_s(time) if time else None,
+        constraints=constraint, sampler=sampler, seed=seed, seeds=seeds, size=size, lookback=lookback,
+        horizon=horizon, fill=fill, checkpoint=checkpoint, pretrained=pretrained, freeze=freeze, device=device,
+        modules=modules, keep=keep, training=training or None, **extra,
+    )  # fmt: skip
+    with _Progress() as progress:
+        run = engine.search(
+            space,
+            objectives=objective,
+            out=out,
+            config=config,
+            on_event=progress.on_event,
+            origin="command line",
+            **given,
+        )
+        progress.note("building the report")
+        page = reports.build(run)
+    print_front(run, as_json)
+    console.narrate(f"report: {page}; next: nasbench report {run.path}, or the same search with more --trials")
+    return 1 if (run.trials()["state"] == "failed").any() else 0
+
+
+def _settings(pairs: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Split `--set` pairs into settings of the search and of its training recipe."""
+    from nasbench.recipe import Recipe
+    from nasbench.settings import SearchSettings
+
+    extra, training = {}, {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip().removeprefix("training.")
+        if not equals:
+            raise InputError(f"--set takes KEY=VALUE, as in --set epochs=5; got {pair!r}")
+        if key in Recipe.model_fields:
+            training[key] = value.strip()
+        elif key in SearchSettings.model_fields:
+            extra[key] = value.strip()
+        else:
+            raise UnknownNameError("setting", key, [*Recipe.model_fields, *SearchSettings.model_fields])
+    return extra, training
+
+
+class _Progress:
+    """Shows the events of a search: a bar on a terminal, a line each elsewhere, on stderr."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        from rich.markup import escape
+
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def on_event(self, event: Event) -> None:
+        """Show one event of the search."""
+        if event.stage not in self._tasks:
+            self._tasks[event.stage] = self._bar.add_task(event.stage, total=event.total)
+        self._bar.update(self._tasks[event.stage], completed=event.done, total=event.total)
+        self.note(f"{event.stage} {event.done}/{event.total}  {event.message}")

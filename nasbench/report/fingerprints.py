@@ -1,0 +1,139 @@
+"""The figure of one fingerprint: influence on the centre, ring profile, cost curve; data first, then a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+from numpy.typing import NDArray
+
+from nasbench.builtin import content_folder
+from nasbench.costs.fingerprint import Fingerprint
+from nasbench.errors import InputError
+
+__all__ = ["FingerprintData", "draw_fingerprint", "fingerprint_data", "save_figure", "style"]
+
+_FLOOR = 1e-6  # share of the largest influence below which the map shows nothing
+_MEASURED, _REFERENCE = "#2a78b5", "#9aa5b1"
+
+
+@dataclass(frozen=True)
+class FingerprintData:
+    """A fingerprint before it is drawn.
+
+    Attributes:
+        title: Module, size, channels and the five figures.
+        influence: Influence on the centre position, `(H, W)`; one row for one dimension.
+        profile: ring, distances ("2-3"), measured, uniform: shares of the off-self influence.
+        curve: positions, cost (MACs and elementwise operations), fitted.
+        exponent: Slope of the fit; None where there is none.
+    """
+
+    title: str
+    influence: NDArray[np.float64]
+    profile: pd.DataFrame
+    curve: pd.DataFrame
+    exponent: float | None
+
+
+def fingerprint_data(found: Fingerprint) -> FingerprintData:
+    """Return what the figure of a fingerprint shows."""
+    rings = range(len(found.profile))
+    profile = pd.DataFrame(
+        {
+            "ring": list(rings),
+            "distances": ["1" if r == 0 else f"{2**r}-{2 ** (r + 1) - 1}" for r in rings],
+            "measured": found.profile,
+            "uniform": found.uniform_profile,
+        }
+    )
+    positions = np.array([point.positions for point in found.cost_curve], dtype=float)
+    cost = np.array([point.macs + point.elementwise_flops for point in found.cost_curve], dtype=float)
+    fitted = np.full_like(cost, np.nan)
+    if found.complexity is not None and cost.all():
+        middle = np.exp(np.log(cost).mean() - found.complexity * np.log(positions).mean())
+        fitted = middle * positions**found.complexity
+    size = "x".join(map(str, found.size))
+    figures = ("locality", "globality", "sparsity", "multiscale", "complexity")
+    values = (f"{name} {'-' if (v := getattr(found, name)) is None else f'{v:.2f}'}" for name in figures)
+    return FingerprintData(
+        title=f"{found.name}, {size}, {found.channels} channels\n{'  '.join(values)}",
+        influence=np.atleast_2d(found.influence),
+        profile=profile,
+        curve=pd.DataFrame({"positions": positions, "cost": cost, "fitted": fitted}),
+        exponent=found.complexity,
+    )
+
+
+def draw_fingerprint(data: FingerprintData) -> Figure:
+    """Draw the influence on the centre, the ring profile and the cost curve side by side."""
+    with style():
+        figure = Figure(figsize=(11, 3.6), layout="constrained")
+        figure.suptitle(data.title, x=0.01, ha="left", fontsize=11)
+        left, middle, right = figure.subplots(1, 3)
+        _draw_influence(figure, left, data.influence)
+        _draw_profile(middle, data.profile)
+        _draw_curve(right, data)
+        return figure
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a figure; the file's ending chooses the format.
+
+    Raises:
+        InputError: If matplotlib does not know the format, or the file cannot be written.
+    """
+    try:
+        with style():
+            figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+    except (ValueError, OSError) as error:
+        raise InputError(f"cannot write the figure {file}: {error}; use .svg, .png or .pdf") from None
+
+
+def _draw_influence(figure: Figure, axes: Axes, influence: NDArray[np.float64]) -> None:
+    top = influence.max() or 1.0
+    shown = np.where(influence >= _FLOOR * top, influence, np.nan)
+    low = min(float(np.nanmin(shown)), top / 10) if (influence > 0).any() else top / 10
+    aspect: Literal["auto", "equal"] = "auto" if len(influence) == 1 else "equal"
+    image = axes.imshow(shown, norm=LogNorm(low, top), cmap="viridis", aspect=aspect)
+    axes.set(title="influence on the centre position", xticks=[], yticks=[])
+    figure.colorbar(image, ax=axes, shrink=0.8)
+
+
+def _draw_profile(axes: Axes, profile: pd.DataFrame) -> None:
+    place = profile["ring"].to_numpy(dtype=float)
+    axes.bar(place - 0.2, profile["measured"], 0.4, color=_MEASURED, label="measured")
+    axes.bar(place + 0.2, profile["uniform"], 0.4, color=_REFERENCE, label="a uniform map")
+    axes.set(title="off-self influence by distance", xticks=place, xticklabels=profile["distances"], ylim=(0, 1))
+    axes.legend()
+
+
+def _draw_curve(axes: Axes, data: FingerprintData) -> None:
+    curve = data.curve
+    axes.plot(curve["positions"], curve["cost"], "o", color=_MEASURED, label="MACs + elementwise operations")
+    if data.exponent is not None and curve["fitted"].notna().all():
+        axes.plot(
+            curve["positions"], curve["fitted"], color=_REFERENCE, label=f"fitted: N^{data.exponent:.2f}", zorder=1
+        )
+    if (curve["cost"] > 0).all():
+        axes.set(xscale="log", yscale="log")
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set(title="cost by positions N, one item", xlabel="N")
+    axes.legend()
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the plot style of the reports."""
+    with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"):
+        yield
