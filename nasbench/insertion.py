@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -174,18 +175,27 @@ def _heads(model: nn.Module) -> list[nn.Module]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: what decays; norms and biases; the gates in a group of their own.
+    """Return the optimiser's groups: what decays; what does not; the gates in a group of their own.
+
+    Norms and biases do not decay, nor what the backbone's own `no_weight_decay()` names (timm: position embeddings,
+    class tokens).
 
     Args:
         model: Any model; parameters that are frozen are left out.
         weight_decay: Weight decay of the first group; the other two have none.
     """
     gates = {id(m.gate) for m in model.modules() if isinstance(m, Plugin) and m.gate is not None}
+    spared = [
+        f"{prefix}.{pattern}" if prefix else pattern
+        for prefix, module in model.named_modules()
+        if hasattr(module, "no_weight_decay")
+        for pattern in module.no_weight_decay()
+    ]
     groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": [], "gates": []}
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            kind = "gates" if id(parameter) in gates else "decay" if parameter.ndim >= 2 else "no_decay"
-            groups[kind].append(parameter)
+            decays = parameter.ndim >= 2 and not any(fnmatchcase(name, pattern) for pattern in spared)
+            groups["gates" if id(parameter) in gates else "decay" if decays else "no_decay"].append(parameter)
     return [
         {"name": name, "params": params, "weight_decay": weight_decay if name == "decay" else 0.0}
         for name, params in groups.items()

@@ -197,6 +197,17 @@ class TestWeights:
         bare_groups = parameter_groups(freeze_backbone(copy.deepcopy(resnet)), 0.05)
         assert [(g["name"], len(g["params"])) for g in bare_groups] == [("decay", 1), ("no_decay", 1)]
 
+    @pytest.mark.parametrize("options", [{}, {"neck": "fpn"}])
+    def test_what_the_backbone_exempts_does_not_decay(self, options):
+        host = "test_vit" if not options else "test_efficientnet"
+        model = insert(host, "se", input_size=(3, 64, 64), num_classes=5, **options)
+        inner = model.backbone if options else model
+        inner.no_weight_decay = lambda: {"conv_stem.weight"} if options else {"pos_embed", "cls_token"}
+        names = {id(p): n for n, p in inner.named_parameters()}
+        groups = {g["name"]: {names.get(id(p)) for p in g["params"]} for g in parameter_groups(model, 0.05)}
+        assert inner.no_weight_decay() <= groups["no_decay"]
+        assert not inner.no_weight_decay() & groups["decay"]
+
 
 @pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
 def model(request):
