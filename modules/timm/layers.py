@@ -174,7 +174,13 @@ def _wrapper(row: _Row) -> type[nn.Module]:
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     name = f"Timm{row.name.capitalize()}"
     doc = f"{row.title}: timm's layer `{row.name}`.\n\nShapes: `(B, C, H, W) -> (B, C, H, W)`."
-    return type(name, (TimmLayer,), {"__init__": __init__, "__doc__": doc, "__module__": __name__})
+    members = {
+        "__init__": __init__,
+        "__doc__": doc,
+        "__module__": __name__,
+        "row": row,
+    }  # an export writes the row down
+    return type(name, (TimmLayer,), members)
 
 
 for _row in LAYERS:

@@ -17,7 +17,7 @@ from nasbench.backbones._stems import STEMS, load_stems
 from nasbench.errors import BackboneError, UnknownNameError
 from nasbench.plugins import load_python_file
 
-__all__ = ["backbone_names", "create_backbone", "default_input_size", "is_file", "is_stem"]
+__all__ = ["backbone_names", "create_backbone", "default_input_size", "is_file", "is_stem", "takes_covariates"]
 
 DEFAULT_SERIES = (96, 7)
 """Lookback and series where nobody says them: those of the ETT benchmarks."""
@@ -60,6 +60,7 @@ def create_backbone(
     input_size: Sequence[int] | None = None,
     num_classes: int | None = None,
     horizon: int | None = None,
+    covariates: int | None = None,
     in_chans: int = 3,
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
@@ -72,6 +73,7 @@ def create_backbone(
             built for one size gets it as `img_size`.
         num_classes: Outputs of the classifier; the backbone's default if None.
         horizon: Steps to forecast, for a stem.
+        covariates: Covariates of each time step, for a stem; one that takes none (`takes_covariates`) goes without.
         in_chans: Input channels where `input_size` does not say them.
         pretrained: Load timm's weights.
         checkpoint: A file of weights to load; a classifier of another size in it is left out.
@@ -87,9 +89,9 @@ def create_backbone(
     """
     size = tuple(input_size) if input_size is not None else None
     if is_file(name):
-        model = _from_file(name, size, num_classes=num_classes, horizon=horizon)
+        model = _from_file(name, size, num_classes=num_classes, horizon=horizon, covariates=covariates)
     elif is_stem(name):
-        model = _stem(name, size, horizon)
+        model = _stem(name, size, horizon, covariates)
     elif timm.is_model(name):
         model = _timm(name, size, in_chans, num_classes, pretrained)
     else:
@@ -104,36 +106,50 @@ def create_backbone(
 def _timm(
     name: str, size: tuple[int, ...] | None, in_chans: int, num_classes: int | None, pretrained: bool
 ) -> nn.Module:
-    given: dict[str, Any] = {"pretrained": pretrained}
     if size is not None and len(size) != 3:
         raise BackboneError(f"{name} takes images: the input size is (channels, height, width), got {size}")
-    if size is not None:
-        in_chans = size[0]
-    if in_chans != 3:
-        given["in_chans"] = in_chans
-    if num_classes is not None:
-        given["num_classes"] = num_classes
-    # Only hosts built for one size know `img_size`; the others take any and refuse the argument. Built without it
-    # where the default is meant, a host is what timm gives.
-    sizes: list[dict[str, Any]] = [{}]
-    if size is not None and size != default_input_size(name):
-        sizes.insert(0, {"img_size": size[1:]})
-    for extra in sizes:
+    for given in timm_arguments(name, size, in_chans, num_classes):
         try:
-            return timm.create_model(name, **given, **extra)
+            return timm.create_model(name, pretrained=pretrained, **given)
         except TypeError as error:
-            if "img_size" not in extra or "img_size" not in str(error):
+            if "img_size" not in given or "img_size" not in str(error):
                 raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
         except (RuntimeError, ValueError, AssertionError) as error:
             raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
     raise AssertionError("unreachable")
 
 
-def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None) -> nn.Module:
+def timm_arguments(
+    name: str, size: tuple[int, ...] | None = None, in_chans: int = 3, num_classes: int | None = None
+) -> list[dict[str, Any]]:
+    """Return what to call `timm.create_model` with, the first that it accepts.
+
+    Only hosts built for one size know `img_size`; the others take any and refuse the argument. Built without it where
+    the default is meant, a host is what timm gives.
+    """
+    given: dict[str, Any] = {}
+    if size is not None:
+        in_chans = size[0]
+    if in_chans != 3:
+        given["in_chans"] = in_chans
+    if num_classes is not None:
+        given["num_classes"] = num_classes
+    if size is None or size == default_input_size(name):
+        return [given]
+    return [{**given, "img_size": size[1:]}, given]
+
+
+def takes_covariates(name: str) -> bool:
+    """Whether `name` is a stem that can be built for covariates of time."""
+    return is_stem(name) and "covariates" in inspect.signature(STEMS.get(name)).parameters
+
+
+def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None, covariates: int | None) -> nn.Module:
     size = DEFAULT_SERIES if size is None else size
     if len(size) != 2:
         raise BackboneError(f"{name} forecasts: the input size is (lookback, series), got {size}")
-    return STEMS.get(name)(lookback=size[0], series=size[1], horizon=horizon or _DEFAULT_HORIZON)
+    more = {"covariates": covariates} if covariates and takes_covariates(name) else {}
+    return STEMS.get(name)(lookback=size[0], series=size[1], horizon=horizon or _DEFAULT_HORIZON, **more)
 
 
 @lru_cache(maxsize=32)

@@ -10,9 +10,12 @@ In a plug-in author's test suite:
         assert [r for r in check_candidate(candidate) if not r.passed] == []
 """
 
+from nasbench.testing._backbone import check_backbone
 from nasbench.testing._candidate import Candidate, candidates, variants
 from nasbench.testing._checks import CHECKS
+from nasbench.testing._file import check_file
 from nasbench.testing._run import CheckResult, check_candidate, check_module
+from nasbench.testing._task import check_task
 from nasbench.testing._tracing import compile_status, export_status
 
 __all__ = [
@@ -20,8 +23,11 @@ __all__ = [
     "Candidate",
     "CheckResult",
     "candidates",
+    "check_backbone",
     "check_candidate",
+    "check_file",
     "check_module",
+    "check_task",
     "compile_status",
     "export_status",
     "variants",

@@ -1,0 +1,124 @@
+"""The contract of a user's backbone: it builds, runs, has slots, and takes a module in each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nasbench import insertion
+from nasbench.backbones import Slot, create_backbone, slots
+from nasbench.costs import measure
+from nasbench.testing._candidate import seeded
+from nasbench.testing._run import CheckResult
+
+__all__ = ["check_backbone"]
+
+_PROBE = "se"  # serves one dimension and two, and every channel count
+
+
+def check_backbone(
+    name: str, *, input_size: Sequence[int] = (3, 64, 64), num_classes: int | None = 7, horizon: int | None = None
+) -> list[CheckResult]:
+    """Check a backbone: `FILE.py:build`, a timm name or a stem.
+
+    Args:
+        name: As `nasbench.insert` takes it.
+        input_size: (3, H, W), or (lookback, series).
+        num_classes: Classes asked for.
+        horizon: Steps asked for, of a forecasting backbone.
+
+    Returns:
+        One result a check; after one that a later check needs has failed, no more.
+    """
+    size = tuple(input_size)
+    kwargs = {"horizon": horizon} if horizon is not None else {"num_classes": num_classes}
+    results: list[CheckResult] = []
+    model: nn.Module | None = None
+    found: list[Slot] = []
+
+    def check(title: str, test: Callable[[], str]) -> bool:
+        try:
+            with seeded():
+                message = test()
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            message = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        results.append(CheckResult(title, name, "x".join(map(str, size)), not message, message))
+        return not message
+
+    def builds() -> str:
+        nonlocal model
+        model = create_backbone(name, input_size=size, **kwargs).eval()
+        return ""
+
+    def answers() -> str:
+        assert model is not None
+        y = _run(model, torch.randn(2, *size))
+        wanted = (2, horizon, size[1]) if horizon is not None else (2, num_classes)
+        if tuple(y.shape) != wanted:
+            return f"the output for a batch of 2 is {tuple(y.shape)}, expected {wanted}"
+        return "" if bool(y.isfinite().all()) else "the output is not finite"
+
+    def repeats() -> str:
+        assert model is not None
+        x = torch.randn(2, *size)
+        with torch.no_grad():
+            return "" if torch.equal(model(x), model(x)) else "two runs in eval mode differ"
+
+    def trains() -> str:
+        assert model is not None
+        y = model.train()(torch.randn(4, *size))
+        model.zero_grad(set_to_none=True)
+        y.square().mean().backward()
+        model.eval()
+        silent = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        return f"no gradient reaches {', '.join(silent[:3])}" if silent else ""
+
+    def has_slots() -> str:
+        nonlocal found
+        assert model is not None
+        found = slots(model, size)
+        return "" if found else "no slot was found"
+
+    def starts_unchanged() -> str:
+        assert model is not None
+        x = torch.randn(2, *size)
+        bare = _run(model, x)
+        for slot in found:
+            if not torch.equal(_run(_with(model, slot, size, True), x), bare):
+                return f"a module at {slot.name} changes the output before training"
+        return ""
+
+    def reaches_the_output() -> str:
+        assert model is not None
+        x = torch.randn(2, *size)
+        bare = _run(model, x)
+        for slot in found:
+            if torch.equal(_run(_with(model, slot, size, False), x), bare):
+                return f"a module at {slot.name} does not reach the output"
+        return ""
+
+    def counts() -> str:
+        assert model is not None
+        cost = measure(model, input_size=size)
+        return "" if cost.exact else f"MACs are a lower bound: no formula for {', '.join(cost.unknown_ops)}"
+
+    if check("builds", builds) and check("gives the output asked for", answers):
+        check("repeats itself in eval mode", repeats)
+        check("trains every parameter", trains)
+        check("is counted exactly", counts)
+        if check("has slots", has_slots):
+            check("starts unchanged with a module in any slot", starts_unchanged)
+            check("a module in any slot reaches the output", reaches_the_output)
+    return results
+
+
+def _with(model: nn.Module, slot: Slot, size: tuple[int, ...], identity_init: bool) -> nn.Module:
+    return insertion.insert(model, {slot.name: _PROBE}, input_size=size, identity_init=identity_init).eval()
+
+
+def _run(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad(), seeded():
+        return model(x)

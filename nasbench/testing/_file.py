@@ -1,0 +1,63 @@
+"""Check whatever a user's file holds: modules it registers, a backbone it builds, a task it defines."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from nasbench import plugins
+from nasbench.errors import NothingMatched, UnknownNameError
+from nasbench.library import module_specs
+from nasbench.tasks import Task, create_task
+from nasbench.testing._backbone import check_backbone
+from nasbench.testing._run import CheckResult, check_module
+from nasbench.testing._task import check_task
+
+__all__ = ["check_file"]
+
+
+def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
+    """Run the contract tests on a file.
+
+    Args:
+        text: `FILE.py`, for every module it registers, its function `build` and its tasks; `FILE.py:NAME` for one.
+        size: Image side that a backbone is checked at.
+
+    Returns:
+        The results, in the order of the file's parts.
+
+    Raises:
+        PluginError: If the file fails to load.
+        UnknownNameError: If it has nothing called NAME.
+        NothingMatched: If it holds nothing that can be checked.
+    """
+    file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "")
+    path = Path(file).expanduser().resolve()
+    before = {spec.name for spec in module_specs()}
+    module = plugins.load_python_file(path)
+    specs = [spec for spec in module_specs() if spec.name not in before or spec.origin.startswith(f"{path}:")]
+    tasks = [
+        each
+        for each, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, Task) and value.__module__ == module.__name__
+    ]
+    hosts = ["build"] if inspect.isfunction(getattr(module, "build", None)) else []
+    if name:
+        known = [*(spec.name for spec in specs), *tasks, *hosts]
+        if name not in known and callable(getattr(module, name, None)):
+            hosts = [name]
+        elif name not in known:
+            raise UnknownNameError(f"module, backbone or task in {file}", name, known)
+        specs = [spec for spec in specs if spec.name == name]
+        tasks, hosts = [each for each in tasks if each == name], [each for each in hosts if each == name]
+    results = [result for spec in specs for result in check_module(spec)]
+    for host in hosts:
+        results += check_backbone(f"{path}:{host}", input_size=(3, size, size))
+    for each in tasks:
+        results += check_task(create_task(f"{path}:{each}"))
+    if not results:
+        raise NothingMatched(
+            f"{file} registers no module (@nasbench.register_module), defines no build() and no Task: "
+            "there is nothing to check"
+        )
+    return results
