@@ -52,6 +52,37 @@ def runs(
     console.print_table(columns, [[row[column] for column in columns] for row in rows])
 
 
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figure and tables there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs: fronts overlaid, paired differences with intervals, the settings that differ.
+
+    Example: nasbench compare runs/try runs/other --out comparison
+    """
+    from nasbench import runs as folders
+    from nasbench.report.comparison import compare as compared
+
+    found = compared([folders.load_run(path) for path in runs])
+    tables = {"fronts": found.fronts, "differences": found.pairs, "settings": found.settings}
+    if as_json:
+        rows = {name: table.to_dict(orient="records") for name, table in tables.items()}
+        console.print_json("comparison", {**rows, "metric": found.metric, "notes": list(found.notes)})
+    else:
+        for name, table in tables.items():
+            if len(table):
+                console.print_table(list(table.columns), table.itertuples(index=False), name)
+    for note in found.notes:
+        console.narrate(f"note: {note}")
+    if out is not None:
+        found.save(out)
+        console.narrate(f"figure and tables: {out}")
+    else:
+        console.narrate("next: the same with --out DIR writes the figure and the tables")
+
+
 def print_front(run: Run, as_json: bool) -> None:
     """Print the front of a run, as a table or as JSON."""
     front = run.front()

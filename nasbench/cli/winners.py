@@ -1,4 +1,4 @@
-"""The winner in the user's hands: export it."""
+"""The winner in the user's hands: export it, train it fully."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nasbench import console
-from nasbench.cli._app import app
+from nasbench.cli._app import AsJson, app
 from nasbench.errors import InputError
 
 
@@ -45,3 +45,39 @@ def export(
         raise InputError("--trial needs --out DIR, the folder to write")
     folder = exporting.export_trial(found, trial, out, onnx=onnx)
     console.narrate(f"model: {folder}; next: cd {folder} && python example.py")
+
+
+@app.command()
+def train(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    trial: Annotated[int, typer.Option(metavar="N", help="Whose plan to train.")],
+    epochs: Annotated[int, typer.Option(metavar="E", min=1, help="The full budget.")],
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds for each model; the run's by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a plan to a full budget under the run's own protocol, beside the bare backbone.
+
+    Example: nasbench train runs/try --trial 1 --epochs 2 --seeds 1
+    """
+    from nasbench import runs as folders
+    from nasbench.full_training import train_fully
+
+    found = folders.load_run(run)
+    first = found.settings.seed
+
+    def tell(title: str, line: dict[str, float]) -> None:
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in ("epoch", "learning_rate", "wall_s"))
+        console.narrate(f"{title}  epoch {line['epoch']:.0f}/{epochs}  {figures}")
+
+    chosen = None if seeds is None else range(first, first + seeds)
+    done = train_fully(found, trial, epochs=epochs, seeds=chosen, on_epoch=tell)
+    if as_json:
+        rows = done.table.to_dict(orient="records")
+        console.print_json("training", {"run": str(run), "metric": done.metric, "rows": rows, **done.difference})
+    else:
+        columns = [name for name in done.table.columns if name not in ("plan", "wall_s")]
+        console.print_table(columns, done.table[columns].itertuples(index=False), f"{epochs} epochs")
+        gap, low, high = (done.difference[key] for key in ("difference", "low", "high"))
+        sure = f"95 % {low:+.4g} to {high:+.4g}" if low == low else "one seed: no interval"
+        console.print_text(f"{done.metric}, trial {trial} minus bare: {gap:+.4g} ({sure})")
+    console.narrate(f"weights: {done.folder}; next: nasbench export {run} --trial {trial} --out DIR")

@@ -1,0 +1,209 @@
+"""Several runs side by side: their fronts in one picture, paired differences, and the settings that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from nasbench import pareto
+from nasbench.errors import InputError, NothingMatched
+from nasbench.objectives import COSTS
+from nasbench.report.figures import LABELS, save, style
+from nasbench.runs import Run, write_text
+from nasbench.settings import differences
+
+__all__ = ["Comparison", "compare"]
+
+_SEPARATE = ("created",)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several runs have in common and where they differ.
+
+    Attributes:
+        fronts: Every plan of every front: run, number, plan, the metrics and costs that all runs have.
+        pairs: For each two runs over the same data: the best plan of each and every plan both compared, with the
+            difference second minus first, its 95 % interval over items and seeds, the shared seeds, and a verdict.
+        settings: One row a setting that differs: setting, then one column a run.
+        metric: The metric of the picture and the differences.
+        cost: The cost on its horizontal axis; "" where the runs share none.
+        directions: Of the metric: "maximize" or "minimize".
+        notes: What could not be compared, and why.
+    """
+
+    fronts: pd.DataFrame
+    pairs: pd.DataFrame
+    settings: pd.DataFrame
+    metric: str
+    cost: str
+    direction: str
+    notes: tuple[str, ...] = ()
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write fronts.csv, differences.csv, settings.csv and the figure as SVG, PNG and PDF.
+
+        Raises:
+            InputError: If the folder cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            files = []
+            for name in ("fronts", "pairs", "settings"):
+                file = folder / f"{'differences' if name == 'pairs' else name}.csv"
+                write_text(file, getattr(self, name).to_csv(index=False))
+                files.append(file)
+            if self.cost:
+                files += save(draw(self), folder, f"fronts-{self.metric}-{self.cost}").values()
+        except OSError as error:
+            raise InputError(f"cannot write {folder}: {error.strerror}") from None
+        return files
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Compare runs.
+
+    Args:
+        runs: At least two, each with a finished trial and a common metric.
+
+    Raises:
+        InputError: If there are fewer than two, one is given twice, or they share no metric.
+        NothingMatched: If a run has no finished trial.
+    """
+    names = _names(runs)
+    fronts = {name: run.front() for name, run in zip(names, runs, strict=True)}
+    empty = [name for name, front in fronts.items() if front.empty]
+    if empty:
+        raise NothingMatched(f"{', '.join(empty)} {'has' if len(empty) == 1 else 'have'} no finished trial to compare")
+    metrics = [run.metric or next(iter(run.directions)) for run in runs]
+    metric = metrics[0]
+    if any(metric not in front for front in fronts.values()):
+        told = ", ".join(f"{name}: {m}" for name, m in zip(names, metrics, strict=True))
+        raise InputError(f"the runs share no metric ({told}); compare runs of one kind of task")
+    shared = [c for c in ("macs", *COSTS) if all(c in f and f[c].notna().all() for f in fronts.values())]
+    direction = runs[0].directions[metric]
+    columns = ["number", "plan", metric, f"{metric}_low", f"{metric}_high", *dict.fromkeys(shared), "probability"]
+    table = pd.concat([_columns(front, columns).assign(run=name) for name, front in fronts.items()], ignore_index=True)
+    pairs, notes = _pairs(names, runs, metric, direction)
+    return Comparison(
+        fronts=table[["run", *[c for c in columns if c in table]]],
+        pairs=pairs,
+        settings=_settings(names, runs),
+        metric=metric,
+        cost=shared[0] if shared else "",
+        direction=direction,
+        notes=tuple(notes),
+    )
+
+
+def draw(data: Comparison) -> Figure:
+    """Draw the fronts over each other: one colour a run, error bars where there are several seeds."""
+    with style():
+        figure = Figure(layout="constrained")
+        axes = figure.subplots()
+        colours = sns.color_palette(n_colors=data.fronts["run"].nunique())
+        for (name, front), colour in zip(data.fronts.groupby("run", sort=False), colours, strict=True):
+            points = front.sort_values(data.cost)
+            kept = points[
+                pareto.non_dominated(
+                    points[[data.cost, data.metric]].to_numpy(dtype=float), ["minimize", data.direction]
+                )
+            ]
+            axes.step(kept[data.cost], kept[data.metric], where="post", color=colour, lw=1.2, alpha=0.7)
+            if f"{data.metric}_low" in points:
+                bars = points[[f"{data.metric}_low", f"{data.metric}_high"]].to_numpy(dtype=float).T
+                spread = np.nan_to_num(np.abs(bars - points[data.metric].to_numpy(dtype=float)))
+                axes.errorbar(points[data.cost], points[data.metric], spread, fmt="none", ecolor=colour, capsize=2.5)
+            bare = points["plan"] == "{}"
+            for marker, group in (("o", points[~bare]), ("D", points[bare])):
+                axes.plot(group[data.cost], group[data.metric], marker, color=colour, ms=6)
+            axes.plot([], [], "o-", color=colour, label=str(name))
+        axes.plot([], [], "D", color="grey", label="bare backbone")
+        axes.set(xlabel=LABELS.get(data.cost, data.cost), ylabel=f"{data.metric} (validation)")
+        if data.cost != "latency_ms":
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        low, high = data.fronts[data.cost].min(), data.fronts[data.cost].max()
+        if low > 0 and high / low > 8:
+            axes.set_xscale("log")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        return figure
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Return the runs' names; with their folders where two have the same."""
+    paths = [run.path.resolve() for run in runs]
+    if len(paths) < 2:
+        raise InputError("compare needs at least two runs")
+    if len(set(paths)) < len(paths):
+        raise InputError("a run is given twice; compare different ones")
+    plain = [path.name for path in paths]
+    return plain if len(set(plain)) == len(plain) else [str(run.path) for run in runs]
+
+
+def _columns(front: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    return front[[name for name in columns if name in front]]
+
+
+def _settings(names: Sequence[str], runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the settings in which the runs are not all alike."""
+    told = [{**run.config["settings"], "data": run.config["identity"].get("data")} for run in runs]
+    keys = dict.fromkeys(line.partition(":")[0] for other in told[1:] for line in differences(told[0], other))
+    rows = [{"setting": key, **{n: _value(t, key) for n, t in zip(names, told, strict=True)}} for key in keys]
+    return pd.DataFrame(rows, columns=["setting", *names])
+
+
+def _value(tree: Any, key: str) -> str:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return "unset" if tree is None else str(tree)
+
+
+def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: str) -> tuple[pd.DataFrame, list[str]]:
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for (first, a), (second, b) in combinations(zip(names, runs, strict=True), 2):
+        if a.config["identity"].get("data") != b.config["identity"].get("data"):
+            notes.append(f"{first} and {second} have different data or splits: no paired difference")
+            continue
+        tables = [run.finalists() for run in (a, b)]
+        best = [t.sort_values(metric, ascending=direction == "minimize").iloc[0]["plan_hash"] for t in tables]
+        both = [h for h in tables[0]["plan_hash"] if h in set(tables[1]["plan_hash"])]
+        chosen = [("best of each", best[0], best[1]), *(("same plan", each, each) for each in both)]
+        texts = [dict(zip(t["plan_hash"], t["plan"], strict=True)) for t in tables]
+        for what, left, right in chosen:
+            row = _paired(a, b, left, right, direction)
+            if row is None:
+                notes.append(f"{first} and {second}, {what}: no seed in common with stored validation items")
+                continue
+            rows.append({"first": first, "second": second, "what": what, "first_plan": texts[0][left],
+                         "second_plan": texts[1][right], **row})  # fmt: skip
+    columns = ["first", "second", "what", "first_plan", "second_plan", "seeds", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns), list(dict.fromkeys(notes))
+
+
+def _paired(a: Run, b: Run, left: str, right: str, direction: str) -> dict[str, Any] | None:
+    """Return the difference of two plans, second minus first, over the seeds that both were trained with."""
+    seeds = [
+        {r.evaluation.seed for r in run.records() if r.evaluation.plan_hash == h} for run, h in ((a, left), (b, right))
+    ]
+    stored = [(a.per_item(left, s), b.per_item(right, s)) for s in sorted(seeds[0] & seeds[1])]
+    kept = [(x, y) for x, y in stored if x is not None and y is not None and len(x) == len(y)]
+    if not kept:
+        return None
+    first, second = [x for x, _ in kept], [y for _, y in kept]
+    row = pareto.paired_difference(second, first, pareto.pooled_seed_deviation([first, second]))
+    if len(kept) < 2 or row["low"] <= 0 <= row["high"]:
+        verdict = "NOT DECIDED"
+    else:
+        verdict = "BETTER" if (row["difference"] > 0) == (direction == "maximize") else "WORSE"
+    return {"seeds": len(kept), **row, "verdict": verdict}
