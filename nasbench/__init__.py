@@ -14,8 +14,8 @@ _HOME = {
     "Plan": "nasbench.plan",
     "bare_state_dict": "nasbench.insertion",
     "create_module": "nasbench.library",
-    "fingerprint": "nasbench.costs.fingerprint",
-    "fingerprint_plan": "nasbench.costs.fingerprint",
+    "fingerprint": "nasbench.properties.fingerprint",
+    "fingerprint_plan": "nasbench.properties.fingerprint",
     "insert": "nasbench.insertion",
     "list_modules": "nasbench.library",
     "load_run": "nasbench.runs",
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from nasbench.backbones import slots as slots
     from nasbench.costs import measure as measure
     from nasbench.costs import register_formula as register_formula
-    from nasbench.costs.fingerprint import fingerprint as fingerprint
-    from nasbench.costs.fingerprint import fingerprint_plan as fingerprint_plan
     from nasbench.costs.latency import profile as profile
     from nasbench.insertion import bare_state_dict as bare_state_dict
     from nasbench.insertion import insert as insert
@@ -43,6 +41,8 @@ if TYPE_CHECKING:
     from nasbench.library import create_module as create_module
     from nasbench.library import list_modules as list_modules
     from nasbench.plan import Plan as Plan
+    from nasbench.properties.fingerprint import fingerprint as fingerprint
+    from nasbench.properties.fingerprint import fingerprint_plan as fingerprint_plan
     from nasbench.registry import register_module as register_module
     from nasbench.runs import load_run as load_run
     from nasbench.study import search as search

@@ -14,7 +14,7 @@ import torch
 import nasbench
 from nasbench.settings import SearchSettings
 
-__all__ = ["describe_environment"]
+__all__ = ["describe_environment", "package_versions"]
 
 _PACKAGES = ("torch", "torchvision", "timm", "optuna", "fvcore", "numpy", "pandas", "moocore", "scikit-learn")
 
@@ -25,7 +25,7 @@ def describe_environment(settings: SearchSettings) -> dict[str, Any]:
         "nasbench": nasbench.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
         "device": _device(),
         "threads": torch.get_num_threads(),
         "cpu_count": os.cpu_count(),
@@ -33,6 +33,11 @@ def describe_environment(settings: SearchSettings) -> dict[str, Any]:
         "command": " ".join(["nasbench", *sys.argv[1:]]) if os.path.basename(sys.argv[0]) == "nasbench" else "",
         "seeds": {"search": settings.seed, "finalists": list(range(settings.seed, settings.seed + settings.seeds))},
     }
+
+
+def package_versions() -> dict[str, str | None]:
+    """Return the versions of the packages that results depend on; None where one is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def _version(package: str) -> str | None:

@@ -51,6 +51,10 @@ class InputError(NasbenchError, ValueError):
     exit_code = 4
 
 
+_LONGEST_NAME = 80
+"""Of a name that nothing answers to, so much is repeated."""
+
+
 class UnknownNameError(InputError):
     """A name that nothing answers to.
 
@@ -63,8 +67,9 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
-        near = difflib.get_close_matches(str(name), self.known, n=3, cutoff=0.5)
-        message = f"no {kind} named {name!r}"
+        shown = str(name) if len(str(name)) <= _LONGEST_NAME else f"{str(name)[:_LONGEST_NAME]}..."
+        near = difflib.get_close_matches(shown, self.known, n=3, cutoff=0.5)
+        message = f"no {kind} named {shown!r}"
         if near:
             message += "; did you mean " + " or ".join(repr(n) for n in near) + "?"
         elif len(self.known) <= 12:

@@ -1,6 +1,6 @@
 """The gate ladder: what happens to one plan, from building it to an immutable record.
 
-    cost -> constraints -> build -> (latency) -> train -> record
+    cost -> constraints -> build -> (latency) -> (zero-cost proxies) -> train -> record
 
 A gate that refuses ends the ladder with state "rejected"; anything that breaks ends it with "failed". Either way the
 evaluation is recorded with its reason, and never with a made-up number.
@@ -8,93 +8,31 @@ evaluation is recorded with its reason, and never with a made-up number.
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from nasbench import backbones, costs, insertion, training
+from nasbench import backbones, costs, insertion, proxies, training
+from nasbench.callable_evaluator import CallableEvaluator
 from nasbench.costs.latency import Profile, device_lock, profile
 from nasbench.errors import EvaluationError, InputError
 from nasbench.objectives import Constraint
+from nasbench.outcome import Evaluation, Evaluator, Outcome, State, describe
 from nasbench.plan import Plan
 from nasbench.plan_costs import PlanCosts
+from nasbench.profiles.device_profile import DeviceProfile
 from nasbench.tasks import Task
 
-__all__ = ["CallableEvaluator", "Evaluation", "Evaluator", "State", "TrainingEvaluator"]
+__all__ = ["CallableEvaluator", "Evaluation", "Evaluator", "Outcome", "State", "TrainingEvaluator"]
 
-State = Literal["complete", "rejected", "failed"]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is known of one plan after one run through the gates. Immutable once recorded.
-
-    Attributes:
-        plan: The plan's canonical text.
-        plan_hash: Its hash.
-        seed: Of weights and data order.
-        fidelity: Training epochs; 0 where nothing was trained.
-        state: "complete", "rejected" (a gate refused it) or "failed" (it broke).
-        reason: Why not complete; "" if it is.
-        metrics: Trained metrics on the validation split.
-        costs: params, macs, elementwise_flops, activations, exact, peak_memory_bytes where measured.
-        wall_s: Seconds it took.
-        training_s: Seconds of these spent in training.
-        device: Where it ran.
-        history: One entry an epoch.
-    """
-
-    plan: str
-    plan_hash: str
-    seed: int
-    fidelity: int
-    state: State
-    reason: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-    costs: dict[str, Any] = field(default_factory=dict)
-    wall_s: float = 0.0
-    training_s: float = 0.0
-    device: str = "cpu"
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON-able data; `Evaluation(**data)` gives it back."""
-        return asdict(self)
-
-    @property
-    def values(self) -> dict[str, float]:
-        """Metrics and costs in one mapping: what objectives and constraints are named after."""
-        return {**self.costs, **self.metrics}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """An evaluation with what is too large for its record.
-
-    Attributes:
-        evaluation: The record.
-        per_item: The primary metric per validation item, for paired comparisons; None where not trained.
-        model: The trained model; None where not trained.
-    """
-
-    evaluation: Evaluation
-    per_item: NDArray[np.float64] | None = None
-    model: nn.Module | None = None
-
-
-class Evaluator(Protocol):
-    """Evaluates one plan under one seed. Never raises for a fault of the plan."""
-
-    def __call__(self, plan: Plan, seed: int, bare: Mapping[str, float] | None) -> Outcome:
-        """Evaluate `plan`; `bare` holds the bare backbone's values, None while that itself is evaluated."""
+RETEST = "_retest"
+"""Ends the name of a proxy's second score: other initial weights, other batches."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +52,9 @@ class TrainingEvaluator:
         freeze: Train what was inserted, and the head, alone.
         allow_lower_bound: Accept counts that are only lower bounds.
         latency_s: Seconds of one latency measurement, where latency is an objective or bounded.
+        predictor: Predicts latency before anything is built, instead of a measurement.
+        predictor_name: What the predictor was read from.
+        proxies: Zero-cost proxies to compute before training, twice each, so that their own noise is known.
     """
 
     backbone: str
@@ -128,18 +69,37 @@ class TrainingEvaluator:
     freeze: bool = False
     allow_lower_bound: bool = False
     latency_s: float = 5.0
+    predictor: DeviceProfile | None = None
+    predictor_name: str = ""
+    proxies: Sequence[str] = ()
 
     @property
     def identity_init(self) -> bool:
         """Whether insertion preserves the function: where weights were loaded (DESIGN rule 7)."""
         return self.pretrained or self.checkpoint is not None
 
-    def __call__(self, plan: Plan, seed: int, bare: Mapping[str, float] | None) -> Outcome:
-        """Run `plan` through the gates."""
+    def __call__(
+        self,
+        plan: Plan,
+        seed: int,
+        bare: Mapping[str, float] | None,
+        epochs: int | None = None,
+        before: Evaluation | None = None,
+    ) -> Outcome:
+        """Run `plan` through the gates.
+
+        Args:
+            plan: The plan.
+            seed: Of weights and data order.
+            bare: The bare backbone's values, None while that itself is evaluated.
+            epochs: Train so long, from the start and with a schedule of that length; the recipe's epochs if None.
+            before: What a shorter training of the same plan and seed gave: it passed the gates, they are not run again.
+        """
         begun = time.perf_counter()
         found = _Findings()
+        recipe = self.recipe if epochs is None else self.recipe.with_settings({"epochs": epochs})
         try:
-            result = self._ladder(plan, seed, bare, found)
+            result = self._ladder(plan, seed, bare, found, recipe, before)
             state: State = "complete"
             reason = ""
         except _RejectedError as refusal:
@@ -152,7 +112,7 @@ class TrainingEvaluator:
             plan=plan.text,
             plan_hash=plan.hash,
             seed=seed,
-            fidelity=result.epochs if result else 0,
+            fidelity=recipe.epochs if result else 0,
             state=state,
             reason=reason,
             metrics=result.metrics if result else {},
@@ -161,11 +121,20 @@ class TrainingEvaluator:
             training_s=result.wall_s if result else 0.0,
             device=self.device,
             history=list(result.history) if result else [],
+            batch_parts=result.batch_parts if result else 1,
+            proxies=found.proxies,
         )
-        return Outcome(evaluation, result.per_item if result else None, found.model if result else None)
+        model = found.model if result else None
+        return Outcome(evaluation, result.per_item if result else None, model, found.latency)
 
-    def build(self, plan: Plan, seed: int = 0) -> nn.Module:
-        """Build the model of a plan; the host's initial weights depend on the seed alone, not on the plan."""
+    def build(self, plan: Plan, seed: int = 0, *, identity_init: bool | None = None) -> nn.Module:
+        """Build the model of a plan; the host's initial weights depend on the seed alone, not on the plan.
+
+        Args:
+            plan: The plan.
+            seed: Of the initial weights.
+            identity_init: Whether modules stand behind closed gates; `self.identity_init` if None.
+        """
         torch.manual_seed(seed)
         host = backbones.create_backbone(
             self.backbone,
@@ -175,10 +144,20 @@ class TrainingEvaluator:
             **self.task.model_kwargs,
         )
         torch.manual_seed(seed)
-        model = insertion.insert(host, plan, input_size=self.task.input_size, identity_init=self.identity_init)
+        gated = self.identity_init if identity_init is None else identity_init
+        model = insertion.insert(host, plan, input_size=self.task.input_size, identity_init=gated)
         if self.freeze:
             insertion.freeze_backbone(model)
         return model
+
+    def known(self, plan: Plan) -> dict[str, Any]:
+        """Return what is known of a plan before it is built: its counts and, with a device profile, its latency.
+
+        Raises:
+            InputError: If a module cannot serve its slot, or the plan is not in the space that was profiled.
+        """
+        found = self.costs(plan).columns
+        return found if self.predictor is None else found | predicted_columns(self.predictor, plan, self.predictor_name)
 
     def cost_error(self, plan: Plan) -> str:
         """Count a plan's whole model, and say where that differs from the sum of its parts; "" where it does not."""
@@ -192,32 +171,71 @@ class TrainingEvaluator:
         )
 
     def _ladder(
-        self, plan: Plan, seed: int, bare: Mapping[str, float] | None, found: _Findings
+        self,
+        plan: Plan,
+        seed: int,
+        bare: Mapping[str, float] | None,
+        found: _Findings,
+        recipe: training.Recipe,
+        before: Evaluation | None,
     ) -> training.TrainResult:
         try:
-            found.costs = self.costs(plan).columns
+            found.costs = self.known(plan) if before is None else dict(before.costs)
             self._check(found.costs, found.costs if bare is None else bare)
             found.model = self.build(plan, seed)
         except InputError as error:
             raise _RejectedError(str(error)) from None
-        if "latency_ms" in self.counted:
-            found.costs |= self._latency(found.model, bare)
-            self._check(found.costs, found.costs if bare is None else bare)
+        if before is None:
+            self._measured_gates(plan, seed, bare, found)
+        else:
+            found.proxies = dict(before.proxies)
         with device_lock(self.device, shared=True) as lock:  # a measurement elsewhere waits for one step, no longer
             result = training.train(
-                found.model, self.task, self.recipe, seed=seed, device=self.device, on_step=lock.yield_device
+                found.model, self.task, recipe, seed=seed, device=self.device, on_step=lock.yield_device
             )
         bad = [name for name, value in result.metrics.items() if not math.isfinite(value)]
         if bad:
             raise EvaluationError(f"{', '.join(bad)} is not finite after training", kind="nan")
         return result
 
-    def _latency(self, model: nn.Module, bare: Mapping[str, float] | None) -> dict[str, Any]:
-        """Measure beside the bare backbone; drift cancels in the ratio, which scales the bare backbone's figure."""
+    def _measured_gates(self, plan: Plan, seed: int, bare: Mapping[str, float] | None, found: _Findings) -> None:
+        """Measure what is asked for before training, and reject on it."""
+        assert found.model is not None
+        if "latency_ms" in self.counted and self.predictor is None:
+            found.latency = self._latency(found.model)
+            found.costs |= _relative(latency_columns(found.latency, "bare" if bare is None else "plan"), bare)
+            self._check(found.costs, found.costs if bare is None else bare)
+        if self.proxies:
+            found.proxies = self._proxies(plan, seed)
+            self._check_bounds(found.proxies, found.proxies if bare is None else bare)
+
+    def _proxies(self, plan: Plan, seed: int) -> dict[str, float]:
+        """Score the untrained model, and a second one with other weights and batches.
+
+        A proxy that has no value is left out; where it is bounded, the plan is rejected. Modules stand without gates:
+        behind closed ones every plan scores as the bare backbone does.
+        """
+        again = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
+        bounded = {constraint.name for constraint in self.constraints}
+        scores: dict[str, float] = {}
+        with device_lock(self.device, shared=True):
+            for drawn, ending in ((seed, ""), (again, RETEST)):
+                model = self.build(plan, drawn, identity_init=False)
+                for name in self.proxies:
+                    try:
+                        scores[name + ending] = proxies.score(name, model, self.task, seed=drawn, device=self.device)
+                    except EvaluationError as error:
+                        if name + ending in bounded:
+                            raise _RejectedError(error.reason) from None
+        return scores
+
+    def _latency(self, model: nn.Module) -> Profile:
+        """Measure "plan" beside the "bare" backbone."""
         models = {"bare": self.build(Plan({})), "plan": model}
         found = profile(models, input_size=self.task.input_size, device=self.device, time_s=self.latency_s)
-        columns = latency_columns(found, "bare" if bare is None else "plan")
-        return columns if bare is None else {**columns, "latency_ms": columns["latency_ratio"] * bare["latency_ms"]}
+        if found.stopped == "no accepted samples":
+            raise EvaluationError(f"no accepted latency samples: the clock of {self.device} stayed low")
+        return found
 
     def _check(self, found: Mapping[str, Any], bare: Mapping[str, float]) -> None:
         if not found["exact"] and not self.allow_lower_bound and {"macs", "elementwise_flops"} & set(self.counted):
@@ -225,66 +243,12 @@ class TrainingEvaluator:
                 f"its MACs are only a lower bound: no formula for {', '.join(found['unknown_ops'])} "
                 "(nasbench.costs.register_formula adds one, allow_lower_bound accepts it)"
             )
+        self._check_bounds(found, bare)
+
+    def _check_bounds(self, found: Mapping[str, Any], bare: Mapping[str, float]) -> None:
         for constraint in self.constraints:
             if constraint.name in found and not constraint.holds(found[constraint.name], bare):
                 raise _RejectedError(constraint.reason(found[constraint.name], bare))
-
-
-@dataclass(frozen=True)
-class CallableEvaluator:
-    """Asks a user's function for the metrics of a plan; no model is built and nothing is trained.
-
-    Attributes:
-        function: `fn(plan)` or `fn(plan, seed=...)`, with the plan as a dict of slot to expression text; returns a
-            mapping of metric to number.
-        expected: Metrics it must return.
-        constraints: Bounds on what it returns.
-    """
-
-    function: Callable[..., Mapping[str, float]]
-    expected: Sequence[str]
-    constraints: Sequence[Constraint] = ()
-
-    @property
-    def takes_seed(self) -> bool:
-        """Whether the function accepts `seed=`: only then does a second seed make sense."""
-        parameters = inspect.signature(self.function).parameters.values()
-        return any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in parameters)
-
-    def __call__(self, plan: Plan, seed: int, bare: Mapping[str, float] | None) -> Outcome:
-        """Call the function on `plan`."""
-        begun = time.perf_counter()
-        metrics: dict[str, float] = {}
-        state: State = "complete"
-        reason = ""
-        try:
-            texts = {slot: expression.canonical() for slot, expression in plan.items()}
-            answer = self.function(texts, seed=seed) if self.takes_seed else self.function(texts)
-            metrics = self._checked(answer)
-            for constraint in self.constraints:
-                if not constraint.holds(metrics[constraint.name], metrics if bare is None else bare):
-                    state, reason = "rejected", constraint.reason(metrics[constraint.name], bare or metrics)
-        except EvaluationError as error:
-            state, reason, metrics = "failed", f"{error.kind}: {error.reason}", {}
-        except Exception as error:
-            state, reason, metrics = "failed", describe(error), {}
-        return Outcome(
-            Evaluation(
-                plan.text, plan.hash, seed, 0, state, reason, metrics=metrics, wall_s=time.perf_counter() - begun
-            )
-        )
-
-    def _checked(self, answer: Mapping[str, float]) -> dict[str, float]:
-        if not isinstance(answer, Mapping):
-            raise EvaluationError(f"evaluate returned {type(answer).__name__}, not a mapping of metric to number")
-        missing = [name for name in self.expected if name not in answer]
-        if missing:
-            raise EvaluationError(f"evaluate returned {sorted(answer)}, without {', '.join(missing)}")
-        metrics = {str(name): float(value) for name, value in answer.items()}
-        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if bad:
-            raise EvaluationError(f"{', '.join(bad)} is not finite", kind="nan")
-        return metrics
 
 
 class _RejectedError(Exception):
@@ -296,7 +260,9 @@ class _Findings:
 
     def __init__(self) -> None:
         self.costs: dict[str, Any] = {}
+        self.proxies: dict[str, float] = {}
         self.model: nn.Module | None = None
+        self.latency: Profile | None = None
 
 
 def latency_columns(found: Profile, name: str) -> dict[str, Any]:
@@ -314,7 +280,17 @@ def latency_columns(found: Profile, name: str) -> dict[str, Any]:
     }
 
 
-def describe(error: BaseException) -> str:
-    """Return an exception as one line for the reason column."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+def _relative(columns: dict[str, Any], bare: Mapping[str, float] | None) -> dict[str, Any]:
+    """Scale the bare backbone's own figure by the ratio to it, in which drift cancels."""
+    return columns if bare is None else {**columns, "latency_ms": columns["latency_ratio"] * bare["latency_ms"]}
+
+
+def predicted_columns(found: DeviceProfile, plan: Plan, name: str) -> dict[str, Any]:
+    """Return the columns of the trials table that a prediction fills; `name` tells where the device profile is."""
+    predicted, scenario = found.predict(plan), found.scenario
+    return {
+        "latency_ms": predicted.latency_ms,
+        "latency_ratio": predicted.ratio,
+        "latency_predicted": True,
+        "latency_scenario": f"predicted from {name}, made {scenario.date[:10]}: {scenario.text}",
+    }

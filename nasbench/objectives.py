@@ -79,8 +79,14 @@ class Constraint:
     relative: bool
 
     def limit(self, bare: Mapping[str, float]) -> float:
-        """Return the bound as a number, given the bare backbone's values."""
-        return self.bound * bare[self.name] if self.relative else self.bound
+        """Return the bound as a number, given the bare backbone's values.
+
+        Relative to a value below 0, as a proxy may have, "0.9x" is a tenth of its size below it.
+        """
+        if not self.relative:
+            return self.bound
+        value = bare[self.name]
+        return self.bound * value if value >= 0 else value + (self.bound - 1) * abs(value)
 
     def holds(self, value: float, bare: Mapping[str, float]) -> bool:
         """Whether `value` satisfies it."""

@@ -16,9 +16,12 @@ from torch.optim.lr_scheduler import OneCycleLR
 from nasbench.errors import EvaluationError
 from nasbench.recipe import Recipe
 
-__all__ = ["autocast", "aux_loss", "grouped", "mixing", "out_of_memory", "schedule"]
+__all__ = ["autocast", "aux_loss", "cut", "grouped", "mixing", "out_of_memory", "schedule"]
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What says it in errors that have no class of their own: torch's CPU allocator, the CUDA runtime, cuBLAS."""
 
 
 def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -70,6 +73,15 @@ def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
+def cut(batch: tuple[Any, Tensor], parts: int) -> Iterator[tuple[Any, Tensor]]:
+    """Yield a batch of inputs (a tensor or a tuple of them) and targets in at most `parts` parts, each item once."""
+    inputs, targets = batch
+    size = -(-len(targets) // parts)
+    for start in range(0, len(targets), size):
+        here = slice(start, start + size)
+        yield inputs[here] if isinstance(inputs, Tensor) else tuple(one[here] for one in inputs), targets[here]
+
+
 def autocast(device: torch.device, amp: str) -> AbstractContextManager[object]:
     """Return torch's autocast for `Recipe.amp`, or nothing."""
     return nullcontext() if amp == "none" else torch.autocast(device.type, _DTYPES[amp])
@@ -83,6 +95,6 @@ def out_of_memory() -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise EvaluationError(f"out of memory: {str(error).splitlines()[0]}", kind="out_of_memory") from error
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # torch's CPU allocator has no class of its own
+        if not any(words in str(error) for words in _NO_MEMORY):
             raise
         raise EvaluationError(f"out of memory: {str(error).splitlines()[0]}", kind="out_of_memory") from error

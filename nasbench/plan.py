@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from nasbench.errors import PlanError, UnknownNameError
@@ -89,12 +90,12 @@ class Plan(Mapping[str, Expression]):
                 raise UnknownNameError("slot", slot, slots, f"this backbone has {', '.join(slots) or 'none'}")
         return Plan(placed)
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The canonical text: JSON, slots in natural order."""
         return json.dumps({slot: e.canonical() for slot, e in self._expressions.items()}, ensure_ascii=False)
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """The stable hash of the canonical text, 16 hexadecimal digits."""
         return text_hash(self.text)

@@ -5,23 +5,29 @@ All that a user can get wrong is found out here, before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import timm
-import torch
 
 from nasbench import backbones, plugins
-from nasbench.errors import DeviceError, InputError
+from nasbench.devices import usable_device
+from nasbench.errors import InputError, UnknownNameError
 from nasbench.evaluation import CallableEvaluator, Evaluator, TrainingEvaluator
-from nasbench.objectives import conventional_direction, directions, parse_constraint
+from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
 from nasbench.plan_costs import PlanCosts
+from nasbench.profiles.device_profile import load_device_profile
+from nasbench.proxies import check_names
 from nasbench.settings import SearchSettings
-from nasbench.spaces import ResolvedSpace, load_space
+from nasbench.spaces import ResolvedSpace, SlotLike, load_space
+from nasbench.table import TableEvaluator, fingerprint_of, read_table
 from nasbench.tasks import Task, create_task
 
-__all__ = ["Prepared", "prepare", "resolve_device"]
+__all__ = ["Prepared", "prepare"]
+
+TABLE = "table:"
+"""What a task begins with that is a tabulated space."""
 
 EvaluateFunction = Callable[..., Mapping[str, float]]
 
@@ -37,6 +43,7 @@ class Prepared:
         directions: Objectives with their directions.
         evaluator: Evaluates one plan.
         identity: What makes two runs the same.
+        slots: The slots of the backbone.
     """
 
     settings: SearchSettings
@@ -45,6 +52,7 @@ class Prepared:
     directions: dict[str, str]
     evaluator: Evaluator
     identity: dict[str, Any]
+    slots: Sequence[SlotLike]
 
 
 def prepare(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Prepared:
@@ -59,25 +67,16 @@ def prepare(settings: SearchSettings, evaluate: EvaluateFunction | None = None) 
     """
     for path in settings.modules:
         plugins.load_path(path)
+    tabulated = settings.task is not None and settings.task.startswith(TABLE)
+    if settings.latency_profile is not None and (evaluate is not None or tabulated):
+        raise InputError("latency_profile is for plans that are built; a function or table has its own latency_ms")
+    if evaluate is None and settings.task is not None and tabulated:
+        return _prepare_table(settings, settings.task.removeprefix(TABLE))
     backbone, task = _host(settings)
     settings = settings.model_copy(update={"backbone": backbone, "task": task})
     if evaluate is not None:
         return _prepare_function(settings, backbone, evaluate)
     return _prepare_training(settings, backbone, task)
-
-
-def resolve_device(name: str) -> str:
-    """Return the torch device that a `--device` names; "auto" is CUDA where there is any.
-
-    Raises:
-        DeviceError: If it is not there.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if name not in [*there, *(["cuda"] if torch.cuda.is_available() else [])]:
-        raise DeviceError(f"no device {name!r} here; there is {', '.join(there)}")
-    return name
 
 
 def _host(settings: SearchSettings) -> tuple[str, str]:
@@ -96,31 +95,37 @@ def _prepare_function(settings: SearchSettings, backbone: str, evaluate: Evaluat
     size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
     settings = settings.model_copy(update={"space": settings.space or ("forecasting" if series else "five-properties")})
     assert settings.space is not None
-    space = load_space(settings.space).resolve(backbones.slots(backbone, input_size=size))
+    slots = backbones.slots(backbone, input_size=size)
+    space = load_space(settings.space).resolve(slots)
     known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
     wanted = directions(settings.objectives, known)
     bounds = [parse_constraint(text, wanted) for text in settings.constraints]
     expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
     evaluator = CallableEvaluator(evaluate, expected, bounds)
     identity = _identity(settings, space, wanted, {"evaluate": "function"})
-    return Prepared(settings, None, space, wanted, evaluator, identity)
+    return Prepared(settings, None, space, wanted, evaluator, identity, slots)
 
 
 def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -> Prepared:
+    predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
     task = create_task(
         task_name,
         size=settings.size,
         lookback=settings.lookback,
         horizon=settings.horizon,
         fill=settings.fill,
+        covariates=settings.covariates,
         seed=settings.seed,
         **_host_images(settings, backbone),
     )
     _check_pair(backbone, task)
+    if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
+        task.notes = (*task.notes, f"{backbone} takes no covariates of time; it is trained without them")
     space_name = settings.space or ("forecasting" if task.kind == "forecasting" else "five-properties")
     recipe = task.recipe.with_settings(settings.training)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
-    bounds = [parse_constraint(text) for text in settings.constraints]
+    check_names(settings.proxies)
+    bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
     settings = settings.model_copy(
         update={"space": space_name, "objectives": wanted, "training": recipe.model_dump(mode="json")}
     )
@@ -130,6 +135,9 @@ def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -
     slots = backbones.slots(host, input_size=task.input_size)
     space = load_space(space_name).resolve(slots)
     loaded = settings.pretrained or settings.checkpoint is not None
+    if predictor is not None:
+        predictor.check(backbone, task.input_size, space, identity_init=loaded)
+        settings = settings.model_copy(update={"latency_s": 0.0})  # of another device: nothing to measure here
     evaluator = TrainingEvaluator(
         backbone=backbone,
         task=task,
@@ -137,14 +145,48 @@ def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -
         costs=PlanCosts(host, slots, input_size=task.input_size, identity_init=loaded),
         constraints=bounds,
         counted=[*wanted, *(bound.name for bound in bounds)],
-        device=resolve_device(settings.device),
+        device=str(usable_device(settings.device)),
         pretrained=settings.pretrained,
         checkpoint=settings.checkpoint,
         freeze=settings.freeze is not None,
         allow_lower_bound=settings.allow_lower_bound,
+        predictor=predictor,
+        predictor_name=settings.latency_profile or "",
+        proxies=settings.proxies,
     )
     identity = _identity(settings, space, wanted, task.describe())
-    return Prepared(settings, task, space, wanted, evaluator, identity)
+    if predictor is not None:
+        identity["latency_profile"] = predictor.describe()
+    return Prepared(settings, task, space, wanted, evaluator, identity, slots)
+
+
+def _prepare_table(settings: SearchSettings, file: str) -> Prepared:
+    """Backbone, space, objectives and directions come from the table; what contradicts it is refused."""
+    table = read_table(file)
+    info = table.info
+    if settings.backbone not in (None, info.backbone):
+        raise InputError(f"{file} is a table of {info.backbone}, not of {settings.backbone}; leave the backbone out")
+    if settings.training or settings.latency_profile is not None:
+        raise InputError(f"{file} is replayed: nothing is trained or measured; leave training and latency settings out")
+    space = table.space if settings.space is None else load_space(settings.space).resolve(info.slots)
+    columns = [*info.metrics, *info.costs]
+    cost = [name for name in ("macs", *info.costs) if name in info.costs][:1]
+    default = [*([info.metric] if info.metric else []), *cost]
+    wanted = directions(settings.objectives or default, info.metrics)
+    for name in wanted:
+        if name not in columns:
+            raise UnknownNameError(f"column of {file}", name, columns)
+    bounds = [parse_constraint(text, columns) for text in settings.constraints]
+    filled = {
+        "space": info.space if settings.space is None else settings.space,
+        "backbone": info.backbone,
+        "objectives": wanted,
+        "seeds": min(settings.seeds, len(info.seeds)),
+        "latency_s": 0.0,
+    }
+    settings = settings.model_copy(update=filled)
+    identity = _identity(settings, space, wanted, {"table": fingerprint_of(file)})
+    return Prepared(settings, None, space, wanted, TableEvaluator(table, bounds), identity, info.slots)
 
 
 def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:

@@ -67,6 +67,8 @@ class ModuleSpec:
         starts_as_identity: True when the module computes `f(x) == x`, bit for bit, as constructed.
         commutative: For a fusion: the order of its inputs does not change what it can compute.
         limits: What it cannot serve, in words; "" when it serves every channel count and size.
+        selectable: Whether a space that selects modules by what they declare picks it up; False for a control, which
+            stands in a plan only by its name.
         origin: "file:line" of the registration.
     """
 
@@ -81,6 +83,7 @@ class ModuleSpec:
     starts_as_identity: bool = False
     commutative: bool = False
     limits: str = ""
+    selectable: bool = True
     origin: str = ""
 
     @cached_property
@@ -204,6 +207,7 @@ def register_module(
     starts_as_identity: bool = False,
     commutative: bool = False,
     limits: str = "",
+    selectable: bool = True,
 ) -> Callable[[C], C]:
     """Register an `nn.Module` class as a plug-in; the arguments are `ModuleSpec`'s attributes.
 
@@ -241,6 +245,7 @@ def register_module(
                 starts_as_identity=starts_as_identity,
                 commutative=commutative,
                 limits=limits,
+                selectable=selectable,
                 origin=origin,
             )
             _check_declaration(spec)

@@ -13,9 +13,12 @@ figures/, report.html   written by nasbench.report
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,28 +29,28 @@ import optuna
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model
 from torch import nn
 
 from nasbench import pareto
 from nasbench.costs.latency import Profile
 from nasbench.errors import InputError, RunError
-from nasbench.evaluation import Evaluation, Outcome, TrainingEvaluator, latency_columns
+from nasbench.evaluation import Evaluation, TrainingEvaluator, latency_columns
+from nasbench.ledger import Ledger, evaluation_of
 from nasbench.objectives import COSTS
 from nasbench.plan import Plan
 from nasbench.preparation import prepare
 from nasbench.settings import SearchSettings, differences
-from nasbench.storage import FileLock, open_journal, quiet
+from nasbench.sharing import SharedLedger, unpack_items
+from nasbench.storage import FileLock, append, open_database, open_journal, quiet
 
 __all__ = ["Record", "Run", "list_runs", "load_run"]
 
 SCHEMA_VERSION = 1
 SEARCH, FINALISTS = "search", "finalists"
 """The two Optuna studies of a journal: the search itself, and the finalists' further seeds."""
-
-_STATE = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
 @dataclass(frozen=True)
@@ -94,59 +97,67 @@ class Run:
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     @cached_property
-    def storage(self) -> optuna.storages.JournalStorage:
-        """The Optuna storage of its journal."""
-        return open_journal(self.path / "journal.log")
+    def storage(self) -> BaseStorage:
+        """The Optuna storage: its journal, or the database that it shares."""
+        url = self.settings.storage
+        return open_journal(self.path / "journal.log") if url is None else open_database(url)
 
     def study(self, name: str = SEARCH) -> optuna.Study:
         """Open (or create) one of its studies."""
         if name not in self._studies:
             with quiet():
                 self._studies[name] = optuna.create_study(
-                    study_name=name,
+                    study_name=self.study_name(name),
                     storage=self.storage,
                     directions=[StudyDirection[d.upper()] for d in self.directions.values()],
                     load_if_exists=True,
                 )
         return self._studies[name]
 
+    def study_name(self, name: str) -> str:
+        """Return what one of its studies is called in the storage; a database tells runs apart by their identity."""
+        if self.settings.storage is None:
+            return name
+        identity = json.dumps(self.config["identity"], sort_keys=True, default=list)
+        return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+    @cached_property
+    def driver(self) -> str:
+        """What the process searching in this folder is called among those that share a study, killed or not."""
+        file = self.path / ".driver"
+        if not file.is_file():
+            write_text(file, uuid.uuid4().hex)
+        where = f"{socket.gethostname()} {self.path.resolve()} {file.read_text()}"  # a copy of the folder is another
+        return hashlib.sha256(where.encode()).hexdigest()[:16]
+
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def record(self, study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
-        """Write one search evaluation: the journal first, then what hangs on it, then the views' next line."""
-        self.keep_items(outcome)
-        trial.set_user_attr("evaluation", outcome.evaluation.to_dict())
-        tell(study, trial.number, outcome.evaluation, self.directions)
-        self._append(Record(trial.number, outcome.evaluation))
+    def ledger(self, name: str = SEARCH) -> Ledger:
+        """Open (or create) the ledger of one of its studies: who evaluates what, and what came of it."""
+        study = self.study(name).study_name
+        if self.settings.storage is None:
+            return Ledger(self.storage, study, self.directions)
+        return SharedLedger(self.storage, study, self.directions, self.driver)
 
-    def record_finalist(self, number: int, outcome: Outcome) -> None:
-        """Write one further seed of a search trial."""
-        self.keep_items(outcome)
-        evaluation = outcome.evaluation
-        complete = evaluation.state == "complete"
-        self.study(FINALISTS).add_trial(
-            optuna.trial.create_trial(
-                state=_STATE[evaluation.state],
-                values=objective_values(evaluation, self.directions) if complete else None,
-                user_attrs={"evaluation": evaluation.to_dict(), "number": number},
-            )
-        )
-        self._append(Record(number, evaluation))
+    def append(self, number: int, evaluation: Evaluation) -> None:
+        """Add the line of an evaluation that is in the journal to trials.jsonl."""
+        line = json.dumps(_row(Record(number, evaluation), self.latency), allow_nan=False) + "\n"
+        append(self.path / "trials.jsonl", line.encode(), durable=False)
 
-    def keep_items(self, outcome: Outcome) -> None:
+    def keep_items(self, evaluation: Evaluation, per_item: NDArray[np.float64] | None) -> None:
         """Store the metric per validation item, if there is any."""
-        if outcome.per_item is not None:
-            file = self._items_file(outcome.evaluation.plan_hash, outcome.evaluation.seed)
+        if per_item is not None:
+            file = self._items_file(evaluation.plan_hash, evaluation.seed)
             file.parent.mkdir(exist_ok=True)
-            np.save(file, outcome.per_item, allow_pickle=False)
+            np.save(file, per_item, allow_pickle=False)
 
-    def keep_model(self, number: int, model: nn.Module) -> None:
-        """Store the weights of a trial."""
-        folder = self.path / "models"
-        folder.mkdir(exist_ok=True)
-        save_model(model, str(folder / f"trial-{number}.safetensors"))
+    def keep_weights(self, number: int, weights: bytes) -> None:
+        """Store the weights of a trial, in the safetensors format."""
+        file = self.weights_file(number)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(weights)
 
-    def keep_models_of(self, numbers: Sequence[int]) -> None:
+    def keep_weights_of(self, numbers: Sequence[int]) -> None:
         """Remove the weights of every trial but these."""
         for file in (self.path / "models").glob("trial-*.safetensors"):
             if int(file.stem.split("-")[1]) not in numbers:
@@ -163,29 +174,36 @@ class Run:
 
     def refresh(self) -> None:
         """Rebuild trials.jsonl, trials.csv and front.csv from the journal."""
+        if self.settings.storage is not None:
+            self._fetch_items()
         latency = self.latency
         lines = [json.dumps(_row(record, latency), allow_nan=False) for record in self.records()]
         write_text(self.path / "trials.jsonl", "".join(line + "\n" for line in lines))
         write_text(self.path / "trials.csv", self.trials().to_csv(index=False))
         write_text(self.path / "front.csv", self.front().to_csv(index=False))
 
-    def _append(self, record: Record) -> None:
-        with (self.path / "trials.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_row(record, self.latency), allow_nan=False) + "\n")
+    def _fetch_items(self) -> None:
+        """Store the metric per validation item of what other machines have evaluated."""
+        for study in map(self.study, (SEARCH, FINALISTS)):
+            for trial in study.get_trials(deepcopy=False):
+                evaluation, packed = evaluation_of(trial), trial.user_attrs.get("items")
+                if evaluation is None or packed is None:
+                    continue
+                if not self._items_file(evaluation.plan_hash, evaluation.seed).is_file():
+                    self.keep_items(evaluation, unpack_items(packed))
 
     # -- reading -----------------------------------------------------------------------------------------------
 
     def records(self) -> list[Record]:
         """Return every evaluation: the search's in order of trial, then the finalists' further seeds."""
-        known = {summary.study_name for summary in optuna.get_all_study_summaries(self.storage, False)}
-        found = []
-        for name in (SEARCH, FINALISTS):
-            if name in known:
-                for trial in self.study(name).get_trials(deepcopy=False):
-                    if "evaluation" in trial.user_attrs:
-                        number = trial.user_attrs.get("number", trial.number)
-                        found.append(Record(number, Evaluation(**trial.user_attrs["evaluation"])))
-        return found
+        known = {study.study_name for study in self.storage.get_all_studies()}
+        studies = [self.study(name) for name in (SEARCH, FINALISTS) if self.study_name(name) in known]
+        trials = [trial for study in studies for trial in study.get_trials(deepcopy=False)]
+        return [
+            Record(trial.user_attrs.get("number", trial.number), evaluation)
+            for trial in trials
+            if (evaluation := evaluation_of(trial)) is not None
+        ]
 
     @property
     def latency(self) -> dict[str, Any]:
@@ -240,7 +258,7 @@ class Run:
         Raises:
             RunError: If they were not kept.
         """
-        file = self.path / "models" / f"trial-{number}.safetensors"
+        file = self.weights_file(number)
         if not file.is_file():
             kept = sorted(int(f.stem.split("-")[1]) for f in file.parent.glob("trial-*.safetensors"))
             raise RunError(
@@ -273,6 +291,10 @@ class Run:
         evaluator = prepare(self.settings).evaluator
         assert isinstance(evaluator, TrainingEvaluator)
         return self.weights(number, evaluator.build(plan)).eval()
+
+    def weights_file(self, number: int) -> Path:
+        """Return where the weights of a trial are, if they were kept."""
+        return self.path / "models" / f"trial-{number}.safetensors"
 
     def _items_file(self, plan_hash: str, seed: int) -> Path:
         return self.path / "items" / f"{plan_hash}-{seed}.npy"
@@ -323,23 +345,8 @@ _COLUMNS_AFTER = (
     *("params", "macs", "elementwise_flops", "activations", "exact", "peak_memory_bytes"),
     *("latency_ms", "latency_low_ms", "latency_high_ms", "latency_ratio", "latency_ratio_low", "latency_ratio_high"),
     *("latency_verdict", "latency_scenario"),
-    *("wall_s", "training_s", "device"),
+    *("wall_s", "training_s", "device", "batch_parts", "reused_from"),
 )
-
-
-def tell(study: optuna.Study, number: int, evaluation: Evaluation, directions: Mapping[str, str]) -> None:
-    """Tell Optuna how a trial ended: rejected is PRUNED, failed is FAIL, and neither has values."""
-    complete = evaluation.state == "complete"
-    study.tell(
-        number,
-        values=objective_values(evaluation, directions) if complete else None,
-        state=_STATE[evaluation.state],
-    )
-
-
-def objective_values(evaluation: Evaluation, directions: Mapping[str, str]) -> list[float]:
-    """Return an evaluation's objectives in order."""
-    return [float(evaluation.values[name]) for name in directions]
 
 
 def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> Run:
@@ -400,7 +407,7 @@ def list_runs(root: str | Path = "runs") -> list[Path]:
 def summary(run: Run) -> dict[str, Any]:
     """Return one row on a run, for `nasbench runs`."""
     evaluations = [record.evaluation for record in run.records()]
-    plans = {e.plan_hash for e in evaluations}
+    plans = {e.plan_hash for e in evaluations if not e.reused_from}
     searching = not (lock := run_lock(run.path)).acquire(wait=False)
     lock.release()
     done = len(plans) >= min(run.settings.trials, run.config["space"]["plans"])
@@ -430,11 +437,6 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def finished(trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
-    """Yield the trials that hold an evaluation."""
-    return (trial for trial in trials if "evaluation" in trial.user_attrs)
-
-
 def _row(record: Record, latency: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     e = record.evaluation
     return {
@@ -447,6 +449,8 @@ def _row(record: Record, latency: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         "wall_s": round(e.wall_s, 4),
         "training_s": round(e.training_s, 4),
         "device": e.device,
+        "batch_parts": e.batch_parts,
+        "reused_from": e.reused_from,
     }
 
 

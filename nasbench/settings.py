@@ -6,16 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nasbench.errors import InputError, UnknownNameError
+from nasbench.reading import read_yaml
 
 __all__ = ["SAMPLERS", "SearchSettings", "differences", "read_settings"]
 
-SAMPLERS = ("auto", "gp", "tpe", "nsga2", "random")
-
-_MAX_FILE_BYTES = 1_000_000
+SAMPLERS = ("auto", "gp", "tpe", "nsga2", "random", "grid", "local")
 
 
 class SearchSettings(BaseModel):
@@ -32,10 +30,12 @@ class SearchSettings(BaseModel):
         sampler: One of `SAMPLERS`.
         seed: Of splits, initial weights, data order and sampler.
         seeds: Seeds each finalist, and the bare backbone, is trained on.
+        finalists: What is trained on further seeds: the "front" and the bare backbone, or "all" plans.
         size: Image size in pixels; by default the larger of 64 and the data's own.
         lookback: Input steps of a forecasting task; None for the task's own.
         horizon: Output steps of a forecasting task; None for the task's own.
         fill: How gaps of a series are filled: "linear" or "forward"; None refuses gaps.
+        covariates: Give a forecasting model the calendar of every step too (hour, weekday, day of month and of year).
         checkpoint: Weights of the bare backbone to start from.
         pretrained: Start from the weights timm has.
         freeze: "backbone" trains what was inserted, and the head, alone.
@@ -43,8 +43,17 @@ class SearchSettings(BaseModel):
         modules: Plug-in files and folders to load.
         training: Overrides of the task's recipe (epochs, learning_rate, ...).
         latency_s: Seconds spent on measuring latency after the search; 0 for none.
+        latency_profile: A device profile: latency is predicted for its device before training, and not measured here.
+        proxies: Zero-cost proxies to compute before training: naswot, synflow, zico. A constraint may bound one.
         allow_lower_bound: Accept an objective whose count is only a lower bound.
         keep: Weights kept: of the "front" or of "all" trials.
+        workers: Evaluations that run at once.
+        engine: Where they run: "local" processes, or on a "ray" cluster.
+        trial_timeout_s: Seconds after which an evaluation counts as hung, is killed and has failed; None for no limit.
+        trial_cpus: CPU cores of an evaluation on a Ray cluster.
+        trial_gpus: GPUs of an evaluation on a Ray cluster; by default 1 where the device is CUDA.
+        storage: A database that machines share the study through, postgresql://...; None for the run folder.
+        reuse: A run whose evaluations are brought in where they fit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,13 +65,15 @@ class SearchSettings(BaseModel):
     time_s: float | None = Field(default=None, gt=0)
     objectives: dict[str, str] = {}
     constraints: tuple[str, ...] = ()
-    sampler: Literal["auto", "gp", "tpe", "nsga2", "random"] = "auto"
+    sampler: Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"] = "auto"
     seed: int = Field(default=0, ge=0, lt=2**31)
     seeds: int = Field(default=3, ge=1)
+    finalists: Literal["front", "all"] = "front"
     size: int | None = Field(default=None, ge=1)
     lookback: int | None = Field(default=None, ge=1)
     horizon: int | None = Field(default=None, ge=1)
     fill: Literal["linear", "forward"] | None = None
+    covariates: bool = False
     checkpoint: str | None = None
     pretrained: bool = False
     freeze: Literal["backbone"] | None = None
@@ -70,8 +81,17 @@ class SearchSettings(BaseModel):
     modules: tuple[str, ...] = ()
     training: dict[str, Any] = {}
     latency_s: float = Field(default=20.0, ge=0)
+    latency_profile: str | None = None
+    proxies: tuple[str, ...] = ()
     allow_lower_bound: bool = False
     keep: Literal["front", "all"] = "front"
+    workers: int = Field(default=1, ge=1)
+    engine: Literal["local", "ray"] = "local"
+    trial_timeout_s: float | None = Field(default=None, gt=0)
+    trial_cpus: float = Field(default=1, gt=0)
+    trial_gpus: float | None = Field(default=None, ge=0)
+    storage: str | None = None
+    reuse: str | None = None
 
 
 def read_settings(
@@ -91,7 +111,7 @@ def read_settings(
         UnknownNameError: If a key does not exist.
         InputError: If a value is wrong; names the key, the value and where it came from.
     """
-    from_file = _read_yaml(Path(file)) if file else {}
+    from_file = read_yaml(file, "settings") if file else {}
     explicit = {key: value for key, value in given.items() if value is not None}
     for key in (*from_file, *explicit):
         if key not in SearchSettings.model_fields:
@@ -134,23 +154,9 @@ def _objectives(given: Any) -> dict[str, str]:
         given = [given]
     if isinstance(given, Mapping):
         return {str(name): str(direction) for name, direction in given.items()}
+    if not isinstance(given, (list, tuple)):
+        raise InputError(f"objectives={given!r}: a list of names, or a mapping of names to maximize or minimize")
     names = [str(name) for name in given]
     if len(set(names)) != len(names):
         raise InputError(f"an objective is given twice: {', '.join(names)}")
     return dict.fromkeys(names, "")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InputError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes: no settings file is that long")
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read settings {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is no YAML: {str(error).splitlines()[0]}") from None
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise InputError(f"{path} must hold a mapping of settings to values")
-    return given

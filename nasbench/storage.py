@@ -1,4 +1,4 @@
-"""The study's storage: Optuna's journal on one file, made to survive being killed.
+"""The study's storage: Optuna's journal on one file, made to survive being killed; or a database.
 
 Optuna's own file locks are files that a killed process leaves behind, and a line torn by a kill makes every later load
 raise once something was appended to it. Here the lock is the kernel's (`flock`: gone with its process), and whoever
@@ -8,7 +8,9 @@ gets it first cuts an incomplete last line.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +19,12 @@ from types import TracebackType
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import BaseJournalBackend
 
-from nasbench.errors import RunError
+from nasbench.errors import InputError, RunError
 
-__all__ = ["FileLock", "cut_torn_line", "open_journal", "quiet"]
+__all__ = ["FileLock", "Journal", "JournalFile", "append", "cut_torn_line", "open_database", "open_journal", "quiet"]
 
 
 class FileLock:
@@ -68,20 +70,85 @@ class FileLock:
         self.release()
 
 
-class _JournalLock:
-    """The lock that Optuna's journal takes for each append (the methods of its `BaseJournalFileLock`)."""
+class JournalFile(BaseJournalBackend):
+    """Optuna's journal on one file: a line an operation, appended under a kernel lock and synced to the disk.
 
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-        self._lock = FileLock(journal.with_name(journal.name + ".lock"))
+    Args:
+        path: The file; absolute, so that its lock can never lie elsewhere.
+    """
 
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        cut_torn_line(self._journal)
-        return True
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(path.with_name(path.name + ".lock"))
+        self._number, self._offset = 0, 0  # up to where it was read: lines, bytes
+        self._pending: list[bytes] | None = None
+        path.touch()
 
-    def release(self) -> None:
-        self._lock.release()
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append operations, all or none."""
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        if self._pending is not None:
+            self._pending += lines
+            return
+        with self._lock:
+            self._write(lines)
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the operations from a number on; an incomplete last line is none yet."""
+        if log_number_from < self._number:
+            self._number, self._offset = 0, 0
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._number, self._offset = self._number + 1, self._offset + len(line)
+                if self._number > log_number_from:
+                    yield json.loads(line)
+        unwritten = self._pending or []
+        for line in unwritten[max(0, log_number_from - self._number) :]:
+            yield json.loads(line)
+
+    @contextmanager
+    def together(self, *, durable: bool = True) -> Iterator[None]:
+        """Write what is appended within as one piece, with no other process in between.
+
+        Args:
+            durable: Wait for the disk, so that it survives a power cut too. What follows durably takes it along.
+        """
+        if self._pending is not None:  # within another one
+            yield
+            return
+        with self._lock:
+            self._pending = []
+            try:
+                yield
+                lines = self._pending
+            finally:
+                self._pending = None
+            self._write(lines, durable)
+
+    def _write(self, lines: list[bytes], durable: bool = True) -> None:
+        cut_torn_line(self._path)
+        append(self._path, b"".join(lines), durable=durable)
+
+
+def append(path: Path, data: bytes, *, durable: bool) -> None:
+    """Append to a file, nothing where the disk has not enough room; durable: wait until it is on the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        before = os.fstat(descriptor).st_size
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(descriptor, left) :]
+            if durable:
+                os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, before)  # a disk that is full leaves half a line
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -116,7 +183,22 @@ def cut_torn_line(path: Path) -> None:
             file.truncate(keep)
 
 
-def open_journal(path: str | Path) -> JournalStorage:
+class Journal(JournalStorage):
+    """Optuna's storage in a journal file.
+
+    Args:
+        path: The file, absolute.
+
+    Attributes:
+        file: The file behind it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file = JournalFile(path)
+        super().__init__(self.file)
+
+
+def open_journal(path: str | Path) -> Journal:
     """Open (or create) the journal of a run.
 
     Args:
@@ -129,12 +211,43 @@ def open_journal(path: str | Path) -> JournalStorage:
     try:
         with _lock_of(path):
             cut_torn_line(path)
-        lock: Any = _JournalLock(path)  # Optuna does not export the base class its annotation names
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        return Journal(path)
     except OSError as error:
         raise RunError(f"cannot use the journal {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is no Optuna journal, or is damaged: {error}") from None
+
+
+def open_database(url: str) -> BaseStorage:
+    """Open (or create) Optuna's tables in a database that several machines use at once.
+
+    Args:
+        url: postgresql://user:password@host/database; mysql:// is left to Optuna too.
+
+    Raises:
+        InputError: If it is no such URL, or its driver is not installed.
+        RunError: If the database cannot be reached.
+    """
+    kind = url.partition("://")[0]
+    if kind.partition("+")[0] not in ("postgresql", "mysql"):
+        raise InputError(
+            f"storage {url!r} is no postgresql://user:password@host/database; "
+            "leave it out to keep the study in the run folder"
+        )
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    for attempt in (1, 2):
+        try:
+            database = RDBStorage(url, engine_kwargs={"poolclass": NullPool})  # none is held open between evaluations
+            return optuna.storages.get_storage(database)
+        except ImportError as error:
+            raise InputError(f"{kind}:// needs {error.name}: pip install nasbench[postgres]") from None
+        except (ArgumentError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if attempt == 2 or isinstance(error, ArgumentError):
+                raise RunError(f"cannot use the database: {str(error).splitlines()[0]}") from None
+            time.sleep(1)  # another process may be making the tables just now
+    raise AssertionError
 
 
 def _lock_of(path: Path) -> FileLock:

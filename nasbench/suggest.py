@@ -22,9 +22,6 @@ import yaml
 from nasbench import backbones
 from nasbench.catalogue import DEFAULT_CHANNELS
 from nasbench.catalogue import DEFAULT_SIZES as CATALOGUE_SIZES
-from nasbench.costs._subject import open_gates
-from nasbench.costs.fingerprint import Fingerprint, fingerprint
-from nasbench.costs.stage_influence import StageFigures, stage_figures
 from nasbench.errors import InputError, NothingMatched, RunError, UnsupportedError
 from nasbench.evaluation import TrainingEvaluator
 from nasbench.expression import Expression, Leaf, build, parse
@@ -33,7 +30,10 @@ from nasbench.library import module_specs
 from nasbench.plan import Plan, is_stage_slot
 from nasbench.plan_costs import PartCost, PlanCosts
 from nasbench.preparation import prepare
-from nasbench.properties import Measured, has, lacking, recorded
+from nasbench.properties._subject import open_gates
+from nasbench.properties.fingerprint import Fingerprint, fingerprint
+from nasbench.properties.record import Measured, has, lacking, recorded
+from nasbench.properties.stage_influence import StageFigures, stage_figures
 from nasbench.registry import PROPERTIES
 from nasbench.runs import load_run
 from nasbench.spaces import Space
@@ -78,6 +78,7 @@ class Advice:
         missing: Missing properties by slot ("" for a module).
         suggestions: By slot and property, fewest MACs first.
         backbone: The backbone to search; None of a module.
+        task: The task to search on; of a run alone.
     """
 
     host: str
@@ -85,11 +86,13 @@ class Advice:
     missing: dict[str, tuple[str, ...]]
     suggestions: tuple[Suggestion, ...]
     backbone: str | None = None
+    task: str | None = None
 
     @property
     def search_options(self) -> str:
-        """What `nasbench search` must be told beside the space: " --backbone ..." or nothing."""
-        return f" --backbone {self.backbone}" if self.backbone else ""
+        """What `nasbench search` must be told beside the space: " --backbone ... --task ..." or nothing."""
+        given = {"backbone": self.backbone, "task": self.task}
+        return "".join(f" --{name} {value}" for name, value in given.items() if value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -106,37 +109,62 @@ class Advice:
 
     @property
     def space(self) -> dict[str, Any]:
-        """A space that `nasbench.search` accepts: the suggestions, alone and, of different properties, together."""
-        slots = [slot for slot in self.missing if any(s.slot == slot for s in self.suggestions)]
-        missing = list(dict.fromkeys(s.property for s in self.suggestions))
-        alone = slots == [""]
-        host = self.host if not alone or isinstance(parse(self.host), Leaf) else f"({self.host})"
-        if alone:
-            compositions = ["none", host, f"{host} >> a", f"{host} + a", f"gate({self.host}, a)"]
-        else:
-            compositions = ["none", "a", *(["a >> b", "gate(a, b)"] if len(missing) > 1 else [])]
+        """A space that `nasbench.search` accepts: at each slot what was suggested there."""
+        if self.backbone is None:
+            return self._space_of_module
+        choices = {slot: self._choices(slot) for slot in dict.fromkeys(s.slot for s in self.suggestions)}
+        given = list(choices.values())
+        usual = max(given, key=given.count)  # of equal counts the first
+        overrides = [
+            {"slots": [slot], **{key: value for key, value in here.items() if value != usual[key]}}
+            for slot, here in choices.items()
+            if here != usual
+        ]
         return {
             "name": f"suggested for {self.host}",
-            "description": f"what {self.host} lacks by measurement: {', '.join(missing)}",
-            "slots": ["stages"] if alone else slots,
-            "compositions": compositions,
-            "distinct_properties": not alone and len(missing) > 1,
+            "description": f"what {self.host} lacks by measurement: {', '.join(self._properties)}",
+            "slots": list(choices),
+            "distinct_properties": len(self._properties) > 1,
+            **usual,
+            **({"overrides": overrides} if overrides else {}),
+        }
+
+    @property
+    def _properties(self) -> list[str]:
+        return list(dict.fromkeys(s.property for s in self.suggestions))
+
+    def _choices(self, slot: str) -> dict[str, list[str]]:
+        """Return the suggestions for a slot: alone and, where several properties are missing, two together."""
+        here = [s for s in self.suggestions if s.slot == slot]
+        several = len({s.property for s in here}) > 1
+        return {
+            "compositions": ["none", "a", *(["a >> b", "gate(a, b)"] if several else [])],
+            "variants": list(dict.fromkeys(s.module for s in here)),
+        }
+
+    @property
+    def _space_of_module(self) -> dict[str, Any]:
+        """The module or expression asked about, at every stage slot, alone and joined with what it lacks."""
+        host = self.host if isinstance(parse(self.host), Leaf) else f"({self.host})"
+        return {
+            "name": f"suggested for {self.host}",
+            "description": f"what {self.host} lacks by measurement: {', '.join(self._properties)}",
+            "slots": ["stages"],
+            "compositions": ["none", host, f"{host} >> a", f"{host} + a", f"gate({self.host}, a)"],
             "variants": list(dict.fromkeys(s.module for s in self.suggestions)),
         }
 
     @property
     def space_yaml(self) -> str:
-        """The space as a file for `search_spaces/`, with the reasons of each variant as comments."""
-        head = {key: value for key, value in self.space.items() if key != "variants"}
+        """The space as a file for `search_spaces/`, with what is missing and what each variant adds as comments."""
         lines = ["# Written by `nasbench suggest`: measured, what is missing and what adds it at the fewest MACs."]
         lines += [
             f"# {slot or self.host} lacks {', '.join(names) or 'nothing'}" for slot, names in self.missing.items()
         ]
-        lines += [yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=110).rstrip(), "variants:"]
-        for variant in self.space["variants"]:
+        for variant in dict.fromkeys(s.module for s in self.suggestions):
             added = dict.fromkeys(f"{s.property} {s.figure:.2f}" for s in self.suggestions if s.module == variant)
-            lines.append(f"  - {variant}  # {', '.join(added)}")
-        return "\n".join(lines) + "\n"
+            lines.append(f"# {variant}: {', '.join(added)}")
+        return "\n".join(lines) + "\n" + yaml.safe_dump(self.space, sort_keys=False, allow_unicode=True, width=110)
 
 
 def suggest(
@@ -177,7 +205,7 @@ def suggest(
     costs = PlanCosts(model, places, input_size=size, identity_init=False)
     if not pretrained:
         open_gates(model)
-    return replace(_advise(text, model, places, size, costs, each, seed), backbone=text)
+    return _advise(text, text, model, places, size, costs, each, seed)
 
 
 def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advice:
@@ -195,7 +223,8 @@ def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advi
         return _alone(name, dims)
 
     missing = lacking(found)
-    return _answer(text, (found,), {"": missing}, _cheapest("", dims, missing, cost, None, each))
+    suggestions = _cheapest("", dims, missing, cost, None, each)
+    return _answer(Advice(text, (found,), {"": missing}, tuple(suggestions)))
 
 
 def is_backbone(host: str) -> bool:
@@ -208,28 +237,31 @@ def _is_run(host: str) -> bool:
 
 
 def _for_run(folder: Path, each: int, seed: int) -> Advice:
-    """Advise on the best plan of a run."""
+    """Advise on the best plan of a run.
+
+    Raises:
+        RunError: If its plans were not trained here, so that there is no model to measure.
+    """
     run = load_run(folder)
     front = run.front()
-    if run.config["task"] is None:
-        raise RunError(f"run {folder} was evaluated by a function; it has no models to measure")
-    evaluator = prepare(run.settings).evaluator
-    assert isinstance(evaluator, TrainingEvaluator)
+    evaluator = prepare(run.settings).evaluator if run.config["task"] is not None else None
+    if not isinstance(evaluator, TrainingEvaluator):
+        raise RunError(f"run {folder} trained nothing; it has no models to measure")
     number = int(front.iloc[0]["number"]) if len(front) else None
     model = evaluator.build(Plan.of(front.iloc[0]["plan"] if len(front) else None), run.settings.seed)
-    if number is not None and (run.path / "models" / f"trial-{number}.safetensors").is_file():
+    if number is not None and run.weights_file(number).is_file():
         model = run.weights(number, model)
     elif not evaluator.identity_init:
         open_gates(model)
     size = evaluator.task.input_size
-    places = slots_of(model)
     host = f"{folder.name}, trial {number}" if number is not None else folder.name
-    advice = _advise(host, model, places, size, evaluator.costs, each, seed)
-    return replace(advice, backbone=run.settings.backbone)
+    advice = _advise(host, evaluator.backbone, model, slots_of(model), size, evaluator.costs, each, seed)
+    return replace(advice, task=run.settings.task)
 
 
 def _advise(
     host: str,
+    backbone: str,
     model: torch.nn.Module,
     places: Sequence[backbones.Slot],
     size: Sequence[int],
@@ -249,19 +281,20 @@ def _advise(
             return PartCost(whole.params - costs.bare.params, whole.macs - costs.bare.macs)
 
         suggestions += _cheapest(slot.name, slot.dims, missing[slot.name], cost, costs.bare.macs, each)
-    return _answer(host, tuple(found), missing, suggestions)
+    return _answer(Advice(host, tuple(found), missing, tuple(suggestions), backbone))
 
 
-def _answer(
-    host: str,
-    found: tuple[StageFigures | Fingerprint, ...],
-    missing: dict[str, tuple[str, ...]],
-    suggestions: Sequence[Suggestion],
-) -> Advice:
-    if not suggestions:
-        lacks = ", ".join(dict.fromkeys(name for names in missing.values() for name in names))
-        raise NothingMatched(f"no module adds what {host} lacks: {lacks}" if lacks else f"{host} lacks nothing")
-    advice = Advice(host, found, missing, tuple(suggestions))
+def _answer(advice: Advice) -> Advice:
+    """Return advice that suggests something.
+
+    Raises:
+        NothingMatched: If it does not.
+    """
+    if not advice.suggestions:
+        lacks = ", ".join(dict.fromkeys(name for names in advice.missing.values() for name in names))
+        raise NothingMatched(
+            f"no module adds what {advice.host} lacks: {lacks}" if lacks else f"{advice.host} lacks nothing"
+        )
     Space.from_dict(advice.space)  # what is handed out can be searched
     return advice
 
@@ -301,11 +334,11 @@ def _cheapest(
 
 
 def _candidates(dims: int) -> list[tuple[str, Measured]]:
-    """Return the modules that serve so many dimensions, with their fingerprints; a user's are taken now."""
+    """Return the modules that serve so many dimensions, with their fingerprints there; a user's are taken now."""
     found = []
     for spec in module_specs(dims=dims, kind="module"):
-        if not spec.name.startswith(_VENDOR):
-            figures = recorded(spec.name) or _taken_now(spec.name, dims)
+        if spec.selectable and not spec.name.startswith(_VENDOR):
+            figures = recorded(spec.name, dims) or _taken_now(spec.name, dims)
             if figures is not None:
                 found.append((spec.name, figures))
     return found
@@ -315,7 +348,7 @@ def _candidates(dims: int) -> list[tuple[str, Measured]]:
 def _taken_now(name: str, dims: int) -> Measured | None:
     """Return the figures of a module that is not on record; None where it cannot be measured."""
     try:
-        return Measured.of(fingerprint(name, dims=dims, exact=False))
+        return Measured.of(fingerprint(name, dims=dims))
     except InputError:
         return None
 

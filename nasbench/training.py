@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 
 from nasbench.errors import EvaluationError, InputError
 from nasbench.insertion import parameter_groups
-from nasbench.optimisation import autocast, aux_loss, grouped, mixing, out_of_memory, schedule
+from nasbench.optimisation import autocast, aux_loss, cut, grouped, mixing, out_of_memory, schedule
 from nasbench.recipe import Recipe
-from nasbench.tasks import Task
+from nasbench.tasks import Task, apply
 
 __all__ = ["Recipe", "TrainResult", "evaluate", "train"]
 
@@ -42,6 +43,7 @@ class TrainResult:
         epochs: Epochs begun.
         steps: Optimiser steps made.
         stopped: Why training ended before the recipe's last epoch: "patience", "should_stop", or "".
+        batch_parts: Parts that each training batch was cut into because memory ran out; 1 where it did not.
     """
 
     metrics: dict[str, float]
@@ -51,6 +53,7 @@ class TrainResult:
     epochs: int = 0
     steps: int = 0
     stopped: str = ""
+    batch_parts: int = 1
 
 
 def train(
@@ -68,7 +71,9 @@ def train(
 
     Every generator is seeded here; the batches depend on (seed, epoch) alone, so that every model sees the same ones.
     `aux_loss`, a scalar that a module leaves on itself in forward, is added to the loss. The model ends on `device`,
-    in eval mode; with `patience` it holds its best weights, else the last.
+    in eval mode; with `patience` it holds its best weights, else the last. Where memory runs out, every batch from
+    there on is cut in two, down to single items, and the gradients of its parts are added up: the step is that of the
+    whole batch, but batch norms see the parts.
 
     Args:
         model: The model; inputs and outputs as the task has them.
@@ -83,7 +88,8 @@ def train(
         should_stop: Asked after each step; once true, training ends and the weights are validated as they are.
 
     Raises:
-        EvaluationError: If the loss or an output is not finite (kind "nan"), or memory runs out ("out_of_memory").
+        EvaluationError: If the loss or an output is not finite (kind "nan"), or memory does not suffice for one item
+            ("out_of_memory").
         InputError: If the recipe does not fit the task or the device.
 
     Example:
@@ -137,7 +143,7 @@ def evaluate(
     outputs, targets = [], []
     with out_of_memory(), _own_generator(device), torch.no_grad(), autocast(device, amp):
         for x, y in task.eval_batches(split, batch_size, device=device):
-            outputs.append(model(x).float().cpu())
+            outputs.append(apply(model, x).float().cpu())
             targets.append(y.cpu())
             if on_batch is not None:
                 on_batch()
@@ -181,7 +187,8 @@ class _Loop:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16")
         self.advance = schedule(self.optimizer, recipe, self._total_steps())
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
-        self.steps, self.stopped = 0, ""
+        self.steps, self.stopped, self.parts = 0, "", 1
+        self.eval_size = 2 * recipe.batch_size  # no gradients are kept, so this fits where training does
         self.history: list[dict[str, float]] = []
         self.best: _Best | None = None
 
@@ -211,7 +218,9 @@ class _Loop:
         metrics, per_item = validated or self._validate()
         self.model.eval()
         wall_s = time.perf_counter() - begin
-        return TrainResult(metrics, per_item, self.history, wall_s, len(self.history), self.steps, self.stopped)
+        return TrainResult(
+            metrics, per_item, self.history, wall_s, len(self.history), self.steps, self.stopped, self.parts
+        )
 
     def _remember(self, epoch: int, validated: Validated) -> None:
         """Keep a copy of the weights if they are the best so far and `patience` wants them."""
@@ -239,7 +248,7 @@ class _Loop:
         total, items = torch.zeros((), device=self.device), 0
         for group in grouped(batches, self.recipe.accumulation):
             group = [self.mix(x, y) for x, y in group]
-            count = sum(len(x) for x, _ in group)
+            count = sum(len(y) for _, y in group)
             total += self._step(group, count) * count
             items += count
             if self.steps % _CHECK_EVERY == 0:
@@ -252,16 +261,12 @@ class _Loop:
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         return {"epoch": epoch, "train_loss": float(total) / items, "learning_rate": rate}
 
-    def _step(self, group: list[tuple[Tensor, Tensor]], count: int) -> Tensor:
+    def _step(self, group: list[tuple[Any, Tensor]], count: int) -> Tensor:
         """Make one optimiser step from a group of batches; return the mean loss, still on the device."""
-        self.optimizer.zero_grad(set_to_none=True)
-        mean = torch.zeros((), device=self.device)
-        for x, y in group:
-            with autocast(self.device, self.recipe.amp):
-                output = self.model(x)
-            loss = (self.task.loss(output.float(), y) + aux_loss(self.model)) * (len(x) / count)
-            self.scaler.scale(loss).backward()
-            mean += loss.detach()
+        largest = max(len(y) for _, y in group)
+        while (mean := self._gradients(group, count, last_try=self.parts >= largest)) is None:
+            self.parts *= 2
+            self._free()
         if self.recipe.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
@@ -272,6 +277,31 @@ class _Loop:
         if self.scaler.get_scale() >= scale:  # else the step was skipped: float16 gradients overflowed
             self.advance(self.steps)
         return mean
+
+    def _gradients(self, group: list[tuple[Any, Tensor]], count: int, *, last_try: bool) -> Tensor | None:
+        """Add up the gradients of a group of batches; return the mean loss, or None where memory ran out."""
+        self.optimizer.zero_grad(set_to_none=True)
+        mean = torch.zeros((), device=self.device)
+        try:
+            with out_of_memory():
+                for x, y in (part for batch in group for part in cut(batch, self.parts)):
+                    with autocast(self.device, self.recipe.amp):
+                        output = apply(self.model, x)
+                    loss = (self.task.loss(output.float(), y) + aux_loss(self.model)) * (len(y) / count)
+                    self.scaler.scale(loss).backward()
+                    mean += loss.detach()
+        except EvaluationError as error:
+            if last_try or error.kind != "out_of_memory":
+                raise
+            return None
+        return mean
+
+    def _free(self) -> None:
+        """Give back what the step that ran out of memory held."""
+        self.optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _yield_device(self) -> None:
         if self.on_step is not None:
@@ -286,10 +316,22 @@ class _Loop:
         return bool(every) and epoch % every == 0
 
     def _validate(self) -> Validated:
-        size = 2 * self.recipe.batch_size  # no gradients are kept, so this fits where training does
-        return evaluate(
-            self.model, self.task, "val", self.device, batch_size=size, amp=self.recipe.amp, on_batch=self._yield_device
-        )
+        while (validated := self._validated(last_try=self.eval_size == 1)) is None:
+            self.eval_size //= 2
+            self._free()
+        return validated
+
+    def _validated(self, *, last_try: bool) -> Validated | None:
+        """Evaluate on the validation split; None where memory ran out."""
+        amp, size = self.recipe.amp, self.eval_size
+        try:
+            return evaluate(
+                self.model, self.task, "val", self.device, batch_size=size, amp=amp, on_batch=self._yield_device
+            )
+        except EvaluationError as error:
+            if last_try or error.kind != "out_of_memory":
+                raise
+            return None
 
 
 def _check(recipe: Recipe, task: Task, device: torch.device, seed: int) -> None:

@@ -8,10 +8,11 @@ import json
 import math
 
 import pytest
+import torch
 
 import nasbench
 from nasbench.backbones import slots
-from nasbench.costs import _kernels
+from nasbench.costs import _kernels, _scenario
 from nasbench.costs import device_lock as locks
 from nasbench.costs._blocks import Blocks, Sample
 from nasbench.costs._scenario import Scenario
@@ -63,7 +64,9 @@ class Device:
         for _ in range(10):
             times = {name: self.ms(plan_of(model)) for name, model in models.items()}
             blocks.add({name: Sample(ms, ms) for name, ms in times.items()})
-        return Profile(Scenario("cpu", "made up", input_size, 1), reference, blocks, "resolution")
+        asked = {"input_size": input_size, "batch_size": options.get("batch_size", 1)}
+        scenario = Scenario.now(torch.device("cpu"), torch.float32, None, asked)
+        return Profile(scenario, reference, blocks, "resolution")
 
 
 def made(tmp_path, device=None, **options):
@@ -119,6 +122,43 @@ def test_a_bad_prediction_shows_in_the_held_out_plans(tmp_path):
     assert dataclasses.replace(found, measured={**found.measured, **reversed_}).quality().kendall_tau < -0.99
 
 
+def test_predictions_and_baselines_are_judged_by_hand():
+    found = device_profile.judged([1.0, 2.19, 3.4, 4.0], [1.0, 2.0, 3.0, 5.0], [4, 3, 2, 1], [1, 1, 2, 2])
+    assert (found.plans, found.within_10pct) == (4, 0.5)  # 3.4 / 3.0 and 4.0 / 5.0 are further off
+    assert (found.kendall_tau, found.macs_tau) == (1.0, -1.0)
+    assert found.kernels_tau == pytest.approx(4 / math.sqrt(6 * 4))  # tau-b: 4 of 6 pairs agree, 2 are tied
+    assert found.text == (
+        "50 % of 4 whole plans within ±10 %, Kendall's tau 1.00 (MACs alone -1.00, kernel count 0.82)"
+    )
+    assert "undefined" in device_profile.judged([1, 1], [1, 2], [1, 1], [1, 2]).text
+
+
+def test_the_description_changes_with_the_figures(tmp_path):
+    found = made(tmp_path)
+    told = json.loads(json.dumps(found.describe()))
+    assert told == json.loads(json.dumps(load_device_profile(tmp_path / "device.json").describe()))
+    assert (told["device"], told["batch_size"], told["quality"]["plans"]) == ("cpu", 1, 4)
+    other = dataclasses.replace(found, measured={**found.measured, next(iter(found.parts)): (1.5, 1.4, 1.6)})
+    assert other.describe()["sha256"] != told["sha256"]
+
+
+def test_compositions_of_each_slot_are_its_own(tmp_path):
+    places = slots("test_resnet", input_size=SIZE)
+    space = {**SPACE, "overrides": [{"slots": ["stage3"], "compositions": ["none", "a", "b + a"]}]}
+    found = profile_device(
+        "test_resnet", space, tmp_path / "o.json", input_size=SIZE, held_out=2, measure_group=Device()
+    )
+    frame = found.frame()
+    composed = frame[frame["kind"] == "composition"]
+    assert set(zip(composed["slot"], composed["name"], strict=True)) == {
+        ("stage2", "a >> b"),
+        ("stage2", "gate(a, b)"),
+        ("stage3", "b + a"),
+    }
+    for plan in load_space(space).resolve(places):
+        assert found.predict(plan).latency_ms == pytest.approx(true_ms(plan)), plan.text
+
+
 def test_an_interrupted_profile_goes_on_where_it_was(tmp_path):
     first = Device(stop_after=1)
     with pytest.raises(KeyboardInterrupt):
@@ -163,6 +203,9 @@ def test_what_was_not_profiled_is_refused(tmp_path, monkeypatch):
         found.check("resnet18", SIZE, same)
     with pytest.raises(BackboneError, match="64"):
         found.check("test_resnet", (3, 64, 64), same)
+    found.check("test_resnet", SIZE, same, identity_init=False)
+    with pytest.raises(BackboneError, match="without gates, the search inserts with gates"):
+        found.check("test_resnet", SIZE, same, identity_init=True)
     for change, named in (
         ({"variants": ["se", "cbam"]}, "cbam"),
         ({"slots": ["stage1"]}, "stage1"),
@@ -181,7 +224,7 @@ def test_what_was_not_profiled_is_refused(tmp_path, monkeypatch):
         found.check("test_resnet", SIZE, same)
 
 
-def test_a_file_of_something_else_is_not_gone_on_with(tmp_path):
+def test_a_file_of_something_else_is_not_gone_on_with(tmp_path, monkeypatch):
     made(tmp_path)
     for change, named in (
         ({"batch_size": 4}, "batch_size: 1 there, 4 now"),
@@ -189,6 +232,16 @@ def test_a_file_of_something_else_is_not_gone_on_with(tmp_path):
     ):
         with pytest.raises(RunError, match=named):
             made(tmp_path, **change)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(_scenario, "_processor", lambda: "another kind")
+        with pytest.raises(RunError, match=r"device_name: .* there, another kind now"):
+            made(tmp_path)
+    with pytest.raises(RunError, match="threads: 1 there, 2 now"):
+        made(tmp_path, threads=2)
+    with monkeypatch.context() as later:
+        later.setattr(torch, "__version__", "99.0")
+        with pytest.raises(RunError, match=r"torch: .* there, 99\.0 now"):
+            made(tmp_path)
     space = {**SPACE, "variants": ["se"]}
     with pytest.raises(RunError, match="another space"):
         profile_device("test_resnet", space, tmp_path / "device.json", input_size=SIZE, measure_group=Device())
@@ -218,7 +271,6 @@ def test_a_missing_device_and_a_throttled_one(tmp_path):
 
 
 def test_kernels_are_operators_without_views():
-    import torch
     from torch import nn
 
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))

@@ -10,11 +10,14 @@ from torch import nn
 
 import nasbench as nb
 from nasbench import cli
-from nasbench.costs._influence import cells
-from nasbench.costs._rings import row_figures
-from nasbench.costs.fingerprint import fingerprint, fingerprint_plan
 from nasbench.errors import InputError, UnknownNameError, UnsupportedError
-from nasbench.properties import has
+from nasbench.library import module_spec, module_specs
+from nasbench.properties._influence import cells
+from nasbench.properties._norms import PlainNorms
+from nasbench.properties._rings import row_figures
+from nasbench.properties._subject import open_gates, run, subject_of
+from nasbench.properties.fingerprint import fingerprint, fingerprint_plan
+from nasbench.properties.record import has
 from nasbench.report import fingerprints as pictures
 
 C = 8
@@ -46,12 +49,12 @@ class Windows(nn.Module):
 
 
 class Fourier(nn.Module):
-    """A global filter: the filter is drawn in the frequency domain, for any size."""
+    """A global filter: complex, one a channel, drawn in the frequency domain for any size."""
 
     def forward(self, x):
         spectrum = torch.fft.rfft2(x)
         generator = torch.Generator().manual_seed(0)
-        filter = torch.randn(spectrum.shape[2:], generator=generator).to(x.device)
+        filter = torch.randn(spectrum.shape[1:], generator=generator, dtype=torch.complex64).to(x.device)
         return torch.fft.irfft2(spectrum * filter, s=x.shape[2:])
 
 
@@ -146,6 +149,37 @@ def test_a_7_tap_kernel_by_hand():
     assert found.locality == pytest.approx(sum(near) / 64)
     assert found.globality == pytest.approx(sum(distances) / 64)
     assert (found.sparsity, found.multiscale) == (0, pytest.approx(0))
+
+
+def test_a_7x7_kernel_by_hand():
+    found = fingerprint(depthwise(7), size=(16, 16))
+    near, distances = [], []
+    for u in itertools.product(range(16), repeat=2):
+        d = [max(abs(u[0] - v), abs(u[1] - w)) for v in range(16) for w in range(16)]
+        taps = [each for each in d if 0 < each <= 3]
+        near.append(taps.count(1) / len(taps))  # inside: 8 of 48
+        distances.append(sum(taps) / len(taps) / (sum(d) / 255))
+    assert found.locality == pytest.approx(sum(near) / 256)
+    assert found.globality == pytest.approx(sum(distances) / 256)
+    assert (found.sparsity, found.multiscale) == (0, pytest.approx(0))
+    assert (found.macs, found.params) == (49 * C * 256, 50 * C)
+
+
+def test_attention_in_windows_by_hand():
+    found = fingerprint(Windows(4), size=(8, 8), inputs=1)
+    assert found.locality == pytest.approx((4 * 3 + 8 * 5 + 4 * 8) / 16 / 15)  # corners, edges, middle of a window
+    assert (found.sparsity, found.multiscale) == (0, pytest.approx(0))
+    assert found.self_influence == pytest.approx(1 / 16)
+    assert found.globality < 0.6
+    assert fingerprint(Windows(4), size=(16, 16), inputs=1).globality < found.globality
+
+
+def test_an_fft_filter_by_hand():
+    found = fingerprint(Fourier(), inputs=1)
+    assert found.globality == pytest.approx(1, abs=0.03)
+    assert found.locality == pytest.approx(0.0275, abs=0.01)  # as of a uniform map
+    assert found.sparsity < 0.05
+    assert found.macs == 0  # an FFT is no contraction
 
 
 def test_a_dilated_kernel_is_sparse_and_not_local():
@@ -301,6 +335,69 @@ def test_an_expression_a_fusion_a_neck_a_class_and_one_dimension():
     assert fingerprint("recurrent", inputs=1, exact=False).size == (64,)
 
 
+@pytest.mark.parametrize("name", [spec.name for spec in module_specs() if spec.name != "vector_quantise"])
+def test_derivatives_are_those_of_the_forward_pass(name):
+    """Held against differences; `vector_quantise` alone has another on purpose, straight through its codes."""
+    subject = _smallest(name)
+    torch.manual_seed(0)
+    module = subject.make()
+    open_gates(module)
+    module = module.eval().requires_grad_(False).double()
+    x = torch.randn(1, subject.maps * subject.channels, *subject.size, dtype=torch.float64, requires_grad=True)
+    y = run(module, x, subject)
+    cotangent = torch.randn_like(y.transpose(1, -1).contiguous()).transpose(1, -1)  # channels last, as behind tokens
+    (gradient,) = torch.autograd.grad(y, x, cotangent)
+    direction, step = torch.randn_like(x), 1e-6
+    with torch.no_grad():
+        ahead, behind = (run(module, x + sign * step * direction, subject) for sign in (1, -1))
+    found, truth = (gradient * direction).sum(), ((ahead - behind) * cotangent).sum() / (2 * step)
+    assert found.item() == pytest.approx(truth.item(), abs=1e-5 * (1 + gradient.norm().item()))
+
+
+def _smallest(name):
+    """The module at few positions and the first channels it serves."""
+    size = (8, 8) if 2 in module_spec(name).dims else (32,)
+    for channels in (8, 16, 32, 64):
+        try:
+            subject = subject_of(name, size, channels, None)
+            subject.make()
+        except InputError:
+            continue
+        return subject
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False), nn.InstanceNorm2d(3, affine=True),
+                                  nn.BatchNorm2d(3, track_running_stats=False), nn.InstanceNorm2d(3)])  # fmt: skip
+def test_plain_norms_are_torchs(norm):
+    torch.manual_seed(0)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    norm(torch.randn(4, 3, 5, 6) + 2)
+    x = torch.randn(2, 3, 5, 6)
+    truth = norm.eval()(x)
+    with PlainNorms():
+        assert torch.allclose(norm(x), truth, atol=1e-6)
+
+
+def test_a_batch_norm_before_tokens():
+    """At a batch of one torch's own derivative of a batch norm is wrong behind a flattening to tokens."""
+    module = nn.Sequential(nn.Conv2d(C, C, 1), nn.BatchNorm2d(C), ToTokens(), nn.LayerNorm(C))
+    module = nn.Sequential(module, ToMap())
+    assert fingerprint(module, size=(4, 4), inputs=1).pointwise
+
+
+class ToTokens(nn.Module):
+    def forward(self, x):
+        return x.flatten(2).transpose(1, 2)
+
+
+class ToMap(nn.Module):
+    def forward(self, x):
+        side = math.isqrt(x.shape[1])
+        return x.transpose(1, 2).unflatten(2, (side, side))
+
+
 class Twice(torch.autograd.Function):
     """Has no rule for batches of gradients."""
 
@@ -406,6 +503,7 @@ def test_what_a_plan_put_into_a_model():
         name: (slots[name].size, slots[name].channels) for name in ("stage1", "stage2")
     }
     assert found["stage1"].globality == pytest.approx(1, abs=0.01)
+    assert [f.name for f in found.values()] == ["eca", "cbam"]
     with pytest.raises(InputError, match="no plan"):
         fingerprint_plan(nb.insert("test_resnet", None))
 

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 import types
+import weakref
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -22,8 +24,9 @@ from nasbench.costs import device_lock as locks
 from nasbench.costs._blocks import OK, PREEMPTED, SLOW_CLOCK, Blocks, Sample
 from nasbench.costs._intervals import median_interval, verdict
 from nasbench.costs._nvml import Nvml
-from nasbench.costs._scenario import Scenario, usable_device
+from nasbench.costs._scenario import Scenario
 from nasbench.costs.latency import Profile, device_lock, measure_runners, profile
+from nasbench.devices import usable_device
 from nasbench.errors import DeviceError, InputError, UnknownNameError
 
 SCENARIO = Scenario(device="cpu", device_name="synthetic", input_size=(1,), batch_size=1)
@@ -232,6 +235,13 @@ def test_warm_up_lasts_until_no_trend_shows():
     assert _blocks.warm_up(runner(lambda i: 1.0), now=lambda: 2.0, until=1.0) == (1, False)
 
 
+def test_ranks_are_shared_by_what_is_not_told_apart():
+    p = Machine(7).measure({"slow": 1.3, "bare": 1.0, "twin": 1.0, "slower": 1.5}, reference="bare")
+    assert p.ranks() == {"bare": 1, "twin": 1, "slow": 3, "slower": 4}
+    unsure = Machine(8, noise=0.5).measure({"bare": 1.0, "x": 1.05}, max_blocks=10)
+    assert set(unsure.ranks().values()) == {1}
+
+
 def test_every_figure_can_be_computed_again_from_what_is_stored():
     p = Machine(6).measure({"bare": 1.0, "x": 1.1}, max_blocks=50)
     text = json.dumps(p.to_dict(), allow_nan=False)
@@ -288,14 +298,45 @@ def test_modes_reach_the_model(options, monkeypatch):
             return y
 
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compiled.append(options) or module)
     p = profile({"spy": Spy()}, input_size=(4, 6, 6), max_blocks=1, time_s=0.01, **options)
     assert seen["dtype"] == (torch.bfloat16 if "amp" in options else torch.float32)
     assert seen["last"] == ("channels_last" in options)
     assert seen["weight"] == ("channels_last" not in options)
     assert (seen["training"], seen["grad"]) == (False, False)
-    assert len(compiled) == ("mode" in options)
+    assert [each["dynamic"] for each in compiled] == [False] * ("mode" in options)
     assert next(iter(options.values())) in (p.scenario.amp, p.scenario.channels_last, p.scenario.mode)
+
+
+@pytest.mark.parametrize("isolates", [True, False])
+def test_every_one_of_many_models_of_a_class_is_compiled(isolates, monkeypatch):
+    graphs, compile_ = [], torch.compile
+
+    def count(graph, example):
+        graphs.append(graph)
+        return graph.forward
+
+    def new(module, *, dynamic, isolate_recompiles):
+        return compile_(module, dynamic=dynamic, isolate_recompiles=isolate_recompiles, backend=count)
+
+    def old(module, *, dynamic):  # as torch had it before 2.14
+        return compile_(module, dynamic=dynamic, backend=count)
+
+    monkeypatch.setattr(torch, "compile", new if isolates else old)
+    models = {str(n): Chain(n) for n in range(1, 12)}  # torch by itself compiles the first 8, and is silent on the rest
+    profile(models, input_size=(2,), mode="compile", max_blocks=1, time_s=0.01)
+    assert len(graphs) == 11
+
+
+class Chain(nn.Module):
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(layers))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
 
 def test_the_process_is_left_as_it_was():
@@ -382,6 +423,34 @@ def test_each_batch_size_that_fits_is_profiled():
     assert [found[size].scenario.batch_size for size in (1, 8)] == [1, 8]
 
 
+@pytest.mark.parametrize(
+    "message", ["CUDA error: out of memory", "DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"]
+)
+def test_memory_errors_without_a_class_are_known_by_their_words(message):
+    class Hungry(nn.Module):
+        def forward(self, x):
+            raise RuntimeError(message)
+
+    with pytest.raises(DeviceError, match="too little memory"):
+        profile({"a": Hungry()}, input_size=(1,), time_s=0.1)
+
+
+def test_a_batch_that_did_not_fit_leaves_nothing_on_the_device():
+    alive = weakref.WeakSet()
+
+    class Picky(nn.Module):
+        def forward(self, x):
+            alive.add(self)
+            if len(x) == 4:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return x
+
+    found = latency.profile_batches({"a": Picky()}, (4,), input_size=(2,), time_s=0.05, max_blocks=3)
+    assert isinstance(found[4], DeviceError)
+    assert not alive  # an error that is kept must not keep the models of its traceback
+    assert found[4].__traceback__ is None
+
+
 def test_a_call_the_kernel_interrupted_is_flagged_and_naps_begin_when_that_is_the_rule(monkeypatch):
     switches, naps = iter([0, 0, *[n for i in range(40) for n in (i, i + 1)]]), []
     usage = lambda who: types.SimpleNamespace(ru_nivcsw=next(switches))  # noqa: E731
@@ -428,6 +497,7 @@ def fake_nvml(monkeypatch, clock=1000, **missing):
         nvmlDeviceGetClockInfo=lambda handle, kind: clock,
         nvmlDeviceGetTemperature=lambda handle, kind: 41,
         nvmlDeviceGetPowerUsage=lambda handle: 123_456,
+        nvmlDeviceGetCurrentClocksEventReasons=lambda handle: 8,
         nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: 4,
     )
     for name in missing:
@@ -442,9 +512,11 @@ def test_a_clock_under_three_quarters_of_its_default_is_slow(monkeypatch):
     assert not fake_nvml(monkeypatch, clock=1200).slow
     assert fake_nvml(monkeypatch, clock=1499, nvmlDeviceGetDefaultApplicationsClock=True).slow
     assert not fake_nvml(monkeypatch, clock=1, nvmlDeviceGetClockInfo=True).slow
-    state = {"sm_mhz": 1000, "default_sm_mhz": 1600, "temperature_c": 41, "power_w": 123, "throttle_reasons": 4}
+    state = {"sm_mhz": 1000, "default_sm_mhz": 1600, "temperature_c": 41, "power_w": 123, "throttle_reasons": 8}
     assert fake_nvml(monkeypatch).state() == state
     assert fake_nvml(monkeypatch, nvmlDeviceGetPowerUsage=True).state() == {**state, "power_w": None}
+    old = fake_nvml(monkeypatch, nvmlDeviceGetCurrentClocksEventReasons=True)  # a driver of before that name
+    assert old.state() == {**state, "throttle_reasons": 4}
 
 
 def test_no_driver_and_no_library_are_no_error(monkeypatch):
@@ -532,72 +604,52 @@ def test_a_measurement_gets_in_between_the_steps_of_several_trainings(lock_folde
     assert min(steps) > 0
 
 
-def test_the_lock_is_gone_with_its_process(lock_folder):
+@contextmanager
+def held_elsewhere(folder, shared=False):
+    """Another process that has the device."""
     code = (
         "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
         "from nasbench.costs.device_lock import device_lock\n"
-        "lock = device_lock('cpu'); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+        f"lock = device_lock('cpu', shared={shared}); lock.acquire(); print('held', flush=True); sys.stdin.read()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code, str(lock_folder)], text=True, **pipes) as child:
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], text=True, **pipes) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
+        yield child
+        child.kill()
+        child.wait()
+
+
+def test_the_lock_is_gone_with_its_process(lock_folder):
+    with held_elsewhere(lock_folder) as child:
         assert not free(shared=True)
         child.kill()
         child.wait()
-    assert free()
+        assert free()
 
 
-# -- on a GPU ----------------------------------------------------------------------------------------------------------
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
-
-@pytest.mark.gpu
-@needs_gpu
-@pytest.mark.parametrize("mode", ["eager", "cudagraph", "compile"])
-def test_gpu_modes(mode):
-    models = {"bare": tiny(4), "twin": tiny(4), "deep": tiny(24)}
-    p = profile(models, input_size=(3, 32, 32), device="cuda", mode=mode, time_s=8)
-    assert p.scenario.cache == "flushed"
-    assert p.scenario.mode == mode
-    assert p["deep"].verdict == "SLOWER"
-    assert p["twin"].ratio == pytest.approx(1.0, abs=0.05)
-    assert all(row.launch_bound is not None and row.launch_bound > 0.9 for row in p.rows)
-    assert all(row.wall_ms >= 0.9 * row.latency_ms for row in p.rows)
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_measurement_that_waits_says_for_what_and_goes_on(shared, lock_folder, monkeypatch, capfd):
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.05)
+    narrate = locks.narrate
+    with held_elsewhere(lock_folder, shared) as child:
+        monkeypatch.setattr(locks, "narrate", lambda text: (narrate(text), child.kill()))
+        with device_lock("cpu"):  # goes on once the other process is gone
+            assert not free()
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert str(lock_folder / "nasbench-") in lines[0]
+    assert lines[0].count(f"process {child.pid}") == 1
 
 
-@pytest.mark.gpu
-@needs_gpu
-def test_gpu_small_kernels_are_launch_bound_and_large_ones_are_not():
-    small = profile({"a": tiny(24)}, input_size=(3, 8, 8), device="cuda", time_s=3)
-    large = profile({"a": tiny(4)}, input_size=(3, 512, 512), batch_size=64, device="cuda", time_s=3)
-    assert small["a"].launch_bound > large["a"].launch_bound
-    assert large["a"].launch_bound < 1.5
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_gpu_too_large_a_batch_is_reported_and_the_next_tried():
-    found = latency.profile_batches({"a": tiny()}, (2**20, 2), input_size=(3, 512, 512), device="cuda", time_s=1)
-    assert isinstance(found[2**20], DeviceError)
-    assert isinstance(found[2], Profile)
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_gpu_without_the_drivers_library(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    p = profile({"a": tiny()}, input_size=(3, 32, 32), device="cuda", time_s=1)
-    assert p.scenario.gpu == {}
-    assert p["a"].discarded == 0
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_gpu_lock_is_one_for_all_names_of_the_device():
-    with device_lock("cuda"):
-        assert not free(device="cuda:0")
+def test_a_measurement_that_does_not_wait_says_nothing(lock_folder, monkeypatch, capfd):
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.01)
+    with device_lock("cpu"):
+        time.sleep(0.1)
+        with device_lock("cpu"):
+            pass
+    assert capfd.readouterr().err == ""
 
 
 def test_a_profile_is_frozen():

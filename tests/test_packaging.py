@@ -69,10 +69,11 @@ def test_imports_point_one_way():
 
     layers = [
         ("cli",),
-        ("study", "report", "profiles"),
+        ("study", "report", "suggest"),
         ("runs",),
         ("preparation",),
         ("evaluation",),
+        ("properties", "profiles"),
         ("training", "insertion"),
         ("costs", "tasks", "backbones", "spaces"),
         ("expression", "plan"),

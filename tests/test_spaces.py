@@ -1,10 +1,12 @@
 import itertools
+import json
 import random
 
 import pytest
 
 from nasbench import backbones
 from nasbench.backbones import Slot
+from nasbench.cli import main
 from nasbench.errors import SpaceError, UnknownNameError
 from nasbench.plan import Plan
 from nasbench.spaces import Selector, Space, list_spaces, load_space
@@ -85,10 +87,10 @@ def test_variants_that_do_not_fit_are_left_out_with_the_reason():
 
 
 def test_selectors_take_up_what_modules_declare():
-    chosen = [v.canonical() for v in Selector(property="multiscale", cost_order=1).variants()]
+    chosen = [v.canonical() for v in Selector(property="multiscale", max_cost_order=1).variants()]
     assert "sk" in chosen
     assert "se" not in chosen
-    everything = [v.canonical() for v in Selector(pattern="se", values="all").variants()]
+    everything = [v.canonical() for v in Selector(modules="se", values="all").variants()]
     assert everything == ["se", "se(reduction=4)", "se(reduction=8)"]
 
 
@@ -138,10 +140,49 @@ def test_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "host", "size"), [("five-properties", "test_resnet", (3, 64, 64)), ("forecasting", "patchtst", (96, 7))]
+    ("name", "host", "size"),
+    [
+        ("five-properties", "test_resnet", (3, 64, 64)),
+        ("forecasting", "patchtst", (96, 7)),
+        ("forecasting", "dlinear", (96, 7)),
+        ("multi-scale", "test_vit", (3, 64, 64)),
+        ("multi-scale", "patchtst", (96, 7)),
+        ("linear-attention", "test_resnet", (3, 64, 64)),
+        ("channel-gates", "test_resnet", (3, 64, 64)),
+        ("fusion", "test_vit", (3, 64, 64)),
+    ],
 )
 def test_ready_made_spaces_resolve(name, host, size):
     resolved = load_space(name).resolve(backbones.slots(host, input_size=size))
     assert resolved.count > 1000
-    assert resolved.params(Plan.of(None)) is not None
-    assert not [row for row in resolved.excluded if name == "five-properties"]
+    assert Plan.of(None) in resolved
+    if name not in ("forecasting", "multi-scale"):  # those serve images and series, with what fits
+        assert not resolved.excluded
+
+
+def test_the_tiny_space_is_small_enough_to_tabulate():
+    """Three slots of nothing or one of five: 6 ** 3."""
+    for size in (32, 64):
+        assert load_space("tiny").resolve(backbones.slots("test_resnet", input_size=(3, size, size))).count == 216
+
+
+def test_the_listing_counts_all_and_leaves_out_a_broken_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "broken.yaml").write_text("variants: [sse]\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["spaces", "--backbone", "test_resnet", "--size", "32", "--json"]) == 1
+    out, err = capsys.readouterr()
+    rows = {row["name"]: row for row in json.loads(out)["data"]}
+    assert set(rows) == set(list_spaces()) - {"broken"}
+    assert rows["tiny"]["plans"] == 216
+    assert "left out: broken" in err
+    assert "did you mean 'se'" in err
+    (tmp_path / "narrow.yaml").write_text(
+        "base: tiny\nquotas: [{max: 1}]\nonly: {exclude: se}\n",
+    )
+    assert main(["spaces", "narrow.yaml", "--backbone", "test_resnet", "--size", "32"]) == 0
+    page = capsys.readouterr().out
+    # each of 3 slots with depthwise_separable, mixconv or self_attention (the gate holds two modules), or nothing
+    assert "plans in test_resnet: 10" in page
+    assert "max: 1" in page
+    assert "exclude: [se]" in page

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.ops.nd import conv
+from nasbench.ops.temporal import DilatedInception
 from nasbench.registry import register_module
 
 
@@ -50,35 +49,10 @@ class GatedTCN(nn.Module):
                 f"kernels is {kernels!r} and dilation {dilation}; give at least one kernel, all of them at least 1"
             )
         self.past = (max(kernels) - 1) * dilation
-        self.filter = _DilatedInception(channels, kernels, dilation)
-        self.gate = _DilatedInception(channels, kernels, dilation)
+        self.filter = DilatedInception(channels, channels, kernels, dilation)
+        self.gate = DilatedInception(channels, channels, kernels, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, L) -> (B, C, L)`."""
         padded = F.pad(x, (self.past, 0))
         return self.filter(padded).tanh() * self.gate(padded).sigmoid()
-
-
-class _DilatedInception(nn.Module):
-    """Dilated convolutions of all channels, one a kernel, that end at the same step, concatenated.
-
-    `(B, C, past + L) -> (B, C, L)`; past is the reach of the longest kernel, the shorter ones leave its start unused.
-    """
-
-    def __init__(self, channels: int, kernels: Sequence[int], dilation: int) -> None:
-        super().__init__()
-        share, rest = divmod(channels, len(kernels))
-        widths = [share + (i < rest) for i in range(len(kernels))]
-        self.unused = [
-            (max(kernels) - kernel) * dilation for kernel, width in zip(kernels, widths, strict=True) if width
-        ]
-        self.branches = nn.ModuleList(
-            conv(1, channels, width, kernel, dilation=dilation, padding=0)
-            for width, kernel in zip(widths, kernels, strict=True)
-            if width
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, past + L) -> (B, C, L)`."""
-        parts = [branch(x[..., unused:]) for branch, unused in zip(self.branches, self.unused, strict=True)]
-        return torch.cat(parts, dim=1)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from nasbench.errors import UnsupportedError
-from nasbench.ops.attention import choose_heads, merge_heads, split_heads
+from nasbench.ops.two_stage import TwoStageLayer
 from nasbench.registry import register_module
 
 
@@ -20,7 +17,7 @@ from nasbench.registry import register_module
     dims=(2,),
     cost_order=2,
 )
-class TwoStageAttention(nn.Module):
+class TwoStageAttention(TwoStageLayer):
     """Attention along time in each series; then, at each segment, across series through r learned routers.
 
     .. math:: \\hat Z = \\mathrm{LN}(X + \\mathrm{MSA}_t(X)),\\quad
@@ -45,48 +42,8 @@ class TwoStageAttention(nn.Module):
     """
 
     def __init__(self, channels: int, *, factor: int = 10, heads: int | None = None) -> None:
-        super().__init__()
-        heads = choose_heads(channels, heads)
-        if factor < 1:
-            raise UnsupportedError(f"factor is {factor}; at least 1 router must pass messages between series")
-        self.time = _Attention(channels, heads)
-        self.gather = _Attention(channels, heads)
-        self.distribute = _Attention(channels, heads)
-        self.routers = nn.Parameter(torch.randn(factor, channels))
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(4))
-        self.ffns = nn.ModuleList(
-            nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
-            for _ in range(2)
-        )
+        super().__init__(channels, factor=factor, heads=heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, D, L) -> (B, C, D, L)`."""
-        series = x.permute(0, 2, 3, 1)  # (B, D, L, C)
-        series = self._finish(0, series, self.time(series, series))
-        segments = series.transpose(1, 2)  # (B, L, D, C)
-        routers = self.routers.expand(*segments.shape[:2], -1, -1)
-        messages = self.gather(routers, segments)  # (B, L, r, C)
-        segments = self._finish(1, segments, self.distribute(segments, messages))
-        return segments.permute(0, 3, 2, 1)
-
-    def _finish(self, stage: int, tokens: Tensor, attended: Tensor) -> Tensor:
-        """Residual and norm, FFN, residual and norm of a stage: `(..., C) -> (..., C)`."""
-        tokens = self.norms[2 * stage](tokens + attended)
-        return self.norms[2 * stage + 1](tokens + self.ffns[stage](tokens))
-
-
-class _Attention(nn.Module):
-    """Multi-head attention of `(B, G, N, C)` to `(B, G, M, C)`: in each of the B G groups by itself."""
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.proj = (nn.Linear(channels, channels) for _ in range(4))
-
-    def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
-        """`(B, G, N, C)` and `(B, G, M, C)` to `(B, G, N, C)`."""
-        projected = (self.query(tokens), self.key(source), self.value(source))
-        # Groups join the batch: the fused attention kernels take four axes.
-        q, k, v = (split_heads(t.flatten(0, 1), self.heads) for t in projected)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(merge_heads(attended)).unflatten(0, tokens.shape[:2])
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

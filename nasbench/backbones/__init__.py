@@ -5,6 +5,7 @@ from nasbench.backbones._create import (
     create_backbone,
     default_input_size,
     is_stem,
+    takes_covariates,
 )
 from nasbench.backbones._slots import Slot, slots
 from nasbench.backbones._stems import STEMS, register_stem
@@ -18,4 +19,5 @@ __all__ = [
     "is_stem",
     "register_stem",
     "slots",
+    "takes_covariates",
 ]

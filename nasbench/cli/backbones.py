@@ -61,33 +61,51 @@ def measure(
         cost = costs.measure(model, input_size=shape, batch_size=batch, peak_memory=True)
         fields = (
             "params",
+            "trainable_params",
             "macs",
             "elementwise_flops",
             "activations",
             "peak_memory_bytes",
+            "training_memory_bytes",
             "exact",
             "unknown_ops",
             "notes",
         )
         rows.append({"model": label, **{field: getattr(cost, field) for field in fields}})
     if as_json:
-        console.print_json(
-            "costs", {"backbone": backbone, "plan": plan, "input_size": shape, "batch_size": batch, "rows": rows}
-        )
+        data = {"backbone": backbone, "plan": plan, "input_size": shape, "batch_size": batch, "rows": rows}
+        console.print_json("costs", data | ({"added": _added(rows)} if plan is not None else {}))
         return
     _print_costs(rows, f"{backbone}, input {'x'.join(map(str, shape))}, batch {batch}; 1 MAC = 1 multiply-add")
 
 
+_COUNTS = {
+    "params": "params",
+    "trainable_params": "trainable params",
+    "macs": "MACs",
+    "elementwise_flops": "elementwise operations",
+    "activations": "activations",
+    "peak_memory_bytes": "peak memory, inference, bytes",
+    "training_memory_bytes": "peak memory, training step, bytes",
+}
+
+
+def _added(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Return what the plan, in the second row, adds to the bare backbone; nothing where one of them has no figure."""
+    bare, plan = rows
+    return {name: plan[name] - bare[name] for name in _COUNTS if bare[name] is not None and plan[name] is not None}
+
+
 def _print_costs(rows: list[dict[str, Any]], title: str) -> None:
-    named = {"params": "params", "macs": "MACs", "elementwise_flops": "elementwise operations"}
-    named |= {"activations": "activations", "peak_memory_bytes": "peak memory, bytes"}
+    added = _added(rows) if len(rows) == 2 else {}
     table = []
-    for field, label in named.items():
+    for field, label in _COUNTS.items():
         values = [row[field] for row in rows]
-        ratio = [f"{values[1] / values[0]:.3f}x"] if len(values) == 2 and values[0] else []
-        table.append((label, *(console.human(value) for value in values), *ratio))
+        ratio = [f"{values[1] / values[0]:.3f}x"] if field in added and values[0] else []
+        more = [console.human(added[field])] if field in added else []
+        table.append((label, *("-" if value is None else console.human(value) for value in values), *more, *ratio))
     bounds = [row for row in rows if not row["exact"]]
-    header = ("", *(row["model"] for row in rows), *(["ratio"] if len(rows) == 2 else []))
+    header = ("", *(row["model"] for row in rows), *(["added", "ratio"] if len(rows) == 2 else []))
     console.print_table(header, table, title)
     for row in rows:
         for note in row["notes"]:

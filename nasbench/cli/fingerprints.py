@@ -12,7 +12,7 @@ from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugi
 from nasbench.errors import InputError
 
 if TYPE_CHECKING:
-    from nasbench.costs.fingerprint import Fingerprint
+    from nasbench.properties.fingerprint import Fingerprint
     from nasbench.suggest import Advice
 
 
@@ -39,8 +39,8 @@ def fingerprint(
     Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
     """
     from nasbench import runs as folders
-    from nasbench.costs.fingerprint import fingerprint as measured
-    from nasbench.costs.fingerprint import fingerprint_plan
+    from nasbench.properties.fingerprint import fingerprint as measured
+    from nasbench.properties.fingerprint import fingerprint_plan
 
     load_plugins(modules)
     if trial is not None:
@@ -72,7 +72,7 @@ def _positions(text: str) -> tuple[int, ...]:
 
 
 def _print_fingerprint(found: Fingerprint, prefix: str, inputs: int) -> None:
-    from nasbench.properties import has
+    from nasbench.properties.record import has
     from nasbench.registry import PROPERTIES
 
     meaning = {
@@ -140,18 +140,30 @@ def _print_advice(advice: Advice) -> None:
     def text(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"
 
+    stages = advice.backbone is not None
     rows = [
-        (slot, *(text(getattr(row, p)) for p in ("locality", "globality", "sparsity", "multiscale")), ", ".join(lacks))
+        (
+            *([slot] if stages else []),
+            *(text(getattr(row, p)) for p in ("locality", "globality", "sparsity", "multiscale")),
+            ", ".join(lacks) or "nothing",
+        )
         for row, (slot, lacks) in zip(advice.measured, advice.missing.items(), strict=True)
     ]
-    columns = ("slot", "locality", "globality", "sparsity", "multiscale", "lacks")
-    console.print_table(columns, rows, f"{advice.host}: what each stage mixes, from the slot before to this one")
-    shares = ["" if s.macs_share is None else f"{100 * s.macs_share:.2g} %" for s in advice.suggestions]
+    columns = ("locality", "globality", "sparsity", "multiscale", "lacks")
+    if stages:
+        title = f"{advice.host}: what each stage mixes, from the slot before to this one"
+        console.print_table(("slot", *columns), rows, title)
+    else:
+        console.print_table(columns, rows, f"{advice.host}: what it mixes")
     table = [
-        (s.slot, s.property, s.module, f"{s.figure:.2f}", console.human(s.macs), share, console.human(s.params))
-        for s, share in zip(advice.suggestions, shares, strict=True)
-    ]
-    console.print_table(("slot", "adds", "module", "figure", "MACs", "of the host", "params"), table)
+        (
+            *([s.slot] if stages else []), s.property, s.module, f"{s.figure:.2f}", console.human(s.macs),
+            *([] if s.macs_share is None else [f"{100 * s.macs_share:.2g} %"]), console.human(s.params),
+        )
+        for s in advice.suggestions
+    ]  # fmt: skip
+    header = ("adds", "module", "figure", "MACs", *(["of the host"] if stages else []), "params")
+    console.print_table((*(["slot"] if stages else []), *header), table)
     for row in advice.measured:
         for note in row.notes:
             console.print_text(f"note: {getattr(row, 'slot', advice.host)}: {note}")

@@ -21,13 +21,14 @@ def search(
     space: Annotated[str | None, typer.Argument(help="A ready-made space, or a YAML file.")] = None,
     backbone: Annotated[str | None, typer.Option(help="A timm name, a stem, or FILE.py:build.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="digits, co2, folder:PATH, tar:TRAIN,TEST, csv:PATH, ett:PATH, FILE.py:Task.")
+        str | None,
+        typer.Option(help="digits, co2, folder:PATH, tar:TRAIN,TEST, csv:PATH, ett:PATH, table:FILE, FILE.py:Task."),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Distinct plans to evaluate; 24 by default.")] = None,
     time: Annotated[str | None, typer.Option(metavar="30m", help="Stop starting trials after this long.")] = None,
     objective: Annotated[list[str] | None, typer.Option(help="A metric or cost; may be repeated.")] = None,
     constraint: Annotated[list[str] | None, typer.Option(help='Such as "params<=1.1x"; may be repeated.')] = None,
-    sampler: Annotated[str | None, typer.Option(help="auto, gp, tpe, nsga2 or random.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="auto, gp, tpe, nsga2, random, grid or local.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of splits, weights, order and sampler.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds for each finalist; 3 by default.")] = None,
     size: Size = None,
@@ -40,7 +41,21 @@ def search(
         str | None, typer.Option(help='"backbone": train what was inserted, and the head, alone.')
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
+    latency_profile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Predict latency for the device this profile is of.")
+    ] = None,
     modules: Modules = None,
+    workers: Annotated[int | None, typer.Option(help="Evaluations at once; several GPUs are taken in turn.")] = None,
+    engine: Annotated[str | None, typer.Option(help="local (processes here) or ray (a Ray cluster).")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="postgresql://...: share the study with other machines.")
+    ] = None,
+    reuse: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Bring in another run's evaluations where they fit.")
+    ] = None,
+    trial_timeout: Annotated[
+        str | None, typer.Option(metavar="10m", help="Kill an evaluation that takes longer; it has failed.")
+    ] = None,
     keep: Annotated[str | None, typer.Option(help="Weights kept: of the front or of all.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; resumes the run there.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
@@ -59,6 +74,9 @@ def search(
         backbone=backbone, task=task, trials=trials, time_s=console.duration_s(time) if time else None,
         constraints=constraint, sampler=sampler, seed=seed, seeds=seeds, size=size, lookback=lookback,
         horizon=horizon, fill=fill, checkpoint=checkpoint, pretrained=pretrained, freeze=freeze, device=device,
+        latency_profile=str(latency_profile) if latency_profile else None,
+        workers=workers, engine=engine, storage=storage, reuse=str(reuse) if reuse else None,
+        trial_timeout_s=console.duration_s(trial_timeout) if trial_timeout else None,
         modules=modules, keep=keep, training=training or None, **extra,
     )  # fmt: skip
     with _Progress() as progress:
@@ -74,6 +92,8 @@ def search(
         progress.note("building the report")
         page = reports.build(run)
     print_front(run, as_json)
+    if run.settings.latency_profile:
+        console.narrate(f"latency is predicted; on the device itself: nasbench profile --run {run.path} --front")
     console.narrate(f"report: {page}; next: nasbench report {run.path}, or the same search with more --trials")
     return 1 if (run.trials()["state"] == "failed").any() else 0
 

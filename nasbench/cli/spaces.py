@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nasbench import console
 from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
+from nasbench.errors import InputError
+
+if TYPE_CHECKING:
+    from nasbench.spaces import ResolvedSpace
 
 
 @app.command()
@@ -17,50 +21,93 @@ def spaces(
     size: Size = None,
     modules: Modules = None,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """List the ready-made spaces, or show one, with how many plans each holds in a backbone.
 
     Example: nasbench spaces five-properties --backbone resnet18
     """
-    from nasbench import backbones
-    from nasbench.spaces import list_spaces, load_space
+    from nasbench.spaces import list_spaces
 
     load_plugins(modules)
-    rows = []
-    for each in [name] if name else list_spaces():
-        space = load_space(each)
-        host = backbone or ("patchtst" if space.name == "forecasting" else "resnet18")
-        resolved = space.resolve(backbones.slots(host, input_size=input_size(host, size)))
-        rows.append(
-            {
-                "name": space.name,
-                "description": space.description,
-                "backbone": host,
-                "plans": resolved.count,
-                "slots": [slot.slot for slot in resolved.slots],
-                "compositions": list(space.compositions),
-                "variants": [variant.canonical() for variant in space.expand()],
-                "excluded": [list(row) for row in resolved.excluded],
-            }
-        )
+    if name is not None:
+        row = _row(name, backbone, size)
+        if as_json:
+            console.print_json("spaces", [row])
+        else:
+            console.print_text(_page(row))
+        return 0
+    rows, faults = [], {}
+    for each in list_spaces():
+        try:
+            rows.append(_row(each, backbone, size))
+        except InputError as error:  # one broken file of a project does not hide the others
+            faults[each] = str(error)
     if as_json:
         console.print_json("spaces", rows)
-    elif name is None:
+    else:
         columns = ("name", "backbone", "plans", "description")
         console.print_table(columns, [[row[column] for column in columns] for row in rows])
-    else:
-        _print_space(rows[0])
+    for each, fault in faults.items():
+        console.narrate(f"left out: {each}: {fault}")
+    console.narrate("`nasbench spaces NAME` shows one; `nasbench search NAME` searches it")
+    return 1 if faults else 0
 
 
-def _print_space(row: dict[str, Any]) -> None:
+def _row(name: str, backbone: str, size: int | None) -> dict[str, Any]:
+    """Return what is told of a space, as JSON-able data."""
+    from nasbench import backbones
+    from nasbench.spaces import load_space
+
+    space = load_space(name)
+    host = backbone or space.example_backbone or "resnet18"
+    resolved = space.resolve(backbones.slots(host, input_size=input_size(host, size)))
+    return {
+        "name": space.name,
+        "description": space.description,
+        "backbone": host,
+        "plans": resolved.count,
+        "slots": [slot.slot for slot in resolved.slots],
+        "compositions": _together(resolved, "compositions"),
+        "variants": [variant.canonical() for variant in _together(resolved, "variants")],
+        "choices": [
+            {
+                "slot": slot.slot,
+                "compositions": list(slot.compositions),
+                "variants": [variant.canonical() for variant in slot.variants],
+            }
+            for slot in resolved.slots
+        ],
+        "narrowed_by": space.narrowing(),
+        "excluded": [list(row) for row in resolved.excluded],
+    }
+
+
+def _together(resolved: ResolvedSpace, field: str) -> list[Any]:
+    return list(dict.fromkeys(value for slot in resolved.slots for value in getattr(slot, field)))
+
+
+def _page(row: dict[str, Any]) -> str:
     lines = [
         f"{row['name']}: {row['description']}",
         f"plans in {row['backbone']}: {row['plans']:,}",
         f"slots: {', '.join(row['slots'])}",
-        f"compositions: {', '.join(row['compositions'])}",
-        "variants:",
-        *(f"  {variant}" for variant in row["variants"]),
     ]
+    kinds = {(tuple(each["compositions"]), tuple(each["variants"])) for each in row["choices"]}
+    if len(kinds) == 1:
+        lines += [f"compositions: {', '.join(row['compositions'])}", "variants:"]
+        lines += [f"  {variant}" for variant in row["variants"]]
+    else:
+        for each in row["choices"]:
+            lines += [f"{each['slot']}: {', '.join(each['compositions'])}; a letter is one of"]
+            lines += [f"  {variant}" for variant in each["variants"]]
+    if row["narrowed_by"]:
+        lines += ["narrowed by:", *_indented(row["narrowed_by"])]
     if row["excluded"]:
-        lines += ["left out here:", *(f"  {slot} {variant}: {reason}" for slot, variant, reason in row["excluded"])]
-    console.print_text("\n".join(lines))
+        lines += ["left out here:", *(f"  {slot} {text}: {reason}" for slot, text, reason in row["excluded"])]
+    return "\n".join(lines)
+
+
+def _indented(written: dict[str, Any]) -> list[str]:
+    import yaml
+
+    return [f"  {line}" for line in yaml.safe_dump(written, sort_keys=False, default_flow_style=None).splitlines()]

@@ -59,8 +59,13 @@ class Nvml:
             "default_sm_mhz": self.default_mhz,
             "temperature_c": self._ask("nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU),
             "power_w": None if power is None else power // 1000,
-            "throttle_reasons": self._ask("nvmlDeviceGetCurrentClocksThrottleReasons"),
+            "throttle_reasons": self._throttle_reasons(),
         }
+
+    def _throttle_reasons(self) -> int | None:
+        new, old = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
+        reasons = self._ask(new)
+        return self._ask(old) if reasons is None else reasons
 
     def _ask(self, question: str, *arguments: Any) -> int | None:
         try:

@@ -73,6 +73,7 @@ class Profile:
         warm_up_rounds: Rounds run before the first block.
         steady: Whether the warm-up ended in a steady state.
         busy_ms: Time the GPU works for a call, by model; empty on a CPU.
+        gpu_after: As the scenario's `gpu`, right after the last block, while the GPU is warm; empty on a CPU.
         wall_s: Seconds of warm-up and blocks.
     """
 
@@ -85,6 +86,7 @@ class Profile:
     warm_up_rounds: int = 0
     steady: bool = True
     busy_ms: Mapping[str, float] = field(default_factory=dict)
+    gpu_after: Mapping[str, int | None] = field(default_factory=dict)
     wall_s: float = 0.0
 
     @property
@@ -114,6 +116,18 @@ class Profile:
         """
         interval, pairs = log_ratio(self.blocks, self._known(a), self._known(b), self.confidence)
         return verdict(interval, pairs, self.resolution)
+
+    def ranks(self) -> dict[str, int]:
+        """Return the rank of each model by latency, from 1; who is not shown to be slower than the first of a rank
+        shares it.
+        """
+        found: dict[str, int] = {}
+        leader, rank = "", 0
+        for name in sorted(self.blocks.ms, key=lambda name: self[name].ratio):
+            if not rank or self.compare(name, leader) == "SLOWER":
+                leader, rank = name, rank + 1
+            found[name] = rank
+        return found
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a table."""
@@ -156,6 +170,7 @@ class Profile:
             **{key: getattr(self, key) for key in _PLAIN},
             "scenario": self.scenario.to_dict(),
             "busy_ms": dict(self.busy_ms),
+            "gpu_after": dict(self.gpu_after),
             "blocks": asdict(self.blocks),
         }
 
@@ -172,6 +187,7 @@ class Profile:
             scenario=Scenario.from_dict(given["scenario"]),
             blocks=Blocks(**given["blocks"]),
             busy_ms=given["busy_ms"],
+            gpu_after=given.get("gpu_after", {}),
             **{key: given[key] for key in _PLAIN},
         )
 

@@ -15,28 +15,8 @@ import torch
 
 import nasbench
 from nasbench.costs._nvml import Nvml
-from nasbench.errors import DeviceError
 
-__all__ = ["Scenario", "usable_device"]
-
-
-def usable_device(name: str | torch.device) -> torch.device:
-    """Return the device that `name` stands for, with its index; "auto" is CUDA where there is any.
-
-    Raises:
-        DeviceError: If it is not there, or is none of CPU and CUDA.
-    """
-    count = torch.cuda.device_count()
-    there = f"there is cpu{''.join(f', cuda:{i}' for i in range(count))}"
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    except RuntimeError:
-        raise DeviceError(f"{name!r} names no device; {there}") from None
-    if device.type == "cpu":
-        return torch.device("cpu")
-    if device.type != "cuda" or not torch.cuda.is_available() or (device.index or 0) >= count:
-        raise DeviceError(f"no device {str(name)!r} to measure latency on; {there}")
-    return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+__all__ = ["Scenario"]
 
 
 @dataclass(frozen=True)
@@ -143,5 +123,16 @@ def _versions(cuda: bool, nvml: Nvml | None) -> dict[str, str]:
     }
     if cuda:
         found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
-        found |= {"driver": nvml.driver} if nvml else {}
+        driver = nvml.driver if nvml else _driver()
+        found |= {"driver": driver} if driver else {}
     return found
+
+
+def _driver() -> str | None:
+    """Return the version of NVIDIA's driver from the kernel, where NVML is missing; None where that does not tell."""
+    try:
+        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
+            words = file.readline().split()
+    except OSError:
+        return None
+    return next((word for word in words if word[0].isdigit() and "." in word), None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +24,7 @@ Call = Callable[[], Any]
 
 _NAP_S = 0.0005
 _RECENT = 0.05  # weight of the last call in the share of preempted ones
+_MANY = 100_000  # models compiled in one process
 _WARM_GRAPH = 3  # calls before a capture, as torch's own documentation has it
 
 
@@ -94,6 +96,7 @@ class CudaTimer:
             call: What to run.
             wall_ms: What it takes on the host; the device is kept busy for twice as long, at about 1 to 2 GHz.
         """
+        self._flush.zero_()
         torch.cuda.synchronize(self._device)
         torch.cuda._sleep(int(2 * wall_ms * 2e6))
         return self._timed(call, ahead=True)[0]
@@ -149,7 +152,7 @@ def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_l
     twin = copy.deepcopy(model).eval().to(x.device)
     if channels_last:
         twin = twin.to(memory_format=torch.channels_last)
-    forward: Callable[[Tensor], Any] = torch.compile(twin) if mode == "compile" else twin
+    forward: Callable[[Tensor], Any] = _compiled(twin) if mode == "compile" else twin
     dtype = torch.float16 if amp == "float16" else torch.bfloat16
     graphed = mode == "cudagraph"
 
@@ -158,8 +161,23 @@ def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_l
         with torch.autocast(x.device.type, dtype, enabled=amp != "none", cache_enabled=not graphed):
             return forward(x)
 
-    call()
+    with _any_number_compiled() if mode == "compile" else nullcontext():
+        call()
     return _captured(call) if graphed else call
+
+
+def _compiled(model: nn.Module) -> Callable[[Tensor], Any]:
+    """Compile one of many models of a class, apart from the others where this torch can."""
+    known = inspect.signature(torch.compile).parameters
+    apart: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
+    return torch.compile(model, dynamic=False, **apart)
+
+
+@contextmanager
+def _any_number_compiled() -> Iterator[None]:
+    """Let torch compile more than 8 models of a class: of the ninth on it runs the rest eagerly, with a log line."""
+    with torch._dynamo.config.patch(recompile_limit=_MANY, accumulated_recompile_limit=_MANY):
+        yield
 
 
 def _captured(call: Call) -> Call:

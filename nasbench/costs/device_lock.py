@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import torch
 
+from nasbench.console import narrate
 from nasbench.storage import FileLock
 
 __all__ = ["DeviceLock", "device_lock"]
 
+PATIENCE_S = 2.0
+"""A measurement that waits this long for its device says so."""
 
 _ALONE: set[tuple[Path, int]] = set()
 """Device and thread of every exclusive hold of this process."""
@@ -43,6 +48,14 @@ class DeviceLock:
         if (self._path, threading.get_ident()) in _ALONE:
             self._within = True
             return True
+        if wait and not self.shared:
+            if self.acquire(wait=False):
+                return True
+            with _saying(self._path, self._gate.path):
+                return self._take(wait=True)
+        return self._take(wait=wait)
+
+    def _take(self, *, wait: bool) -> bool:
         if not self._gate.acquire(wait=wait):
             return False
         taken = False
@@ -101,3 +114,32 @@ def device_lock(device: str | torch.device, *, shared: bool = False) -> DeviceLo
     device = torch.device(device)
     name = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else device.type
     return DeviceLock(Path(tempfile.gettempdir()) / f"nasbench-{os.getuid()}-{name}.lock", shared=shared)
+
+
+@contextmanager
+def _saying(lock: Path, gate: Path) -> Iterator[None]:
+    """Say on stderr what a measurement waits for, once it has waited `PATIENCE_S`."""
+
+    def say() -> None:
+        others = sorted({*_holders(lock), *_holders(gate)} - {os.getpid()})
+        who = f", held by process {', '.join(map(str, others))}" if others else ""
+        narrate(f"waiting for the device's lock {lock}{who}; going on as soon as it is free")
+
+    timer = threading.Timer(PATIENCE_S, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _holders(path: Path) -> list[int]:
+    """Return the processes that hold a kernel lock on a file, as Linux tells; empty elsewhere."""
+    try:
+        inode = str(path.stat().st_ino)
+        rows = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return []
+    # "1: FLOCK ADVISORY WRITE 4711 08:01:9182 0 EOF"; a row that waits has "->" after its number
+    return [int(row[4]) for row in rows if row[1] == "FLOCK" and row[5].rpartition(":")[2] == inode]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -12,11 +15,14 @@ import torch
 from scipy.stats import binomtest
 from torch import nn
 
-from nasbench.costs._scenario import usable_device
-from nasbench.costs.latency import Profile, device_lock, profile
+from nasbench.costs.latency import AMP, MODES, Profile, device_lock, profile
+from nasbench.devices import usable_device
 from nasbench.errors import InputError
 
-__all__ = ["MIN_TRIALS", "examine", "summarise"]
+__all__ = ["MIN_POWER", "MIN_SAME", "MIN_TRIALS", "TIME_S", "examine", "summarise", "supported"]
+
+MIN_SAME, MIN_POWER = 0.95, 0.8
+"""Rates aimed at: identical models called SAME, and one slowed by 5 % called SLOWER."""
 
 MIN_TRIALS = 40
 """Fewer trials say too little of a rate."""
@@ -82,7 +88,8 @@ def summarise(found: list[Profile]) -> dict[str, Any]:
         device; trials; aa_same_rate, the share of twins called SAME, and power_5pct, the share of slowed models called
         SLOWER, each with its 95 % Wilson interval; aa_sd, the standard deviation of the twins' log-ratio; the median
         ratio of the slowed model; the shares that stopped at the resolution and that were discarded; the scenario of
-        the first trial, its text, and the versions.
+        the first trial, its text, and the versions; faults, a sentence for each rate whose whole interval lies under
+        what is aimed at.
     """
     same = sum(p["same"].verdict == "SAME" for p in found)
     slower = sum(p["slowed"].verdict == "SLOWER" for p in found)
@@ -90,13 +97,14 @@ def summarise(found: list[Profile]) -> dict[str, Any]:
     slowed = [p["slowed"].ratio for p in found if p["slowed"].samples]
     calls = sum(row.samples + row.discarded for p in found for row in p.rows)
     scenario = found[0].scenario
+    intervals = {"aa_same": _wilson(same, len(found)), "power_5pct": _wilson(slower, len(found))}
     return {
         "device": scenario.device,
         "trials": len(found),
         "aa_same_rate": same / len(found),
-        "aa_same_interval": _wilson(same, len(found)),
+        "aa_same_interval": intervals["aa_same"],
         "power_5pct": slower / len(found),
-        "power_5pct_interval": _wilson(slower, len(found)),
+        "power_5pct_interval": intervals["power_5pct"],
         "aa_sd": statistics.stdev(errors) if len(errors) > 1 else None,
         "slowed_ratio": statistics.median(slowed) if slowed else None,
         "resolution": found[0].resolution,
@@ -105,7 +113,52 @@ def summarise(found: list[Profile]) -> dict[str, Any]:
         "scenario": scenario.to_dict(),
         "scenario_text": scenario.text,
         "versions": dict(scenario.versions),
+        "faults": _faults(intervals),
     }
+
+
+def supported(device: str) -> dict[str, str]:
+    """Say of each mode and autocast type why a device does not support it; "" where it does.
+
+    Each is tried on a small model, but for "compile", whose first call takes half a minute: there the compiler that it
+    needs is looked for.
+
+    Raises:
+        DeviceError: If the device is not there.
+    """
+    usable_device(device)
+    asked = [*(("mode", mode) for mode in MODES), *(("amp", amp) for amp in AMP if amp != "none")]
+    return {
+        value: _no_compiler(device) if value == "compile" else _refusal(device, {key: value}) for key, value in asked
+    }
+
+
+def _refusal(device: str, options: dict[str, Any]) -> str:
+    try:
+        profile({"probe": chain(1)}, input_size=_INPUT_SIZE, device=device, time_s=0.01, max_blocks=1, **options)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _no_compiler(device: str) -> str:
+    """Say what torch.compile's default backend lacks: a C++ compiler, and Triton for a GPU."""
+    if usable_device(device).type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "torch.compile needs Triton for a GPU, which is not installed (pip install triton)"
+    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    if not any(shutil.which(name) for name in compilers):
+        return f"torch.compile needs a C++ compiler, and finds none of {', '.join(compilers)}"
+    return ""
+
+
+def _faults(intervals: dict[str, list[float]]) -> list[str]:
+    aims = {"aa_same": (MIN_SAME, "identical models are called SAME"), "power_5pct": (MIN_POWER, "5 % is found")}
+    return [
+        f"{what} in at most {100 * intervals[key][1]:.0f} % of trials, under the {100 * least:.0f} % aimed at: take no "
+        "verdict from this machine as it is now; end what else runs on it, and try again"
+        for key, (least, what) in aims.items()
+        if intervals[key][1] < least
+    ]
 
 
 def chain(layers: int) -> nn.Sequential:

@@ -7,6 +7,7 @@ machine for a while slows both. The absolute figure is a median of milliseconds,
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,9 +21,10 @@ from nasbench.costs._blocks import Runner, run_blocks, warm_up
 from nasbench.costs._intervals import Verdict
 from nasbench.costs._nvml import Nvml
 from nasbench.costs._profile import Latency, Profile, settled
-from nasbench.costs._scenario import Scenario, usable_device
+from nasbench.costs._scenario import Scenario
 from nasbench.costs._timing import Call, CudaTimer, prepare_call, quiet_process, timer_for
 from nasbench.costs.device_lock import DeviceLock, device_lock
+from nasbench.devices import usable_device
 from nasbench.errors import DeviceError, EvaluationError, InputError, NasbenchError, UnknownNameError
 from nasbench.optimisation import out_of_memory
 
@@ -107,7 +109,8 @@ def profile(
             max_blocks=max_blocks,
         )
         if isinstance(timer, CudaTimer):
-            found = dataclasses.replace(found, busy_ms=_busy(timer, calls, found))
+            state = nvml.state() if nvml else {}
+            found = dataclasses.replace(found, busy_ms=_busy(timer, calls, found), gpu_after=state)
         return found
 
 
@@ -130,7 +133,8 @@ def profile_batches(
         try:
             found[size] = profile(models, batch_size=size, **options)
         except DeviceError as error:
-            found[size] = error
+            found[size] = DeviceError(str(error))  # without the frames of the original, which hold models and input
+        gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
     return found
@@ -191,8 +195,7 @@ def _prepare(name: str, model: nn.Module, x: Tensor, options: Mapping[str, objec
 
 
 def _input(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int, channels_last: bool) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(shape, generator=generator).to(device, dtype)
+    x = torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device).to(dtype)
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
 

@@ -13,7 +13,15 @@ from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import default_heads
 from nasbench.ops.position import RelativeBias, sinusoidal
 
-__all__ = ["POSITIONS", "MultiHeadSelfAttention", "choose_heads", "full_precision", "merge_heads", "split_heads"]
+__all__ = [
+    "POSITIONS",
+    "CrossAttention",
+    "MultiHeadSelfAttention",
+    "choose_heads",
+    "full_precision",
+    "merge_heads",
+    "split_heads",
+]
 
 POSITIONS = ("none", "sinusoidal", "relative")
 """What `position` of a self-attention may be."""
@@ -103,3 +111,29 @@ class MultiHeadSelfAttention(nn.Module):
             return bias
         future = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).triu(1)
         return bias.masked_fill(future, float("-inf"))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of tokens to those of another source (Vaswani et al., NeurIPS 2017).
+
+    q, k, v and the projection have a bias: 4 C² + 4 C parameters. Norm and residual belong to the surrounding block.
+
+    Shapes: `(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`: in each group by itself.
+
+    Args:
+        channels: Channels C.
+        heads: Attention heads; they divide C.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.proj = (nn.Linear(channels, channels) for _ in range(4))
+
+    def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
+        """`(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`."""
+        projected = (self.query(tokens), self.key(source), self.value(source))
+        # Groups join the batch: the fused attention kernels take four axes.
+        q, k, v = (split_heads(t.flatten(0, -3), self.heads) for t in projected)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(merge_heads(attended)).unflatten(0, tokens.shape[:-2])

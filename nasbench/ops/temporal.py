@@ -1,11 +1,14 @@
-"""Convolution over time that sees no future: shared by temporal modules and forecasting stems."""
+"""Convolutions over time that see no future: shared by temporal modules and forecasting stems."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CausalConv1d"]
+__all__ = ["CausalConv1d", "DilatedInception", "side_by_side"]
 
 
 class CausalConv1d(nn.Conv1d):
@@ -27,3 +30,57 @@ class CausalConv1d(nn.Conv1d):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C_in, L) -> (B, C_out, L)`."""
         return super().forward(F.pad(x, (self.past, 0)))
+
+
+class DilatedInception(nn.Module):
+    """Dilated convolutions of several lengths side by side, all ending at the same step, concatenated (MTGNN).
+
+    Nothing is padded: the longest kernel sets what is left of time, T' = T - (max(kernels) - 1) dilation; the shorter
+    ones leave the start unused. The output channels are shared out evenly among the kernels; what is left over goes to
+    the first ones. Each convolution has a bias.
+
+    Shapes: `(B, C_in, T) -> (B, C_out, T')`; with two dimensions `(B, C_in, D, T) -> (B, C_out, D, T')`, along T alone.
+
+    Args:
+        in_channels: Channels C_in.
+        out_channels: Channels C_out.
+        kernels: Length of each convolution.
+        dilation: Distance between two taps.
+        dims: 1, or 2 where a series axis stands before time.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernels: Sequence[int], dilation: int = 1, *, dims: int = 1
+    ) -> None:
+        super().__init__()
+        share, rest = divmod(out_channels, len(kernels))
+        widths = [share + (i < rest) for i in range(len(kernels))]
+        parts = [(width, kernel) for width, kernel in zip(widths, kernels, strict=True) if width]
+        self.dilation = (dilation,) if dims == 1 else (1, dilation)
+        self.unused = [(max(kernels) - kernel) * dilation for _, kernel in parts]
+        self.branches = nn.ModuleList(
+            nn.Conv1d(in_channels, width, kernel, dilation=dilation)
+            if dims == 1
+            else nn.Conv2d(in_channels, width, (1, kernel), dilation=(1, dilation))
+            for width, kernel in parts
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C_in, ..., T) -> (B, C_out, ..., T')`."""
+        parts = [branch(x[..., unused:]) for branch, unused in zip(self.branches, self.unused, strict=True)]
+        return torch.cat(parts, dim=1)
+
+
+def side_by_side(first: DilatedInception, second: DilatedInception, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `first(x)` and `second(x)` of two layers of one shape: a kernel's two convolutions run as one.
+
+    A few channels fill a convolution badly: twice as many take little longer.
+    """
+    convolve = F.conv1d if x.ndim == 3 else F.conv2d
+    ones, twos = [], []
+    for a, b, unused in zip(first.branches, second.branches, first.unused, strict=True):
+        weight, bias = (torch.cat(both) for both in zip(a.parameters(), b.parameters(), strict=True))
+        one, two = convolve(x[..., unused:], weight, bias, dilation=first.dilation).chunk(2, dim=1)
+        ones.append(one)
+        twos.append(two)
+    return torch.cat(ones, dim=1), torch.cat(twos, dim=1)

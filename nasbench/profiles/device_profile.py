@@ -6,9 +6,9 @@ of what the composition that joins them adds itself. How well that holds is meas
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -26,9 +26,18 @@ from nasbench.costs._scenario import Scenario
 from nasbench.errors import BackboneError, DeviceError, InputError, PlanError, SpaceError
 from nasbench.expression import parse
 from nasbench.plan import Plan
-from nasbench.spaces import LETTERS, ResolvedSpace, SlotChoices
+from nasbench.spaces import LETTERS, ResolvedSpace, SlotChoices, letters_of
 
-__all__ = ["DeviceProfile", "HeldOut", "Prediction", "load_device_profile", "versions_here", "with_measured"]
+__all__ = [
+    "DeviceProfile",
+    "HeldOut",
+    "Prediction",
+    "judged",
+    "load_device_profile",
+    "versions_here",
+    "with_measured",
+    "within_10pct",
+]
 
 SCHEMA_VERSION = 1
 
@@ -52,7 +61,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well whole plans are predicted that the profile was not made from.
+    """How well whole plans are predicted, such as those that a profile was not made from.
 
     Attributes:
         plans: How many were measured.
@@ -67,6 +76,15 @@ class HeldOut:
     kendall_tau: float | None
     macs_tau: float | None
     kernels_tau: float | None
+
+    @property
+    def text(self) -> str:
+        """One line for reports."""
+        return (
+            f"{100 * self.within_10pct:.0f} % of {self.plans} whole plans within ±10 %, Kendall's tau "
+            f"{_number(self.kendall_tau)} (MACs alone {_number(self.macs_tau)}, kernel count "
+            f"{_number(self.kernels_tau)})"
+        )
 
 
 @dataclass(frozen=True)
@@ -144,7 +162,7 @@ class DeviceProfile:
                 f"{choices.slot}: {expression} is not in the space that was profiled; measure the plan on the device"
             )
         composition = setting[f"{choices.slot}.composition"]
-        variants = [setting[f"{choices.slot}.{letter}"] for letter in _letters(composition)]
+        variants = [setting[f"{choices.slot}.{letter}"] for letter in letters_of(composition)]
         return self.overhead(choices.slot, composition) + sum(self.added(choices.slot, v) for v in variants)
 
     def _ratio(self, text: str) -> float:
@@ -160,29 +178,31 @@ class DeviceProfile:
         truth = np.array([self.measured[text][0] for text in texts])
         predicted = np.array([self.predict(text).ratio for text in texts])
         macs, kernels = zip(*[self.held_out[text] for text in texts], strict=True)
-        return HeldOut(
-            plans=len(texts),
-            within_10pct=float(np.mean(np.abs(predicted / truth - 1) <= _TOLERANCE)),
-            kendall_tau=_tau(predicted, truth),
-            macs_tau=_tau(macs, truth),
-            kernels_tau=_tau(kernels, truth),
-        )
+        return judged(predicted, truth, macs, kernels)
 
     def frame(self) -> pd.DataFrame:
         """Return what each variant adds at each slot, and each composition itself: share and milliseconds."""
-        rows = []
-        for slot, key in self.parts.values():
-            composed = key in self.slots[0].compositions
+        rows, known = [], {choices.slot: choices for choices in self.slots}
+        for slot, key in ((choices.slot, key) for choices in self.slots for key, _ in _parts(choices)):
+            composed = key in known[slot].compositions
             share = self.overhead(slot, key) if composed else self.added(slot, key)
             row = {"slot": slot, "kind": "composition" if composed else "variant", "name": key}
             rows.append({**row, "added_share": share, "added_ms": share * self.bare_ms})
         return pd.DataFrame(rows)
 
-    def check(self, backbone: str, input_size: Sequence[int], space: ResolvedSpace) -> None:
+    def check(
+        self, backbone: str, input_size: Sequence[int], space: ResolvedSpace, *, identity_init: bool | None = None
+    ) -> None:
         """Refuse to predict for what was not profiled.
 
+        Args:
+            backbone: Its name.
+            input_size: Shape of one input, without the batch.
+            space: The space that plans come from.
+            identity_init: How they are inserted; not checked if None.
+
         Raises:
-            BackboneError: If the profile is of another backbone or input size.
+            BackboneError: If the profile is of another backbone, input size or kind of insertion.
             SpaceError: If the space has a slot, variant or composition that was not measured.
             DeviceError: If it was made with another version of nasbench or timm, or is not complete.
         """
@@ -192,6 +212,10 @@ class DeviceProfile:
                 f"this device profile is of {self.backbone} at {self.input_size}, not of {backbone} at {size}; "
                 "make one with `nasbench profile` on the device"
             )
+        if identity_init not in (None, self.identity_init):
+            with_gates, without = "with gates (--identity-init), as loaded weights need", "without gates"
+            made, wanted = (with_gates, without) if self.identity_init else (without, with_gates)
+            raise BackboneError(f"this device profile was made {made}, the search inserts {wanted}; profile again")
         known = {choices.slot: choices for choices in self.slots}
         for choices in space.slots:
             _check_slot(known.get(choices.slot), choices)
@@ -202,6 +226,17 @@ class DeviceProfile:
             )
         if self.missing:
             raise DeviceError(f"this device profile is not complete: {len(self.missing)} plans are not measured yet")
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the profile and how good it is, JSON-able: part of the identity of a run."""
+        quality = self.quality()
+        figures = {"reference_ms": self.reference_ms, "measured": dict(sorted(self.measured.items()))}
+        return {
+            **{key: getattr(self.scenario, key) for key in ("device", "device_name", "date")},
+            **{key: getattr(self.scenario, key) for key in ("batch_size", "mode", "amp", "channels_last", "threads")},
+            "quality": None if quality is None else asdict(quality),
+            "sha256": hashlib.sha256(json.dumps(figures).encode()).hexdigest(),
+        }
 
     def save(self, path: str | Path) -> None:
         """Write the profile as JSON, at once or not at all; `added` and `quality` are there for readers."""
@@ -258,6 +293,23 @@ def load_device_profile(path: str | Path) -> DeviceProfile:
         ) from None
 
 
+def judged(predicted: ArrayLike, measured: ArrayLike, macs: ArrayLike, kernels: ArrayLike) -> HeldOut:
+    """Hold predictions, and the baselines of MACs and kernels, against measurements of the same plans: (n,) each."""
+    predicted, measured = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
+    return HeldOut(
+        plans=len(measured),
+        within_10pct=within_10pct(predicted, measured),
+        kendall_tau=_tau(predicted, measured),
+        macs_tau=_tau(macs, measured),
+        kernels_tau=_tau(kernels, measured),
+    )
+
+
+def within_10pct(predicted: ArrayLike, measured: ArrayLike) -> float:
+    """Return the share of predictions within ±10 % of what was measured."""
+    return float(np.mean(np.abs(np.asarray(predicted) / np.asarray(measured) - 1) <= _TOLERANCE))
+
+
 def versions_here() -> dict[str, str]:
     """Return the versions that define modules and backbones: a prediction holds for equal ones."""
     return {"nasbench": nasbench.__version__, "timm": timm.__version__}
@@ -282,16 +334,11 @@ def _parts(choices: SlotChoices) -> Iterator[tuple[str, str]]:
 def _probe(choices: SlotChoices, composition: str) -> dict[str, str]:
     """Return the variants that a composition's own overhead is measured with: the first ones, in turn."""
     variants = [variant.canonical() for variant in choices.variants]
-    return {letter: variants[i % len(variants)] for i, letter in enumerate(_letters(composition))}
+    return {letter: variants[i % len(variants)] for i, letter in enumerate(letters_of(composition))}
 
 
 def _filled(composition: str, bound: Mapping[str, str]) -> str:
     return parse(composition, {letter: parse(text) for letter, text in bound.items()}).canonical()
-
-
-def _letters(composition: str) -> list[str]:
-    words = re.findall(r"[A-Za-z_]\w*", composition)
-    return [letter for letter in LETTERS if letter in words]
 
 
 def _text(slot: str, expression: str) -> str:
@@ -301,6 +348,10 @@ def _text(slot: str, expression: str) -> str:
 def _tau(a: ArrayLike, b: ArrayLike) -> float | None:
     tau = float(kendalltau(a, b).statistic)
     return None if np.isnan(tau) else tau
+
+
+def _number(tau: float | None) -> str:
+    return "undefined" if tau is None else f"{tau:.2f}"
 
 
 def _check_slot(known: SlotChoices | None, wanted: SlotChoices) -> None:

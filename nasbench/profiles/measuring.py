@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nasbench.backbones import default_input_size, slots
 from nasbench.costs._kernels import count_kernels
-from nasbench.costs._scenario import Scenario, usable_device
+from nasbench.costs._scenario import Scenario
 from nasbench.costs.latency import Profile, profile
 from nasbench.costs.measuring import measure
+from nasbench.devices import usable_device
 from nasbench.errors import DeviceError, InputError, RunError
 from nasbench.insertion import insert
 from nasbench.plan import Plan
@@ -31,6 +34,7 @@ HELD_OUT = 16
 _SETUP_S = 2.0  # building and copying a group, roughly
 _BARE = "bare"
 _ASKED = ("batch_size", "mode", "amp", "channels_last")
+_CONDITIONS = ("device", "device_name", "threads", "tf32", *_ASKED)
 _IDENTITY = ("backbone", "input_size", "identity_init", "versions")
 
 
@@ -78,7 +82,7 @@ def profile_device(
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.with_name(out.name + ".lock")):
-        scenario = _wanted(str(device), size, options)
+        scenario = _wanted(device, size, options)
         found = DeviceProfile(backbone, size, identity_init, resolved.slots, scenario, versions_here())
         if out.exists():
             found = _resumed(load_device_profile(out), found, out)
@@ -124,15 +128,17 @@ def _group(
     return with_measured(found, {text: measured.ratio(text) for text in texts}, measured[_BARE].latency_ms)
 
 
-def _wanted(device: str, size: tuple[int, ...], options: Mapping[str, Any]) -> Scenario:
+def _wanted(device: torch.device, size: tuple[int, ...], options: Mapping[str, Any]) -> Scenario:
     """Return what is known of the scenario before anything was measured."""
     asked = {key: options[key] for key in _ASKED if key in options}
-    return Scenario(device=device, device_name="", input_size=size, **{"batch_size": 1, **asked})
+    found = Scenario.now(device, torch.float32, None, {"batch_size": 1, **asked, "input_size": size})
+    return replace(found, threads=options.get("threads") or found.threads)
 
 
 def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DeviceProfile:
     pairs = {key: (getattr(there, key), getattr(wanted, key)) for key in _IDENTITY}
-    pairs |= {key: (getattr(there.scenario, key), getattr(wanted.scenario, key)) for key in ("device", *_ASKED)}
+    pairs |= {key: (getattr(there.scenario, key), getattr(wanted.scenario, key)) for key in _CONDITIONS}
+    pairs["torch"] = there.scenario.versions.get("torch"), wanted.scenario.versions.get("torch")
     differ = [f"{key}: {old} there, {new} now" for key, (old, new) in pairs.items() if old != new]
     if there.slots != wanted.slots:
         differ.append("another space")

@@ -35,6 +35,11 @@ class PerSlot:
     profile: Profile
     macs: Mapping[str, int]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data: the rows of `frame`, and the raw samples and counts behind them."""
+        rows = self.frame().to_dict("records")
+        return {"plan": self.plan.text, "rows": rows, "profile": self.profile.to_dict(), "macs": dict(self.macs)}
+
     def frame(self) -> pd.DataFrame:
         """Return one row a slot, then the whole: what it adds in MACs and in time, and the share of the bare backbone.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +11,10 @@ import jinja2
 
 from nasbench.builtin import content_folder
 from nasbench.errors import NothingMatched, RunError
-from nasbench.evaluation import TrainingEvaluator
-from nasbench.plan import Plan
-from nasbench.preparation import prepare
-from nasbench.report import figures
-from nasbench.report.page import page_of
+from nasbench.report.explorer import explorer_data, script_json
+from nasbench.report.kept import KeptModels
+from nasbench.report.page import Pictures, page_of
+from nasbench.report.pictures import pictures_of
 from nasbench.runs import Run, write_text
 from nasbench.tasks import ForecastingTask, naive_baselines
 from nasbench.training import evaluate
@@ -38,8 +36,9 @@ def build(run: Run) -> Path:
         raise NothingMatched(f"run {run.path} has no finished trial to report")
     try:
         run.refresh()
-        test, naive = _test_figures(run)
-        pictures = [_picture(run, data) for cost in figures.costs_of(run) if (data := _scatter(run, cost)) is not None]
+        models = KeptModels(run)
+        test, naive = _test_figures(run, models)
+        pictures = pictures_of(run, models)
         page = run.path / "report.html"
         write_text(page, render(run, test, naive, pictures))
     except OSError as error:
@@ -51,7 +50,7 @@ def render(
     run: Run,
     test: Mapping[str, Mapping[str, float]],
     naive: Mapping[str, Mapping[str, float]],
-    pictures: list[dict[str, str]],
+    pictures: Pictures,
 ) -> str:
     """Return the HTML page; every text in it is escaped."""
     folder = content_folder("reports")
@@ -60,25 +59,16 @@ def render(
     )
     style = (folder / "style.css").read_text(encoding="utf-8")
     template = environment.get_template("report.html.j2")
-    return template.render(page=page_of(run, test, naive), figures=pictures, style=style)
+    script = (folder / "explorer.js").read_text(encoding="utf-8")
+    return template.render(
+        page=page_of(run, test, naive, pictures),
+        style=style,
+        script=script,
+        explorer=script_json(explorer_data(run)),
+    )
 
 
-def _scatter(run: Run, cost: str) -> figures.ScatterData | None:
-    metric = run.metric or next(iter(run.directions))
-    return figures.scatter_data(run, cost, metric) if cost != metric else None
-
-
-def _picture(run: Run, data: figures.ScatterData) -> dict[str, str]:
-    files = figures.save(figures.draw_scatter(data), run.path / "figures", f"{data.y}-{data.x}")
-    data.points.to_csv(files["svg"].with_suffix(".csv"), index=False)
-    return {
-        "data": base64.b64encode(files["svg"].read_bytes()).decode("ascii"),
-        "alt": f"{data.y} against {data.x}, {len(data.points)} plans",
-        "caption": f"{data.y} against {figures.LABELS.get(data.x, data.x)}. Numbers are trials; the line is the front.",
-    }
-
-
-def _test_figures(run: Run) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+def _test_figures(run: Run, models: KeptModels) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Return test metrics by plan hash and those of naive forecasts, computing only what test.json lacks."""
     file = run.path / "test.json"
     known: dict[str, Any] = (
@@ -86,20 +76,17 @@ def _test_figures(run: Run) -> tuple[dict[str, dict[str, float]], dict[str, dict
     )
     finalists = run.finalists()
     shown = finalists[finalists["on_front"].astype(bool) | (finalists["plan"] == "{}")]
-    weights = {int(f.stem.split("-")[1]) for f in (run.path / "models").glob("trial-*.safetensors")}
+    kept = models.numbers
     todo = [
         row
         for row in shown.to_dict(orient="records")
-        if row["plan_hash"] not in known["plans"] and row["number"] in weights
+        if row["plan_hash"] not in known["plans"] and row["number"] in kept
     ]
     if todo:
-        evaluator = prepare(run.settings).evaluator
-        assert isinstance(evaluator, TrainingEvaluator)  # weights are kept for trained plans alone
+        evaluator = models.evaluator
         for row in todo:
-            model = run.weights(row["number"], evaluator.build(Plan.of(row["plan"]), run.settings.seed))
-            known["plans"][row["plan_hash"]] = evaluate(
-                model.to(evaluator.device), evaluator.task, "test", evaluator.device
-            )[0]
+            model = models.load(row["number"], row["plan"])
+            known["plans"][row["plan_hash"]] = evaluate(model, evaluator.task, "test", evaluator.device)[0]
         if isinstance(evaluator.task, ForecastingTask) and not known["naive"]:
             known["naive"] = naive_baselines(evaluator.task, "test")
         write_text(file, json.dumps(known, indent=2) + "\n")

@@ -19,7 +19,7 @@ from nasbench.builtin import content_folder
 from nasbench.objectives import COSTS
 from nasbench.runs import Run
 
-__all__ = ["ScatterData", "draw_scatter", "save", "scatter_data"]
+__all__ = ["ScatterData", "draw_scatter", "save", "scatter_data", "style"]
 
 LABELS = {
     "params": "parameters",
@@ -102,7 +102,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
 
 def draw_scatter(data: ScatterData) -> Figure:
     """Draw a Pareto scatter: error bars, the front as a step line, the bare backbone marked."""
-    with _style():
+    with style():
         figure = Figure(layout="constrained")
         axes = figure.subplots()
         front = data.front
@@ -133,7 +133,7 @@ def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
     """Write a figure as SVG, PNG and PDF; return the files by format."""
     folder.mkdir(exist_ok=True)
     files = {ending: folder / f"{name}.{ending}" for ending in ("svg", "png", "pdf")}
-    with _style():
+    with style():
         for ending, file in files.items():
             figure.savefig(file, metadata={"Date": None} if ending == "svg" else None)
     return files
@@ -171,6 +171,7 @@ def costs_of(run: Run) -> list[str]:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Draw in the repository's plot style."""
     with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"):
         yield

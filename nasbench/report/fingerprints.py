@@ -18,8 +18,8 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from nasbench.builtin import content_folder
-from nasbench.costs.fingerprint import Fingerprint
 from nasbench.errors import InputError
+from nasbench.properties.fingerprint import Fingerprint
 
 __all__ = ["FingerprintData", "draw_fingerprint", "fingerprint_data", "save_figure", "style"]
 
@@ -114,7 +114,10 @@ def _draw_profile(axes: Axes, profile: pd.DataFrame) -> None:
     place = profile["ring"].to_numpy(dtype=float)
     axes.bar(place - 0.2, profile["measured"], 0.4, color=_MEASURED, label="measured")
     axes.bar(place + 0.2, profile["uniform"], 0.4, color=_REFERENCE, label="a uniform map")
-    axes.set(title="off-self influence by distance", xticks=place, xticklabels=profile["distances"], ylim=(0, 1))
+    axes.set(
+        title="off-self influence by distance", xticks=place, xticklabels=profile["distances"], ylim=(0, 1),
+        xlabel="Chebyshev distance", ylabel="share",
+    )  # fmt: skip
     axes.legend()
 
 

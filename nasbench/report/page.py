@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,45 +12,31 @@ import pandas as pd
 
 from nasbench.console import human
 from nasbench.objectives import COSTS
+from nasbench.profiles.device_profile import HeldOut
+from nasbench.report import effects, slots
+from nasbench.report.tables import Cell, Column, Row, Table
 from nasbench.runs import Run
 
-__all__ = ["Cell", "Column", "Page", "Table", "page_of"]
+__all__ = ["Page", "Section", "page_of"]
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a table."""
+class Section:
+    """A section of the report.
+
+    Attributes:
+        title: Its heading.
+        lead: One paragraph, "" for none.
+        pictures: `data` (base64 SVG), `alt` and `caption` of each.
+        tables: In reading order.
+        widget: "explorer" for the interactive front, "" for none.
+    """
 
     title: str
-    numeric: bool = False
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table; `verdict` is a style class, "" for none."""
-
-    text: str
-    numeric: bool = False
-    code: bool = False
-    verdict: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table; `bare` marks the bare backbone's."""
-
-    cells: tuple[Cell, ...]
-    bare: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    caption: str = ""
+    lead: str = ""
+    pictures: tuple[Mapping[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
+    widget: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +47,7 @@ class Page:
         question: What was asked, as the title.
         answer: Two sentences.
         notes: What a reader must know of the data and the comparison.
-        tables: In reading order.
+        sections: In reading order.
         facts: How it was made: (name, value).
         command: The command that reproduces it.
     """
@@ -69,38 +55,84 @@ class Page:
     question: str
     answer: str
     notes: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
+    sections: tuple[Section, ...] = ()
     facts: tuple[tuple[str, str], ...] = field(default=())
     command: str = ""
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Every table of every section."""
+        return tuple(table for section in self.sections for table in section.tables)
 
-def page_of(run: Run, test: Mapping[str, Mapping[str, float]], naive: Mapping[str, Mapping[str, float]]) -> Page:
+
+Pictures = Mapping[str, Sequence[Mapping[str, str]]]
+"""Pictures by section: "front", "where", "latency", "progress", "training", "proxies", "winners", "held out"."""
+
+
+def page_of(
+    run: Run,
+    test: Mapping[str, Mapping[str, float]],
+    naive: Mapping[str, Mapping[str, float]],
+    pictures: Pictures | None = None,
+) -> Page:
     """Write the report of a run.
 
     Args:
         run: The run.
         test: Metrics on the test split by plan hash.
         naive: Metrics of the naive forecasts on the test split by name; empty where there are none.
+        pictures: Pictures by section.
     """
     finalists = run.finalists()
     return Page(
         question=_question(run),
         answer=f"{_what_helps(run, finalists)} {_how_sure(run, finalists)}",
         notes=tuple(_notes(run, finalists, test)),
-        tables=tuple(
-            table
-            for table in (
-                _front_table(run, finalists, test),
-                _naive_table(run, naive),
-                _trouble_table(run, "rejected", "Rejected before training"),
-                _trouble_table(run, "failed", "Failed"),
-                _excluded_table(run),
-            )
-            if table is not None
-        ),
+        sections=tuple(_sections(run, finalists, test, naive, pictures or {})),
         facts=tuple(_facts(run)),
         command=command_of(run),
     )
+
+
+def _sections(
+    run: Run,
+    finalists: pd.DataFrame,
+    test: Mapping[str, Mapping[str, float]],
+    naive: Mapping[str, Mapping[str, float]],
+    pictures: Pictures,
+) -> Iterable[Section]:
+    """Yield the sections that have something to show."""
+    shown = {name: tuple(pictures.get(name, ())) for name in _LEADS}
+
+    def section(title: str, key: str, *tables: Table | None, widget: str = "") -> Iterable[Section]:
+        kept = tuple(table for table in tables if table is not None)
+        if kept or shown[key] or widget:
+            yield Section(title, _LEADS[key], shown[key], kept, widget)
+
+    front = _front_table(run, finalists, test)
+    yield from section("What is worth having", "front", front, widget="explorer")
+    yield from section("Which modules and properties paid, and where", "where", *effects.tables(run))
+    yield from section("Where the time goes", "latency", slots.front_table(run), slots.slots_table(run))
+    yield from section("What the winners do", "winners")
+    yield from section("On held-out data", "held out", _naive_table(run, naive))
+    yield from section("How the search went", "progress")
+    yield from section("How the finalists were trained", "training")
+    yield from section("Zero-cost proxies", "proxies", *effects.proxies(run))
+    trouble = (_trouble_table(run, "rejected", "Rejected before training"), _trouble_table(run, "failed", "Failed"))
+    yield from section("What did not work", "trouble", *trouble, _excluded_table(run))
+
+
+_LEADS = {
+    "front": "Choose the axes, filter, and point at a plan to read its whole row. Error bars are 95 % intervals.",
+    "where": "",
+    "latency": "Multiply-adds are not milliseconds.",
+    "winners": "The five properties of what the winner inserted, measured after training.",
+    "held out": "",
+    "progress": "",
+    "training": "",
+    "proxies": "",
+    "trouble": "",
+}
 
 
 def _question(run: Run) -> str:
@@ -156,7 +188,9 @@ def _how_sure(run: Run, finalists: pd.DataFrame) -> str:
 
 def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterable[str]:
     yield from (run.config["task"] or {}).get("notes", ())
-    if "latency_ms" in finalists and finalists["latency_ms"].notna().any():
+    if predicted := run.config["identity"].get("latency_profile"):
+        yield predicted_note(str(run.settings.latency_profile), predicted)
+    elif "latency_ms" in finalists and finalists["latency_ms"].notna().any():
         scenario = finalists["latency_scenario"].dropna().iloc[0]
         yield f"Latency was measured side by side with the bare backbone: {scenario}."
     elif run.config["task"]:
@@ -172,6 +206,15 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
             f"The test split was opened for the {len(test)} compared plans alone, once each, with the weights of seed "
             f"{run.settings.seed}; nothing was selected on it."
         )
+
+
+def predicted_note(file: str, told: Mapping[str, Any]) -> str:
+    """Say that latency is predicted, from what, and how well that does (`DeviceProfile.describe` told it)."""
+    quality = HeldOut(**told["quality"]).text if told["quality"] else "not checked on whole plans"
+    return (
+        f"Latency is predicted from {file} ({told['device']}, {told['device_name']}, {told['date'][:10]}, batch size "
+        f"{told['batch_size']}, {told['mode']}), quality: {quality}."
+    )
 
 
 def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[str, float]]) -> Table:
@@ -278,6 +321,7 @@ def command_of(run: Run) -> str:
     plain = ("size", "lookback", "horizon", "fill", "checkpoint", "freeze", "keep")
     words += [w for k in plain if (v := getattr(s, k)) not in (None, "front") for w in (f"--{k}", str(v))]
     words += ["--pretrained"] if s.pretrained else []
+    words += ["--latency-profile", s.latency_profile] if s.latency_profile else []
     words += [word for path in s.modules for word in ("--modules", path)]
     changes = run.config["task"].get("recipe_changes", {})
     words += [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]

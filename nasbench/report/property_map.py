@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
-from nasbench.properties import THRESHOLDS, Measured
+from nasbench.properties.record import THRESHOLDS, Measured
 from nasbench.registry import PROPERTIES
 from nasbench.report.fingerprints import save_figure, style
 
 __all__ = ["Cluster", "clusters", "draw_map", "draw_parallel", "property_frame", "save_page_figures"]
 
-_GRID = 0.04  # points nearer than this share a label
+_NEAR = 0.02  # points no farther apart than this in either figure share a label
 _COLUMNS = 8
+_LIFTS = (0, 8, -8, 16, -16, 24, -24, 32, -32)
+"""Where a label may stand, in points above its module: beside it, or as far up or down as it takes to be free."""
 _AXES = ("L", "G", "S", "M", "N^")
 
 
@@ -44,34 +50,70 @@ class Cluster:
 
 
 def clusters(frame: pd.DataFrame) -> list[Cluster]:
-    """Return the modules of a `property_frame` in groups that a label can tell apart."""
-    cell = (frame[["locality", "globality"]] / _GRID).round()
-    groups = frame.groupby([cell["locality"], cell["globality"]])
-    return [Cluster(g["locality"].mean(), g["globality"].mean(), tuple(g["name"])) for _, g in groups]
+    """Return the modules of a `property_frame` in groups that a label can tell apart, the largest first."""
+    groups: list[list[int]] = []
+    points = frame[["locality", "globality"]].to_numpy()
+    for row in range(len(points)):
+        near = (g for g in groups if abs(points[g].mean(0) - points[row]).max() <= _NEAR)
+        group = next(near, None)
+        if group is None:
+            groups.append([row])
+        else:
+            group.append(row)
+    found = []
+    for group in groups:
+        locality, globality = points[group].mean(0).tolist()
+        found.append(Cluster(locality, globality, tuple(frame["name"].iloc[group])))
+    return sorted(found, key=lambda cluster: -len(cluster.names))
 
 
 def draw_map(frame: pd.DataFrame) -> Figure:
-    """Draw every module by locality and globality; colour is sparsity, size multi-scale, a ring what is not linear."""
+    """Draw every module by locality and globality; colour is sparsity, size multi-scale, an edge what is not linear."""
     with style():
         figure = Figure(figsize=(9, 6.5), layout="constrained")
         axes = figure.subplots()
-        costly = ["#c44e20" if c > THRESHOLDS["complexity"] else "none" for c in frame["complexity"]]
         points = axes.scatter(
-            frame["locality"], frame["globality"], s=30 + 150 * frame["multiscale"], c=frame["sparsity"],
-            cmap="viridis", vmin=0, vmax=1, edgecolors=costly, linewidths=1.4, alpha=0.85,
+            frame["locality"], frame["globality"], s=_areas(frame), c=frame["sparsity"],
+            cmap="viridis", vmin=0, vmax=1, edgecolors="#c44e20",
+            linewidths=[1.6 if exponent > THRESHOLDS["complexity"] else 0 for exponent in frame["complexity"]],
         )  # fmt: skip
         figure.colorbar(points, ax=axes, label="sparsity")
-        for row in clusters(frame):
-            more = f" +{len(row.names) - 1}" if len(row.names) > 1 else ""
-            place, colour = (row.locality, row.globality), "#333333"
-            axes.annotate(
-                f"{row.names[0]}{more}", place, xytext=(6, 4), textcoords="offset points", fontsize=6, color=colour
-            )
-        axes.set(xlabel="locality", ylabel="globality", xlim=(-0.03, 1.12), ylim=(-0.04, 1.08))
-        axes.set_title(
-            "Larger: more scales. Red edge: cost above linear. Names that lie together are counted.", fontsize=9
-        )
+        axes.set(xlabel="locality", ylabel="globality", xlim=(-0.04, 1.14), ylim=(-0.05, 1.08))
+        axes.set_title("Larger: more scales. Red edge: cost above linear. +20: as many more modules here.", fontsize=9)
+        _label(figure, axes, clusters(frame), frame)
         return figure
+
+
+def _areas(frame: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the size of each point, in square points."""
+    return (30 + 150 * frame["multiscale"]).to_numpy()
+
+
+def _label(figure: Figure, axes: Axes, groups: list[Cluster], frame: pd.DataFrame) -> None:
+    """Name each group beside its place, at the first place that is free of points and of other names."""
+    figure.draw_without_rendering()  # drawing settles the layout
+    places = axes.transData.transform(frame[["locality", "globality"]].to_numpy())
+    radii = (_areas(frame) / np.pi) ** 0.5
+    dots = radii * figure.dpi / 72
+    taken = [Bbox.from_extents(x - r, y - r, x + r, y + r) for (x, y), r in zip(places, dots, strict=True)]
+    inside = axes.get_window_extent()
+    for group in groups:
+        more = f" +{len(group.names) - 1}" if len(group.names) > 1 else ""
+        place = (group.locality, group.globality)
+        aside = float(radii[frame["name"].isin(group.names)].max()) + 4
+        text = axes.annotate(
+            f"{group.names[0]}{more}", place, textcoords="offset points", fontsize=6.5, va="center", color="#333333"
+        )
+        for lift, side in itertools.product(_LIFTS, (1, -1)):
+            text.set(position=(side * (aside + abs(lift) / 3), lift), ha="left" if side > 0 else "right")
+            box = text.get_window_extent()
+            free = not any(box.overlaps(other) for other in taken)
+            if free and inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1:
+                break
+        taken.append(box)
+        if text.get_position()[1]:
+            line = {"arrowstyle": "-", "lw": 0.5, "color": "#999999", "shrinkA": 1, "shrinkB": 2}
+            axes.annotate("", place, text.get_position(), textcoords="offset points", arrowprops=line)
 
 
 def draw_parallel(frame: pd.DataFrame) -> Figure:
@@ -100,3 +142,4 @@ def _draw_panel(axes: Axes, name: str, figures: list[float]) -> None:
     axes.set_title(name, fontsize=7)
     axes.set(xticks=range(len(_AXES)), ylim=(0, 1.05), yticks=[])
     axes.set_xticklabels(_AXES, fontsize=6)
+    axes.tick_params(labelbottom=True)  # shared axes would show them in the last line alone

@@ -12,7 +12,7 @@ from nasbench.plugins import load_python_file
 from nasbench.recipe import Recipe
 from nasbench.tasks import _image_sources as sources
 from nasbench.tasks import _series as series
-from nasbench.tasks._base import SPLITS, Task
+from nasbench.tasks._base import SPLITS, Task, apply
 from nasbench.tasks.forecasting import ForecastingTask, naive_baselines, naive_forecasts
 from nasbench.tasks.images import ImageTask, image_size
 
@@ -22,6 +22,7 @@ __all__ = [
     "ForecastingTask",
     "ImageTask",
     "Task",
+    "apply",
     "create_task",
     "naive_baselines",
     "naive_forecasts",
@@ -49,6 +50,7 @@ def create_task(
     lookback: int | None = None,
     horizon: int | None = None,
     fill: str | None = None,
+    covariates: bool = False,
     seed: int = 0,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -62,6 +64,7 @@ def create_task(
         lookback: Input rows of a forecast; 96 by default (`co2`: 104).
         horizon: Rows to forecast; 96 by default (`co2`: 26).
         fill: "linear" or "forward", for series with missing values (`co2` is always filled linearly).
+        covariates: Give a forecasting model hour, weekday, day of month and day of year of every step as well.
         seed: Seed of a random split.
         mean: Mean by channel of pixels in [0, 1], as a backbone's pretrained weights expect it; ImageNet's by default.
         std: Standard deviation by channel, likewise.
@@ -78,6 +81,7 @@ def create_task(
     image_options: dict[str, Any] = {"size": size, "default_size": default_size, "seed": seed}
     image_options |= {k: v for k, v in {"mean": mean, "std": std}.items() if v is not None}
     window: dict[str, Any] = {k: v for k, v in {"lookback": lookback, "horizon": horizon}.items() if v is not None}
+    window |= {"covariates": True} if covariates else {}
     if text.endswith(".py") or ".py:" in text:
         return _user_task(text, {**image_options, **window, "fill": fill})
     form, colon, place = text.partition(":")

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nasbench.errors import UnknownNameError
 from nasbench.recipe import Recipe
 
-__all__ = ["SPLITS", "Batch", "Task", "epoch_generator", "shuffled"]
+__all__ = ["SPLITS", "Batch", "Inputs", "Task", "apply", "epoch_generator", "shuffled"]
 
 SPLITS = ("train", "val", "test")
 """Selection sees `train` and `val`; `test` is opened by the report alone."""
 
-Batch = tuple[Tensor, Tensor]
+Inputs = Tensor | tuple[Tensor, Tensor]
+"""What a model gets: a tensor, or series and the covariates of their time."""
+
+Batch = tuple[Any, Tensor]
+"""`Inputs` and targets."""
+
+
+def apply(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Run a model on a batch's inputs; where its `forward` takes no `marks`, it never sees the covariates."""
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    values, marks = inputs
+    return model(values, marks) if "marks" in inspect.signature(model.forward).parameters else model(values)
 
 
 class Task(ABC):
@@ -73,6 +86,10 @@ class Task(ABC):
 
         The figures stand in the order of `eval_batches`, so that two models can be compared item by item.
         """
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return what a user of an exported model must know to prepare its input, JSON-able."""
+        return {}
 
     def check_split(self, split: str) -> str:
         """Return `split`, or raise `UnknownNameError`."""

@@ -11,9 +11,24 @@ import pandas as pd
 
 from nasbench.errors import DataError, InputError
 
-__all__ = ["FILLS", "Series", "Spans", "co2", "ett_spans", "fill_gaps", "ratio_spans", "read_csv", "season"]
+__all__ = [
+    "CALENDAR",
+    "FILLS",
+    "Series",
+    "Spans",
+    "calendar",
+    "co2",
+    "ett_spans",
+    "fill_gaps",
+    "ratio_spans",
+    "read_csv",
+    "season",
+]
 
 FILLS = ("linear", "forward")
+
+CALENDAR = ("hour of day", "day of week", "day of month", "day of year")
+"""The covariates of time, in order."""
 
 Spans = dict[str, tuple[int, int]]
 """Split to (first row, row after the last)."""
@@ -114,6 +129,12 @@ def season(index: pd.Index) -> int:
     days = _step(index) / _DAY
     around = 1 if days < 1 else 7 if days < 7 else 365.25
     return max(1, round(around / days))
+
+
+def calendar(index: pd.DatetimeIndex) -> np.ndarray:
+    """Return the `CALENDAR` of each date, `(rows, 4)`: -0.5 is the first of each, 0.5 the last, as Informer has it."""
+    features = [index.hour / 23, index.day_of_week / 6, (index.day - 1) / 30, (index.day_of_year - 1) / 365]
+    return np.stack([np.asarray(feature, np.float64) for feature in features], axis=1) - 0.5
 
 
 def _step(index: pd.Index) -> pd.Timedelta:

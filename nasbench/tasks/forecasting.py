@@ -14,7 +14,7 @@ from torch import Tensor
 from nasbench.errors import DataError, InputError
 from nasbench.recipe import Recipe
 from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
-from nasbench.tasks._series import Spans, fill_gaps, season
+from nasbench.tasks._series import CALENDAR, Spans, calendar, fill_gaps, season
 
 __all__ = ["ForecastingTask", "naive_baselines", "naive_forecasts"]
 
@@ -32,6 +32,8 @@ class ForecastingTask(Task):
         lookback: Rows of an input.
         horizon: Rows of a forecast.
         fill: How missing values are filled: "linear", "forward", or None where there are none.
+        covariates: Give the model the `CALENDAR` of the lookback and the horizon as well: inputs are then
+            `(values, marks)` with marks `(B, lookback + horizon, 4)`.
         recipe: The default recipe.
         notes: Sentences for the report.
 
@@ -52,6 +54,7 @@ class ForecastingTask(Task):
         lookback: int = 96,
         horizon: int = 96,
         fill: str | None = None,
+        covariates: bool = False,
         recipe: Recipe | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -63,7 +66,8 @@ class ForecastingTask(Task):
         self.season = season(self.dates)
         self._fit_scales()
         self.input_size = (lookback, len(self.series))
-        self.model_kwargs = {"horizon": horizon}
+        self.model_kwargs = {"horizon": horizon} | ({"covariates": len(CALENDAR)} if covariates else {})
+        self.marks = torch.from_numpy(calendar(self.dates)).float() if covariates else None
         self.starts = {split: self._starts(split) for split in SPLITS}
         self.splits = {split: len(self.starts[split]) for split in SPLITS}
         self.notes = (*notes, *_gap_note(name, gaps, fill))
@@ -91,6 +95,10 @@ class ForecastingTask(Task):
         first = start if split == "train" else start - self.lookback
         return torch.arange(first, end - self.lookback - self.horizon + 1)
 
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the series in order, and the mean and deviation by series that scale them."""
+        return {"series": list(self.series), "mean": self.mean.tolist(), "std": self.std.tolist()}
+
     def describe(self) -> dict[str, Any]:
         """Return name, data hash, spans and window lengths; JSON-able."""
         content = hashlib.sha256(repr((self.series, [str(d) for d in self.dates])).encode())
@@ -107,6 +115,7 @@ class ForecastingTask(Task):
             "horizon": self.horizon,
             "fill": self.fill,
             "season": self.season,
+            **({"covariates": list(CALENDAR)} if self.marks is not None else {}),
         }
 
     def train_batches(
@@ -127,7 +136,8 @@ class ForecastingTask(Task):
     def _windows(self, starts: Tensor, device: torch.device | str) -> Batch:
         rows = starts[:, None] + torch.arange(self.lookback + self.horizon)
         window = self.scaled[rows].to(device)
-        return window[:, : self.lookback], window[:, self.lookback :]
+        x, y = window[:, : self.lookback], window[:, self.lookback :]
+        return (x if self.marks is None else (x, self.marks[rows].to(device))), y
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error on scaled values."""

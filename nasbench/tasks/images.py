@@ -119,6 +119,11 @@ class ImageTask(Task):
             "classes": len(self.classes),
         }
 
+    def preprocessing(self) -> dict[str, Any]:
+        """Return side in pixels, mean and deviation by channel of pixels in [0, 1], and the classes in order."""
+        mean, std = ((values.flatten() / 255).tolist() for values in (self._pixels.mean, self._pixels.std))
+        return {"size": self.size, "mean": mean, "std": std, "classes": [str(name) for name in self.classes]}
+
     def train_batches(
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:

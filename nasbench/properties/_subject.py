@@ -15,6 +15,7 @@ from nasbench.costs._shadow import shadow
 from nasbench.errors import InputError, UnsupportedError
 from nasbench.expression import build, parse
 from nasbench.library import create_module, module_spec
+from nasbench.properties._norms import PlainNorms
 from nasbench.registry import MODULES
 
 __all__ = ["DEFAULT_SIZES", "OPENED", "Subject", "open_gates", "run", "subject_of"]
@@ -83,7 +84,8 @@ def run(module: nn.Module, x: Tensor, subject: Subject) -> Tensor:
     """
     given = "x".join(map(str, x.shape[1:]))
     try:
-        y = module(x)
+        with PlainNorms():
+            y = module(x)
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasbench.costs._influence import influence_rows
-from nasbench.costs._rings import POINTWISE, SPATIAL, RowFigures, row_figures
 from nasbench.costs._shadow import rng_kept
-from nasbench.costs._subject import OPENED, Subject, open_gates, run, subject_of
 from nasbench.costs.macs import Count, count
 from nasbench.errors import InputError
+from nasbench.insertion import plan_of, slots_of
+from nasbench.properties._influence import influence_rows
+from nasbench.properties._rings import POINTWISE, SPATIAL, RowFigures, row_figures
+from nasbench.properties._subject import OPENED, Subject, open_gates, run, subject_of
+from nasbench.pyramid import PyramidClassifier
 
 __all__ = ["CostPoint", "Fingerprint", "fingerprint", "fingerprint_plan", "summarise"]
 
 _CURVE = (0.5, 1, 2, 4)
 """Sizes of the cost curve, as multiples of the size asked for in each dimension."""
 
-_EXACT_ROWS, _EXACT_WORK = 4096, 4e10
-"""Where the Jacobian is taken whole: its rows, and operations to compute them; about a second of one CPU core."""
+_EXACT_ROWS, _EXACT_WORK = 4096, 4e9
+"""Where the Jacobian is taken whole: its rows, and operations to compute them; up to two seconds of one CPU core."""
 
 _POSITIONS, _PROBES = 24, 8
 """Output positions of an estimate, and random cotangents for each; where there are fewer channels, all of them."""
@@ -205,21 +207,18 @@ def fingerprint_plan(model: nn.Module, **options: Any) -> dict[str, Fingerprint]
     Raises:
         InputError: If there is no plan in the model, or a module cannot be measured.
     """
-    from nasbench.insertion import plan_of, slots_of
-    from nasbench.pyramid import PyramidClassifier
-
     plan = plan_of(model)
     if plan.is_bare:
         raise InputError(f"there is no plan in this {type(model).__name__}; nasbench.insert puts one in")
     host: Any = model.backbone if isinstance(model, PyramidClassifier) else model
     plugins = host.nasbench
-    return {
-        slot.name: fingerprint(
-            plugins[slot.name.replace(".", "_")].module, size=slot.size, channels=slot.channels, **options
-        )
-        for slot in slots_of(model)
-        if slot.name in plan
-    }
+    found = {}
+    for slot in slots_of(model):
+        if slot.name in plan:
+            module = plugins[slot.name.replace(".", "_")].module
+            figures = fingerprint(module, size=slot.size, channels=slot.channels, **options)
+            found[slot.name] = replace(figures, name=plan[slot.name].canonical())
+    return found
 
 
 def summarise(

@@ -13,7 +13,8 @@ __all__ = ["cells", "influence_rows"]
 _ROW_ELEMENTS = 2**25
 """Elements that a batch of cotangents may take where a module holds N x N weights: its size is this over N²."""
 
-_MOST_ROWS = 512
+_MOST_ROWS = 64
+"""Most cotangents in a batch: where a module holds N x N weights, more of them no longer fit a core's cache."""
 
 Fold = Callable[[Tensor], Tensor]
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.backbones import Slot
-from nasbench.costs._influence import cells, influence_rows
-from nasbench.costs._rings import RowFigures, row_figures
 from nasbench.costs._shadow import rng_kept, shadow
-from nasbench.costs.fingerprint import summarise
 from nasbench.errors import InputError
+from nasbench.properties._influence import cells, influence_rows
+from nasbench.properties._norms import PlainNorms
+from nasbench.properties._rings import RowFigures, row_figures
+from nasbench.properties.fingerprint import summarise
 
 __all__ = ["StageFigures", "stage_figures"]
 
@@ -132,7 +133,8 @@ def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor
             handle = model.get_submodule(slot.module).register_forward_hook(keep(slot))
             stack.callback(handle.remove)
         try:
-            model(x)
+            with PlainNorms():
+                model(x)
         except Exception as error:
             raise InputError(f"{type(model).__name__} fails on an input of {tuple(x.shape[1:])}: {error}") from error
     return found

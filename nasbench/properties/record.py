@@ -8,7 +8,7 @@ Taking every fingerprint takes minutes, so `scripts/update_properties` does it o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,9 +20,10 @@ from nasbench import builtin
 from nasbench.registry import PROPERTIES
 
 if TYPE_CHECKING:
-    from nasbench.costs.fingerprint import Fingerprint
+    from nasbench.properties.fingerprint import Fingerprint
 
 __all__ = [
+    "SECTIONS",
     "THRESHOLDS",
     "Measured",
     "disagreements",
@@ -43,6 +44,10 @@ attention in windows of 7 0.4 or so, of a pooled gate 1. Sparsity of a 3x3 kerne
 0. Multi-scale of a dense random kernel or of attention at initialisation is at most 0.05. The exponent of anything
 linear is about 1, of an FFT 1.1, of attention 2.
 """
+
+
+SECTIONS = ("modules", "series")
+"""Of the record: every module on a map, or on a series if it serves nothing else; and on a series what serves both."""
 
 
 class Figures(Protocol):
@@ -71,7 +76,7 @@ class Figures(Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of a fingerprint without its maps; attributes as `nasbench.costs.fingerprint.Fingerprint`."""
+    """The figures of a fingerprint without its maps; attributes as `nasbench.properties.fingerprint.Fingerprint`."""
 
     size: tuple[int, ...]
     channels: int
@@ -120,9 +125,18 @@ def fingerprints_file() -> Path:
     return builtin.content_folder("modules") / "fingerprints.json"
 
 
-def recorded(name: str) -> Measured | None:
-    """Return what is on record of the module called `name` with its defaults; None of a user's module."""
-    return _record().get(name)
+def recorded(name: str, dims: int | None = None) -> Measured | None:
+    """Return what is on record of the module called `name` with its defaults; None of a user's module.
+
+    Args:
+        name: The module.
+        dims: Spatial dimensions of the map it was measured on; by default 2 where it serves them.
+    """
+    for section in SECTIONS:
+        row = _record(section).get(name)
+        if row is not None and dims in (None, len(row.size)):
+            return row
+    return None
 
 
 @cache
@@ -132,24 +146,28 @@ def disagreements() -> dict[str, dict[str, str]]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
-def read(file: Path) -> dict[str, Measured]:
-    """Return the figures in `file` by module name; none where there is no file yet."""
+def read(file: Path, section: str = "modules") -> dict[str, Measured]:
+    """Return the figures in a section of `file` by module name; none where there is no file yet."""
     if not file.is_file():
         return {}
-    rows = json.loads(file.read_text(encoding="utf-8"))["modules"]
+    rows = json.loads(file.read_text(encoding="utf-8")).get(section, {})
     return {
         name: Measured(**{**row, "size": tuple(row["size"]), "notes": tuple(row["notes"])})
         for name, row in rows.items()
     }
 
 
-def write(file: Path, rows: Iterable[tuple[str, Measured]]) -> None:
-    """Write figures so that `read` reads them back, sorted by name."""
-    modules = {name: asdict(row) for name, row in sorted(rows)}
-    document = {"generated_by": "scripts/update_properties", "modules": modules}
+def write(file: Path, **sections: Mapping[str, Measured]) -> None:
+    """Write figures by module name so that `read` reads them back, each section sorted by name."""
+    found = {
+        section: {name: asdict(row) for name, row in sorted(sections[section].items())}
+        for section in SECTIONS
+        if section in sections
+    }
+    document = {"generated_by": "scripts/update_properties", **found}
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @cache
-def _record() -> dict[str, Measured]:
-    return read(fingerprints_file())
+def _record(section: str) -> dict[str, Measured]:
+    return read(fingerprints_file(), section)

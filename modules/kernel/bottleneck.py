@@ -1,0 +1,58 @@
+"""Residual bottleneck (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.ops.nd import batch_norm, conv, reduced
+from nasbench.registry import register_module
+
+
+@register_module(
+    name="bottleneck",
+    properties=("locality",),
+    paper="He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385",
+    selectable=False,
+)
+class Bottleneck(nn.Module):
+    """The plain block that a plan is held against: 1x1 to a few channels, 3x3 there, 1x1 back, added to the input.
+
+    .. math:: y = x + \\mathrm{BN}(W_3\\, \\mathrm{relu}(\\mathrm{BN}(W_2 *_{3 \\times 3}
+              \\mathrm{relu}(\\mathrm{BN}(W_1 x)))))
+
+    It is the equal-cost control (`nasbench.control`): its width sets its cost in steps of `(2 C + 9 w) w` MACs a
+    position (`(2 C + 3 w) w` in one dimension), and nothing in it is new. So that it serves maps that hold negative
+    values, a ViT's among them, there is no ReLU after the sum, where the paper has one. No selector of a space picks
+    it up; name it to search it.
+
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
+
+    Args:
+        channels: Channels C.
+        dims: Spatial dimensions, 1 or 2.
+        width: Channels w inside; max(1, C // 4) by default, as in ResNet-50.
+
+    Raises:
+        UnsupportedError: If `width` is less than 1.
+    """
+
+    def __init__(self, channels: int, *, dims: int = 2, width: int | None = None) -> None:
+        super().__init__()
+        inner = reduced(channels, 4) if width is None else width
+        if inner < 1:
+            raise UnsupportedError(f"width must be at least 1, got {width}")
+        self.branch = nn.Sequential(
+            conv(dims, channels, inner, bias=False),
+            batch_norm(dims, inner),
+            nn.ReLU(),
+            conv(dims, inner, inner, 3, bias=False),
+            batch_norm(dims, inner),
+            nn.ReLU(),
+            conv(dims, inner, channels, bias=False),
+            batch_norm(dims, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        return x + self.branch(x)

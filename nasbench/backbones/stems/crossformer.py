@@ -1,0 +1,182 @@
+"""Crossformer (Zhang and Yan, ICLR 2023; no arXiv entry)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasbench.backbones._stems import register_stem
+from nasbench.errors import BackboneError
+from nasbench.ops.attention import CrossAttention
+from nasbench.ops.series import InstanceNorm
+from nasbench.ops.two_stage import TwoStageLayer
+
+__all__ = ["Crossformer"]
+
+
+@register_stem("crossformer")
+class Crossformer(nn.Module):
+    """Segments of each series, attention along time and across series, at scales that double from stage to stage.
+
+    .. math:: Z_0 = \\mathrm{LN}(E\\, x_{d,s} + P_{d,s}),\\qquad
+              Z_k = \\mathrm{TSA}(M_k\\, \\mathrm{LN}[Z_{k-1, 2s}, Z_{k-1, 2s+1}]) \\\\
+              \\hat Y_k = \\mathrm{LN}(\\mathrm{TSA}(Y_k) + \\mathrm{MHA}(\\mathrm{TSA}(Y_k), Z_k, Z_k)),\\quad
+              Y_{k+1} = \\mathrm{LN}(\\hat Y_k + \\mathrm{FFN}(\\hat Y_k)),\\quad
+              y = \\textstyle\\sum_k W_k Y_{k+1}
+
+    TSA is the two-stage attention of the module `two_stage_attention`, with routers of its own at each segment. The
+    first stage merges nothing. The decoder starts from learned positions Y_0 of the segments of the horizon; its layer
+    k reads the encoder's scale k, the embedding being scale 0, and the forecasts of all layers are summed. A lookback
+    that the segment does not divide is filled up in front with its first value. Segments that a merge lacks are its
+    last one again; the official code takes the last few, which fails where there are too few, and is the same for a
+    merge of 2.
+
+    Each series has position embeddings of its own, so series are mixed and have a place: permuted series do not give
+    permuted forecasts.
+
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after stage
+    K (each stage is one block), maps of series by segments, `(B, series, segments, width)`: two-dimensional modules.
+
+    Args:
+        lookback: Input steps L.
+        horizon: Forecast steps H.
+        series: Series D.
+        segment: Steps of a segment; 6 and 24 in the paper for ETTh1.
+        merge: Segments that become one in each stage but the first; 2 in the paper.
+        width: Model width; 256 in the paper.
+        heads: Attention heads, 4 in the paper.
+        stages: Scales, 3 in the paper.
+        ffn: Width of the feed-forward layers of the two-stage attention; twice the width in the paper.
+        factor: Routers at each segment, 10 in the paper.
+        dropout: After each attention and feed-forward layer; 0.2 in the paper.
+        instance_norm: Normalise each window (RevIN); the paper does not.
+
+    Raises:
+        BackboneError: If the heads do not divide the width, or a segment, merge or number of stages is too small.
+    """
+
+    def __init__(
+        self,
+        lookback: int,
+        horizon: int,
+        series: int,
+        *,
+        segment: int = 12,
+        merge: int = 2,
+        width: int = 64,
+        heads: int = 4,
+        stages: int = 3,
+        ffn: int = 128,
+        factor: int = 10,
+        dropout: float = 0.2,
+        instance_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise BackboneError(f"crossformer: {heads} heads do not divide a width of {width}")
+        if segment < 1 or merge < 2 or stages < 1:
+            raise BackboneError(
+                f"crossformer: segment is {segment}, merge {merge} and stages {stages}; at least 1, 2 and 1"
+            )
+        self.horizon, self.segment, self.missing = horizon, segment, -lookback % segment
+        counts = [-(-lookback // segment)]
+        for _ in range(stages - 1):
+            counts.append(-(-counts[-1] // merge))
+        targets = -(-horizon // segment)
+        self.norm = InstanceNorm(series) if instance_norm else None
+        self.projection = nn.Linear(segment, width)
+        self.position = nn.Parameter(torch.randn(series, counts[0], width))
+        self.embed = nn.LayerNorm(width)
+        layer = partial(TwoStageLayer, width, factor=factor, heads=heads, width=ffn, dropout=dropout)
+        self.encoder = nn.ModuleList(
+            Stage(width, merge if k else 1, layer(segments=count)) for k, count in enumerate(counts)
+        )
+        self.target_position = nn.Parameter(torch.randn(series, targets, width))
+        self.decoder = nn.ModuleList(
+            DecoderLayer(width, heads, dropout, layer(segments=targets)) for _ in range(stages + 1)
+        )
+        self.predict = nn.ModuleList(nn.Linear(width, segment) for _ in self.decoder)
+
+    def host_slots(self) -> dict[str, tuple[str, str]]:
+        """Slot name to (module path, layout)."""
+        found = {"embed": ("embed", "NHWC")}
+        for index in range(len(self.encoder)):
+            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NHWC")
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
+        if self.norm is None:
+            return self._forecast(x)
+        x, mean, deviation = self.norm(x)
+        return self.norm.restore(self._forecast(x), mean, deviation)
+
+    def _forecast(self, x: Tensor) -> Tensor:
+        filled = F.pad(x.transpose(1, 2), (self.missing, 0), mode="replicate")
+        tokens = self.projection(filled.unflatten(2, (-1, self.segment)))  # (B, D, S, C)
+        scales = [self.embed(tokens + self.position)]
+        for stage in self.encoder:
+            scales.insert(0, stage(scales[0]))
+        targets = self.target_position.expand(len(x), -1, -1, -1)
+        forecasts = []
+        for layer, predict, source in zip(self.decoder, self.predict, scales, strict=True):
+            targets = layer(targets, source)
+            forecasts.append(predict(targets))
+        return sum(forecasts[1:], forecasts[0]).flatten(2)[:, :, : self.horizon].transpose(1, 2)
+
+
+class Stage(nn.Module):
+    """Segment merging and two-stage attention: `(B, D, S, C) -> (B, D, ⌈S / merge⌉, C)`.
+
+    Args:
+        width: Channels C.
+        merge: Segments that become one; 1 for no merging.
+        attention: The attention at this scale.
+    """
+
+    def __init__(self, width: int, merge: int, attention: TwoStageLayer) -> None:
+        super().__init__()
+        self.merge = merge
+        if merge > 1:
+            self.norm = nn.LayerNorm(merge * width)
+            self.linear = nn.Linear(merge * width, width)
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, D, S, C) -> (B, D, ⌈S / merge⌉, C)`."""
+        if self.merge == 1:
+            return self.attention(x)
+        short = -x.shape[2] % self.merge
+        if short:
+            x = torch.cat([x, x[:, :, -1:].expand(-1, -1, short, -1)], dim=2)
+        return self.attention(self.linear(self.norm(x.unflatten(2, (-1, self.merge)).flatten(3))))
+
+
+class DecoderLayer(nn.Module):
+    """Two-stage attention of the targets, attention to one scale of the encoder in each series, a feed-forward layer.
+
+    Shapes: `(B, D, T, C)` and the encoder's `(B, D, S, C)` to `(B, D, T, C)`.
+
+    Args:
+        width: Channels C.
+        heads: Attention heads.
+        dropout: After the attention.
+        attention: The two-stage attention of the targets.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, attention: TwoStageLayer) -> None:
+        super().__init__()
+        self.attention = attention
+        self.cross = CrossAttention(width, heads)
+        self.ffn = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, targets: Tensor, source: Tensor) -> Tensor:
+        """`(B, D, T, C)` and `(B, D, S, C)` to `(B, D, T, C)`."""
+        targets = self.attention(targets)
+        targets = self.norms[0](targets + self.dropout(self.cross(targets, source)))
+        return self.norms[1](targets + self.ffn(targets))

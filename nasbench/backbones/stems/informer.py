@@ -1,0 +1,216 @@
+"""Informer (Zhou et al., AAAI 2021, arXiv:2012.07436)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasbench.backbones._stems import register_stem
+from nasbench.errors import BackboneError
+from nasbench.ops.attention import CrossAttention
+from nasbench.ops.embedding import SeriesEmbedding
+from nasbench.ops.probsparse import ProbSparseSelfAttention
+from nasbench.ops.series import InstanceNorm
+
+__all__ = ["Informer"]
+
+_DENSE = 512
+"""Up to this length all products of queries and keys are made faster than the sampled ones are gathered."""
+
+
+@register_stem("informer")
+class Informer(nn.Module):
+    """A ProbSparse encoder that halves time between its layers, and a head that gives all steps at once.
+
+    .. math:: X_1 = \\mathrm{layer}_1(\\mathrm{embed}(x)),\\qquad
+              X_{j+1} = \\mathrm{layer}_{j+1}(\\mathrm{MaxPool}_{3,2}(\\mathrm{ELU}(\\mathrm{BN}(
+              \\mathrm{conv}_3(X_j))))),\\qquad y = W_s\\, (W_t\\, \\mathrm{LN}(X_J))
+
+    A layer is ProbSparse self-attention (the module `probsparse_attention`) and a feed-forward layer, post-norm. All
+    series share the tokens (mixed). The direct head is two linear maps: W_t from the steps that are left to the
+    horizon, W_s from channels to series. `decoder_layers` puts the paper's generative decoder in its place: the last
+    `label` steps as start token and zeros for the horizon pass, in one go, through causal ProbSparse attention,
+    attention to the encoder and a feed-forward layer each.
+
+    The distilling keeps ⌈L / 2⌉ steps. Copies pad its convolution by two on either side, as torch 1.4 needed it; since
+    then that adds two steps a layer. In the official decoder (`mix`) heads and positions change places before they are
+    merged, so that a token holds pieces of several positions; here heads are merged position by position.
+
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding, `(B, lookback, width)`;
+    `stageK` after encoder layer K (each stage is one block), `(B, ⌈lookback / 2^(K-1)⌉, width)`.
+
+    Args:
+        lookback: Input steps L.
+        horizon: Forecast steps H.
+        series: Series D.
+        width: Model width; 512 in the paper.
+        heads: Attention heads; 8 in the official code.
+        layers: Encoder layers; 3 in the paper's main stack, 2 in the official code's default.
+        ffn: Width of the feed-forward layers; 2048 in the paper.
+        factor: c of the ProbSparse attention.
+        dropout: In the embedding, after attention, inside and after the feed-forward layers.
+        decoder_layers: Layers of the generative decoder; 1 or 2 in the paper, 0 for the direct head.
+        label: Steps of the decoder's start token; half of the lookback by default.
+        covariates: Covariates of each time step, given to `forward` as `marks`; 0 for none.
+        instance_norm: Normalise each window (RevIN); the paper does not.
+
+    Raises:
+        BackboneError: If the heads do not divide the width, or the label is longer than the lookback.
+    """
+
+    def __init__(
+        self,
+        lookback: int,
+        horizon: int,
+        series: int,
+        *,
+        width: int = 64,
+        heads: int = 4,
+        layers: int = 3,
+        ffn: int = 256,
+        factor: int = 5,
+        dropout: float = 0.05,
+        decoder_layers: int = 0,
+        label: int | None = None,
+        covariates: int = 0,
+        instance_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        label = lookback // 2 if label is None else label
+        if width % heads:
+            raise BackboneError(f"informer: {heads} heads do not divide a width of {width}")
+        if not 0 <= label <= lookback:
+            raise BackboneError(f"informer: label is {label}; the start token is part of the {lookback} input steps")
+        self.lookback, self.horizon, self.label = lookback, horizon, label
+        self.norm = InstanceNorm(series) if instance_norm else None
+        self.embedding = SeriesEmbedding(series, width, covariates)
+        self.embed = nn.Dropout(dropout)
+        lengths = [-(-lookback // 2**k) for k in range(layers)]
+        self.encoder = nn.ModuleList(EncoderLayer(width, heads, ffn, factor, dropout, n <= _DENSE) for n in lengths)
+        self.distil = nn.ModuleList(Distilling(width) for _ in lengths[1:])
+        self.encoder_norm = nn.LayerNorm(width)
+        self.decoder: nn.ModuleList | None = None
+        if decoder_layers:
+            self.decoder_embedding = SeriesEmbedding(series, width, covariates)
+            self.decoder_embed = nn.Dropout(dropout)
+            dense = label + horizon <= _DENSE
+            self.decoder = nn.ModuleList(
+                DecoderLayer(width, heads, ffn, factor, dropout, dense) for _ in range(decoder_layers)
+            )
+            self.decoder_norm = nn.LayerNorm(width)
+        else:
+            self.over_time = nn.Linear(lengths[-1], horizon)
+        self.projection = nn.Linear(width, series)
+
+    def host_slots(self) -> dict[str, tuple[str, str]]:
+        """Slot name to (module path, layout)."""
+        found = {"embed": ("embed", "NLC")}
+        for index in range(len(self.encoder)):
+            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NLC")
+        return found
+
+    def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`.
+
+        Args:
+            x: The window.
+            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`; zeros by default.
+        """
+        if self.norm is None:
+            return self._forecast(x, marks)
+        x, mean, deviation = self.norm(x)
+        return self.norm.restore(self._forecast(x, marks), mean, deviation)
+
+    def _forecast(self, x: Tensor, marks: Tensor | None) -> Tensor:
+        past = None if marks is None else marks[:, : self.lookback]
+        tokens = self.encoder[0](self.embed(self.embedding(x, past)))
+        for distil, layer in zip(self.distil, self.encoder[1:], strict=True):
+            tokens = layer(distil(tokens))
+        tokens = self.encoder_norm(tokens)
+        if self.decoder is None:
+            return self.projection(self.over_time(tokens.transpose(1, 2)).transpose(1, 2))
+        start = self.lookback - self.label
+        queries = F.pad(x[:, start:], (0, 0, 0, self.horizon))
+        queries = self.decoder_embed(self.decoder_embedding(queries, None if marks is None else marks[:, start:]))
+        for layer in self.decoder:
+            queries = layer(queries, tokens)
+        return self.projection(self.decoder_norm(queries)[:, self.label :])
+
+
+class EncoderLayer(nn.Module):
+    """ProbSparse self-attention and a feed-forward layer, post-norm: `(B, N, C) -> (B, N, C)`.
+
+    Args:
+        width: Channels C.
+        heads: Attention heads.
+        ffn: Width of the feed-forward layer.
+        factor: c of the attention.
+        dropout: After attention, inside and after the feed-forward layer.
+        dense: As in `ProbSparseSelfAttention`.
+    """
+
+    def __init__(self, width: int, heads: int, ffn: int, factor: int, dropout: float, dense: bool) -> None:
+        super().__init__()
+        self.attention = ProbSparseSelfAttention(width, factor=factor, heads=heads, dense=dense)
+        self.ffn = feed_forward(width, ffn, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, N, C) -> (B, N, C)`."""
+        x = self.norms[0](x + self.dropout(self.attention(x)))
+        return self.norms[1](x + self.ffn(x))
+
+
+class DecoderLayer(nn.Module):
+    """Causal ProbSparse self-attention, attention to the encoder, a feed-forward layer; each post-norm.
+
+    Shapes: `(B, M, C)` and the encoder's `(B, N, C)` to `(B, M, C)`.
+
+    Args:
+        width: Channels C.
+        heads: Attention heads.
+        ffn: Width of the feed-forward layer.
+        factor: c of the self-attention.
+        dropout: After each attention, inside and after the feed-forward layer.
+        dense: As in `ProbSparseSelfAttention`.
+    """
+
+    def __init__(self, width: int, heads: int, ffn: int, factor: int, dropout: float, dense: bool) -> None:
+        super().__init__()
+        self.attention = ProbSparseSelfAttention(width, factor=factor, heads=heads, causal=True, dense=dense)
+        self.cross = CrossAttention(width, heads)
+        self.ffn = feed_forward(width, ffn, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        """`(B, M, C)` and `(B, N, C)` to `(B, M, C)`."""
+        x = self.norms[0](x + self.dropout(self.attention(x)))
+        x = self.norms[1](x + self.dropout(self.cross(x, source)))
+        return self.norms[2](x + self.ffn(x))
+
+
+class Distilling(nn.Module):
+    """Convolution, batch norm, ELU and max pooling at stride 2: `(B, N, C) -> (B, ⌈N / 2⌉, C)`.
+
+    Args:
+        width: Channels C.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(width, width, 3, padding=1, padding_mode="circular")
+        self.norm = nn.BatchNorm1d(width)
+        self.pool = nn.MaxPool1d(3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, N, C) -> (B, ⌈N / 2⌉, C)`."""
+        return self.pool(F.elu(self.norm(self.conv(x.transpose(1, 2))))).transpose(1, 2)
+
+
+def feed_forward(width: int, ffn: int, dropout: float) -> nn.Sequential:
+    """Return two linear maps with a GELU between: `(..., width) -> (..., width)`; 2 C F + C + F parameters."""
+    return nn.Sequential(
+        nn.Linear(width, ffn), nn.GELU(), nn.Dropout(dropout), nn.Linear(ffn, width), nn.Dropout(dropout)
+    )

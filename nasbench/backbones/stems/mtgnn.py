@@ -1,0 +1,181 @@
+"""MTGNN (Wu et al., "Connecting the Dots", KDD 2020, arXiv:2005.11650)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.backbones._stems import register_stem
+from nasbench.errors import BackboneError
+from nasbench.ops.graph import LearnedGraph, MixHop
+from nasbench.ops.nd import conv
+from nasbench.ops.series import InstanceNorm
+from nasbench.ops.temporal import DilatedInception, side_by_side
+
+__all__ = ["MTGNN"]
+
+
+@register_stem("mtgnn")
+class MTGNN(nn.Module):
+    """Gated dilated convolutions along time with a series axis kept beside it, by default without the graph.
+
+    .. math:: z_0 = W_0 x,\\quad h_k = \\tanh(\\mathrm{DIL}_k(z_{k-1})) \\odot \\sigma(\\mathrm{DIL}'_k(z_{k-1})),\\quad
+              z_k = \\mathrm{LN}(R_k h_k + z_{k-1}), \\\\
+              y = W_2\\,\\mathrm{relu}(W_1\\,\\mathrm{relu}(S_0 x + \\textstyle\\sum_k S_k h_k + S_{K+1} z_K))
+
+    DIL is the dilated inception layer: kernels 2, 3, 6 and 7 side by side, cropped to the end of the shortest. Nothing
+    is padded between layers: layer k takes 6 d_k steps off the time axis, and residuals keep the end. Each S maps all
+    channels and steps of a series that are left. A lookback below the receptive field, 1 + 6 Σ d, is padded with zeros
+    on the left. LN normalises over channels, series and time together, with a weight for each of their entries, so it
+    is the one place where series meet, unless there is a graph: then R_k h_k becomes a mix-hop propagation along a
+    learned graph plus one against it, and R_k is not built (the authors' code builds both).
+
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after W_0, `stageK` after layer K (each
+    stage is one block), all `(B, width, series, steps)`: two-dimensional. With the defaults and a lookback of 96 there
+    are 96, 90, 78 and 54 steps.
+
+    Args:
+        lookback: Input steps L.
+        horizon: Forecast steps H.
+        series: Series D.
+        width: Channels of the layers; the paper has 16 for single-step and 32 for multi-step forecasts.
+        skip: Channels of the skip sum; 32 and 64 in the paper.
+        end: Channels before the output; 64 and 128 in the paper.
+        dilations: Distance between two taps, one number a layer; the paper has (1, 2, 4, 8, 16) for lookbacks of
+            168 and (1, 1, 1) for 12.
+        kernels: Lengths of the convolutions of a layer.
+        graph: Learn a graph over the series, as the paper does.
+        neighbours: Neighbours of a series in the graph.
+        node_width: Length of the graph's embeddings.
+        depth: Hops of a propagation.
+        beta: Share of its input that each hop keeps.
+        alpha: Saturation of the graph's tanh.
+        dropout: On the gated convolutions and the input's skip.
+        norm_affine: Whether the normalisations have weights; in the authors' code for multi-step forecasts alone.
+        instance_norm: Normalise each window (RevIN), which the paper does not.
+
+    Raises:
+        BackboneError: If there is no layer or no kernel, or one of their numbers is below 1.
+    """
+
+    def __init__(
+        self,
+        lookback: int,
+        horizon: int,
+        series: int,
+        *,
+        width: int = 16,
+        skip: int = 32,
+        end: int = 64,
+        dilations: Sequence[int] = (1, 2, 4),
+        kernels: Sequence[int] = (2, 3, 6, 7),
+        graph: bool = False,
+        neighbours: int = 20,
+        node_width: int = 40,
+        depth: int = 2,
+        beta: float = 0.05,
+        alpha: float = 3.0,
+        dropout: float = 0.3,
+        norm_affine: bool = True,
+        instance_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(dilations, default=0) < 1 or min(kernels, default=0) < 1:
+            raise BackboneError(
+                f"mtgnn: dilations are {dilations!r}, kernels {kernels!r}; one or more, each at least 1"
+            )
+        reach = (max(kernels) - 1) * sum(dilations)
+        self.missing = max(0, reach + 1 - lookback)
+        steps = lookback + self.missing
+        self.norm = InstanceNorm(series) if instance_norm else None
+        self.graph = LearnedGraph(series, width=node_width, neighbours=neighbours, alpha=alpha) if graph else None
+        self.embed = conv(2, 1, width)
+        self.dropout = nn.Dropout(dropout)
+        self.skip_input = nn.Linear(steps, skip)
+        self.layers = nn.ModuleList()
+        for dilation in dilations:
+            steps -= (max(kernels) - 1) * dilation
+            mixes = [MixHop(width, width, depth=depth, beta=beta) for _ in range(2)] if graph else []
+            self.layers.append(
+                Layer(
+                    DilatedInception(width, width, kernels, dilation, dims=2),
+                    DilatedInception(width, width, kernels, dilation, dims=2),
+                    mixes,
+                    nn.Linear(width * steps, skip),
+                    nn.LayerNorm((width, series, steps), elementwise_affine=norm_affine),
+                    dropout,
+                )
+            )
+        self.skip_output = nn.Linear(width * steps, skip)
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(skip, end), nn.ReLU(), nn.Linear(end, horizon))
+
+    def host_slots(self) -> dict[str, tuple[str, str]]:
+        """Slot name to (module path, layout)."""
+        found = {"embed": ("embed", "NCHW")}
+        for index in range(len(self.layers)):
+            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"layers.{index}.norm", "NCHW")
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
+        mean = deviation = None
+        if self.norm is not None:
+            x, mean, deviation = self.norm(x)
+        window = F.pad(x.transpose(1, 2), (self.missing, 0)).contiguous()
+        adjacency = self.graph() if self.graph is not None else None
+        state, total = self.embed(window.unsqueeze(1)), self.skip_input(self.dropout(window))
+        for layer in self.layers:
+            state, skipped = layer(state, adjacency)
+            total = total + skipped
+        forecast = self.head(total + self.skip_output(_by_series(state))).transpose(1, 2)
+        if self.norm is not None and mean is not None and deviation is not None:
+            forecast = self.norm.restore(forecast, mean, deviation)
+        return forecast
+
+
+class Layer(nn.Module):
+    """One layer: `(B, C, D, T)` and the graph `(D, D)` to `(B, C, D, T')` and its skip `(B, D, skip)`.
+
+    Args:
+        filter: The dilated inception layer under the tanh; it sets T'.
+        gate: That under the sigmoid.
+        mixes: Propagation along the graph and against it; a 1×1 convolution if empty.
+        skip: From all channels and steps of a series to its skip.
+        norm: Normalisation of the output.
+        dropout: On the gated maps.
+    """
+
+    def __init__(
+        self,
+        filter: DilatedInception,
+        gate: DilatedInception,
+        mixes: Sequence[MixHop],
+        skip: nn.Module,
+        norm: nn.LayerNorm,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        width = norm.normalized_shape[0]
+        self.filter, self.gate, self.skip, self.norm = filter, gate, skip, norm
+        self.mixes = nn.ModuleList(mixes)
+        self.mix = None if mixes else conv(2, width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, adjacency: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`(B, C, D, T) -> (B, C, D, T'), (B, D, skip)`."""
+        a, b = side_by_side(self.filter, self.gate, x)
+        gated = self.dropout(a.tanh() * b.sigmoid())
+        if self.mix is not None:
+            mixed = self.mix(gated)
+        else:
+            assert adjacency is not None
+            along, against = self.mixes
+            mixed = along(gated, adjacency) + against(gated, adjacency.T)
+        return self.norm(mixed + x[..., -mixed.shape[3] :]), self.skip(_by_series(gated))
+
+
+def _by_series(x: Tensor) -> Tensor:
+    """`(B, C, D, T) -> (B, D, C·T)`: a linear map of it is a convolution over all of time."""
+    return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,137 @@
+"""Pyraformer (Liu et al., ICLR 2022; no arXiv entry)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasbench.backbones._stems import register_stem
+from nasbench.errors import BackboneError
+from nasbench.ops.embedding import SeriesEmbedding
+from nasbench.ops.series import InstanceNorm
+from nasbench.ops.time_pyramid import Edges, PyramidLayer, TimePyramid, edges
+
+__all__ = ["Pyraformer"]
+
+
+@register_stem("pyraformer")
+class Pyraformer(nn.Module):
+    """A pyramid of time scales, attention along its edges, and one linear map from the last node of every scale.
+
+    .. math:: T_0 = \\mathrm{pyramid}(\\mathrm{embed}([x, 0])),\\qquad T_k = \\mathrm{layer}_k(T_{k-1}),\\qquad
+              y = W\\, [T_K^{(0, \\mathrm{last})}, \\dots, T_K^{(S, \\mathrm{last})}]
+
+    Level 0 is the lookback with an end token after it, a step of zeros, which is what the forecast is read from; each
+    coarser level has ⌊n / c⌋ nodes of the n below, at least one. A layer is attention of every node to its neighbours,
+    its children and its parent, and a feed-forward layer, post-norm; the equations stand with the module
+    `pyramidal_attention`. Neighbours are gathered, so memory is linear in the lookback; copies hold a T x T mask. All
+    series share the tokens (mixed). The head is the paper's first prediction module, which gives all steps at once.
+
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding; `stageK` after layer K
+    (each stage is one block), level 0 of its pyramid: `(B, lookback + 1, width)`. A plug-in sees time steps alone,
+    never nodes of several scales in one line.
+
+    Args:
+        lookback: Input steps L.
+        horizon: Forecast steps H.
+        series: Series D.
+        width: Model width; 512 in the paper.
+        heads: Attention heads, each of width / heads channels; 4 or 6 of 128 channels in the paper.
+        layers: Attention layers, 4 in the paper.
+        ffn: Width of the feed-forward layers; the paper's is the model width.
+        scales: Children c of a node of each coarse level, fine to coarse; (4, 4, 4) in the paper for hours.
+        window: Nodes of its own level that a node attends to, itself in the middle: odd, 3 or 5 in the paper.
+        bottleneck: Channels in which the pyramid is built; a quarter of the width by default, as in the paper.
+        dropout: In the embedding, after attention and after the feed-forward layers.
+        covariates: Covariates of each time step, given to `forward` as `marks`; 0 for none.
+        instance_norm: Normalise each window (RevIN); the paper does not.
+
+    Raises:
+        BackboneError: If the heads do not divide the width, there is no scale or one is below 2, or the window is even.
+    """
+
+    def __init__(
+        self,
+        lookback: int,
+        horizon: int,
+        series: int,
+        *,
+        width: int = 64,
+        heads: int = 4,
+        layers: int = 4,
+        ffn: int = 64,
+        scales: Sequence[int] = (4, 4, 4),
+        window: int = 3,
+        bottleneck: int | None = None,
+        dropout: float = 0.05,
+        covariates: int = 0,
+        instance_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise BackboneError(f"pyraformer: {heads} heads do not divide a width of {width}")
+        if not scales or min(scales) < 2 or window < 1 or window % 2 == 0:
+            raise BackboneError(
+                f"pyraformer: scales is {scales!r} and window {window}; "
+                "give at least one scale, none below 2, and an odd window"
+            )
+        self.lookback, self.horizon, self.scales, self.window = lookback, horizon, tuple(scales), window
+        self.norm = InstanceNorm(series) if instance_norm else None
+        self.embedding = SeriesEmbedding(series, width, covariates)
+        self.embed = nn.Dropout(dropout)
+        self.pyramid = TimePyramid(width, max(1, width // 4) if bottleneck is None else bottleneck, scales)
+        self.encoder = nn.ModuleList(Block(width, heads, ffn, dropout) for _ in range(layers))
+        self.head = nn.Linear((1 + len(scales)) * width, horizon * series)
+
+    def host_slots(self) -> dict[str, tuple[str, str]]:
+        """Slot name to (module path, layout)."""
+        found = {"embed": ("embed", "NLC")}
+        for index in range(len(self.encoder)):
+            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NLC")
+        return found
+
+    def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`.
+
+        Args:
+            x: The window.
+            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`, of which the
+                first step after the lookback is the last that is read; zeros by default.
+        """
+        if self.norm is None:
+            return self._forecast(x, marks)
+        x, mean, deviation = self.norm(x)
+        return self.norm.restore(self._forecast(x, marks), mean, deviation)
+
+    def _forecast(self, x: Tensor, marks: Tensor | None) -> Tensor:
+        marks = None if marks is None else marks[:, : self.lookback + 1]
+        nodes, sizes = self.pyramid(self.embed(self.embedding(F.pad(x, (0, 0, 0, 1)), marks)))
+        links = edges(sizes, self.scales, self.window, x.device)
+        fine, coarse = nodes[:, : sizes[0]], nodes[:, sizes[0] :]
+        for block in self.encoder:
+            coarse, fine = block(coarse, fine, links)
+        last = [fine[:, -1], *(level[:, -1] for level in coarse.split(sizes[1:], dim=1))]
+        return self.head(torch.cat(last, dim=1)).view(len(x), self.horizon, -1)
+
+
+class Block(nn.Module):
+    """A pyramid layer that keeps level 0 apart, so that it can be a slot: the last item of what it returns.
+
+    Args:
+        width: Channels C.
+        heads: Attention heads.
+        ffn: Width of the feed-forward layer.
+        dropout: After attention and after the feed-forward layer.
+    """
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
+        super().__init__()
+        self.layer = PyramidLayer(width, heads, ffn, dropout)
+
+    def forward(self, coarse: Tensor, fine: Tensor, links: Sequence[Edges]) -> tuple[Tensor, Tensor]:
+        """The nodes `(B, T - L, C)` of all coarse levels and `(B, L, C)` of level 0, before and after."""
+        nodes = self.layer(torch.cat([fine, coarse], dim=1), links)
+        return nodes[:, fine.shape[1] :], nodes[:, : fine.shape[1]]

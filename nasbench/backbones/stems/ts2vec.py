@@ -1,0 +1,130 @@
+"""TS2Vec (Yue et al., "Towards Universal Representation of Time Series", AAAI 2022, arXiv:2106.10466)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.backbones._stems import register_stem
+from nasbench.errors import BackboneError
+from nasbench.ops.nd import conv
+from nasbench.ops.series import InstanceNorm
+
+__all__ = ["TS2Vec"]
+
+
+@register_stem("ts2vec")
+class TS2Vec(nn.Module):
+    """A residual encoder of dilated convolutions, and a linear forecast from the representation of the last step.
+
+    .. math:: z_0 = W x_t,\\quad z_{i+1} = P_i z_i + f_{i,2} \\star_{2^i} \\mathrm{gelu}(f_{i,1} \\star_{2^i}
+              \\mathrm{gelu}(z_i)),\\qquad r = z_{last},\\quad y = W_h\\, r_L
+
+    The projection mixes all series at each step (the paper's encoder is multivariate), and all series are forecast
+    from the one representation r. P_i is the identity but in the last block, which changes the width and has a 1×1
+    convolution even where it does not, as in the authors' code. Convolutions keep the length and look both ways inside
+    the window; behind its ends they see zeros. The last step reaches (kernel - 1)(2^blocks - 1) steps back.
+
+    The paper trains the encoder by contrast between masked crops and fits W_h by ridge regression on frozen
+    representations. Here both are trained together on the forecast, so nothing is masked or cropped.
+
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the projection,
+    `(B, lookback, width)`; `stageK` after block K (each stage is one block), `(B, width, lookback)`, after the last
+    `(B, representation, lookback)`.
+
+    Args:
+        lookback: Input steps L.
+        horizon: Forecast steps H.
+        series: Series D.
+        width: Channels of the hidden blocks; 64 in the paper.
+        representation: Channels of the last block; 320 in the paper.
+        blocks: Blocks, 11 in the paper; by default the fewest whose last step sees the whole lookback: 6 for 96.
+        kernel: Taps of each convolution, odd.
+        dropout: On the representation.
+        instance_norm: Normalise each window (RevIN), which the paper does not.
+
+    Raises:
+        BackboneError: If `kernel` is even or `blocks` below 1.
+    """
+
+    def __init__(
+        self,
+        lookback: int,
+        horizon: int,
+        series: int,
+        *,
+        width: int = 32,
+        representation: int = 128,
+        blocks: int | None = None,
+        kernel: int = 3,
+        dropout: float = 0.1,
+        instance_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if kernel < 3 or kernel % 2 == 0 or (blocks is not None and blocks < 1):
+            raise BackboneError(
+                f"ts2vec: kernel is {kernel}, it must be odd, 3 or more; blocks are {blocks}, 1 or more"
+            )
+        count = blocks or _blocks_to_reach(lookback - 1, kernel)
+        widths = [width] * count + [representation]
+        self.horizon = horizon
+        self.norm = InstanceNorm(series) if instance_norm else None
+        self.embed = nn.Linear(series, width)
+        self.encoder = nn.Sequential(
+            *[
+                ConvBlock(widths[i], widths[i + 1], kernel=kernel, dilation=2**i, project=i == count - 1)
+                for i in range(count)
+            ]
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(representation, horizon * series)
+
+    def host_slots(self) -> dict[str, tuple[str, str]]:
+        """Slot name to (module path, layout)."""
+        found = {"embed": ("embed", "NLC")}
+        for index in range(len(self.encoder)):
+            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NCL")
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
+        mean = deviation = None
+        if self.norm is not None:
+            x, mean, deviation = self.norm(x)
+        # contiguous, as plug-ins give their maps: else a convolution may round differently behind one
+        encoded = self.encoder(self.embed(x).transpose(1, 2).contiguous())
+        forecast = self.head(self.dropout(encoded[..., -1])).unflatten(1, (self.horizon, x.shape[2]))
+        if self.norm is not None and mean is not None and deviation is not None:
+            forecast = self.norm.restore(forecast, mean, deviation)
+        return forecast
+
+
+def _blocks_to_reach(steps: int, kernel: int) -> int:
+    """Return the fewest blocks of dilations 1, 2, 4, ... that reach so many steps back: two convolutions each."""
+    blocks = 1
+    while (kernel - 1) * (2**blocks - 1) < steps:
+        blocks += 1
+    return blocks
+
+
+class ConvBlock(nn.Module):
+    """Two dilated convolutions, each after a GELU, around a residual: `(B, C_in, L) -> (B, C_out, L)`.
+
+    Args:
+        in_channels: Channels C_in.
+        out_channels: Channels C_out.
+        kernel: Taps of both convolutions, odd.
+        dilation: Distance between two taps.
+        project: A 1×1 convolution on the residual; always where the widths differ.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, dilation: int, project: bool) -> None:
+        super().__init__()
+        self.first = conv(1, in_channels, out_channels, kernel, dilation=dilation)
+        self.second = conv(1, out_channels, out_channels, kernel, dilation=dilation)
+        self.projection = conv(1, in_channels, out_channels) if project or in_channels != out_channels else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C_in, L) -> (B, C_out, L)`."""
+        residual = x if self.projection is None else self.projection(x)
+        return residual + self.second(F.gelu(self.first(F.gelu(x))))

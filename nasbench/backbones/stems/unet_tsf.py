@@ -1,0 +1,121 @@
+"""UnetTSF (Chu et al., "A Better Performance Linear Complexity Time Series Prediction Model", 2024)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.backbones._stems import register_stem
+from nasbench.errors import BackboneError
+from nasbench.ops.series import InstanceNorm
+
+__all__ = ["UnetTSF"]
+
+
+@register_stem("unet_tsf")
+class UnetTSF(nn.Module):
+    """A pyramid of pooled windows, a linear forecast from each level, merged from the coarsest to the finest.
+
+    .. math:: x_1 = x,\\quad x_{k+1} = \\mathrm{AvgPool}(x_k),\\quad f_k = W_k x_k,\\qquad
+              m_K = f_K,\\quad m_k = V_k [f_k, m_{k+1}],\\quad y = m_1
+
+    Level k forecasts at its own resolution: pooling makes the forecast shorter as it does the window, n to
+    ⌊(n - kernel) / stride⌋ + 1 steps, and V_k brings it back to the length of level k. All maps are linear, so the
+    stem is one; what it learns is a factorisation of it. Levels are added while there are steps left to pool: a short
+    lookback has fewer; a forecast of one step stays at one.
+
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Each series is forecast from itself alone. Slots: `stageK`
+    on level K, stage1 on the window itself, `(B, series, steps)` with the series as channels; what a slot gives goes
+    into the level's forecast and into the pooling below it.
+
+    Source: Chu, Xiao, Yuan, arXiv:2401.03001 (2024) and its code, which builds normalisation layers that it never
+    runs, and pools once more than it uses; neither is here.
+
+    Args:
+        lookback: Input steps L.
+        horizon: Forecast steps H.
+        series: Series D.
+        levels: Levels K at most; the code has 4, 3 for ETTh1.
+        kernel: Steps that the pooling averages.
+        stride: Steps between two averages.
+        individual: Weights of its own for each series, as the authors' scripts have; else shared by all.
+        dropout: On each level's forecast; none in the paper.
+        instance_norm: Normalise each window (RevIN), as the paper does.
+
+    Raises:
+        BackboneError: If `levels`, `kernel` or `stride` is below 1.
+    """
+
+    def __init__(
+        self,
+        lookback: int,
+        horizon: int,
+        series: int,
+        *,
+        levels: int = 4,
+        kernel: int = 3,
+        stride: int = 2,
+        individual: bool = False,
+        dropout: float = 0.0,
+        instance_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        if min(levels, kernel, stride) < 1:
+            raise BackboneError(f"unet_tsf: levels {levels}, kernel {kernel} and stride {stride} must be at least 1")
+
+        def linear(inputs: int, outputs: int) -> nn.Module:
+            return SeriesLinear(series, inputs, outputs) if individual else nn.Linear(inputs, outputs)
+
+        steps, ahead = [lookback], [horizon]
+        while len(steps) < levels and steps[-1] >= kernel:
+            steps.append((steps[-1] - kernel) // stride + 1)
+            ahead.append(max(1, (ahead[-1] - kernel) // stride + 1))
+        self.norm = InstanceNorm(series) if instance_norm else None
+        self.pools = nn.ModuleList([nn.Identity(), *(nn.AvgPool1d(kernel, stride) for _ in steps[1:])])
+        self.forecasts = nn.ModuleList(linear(n, h) for n, h in zip(steps, ahead, strict=True))
+        # merges[k] brings level k + 1 to the length of level k
+        self.merges = nn.ModuleList(linear(fine + coarse, fine) for fine, coarse in pairwise(ahead))
+        self.dropout = nn.Dropout(dropout)
+
+    def host_slots(self) -> dict[str, tuple[str, str]]:
+        """Slot name to (module path, layout)."""
+        return {f"stage{level + 1}": (f"pools.{level}", "NCL") for level in range(len(self.pools))}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
+        mean = deviation = None
+        if self.norm is not None:
+            x, mean, deviation = self.norm(x)
+        level, forecasts = x.transpose(1, 2).contiguous(), []
+        for pool, forecast in zip(self.pools, self.forecasts, strict=True):
+            level = pool(level)
+            forecasts.append(self.dropout(forecast(level)))
+        merged = forecasts.pop()
+        for merge in reversed(self.merges):
+            merged = merge(torch.cat([forecasts.pop(), merged], dim=2))
+        merged = merged.transpose(1, 2)
+        if self.norm is not None and mean is not None and deviation is not None:
+            merged = self.norm.restore(merged, mean, deviation)
+        return merged
+
+
+class SeriesLinear(nn.Module):
+    """A linear map over time with weights of its own for each series: `(B, D, inputs) -> (B, D, outputs)`.
+
+    Args:
+        series: Series D.
+        inputs: Steps in.
+        outputs: Steps out.
+    """
+
+    def __init__(self, series: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = inputs**-0.5  # what nn.Linear draws from
+        self.weight = nn.Parameter(torch.empty(series, outputs, inputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(series, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, D, inputs) -> (B, D, outputs)`."""
+        return torch.einsum("bdi,doi->bdo", x, self.weight) + self.bias

@@ -1,0 +1,74 @@
+"""What this machine can be trusted with: versions, devices, and the latency profiler tested on each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nasbench import console
+from nasbench.cli._app import AsJson, app
+
+
+@app.command()
+def doctor(
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1; every device by default.")] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="30s", help="Time for the trials of a device; within 40 s by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Test this machine: versions, devices, and whether the profiler tells equal models from one 5 % slower.
+
+    Example: nasbench doctor --device cpu --time 2
+    """
+    from nasbench.costs import doctor as examination
+    from nasbench.devices import all_devices, usable_device
+    from nasbench.environment import package_versions
+
+    seconds = examination.TIME_S if time is None else console.duration_s(time)
+    names = all_devices() if device is None else [str(usable_device(device))]
+    found = []
+    for name in names:
+        console.narrate(f"{name}: {examination.MIN_TRIALS} trials of each kind, {seconds:g} s")
+        found.append({**examination.examine(name, time_s=seconds), "supports": examination.supported(name)})
+    if as_json:
+        console.print_json("doctor", {"versions": package_versions(), "devices": found})
+    else:
+        versions = [(name, version) for name, version in package_versions().items() if version]
+        console.print_table(("package", "version"), versions)
+        for one in found:
+            _print_device(one)
+    wrong = [one["device"] for one in found if one["faults"]]
+    for one in found:
+        for fault in one["faults"]:
+            console.narrate(f"{one['device']}: {fault}")
+    return 1 if wrong else 0
+
+
+def _print_device(one: dict[str, Any]) -> None:
+    from nasbench.costs.doctor import MIN_POWER, MIN_SAME
+
+    def rate(key: str) -> str:
+        low, high = one[f"{key}_interval"]
+        return f"{100 * low:.0f} to {100 * high:.0f} %"
+
+    name = one["scenario"]["device_name"]
+    works = ", ".join(key for key, reason in one["supports"].items() if not reason)
+    console.print_text(f"\n{one['device']}: {name}\nsupports: {works}")
+    for key, reason in one["supports"].items():
+        if reason:
+            console.print_text(f"  not {key}: {reason}")
+    rows = [
+        ("identical models called SAME", f"{100 * one['aa_same_rate']:.1f} %", rate("aa_same")),
+        ("5 % slower model called SLOWER", f"{100 * one['power_5pct']:.1f} %", rate("power_5pct")),
+    ]
+    aims = (f"at least {100 * MIN_SAME:.0f} %", f"at least {100 * MIN_POWER:.0f} %")
+    table = [(*row, aim) for row, aim in zip(rows, aims, strict=True)]
+    console.print_table((f"of {one['trials']} trials", "rate", "95 % Wilson interval", "aim"), table)
+    deviation = "-" if one["aa_sd"] is None else f"{100 * one['aa_sd']:.2f} %"
+    console.print_text(
+        f"log-ratio of identical models: standard deviation {deviation}; {100 * one['settled_share']:.0f} % of the "
+        f"trials reached ±{100 * one['resolution']:g} %; {100 * one['discarded_share']:.1f} % of calls were left out"
+    )
+    console.print_text(f"scenario: {one['scenario_text']}; {one['wall_s']:.1f} s")

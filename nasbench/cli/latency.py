@@ -1,0 +1,336 @@
+"""Latency: of plans beside the bare backbone, of a whole space as a device profile, of a run's front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nasbench import console
+from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
+from nasbench.errors import DeviceError, InputError
+
+if TYPE_CHECKING:
+    from nasbench.costs.latency import Profile
+    from nasbench.profiles.per_slot import PerSlot
+
+_FIRST = "give one of: BACKBONE [--plan PLAN]..., BACKBONE --space SPACE --out FILE.json, --run RUN --front"
+
+
+@app.command()
+def profile(
+    backbone: Annotated[str | None, typer.Argument(help="A timm name, a stem, or FILE.py:build.")] = None,
+    plan: Annotated[
+        list[str] | None, typer.Option(help="JSON of slot to expression, or one expression; may be repeated.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="Measure this space's parts: a device profile.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder, with --front.")] = None,
+    front: Annotated[bool, typer.Option("--front", help="Measure the front of --run on this device.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size, 1 by default; may be repeated.")] = None,
+    mode: Annotated[str | None, typer.Option(help="eager (default), compile or cudagraph.")] = None,
+    channels_last: Annotated[
+        bool | None, typer.Option("--channels-last/--channels-first", help="Memory format; channels first by default.")
+    ] = None,
+    amp: Annotated[str | None, typer.Option(help="Autocast: none (default), bfloat16 or float16.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the CPU; torch's own number by default.")
+    ] = None,
+    time: Annotated[str, typer.Option(metavar="20s", help="The most that one measurement takes.")] = "20s",
+    slots: Annotated[bool, typer.Option(help="Also measure plans slot by slot, in as much time again each.")] = True,
+    size: Size = None,
+    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    identity_init: Annotated[
+        bool, typer.Option("--identity-init", help="Insert with gates, as a search with loaded weights does.")
+    ] = False,
+    held_out: Annotated[
+        int | None, typer.Option(min=2, help="Whole plans that a device profile is checked on; 16 by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of inputs, orders and draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Where the device profile, or raw samples, go.")
+    ] = None,
+    modules: Modules = None,
+    as_json: AsJson = False,
+) -> int:
+    """Measure latency beside the bare backbone, with intervals and verdicts; or a space's parts for searches elsewhere.
+
+    Example: nasbench profile test_resnet --plan se --size 32 --device cpu --time 2
+
+    A device profile: nasbench profile resnet18 --space five-properties --device cuda --out devices/gpu.json
+    """
+    load_plugins(modules)
+    given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
+    options = {"time_s": console.duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
+    if run is not None or front:
+        _refuse("--run RUN --front", BACKBONE=backbone, plan=plan, space=space, size=size, out=out, held_out=held_out)
+        return _front(run if front else None, {**options, **_one_batch(batch)}, slots, as_json)
+    if backbone is None:
+        raise InputError(_FIRST)
+    shape = input_size(backbone, size, lookback, series)
+    made = {"input_size": shape, "identity_init": identity_init}
+    if space is not None:
+        _refuse("--space", plan=plan)
+        if out is None:
+            raise InputError("--space makes a device profile; say where it goes with --out FILE.json")
+        counts = {} if held_out is None else {"held_out": held_out}
+        return _space(backbone, space, out, {**made, **options, **_one_batch(batch), **counts}, as_json)
+    _refuse("plans", held_out=held_out)
+    return _plans(backbone, plan or [], batch or [1], made, options, out, slots, as_json)
+
+
+def _refuse(use: str, **given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            option = name if name.isupper() else f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} does not go with {use}; {_FIRST}")
+
+
+def _one_batch(sizes: list[int] | None) -> dict[str, int]:
+    if sizes and len(sizes) > 1:
+        raise InputError(f"one --batch at a time here, got {', '.join(map(str, sizes))}: they are different objectives")
+    return {"batch_size": sizes[0]} if sizes else {}
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+
+def _plans(
+    backbone: str,
+    texts: Sequence[str],
+    batches: Sequence[int],
+    made: Mapping[str, Any],
+    options: Mapping[str, Any],
+    out: Path | None,
+    per_slot: bool,
+    as_json: bool,
+) -> int:
+    from nasbench.costs.latency import profile_batches
+    from nasbench.insertion import insert, plan_of
+    from nasbench.profiles.per_slot import profile_slots
+
+    models = {"bare": insert(backbone, None, **made)} | {text: insert(backbone, text, **made) for text in texts}
+    apart = [text for text in models if text != "bare" and not plan_of(models[text]).is_bare] if per_slot else []
+    most = len(batches) * options["time_s"] * (1 + len(apart))
+    console.narrate(f"{len(models)} models side by side, {len(apart)} slot by slot: at most {_seconds(most)}")
+    found = profile_batches(models, batches, input_size=made["input_size"], reference="bare", **options)
+    measured = []
+    for size, answer in found.items():
+        if isinstance(answer, DeviceError):
+            console.narrate(f"error: batch size {size}: {answer}")
+            measured.append({"batch_size": size, "error": str(answer)})
+            continue
+        parts = {text: profile_slots(backbone, text, **made, batch_size=size, **options) for text in apart}
+        measured.append({"batch_size": size, "profile": answer, "slots": parts})
+    if all("error" in one for one in measured):
+        raise DeviceError(measured[-1]["error"])
+    head = {"backbone": backbone, "input_size": made["input_size"]}
+    if as_json:
+        console.print_json("latency", {**head, "measurements": [_document(one, raw=False) for one in measured]})
+    else:
+        for one in measured:
+            _print_measured(one)
+    if out is not None:
+        _save(out, "latency", {**head, "measurements": [_document(one, raw=True) for one in measured]})
+        console.narrate(f"raw samples: {out}")
+    return 1 if any("error" in one for one in measured) else 0
+
+
+def _document(one: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
+    """Return the measurement of one batch size as JSON-able data."""
+    if "error" in one:
+        return dict(one)
+    found: Profile = one["profile"]
+    parts: dict[str, PerSlot] = one["slots"]
+    ranks = found.ranks()
+    rows = [{**row, "rank": ranks[row["name"]]} for row in found.frame().to_dict("records")]
+    slots = [{"plan": text, **part.to_dict()} for text, part in parts.items()]
+    if not raw:
+        slots = [{"plan": text, "rows": part.frame().to_dict("records")} for text, part in parts.items()]
+    fields = ("reference", "stopped", "resolution", "confidence", "warm_up_rounds", "steady", "wall_s", "gpu_after")
+    return {
+        "batch_size": one["batch_size"],
+        "rows": rows,
+        **{field: getattr(found, field) for field in fields},
+        "blocks": len(found.blocks),
+        "scenario": found.scenario.to_dict(),
+        "scenario_text": found.scenario.text,
+        "slots": slots,
+        **({"profile": found.to_dict()} if raw else {}),
+    }
+
+
+def _print_measured(one: Mapping[str, Any]) -> None:
+    if "error" in one:
+        console.print_text(f"batch size {one['batch_size']}: not measured, {one['error']}")
+        return
+    found: Profile = one["profile"]
+    cuda = any(row.launch_bound is not None for row in found.rows)
+    ranks = found.ranks()
+    columns = ["model", "median ms", f"{_share(found.confidence)} interval", "ratio", "interval", "verdict", "rank"]
+    columns += ["calls", "left out", *(["wall ms", "launch bound"] if cuda else [])]
+    rows = []
+    for row in found.rows:
+        cells = [row.name, *_figures(row), row.verdict, ranks[row.name], row.samples, row.discarded]
+        rows.append(cells + ([f"{row.wall_ms:.4g}", f"{row.launch_bound or 0:.2f}"] if cuda else []))
+    console.print_table(columns, rows, f"latency, batch size {one['batch_size']}; ratio to {found.reference}")
+    _print_ending(found)
+    for text, part in one["slots"].items():
+        _print_slots(part, f"\n{text}: slot by slot, each alone in the bare backbone")
+
+
+def _figures(row: Any) -> list[str]:
+    return [
+        f"{row.latency_ms:.4g}",
+        f"{row.low_ms:.4g} to {row.high_ms:.4g}",
+        f"{row.ratio:.4f}",
+        f"{row.ratio_low:.4f} to {row.ratio_high:.4f}",
+    ]
+
+
+def _print_ending(found: Profile) -> None:
+    why = {
+        "resolution": f"every interval of a ratio is within ±{100 * found.resolution:g} %",
+        "time": "the time was up",
+        "blocks": "the most blocks allowed were run",
+        "no accepted samples": "NO ACCEPTED SAMPLES: the GPU's clock stayed under 75 % of its default",
+    }
+    steady = "" if found.steady else "; the warm-up ended without a steady state"
+    console.print_text(f"stopped after {len(found.blocks)} blocks, {found.wall_s:.1f} s: {why[found.stopped]}{steady}")
+    console.print_text(f"scenario: {found.scenario.text}")
+
+
+def _print_slots(found: PerSlot, title: str) -> None:
+    rows = [
+        (
+            row["slot"],
+            row["expression"] if row["slot"] != "whole" else "",
+            f"{console.human(row['added_macs'])}",
+            f"{100 * row['added_macs_share']:+.2f} %",
+            f"{row['added_ms']:+.4g}",
+            f"{100 * row['added_share']:+.2f} %",
+            f"{100 * row['added_share_low']:+.2f} to {100 * row['added_share_high']:+.2f} %",
+            row["verdict"],
+        )
+        for row in found.frame().to_dict("records")
+    ]
+    columns = ("slot", "expression", "MACs", "of the bare", "ms", "of the bare", "interval", "verdict")
+    console.print_table(columns, rows, title)
+    console.print_text(f"stopped by {found.profile.stopped} after {len(found.profile.blocks)} blocks")
+
+
+# -- a device profile --------------------------------------------------------------------------------------------------
+
+
+def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from nasbench import backbones
+    from nasbench.profiles.measuring import HELD_OUT, estimate_s, profile_device
+    from nasbench.spaces import load_space
+
+    places = backbones.slots(backbone, input_size=options["input_size"])
+    resolved = load_space(space).resolve(places)
+    most = estimate_s(resolved, held_out=options.get("held_out", HELD_OUT), time_s=options["time_s"])
+    console.narrate(f"estimate: at most {_seconds(most)} for the whole profile, compiling and waiting aside")
+
+    def on_group(done: int, total: int, left_s: float) -> None:
+        console.narrate(f"{done} of {total} plans measured, at most {_seconds(left_s)} left")
+
+    found = profile_device(backbone, space, out, on_group=on_group, **options)
+    quality = found.quality()
+    if as_json:
+        data = {
+            "file": str(out),
+            "backbone": backbone,
+            "input_size": found.input_size,
+            "bare_ms": found.bare_ms,
+            "added": found.frame().to_dict("records"),
+            "quality": None if quality is None else asdict(quality),
+            "scenario": found.scenario.to_dict(),
+            "scenario_text": found.scenario.text,
+        }
+        console.print_json("device_profile", data)
+    else:
+        rows = [
+            (row["slot"], row["kind"], row["name"], f"{row['added_ms']:+.4g}", f"{100 * row['added_share']:+.2f} %")
+            for row in found.frame().to_dict("records")
+        ]
+        console.print_table(("slot", "what", "name", "ms", "of the bare"), rows, f"bare {found.bare_ms:.4g} ms; adds:")
+        console.print_text(f"scenario: {found.scenario.text}")
+        console.print_text(f"predictions: {quality.text if quality else 'not checked, too few plans to hold out'}")
+    shape = options["input_size"]
+    fit = f"--size {shape[-1]}" if len(shape) == 3 else f"--lookback {shape[0]}"
+    console.narrate(
+        f"device profile: {out}; next, on any machine: nasbench search {space} --backbone {backbone} {fit} "
+        f'--latency-profile {out} --constraint "latency_ms<=1.2x"'
+    )
+    return 0
+
+
+# -- a run's front -----------------------------------------------------------------------------------------------------
+
+
+def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: bool) -> int:
+    from nasbench import runs as folders
+    from nasbench.run_latency import measure_front
+
+    if path is None:
+        raise InputError(f"--run goes with --front; {_FIRST}")
+    run = folders.load_run(path)
+    console.narrate(f"the front beside the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
+    found = measure_front(run, per_slot=per_slot, **options)
+    if as_json:
+        console.print_json("front_latency", {"run": str(path), "file": str(found.file), **found.to_dict()})
+    else:
+        _print_front(found)
+    console.narrate(f"raw samples: {found.file}; next: nasbench report {path}")
+    return 0
+
+
+def _print_front(found: Any) -> None:
+    predicted = any("predicted_ms" in row for row in found.rows)
+    columns = ["trial", "rank", "median ms", "interval", "ratio", "interval", "verdict"]
+    columns += ["predicted ms", "predicted ratio"] * predicted + ["MACs", "kernels", "plan"]
+    rows = []
+    for row in found.rows:
+        latency = found.profile[row["plan_hash"]]
+        cells = [row["number"], row["rank"], *_figures(latency), latency.verdict]
+        if predicted:
+            cells += [f"{row[name]:.4g}" if name in row else "" for name in ("predicted_ms", "predicted_ratio")]
+        macs = "" if row["macs"] is None else console.human(row["macs"])
+        rows.append([*cells, macs, row["kernels"], "bare backbone" if row["plan"] == "{}" else row["plan"]])
+    console.print_table(columns, rows, "the front, measured here")
+    _print_ending(found.profile)
+    if found.quality is not None:
+        console.print_text(
+            f"predicted ratios: {found.quality.text}; of the predicted milliseconds "
+            f"{100 * found.within_10pct_ms:.0f} % within ±10 %"
+        )
+    elif predicted:
+        console.print_text("predictions: too few plans on the front to judge them")
+    if found.slots is not None:
+        _print_slots(found.slots, f"\n{found.slots.plan.text}: slot by slot, each alone in the bare backbone")
+
+
+def _save(out: Path, kind: str, data: Mapping[str, Any]) -> None:
+    import json
+
+    from nasbench.runs import write_text
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, json.dumps({"schema_version": console.SCHEMA_VERSION, "kind": kind, "data": data}) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from None
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:g} %"

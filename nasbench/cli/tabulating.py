@@ -1,0 +1,79 @@
+"""Every plan of a space evaluated: a benchmark of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nasbench import console
+from nasbench.cli._app import AsJson, Modules, Size, app
+from nasbench.cli.searching import _Progress, _settings
+
+
+@app.command()
+def tabulate(
+    space: Annotated[str | None, typer.Argument(help="A ready-made space, or a YAML file.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A timm name, a stem, or FILE.py:build.")] = None,
+    task: Annotated[str | None, typer.Option(help="As of `nasbench search`.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The table.")] = Path("table.parquet"),
+    seed: Annotated[int | None, typer.Option(help="Of splits and order, and the first of the seeds.")] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds for each plan.", min=1)] = 1,
+    size: Size = None,
+    lookback: Annotated[int | None, typer.Option(help="Input steps of a forecast.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Steps to forecast.")] = None,
+    fill: Annotated[str | None, typer.Option(help="Fill gaps of a series: linear or forward.")] = None,
+    objective: Annotated[list[str] | None, typer.Option(help="A metric or cost; may be repeated.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Evaluations at once.", min=1)] = None,
+    modules: Modules = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Evaluate every plan of a space into one Parquet file, which `--task table:FILE` replays at once.
+
+    It can be stopped: the same command goes on from there. Its run folder lies beside the table.
+
+    Example: nasbench tabulate tiny --backbone test_resnet --task digits --set epochs=1 --out runs/tiny.parquet
+    """
+    from nasbench.tabulation import run_folder
+    from nasbench.tabulation import tabulate as engine
+
+    extra, training = _settings(set_ or [])
+    given: dict[str, Any] = dict(
+        backbone=backbone, task=task, seed=seed, size=size, lookback=lookback, horizon=horizon, fill=fill,
+        objectives=objective, device=device, workers=workers, modules=modules, training=training or None, **extra,
+    )  # fmt: skip
+    with _Progress() as progress:
+        table = engine(
+            space,
+            out=out,
+            seeds=seeds,
+            on_event=progress.on_event,
+            origin="command line",
+            **{key: value for key, value in given.items() if value is not None},
+        )
+    states = table.frame["state"].value_counts().to_dict()
+    row = {
+        "file": str(out),
+        "run": str(run_folder(out)),
+        "backbone": table.info.backbone,
+        "task": table.info.task,
+        "plans": int(table.frame["plan_hash"].nunique()),
+        "seeds": list(table.info.seeds),
+        "rows": len(table.frame),
+        **{state: int(states.get(state, 0)) for state in ("complete", "rejected", "failed")},
+        "metrics": table.info.metrics,
+        "costs": list(table.info.costs),
+    }
+    if as_json:
+        console.print_json("table", row)
+    else:
+        console.print_text("\n".join(f"{key:10s} {_text(value)}" for key, value in row.items()))
+    console.narrate(f"replay it: nasbench search --task table:{out} --trials 50")
+    return 1 if row["failed"] else 0
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, dict)) else str(value)

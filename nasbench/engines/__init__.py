@@ -1,0 +1,50 @@
+"""Engines: where and how evaluations run. The search proposes and records; an engine evaluates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nasbench.engines._base import Answer, Engine, Job, Lost, Result, failure
+from nasbench.engines.inline import Inline
+
+if TYPE_CHECKING:
+    from nasbench.preparation import Prepared
+
+__all__ = ["Answer", "Engine", "Inline", "Job", "Lost", "Result", "failure", "make_engine"]
+
+
+def make_engine(prepared: Prepared, *, apart: bool = False) -> Engine:
+    """Return the engine that a search's settings ask for; its workers start with the first job.
+
+    Args:
+        prepared: The search.
+        apart: Evaluate in another process than this one even where one worker is asked for.
+
+    Raises:
+        InputError: If the engine's package is missing, or a function cannot be sent to workers.
+    """
+    from nasbench.engines.processes import Processes
+    from nasbench.engines.workplace import Workplace
+    from nasbench.evaluation import CallableEvaluator
+
+    settings, evaluator = prepared.settings, prepared.evaluator
+    asked = evaluator if isinstance(evaluator, CallableEvaluator) else None
+    workplace = Workplace(settings.model_dump(mode="json"), asked)
+    if settings.engine == "ray":
+        from nasbench.engines.on_ray import make_ray_engine
+
+        return make_ray_engine(workplace, settings)
+    if settings.workers == 1 and settings.trial_timeout_s is None and not apart:
+        return Inline(evaluator)
+    device = getattr(evaluator, "device", "cpu")
+    places = [workplace.on(name) for name in _devices(device, settings.workers)]
+    return Processes(places, timeout_s=settings.trial_timeout_s)
+
+
+def _devices(device: str, workers: int) -> list[str]:
+    """Return a device for each worker: "cuda" stands for all GPUs, taken in turn."""
+    if device != "cuda":
+        return [device] * workers
+    import torch
+
+    return [f"cuda:{number % torch.cuda.device_count()}" for number in range(workers)]

@@ -1,0 +1,76 @@
+"""A graph over series that is learned with the network, and propagation along it (MTGNN, KDD 2020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.ops.nd import conv
+
+__all__ = ["LearnedGraph", "MixHop"]
+
+
+class LearnedGraph(nn.Module):
+    """A sparse directed graph over D series (Wu et al., KDD 2020, arXiv:2005.11650, equations 1 to 6).
+
+    .. math:: M_i = \\tanh(\\alpha\\,\\Theta_i E_i),\\qquad
+              A = \\mathrm{relu}(\\tanh(\\alpha (M_1 M_2^T - M_2 M_1^T)))
+
+    The argument is antisymmetric: the diagonal is 0, and of A_ij and A_ji at most one is not. In each row the
+    `neighbours` largest entries stay. (Some copies add noise before choosing them, which makes the network random, also
+    in evaluation; zeros need no choice.) 2 D d + 2 (d² + d) parameters.
+
+    Args:
+        series: Series D.
+        width: Length d of the embeddings E_1 and E_2.
+        neighbours: Entries kept in a row, at most; 20 in the paper.
+        alpha: Saturation of the tanh.
+    """
+
+    def __init__(self, series: int, *, width: int = 40, neighbours: int = 20, alpha: float = 3.0) -> None:
+        super().__init__()
+        self.neighbours, self.alpha = min(neighbours, series), alpha
+        self.first, self.second = nn.Embedding(series, width), nn.Embedding(series, width)
+        self.theta_first, self.theta_second = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self) -> Tensor:
+        """Return the adjacency `(D, D)`: row i holds the weights of what series i listens to, in [0, 1)."""
+        one = (self.alpha * self.theta_first(self.first.weight)).tanh()
+        two = (self.alpha * self.theta_second(self.second.weight)).tanh()
+        difference = one @ two.T
+        adjacency = (self.alpha * (difference - difference.T)).tanh().relu()
+        kept = adjacency.topk(self.neighbours, dim=1)
+        return torch.zeros_like(adjacency).scatter(1, kept.indices, kept.values)
+
+
+class MixHop(nn.Module):
+    """Mix-hop propagation along a graph over series (Wu et al., KDD 2020, equations 7 to 10).
+
+    .. math:: \\tilde A = D^{-1} (A + I),\\quad H_0 = x,\\quad H_k = \\beta x + (1 - \\beta) \\tilde A H_{k-1},\\qquad
+              y = W [H_0, H_1, ..., H_K]
+
+    D holds the row sums of A + I, so that H_k at a series is a weighted mean of its neighbours' H_{k-1}. (The authors'
+    code has at times multiplied by the transpose, whose rows do not sum to 1.)
+
+    Shapes: `(B, C_in, D, T)`, `(D, D)` -> `(B, C_out, D, T)`.
+
+    Args:
+        in_channels: Channels C_in.
+        out_channels: Channels C_out.
+        depth: Hops K; 2 in the paper.
+        beta: Share of the input that each hop keeps; 0.05 in the paper.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, depth: int = 2, beta: float = 0.05) -> None:
+        super().__init__()
+        self.depth, self.beta = depth, beta
+        self.mix = conv(2, (depth + 1) * in_channels, out_channels)
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        """`(B, C_in, D, T) -> (B, C_out, D, T)`."""
+        weights = adjacency + torch.eye(len(adjacency), dtype=adjacency.dtype, device=adjacency.device)
+        weights = weights / weights.sum(dim=1, keepdim=True)
+        hops = [x]
+        for _ in range(self.depth):
+            hops.append(self.beta * x + (1 - self.beta) * (weights @ hops[-1]))
+        return self.mix(torch.cat(hops, dim=1))

@@ -1,0 +1,131 @@
+"""A pyramid of time and attention along its edges (Liu et al., Pyraformer, ICLR 2022), by the module and the stem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Edges", "PyramidLayer", "TimePyramid", "edges"]
+
+Edges = tuple[Tensor, Tensor]
+"""For n nodes whom each attends to, `(n, K)` node numbers, and which of the K there are."""
+
+
+class TimePyramid(nn.Module):
+    """The coarser-scale construction: a series to the nodes of all levels, fine to coarse, normalised.
+
+    A level has ⌊n / c⌋ nodes for the n of the level below; a level of fewer than c nodes is padded with zeros to one
+    parent. The equations stand with the module (`nasbench show pyramidal_attention`).
+
+    Shapes: `(B, L, C)` to `(B, T, C)`, and the nodes of each level, which sum to T.
+
+    Args:
+        channels: Channels C.
+        width: Channels of the bottleneck in which the convolutions run.
+        scales: Children c of a node of each coarse level, fine to coarse.
+    """
+
+    def __init__(self, channels: int, width: int, scales: Sequence[int]) -> None:
+        super().__init__()
+        self.scales = tuple(scales)
+        self.down = nn.Linear(channels, width)
+        self.convs = nn.ModuleList(nn.Conv1d(width, width, scale, stride=scale) for scale in scales)
+        self.bns = nn.ModuleList(nn.BatchNorm1d(width) for _ in scales)
+        self.up = nn.Linear(width, channels)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, list[int]]:
+        """`(B, L, C)` to `(B, T, C)` and the sizes of the levels."""
+        level = self.down(tokens).transpose(1, 2)
+        levels = []
+        for conv, bn, scale in zip(self.convs, self.bns, self.scales, strict=True):
+            short = max(scale - level.shape[2], 0)
+            level = F.elu(bn(conv(F.pad(level, (0, short)))))
+            levels.append(level)
+        coarse = self.up(torch.cat(levels, dim=2).transpose(1, 2))
+        sizes = [tokens.shape[1]] + [part.shape[2] for part in levels]
+        return self.norm(torch.cat([tokens, coarse], dim=1)), sizes
+
+
+class PyramidLayer(nn.Module):
+    """A post-norm encoder layer whose attention is limited to the keys of each node.
+
+    q, k and v have no bias, the projection has: 4 C² + 5 C + 2 C F + F parameters.
+
+    Args:
+        channels: Channels C.
+        heads: Attention heads; they divide C.
+        width: Width F of the feed-forward layer.
+        dropout: After the attention and inside and after the feed-forward layer.
+    """
+
+    def __init__(self, channels: int, heads: int, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Linear(channels, channels, bias=False) for _ in range(3))
+        self.proj = nn.Linear(channels, channels)
+        self.ffn = nn.Sequential(nn.Linear(channels, width), nn.GELU(), nn.Linear(width, channels))
+        self.norms = nn.ModuleList(nn.LayerNorm(channels, eps=1e-6) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, nodes: Tensor, links: Sequence[Edges]) -> Tensor:
+        """`(B, T, C)` to `(B, n, C)`: the first n nodes, n the sum of the rows of `links`, by the edges they have."""
+        counts = [len(keys) for keys, _ in links]
+        own = nodes[:, : sum(counts)]
+        q = self.query(own).unflatten(2, (self.heads, -1))
+        k, v = self.key(nodes), self.value(nodes)
+        parts = [self._attend(part, k, v, *link) for part, link in zip(q.split(counts, dim=1), links, strict=True)]
+        own = self.norms[0](own + self.dropout(self.proj(torch.cat(parts, dim=1))))
+        return self.norms[1](own + self.dropout(self.ffn(own)))
+
+    @staticmethod
+    def _attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, exists: Tensor) -> Tensor:
+        """`(B, n, heads, D)`, 2 x `(B, T, C)` and edges `(n, K)` to `(B, n, C)`."""
+        # One query and a handful of keys each: sums of products are faster than thousands of tiny matrix products.
+        k, v = (t.index_select(1, keys.flatten()).view(len(t), *keys.shape, *q.shape[2:]) for t in (k, v))
+        logits = (q.unsqueeze(2) * k).sum(dim=-1) / math.sqrt(q.shape[3])  # (B, n, K, heads)
+        weights = logits.masked_fill(~exists.unsqueeze(-1), float("-inf")).softmax(dim=2)
+        return (weights.unsqueeze(-1) * v).sum(dim=2).flatten(2)
+
+
+def edges(
+    sizes: Sequence[int], scales: Sequence[int], window: int, device: torch.device | None = None
+) -> tuple[Edges, Edges]:
+    """Return whom each node of level 0, and each of the T - L others, attends to.
+
+    A node attends to `window` nodes of its own level, itself in the middle, to its children and to its parent; the
+    last node of a level takes the children that are left over. Level 0 has no children, so its rows are shorter.
+
+    Args:
+        sizes: Nodes of each level, fine to coarse; numbers run through the levels.
+        scales: Children of a node of each coarse level.
+        window: Nodes of its own level that a node attends to.
+        device: Where the tables are made.
+
+    Returns:
+        Twice `(n, K)` node numbers, and which of the K there are.
+    """
+    most = max(fine - (coarse - 1) * scale for (fine, coarse), scale in zip(pairwise(sizes), scales, strict=True))
+    keys, exists, start = [], [], 0
+    for level, size in enumerate(sizes):
+        node = torch.arange(size, device=device)[:, None]
+        beside = node + torch.arange(-(window // 2), window // 2 + 1, device=device)
+        row, there = [beside + start], [(beside >= 0) & (beside < size)]
+        if level > 0:
+            child = node * scales[level - 1] + torch.arange(most, device=device)
+            own = (child < (node + 1) * scales[level - 1]) | (node == size - 1)
+            row.append(child + start - sizes[level - 1])
+            there.append(own & (child < sizes[level - 1]))
+        top = level == len(scales)
+        parent = torch.zeros_like(node) if top else (node // scales[level]).clamp(max=sizes[level + 1] - 1)
+        row.append(parent + start + size)
+        there.append(node < 0 if top else node >= 0)
+        exists.append(torch.cat(there, dim=1))
+        keys.append(torch.cat(row, dim=1).where(exists[-1], 0))
+        start += size
+    return (keys[0], exists[0]), (torch.cat(keys[1:]), torch.cat(exists[1:]))

@@ -1,0 +1,25 @@
+"""The copy of a model that a proxy works on."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["working_copy"]
+
+
+def working_copy(model: nn.Module, device: torch.device, *, batch_statistics: bool = True) -> nn.Module:
+    """Return a copy on `device` in eval mode, with batch norms that use the batch's statistics if asked.
+
+    Dropout and stochastic depth are off in eval mode; the running statistics of an untrained model, mean 0 and variance
+    1, would leave its signals unnormalised.
+    """
+    twin = copy.deepcopy(model).to(device).eval()
+    for module in twin.modules():
+        if batch_statistics and isinstance(module, _BatchNorm):
+            module.train()
+    twin.zero_grad(set_to_none=True)
+    return twin

@@ -1,0 +1,136 @@
+"""Least squares that knows what it cannot tell: estimates, Student intervals, and the share of variance explained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import f as fisher
+from scipy.stats import ncf
+from scipy.stats import t as student
+
+__all__ = ["Estimate", "Fit", "explained", "holm"]
+
+FloatArray = NDArray[np.float64]
+
+_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end.
+        high: Upper end.
+        p: Probability of an estimate as far from 0 where the truth is 0.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+class Fit:
+    """Least squares of a target on features and a constant; columns may depend on one another.
+
+    Args:
+        features: `(n, p)`, without a column of ones.
+        target: `(n,)`.
+    """
+
+    def __init__(self, features: FloatArray, target: FloatArray) -> None:
+        x = np.asarray(features, dtype=float)
+        self.n, self.columns = x.shape
+        self._x = x - x.mean(axis=0)
+        self._y = np.asarray(target, dtype=float) - np.mean(target)
+        _, sizes, right = np.linalg.svd(self._x, full_matrices=False)
+        kept = sizes > _TOLERANCE * max(float(sizes.max(initial=0.0)), 1.0)
+        self._sizes, self._right = sizes[kept], right[kept]
+        self.rank = int(kept.sum())
+
+    @property
+    def freedom(self) -> int:
+        """Observations less what was fitted."""
+        return self.n - 1 - self.rank
+
+    @cached_property
+    def _coefficients(self) -> FloatArray:
+        return self._right.T @ ((self._right @ (self._x.T @ self._y)) / self._sizes**2)
+
+    @cached_property
+    def unexplained(self) -> float:
+        """Sum of squares that is left."""
+        return float(((self._y - self._x @ self._coefficients) ** 2).sum())
+
+    @property
+    def total(self) -> float:
+        """Sum of squares around the mean."""
+        return float((self._y**2).sum())
+
+    def contrast(self, weights: FloatArray) -> Estimate | None:
+        """Return a weighted sum of coefficients; None where the data cannot tell it, or nothing is left to judge by.
+
+        Args:
+            weights: `(p,)`.
+        """
+        along = self._right @ weights
+        if self.freedom < 1 or np.linalg.norm(weights - self._right.T @ along) > 1e-6 * np.linalg.norm(weights):
+            return None
+        value = float(weights @ self._coefficients)
+        error = float(np.sqrt(self.unexplained / self.freedom * (along**2 / self._sizes**2).sum()))
+        half = float(student.ppf(0.975, self.freedom)) * error
+        p = float(2 * student.sf(abs(value) / error, self.freedom)) if error > 0 else float(value == 0)
+        return Estimate(value, value - half, value + half, p)
+
+
+def explained(fit: Fit) -> Estimate | None:
+    """Return the share of a target's variance that a fit explains: adjusted R², with the interval of the true share.
+
+    The interval inverts the non-central F distribution (Steiger, Psychological Methods 2004), so it is exact for normal
+    errors and may be [0, 0]; None where nothing is left to judge by, or the target does not vary.
+    """
+    if fit.rank < 1 or fit.freedom < 1 or fit.total <= 0:
+        return None
+    share = 1 - fit.unexplained / fit.total
+    value = max(0.0, 1 - (1 - share) * (fit.n - 1) / fit.freedom)
+    if fit.unexplained <= _TOLERANCE * fit.total:
+        return Estimate(1.0, 1.0, 1.0, 0.0)
+    ratio = share / (1 - share) * fit.freedom / fit.rank
+    low, high = (_noncentrality(ratio, fit.rank, fit.freedom, chance) for chance in (0.975, 0.025))
+    p = float(fisher.sf(ratio, fit.rank, fit.freedom))
+    return Estimate(value, low / (low + fit.n), high / (high + fit.n), p)
+
+
+def holm(p: FloatArray) -> NDArray[np.bool_]:
+    """Return which hypotheses are rejected so that the chance of one wrong rejection among all is 5 % (Holm 1979).
+
+    Args:
+        p: One probability each; NaN is never rejected.
+    """
+    values = np.where(np.isnan(p), 2.0, p)
+    order = np.argsort(values, kind="stable")
+    tested = int((values <= 1).sum())
+    passed = values[order] <= 0.05 / np.maximum(tested - np.arange(len(values)), 1)
+    rejected = np.zeros(len(values), dtype=bool)
+    rejected[order] = np.logical_and.accumulate(passed)
+    return rejected
+
+
+def _noncentrality(ratio: float, first: int, second: int, chance: float) -> float:
+    """Return the non-centrality under which an F ratio up to this one has that chance; 0 where none is so small."""
+
+    def gap(noncentrality: float) -> float:
+        return float(ncf.cdf(ratio, first, second, noncentrality)) - chance
+
+    if fisher.cdf(ratio, first, second) <= chance:
+        return 0.0
+    high = 1.0
+    while gap(high) > 0:
+        high *= 2
+    return float(brentq(gap, 1e-12, high))

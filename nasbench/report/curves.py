@@ -1,0 +1,65 @@
+"""Learning curves of the compared plans."""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from nasbench.report.figures import style
+from nasbench.runs import Run
+
+__all__ = ["curves_data", "draw_curves"]
+
+_MOST = 8
+
+
+def curves_data(run: Run) -> pd.DataFrame:
+    """Return one row a trained epoch of the compared plans: trial, plan, seed, epoch, what, value.
+
+    `what` is "train_loss", or the metric where an epoch was validated. At most eight plans: the bare backbone and those
+    with the best metric.
+    """
+    finalists = run.finalists()
+    metric = run.metric
+    if metric is not None and metric in finalists:
+        finalists = finalists.sort_values(metric, ascending=run.directions[metric] == "minimize")
+    bare = finalists[finalists["plan"] == "{}"]
+    chosen = pd.concat([bare, finalists[finalists["plan"] != "{}"]]).head(_MOST)["plan_hash"].tolist()
+    rows = []
+    for record in run.records():
+        evaluation = record.evaluation
+        if evaluation.plan_hash not in chosen or evaluation.state != "complete":
+            continue
+        for line in evaluation.history:
+            for what in ("train_loss", metric):
+                if what in line:
+                    rows.append(
+                        {
+                            "trial": record.number,
+                            "plan": evaluation.plan,
+                            "seed": evaluation.seed,
+                            "epoch": int(line["epoch"]),
+                            "what": what,
+                            "value": line[what],
+                        }
+                    )
+    return pd.DataFrame(rows, columns=["trial", "plan", "seed", "epoch", "what", "value"])
+
+
+def draw_curves(data: pd.DataFrame) -> Figure:
+    """Draw one panel for the loss and one for the metric, one colour a trial, one line a seed."""
+    panels = list(dict.fromkeys(data["what"]))
+    with style():
+        figure = Figure(figsize=(6.4, 3.1 * len(panels)), layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        named = data.assign(trial=("trial " + data["trial"].astype(str)).where(data["plan"] != "{}", "bare"))
+        for axes, what in zip(grid, panels, strict=True):
+            sns.lineplot(
+                named[named["what"] == what], x="epoch", y="value", hue="trial", units="seed", estimator=None,
+                lw=1.1, marker="o", ms=3, ax=axes, legend=axes is grid[0],
+            )  # fmt: skip
+            axes.set(ylabel="training loss" if what == "train_loss" else f"{what} (validation)")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        grid[0].legend(title=None, fontsize=8, ncols=2)
+        return figure

@@ -1,0 +1,109 @@
+"""The interactive front: the plans of a run as data, for the page's own small script."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from nasbench.errors import InputError
+from nasbench.objectives import COSTS
+from nasbench.plan import Plan
+from nasbench.runs import Run
+
+__all__ = ["explorer_data", "script_json"]
+
+_LEFT_OUT = ("schema_version", "plan_hash", "latency_scenario", "unknown_ops")
+
+
+def explorer_data(run: Run) -> dict[str, Any]:
+    """Return what the script shows: axes, their units and directions, and one point a distinct plan.
+
+    A plan that was trained on several seeds stands at its mean with its interval; every point brings its whole row,
+    the modules in it and the properties these declare.
+    """
+    trials, finalists = run.trials(), run.finalists()
+    metric = run.metric or next(iter(run.directions))
+    means = {row["plan_hash"]: row for row in finalists.to_dict(orient="records")}
+    points: list[dict[str, Any]] = []
+    for plan_hash, rows in trials.groupby("plan_hash", sort=False):
+        first: dict[str, Any] = {str(key): value for key, value in rows.iloc[0].items()}
+        mean = {str(key): value for key, value in means.get(plan_hash, {}).items() if not _missing(value)}
+        row: dict[str, Any] = first | mean
+        modules, properties = _contents(str(row["plan"]))
+        several = plan_hash in means and int(means[plan_hash].get("seeds", 1)) > 1
+        points.append(
+            {
+                "number": int(row["number"]),
+                "plan": "bare backbone" if row["plan"] == "{}" else str(row["plan"]),
+                "state": str(row["state"]),
+                "kind": _kind(row, plan_hash in means),
+                "several": several,
+                "low": _plain(row.get(f"{metric}_low")) if several else None,
+                "high": _plain(row.get(f"{metric}_high")) if several else None,
+                "modules": modules,
+                "properties": properties,
+                "row": {
+                    key: plain
+                    for key, value in row.items()
+                    if key not in _LEFT_OUT and (plain := _plain(value)) not in (None, "")
+                },
+            }
+        )
+    names = dict.fromkeys([metric, *run.directions, *COSTS])
+    names |= dict.fromkeys(key for each in points for key, value in each["row"].items() if _is_axis(key, value))
+    axes = [name for name in names if any(name in each["row"] for each in points if each["state"] == "complete")]
+    return {
+        "axes": axes,
+        "x": next((name for name in ("macs", "latency_ms", *axes) if name in axes and name != metric), metric),
+        "y": metric,
+        "directions": {name: run.directions.get(name, "minimize" if name in COSTS else "") for name in axes},
+        "points": points,
+    }
+
+
+def script_json(data: Any) -> str:
+    """Return data as JSON that may stand inside a script element: nothing in it can end the element."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _kind(row: dict[str, Any], compared: bool) -> str:
+    if row["plan"] == "{}":
+        return "bare"
+    if row["state"] != "complete":
+        return str(row["state"])
+    return "other" if not compared else "front" if row.get("on_front") else "finalist"
+
+
+def _contents(text: str) -> tuple[list[str], list[str]]:
+    """Return the modules in a plan and the properties they declare; nothing where a module is not known here."""
+    try:
+        specs = [spec for expression in Plan.of(text).values() for spec in expression.specs()]
+    except InputError:
+        return [], []
+    return sorted({spec.name for spec in specs}), sorted({name for spec in specs for name in spec.properties})
+
+
+def _is_axis(key: str, value: Any) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and key not in ("number", "seed", "seeds")
+        and not key.endswith(("_low", "_high", "_sd"))
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON value, rounded to 6 digits; None for what is missing or no plain value."""
+    if _missing(value):
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value if isinstance(value, (str, int, bool)) else None
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,334 @@
+"""Forecasts of a run's winner and of its bare backbone on the test split: the windows, error by step and by series."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor, nn
+
+from nasbench.report.figures import KINDS, save, style
+from nasbench.report.kept import KeptModels
+from nasbench.runs import Run
+from nasbench.tasks import ForecastingTask, apply, naive_forecasts
+
+__all__ = [
+    "ForecastData",
+    "data_of_run",
+    "draw_by_series",
+    "draw_by_step",
+    "draw_windows",
+    "forecast_data",
+    "forecast_figures",
+    "load_data",
+    "save_data",
+    "series_shown",
+]
+
+BARE, WINNER, SEASONAL, LAST = "bare backbone", "winner", "seasonal naive", "last value"
+
+_COLOURS = {"truth": "#9aa5b1", BARE: KINDS["bare"], WINNER: KINDS["front"], SEASONAL: KINDS["finalist"]}
+_FILES = {"windows": "forecast-windows", "by_step": "forecast-error-by-step", "by_series": "forecast-error-by-series"}
+_WINDOWS = 4
+_LEAST_TAIL = 12
+_MOST_SERIES = 24  # rows of a figure that can still be read
+
+
+@dataclass(frozen=True)
+class ForecastData:
+    """What the figures show, one row a value; each table is a CSV in the run's figures folder.
+
+    Attributes:
+        windows: window (from 1), series, step (1 is the first forecast, 0 the last row of the input), date, what
+            ("truth" or a forecast's name), value in the units of the data.
+        by_step: forecast, plan (its text; "" for a naive one), step, mse and mae on scaled values, over all test
+            windows and series.
+        by_series: forecast, plan, series, mse and mae likewise, over all test windows and steps.
+    """
+
+    windows: pd.DataFrame
+    by_step: pd.DataFrame
+    by_series: pd.DataFrame
+
+    @property
+    def plans(self) -> dict[str, str]:
+        """Plan by name of the forecast; no naive one."""
+        rows = self.by_step[self.by_step["plan"] != ""]
+        return dict(zip(rows["forecast"], rows["plan"], strict=True))
+
+
+def forecast_data(
+    task: ForecastingTask,
+    models: Mapping[str, nn.Module],
+    plans: Mapping[str, str],
+    device: torch.device | str = "cpu",
+) -> ForecastData:
+    """Forecast every test window with every model, and with the naive forecasts.
+
+    Four windows, evenly spread from the first to the last, are kept as they are, each with one series, evenly spread
+    as well; before the forecast stands as much of the input as the forecast is long, 12 rows at least.
+
+    Args:
+        task: The task.
+        models: Trained models by name, on `device`.
+        plans: Plan text of each.
+        device: Where to compute.
+    """
+    targets = torch.cat([y for _, y in task.eval_batches("test", 256)])
+    forecasts = {name: _forecast(model, task, device) for name, model in models.items()}
+    forecasts |= naive_forecasts(task, "test")
+    errors = {name: (f - targets).double().numpy() for name, f in forecasts.items()}
+    steps = list(range(1, task.horizon + 1))
+    by_step = [_errors(name, plans, "step", steps, e, axis=(0, 2)) for name, e in errors.items()]
+    by_series = [_errors(name, plans, "series", task.series, e, axis=(0, 1)) for name, e in errors.items()]
+    return ForecastData(_windows(task, forecasts), pd.concat(by_step), pd.concat(by_series))
+
+
+def _forecast(model: nn.Module, task: ForecastingTask, device: torch.device | str) -> Tensor:
+    model.eval()
+    with torch.no_grad():
+        return torch.cat([apply(model, x).float().cpu() for x, _ in task.eval_batches("test", 64, device=device)])
+
+
+def _errors(
+    name: str,
+    plans: Mapping[str, str],
+    what: str,
+    labels: list[int] | list[str],
+    error: np.ndarray,
+    axis: tuple[int, int],
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "forecast": name,
+            "plan": plans.get(name, ""),
+            what: labels,
+            "mse": (error**2).mean(axis=axis),
+            "mae": np.abs(error).mean(axis=axis),
+        }
+    )
+
+
+def _windows(task: ForecastingTask, forecasts: Mapping[str, Tensor]) -> pd.DataFrame:
+    starts = task.starts["test"]
+    chosen = np.unique(np.linspace(0, len(starts) - 1, _WINDOWS).round().astype(int))
+    spread = np.linspace(0, len(task.series) - 1, len(chosen)).round().astype(int)
+    tail = min(task.lookback, max(task.horizon, _LEAST_TAIL))
+    parts = []
+    for number, (index, column) in enumerate(zip(chosen, spread, strict=True), start=1):
+        first = int(starts[index]) + task.lookback  # the first forecast row
+        truth = task.values[first - tail : first + task.horizon, column]
+        parts.append(_window_rows(task, number, column, first, "truth", 1 - tail, truth))
+        for name, forecast in forecasts.items():
+            values = forecast[index, :, column].double().numpy() * task.std[column] + task.mean[column]
+            parts.append(_window_rows(task, number, column, first, name, 1, values))
+    return pd.concat(parts)
+
+
+def _window_rows(
+    task: ForecastingTask, number: int, column: int, first: int, what: str, step: int, values: np.ndarray
+) -> pd.DataFrame:
+    """Return the rows of one line of one window; `step` is that of the first value."""
+    steps = np.arange(step, step + len(values))
+    dates = task.dates[first - 1 + steps]
+    return pd.DataFrame(
+        {"window": number, "series": task.series[column], "step": steps, "date": dates, "what": what, "value": values}
+    )
+
+
+def save_data(data: ForecastData, folder: Path) -> None:
+    """Write the three tables as CSV."""
+    folder.mkdir(exist_ok=True)
+    for name, file in _FILES.items():
+        getattr(data, name).to_csv(folder / f"{file}.csv", index=False)
+
+
+def load_data(folder: Path) -> ForecastData | None:
+    """Read what `save_data` wrote; None where a table is missing."""
+    files = {name: folder / f"{file}.csv" for name, file in _FILES.items()}
+    if not all(file.is_file() for file in files.values()):
+        return None
+    text = {"plan": str, "series": str}
+    tables = {name: pd.read_csv(file, dtype=text, keep_default_na=False) for name, file in files.items()}
+    tables["windows"]["date"] = pd.to_datetime(tables["windows"]["date"])
+    return ForecastData(**tables)
+
+
+def draw_windows(data: ForecastData) -> Figure:
+    """Draw each window in a panel of its own: the end of the input, then the truth and the forecasts."""
+    numbers = sorted(data.windows["window"].unique())
+    shown = ["truth", *_shown(data)]
+    with style():
+        figure = Figure(figsize=(9, 5.6 if len(numbers) > 2 else 3.2), layout="constrained")
+        grid = figure.subplots(-(-len(numbers) // 2), min(2, len(numbers)), squeeze=False).flat
+        for axes, number in zip(grid, numbers, strict=False):
+            rows = data.windows[data.windows["window"] == number]
+            _draw_window(axes, rows, shown)
+        for axes in list(grid)[len(numbers) :]:
+            axes.set_axis_off()
+        _legend(figure, shown)
+        figure.supxlabel("step (the forecast begins at 1)", fontsize=10)
+        return figure
+
+
+def _draw_window(axes: Axes, rows: pd.DataFrame, shown: list[str]) -> None:
+    for what in shown:
+        line = rows[rows["what"] == what]
+        axes.plot(line["step"], line["value"], label=what, **_line(what, len(line) == 1))
+    first = rows[rows["step"] == 1]["date"].iloc[0]
+    axes.axvline(0.5, color="#666666", lw=0.8, ls=":")
+    day = rows["date"].dt.normalize().eq(rows["date"]).all()
+    axes.set_title(f"{rows['series'].iloc[0]}, from {first:{'%Y-%m-%d' if day else '%Y-%m-%d %H:%M'}}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def draw_by_step(data: ForecastData) -> Figure:
+    """Draw MSE and MAE over the horizon."""
+    shown = _shown(data)
+    with style():
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        for axes, metric in zip(figure.subplots(1, 2), ("mse", "mae"), strict=True):
+            for name in shown:
+                rows = data.by_step[data.by_step["forecast"] == name]
+                axes.plot(rows["step"], rows[metric], label=name, **_line(name, len(rows) == 1))
+            axes.set(xlabel="step of the horizon", ylabel=f"{metric.upper()} (scaled values)")
+            axes.set_ylim(bottom=0)
+            axes.set_xlim(0.5, data.by_step["step"].max() + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
+        _legend(figure, shown)
+        return figure
+
+
+def draw_by_series(data: ForecastData) -> Figure:
+    """Draw MSE and MAE of each series, the hardest for the bare backbone on top; of many, those that differ most."""
+    shown, order = _shown(data), series_shown(data)
+    with style():
+        figure = Figure(figsize=(9, 1.5 + 0.27 * max(3, len(order))), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for axes, metric in ((left, "mse"), (right, "mae")):
+            for name in shown:
+                rows = data.by_series[data.by_series["forecast"] == name].set_index("series").loc[order]
+                axes.plot(rows[metric], range(len(order)), label=name, **_dot(name))
+            axes.set(xlabel=f"{metric.upper()} (scaled values)")
+            axes.set_xlim(left=0)
+            axes.grid(axis="y", visible=False)
+        left.set_yticks(range(len(order)), order)
+        left.set_ylim(len(order) - 0.5, -0.5)
+        _legend(figure, shown)
+        return figure
+
+
+def series_shown(data: ForecastData) -> list[str]:
+    """Return the series of the figure, in its order."""
+    table = data.by_series.pivot(index="series", columns="forecast", values="mse")
+    reference = BARE if BARE in table else WINNER
+    table = table.sort_values(reference, ascending=False, kind="stable")
+    if len(table) <= _MOST_SERIES:
+        return list(table.index)
+    change = (table[WINNER] - table[BARE]).abs() if {BARE, WINNER} <= set(table) else table[reference]
+    kept = set(change.nlargest(_MOST_SERIES).index)
+    return [name for name in table.index if name in kept]
+
+
+def _shown(data: ForecastData) -> list[str]:
+    """Return the forecasts of the figures: the models and one naive forecast."""
+    known = set(data.by_step["forecast"])
+    naive = SEASONAL if SEASONAL in known else LAST
+    return [name for name in (naive, BARE, WINNER) if name in known]
+
+
+def _line(what: str, single: bool) -> dict[str, Any]:
+    width = {"truth": 2.6, WINNER: 1.5}.get(what, 1.2)
+    dashes = {SEASONAL: ":", LAST: ":", BARE: "--"}.get(what, "-")
+    return {
+        "color": _COLOURS.get(what, KINDS["finalist"]),
+        "lw": width,
+        "ls": dashes,
+        "marker": "o" if single else None,
+    }
+
+
+def _dot(what: str) -> dict[str, Any]:
+    marker = {BARE: "D", WINNER: "o"}.get(what, "|")
+    colour = _COLOURS.get(what, KINDS["finalist"])
+    return {
+        "color": colour,
+        "marker": marker,
+        "ls": "none",
+        "markersize": 7,
+        "markeredgewidth": 2 if marker == "|" else 0,
+    }
+
+
+def _legend(figure: Figure, shown: list[str]) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(shown))
+
+
+def forecast_figures(run: Run, models: KeptModels) -> list[dict[str, str]]:
+    """Save the figures of a forecasting run and return them for its page; [] where there is nothing to show."""
+    data = data_of_run(run, models)
+    return [] if data is None else _pictures(data, run.path / "figures")
+
+
+def data_of_run(run: Run, models: KeptModels) -> ForecastData | None:
+    """Return what the figures of a run show; None where it forecasts nothing or kept no weights.
+
+    The winner is the best plan of the front whose weights were kept. The data is computed once and kept as CSV; only
+    for another winner are the models asked for again.
+    """
+    if (run.config["task"] or {}).get("kind") != "forecasting":
+        return None
+    wanted = _wanted(run, models.numbers)
+    if not wanted:
+        return None
+    plans = {name: plan for name, (_, plan) in wanted.items()}
+    folder = run.path / "figures"
+    known = load_data(folder)
+    if known is not None and known.plans == plans:
+        return known
+    task = models.evaluator.task
+    if not isinstance(task, ForecastingTask):  # a user's own, which need not have windows
+        return None
+    loaded = {name: models.load(number, plan) for name, (number, plan) in wanted.items()}
+    data = forecast_data(task, loaded, plans, models.evaluator.device)
+    save_data(data, folder)
+    return data
+
+
+def _wanted(run: Run, kept: set[int]) -> dict[str, tuple[int, str]]:
+    """Return number and plan of the bare backbone and of the winner, of those whose weights were kept."""
+    table = run.finalists()
+    table = table[table["number"].isin(kept)]
+    bare = table[table["plan"] == "{}"]
+    first, direction = next(iter(run.directions.items()))
+    best = table[table["on_front"].astype(bool)].sort_values(first, ascending=direction == "minimize").head(1)
+    winner = best[best["plan"] != "{}"]
+    rows = ((BARE, bare), (WINNER, winner))
+    return {name: (int(row["number"].iloc[0]), str(row["plan"].iloc[0])) for name, row in rows if len(row)}
+
+
+def _pictures(data: ForecastData, folder: Path) -> list[dict[str, str]]:
+    who = f"The winner is {data.plans[WINNER]}" if WINNER in data.plans else "No other plan of the front kept weights"
+    total, shown = data.by_series["series"].nunique(), len(series_shown(data))
+    some = "" if shown == total else f" The {shown} of {total} series whose errors differ most; all are in the CSV."
+    drawn = (
+        ("windows", draw_windows, "Forecasts beside the truth", f"Test windows spread over the span. {who}."),
+        ("by_step", draw_by_step, "Error by step of the horizon", "Over all test windows and series, scaled values."),
+        ("by_series", draw_by_series, "Error by series", f"Over all test windows and steps, scaled values.{some}"),
+    )
+    pictures = []
+    for name, draw, title, told in drawn:
+        files = save(draw(data), folder, _FILES[name])
+        encoded = base64.b64encode(files["svg"].read_bytes()).decode("ascii")
+        pictures.append({"data": encoded, "alt": f"{title}: {', '.join(_shown(data))}", "caption": f"{title}. {told}"})
+    return pictures

@@ -1,0 +1,132 @@
+"""Where a classifier looks: Grad-CAM of the bare backbone and the winner on the same held-out images.
+
+Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
+arXiv:1610.02391: the map of the last stage, weighted by the mean gradient of the class score, negative parts cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nasbench.backbones import Slot
+from nasbench.plan import is_stage_slot
+from nasbench.report.figures import style
+
+__all__ = ["draw_gradcam", "gradcam"]
+
+
+def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the Grad-CAM maps of the predicted classes, and these classes.
+
+    Args:
+        model: A classifier, `(B, 3, H, W) -> (B, K)`; left as it was.
+        images: `(B, 3, H, W)`.
+        slots: The model's slots; the last stage with more than one position is looked at.
+
+    Returns:
+        `(B, H, W)` in [0, 1], and `(B,)`.
+    """
+    stages = [slot for slot in slots if is_stage_slot(slot.name)] or list(slots)
+    slot = next((s for s in reversed(stages) if np.prod(s.size) > 1), stages[-1])
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, args: object, output: Tensor | Sequence[Tensor]) -> None:
+        found = output if isinstance(output, Tensor) else output[slot.index or 0]
+        kept.append(found)
+
+    handle = model.get_submodule(slot.module).register_forward_hook(keep)
+    training = model.training
+    try:
+        with torch.enable_grad():
+            scores = model.eval()(images.clone().requires_grad_())
+            classes = scores.argmax(dim=1)
+            (gradient,) = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), kept[0])
+    finally:
+        handle.remove()
+        model.train(training)
+    order = None if slot.order is None else torch.tensor(slot.order, device=images.device)
+    maps, _ = slot.format.split(kept[0].detach(), order)
+    slopes, _ = slot.format.split(gradient, order)
+    weights = slopes.flatten(2).mean(dim=2)
+    cam = (weights[:, :, None, None] * maps).sum(dim=1, keepdim=True).relu()
+    cam = nn.functional.interpolate(cam, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    return cam.cpu().numpy(), classes.cpu().numpy()
+
+
+def held_out(batches: Iterable[tuple[Tensor, Tensor]], count: int = 6) -> tuple[Tensor, Tensor]:
+    """Return the first images of different classes, `(N, 3, H, W)`, with their classes."""
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    seen: set[int] = set()
+    for x, y in islice(batches, 8):
+        for image, label in zip(x, y, strict=True):
+            if int(label) not in seen and len(images) < count:
+                seen.add(int(label))
+                images.append(image)
+                labels.append(label)
+    return torch.stack(images), torch.stack(labels)
+
+
+def draw_gradcam(
+    images: Tensor,
+    labels: Sequence[str],
+    maps: Mapping[str, NDArray[np.float32]],
+    predicted: Mapping[str, Sequence[str]],
+) -> Figure:
+    """Draw the images in the first row, then each model's maps over them, with what it predicts.
+
+    Args:
+        images: `(N, 3, H, W)`, in any range; stretched to [0, 1] one by one.
+        labels: True class of each.
+        maps: `(N, H, W)` by model.
+        predicted: Predicted classes by model.
+    """
+    low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
+    pixels = ((images - low) / (high - low).clamp(min=1e-12)).permute(0, 2, 3, 1).cpu().numpy()
+    with style():
+        figure = Figure(figsize=(1.25 * len(pixels) + 0.6, 1.45 * (len(maps) + 1)), layout="constrained")
+        grid = figure.subplots(len(maps) + 1, len(pixels), squeeze=False)
+        for axes, image, label in zip(grid[0], pixels, labels, strict=True):
+            axes.imshow(image)
+            axes.set_title(str(label), fontsize=8)
+        for row, (name, cams) in zip(grid[1:], maps.items(), strict=True):
+            for axes, image, cam, told, label in zip(row, pixels, cams, predicted[name], labels, strict=True):
+                axes.imshow(image.mean(axis=-1), cmap="gray")
+                axes.imshow(cam, cmap="inferno", alpha=0.75 * cam, vmin=0, vmax=1)
+                axes.set_title(str(told), fontsize=8, color="black" if told == label else "#a40e26")
+            row[0].set_ylabel(name, fontsize=8)
+        grid[0, 0].set_ylabel("held out", fontsize=8)
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.grid(False)
+        return figure
+
+
+def as_table(
+    labels: Sequence[str], predicted: Mapping[str, Sequence[str]], maps: Mapping[str, NDArray[np.float32]]
+) -> pd.DataFrame:
+    """Return what the figure shows as numbers: true and predicted classes, and where the map's centre of mass lies."""
+    rows = []
+    for name, cams in maps.items():
+        for label, told, cam in zip(labels, predicted[name], cams, strict=True):
+            total = max(float(cam.sum()), 1e-12)
+            ys, xs = (np.arange(side) for side in cam.shape)
+            rows.append(
+                {
+                    "model": name,
+                    "label": label,
+                    "predicted": told,
+                    "centre_y": float((cam.sum(1) * ys).sum()) / total,
+                    "centre_x": float((cam.sum(0) * xs).sum()) / total,
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,111 @@
+"""Every picture of a report, by section; each is saved as SVG, PNG and PDF with its numbers as CSV."""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from nasbench.insertion import slots_of
+from nasbench.properties.fingerprint import fingerprint_plan
+from nasbench.report import figures, gradcam
+from nasbench.report.curves import curves_data, draw_curves
+from nasbench.report.forecasts import forecast_figures
+from nasbench.report.kept import KeptModels
+from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
+from nasbench.runs import Run
+from nasbench.tasks import ImageTask
+
+__all__ = ["pictures_of"]
+
+Picture = dict[str, str]
+
+
+def pictures_of(run: Run, models: KeptModels) -> dict[str, list[Picture]]:
+    """Draw and save the pictures of a run, by section of the page."""
+    return {
+        "front": list(_fronts(run)),
+        "winners": _optional("fingerprints of the winner", lambda: _fingerprints(run, models)),
+        "held out": [*_optional("Grad-CAM", lambda: _gradcam(run, models)), *forecast_figures(run, models)],
+        "training": list(_curves(run)),
+    }
+
+
+def _optional(what: str, draw: Callable[[], Iterable[Picture]]) -> list[Picture]:
+    """Return pictures of a model, or none with a warning: a report does not fail for a picture beside the point."""
+    try:
+        return list(draw())
+    except OSError:
+        raise
+    except Exception as error:
+        warnings.warn(f"the report goes without {what}: {type(error).__name__}: {error}", stacklevel=2)
+        return []
+
+
+def _saved(run: Run, figure: Figure, table: pd.DataFrame, name: str, alt: str, caption: str) -> Picture:
+    files = figures.save(figure, run.path / "figures", name)
+    table.to_csv(files["svg"].with_suffix(".csv"), index=False)
+    return {"data": base64.b64encode(files["svg"].read_bytes()).decode("ascii"), "alt": alt, "caption": caption}
+
+
+def _fronts(run: Run) -> Iterator[Picture]:
+    metric = run.metric or next(iter(run.directions))
+    for cost in figures.costs_of(run):
+        data = figures.scatter_data(run, cost, metric) if cost != metric else None
+        if data is not None:
+            label = figures.LABELS.get(data.x, data.x)
+            caption = f"{data.y} against {label}. Numbers are trials; the line is the front."
+            alt = f"{data.y} against {data.x}, {len(data.points)} plans"
+            yield _saved(run, figures.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
+
+
+def _curves(run: Run) -> Iterator[Picture]:
+    data = curves_data(run)
+    if not data.empty:
+        caption = (
+            "Training loss of the compared plans by epoch, and the validation metric where it was taken; "
+            "one line a seed."
+        )
+        yield _saved(run, draw_curves(data), data, "learning-curves", "learning curves of the compared plans", caption)
+
+
+def _fingerprints(run: Run, models: KeptModels) -> Iterator[Picture]:
+    winner = winner_of(run, models.numbers)
+    if winner is None:
+        return
+    number, plan = winner
+    file = run.path / "figures" / "winner-fingerprints.csv"
+    data = pd.read_csv(file) if file.is_file() else None
+    if data is None or set(data["trial"]) != {number}:
+        found = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
+        data = fingerprints_data(number, found)
+    caption = (
+        f"Trial {number}, {plan}: the five properties of what stands in each slot, measured on the trained weights "
+        "with random inputs. Complexity is the exponent of the cost in the number of positions."
+    )
+    yield _saved(run, draw_fingerprints(data), data, "winner-fingerprints", "fingerprints of the winner", caption)
+
+
+def _gradcam(run: Run, models: KeptModels) -> Iterator[Picture]:
+    winner = winner_of(run, models.numbers)
+    if winner is None or 0 not in models.numbers or not isinstance(models.evaluator.task, ImageTask):
+        return
+    task, evaluator = models.evaluator.task, models.evaluator
+    images, truth = gradcam.held_out(task.eval_batches("test", 32, device=evaluator.device))
+    number, plan = winner
+    maps, predicted = {}, {}
+    names = [str(name) for name in task.classes]
+    for title, (each, text) in {"bare": (0, "{}"), f"trial {number}": (number, plan)}.items():
+        model = models.load(each, text)
+        maps[title], classes = gradcam.gradcam(model, images, slots_of(model))
+        predicted[title] = [names[i] for i in classes]
+    labels = [names[int(i)] for i in truth]
+    caption = (
+        f"Grad-CAM on test images (Selvaraju et al., ICCV 2017): where the last stage supports the predicted class. "
+        f"Bare backbone and trial {number}, seed {run.settings.seed}; a wrong prediction is red."
+    )
+    figure = gradcam.draw_gradcam(images, labels, maps, predicted)
+    yield _saved(run, figure, gradcam.as_table(labels, predicted, maps), "grad-cam", "Grad-CAM maps", caption)

@@ -1,0 +1,77 @@
+"""What `nasbench profile --run RUN --front` measured: the front on that device, and its best plan slot by slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nasbench.console import human
+from nasbench.report.tables import Cell, Column, Row, Table
+from nasbench.run_latency import latest
+from nasbench.runs import Run
+
+__all__ = ["front_table", "slots_table"]
+
+
+def slots_table(run: Run) -> Table | None:
+    """Return latency slot by slot beside MACs slot by slot, of the plan measured last; None where none was."""
+    found = latest(run, "slots")
+    if found is None:
+        return None
+    columns = (
+        *(Column("slot"), Column("expression"), Column("MACs added", True), Column("of the bare", True)),
+        *(Column("ms added", True), Column("of the bare [99 %]", True), Column("verdict")),
+    )
+    rows = tuple(_slot_row(row) for row in found["rows"])
+    caption = (
+        f"Trial {found['number']}: each slot alone in the bare backbone, then the whole plan; slots need not sum to the "
+        f"whole. Measured {found['date'][:10]}: {found['scenario_text']}."
+    )
+    return Table("Where the time goes: latency beside MACs, slot by slot", columns, rows, caption)
+
+
+def front_table(run: Run) -> Table | None:
+    """Return the front as it was measured last, beside what was predicted; None where it was not measured."""
+    found = latest(run, "front")
+    if found is None:
+        return None
+    predicted = any("predicted_ms" in row for row in found["rows"])
+    columns = [Column("trial", True), Column("plan"), Column("rank", True), Column("ms [99 %]", True)]
+    columns += [Column("ratio to bare [99 %]", True), Column("verdict")]
+    columns += [Column("predicted ms", True), Column("predicted ratio", True)] * predicted
+    rows = []
+    for row in found["rows"]:
+        cells = [
+            Cell("" if row["number"] is None else str(row["number"]), True),
+            Cell("bare backbone" if row["plan"] == "{}" else row["plan"], code=row["plan"] != "{}"),
+            Cell(str(row["rank"]), True),
+            Cell(f"{row['latency_ms']:.4g} [{row['low_ms']:.4g}, {row['high_ms']:.4g}]", True),
+            Cell(f"{row['ratio']:.3f} [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}]", True),
+            Cell(row["verdict"]),
+        ]
+        if predicted:
+            cells += [Cell(f"{row[name]:.4g}" if name in row else "", True) for name in _PREDICTED]
+        rows.append(Row(tuple(cells), bare=row["plan"] == "{}"))
+    caption = f"Measured {found['date'][:10]}, side by side: {found['scenario_text']}."
+    if found["quality"] is not None:
+        quality = found["quality"]
+        caption += f" Of the predicted ratios {100 * quality['within_10pct']:.0f} % lie within ±10 % of the measured"
+        caption += f", of the milliseconds {100 * found['within_10pct_ms']:.0f} %."
+    return Table("The front, measured on a device", tuple(columns), tuple(rows), caption)
+
+
+_PREDICTED = ("predicted_ms", "predicted_ratio")
+
+
+def _slot_row(row: dict[str, Any]) -> Row:
+    low, high = 100 * row["added_share_low"], 100 * row["added_share_high"]
+    return Row(
+        (
+            Cell(row["slot"]),
+            Cell(row["expression"], code=True),
+            Cell(human(row["added_macs"]), True),
+            Cell(f"{100 * row['added_macs_share']:+.2f} %", True),
+            Cell(f"{row['added_ms']:+.4g}", True),
+            Cell(f"{100 * row['added_share']:+.1f} % [{low:+.1f}, {high:+.1f}]", True),
+            Cell(row["verdict"]),
+        )
+    )

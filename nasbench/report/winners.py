@@ -1,0 +1,46 @@
+"""What the winner inserted, by measurement: the fingerprint of each of its slots after training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from nasbench.properties.fingerprint import Fingerprint
+from nasbench.registry import PROPERTIES
+from nasbench.report.figures import style
+from nasbench.runs import Run
+
+__all__ = ["draw_fingerprints", "fingerprints_data", "winner_of"]
+
+
+def winner_of(run: Run, kept: Collection[int]) -> tuple[int, str] | None:
+    """Return number and plan of the best plan on the front, the bare backbone aside, whose weights were kept."""
+    front = run.front()
+    rows = front[(front["plan"] != "{}") & front["number"].isin(list(kept))]
+    return None if rows.empty else (int(rows.iloc[0]["number"]), str(rows.iloc[0]["plan"]))
+
+
+def fingerprints_data(number: int, found: Mapping[str, Fingerprint]) -> pd.DataFrame:
+    """Return one row a slot and property: trial, slot, module, property, value (missing where not defined)."""
+    return pd.DataFrame(
+        [
+            {"trial": number, "slot": slot, "module": each.name, "property": name, "value": getattr(each, name)}
+            for slot, each in found.items()
+            for name in PROPERTIES
+        ]
+    )
+
+
+def draw_fingerprints(data: pd.DataFrame) -> Figure:
+    """Draw a heat map: slots down, the five properties across, the figure in each cell."""
+    table = data.pivot(index="slot", columns="property", values="value")[list(PROPERTIES)].astype(float)
+    with style():
+        figure = Figure(figsize=(6.4, 1.1 + 0.45 * len(table)), layout="constrained")
+        axes = figure.subplots()
+        sns.heatmap(table, vmin=0, vmax=1, cmap="crest", annot=True, fmt=".2f", cbar=False, linewidths=0.5, ax=axes)
+        axes.set(xlabel="", ylabel="")
+        axes.tick_params(axis="y", rotation=0)
+        return figure

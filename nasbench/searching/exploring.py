@@ -1,0 +1,268 @@
+"""The first phase of a search: propose a plan, have it evaluated, record it, until the budget is spent.
+
+The budget counts distinct plans: a repeated one costs nothing and is not counted, after 20 repeats in a row the next
+plan is drawn uniformly from the unseen, and an exhausted space ends the phase. The sampler is made anew for each
+proposal, seeded by (seed, trial number), so that a killed and resumed search with one worker proposes what an
+uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from nasbench.engines import Engine, Job, Result
+from nasbench.errors import InputError
+from nasbench.ledger import evaluation_of, is_abandoned, objective_values
+from nasbench.outcome import Evaluation
+from nasbench.pareto import non_dominated
+from nasbench.plan import Plan
+from nasbench.preparation import Prepared
+from nasbench.runs import SEARCH, Run
+from nasbench.searching._phase import BARE, Phase
+from nasbench.searching.events import Listener
+from nasbench.searching.proposing import Proposer
+from nasbench.searching.reuse import Reusable, find_reusable
+
+__all__ = ["Exploration", "narrate"]
+
+MAX_REPEATS = 20
+"""Repeats in a row after which the next plan is drawn from the unseen."""
+
+
+class Exploration(Phase):
+    """The search itself.
+
+    Args:
+        run: The run folder.
+        prepared: What the settings stand for.
+        engine: Evaluates.
+        listen: Told of every step.
+        sampler: Makes the sampler of one proposal from the number of its trial.
+        first: Plans to begin with, whatever the sampler.
+    """
+
+    stage = SEARCH
+
+    def __init__(
+        self,
+        run: Run,
+        prepared: Prepared,
+        engine: Engine,
+        listen: Listener,
+        sampler: Callable[[int], BaseSampler],
+        first: Iterable[Plan] = (),
+    ) -> None:
+        super().__init__(run, prepared, engine, listen)
+        self.space, self.directions = prepared.space, prepared.directions
+        self.proposer = Proposer(self.space.parameters, list(self.directions.values()), sampler)
+        self.seen: dict[str, FrozenTrial | None] = {}  # by hash, every plan taken; None while it is being evaluated
+        self.first = deque(first)
+        self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died
+        self.front: dict[int, Sequence[float]] = {}  # number and objectives of the trials on the front
+        self.bare: Evaluation | None = None
+        self.reused = 0
+        self.began = time.monotonic()
+
+    def run_all(self) -> None:
+        """Take up what an earlier process left, then search until the budget is spent or the space exhausted."""
+        self.ledger.budget = self.settings.trials
+        self.catch_up()
+        self.run.refresh()
+        if self.settings.reuse is not None:
+            self.bring_in(find_reusable(self.settings.reuse, self.prepared).values())
+        self.work()
+        if self.exhausted and self.done < self.settings.trials:
+            self.say("every plan of the space was evaluated")
+
+    # -- what is known -----------------------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Take in what earlier processes, and others, have written."""
+        for trial in self.ledger.news():
+            self.take_in(trial)
+        self.done = len(self.seen) - self.reused
+
+    def take_in(self, trial: FrozenTrial) -> None:
+        """Take in a trial that an earlier process, or another one, has written."""
+        evaluation = evaluation_of(trial)
+        if trial.state == TrialState.RUNNING and self.ledger.is_mine(trial):
+            if evaluation is not None:  # killed between writing it and ending the trial
+                self.ledger.finish(trial.number, evaluation)
+            elif "claim" in trial.user_attrs:
+                self.unfinished.append(trial)
+            else:  # another program made it
+                self.ledger.end(trial.number, TrialState.FAIL)
+            trial = self.ledger.trial(trial.number)
+        self.proposer.add(trial)
+        if trial.state == TrialState.RUNNING:
+            self.seen.setdefault(trial.user_attrs["claim"], None)
+        elif evaluation is not None:
+            self.note(trial, evaluation)
+        elif is_abandoned(trial) and not self.ledger.is_claimed(trial.user_attrs["claim"]):  # another process left it
+            self.seen.pop(trial.user_attrs["claim"], None)
+            self.first.appendleft(Plan.of(trial.user_attrs["plan"]))
+
+    def note(self, trial: FrozenTrial, evaluation: Evaluation) -> None:
+        """Note an evaluation that is in the ledger."""
+        self.seen[evaluation.plan_hash] = trial
+        self.reused += bool(evaluation.reused_from)
+        self.done = len(self.seen) - self.reused
+        if evaluation.state == "complete":
+            self.front = self.front_with(trial.number, trial.values)
+        if evaluation.plan_hash == BARE.hash:
+            self.bare = evaluation
+            if evaluation.state != "complete":
+                raise InputError(
+                    f"the bare backbone itself {evaluation.state}, so there is nothing to compare with: "
+                    f"{evaluation.reason}"
+                )
+
+    def front_with(self, number: int, values: Sequence[float]) -> dict[int, Sequence[float]]:
+        """Return the front as it is with one more trial."""
+        points = {**self.front, number: values}
+        kept = non_dominated(np.array(list(points.values()), dtype=float), list(self.directions.values()))
+        return {one: points[one] for one, on_front in zip(points, kept, strict=True) if on_front}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every plan of the space, and the bare backbone, was taken."""
+        return len(self.seen) >= self.space.count + (BARE not in self.space)
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return self.settings.time_s is not None and time.monotonic() - self.began > self.settings.time_s
+
+    # -- proposals ---------------------------------------------------------------------------------------------
+
+    def next_job(self) -> tuple[int, Job] | None:
+        """Return the next trial: one left unfinished, the bare backbone, then what is proposed."""
+        while True:
+            self.catch_up()
+            if self.unfinished:
+                return self.take_up(self.unfinished.popleft())
+            if self.bare is None and BARE.hash in self.seen:  # it is being evaluated: all others are held against it
+                return None
+            if self.bare is not None and (self.done >= self.settings.trials or self.exhausted or self.late):
+                return None
+            if (found := self.propose()) is not None:
+                return found
+
+    def take_up(self, trial: FrozenTrial) -> tuple[int, Job]:
+        """Begin a trial again whose process died."""
+        self.ledger.note(trial.number, attempts=trial.user_attrs.get("attempts", 1) + 1)
+        return trial.number, self.job(Plan.of(trial.user_attrs["plan"]))
+
+    def propose(self) -> tuple[int, Job] | None:
+        """Claim a plan that was not seen; None where another process was quicker."""
+        if self.bare is None:
+            return self.claim(BARE, self.proposer.fixed(self.space.params(BARE)))
+        while self.first:
+            if (plan := self.first.popleft()).hash not in self.seen:
+                return self.claim(plan, self.proposer.fixed(self.space.params(plan)))
+        for _ in range(MAX_REPEATS):
+            asked = self.proposer.ask(self.ledger.count)
+            plan = self.space.plan(asked.params)
+            if plan.hash not in self.seen and plan in self.space:
+                return self.claim(plan, asked)
+            self.note_repeat(plan, asked)
+        draw = random.Random(f"{self.settings.seed}-{self.ledger.count}")
+        unseen = self.space.sample_unseen(draw, self.seen.keys())
+        assert unseen is not None, "asked of an exhausted space"
+        return self.claim(unseen, self.proposer.fixed(self.space.params(unseen)))
+
+    def claim(self, plan: Plan, proposal: FrozenTrial) -> tuple[int, Job] | None:
+        """Claim a plan; None where another process was quicker."""
+        number = self.ledger.claim(plan.hash, {"plan": plan.text}, proposal)
+        if number is None:
+            self.proposer.drop(proposal)
+            return None
+        self.proposer.settle(proposal, number)
+        self.seen[plan.hash] = None
+        self.done = len(self.seen) - self.reused
+        return number, self.job(plan)
+
+    def note_repeat(self, plan: Plan, proposal: FrozenTrial) -> None:
+        """Tell the sampler what is known of a plan that was taken, or that the space does not admit."""
+        known = self.seen.get(plan.hash)
+        state, values = (TrialState.FAIL, None) if known is None else (known.state, known.values)
+        self.write(state, {"repeats": plan.hash}, proposal, values)
+
+    def write(
+        self, state: TrialState, attrs: Mapping[str, Any], proposal: FrozenTrial, values: Sequence[float] | None
+    ) -> int:
+        """Write a finished trial, which costs nothing, and return its number."""
+        number = self.ledger.add(state, attrs, proposal, values, durable=False)
+        self.proposer.settle(proposal, number)
+        self.proposer.end(number, state, values, attrs)
+        return number
+
+    def job(self, plan: Plan) -> Job:
+        """Return the job of evaluating a plan."""
+        bare = None if self.bare is None else self.bare.values
+        return Job(plan.text, plan.hash, self.settings.seed, bare, weights=True)
+
+    # -- evaluations -------------------------------------------------------------------------------------------
+
+    def record(self, number: int, result: Result) -> None:
+        """Write down an evaluation: what hangs on it, then the ledger, which is the truth, then the views."""
+        evaluation = result.evaluation
+        self.run.keep_items(evaluation, result.per_item)
+        if result.weights is not None and self.keeps(number, evaluation):
+            self.run.keep_weights(number, result.weights)
+        if not self.ledger.finish(number, evaluation, result.per_item):
+            self.say(f"trial {number} was taken over by another process meanwhile")
+            return
+        trial = self.ledger.trial(number)
+        self.proposer.end(number, trial.state, trial.values, trial.user_attrs)
+        self.run.append(number, evaluation)
+        self.note(trial, evaluation)
+        if result.weights is not None and self.settings.keep == "front":
+            self.run.keep_weights_of([*self.front, *(t.number for t in [self.seen[BARE.hash]] if t is not None)])
+        self.say(narrate(number, evaluation, self.directions))
+
+    def keeps(self, number: int, evaluation: Evaluation) -> bool:
+        """Whether the weights of an evaluation are kept: of all, or of the front and the bare backbone."""
+        values = objective_values(evaluation, self.directions)
+        if self.settings.keep == "all" or evaluation.plan_hash == BARE.hash:
+            return True
+        return values is not None and number in self.front_with(number, values)
+
+    def bring_in(self, found: Iterable[Reusable]) -> None:
+        """Bring in what another run has evaluated, each plan once, as finished trials."""
+        new = [
+            one
+            for one in found
+            if one.evaluation.seed == self.settings.seed and one.evaluation.plan_hash not in self.seen
+        ]
+        with self.ledger.together():
+            for one in new:
+                evaluation = one.evaluation
+                attrs = {"plan": evaluation.plan, "claim": evaluation.plan_hash, "evaluation": evaluation.to_dict()}
+                proposal = self.proposer.fixed(self.space.params(Plan.of(evaluation.plan)))
+                values = objective_values(evaluation, self.directions)
+                number = self.write(TrialState.COMPLETE, attrs, proposal, values)
+                self.run.keep_items(evaluation, one.per_item)
+                if one.weights is not None and self.keeps(number, evaluation):
+                    self.run.keep_weights(number, one.weights)
+                self.note(self.ledger.trial(number), evaluation)
+        if new:
+            self.run.refresh()
+            self.say(f"{len(new)} evaluations brought in from {new[0].run.path}")
+
+
+def narrate(number: int, evaluation: Evaluation, directions: Mapping[str, str]) -> str:
+    """Return one line on a finished evaluation."""
+    plan = evaluation.plan if evaluation.plan != BARE.text else "bare backbone"
+    if evaluation.state != "complete":
+        return f"trial {number} {evaluation.state}: {evaluation.reason}; {plan}"
+    values = "  ".join(f"{name} {evaluation.values[name]:.5g}" for name in directions)
+    return f"trial {number}  {values}  {plan}"

@@ -1,0 +1,93 @@
+"""The categorical choices at one slot of a resolved space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from nasbench.expression import Expression, parse
+from nasbench.spaces._compositions import LETTERS, Combinations, Setting, combine, declared, letters_of
+
+__all__ = ["SlotChoices", "join"]
+
+
+@dataclass(frozen=True)
+class SlotChoices:
+    """The choices at one slot of a resolved space.
+
+    Attributes:
+        slot: The slot's name.
+        compositions: Templates over the letters.
+        variants: The variants that fit the slot.
+        distinct_properties: A composition of variants that all declare the same properties is reduced to its first.
+    """
+
+    slot: str
+    compositions: tuple[str, ...]
+    variants: tuple[Expression, ...]
+    distinct_properties: bool = False
+
+    @property
+    def letters(self) -> str:
+        """The letters that the compositions use."""
+        used = {letter for template in self.compositions for letter in letters_of(template)}
+        return "".join(letter for letter in LETTERS if letter in used)
+
+    @cached_property
+    def parameters(self) -> dict[str, tuple[str, ...]]:
+        """The categorical choices, by parameter name (`stage1.composition`, `stage1.a`, `stage1.b`)."""
+        texts = tuple(variant.canonical() for variant in self.variants) or ("none",)
+        named = {f"{self.slot}.{letter}": texts for letter in self.letters}
+        return {f"{self.slot}.composition": self.fillable} | named
+
+    @cached_property
+    def combinations(self) -> Combinations:
+        """Every distinct expression of the slot; shared by slots with the same choices."""
+        return combine(self.fillable, self.variants, self.distinct_properties)
+
+    @property
+    def fillable(self) -> tuple[str, ...]:
+        """The compositions that can be filled: without a variant, those that need none, or nothing."""
+        if self.variants:
+            return self.compositions
+        return tuple(c for c in self.compositions if not letters_of(c)) or ("none",)
+
+    def expression(self, params: Mapping[str, str]) -> Expression:
+        """Return the canonical expression of one setting of the parameters."""
+        template = params[f"{self.slot}.composition"]
+        bound = {letter: parse(params[f"{self.slot}.{letter}"]) for letter in letters_of(template)}
+        if self.distinct_properties and len(bound) > 1 and len({declared(e) for e in bound.values()}) == 1:
+            return next(iter(bound.values()))
+        return parse(template, bound)
+
+    def setting(self, expression: Expression) -> dict[str, str] | None:
+        """Return one setting of the parameters that gives an expression; None where there is none."""
+        known = self.combinations.settings.get(expression)
+        return None if known is None else self._spelt(known[0])
+
+    @cached_property
+    def options(self) -> dict[Expression, dict[str, str]]:
+        """Every distinct expression of the slot, with one setting of the parameters that gives it."""
+        return {e: self._spelt(settings[0]) for e, settings in self.combinations.settings.items()}
+
+    def _spelt(self, setting: Setting) -> dict[str, str]:
+        """Spell out a setting; a letter that its composition does not use gets the first variant."""
+        template, chosen = setting
+        first = {name: choices[0] for name, choices in self.parameters.items()}
+        bound = {
+            f"{self.slot}.{letter}": self.variants[i].canonical()
+            for letter, i in zip(letters_of(template), chosen, strict=True)
+        }
+        return first | {f"{self.slot}.composition": template} | bound
+
+
+def join(choices: Iterable[SlotChoices]) -> SlotChoices:
+    """Return the choices at one slot that hold all of several: their compositions and variants together."""
+    several = list(choices)
+    compositions = list(dict.fromkeys(c for each in several for c in each.fillable))
+    variants = tuple(dict.fromkeys(v for each in several for v in each.variants))
+    reducing = {each.distinct_properties for each in several}
+    if reducing == {True, False} and "a" not in compositions:  # what one reduces to a variant alone must be there
+        compositions.append("a")
+    return SlotChoices(several[0].slot, tuple(compositions), variants, reducing == {True})

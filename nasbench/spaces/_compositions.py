@@ -1,0 +1,162 @@
+"""Compositions as templates over the letters a, b, c, d: the usual ones up to a depth, and what they give."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+
+from nasbench.errors import SpaceError
+from nasbench.expression import NONE, Expression, parse
+
+__all__ = ["LETTERS", "MAX_DEPTH", "Combinations", "Setting", "combine", "letters_of", "skeleton", "usual_compositions"]
+
+LETTERS = "abcd"
+"""The letters of a composition, each standing for one variant."""
+
+MAX_DEPTH = len(LETTERS) - 1
+
+_MAX_SETTINGS = 200_000
+"""Settings of one slot at most: each is composed once, so that distinct plans can be counted."""
+
+Setting = tuple[str, tuple[int, ...]]
+"""A composition, and for each of its letters the index of a variant."""
+
+
+@lru_cache(maxsize=4096)
+def letters_of(composition: str) -> tuple[str, ...]:
+    """Return the letters that a composition uses, in alphabetical order."""
+    words = re.findall(r"[A-Za-z_]\w*", composition)
+    return tuple(letter for letter in LETTERS if letter in words)
+
+
+def skeleton(composition: str) -> Expression:
+    """Return a composition with `none` for every letter: the modules and fusions that it brings itself.
+
+    Raises:
+        InputError: If it is malformed.
+    """
+    return parse(composition, dict.fromkeys(LETTERS, NONE))
+
+
+def usual_compositions(depth: int) -> tuple[str, ...]:
+    """Return `none`, one variant alone, and the usual ways to join up to `depth` + 1 variants.
+
+    A further variant is put after what is there, added to it, gated with it, or put before it.
+
+    Args:
+        depth: Joins on top of one another, 0 to 3.
+
+    Example:
+        >>> usual_compositions(1)
+        ('none', 'a', 'a >> b', 'a + b', 'gate(a, b)')
+    """
+    found, newest = ["none", "a"], [("a", "module")]
+    for letter in LETTERS[1 : depth + 1]:
+        newest = [joined for text, kind in newest for joined in _joined(text, kind, letter)]
+        found += [text for text, _ in newest]
+    return tuple(found)
+
+
+def _joined(text: str, kind: str, letter: str) -> Iterator[tuple[str, str]]:
+    closed = f"({text})" if kind in ("series", "sum") else text
+    yield f"{text if kind == 'series' else closed} >> {letter}", "series"
+    yield f"{text if kind == 'sum' else closed} + {letter}", "sum"
+    yield f"gate({text}, {letter})", "gate"
+    if kind in ("sum", "gate"):  # before a series it is a series again, and before a module the one above
+        yield f"{letter} >> {closed}", "series"
+
+
+class Combinations:
+    """Every distinct expression that compositions of variants give, and the settings that give it.
+
+    Two settings are one choice apart if they differ in one variant, or in the composition alone. What a composition
+    does not use is no part of its setting.
+
+    Args:
+        compositions: Templates over the letters.
+        variants: What a letter may stand for.
+        distinct_properties: A composition of variants that all declare the same properties is reduced to its first.
+
+    Raises:
+        SpaceError: If there are too many settings.
+    """
+
+    def __init__(
+        self, compositions: tuple[str, ...], variants: tuple[Expression, ...], distinct_properties: bool
+    ) -> None:
+        total = sum(len(variants) ** len(letters_of(composition)) for composition in compositions)
+        if total > _MAX_SETTINGS:
+            raise SpaceError(
+                f"{len(compositions)} compositions of {len(variants)} variants have {total:,} settings at one slot, "
+                f"at most {_MAX_SETTINGS:,} can be counted; give fewer variants, or compositions of fewer letters"
+            )
+        self.compositions, self.variants = compositions, variants
+        self._declared = [declared(variant) for variant in variants] if distinct_properties else []
+        self.settings = self._all_settings()
+        self.expressions = tuple(self.settings)
+        self._gives = {setting: e for e, settings in self.settings.items() for setting in settings}
+
+    def __contains__(self, expression: object) -> bool:
+        return expression in self.settings
+
+    def _all_settings(self) -> dict[Expression, list[Setting]]:
+        """Compose all; a setting that is reduced is kept only where no other gives its expression."""
+        proper: dict[Expression, list[Setting]] = {}
+        reduced: dict[Expression, list[Setting]] = {}
+        for composition in self.compositions:
+            letters = letters_of(composition)
+            for chosen in itertools.product(range(len(self.variants)), repeat=len(letters)):
+                into = reduced if self._is_reduced(chosen) else proper
+                into.setdefault(self._compose(composition, chosen), []).append((composition, chosen))
+        return proper | {e: settings for e, settings in reduced.items() if e not in proper}
+
+    def _is_reduced(self, chosen: tuple[int, ...]) -> bool:
+        return bool(self._declared) and len(chosen) > 1 and len({self._declared[i] for i in chosen}) == 1
+
+    def _compose(self, composition: str, chosen: tuple[int, ...]) -> Expression:
+        if self._is_reduced(chosen):
+            return self.variants[chosen[0]]
+        bound = zip(letters_of(composition), (self.variants[i] for i in chosen), strict=True)
+        return parse(composition, dict(bound))
+
+    def neighbours(self, expression: Expression) -> tuple[Expression, ...]:
+        """Return the other expressions whose settings are one choice apart from one of its own. Symmetric."""
+        if expression not in self._near:
+            found = dict.fromkeys(e for setting in self.settings.get(expression, ()) for e in self._beside(setting))
+            found.pop(expression, None)
+            self._near[expression] = tuple(found)
+        return self._near[expression]
+
+    @cached_property
+    def _near(self) -> dict[Expression, tuple[Expression, ...]]:
+        return {}
+
+    def _beside(self, setting: Setting) -> Iterator[Expression]:
+        composition, chosen = setting
+        every = range(len(self.variants))
+        for place in range(len(chosen)):
+            for variant in every:
+                yield from self._at((composition, (*chosen[:place], variant, *chosen[place + 1 :])))
+        kept = dict(zip(letters_of(composition), chosen, strict=True))
+        for other in self.compositions:
+            if other != composition:
+                pools = [(kept[letter],) if letter in kept else every for letter in letters_of(other)]
+                for filled in itertools.product(*pools):
+                    yield from self._at((other, filled))
+
+    def _at(self, setting: Setting) -> Iterator[Expression]:
+        if setting in self._gives:
+            yield self._gives[setting]
+
+
+@lru_cache(maxsize=128)
+def combine(compositions: tuple[str, ...], variants: tuple[Expression, ...], distinct_properties: bool) -> Combinations:
+    """Return the combinations, made once for all slots that have the same choices."""
+    return Combinations(compositions, variants, distinct_properties)
+
+
+def declared(expression: Expression) -> frozenset[str]:
+    """Return the properties that the modules and fusions of an expression declare."""
+    return frozenset(name for spec in expression.specs() for name in spec.properties)

@@ -1,0 +1,129 @@
+"""Count, number and check plans by the states of a rule: exact, without enumerating them.
+
+From the last slot back, the plans that can still follow each state are counted (whole Python numbers, as large as they
+get). Numbering follows: plan `index` is found by walking forward, passing over whole blocks of plans. A uniform draw is
+the plan of a uniform number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nasbench.errors import SpaceError
+from nasbench.expression import Expression
+from nasbench.spaces._rules import Rule, State, View
+
+__all__ = ["PlanTable"]
+
+_MAX_STATES = 50_000
+"""States in all slots together at most: so many count in about a second."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One slot: its expressions by what the rule sees, and where each state leads."""
+
+    slot: str
+    seen: dict[Expression, View]
+    alike: dict[View, list[Expression]]
+    moves: dict[State, list[tuple[View, State]]]
+
+
+class PlanTable:
+    """The plans that a rule admits, numbered from 0.
+
+    Args:
+        offered: For each slot of the rule, in its order, the expressions to choose from.
+        rule: Which plans belong.
+
+    Raises:
+        SpaceError: If the quotas are so many that the states cannot be held.
+    """
+
+    def __init__(self, offered: Sequence[tuple[str, Sequence[Expression]]], rule: Rule) -> None:
+        self._rule = rule
+        self._layers = self._forward(offered)
+        self._ways = self._backward()
+        self.count: int = self._ways[0].get(rule.start, 0)
+
+    def at(self, index: int) -> list[Expression]:
+        """Return the expressions of plan number `index`, slot by slot; `index` from 0 below `count`."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"plan {index} of {self.count}")
+        state, chosen = self._rule.start, []
+        for layer, ways in zip(self._layers, self._ways[1:], strict=True):
+            for view, after in layer.moves[state]:
+                alike, each = layer.alike[view], ways.get(after, 0)
+                if index < len(alike) * each:
+                    chosen.append(alike[index // each])
+                    state, index = after, index % each
+                    break
+                index -= len(alike) * each
+        return chosen
+
+    def admits(self, expressions: Sequence[Expression]) -> bool:
+        """Whether the plan with these expressions, one a slot of the rule, belongs."""
+        return self._follow(0, self._rule.start, [self._see(i, e) for i, e in enumerate(expressions)])
+
+    def replacements(
+        self, expressions: Sequence[Expression], place: int, candidates: Sequence[Expression]
+    ) -> list[Expression]:
+        """Return the candidates that may stand at one place of a plan, the rest of it left as it is."""
+        views = [self._see(i, e) for i, e in enumerate(expressions)]
+        state = self._rule.start
+        for i in range(place):
+            state = self._step(i, state, views[i])
+        verdicts: dict[View, bool] = {}
+        kept = []
+        for candidate in candidates:
+            view = self._see(place, candidate)
+            if view not in verdicts:
+                verdicts[view] = self._follow(place, state, [view, *views[place + 1 :]])
+            if verdicts[view]:
+                kept.append(candidate)
+        return kept
+
+    def _follow(self, place: int, state: State, views: Sequence[View]) -> bool:
+        for i, view in enumerate(views, start=place):
+            state = self._step(i, state, view)
+        return state is not None
+
+    def _step(self, place: int, state: State, view: View) -> State:
+        return None if state is None or view is None else self._rule.step(self._layers[place].slot, state, view)
+
+    def _see(self, place: int, expression: Expression) -> View:
+        return self._layers[place].seen.get(expression)
+
+    def _forward(self, offered: Sequence[tuple[str, Sequence[Expression]]]) -> list[_Layer]:
+        states, held, layers = [self._rule.start], 1, []
+        for slot, expressions in offered:
+            seen = {e: view for e in expressions if (view := self._rule.view(slot, e)) is not None}
+            alike: dict[View, list[Expression]] = {}
+            for expression, view in seen.items():
+                alike.setdefault(view, []).append(expression)
+            moves = {state: self._moves(slot, state, alike) for state in states}
+            states = list(dict.fromkeys(after for each in moves.values() for _, after in each))
+            held += len(states)
+            if held > _MAX_STATES:
+                raise SpaceError(f"the quotas have over {_MAX_STATES:,} states to count; give fewer, or smaller bounds")
+            layers.append(_Layer(slot, seen, alike, moves))
+        return layers
+
+    def _moves(self, slot: str, state: State, alike: dict[View, list[Expression]]) -> list[tuple[View, State]]:
+        steps = ((view, self._rule.step(slot, state, view)) for view in alike)
+        return [(view, after) for view, after in steps if after is not None]
+
+    def _backward(self) -> list[dict[State, int]]:
+        """Return for each slot, and past the last, how many plans can follow each state."""
+        last = {after for each in self._layers[-1].moves.values() for _, after in each} if self._layers else set()
+        ways: list[dict[State, int]] = [dict.fromkeys(last, 1)]
+        for layer in reversed(self._layers):
+            following = ways[-1]
+            ways.append(
+                {
+                    state: sum(len(layer.alike[view]) * following[after] for view, after in moves)
+                    for state, moves in layer.moves.items()
+                }
+            )
+        return ways[::-1]

@@ -1,0 +1,129 @@
+"""Modules chosen by what they declare: for variants, quotas and restrictions."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from nasbench.errors import SpaceError, UnknownNameError
+from nasbench.expression import Expression, parse
+from nasbench.library import module_specs
+from nasbench.registry import ModuleSpec, property_name
+from nasbench.spaces._reading import Many, Written
+
+__all__ = ["ModuleFilter", "Selector", "expand", "is_pattern"]
+
+Property = Annotated[str, AfterValidator(property_name)]
+
+
+def is_pattern(text: str) -> bool:
+    """Whether `text` is a shell pattern rather than one name."""
+    return any(mark in text for mark in "*?[")
+
+
+class ModuleFilter(Written):
+    """Modules that meet every condition given.
+
+    Attributes:
+        modules: Names or shell patterns; one of them must match.
+        exclude: Names or shell patterns left out.
+        property: Properties that a module must declare, all of them.
+        family: What modules mix: the folders of their plug-in files ("channel", "token", ...).
+        exclude_family: Families left out; a user's own module stands in the folder of its file.
+        dims: A module must serve maps of so many spatial dimensions.
+        min_cost_order: Lowest exponent of the cost in the number of positions: 2 is quadratic and above.
+        max_cost_order: Highest exponent: 1 is linear and below.
+    """
+
+    word: ClassVar[str] = "module filter"
+
+    modules: Many[str] = ("*",)
+    exclude: Many[str] = ()
+    property: Many[Property] = ()
+    family: Many[str] = ()
+    exclude_family: Many[str] = ()
+    dims: Literal[1, 2] | None = None
+    min_cost_order: int | None = Field(default=None, ge=0)
+    max_cost_order: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        """Refuse a module or family that does not exist, and a pattern that matches nothing."""
+        specs = module_specs()
+        names, families = [spec.name for spec in specs], {spec.family for spec in specs}
+        for text in (*self.modules, *self.exclude):
+            if is_pattern(text):
+                if not fnmatch.filter(names, text):
+                    raise SpaceError(f"no module matches the pattern {text!r}; `nasbench modules` lists all")
+            elif text not in names:
+                raise UnknownNameError("module", text, names, "`nasbench modules` lists all")
+        for text in (*self.family, *self.exclude_family):
+            if text not in families:
+                raise UnknownNameError("family of modules", text, families)
+        return self
+
+    def asks_cost(self) -> bool:
+        """Whether a condition is on the cost order."""
+        return self.min_cost_order is not None or self.max_cost_order is not None
+
+    def takes_cost(self, spec: ModuleSpec) -> bool:
+        """Whether the cost order of a module or fusion is within the limits."""
+        low, high = self.min_cost_order, self.max_cost_order
+        return (low is None or spec.cost_order >= low) and (high is None or spec.cost_order <= high)
+
+    def takes(self, spec: ModuleSpec) -> bool:
+        """Whether a module or fusion meets every condition."""
+        return (
+            _any_matches(spec.name, self.modules)
+            and not _any_matches(spec.name, self.exclude)
+            and all(spec.has(property) for property in self.property)
+            and (not self.family or spec.family in self.family)
+            and spec.family not in self.exclude_family
+            and (self.dims is None or self.dims in spec.dims)
+            and self.takes_cost(spec)
+        )
+
+
+class Selector(ModuleFilter):
+    """Variants chosen by what modules declare, so that a user's own modules join in.
+
+    Attributes:
+        values: "default", or "all" for the defaults and each search value one at a time.
+    """
+
+    word: ClassVar[str] = "variant selector"
+
+    values: Literal["default", "all"] = "default"
+
+    def variants(self) -> list[Expression]:
+        """Return the variants it selects now, by name; a control (not `selectable`) only where it is named in full.
+
+        Raises:
+            SpaceError: If no module meets the conditions.
+        """
+        offered = [s for s in module_specs(kind="module") if s.selectable or s.name in self.modules]
+        chosen = [spec for spec in offered if self.takes(spec)]
+        if not chosen:
+            raise SpaceError(f"no module meets {self.model_dump()}; `nasbench modules` lists what they declare")
+        return list(dict.fromkeys(parse(text) for spec in chosen for text in self._texts(spec)))
+
+    def _texts(self, spec: ModuleSpec) -> Iterator[str]:
+        yield spec.name
+        if self.values == "all":
+            for key, values in spec.space.items():
+                for value in values:
+                    yield f"{spec.name}({key}={value!r})"
+
+
+def expand(variants: Iterable[str | Selector]) -> list[Expression]:
+    """Return every variant that is named or selected, each once."""
+    lists = [each.variants() if isinstance(each, Selector) else [parse(each)] for each in variants]
+    return list(dict.fromkeys(itertools.chain.from_iterable(lists)))
+
+
+def _any_matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

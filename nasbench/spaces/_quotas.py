@@ -1,0 +1,72 @@
+"""Bounds on what a whole plan may hold, and restrictions of what it may hold at all."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from nasbench.errors import SpaceError
+from nasbench.expression import Expression
+from nasbench.library import module_spec
+from nasbench.spaces._filters import ModuleFilter
+from nasbench.spaces._slots import SlotsWritten
+
+__all__ = ["Quota", "Restriction"]
+
+
+class Quota(ModuleFilter):
+    """How many matching modules a plan may hold: `{property: globality, min: 1}`, `{max: 2}`.
+
+    Attributes:
+        slots: Where it counts; everywhere by default.
+        count: What is counted: "modules", "fusions", "parts" (both), or "slots" that hold a matching part. By default
+            modules; parts where the quota asks for a cost order, since fusions cost as well.
+        min: At least so many.
+        max: At most so many.
+    """
+
+    word: ClassVar[str] = "quota"
+
+    slots: SlotsWritten = ("*",)
+    count: Literal["modules", "fusions", "parts", "slots"] | None = None
+    min: int | None = Field(default=None, ge=0)
+    max: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Quota:
+        if self.min is None and self.max is None:
+            raise SpaceError("a quota needs `min`, `max` or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise SpaceError(f"a quota of at least {self.min} and at most {self.max} admits nothing")
+        return self
+
+    def of(self, expression: Expression) -> int:
+        """Return how much of it an expression uses up."""
+        kinds = {"modules": ("module",), "fusions": ("fusion",)}.get(self._counted(), ("module", "fusion"))
+        found = sum(spec.kind in kinds and self.takes(spec) for spec in expression.specs())
+        return min(found, 1) if self._counted() == "slots" else found
+
+    def admits(self, total: int) -> bool:
+        """Whether a plan that holds `total` of it is within the bounds."""
+        return (self.min is None or total >= self.min) and (self.max is None or total <= self.max)
+
+    def _counted(self) -> str:
+        return self.count or ("parts" if self.asks_cost() else "modules")
+
+
+class Restriction(ModuleFilter):
+    """Plans that use nothing else: their slots, each of their modules, and the cost order of each fusion too.
+
+    Attributes:
+        slots: Slots that may be filled; all others stay empty.
+    """
+
+    word: ClassVar[str] = "restriction"
+
+    slots: SlotsWritten = ("*",)
+
+    def admits(self, expression: Expression) -> bool:
+        """Whether an expression holds only what is allowed, wherever it stands."""
+        modules = (module_spec(leaf.name) for leaf in expression.leaves())
+        return all(self.takes(spec) for spec in modules) and all(self.takes_cost(s) for s in expression.specs())

@@ -1,0 +1,73 @@
+"""What the parts of a written space share: strict keys, one value where a list is meant, errors a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_serializer, model_validator
+from pydantic.functional_serializers import SerializerFunctionWrapHandler
+
+from nasbench.errors import SpaceError, UnknownNameError
+
+__all__ = ["Many", "Written", "explain"]
+
+T = TypeVar("T")
+
+
+def _several(given: Any) -> Any:
+    if isinstance(given, (list, tuple)):
+        return tuple(given)
+    if isinstance(given, (set, frozenset)):
+        raise SpaceError("give a list: a set has no order")
+    return (given,)
+
+
+Many = Annotated[tuple[T, ...], BeforeValidator(_several)]
+"""A list; a single value stands for a list of one."""
+
+
+class Written(BaseModel):
+    """Something a person writes in a space file: unknown keys are refused with the nearest known one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    word: ClassVar[str] = "space"
+    """What it is called in messages."""
+
+    @classmethod
+    def known_keys(cls) -> list[str]:
+        """Return the keys that may be written."""
+        return list(cls.model_fields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            if isinstance(given, cls):
+                return given
+            raise SpaceError(f"a {cls.word} is a mapping with the keys {', '.join(cls.known_keys())}; got {given!r}")
+        for key in given:
+            if key not in cls.known_keys():
+                raise UnknownNameError(f"key of a {cls.word}", str(key), cls.known_keys())
+        return given
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write only what differs from the defaults, so that what is written can be read again."""
+        fields = type(self).model_fields
+        return {key: value for key, value in handler(self).items() if getattr(self, key) != fields[key].default}
+
+
+def explain(error: ValidationError) -> str:
+    """Return the first fault in one line: where, what was given, what is allowed."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("<"))
+    cause = first.get("ctx", {}).get("error")
+    fault = str(cause) if isinstance(cause, Exception) else f"{first['msg']}, got {_short(first['input'])}"
+    return f"{where}: {fault}" if where else fault
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

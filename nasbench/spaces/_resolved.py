@@ -1,0 +1,164 @@
+"""A space fitted to one backbone: its distinct plans are counted, numbered, drawn and varied."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from nasbench.expression import NONE, Expression
+from nasbench.plan import Plan
+from nasbench.spaces._choices import SlotChoices
+from nasbench.spaces._counting import PlanTable
+from nasbench.spaces._rules import Rule
+
+if TYPE_CHECKING:
+    from nasbench.spaces._space import Space
+
+__all__ = ["ResolvedSpace"]
+
+
+@dataclass(frozen=True)
+class ResolvedSpace:
+    """A space fitted to one backbone.
+
+    It has two sides. The parameters are flat categorical choices, always all asked for, so that every sampler sees a
+    space without conditionals. The plans are what the space holds, each once. Without quotas and unions every setting
+    of the parameters is a plan of the space; with them a setting can lie outside, which `plan in space` tells.
+
+    Attributes:
+        space: What it was resolved from.
+        slots: The choices, slot by slot in network order.
+        excluded: (slot, variant or composition, reason) of each that does not fit.
+        rule: Which plans belong.
+    """
+
+    space: Space
+    slots: tuple[SlotChoices, ...]
+    excluded: tuple[tuple[str, str, str], ...]
+    rule: Rule = field(repr=False)
+
+    @cached_property
+    def parameters(self) -> dict[str, tuple[str, ...]]:
+        """All categorical choices, in slot order: the flat space a sampler sees."""
+        return {name: choices for slot in self.slots for name, choices in slot.parameters.items()}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes two resolved spaces the same: the parameters, and what narrows the plans beside them."""
+        narrowed = self.space.narrowing()
+        return {name: list(choices) for name, choices in self.parameters.items()} | (
+            {"narrowed": narrowed} if narrowed else {}
+        )
+
+    def plan(self, params: Mapping[str, str]) -> Plan:
+        """Return the plan that one setting of the parameters stands for; it may lie outside the space."""
+        return Plan({slot.slot: slot.expression(params) for slot in self.slots})
+
+    def params(self, plan: Plan) -> dict[str, str] | None:
+        """Return one setting of the parameters that gives `plan`; None if there is none.
+
+        A plan outside the space that the parameters can spell has one too: the bare backbone that a quota excludes.
+        """
+        if set(plan) - {slot.slot for slot in self.slots}:
+            return None
+        found: dict[str, str] = {}
+        for slot in self.slots:
+            setting = slot.setting(plan.get(slot.slot, NONE))
+            if setting is None:
+                return None
+            found |= setting
+        return found
+
+    def admits(self, plan: Plan) -> bool:
+        """Whether `plan` belongs to the space."""
+        return not set(plan) - set(self.rule.slots) and self._table.admits(self._expressions(plan))
+
+    def __contains__(self, plan: object) -> bool:
+        return isinstance(plan, Plan) and self.admits(plan)
+
+    @property
+    def count(self) -> int:
+        """The exact number of distinct plans."""
+        return self._table.count
+
+    def at(self, index: int) -> Plan:
+        """Return plan number `index`, from 0 below `count`; equal numbers are equal plans.
+
+        Raises:
+            IndexError: If there is none.
+        """
+        return Plan(dict(zip(self.rule.slots, self._table.at(index), strict=True)))
+
+    def __iter__(self) -> Iterator[Plan]:
+        """Enumerate every distinct plan, by number."""
+        return (self.at(index) for index in range(self.count))
+
+    def sample(self, rng: random.Random) -> Plan:
+        """Draw one plan, uniformly over distinct plans."""
+        return self.at(rng.randrange(self.count))
+
+    def sample_unseen(self, rng: random.Random, seen: Iterable[str]) -> Plan | None:
+        """Draw one plan whose hash is not in `seen`, uniformly over those; None where all were seen."""
+        hashes = seen if isinstance(seen, Collection) else set(seen)
+        if len(hashes) * 2 < self.count:  # rejection takes two draws on average at most
+            while (plan := self.sample(rng)).hash in hashes:
+                pass
+            return plan
+        unseen = [index for index, each in enumerate(self._hashes) if each not in hashes]
+        return self.at(rng.choice(unseen)) if unseen else None
+
+    def neighbours(self, plan: Plan) -> Iterator[Plan]:
+        """Yield the plans of the space that differ from `plan` in one slot, by one choice; each once.
+
+        One choice is another variant, or another composition of the same variants (a variant that only one of the two
+        compositions has is free): so a slot is also emptied, filled, or given a further module. Neighbours of
+        neighbours include the plan itself. `plan` may lie outside the space.
+        """
+        for place in self._places(plan):
+            for expression in self._replacements(plan, place):
+                yield self._with(plan, place, expression)
+
+    def sample_neighbour(self, rng: random.Random, plan: Plan) -> Plan | None:
+        """Draw one neighbour: a slot uniformly over those that have any, then uniformly; None where there is none.
+
+        By slot first, since an empty slot has many more neighbours than a filled one.
+        """
+        places = self._places(plan)
+        rng.shuffle(places)
+        for place in places:
+            found = self._replacements(plan, place)
+            if found:
+                return self._with(plan, place, rng.choice(found))
+        return None
+
+    @cached_property
+    def _table(self) -> PlanTable:
+        offered = {slot.slot: slot.combinations.expressions for slot in self.slots}
+        return PlanTable([(slot, offered.get(slot, (NONE,))) for slot in self.rule.slots], self.rule)
+
+    @cached_property
+    def _hashes(self) -> list[str]:
+        return [plan.hash for plan in self]
+
+    @cached_property
+    def _choices(self) -> dict[str, SlotChoices]:
+        return {slot.slot: slot for slot in self.slots}
+
+    def _expressions(self, plan: Plan) -> list[Expression]:
+        return [plan.get(slot, NONE) for slot in self.rule.slots]
+
+    def _places(self, plan: Plan) -> list[int]:
+        """Return the places of the rule's slots that can change; none where the plan has a slot of no space."""
+        known = self.rule.slots
+        return [] if set(plan) - set(known) else [i for i, slot in enumerate(known) if slot in self._choices]
+
+    def _replacements(self, plan: Plan, place: int) -> list[Expression]:
+        expressions = self._expressions(plan)
+        near = self._choices[self.rule.slots[place]].combinations.neighbours(expressions[place])
+        return self._table.replacements(expressions, place, near)
+
+    def _with(self, plan: Plan, place: int, expression: Expression) -> Plan:
+        return Plan({**plan, self.rule.slots[place]: expression})

@@ -1,0 +1,169 @@
+"""Slots chosen by name, by pattern, or by what they are."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from nasbench.errors import SpaceError, UnknownNameError
+from nasbench.plan import is_stage_slot
+from nasbench.spaces._filters import is_pattern
+from nasbench.spaces._reading import Many, Written
+
+__all__ = ["STAGES", "SlotLike", "SlotSelector", "SlotsWritten", "choose_slots"]
+
+STAGES = "stages"
+"""The word for every stage slot; on a host without stages it means every slot, as in an expression without a slot."""
+
+_LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL")
+
+
+class SlotLike(Protocol):
+    """What a space needs to know of a slot: `nasbench.backbones.Slot` has it all."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def channels(self) -> int:
+        """Channels C of the map there."""
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Spatial size, `(H, W)` or `(L,)`."""
+
+    @property
+    def layout(self) -> str:
+        """How the host lays the map out."""
+
+    @property
+    def dims(self) -> int:
+        """Spatial dimensions."""
+
+
+def _layout(text: str) -> str:
+    if text.upper() not in _LAYOUTS:
+        raise UnknownNameError("layout", text, _LAYOUTS)
+    return text.upper()
+
+
+class SlotSelector(Written):
+    """Slots that meet every condition given.
+
+    Attributes:
+        pattern: Names or shell patterns; `stages` means every stage slot.
+        exclude: Names or shell patterns left out.
+        min_size: Least longest side of the map.
+        max_size: Greatest longest side of the map.
+        min_positions: Least number of positions (H·W, or L).
+        max_positions: Greatest number of positions.
+        min_channels: Least channels.
+        max_channels: Greatest channels.
+        dims: Spatial dimensions, 1 or 2.
+        layout: NCHW, NHWC, NLC or NCL.
+        first: Of those that meet the rest, the first so many in network order.
+        last: Of those that meet the rest, the last so many.
+    """
+
+    word: ClassVar[str] = "slot selector"
+
+    pattern: Many[str] = ("*",)
+    exclude: Many[str] = ()
+    min_size: int | None = Field(default=None, ge=1)
+    max_size: int | None = Field(default=None, ge=1)
+    min_positions: int | None = Field(default=None, ge=1)
+    max_positions: int | None = Field(default=None, ge=1)
+    min_channels: int | None = Field(default=None, ge=1)
+    max_channels: int | None = Field(default=None, ge=1)
+    dims: Literal[1, 2] | None = None
+    layout: Annotated[str, AfterValidator(_layout)] | None = None
+    first: int | None = Field(default=None, ge=1)
+    last: int | None = Field(default=None, ge=1)
+
+    def choose(self, slots: Sequence[SlotLike]) -> list[SlotLike]:
+        """Return the slots it selects, in network order."""
+        left_out = {name for text in self.exclude for name in _named(text, slots)}
+        named = {name for text in self.pattern for name in _named(text, slots)} - left_out
+        met = [slot for slot in slots if slot.name in named and self._takes(slot)]
+        chosen = met[: self.first] if self.first else met
+        return [slot for slot in chosen if not self.last or slot in met[-self.last :]]
+
+    def _takes(self, slot: SlotLike) -> bool:
+        positions = 1
+        for side in slot.size:
+            positions *= side
+        return (
+            _within(max(slot.size), self.min_size, self.max_size)
+            and _within(positions, self.min_positions, self.max_positions)
+            and _within(slot.channels, self.min_channels, self.max_channels)
+            and self.dims in (None, slot.dims)
+            and self.layout in (None, slot.layout)
+        )
+
+
+SlotsWritten = Many[
+    Annotated[
+        Annotated[str, Tag("<name>")] | Annotated[SlotSelector, Tag("<selector>")],
+        Discriminator(lambda given: "<name>" if isinstance(given, str) else "<selector>"),
+    ]
+]
+"""Slots as written: names, patterns and selectors."""
+
+
+def choose_slots(
+    written: Sequence[str | SlotSelector], slots: Sequence[Any], what: str, *, optional: bool = False
+) -> list[Any]:
+    """Return the slots that are written, in network order.
+
+    Args:
+        written: Names, patterns and selectors.
+        slots: The slots there are.
+        what: What asks, for messages.
+        optional: Selectors and patterns may match nothing, as where a space serves several backbones.
+
+    Raises:
+        SpaceError: If a name is none of the slots, or nothing matches and that is not `optional`.
+    """
+    chosen: set[str] = set()
+    for each in written:
+        if isinstance(each, SlotSelector):
+            chosen |= {slot.name for slot in each.choose(slots)}
+        else:
+            chosen |= set(_named(each, slots))
+    if not chosen and not optional:
+        spelt = ", ".join(str(w) if isinstance(w, str) else str(w.model_dump()) for w in written)
+        raise SpaceError(
+            f"{what}: no slot matches {spelt or 'nothing'}; the backbone has {_names(slots)}{_near(written, slots)}"
+        )
+    missing = [w for w in written if isinstance(w, str) and w != STAGES and not is_pattern(w) and w not in chosen]
+    if missing:
+        raise SpaceError(
+            f"{what}: no slot matches {missing[0]}; the backbone has {_names(slots)}{_near(missing, slots)}. "
+            f"A pattern ({missing[0]}*) is taken where it matches"
+        )
+    return [slot for slot in slots if slot.name in chosen]
+
+
+def _named(text: str, slots: Sequence[SlotLike]) -> list[str]:
+    names = [slot.name for slot in slots]
+    if text == STAGES:
+        return [name for name in names if is_stage_slot(name)] or names
+    return fnmatch.filter(names, text) if is_pattern(text) else [name for name in names if name == text]
+
+
+def _near(written: Sequence[Any], slots: Sequence[SlotLike]) -> str:
+    text = next((w for w in written if isinstance(w, str)), "")
+    message = str(UnknownNameError("slot", text, [slot.name for slot in slots]))
+    return "; did you mean" + message.partition("did you mean")[2] if "did you mean" in message else ""
+
+
+def _names(slots: Sequence[SlotLike]) -> str:
+    return ", ".join(slot.name for slot in slots) or "none"
+
+
+def _within(value: int, low: int | None, high: int | None) -> bool:
+    return (low is None or value >= low) and (high is None or value <= high)

@@ -1,0 +1,195 @@
+// The interactive front: choose axes, filter, read a plan's whole row. No library, no network.
+(function () {
+  "use strict";
+  const root = document.getElementById("explorer");
+  const data = JSON.parse(document.getElementById("explorer-data").textContent);
+  const NS = "http://www.w3.org/2000/svg";
+  const KINDS = [
+    ["front", "on the front"], ["finalist", "finalist"], ["other", "one seed alone"], ["bare", "bare backbone"],
+  ];
+  const make = (tag, attributes, text) => {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes || {})) node.setAttribute(key, value);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const draw = (tag, attributes, text) => {
+    const node = document.createElementNS(NS, tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const short = (value) => {
+    if (typeof value !== "number") return String(value);
+    const size = Math.abs(value);
+    for (const [unit, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+      if (size >= unit) return +(value / unit).toPrecision(4) + letter;
+    }
+    return String(+value.toPrecision(4));
+  };
+
+  // -- controls
+  const controls = make("div", { class: "controls" });
+  const select = (label, options, chosen) => {
+    const box = make("label", {}, label + " ");
+    const list = make("select", { "aria-label": label });
+    for (const [value, text] of options) {
+      const option = make("option", { value }, text);
+      option.selected = value === chosen;
+      list.append(option);
+    }
+    list.addEventListener("change", update);
+    box.append(list);
+    controls.append(box);
+    return list;
+  };
+  const tick = (label, checked) => {
+    const box = make("label", {});
+    const input = make("input", { type: "checkbox" });
+    input.checked = checked;
+    input.addEventListener("change", update);
+    box.append(input, " " + label);
+    controls.append(box);
+    return input;
+  };
+  const axes = data.axes.map((name) => [name, name]);
+  const every = (key) => [...new Set(data.points.flatMap((point) => point[key]))].sort().map((name) => [name, name]);
+  const chosenX = select("across", axes, data.x);
+  const chosenY = select("up", axes, data.y);
+  const chosenModule = select("with module", [["", "any"], ...every("modules")], "");
+  const chosenProperty = select("with property", [["", "any"], ...every("properties")], "");
+  const logarithmic = tick("log scale across", false);
+  const comparedOnly = tick("compared plans only", false);
+  const frontOnly = tick("front only", false);
+  const count = make("p", { class: "soft", role: "status" });
+  const picture = draw("svg", { viewBox: "0 0 720 420", role: "group", "aria-label": "plans" });
+  const details = make("div", { class: "details", "aria-live": "polite" });
+  root.append(controls, picture, count, details);
+
+  // -- the picture
+  const LEFT = 70, RIGHT = 700, TOP = 15, BOTTOM = 370;
+  function ticks(low, high, log) {
+    if (log) {
+      const found = [];
+      for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
+        for (const digit of [1, 2, 5]) {
+          const value = digit * 10 ** power;
+          if (value >= low && value <= high) found.push(value);
+        }
+      }
+      return found.length > 1 ? found : [low, high];
+    }
+    const rough = (high - low) / 5;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((digit) => digit * power).find((each) => each >= rough);
+    const found = [];
+    for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(value);
+    return found;
+  }
+  function scale(values, from, to, log) {
+    let low = Math.min(...values), high = Math.max(...values);
+    if (log) {
+      const margin = Math.max((high / low) ** 0.05, 1.01);
+      low /= margin;
+      high *= margin;
+      const place = (v) => from + ((Math.log(v) - Math.log(low)) / (Math.log(high) - Math.log(low))) * (to - from);
+      return { low, high, place };
+    }
+    const margin = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
+    low -= margin;
+    high += margin;
+    return { low, high, place: (v) => from + ((v - low) / (high - low)) * (to - from) };
+  }
+  function dominates(a, b, signs, x, y) {
+    const first = [a.row[x] * signs[0], a.row[y] * signs[1]], second = [b.row[x] * signs[0], b.row[y] * signs[1]];
+    return first[0] <= second[0] && first[1] <= second[1] && (first[0] < second[0] || first[1] < second[1]);
+  }
+  function update() {
+    const x = chosenX.value, y = chosenY.value;
+    const shown = data.points.filter((point) =>
+      point.state === "complete" && point.row[x] !== undefined && point.row[y] !== undefined &&
+      (!chosenModule.value || point.modules.includes(chosenModule.value)) &&
+      (!chosenProperty.value || point.properties.includes(chosenProperty.value)) &&
+      (!comparedOnly.checked || point.kind !== "other") &&
+      (!frontOnly.checked || point.kind === "front" || point.kind === "bare"));
+    const all = data.points.filter((point) => point.state === "complete").length;
+    count.textContent = shown.length + " of " + all + " finished plans shown; " +
+      (data.points.length - all) + " were rejected or failed (tables below). Point at one, or tab to it, to read its row.";
+    picture.replaceChildren();
+    if (!shown.length) {
+      picture.append(draw("text", { x: 360, y: 200, "text-anchor": "middle" }, "no plan passes these filters"));
+      return;
+    }
+    const log = logarithmic.checked && shown.every((point) => point.row[x] > 0);
+    const across = scale(shown.map((point) => point.row[x]), LEFT, RIGHT, log);
+    const bars = y === data.y;
+    const heights = shown.flatMap((point) => [point.row[y], ...(bars && point.low !== null ? [point.low, point.high] : [])]);
+    const up = scale(heights, BOTTOM, TOP, false);
+    for (const value of ticks(across.low, across.high, log)) {
+      const at = across.place(value);
+      picture.append(draw("line", { x1: at, x2: at, y1: TOP, y2: BOTTOM, class: "grid" }),
+        draw("text", { x: at, y: BOTTOM + 18, "text-anchor": "middle" }, short(value)));
+    }
+    for (const value of ticks(up.low, up.high, false)) {
+      const at = up.place(value);
+      picture.append(draw("line", { x1: LEFT, x2: RIGHT, y1: at, y2: at, class: "grid" }),
+        draw("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, short(value)));
+    }
+    picture.append(
+      draw("text", { x: (LEFT + RIGHT) / 2, y: 408, "text-anchor": "middle", class: "axis" }, x + (log ? " (log)" : "")),
+      draw("text", { x: 14, y: (TOP + BOTTOM) / 2, "text-anchor": "middle", class: "axis",
+        transform: "rotate(-90 14 " + (TOP + BOTTOM) / 2 + ")" }, y));
+    const signs = [x, y].map((name) => (data.directions[name] === "maximize" ? -1 : 1));
+    const compared = shown.some((point) => point.several) ? shown.filter((point) => point.kind !== "other") : shown;
+    const edge = compared.filter((point) => !compared.some((other) => dominates(other, point, signs, x, y)))
+      .sort((a, b) => a.row[x] - b.row[x]);
+    if (x !== y) {
+      const path = edge.map((point, i) => {
+        const [px, py] = [across.place(point.row[x]), up.place(point.row[y])];
+        return i ? "H" + px.toFixed(1) + "V" + py.toFixed(1) : "M" + px.toFixed(1) + "," + py.toFixed(1);
+      }).join("");
+      picture.append(draw("path", { d: path, class: "edge" }));
+    }
+    const rank = { other: 0, finalist: 1, front: 2, bare: 3 };
+    for (const point of [...shown].sort((a, b) => rank[a.kind] - rank[b.kind])) {
+      const [px, py] = [across.place(point.row[x]), up.place(point.row[y])];
+      const group = draw("g", { class: "point " + point.kind, tabindex: 0, role: "button",
+        "aria-label": "trial " + point.number + ": " + point.plan });
+      if (bars && point.low !== null) {
+        group.append(draw("line", { x1: px, x2: px, y1: up.place(point.low), y2: up.place(point.high) }));
+      }
+      group.append(point.kind === "bare"
+        ? draw("rect", { x: px - 5, y: py - 5, width: 10, height: 10, transform: "rotate(45 " + px + " " + py + ")" })
+        : draw("circle", { cx: px, cy: py, r: 5 }));
+      for (const event of ["mouseenter", "focus", "click"]) group.addEventListener(event, () => show(point, group));
+      picture.append(group);
+    }
+    KINDS.filter(([kind]) => shown.some((point) => point.kind === kind)).forEach(([kind, text], i) => {
+      const key = draw("g", { class: "point " + kind });
+      key.append(kind === "bare"
+        ? draw("rect", { x: LEFT + 7 + 140 * i, y: TOP - 8, width: 8, height: 8 })
+        : draw("circle", { cx: LEFT + 11 + 140 * i, cy: TOP - 4, r: 4 }));
+      picture.append(key, draw("text", { x: LEFT + 22 + 140 * i, y: TOP }, text));
+    });
+  }
+
+  // -- the row
+  function show(point, group) {
+    for (const other of picture.querySelectorAll(".chosen")) other.classList.remove("chosen");
+    group.classList.add("chosen");
+    const head = make("p", {});
+    head.append(make("strong", {}, "trial " + point.number), " ", make("code", {}, point.plan), " ");
+    const copy = make("button", { type: "button" }, "copy plan");
+    copy.addEventListener("click", () => {
+      const text = point.plan === "bare backbone" ? "{}" : point.plan;
+      if (navigator.clipboard) navigator.clipboard.writeText(text).then(() => { copy.textContent = "copied"; });
+    });
+    head.append(copy);
+    const list = make("dl", {});
+    for (const [key, value] of Object.entries(point.row)) {
+      if (key !== "plan" && key !== "number") list.append(make("dt", {}, key), make("dd", {}, short(value)));
+    }
+    details.replaceChildren(head, list);
+  }
+  update();
+})();

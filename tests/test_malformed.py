@@ -1,0 +1,381 @@
+"""Every reader of what a stranger may hand over ends in a clear error or in a good result, never in a traceback.
+
+For each reader a valid file is mutated in its own structure; exit code 4 stands for `InputError` and its kin.
+"""
+
+import json
+import random
+import shutil
+import tarfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from malformed import YAML_TRICKS, mutated, paths, png, special, tar_of, torn
+
+import nasbench as nb
+from nasbench import cli
+from nasbench.errors import NasbenchError
+from nasbench.plan import Plan
+from nasbench.profiles.device_profile import load_device_profile
+from nasbench.runs import load_run
+from nasbench.settings import read_settings
+from nasbench.spaces import load_space
+from nasbench.tasks import create_task
+
+AT_LEAST = 50
+
+
+class Tally:
+    """Counts what a reader made of its inputs, and fails on anything but a good result or a clear error."""
+
+    def __init__(self) -> None:
+        self.refused = self.taken = 0
+
+    def read(self, reader, given, what):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                reader(given)
+        except NasbenchError as error:
+            assert error.exit_code in (4, 5), f"{what}: exit code {error.exit_code}: {error}"
+            assert 10 < len(str(error)) < 4000, f"{what}: {error}"
+            self.refused += 1
+        except Exception as error:
+            pytest.fail(f"{what}: {type(error).__name__}: {error}")
+        else:
+            self.taken += 1
+
+    def check(self, least=AT_LEAST):
+        assert self.refused + self.taken >= least
+        assert self.refused >= least // 3, "too few of the mutations were faults"
+
+
+def files(document, folder, ending, seed, count=45):
+    """Yield mutated YAML or JSON files, then torn ones."""
+    rng = random.Random(seed)
+    write = yaml.safe_dump if ending == "yaml" else json.dumps
+    whole = write(document).encode()
+    for number in range(count):
+        file = folder / f"{number}.{ending}"
+        file.write_bytes(write(mutated(document, rng)).encode("utf-8", "surrogatepass"))
+        yield file
+    for number in range(15):
+        file = folder / f"torn{number}.{ending}"
+        file.write_bytes(torn(whole, rng))
+        yield file
+
+
+SETTINGS = {
+    "space": "five-properties", "backbone": "test_resnet", "task": "digits", "trials": 4, "objectives": ["accuracy", "macs"],
+    "constraints": ["params<=1.1x"], "seed": 1, "seeds": 2, "size": 32, "modules": [], "keep": "all",
+    "training": {"epochs": 1, "learning_rate": 0.001}, "latency_s": 0,
+}  # fmt: skip
+
+
+def test_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tally = Tally()
+    for file in files(SETTINGS, tmp_path, "yaml", 0):
+        tally.read(lambda f: read_settings({}, f), file, file.read_bytes()[:300])
+    for number, text in enumerate(YAML_TRICKS):
+        file = tmp_path / f"trick{number}.yaml"
+        file.write_bytes(text)
+        tally.read(lambda f: read_settings({}, f), file, text[:80])
+    tally.check(60)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_search_refuses_before_it_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = random.Random(1)
+    for number in range(12):
+        document = {**SETTINGS, rng.choice(list(SETTINGS)): rng.choice([{"a": [1]}, [[1]], {"x": None}])}
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(yaml.safe_dump(document))
+        assert cli.main(["search", "--config", str(file), "--out", "run"]) == 4, document
+        assert "error:" in capsys.readouterr().err
+        assert not Path("run").exists()
+
+
+SPACE = {
+    "name": "s", "description": "d", "slots": ["stages"], "compositions": ["none", "a", "a >> b", "gate(a, b)"],
+    "variants": ["se", "eca(kernel=3)", {"property": "globality", "pattern": "*attention*", "cost_order": 1}],
+    "distinct_properties": True,
+}  # fmt: skip
+
+
+def test_spaces(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    slots = nb.slots("test_resnet", input_size=(3, 32, 32))
+    tally = Tally()
+    for file in files(SPACE, tmp_path, "yaml", 2, count=90):
+        tally.read(lambda f: load_space(f).resolve(slots).count, file, file.read_bytes()[:300])
+    for number, text in enumerate(YAML_TRICKS):
+        file = tmp_path / f"trick{number}.yaml"
+        file.write_bytes(text)
+        tally.read(lambda f: load_space(f).resolve(slots).count, file, text[:80])
+    tally.check(100)
+    assert not (tmp_path / "pwned").exists()
+
+
+PLAN = {"stage1": "eca(kernel=3) >> se", "stage2.block1": "gate(se, eca) + cbam", "stage3": "none"}
+PIECES = (
+    "(", ")", ">>", "+", ",", "=", "'", '"', "#", "\\", "se", "gate", "__import__('os')", "**x", "*x", "lambda: 1", ".x", "[0]",
+    "\n", "é", "9" * 50, "se(reduction=0)", "se(reduction=-4)", "se(reduction='a')", "none(1)", "a", ":=", "f'{1}'", "~", "if",
+)  # fmt: skip
+
+
+def test_plans():
+    rng = random.Random(3)
+    tally = Tally()
+    for _ in range(60):
+        tally.read(Plan.of, mutated(PLAN, rng), "a plan")
+    for _ in range(140):
+        slot, text = rng.choice(list(PLAN.items()))
+        at = rng.randrange(len(text))
+        text = text[:at] + rng.choice(PIECES) + text[at + rng.choice((0, 0, 1, 5)) :]
+        tally.read(lambda t: nb.insert("test_resnet", t, input_size=(3, 32, 32)), {slot.split(".")[0]: text}, text)
+        tally.read(Plan.of, json.dumps({slot: text})[rng.choice((0, 0, 1)) :], text)
+    tally.read(Plan.of, "se >> " * 3000 + "se", "long")
+    tally.read(Plan.of, "gate(" * 300 + "se", "deep")
+    tally.check(300)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return nb.search(
+        {"variants": ["se", "eca"], "slots": ["stage1"], "compositions": ["none", "a"]},
+        backbone="test_resnet", task="digits", trials=3, seeds=2, size=32, keep="all", latency_s=0,
+        training={"epochs": 1}, out=tmp_path_factory.mktemp("runs") / "run",
+    )  # fmt: skip
+
+
+def look(folder):
+    found = load_run(folder)
+    found.trials(), found.finalists(), found.front(), found.environment, found.settings
+
+
+def test_run_folders(run, tmp_path):
+    rng = random.Random(4)
+    tally = Tally()
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    environment = json.loads((run.path / "environment.json").read_text())
+
+    def copied(number):
+        folder = tmp_path / str(number)
+        shutil.copytree(run.path, folder, ignore=shutil.ignore_patterns("models", "figures"))
+        return folder
+
+    for number in range(40):
+        folder = copied(f"c{number}")
+        (folder / "config.yaml").write_text(yaml.safe_dump(mutated(config, rng)))
+        tally.read(look, folder, (folder / "config.yaml").read_bytes()[:200])
+    for number in range(10):
+        folder = copied(f"e{number}")
+        text = json.dumps(mutated(environment, rng)).encode()
+        (folder / "environment.json").write_bytes(text if number % 2 else torn(text, rng))
+        tally.read(look, folder, "environment.json")
+    lines = (run.path / "journal.log").read_bytes().splitlines(keepends=True)
+    for number in range(30):
+        folder = copied(f"j{number}")
+        at = rng.randrange(len(lines))
+        line = (
+            torn(lines[at], rng)
+            if number % 3 == 0
+            else json.dumps(mutated(json.loads(lines[at]), rng)).encode() + b"\n"
+        )
+        (folder / "journal.log").write_bytes(b"".join([*lines[:at], line, *lines[at + 1 :]]))
+        tally.read(look, folder, (at, line[:200]))
+    tally.check(80)
+
+
+def test_items_and_weights_are_data_not_code(run, tmp_path):
+    """A pickle inside an .npy file is refused; so are weights that are no safetensors."""
+
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "pwned",)
+
+    folder = tmp_path / "copy"
+    shutil.copytree(run.path, folder)
+    for file in (folder / "items").glob("*.npy"):
+        np.save(file, np.array([Bomb()], dtype=object), allow_pickle=True)
+    for file in (folder / "models").glob("*"):
+        file.write_bytes(torn(file.read_bytes(), random.Random(0)))
+    tally = Tally()
+    tally.read(look, folder, "items")
+    number = int(run.trials()["number"].max())
+    tally.read(lambda f: load_run(f).build(number), folder, "weights")
+    assert tally.refused == 2
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_series(tmp_path):
+    rng = random.Random(5)
+    rows = 120
+    dates = pd.date_range("2020-01-01", periods=rows, freq="h")
+    frame = pd.DataFrame({"date": dates, "a": np.arange(rows) * 1.5, "b": np.sin(np.arange(rows))})
+    lines = frame.to_csv(index=False).splitlines()
+    tally = Tally()
+    for number in range(75):
+        changed = list(lines)
+        at = rng.randrange(len(changed))
+        cells = changed[at].split(",")
+        kind = number % 8
+        if kind < 4:
+            cells[rng.randrange(len(cells))] = rng.choice(
+                ["", "x", "nan", "inf", "-inf", "1e999", "2020-13-45", "=cmd()", '"', "9" * 400, "1;2", "\x00", "true"]
+            )
+            changed[at] = ",".join(cells)
+        elif kind == 4:
+            changed[at] = ",".join(cells[:-1] if number % 16 < 8 else [*cells, "7"])
+        elif kind == 5:
+            changed = changed[: rng.randrange(8)]
+        elif kind == 6:
+            changed[1:] = rng.sample(changed[1:], len(changed) - 1)
+        else:
+            changed[at : at + 1] = [changed[at]] * 3
+        file = tmp_path / f"{number}.csv"
+        file.write_text("\n".join(changed) + "\n")
+        tally.read(
+            lambda f: create_task(f"csv:{f}", lookback=8, horizon=2),
+            file,
+            changed[at % len(changed) if changed else 0 :][:2],
+        )
+    whole = "\n".join(lines).encode()
+    for number in range(15):
+        file = tmp_path / f"torn{number}.csv"
+        file.write_bytes(torn(whole, rng))
+        tally.read(lambda f: create_task(f"csv:{f}", lookback=8, horizon=2), file, "torn")
+    tally.check(60)
+
+
+def test_image_tars(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = random.Random(6)
+    good = [(f"{name}/{number}.png", png()) for name in "ab" for number in range(8)]
+    huge = png()
+    huge = huge[:16] + (60000).to_bytes(4, "big") + (60000).to_bytes(4, "big") + huge[24:]  # a header that lies
+    strange = [
+        ("../../escape/x.png", png()), ("/etc/x.png", png()), ("a/../../b/x.png", png()), ("x.png", png()), ("a/x.txt", b"hi"),
+        ("a/x.png", b""), ("a/x.png", b"not an image"), ("a/x.png", png()[:40]), ("a/x.png", huge), ("a/x.png", png(1, 1)),
+        ("a/x.png", png(3, 900)), ("a/é.png", png(mode="L")), ("a/" + "x" * 300 + ".png", png()), ("a/b/c/x.png", png()),
+        (special("a/link.png", tarfile.SYMTYPE, "/etc/passwd"), b""), (special("a/hard.png", tarfile.LNKTYPE, "a/0.png"), b""),
+        (special("a/pipe.png", tarfile.FIFOTYPE), b""), (special("a/device.png", tarfile.CHRTYPE), b""),
+        (special("a/link2.png", tarfile.SYMTYPE, "a/link2.png"), b""), ("\x01/x.png", png()), ("a/x.png", png(mode="P")),
+    ]  # fmt: skip
+    tally = Tally()
+
+    def read(file):
+        task = create_task(f"tar:{file}", size=8)
+        for split in ("val", "test"):
+            list(task.eval_batches(split, 4))
+        list(task.train_batches(4, seed=0, epoch=1))
+
+    for number, member in enumerate(strange):
+        for form, members in (("beside", [*good, member]), ("alone", [member])):
+            file = tmp_path / f"{number}-{form}.tar"
+            file.write_bytes(tar_of(members))
+            tally.read(read, file, (member[0], form))
+    whole = tar_of(good)
+    for number in range(30):
+        file = tmp_path / f"torn{number}.tar"
+        file.write_bytes(torn(whole, rng))
+        tally.read(read, file, "torn")
+    tally.check(60)
+    assert not (tmp_path.parent / "escape").exists()
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    from nasbench.profiles.measuring import profile_device
+
+    out = tmp_path_factory.mktemp("profile") / "p.json"
+    space = load_space({"variants": ["se"], "slots": ["stage1"], "compositions": ["none", "a"]})
+    profile_device("test_resnet", space, out, input_size=(3, 32, 32), device="cpu", time_s=1.0)
+    return out
+
+
+def test_device_profiles(profile, tmp_path):
+    document = json.loads(profile.read_text())
+    space = load_space({"variants": ["se"], "slots": ["stage1"], "compositions": ["none", "a"]})
+    resolved = space.resolve(nb.slots("test_resnet", input_size=(3, 32, 32)))
+    tally = Tally()
+
+    def read(file):
+        found = load_device_profile(file)
+        found.check("test_resnet", (3, 32, 32), resolved)
+        found.predict(Plan.of({"stage1": "se"}))
+
+    for file in files(document, tmp_path, "json", 7, count=80):
+        tally.read(read, file, file.read_bytes()[:200])
+    tally.check(80)
+
+
+def test_tables(tmp_path):
+    pytest.importorskip("pyarrow")
+    from nasbench.table import read_table
+
+    rng = random.Random(8)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from nasbench.tabulation import tabulate
+
+    file = tmp_path / "table.parquet"
+    tabulate(
+        {"variants": ["se", "eca"], "slots": ["stage1"], "compositions": ["none", "a"]},
+        backbone="test_resnet", task="digits", seeds=1, size=32, training={"epochs": 1}, out=file,
+    )  # fmt: skip
+    table = pq.read_table(file)
+    tally = Tally()
+
+    def written(number, changed):
+        other = tmp_path / f"{number}.parquet"
+        pq.write_table(changed, other)
+        return other
+
+    number = 0
+    for name in table.column_names:
+        at = table.column_names.index(name)
+        nulls = pa.nulls(len(table), table.schema.field(name).type)
+        texts = pa.array(["x"] * len(table))
+        for changed in (
+            table.drop_columns([name]),
+            table.set_column(at, name, nulls),
+            table.set_column(at, name, texts),
+            table.set_column(at, f"{name}_", table.column(name)),
+        ):
+            tally.read(read_table, written(number, changed), (name, number))
+            number += 1
+    metadata = table.schema.metadata or {}
+    for key, value in metadata.items():
+        for _ in range(25):
+            try:
+                other = json.dumps(mutated(json.loads(value), rng)).encode()
+            except (ValueError, IndexError):
+                other = torn(value, rng)
+            tally.read(
+                read_table, written(number, table.replace_schema_metadata({**metadata, key: other})), (key, other[:99])
+            )
+            number += 1
+    tally.read(read_table, written("none", table.replace_schema_metadata(None)), "no metadata")
+    tally.read(read_table, written("empty", table.slice(0, 0)), "no rows")
+    tally.read(read_table, written("twice", pa.concat_tables([table, table])), "every row twice")
+    whole = file.read_bytes()
+    for _ in range(15):
+        other = tmp_path / f"torn{number}.parquet"
+        other.write_bytes(torn(whole, rng))
+        tally.read(read_table, other, "torn")
+        number += 1
+    tally.check()
+
+
+def test_the_mutations_reach_every_place():
+    assert {place[0] for place in paths(SETTINGS)} == set(SETTINGS)
+    rng = random.Random(0)
+    assert sum(mutated(SPACE, rng) != SPACE for _ in range(100)) > 90

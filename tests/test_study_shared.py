@@ -1,0 +1,248 @@
+"""Several drivers on one study in a real PostgreSQL server that this file starts."""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+import nasbench as nb
+from nasbench import sharing
+from nasbench.errors import InputError, RunError
+from nasbench.outcome import Evaluation
+from nasbench.runs import load_run
+from nasbench.sharing import SharedLedger, pack_items, unpack_items
+from nasbench.storage import open_database, quiet
+
+SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "a + b"], "slots": ["stage1", "stage2"]}
+DIRECTIONS = {"accuracy": "maximize", "cost": "minimize"}
+
+
+def _programs():
+    """Where PostgreSQL's programs are; None where it is not installed."""
+    if shutil.which("initdb"):
+        return Path(shutil.which("initdb")).parent
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The URL of a server of our own; it refuses to run as root, so it runs as `postgres` there."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("psycopg")
+    as_user = {}
+    if os.getuid() == 0:
+        entry = pwd.getpwnam("postgres")
+        as_user = {"user": entry.pw_uid, "group": entry.pw_gid}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="nasbench-pg-"))
+    if as_user:
+        os.chown(folder, as_user["user"], as_user["group"])
+    quietly = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder, **as_user}
+    subprocess.run([programs / "initdb", "-D", folder / "data", "-U", "nasbench", "-A", "trust", "-N"], **quietly)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    subprocess.run(
+        [programs / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log", "-o", options, "start"], **quietly
+    )
+    yield f"postgresql://nasbench@127.0.0.1:{port}/postgres"
+    subprocess.run([programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], **quietly)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def study(server, request):
+    """The storage, and the name of a study of this test alone."""
+    storage = open_database(server)
+    with quiet():
+        optuna.create_study(storage=storage, study_name=request.node.name, directions=list(DIRECTIONS.values()))
+    return storage, request.node.name
+
+
+def evaluation(plan, accuracy=0.5):
+    return Evaluation(plan, plan, 0, 0, "complete", metrics={"accuracy": accuracy, "cost": 1.0})
+
+
+def ledgers(study, *names):
+    return [SharedLedger(study[0], study[1], DIRECTIONS, name) for name in names]
+
+
+def test_of_two_claims_the_first_stands(study):
+    a, b = ledgers(study, "a", "b")
+    number = a.claim("plan", {})
+    assert number is not None
+    assert b.claim("plan", {}) is None
+    assert b.claim("other", {}) is not None
+    assert [t.state for t in a.trials()] == [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING]
+    assert a.finish(number, evaluation("plan"))
+    assert b.claim("plan", {}) is None, "finished is taken too"
+
+
+def test_the_budget_is_counted_over_all(study):
+    a, b = ledgers(study, "a", "b")
+    a.budget = b.budget = 3
+    claimed = [ledger.claim(f"plan {i}", {}) for i, ledger in enumerate([a, b, a, b, a])]
+    assert [number is not None for number in claimed] == [True, True, True, False, False]
+
+
+def test_claims_at_the_same_time(study):
+    """Four drivers claim 30 plans each in their own order: every plan once, the budget exactly."""
+    names, budget, got = "abcd", 20, []
+    start = threading.Barrier(len(names))
+
+    def drive(name):
+        (ledger,) = ledgers(study, name)
+        ledger.budget = budget
+        start.wait()
+        order = list(np.random.default_rng(ord(name)).permutation(30))
+        got.extend((f"plan {i}", number) for i in order if (number := ledger.claim(f"plan {i}", {})) is not None)
+
+    threads = [threading.Thread(target=drive, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(Counter(plan for plan, _ in got).values()) == 1
+    assert len(got) == budget
+
+
+def test_news_are_what_others_wrote(study):
+    a, b = ledgers(study, "a", "b")
+    assert a.news() == b.news() == []
+    number = b.claim("plan", {"plan": "plan"})
+    assert [(t.number, t.state) for t in a.news()] == [(number, TrialState.RUNNING)]
+    assert b.news() == a.news() == []
+    assert a.others_at_work()
+    assert not b.others_at_work()
+    b.finish(number, evaluation("plan"), np.array([0.0, 1.0, 0.25]))
+    (trial,) = a.news()
+    assert trial.state == TrialState.COMPLETE
+    assert trial.values == [0.5, 1.0]
+    assert unpack_items(trial.user_attrs["items"]).tolist() == [0.0, 1.0, 0.25]
+    assert not a.others_at_work()
+
+
+def test_the_dead_are_replaced_and_the_slow_lose(study, monkeypatch):
+    a, b = ledgers(study, "a", "b")
+    number = b.claim("plan", {"plan": "plan"})
+    a.news()
+    monkeypatch.setattr(sharing, "BEAT_S", 0.0)
+    for _ in range(3):
+        b.beat()
+        assert a.news() == []
+    monkeypatch.setattr(sharing, "DEAD_S", 0.0)
+    (left,) = a.news()
+    assert (left.number, left.state, left.user_attrs["abandoned"]) == (number, TrialState.FAIL, True)
+    assert not a.is_claimed("plan")
+    again = a.claim("plan", {"plan": "plan"})
+    assert again is not None
+    assert not b.finish(number, evaluation("plan", 0.9)), "it was given up as dead"
+    assert a.finish(again, evaluation("plan", 0.7))
+    assert [t.values for t in a.trials() if t.state == TrialState.COMPLETE] == [[0.7, 1.0]]
+
+
+def test_a_plan_left_by_the_dead_keeps_its_place_in_the_budget(study, monkeypatch):
+    a, b = ledgers(study, "a", "b")
+    a.budget = b.budget = 1
+    b.claim("plan", {})
+    a.news()
+    monkeypatch.setattr(sharing, "DEAD_S", 0.0)
+    a.news()
+    assert a.claim("another", {}) is None
+    assert a.claim("plan", {}) is not None
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), max_size=50))
+@settings(deadline=None)
+def test_items_survive_the_database(values):
+    assert unpack_items(pack_items(np.array(values))).tolist() == values
+
+
+DRIVER = """
+import sys, time, nasbench as nb
+from nasbench import sharing
+sharing.BEAT_S, sharing.DEAD_S = 0.2, 2.0
+SPACE, out, url, trials, calls = {space!r}, sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+def evaluate(plan):
+    import time
+    with open(calls, "a") as file:
+        file.write(str(plan) + "\\n")
+    time.sleep(0.3)
+    return {{"accuracy": float(len(str(plan))), "cost": float(len(plan))}}
+nb.search(SPACE, backbone="test_resnet", evaluate=evaluate, trials=trials, out=out, storage=url, sampler="random",
+          seeds=1, objectives={{"accuracy": "maximize", "cost": "minimize"}})
+"""
+
+
+def test_two_drivers_one_of_them_killed(tmp_path, server):
+    """The first is killed for good while it evaluates; the second finishes the whole study, that plan included."""
+    calls = tmp_path / "calls"
+
+    def start(name):
+        code = [sys.executable, "-W", "ignore", "-c", DRIVER.format(space=SPACE)]
+        return subprocess.Popen([*code, str(tmp_path / name), server, "16", str(calls)])
+
+    first, second = start("first"), start("second")
+    while not calls.exists() or len(calls.read_text().splitlines()) < 4:
+        assert second.poll() is None
+        time.sleep(0.02)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert second.wait(timeout=200) == 0
+    run = load_run(tmp_path / "second")
+    rows = run.trials()
+    assert len(rows) == rows["plan_hash"].nunique() == 16
+    asked = Counter(calls.read_text().splitlines())
+    assert len(asked) == 16
+    assert sum(asked.values()) <= 17, "only what the first was evaluating may have been asked again"
+    lines = [json.loads(line) for line in (tmp_path / "second" / "trials.jsonl").read_text().splitlines()]
+    assert [line["plan_hash"] for line in lines] == rows["plan_hash"].tolist()
+
+
+def test_a_search_joins_what_is_there(tmp_path, server):
+    def search(name, trials, calls):
+        return nb.search(
+            SPACE, backbone="test_resnet", trials=trials, out=tmp_path / name, storage=server, sampler="random",
+            objectives=DIRECTIONS, seed=5, seeds=1,
+            evaluate=lambda plan: {"accuracy": float(len(str(plan))), "cost": float(len(plan))},
+            on_event=lambda event: calls.append(event.message),
+        )  # fmt: skip
+
+    one, two = [], []
+    first = search("a", 4, one)
+    second = search("b", 6, two)
+    assert len(second.trials()) == 6
+    assert second.trials()["plan"].tolist()[:4] == first.trials()["plan"].tolist()
+    assert len([message for message in two if message.startswith("trial")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "said"),
+    [
+        ("sqlite:///study.db", InputError, "postgresql://user"),
+        ("nonsense", InputError, "postgresql://user"),
+        ("postgresql://nobody@127.0.0.1:1/none", RunError, "cannot use the database"),
+    ],
+)
+def test_what_is_no_database(url, error, said):
+    with pytest.raises(error, match=said):
+        open_database(url)
