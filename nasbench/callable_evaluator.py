@@ -25,8 +25,8 @@ class CallableEvaluator:
     """Asks a user's function for the metrics of a plan; no model is built and nothing is trained.
 
     Attributes:
-        function: `fn(plan)` or `fn(plan, seed=...)`, with the plan as a dict of slot to expression text; returns a
-            mapping of metric to number.
+        function: `fn(plan)`, with the plan as a dict of slot to expression text; returns a mapping of metric to number.
+            It gets `seed=` and `epochs=` where it takes them.
         expected: Metrics it must return.
         constraints: Bounds on what it returns.
     """
@@ -41,19 +41,37 @@ class CallableEvaluator:
         parameters = inspect.signature(self.function).parameters.values()
         return any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in parameters)
 
-    def __call__(self, plan: Plan, seed: int, bare: Mapping[str, float] | None) -> Outcome:
-        """Call the function on `plan`."""
-        return self.ask(plan.text, plan.hash, seed, bare)
+    @property
+    def takes_epochs(self) -> bool:
+        """Whether the function names `epochs=`: only then does a shorter evaluation make sense."""
+        return "epochs" in inspect.signature(self.function).parameters
 
-    def ask(self, text: str, plan_hash: str, seed: int, bare: Mapping[str, float] | None) -> Outcome:
+    def __call__(
+        self,
+        plan: Plan,
+        seed: int,
+        bare: Mapping[str, float] | None,
+        epochs: int | None = None,
+        before: Evaluation | None = None,
+    ) -> Outcome:
+        """Call the function on `plan`; what came before is not looked at."""
+        return self.ask(plan.text, plan.hash, seed, bare, epochs)
+
+    def ask(
+        self, text: str, plan_hash: str, seed: int, bare: Mapping[str, float] | None, epochs: int | None = None
+    ) -> Outcome:
         """Call the function on the plan with this canonical text and hash."""
         begun = time.perf_counter()
         metrics: dict[str, float] = {}
+        options: dict[str, int] = {}
         state: State = "complete"
         reason = ""
         try:
             texts = json.loads(text)
-            metrics = self._checked(self.function(texts, seed=seed) if self.takes_seed else self.function(texts))
+            options = {"seed": seed} if self.takes_seed else {}
+            if epochs is not None and self.takes_epochs:
+                options["epochs"] = epochs
+            metrics = self._checked(self.function(texts, **options))
             for constraint in self.constraints:
                 if not constraint.holds(metrics[constraint.name], metrics if bare is None else bare):
                     state, reason = "rejected", constraint.reason(metrics[constraint.name], bare or metrics)
@@ -62,7 +80,8 @@ class CallableEvaluator:
         except Exception as error:
             state, reason, metrics = "failed", describe(error), {}
         wall_s = time.perf_counter() - begun
-        return Outcome(Evaluation(text, plan_hash, seed, 0, state, reason, metrics=metrics, wall_s=wall_s))
+        fidelity = options.get("epochs", 0) if metrics else 0
+        return Outcome(Evaluation(text, plan_hash, seed, fidelity, state, reason, metrics=metrics, wall_s=wall_s))
 
     def _checked(self, answer: Mapping[str, float]) -> dict[str, float]:
         if not isinstance(answer, Mapping):

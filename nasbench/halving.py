@@ -16,6 +16,7 @@ et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), MLSys 20
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ from nasbench.plan import Plan
 __all__ = ["Ladder", "Place", "Promotion", "Reading", "decide", "places", "promotable", "starts_slowly", "stops"]
 
 FloatArray = NDArray[np.float64]
+
+_SLOW_SHARE = 0.3
+"""Share of the full budget before which a plan that starts slowly is not judged, unless told otherwise."""
 
 _MARGIN = 0.1
 """How far beyond the worst value of a rung hypervolume counts, in ranges."""
@@ -56,8 +60,8 @@ class Ladder:
             full: Epochs of the full budget.
             minimum: Fewest epochs of a rung.
             eta: Of so many plans at a rung one goes on, 2 or more.
-            slow_minimum: Fewest epochs after which a plan may be judged that starts slowly; by default those of the
-                last rung before the full budget.
+            slow_minimum: Fewest epochs after which a plan may be judged that starts slowly; by default three tenths
+                of the full budget.
 
         Raises:
             InputError: If a number is out of range.
@@ -73,7 +77,7 @@ class Ladder:
         epochs = [full]
         while (fewer := round(epochs[0] / eta)) >= minimum and fewer < epochs[0]:
             epochs.insert(0, fewer)
-        enough = epochs[max(0, len(epochs) - 2)] if slow_minimum is None else slow_minimum
+        enough = math.ceil(_SLOW_SHARE * full) if slow_minimum is None else slow_minimum
         if not 1 <= enough <= full:
             raise InputError(f"the fewest epochs of a slow start lie between 1 and {full}, got {slow_minimum}")
         return cls(tuple(epochs), eta, next(rung for rung, count in enumerate(epochs) if count >= enough))

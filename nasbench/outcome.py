@@ -88,8 +88,23 @@ class Outcome:
 class Evaluator(Protocol):
     """Evaluates one plan under one seed. Never raises for a fault of the plan."""
 
-    def __call__(self, plan: Plan, seed: int, bare: Mapping[str, float] | None) -> Outcome:
-        """Evaluate `plan`; `bare` holds the bare backbone's values, None while that itself is evaluated."""
+    def __call__(
+        self,
+        plan: Plan,
+        seed: int,
+        bare: Mapping[str, float] | None,
+        epochs: int | None = None,
+        before: Evaluation | None = None,
+    ) -> Outcome:
+        """Evaluate `plan`.
+
+        Args:
+            plan: The plan.
+            seed: Of weights and data order.
+            bare: The bare backbone's values, None while that itself is evaluated.
+            epochs: How long to train, where anything is trained; None for the full budget.
+            before: What a shorter training of the same plan and seed gave.
+        """
 
 
 def describe(error: BaseException) -> str:

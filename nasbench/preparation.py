@@ -160,14 +160,21 @@ def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -
     return Prepared(settings, task, space, wanted, evaluator, identity, slots)
 
 
+_IDLE_IN_A_REPLAY = (
+    *("training", "pretrained", "checkpoint", "freeze", "size", "lookback", "horizon", "fill", "covariates"),
+    *("latency_profile", "proxies", "allow_lower_bound"),
+)
+
+
 def _prepare_table(settings: SearchSettings, file: str) -> Prepared:
     """Backbone, space, objectives and directions come from the table; what contradicts it is refused."""
     table = read_table(file)
     info = table.info
     if settings.backbone not in (None, info.backbone):
         raise InputError(f"{file} is a table of {info.backbone}, not of {settings.backbone}; leave the backbone out")
-    if settings.training or settings.latency_profile is not None:
-        raise InputError(f"{file} is replayed: nothing is trained or measured; leave training and latency settings out")
+    idle = [name for name in _IDLE_IN_A_REPLAY if getattr(settings, name) != getattr(SearchSettings(), name)]
+    if idle:
+        raise InputError(f"{file} is replayed: nothing is built, trained or measured; leave out {', '.join(idle)}")
     space = table.space if settings.space is None else load_space(settings.space).resolve(info.slots)
     columns = [*info.metrics, *info.costs]
     cost = [name for name in ("macs", *info.costs) if name in info.costs][:1]
@@ -215,7 +222,7 @@ def _identity(
 ) -> dict[str, Any]:
     """Space, backbone, task, data, training, objectives, seed: the same identity resumes, another is refused."""
     return {
-        "space": {name: list(choices) for name, choices in space.parameters.items()},
+        "space": space.identity,
         **{
             key: getattr(settings, key)
             for key in ("backbone", "task", "seed", "pretrained", "checkpoint", "freeze", "training")

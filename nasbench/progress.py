@@ -55,7 +55,7 @@ def hypervolume_curve(run: Run) -> pd.DataFrame:
             first[plan] = (record.number, new)
     full = max((evaluation.fidelity for _, evaluation in first.values()), default=0)
     points: list[list[float]] = []
-    rows = []
+    rows: list[tuple[object, ...]] = []
     volume, wall_s = 0.0, 0.0
     for number, evaluation in first.values():
         wall_s += evaluation.wall_s

@@ -27,10 +27,11 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
+from pydantic import ConfigDict, TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
@@ -42,6 +43,8 @@ from nasbench.ledger import Ledger, evaluation_of
 from nasbench.objectives import COSTS
 from nasbench.plan import Plan
 from nasbench.preparation import prepare
+from nasbench.reading import read_json
+from nasbench.run_config import config_text, read_config
 from nasbench.settings import SearchSettings, differences
 from nasbench.sharing import SharedLedger, unpack_items
 from nasbench.storage import FileLock, append, open_database, open_journal, quiet
@@ -94,7 +97,8 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """What environment.json holds; empty where it is missing."""
         file = self.path / "environment.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        found = read_json(file, "environment", RunError) if file.is_file() else {}
+        return found if isinstance(found, dict) else {}
 
     @cached_property
     def storage(self) -> BaseStorage:
@@ -195,7 +199,22 @@ class Run:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def records(self) -> list[Record]:
-        """Return every evaluation: the search's in order of trial, then the finalists' further seeds."""
+        """Return every evaluation: the search's in order of trial, then the finalists' further seeds.
+
+        Raises:
+            RunError: If the storage holds what no search writes.
+        """
+        try:
+            found = self._records()
+            for record in found:
+                _check(record.evaluation, self.directions)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            raise RunError(
+                f"the journal of {self.path} is damaged: {type(error).__name__}: {str(error)[:200]}"
+            ) from None
+        return found
+
+    def _records(self) -> list[Record]:
         known = {study.study_name for study in self.storage.get_all_studies()}
         studies = [self.study(name) for name in (SEARCH, FINALISTS) if self.study_name(name) in known]
         trials = [trial for study in studies for trial in study.get_trials(deepcopy=False)]
@@ -218,7 +237,15 @@ class Run:
     def per_item(self, plan_hash: str, seed: int) -> NDArray[np.float64] | None:
         """Return the metric per validation item of a plan and seed, None where there is none."""
         file = self._items_file(plan_hash, seed)
-        return np.load(file, allow_pickle=False).astype(float) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            items = np.load(file, allow_pickle=False).astype(float)
+        except (ValueError, EOFError, OSError) as error:
+            raise RunError(f"{file} is damaged: {str(error)[:200]}") from None
+        if items.ndim != 1 or not np.isfinite(items).all():
+            raise RunError(f"{file} is damaged: it must hold one finite figure an item")
+        return items
 
     def trials(self) -> pd.DataFrame:
         """Return one row an evaluation: number, state, reason, plan, seed, metrics, costs, latency, time."""
@@ -256,7 +283,7 @@ class Run:
         """Load the kept weights of a trial into a model built from its plan.
 
         Raises:
-            RunError: If they were not kept.
+            RunError: If they were not kept, or are damaged.
         """
         file = self.weights_file(number)
         if not file.is_file():
@@ -264,7 +291,10 @@ class Run:
             raise RunError(
                 f"the weights of trial {number} were not kept (kept: {kept or 'none'}); --keep all keeps every trial's"
             )
-        load_model(model, str(file))
+        try:
+            load_model(model, str(file))
+        except (SafetensorError, RuntimeError, OSError, ValueError) as error:
+            raise RunError(f"{file} is damaged, or holds another model: {str(error)[:200]}") from None
         return model
 
     def plan_of(self, number: int) -> str:
@@ -334,7 +364,8 @@ class Run:
             table["difference"] = [row["difference"] for row in rows]
             table["difference_low"] = [row["low"] for row in rows]
             table["difference_high"] = [row["high"] for row in rows]
-            table["verdict"] = [_verdict(row, directions[0]) for row in rows]
+            seeds = [min(len(of_plan), len(stored[bare[0]])) for of_plan in stored]
+            table["verdict"] = [_verdict(row, directions[0], n) for row, n in zip(rows, seeds, strict=True)]
             table.loc[bare[0], ["difference", "difference_low", "difference_high"]] = 0.0
             table.loc[bare[0], "verdict"] = "BARE"
         return table
@@ -371,7 +402,7 @@ def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping
         run = Run(path, config)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_text(path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True))
+        write_text(path / "config.yaml", config_text(run.config))
         write_text(path / "environment.json", json.dumps(environment, indent=2) + "\n")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
@@ -389,13 +420,7 @@ def load_run(path: str | Path) -> Run:
     if not file.is_file():
         near = [run.name for run in list_runs(path.parent)] if path.parent.is_dir() else []
         raise RunError(f"no run at {path} (no config.yaml there){'; runs there: ' + ', '.join(near) if near else ''}")
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-        SearchSettings.model_validate(config["settings"])
-        dict(config["objectives"]), dict(config["identity"])
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
-    return Run(path, config)
+    return Run(path, read_config(file))
 
 
 def list_runs(root: str | Path = "runs") -> list[Path]:
@@ -454,6 +479,18 @@ def _row(record: Record, latency: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     }
 
 
+_EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def _check(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
+    """Raise `ValueError` where an evaluation that was read is none."""
+    _EVALUATION.validate_python(evaluation.to_dict())
+    if evaluation.state == "complete":
+        missing = [name for name in directions if not isinstance(evaluation.values.get(name), (int, float))]
+        if missing:
+            raise ValueError(f"a finished evaluation without {', '.join(missing)}")
+
+
 def _grouped(records: list[Record]) -> dict[str, list[Record]]:
     plans: dict[str, list[Record]] = {}
     for record in records:
@@ -461,11 +498,20 @@ def _grouped(records: list[Record]) -> dict[str, list[Record]]:
     return plans
 
 
-def _verdict(row: Mapping[str, float], direction: str) -> str:
-    if row["low"] <= 0 <= row["high"]:
+def _verdict(row: Mapping[str, float], direction: str, seeds: int) -> str:
+    """Say whether a difference is decided; one seed decides nothing, for nothing is known of how seeds differ."""
+    if seeds < 2 or row["low"] <= 0 <= row["high"]:
         return "NOT DECIDED"
     return "BETTER" if (row["difference"] > 0) == (direction == "maximize") else "WORSE"
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    return f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
+    """Return sorted numbers as text: "0 to 2, 4"."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    spans = [str(g[0]) if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in groups]
+    return ", ".join(spans[:20]) + (" ..." if len(spans) > 20 else "") or "none"

@@ -22,7 +22,7 @@ class SearchSettings(BaseModel):
     Attributes:
         space: Name, YAML file or mapping; by default `five-properties`, or `forecasting` for a forecasting task.
         backbone: timm name, forecasting stem or `FILE.py:build`; by default `test_resnet`, or `patchtst` for series.
-        task: Such as `tar:TRAIN.tar,TEST.tar`, `ett:PATH`; by default `digits`, or `co2` for a stem.
+        task: Such as `tar:TRAIN.tar,TEST.tar`, `ett:PATH`, `table:FILE`; by default `digits`, or `co2` for a stem.
         trials: Distinct plans to evaluate, the bare backbone among them.
         time_s: Stop starting trials after this many seconds; None for no limit.
         objectives: Name to direction ("" where the name tells); by default the task's metric and `macs`.

@@ -173,8 +173,15 @@ class TableEvaluator:
             raise PlanError(f"the plan is not in {self.table.name}; only what was tabulated can be replayed: {plan}")
         return self.table.costs(row)
 
-    def __call__(self, plan: Plan, seed: int, bare: Mapping[str, float] | None) -> Outcome:
-        """Look `plan` up."""
+    def __call__(
+        self,
+        plan: Plan,
+        seed: int,
+        bare: Mapping[str, float] | None,
+        epochs: int | None = None,
+        before: Evaluation | None = None,
+    ) -> Outcome:
+        """Look `plan` up; it was tabulated at one budget, whatever `epochs` is asked for."""
         begun = time.perf_counter()
         state, reason, fidelity, costs, metrics = self._look_up(plan, seed, bare)
         return Outcome(

@@ -1,18 +1,62 @@
-"""Runs searches that are to be killed: it imports everything once and forks a process for each order it reads.
+"""Runs searches that are to be killed: a process that imports everything once and forks one for each search.
 
-An order is a line of JSON; answered by a line with the process id and, once that process has ended, a line with its
-exit status (negative: the signal that killed it). Orphans of a killed search become children of this process
-(a subreaper), so it knows when the last one is gone and says so in a third line.
+`Host` is the tests' end of it. The process reads a line of JSON an order and answers each with a line: "start" with the
+process id of a search, "wait" with the exit status of one (negative: the signal that killed it), "rest" with whether
+everything that any of them started is gone. Orphans of a killed search become children of this process (a subreaper),
+so it knows.
 """
 
 import ctypes
 import json
 import os
+import resource
 import signal
+import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
+
+
+class Host:
+    """Starts searches, and tells how they ended."""
+
+    def __init__(self):
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", __file__],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads},
+        )  # fmt: skip
+
+    def start(self, log, **order):
+        """Start a search whose output goes to the file `log`; return its process id."""
+        return int(self._order(start={**order, "log": str(log)}))
+
+    def wait(self, search):
+        """Wait for the end of a search; return its exit code."""
+        return int(self._order(wait=search))
+
+    def rest(self):
+        """Whether everything that the searches started is gone, within 20 seconds."""
+        return self._order(rest=None) == "gone"
+
+    def run(self, log, **order):
+        """Run a search to its end, and see that nothing of it is left; return its exit code."""
+        status = self.wait(self.start(log, **order))
+        assert self.rest()
+        return status
+
+    def close(self):
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def _order(self, **order):
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
 
 SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "a + b"], "slots": ["stage1", "stage2"]}
 """100 plans."""
@@ -20,13 +64,16 @@ SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
-def evaluator(calls, pause_s):
-    """Return a function that notes that it was called, then works for a while."""
+def evaluator(calls, pause_s, deadly=None):
+    """Return a function that notes that it was called, then works for a while; a deadly module kills its process."""
 
     def evaluate(plan):
         import os
+        import signal
         import time
 
+        if deadly is not None and deadly in str(plan):
+            os.kill(os.getpid(), signal.SIGKILL)
         file = os.open(calls, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(file, (str(plan) + "\n").encode())
         os.close(file)
@@ -55,15 +102,21 @@ def kill_in_write(name, at, share):
 def search(order):
     """Search as ordered and return the exit code."""
     import nasbench as nb
+    import nasbench.sharing
     from nasbench.cli import main
 
+    for name, seconds in order.get("sharing", {}).items():
+        setattr(nasbench.sharing, name, seconds)
     if "deadly" in order:
         kill_in_write(**order["deadly"])
+    if "largest_file" in order:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"], resource.RLIM_INFINITY))
     if "command" in order:
         return main(order["command"])
     try:
         nb.search(
-            SPACE, backbone="test_resnet", evaluate=evaluator(order["calls"], order.get("pause_s", 0.01)),
+            SPACE, backbone="test_resnet",
+            evaluate=evaluator(order["calls"], order.get("pause_s", 0.01), order.get("deadly_module")),
             objectives={"accuracy": "maximize", "cost": "minimize"}, sampler="random", seeds=1, **order["search"],
         )  # fmt: skip
     except nb.errors.NasbenchError as error:
@@ -78,29 +131,36 @@ def main():
     """Serve orders until the pipe is closed."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     import nasbench.cli
-    import nasbench.errors
-    import nasbench.study
-    from nasbench import report  # noqa: F401
+    from nasbench import report, study  # noqa: F401
 
     for line in sys.stdin:
-        order = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            code = 70
-            try:
-                errors = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.dup2(errors, 2)
-                os.dup2(errors, 1)
-                code = search(order)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        print(child, flush=True)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-        print("gone" if all_gone() else "some are left", flush=True)
+        ((verb, order),) = json.loads(line).items()
+        if verb == "start":
+            answer = start(order)
+        elif verb == "wait":
+            answer = os.waitstatus_to_exitcode(os.waitpid(order, 0)[1])
+        else:
+            answer = "gone" if all_gone() else "some are left"
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+def start(order):
+    """Fork a search and return its process id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 2)
+        os.dup2(log, 1)
+        code = search(order)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def all_gone():

@@ -1,5 +1,7 @@
 """Covariates of time: the calendar, how a task gives it, and who uses it."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,6 +107,10 @@ def test_stems_that_take_none_are_trained_without_them():
     metrics, per_window = evaluate(model, data, "val")
     plain, _ = evaluate(model, task(covariates=False), "val")
     assert metrics == plain
+    recipe = Recipe(epochs=1, optimizer="sgd", learning_rate=0.1)  # steps as long as the gradient, unlike AdamW's
+    runs = [train(copy.deepcopy(model), task(given), recipe, seed=0) for given in (True, False)]
+    assert runs[0].metrics == runs[1].metrics != metrics
+    assert runs[0].history[0]["train_loss"] == runs[1].history[0]["train_loss"]
     assert len(per_window) == data.splits["val"]
 
 

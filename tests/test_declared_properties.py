@@ -46,7 +46,7 @@ def test_disagreements_are_of_modules_and_have_reasons():
 
 
 @pytest.mark.parametrize(
-    "name", ["se", "eca", "coord_attention", "depthwise_separable", "dilated_conv_block", "gated_tcn", "select", "fpn"]
+    "name", ["se", "eca", "coord_attention", "depthwise_separable", "dilated_conv_block", "gated_tcn", "select"]
 )
 def test_the_record_is_what_is_measured_now(name):
     held = RECORD[name]

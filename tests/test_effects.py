@@ -7,12 +7,14 @@ import pytest
 import nasbench as nb
 from nasbench.effects import (
     ANY,
+    best_known,
     module_effects,
     paired_effects,
     property_effects,
     run_effects,
     slot_importance,
 )
+from nasbench.outcome import Evaluation
 from nasbench.plan import Plan
 
 SLOTS = ("stage1", "stage2", "stage10")
@@ -143,6 +145,22 @@ def test_the_slot_that_matters():
     assert table.loc["stage1", "verdict"] == "NOT DECIDED"
     assert table.loc["stage1", "low"] == 0.0
     assert slot_importance([], []).empty
+
+
+def test_only_full_trainings_count_and_one_seed_each():
+    def evaluation(plan, fidelity, value, seed=0, state="complete"):
+        return Evaluation(plan, plan, seed, fidelity, state, metrics={"accuracy": value})
+
+    found = best_known(
+        [
+            evaluation("{}", 9, 0.5),
+            evaluation("a", 3, 0.9, state="rejected"),
+            evaluation("b", 3, 0.9),
+            evaluation("c", 9, 0.7),
+            evaluation("c", 9, 0.1, seed=1),
+        ]
+    )
+    assert {plan: one.metrics["accuracy"] for plan, one in found.items()} == {"{}": 0.5, "c": 0.7}
 
 
 def test_of_a_run(tmp_path):

@@ -55,6 +55,9 @@ def test_plans_that_start_as_identity_wait():
     assert ladder.entry(plain, identity_init=True) == 2
     assert Ladder.of(27, slow_minimum=2).entry(slow, identity_init=False) == 1
     assert Ladder.of(1).entry(slow, identity_init=False) == 0
+    assert Ladder.of(4).epochs == (1, 4)
+    assert Ladder.of(4).entry(slow, identity_init=False) == 1  # a quarter of the budget is too little to judge by
+    assert Ladder.of(10).entry(slow, identity_init=False) == 1  # 3 of 10 epochs suffice
 
 
 def test_a_fusion_whose_weights_sum_to_one_is_not_slow():

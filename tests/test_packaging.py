@@ -69,11 +69,11 @@ def test_imports_point_one_way():
 
     layers = [
         ("cli",),
-        ("study", "report", "suggest"),
+        ("study", "report", "suggest", "tabulation"),
         ("runs",),
         ("preparation",),
-        ("evaluation",),
-        ("properties", "profiles"),
+        ("evaluation", "table"),
+        ("properties", "profiles", "samplers"),
         ("training", "insertion"),
         ("costs", "tasks", "backbones", "spaces"),
         ("expression", "plan"),

@@ -253,6 +253,11 @@ def test_the_report_shows_latency_beside_macs_slot_by_slot(run):
     assert "predicted ms" in [column.title for column in table.columns]
 
 
+def test_options_reach_both_measurements(run):
+    found = measure_front(run, device="cpu", time_s=0.1, batch_size=3)
+    assert found.profile.scenario.batch_size == found.slots.profile.scenario.batch_size == 3
+
+
 def test_neither_data_nor_weights_are_needed_on_the_device(run, monkeypatch):
     from nasbench import preparation
 

@@ -48,7 +48,10 @@ def test_naswot_adds_up_layers():
 
 @pytest.mark.parametrize(
     "activation",
-    "ReLU ReLU6 LeakyReLU PReLU Hardtanh GELU SiLU Hardswish ELU Mish SELU CELU Softplus".split(),
+    [
+        *("ReLU", "ReLU6", "LeakyReLU", "PReLU", "Hardtanh"),
+        *("GELU", "SiLU", "Hardswish", "ELU", "Mish", "SELU", "CELU", "Softplus"),
+    ],
 )
 def test_naswot_sees_every_activation(activation):
     assert naswot(getattr(nn, activation)(), [(THREE[0][0].clone(), THREE[0][1])]) == pytest.approx(math.log(4))
@@ -281,3 +284,15 @@ def test_a_relative_bound_on_a_negative_value():
     assert bound.limit({"zico": -10.0}) == pytest.approx(-11.0)
     assert bound.holds(-10.5, {"zico": -10.0})
     assert bound.limit({"zico": 10.0}) == pytest.approx(9.0)
+
+
+def test_modules_behind_closed_gates_are_scored_without_them(evaluator, tmp_path):
+    """From loaded weights a plan starts as the bare backbone does; its score is that of the modules all the same."""
+    from safetensors.torch import save_file
+
+    weights = evaluator.build(Plan({}), 0).state_dict()
+    save_file({key: value.clone() for key, value in weights.items()}, tmp_path / "bare.safetensors")
+    loaded = replace(evaluator, checkpoint=str(tmp_path / "bare.safetensors"))
+    assert loaded.identity_init
+    scores = [loaded(plan, 0, None, epochs=1).evaluation.proxies["naswot"] for plan in (Plan({}), SE)]
+    assert scores[0] != scores[1]

@@ -17,6 +17,7 @@ from nasbench.plan import Plan
 from nasbench.samplers import Knowledge, initial_plans, make_sampler
 from nasbench.samplers.gaussian import Hyper, fit, negative_log_posterior
 from nasbench.samplers.grid import strided
+from nasbench.samplers.history import read_history
 from nasbench.samplers.improvement import expected_improvement, free_boxes
 from nasbench.samplers.knowledge import known_before
 from nasbench.samplers.surrogate import Surrogate, clipped
@@ -327,20 +328,43 @@ def test_running_plans_are_believed_to_give_what_is_predicted():
     propose(study, "auto", knowledge, rows, 12)
     trial, plan = ask(study, "auto", knowledge)
     frozen = study.get_trials()[-1]
-    alone = Surrogate(knowledge, knowledge.history(study, frozen))
+    alone = Surrogate(knowledge, read_history(knowledge, study, frozen))
     frozen.number += 1  # the next proposal, while this one runs
-    beside = Surrogate(knowledge, knowledge.history(study, frozen))
+    beside = Surrogate(knowledge, read_history(knowledge, study, frozen))
     assert beside.gains([plan])[0] < 0.5 * alone.gains([plan])[0]
     assert trial.number == 12
 
 
-def test_the_space_of_a_quota_is_kept():
-    space = resolved(3, quotas=[{"max": 1}])
+@pytest.mark.parametrize("name", OURS)
+def test_the_space_of_a_quota_is_kept(name):
+    space = resolved(4, compositions=["none", "a", "a >> b"], quotas=[{"max": 3}])
+    assert space.count > 1000  # larger than the spaces that auto lists
     rows = additive_texts(space)
-    for name in OURS:
-        plans = propose(new_study(), name, knowledge_of(space, rows), rows, 12)
-        assert all(plan in space for plan in plans)
-        assert len(set(plans)) == 12
+    plans = propose(new_study(), name, knowledge_of(space, rows), rows, 15)
+    assert all(plan in space for plan in plans)
+    assert len(set(plans)) == 15
+
+
+def test_neighbours_are_of_the_space_and_differ_in_one_slot():
+    space = resolved(3, quotas=[{"max": 2}])
+    knowledge = Knowledge(space, DIRECTIONS)
+    plan = Plan.of({"stage1": "se", "stage2": "eca"})
+    near = knowledge.near(plan, random.Random(0), 500)
+    assert len(near) == len(set(near)) == 12  # 6 others in each of two slots; the third must stay empty
+    assert all(one in space for one in near)
+    assert all(len({*one.items()} ^ {*plan.items()}) <= 2 for one in near)
+
+
+def test_costs_are_on_a_log_scale_where_they_can_be():
+    space = twelve()
+    plan = Plan.of({"stage1": "se"})
+    names = {"accuracy": "maximize", "cost": "minimize", "speed": "maximize", "change": "minimize", "macs": "minimize"}
+    known = {"cost": 100.0, "speed": 10.0, "change": -3.0}
+    knowledge = Knowledge(space, names, known=lambda _: known)
+    assert knowledge.known_names == ("cost", "speed", "change")
+    assert knowledge.costs(plan) == pytest.approx([math.log(100), -math.log(10), -3.0])
+    scaled = knowledge.scaled(np.array([[0.9, 100.0, 10.0, -3.0, 1e6]]))
+    assert scaled == pytest.approx(np.array([[-0.9, math.log(100), -math.log(10), -3.0, math.log(1e6)]]))
 
 
 def test_a_space_of_a_billion_plans_is_never_listed():
@@ -437,7 +461,7 @@ def test_a_repeat_told_again_counts_once():
     plans = propose(study, "grid", knowledge, rows, 3)
     study.enqueue_trial(space.params(plans[0]))
     propose(study, "auto", knowledge, rows, 1)
-    history = knowledge.history(study, optuna.trial.create_trial(values=[0, 0]))
+    history = read_history(knowledge, study, optuna.trial.create_trial(values=[0, 0]))
     assert list(history.plans) == plans
 
 

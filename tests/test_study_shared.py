@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
+from survival_host import Host
 
 import nasbench as nb
 from nasbench import sharing
@@ -177,37 +177,29 @@ def test_items_survive_the_database(values):
     assert unpack_items(pack_items(np.array(values))).tolist() == values
 
 
-DRIVER = """
-import sys, time, nasbench as nb
-from nasbench import sharing
-sharing.BEAT_S, sharing.DEAD_S = 0.2, 2.0
-SPACE, out, url, trials, calls = {space!r}, sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-def evaluate(plan):
-    import time
-    with open(calls, "a") as file:
-        file.write(str(plan) + "\\n")
-    time.sleep(0.3)
-    return {{"accuracy": float(len(str(plan))), "cost": float(len(plan))}}
-nb.search(SPACE, backbone="test_resnet", evaluate=evaluate, trials=trials, out=out, storage=url, sampler="random",
-          seeds=1, objectives={{"accuracy": "maximize", "cost": "minimize"}})
-"""
+@pytest.fixture(scope="module")
+def host():
+    one = Host()
+    yield one
+    one.close()
 
 
-def test_two_drivers_one_of_them_killed(tmp_path, server):
+def test_two_drivers_one_of_them_killed(tmp_path, server, host):
     """The first is killed for good while it evaluates; the second finishes the whole study, that plan included."""
     calls = tmp_path / "calls"
 
     def start(name):
-        code = [sys.executable, "-W", "ignore", "-c", DRIVER.format(space=SPACE)]
-        return subprocess.Popen([*code, str(tmp_path / name), server, "16", str(calls)])
+        settings = {"out": str(tmp_path / name), "storage": server, "trials": 16}
+        impatient = {"BEAT_S": 0.2, "DEAD_S": 3.0}
+        return host.start(tmp_path / f"{name}.log", calls=str(calls), pause_s=0.3, search=settings, sharing=impatient)
 
     first, second = start("first"), start("second")
     while not calls.exists() or len(calls.read_text().splitlines()) < 4:
-        assert second.poll() is None
         time.sleep(0.02)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    assert second.wait(timeout=200) == 0
+    os.kill(first, signal.SIGKILL)
+    assert host.wait(first) == -signal.SIGKILL
+    assert host.wait(second) == 0, (tmp_path / "second.log").read_text()
+    assert host.rest()
     run = load_run(tmp_path / "second")
     rows = run.trials()
     assert len(rows) == rows["plan_hash"].nunique() == 16
@@ -228,10 +220,10 @@ def test_a_search_joins_what_is_there(tmp_path, server):
         )  # fmt: skip
 
     one, two = [], []
-    first = search("a", 4, one)
-    second = search("b", 6, two)
-    assert len(second.trials()) == 6
-    assert second.trials()["plan"].tolist()[:4] == first.trials()["plan"].tolist()
+    first = search("a", 4, one).trials()["plan"].tolist()
+    second = search("b", 6, two).trials()["plan"].tolist()
+    assert len(second) == len(set(second)) == 6
+    assert second[:4] == first
     assert len([message for message in two if message.startswith("trial")]) == 2
 
 

@@ -227,8 +227,8 @@ def test_a_damaged_or_newer_table_is_refused(table, tmp_path):
 def test_what_contradicts_the_table_is_refused(table, tmp_path):
     with pytest.raises(InputError, match="table of test_resnet, not of resnet18"):
         replay(table, tmp_path / "a", backbone="resnet18")
-    with pytest.raises(InputError, match="nothing is trained"):
-        replay(table, tmp_path / "b", training={"epochs": 3})
+    with pytest.raises(InputError, match="leave out training, size"):
+        replay(table, tmp_path / "b", training={"epochs": 3}, size=64)
     with pytest.raises(UnknownNameError, match="latency_ms"):
         replay(table, tmp_path / "c", objectives=["accuracy", "latency_ms"])
     with pytest.raises(SpaceError, match="stage9"):

@@ -38,13 +38,14 @@ def fingerprint(
 
     Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
     """
-    from nasbench import runs as folders
     from nasbench.properties.fingerprint import fingerprint as measured
     from nasbench.properties.fingerprint import fingerprint_plan
 
     load_plugins(modules)
     if trial is not None:
-        found = fingerprint_plan(folders.load_run(module).build(trial), seed=seed, inputs=inputs, exact=exact)
+        from nasbench.runs import load_run
+
+        found = fingerprint_plan(load_run(module).build(trial), seed=seed, inputs=inputs, exact=exact)
     else:
         shape = _positions(size) if size else None
         one = measured(module, size=shape, channels=channels, seed=seed, inputs=inputs, exact=exact)

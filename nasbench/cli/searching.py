@@ -67,7 +67,7 @@ def search(
     Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --seeds 1 --out runs/try
     """
     from nasbench import report as reports
-    from nasbench import study as engine
+    from nasbench import study
 
     extra, training = _settings(set_ or [])
     given: dict[str, Any] = dict(
@@ -80,7 +80,7 @@ def search(
         modules=modules, keep=keep, training=training or None, **extra,
     )  # fmt: skip
     with _Progress() as progress:
-        run = engine.search(
+        run = study.search(
             space,
             objectives=objective,
             out=out,

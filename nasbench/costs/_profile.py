@@ -125,7 +125,7 @@ class Profile:
         leader, rank = "", 0
         for name in sorted(self.blocks.ms, key=lambda name: self[name].ratio):
             if not rank or self.compare(name, leader) == "SLOWER":
-                leader, rank = name, rank + 1
+                leader, rank = name, len(found) + 1
             found[name] = rank
         return found
 

@@ -1,4 +1,4 @@
 """The five properties, measured: of a module, of what a plan put into a model, of the stages of a network.
 
-They lie above `nasbench.insertion` and `nasbench.costs`. Importing this package, or the record, loads no torch.
+They lie above `nasbench.insertion` and `nasbench.costs`; `nasbench.suggest` builds on them.
 """

@@ -2,7 +2,7 @@
 
 Taking every fingerprint takes minutes, so `scripts/update_properties` does it once and writes
 `modules/fingerprints.json`, which ships beside the modules. What a paper claims and the measurement does not show is in
-`modules/disagreements.yaml`, with its reason. Reading them needs no torch.
+`modules/disagreements.yaml`, with its reason.
 """
 
 from __future__ import annotations

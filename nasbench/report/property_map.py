@@ -102,7 +102,13 @@ def _label(figure: Figure, axes: Axes, groups: list[Cluster], frame: pd.DataFram
         place = (group.locality, group.globality)
         aside = float(radii[frame["name"].isin(group.names)].max()) + 4
         text = axes.annotate(
-            f"{group.names[0]}{more}", place, textcoords="offset points", fontsize=6.5, va="center", color="#333333"
+            f"{group.names[0]}{more}",
+            place,
+            (0, 0),
+            textcoords="offset points",
+            fontsize=6.5,
+            va="center",
+            color="#333333",
         )
         for lift, side in itertools.product(_LIFTS, (1, -1)):
             text.set(position=(side * (aside + abs(lift) / 3), lift), ha="left" if side > 0 else "right")

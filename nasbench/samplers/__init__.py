@@ -9,7 +9,8 @@ from nasbench.errors import UnknownNameError
 from nasbench.samplers._base import PlanSampler
 from nasbench.samplers.auto import AutoSampler
 from nasbench.samplers.grid import GridSampler
-from nasbench.samplers.knowledge import History, Knowledge
+from nasbench.samplers.history import History
+from nasbench.samplers.knowledge import Knowledge
 from nasbench.samplers.local import LocalSampler
 from nasbench.samplers.seeding import FIRST_PLANS, initial_plans
 

@@ -12,7 +12,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from nasbench.plan import Plan
-from nasbench.samplers.knowledge import History, Knowledge, stream
+from nasbench.samplers.history import History, read_history
+from nasbench.samplers.knowledge import Knowledge, stream
 
 __all__ = ["PlanSampler"]
 
@@ -49,7 +50,7 @@ class PlanSampler(BaseSampler):
         """Return the parameters of the plan to evaluate next; of any plan where every one was seen."""
         if not search_space:
             return {}
-        history = self.knowledge.history(study, trial)
+        history = read_history(self.knowledge, study, trial)
         rng = stream(self.knowledge.seed, self.number)
         plan = self.propose(history, rng)
         if plan is None:  # a bare plan is empty, so `or` would pass over it

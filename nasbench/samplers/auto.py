@@ -14,7 +14,7 @@ import numpy as np
 
 from nasbench.plan import Plan
 from nasbench.samplers._base import PlanSampler
-from nasbench.samplers.knowledge import History
+from nasbench.samplers.history import History
 from nasbench.samplers.surrogate import Surrogate
 
 __all__ = ["AutoSampler"]
@@ -35,7 +35,7 @@ class AutoSampler(PlanSampler):
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
         """Return the unseen plan that is expected to add most hypervolume; None where there is nothing to go by."""
-        if len(history.plans) < START or not np.isfinite(history.values).all():
+        if len(history.plans) < START or not self.knowledge.sample:
             return None
         surrogate = Surrogate(self.knowledge, history)
         pool, best, most = self.pool(history, rng), None, 0.0

@@ -49,8 +49,8 @@ class Features:
         self._scales = [_Scale(block, each=index >= 2) for index, block in enumerate(self._raw(sample))]
 
     def __call__(self, plans: Sequence[Plan]) -> tuple[FloatArray, ...]:
-        """Return the blocks of plans, `(plans, columns)` each."""
-        return tuple(scale(block) for scale, block in zip(self._scales, self._raw(plans), strict=True))
+        """Return the blocks of plans, `(plans, columns)` each; a cost that is not known counts as the mean."""
+        return tuple(np.nan_to_num(scale(block)) for scale, block in zip(self._scales, self._raw(plans), strict=True))
 
     def _raw(self, plans: Sequence[Plan]) -> tuple[FloatArray, ...]:
         rows = [[self._row_of(plan.get(slot, NONE)) for slot in self._slots] for plan in plans]

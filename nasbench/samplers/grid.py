@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from nasbench.plan import Plan
 from nasbench.samplers._base import PlanSampler
-from nasbench.samplers.knowledge import History, stream
+from nasbench.samplers.history import History
+from nasbench.samplers.knowledge import stream
 
 __all__ = ["GridSampler", "strided"]
 

@@ -1,27 +1,25 @@
-"""What a sampler may know before a plan is evaluated, and what it reads from a study."""
+"""What a sampler may know of plans before any is evaluated."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial, TrialState
 
 from nasbench.errors import InputError
-from nasbench.ledger import is_void
+from nasbench.expression import NONE
 from nasbench.objectives import COSTS
 from nasbench.plan import Plan
 from nasbench.samplers.features import Features
 from nasbench.samplers.seeding import initial_plans
 from nasbench.spaces import ResolvedSpace
 
-__all__ = ["History", "Knowledge", "known_before", "nothing_breaks", "nothing_known", "stream"]
+__all__ = ["Knowledge", "known_before", "nothing_breaks", "nothing_known", "stream"]
 
 FloatArray = NDArray[np.float64]
 
@@ -69,28 +67,6 @@ def known_before(evaluator: object) -> Callable[[Plan], Mapping[str, Any] | None
 def stream(*parts: object) -> random.Random:
     """Return a random stream of its own for each combination of parts, the same on every machine."""
     return random.Random("-".join(str(part) for part in parts))
-
-
-@dataclass(frozen=True)
-class History:
-    """What a study holds so far, in order of trial; each plan once.
-
-    Attributes:
-        plans: Plans evaluated to the end.
-        values: Their objectives, minimised, `(n, m)`.
-        broken: Plans that were rejected or failed.
-        pending: Plans that are being evaluated now.
-    """
-
-    plans: Sequence[Plan]
-    values: FloatArray
-    broken: Sequence[Plan] = ()
-    pending: Sequence[Plan] = ()
-
-    @cached_property
-    def seen(self) -> set[Plan]:
-        """Every plan that need not be proposed again."""
-        return {*self.plans, *self.broken, *self.pending}
 
 
 @dataclass(frozen=True)
@@ -179,9 +155,19 @@ class Knowledge:
         return list(self.space) if self.space.count <= MAX_LISTED else None
 
     def near(self, plan: Plan, rng: random.Random, most: int) -> list[Plan]:
-        """Draw up to `most` distinct neighbours of a plan."""
-        drawn = (self.space.sample_neighbour(rng, plan) for _ in range(most))
-        return list(dict.fromkeys(found for found in drawn if found is not None))
+        """Draw up to `most` distinct neighbours of a plan of the space: a slot uniformly, then another choice there."""
+        found: dict[Plan, None] = {}
+        for _ in range(most):
+            slot, combinations = rng.choice(self._combinations)
+            others = combinations.neighbours(plan.get(slot, NONE))
+            neighbour = Plan({**plan, slot: rng.choice(others)}) if others else plan
+            if neighbour != plan and neighbour in self.space:
+                found[neighbour] = None
+        return list(found)
+
+    @cached_property
+    def _combinations(self) -> list[tuple[str, Any]]:
+        return [(slot.slot, slot.combinations) for slot in self.space.slots]
 
     @cached_property
     def features(self) -> Features:
@@ -238,43 +224,5 @@ class Knowledge:
         return self._facts[plan]
 
     def _scaled_costs(self, known: Mapping[str, Any]) -> FloatArray:
-        row = np.array([float(known[name]) for name in self.known_names])
-        for column, name in enumerate(self.known_names):
-            if name in self.logarithmic:
-                row[column] = np.log(max(row[column], _LEAST))
-            if self.directions[name] == "maximize":
-                row[column] *= -1.0
-        return row
-
-    # -- the study ---------------------------------------------------------------------------------------------
-
-    def history(self, study: optuna.Study, trial: FrozenTrial) -> History:
-        """Read a study: everything but `trial`, which is being proposed."""
-        complete: dict[Plan, list[float]] = {}
-        broken: dict[Plan, None] = {}
-        pending: dict[Plan, None] = {}
-        for other in study.get_trials(deepcopy=False):
-            plan = self._plan_of(other)
-            if plan is None or other.number == trial.number or is_void(other):
-                continue
-            if other.state == TrialState.COMPLETE and np.isfinite(other.values).all():
-                complete.setdefault(plan, other.values)
-            elif "evaluation" in other.user_attrs:
-                broken[plan] = None
-            else:  # running, queued, or dropped because another process was quicker
-                pending[plan] = None
-        values = np.array(list(complete.values()), dtype=float).reshape(-1, len(self.directions))
-        return History(
-            list(complete),
-            self.scaled(values),
-            [plan for plan in broken if plan not in complete],
-            [plan for plan in pending if plan not in complete and plan not in broken],
-        )
-
-    def _plan_of(self, trial: FrozenTrial) -> Plan | None:
-        """Return the plan of a trial: from its parameters, its queued parameters or, outside the space, its record."""
-        for params in (trial.params, trial.system_attrs.get("fixed_params", {})):
-            if params.keys() >= self.space.parameters.keys():
-                return self.plan(params)
-        recorded = trial.user_attrs.get("evaluation", trial.user_attrs)
-        return Plan.of(recorded["plan"]) if "plan" in recorded else None
+        row = np.array([float(known.get(name, np.nan)) for name in self.directions])
+        return self.scaled(row)[0, [name in self.known_names for name in self.directions]]

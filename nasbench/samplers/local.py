@@ -8,7 +8,7 @@ import moocore
 
 from nasbench.plan import Plan
 from nasbench.samplers._base import PlanSampler
-from nasbench.samplers.knowledge import History
+from nasbench.samplers.history import History
 
 __all__ = ["LocalSampler"]
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from nasbench.plan import Plan
 from nasbench.samplers.gaussian import Gaussian, Hyper, fit
+from nasbench.samplers.history import History
 from nasbench.samplers.improvement import expected_improvement
-from nasbench.samplers.knowledge import History, Knowledge, stream
+from nasbench.samplers.knowledge import Knowledge, stream
 
 __all__ = ["Surrogate"]
 
@@ -46,8 +47,9 @@ class Surrogate:
         self.reference = self._reference()
         self.front = history.values
         self.models = self._fitted()
-        if history.pending:
-            self._believe(list(history.pending))
+        running = [plan for plan in history.pending if np.isfinite(knowledge.costs(plan)).all()]
+        if running:
+            self._believe(running)
 
     def gains(self, plans: Sequence[Plan]) -> FloatArray:
         """Return each plan's expected hypervolume improvement, times the chance that it can be evaluated at all."""
@@ -88,8 +90,10 @@ class Surrogate:
         return np.sort(sorted(order, key=lambda i: not front[i])[:most])
 
     def _reference(self) -> FloatArray:
-        """Return the corner up to which volume counts."""
-        known = np.array([self._knowledge.costs(plan) for plan in self._knowledge.sample])
+        """Return the corner up to which volume counts, of known costs the dearest of the plans that are allowed."""
+        sample = self._knowledge.sample
+        allowed = [plan for plan in sample if self._knowledge.allowed(plan)]
+        known = np.array([self._knowledge.costs(plan) for plan in allowed or sample])
         values = self._history.values
         margin = np.full(len(self._known), MARGIN_ONE if len(self._modelled) == 1 else MARGIN_MORE)
         low, high = values.min(axis=0), values.max(axis=0)

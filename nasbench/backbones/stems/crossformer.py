@@ -119,7 +119,7 @@ class Crossformer(nn.Module):
         tokens = self.projection(filled.unflatten(2, (-1, self.segment)))  # (B, D, S, C)
         scales = [self.embed(tokens + self.position)]
         for stage in self.encoder:
-            scales.insert(0, stage(scales[0]))
+            scales.append(stage(scales[-1]))
         targets = self.target_position.expand(len(x), -1, -1, -1)
         forecasts = []
         for layer, predict, source in zip(self.decoder, self.predict, scales, strict=True):

@@ -1,0 +1,174 @@
+"""Successive halving of a search's trials: where each stands on the ladder, what to train next, why the others stop.
+
+A trial's evaluations at lower rungs are kept beside it (`rungs` in the ledger), so that a resumed search goes on from
+there. The decisions are `nasbench.halving`'s; this keeps the books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from nasbench.errors import InputError
+from nasbench.evaluation import CallableEvaluator, TrainingEvaluator
+from nasbench.halving import Ladder, Reading, promotable, stops
+from nasbench.objectives import COSTS
+from nasbench.outcome import Evaluation
+from nasbench.pareto import minimised
+from nasbench.plan import Plan
+from nasbench.preparation import Prepared
+
+__all__ = ["Climb", "Step", "climb_for"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training to do.
+
+    Attributes:
+        number: The trial.
+        plan: The plan's canonical text.
+        epochs: How long.
+        before: What the rung below gave; None at a trial's first.
+    """
+
+    number: int
+    plan: str
+    epochs: int
+    before: Evaluation | None = None
+
+
+@dataclass
+class _Trial:
+    """A trial on its way up.
+
+    Attributes:
+        plan: The plan's canonical text.
+        rung: The highest it was sent to.
+        evaluations: What came of each rung, by rung.
+    """
+
+    plan: str
+    rung: int
+    evaluations: dict[int, Evaluation] = field(default_factory=dict)
+
+
+class Climb:
+    """The trials of a search on a ladder.
+
+    Args:
+        ladder: The rungs.
+        directions: The objectives, to "maximize" or "minimize".
+        identity_init: Whether modules stand behind gates that start closed.
+    """
+
+    def __init__(self, ladder: Ladder, directions: Mapping[str, str], *, identity_init: bool) -> None:
+        self.ladder, self._directions, self._identity_init = ladder, dict(directions), identity_init
+        self._trials: dict[int, _Trial] = {}
+
+    def begin(self, number: int, plan: Plan) -> Step:
+        """Send a new trial to its first rung."""
+        rung = self.ladder.entry(plan, identity_init=self._identity_init)
+        self._trials[number] = _Trial(plan.text, rung)
+        return Step(number, plan.text, self.ladder.epochs[rung])
+
+    def restore(self, number: int, rungs: Iterable[Mapping[str, Any]], *, over: bool = False) -> None:
+        """Take up a trial that an earlier process trained at some rungs; it waits at the last of them.
+
+        Args:
+            number: The trial.
+            rungs: The evaluations at its rungs, as `evaluations` gave them, each as `Evaluation.to_dict`.
+            over: It has ended since; it goes no further, but others are held against it.
+        """
+        found = [Evaluation(**rung) for rung in rungs]
+        known = {self.ladder.epochs.index(evaluation.fidelity): evaluation for evaluation in found}
+        self._trials[number] = _Trial(found[0].plan, self.ladder.top if over else max(known), known)
+
+    def take_in(self, number: int, evaluation: Evaluation) -> bool:
+        """Note what came of a step; return whether the trial is over: trained in full, rejected or failed."""
+        trial = self._trials[number]
+        trial.evaluations[trial.rung] = evaluation
+        return evaluation.state != "complete" or trial.rung == self.ladder.top
+
+    def where(self, number: int) -> str:
+        """Return where a trial is, for narration: "rung 2 of 3 (9 of 27 epochs)"."""
+        return self.ladder.name(self._trials[number].rung)
+
+    def evaluations(self, number: int) -> list[Evaluation]:
+        """Return what a trial has given so far, lowest rung first."""
+        return [evaluation for _, evaluation in sorted(self._trials[number].evaluations.items())]
+
+    def promote(self, *, finish: bool = False) -> Step | None:
+        """Send the next trial up; None where none may go.
+
+        Args:
+            finish: No new plan will come: at least one of each rung goes on.
+        """
+        found = promotable(self._readings(), self.ladder, finish=finish)
+        if found is None:
+            return None
+        number = int(found.plan)
+        trial = self._trials[number]
+        before = trial.evaluations[trial.rung]
+        trial.rung = found.rung
+        return Step(number, trial.plan, self.ladder.epochs[found.rung], before)
+
+    def stopped(self) -> list[tuple[int, Evaluation]]:
+        """Return how each trial ends that goes no further: rejected, with the reason and what its last rung gave."""
+        reasons = stops(self._readings(), self.ladder)
+        found = {int(number): reason for number, reason in reasons.items()}
+        return [
+            (number, replace(self.evaluations(number)[-1], state="rejected", reason=reason))
+            for number, reason in sorted(found.items())
+        ]
+
+    def _readings(self) -> list[Reading]:
+        """Return every reading, called by the trial's number; the bare backbone is held against nobody."""
+        return [
+            Reading(str(number), rung, self._values(trial.evaluations.get(rung)))
+            for number, trial in sorted(self._trials.items())
+            for rung in sorted({*trial.evaluations, trial.rung})
+            if not Plan.of(trial.plan).is_bare
+        ]
+
+    def _values(self, evaluation: Evaluation | None) -> tuple[float, ...] | None:
+        """Return the objectives minimised, costs as logarithms; None where it runs or did not end well."""
+        if evaluation is None or evaluation.state != "complete":
+            return None
+        values = [float(evaluation.values[name]) for name in self._directions]
+        scaled = [
+            np.log(value) if name in COSTS and value > 0 else value
+            for name, value in zip(self._directions, values, strict=True)
+        ]
+        return tuple(float(v) for v in minimised(np.array(scaled), list(self._directions.values()))[0])
+
+
+def climb_for(prepared: Prepared, eta: int, minimum: int, slow_minimum: int | None) -> Climb | None:
+    """Return the climb of a search; None where every plan is trained in full.
+
+    Args:
+        prepared: What the settings stand for.
+        eta: As in `Ladder.of`; 0 for no halving.
+        minimum: As in `Ladder.of`.
+        slow_minimum: As in `Ladder.of`.
+
+    Raises:
+        InputError: If nothing can be trained for less: a table, or a function that takes no `epochs`.
+    """
+    if not eta:
+        return None
+    evaluator = prepared.evaluator
+    if isinstance(evaluator, TrainingEvaluator):
+        full, identity_init = evaluator.recipe.epochs, evaluator.identity_init
+    elif isinstance(evaluator, CallableEvaluator) and evaluator.takes_epochs and "epochs" in prepared.settings.training:
+        full, identity_init = int(prepared.settings.training["epochs"]), False
+    else:
+        raise InputError(
+            "halving trains plans for fewer epochs first: a table holds one budget alone, and a function must take "
+            "`epochs` and be given the full budget as training={'epochs': N}"
+        )
+    ladder = Ladder.of(full, minimum=minimum, eta=eta, slow_minimum=slow_minimum)
+    return Climb(ladder, prepared.directions, identity_init=identity_init)
