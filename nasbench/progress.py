@@ -37,8 +37,8 @@ def reference_of(run: Run) -> Reference:
 def hypervolume_curve(run: Run) -> pd.DataFrame:
     """Return how hypervolume grew with each distinct plan of the search, in the order in which they were asked for.
 
-    Each plan counts once, with its first evaluation at its highest fidelity; a rejected or failed one counts as an evaluation and adds
-    nothing. Plans trained for less than the full budget add nothing either.
+    Each plan counts once, with its first evaluation at its highest fidelity; a rejected or failed one counts as an
+    evaluation and adds nothing. Plans trained for less than the full budget add nothing either.
 
     Returns:
         One row a plan: evaluations (from 1), number (the trial), state, hypervolume (the share of the reference's box

@@ -2,7 +2,7 @@
 
 They follow from the bare backbone alone, so that they are known after the first evaluation and never move:
 
-    a cost                      from the bare backbone's own to 10 times it, on a logarithmic scale
+    a cost that is minimised    from the bare backbone's own to 10 times it, on a logarithmic scale
     a share that is maximised   (accuracy, AUC, R² ...: at most 1, or 100) from its best value to twice the bare
                                 backbone's distance from it, at least 0.1 of the range and never below 0
     an error that is minimised  from 0 to twice the bare backbone's
@@ -113,13 +113,13 @@ def reference_point(
             raise InputError(
                 f"the reference {point[name]:g} of {name} is not worse than {ideal[name]:g}, the best that counts"
             )
-    logarithmic = tuple(name for name in directions if _is_cost(name, float(bare[name])))
+    logarithmic = tuple(name for name, d in directions.items() if _is_cost(name, float(bare[name]), d))
     return Reference(dict(directions), point, ideal, logarithmic)
 
 
 def _box(name: str, bare: float, direction: str) -> tuple[float, float]:
     """Return the best and the worst value that count."""
-    if _is_cost(name, bare):
+    if _is_cost(name, bare, direction):
         return bare, COST_FACTOR * bare
     top = 1.0 if bare <= 1 else 100.0
     if direction == "maximize" and conventional_direction(name) == "maximize" and 0 <= bare <= top:
@@ -129,5 +129,5 @@ def _box(name: str, bare: float, direction: str) -> tuple[float, float]:
     return (bare - reach, bare + reach) if direction == "minimize" else (bare + reach, bare - reach)
 
 
-def _is_cost(name: str, bare: float) -> bool:
-    return name in COSTS and bare > 0
+def _is_cost(name: str, bare: float, direction: str) -> bool:
+    return name in COSTS and direction == "minimize" and bare > 0

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import socket
 import uuid
@@ -30,7 +31,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
@@ -479,14 +480,15 @@ def _row(record: Record, latency: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     }
 
 
-_EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation, config=ConfigDict(strict=True, allow_inf_nan=False))
+_EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
 
 
 def _check(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
     """Raise `ValueError` where an evaluation that was read is none."""
-    _EVALUATION.validate_python(evaluation.to_dict())
+    _EVALUATION.validate_python(evaluation.to_dict(), strict=True)
     if evaluation.state == "complete":
-        missing = [name for name in directions if not isinstance(evaluation.values.get(name), (int, float))]
+        values = {name: evaluation.values.get(name) for name in directions}
+        missing = [n for n, v in values.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
         if missing:
             raise ValueError(f"a finished evaluation without {', '.join(missing)}")
 

@@ -105,8 +105,8 @@ def search(
         raise
     except optuna.exceptions.StorageInternalError as error:
         raise RunError(
-            f"the database was lost: {str(error).splitlines()[0]}; what was finished is saved, the same command goes on "
-            "from there"
+            f"the database was lost: {str(error).splitlines()[0]}; what was finished is saved, the same command goes "
+            "on from there"
         ) from None
     except OSError as error:
         raise RunError(

@@ -1,5 +1,7 @@
 """Mutations of valid files that keep their structure, for tests/test_malformed.py."""
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import copy

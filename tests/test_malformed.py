@@ -3,6 +3,8 @@
 For each reader a valid file is mutated in its own structure; exit code 4 stands for `InputError` and its kin.
 """
 
+# ruff: noqa: E501, PT017
+
 import json
 import random
 import shutil

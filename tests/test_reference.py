@@ -47,6 +47,17 @@ def test_hypervolume_by_hand():
     assert found.hypervolume(np.empty((0, 2))) == 0.0
 
 
+def test_every_objective_in_either_direction_has_a_box():
+    """A box that the rule makes is never refused, whatever a user optimises."""
+    for name in ("macs", "latency_ms", "accuracy", "mse", "anything"):
+        for direction in ("maximize", "minimize"):
+            for bare in (-2.0, 0.0, 0.5, 1.0, 70.0, 1e9):
+                found = reference_point({name: bare}, {name: direction})
+                better = found.ideal[name] - found.point[name]
+                assert (better > 0) == (direction == "maximize")
+                assert found.coordinates(np.array([[bare]]))[0, 0] <= 1.0
+
+
 def test_units_do_not_matter():
     small = reference_point({"accuracy": 0.8, "macs": 1e6}, TWO).hypervolume(np.array([[0.9, 3e6]]))
     large = reference_point({"accuracy": 0.8, "macs": 1e9}, TWO).hypervolume(np.array([[0.9, 3e9]]))

@@ -9,7 +9,19 @@ from collections.abc import Sequence
 import typer
 
 from nasbench import console
-from nasbench.cli import backbones, doctor, fingerprints, latency, library, project, results, searching, spaces, tabulating, winners  # noqa: F401  # registers
+from nasbench.cli import (  # noqa: F401  # they register their commands
+    backbones,
+    doctor,
+    fingerprints,
+    latency,
+    library,
+    project,
+    results,
+    searching,
+    spaces,
+    tabulating,
+    winners,
+)
 from nasbench.cli._app import app
 from nasbench.errors import InputError, NasbenchError
 

@@ -1,15 +1,16 @@
-"""Learning curves of the compared plans."""
+"""Learning curves of the compared plans, and how the front of the search grew."""
 
 from __future__ import annotations
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nasbench.report.figures import style
 from nasbench.runs import Run
 
-__all__ = ["curves_data", "draw_curves"]
+__all__ = ["curves_data", "draw_curves", "draw_hypervolume"]
 
 _MOST = 8
 
@@ -60,6 +61,17 @@ def draw_curves(data: pd.DataFrame) -> Figure:
                 lw=1.1, marker="o", ms=3, ax=axes, legend=axes is grid[0],
             )  # fmt: skip
             axes.set(ylabel="training loss" if what == "train_loss" else f"{what} (validation)")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         grid[0].legend(title=None, fontsize=8, ncols=2)
+        return figure
+
+
+def draw_hypervolume(data: pd.DataFrame) -> Figure:
+    """Draw the hypervolume against distinct plans, a step each."""
+    with style():
+        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+        axes = figure.subplots()
+        axes.step(data["evaluations"], data["hypervolume"], where="post")
+        axes.set(xlabel="distinct plans", ylabel="hypervolume")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return figure

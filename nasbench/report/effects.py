@@ -1,20 +1,79 @@
-"""Which modules and properties paid, and how far zero-cost proxies told: tables of the report."""
+"""Which modules and properties paid, against their controls too, and how far zero-cost proxies told: tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from nasbench.report.tables import Table
+import pandas as pd
+
+from nasbench.control_table import control_table
+from nasbench.effects import run_effects
+from nasbench.proxy_table import proxy_table
+from nasbench.report.tables import Cell, Column, Row, Table
 from nasbench.runs import Run
 
 __all__ = ["proxies", "tables"]
 
+_MOST = 40
+
 
 def tables(run: Run) -> Iterable[Table]:
-    """Yield the effect of each module and property by slot."""
-    return ()
+    """Yield finalists against their equal-cost controls, then the effect of each property and module by slot."""
+    if run.metric is None:
+        return
+    controls = control_table(run)
+    if len(controls):
+        shown = controls[
+            ["number", "plan", "control", "ratio", "metric", "control_metric", "difference", "difference_low",
+             "difference_high", "verdict"]
+        ]  # fmt: skip
+        caption = (
+            "Does the module help, or only its size? Each finalist stands beside a plain residual 3x3 bottleneck in "
+            "the same slots, whose width brings its added MACs as near to the plan's as it can (`ratio`)."
+        )
+        yield _table("Finalists against a plain block of their cost", shown, caption)
+    effects = run_effects(run)
+    for kind, title in (("properties", "Effect of each property"), ("modules", "Effect of each module")):
+        found = effects.get(kind)
+        if found is None or found.empty:
+            continue
+        caption = (
+            f"Change in {run.metric} where it stands, against nothing there, estimated from all plans that were "
+            "trained in full; 95 % intervals. NOT DECIDED where the interval includes zero."
+        )
+        yield _table(title, _foremost(found), caption)
 
 
 def proxies(run: Run) -> Iterable[Table]:
     """Yield the correlation of each proxy, and of params and MACs, with the trained metric."""
-    return ()
+    found = proxy_table(run)
+    if set(found["predictor"]) - {"params", "macs"}:
+        caption = (
+            "Spearman correlation with the trained metric of this study, beside the baselines that any proxy must "
+            "beat; `retest` is the proxy's correlation with itself for other initial weights and batches."
+        )
+        yield _table("Proxies against parameters and MACs", found, caption)
+
+
+def _foremost(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the decided rows first, then the largest estimates; at most forty."""
+    order = found.assign(open=found["verdict"].eq("NOT DECIDED"), size=-found["estimate"].abs().fillna(0)).sort_values(
+        ["open", "size"], kind="stable"
+    )
+    return order.drop(columns=["open", "size"]).head(_MOST)
+
+
+def _table(title: str, frame: pd.DataFrame, caption: str) -> Table:
+    columns = [Column(str(name), bool(pd.api.types.is_numeric_dtype(frame[name]))) for name in frame]
+    rows = [Row(tuple(_cells(row, columns))) for row in frame.itertuples(index=False)]
+    return Table(title, tuple(columns), tuple(rows), caption)
+
+
+def _cells(row: Sequence[Any], columns: Sequence[Column]) -> Iterable[Cell]:
+    for value, column in zip(row, columns, strict=True):
+        missing = value is None or (isinstance(value, float) and math.isnan(value))
+        text = "" if missing else f"{value:.4g}" if isinstance(value, float) else str(value)
+        verdict = text.split()[0] if column.title == "verdict" and text else ""
+        yield Cell(text, column.numeric, code=column.title in ("plan", "control", "module"), verdict=verdict)

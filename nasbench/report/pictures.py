@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nasbench.effects import run_effects
 from nasbench.insertion import slots_of
+from nasbench.progress import hypervolume_curve, reference_of
 from nasbench.properties.fingerprint import fingerprint_plan
 from nasbench.report import figures, gradcam
-from nasbench.report.curves import curves_data, draw_curves
+from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
 from nasbench.report.forecasts import forecast_figures
+from nasbench.report.heat import draw_effects
 from nasbench.report.kept import KeptModels
 from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
 from nasbench.runs import Run
@@ -28,6 +31,8 @@ def pictures_of(run: Run, models: KeptModels) -> dict[str, list[Picture]]:
     """Draw and save the pictures of a run, by section of the page."""
     return {
         "front": list(_fronts(run)),
+        "where": _optional("the effect of modules", lambda: _effects(run)),
+        "progress": _optional("the hypervolume", lambda: _progress(run)),
         "winners": _optional("fingerprints of the winner", lambda: _fingerprints(run, models)),
         "held out": [*_optional("Grad-CAM", lambda: _gradcam(run, models)), *forecast_figures(run, models)],
         "training": list(_curves(run)),
@@ -60,6 +65,29 @@ def _fronts(run: Run) -> Iterator[Picture]:
             caption = f"{data.y} against {label}. Numbers are trials; the line is the front."
             alt = f"{data.y} against {data.x}, {len(data.points)} plans"
             yield _saved(run, figures.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
+
+
+def _effects(run: Run) -> Iterator[Picture]:
+    data = run_effects(run).get("modules") if run.metric is not None else None
+    if data is None or data["estimate"].notna().sum() < 2:
+        return
+    caption = (
+        f"Estimated change in {run.metric} where a module stands, slot by slot, against nothing there; a star marks an "
+        "effect whose 95 % interval leaves zero out."
+    )
+    yield _saved(run, draw_effects(data), data, "module-effects", "effect of each module in each slot", caption)
+
+
+def _progress(run: Run) -> Iterator[Picture]:
+    data = hypervolume_curve(run)
+    if len(data) < 2:
+        return
+    reference = ", ".join(f"{name} {bound:.4g}" for name, bound in reference_of(run).point.items())
+    caption = (
+        "Share of the box between the best thinkable point and the reference that the plans so far dominate, against "
+        f"distinct plans; one seed each, costs on a log scale. The reference was fixed at the start: {reference}."
+    )
+    yield _saved(run, draw_hypervolume(data), data, "hypervolume", "hypervolume against distinct plans", caption)
 
 
 def _curves(run: Run) -> Iterator[Picture]:

@@ -23,8 +23,8 @@ def slots_table(run: Run) -> Table | None:
     )
     rows = tuple(_slot_row(row) for row in found["rows"])
     caption = (
-        f"Trial {found['number']}: each slot alone in the bare backbone, then the whole plan; slots need not sum to the "
-        f"whole. Measured {found['date'][:10]}: {found['scenario_text']}."
+        f"Trial {found['number']}: each slot alone in the bare backbone, then the whole plan; slots need not sum "
+        f"to the whole. Measured {found['date'][:10]}: {found['scenario_text']}."
     )
     return Table("Where the time goes: latency beside MACs, slot by slot", columns, rows, caption)
 

@@ -1,0 +1,40 @@
+"""The effect of each module in each slot as a heat map."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from nasbench.report.figures import style
+
+__all__ = ["draw_effects"]
+
+_MOST = 30
+
+
+def draw_effects(data: pd.DataFrame) -> Figure:
+    """Draw estimates, modules down and slots across; the rows are ordered by their mean, at most thirty.
+
+    Args:
+        data: Columns slot, module, estimate, verdict, as of `nasbench.effects.module_effects`.
+    """
+    kept = data.dropna(subset=["estimate"])
+    table = kept.pivot_table(index="module", columns="slot", values="estimate", sort=False)
+    order = table.mean(axis=1).abs().sort_values(ascending=False).index[:_MOST]
+    table = table.loc[order].sort_index(axis=1)
+    marks = kept.assign(mark=np.where(kept["verdict"] == "NOT DECIDED", "", "*"))
+    stars = marks.pivot_table(index="module", columns="slot", values="mark", aggfunc="first").reindex_like(table)
+    text = table.map(lambda value: "" if pd.isna(value) else f"{value:+.2g}") + stars.fillna("")
+    limit = float(np.nanmax(np.abs(table.to_numpy()))) or 1.0
+    with style():
+        figure = Figure(figsize=(1.8 + 0.95 * table.shape[1], 1.2 + 0.3 * len(table)), layout="constrained")
+        axes = figure.subplots()
+        sns.heatmap(
+            table, annot=text, fmt="", cmap="vlag", center=0, vmin=-limit, vmax=limit, linewidths=0.5,
+            annot_kws={"fontsize": 7}, cbar_kws={"shrink": 0.7}, ax=axes,
+        )  # fmt: skip
+        axes.set(xlabel="", ylabel="")
+        axes.tick_params(axis="y", rotation=0)
+        return figure
