@@ -485,7 +485,7 @@ _EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
 
 def _check(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
     """Raise `ValueError` where an evaluation that was read is none."""
-    _EVALUATION.validate_python(evaluation.to_dict(), strict=True)
+    _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
     if evaluation.state == "complete":
         values = {name: evaluation.values.get(name) for name in directions}
         missing = [n for n, v in values.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
