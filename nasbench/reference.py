@@ -35,6 +35,11 @@ _LEAST_RANGE = 0.1
 """Smallest stretch of a share's range that counts: a bare backbone at 0.99 leaves room below it."""
 
 
+def _log(values: Any) -> FloatArray:
+    """The logarithm, with a cost of nothing as the smallest number there is."""
+    return np.log(np.maximum(values, np.finfo(float).tiny))
+
+
 @dataclass(frozen=True)
 class Reference:
     """The box in which hypervolume is measured.
@@ -60,7 +65,7 @@ class Reference:
         columns = np.asarray(values, dtype=float).reshape(-1, len(self.directions))
         found = np.empty_like(columns)
         for index, name in enumerate(self.directions):
-            scale = np.log if name in self.logarithmic else np.asarray
+            scale = _log if name in self.logarithmic else np.asarray
             best, worst = scale(self.ideal[name]), scale(self.point[name])
             found[:, index] = (scale(columns[:, index]) - best) / (worst - best)
         return found

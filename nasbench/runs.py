@@ -209,7 +209,7 @@ class Run:
             found = self._records()
             for record in found:
                 _check(record.evaluation, self.directions)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, AssertionError) as error:
             raise RunError(
                 f"the journal of {self.path} is damaged: {type(error).__name__}: {str(error)[:200]}"
             ) from None
@@ -376,7 +376,7 @@ _COLUMNS_BEFORE = ("number", "state", "reason", "plan", "plan_hash", "seed", "fi
 _COLUMNS_AFTER = (
     *("params", "macs", "elementwise_flops", "activations", "exact", "peak_memory_bytes"),
     *("latency_ms", "latency_low_ms", "latency_high_ms", "latency_ratio", "latency_ratio_low", "latency_ratio_high"),
-    *("latency_verdict", "latency_scenario"),
+    *("latency_verdict", "latency_predicted", "latency_scenario"),
     *("wall_s", "training_s", "device", "batch_parts", "reused_from"),
 )
 

@@ -214,8 +214,10 @@ def open_journal(path: str | Path) -> Journal:
         return Journal(path)
     except OSError as error:
         raise RunError(f"cannot use the journal {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is no Optuna journal, or is damaged: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        raise RunError(
+            f"{path} is no Optuna journal, or is damaged: {type(error).__name__} {str(error)[:200]}"
+        ) from None
 
 
 def open_database(url: str) -> BaseStorage:

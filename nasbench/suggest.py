@@ -22,7 +22,7 @@ import yaml
 from nasbench import backbones
 from nasbench.catalogue import DEFAULT_CHANNELS
 from nasbench.catalogue import DEFAULT_SIZES as CATALOGUE_SIZES
-from nasbench.errors import InputError, NothingMatched, RunError, UnsupportedError
+from nasbench.errors import InputError, NothingMatched, RunError, UnknownNameError, UnsupportedError
 from nasbench.evaluation import TrainingEvaluator
 from nasbench.expression import Expression, Leaf, build, parse
 from nasbench.insertion import insert, slots_of
@@ -200,7 +200,13 @@ def suggest(
         return suggest_for_module(text, each=each, seed=seed)
     size = tuple(input_size) if input_size is not None else backbones.default_input_size(text) or (3, 224, 224)
     torch.manual_seed(seed)
-    model = insert(text, None, input_size=size, pretrained=pretrained)
+    try:
+        model = insert(text, None, input_size=size, pretrained=pretrained)
+    except UnknownNameError as error:
+        if error.name != text:  # such as what a user's file lacks
+            raise
+        known = [*(spec.name for spec in module_specs()), *backbones.backbone_names()]
+        raise UnknownNameError("module, backbone or run", text, known, "an expression will do too") from None
     places = backbones.slots(text, size)
     costs = PlanCosts(model, places, input_size=size, identity_init=False)
     if not pretrained:
@@ -213,8 +219,12 @@ def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advi
 
     Raises:
         UnknownNameError: If it names a module that does not exist.
+        InputError: If it is a fusion or a neck.
         NothingMatched: If nothing is missing, or no module adds it.
     """
+    spec = next((spec for spec in module_specs() if spec.name == expression), None)
+    if spec is not None and spec.kind != "module":
+        raise InputError(f"{expression} is a {spec.kind}; modules, expressions, backbones and runs can be complemented")
     text = parse(expression).canonical()
     found = fingerprint(text, seed=seed)
     dims = len(found.size)

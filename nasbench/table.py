@@ -227,7 +227,7 @@ def read_table(path: str | Path) -> Table:
     missing = [name for name in (*FIXED_COLUMNS, *info.metrics, *info.costs) if name not in arrow.column_names]
     if missing:
         raise DataError(f"{path} is damaged: it lacks the columns {', '.join(missing)}")
-    return Table(info, arrow.to_pandas(), str(path))
+    return Table(info, arrow.to_pandas(ignore_metadata=True), str(path))
 
 
 def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table:

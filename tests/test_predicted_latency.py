@@ -184,6 +184,7 @@ def test_a_search_says_that_its_latency_is_predicted(run, device_file):
     trials = run.trials()
     assert trials["latency_ms"].min() == pytest.approx(10.0)
     assert trials["latency_scenario"].str.startswith("predicted from").all()
+    assert trials["latency_predicted"].all()
     notes = page_of(run, {}, {}).notes
     [note] = [note for note in notes if "atency" in note]
     assert note.startswith(f"Latency is predicted from {device_file} (cpu, ")

@@ -202,17 +202,20 @@ class TestEdges:
     def test_missing_values_are_refused_until_the_command_says_how_to_fill(self, tmp_path, capfd):
         gap = noise(300)
         gap.iloc[20:23, 1] = np.nan
-        path = write(tmp_path / "c.csv", gap)
-        call = ["search", "--backbone", "dlinear", "--task", f"csv:{path}", "--lookback", "12", "--horizon", "4"]
-        call += ["--trials", "1", "--seeds", "1", "--set", "epochs=1", "--set", "latency_s=0"]
+        task = f"csv:{write(tmp_path / 'c.csv', gap)}"
+        call = ["search", "--backbone", "dlinear", "--task", task, "--lookback", "12", "--horizon", "4"]
         assert cli.main([*call, "--out", str(tmp_path / "no")]) == 4
         told = " ".join(capfd.readouterr().err.split())
         assert "3 values are missing: s1 (3)" in told
         assert "--fill linear" in told
         assert "--fill forward" in told
-        assert cli.main([*call, "--fill", "linear", "--out", str(tmp_path / "yes")]) == 0
-        page = (tmp_path / "yes" / "report.html").read_text()
-        assert "its 3 gaps are filled linearly (3 in train, 0 in val, 0 in test)" in page
+        run = nb.search(
+            {"variants": ["eca"], "slots": ["input"]}, backbone="dlinear", task=task, lookback=12, horizon=4,
+            fill="forward", trials=1, seeds=1, training={"epochs": 1}, latency_s=0.0, out=tmp_path / "yes",
+        )  # fmt: skip
+        assert run.trials()["state"].tolist() == ["complete"]
+        note = f"{task}: its 3 gaps are filled with the last known value (3 in train, 0 in val, 0 in test)"
+        assert run.config["task"]["notes"] == [note]
 
 
 def test_naive_forecasts_are_always_in_the_report(tmp_path):
@@ -236,6 +239,7 @@ def test_naive_forecasts_are_always_in_the_report(tmp_path):
     for name in ("last value", "seasonal naive"):
         assert name in page
         assert f"{known[name]['mse']:.4g}" in page
+    assert "Error by step of the horizon" in page
 
 
 def test_dlinear_finds_a_perfect_linear_solution():

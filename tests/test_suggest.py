@@ -216,6 +216,8 @@ def test_a_run_after_training(run, capsys):
     assert rows[0]["name"] in {"eca", "se"}
     assert rows[0]["globality"] == pytest.approx(1, abs=0.01)
     assert cli.main(["fingerprint", str(run.path), "--trial", "99"]) == 4
+    assert cli.main(["fingerprint", str(run.path)]) == 4
+    assert "--trial N" in capsys.readouterr().err
 
 
 def test_a_run_that_trained_nothing(tmp_path):
@@ -240,7 +242,21 @@ def test_the_command(capsys, tmp_path):
     document = json.loads(capsys.readouterr().out)
     assert (code, document["kind"], document["data"]["host"]) == (0, "suggest", "eca")
     assert document["data"]["measured"][0]["lacks"]
-    assert cli.main(["suggest", "no_such_thing"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["suggest", "coord_atention"], "did you mean 'coord_attention'"),
+        (["suggest", "fpn"], "fpn is a neck"),
+        (["suggest", "gate"], "gate is a fusion"),
+        (["suggest", "se", "--each", "1", "--out", "no/such/folder/s.yaml"], "cannot write the space"),
+        (["fingerprint", "se", "--trial", "1"], "no run at se"),
+    ],
+)
+def test_what_cannot_be_answered(arguments, words, capsys):
+    assert cli.main(arguments) == 4
+    assert words in capsys.readouterr().err
 
 
 PLUGINS = '''

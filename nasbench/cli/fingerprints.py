@@ -47,6 +47,10 @@ def fingerprint(
 
         found = fingerprint_plan(load_run(module).build(trial), seed=seed, inputs=inputs, exact=exact)
     else:
+        if (Path(module) / "config.yaml").is_file():
+            raise InputError(
+                f"{module} is a run; --trial N says which of its plans, `nasbench report {module}` lists them"
+            )
         shape = _positions(size) if size else None
         one = measured(module, size=shape, channels=channels, seed=seed, inputs=inputs, exact=exact)
         found = {one.name: one}
@@ -133,7 +137,10 @@ def suggest(
     else:
         _print_advice(advice)
     if out is not None:
-        write_text(out, advice.space_yaml)
+        try:
+            write_text(out, advice.space_yaml)
+        except OSError as error:
+            raise InputError(f"cannot write the space: {error}; --out names a file in a folder that exists") from None
         console.narrate(f"space: {out}; next: nasbench search {out}{advice.search_options}")
 
 

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import timm
 from numpy.typing import ArrayLike
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.stats import kendalltau
 
 import nasbench
@@ -260,6 +261,36 @@ class DeviceProfile:
         os.replace(draft, path)
 
 
+_Ratio = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class _Choices(BaseModel):
+    """One slot of a device profile on file."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    slot: str
+    compositions: list[str]
+    variants: list[str]
+    distinct_properties: bool
+
+
+class _Document(BaseModel):
+    """What a device profile on file must hold, of what is read from it; it may come from anybody."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    backbone: str
+    identity_init: bool
+    versions: dict[str, str]
+    input_size: list[Annotated[int, Field(gt=0)]] = Field(min_length=2, max_length=3)
+    scenario: dict[str, Any]
+    slots: list[_Choices]
+    reference_ms: list[Annotated[float, Field(gt=0)]]
+    measured: dict[str, _Ratio]
+    held_out: dict[str, Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]]
+
+
 def load_device_profile(path: str | Path) -> DeviceProfile:
     """Read a device profile.
 
@@ -274,6 +305,7 @@ def load_device_profile(path: str | Path) -> DeviceProfile:
         given = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(given, dict) or given.get("schema_version") != SCHEMA_VERSION or "slots" not in given:
             raise InputError(f"{path} is no device profile of version {SCHEMA_VERSION}; make one on the device")
+        _Document.model_validate(given)
         return DeviceProfile(
             **{key: given[key] for key in _PLAIN},
             input_size=tuple(given["input_size"]),
@@ -285,6 +317,10 @@ def load_device_profile(path: str | Path) -> DeviceProfile:
         )
     except OSError as error:
         raise InputError(f"cannot read device profile {path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])[:200]
+        raise InputError(f"{path} is a damaged device profile: {place}: {first['msg']}; make it again") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {str(error).splitlines()[0]}") from None
     except (KeyError, TypeError, IndexError, AttributeError) as error:

@@ -16,7 +16,7 @@ from nasbench.runs import Run
 
 __all__ = ["proxies", "tables"]
 
-_MOST = 40
+_MOST = 16
 
 
 def tables(run: Run) -> Iterable[Table]:
@@ -40,8 +40,10 @@ def tables(run: Run) -> Iterable[Table]:
         if found is None or found.empty:
             continue
         caption = (
-            f"Change in {run.metric} where it stands, against nothing there, estimated from all plans that were "
-            "trained in full; 95 % intervals. NOT DECIDED where the interval includes zero."
+            f"Change in {run.metric} where it stands, against nothing there, over all plans trained in full; 95 % "
+            "interval of each row for itself. HELPS and HURTS take into account that a whole table is looked at "
+            "(Holm): most rows of a short search stay NOT DECIDED. n is the number of plans that have it there. "
+            f"The first {_MOST} rows."
         )
         yield _table(title, _foremost(found), caption)
 
@@ -58,11 +60,13 @@ def proxies(run: Run) -> Iterable[Table]:
 
 
 def _foremost(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the decided rows first, then the largest estimates; at most forty."""
-    order = found.assign(open=found["verdict"].eq("NOT DECIDED"), size=-found["estimate"].abs().fillna(0)).sort_values(
-        ["open", "size"], kind="stable"
+    """Return the decided rows first, then the largest estimates; those without one are left out."""
+    order = (
+        found.dropna(subset=["estimate"])
+        .assign(open=found["verdict"].eq("NOT DECIDED"), size=-found["estimate"].abs().fillna(0))
+        .sort_values(["open", "size"], kind="stable")
     )
-    return order.drop(columns=["open", "size"]).head(_MOST)
+    return order.drop(columns=["open", "size", "adjusted"], errors="ignore").head(_MOST)
 
 
 def _table(title: str, frame: pd.DataFrame, caption: str) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -173,5 +174,6 @@ def costs_of(run: Run) -> list[str]:
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the repository's plot style."""
-    with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"):
+    with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # seaborn's calls of matplotlib
         yield

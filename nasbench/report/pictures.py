@@ -72,8 +72,8 @@ def _effects(run: Run) -> Iterator[Picture]:
     if data is None or data["estimate"].notna().sum() < 2:
         return
     caption = (
-        f"Estimated change in {run.metric} where a module stands, slot by slot, against nothing there; a star marks an "
-        "effect whose 95 % interval leaves zero out."
+        f"Estimated change in {run.metric} where a module stands, slot by slot, against nothing there; a star marks "
+        "what is decided, with the whole table taken together."
     )
     yield _saved(run, draw_effects(data), data, "module-effects", "effect of each module in each slot", caption)
 

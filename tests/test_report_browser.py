@@ -1,0 +1,133 @@
+"""The report in a real browser: no console error, no request, the interactive front answers, nothing is injected."""
+
+# ruff: noqa: E501
+
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from typing import ClassVar
+
+import pytest
+
+import nasbench as nb
+from nasbench import report
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+
+PROBE = """
+<script>
+addEventListener("error", (event) => { (window.faults ||= []).push(String(event.message)); });
+addEventListener("load", () => setTimeout(() => {
+  const all = document.querySelectorAll("#explorer .point[tabindex]");
+  const before = all.length;
+  all[0].dispatchEvent(new Event("focus"));
+  const row = document.querySelector(".details").textContent;
+  const lists = document.querySelectorAll("#explorer select");
+  lists[2].value = "se";
+  lists[2].dispatchEvent(new Event("change"));
+  const after = document.querySelectorAll("#explorer .point[tabindex]").length;
+  lists[2].value = "";
+  lists[2].dispatchEvent(new Event("change"));
+  lists[0].value = "accuracy";
+  lists[0].dispatchEvent(new Event("change"));
+  document.body.dataset.probe = JSON.stringify({
+    before, after, row, faults: window.faults || [], hacked: window.hacked || 0,
+    axis: document.querySelector("#explorer .axis").textContent,
+    wide: document.documentElement.scrollWidth - window.innerWidth,
+    requests: performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:")),
+  });
+}, 200));
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    def score(plan):
+        if len(plan) == 2:
+            raise ValueError(EVIL)
+        return {"accuracy": 0.8 + 0.01 * len(str(plan)) % 0.1, "macs": 100.0 + len(str(plan))}
+
+    run = nb.search(
+        {"variants": ["se", "eca", "dual_pool"], "slots": ["stage1", "stage2"], "name": EVIL},
+        backbone="test_resnet", evaluate=score, trials=16, sampler="random",
+        objectives={"accuracy": "maximize", "macs": "minimize"}, out=tmp_path_factory.mktemp("runs") / "r",
+    )  # fmt: skip
+    text = report.build(run).read_text(encoding="utf-8")
+    return run, text.replace("<body>", "<body>" + PROBE, 1)
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    page = b""
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        type(self).asked.append(self.path)
+        self.send_response(200 if self.path == "/" else 404)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(self.page if self.path == "/" else b"")
+
+    def log_message(self, *args):
+        pass
+
+
+def browse(text, tmp_path, size, dark=False):
+    """Load a page over HTTP from this machine and return the DOM after its scripts ran, and what was asked for."""
+    handler = type("Handler", (Server,), {"page": text.encode(), "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+                 f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={size}", "--virtual-time-budget=6000"]  # fmt: skip
+        words += ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
+        url = f"http://127.0.0.1:{server.server_port}/"
+        done = subprocess.run(
+            [*words, "--dump-dom", url],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "HOME": str(tmp_path)},
+        )
+        server.shutdown()
+    assert not re.findall(r"CONSOLE.*(?:rror|refused)", done.stderr), done.stderr
+    found = re.search(r'data-probe="(.*?)"', done.stdout, re.DOTALL)
+    assert found, done.stdout[-2000:] + done.stderr[-2000:]
+    answer = json.loads(found[1].replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    return answer, [path for path in handler.asked if path not in ("/", "/favicon.ico")]
+
+
+@pytest.mark.parametrize(("size", "dark"), [("1280,900", False), ("400,800", True)], ids=["desktop", "phone and dark"])
+def test_the_page_works(page, tmp_path, size, dark):
+    run, text = page
+    answer, asked = browse(text, tmp_path, size, dark)
+    trials = run.trials()
+    assert answer["before"] == (trials["state"] == "complete").sum()
+    with_se = trials[(trials["state"] == "complete") & trials["plan"].str.contains('"se')]
+    assert answer["after"] == len(with_se)
+    assert "accuracy" in answer["row"]
+    assert "macs" in answer["row"]
+    assert answer["axis"] == "accuracy"
+    assert answer["faults"] == []
+    assert answer["hacked"] == 0
+    assert answer["requests"] == []
+    assert asked == []
+    assert answer["wide"] <= 1, "the page is wider than the screen"
+
+
+def test_a_thousand_trials_stay_under_three_megabytes(tmp_path):
+    run = nb.search(
+        {"variants": ["se", "eca", "cbam", "dual_pool", "sk"], "slots": ["stages"]},
+        backbone="test_resnet", evaluate=lambda plan: {"accuracy": len(str(plan)) % 97 / 97, "macs": float(len(str(plan)) * 7 % 9973 + 1)},
+        trials=1000, sampler="random", objectives={"accuracy": "maximize", "macs": "minimize"}, out=tmp_path / "big",
+    )  # fmt: skip
+    assert len(run.trials()) >= 1000
+    assert report.build(run).stat().st_size < 3_000_000
