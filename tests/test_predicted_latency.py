@@ -10,6 +10,7 @@ import torch
 
 import nasbench as nb
 from nasbench import evaluation, run_latency
+from nasbench import report as reports
 from nasbench.console import human
 from nasbench.costs import device_lock as locks
 from nasbench.costs._blocks import Blocks, Sample
@@ -252,6 +253,9 @@ def test_the_report_shows_latency_beside_macs_slot_by_slot(run):
     assert len(table.rows) == len(found.rows)
     assert [row.bare for row in table.rows].count(True) == 1
     assert "predicted ms" in [column.title for column in table.columns]
+    html = reports.build(run).read_text(encoding="utf-8")
+    for words in ("Latency is predicted from", "Where the time goes", "measured on a device"):
+        assert words in html
 
 
 def test_options_reach_both_measurements(run):
