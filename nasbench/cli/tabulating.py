@@ -35,7 +35,7 @@ def tabulate(
 
     It can be stopped: the same command goes on from there. Its run folder lies beside the table.
 
-    Example: nasbench tabulate tiny --backbone test_resnet --task digits --set epochs=1 --out runs/tiny.parquet
+    Example: nasbench tabulate small.yaml --backbone test_resnet --task digits --set epochs=1 --out small.parquet
     """
     from nasbench.tabulation import run_folder
     from nasbench.tabulation import tabulate as engine
