@@ -39,7 +39,7 @@ class RayEngine(Pool):
         self._ray = _import_ray()
         self._workplace = workplace.to_bytes()
         self._resources = {"num_cpus": cpus, "num_gpus": gpus}
-        self._joined = False
+        self._joined = self._has_room = False
         super().__init__(self._start_actor, self._with_news, size, timeout_s=timeout_s)
 
     def close(self) -> None:
@@ -53,7 +53,9 @@ class RayEngine(Pool):
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False, logging_level="warning", configure_logging=False)
             self._joined = True
+        if not self._has_room:  # an actor that fits nowhere would be waited for without end
             self._check_room()
+            self._has_room = True
         actor = self._ray.remote(_Actor).options(**self._resources, max_restarts=0)
         return _RayWorker(self._ray, actor.remote(), self._workplace)
 

@@ -61,7 +61,10 @@ class Workplace:
 
 
 def threads_for(workers: int) -> dict[str, str]:
-    """Return environment variables that share the machine's cores among workers, where the user set none."""
+    """Return environment variables that share the machine's cores among workers, where the user set none.
+
+    Whoever sets OMP_NUM_THREADS alone means every library, as MKL does.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    each = str(max(1, cores // workers))
+    each = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // workers)))
     return {name: os.environ.get(name, each) for name in _THREAD_VARIABLES}

@@ -200,6 +200,8 @@ def fingerprint(
 def fingerprint_plan(model: nn.Module, **options: Any) -> dict[str, Fingerprint]:
     """Fingerprint what a plan put into a model, as it is now, slot by slot, at each slot's channels and size.
 
+    A slot of a single position is left out: nothing can mix there.
+
     Args:
         model: From `insert` or `run.build(trial)`.
         options: `seed`, `inputs`, `exact` of `fingerprint`.
@@ -214,7 +216,7 @@ def fingerprint_plan(model: nn.Module, **options: Any) -> dict[str, Fingerprint]
     plugins = host.nasbench
     found = {}
     for slot in slots_of(model):
-        if slot.name in plan:
+        if slot.name in plan and math.prod(slot.size) > 1:
             module = plugins[slot.name.replace(".", "_")].module
             figures = fingerprint(module, size=slot.size, channels=slot.channels, **options)
             found[slot.name] = replace(figures, name=plan[slot.name].canonical())

@@ -109,6 +109,8 @@ def _fingerprints(run: Run, models: KeptModels) -> Iterator[Picture]:
     data = pd.read_csv(file) if file.is_file() else None
     if data is None or set(data["trial"]) != {number}:
         found = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
+        if not found:
+            return
         data = fingerprints_data(number, found)
     caption = (
         f"Trial {number}, {plan}: the five properties of what stands in each slot, measured on the trained weights "
