@@ -98,8 +98,7 @@ def _gap(run: Run, metric: str, plan: Sequence[Evaluation], other: Sequence[Eval
     if [len(of_plan) for of_plan in stored] != [len(plan), len(other)]:
         return None
     spread = pareto.pooled_seed_deviation(stored)
-    block = int(run.config["identity"]["data"].get("horizon", 1))  # windows of a forecast overlap
-    return pareto.paired_difference(stored[0], stored[1], spread, block=block)
+    return pareto.paired_difference(stored[0], stored[1], spread, block=run.block)
 
 
 def _verdict(gap: Mapping[str, float], direction: str) -> str:

@@ -76,6 +76,7 @@ class Run:
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         self.path, self.config = path, dict(config)
         self._studies: dict[str, optuna.Study] = {}
+        self._compared: tuple[tuple[int, str], pd.DataFrame] | None = None
 
     # -- what the run is ---------------------------------------------------------------------------------------
 
@@ -231,6 +232,11 @@ class Run:
         return dict(self.study().user_attrs.get("latency", {}))
 
     @property
+    def block(self) -> int:
+        """Validation items that a bootstrap draws together: as many windows of a forecast overlap as its horizon."""
+        return int(self.config["identity"]["data"].get("horizon", 1)) if self.config["task"] else 1
+
+    @property
     def cost_checks(self) -> dict[str, str]:
         """Where counts of finalists, added from their parts, differ from the whole's, by plan hash; "" is nowhere."""
         return dict(self.study().user_attrs.get("cost_checks", {}))
@@ -263,14 +269,23 @@ class Run:
         `difference_high` (95 %), `verdict` (BETTER, WORSE, NOT DECIDED, or BARE), the costs, latency, `on_front` and
         `probability`.
         """
-        plans = _grouped([r for r in self.records() if r.evaluation.state == "complete"])
+        records, latency = self.records(), self.latency
+        seen = (len(records), json.dumps(latency, sort_keys=True))  # evaluations are only added, never changed
+        if self._compared is None or self._compared[0] != seen:
+            self._compared = seen, self._compare(records)
+        return self._compared[1].copy()
+
+    def _compare(self, records: Sequence[Record]) -> pd.DataFrame:
+        plans = _grouped([r for r in records if r.evaluation.state == "complete"])
         most = max((len(of_plan) for of_plan in plans.values()), default=0)
         chosen = {plan_hash: of_plan for plan_hash, of_plan in plans.items() if len(of_plan) == most}
         table = pd.DataFrame([self._summary(of_plan) for of_plan in chosen.values()])
         if table.empty:
             return pd.DataFrame(columns=["number", "plan", "plan_hash", *self.directions, "on_front", "probability"])
-        values = table[list(self.directions)].to_numpy(dtype=float)
-        table["on_front"] = pareto.non_dominated(values, list(self.directions.values()))
+        values = table[list(self.directions)].astype(float)
+        if "latency_ms" in values:  # those that cannot be told apart share a rank
+            values["latency_ms"] = pareto.tied(values["latency_ms"].to_numpy(), _LATENCY_RESOLUTION)
+        table["on_front"] = pareto.non_dominated(values.to_numpy(), list(self.directions.values()))
         return self._with_uncertainty(table, chosen)
 
     def front(self) -> pd.DataFrame:
@@ -354,14 +369,22 @@ class Run:
         stored: list[list[NDArray[np.float64]]] = [[one for one in of_plan if one is not None] for of_plan in items]
         others = [name for name in self.directions if name != self.metric]
         directions = [self.directions[self.metric], *(self.directions[name] for name in others)]
-        table["probability"] = pareto.front_probability(stored, table[others].to_numpy(dtype=float), directions)
+        costs = table[others].to_numpy(dtype=float)
+        deviation, resolution = np.zeros_like(costs), np.zeros(len(others))
+        if "latency_ms" in others and "latency_ratio_low" in table:
+            latency = others.index("latency_ms")
+            ratio = table[["latency_ratio_low", "latency_ratio_high"]].to_numpy(dtype=float)
+            deviation[:, latency], resolution[latency] = pareto.log_deviation(*ratio.T), _LATENCY_RESOLUTION
+        table["probability"] = pareto.front_probability(
+            stored, costs, directions, cost_deviation=deviation, resolution=resolution.tolist(), block=self.block
+        )
         spread = pareto.pooled_seed_deviation(stored)
-        intervals = [pareto.metric_interval(of_plan, spread) for of_plan in stored]
+        intervals = [pareto.metric_interval(of_plan, spread, block=self.block) for of_plan in stored]
         table[f"{self.metric}_low"] = [low for low, _ in intervals]
         table[f"{self.metric}_high"] = [high for _, high in intervals]
         bare = [i for i, h in enumerate(plans) if plans[h][0].evaluation.plan == "{}"]
         if bare:
-            rows = [pareto.paired_difference(of_plan, stored[bare[0]], spread) for of_plan in stored]
+            rows = [pareto.paired_difference(of_plan, stored[bare[0]], spread, block=self.block) for of_plan in stored]
             table["difference"] = [row["difference"] for row in rows]
             table["difference_low"] = [row["low"] for row in rows]
             table["difference_high"] = [row["high"] for row in rows]
@@ -372,6 +395,8 @@ class Run:
         return table
 
 
+_LATENCY_RESOLUTION = 0.01
+"""Relative difference up to which two latencies are one on the front: to that the measurement is carried out."""
 _COLUMNS_BEFORE = ("number", "state", "reason", "plan", "plan_hash", "seed", "fidelity")
 _COLUMNS_AFTER = (
     *("params", "macs", "elementwise_flops", "activations", "exact", "peak_memory_bytes"),

@@ -3,6 +3,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import nasbench as nb
@@ -108,6 +109,20 @@ def test_tables_hold_the_front_and_every_failure(run):
     assert len(tables["Failed"].rows) == (rows["state"] == "failed").sum() > 0
     assert len(tables["Rejected before training"].rows) == (rows["state"] == "rejected").sum() > 0
     assert sum(row.bare for row in tables["The front, and what it was compared with"].rows) == 1
+
+
+def test_each_table_is_a_file_for_a_paper_too(run):
+    report.build(run)
+    for table in page_of(run, {}, {}).tables:
+        stem = "-".join(re.findall("[a-z0-9]+", table.title.lower()))
+        files = {ending: run.path / "tables" / f"{stem}.{ending}" for ending in ("csv", "md", "tex")}
+        held = pd.read_csv(files["csv"], dtype=str, keep_default_na=False)
+        assert list(held) == [column.title for column in table.columns]
+        assert held.to_numpy().tolist() == [[cell.text for cell in row.cells] for row in table.rows]
+        assert len(files["md"].read_text().splitlines()) == 2 + len(table.rows)
+        tex = files["tex"].read_text()
+        assert "\\toprule" in tex
+        assert tex.count("\\\\\n") == 1 + len(table.rows)
 
 
 def test_building_again_changes_nothing(run):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import nasbench as nb
+from nasbench import pareto
 from nasbench.report import forecasts as fc
 from nasbench.report.kept import KeptModels
 from nasbench.runs import load_run
@@ -216,3 +217,13 @@ def test_a_run_that_forecasts_nothing_has_no_such_figures(tmp_path):
         trials=2, seeds=1, sampler="random", out=tmp_path / "r",
     )  # fmt: skip
     assert fc.forecast_figures(other, KeptModels(other)) == []
+
+
+def test_windows_that_overlap_are_drawn_together(run):
+    """A bootstrap of single windows would take neighbours, which share all but one step, for independent ones."""
+    bare = run.finalists().query("plan == '{}'").iloc[0]
+    items = [run.per_item(bare["plan_hash"], 0)]
+    assert run.block == 8
+    assert (bare["mse_low"], bare["mse_high"]) == pareto.metric_interval(items, 0.0, block=8)
+    low, high = pareto.metric_interval(items, 0.0)
+    assert bare["mse_high"] - bare["mse_low"] > 1.2 * (high - low)

@@ -221,3 +221,15 @@ def test_sigkill_loses_at_most_the_running_trial(tmp_path):
     assert set(finished) <= set(rows["plan_hash"])
     asked = calls.read_text().splitlines()
     assert len(asked) - len(set(asked)) <= 1  # the one that was running
+
+
+@pytest.mark.parametrize(("ratio", "alone"), [(1.005, True), (1.05, False)])
+def test_latencies_within_the_resolution_share_a_rank(tmp_path, ratio, alone):
+    """Half a percent is no advantage that a measurement shows, so the bare backbone does not stay for it."""
+
+    def measured(plan):
+        return {"accuracy": 0.9 if plan else 0.8, "latency_ms": ratio if plan else 1.0}
+
+    space = {"variants": ["se"], "slots": ["stage1"], "compositions": ["none", "a"]}
+    run = run_search(tmp_path / "r", space, trials=2, evaluate=measured, objectives=["accuracy", "latency_ms"])
+    assert list(run.front()["plan"]) == ['{"stage1": "se"}'] + ([] if alone else ["{}"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -24,10 +25,18 @@ def trials_text(run: Run, form: str) -> str:
     return table_text(run.trials(), form)
 
 
-def table_text(table: pd.DataFrame, form: str) -> str:
-    """Return a table as text in one of `FORMATS`; a missing value is empty, null in JSON."""
+def table_text(table: pd.DataFrame, form: str, numeric: Sequence[bool] | None = None) -> str:
+    """Return a table as text in one of `FORMATS`; a missing value is empty, null in JSON.
+
+    Args:
+        table: The table.
+        form: One of `FORMATS`.
+        numeric: Which columns to align to the right; by default those that hold numbers.
+    """
     if form not in FORMATS:
         raise UnknownNameError("format", form, FORMATS)
+    if numeric is None:
+        numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table.columns]
     if form == "csv":
         return table.to_csv(index=False)
     if form == "json":
@@ -36,11 +45,10 @@ def table_text(table: pd.DataFrame, form: str) -> str:
     if form == "latex":
         texts = table.map(_text).map(_latex)
         texts.columns = [_latex(str(name)) for name in texts.columns]
-        numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table.columns]
         return texts.to_latex(index=False, escape=False, column_format="".join("r" if n else "l" for n in numeric))
     names = [str(name) for name in table.columns]
     rows = [[_text(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)]
-    rule = ["--:" if pd.api.types.is_numeric_dtype(table[name]) else "---" for name in table.columns]
+    rule = ["--:" if right else "---" for right in numeric]
     return "\n".join(f"| {' | '.join(row)} |" for row in [names, rule, *rows]) + "\n"
 
 

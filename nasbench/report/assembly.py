@@ -1,9 +1,8 @@
-"""Build everything a reader of a run gets: figures, CSV tables, the test figures of the front, report.html."""
+"""Build everything a reader of a run gets: figures, tables, the test figures of the front, report.html."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from nasbench.builtin import content_folder
 from nasbench.errors import NothingMatched, RunError
 from nasbench.report.explorer import explorer_data, script_json
 from nasbench.report.kept import KeptModels
-from nasbench.report.page import Pictures, page_of
+from nasbench.report.page import Page, page_of
 from nasbench.report.pictures import pictures_of
+from nasbench.report.tables import save_tables
 from nasbench.runs import Run, write_text
 from nasbench.tasks import ForecastingTask, naive_baselines
 from nasbench.training import evaluate
@@ -38,21 +38,17 @@ def build(run: Run) -> Path:
         run.refresh()
         models = KeptModels(run)
         test, naive = _test_figures(run, models)
-        pictures = pictures_of(run, models)
-        page = run.path / "report.html"
-        write_text(page, render(run, test, naive, pictures))
+        page = page_of(run, test, naive, pictures_of(run, models))
+        save_tables(page.tables, run.path / "tables")
+        file = run.path / "report.html"
+        write_text(file, render(run, page))
     except OSError as error:
         raise RunError(f"cannot write the report into {run.path}: {error.strerror}") from None
-    return page
+    return file
 
 
-def render(
-    run: Run,
-    test: Mapping[str, Mapping[str, float]],
-    naive: Mapping[str, Mapping[str, float]],
-    pictures: Pictures,
-) -> str:
-    """Return the HTML page; every text in it is escaped."""
+def render(run: Run, page: Page) -> str:
+    """Return the report as HTML; every text in it is escaped."""
     folder = content_folder("reports")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
@@ -61,7 +57,7 @@ def render(
     template = environment.get_template("report.html.j2")
     script = (folder / "explorer.js").read_text(encoding="utf-8")
     return template.render(
-        page=page_of(run, test, naive, pictures),
+        page=page,
         style=style,
         script=script,
         explorer=script_json(explorer_data(run)),

@@ -36,8 +36,8 @@ def tables(run: Run) -> Iterable[Table]:
         yield _table("Finalists against a plain block of their cost", shown, caption)
     effects = run_effects(run)
     for kind, title in (("properties", "Effect of each property"), ("modules", "Effect of each module")):
-        found = effects.get(kind)
-        if found is None or found.empty:
+        shown = _foremost(effects[kind]) if kind in effects else pd.DataFrame()
+        if shown.empty:
             continue
         caption = (
             f"Change in {run.metric} where it stands, against nothing there, over all plans trained in full; 95 % "
@@ -45,7 +45,7 @@ def tables(run: Run) -> Iterable[Table]:
             "(Holm): most rows of a short search stay NOT DECIDED. n is the number of plans that have it there. "
             f"The first {_MOST} rows."
         )
-        yield _table(title, _foremost(found), caption)
+        yield _table(title, shown, caption)
 
 
 def proxies(run: Run) -> Iterable[Table]:
@@ -61,12 +61,9 @@ def proxies(run: Run) -> Iterable[Table]:
 
 def _foremost(found: pd.DataFrame) -> pd.DataFrame:
     """Return the decided rows first, then the largest estimates; those without one are left out."""
-    order = (
-        found.dropna(subset=["estimate"])
-        .assign(open=found["verdict"].eq("NOT DECIDED"), size=-found["estimate"].abs().fillna(0))
-        .sort_values(["open", "size"], kind="stable")
-    )
-    return order.drop(columns=["open", "size", "adjusted"], errors="ignore").head(_MOST)
+    known = found.dropna(subset=["estimate"]).drop(columns="adjusted", errors="ignore")
+    order = known["estimate"].abs().sort_values(ascending=False, kind="stable").index
+    return known.loc[order].sort_values("verdict", key=lambda told: told.eq("NOT DECIDED"), kind="stable").head(_MOST)
 
 
 def _table(title: str, frame: pd.DataFrame, caption: str) -> Table:

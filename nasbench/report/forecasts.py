@@ -330,5 +330,6 @@ def _pictures(data: ForecastData, folder: Path) -> list[dict[str, str]]:
     for name, draw, title, told in drawn:
         files = save(draw(data), folder, _FILES[name])
         encoded = base64.b64encode(files["svg"].read_bytes()).decode("ascii")
-        pictures.append({"data": encoded, "alt": f"{title}: {', '.join(_shown(data))}", "caption": f"{title}. {told}"})
+        alt = f"{title}: {', '.join(_shown(data))}"
+        pictures.append({"data": encoded, "alt": alt, "caption": f"{title}. {told}", "wide": "yes"})
     return pictures

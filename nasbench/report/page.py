@@ -16,6 +16,7 @@ from nasbench.profiles.device_profile import HeldOut
 from nasbench.report import effects, slots
 from nasbench.report.tables import Cell, Column, Row, Table
 from nasbench.runs import Run
+from nasbench.settings import SearchSettings
 
 __all__ = ["Page", "Section", "page_of"]
 
@@ -27,7 +28,7 @@ class Section:
     Attributes:
         title: Its heading.
         lead: One paragraph, "" for none.
-        pictures: `data` (base64 SVG), `alt` and `caption` of each.
+        pictures: `data` (base64 SVG), `alt` and `caption` of each; `wide` ones have a line to themselves.
         tables: In reading order.
         widget: "explorer" for the interactive front, "" for none.
     """
@@ -118,7 +119,13 @@ def _sections(
     yield from section("How the search went", "progress")
     yield from section("How the finalists were trained", "training")
     yield from section("Zero-cost proxies", "proxies", *effects.proxies(run))
-    trouble = (_trouble_table(run, "rejected", "Rejected before training"), _trouble_table(run, "failed", "Failed"))
+    trials = run.trials()
+    rejected, trained = trials["state"] == "rejected", trials["fidelity"] > 0
+    trouble = (
+        _trouble_table(trials[rejected & ~trained], "Rejected before training"),
+        _trouble_table(trials[rejected & trained], "Stopped early: successive halving"),
+        _trouble_table(trials[trials["state"] == "failed"], "Failed"),
+    )
     yield from section("What did not work", "trouble", *trouble, _excluded_table(run))
 
 
@@ -268,11 +275,10 @@ def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | 
     return Table("Naive forecasts", columns, tuple(rows), "What a model has to beat on the same test windows.")
 
 
-def _trouble_table(run: Run, state: str, title: str) -> Table:
-    trials = run.trials()
+def _trouble_table(trials: pd.DataFrame, title: str) -> Table:
     rows = [
         Row((Cell(str(row["number"]), True), Cell(row["plan"], code=True), Cell(row["reason"])))
-        for row in trials[trials["state"] == state].to_dict(orient="records")
+        for row in trials.to_dict(orient="records")
     ]
     return Table(title, (Column("trial", True), Column("plan"), Column("reason")), tuple(rows))
 
@@ -302,10 +308,14 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
         )
         yield "start", start
     yield "time", f"{trials['wall_s'].sum():.1f} s in evaluations, {trials['training_s'].sum():.1f} s of these training"
-    yield "seeds", str(env.get("seeds", {}))
+    yield "seeds", ", ".join(f"{name} {_listed(seeds)}" for name, seeds in env.get("seeds", {}).items())
     yield "versions", ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
     yield "machine", f"{env.get('platform', '')}; {env.get('device', {})}; {env.get('threads', '?')} threads"
     yield "git", str(env.get("git"))
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def command_of(run: Run) -> str:
@@ -313,19 +323,32 @@ def command_of(run: Run) -> str:
     s = run.settings
     if run.config["task"] is None:
         return "nasbench.search(..., evaluate=fn): the function is not part of the run"
-    space = s.space if isinstance(s.space, str) else "SPACE.yaml"
-    words = ["nasbench", "search", str(space), "--backbone", str(s.backbone), "--task", str(s.task)]
-    words += ["--trials", str(s.trials), "--seed", str(s.seed), "--seeds", str(s.seeds), "--sampler", s.sampler]
-    words += [word for name in s.objectives for word in ("--objective", name)]
-    words += [word for bound in s.constraints for word in ("--constraint", bound)]
-    plain = ("size", "lookback", "horizon", "fill", "checkpoint", "freeze", "keep")
-    words += [w for k in plain if (v := getattr(s, k)) not in (None, "front") for w in (f"--{k}", str(v))]
-    words += ["--pretrained"] if s.pretrained else []
-    words += ["--latency-profile", s.latency_profile] if s.latency_profile else []
-    words += [word for path in s.modules for word in ("--modules", path)]
+    words = ["nasbench", "search", s.space if isinstance(s.space, str) else "SPACE.yaml"]
+    for name, about in SearchSettings.model_fields.items():
+        value = getattr(s, name)
+        if name not in _SAID_ELSEWHERE and (name in _ALWAYS_SAID or value != about.default):
+            words += _typed(name, value)
     changes = run.config["task"].get("recipe_changes", {})
     words += [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     return shlex.join(words)
+
+
+_ALWAYS_SAID = ("backbone", "task", "trials", "sampler", "seed", "seeds")
+_SAID_ELSEWHERE = ("space", "training", "time_s", "device", "workers", "engine", "storage", "reuse", "trial_timeout_s")
+"""The space and the recipe are said apart; the others change how a run is carried out, not what comes of it."""
+_OPTIONS = (*_ALWAYS_SAID, "size", "lookback", "horizon", "fill", "checkpoint", "freeze", "latency_profile", "keep")
+_REPEATED = {"objectives": "--objective", "constraints": "--constraint", "modules": "--modules"}
+
+
+def _typed(name: str, value: Any) -> list[str]:
+    """Return the words that give a search this setting."""
+    if name in _REPEATED:
+        return [word for item in value for word in (_REPEATED[name], item)]
+    if name == "pretrained":
+        return ["--pretrained"]
+    if name in _OPTIONS:
+        return [f"--{name.replace('_', '-')}", str(value)]
+    return ["--set", f"{name}={','.join(value) if isinstance(value, tuple) else value}"]
 
 
 def _with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:

@@ -1,10 +1,20 @@
-"""Tables of a report as data; the HTML template only lays them out."""
+"""Tables of a report as data; the HTML template only lays them out, and each is a file for a paper too."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["Cell", "Column", "Row", "Table"]
+import pandas as pd
+
+from nasbench.export.table import table_text
+from nasbench.runs import write_text
+
+__all__ = ["Cell", "Column", "Row", "Table", "save_tables"]
+
+_ENDINGS = {"csv": "csv", "md": "md", "latex": "tex"}
 
 
 @dataclass(frozen=True)
@@ -41,3 +51,15 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     caption: str = ""
+
+
+def save_tables(tables: Iterable[Table], folder: Path) -> None:
+    """Write each table as CSV, Markdown and LaTeX (booktabs); it is named by its title."""
+    folder.mkdir(exist_ok=True)
+    for table in tables:
+        texts = [[cell.text for cell in row.cells] for row in table.rows]
+        frame = pd.DataFrame(texts, columns=[column.title for column in table.columns], dtype=object)
+        name = "-".join(re.findall(r"[a-z0-9]+", table.title.lower()))
+        for form, ending in _ENDINGS.items():
+            numeric = [column.numeric for column in table.columns]
+            write_text(folder / f"{name}.{ending}", table_text(frame, form, numeric))
