@@ -370,13 +370,32 @@ class Branches(nn.Module):
         return self.fusion(*[branch(x) for branch in self.branches])
 
 
-def build(expression: Expression | str, *, channels: int, dims: int) -> nn.Module:
+class Rowwise(nn.Module):
+    """Run a module of one dimension on every row of a map by itself: `(B, C, H, W)` as `(B·H, C, W)`.
+
+    Args:
+        module: `(B, C, L) -> (B, C, L)`.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
+        rows = x.transpose(1, 2)
+        return self.module(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).transpose(1, 2)
+
+
+def build(expression: Expression | str, *, channels: int, dims: int, rowwise: bool = False) -> nn.Module:
     """Build the module that an expression describes.
 
     Args:
         expression: The expression or its text.
         channels: Channels C of the map.
         dims: Spatial dimensions of the map, 1 or 2.
+        rowwise: Whether the rows of a map of two dimensions are series of their own: a module that serves one
+            dimension alone then gets each by itself.
 
     Returns:
         `(B, C, *S) -> (B, C, *S)`; `nn.Identity` for `none`.
@@ -388,13 +407,20 @@ def build(expression: Expression | str, *, channels: int, dims: int) -> nn.Modul
     if isinstance(expression, Leaf):
         if module_spec(expression.name).kind != "module":
             raise UnsupportedError(f"{expression.name} cannot stand alone in an expression")
+        if rowwise and runs_rowwise(expression, dims):
+            return Rowwise(create_module(expression.name, channels, dims=1, **dict(expression.hyper)))
         return create_module(expression.name, channels, dims=dims, **dict(expression.hyper))
     if isinstance(expression, Series):
         if expression.is_none:
             return nn.Identity()
-        return nn.Sequential(*[build(part, channels=channels, dims=dims) for part in expression.parts])
+        return nn.Sequential(*[build(part, channels=channels, dims=dims, rowwise=rowwise) for part in expression.parts])
     assert isinstance(expression, Fused)
-    branches = [build(branch, channels=channels, dims=dims) for branch in expression.branches]
+    branches = [build(branch, channels=channels, dims=dims, rowwise=rowwise) for branch in expression.branches]
     inputs = len(branches) if len(branches) > 2 else None
     fusion = create_module(expression.fusion, channels, dims=dims, inputs=inputs, **dict(expression.hyper))
     return Branches(branches, fusion)
+
+
+def runs_rowwise(leaf: Leaf, dims: int) -> bool:
+    """Whether a module serves sequences alone, so that a map of series by time is given to it row by row."""
+    return dims == 2 and module_spec(leaf.name).dims == (1,)

@@ -109,7 +109,7 @@ def _refuse_for_modules(given: Mapping[str, object]) -> None:
 
 def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plugin:
     try:
-        module = expression.build(part, channels=slot.channels, dims=slot.dims)
+        module = expression.build(part, channels=slot.channels, dims=slot.dims, rowwise=slot.rows_are_series)
     except UnsupportedError as error:
         place = f"{slot.channels} channels, {'x'.join(map(str, slot.size))}, {slot.layout}"
         raise PlanError(f"slot {slot.name} ({place}): {error}") from error

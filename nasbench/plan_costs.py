@@ -96,7 +96,7 @@ class PlanCosts:
     def _slot(self, expression: Expression, name: str) -> PartCost:
         slot, batch = self._slots[name], self._batches[name]
         shape = (batch, slot.channels, *slot.size)
-        found = self._expression(expression, shape)
+        found = self._expression(expression, shape, slot.rows_are_series)
         if self._identity_init and not expression.starts_as_identity:
             found = found + PartCost(params=1, elementwise_flops=_GATE_OPERATIONS * self._elements(slot, batch))
         return found
@@ -105,15 +105,17 @@ class PlanCosts:
         """Return the elements the gate works on: the whole tensor of the host, prefix tokens among them."""
         return batch * slot.channels * (torch.Size(slot.size).numel() + slot.prefix_tokens)
 
-    def _expression(self, expression: Expression, shape: tuple[int, ...]) -> PartCost:
+    def _expression(self, expression: Expression, shape: tuple[int, ...], rowwise: bool) -> PartCost:
         if isinstance(expression, Series):
-            return sum((self._expression(part, shape) for part in expression.parts), PartCost())
+            return sum((self._expression(part, shape, rowwise) for part in expression.parts), PartCost())
         if isinstance(expression, Fused):
-            branches = sum((self._expression(branch, shape) for branch in expression.branches), PartCost())
+            branches = sum((self._expression(branch, shape, rowwise) for branch in expression.branches), PartCost())
             return branches + self._fusion(expression, shape)
         assert isinstance(expression, Leaf)
         return self._counted(
-            (expression, shape), lambda: build(expression, channels=shape[1], dims=len(shape) - 2), shape
+            (expression, shape, rowwise),
+            lambda: build(expression, channels=shape[1], dims=len(shape) - 2, rowwise=rowwise),
+            shape,
         )
 
     def _fusion(self, fused: Fused, shape: tuple[int, ...]) -> PartCost:

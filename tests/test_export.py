@@ -129,7 +129,7 @@ def test_every_stem():
 
     for name in STEMS:
         slots = nb.slots(name, input_size=(24, 3))
-        same(name, {slots[-1].name: "se"} if slots else {}, (24, 3), horizon=4)
+        same(name, {slots[-1].name: "gated_tcn + se"} if slots else {}, (24, 3), horizon=4)
 
 
 def test_a_users_module_and_backbone(tmp_path, clean_registry):

@@ -39,6 +39,15 @@ def test_the_sum_of_the_parts_is_the_whole(host, plan):
     assert added.columns["exact"] == whole.exact
 
 
+def test_each_series_by_itself_is_the_whole_too():
+    plan = {"stage2": "gated_tcn >> cbam"}
+    model = create_backbone("mtgnn", input_size=(96, 7))
+    costs = PlanCosts(model, slots(model, (96, 7)), input_size=(96, 7), identity_init=True)
+    whole = nb.measure(nb.insert(model, plan, input_size=(96, 7)), input_size=(96, 7))
+    added = costs(Plan.of(plan))
+    assert (added.params, added.macs, added.elementwise_flops) == (whole.params, whole.macs, whole.elementwise_flops)
+
+
 def test_the_bare_backbone_costs_what_it_costs(host):
     model, size, _, _, costs = host
     assert costs(Plan.of(None)).macs == nb.measure(model, input_size=size).macs

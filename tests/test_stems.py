@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import nasbench as nb
-from nasbench import library
+from nasbench import expression, library
 from nasbench.backbones import STEMS, create_backbone, is_stem
 from nasbench.backbones._stems import load_stems
-from nasbench.errors import BackboneError
+from nasbench.errors import BackboneError, PlanError
 from nasbench.ops.series import InstanceNorm, decompose, patches
 
 load_stems()
@@ -89,7 +89,7 @@ def test_each_slot_is_where_it_says_and_reaches_the_forecast(name):
         (name, module)
         for name in STEM_NAMES
         for module in TEMPORAL
-        if (2 if name in KEEP_SERIES else 1) in library.module_spec(module).dims
+        if name in KEEP_SERIES or 1 in library.module_spec(module).dims
     ],
 )
 def test_temporal_modules_in_every_slot_change_nothing_at_first(name, module):
@@ -103,6 +103,23 @@ def test_temporal_modules_in_every_slot_change_nothing_at_first(name, module):
     assert (out - model(x)).abs().max() > 1e-4
     out.square().sum().backward()
     assert all(p.grad is not None for p in changed.nasbench.parameters())
+
+
+@pytest.mark.parametrize("name", sorted(KEEP_SERIES))
+def test_a_module_of_one_dimension_gets_each_series_by_itself(name):
+    *_, slot = places(small(name))
+    assert slot.rows_are_series
+    torch.manual_seed(0)
+    built = expression.build("gated_tcn", channels=slot.channels, dims=2, rowwise=True).eval()
+    x = torch.randn(2, slot.channels, *slot.size)
+    with torch.no_grad():
+        out = built(x)
+        for series in range(SERIES):
+            assert torch.allclose(out[:, :, series], built.module(x[:, :, series]), atol=1e-6)
+    mixed = nb.insert(small(name), {slot.name: "gated_tcn >> cbam"}, input_size=(LOOKBACK, SERIES))
+    assert mixed(window()).shape[2] == SERIES
+    with pytest.raises(PlanError, match="1-D"):  # rows of an image are no series
+        nb.insert("test_resnet", {"stage1": "gated_tcn"}, input_size=(3, 32, 32))
 
 
 @each_stem

@@ -36,6 +36,7 @@ class Slot:
         prefix_tokens: Tokens before those of the map (class, register), which plug-ins never see.
         index: Place of the map in the module's output, None where the output is the map.
         order: Where the host keeps its tokens in an order of its own: the place of each position among them.
+        rows_are_series: Whether the map is series by time, so that a module of one dimension gets each row by itself.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Slot:
     prefix_tokens: int = 0
     index: int | None = None
     order: tuple[int, ...] | None = field(default=None, repr=False)
+    rows_are_series: bool = False
 
     @property
     def dims(self) -> int:
@@ -105,7 +107,7 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
         except Exception as again:
             raise BackboneError(_refusal(name, model, size, again)) from again
     declared = getattr(model, "host_slots", None)
-    found = _declared(run, declared()) if callable(declared) else _discovered(run, size, name)
+    found = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
     if not found:
         raise BackboneError(f"{name} has no slot at {size}: no module gives a map whose content reaches the output")
     return found
@@ -159,8 +161,11 @@ def _slot(name: str, block: Block) -> Slot:
     return Slot(name, form.channels, form.size, form.layout, block.path, form.prefix, block.index, form.order)
 
 
-def _declared(run: Trace, places: dict[str, tuple[str, Layout]]) -> list[Slot]:
-    """Make the slots that a host declares itself: `{slot: (module path, layout)}`."""
+def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int, ...]) -> list[Slot]:
+    """Make the slots that a host declares itself: `{slot: (module path, layout)}`.
+
+    A host of series, whose input is (lookback, series), may keep both axes: its map then has a row a series.
+    """
     found = []
     for name, (path, layout) in places.items():
         calls = run.calls.get(path, [])
@@ -173,5 +178,6 @@ def _declared(run: Trace, places: dict[str, tuple[str, Layout]]) -> list[Slot]:
         _, *rest = run.nodes[node].shape
         last = layout in ("NHWC", "NLC")
         channels, positions = (rest[-1], rest[:-1]) if last else (rest[0], rest[1:])
-        found.append(Slot(name, channels, tuple(positions), layout, path, 0, index))
+        rows = len(size) == 2 and len(positions) == 2 and positions[0] == size[1]
+        found.append(Slot(name, channels, tuple(positions), layout, path, 0, index, rows_are_series=rows))
     return found

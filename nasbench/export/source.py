@@ -18,7 +18,7 @@ from nasbench.backbones._layout import MapFormat
 from nasbench.backbones._stems import STEMS
 from nasbench.errors import UnsupportedError
 from nasbench.export.inline import Inliner
-from nasbench.expression import Branches, Expression, Fused, Leaf, Series
+from nasbench.expression import Branches, Expression, Fused, Leaf, Rowwise, Series, runs_rowwise
 from nasbench.library import module_spec
 from nasbench.plan import Plan
 from nasbench.plugins import load_python_file
@@ -63,7 +63,7 @@ def model_source(
         body.append("    plugins = {")
         for slot, expression in modules.values():
             gated = identity_init and not expression.starts_as_identity
-            inner = writer.build(expression, slot.channels, slot.dims)
+            inner = writer.build(expression, slot)
             body.append(f'        "{slot.name}": Plugin({inner}, {_format(slot.format)}, gated={gated}),')
         body.append("    }")
         body += [
@@ -112,6 +112,8 @@ class _Writer:
         for spec in expression.specs():
             for cls in _written(spec.cls):
                 self.need(cls)
+            if slot.rows_are_series and slot.dims not in spec.dims:
+                self.need(Rowwise)
         if _has_branches(expression):
             self.need(Branches)
 
@@ -140,15 +142,19 @@ class _Writer:
             return lambda: f'timm.create_model("{backbone}", {_keywords(given)})'
         raise UnsupportedError(f"timm refuses to build {backbone} for {size}")
 
-    def build(self, expression: Expression, channels: int, dims: int) -> str:
-        """Return the text that builds an expression, as `nasbench.expression.build` does."""
+    def build(self, expression: Expression, slot: Slot) -> str:
+        """Return the text that builds an expression for a slot, as `nasbench.expression.build` does."""
+        channels, dims = slot.channels, slot.dims
         if isinstance(expression, Leaf):
+            if slot.rows_are_series and runs_rowwise(expression, dims):
+                inner = self._call(expression.name, channels, 1, dict(expression.hyper), None)
+                return f"{self.inliner.name(Rowwise)}({inner})"
             return self._call(expression.name, channels, dims, dict(expression.hyper), None)
         if isinstance(expression, Series):
-            inner = ", ".join(self.build(part, channels, dims) for part in expression.parts)
+            inner = ", ".join(self.build(part, slot) for part in expression.parts)
             return f"nn.Sequential({inner})" if inner else "nn.Identity()"
         assert isinstance(expression, Fused)
-        branches = ", ".join(self.build(branch, channels, dims) for branch in expression.branches)
+        branches = ", ".join(self.build(branch, slot) for branch in expression.branches)
         fusion = self._call(expression.fusion, channels, dims, dict(expression.hyper), len(expression.branches))
         return f"{self.inliner.name(Branches)}([{branches}], {fusion})"
 

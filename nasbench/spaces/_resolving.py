@@ -90,13 +90,13 @@ def _fit_variants(space: Space, slots: Sequence[Any]) -> _Fitted:
 
 
 class _Fits:
-    """Whether an expression can be built at a slot; asked once for all slots of the same channels and dims."""
+    """Whether an expression can be built at a slot; asked once for all slots of the same channels and kind."""
 
     def __init__(self) -> None:
-        self._refused: dict[tuple[Expression, int, int], str | None] = {}
+        self._refused: dict[tuple[Expression, int, int, bool], str | None] = {}
 
     def __call__(self, expression: Expression, text: str, slot: Any, excluded: list[Excluded]) -> bool:
-        key = (expression, slot.channels, slot.dims)
+        key = (expression, slot.channels, slot.dims, slot.rows_are_series)
         if key not in self._refused:
             self._refused[key] = _refusal(*key)
         reason = self._refused[key]
@@ -105,11 +105,11 @@ class _Fits:
         return reason is None
 
 
-def _refusal(expression: Expression, channels: int, dims: int) -> str | None:
+def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) -> str | None:
     """Return why an expression cannot be built for such a slot; None if it can."""
     try:
         with torch.device("meta"):
-            build(expression, channels=channels, dims=dims)
+            build(expression, channels=channels, dims=dims, rowwise=rowwise)
     except UnsupportedError as error:
         return str(error)
     return None
