@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,6 +25,7 @@ from nasbench.export.table import table_text
 from nasbench.insertion import slots_of
 from nasbench.library import module_specs
 from nasbench.plan import Plan
+from nasbench.tasks._series import calendar
 
 USER = '''
 """A user's module, with a helper beside it."""
@@ -231,6 +233,32 @@ def test_forecasts(tmp_path, bare_python):
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1 + 6
     assert "co2" in done.stdout.splitlines()[0].lower()
+
+
+def test_the_calendar_goes_along(tmp_path, bare_python):
+    """The example gives a model of covariates the marks that nasbench gives it."""
+    dates = pd.date_range("2024-01-01", periods=240, freq="3h")
+    steps = np.arange(240)[:, None]
+    frame = pd.DataFrame(np.sin(steps / 4) + steps / [50, 80], index=dates, columns=["a", "b"])
+    frame.to_csv(tmp_path / "d.csv", index_label="date")
+    run = nb.search(
+        {"variants": ["se"], "slots": ["stage1"], "compositions": ["none", "a"]}, backbone="informer",
+        task=f"csv:{tmp_path / 'd.csv'}", covariates=True, trials=1, seeds=1, lookback=24, horizon=6, keep="all",
+        latency_s=0, training={"epochs": 1}, out=tmp_path / "run",
+    )  # fmt: skip
+    out = export_trial(run, 0, tmp_path / "out")
+    done = subprocess.run([bare_python, "example.py", tmp_path / "d.csv"], cwd=out, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = np.array([[float(cell) for cell in line.split(",")] for line in done.stdout.splitlines()[1:]])
+    prepared = json.loads((out / "config.json").read_text())["preprocessing"]
+    mean, std = np.array(prepared["mean"]), np.array(prepared["std"])
+    window = torch.from_numpy((frame.to_numpy()[-24:] - mean) / std).float()[None]
+    marks = torch.from_numpy(calendar(pd.date_range(dates[-24], periods=30, freq="3h"))).float()[None]
+    with torch.no_grad():
+        model = run.build(0).eval()
+        scaled, without = model(window, marks)[0].numpy(), model(window)[0].numpy()
+    assert np.allclose(told, scaled * std + mean, rtol=1e-4)
+    assert not np.allclose(scaled, without, rtol=1e-3)
 
 
 def test_refusals(run, tmp_path, capsys):
