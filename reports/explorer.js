@@ -135,6 +135,11 @@
       picture.append(draw("line", { x1: LEFT, x2: RIGHT, y1: at, y2: at, class: "grid" }),
         draw("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, short(value)));
     }
+    const bare = bars && shown.some((point) => point.low !== null) && shown.find((point) => point.kind === "bare");
+    if (bare) {
+      const at = up.place(bare.row[y]);
+      picture.append(draw("line", { x1: LEFT, x2: RIGHT, y1: at, y2: at, class: "level" }));
+    }
     picture.append(
       draw("text", { x: (LEFT + RIGHT) / 2, y: 408, "text-anchor": "middle", class: "axis" }, x + (log ? " (log)" : "")),
       draw("text", { x: 14, y: (TOP + BOTTOM) / 2, "text-anchor": "middle", class: "axis",

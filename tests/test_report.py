@@ -194,3 +194,13 @@ def test_the_command_reproduces_the_identity(trained):
     command = command_of(trained)
     assert "--task digits" in command
     assert "--set epochs=1" in command
+
+
+def test_an_error_bar_is_of_the_difference():
+    """The bar of a plan at 0.9 stands where the bare backbone's 0.8 plus the interval of the difference is."""
+    row = {"plan": "se", "seeds": 3, "acc": 0.9, "acc_low": 0.5, "acc_high": 1.0,
+           "difference": 0.1, "difference_low": 0.02, "difference_high": 0.17}  # fmt: skip
+    assert figures.error_bar(row, "acc") == pytest.approx((0.82, 0.97))
+    assert figures.error_bar(row | {"difference": np.nan}, "acc") == (0.5, 1.0)
+    for none in ({"seeds": 1}, {"plan": "{}"}):
+        assert np.isnan(figures.error_bar(row | none, "acc")).all()

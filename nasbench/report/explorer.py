@@ -9,6 +9,7 @@ from typing import Any
 from nasbench.errors import InputError
 from nasbench.objectives import COSTS
 from nasbench.plan import Plan
+from nasbench.report.figures import error_bar
 from nasbench.runs import Run
 
 __all__ = ["explorer_data", "script_json"]
@@ -19,7 +20,7 @@ _LEFT_OUT = ("schema_version", "plan_hash", "latency_scenario", "unknown_ops")
 def explorer_data(run: Run) -> dict[str, Any]:
     """Return what the script shows: axes, their units and directions, and one point a distinct plan.
 
-    A plan that was trained on several seeds stands at its mean with its interval; every point brings its whole row,
+    A plan that was trained on several seeds stands at its mean with its `error_bar`; every point brings its whole row,
     the modules in it and the properties these declare.
     """
     trials, finalists = run.trials(), run.finalists()
@@ -32,6 +33,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
         row: dict[str, Any] = first | mean
         modules, properties = _contents(str(row["plan"]))
         several = plan_hash in means and int(means[plan_hash].get("seeds", 1)) > 1
+        low, high = map(_plain, error_bar(means[plan_hash], metric)) if several else (None, None)
         points.append(
             {
                 "number": int(row["number"]),
@@ -39,8 +41,8 @@ def explorer_data(run: Run) -> dict[str, Any]:
                 "state": str(row["state"]),
                 "kind": _kind(row, plan_hash in means),
                 "several": several,
-                "low": _plain(row.get(f"{metric}_low")) if several else None,
-                "high": _plain(row.get(f"{metric}_high")) if several else None,
+                "low": low,
+                "high": high,
                 "modules": modules,
                 "properties": properties,
                 "row": {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +21,7 @@ from nasbench.builtin import content_folder
 from nasbench.objectives import COSTS
 from nasbench.runs import Run
 
-__all__ = ["ScatterData", "draw_scatter", "save", "scatter_data", "style"]
+__all__ = ["ScatterData", "draw_scatter", "error_bar", "save", "scatter_data", "style"]
 
 LABELS = {
     "params": "parameters",
@@ -41,7 +42,7 @@ class ScatterData:
     """A Pareto scatter before it is drawn.
 
     Attributes:
-        points: number, plan, x, y, low, high (NaN where one seed alone was run), kind (one of `KINDS`).
+        points: number, plan, x, y, low, high (`error_bar`), kind (one of `KINDS`).
         x: The cost on the horizontal axis.
         y: The metric on the vertical axis.
         direction: "maximize" or "minimize", of y.
@@ -65,7 +66,7 @@ class ScatterData:
 def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
     """Return the scatter of metric `y` over cost `x`; None where no plan has both.
 
-    Finalists stand at their mean over seeds with the 95 % interval; other plans at the one seed they were run with.
+    Finalists stand at their mean over seeds with their `error_bar`; other plans at the one seed they were run with.
     """
     finalists = run.finalists()
     if x not in finalists or y not in finalists:
@@ -77,8 +78,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
             "plan": row["plan"],
             "x": row[x],
             "y": row[y],
-            "low": row.get(f"{y}_low", np.nan),
-            "high": row.get(f"{y}_high", np.nan),
+            **dict(zip(("low", "high"), error_bar(row, y), strict=True)),
             "kind": "bare" if row["plan"] == "{}" else "front" if row["on_front"] else "finalist",
         }
         for row in finalists.to_dict(orient="records")
@@ -101,6 +101,22 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
     return None if points.empty else ScatterData(points, x, y, run.directions.get(y, "minimize"), several)
 
 
+def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
+    """Return the ends of a finalist's error bar; NaN for none.
+
+    What is asked is whether a plan differs from the bare backbone, and both saw the same items and seeds. So a bar is
+    the 95 % interval of the paired difference, put at the bare backbone's value: one that crosses the bare backbone's
+    line is not decided. The bare backbone itself has none, nor has a plan of one seed. Where nothing is known of the
+    difference, a bar is the 95 % interval of the metric.
+    """
+    if row.get("seeds", 1) < 2 or row["plan"] == "{}":
+        return np.nan, np.nan
+    if pd.notna(row.get("difference")):
+        bare = row[metric] - row["difference"]
+        return bare + row["difference_low"], bare + row["difference_high"]
+    return row.get(f"{metric}_low", np.nan), row.get(f"{metric}_high", np.nan)
+
+
 def draw_scatter(data: ScatterData) -> Figure:
     """Draw a Pareto scatter: error bars, the front as a step line, the bare backbone marked."""
     with style():
@@ -109,6 +125,8 @@ def draw_scatter(data: ScatterData) -> Figure:
         front = data.front
         axes.step(front["x"], front["y"], where="post", color=KINDS["front"], lw=1.2, alpha=0.7, zorder=1)
         barred = data.points.dropna(subset=["low", "high"])
+        for level in data.points.loc[data.points["kind"] == "bare", "y"] if len(barred) else ():
+            axes.axhline(level, color=KINDS["bare"], lw=0.8, ls=":", zorder=0)
         for kind, group in barred.groupby("kind"):
             spread = np.abs(group[["low", "high"]].to_numpy(dtype=float).T - group["y"].to_numpy(dtype=float))
             axes.errorbar(
@@ -148,7 +166,7 @@ def _kind_labels(data: ScatterData) -> dict[str, str]:
     return {
         "other": "one seed alone",
         "finalist": f"finalist ({compared})",
-        "front": f"on the front ({compared}, 95 % interval)" if data.seeds > 1 else "on the front",
+        "front": f"on the front ({compared})" if data.seeds > 1 else "on the front",
         "bare": "bare backbone",
     }
 

@@ -130,7 +130,8 @@ def _sections(
 
 
 _LEADS = {
-    "front": "Choose the axes, filter, and point at a plan to read its whole row. Error bars are 95 % intervals.",
+    "front": "Choose the axes, filter, and point at a plan to read its whole row. An error bar is the 95 % interval of "
+    "the difference to the bare backbone, on the same items and seeds; one across the dotted line decides nothing.",
     "where": "",
     "latency": "Multiply-adds are not milliseconds.",
     "winners": "The five properties of what the winner inserted, measured after training.",

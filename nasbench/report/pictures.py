@@ -62,7 +62,7 @@ def _fronts(run: Run) -> Iterator[Picture]:
         data = figures.scatter_data(run, cost, metric) if cost != metric else None
         if data is not None:
             label = figures.LABELS.get(data.x, data.x)
-            caption = f"{data.y} against {label}. Numbers are trials; the line is the front."
+            caption = f"{data.y} against {label}. Numbers are trials; the step line is the front; bars as above."
             alt = f"{data.y} against {data.x}, {len(data.points)} plans"
             yield _saved(run, figures.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
 
