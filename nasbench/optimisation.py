@@ -20,8 +20,12 @@ __all__ = ["autocast", "aux_loss", "cut", "grouped", "mixing", "out_of_memory", 
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What says it in errors that have no class of their own: torch's CPU allocator, the CUDA runtime, cuBLAS."""
+_NO_MEMORY = (
+    *("can't allocate memory", "CUDA error: out of memory", "CUDA out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
+"""What says it in errors that have no class of their own: torch's CPU allocator, the CUDA runtime, what torch.compile
+wraps, cuBLAS, cuDNN."""
 
 
 def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -70,6 +70,8 @@ def prepare(settings: SearchSettings, evaluate: EvaluateFunction | None = None) 
     tabulated = settings.task is not None and settings.task.startswith(TABLE)
     if settings.latency_profile is not None and (evaluate is not None or tabulated):
         raise InputError("latency_profile is for plans that are built; a function or table has its own latency_ms")
+    if settings.proxies and evaluate is not None:
+        raise InputError(f"a function evaluates, no model is built to score; leave out {', '.join(settings.proxies)}")
     if evaluate is None and settings.task is not None and tabulated:
         return _prepare_table(settings, settings.task.removeprefix(TABLE))
     backbone, task = _host(settings)
@@ -230,4 +232,11 @@ def _identity(
         "data": dict(data),
         "objectives": dict(wanted),
         "constraints": list(settings.constraints),
+        **_halving(settings),
     }
+
+
+def _halving(settings: SearchSettings) -> dict[str, Any]:
+    """Return what tells a search by successive halving from one that trains every plan in full."""
+    names = ("halving", "halving_epochs", "halving_slow_epochs")
+    return {name: getattr(settings, name) for name in names} if settings.halving else {}

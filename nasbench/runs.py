@@ -112,12 +112,15 @@ class Run:
         """Open (or create) one of its studies."""
         if name not in self._studies:
             with quiet():
-                self._studies[name] = optuna.create_study(
+                study = optuna.create_study(
                     study_name=self.study_name(name),
                     storage=self.storage,
                     directions=[StudyDirection[d.upper()] for d in self.directions.values()],
                     load_if_exists=True,
                 )
+                if study.metric_names is None and not study.get_trials(deepcopy=False):  # for Optuna's dashboard
+                    study.set_metric_names(list(self.directions))
+                self._studies[name] = study
         return self._studies[name]
 
     def study_name(self, name: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.reading import read_yaml
@@ -14,6 +14,15 @@ from nasbench.reading import read_yaml
 __all__ = ["SAMPLERS", "SearchSettings", "differences", "read_settings"]
 
 SAMPLERS = ("auto", "gp", "tpe", "nsga2", "random", "grid", "local")
+
+
+def _listed(given: Any) -> Any:
+    """Take a text as a list with commas: `--set proxies=naswot,zico`."""
+    return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""Texts, as a list or with commas."""
 
 
 class SearchSettings(BaseModel):
@@ -45,6 +54,11 @@ class SearchSettings(BaseModel):
         latency_s: Seconds spent on measuring latency after the search; 0 for none.
         latency_profile: A device profile: latency is predicted for its device before training, and not measured here.
         proxies: Zero-cost proxies to compute before training: naswot, synflow, zico. A constraint may bound one.
+        halving: Successive halving: one plan in so many is trained for longer (2 or more); 0 trains every plan in full.
+        halving_epochs: Epochs of the first rung, at least.
+        halving_slow_epochs: Epochs before which no plan is judged that starts as the bare backbone (identity at the
+            start); by default three tenths of the full budget.
+        controls: Train, beside each finalist and on its seeds, a plain block of the same cost in the same slots.
         allow_lower_bound: Accept an objective whose count is only a lower bound.
         keep: Weights kept: of the "front" or of "all" trials.
         workers: Evaluations that run at once.
@@ -64,7 +78,7 @@ class SearchSettings(BaseModel):
     trials: int = Field(default=24, ge=1)
     time_s: float | None = Field(default=None, gt=0)
     objectives: dict[str, str] = {}
-    constraints: tuple[str, ...] = ()
+    constraints: Texts = ()
     sampler: Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"] = "auto"
     seed: int = Field(default=0, ge=0, lt=2**31)
     seeds: int = Field(default=3, ge=1)
@@ -78,11 +92,15 @@ class SearchSettings(BaseModel):
     pretrained: bool = False
     freeze: Literal["backbone"] | None = None
     device: str = "auto"
-    modules: tuple[str, ...] = ()
+    modules: Texts = ()
     training: dict[str, Any] = {}
     latency_s: float = Field(default=20.0, ge=0)
     latency_profile: str | None = None
-    proxies: tuple[str, ...] = ()
+    proxies: Texts = ()
+    halving: int = Field(default=0, ge=0)
+    halving_epochs: int = Field(default=1, ge=1)
+    halving_slow_epochs: int | None = Field(default=None, ge=1)
+    controls: bool = True
     allow_lower_bound: bool = False
     keep: Literal["front", "all"] = "front"
     workers: int = Field(default=1, ge=1)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -32,6 +33,9 @@ BEAT_S = 5.0
 
 DEAD_S = 60.0
 """Seconds without a sign of life after which a driver counts as dead."""
+
+DEAF_S = 30.0
+"""Seconds between two looks of a driver, as while the database is away, after which it begins to watch anew."""
 
 
 class SharedLedger(Ledger):
@@ -51,6 +55,7 @@ class SharedLedger(Ledger):
         self.driver = driver
         self._states: dict[int, TrialState] = {}  # as they were told last
         self._signs: dict[str, tuple[Any, float]] = {}  # driver -> its last sign of life, when it was first seen
+        self._looked = time.monotonic()
         self._beats, self._beaten = 0, -BEAT_S
         self.beat()
 
@@ -68,9 +73,15 @@ class SharedLedger(Ledger):
 
     def finish(self, number: int, evaluation: Evaluation, per_item: NDArray[np.float64] | None = None) -> bool:
         """Write what came of a claim, for all to see; False where another driver has taken it over."""
-        if per_item is not None:
-            self.note(number, items=pack_items(per_item))
-        return super().finish(number, evaluation)
+        for attempt in (1, 2):
+            try:
+                if per_item is not None:
+                    self.note(number, items=pack_items(per_item))
+                return super().finish(number, evaluation) or not is_void(self.trial(number))
+            except optuna.exceptions.StorageInternalError:  # the server went away just then: it may have it, or not
+                if attempt == 2:
+                    raise
+        raise AssertionError
 
     def is_claimed(self, key: str) -> bool:
         """Whether a claim stands on a plan."""
@@ -104,6 +115,9 @@ class SharedLedger(Ledger):
     def _bury(self) -> None:
         """End the running trials of drivers that are dead."""
         now = time.monotonic()
+        if now - self._looked > DEAF_S:
+            self._signs.clear()
+        self._looked = now
         for name, sign in self.storage.get_study_user_attrs(self.study_id).items():
             if name.startswith("driver ") and self._signs.get(name, (None,))[0] != sign:
                 self._signs[name] = (sign, now)

@@ -24,7 +24,30 @@ from optuna.storages.journal import BaseJournalBackend
 
 from nasbench.errors import InputError, RunError
 
-__all__ = ["FileLock", "Journal", "JournalFile", "append", "cut_torn_line", "open_database", "open_journal", "quiet"]
+__all__ = [
+    "FileLock",
+    "Journal",
+    "JournalFile",
+    "append",
+    "cut_torn_line",
+    "database_fault",
+    "open_database",
+    "open_journal",
+    "quiet",
+]
+
+
+OUTAGE_S = 300.0
+"""Seconds for which a database that was there is waited for, as while it is restarted."""
+
+_POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,  # with the next one: a network that was cut is noticed within a minute
+    "tcp_user_timeout": 60_000,
+    # one driver that stands still within a transaction would hold up all the others for ever
+    "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+}
+"""What libpq is told where the URL says nothing else, so that nothing is waited for without end."""
 
 
 class FileLock:
@@ -241,15 +264,49 @@ def open_database(url: str) -> BaseStorage:
 
     for attempt in (1, 2):
         try:
-            database = RDBStorage(url, engine_kwargs={"poolclass": NullPool})  # none is held open between evaluations
+            # no connection is held open between evaluations
+            options = {"poolclass": NullPool, "connect_args": _connect_args(url)}
+            database = RDBStorage(url, engine_kwargs=options)
+            _wait_for_server(database)
             return optuna.storages.get_storage(database)
         except ImportError as error:
             raise InputError(f"{kind}:// needs {error.name}: pip install nasbench[postgres]") from None
         except (ArgumentError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if attempt == 2 or isinstance(error, ArgumentError):
-                raise RunError(f"cannot use the database: {str(error).splitlines()[0]}") from None
+                raise RunError(f"cannot use the database: {database_fault(error)}") from None
             time.sleep(1)  # another process may be making the tables just now
     raise AssertionError
+
+
+def database_fault(error: Exception) -> str:
+    """Return in one line what a database's error says, where Optuna hides it behind one of its own."""
+    cause = error.__cause__ or error
+    return (str(cause).splitlines() or [type(cause).__name__])[0]
+
+
+def _connect_args(url: str) -> dict[str, Any]:
+    from sqlalchemy.engine import make_url
+
+    asked = make_url(url)
+    if asked.drivername not in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
+        return {}
+    return {key: value for key, value in _POSTGRESQL.items() if key not in asked.query}
+
+
+def _wait_for_server(database: RDBStorage) -> None:
+    """Have each connection wait for a server that is not there for a while, as while it is restarted."""
+    from sqlalchemy import event
+
+    @event.listens_for(database.engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, options: Any) -> Any:
+        end = time.monotonic() + OUTAGE_S
+        while True:
+            try:
+                return dialect.connect(*args, **options)
+            except dialect.dbapi.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(1)
 
 
 def _lock_of(path: Path) -> FileLock:

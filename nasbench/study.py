@@ -1,4 +1,4 @@
-"""A search from beginning to end: explore the space, train the finalists on several seeds, measure their latency.
+"""A search from beginning to end: explore, train the finalists and their controls on several seeds, measure latency.
 
 One process proposes and records; evaluations run where the engine runs them.
 """
@@ -25,12 +25,14 @@ from nasbench.plan import Plan
 from nasbench.preparation import EvaluateFunction, Prepared, prepare
 from nasbench.runs import Run
 from nasbench.samplers import Knowledge, make_sampler
+from nasbench.searching.climbing import climb_for
+from nasbench.searching.controls import Controls
 from nasbench.searching.events import Event, Listener
 from nasbench.searching.exploring import Exploration
 from nasbench.searching.finalists import Refinement, choose_finalists
 from nasbench.settings import SearchSettings, read_settings
 from nasbench.spaces import Space
-from nasbench.storage import FileLock
+from nasbench.storage import FileLock, database_fault
 
 __all__ = ["Event", "search"]
 
@@ -85,6 +87,7 @@ def search(
     given = {"space": str(space) if isinstance(space, Path) else space, "objectives": named, **settings}
     read, origins = read_settings(given, config, origin)
     prepared = prepare(read, evaluate)
+    climb = climb_for(prepared)
     shared = prepared.settings.storage is not None
     engine = make_engine(prepared, apart=shared)  # a driver among others must not be deaf while it evaluates
     folder = Path(out) if out is not None else _default_folder(prepared.settings)
@@ -95,8 +98,9 @@ def search(
         with _apart_if_it_crashed(run, prepared, engine) as engine:
             knowledge = Knowledge.of(prepared.space, prepared.directions, prepared.evaluator, prepared.settings.seed)
             sampler = functools.partial(_sampler, prepared.settings, knowledge)
-            Exploration(run, prepared, engine, listen, sampler, knowledge.first_plans()).run_all()
+            Exploration(run, prepared, engine, listen, sampler, knowledge.first_plans(), climb).run_all()
             Refinement(run, prepared, engine, listen).run_all()
+            Controls(run, prepared, engine, listen).run_all()
         time_plans(run, prepared, listen)
         run.refresh()
     except KeyboardInterrupt:
@@ -105,7 +109,7 @@ def search(
         raise
     except optuna.exceptions.StorageInternalError as error:
         raise RunError(
-            f"the database was lost: {str(error).splitlines()[0]}; what was finished is saved, the same command goes "
+            f"the database was lost: {database_fault(error)}; what was finished is saved, the same command goes "
             "on from there"
         ) from None
     except OSError as error:

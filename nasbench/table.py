@@ -60,6 +60,7 @@ class TableSlot(BaseModel):
         channels: Channels of its map.
         size: Spatial size of its map.
         layout: How the host lays it out.
+        rows_are_series: Whether the map is series by time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +69,7 @@ class TableSlot(BaseModel):
     channels: int
     size: tuple[int, ...]
     layout: str
+    rows_are_series: bool = False
 
     @property
     def dims(self) -> int:

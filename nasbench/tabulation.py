@@ -65,8 +65,8 @@ def tabulate(
         space = str(space)
     if isinstance(space, Space):
         space = space.model_dump(mode="json", exclude_defaults=True)
-    fixed = {"sampler": "grid", "seeds": seeds, "finalists": "all", "latency_s": 0.0, "keep": "front"}
-    given = {**settings, **fixed}
+    plain: dict[str, Any] = {"latency_s": 0.0, "keep": "front", "halving": 0, "controls": False}
+    given = {**settings, **plain, "sampler": "grid", "seeds": seeds, "finalists": "all"}
     prepared = prepare(read_settings({"space": space, **given}, None, origin)[0], evaluate)
     plans = prepared.space.count
     if plans > MAX_PLANS:
@@ -130,7 +130,7 @@ def _info(run: Run, prepared: Prepared, seeds: int) -> TableInfo:
         backbone=str(settings.backbone),
         task="function" if prepared.task is None else str(settings.task),
         space=frozen(prepared.space.space).model_dump(mode="json", exclude_defaults=True),
-        slots=tuple(TableSlot(name=s.name, channels=s.channels, size=s.size, layout=s.layout) for s in prepared.slots),
+        slots=tuple(TableSlot.model_validate(s, from_attributes=True) for s in prepared.slots),
         metrics=told,
         metric=next((name for name in run.directions if name in told), next(iter(told), None)),
         costs=tuple(costs),

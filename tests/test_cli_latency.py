@@ -126,6 +126,7 @@ def test_a_device_profile_is_made_and_gone_on_with(nasbench, tmp_path):
         ((*BARE, "--mode", "cudagraph"), "use mode='eager' or 'compile'"),
         ((*BARE, "--amp", "float16"), "bfloat16"),
         ((*BARE, "--batch", HUGE, "--time", "0.1"), "too little memory"),
+        ((*BARE, "--batch", HUGE**2, "--time", "0.1"), "too little memory"),
         ((*BARE, "--space", "small.yaml"), "--out FILE.json"),
         ((*BARE, "--space", "small.yaml", "--plan", "se", "--out", "d.json"), "--plan does not go with --space"),
         ((*BARE, "--space", "small.yaml", "--batch", "1", "--batch", "8", "--out", "d.json"), "one --batch at a time"),

@@ -2,9 +2,12 @@
 
 import random
 
+import pandas as pd
 import pytest
 
+import nasbench as nb
 from nasbench.callable_evaluator import CallableEvaluator
+from nasbench.errors import InputError, RunError
 from nasbench.halving import Ladder
 from nasbench.outcome import Evaluation
 from nasbench.plan import Plan
@@ -133,3 +136,86 @@ def test_order_of_arrival_does_not_matter():
             books.take_in(number, evaluated(steps[number]))
         ends.append([books.promote().number for _ in range(4)])
     assert ends[0] == ends[1] == ends[2] == [8, 7, 6, 5]
+
+
+SPACE = {"variants": ["se", "eca", "sk", "mixconv", "caa", "cbam"], "slots": ["stage1", "stage2"]}
+"""49 plans."""
+
+
+def learning_curve(plan, epochs):
+    """A plan's height is its place among the variants, stage2 counts double; what is longer costs more."""
+    height = sum((SPACE["variants"].index(name) + 1) * int(slot[-1]) for slot, name in plan.items())
+    return {"accuracy": 0.5 + 0.02 * height - 0.3 / epochs, "macs": 1e6 * (1 + len(plan))}
+
+
+def halved(out, evaluate=learning_curve, **more):
+    options = {"trials": 20, "halving": 2, "training": {"epochs": 4}, "sampler": "random", "objectives": DIRECTIONS}
+    return nb.search(SPACE, backbone="test_resnet", evaluate=evaluate, out=out, **{**options, **more})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return halved(tmp_path_factory.mktemp("halving") / "r")
+
+
+def test_a_search_ends_with_what_was_trained_in_full_on_the_front(run):
+    trials = run.trials()
+    assert len(trials) == 20
+    assert dict(trials.groupby("state")["fidelity"].max()) == {"complete": 4, "rejected": 2}
+    assert (trials[trials["state"] == "complete"]["fidelity"] == 4).all()
+    stopped = trials[trials["state"] == "rejected"]
+    assert stopped["reason"].str.match(r"stopped at rung [12] of 3 \([12] of 4 epochs\): place \d+ of \d+").all()
+    assert 3 <= (trials["state"] == "complete").sum() <= 8
+    assert set(run.front()["number"]) <= set(trials[trials["state"] == "complete"]["number"])
+    assert "{}" in set(run.front()["plan"])
+
+
+@pytest.mark.parametrize("calls", [1, 9, 24])
+def test_an_interrupted_search_by_halving_goes_on_as_if_nothing_had_happened(run, calls, tmp_path):
+    left = [calls]
+
+    def dying(plan, epochs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return learning_curve(plan, epochs)
+
+    with pytest.raises(KeyboardInterrupt):
+        halved(tmp_path / "r", dying)
+    again = halved(tmp_path / "r")
+    columns = ["number", "state", "reason", "plan", "fidelity", "accuracy"]
+    pd.testing.assert_frame_equal(again.trials()[columns], run.trials()[columns])
+
+
+def test_more_trials_go_on_from_a_finished_search_by_halving(tmp_path):
+    halved(tmp_path / "r", trials=12, sampler="auto")
+    trials = halved(tmp_path / "r", sampler="auto").trials()
+    assert len(trials) == trials["plan"].nunique() == 20
+    assert set(trials["state"]) == {"complete", "rejected"}
+
+
+def test_the_default_sampler_learns_from_short_trainings(tmp_path):
+    """Of 49 plans 18 are looked at; the dearest is the best, and random search meets it in one of three tries."""
+    best = [halved(tmp_path / str(seed), sampler="auto", seed=seed, trials=18).front()["accuracy"].max()
+            for seed in range(3)]  # fmt: skip
+    assert min(best) > 0.5 + 0.02 * 16 - 0.3 / 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"evaluate": lambda plan: {"accuracy": 0.5, "macs": 1.0}}, "must take `epochs`"),
+        ({"halving": 1}, "eta is a whole number from 2 on"),
+        ({"halving_epochs": 9}, "between 1 and the full budget of 4"),
+        ({"storage": "postgresql://nowhere/x"}, "one machine"),
+    ],
+)
+def test_what_cannot_be_halved_is_refused_before_anything_is_written(wrong, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        halved(tmp_path / "r", **wrong)
+    assert not (tmp_path / "r").exists()
+
+
+def test_halving_is_part_of_what_makes_two_runs_the_same(run):
+    with pytest.raises(RunError, match="halving: 2 there, 3 now"):
+        halved(run.path, halving=3)

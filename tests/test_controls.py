@@ -6,47 +6,53 @@ import pytest
 import nasbench as nb
 from nasbench.control import control_for
 from nasbench.control_table import control_table
-from nasbench.engines import Inline
 from nasbench.plan import Plan
 from nasbench.preparation import prepare
-from nasbench.searching.controls import CONTROLS, Controls
+from nasbench.searching.controls import CONTROLS
 
 PLAN = Plan.of({"stage1": "depthwise_separable"})
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """MACs are maximised, so that the plan is on the front whatever its accuracy."""
-    return nb.search(
-        {"variants": ["depthwise_separable"], "slots": ["stage1"]},
-        backbone="test_resnet",
-        size=32,
-        trials=2,
-        seeds=2,
-        sampler="random",
-        training={"epochs": 1},
-        objectives={"macs": "maximize", "accuracy": "maximize"},
-        latency_s=0,
-        out=tmp_path_factory.mktemp("controls") / "r",
-    )
+def search(tmp_path_factory):
+    """Runs the search and tells what was said of controls; MACs are maximised, so that the plan is on the front."""
+    folder = tmp_path_factory.mktemp("controls") / "r"
+
+    def again(**more):
+        said = []
+        run = nb.search(
+            {"variants": ["depthwise_separable"], "slots": ["stage1"]},
+            backbone="test_resnet",
+            size=32,
+            trials=2,
+            seeds=2,
+            sampler="random",
+            training={"epochs": 1},
+            objectives={"macs": "maximize", "accuracy": "maximize"},
+            latency_s=0,
+            out=folder,
+            on_event=lambda event: said.append(event.message) if event.stage == CONTROLS else None,
+            **more,
+        )
+        return run, said
+
+    return again
 
 
 @pytest.fixture(scope="module")
-def lines(run):
-    """What the phase told on its first run and on its second, which finds nothing to do."""
-    told = []
-    for _ in range(2):
-        prepared = prepare(run.settings)
-        said = []
-        Controls(
-            run, prepared, Inline(prepared.evaluator), lambda event, said=said: said.append(event.message)
-        ).run_all()
-        told.append(said)
-    return told
+def lines(search):
+    """What was said on a search without controls, then with them, and again, when there is nothing left to do."""
+    return [search(controls=False)[1], search()[1], search()[1]]
+
+
+@pytest.fixture(scope="module")
+def run(search, lines):
+    return search()[0]
 
 
 def test_each_control_is_trained_on_every_seed_once(run, lines):
-    first, second = lines
+    without, first, second = lines
+    assert without == []
     assert [line.split(":")[0] for line in first] == ["control, seed 0", "control, seed 1"]
     assert second == []
     control = control_for(PLAN, prepare(run.settings).evaluator.costs)

@@ -24,6 +24,7 @@ from nasbench.profiles import measuring as device_measuring
 from nasbench.profiles.device_profile import load_device_profile
 from nasbench.profiles.measuring import estimate_s, profile_device
 from nasbench.spaces import load_space
+from nasbench.storage import FileLock
 
 SIZE = (3, 32, 32)
 SPACE = {
@@ -173,6 +174,11 @@ def test_an_interrupted_profile_goes_on_where_it_was(tmp_path):
     again = Device()
     assert made(tmp_path, again) == found
     assert again.groups == []
+
+
+def test_two_processes_do_not_make_one_file(tmp_path):
+    with FileLock(tmp_path / "device.json.lock"), pytest.raises(RunError, match="another process is making"):
+        made(tmp_path)
 
 
 def test_a_profile_can_be_read_where_it_was_not_made(tmp_path):

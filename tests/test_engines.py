@@ -12,7 +12,7 @@ import cloudpickle
 import pytest
 
 from nasbench.callable_evaluator import CallableEvaluator
-from nasbench.engines import Inline, Job, Lost, Result
+from nasbench.engines import Inline, Job, Lost, Result, make_engine, pool, worker_devices
 from nasbench.engines.processes import Processes
 from nasbench.engines.workplace import Workplace, threads_for
 from nasbench.errors import InputError, NasbenchError
@@ -179,6 +179,52 @@ def test_wait_gives_up_after_its_time():
         assert engine.wait(0.2) == []
 
 
+def test_a_dead_worker_whose_child_holds_its_pipe_open(tmp_path):
+    """As the loader processes of a module do when the system kills the worker: the pipe alone would never tell."""
+
+    def dies_before_its_child(plan):
+        import os
+        import pathlib
+        import signal
+        import time
+
+        child = os.fork()
+        if child == 0:
+            time.sleep(1000)
+        pathlib.Path(plan["note"]).write_text(str(child))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    note = tmp_path / "pid"
+    with Processes(places(dies_before_its_child)) as engine:
+        (answer,) = answers(engine, [job(f'{{"note": "{note}"}}')])
+    assert isinstance(answer, Lost)
+    assert "SIGKILL" in answer.reason
+    assert _gone(int(note.read_text()))
+
+
+def test_workers_that_never_get_ready_are_not_waited_for_without_end(monkeypatch):
+    class Stuck:
+        def __call__(self, plan):
+            return {"score": 1.0}
+
+        def __setstate__(self, state):
+            import time
+
+            time.sleep(1000)
+
+        def __getstate__(self):
+            return {"slow": True}
+
+    monkeypatch.setattr(pool, "START_S", 1.0)
+    with Processes(places(Stuck(), 2)) as engine:
+        assert engine.held_up() == ""
+        engine.submit(0, job())
+        assert engine.wait(0.1) == []
+        assert engine.held_up() == "2 worker(s) starting, none of them ready yet"
+        with pytest.raises(NasbenchError, match="no worker got ready within 1 s"):
+            engine.wait()
+
+
 def test_closing_leaves_no_process_behind(tmp_path):
     def starts_another(plan):
         import pathlib
@@ -239,6 +285,41 @@ def explode(how):
 def test_workers_that_cannot_start_are_no_endless_loop(how, said):
     with Processes(places(Explodes(how))) as engine, pytest.raises(NasbenchError, match=f"(?s){said}"):
         answers(engine, [job()])
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "expected"),
+    [
+        ("auto", "cuda:0", ["cuda:0", "cuda:1", "cuda:0"]),
+        ("cuda", "cuda:1", ["cuda:0", "cuda:1", "cuda:0"]),
+        ("cuda:1", "cuda:1", ["cuda:1"] * 3),
+        ("auto", "cpu", ["cpu"] * 3),
+        ("cpu", "cpu", ["cpu"] * 3),
+    ],
+)
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch, asked, device, expected):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert worker_devices(asked, device, 3) == expected
+
+
+def test_the_engine_tells_its_workers_their_devices(monkeypatch):
+    """The evaluator's own device has an index even where all of them are meant."""
+    from types import SimpleNamespace
+
+    from nasbench.settings import SearchSettings
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    given = []
+    monkeypatch.setattr("nasbench.engines.processes.Processes", lambda places, **_: given.extend(places))
+    monkeypatch.setattr("nasbench.engines.on_ray.RayEngine", lambda place, *_, **more: given.append((place, more)))
+    prepared = SimpleNamespace(settings=SearchSettings(workers=2), evaluator=SimpleNamespace(device="cuda:0"))
+    make_engine(prepared)
+    assert [place.device for place in given] == ["cuda:0", "cuda:1"]
+    given.clear()
+    prepared.settings = SearchSettings(workers=2, engine="ray")
+    make_engine(prepared)
+    ((place, more),) = given
+    assert (place.device, more["gpus"]) == ("cuda", 1.0)
 
 
 def test_a_script_without_a_main_guard(tmp_path):

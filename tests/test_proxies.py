@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import nasbench as nb
 from nasbench.backbones import create_backbone, slots
-from nasbench.errors import EvaluationError, UnknownNameError
+from nasbench.errors import EvaluationError, InputError, UnknownNameError
 from nasbench.evaluation import TrainingEvaluator
 from nasbench.objectives import COSTS, parse_constraint
 from nasbench.plan import Plan
@@ -296,3 +297,10 @@ def test_modules_behind_closed_gates_are_scored_without_them(evaluator, tmp_path
     assert loaded.identity_init
     scores = [loaded(plan, 0, None, epochs=1).evaluation.proxies["naswot"] for plan in (Plan({}), SE)]
     assert scores[0] != scores[1]
+
+
+def test_a_function_has_no_model_to_score(tmp_path):
+    with pytest.raises(InputError, match="no model is built to score; leave out naswot"):
+        nb.search(evaluate=lambda plan: {"score": 1.0}, objectives={"score": "maximize"}, proxies=["naswot"],
+                  out=tmp_path / "r")  # fmt: skip
+    assert not (tmp_path / "r").exists()

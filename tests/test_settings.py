@@ -45,6 +45,11 @@ def test_settings_survive_their_file():
     assert SearchSettings.model_validate(settings.model_dump(mode="json")) == settings
 
 
+def test_a_list_may_be_typed_with_commas():
+    assert read_settings({"proxies": "naswot, zico"})[0].proxies == ("naswot", "zico")
+    assert read_settings({"modules": ["a.py"]})[0].modules == ("a.py",)
+
+
 def test_differences_name_the_leaf():
     old = {"training": {"epochs": 5, "batch_size": 32}, "seed": 0}
     new = {"training": {"epochs": 3, "batch_size": 32}, "seed": 0, "task": "digits"}

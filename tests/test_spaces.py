@@ -1,8 +1,11 @@
 import itertools
 import json
 import random
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from nasbench import backbones
 from nasbench.backbones import Slot
@@ -186,3 +189,18 @@ def test_the_listing_counts_all_and_leaves_out_a_broken_file(tmp_path, monkeypat
     assert "plans in test_resnet: 10" in page
     assert "max: 1" in page
     assert "exclude: [se]" in page
+
+
+DOCUMENTED = re.findall(
+    r"```yaml\n(?:# ([\d,]+) plans in test_resnet\n)?(.*?)```",
+    (Path(__file__).parents[1] / "docs" / "spaces.md").read_text(encoding="utf-8"),
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize(("count", "written"), DOCUMENTED)
+def test_the_documented_spaces_hold_as_many_plans_as_is_said(count, written):
+    space = Space.from_dict(yaml.safe_load(written))
+    resolved = space.resolve(backbones.slots("test_resnet", input_size=(3, 64, 64)))
+    assert resolved.count > 1
+    assert count in ("", f"{resolved.count:,}")  # what selects by property grows with the library

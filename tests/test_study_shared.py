@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from survival_host import Host
 
 import nasbench as nb
-from nasbench import sharing
+from nasbench import sharing, storage
 from nasbench.errors import InputError, RunError
 from nasbench.outcome import Evaluation
 from nasbench.runs import load_run
@@ -41,9 +41,31 @@ def _programs():
     return found[-1].parent if found else None
 
 
+class Server:
+    """A server of our own; it refuses to run as root, so it runs as `postgres` there."""
+
+    def __init__(self, programs, folder, port, as_user):
+        self.url = f"postgresql://nasbench@127.0.0.1:{port}/postgres"
+        self._programs, self._folder = programs, folder
+        self._quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder, **as_user}
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+        self._options = ["-w", "-l", folder / "log", "-o", options]
+        self._run("initdb", "-U", "nasbench", "-A", "trust", "-N")
+        self.start()
+
+    def start(self):
+        self._run("pg_ctl", *self._options, "start")
+
+    def stop(self):
+        """Stop it as a crash would."""
+        self._run("pg_ctl", "-m", "immediate", "stop")
+
+    def _run(self, program, *arguments):
+        subprocess.run([self._programs / program, "-D", self._folder / "data", *arguments], check=True, **self._quietly)
+
+
 @pytest.fixture(scope="module")
-def server():
-    """The URL of a server of our own; it refuses to run as root, so it runs as `postgres` there."""
+def postgresql():
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
@@ -58,24 +80,25 @@ def server():
     folder = Path(tempfile.mkdtemp(prefix="nasbench-pg-"))
     if as_user:
         os.chown(folder, as_user["user"], as_user["group"])
-    quietly = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder, **as_user}
-    subprocess.run([programs / "initdb", "-D", folder / "data", "-U", "nasbench", "-A", "trust", "-N"], **quietly)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    subprocess.run(
-        [programs / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log", "-o", options, "start"], **quietly
-    )
-    yield f"postgresql://nasbench@127.0.0.1:{port}/postgres"
-    subprocess.run([programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], **quietly)
+    one = Server(programs, folder, port, as_user)
+    yield one
+    one.stop()
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def server(postgresql):
+    """The URL of the server."""
+    return postgresql.url
 
 
 @pytest.fixture
 def study(server, request):
     """The storage, and the name of a study of this test alone."""
-    storage = open_database(server)
+    opened = open_database(server)
     with quiet():
-        optuna.create_study(storage=storage, study_name=request.node.name, directions=list(DIRECTIONS.values()))
-    return storage, request.node.name
+        optuna.create_study(storage=opened, study_name=request.node.name, directions=list(DIRECTIONS.values()))
+    return opened, request.node.name
 
 
 def evaluation(plan, accuracy=0.5):
@@ -158,6 +181,59 @@ def test_the_dead_are_replaced_and_the_slow_lose(study, monkeypatch):
     assert not b.finish(number, evaluation("plan", 0.9)), "it was given up as dead"
     assert a.finish(again, evaluation("plan", 0.7))
     assert [t.values for t in a.trials() if t.state == TrialState.COMPLETE] == [[0.7, 1.0]]
+
+
+def test_whoever_did_not_look_for_a_while_takes_nobody_for_dead(study, monkeypatch):
+    """As while the database was away, when no driver could give a sign of life."""
+    a, b = ledgers(study, "a", "b")
+    b.claim("plan", {"plan": "plan"})
+    a.news()
+    monkeypatch.setattr(sharing, "DEAD_S", 0.0)
+    monkeypatch.setattr(sharing, "DEAF_S", 0.0)
+    assert a.news() == []
+    monkeypatch.setattr(sharing, "DEAF_S", 30.0)
+    assert len(a.news()) == 1
+
+
+def test_a_server_that_is_restarted_is_waited_for(study, postgresql):
+    (a,) = ledgers(study, "a")
+    number = a.claim("plan", {"plan": "plan"})
+    postgresql.stop()
+    later = threading.Timer(1.0, postgresql.start)
+    later.start()
+    assert a.finish(number, evaluation("plan"), np.array([1.0]))
+    later.join()
+    assert a.trial(number).values == [0.5, 1.0]
+
+
+def test_a_server_that_stays_away_is_an_error_in_the_end(study, postgresql, monkeypatch):
+    (a,) = ledgers(study, "a")
+    monkeypatch.setattr(storage, "OUTAGE_S", 0.0)
+    postgresql.stop()
+    try:
+        with pytest.raises(optuna.exceptions.StorageInternalError) as caught:
+            a.trials()
+    finally:
+        postgresql.start()
+    assert "Connection refused" in storage.database_fault(caught.value)
+    assert a.trials() == []
+
+
+def test_an_evaluation_that_was_written_before_the_connection_broke_counts(study, monkeypatch):
+    """The server had it, its answer was lost: written once more, it is ours still."""
+    (a,) = ledgers(study, "a")
+    number = a.claim("plan", {"plan": "plan"})
+    write, told = a.end, []
+
+    def broken(*arguments):
+        told.append(write(*arguments))
+        if len(told) == 1:
+            raise optuna.exceptions.StorageInternalError
+        return told[-1]
+
+    monkeypatch.setattr(a, "end", broken)
+    assert a.finish(number, evaluation("plan"))
+    assert told == [True, False]
 
 
 def test_a_plan_left_by_the_dead_keeps_its_place_in_the_budget(study, monkeypatch):

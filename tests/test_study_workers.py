@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import nasbench as nb
-from nasbench.errors import InputError, RunError
+from nasbench.engines import pool
+from nasbench.errors import InputError, NasbenchError, RunError
 from nasbench.runs import summary
+from nasbench.searching import _phase
 
 SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "a + b"], "slots": ["stage1", "stage2"]}
 """100 plans."""
@@ -239,7 +241,7 @@ def cluster():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield ray
     ray.shutdown()
 
@@ -276,6 +278,42 @@ def test_on_ray(tmp_path, cluster):
     asked = Counter(calls.read_text().splitlines())
     assert asked['{"stage1": "dual_pool"}'] == 2
     assert cluster.is_initialized(), "a cluster that was there is left alone"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_cluster_that_others_have_taken_is_not_waited_for_without_end(tmp_path, cluster, monkeypatch):
+    @cluster.remote(num_cpus=2)
+    class Other:
+        def here(self):
+            return True
+
+    other = Other.remote()
+    assert cluster.get(other.here.remote())
+    monkeypatch.setattr(pool, "START_S", 2.0)
+    monkeypatch.setattr(_phase, "NARRATE_S", 0.5)
+    said = []
+    with pytest.raises(NasbenchError, match=r"no worker got ready within 2 s.*asks for 1 CPU.*free.* are 0 of 2 CPU"):
+        search(tmp_path / "r", engine="ray", on_event=lambda event: said.append(event.message))
+    assert any("0 of 2 CPU" in line for line in said)
+    cluster.kill(other)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_does_not_answer(tmp_path, monkeypatch, address):
+    """Ray itself waits for it for minutes."""
+    pytest.importorskip("ray")
+    from nasbench.engines.on_ray import _cluster
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ConnectionRefusedError):
+        _cluster()
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert _cluster() is None
+    record = tmp_path / "ray" / "ray_current_cluster"
+    record.parent.mkdir()
+    record.write_text(address)
+    assert _cluster() == "local"
 
 
 def test_ray_says_what_the_cluster_lacks(tmp_path, cluster):

@@ -31,6 +31,17 @@ def search(
     sampler: Annotated[str | None, typer.Option(help="auto, gp, tpe, nsga2, random, grid or local.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of splits, weights, order and sampler.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds for each finalist; 3 by default.")] = None,
+    controls: Annotated[
+        bool | None,
+        typer.Option("--controls/--no-controls", help="Train a plain block of equal cost beside each finalist."),
+    ] = None,
+    halving: Annotated[
+        int | None,
+        typer.Option(metavar="ETA", help="Train briefly first, and one plan in ETA for longer (3); 0 for all in full."),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="naswot, synflow or zico, of each untrained model; may be repeated.")
+    ] = None,
     size: Size = None,
     lookback: Annotated[int | None, typer.Option(help="Input steps of a forecast.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Steps to forecast.")] = None,
@@ -58,7 +69,9 @@ def search(
     ] = None,
     keep: Annotated[str | None, typer.Option(help="Weights kept: of the front or of all.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; resumes the run there.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training or the search.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with settings.")] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -72,7 +85,8 @@ def search(
     extra, training = _settings(set_ or [])
     given: dict[str, Any] = dict(
         backbone=backbone, task=task, trials=trials, time_s=console.duration_s(time) if time else None,
-        constraints=constraint, sampler=sampler, seed=seed, seeds=seeds, size=size, lookback=lookback,
+        constraints=constraint, sampler=sampler, seed=seed, seeds=seeds, controls=controls, halving=halving,
+        proxies=proxy, size=size, lookback=lookback,
         horizon=horizon, fill=fill, checkpoint=checkpoint, pretrained=pretrained, freeze=freeze, device=device,
         latency_profile=str(latency_profile) if latency_profile else None,
         workers=workers, engine=engine, storage=storage, reuse=str(reuse) if reuse else None,

@@ -26,6 +26,7 @@ _NAP_S = 0.0005
 _RECENT = 0.05  # weight of the last call in the share of preempted ones
 _MANY = 100_000  # models compiled in one process
 _WARM_GRAPH = 3  # calls before a capture, as torch's own documentation has it
+_LAUNCHED_MS = 100.0  # by then a model is launched, some ten thousand kernels; a longer call is one of a busy device
 
 
 class Timer(Protocol):
@@ -85,7 +86,7 @@ class CudaTimer:
         """Run `call` once."""
         self._flush.zero_()
         torch.cuda.synchronize(self._device)
-        ms, wall_ms = self._timed(call, ahead=False)
+        ms, wall_ms = self._timed(call)
         slow = self._nvml is not None and self._nvml.slow
         return Sample(ms, wall_ms, SLOW_CLOCK if slow else OK)
 
@@ -94,14 +95,15 @@ class CudaTimer:
 
         Args:
             call: What to run.
-            wall_ms: What it takes on the host; the device is kept busy for twice as long, at about 1 to 2 GHz.
+            wall_ms: What it takes on the host; the device is kept busy for twice as long, at about 1 to 2 GHz, but
+                no longer than any launch takes.
         """
         self._flush.zero_()
         torch.cuda.synchronize(self._device)
-        torch.cuda._sleep(int(2 * wall_ms * 2e6))
-        return self._timed(call, ahead=True)[0]
+        torch.cuda._sleep(int(2 * min(wall_ms, _LAUNCHED_MS) * 2e6))
+        return self._timed(call)[0]
 
-    def _timed(self, call: Call, *, ahead: bool) -> tuple[float, float]:
+    def _timed(self, call: Call) -> tuple[float, float]:
         begin = time.perf_counter_ns()
         self._start.record()
         call()
@@ -181,22 +183,22 @@ def _any_number_compiled() -> Iterator[None]:
 
 
 def _captured(call: Call) -> Call:
-    side = torch.cuda.Stream()
+    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # torch's own side stream stays on the first device used
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_GRAPH):
             call()
+        try:
+            with torch.cuda.graph(graph, stream=side):
+                call()
+        except RuntimeError as error:
+            first = error.__context__ or error  # a capture that broke fails again when it is ended
+            if isinstance(first, torch.OutOfMemoryError):
+                raise first from None
+            raise InputError(
+                f"this model cannot be captured in a CUDA graph ({str(first).splitlines()[0]}); use mode='eager'"
+            ) from error
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            call()
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise InputError(
-            f"this model cannot be captured in a CUDA graph ({str(error).splitlines()[0]}); use mode='eager'"
-        ) from error
 
     def replay(alive: Call = call) -> None:  # `alive` keeps the weights that the graph reads
         graph.replay()

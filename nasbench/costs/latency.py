@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -35,6 +36,7 @@ AMP = ("none", "bfloat16", "float16")
 
 _WARM_UP_SHARE = 0.25  # of the time, at most
 _BUSY_CALLS = 5
+_MANY_NUMBERS = 2**59  # in bytes more than an address can name
 
 
 def profile(
@@ -195,6 +197,8 @@ def _prepare(name: str, model: nn.Module, x: Tensor, options: Mapping[str, objec
 
 
 def _input(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int, channels_last: bool) -> Tensor:
+    if (numbers := math.prod(shape)) > _MANY_NUMBERS:  # torch has no error class for it, and several messages
+        raise MemoryError(f"an input of {numbers:.0e} numbers")
     x = torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device).to(dtype)
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 

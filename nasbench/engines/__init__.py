@@ -10,7 +10,7 @@ from nasbench.engines.inline import Inline
 if TYPE_CHECKING:
     from nasbench.preparation import Prepared
 
-__all__ = ["Answer", "Engine", "Inline", "Job", "Lost", "Result", "failure", "make_engine"]
+__all__ = ["Answer", "Engine", "Inline", "Job", "Lost", "Result", "failure", "make_engine", "worker_devices"]
 
 
 def make_engine(prepared: Prepared, *, apart: bool = False) -> Engine:
@@ -29,21 +29,27 @@ def make_engine(prepared: Prepared, *, apart: bool = False) -> Engine:
 
     settings, evaluator = prepared.settings, prepared.evaluator
     asked = evaluator if isinstance(evaluator, CallableEvaluator) else None
-    workplace = Workplace(settings.model_dump(mode="json"), asked)
+    device = getattr(evaluator, "device", settings.device)
+    workplace = Workplace(settings.model_dump(mode="json"), asked, device)
     if settings.engine == "ray":
         from nasbench.engines.on_ray import make_ray_engine
 
         return make_ray_engine(workplace, settings)
     if settings.workers == 1 and settings.trial_timeout_s is None and not apart:
         return Inline(evaluator)
-    device = getattr(evaluator, "device", "cpu")
-    places = [workplace.on(name) for name in _devices(device, settings.workers)]
+    places = [workplace.on(name) for name in worker_devices(settings.device, device, settings.workers)]
     return Processes(places, timeout_s=settings.trial_timeout_s)
 
 
-def _devices(device: str, workers: int) -> list[str]:
-    """Return a device for each worker: "cuda" stands for all GPUs, taken in turn."""
-    if device != "cuda":
+def worker_devices(asked: str, device: str, workers: int) -> list[str]:
+    """Return a device for each worker: all GPUs in turn, unless one of them was asked for.
+
+    Args:
+        asked: The setting: "auto", "cpu", "cuda" or "cuda:1".
+        device: What it stands for in this process, as "cuda:0".
+        workers: How many there are.
+    """
+    if asked not in ("auto", "cuda") or not device.startswith("cuda"):
         return [device] * workers
     import torch
 

@@ -31,6 +31,8 @@ class Job:
         seed: Of weights and data order.
         bare: The bare backbone's values; None while that itself is evaluated.
         weights: Whether the trained weights are wanted.
+        epochs: How long to train; the full budget if None.
+        before: What a shorter training of the same plan and seed gave.
     """
 
     plan: str
@@ -38,6 +40,8 @@ class Job:
     seed: int
     bare: Mapping[str, float] | None = None
     weights: bool = False
+    epochs: int | None = None
+    before: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,10 @@ class Engine(ABC):
             NasbenchError: If no worker can be started.
         """
 
+    def held_up(self) -> str:
+        """Say what jobs wait for where none is at work though some are queued; "" where nothing holds them up."""
+        return ""
+
     def close(self) -> None:  # noqa: B027  # an engine without workers has nothing to end
         """End every worker at once; jobs at work are lost."""
 
@@ -107,10 +115,10 @@ class Engine(ABC):
 def evaluate_job(evaluator: Evaluator, job: Job) -> Result:
     """Evaluate a job in this process."""
     if isinstance(evaluator, CallableEvaluator):
-        return Result(evaluator.ask(job.plan, job.plan_hash, job.seed, job.bare).evaluation)
+        return Result(evaluator.ask(job.plan, job.plan_hash, job.seed, job.bare, job.epochs).evaluation)
     from nasbench.plan import Plan  # imports torch, which asking a function does not need
 
-    outcome = evaluator(Plan.of(job.plan), job.seed, job.bare)
+    outcome = evaluator(Plan.of(job.plan), job.seed, job.bare, job.epochs, job.before)
     wanted = job.weights and outcome.model is not None and outcome.evaluation.state == "complete"
     return Result(outcome.evaluation, outcome.per_item, _weights(outcome.model) if wanted else None)
 

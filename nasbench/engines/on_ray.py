@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from nasbench.engines._base import Job, Lost, Result, evaluate_job
 from nasbench.engines.pool import Broken, Pool, Ready, Worker
@@ -51,7 +54,11 @@ class RayEngine(Pool):
 
     def _start_actor(self, number: int) -> Worker:
         if not self._ray.is_initialized():
-            self._ray.init(log_to_driver=False, logging_level="warning", configure_logging=False)
+            try:
+                self._ray.init(_cluster(), log_to_driver=False, logging_level="warning", configure_logging=False)
+            except (OSError, RuntimeError, ValueError) as error:
+                address = os.environ.get("RAY_ADDRESS", "this machine")
+                raise InputError(f"no Ray cluster can be joined or started at {address}: {error}") from None
             self._joined = True
         if not self._has_room:  # an actor that fits nowhere would be waited for without end
             self._check_room()
@@ -67,6 +74,15 @@ class RayEngine(Pool):
                     f"an evaluation asks for {wanted:g} {name}, the Ray cluster has {there.get(name, 0):g}: "
                     f"lower trial_{name.lower()}s (--set trial_{name.lower()}s=...)"
                 )
+
+    def held_up(self) -> str:
+        """Say what jobs wait for; see `Engine.held_up`."""
+        if not (reason := super().held_up()):
+            return ""
+        there, free = self._ray.cluster_resources(), self._ray.available_resources()
+        rooms = [f"{free.get(name, 0):g} of {there.get(name, 0):g} {name}" for name in ("CPU", "GPU") if name in there]
+        wanted = f"{self._resources['num_cpus']:g} CPU and {self._resources['num_gpus']:g} GPU"
+        return f"{reason}: each asks for {wanted}, free in the Ray cluster are {', '.join(rooms)}"
 
     def _with_news(self, workers: Sequence[Worker], timeout_s: float | None) -> Sequence[Worker]:
         by_answer = {worker.answer: worker for worker in workers if isinstance(worker, _RayWorker) and worker.answer}
@@ -95,19 +111,21 @@ class _RayWorker:
 
     def __init__(self, ray: Any, actor: Any, workplace: bytes) -> None:
         self._ray, self._actor = ray, actor
+        self._ready = False
         self.answer: Any = actor.start.remote(workplace, os.getcwd())
 
     def give(self, job: Job) -> None:
+        self._ready = True
         self.answer = self._actor.evaluate.remote(job)
 
     def take(self) -> Ready | Result | Lost | Broken:
         answer, self.answer = self.answer, None
         try:
             return self._ray.get(answer)
-        except self._ray.exceptions.RayActorError:
-            return Lost("its process, or its node, was lost")
         except self._ray.exceptions.RayTaskError as error:
-            return Broken(str(error))
+            return Lost(str(error)) if self._ready else Broken(str(error))
+        except self._ray.exceptions.RayError:  # the actor's, or that of an answer which was on a node
+            return Lost("its process, or its node, was lost")
 
     def kill(self) -> None:
         self._ray.kill(self._actor, no_restart=True)
@@ -115,12 +133,36 @@ class _RayWorker:
 
 def make_ray_engine(workplace: Workplace, settings: SearchSettings) -> RayEngine:
     """Return the engine that a search's settings ask for."""
-    device = workplace.device or settings.device
+    device = workplace.device or "cpu"
     gpus = settings.trial_gpus
     if gpus is None:
         gpus = 1.0 if device.startswith("cuda") else 0.0
     place = workplace.on("cuda" if gpus else "cpu")  # Ray shows a worker its own GPU alone
     return RayEngine(place, settings.workers, cpus=settings.trial_cpus, gpus=gpus, timeout_s=settings.trial_timeout_s)
+
+
+def _cluster() -> str | None:
+    """Return which cluster to join: None where Ray's own choice answers, for which it would wait for minutes.
+
+    Raises:
+        OSError: If nothing answers at `RAY_ADDRESS`.
+    """
+    if named := os.environ.get("RAY_ADDRESS"):
+        _call(named)
+        return None
+    record = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own
+    try:
+        if record.is_file():
+            _call(record.read_text().strip())
+    except OSError:  # that cluster was killed, and could not take back its record
+        return "local"
+    return None
+
+
+def _call(address: str) -> None:
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname and place.port:  # not "auto" or "local"
+        socket.create_connection((place.hostname, place.port), timeout=10).close()
 
 
 def _import_ray() -> Any:

@@ -12,10 +12,13 @@ from typing import Protocol
 from nasbench.engines._base import Answer, Engine, Job, Lost, Result, failure
 from nasbench.errors import NasbenchError
 
-__all__ = ["MAX_JOBS", "Broken", "Pool", "Ready", "Worker"]
+__all__ = ["MAX_JOBS", "START_S", "Broken", "Pool", "Ready", "Worker"]
 
 MAX_JOBS = 100
 """Jobs after which a worker is replaced: what a user's module leaks is gone with its process."""
+
+START_S = 1800.0
+"""Seconds within which one worker must get ready: as long as a busy cluster is waited for."""
 
 _MAX_STARTS = 3
 """Workers of one place that may die in a row before they were ready."""
@@ -58,11 +61,12 @@ class _Place:
     began: float = 0.0
     done: int = 0
     failed_starts: int = 0
+    started: float = math.inf
 
     def vacate(self) -> None:
         if self.worker is not None:
             self.worker.kill()
-        self.worker, self.ready, self.done = None, False, 0
+        self.worker, self.ready, self.done, self.started = None, False, 0, math.inf
 
     def rest(self) -> int:
         ticket, self.ticket, self.job = self.ticket, None, None
@@ -109,16 +113,29 @@ class Pool(Engine):
         while not answers and (self._queue or any(place.job for place in self._places)):
             self._hand_out()
             due = [place.began + self._timeout_s for place in self._places if place.job]
-            pause = min([end, *due]) - time.monotonic()
+            pause = min([end, self._give_up, *due]) - time.monotonic()
             by_worker = {id(place.worker): place for place in self._places if place.worker is not None}
             workers = [place.worker for place in by_worker.values() if place.worker is not None]
             for worker in self._listen(workers, None if pause == math.inf else max(0.0, pause)):
                 answers += self._hear(by_worker[id(worker)])
             answers += self._overdue()
+            if time.monotonic() >= self._give_up:
+                raise NasbenchError(f"no worker got ready within {START_S:g} s: {self.held_up()}")
             if time.monotonic() >= end:
                 break
         self._hand_out()
         return answers
+
+    def held_up(self) -> str:
+        """Say what jobs wait for; see `Engine.held_up`."""
+        return "" if self._give_up == math.inf else f"{self.capacity} worker(s) starting, none of them ready yet"
+
+    @property
+    def _give_up(self) -> float:
+        """When to give up waiting for a first worker; never where one is ready."""
+        if not self._queue or any(place.ready for place in self._places):
+            return math.inf
+        return max(place.started for place in self._places) + START_S
 
     def close(self) -> None:
         """Kill every worker."""
@@ -133,7 +150,7 @@ class Pool(Engine):
             return
         for place in self._places:
             if place.worker is None:
-                place.worker = self._start(place.number)
+                place.worker, place.started = self._start(place.number), time.monotonic()
             elif place.ready and place.job is None and self._queue:
                 place.ticket, place.job = self._queue.popleft()
                 place.began = time.monotonic()

@@ -25,6 +25,9 @@ __all__ = ["Processes"]
 _ENDING_S = 10
 """Seconds a worker that has closed its pipe is given to end."""
 
+_LOOK_S = 1.0
+"""Seconds between two looks at whether the workers live: a process one of them started may hold its pipe open."""
+
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from nasbench.engines.worker import main; main({descriptor}, {parent})"
 
 
@@ -74,6 +77,8 @@ class _Process:
 
     def take(self) -> Ready | Result | Lost | Broken:
         try:
+            if self.has_ended() and not self.pipe.poll():
+                raise EOFError
             return pickle.loads(self.pipe.recv_bytes())
         except (EOFError, OSError):  # it is ending; how, is seen in a moment
             with suppress(subprocess.TimeoutExpired):
@@ -81,14 +86,17 @@ class _Process:
             self.kill()
             return Lost(f"its process {_ending(self._process.wait())}")
 
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def kill(self) -> None:
-        """Kill it with all the processes it started."""
-        if self._process.poll() is None:
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:  # it is about to become a group of its own, or just ended
-                self._process.kill()
-            self._process.wait()
+        """Kill it with all the processes it started, those that outlived it too."""
+        if self.pipe.closed:
+            return
+        with suppress(ProcessLookupError, PermissionError):  # none is left; macOS says so by the second
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
         self.pipe.close()
 
     def _send(self, data: bytes) -> None:
@@ -98,7 +106,9 @@ class _Process:
 
 def _with_news(workers: Sequence[Worker], timeout_s: float | None) -> Sequence[Worker]:
     by_pipe = {worker.pipe: worker for worker in workers if isinstance(worker, _Process)}
-    return [by_pipe[pipe] for pipe in pipes.wait(list(by_pipe), timeout_s)]  # type: ignore[index]
+    pause = _LOOK_S if timeout_s is None else min(_LOOK_S, timeout_s)
+    news = [by_pipe[pipe] for pipe in pipes.wait(list(by_pipe), pause)]  # type: ignore[index]
+    return news or [worker for worker in by_pipe.values() if worker.has_ended()]
 
 
 def _ending(status: int) -> str:

@@ -226,7 +226,10 @@ class DeviceProfile:
                 "modules may differ; profile again, or install the versions it was made with"
             )
         if self.missing:
-            raise DeviceError(f"this device profile is not complete: {len(self.missing)} plans are not measured yet")
+            raise DeviceError(
+                f"this device profile is not complete: {len(self.missing)} plans are not measured yet; the command "
+                "that began it, given again, goes on where it ended"
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the profile and how good it is, JSON-able: part of the identity of a run."""

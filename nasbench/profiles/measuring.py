@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def profile_device(
         options: As `profile`: device, batch_size, resolution, mode, amp, channels_last.
 
     Raises:
-        RunError: If the file holds a profile of something else.
+        RunError: If the file holds a profile of something else, or another process is making it.
         DeviceError: If the device is not there, too small, or gives no accepted samples.
         InputError: If backbone, space or an option is wrong.
     """
@@ -81,7 +82,7 @@ def profile_device(
     resolved = load_space(space).resolve(slots(backbone, input_size=size))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.with_name(out.name + ".lock")):
+    with _alone(out):
         scenario = _wanted(device, size, options)
         found = DeviceProfile(backbone, size, identity_init, resolved.slots, scenario, versions_here())
         if out.exists():
@@ -100,6 +101,17 @@ def estimate_s(resolved: ResolvedSpace, *, held_out: int = HELD_OUT, time_s: flo
     """Return the seconds that `profile_device` takes at most, waiting for the device and compiling aside."""
     parts = DeviceProfile("", (), False, resolved.slots, Scenario("", "", (), 1), {}).parts
     return _seconds(len(parts) + held_out, time_s)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    lock = FileLock(out.with_name(out.name + ".lock"))
+    if not lock.acquire(wait=False):
+        raise RunError(f"another process is making {out}; wait for its end, or give another file")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _seconds(plans: int, time_s: float) -> float:

@@ -1,1 +1,1 @@
-"""The phases of a search: explore the space, then train its finalists on further seeds."""
+"""The phases of a search: explore the space, train its finalists on further seeds, then their equal-cost controls."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from nasbench.engines import Engine, Job, Lost, Result, failure
+from nasbench.engines import Answer, Engine, Job, Lost, Result, failure
 from nasbench.ledger import Ledger
 from nasbench.plan import Plan
 from nasbench.preparation import Prepared
@@ -15,6 +15,9 @@ from nasbench.searching.events import Event, Listener
 __all__ = ["BARE", "NextJob", "Phase"]
 
 BARE = Plan({})
+
+NARRATE_S = 60.0
+"""Seconds between two lines on what holds up an engine that does nothing."""
 
 NextJob = Callable[[], tuple[int, Job] | None]
 """Gives the number and the job of the next trial; None where there is none now."""
@@ -37,6 +40,7 @@ class Phase:
         self.settings = prepared.settings
         self.done, self.total = 0, prepared.settings.trials
         self.ledger: Ledger = run.ledger(self.stage)
+        self.narrated = time.monotonic()
 
     def next_job(self) -> tuple[int, Job] | None:
         """Return the number and the job of the next trial; None where there is none now."""
@@ -58,16 +62,25 @@ class Phase:
                 if not self.ledger.others_at_work():
                     return
                 time.sleep(self.ledger.poll_s or 0)
-            for number, answer in self.engine.wait(self.ledger.poll_s):
+            for number, answer in self.answers():
                 if isinstance(answer, Lost) and number not in lost:
                     lost.add(number)
                     self.say(f"trial {number} is tried once more: {answer.reason}")
                     self.engine.submit(number, running[number])
                     continue
                 job = running.pop(number)
+                lost.discard(number)
                 if isinstance(answer, Lost):
                     answer = failure(job, f"worker died twice: {answer.reason}")
                 self.record(number, answer)
+
+    def answers(self) -> list[tuple[int, Answer]]:
+        """Wait for answers; say what holds them up, where nothing is at work."""
+        found = self.engine.wait(self.ledger.poll_s or NARRATE_S)
+        if time.monotonic() - self.narrated >= NARRATE_S and (reason := self.engine.held_up()):
+            self.narrated = time.monotonic()
+            self.say(reason)
+        return found
 
     def say(self, message: str) -> None:
         """Tell how far the phase is, with a line of narration."""

@@ -20,6 +20,7 @@ from nasbench.outcome import Evaluation
 from nasbench.pareto import minimised
 from nasbench.plan import Plan
 from nasbench.preparation import Prepared
+from nasbench.recipe import Recipe
 
 __all__ = ["Climb", "Step", "climb_for"]
 
@@ -31,13 +32,13 @@ class Step:
     Attributes:
         number: The trial.
         plan: The plan's canonical text.
-        epochs: How long.
+        epochs: How long; None for the full budget.
         before: What the rung below gave; None at a trial's first.
     """
 
     number: int
     plan: str
-    epochs: int
+    epochs: int | None
     before: Evaluation | None = None
 
 
@@ -49,11 +50,13 @@ class _Trial:
         plan: The plan's canonical text.
         rung: The highest it was sent to.
         evaluations: What came of each rung, by rung.
+        over: Whether it has ended.
     """
 
     plan: str
     rung: int
     evaluations: dict[int, Evaluation] = field(default_factory=dict)
+    over: bool = False
 
 
 class Climb:
@@ -75,23 +78,41 @@ class Climb:
         self._trials[number] = _Trial(plan.text, rung)
         return Step(number, plan.text, self.ladder.epochs[rung])
 
-    def restore(self, number: int, rungs: Iterable[Mapping[str, Any]], *, over: bool = False) -> None:
+    def restore(self, number: int, rungs: Iterable[Mapping[str, Any]], *, over: bool = False) -> bool:
         """Take up a trial that an earlier process trained at some rungs; it waits at the last of them.
 
         Args:
             number: The trial.
             rungs: The evaluations at its rungs, as `evaluations` gave them, each as `Evaluation.to_dict`.
             over: It has ended since; it goes no further, but others are held against it.
+
+        Returns:
+            Whether it is over, as `take_in`.
         """
         found = [Evaluation(**rung) for rung in rungs]
-        known = {self.ladder.epochs.index(evaluation.fidelity): evaluation for evaluation in found}
-        self._trials[number] = _Trial(found[0].plan, self.ladder.top if over else max(known), known)
+        first = self.ladder.entry(Plan.of(found[0].plan), identity_init=self._identity_init)
+        known = dict(enumerate(found, start=first))
+        ended = over or max(known) == self.ladder.top or found[-1].state != "complete"
+        self._trials[number] = _Trial(found[0].plan, self.ladder.top if ended else max(known), known, ended)
+        return ended
 
     def take_in(self, number: int, evaluation: Evaluation) -> bool:
         """Note what came of a step; return whether the trial is over: trained in full, rejected or failed."""
         trial = self._trials[number]
         trial.evaluations[trial.rung] = evaluation
-        return evaluation.state != "complete" or trial.rung == self.ladder.top
+        trial.over = evaluation.state != "complete" or trial.rung == self.ladder.top
+        return trial.over
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a trial is being trained."""
+        return any(trial.rung not in trial.evaluations and not trial.over for trial in self._trials.values())
+
+    def outcome(self, number: int) -> Evaluation:
+        """Return how a trial has ended: as its last rung, with the time of all."""
+        found = self.evaluations(number)
+        wall_s, training_s = (sum(getattr(one, name) for one in found) for name in ("wall_s", "training_s"))
+        return replace(found[-1], wall_s=wall_s, training_s=training_s)
 
     def where(self, number: int) -> str:
         """Return where a trial is, for narration: "rung 2 of 3 (9 of 27 epochs)"."""
@@ -121,7 +142,7 @@ class Climb:
         reasons = stops(self._readings(), self.ladder)
         found = {int(number): reason for number, reason in reasons.items()}
         return [
-            (number, replace(self.evaluations(number)[-1], state="rejected", reason=reason))
+            (number, replace(self.outcome(number), state="rejected", reason=reason))
             for number, reason in sorted(found.items())
         ]
 
@@ -146,29 +167,39 @@ class Climb:
         return tuple(float(v) for v in minimised(np.array(scaled), list(self._directions.values()))[0])
 
 
-def climb_for(prepared: Prepared, eta: int, minimum: int, slow_minimum: int | None) -> Climb | None:
+def climb_for(prepared: Prepared) -> Climb | None:
     """Return the climb of a search; None where every plan is trained in full.
 
     Args:
         prepared: What the settings stand for.
-        eta: As in `Ladder.of`; 0 for no halving.
-        minimum: As in `Ladder.of`.
-        slow_minimum: As in `Ladder.of`.
 
     Raises:
-        InputError: If nothing can be trained for less: a table, or a function that takes no `epochs`.
+        InputError: If nothing can be trained for less: a table, or a function that takes no `epochs`; or if several
+            machines share the study, whose trials stay open between two rungs.
     """
-    if not eta:
+    settings = prepared.settings
+    if not settings.halving:
         return None
+    if settings.storage is not None:
+        raise InputError("halving is for a search of one machine; leave out halving, or storage")
+    ladder = Ladder.of(
+        _full_budget(prepared),
+        minimum=settings.halving_epochs,
+        eta=settings.halving,
+        slow_minimum=settings.halving_slow_epochs,
+    )
+    return Climb(ladder, prepared.directions, identity_init=getattr(prepared.evaluator, "identity_init", False))
+
+
+def _full_budget(prepared: Prepared) -> int:
+    """Return the epochs of a full training."""
     evaluator = prepared.evaluator
     if isinstance(evaluator, TrainingEvaluator):
-        full, identity_init = evaluator.recipe.epochs, evaluator.identity_init
-    elif isinstance(evaluator, CallableEvaluator) and evaluator.takes_epochs and "epochs" in prepared.settings.training:
-        full, identity_init = int(prepared.settings.training["epochs"]), False
-    else:
-        raise InputError(
-            "halving trains plans for fewer epochs first: a table holds one budget alone, and a function must take "
-            "`epochs` and be given the full budget as training={'epochs': N}"
-        )
-    ladder = Ladder.of(full, minimum=minimum, eta=eta, slow_minimum=slow_minimum)
-    return Climb(ladder, prepared.directions, identity_init=identity_init)
+        return evaluator.recipe.epochs
+    epochs = prepared.settings.training.get("epochs")
+    if isinstance(evaluator, CallableEvaluator) and evaluator.takes_epochs and epochs is not None:
+        return Recipe().with_settings({"epochs": epochs}).epochs
+    raise InputError(
+        "halving trains plans for fewer epochs first: a table holds one budget alone, and a function must take "
+        "`epochs` and be given the full budget as training={'epochs': N}"
+    )

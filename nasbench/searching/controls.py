@@ -34,7 +34,7 @@ class Controls(Refinement):
     def run_all(self) -> None:
         """Work out the controls, and have those evaluated that are missing."""
         evaluator = self.prepared.evaluator
-        if not isinstance(evaluator, TrainingEvaluator):
+        if not self.settings.controls or self.settings.seeds < 2 or not isinstance(evaluator, TrainingEvaluator):
             return
         for trial in self.ledger.news():
             if trial.state == TrialState.RUNNING and self.ledger.is_mine(trial):

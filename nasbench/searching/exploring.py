@@ -4,6 +4,9 @@ The budget counts distinct plans: a repeated one costs nothing and is not counte
 plan is drawn uniformly from the unseen, and an exhausted space ends the phase. The sampler is made anew for each
 proposal, seeded by (seed, trial number), so that a killed and resumed search with one worker proposes what an
 uninterrupted one would.
+
+With successive halving (`climbing`) a plan that is promoted goes before a new one, and a trial stays open between its
+rungs; those that go no further are ended when no plan is left to promote.
 """
 
 from __future__ import annotations
@@ -25,8 +28,11 @@ from nasbench.outcome import Evaluation
 from nasbench.pareto import non_dominated
 from nasbench.plan import Plan
 from nasbench.preparation import Prepared
+from nasbench.progress import REFERENCE
+from nasbench.reference import reference_point
 from nasbench.runs import SEARCH, Run
 from nasbench.searching._phase import BARE, Phase
+from nasbench.searching.climbing import Climb, Step
 from nasbench.searching.events import Listener
 from nasbench.searching.proposing import Proposer
 from nasbench.searching.reuse import Reusable, find_reusable
@@ -47,6 +53,7 @@ class Exploration(Phase):
         listen: Told of every step.
         sampler: Makes the sampler of one proposal from the number of its trial.
         first: Plans to begin with, whatever the sampler.
+        climb: The books of successive halving; None where every plan is trained in full.
     """
 
     stage = SEARCH
@@ -59,6 +66,7 @@ class Exploration(Phase):
         listen: Listener,
         sampler: Callable[[int], BaseSampler],
         first: Iterable[Plan] = (),
+        climb: Climb | None = None,
     ) -> None:
         super().__init__(run, prepared, engine, listen)
         self.space, self.directions = prepared.space, prepared.directions
@@ -68,6 +76,7 @@ class Exploration(Phase):
         self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died
         self.front: dict[int, Sequence[float]] = {}  # number and objectives of the trials on the front
         self.bare: Evaluation | None = None
+        self.climb = climb
         self.reused = 0
         self.began = time.monotonic()
 
@@ -79,6 +88,7 @@ class Exploration(Phase):
         if self.settings.reuse is not None:
             self.bring_in(find_reusable(self.settings.reuse, self.prepared).values())
         self.work()
+        self.end_the_stopped()
         if self.exhausted and self.done < self.settings.trials:
             self.say("every plan of the space was evaluated")
 
@@ -96,6 +106,9 @@ class Exploration(Phase):
         if trial.state == TrialState.RUNNING and self.ledger.is_mine(trial):
             if evaluation is not None:  # killed between writing it and ending the trial
                 self.ledger.finish(trial.number, evaluation)
+            elif self.climb is not None and "rungs" in trial.user_attrs:
+                if self.climb.restore(trial.number, trial.user_attrs["rungs"]):  # killed before it was ended
+                    self.ledger.finish(trial.number, evaluation := self.climb.outcome(trial.number))
             elif "claim" in trial.user_attrs:
                 self.unfinished.append(trial)
             else:  # another program made it
@@ -103,8 +116,11 @@ class Exploration(Phase):
             trial = self.ledger.trial(trial.number)
         self.proposer.add(trial)
         if trial.state == TrialState.RUNNING:
-            self.seen.setdefault(trial.user_attrs["claim"], None)
+            if "claim" in trial.user_attrs:  # else another program made it
+                self.seen.setdefault(trial.user_attrs["claim"], None)
         elif evaluation is not None:
+            if self.climb is not None and "rungs" in trial.user_attrs:
+                self.climb.restore(trial.number, trial.user_attrs["rungs"], over=True)
             self.note(trial, evaluation)
         elif is_abandoned(trial) and not self.ledger.is_claimed(trial.user_attrs["claim"]):  # another process left it
             self.seen.pop(trial.user_attrs["claim"], None)
@@ -124,6 +140,13 @@ class Exploration(Phase):
                     f"the bare backbone itself {evaluation.state}, so there is nothing to compare with: "
                     f"{evaluation.reason}"
                 )
+            self.fix_reference(evaluation)
+
+    def fix_reference(self, bare: Evaluation) -> None:
+        """Store with the run, once, from where its hypervolume is measured."""
+        study = self.run.study(SEARCH)
+        if REFERENCE not in study.user_attrs:
+            study.set_user_attr(REFERENCE, reference_point(bare.values, self.directions).to_dict())
 
     def front_with(self, number: int, values: Sequence[float]) -> dict[int, Sequence[float]]:
         """Return the front as it is with one more trial."""
@@ -144,14 +167,17 @@ class Exploration(Phase):
     # -- proposals ---------------------------------------------------------------------------------------------
 
     def next_job(self) -> tuple[int, Job] | None:
-        """Return the next trial: one left unfinished, the bare backbone, then what is proposed."""
+        """Return the next trial: one left unfinished, the bare backbone, one promoted, then what is proposed."""
         while True:
             self.catch_up()
             if self.unfinished:
                 return self.take_up(self.unfinished.popleft())
             if self.bare is None and BARE.hash in self.seen:  # it is being evaluated: all others are held against it
                 return None
-            if self.bare is not None and (self.done >= self.settings.trials or self.exhausted or self.late):
+            over = self.bare is not None and (self.done >= self.settings.trials or self.exhausted or self.late)
+            if (promoted := self.promote(finish=over)) is not None:
+                return promoted
+            if over:
                 return None
             if (found := self.propose()) is not None:
                 return found
@@ -159,7 +185,14 @@ class Exploration(Phase):
     def take_up(self, trial: FrozenTrial) -> tuple[int, Job]:
         """Begin a trial again whose process died."""
         self.ledger.note(trial.number, attempts=trial.user_attrs.get("attempts", 1) + 1)
-        return trial.number, self.job(Plan.of(trial.user_attrs["plan"]))
+        return trial.number, self.job(trial.number, Plan.of(trial.user_attrs["plan"]))
+
+    def promote(self, *, finish: bool) -> tuple[int, Job] | None:
+        """Return a trial to train for longer; None where none is, or what is at work may yet tell."""
+        if self.climb is None:
+            return None
+        step = self.climb.promote(finish=finish and not self.climb.at_work)
+        return None if step is None else (step.number, self.step(step, Plan.of(step.plan).hash))
 
     def propose(self) -> tuple[int, Job] | None:
         """Claim a plan that was not seen; None where another process was quicker."""
@@ -188,7 +221,7 @@ class Exploration(Phase):
         self.proposer.settle(proposal, number)
         self.seen[plan.hash] = None
         self.done = len(self.seen) - self.reused
-        return number, self.job(plan)
+        return number, self.job(number, plan)
 
     def note_repeat(self, plan: Plan, proposal: FrozenTrial) -> None:
         """Tell the sampler what is known of a plan that was taken, or that the space does not admit."""
@@ -205,19 +238,43 @@ class Exploration(Phase):
         self.proposer.end(number, state, values, attrs)
         return number
 
-    def job(self, plan: Plan) -> Job:
-        """Return the job of evaluating a plan."""
+    def job(self, number: int, plan: Plan) -> Job:
+        """Return the job of evaluating a plan: in full, or at its first rung."""
+        step = Step(number, plan.text, None) if self.climb is None else self.climb.begin(number, plan)
+        return self.step(step, plan.hash)
+
+    def step(self, step: Step, plan_hash: str) -> Job:
+        """Return the job of one training; weights are wanted of a full one."""
         bare = None if self.bare is None else self.bare.values
-        return Job(plan.text, plan.hash, self.settings.seed, bare, weights=True)
+        full = self.climb is None or step.epochs == self.climb.ladder.epochs[-1]
+        return Job(step.plan, plan_hash, self.settings.seed, bare, full, step.epochs, step.before)
 
     # -- evaluations -------------------------------------------------------------------------------------------
 
     def record(self, number: int, result: Result) -> None:
         """Write down an evaluation: what hangs on it, then the ledger, which is the truth, then the views."""
         evaluation = result.evaluation
+        if self.climb is not None and not self.climb.take_in(number, evaluation):
+            self.note_rungs(number)
+            self.say(f"{narrate(number, evaluation, self.directions)}  {self.climb.where(number)}")
+            return
         self.run.keep_items(evaluation, result.per_item)
         if result.weights is not None and self.keeps(number, evaluation):
             self.run.keep_weights(number, result.weights)
+        if self.climb is not None:
+            self.note_rungs(number)
+            evaluation = self.climb.outcome(number)
+        self.end(number, evaluation, result)
+
+    def note_rungs(self, number: int) -> None:
+        """Write down what a trial has given on its way up."""
+        assert self.climb is not None
+        rungs = [one.to_dict() for one in self.climb.evaluations(number)]
+        self.ledger.note(number, rungs=rungs)
+        self.proposer.note(number, rungs=rungs)
+
+    def end(self, number: int, evaluation: Evaluation, result: Result) -> None:
+        """End a trial in the ledger, then in the views."""
         if not self.ledger.finish(number, evaluation, result.per_item):
             self.say(f"trial {number} was taken over by another process meanwhile")
             return
@@ -228,6 +285,11 @@ class Exploration(Phase):
         if result.weights is not None and self.settings.keep == "front":
             self.run.keep_weights_of([*self.front, *(t.number for t in [self.seen[BARE.hash]] if t is not None)])
         self.say(narrate(number, evaluation, self.directions))
+
+    def end_the_stopped(self) -> None:
+        """End the trials that successive halving trains no further, each with its reason."""
+        for number, evaluation in self.climb.stopped() if self.climb is not None else ():
+            self.end(number, evaluation, Result(evaluation))
 
     def keeps(self, number: int, evaluation: Evaluation) -> bool:
         """Whether the weights of an evaluation are kept: of all, or of the front and the bare backbone."""

@@ -83,6 +83,11 @@ class Proposer:
         elif trial.state.is_finished():
             self.end(trial.number, trial.state, trial.values, trial.user_attrs)
 
+    def note(self, number: int, **user_attrs: Any) -> None:
+        """Say what was noted on a running trial of the study."""
+        for key, value in user_attrs.items():
+            self._storage.set_trial_user_attr(self._ids[number], key, value)
+
     def end(
         self, number: int, state: TrialState, values: Sequence[float] | None, user_attrs: Mapping[str, Any]
     ) -> None:

@@ -44,6 +44,10 @@ class SlotLike(Protocol):
     def dims(self) -> int:
         """Spatial dimensions."""
 
+    @property
+    def rows_are_series(self) -> bool:
+        """Whether the map is series by time, so that a module of one dimension gets each row by itself."""
+
 
 def _layout(text: str) -> str:
     if text.upper() not in _LAYOUTS:
