@@ -17,12 +17,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.torch import save_model
 
-from nasbench import pareto
 from nasbench.errors import EvaluationError, InputError, RunError
 from nasbench.evaluation import TrainingEvaluator
 from nasbench.plan import Plan
 from nasbench.preparation import prepare
 from nasbench.runs import Run, write_text
+from nasbench.statistics import pareto
 
 __all__ = ["FullTraining", "train_fully"]
 
@@ -83,7 +83,7 @@ def train_fully(
             row, items[name, seed] = _one(evaluator, each, name, seed, folder, on_epoch)
             rows.append(row)
     metric = evaluator.task.metric
-    return FullTraining(folder, pd.DataFrame(rows), metric, _difference(items, models, wanted))
+    return FullTraining(folder, pd.DataFrame(rows), metric, _difference(items, models, wanted, run.block))
 
 
 def _one(
@@ -120,11 +120,11 @@ def _one(
 
 
 def _difference(
-    items: dict[tuple[str, int], NDArray[np.float64]], models: dict[str, Plan], seeds: Sequence[int]
+    items: dict[tuple[str, int], NDArray[np.float64]], models: dict[str, Plan], seeds: Sequence[int], block: int
 ) -> dict[str, float]:
     if len(models) < 2:
         return {"difference": 0.0, "low": 0.0, "high": 0.0}
     bare, plan = ([items[name, seed] for seed in seeds] for name in models)
     spread = pareto.pooled_seed_deviation([bare, plan])
-    row = pareto.paired_difference(plan, bare, spread)
+    row = pareto.paired_difference(plan, bare, spread, block=block)
     return row if len(seeds) > 1 else {**row, "low": float("nan"), "high": float("nan")}

@@ -36,7 +36,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
-from nasbench import pareto
 from nasbench.costs.latency import Profile
 from nasbench.errors import InputError, RunError
 from nasbench.evaluation import Evaluation, TrainingEvaluator, latency_columns
@@ -48,13 +47,16 @@ from nasbench.reading import read_json
 from nasbench.run_config import config_text, read_config
 from nasbench.settings import SearchSettings, differences
 from nasbench.sharing import SharedLedger, unpack_items
+from nasbench.statistics.comparison import compare
 from nasbench.storage import FileLock, append, open_database, open_journal, quiet
 
 __all__ = ["Record", "Run", "list_runs", "load_run"]
 
 SCHEMA_VERSION = 1
-SEARCH, FINALISTS = "search", "finalists"
-"""The two Optuna studies of a journal: the search itself, and the finalists' further seeds."""
+SEARCH, FINALISTS, CONTROLS = "search", "finalists", "controls"
+"""The Optuna studies of a journal: the search itself, the finalists' further seeds, their equal-cost controls."""
+REFERENCE = "reference"
+"""The attribute of the search's study that holds the reference point, from the bare backbone's evaluation on."""
 
 
 @dataclass(frozen=True)
@@ -285,11 +287,8 @@ class Run:
         table = pd.DataFrame([self._summary(of_plan) for of_plan in chosen.values()])
         if table.empty:
             return pd.DataFrame(columns=["number", "plan", "plan_hash", *self.directions, "on_front", "probability"])
-        values = table[list(self.directions)].astype(float)
-        if "latency_ms" in values:  # those that cannot be told apart share a rank
-            values["latency_ms"] = pareto.tied(values["latency_ms"].to_numpy(), _LATENCY_RESOLUTION)
-        table["on_front"] = pareto.non_dominated(values.to_numpy(), list(self.directions.values()))
-        return self._with_uncertainty(table, chosen)
+        items = [[self.per_item(h, r.evaluation.seed) for r in of_plan] for h, of_plan in chosen.items()]
+        return compare(table, items, self.directions, self.metric, self.block)
 
     def front(self) -> pd.DataFrame:
         """Return the non-dominated plans, best metric first, with their probability of being on the front."""
@@ -363,43 +362,7 @@ class Run:
             **self.latency.get(first.plan_hash, {}),
         }
 
-    def _with_uncertainty(self, table: pd.DataFrame, plans: dict[str, list[Record]]) -> pd.DataFrame:
-        """Add probability, difference to the bare backbone and verdict, where items were stored."""
-        table["probability"] = np.where(table["on_front"], 1.0, 0.0)
-        items = [[self.per_item(h, r.evaluation.seed) for r in of_plan] for h, of_plan in plans.items()]
-        if self.metric is None or any(one is None for of_plan in items for one in of_plan):
-            return table
-        stored: list[list[NDArray[np.float64]]] = [[one for one in of_plan if one is not None] for of_plan in items]
-        others = [name for name in self.directions if name != self.metric]
-        directions = [self.directions[self.metric], *(self.directions[name] for name in others)]
-        costs = table[others].to_numpy(dtype=float)
-        deviation, resolution = np.zeros_like(costs), np.zeros(len(others))
-        if "latency_ms" in others and "latency_ratio_low" in table:
-            latency = others.index("latency_ms")
-            ratio = table[["latency_ratio_low", "latency_ratio_high"]].to_numpy(dtype=float)
-            deviation[:, latency], resolution[latency] = pareto.log_deviation(*ratio.T), _LATENCY_RESOLUTION
-        table["probability"] = pareto.front_probability(
-            stored, costs, directions, cost_deviation=deviation, resolution=resolution.tolist(), block=self.block
-        )
-        spread = pareto.pooled_seed_deviation(stored)
-        intervals = [pareto.metric_interval(of_plan, spread, block=self.block) for of_plan in stored]
-        table[f"{self.metric}_low"] = [low for low, _ in intervals]
-        table[f"{self.metric}_high"] = [high for _, high in intervals]
-        bare = [i for i, h in enumerate(plans) if plans[h][0].evaluation.plan == "{}"]
-        if bare:
-            rows = [pareto.paired_difference(of_plan, stored[bare[0]], spread, block=self.block) for of_plan in stored]
-            table["difference"] = [row["difference"] for row in rows]
-            table["difference_low"] = [row["low"] for row in rows]
-            table["difference_high"] = [row["high"] for row in rows]
-            seeds = [min(len(of_plan), len(stored[bare[0]])) for of_plan in stored]
-            table["verdict"] = [_verdict(row, directions[0], n) for row, n in zip(rows, seeds, strict=True)]
-            table.loc[bare[0], ["difference", "difference_low", "difference_high"]] = 0.0
-            table.loc[bare[0], "verdict"] = "BARE"
-        return table
 
-
-_LATENCY_RESOLUTION = 0.01
-"""Relative difference up to which two latencies are one on the front: to that the measurement is carried out."""
 _COLUMNS_BEFORE = ("number", "state", "reason", "plan", "plan_hash", "seed", "fidelity")
 _COLUMNS_AFTER = (
     *("params", "macs", "elementwise_flops", "activations", "exact", "peak_memory_bytes"),
@@ -526,13 +489,6 @@ def _grouped(records: list[Record]) -> dict[str, list[Record]]:
     for record in records:
         plans.setdefault(record.evaluation.plan_hash, []).append(record)
     return plans
-
-
-def _verdict(row: Mapping[str, float], direction: str, seeds: int) -> str:
-    """Say whether a difference is decided; one seed decides nothing, for nothing is known of how seeds differ."""
-    if seeds < 2 or row["low"] <= 0 <= row["high"]:
-        return "NOT DECIDED"
-    return "BETTER" if (row["difference"] > 0) == (direction == "maximize") else "WORSE"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -8,10 +8,10 @@ import pytest
 import nasbench as nb
 from nasbench.callable_evaluator import CallableEvaluator
 from nasbench.errors import InputError, RunError
-from nasbench.halving import Ladder
 from nasbench.outcome import Evaluation
 from nasbench.plan import Plan
 from nasbench.searching.climbing import Climb, Step
+from nasbench.searching.halving import Ladder
 
 DIRECTIONS = {"accuracy": "maximize", "macs": "minimize"}
 PLANS = [Plan.of({"stage1": text}) for text in ("se", "eca", "sk", "mixconv", "caa", "cbam", "dual_pool", "self_gate")]

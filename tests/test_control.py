@@ -5,12 +5,12 @@ import torch
 
 import nasbench as nb
 from nasbench.backbones import create_backbone, slots
-from nasbench.control import MODULE, control_for
 from nasbench.costs import count
 from nasbench.errors import SpaceError, UnsupportedError
 from nasbench.library import module_spec
 from nasbench.plan import Plan
 from nasbench.plan_costs import PlanCosts
+from nasbench.searching.equal_cost import MODULE, control_for
 from nasbench.spaces import Space
 
 HOSTS = {"test_resnet": (3, 32, 32), "patchtst": (96, 3)}

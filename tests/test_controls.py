@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import nasbench as nb
-from nasbench.control import control_for
-from nasbench.control_table import control_table
+from nasbench.analysis.controls import control_table
 from nasbench.plan import Plan
 from nasbench.preparation import prepare
-from nasbench.searching.controls import CONTROLS
+from nasbench.runs import CONTROLS
+from nasbench.searching.equal_cost import control_for
 
 PLAN = Plan.of({"stage1": "depthwise_separable"})
 

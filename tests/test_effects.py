@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import nasbench as nb
-from nasbench.effects import (
+from nasbench.analysis.effects import (
     ANY,
     best_known,
     module_effects,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 
 from nasbench.errors import InputError
-from nasbench.halving import Ladder, Promotion, Reading, decide, places, promotable, starts_slowly, stops
 from nasbench.plan import Plan
+from nasbench.searching.halving import Ladder, Promotion, Reading, decide, places, promotable, starts_slowly, stops
 
 
 def at(rung, **values):

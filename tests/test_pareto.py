@@ -1,9 +1,11 @@
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from nasbench import pareto
+from nasbench.statistics import pareto
+from nasbench.statistics.comparison import verdict
 
 UP_DOWN = ["maximize", "minimize"]
 
@@ -133,3 +135,14 @@ def test_the_items_are_paired_between_plans():
     better[200:220] = 1.0
     costs = np.array([[1.0], [1.0]])
     assert pareto.front_probability([[worse], [better]], costs, UP_DOWN).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "seeds", "told"),
+    [(0.1, 0.3, 3, "BETTER"), (-0.3, -0.1, 3, "WORSE"), (-0.1, 0.3, 3, "NOT DECIDED"), (0.1, 0.3, 1, "NOT DECIDED"),
+     (float("nan"), float("nan"), 3, "NOT DECIDED")],
+)  # fmt: skip
+def test_a_verdict_needs_two_seeds_and_an_interval(low, high, seeds, told):
+    assert verdict({"low": low, "high": high}, "maximize", seeds) == told
+    opposite = {"BETTER": "WORSE", "WORSE": "BETTER"}
+    assert verdict({"low": low, "high": high}, "minimize", seeds) == opposite.get(told, told)

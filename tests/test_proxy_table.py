@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from nasbench.analysis.proxies import BASELINES, proxy_agreement
 from nasbench.outcome import Evaluation
-from nasbench.proxy_table import BASELINES, proxy_agreement
 
 
 def study(count, seed=0, **figures):

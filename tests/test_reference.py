@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import nasbench as nb
+from nasbench.analysis.progress import REFERENCE, hypervolume_curve, reference_of
 from nasbench.errors import InputError, RunError
-from nasbench.progress import REFERENCE, hypervolume_curve, reference_of
-from nasbench.reference import Reference, reference_point
+from nasbench.statistics.reference import Reference, reference_point
 
 TWO = {"accuracy": "maximize", "macs": "minimize"}
 

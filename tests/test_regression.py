@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nasbench.regression import Fit, explained, holm
+from nasbench.statistics.regression import Fit, explained, holm
 
 
 def test_a_difference_of_two_means_is_students_test():

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import nasbench as nb
-from nasbench import pareto
 from nasbench.report import forecasts as fc
 from nasbench.report.kept import KeptModels
 from nasbench.runs import load_run
+from nasbench.statistics import pareto
 from nasbench.tasks import ForecastingTask, naive_baselines
 from nasbench.training import evaluate
 

@@ -1,7 +1,7 @@
 """Zero-cost proxies: figures of an untrained model that are said to tell how well it will train.
 
 `score` gives one for a model and a task. None of them is a result: over 19 tasks NASWOT and the plain number of MACs
-correlate with the trained metric alike (0.621 and 0.609 mean Spearman). So `nasbench.proxy_table` always sets them
+correlate with the trained metric alike (0.621 and 0.609 mean Spearman). So `nasbench.analysis.proxies` always sets them
 beside parameters and MACs, in the study at hand.
 """
 

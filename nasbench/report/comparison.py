@@ -14,12 +14,13 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from nasbench import pareto
 from nasbench.errors import InputError, NothingMatched
 from nasbench.objectives import COSTS
 from nasbench.report.figures import LABELS, save, style
 from nasbench.runs import Run, write_text
 from nasbench.settings import differences
+from nasbench.statistics import pareto
+from nasbench.statistics.comparison import verdict
 
 __all__ = ["Comparison", "compare"]
 
@@ -201,9 +202,6 @@ def _paired(a: Run, b: Run, left: str, right: str, direction: str) -> dict[str, 
     if not kept:
         return None
     first, second = [x for x, _ in kept], [y for _, y in kept]
-    row = pareto.paired_difference(second, first, pareto.pooled_seed_deviation([first, second]))
-    if len(kept) < 2 or row["low"] <= 0 <= row["high"]:
-        verdict = "NOT DECIDED"
-    else:
-        verdict = "BETTER" if (row["difference"] > 0) == (direction == "maximize") else "WORSE"
-    return {"seeds": len(kept), **row, "verdict": verdict}
+    spread = pareto.pooled_seed_deviation([first, second])
+    row = pareto.paired_difference(second, first, spread, block=a.block)
+    return {"seeds": len(kept), **row, "verdict": verdict(row, direction, len(kept))}

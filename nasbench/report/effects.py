@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from nasbench.control_table import control_table
-from nasbench.effects import run_effects
-from nasbench.proxy_table import proxy_table
+from nasbench.analysis.controls import control_table
+from nasbench.analysis.effects import run_effects
+from nasbench.analysis.proxies import proxy_table
 from nasbench.report.tables import Cell, Column, Row, Table
 from nasbench.runs import Run
 

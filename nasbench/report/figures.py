@@ -16,10 +16,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from nasbench import pareto
 from nasbench.builtin import content_folder
 from nasbench.objectives import COSTS
 from nasbench.runs import Run
+from nasbench.statistics import pareto
 
 __all__ = ["ScatterData", "draw_scatter", "error_bar", "save", "scatter_data", "style"]
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nasbench.effects import run_effects
+from nasbench.analysis.effects import run_effects
+from nasbench.analysis.progress import hypervolume_curve, reference_of
 from nasbench.insertion import slots_of
-from nasbench.progress import hypervolume_curve, reference_of
 from nasbench.properties.fingerprint import fingerprint_plan
 from nasbench.report import figures, gradcam
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume

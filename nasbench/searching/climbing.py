@@ -1,7 +1,7 @@
 """Successive halving of a search's trials: where each stands on the ladder, what to train next, why the others stop.
 
 A trial's evaluations at lower rungs are kept beside it (`rungs` in the ledger), so that a resumed search goes on from
-there. The decisions are `nasbench.halving`'s; this keeps the books.
+there. The decisions are `nasbench.searching.halving`'s; this keeps the books.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 
 from nasbench.errors import InputError
 from nasbench.evaluation import CallableEvaluator, TrainingEvaluator
-from nasbench.halving import Ladder, Reading, promotable, stops
 from nasbench.objectives import COSTS
 from nasbench.outcome import Evaluation
-from nasbench.pareto import minimised
 from nasbench.plan import Plan
 from nasbench.preparation import Prepared
 from nasbench.recipe import Recipe
+from nasbench.searching.halving import Ladder, Reading, promotable, stops
+from nasbench.statistics.pareto import minimised
 
 __all__ = ["Climb", "Step", "climb_for"]
 

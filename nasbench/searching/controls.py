@@ -1,6 +1,6 @@
 """The third phase of a search: the equal-cost control of each finalist, trained on the same seeds.
 
-Controls are no candidates. They have a ledger of their own and never come near the front; `nasbench.control_table`
+Controls are no candidates. They have a ledger of their own and never come near the front; `nasbench.analysis.controls`
 sets each finalist beside its control.
 """
 
@@ -11,19 +11,17 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from nasbench.control import Control, control_for
 from nasbench.engines import Result
 from nasbench.evaluation import TrainingEvaluator
 from nasbench.ledger import evaluation_of
 from nasbench.plan import Plan
+from nasbench.runs import CONTROLS
 from nasbench.searching._phase import BARE
+from nasbench.searching.equal_cost import Control, control_for
 from nasbench.searching.exploring import narrate
 from nasbench.searching.finalists import Refinement, Wanted, choose_finalists
 
-__all__ = ["CONTROLS", "Controls"]
-
-CONTROLS = "controls"
-"""The Optuna study of the controls, and its attribute that says which plan is whose control."""
+__all__ = ["Controls"]
 
 
 class Controls(Refinement):

@@ -25,17 +25,16 @@ from nasbench.engines import Engine, Job, Result
 from nasbench.errors import InputError
 from nasbench.ledger import evaluation_of, is_abandoned, objective_values
 from nasbench.outcome import Evaluation
-from nasbench.pareto import non_dominated
 from nasbench.plan import Plan
 from nasbench.preparation import Prepared
-from nasbench.progress import REFERENCE
-from nasbench.reference import reference_point
-from nasbench.runs import SEARCH, Run
+from nasbench.runs import REFERENCE, SEARCH, Run
 from nasbench.searching._phase import BARE, Phase
 from nasbench.searching.climbing import Climb, Step
 from nasbench.searching.events import Listener
 from nasbench.searching.proposing import Proposer
 from nasbench.searching.reuse import Reusable, find_reusable
+from nasbench.statistics.pareto import non_dominated
+from nasbench.statistics.reference import reference_point
 
 __all__ = ["Exploration", "narrate"]
 

@@ -15,12 +15,12 @@ from nasbench.engines import Job, Result
 from nasbench.evaluation import CallableEvaluator, TrainingEvaluator
 from nasbench.ledger import evaluation_of, is_abandoned, objective_values
 from nasbench.outcome import Evaluation
-from nasbench.pareto import minimised, non_dominated
 from nasbench.plan import Plan
 from nasbench.runs import FINALISTS, SEARCH, Record, Run
 from nasbench.searching._phase import BARE, Phase
 from nasbench.searching.exploring import narrate
 from nasbench.searching.reuse import Reusable, find_reusable
+from nasbench.statistics.pareto import minimised, non_dominated
 
 __all__ = ["MAX_FINALISTS", "Refinement", "choose_finalists"]
 

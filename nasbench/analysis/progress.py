@@ -8,13 +8,10 @@ import pandas as pd
 from nasbench.errors import RunError
 from nasbench.outcome import Evaluation
 from nasbench.plan import Plan
-from nasbench.reference import Reference, reference_point
-from nasbench.runs import Run
+from nasbench.runs import REFERENCE, Run
+from nasbench.statistics.reference import Reference, reference_point
 
-__all__ = ["REFERENCE", "hypervolume_curve", "reference_of"]
-
-REFERENCE = "reference"
-"""The attribute of the search's Optuna study that holds the reference, from the bare backbone's evaluation on."""
+__all__ = ["hypervolume_curve", "reference_of"]
 
 
 def reference_of(run: Run) -> Reference:

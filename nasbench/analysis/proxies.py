@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from nasbench.effects import best_known
+from nasbench.analysis.effects import best_known
 from nasbench.evaluation import RETEST
 from nasbench.outcome import Evaluation
 from nasbench.runs import Run

@@ -25,8 +25,8 @@ from nasbench.outcome import Evaluation
 from nasbench.plan import Plan
 from nasbench.properties.record import measured, recorded
 from nasbench.registry import PROPERTIES
-from nasbench.regression import Estimate, Fit, explained, holm
 from nasbench.runs import Run
+from nasbench.statistics.regression import Estimate, Fit, explained, holm
 
 __all__ = [
     "ANY",

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasbench import pareto
 from nasbench.errors import InputError
 from nasbench.objectives import COSTS, conventional_direction
+from nasbench.statistics import pareto
 
 __all__ = ["COST_FACTOR", "Reference", "reference_point"]
 

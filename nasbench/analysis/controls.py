@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nasbench import pareto
 from nasbench.ledger import evaluation_of
 from nasbench.outcome import Evaluation
-from nasbench.runs import Run
-from nasbench.searching.controls import CONTROLS
+from nasbench.runs import CONTROLS, Run
+from nasbench.statistics import pareto
+from nasbench.statistics.comparison import verdict
 
 __all__ = ["control_table"]
 
@@ -82,7 +82,7 @@ def _row(
         "difference": gap["difference"],
         "difference_low": gap["low"],
         "difference_high": gap["high"],
-        "verdict": _verdict(gap, run.directions[metric]),
+        "verdict": verdict(gap, run.directions[metric], len(plan)),
     }
 
 
@@ -99,9 +99,3 @@ def _gap(run: Run, metric: str, plan: Sequence[Evaluation], other: Sequence[Eval
         return None
     spread = pareto.pooled_seed_deviation(stored)
     return pareto.paired_difference(stored[0], stored[1], spread, block=run.block)
-
-
-def _verdict(gap: Mapping[str, float], direction: str) -> str:
-    if not (gap["low"] > 0 or gap["high"] < 0):
-        return "NOT DECIDED"
-    return "BETTER" if (gap["low"] > 0) == (direction == "maximize") else "WORSE"
