@@ -61,7 +61,7 @@ def draw_curves(data: pd.DataFrame) -> Figure:
                 lw=1.1, marker="o", ms=3, ax=axes, legend=axes is grid[0],
             )  # fmt: skip
             axes.set(ylabel="training loss" if what == "train_loss" else f"{what} (validation)")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         grid[0].legend(title=None, fontsize=8, ncols=2)
         return figure
 
@@ -73,5 +73,5 @@ def draw_hypervolume(data: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         axes.step(data["evaluations"], data["hypervolume"], where="post")
         axes.set(xlabel="distinct plans", ylabel="hypervolume")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return figure

@@ -11,7 +11,7 @@ import pandas as pd
 from nasbench.analysis.controls import control_table
 from nasbench.analysis.effects import run_effects
 from nasbench.analysis.proxies import proxy_table
-from nasbench.report.tables import Cell, Column, Row, Table
+from nasbench.report.tables import Cell, Column, Row, Table, with_interval
 from nasbench.runs import Run
 
 __all__ = ["proxies", "tables"]
@@ -25,10 +25,12 @@ def tables(run: Run) -> Iterable[Table]:
         return
     controls = control_table(run)
     if len(controls):
-        shown = controls[
-            ["number", "plan", "control", "ratio", "metric", "control_metric", "difference", "difference_low",
-             "difference_high", "verdict"]
-        ]  # fmt: skip
+        interval = [
+            with_interval(row.difference, row.difference_low, row.difference_high, "+") for row in controls.itertuples()
+        ]
+        shown = controls[["number", "plan", "control", "ratio", "metric", "control_metric"]].assign(
+            **{"against it [95 %]": interval}, verdict=controls["verdict"]
+        )
         caption = (
             "Does the module help, or only its size? Each finalist stands beside a plain residual 3x3 bottleneck in "
             "the same slots, whose width brings its added MACs as near to the plan's as it can (`ratio`)."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from nasbench.console import human
 from nasbench.objectives import COSTS
 from nasbench.profiles.device_profile import HeldOut
 from nasbench.report import effects, slots
-from nasbench.report.tables import Cell, Column, Row, Table
+from nasbench.report.tables import Cell, Column, Row, Table, figure_text, with_interval
 from nasbench.runs import Run
 from nasbench.settings import SearchSettings
 
@@ -87,7 +85,7 @@ def page_of(
     finalists = run.finalists()
     return Page(
         question=_question(run),
-        answer=f"{_what_helps(run, finalists)} {_how_sure(run, finalists)}",
+        answer=f"{_what_helps(run, finalists, test)} {_how_sure(run, finalists)}",
         notes=tuple(_notes(run, finalists, test)),
         sections=tuple(_sections(run, finalists, test, naive, pictures or {})),
         facts=tuple(_facts(run)),
@@ -152,7 +150,7 @@ def _task_name(run: Run) -> str:
     return str(run.settings.task) if run.config["task"] else "the given function"
 
 
-def _what_helps(run: Run, finalists: pd.DataFrame) -> str:
+def _what_helps(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[str, float]]) -> str:
     trials = run.trials()
     plans = trials["plan_hash"].nunique()
     better = finalists[finalists["verdict"] == "BETTER"] if "verdict" in finalists else finalists.iloc[:0]
@@ -168,11 +166,19 @@ def _what_helps(run: Run, finalists: pd.DataFrame) -> str:
     cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in finalists), None)
     price = f" at {best[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
     return (
-        f"{len(better)} of {plans} plans {'is' if len(better) == 1 else 'are'} better than the bare backbone beyond "
-        f"doubt; the best is {best['plan']} with {run.metric} {best[run.metric]:.4g} against {bare[run.metric]:.4g} "
+        f"{len(better)} of {plans} plans {'is' if len(better) == 1 else 'are'} better than the bare backbone; the best "
+        f"is {best['plan']} with {run.metric} {best[run.metric]:.4g} against {bare[run.metric]:.4g} "
         f"({best['difference']:+.4g}, 95 % interval {best['difference_low']:+.4g} to {best['difference_high']:+.4g})"
-        f"{price}."
+        f"{price}.{_on_test(run.metric, best, bare, test)}"
     )
+
+
+def _on_test(metric: str, best: pd.Series, bare: pd.Series, test: Mapping[str, Mapping[str, float]]) -> str:
+    """Say how the best plan did on the test split, where nothing was selected."""
+    figures = [test.get(row["plan_hash"], {}).get(metric) for row in (best, bare)]
+    if figures[0] is None or figures[1] is None:
+        return ""
+    return f" On the test split, one seed: {figures[0]:.4g} against {figures[1]:.4g}."
 
 
 def _how_sure(run: Run, finalists: pd.DataFrame) -> str:
@@ -209,6 +215,11 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
             f"Costs are sums over a plan's parts; counted as whole models, {len(run.cost_checks) - len(wrong)} of "
             f"{len(run.cost_checks)} finalists agree exactly{'.' if not wrong else ': ' + '; '.join(wrong.values())}"
         )
+    if run.settings.finalists == "front" and "seeds" in finalists and finalists["seeds"].max() > 1:
+        yield (
+            f"The compared plans were chosen by their results of seed {run.settings.seed}, which is one of the seeds "
+            f"compared: their differences are somewhat too favourable{', but not on the test split' if test else ''}."
+        )
     if test:
         yield (
             f"The test split was opened for the {len(test)} compared plans alone, once each, with the weights of seed "
@@ -244,20 +255,20 @@ def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[s
         cells = [
             Cell(str(row["number"]), True),
             Cell("bare backbone" if row["plan"] == "{}" else row["plan"], code=row["plan"] != "{}"),
-            Cell(_with_interval(row[metric], row.get(f"{metric}_low"), row.get(f"{metric}_high")), True),
+            Cell(with_interval(row[metric], row.get(f"{metric}_low"), row.get(f"{metric}_high")), True),
             Cell(
-                _with_interval(row.get("difference"), row.get("difference_low"), row.get("difference_high"), "+"), True
+                with_interval(row.get("difference"), row.get("difference_low"), row.get("difference_high"), "+"), True
             ),
             Cell(
                 str(row.get("verdict", "")),
                 verdict=str(row.get("verdict", "")).split()[0] if row.get("verdict") else "",
             ),
-            *(Cell(_figure(row[name]), True) for name in extra),
-            *(Cell(_figure(row[name]), True) for name in costs),
+            *(Cell(figure_text(row[name]), True) for name in extra),
+            *(Cell(figure_text(row[name]), True) for name in costs),
             Cell(f"{row['probability']:.2f}", True),
         ]
         if test:
-            cells.append(Cell(_figure(test.get(row["plan_hash"], {}).get(metric)), True))
+            cells.append(Cell(figure_text(test.get(row["plan_hash"], {}).get(metric)), True))
         rows.append(Row(tuple(cells), bare=row["plan"] == "{}"))
     caption = "All plans that were compared under the same seeds. P(front) is the probability that no other of them "
     caption += "dominates a plan, by bootstrap over validation items and seeds."
@@ -270,7 +281,7 @@ def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | 
     metrics = list(next(iter(naive.values())))
     columns = (Column("forecast"), *(Column(f"test {name}", True) for name in metrics))
     rows = [
-        Row((Cell(name), *(Cell(_figure(values[metric]), True) for metric in metrics)))
+        Row((Cell(name), *(Cell(figure_text(values[metric]), True) for metric in metrics)))
         for name, values in naive.items()
     ]
     return Table("Naive forecasts", columns, tuple(rows), "What a model has to beat on the same test windows.")
@@ -350,22 +361,3 @@ def _typed(name: str, value: Any) -> list[str]:
     if name in _OPTIONS:
         return [f"--{name.replace('_', '-')}", str(value)]
     return ["--set", f"{name}={','.join(value) if isinstance(value, tuple) else value}"]
-
-
-def _with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
-    if _missing(value):
-        return ""
-    value = 0.0 if abs(value) < 1e-12 else value  # a difference of equal means, but for rounding
-    if _missing(low) or low == high:
-        return f"{value:{sign}.3g}" if sign else f"{value:.4g}"
-    return f"{value:{sign}.3g} [{low:{sign}.2g}, {high:{sign}.2g}]" if sign else f"{value:.4g} [{low:.3g}, {high:.3g}]"
-
-
-def _figure(value: Any) -> str:
-    if _missing(value):
-        return ""
-    return human(value) if isinstance(value, (int, float)) and abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
