@@ -15,9 +15,9 @@ def _one_thread():
     library.module_specs()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clean_registry():
-    """Undo what a test registers."""
+    """Undo what a test registers: the tests after it, in whatever order they run, see the library alone."""
     from nasbench.registry import MODULES
 
     before = dict(MODULES._entries)
