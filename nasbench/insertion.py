@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from nasbench import expression
 from nasbench.backbones import Slot, create_backbone, default_input_size, slots
-from nasbench.backbones._hooks import CHILD, Plugin, Plugins, attach, strip
+from nasbench.backbones._hooks import CHILD, Plugin, Plugins, attach, strip, to_host
 from nasbench.errors import InputError, PlanError, UnsupportedError
 from nasbench.plan import Plan
 from nasbench.pyramid import PyramidClassifier, create_pyramid
 from nasbench.replacement import Replacement, put_back, replace_modules
 
-__all__ = ["bare_state_dict", "freeze_backbone", "insert", "parameter_groups", "plan_of", "remove", "slots_of"]
+__all__ = [
+    "bare_state_dict", "freeze_backbone", "frozen_norms", "insert", "parameter_groups", "plan_of", "remove", "slots_of",
+]  # fmt: skip
 
 PlanLike = Plan | Mapping[str, Any] | expression.Expression | str | None
 
@@ -39,7 +42,8 @@ def insert(
     """Build a backbone with a plan in it.
 
     Args:
-        backbone: A timm name, a stem, `FILE.py:function`, or a module, of which a copy is taken.
+        backbone: A timm name, a stem, `FILE.py:function`, or a module, of which a copy is taken; what is put into it
+            goes to its device and floating type.
         plan: Slot to expression, or one expression for every stage slot.
         input_size: Without the batch; the backbone's default if None.
         num_classes: As `create_backbone`; only with a name.
@@ -71,9 +75,10 @@ def insert(
             raise PlanError("this model has a plan in it already; nasbench.remove takes it out")
         return _insert_into(copy.deepcopy(backbone), backbone, plan, size, identity_init, replace)
     if neck is not None:
-        if checkpoint is not None or size is None:
-            raise InputError("with neck=, give an input size and no checkpoint: timm's weights load by pretrained=")
-        whole = create_pyramid(backbone, neck, input_size=size, num_classes=num_classes, pretrained=pretrained)
+        if size is None:
+            raise InputError(f"{backbone} does not say its input size; with neck=, give input_size=")
+        weights = {"pretrained": pretrained, "checkpoint": checkpoint}
+        whole = create_pyramid(backbone, neck, input_size=size, num_classes=num_classes, **weights)  # type: ignore[arg-type]
         _insert_into(whole.backbone, whole.backbone, plan, size, identity_init, replace)
         return whole
     model = create_backbone(backbone, input_size=input_size, pretrained=pretrained, **given)  # type: ignore[arg-type]
@@ -97,7 +102,7 @@ def _insert_into(
         if slot.name in plugins:
             attach(model, slot.module, plugins[slot.name], slot.index)
     record = {"plan": plan, "identity_init": identity_init, "slots": tuple(places), "taken": taken}
-    model.add_module(CHILD, Plugins(plugins, record).train(model.training))
+    model.add_module(CHILD, to_host(Plugins(plugins, record), model).train(model.training))
     return model
 
 
@@ -156,12 +161,32 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def freeze_backbone(model: nn.Module) -> nn.Module:
-    """Stop the training of everything but plug-ins, neck and classifier, in place; return the model."""
+    """Stop the training of everything but plug-ins, neck and classifier, in place; return the model.
+
+    The backbone's batch norms keep their running statistics too: in training they are to be in eval mode, see
+    `frozen_norms`.
+    """
     trained = [m for m in model.modules() if isinstance(m, (Plugin, Replacement))] + _heads(model)
     kept = {id(parameter) for module in trained for parameter in module.parameters()}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in kept)
     return model
+
+
+def frozen_norms(model: nn.Module) -> list[nn.Module]:
+    """Return the norms with running statistics where nothing trains; `model.train()` would let them drift."""
+    return [
+        module
+        for path, module in model.named_modules()
+        if isinstance(module, _NormBase) and module.running_mean is not None and not _trains(model, path)
+    ]
+
+
+def _trains(model: nn.Module, path: str) -> bool:
+    """Whether a parameter trains in the module at `path`, or, where it has none, in the smallest one around it."""
+    while path and not any(True for _ in model.get_submodule(path).parameters()):
+        path = path.rpartition(".")[0]
+    return any(parameter.requires_grad for parameter in model.get_submodule(path).parameters())
 
 
 def _heads(model: nn.Module) -> list[nn.Module]:

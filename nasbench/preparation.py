@@ -132,7 +132,11 @@ def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -
         update={"space": space_name, "objectives": wanted, "training": recipe.model_dump(mode="json")}
     )
     host = backbones.create_backbone(
-        backbone, input_size=task.input_size, checkpoint=settings.checkpoint, **dict[str, Any](task.model_kwargs)
+        backbone,
+        input_size=task.input_size,
+        pretrained=settings.pretrained,
+        checkpoint=settings.checkpoint,
+        **dict[str, Any](task.model_kwargs),
     )
     slots = backbones.slots(host, input_size=task.input_size)
     space = load_space(space_name).resolve(slots)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from nasbench.backbones._create import default_input_size
+from nasbench.backbones._create import create_backbone, default_input_size
 from nasbench.backbones._layout import readings
 from nasbench.backbones._trace import BATCH, meta_copy
 from nasbench.errors import BackboneError, PlanError
@@ -57,7 +58,13 @@ class PyramidClassifier(nn.Module):
 
 
 def create_pyramid(
-    backbone: str, neck: str, *, input_size: Sequence[int], num_classes: int | None, pretrained: bool
+    backbone: str,
+    neck: str,
+    *,
+    input_size: Sequence[int],
+    num_classes: int | None,
+    pretrained: bool = False,
+    checkpoint: str | Path | None = None,
 ) -> PyramidClassifier:
     """Build the classifier over a neck.
 
@@ -67,9 +74,10 @@ def create_pyramid(
         input_size: `(C, H, W)`.
         num_classes: Outputs; those of the backbone's own classifier if None.
         pretrained: Load timm's weights.
+        checkpoint: A file of the bare backbone's weights, as `create_backbone` takes it.
 
     Raises:
-        BackboneError: If the backbone gives no pyramid.
+        BackboneError: If the backbone gives no pyramid, or the checkpoint is another network's.
         UnknownNameError: If there is no such neck.
         PlanError: If `neck` is no neck.
     """
@@ -77,7 +85,12 @@ def create_pyramid(
         raise PlanError(f"{neck} is a {module_spec(neck).kind}, no neck; `nasbench modules` lists necks by kind")
     if not timm.is_model(backbone):
         raise BackboneError(f"a neck needs the features of a timm model, got {backbone}")
-    model = _features(backbone, tuple(input_size), pretrained)
+    size = tuple(input_size)
+    weights: dict[str, Any] = {"pretrained": pretrained}
+    if checkpoint is not None:
+        create_backbone(backbone, input_size=size, checkpoint=checkpoint)  # timm would leave out what does not fit
+        weights = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(checkpoint)}}
+    model = _features(backbone, size, weights)
     shapes = _shapes(model, backbone, input_size)
     image = input_size[1:]
     first = [found[0] if (found := readings(shape, image)) else None for shape in shapes]
@@ -94,8 +107,8 @@ def create_pyramid(
     return PyramidClassifier(model, joined, channels, formats[0].layout == "NHWC", num_classes)
 
 
-def _features(backbone: str, size: tuple[int, ...], pretrained: bool) -> nn.Module:
-    given: dict[str, Any] = {"features_only": True, "pretrained": pretrained, "in_chans": size[0]}
+def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) -> nn.Module:
+    given: dict[str, Any] = {"features_only": True, "in_chans": size[0], **weights}
     sizes: tuple[dict[str, Any], ...] = ({"img_size": size[1:]}, {})
     for extra in sizes if size != default_input_size(backbone) else sizes[1:]:
         try:

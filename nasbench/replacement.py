@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nasbench import expression
+from nasbench.backbones._hooks import to_host
 from nasbench.backbones._layout import MapFormat, readings
 from nasbench.backbones._trace import BATCH, Trace, meta_copy, trace
 from nasbench.errors import PlanError, UnknownNameError, UnsupportedError
@@ -62,15 +63,15 @@ def replace_modules(
             )
         for path in found:
             taken[path] = model.get_submodule(path)
-            model.set_submodule(path, _build(expression.parse(part), path, forms[path]).train(model.training))
+            replacement = to_host(_build(expression.parse(part), path, forms[path]), model)
+            model.set_submodule(path, replacement.train(model.training))
     return taken
 
 
 def put_back(model: nn.Module, taken: Mapping[str, nn.Module]) -> None:
     """Undo `replace_modules`, in place; what comes back goes to where the model is."""
-    example = next(model.parameters(), None)
     for path, module in taken.items():
-        model.set_submodule(path, module if example is None else module.to(example.device))
+        model.set_submodule(path, to_host(module, model))
 
 
 def _matches(key: str, path: str, model: nn.Module) -> bool:

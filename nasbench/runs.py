@@ -8,18 +8,18 @@ trials.csv, front.csv                            }
 latency/           raw samples of each latency measurement
 items/             metric per validation item of each trained plan and seed, for paired bootstrap
 models/            weights, trial-N.safetensors
-figures/, report.html   written by nasbench.report
+figures/, tables/, report.html   written by nasbench.report
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
@@ -43,20 +42,27 @@ from nasbench.ledger import Ledger, evaluation_of
 from nasbench.objectives import COSTS
 from nasbench.plan import Plan
 from nasbench.preparation import prepare
-from nasbench.reading import read_json
-from nasbench.run_config import config_text, read_config
+from nasbench.run_schema import (
+    CONTROLS,
+    FINALISTS,
+    REFERENCE,
+    SEARCH,
+    KeptControl,
+    check_evaluation,
+    config_text,
+    read_config,
+    read_environment,
+    read_kept,
+)  # fmt: skip
 from nasbench.settings import SearchSettings, differences
 from nasbench.sharing import SharedLedger, unpack_items
 from nasbench.statistics.comparison import compare
+from nasbench.statistics.reference import Reference
 from nasbench.storage import FileLock, append, open_database, open_journal, quiet
 
 __all__ = ["Record", "Run", "list_runs", "load_run"]
 
 SCHEMA_VERSION = 1
-SEARCH, FINALISTS, CONTROLS = "search", "finalists", "controls"
-"""The Optuna studies of a journal: the search itself, the finalists' further seeds, their equal-cost controls."""
-REFERENCE = "reference"
-"""The attribute of the search's study that holds the reference point, from the bare backbone's evaluation on."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,7 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """What environment.json holds; empty where it is missing."""
         file = self.path / "environment.json"
-        found = read_json(file, "environment", RunError) if file.is_file() else {}
-        return found if isinstance(found, dict) else {}
+        return read_environment(file) if file.is_file() else {}
 
     @cached_property
     def storage(self) -> BaseStorage:
@@ -161,6 +166,7 @@ class Run:
             file = self._items_file(evaluation.plan_hash, evaluation.seed)
             file.parent.mkdir(exist_ok=True)
             np.save(file, per_item, allow_pickle=False)
+            self._compared = None
 
     def keep_weights(self, number: int, weights: bytes) -> None:
         """Store the weights of a trial, in the safetensors format."""
@@ -205,25 +211,22 @@ class Run:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def records(self) -> list[Record]:
-        """Return every evaluation: the search's in order of trial, then the finalists' further seeds.
+    def records(self, *names: str) -> list[Record]:
+        """Return every evaluation of the studies named, in order of trial.
+
+        By default the search's and the finalists' further seeds.
 
         Raises:
             RunError: If the storage holds what no search writes.
         """
-        try:
-            found = self._records()
+        with self._undamaged():
+            found = self._records(names or (SEARCH, FINALISTS))
             for record in found:
-                _check(record.evaluation, self.directions)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, AssertionError) as error:
-            raise RunError(
-                f"the journal of {self.path} is damaged: {type(error).__name__}: {str(error)[:200]}"
-            ) from None
+                check_evaluation(record.number, record.evaluation, self.directions)
         return found
 
-    def _records(self) -> list[Record]:
-        known = {study.study_name for study in self.storage.get_all_studies()}
-        studies = [self.study(name) for name in (SEARCH, FINALISTS) if self.study_name(name) in known]
+    def _records(self, names: Sequence[str]) -> list[Record]:
+        studies = [study for study in map(self._known_study, names) if study is not None]
         trials = [trial for study in studies for trial in study.get_trials(deepcopy=False)]
         return [
             Record(trial.user_attrs.get("number", trial.number), evaluation)
@@ -231,10 +234,42 @@ class Run:
             if (evaluation := evaluation_of(trial)) is not None
         ]
 
+    def _known_study(self, name: str) -> optuna.Study | None:
+        known = {study.study_name for study in self.storage.get_all_studies()}
+        return self.study(name) if self.study_name(name) in known else None
+
+    def _kept(self, name: str, key: str) -> Any:
+        """Return what a study keeps beside its trials under `key`, checked."""
+        with self._undamaged():
+            study = self._known_study(name)
+            return read_kept(key, None if study is None else study.user_attrs.get(key))
+
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, AssertionError) as error:
+            raise RunError(
+                f"the journal of {self.path} is damaged: {type(error).__name__}: {str(error)[:200]}"
+            ) from None
+
     @property
     def latency(self) -> dict[str, Any]:
         """Measured latency by plan hash."""
-        return dict(self.study().user_attrs.get("latency", {}))
+        found: dict[str, Any] = self._kept(SEARCH, "latency")
+        return found
+
+    @property
+    def controls(self) -> dict[str, KeptControl]:
+        """The equal-cost control of each finalist, by the finalist's plan hash."""
+        found: dict[str, KeptControl] = self._kept(CONTROLS, CONTROLS)
+        return found
+
+    @property
+    def reference(self) -> Reference | None:
+        """The reference point, stored at the search's start; None before."""
+        found: Reference | None = self._kept(SEARCH, REFERENCE)
+        return found
 
     @property
     def block(self) -> int:
@@ -244,7 +279,8 @@ class Run:
     @property
     def cost_checks(self) -> dict[str, str]:
         """Where counts of finalists, added from their parts, differ from the whole's, by plan hash; "" is nowhere."""
-        return dict(self.study().user_attrs.get("cost_checks", {}))
+        found: dict[str, str] = self._kept(SEARCH, "cost_checks")
+        return found
 
     def per_item(self, plan_hash: str, seed: int) -> NDArray[np.float64] | None:
         """Return the metric per validation item of a plan and seed, None where there is none."""
@@ -469,19 +505,6 @@ def _row(record: Record, latency: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         "batch_parts": e.batch_parts,
         "reused_from": e.reused_from,
     }
-
-
-_EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
-
-
-def _check(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
-    """Raise `ValueError` where an evaluation that was read is none."""
-    _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
-    if evaluation.state == "complete":
-        values = {name: evaluation.values.get(name) for name in directions}
-        missing = [n for n, v in values.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
-        if missing:
-            raise ValueError(f"a finished evaluation without {', '.join(missing)}")
 
 
 def _grouped(records: list[Record]) -> dict[str, list[Record]]:

@@ -168,8 +168,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _objectives(given: Any) -> dict[str, str]:
-    if isinstance(given, str):
-        given = [given]
+    given = _listed(given)
     if isinstance(given, Mapping):
         return {str(name): str(direction) for name, direction in given.items()}
     if not isinstance(given, (list, tuple)):

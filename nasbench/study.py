@@ -44,7 +44,7 @@ def search(
     space: str | Path | Mapping[str, Any] | Space | None = None,
     *,
     evaluate: EvaluateFunction | None = None,
-    objectives: Iterable[str] | Mapping[str, str] | None = None,
+    objectives: str | Iterable[str] | Mapping[str, str] | None = None,
     out: str | Path | None = None,
     config: str | Path | None = None,
     on_event: Listener | None = None,
@@ -58,7 +58,8 @@ def search(
             a forecasting task.
         evaluate: A function `fn(plan) -> {metric: value}` that replaces building and training; `plan` is a dict of
             slot to expression text. It is asked once a plan, unless it accepts `seed=`.
-        objectives: Names, or name to "maximize" / "minimize"; the task's metric and `macs` by default.
+        objectives: Names (a list, or one text with commas), or name to "maximize" / "minimize"; the task's metric and
+            `macs` by default.
         out: The run folder, exactly; `runs/<backbone>-<task>-<time>` by default.
         config: A YAML file with settings.
         on_event: Called with an `Event` after each step.
@@ -83,7 +84,7 @@ def search(
     """
     if isinstance(space, Space):
         space = space.model_dump(mode="json")
-    named = objectives if objectives is None or isinstance(objectives, Mapping) else list(objectives)
+    named = objectives if objectives is None or isinstance(objectives, (str, Mapping)) else list(objectives)
     given = {"space": str(space) if isinstance(space, Path) else space, "objectives": named, **settings}
     read, origins = read_settings(given, config, origin)
     prepared = prepare(read, evaluate)

@@ -29,6 +29,10 @@ __all__ = ["MAX_PLANS", "frozen", "run_folder", "tabulate"]
 MAX_PLANS = 100_000
 """A space of more plans is not tabulated."""
 
+_OF_EVERY_TABLE: dict[str, Any] = {
+    "latency_s": 0.0, "keep": "front", "halving": 0, "controls": False, "sampler": "grid", "finalists": "all",
+}  # fmt: skip
+
 
 def tabulate(
     space: str | Path | Mapping[str, Any] | Space | None = None,
@@ -65,8 +69,9 @@ def tabulate(
         space = str(space)
     if isinstance(space, Space):
         space = space.model_dump(mode="json", exclude_defaults=True)
-    plain: dict[str, Any] = {"latency_s": 0.0, "keep": "front", "halving": 0, "controls": False}
-    given = {**settings, **plain, "sampler": "grid", "seeds": seeds, "finalists": "all"}
+    if fixed := [name for name in (*_OF_EVERY_TABLE, "trials") if name in settings]:
+        raise InputError(f"{', '.join(fixed)}: a tabulation evaluates every plan in full, so this is not for one")
+    given = {**settings, **_OF_EVERY_TABLE, "seeds": seeds}
     prepared = prepare(read_settings({"space": space, **given}, None, origin)[0], evaluate)
     plans = prepared.space.count
     if plans > MAX_PLANS:
@@ -77,7 +82,7 @@ def tabulate(
     run = search(
         space, evaluate=evaluate, out=run_folder(out), on_event=on_event, origin=origin, trials=plans + 1, **given
     )
-    return write_table(out, _frame(run), _info(run, prepared, seeds))
+    return write_table(out, _frame(run), _info(run, prepared))
 
 
 def run_folder(out: Path) -> Path:
@@ -118,7 +123,7 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: v for name, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
 
-def _info(run: Run, prepared: Prepared, seeds: int) -> TableInfo:
+def _info(run: Run, prepared: Prepared) -> TableInfo:
     done = [record.evaluation for record in run.records()]
     values = dict.fromkeys(name for e in done for name in (*_numbers(e.costs), *_numbers(e.metrics)))
     known = {**run.directions, **(prepared.task.metrics if prepared.task else {})}
@@ -134,7 +139,7 @@ def _info(run: Run, prepared: Prepared, seeds: int) -> TableInfo:
         metrics=told,
         metric=next((name for name in run.directions if name in told), next(iter(told), None)),
         costs=tuple(costs),
-        seeds=tuple(range(settings.seed, settings.seed + seeds)),
+        seeds=tuple(range(settings.seed, settings.seed + settings.seeds)),
         recipe=settings.training,
         environment=run.environment,
     )

@@ -17,7 +17,7 @@ from timm.utils import random_seed
 from torch import Tensor, nn
 
 from nasbench.errors import EvaluationError, InputError
-from nasbench.insertion import parameter_groups
+from nasbench.insertion import frozen_norms, parameter_groups
 from nasbench.optimisation import autocast, aux_loss, cut, grouped, mixing, out_of_memory, schedule
 from nasbench.recipe import Recipe
 from nasbench.tasks import Task, apply
@@ -187,6 +187,7 @@ class _Loop:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16")
         self.advance = schedule(self.optimizer, recipe, self._total_steps())
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
+        self.frozen = frozen_norms(model)
         self.steps, self.stopped, self.parts = 0, "", 1
         self.eval_size = 2 * recipe.batch_size  # no gradients are kept, so this fits where training does
         self.history: list[dict[str, float]] = []
@@ -238,6 +239,8 @@ class _Loop:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         self.model.train()
+        for norm in self.frozen:
+            norm.eval()
         batches = self.task.train_batches(
             self.recipe.batch_size,
             seed=self.seed,

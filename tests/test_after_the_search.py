@@ -62,6 +62,8 @@ def test_the_bare_backbone_alone_and_one_seed(runs, capsys):
 def test_runs_compared(runs, tmp_path, capsys):
     found = compare(runs)
     assert set(found.fronts["run"]) == {"epochs1", "epochs2"}
+    bars = found.fronts.query("plan != '{}'")
+    assert bars[["difference", "difference_low", "difference_high"]].notna().all(axis=None)
     assert found.settings.set_index("setting").loc["training.epochs"].tolist() == ["1", "2"]
     same = found.pairs.query("what == 'same plan' and first_plan == '{}'").iloc[0]
     means = [run.trials().query("plan == '{}'")["accuracy"].mean() for run in runs]

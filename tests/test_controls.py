@@ -7,7 +7,7 @@ import nasbench as nb
 from nasbench.analysis.controls import control_table
 from nasbench.plan import Plan
 from nasbench.preparation import prepare
-from nasbench.runs import CONTROLS
+from nasbench.run_schema import CONTROLS
 from nasbench.searching.equal_cost import control_for
 
 PLAN = Plan.of({"stage1": "depthwise_separable"})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import nasbench as nb
 from nasbench import cli
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,20 @@ def test_a_tutorial_runs_as_written(page, tmp_path, monkeypatch, clean_registry)
             if not torch.cuda.is_available():
                 words = ["cpu" if word == "cuda" else word for word in words]
             assert cli.main(words) in (0, 1), line  # 1: a check of a noisy machine's timer may fail
+
+
+def test_the_page_on_searching_runs_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nb.search(
+        {"variants": ["se"], "slots": ["stage1"], "compositions": ["none", "a"]}, backbone="test_resnet", task="digits",
+        trials=2, seeds=2, training={"epochs": 1}, latency_s=0, proxies=["naswot"], out="runs/images",
+    )  # fmt: skip
+    together = {}
+    for language, code in blocks(ROOT / "docs" / "searching.md"):
+        if language == "python":
+            exec(compile(code, "searching.md", "exec"), together)
+    assert together["run"].settings.trials == 40
+    assert len(together["run"].trials()) == 40
 
 
 def test_the_site_builds_without_warnings(tmp_path):

@@ -11,11 +11,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from nasbench.backbones import create_backbone, slots
-from nasbench.backbones._hooks import Plugin, SlotHook
+from nasbench.backbones._hooks import Plugin, SlotHook, attach, strip
 from nasbench.errors import BackboneError, InputError, PlanError, UnknownNameError
 from nasbench.insertion import (
     bare_state_dict,
     freeze_backbone,
+    frozen_norms,
     insert,
     parameter_groups,
     plan_of,
@@ -86,20 +87,25 @@ def test_real_architectures(name):
     assert list(back.state_dict()) == list(bare.state_dict())
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "test_vit2"])
-def test_every_block_slot_is_alive(name):
-    model = create_backbone(name, input_size=(3, 64, 64), num_classes=4).eval()
-    x, found = image(64), slots(model, (3, 64, 64))
-    logits = run(model, x)
-    for slot in found:
+class Noise(nn.Module):
+    """Another map of the same shape."""
 
-        def change(module, args, output, form=slot.format):
-            inner, prefix = form.split(output)
-            return form.join(inner + torch.randn_like(inner), prefix)
+    def forward(self, x):
+        return x + torch.randn_like(x)
 
-        handle = model.get_submodule(slot.module).register_forward_hook(change)
+
+@pytest.mark.parametrize("name", [*ARCHITECTURES, "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "test_vit2"])
+def test_every_slot_is_alive(name):
+    """A slot's map changed: the logits move. Prefix tokens are left alone."""
+    torch.manual_seed(0)
+    side = ARCHITECTURES.get(name, 64)
+    model = create_backbone(name, input_size=(3, side, side), num_classes=4).eval()
+    x, logits = image(side), run(model, image(side))
+    for slot in slots(model, (3, side, side)):
+        attach(model, slot.module, Plugin(Noise(), slot.format, gated=False), slot.index)
         assert not torch.equal(run(model, x), logits), slot.name
-        handle.remove()
+        strip(model)
+    assert torch.equal(run(model, x), logits)
 
 
 class TestIdentity:
@@ -148,6 +154,17 @@ class TestIdentity:
             assert torch.equal(run(model, x), run(bare, x))
         assert torch.equal(run(model.bfloat16(), x.bfloat16()), run(bare.bfloat16(), x.bfloat16()))
 
+    def test_what_is_inserted_goes_where_the_host_is(self, resnet):
+        """To its floating type, and to its device: meta stands for a GPU here."""
+        half = copy.deepcopy(resnet).bfloat16()
+        model = insert(half, "se", input_size=(3, 64, 64), replace={"layer2.0.bn1": "eca"})
+        assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+        assert torch.isfinite(run(model, image(64).bfloat16())).all()
+        back = remove(insert(resnet, "none", input_size=(3, 64, 64), replace={"layer2.0.bn1": "eca"}).bfloat16())
+        assert {p.dtype for p in back.parameters()} == {torch.bfloat16}
+        there = insert(copy.deepcopy(resnet).to("meta"), "se", input_size=(3, 64, 64))
+        assert {p.device.type for p in there.parameters()} == {"meta"}
+
     def test_the_gate_is_a_scalar_that_interpolates(self, resnet):
         model = insert(resnet, {"stage2": "se"}, input_size=(3, 64, 64))
         plugin, x = model.nasbench.stage2, torch.randn(1, 48, 4, 4)
@@ -186,6 +203,16 @@ class TestWeights:
         model = freeze_backbone(insert(resnet, {"stage2": "se"}, input_size=(3, 64, 64)))
         names = {n for n, p in model.named_parameters() if p.requires_grad}
         assert names == {n for n, _ in model.named_parameters() if n.startswith(("nasbench.", "fc."))}
+
+    def test_frozen_norms_are_those_where_nothing_trains(self, resnet):
+        model = insert(resnet, {"stage2": "coord_attention"}, input_size=(3, 64, 64))
+        assert frozen_norms(model) == []
+        norms = {n: m for n, m in freeze_backbone(model).named_modules() if isinstance(m, nn.BatchNorm2d)}
+        assert any(n.startswith("nasbench.") for n in norms)
+        assert frozen_norms(model) == [m for n, m in norms.items() if not n.startswith("nasbench.")]
+        plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, affine=False))  # a norm without parameters
+        assert frozen_norms(plain) == []
+        assert frozen_norms(plain.requires_grad_(False)) == [plain[1]]
 
     def test_gates_have_a_group_without_decay(self, resnet):
         model = insert(resnet, "se", input_size=(3, 64, 64))
@@ -458,6 +485,17 @@ class TestNeck:
         model = insert(name, "none", input_size=(3, 64, 64), num_classes=3, neck="fpn").eval()
         assert model.channels_last
         assert run(model, image(64)).shape == (2, 3)
+
+    @pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])  # timm wraps their features in two ways
+    def test_a_checkpoint_of_the_bare_backbone(self, name, tmp_path):
+        bare = timm.create_model(name, num_classes=5)
+        torch.save(bare.state_dict(), tmp_path / "bare.pt")
+        given = {"input_size": (3, 64, 64), "num_classes": 5, "neck": "fpn", "checkpoint": tmp_path / "bare.pt"}
+        model = insert(name, "se", **given)
+        known = {tuple(v.flatten().tolist()) for v in bare.state_dict().values()}
+        assert all(tuple(v.flatten().tolist()) in known for v in bare_state_dict(model).values())
+        with pytest.raises(BackboneError, match="another network"):
+            insert("test_vit3", "none", **given)
 
     def test_frozen_and_a_new_classifier(self):
         model = freeze_backbone(insert("test_resnet", "se", input_size=(3, 64, 64), num_classes=5, neck="fpn"))

@@ -20,9 +20,10 @@ from malformed import YAML_TRICKS, mutated, paths, png, special, tar_of, torn
 
 import nasbench as nb
 from nasbench import cli
-from nasbench.errors import NasbenchError
+from nasbench.errors import NasbenchError, RunError
 from nasbench.plan import Plan
 from nasbench.profiles.device_profile import load_device_profile
+from nasbench.report.page import page_of
 from nasbench.runs import load_run
 from nasbench.settings import read_settings
 from nasbench.spaces import load_space
@@ -156,9 +157,22 @@ def run(tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seeds", 5), ("seeds", {"search": "a"}), ("packages", ["torch"]), ("device", "cpu"), ("git", 7)],
+)
+def test_an_environment_that_no_search_wrote(run, tmp_path, key, value):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    file = folder / "environment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(RunError, match=rf"environment.json is damaged: {key}"):
+        page_of(load_run(folder), {}, {})
+
+
 def look(folder):
     found = load_run(folder)
-    found.trials(), found.finalists(), found.front(), found.environment, found.settings
+    found.trials(), found.finalists(), found.front(), found.environment, found.settings, page_of(found, {}, {})
 
 
 def test_run_folders(run, tmp_path):

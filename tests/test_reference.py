@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import nasbench as nb
-from nasbench.analysis.progress import REFERENCE, hypervolume_curve, reference_of
+from nasbench.analysis.progress import hypervolume_curve, reference_of
 from nasbench.errors import InputError, RunError
+from nasbench.run_schema import REFERENCE
 from nasbench.statistics.reference import Reference, reference_point
 
 TWO = {"accuracy": "maximize", "macs": "minimize"}

@@ -1,17 +1,21 @@
 import html.parser
 import json
 import re
+import shlex
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import nasbench as nb
-from nasbench import report
-from nasbench.errors import NothingMatched
+from nasbench import cli, report
+from nasbench.errors import InputError, NothingMatched
 from nasbench.report import figures
-from nasbench.report.page import command_of, page_of
+from nasbench.report.explorer import explorer_data
+from nasbench.report.page import _SAID_ELSEWHERE, command_of, page_of
 from nasbench.runs import load_run
+from nasbench.settings import SearchSettings, read_settings
 
 SPACE = {"variants": ["se", "eca", "dual_pool"], "slots": ["stage1", "stage2"]}
 EVIL = "<script>alert('x')</script> & \"quotes\""
@@ -82,6 +86,20 @@ def test_scatter_data_by_hand(run):
     assert front["x"].is_monotonic_increasing
     assert front["y"].is_monotonic_increasing
     assert figures.scatter_data(run, "latency_ms", "accuracy") is None
+    assert not data.points["low"].notna().any()  # a function tells nothing of items
+
+
+def test_the_interactive_front_has_the_same_bars(trained):
+    data = figures.scatter_data(trained, "macs", "accuracy")
+    assert figures.draw_scatter(data).axes[0].get_legend().get_title().get_text() == figures.BARS
+    drawn, points = data.points.set_index("number"), explorer_data(trained)["points"]
+    for point in points:
+        if point["several"] and point["kind"] != "bare":
+            expected = drawn.loc[point["number"], ["low", "high"]].astype(float).tolist()
+            assert [point["low"], point["high"]] == pytest.approx(expected, rel=1e-5)
+        else:
+            assert point["low"] is point["high"] is None
+    assert any(point["low"] is not None for point in points)
 
 
 def test_the_page_is_one_offline_file_and_escapes_everything(run):
@@ -109,6 +127,7 @@ def test_tables_hold_the_front_and_every_failure(run):
     assert len(tables["Failed"].rows) == (rows["state"] == "failed").sum() > 0
     assert len(tables["Rejected before training"].rows) == (rows["state"] == "rejected").sum() > 0
     assert sum(row.bare for row in tables["The front, and what it was compared with"].rows) == 1
+    assert "Stopped early: successive halving" not in tables  # none was
 
 
 def test_each_table_is_a_file_for_a_paper_too(run):
@@ -123,6 +142,14 @@ def test_each_table_is_a_file_for_a_paper_too(run):
         tex = files["tex"].read_text()
         assert "\\toprule" in tex
         assert tex.count("\\\\\n") == 1 + len(table.rows)
+
+
+def test_a_table_that_is_no_more_leaves_no_file(run):
+    report.build(run)
+    files = sorted((run.path / "tables").iterdir())
+    (run.path / "tables" / "of-before.csv").write_text("")
+    report.build(run)
+    assert sorted((run.path / "tables").iterdir()) == files
 
 
 def test_building_again_changes_nothing(run):
@@ -190,10 +217,44 @@ def test_the_same_seed_gives_the_same_metrics(trained, tmp_path):
     assert again.trials()["plan"].tolist() == first["plan"].tolist()
 
 
-def test_the_command_reproduces_the_identity(trained):
-    command = command_of(trained)
-    assert "--task digits" in command
-    assert "--set epochs=1" in command
+def read_back(command, monkeypatch):
+    """What the command, typed again, tells a search."""
+    told = {}
+
+    def listen(**given):
+        told.update(given)
+        raise InputError("heard")
+
+    monkeypatch.setattr("nasbench.study.search", listen)
+    assert cli.main(shlex.split(command)[1:]) == 4
+    kept = {key: value for key, value in told.items() if key in SearchSettings.model_fields}
+    return read_settings(kept)[0]
+
+
+def test_the_command_reproduces_the_identity(trained, monkeypatch):
+    again = read_back(command_of(trained), monkeypatch)
+    assert list(again.objectives) == list(trained.settings.objectives)  # their directions are the task's
+    for name in set(SearchSettings.model_fields) - {"space", "training", "device", "objectives"}:
+        assert getattr(again, name) == getattr(trained.settings, name), name
+    assert again.training == {"epochs": "1"}
+
+
+def test_the_command_gives_every_setting_back(monkeypatch):
+    """Each setting that can change what comes of a search, at a value that is not its default."""
+    changed = {
+        "backbone": "test_vit", "task": "csv:a b.csv", "trials": 7, "objectives": {"mse": "", "params": ""},
+        "constraints": ("params<=1.1x", "macs<=2x"), "sampler": "tpe", "seed": 5, "seeds": 2, "finalists": "all",
+        "size": 48, "lookback": 48, "horizon": 12, "fill": "linear", "covariates": True, "checkpoint": "w.pt",
+        "pretrained": True, "freeze": "backbone", "modules": ("a.py", "b"), "latency_s": 3.0,
+        "latency_profile": "h.json", "proxies": ("naswot", "zico"), "halving": 3, "halving_epochs": 2,
+        "halving_slow_epochs": 4, "controls": False, "allow_lower_bound": True, "keep": "all", "reuse": "runs/a",
+    }  # fmt: skip
+    assert set(changed) == set(SearchSettings.model_fields) - set(_SAID_ELSEWHERE)
+    settings = SearchSettings.model_validate(changed | {"space": "forecasting"})
+    assert not any(getattr(settings, n) == f.default for n, f in SearchSettings.model_fields.items() if n in changed)
+    run = SimpleNamespace(settings=settings, config={"task": {"recipe_changes": {"epochs": 3}}})
+    again = read_back(command_of(run), monkeypatch)
+    assert again == settings.model_copy(update={"training": {"epochs": "3"}})
 
 
 def test_an_error_bar_is_of_the_difference():

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nasbench.ledger import evaluation_of
 from nasbench.outcome import Evaluation
-from nasbench.runs import CONTROLS, Run
+from nasbench.run_schema import CONTROLS, KeptControl
+from nasbench.runs import Run
 from nasbench.statistics import pareto
 from nasbench.statistics.comparison import verdict
 
@@ -37,16 +37,12 @@ def control_table(run: Run) -> pd.DataFrame:
     """
     if run.metric is None:
         return pd.DataFrame(columns=list(COLUMNS))
-    trained = [
-        evaluation for trial in run.ledger(CONTROLS).trials() if (evaluation := evaluation_of(trial)) is not None
-    ]
-    of_controls = _by_plan(trained)
+    of_controls = _by_plan([record.evaluation for record in run.records(CONTROLS)])
     numbers = {record.evaluation.plan_hash: record.number for record in reversed(run.records())}
     of_plans = _by_plan([record.evaluation for record in run.records()])
-    whose: Mapping[str, Mapping[str, Any]] = run.study(CONTROLS).user_attrs.get(CONTROLS, {})
     rows = []
-    for plan_hash, control in whose.items():
-        plan, other = of_plans.get(plan_hash, {}), of_controls.get(control["plan_hash"], {})
+    for plan_hash, control in run.controls.items():
+        plan, other = of_plans.get(plan_hash, {}), of_controls.get(control.plan_hash, {})
         seeds = sorted(set(plan) & set(other))
         if seeds:
             both = [[evaluations[seed] for seed in seeds] for evaluations in (plan, other)]
@@ -64,18 +60,18 @@ def _by_plan(evaluations: Sequence[Evaluation]) -> dict[str, dict[int, Evaluatio
 
 
 def _row(
-    run: Run, metric: str, control: Mapping[str, Any], plan: Sequence[Evaluation], other: Sequence[Evaluation]
+    run: Run, metric: str, control: KeptControl, plan: Sequence[Evaluation], other: Sequence[Evaluation]
 ) -> dict[str, Any]:
     means = [float(np.mean([e.metrics[metric] for e in evaluations])) for evaluations in (plan, other)]
     gap = _gap(run, metric, plan, other) or {"difference": means[0] - means[1], "low": np.nan, "high": np.nan}
     return {
         "plan": plan[0].plan,
-        "control": control["plan"],
-        "ratio": control["ratio"],
-        "slot_ratios": control["slots"],
-        "exact": control["exact"],
-        "plan_params": control["plan_params"],
-        "control_params": control["control_params"],
+        "control": control.plan,
+        "ratio": control.ratio,
+        "slot_ratios": control.slots,
+        "exact": control.exact,
+        "plan_params": control.plan_params,
+        "control_params": control.control_params,
         "seeds": len(plan),
         "metric": means[0],
         "control_metric": means[1],

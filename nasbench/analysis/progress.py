@@ -8,7 +8,7 @@ import pandas as pd
 from nasbench.errors import RunError
 from nasbench.outcome import Evaluation
 from nasbench.plan import Plan
-from nasbench.runs import REFERENCE, Run
+from nasbench.runs import Run
 from nasbench.statistics.reference import Reference, reference_point
 
 __all__ = ["hypervolume_curve", "reference_of"]
@@ -20,9 +20,8 @@ def reference_of(run: Run) -> Reference:
     Raises:
         RunError: If the bare backbone was not evaluated yet.
     """
-    stored = run.study().user_attrs.get(REFERENCE)
-    if stored is not None:
-        return Reference.from_dict(stored)
+    if run.reference is not None:
+        return run.reference
     bare = Plan({}).hash
     found = [record.evaluation for record in run.records() if record.evaluation.plan_hash == bare]
     complete = [evaluation for evaluation in found if evaluation.state == "complete"]

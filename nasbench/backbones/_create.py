@@ -114,6 +114,11 @@ def _timm(
         except TypeError as error:
             if "img_size" not in given or "img_size" not in str(error):
                 raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
+        except OSError as error:
+            raise BackboneError(
+                f"the pretrained weights of {name} cannot be had ({type(error).__name__}: {error}); where there is no"
+                " network, give a file of weights: --checkpoint FILE, or checkpoint="
+            ) from error
         except (RuntimeError, ValueError, AssertionError) as error:
             raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
     raise AssertionError("unreachable")

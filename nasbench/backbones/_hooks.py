@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nasbench.backbones._layout import MapFormat
 
-__all__ = ["CHILD", "Plugin", "Plugins", "SlotHook", "attach", "strip"]
+__all__ = ["CHILD", "Plugin", "Plugins", "SlotHook", "attach", "strip", "to_host"]
 
 CHILD = "nasbench"
 """The one child that insertion adds to a backbone; the backbone's own state-dict keys never change."""
@@ -86,6 +86,16 @@ class SlotHook:
 def attach(model: nn.Module, path: str, plugin: nn.Module, index: int | None) -> None:
     """Hang a plug-in on the module at `path`, after those that hang there already."""
     model.get_submodule(path).register_forward_hook(SlotHook(plugin, index))
+
+
+def to_host(module: nn.Module, host: nn.Module) -> nn.Module:
+    """Bring a module, in place, to the device and the floating type of its host; return it."""
+    example = next((p for p in host.parameters() if p.is_floating_point()), None)
+    if example is None:
+        return module
+    # Only where they differ: a cast to a real type would halve complex parameters.
+    own = next((p for p in module.parameters() if p.is_floating_point()), example)
+    return module.to(example.device) if own.dtype == example.dtype else module.to(example.device, example.dtype)
 
 
 def strip(model: nn.Module) -> nn.Module:

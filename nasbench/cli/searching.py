@@ -9,8 +9,8 @@ import typer
 
 from nasbench import console
 from nasbench.cli._app import AsJson, Modules, Size, app
+from nasbench.cli._merging import merged
 from nasbench.cli.results import print_front
-from nasbench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from nasbench.study import Event
@@ -82,8 +82,8 @@ def search(
     from nasbench import report as reports
     from nasbench import study
 
-    extra, training = _settings(set_ or [])
-    given: dict[str, Any] = dict(
+    options: dict[str, Any] = dict(
+        space=space, objectives=objective,
         backbone=backbone, task=task, trials=trials, time_s=console.duration_s(time) if time else None,
         constraints=constraint, sampler=sampler, seed=seed, seeds=seeds, controls=controls, halving=halving,
         proxies=proxy, size=size, lookback=lookback,
@@ -91,18 +91,11 @@ def search(
         latency_profile=str(latency_profile) if latency_profile else None,
         workers=workers, engine=engine, storage=storage, reuse=str(reuse) if reuse else None,
         trial_timeout_s=console.duration_s(trial_timeout) if trial_timeout else None,
-        modules=modules, keep=keep, training=training or None, **extra,
+        modules=modules, keep=keep,
     )  # fmt: skip
-    with _Progress() as progress:
-        run = study.search(
-            space,
-            objectives=objective,
-            out=out,
-            config=config,
-            on_event=progress.on_event,
-            origin="command line",
-            **given,
-        )
+    given = merged(options, set_)
+    with Progress() as progress:
+        run = study.search(out=out, config=config, on_event=progress.on_event, origin="command line", **given)
         progress.note("building the report")
         page = reports.build(run)
     print_front(run, as_json)
@@ -112,27 +105,7 @@ def search(
     return 1 if (run.trials()["state"] == "failed").any() else 0
 
 
-def _settings(pairs: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Split `--set` pairs into settings of the search and of its training recipe."""
-    from nasbench.recipe import Recipe
-    from nasbench.settings import SearchSettings
-
-    extra, training = {}, {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        key = key.strip().removeprefix("training.")
-        if not equals:
-            raise InputError(f"--set takes KEY=VALUE, as in --set epochs=5; got {pair!r}")
-        if key in Recipe.model_fields:
-            training[key] = value.strip()
-        elif key in SearchSettings.model_fields:
-            extra[key] = value.strip()
-        else:
-            raise UnknownNameError("setting", key, [*Recipe.model_fields, *SearchSettings.model_fields])
-    return extra, training
-
-
-class _Progress:
+class Progress:
     """Shows the events of a search: a bar on a terminal, a line each elsewhere, on stderr."""
 
     def __init__(self) -> None:
@@ -144,7 +117,7 @@ class _Progress:
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Progress:
         self._bar.start()
         return self
 

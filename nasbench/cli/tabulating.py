@@ -9,7 +9,8 @@ import typer
 
 from nasbench import console
 from nasbench.cli._app import AsJson, Modules, Size, app
-from nasbench.cli.searching import _Progress, _settings
+from nasbench.cli._merging import merged
+from nasbench.cli.searching import Progress
 
 
 @app.command()
@@ -19,14 +20,14 @@ def tabulate(
     task: Annotated[str | None, typer.Option(help="As of `nasbench search`.")] = None,
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The table.")] = Path("table.parquet"),
     seed: Annotated[int | None, typer.Option(help="Of splits and order, and the first of the seeds.")] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds for each plan.", min=1)] = 1,
+    seeds: Annotated[int | None, typer.Option(help="Seeds for each plan; 1 by default.")] = None,
     size: Size = None,
     lookback: Annotated[int | None, typer.Option(help="Input steps of a forecast.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Steps to forecast.")] = None,
     fill: Annotated[str | None, typer.Option(help="Fill gaps of a series: linear or forward.")] = None,
     objective: Annotated[list[str] | None, typer.Option(help="A metric or cost; may be repeated.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Evaluations at once.", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="Evaluations at once.")] = None,
     modules: Modules = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
     as_json: AsJson = False,
@@ -40,20 +41,13 @@ def tabulate(
     from nasbench.tabulation import run_folder
     from nasbench.tabulation import tabulate as engine
 
-    extra, training = _settings(set_ or [])
-    given: dict[str, Any] = dict(
-        backbone=backbone, task=task, seed=seed, size=size, lookback=lookback, horizon=horizon, fill=fill,
-        objectives=objective, device=device, workers=workers, modules=modules, training=training or None, **extra,
+    options = dict(
+        space=space, backbone=backbone, task=task, seed=seed, seeds=seeds, size=size, lookback=lookback,
+        horizon=horizon, fill=fill, objectives=objective, device=device, workers=workers, modules=modules,
     )  # fmt: skip
-    with _Progress() as progress:
-        table = engine(
-            space,
-            out=out,
-            seeds=seeds,
-            on_event=progress.on_event,
-            origin="command line",
-            **{key: value for key, value in given.items() if value is not None},
-        )
+    given = merged(options, set_)
+    with Progress() as progress:
+        table = engine(out=out, on_event=progress.on_event, origin="command line", **given)
     states = table.frame["state"].value_counts().to_dict()
     row = {
         "file": str(out),

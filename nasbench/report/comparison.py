@@ -16,7 +16,7 @@ from matplotlib.ticker import EngFormatter
 
 from nasbench.errors import InputError, NothingMatched
 from nasbench.objectives import COSTS
-from nasbench.report.figures import LABELS, save, style
+from nasbench.report.figures import BARS, LABELS, error_bar, save, style
 from nasbench.runs import Run, write_text
 from nasbench.settings import differences
 from nasbench.statistics import pareto
@@ -32,7 +32,8 @@ class Comparison:
     """What several runs have in common and where they differ.
 
     Attributes:
-        fronts: Every plan of every front: run, number, plan, the metrics and costs that all runs have.
+        fronts: Every plan of every front: run, number, plan, the metric with its interval and its difference to the
+            run's own bare backbone, and the costs that all runs have.
         pairs: For each two runs over the same data: the best plan of each and every plan both compared, with the
             difference second minus first, its 95 % interval over items and seeds, the shared seeds, and a verdict.
         settings: One row a setting that differs: setting, then one column a run.
@@ -93,7 +94,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
         raise InputError(f"the runs share no metric ({told}); compare runs of one kind of task")
     shared = [c for c in ("macs", *COSTS) if all(c in f and f[c].notna().all() for f in fronts.values())]
     direction = runs[0].directions[metric]
-    columns = ["number", "plan", metric, f"{metric}_low", f"{metric}_high", *dict.fromkeys(shared), "probability"]
+    columns = ["number", "plan", "seeds", metric, f"{metric}_low", f"{metric}_high", "difference", "difference_low"]
+    columns += ["difference_high", "verdict", *dict.fromkeys(shared), "probability"]
     table = pd.concat([_columns(front, columns).assign(run=name) for name, front in fronts.items()], ignore_index=True)
     pairs, notes = _pairs(names, runs, metric, direction)
     return Comparison(
@@ -108,11 +110,12 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
 
 def draw(data: Comparison) -> Figure:
-    """Draw the fronts over each other: one colour a run, error bars where there are several seeds."""
+    """Draw the fronts over each other: one colour a run; an `error_bar` is against the run's own bare backbone."""
     with style():
         figure = Figure(layout="constrained")
         axes = figure.subplots()
         colours = sns.color_palette(n_colors=data.fronts["run"].nunique())
+        barred = False
         for (name, front), colour in zip(data.fronts.groupby("run", sort=False), colours, strict=True):
             points = front.sort_values(data.cost)
             kept = points[
@@ -121,10 +124,10 @@ def draw(data: Comparison) -> Figure:
                 )
             ]
             axes.step(kept[data.cost], kept[data.metric], where="post", color=colour, lw=1.2, alpha=0.7)
-            if f"{data.metric}_low" in points:
-                bars = points[[f"{data.metric}_low", f"{data.metric}_high"]].to_numpy(dtype=float).T
-                spread = np.nan_to_num(np.abs(bars - points[data.metric].to_numpy(dtype=float)))
-                axes.errorbar(points[data.cost], points[data.metric], spread, fmt="none", ecolor=colour, capsize=2.5)
+            bars = np.array([error_bar(row, data.metric) for row in points.to_dict(orient="records")], dtype=float)
+            spread = np.nan_to_num(np.abs(bars.T - points[data.metric].to_numpy(dtype=float)))
+            axes.errorbar(points[data.cost], points[data.metric], spread, fmt="none", ecolor=colour, capsize=2.5)
+            barred |= bool(spread.any())
             bare = points["plan"] == "{}"
             for marker, group in (("o", points[~bare]), ("D", points[bare])):
                 axes.plot(group[data.cost], group[data.metric], marker, color=colour, ms=6)
@@ -136,7 +139,7 @@ def draw(data: Comparison) -> Figure:
         low, high = data.fronts[data.cost].min(), data.fronts[data.cost].max()
         if low > 0 and high / low > 8:
             axes.set_xscale("log")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        axes.legend(title=BARS if barred else None, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         return figure
 
 

@@ -33,6 +33,9 @@ LABELS = {
 }
 """Axis labels of the costs, with units."""
 
+BARS = "error bar: 95 % interval of the difference to the bare backbone"
+"""Title of a legend where points have an `error_bar`."""
+
 KINDS = {"other": "#9aa5b1", "finalist": "#2a78b5", "front": "#c44e20", "bare": "#111111"}
 """What a point is, with its colour: one seed only, several seeds but dominated, on the front, the bare backbone."""
 
@@ -102,7 +105,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
 
 
 def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
-    """Return the ends of a finalist's error bar; NaN for none.
+    """Return the ends of a finalist's error bar; NaN for none. `metric` is the run's, whose difference the row holds.
 
     What is asked is whether a plan differs from the bare backbone, and both saw the same items and seeds. So a bar is
     the 95 % interval of the paired difference, put at the bare backbone's value: one that crosses the bare backbone's
@@ -144,7 +147,8 @@ def draw_scatter(data: ScatterData) -> Figure:
             axes.set_xscale("log")
         if data.x in ("macs", "params", "elementwise_flops", "activations", "peak_memory_bytes"):
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.legend(title=None, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        title = BARS if len(barred) else None
+        axes.legend(title=title, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         return figure
 
 

@@ -119,11 +119,10 @@ def _sections(
     yield from section("Zero-cost proxies", "proxies", *effects.proxies(run))
     trials = run.trials()
     rejected, trained = trials["state"] == "rejected", trials["fidelity"] > 0
-    trouble = (
-        _trouble_table(trials[rejected & ~trained], "Rejected before training"),
-        _trouble_table(trials[rejected & trained], "Stopped early: successive halving"),
-        _trouble_table(trials[trials["state"] == "failed"], "Failed"),
-    )
+    trouble = [_trouble_table(trials[rejected & ~trained], "Rejected before training")]
+    if (rejected & trained).any():
+        trouble.append(_trouble_table(trials[rejected & trained], "Stopped early: successive halving"))
+    trouble.append(_trouble_table(trials[trials["state"] == "failed"], "Failed"))
     yield from section("What did not work", "trouble", *trouble, _excluded_table(run))
 
 
@@ -215,7 +214,7 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
             f"Costs are sums over a plan's parts; counted as whole models, {len(run.cost_checks) - len(wrong)} of "
             f"{len(run.cost_checks)} finalists agree exactly{'.' if not wrong else ': ' + '; '.join(wrong.values())}"
         )
-    if run.settings.finalists == "front" and "seeds" in finalists and finalists["seeds"].max() > 1:
+    if run.settings.finalists == "front" and len(finalists) > 1 and finalists["seeds"].max() > 1:
         yield (
             f"The compared plans were chosen by their results of seed {run.settings.seed}, which is one of the seeds "
             f"compared: their differences are somewhat too favourable{', but not on the test split' if test else ''}."
@@ -271,7 +270,8 @@ def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[s
             cells.append(Cell(figure_text(test.get(row["plan_hash"], {}).get(metric)), True))
         rows.append(Row(tuple(cells), bare=row["plan"] == "{}"))
     caption = "All plans that were compared under the same seeds. P(front) is the probability that no other of them "
-    caption += "dominates a plan, by bootstrap over validation items and seeds."
+    caption += "dominates a plan, by bootstrap over validation items (overlapping windows of a forecast together), "
+    caption += "seeds and measured latency; latencies within 1 % share a rank."
     return Table("The front, and what it was compared with", tuple(columns), tuple(rows), caption)
 
 
@@ -346,9 +346,15 @@ def command_of(run: Run) -> str:
 
 
 _ALWAYS_SAID = ("backbone", "task", "trials", "sampler", "seed", "seeds")
-_SAID_ELSEWHERE = ("space", "training", "time_s", "device", "workers", "engine", "storage", "reuse", "trial_timeout_s")
+_SAID_ELSEWHERE = (
+    "space", "training", "time_s", "device", "workers", "engine", "storage", "trial_timeout_s", "trial_cpus",
+    "trial_gpus",
+)  # fmt: skip
 """The space and the recipe are said apart; the others change how a run is carried out, not what comes of it."""
-_OPTIONS = (*_ALWAYS_SAID, "size", "lookback", "horizon", "fill", "checkpoint", "freeze", "latency_profile", "keep")
+_OPTIONS = (
+    *_ALWAYS_SAID, "size", "lookback", "horizon", "fill", "checkpoint", "freeze", "latency_profile", "reuse", "halving",
+    "keep",
+)  # fmt: skip
 _REPEATED = {"objectives": "--objective", "constraints": "--constraint", "modules": "--modules"}
 
 

@@ -57,8 +57,11 @@ class Table:
 
 
 def save_tables(tables: Iterable[Table], folder: Path) -> None:
-    """Write each table as CSV, Markdown and LaTeX (booktabs); it is named by its title."""
+    """Write each table as CSV, Markdown and LaTeX (booktabs), named by its title, in place of those of before."""
     folder.mkdir(exist_ok=True)
+    for file in folder.iterdir():
+        if file.suffix.removeprefix(".") in _ENDINGS.values():
+            file.unlink()
     for table in tables:
         texts = [[cell.text for cell in row.cells] for row in table.rows]
         frame = pd.DataFrame(texts, columns=[column.title for column in table.columns], dtype=object)

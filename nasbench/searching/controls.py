@@ -7,7 +7,7 @@ sets each finalist beside its control.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from dataclasses import asdict
 
 from optuna.trial import TrialState
 
@@ -15,7 +15,7 @@ from nasbench.engines import Result
 from nasbench.evaluation import TrainingEvaluator
 from nasbench.ledger import evaluation_of
 from nasbench.plan import Plan
-from nasbench.runs import CONTROLS
+from nasbench.run_schema import CONTROLS, KeptControl
 from nasbench.searching._phase import BARE
 from nasbench.searching.equal_cost import Control, control_for
 from nasbench.searching.exploring import narrate
@@ -47,7 +47,8 @@ class Controls(Refinement):
         }
         described = {plan_hash: described_control(control) for plan_hash, (_, control) in controls.items()}
         study = self.run.study(CONTROLS)
-        study.set_user_attr(CONTROLS, {**study.user_attrs.get(CONTROLS, {}), **described})
+        kept = {plan_hash: asdict(control) for plan_hash, control in {**self.run.controls, **described}.items()}
+        study.set_user_attr(CONTROLS, kept)
         self.todo = deque(self.missing(list(controls.values())))
         self.total = len(self.todo)
         self.work()
@@ -69,14 +70,14 @@ class Controls(Refinement):
         self.say(f"control, seed {evaluation.seed}: {line}")
 
 
-def described_control(control: Control) -> dict[str, Any]:
-    """Return what is kept of a control, JSON-able."""
-    return {
-        "plan": control.plan.text,
-        "plan_hash": control.plan.hash,
-        "ratio": control.ratio,
-        "slots": {slot.slot: slot.ratio for slot in control.slots},
-        "plan_params": control.plan_params,
-        "control_params": control.control_params,
-        "exact": control.exact,
-    }
+def described_control(control: Control) -> KeptControl:
+    """Return what is kept of a control."""
+    return KeptControl(
+        plan=control.plan.text,
+        plan_hash=control.plan.hash,
+        ratio=control.ratio,
+        slots={slot.slot: slot.ratio for slot in control.slots},
+        plan_params=control.plan_params,
+        control_params=control.control_params,
+        exact=control.exact,
+    )

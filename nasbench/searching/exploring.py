@@ -27,7 +27,8 @@ from nasbench.ledger import evaluation_of, is_abandoned, objective_values
 from nasbench.outcome import Evaluation
 from nasbench.plan import Plan
 from nasbench.preparation import Prepared
-from nasbench.runs import REFERENCE, SEARCH, Run
+from nasbench.run_schema import REFERENCE, SEARCH
+from nasbench.runs import Run
 from nasbench.searching._phase import BARE, Phase
 from nasbench.searching.climbing import Climb, Step
 from nasbench.searching.events import Listener

@@ -16,7 +16,8 @@ from nasbench.evaluation import CallableEvaluator, TrainingEvaluator
 from nasbench.ledger import evaluation_of, is_abandoned, objective_values
 from nasbench.outcome import Evaluation
 from nasbench.plan import Plan
-from nasbench.runs import FINALISTS, SEARCH, Record, Run
+from nasbench.run_schema import FINALISTS, SEARCH
+from nasbench.runs import Record, Run
 from nasbench.searching._phase import BARE, Phase
 from nasbench.searching.exploring import narrate
 from nasbench.searching.reuse import Reusable, find_reusable

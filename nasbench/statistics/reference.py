@@ -56,6 +56,10 @@ class Reference:
     ideal: dict[str, float]
     logarithmic: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not set(self.directions) == set(self.point) == set(self.ideal) >= set(self.logarithmic):
+            raise ValueError(f"a reference has a point and an ideal for each of {', '.join(self.directions)}")
+
     def coordinates(self, values: FloatArray) -> FloatArray:
         """Return objectives in the box's units: 0 at the ideal, 1 at the reference point, smaller is better.
 
