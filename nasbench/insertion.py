@@ -20,8 +20,11 @@ from nasbench.pyramid import PyramidClassifier, create_pyramid
 from nasbench.replacement import Replacement, put_back, replace_modules
 
 __all__ = [
-    "bare_state_dict", "freeze_backbone", "frozen_norms", "insert", "parameter_groups", "plan_of", "remove", "slots_of",
+    "bare_state_dict", "freeze_backbone", "frozen_norms", "insert", "parameter_groups", "plan_of", "plugins_of",
+    "remove", "slots_of",
 ]  # fmt: skip
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 PlanLike = Plan | Mapping[str, Any] | expression.Expression | str | None
 
@@ -57,6 +60,9 @@ def insert(
         replace: What the backbone has already, to an expression in its place: an attribute's name (`{"se": "eca"}`),
             a pattern of paths or a class name. Replaced modules start anew; `identity_init` is not for them.
 
+    The model trains under DistributedDataParallel, not under nn.DataParallel: the replicas of that would share what was
+    inserted.
+
     Raises:
         UnknownNameError: If a backbone, slot, module, or a module to replace does not exist.
         PlanError: If a module cannot serve its slot.
@@ -71,7 +77,7 @@ def insert(
     given = {"num_classes": num_classes, "horizon": horizon, "checkpoint": checkpoint}
     if not isinstance(backbone, str):
         _refuse_for_modules({**given, "pretrained": pretrained or None, "neck": neck})
-        if hasattr(backbone, CHILD):
+        if _record(backbone):
             raise PlanError("this model has a plan in it already; nasbench.remove takes it out")
         return _insert_into(copy.deepcopy(backbone), backbone, plan, size, identity_init, replace)
     if neck is not None:
@@ -121,16 +127,32 @@ def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plu
     return Plugin(module, slot.format, gated=identity_init and not part.starts_as_identity)
 
 
+def _host(model: nn.Module) -> nn.Module:
+    """Return the module that `insert` put its plan into.
+
+    It is inside what `torch.compile` and DistributedDataParallel put around a model, and is the backbone of a pyramid.
+    """
+    inside = model.module if isinstance(model, _WRAPPERS) else getattr(model, "_orig_mod", None)
+    if isinstance(inside, nn.Module):
+        return _host(inside)
+    return model.backbone if isinstance(model, PyramidClassifier) else model
+
+
 def _record(model: nn.Module) -> dict[str, Any]:
-    """Return what `insert` noted down in a model, or in the backbone of a pyramid; {} for a bare one."""
-    host = model.backbone if isinstance(model, PyramidClassifier) else model
-    plugins = getattr(host, CHILD, None)
+    """Return what `insert` noted down in a model; {} for a bare one."""
+    plugins = getattr(_host(model), CHILD, None)
     return plugins.record if isinstance(plugins, Plugins) else {}
 
 
 def plan_of(model: nn.Module) -> Plan:
     """Return the plan that is in `model`; the empty one for a bare backbone."""
     return _record(model).get("plan", Plan.of(None))
+
+
+def plugins_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that a plan put into `model`, by slot; {} for a bare backbone."""
+    held = getattr(_host(model), CHILD, None)
+    return {slot: held.at(slot).module for slot in plan_of(model)} if isinstance(held, Plugins) else {}
 
 
 def slots_of(model: nn.Module) -> tuple[Slot, ...]:
@@ -144,14 +166,14 @@ def remove(model: nn.Module) -> nn.Module:
     What `replace=` swapped comes back as it was. Of a model with a neck, the bare backbone is its features. A backbone
     without a plan is returned as a copy.
     """
-    bare = copy.deepcopy(model.backbone if isinstance(model, PyramidClassifier) else model)
+    bare = copy.deepcopy(_host(model))
     put_back(bare, _record(bare).get("taken", {}))
     return strip(bare)
 
 
 def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of the backbone alone; they load strictly into the bare backbone."""
-    host = model.backbone if isinstance(model, PyramidClassifier) else model
+    host = _host(model)
     taken: dict[str, nn.Module] = _record(model).get("taken", {})
     away = tuple(f"{path}." for path in (CHILD, *taken))
     state = {key: value for key, value in host.state_dict().items() if not key.startswith(away)}

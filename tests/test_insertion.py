@@ -20,6 +20,7 @@ from nasbench.insertion import (
     insert,
     parameter_groups,
     plan_of,
+    plugins_of,
     remove,
     slots_of,
 )
@@ -32,7 +33,7 @@ ARCHITECTURES = {  # each of another family, small, at a small size
     "deit_tiny_distilled_patch16_224": 64, "edgenext_xx_small": 64, "efficientvim_m1": 64, "efficientvit_b0":
     64, "efficientvit_m0": 64, "fasternet_t0": 64, "ghostnet_050": 64, "hrnet_w18_small": 64, "lcnet_050": 64,
     "levit_128s": 224, "mobilevitv2_050": 64, "pit_ti_224": 224, "poolformer_s12": 64, "pvt_v2_b0": 64,
-    "regnetx_002": 64, "tnt_s_legacy_patch16_224": 64, "xcit_nano_12_p16_224": 64,
+    "regnetx_002": 64, "selecsls42": 64, "tnt_s_legacy_patch16_224": 64, "xcit_nano_12_p16_224": 64,
 }  # fmt: skip
 
 
@@ -356,6 +357,15 @@ class TestWayBack:
         assert list(slots_of(model)) == slots(resnet, (3, 64, 64))
         assert plan_of(resnet).is_bare
         assert slots_of(resnet) == ()
+
+    def test_inside_wrappers(self, resnet):
+        """A compiled model, and one that is trained on several devices, is asked as the model itself."""
+        model = insert(resnet, {"stage2.block1": "se"}, input_size=(3, 64, 64))
+        for wrapped in (torch.compile(model, backend="eager"), nn.DataParallel(model)):
+            assert plan_of(wrapped) == plan_of(model)
+            assert plugins_of(wrapped) == {"stage2.block1": model.nasbench.stage2_block1.module}
+            assert type(remove(wrapped)) is type(resnet)
+            assert set(bare_state_dict(wrapped)) == set(resnet.state_dict())
 
     def test_a_plan_of_nothing_is_the_bare_backbone(self, resnet):
         model = insert(resnet, "none", input_size=(3, 64, 64))

@@ -72,6 +72,8 @@ class TestKnownNetworks:
         assert [(s.size[0], s.index) for s in hrnet] == [(16, None), (8, 1), (4, 2), (2, 3)]
         assert {s.index for s in slots("tnt_s_legacy_patch16_224", (3, 64, 64))} == {1}  # (pixels, patches)
         assert {s.index for s in slots("mvitv2_tiny", (3, 64, 64))} == {0}  # (tokens, size)
+        selecsls = slots("selecsls42", (3, 64, 64))  # [map, map] at first, then [map, the first]
+        assert [(s.index, s.channels) for s in selecsls if "block" in s.name][:2] == [(1, 64), (0, 128)]
 
     def test_hooks_sit_on_blocks_not_on_containers_that_may_be_bypassed(self):
         # timm's checkpoint_seq(flatten=True) calls the items of `blocks.5`, never the container.

@@ -52,7 +52,7 @@ def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
     finders = (_Finder(trace, image, seen_only=seen_only) for seen_only in (True, False))
     blocks = next((found for finder in finders if (found := finder.trunk())), [])
     useful = trace.last_uses([0], trace.outputs)
-    return [b for b in blocks if b.node in useful and map_is_read(trace, b.node, b.format, useful)]
+    return [b for b in blocks if map_is_read(trace, b.node, b.format, useful)]
 
 
 class _Finder:
@@ -63,6 +63,7 @@ class _Finder:
         self.prefix = getattr(trace.model, "num_prefix_tokens", None)
         self.grids = _grids(trace, image) if image is not None and seen_only else None
         self.widths = {m.out_channels for m in trace.model.modules() if isinstance(m, nn.Conv1d)}
+        self.useful = trace.last_uses([0], trace.outputs)
         self._flow: dict[tuple[int, ...], dict[int, int]] = {}
 
     def trunk(self) -> list[Block]:
@@ -208,16 +209,22 @@ class _Finder:
         """Settle which reading each block's map has: an ambiguous one follows the majority."""
         options: list[tuple[str, int | None, int, list[MapFormat]]] = []
         for path in sorted(paths, key=lambda p: self.trace.calls[p][0].span[1]):
-            maps = [(i, n, r) for i, n in self.trace.calls[path][0].outputs if (r := self.read(n))]
+            call = self.trace.calls[path][0]
+            maps = [(i, n, r) for i, n in call.outputs if self.is_used_after(n, call) and (r := self.read(n))]
             if maps:
-                options.append((self.innermost(path), *max(maps, key=self.rank)))
+                options.append((self.innermost(path), *max(maps, key=lambda option: self.rank(option, call))))
         votes = Counter(r[0].layout for *_, r in options if len(r) == 1)
         return [Block(p, i, n, max(r, key=lambda f: votes[f.layout])) for p, i, n, r in options]
 
-    def rank(self, option: tuple[int | None, int, list[MapFormat]]) -> tuple[bool, int]:
-        """Order the maps of one tuple: before states and tokens a map; then the last one, which is the coarsest."""
+    def rank(self, option: tuple[int | None, int, list[MapFormat]], call: Call) -> tuple[bool, bool, int]:
+        """Order the maps of one tuple: what was made in the call before what only passed through it; maps before
+        states and tokens; then the last one, which is the coarsest."""
         index, node, _ = option
-        return len(self.trace.nodes[node].shape) == 4, index or 0
+        return node >= call.span[0], len(self.trace.nodes[node].shape) == 4, index or 0
+
+    def is_used_after(self, node: int, call: Call) -> bool:
+        """Whether the output depends on a node by way of what the call returned, not only of what used it within."""
+        return node in self.trace.outputs or self.useful.get(node, -1) >= call.span[1]
 
 
 def _grids(trace: Trace, image: tuple[int, ...]) -> set[tuple[int, ...]]:

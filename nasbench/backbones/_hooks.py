@@ -54,16 +54,27 @@ class Plugins(nn.ModuleDict):
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], record: Mapping[str, Any]) -> None:
-        super().__init__({slot.replace(".", "_"): module for slot, module in modules.items()})
+        super().__init__({_key(slot): module for slot, module in modules.items()})
         self.record = dict(record)
+
+    def at(self, slot: str) -> Plugin:
+        """Return the plug-in of a slot."""
+        plugin = self[_key(slot)]
+        assert isinstance(plugin, Plugin)
+        return plugin
 
     def forward(self, x: Any) -> Any:
         """Identity: a root that runs all its children in turn (`nn.Sequential`) passes through."""
         return x
 
 
+def _key(slot: str) -> str:
+    """Return the name of a slot's child: that of a module has no dot."""
+    return slot.replace(".", "_")
+
+
 class SlotHook:
-    """A forward hook that replaces a module's output, or one item of it, by the plug-in's.
+    """A forward hook that replaces a module's output, or one map of it, by the plug-in's.
 
     Args:
         plugin: The plug-in; it is owned by the root, here it is only called.
@@ -76,8 +87,9 @@ class SlotHook:
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         if self.index is None:
             return self.plugin(output)
-        items = list(output)
-        items[self.index] = self.plugin(items[self.index])
+        old = output[self.index]
+        new = self.plugin(old)
+        items = [new if item is old else item for item in output]  # SelecSLS gives one map twice
         if isinstance(output, list):
             return items
         return type(output)(*items) if hasattr(output, "_fields") else tuple(items)

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from nasbench.costs._shadow import rng_kept
 from nasbench.costs.macs import Count, count
 from nasbench.errors import InputError
-from nasbench.insertion import plan_of, slots_of
+from nasbench.insertion import plan_of, plugins_of, slots_of
 from nasbench.properties._influence import influence_rows
 from nasbench.properties._rings import POINTWISE, SPATIAL, RowFigures, row_figures
 from nasbench.properties._subject import OPENED, Subject, open_gates, run, subject_of
-from nasbench.pyramid import PyramidClassifier
 
 __all__ = ["CostPoint", "Fingerprint", "fingerprint", "fingerprint_plan", "summarise"]
 
@@ -212,13 +211,10 @@ def fingerprint_plan(model: nn.Module, **options: Any) -> dict[str, Fingerprint]
     plan = plan_of(model)
     if plan.is_bare:
         raise InputError(f"there is no plan in this {type(model).__name__}; nasbench.insert puts one in")
-    host: Any = model.backbone if isinstance(model, PyramidClassifier) else model
-    plugins = host.nasbench
-    found = {}
+    plugins, found = plugins_of(model), {}
     for slot in slots_of(model):
-        if slot.name in plan and math.prod(slot.size) > 1:
-            module = plugins[slot.name.replace(".", "_")].module
-            figures = fingerprint(module, size=slot.size, channels=slot.channels, **options)
+        if slot.name in plugins and math.prod(slot.size) > 1:
+            figures = fingerprint(plugins[slot.name], size=slot.size, channels=slot.channels, **options)
             found[slot.name] = replace(figures, name=plan[slot.name].canonical())
     return found
 
