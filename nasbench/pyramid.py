@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from nasbench.backbones._create import create_backbone, default_input_size
+from nasbench.backbones._create import create_backbone, timm_arguments
 from nasbench.backbones._layout import readings
 from nasbench.backbones._trace import BATCH, meta_copy
 from nasbench.errors import BackboneError, PlanError
@@ -108,20 +108,27 @@ def create_pyramid(
 
 
 def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) -> nn.Module:
-    given: dict[str, Any] = {"features_only": True, "in_chans": size[0], **weights}
-    sizes: tuple[dict[str, Any], ...] = ({"img_size": size[1:]}, {})
-    for extra in sizes if size != default_input_size(backbone) else sizes[1:]:
+    with torch.device("meta"):
+        levels = _levels(backbone, create_backbone(backbone, input_size=size))
+    for given in timm_arguments(backbone, size):
         try:
-            whole = timm.create_model(backbone, **given, **extra)
-            info: Any = whole.feature_info
-            levels = [i for i, stride in enumerate(info.reduction()) if stride >= _STRIDE]
-            return timm.create_model(backbone, out_indices=levels, **given, **extra)
+            return timm.create_model(backbone, features_only=True, out_indices=levels, **given, **weights)
         except TypeError as error:
-            if "img_size" not in extra:
+            if "img_size" not in given:
                 raise BackboneError(f"timm gives no features of {backbone}: {error}") from error
         except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
             raise BackboneError(f"timm gives no features of {backbone}: {error}") from error
     raise AssertionError("unreachable")
+
+
+def _levels(name: str, model: nn.Module) -> list[int]:
+    """Return which of timm's features make the pyramid: of each stride from a quarter of the image on, the last."""
+    info: Any = getattr(model, "feature_info", None) or []
+    last = {level["reduction"]: index for index, level in enumerate(info) if level["reduction"] >= _STRIDE}
+    if len(last) < 2:
+        strides = ", ".join(str(level["reduction"]) for level in info) or "unknown"
+        raise BackboneError(f"{name} gives no pyramid: the strides of its features are {strides}")
+    return sorted(last.values())
 
 
 def _shapes(model: nn.Module, name: str, size: Sequence[int]) -> list[tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from nasbench import expression
 from nasbench.backbones._hooks import to_host
 from nasbench.backbones._layout import MapFormat, readings
-from nasbench.backbones._trace import BATCH, Trace, meta_copy, trace
+from nasbench.backbones._trace import BATCH, Trace, is_data_dependent, meta_copy, trace
 from nasbench.errors import PlanError, UnknownNameError, UnsupportedError
 
 __all__ = ["Replacement", "put_back", "replace_modules"]
@@ -43,21 +44,22 @@ def replace_modules(
     Args:
         model: The host.
         swaps: What to swap to an expression: the attribute's name (`se`), a pattern of dotted paths
-            (`layer3.*.se`), or a class name (`SqueezeExcite`).
+            (`layer3.*.se`), or a class name (`SqueezeExcite`). Identities in such places stay.
         input_size: Without the batch.
 
     Raises:
         UnknownNameError: If nothing matches; offers what could be swapped.
-        PlanError: If the expression cannot serve the place.
+        PlanError: If the expression cannot serve the place, or the host does not run with it there.
     """
-    run = trace(meta_copy(model), input_size)
+    run = _observed(model, input_size)
     image = tuple(input_size[1:]) if len(input_size) == 3 else None
     forms = {path: form for path in run.calls if path and (form := _format(run, path, image))}
     taken: dict[str, nn.Module] = {}
     for key, part in swaps.items():
         found = [p for p in forms if _matches(key, p, model) and not any(p.startswith(f"{t}.") for t in taken)]
         if not found:
-            known = {p.rpartition(".")[2] for p in forms if not p.rpartition(".")[2].isdigit()}
+            there = [p for p in forms if not isinstance(model.get_submodule(p), nn.Identity)]
+            known = {p.rpartition(".")[2] for p in there if not p.rpartition(".")[2].isdigit()}
             raise UnknownNameError(
                 "module to replace", key, known, "an attribute name, a pattern of paths or a class name"
             )
@@ -65,7 +67,25 @@ def replace_modules(
             taken[path] = model.get_submodule(path)
             replacement = to_host(_build(expression.parse(part), path, forms[path]), model)
             model.set_submodule(path, replacement.train(model.training))
+    try:
+        _observed(model, input_size)
+    except Exception as error:
+        paths = ", ".join([*taken][:3]) + (", ..." if len(taken) > 3 else "")
+        raise PlanError(
+            f"{type(model).__name__} does not run with {paths} replaced, it uses more of them than their output:"
+            f" {type(error).__name__}: {error}"
+        ) from error
     return taken
+
+
+def _observed(model: nn.Module, input_size: Sequence[int]) -> Trace:
+    """Run a copy without data; one with data where the network looks at its data."""
+    try:
+        return trace(meta_copy(model), input_size)
+    except Exception as error:
+        if not is_data_dependent(error):
+            raise
+    return trace(copy.deepcopy(model).eval(), input_size)
 
 
 def put_back(model: nn.Module, taken: Mapping[str, nn.Module]) -> None:
@@ -75,8 +95,12 @@ def put_back(model: nn.Module, taken: Mapping[str, nn.Module]) -> None:
 
 
 def _matches(key: str, path: str, model: nn.Module) -> bool:
-    name = type(model.get_submodule(path)).__name__
-    return key in (path.rpartition(".")[2], name) or fnmatch.fnmatchcase(path, key)
+    """Whether a key names a module; an identity stands where a host has nothing, so only its class name means it."""
+    module = model.get_submodule(path)
+    if key == type(module).__name__:
+        return True
+    named = key == path.rpartition(".")[2] or fnmatch.fnmatchcase(path, key)
+    return named and not isinstance(module, nn.Identity)
 
 
 def _build(part: expression.Expression, path: str, form: MapFormat) -> Replacement:

@@ -432,6 +432,17 @@ class TestReplace:
         assert run(model, image(64)).shape == (2, 3)
         assert not any("conv_reduce" in key for key in model.state_dict())
 
+    def test_identities_hold_a_place_and_are_nothing_to_replace(self):
+        model = insert("mobilenetv3_small_050", "none", input_size=(3, 64, 64), replace={"se": "eca"})
+        assert any(isinstance(m, nn.Identity) for n, m in model.named_modules() if n.endswith(".se"))
+        assert all(p.startswith("blocks.") for p, m in model.named_modules() if isinstance(m, Replacement))
+        with pytest.raises(UnknownNameError, match="no module to replace named 'se'"):
+            insert("regnetx_002", "none", input_size=(3, 64, 64), replace={"se": "eca"})
+
+    def test_a_host_that_needs_more_of_a_module_than_its_output(self):
+        with pytest.raises(PlanError, match=r"does not run with .*replaced.*resolution"):
+            insert("efficientvit_m2", "none", input_size=(3, 96, 96), replace={"attn": "eca"})
+
     def test_attention_with_its_prefix_tokens(self):
         model = insert("test_vit", "none", input_size=(3, 64, 64), replace={"attn": "depthwise_separable"}).eval()
         place = model.blocks[0].attn
@@ -489,6 +500,14 @@ class TestNeck:
         remove(model).load_state_dict(bare_state_dict(model))
         model(image(64)).sum().backward()
         assert all(p.grad is not None for p in [*model.neck.parameters(), *model.head.parameters()])
+
+    @pytest.mark.parametrize(("name", "levels"), [("csatv2", 3), ("tresnet_m", 4)])
+    def test_one_level_a_stride(self, name, levels):
+        """Features of one stride twice (csatv2), and finer ones that timm cannot give (tresnet)."""
+        model = insert(name, "none", input_size=(3, 96, 96), num_classes=3, neck="fpn").eval()
+        maps = run(model.backbone, image(96))
+        assert len({m.shape[2:] for m in maps}) == len(maps) >= levels
+        assert run(model, image(96)).shape == (2, 3)
 
     def test_channels_last_features(self):
         name = "swin_tiny_patch4_window7_224"

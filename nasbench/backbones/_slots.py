@@ -17,7 +17,7 @@ from nasbench.backbones._create import create_backbone, default_input_size, is_f
 from nasbench.backbones._hooks import strip
 from nasbench.backbones._layout import LAYOUTS, Layout, MapFormat
 from nasbench.backbones._order import Positions
-from nasbench.backbones._trace import Trace, meta_copy, trace
+from nasbench.backbones._trace import Trace, is_data_dependent, meta_copy, trace
 from nasbench.errors import BackboneError
 
 __all__ = ["Slot", "slots"]
@@ -100,7 +100,7 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     try:
         run = trace(model, size)
     except Exception as error:
-        if fallback is None or not _is_data_dependent(error):
+        if fallback is None or not is_data_dependent(error):
             raise BackboneError(_refusal(name, model, size, error)) from error
         try:
             run = trace(strip(_eval_copy(fallback)), size)
@@ -115,11 +115,6 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
 
 def _eval_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).eval()
-
-
-def _is_data_dependent(error: Exception) -> bool:
-    """Whether only the missing data made the run on the meta device fail."""
-    return isinstance(error, NotImplementedError) or any(word in str(error).lower() for word in ("meta", "item()"))
 
 
 def _refusal(name: str, model: nn.Module, size: tuple[int, ...], error: Exception) -> str:

@@ -170,6 +170,11 @@ def meta_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo).eval()
 
 
+def is_data_dependent(error: Exception) -> bool:
+    """Whether only the missing data made a run on the meta device fail."""
+    return isinstance(error, NotImplementedError) or any(word in str(error).lower() for word in ("meta", "item()"))
+
+
 def _unrolled_never(rnn: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
     """What a recurrent layer gives, in shape and in what depends on what, without running all its steps."""
     ways = 2 if rnn.bidirectional else 1
