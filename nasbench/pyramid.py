@@ -126,8 +126,8 @@ def _levels(name: str, model: nn.Module) -> list[int]:
     info: Any = getattr(model, "feature_info", None) or []
     last = {level["reduction"]: index for index, level in enumerate(info) if level["reduction"] >= _STRIDE}
     if len(last) < 2:
-        strides = ", ".join(str(level["reduction"]) for level in info) or "unknown"
-        raise BackboneError(f"{name} gives no pyramid: the strides of its features are {strides}")
+        strides = ", ".join(dict.fromkeys(str(level["reduction"]) for level in info)) or "unknown"
+        raise BackboneError(f"{name} gives no pyramid: its features have strides {strides}")
     return sorted(last.values())
 
 

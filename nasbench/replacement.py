@@ -61,7 +61,10 @@ def replace_modules(
             there = [p for p in forms if not isinstance(model.get_submodule(p), nn.Identity)]
             known = {p.rpartition(".")[2] for p in there if not p.rpartition(".")[2].isdigit()}
             raise UnknownNameError(
-                "module to replace", key, known, "an attribute name, a pattern of paths or a class name"
+                "module to replace",
+                key,
+                known,
+                "an attribute name, a pattern of paths or a class name, of modules whose output is like their input",
             )
         for path in found:
             taken[path] = model.get_submodule(path)

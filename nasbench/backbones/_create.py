@@ -166,9 +166,11 @@ def _user_file(path: Path, modified: int) -> ModuleType:
 def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Module:
     file, _, function = name.rpartition(":")
     path = Path(file).expanduser().resolve()
-    build = getattr(_user_file(path, path.stat().st_mtime_ns if path.is_file() else 0), function, None)
+    module = _user_file(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    build = getattr(module, function, None)
     if not callable(build):
-        raise UnknownNameError("backbone", function, [], f"{file} defines no function of that name")
+        own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+        raise UnknownNameError("backbone", function, own, f"{file} defines no function of that name")
     known = inspect.signature(build).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
     asked = {"input_size": size, **wanted}
