@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -10,7 +12,8 @@ from nasbench import library
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    """Two test workers share two cores; more threads would only wait for one another."""
+    """Two test workers share two cores; more threads would only wait for one another. For started processes too."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     library.module_specs()
 

@@ -159,6 +159,19 @@ def test_finalists_are_paired_with_the_bare_backbone(tmp_path):
     assert front["accuracy_sd"].round(6).eq(0.001).all()
 
 
+def test_a_lucky_seed_of_the_bare_backbone_hides_no_plan(tmp_path):
+    """On the first seed the bare backbone beats everything; the plans' own front is compared all the same, and wins."""
+
+    def seeded(plan, seed):
+        return {**score(plan), "accuracy": 0.99 if plan == {} and seed == 0 else 0.5 + 0.1 * bool(plan)}
+
+    run = run_search(tmp_path / "r", trials=8, seeds=3, evaluate=seeded, controls=False)
+    found = run.finalists().set_index("plan")
+    assert set(found["seeds"]) == {3}
+    assert found.drop("{}")["cost"].min() == 1.0  # the cheapest plan is on the plans' own front
+    assert found.loc["{}", "accuracy"] == pytest.approx((0.99 + 0.5 + 0.5) / 3)
+
+
 def test_python_surface(tmp_path):
     run = run_search(tmp_path / "r", trials=4)
     again = nb.load_run(tmp_path / "r")

@@ -155,6 +155,8 @@ def _what_helps(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[st
     better = finalists[finalists["verdict"] == "BETTER"] if "verdict" in finalists else finalists.iloc[:0]
     if run.metric is None or "difference" not in finalists:
         return f"{plans} plans were evaluated; {len(run.front())} of them are on the front."
+    if len(finalists) == 1:
+        return f"{plans} plans were evaluated, and none but the bare backbone could be compared under the same seeds."
     if better.empty:
         return (
             f"None of the {plans} plans was shown to be better than the bare backbone: every difference in "
@@ -188,7 +190,7 @@ def _how_sure(run: Run, finalists: pd.DataFrame) -> str:
     seeds = int(finalists["seeds"].max())
     unsure = int((front["probability"] < 0.5).sum())
     if len(front) == 1 and front.iloc[0]["plan"] == "{}":
-        return f"The bare backbone alone is on the front (mean of {seeds} seeds), of {len(finalists)} plans compared."
+        return f"The bare backbone alone is on the front (mean of {seeds} seeds), of {_counted(len(finalists), 'plan')}."
     told = (
         f"{len(open_)} of the {len(front)} plans on the front could not be told apart from the bare backbone"
         if len(open_)
@@ -197,6 +199,10 @@ def _how_sure(run: Run, finalists: pd.DataFrame) -> str:
     tail = f", and {unsure} of them are more likely off the front than on it" if unsure else ""
     basis = f"over {seeds} seeds and the validation items" if seeds > 1 else "over the validation items, one seed alone"
     return f"{told} ({basis}){tail}."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterable[str]:
@@ -221,7 +227,7 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
         )
     if test:
         yield (
-            f"The test split was opened for the {len(test)} compared plans alone, once each, with the weights of seed "
+            f"The test split was opened for {_counted(len(test), 'compared plan')} alone, once each, with the weights of seed "
             f"{run.settings.seed}; nothing was selected on it."
         )
 

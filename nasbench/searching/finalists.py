@@ -128,7 +128,10 @@ class Refinement(Phase):
 
 
 def choose_finalists(run: Run, *, every: bool = False) -> list[Record]:
-    """Return the bare backbone and the front of a search; of a long front those that add most hypervolume.
+    """Return the bare backbone and the front of the other plans; of a long front those that add most hypervolume.
+
+    The bare backbone takes no plan off the front here: its one seed may have been a lucky one, and whether a plan is
+    better is what the further seeds are to tell.
 
     Args:
         run: The run.
@@ -136,9 +139,11 @@ def choose_finalists(run: Run, *, every: bool = False) -> list[Record]:
     """
     ledger, directions = run.ledger(SEARCH), list(run.directions.values())
     trials = [t for t in ledger.trials() if t.state == TrialState.COMPLETE and evaluation_of(t) is not None]
-    kept = np.full(len(trials), True) if every else non_dominated(np.array([t.values for t in trials]), directions)
     bare = [t for t in trials if t.user_attrs["evaluation"]["plan"] == BARE.text]
-    front = [t for t, on_front in zip(trials, kept, strict=True) if on_front and t.number != bare[0].number]
+    front = [t for t in trials if t.user_attrs["evaluation"]["plan"] != BARE.text]
+    if front and not every:
+        kept = non_dominated(np.array([t.values for t in front]), directions)
+        front = [t for t, on_front in zip(front, kept, strict=True) if on_front]
     if len(front) > MAX_FINALISTS and not every:
         points = minimised(np.array([t.values for t in front]), directions)
         gains = moocore.hv_contributions(points, ref=points.max(axis=0) + np.ptp(points, axis=0) * 0.1 + 1e-9)
