@@ -190,7 +190,8 @@ def _how_sure(run: Run, finalists: pd.DataFrame) -> str:
     seeds = int(finalists["seeds"].max())
     unsure = int((front["probability"] < 0.5).sum())
     if len(front) == 1 and front.iloc[0]["plan"] == "{}":
-        return f"The bare backbone alone is on the front (mean of {seeds} seeds), of {_counted(len(finalists), 'plan')}."
+        compared = _counted(len(finalists), "plan")
+        return f"The bare backbone alone is on the front (mean of {seeds} seeds), of {compared} compared."
     told = (
         f"{len(open_)} of the {len(front)} plans on the front could not be told apart from the bare backbone"
         if len(open_)
@@ -227,8 +228,8 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
         )
     if test:
         yield (
-            f"The test split was opened for {_counted(len(test), 'compared plan')} alone, once each, with the weights of seed "
-            f"{run.settings.seed}; nothing was selected on it."
+            f"The test split was opened for {_counted(len(test), 'compared plan')} alone, once each, with the weights of "
+            f"seed {run.settings.seed}; nothing was selected on it."
         )
 
 
