@@ -228,8 +228,8 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
         )
     if test:
         yield (
-            f"The test split was opened for {_counted(len(test), 'compared plan')} alone, once each, with the weights of "
-            f"seed {run.settings.seed}; nothing was selected on it."
+            f"The test split was opened for {_counted(len(test), 'compared plan')} alone, once each, with the weights "
+            f"of seed {run.settings.seed}; nothing was selected on it."
         )
 
 
