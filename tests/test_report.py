@@ -170,6 +170,8 @@ def test_the_test_split_is_opened_by_the_report_alone_and_once(trained, monkeypa
     report.build(trained)
     known = json.loads((trained.path / "test.json").read_text())
     shown = set(trained.front()["plan_hash"]) | {nb.Plan.of(None).hash}
+    numbers = {int(f.stem.split("-")[1]) for f in (trained.path / "models").iterdir()}
+    assert set(trained.finalists()["number"]) <= numbers  # else the front's plans could not be opened
     assert set(known["plans"]) == shown
     monkeypatch.setattr("nasbench.report.assembly.evaluate", lambda *a, **k: pytest.fail("opened again"))
     text = Reader(report.build(trained).read_text()).text

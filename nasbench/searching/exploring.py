@@ -74,7 +74,7 @@ class Exploration(Phase):
         self.seen: dict[str, FrozenTrial | None] = {}  # by hash, every plan taken; None while it is being evaluated
         self.first = deque(first)
         self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died
-        self.front: dict[int, Sequence[float]] = {}  # number and objectives of the trials on the front
+        self.front: dict[int, Sequence[float]] = {}  # number and objectives of the plans that may become finalists
         self.bare: Evaluation | None = None
         self.climb = climb
         self.reused = 0
@@ -131,7 +131,7 @@ class Exploration(Phase):
         self.seen[evaluation.plan_hash] = trial
         self.reused += bool(evaluation.reused_from)
         self.done = len(self.seen) - self.reused
-        if evaluation.state == "complete":
+        if evaluation.state == "complete" and evaluation.plan_hash != BARE.hash:
             self.front = self.front_with(trial.number, trial.values)
         if evaluation.plan_hash == BARE.hash:
             self.bare = evaluation
@@ -149,7 +149,7 @@ class Exploration(Phase):
             study.set_user_attr(REFERENCE, reference_point(bare.values, self.directions).to_dict())
 
     def front_with(self, number: int, values: Sequence[float]) -> dict[int, Sequence[float]]:
-        """Return the front as it is with one more trial."""
+        """Return the front of all plans but the bare backbone, as `choose_finalists`, with one more trial."""
         points = {**self.front, number: values}
         kept = non_dominated(np.array(list(points.values()), dtype=float), list(self.directions.values()))
         return {one: points[one] for one, on_front in zip(points, kept, strict=True) if on_front}
@@ -292,7 +292,7 @@ class Exploration(Phase):
             self.end(number, evaluation, Result(evaluation))
 
     def keeps(self, number: int, evaluation: Evaluation) -> bool:
-        """Whether the weights of an evaluation are kept: of all, or of the front and the bare backbone."""
+        """Whether the weights of an evaluation are kept: of all, or of the plans' own front and the bare backbone."""
         values = objective_values(evaluation, self.directions)
         if self.settings.keep == "all" or evaluation.plan_hash == BARE.hash:
             return True
