@@ -38,6 +38,14 @@ def test_a_tutorial_runs_as_written(page, tmp_path, monkeypatch, clean_registry)
             assert cli.main(words) in (0, 1), line  # 1: a check of a noisy machine's timer may fail
 
 
+def test_the_page_on_inserting_runs_as_written():
+    together = {}
+    for _, code in blocks(ROOT / "docs" / "inserting.md"):
+        exec(compile(code, "inserting.md", "exec"), together)
+    assert not together["model"].bn1.training
+    assert together["light"](together["x"]).shape[0] == together["tall"](together["x"]).shape[0] == 2
+
+
 def test_the_page_on_searching_runs_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     nb.search(
