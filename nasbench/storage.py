@@ -270,7 +270,7 @@ def open_database(url: str) -> BaseStorage:
             _wait_for_server(database)
             return optuna.storages.get_storage(database)
         except ImportError as error:
-            raise InputError(f"{kind}:// needs {error.name}: pip install nasbench[postgres]") from None
+            raise InputError(f"{kind}:// needs {error.name or 'a driver'}: pip install nasbench[postgres]") from None
         except (ArgumentError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if attempt == 2 or isinstance(error, ArgumentError):
                 raise RunError(f"cannot use the database: {database_fault(error)}") from None

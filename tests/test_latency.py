@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 import random
@@ -308,7 +309,10 @@ def test_modes_reach_the_model(options, monkeypatch):
     assert next(iter(options.values())) in (p.scenario.amp, p.scenario.channels_last, p.scenario.mode)
 
 
-@pytest.mark.parametrize("isolates", [True, False])
+ISOLATES = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+
+
+@pytest.mark.parametrize("isolates", [pytest.param(True, marks=pytest.mark.skipif(not ISOLATES, reason="old")), False])
 def test_every_one_of_many_models_of_a_class_is_compiled(isolates, monkeypatch):
     graphs, compile_ = [], torch.compile
 
