@@ -45,9 +45,9 @@ def test_the_block_is_a_residual_of_three_convolutions():
         if isinstance(module, torch.nn.Conv1d):
             module.weight.data.fill_(1.0)
         if isinstance(module, torch.nn.BatchNorm1d):
-            module.eps = 1e-12  # 0 is refused by some versions of torch
+            module.eps = 1e-12  # 1 + this is 1 in float32; 0 itself some versions of torch refuse
     x = torch.tensor([[[1.0, -2.0, 3.0]]])
-    assert block(x).flatten().tolist() == pytest.approx([1.0 + 1.0, -2.0 + 4.0, 3.0 + 3.0])
+    assert block(x).tolist() == [[[1.0 + 1.0, -2.0 + 4.0, 3.0 + 3.0]]]
 
 
 def test_widths():

@@ -380,6 +380,13 @@ class TestWayBack:
         run(back, image(64))
         assert seen == [1]
 
+    def test_one_map_given_twice_is_replaced_twice(self):
+        """As SelecSLS gives it; another map beside it stays."""
+        one, other = torch.ones(1), torch.zeros(1)
+        hook = SlotHook(nn.Threshold(2.0, 7.0), 1)
+        assert [t.item() for t in hook(nn.Identity(), (), [one, one, other])] == [7.0, 7.0, 0.0]
+        assert [t.item() for t in hook(nn.Identity(), (), (other, one))] == [0.0, 7.0]
+
     def test_several_plugins_on_one_module_run_in_order(self, resnet):
         """`stage2` stands after `stage2.block1`, its last block."""
         plan = {"stage2.block1": "se", "stage2": "depthwise_separable"}

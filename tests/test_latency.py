@@ -312,7 +312,10 @@ def test_modes_reach_the_model(options, monkeypatch):
 ISOLATES = "isolate_recompiles" in inspect.signature(torch.compile).parameters
 
 
-@pytest.mark.parametrize("isolates", [pytest.param(True, marks=pytest.mark.skipif(not ISOLATES, reason="old")), False])
+@pytest.mark.parametrize(
+    "isolates",
+    [pytest.param(True, marks=pytest.mark.skipif(not ISOLATES, reason="this torch cannot isolate recompiles")), False],
+)
 def test_every_one_of_many_models_of_a_class_is_compiled(isolates, monkeypatch):
     graphs, compile_ = [], torch.compile
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -49,21 +50,22 @@ def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
         image: `(H, W)` of its input; None where the input is a sequence.
     """
     # Tokens must form a grid that was seen as a map, or else (no patch embedding by convolution) any grid.
-    finders = (_Finder(trace, image, seen_only=seen_only) for seen_only in (True, False))
-    blocks = next((found for finder in finders if (found := finder.trunk())), [])
     useful = trace.last_uses([0], trace.outputs)
+    finders = (_Finder(trace, image, useful, seen_only=seen_only) for seen_only in (True, False))
+    blocks = next((found for finder in finders if (found := finder.trunk())), [])
     return [b for b in blocks if map_is_read(trace, b.node, b.format, useful)]
 
 
 class _Finder:
-    def __init__(self, trace: Trace, image: tuple[int, ...] | None, *, seen_only: bool) -> None:
-        self.trace, self.image = trace, image
+    def __init__(
+        self, trace: Trace, image: tuple[int, ...] | None, useful: Mapping[int, int], *, seen_only: bool
+    ) -> None:
+        self.trace, self.image, self.useful = trace, image, useful
         self.module = dict(trace.model.named_modules())
         self.ran = {p.rsplit(".", n)[0] for p in trace.calls for n in range(p.count(".") + 1)}
         self.prefix = getattr(trace.model, "num_prefix_tokens", None)
         self.grids = _grids(trace, image) if image is not None and seen_only else None
         self.widths = {m.out_channels for m in trace.model.modules() if isinstance(m, nn.Conv1d)}
-        self.useful = trace.last_uses([0], trace.outputs)
         self._flow: dict[tuple[int, ...], dict[int, int]] = {}
 
     def trunk(self) -> list[Block]:

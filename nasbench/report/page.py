@@ -153,10 +153,11 @@ def _what_helps(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[st
     trials = run.trials()
     plans = trials["plan_hash"].nunique()
     better = finalists[finalists["verdict"] == "BETTER"] if "verdict" in finalists else finalists.iloc[:0]
+    if len(finalists) == 1:
+        evaluated = f"{_counted(plans, 'plan')} {'was' if plans == 1 else 'were'} evaluated"
+        return f"{evaluated}, and none but the bare backbone could be compared under the same seeds."
     if run.metric is None or "difference" not in finalists:
         return f"{plans} plans were evaluated; {len(run.front())} of them are on the front."
-    if len(finalists) == 1:
-        return f"{plans} plans were evaluated, and none but the bare backbone could be compared under the same seeds."
     if better.empty:
         return (
             f"None of the {plans} plans was shown to be better than the bare backbone: every difference in "
