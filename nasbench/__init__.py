@@ -6,25 +6,28 @@ Names are loaded on first use, so that `nasbench --help` need not import torch.
 from __future__ import annotations
 
 import importlib
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Plan": "nasbench.plan",
-    "bare_state_dict": "nasbench.insertion",
-    "create_module": "nasbench.library",
-    "fingerprint": "nasbench.properties.fingerprint",
-    "fingerprint_plan": "nasbench.properties.fingerprint",
-    "insert": "nasbench.insertion",
-    "list_modules": "nasbench.library",
-    "load_run": "nasbench.runs",
-    "measure": "nasbench.costs",
-    "profile": "nasbench.costs.latency",
-    "register_formula": "nasbench.costs",
-    "register_module": "nasbench.registry",
-    "remove": "nasbench.insertion",
-    "search": "nasbench.study",
+    "Plan": "nasbench.library.plan",
+    "bare_state_dict": "nasbench.backbones.insertion",
+    "create_module": "nasbench.library.modules",
+    "fingerprint": "nasbench.measurement.properties.fingerprint",
+    "fingerprint_plan": "nasbench.measurement.properties.fingerprint",
+    "insert": "nasbench.backbones.insertion",
+    "list_modules": "nasbench.library.modules",
+    "load_run": "nasbench.runs.run",
+    "measure": "nasbench.measurement.costs",
+    "profile": "nasbench.measurement.latency.profiler",
+    "register_formula": "nasbench.measurement.costs",
+    "register_module": "nasbench.library.registry",
+    "remove": "nasbench.backbones.insertion",
+    "search": "nasbench.study.search",
     "slots": "nasbench.backbones",
 }
 
@@ -32,20 +35,20 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from nasbench.backbones import slots as slots
-    from nasbench.costs import measure as measure
-    from nasbench.costs import register_formula as register_formula
-    from nasbench.costs.latency import profile as profile
-    from nasbench.insertion import bare_state_dict as bare_state_dict
-    from nasbench.insertion import insert as insert
-    from nasbench.insertion import remove as remove
-    from nasbench.library import create_module as create_module
-    from nasbench.library import list_modules as list_modules
-    from nasbench.plan import Plan as Plan
-    from nasbench.properties.fingerprint import fingerprint as fingerprint
-    from nasbench.properties.fingerprint import fingerprint_plan as fingerprint_plan
-    from nasbench.registry import register_module as register_module
-    from nasbench.runs import load_run as load_run
-    from nasbench.study import search as search
+    from nasbench.backbones.insertion import bare_state_dict as bare_state_dict
+    from nasbench.backbones.insertion import insert as insert
+    from nasbench.backbones.insertion import remove as remove
+    from nasbench.library.modules import create_module as create_module
+    from nasbench.library.modules import list_modules as list_modules
+    from nasbench.library.plan import Plan as Plan
+    from nasbench.library.registry import register_module as register_module
+    from nasbench.measurement.costs import measure as measure
+    from nasbench.measurement.costs import register_formula as register_formula
+    from nasbench.measurement.latency.profiler import profile as profile
+    from nasbench.measurement.properties.fingerprint import fingerprint as fingerprint
+    from nasbench.measurement.properties.fingerprint import fingerprint_plan as fingerprint_plan
+    from nasbench.runs.run import load_run as load_run
+    from nasbench.study.search import search as search
 
 
 def __getattr__(name: str) -> object:
@@ -56,3 +59,34 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+class _MovedModules:
+    """Finds modules under the dotted paths that plug-in files and messages name, wherever they live now.
+
+    What is imported under the old path is the module itself, no copy: there is one registry and one table of formulas.
+    """
+
+    homes = {  # noqa: RUF012  # never changed
+        "nasbench.registry": "nasbench.library.registry",
+        "nasbench.costs": "nasbench.measurement.costs",
+    }
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        for old, new in self.homes.items():
+            if name == old or name.startswith(old + "."):
+                return ModuleSpec(name, self, origin=new + name[len(old) :])  # type: ignore[arg-type]
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        assert spec.origin is not None
+        module = importlib.import_module(spec.origin)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state  # the import system has put the old path's in its place
+
+
+sys.meta_path.insert(0, _MovedModules())  # before the finder that would load a second copy

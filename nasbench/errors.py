@@ -19,7 +19,8 @@ NasbenchError                      anything below
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "BackboneError",
@@ -36,6 +37,7 @@ __all__ = [
     "SpaceError",
     "UnknownNameError",
     "UnsupportedError",
+    "out_of_memory",
 ]
 
 
@@ -153,3 +155,27 @@ class EvaluationError(NasbenchError):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.reason, self.kind)
+
+
+_NO_MEMORY = (
+    *("can't allocate memory", "CUDA error: out of memory", "CUDA out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
+"""What says it in errors that have no class of their own: torch's CPU allocator, the CUDA runtime, what torch.compile
+wraps, cuBLAS, cuDNN."""
+
+
+@contextmanager
+def out_of_memory() -> Iterator[None]:
+    """Turn a device's or the machine's out-of-memory error into an `EvaluationError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch's own class is known by its name: whoever only names an error need not import torch
+        told = isinstance(error, MemoryError) or any(
+            base.__name__ == "OutOfMemoryError" for base in type(error).__mro__
+        )
+        if not told and not any(words in str(error) for words in _NO_MEMORY):
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EvaluationError(f"out of memory: {first}", kind="out_of_memory") from error

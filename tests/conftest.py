@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from nasbench import library
+from nasbench.library import modules as library
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,7 +21,7 @@ def _one_thread():
 @pytest.fixture(autouse=True)
 def clean_registry():
     """Undo what a test registers: the tests after it, in whatever order they run, see the library alone."""
-    from nasbench.registry import MODULES
+    from nasbench.library.registry import MODULES
 
     before = dict(MODULES._entries)
     yield MODULES

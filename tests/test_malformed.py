@@ -16,16 +16,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from malformed import YAML_TRICKS, mutated, paths, png, special, tar_of, torn
+from support.malformed import YAML_TRICKS, mutated, paths, png, special, tar_of, torn
 
 import nasbench as nb
 from nasbench import cli
 from nasbench.errors import NasbenchError, RunError
-from nasbench.plan import Plan
-from nasbench.profiles.device_profile import load_device_profile
+from nasbench.library.plan import Plan
+from nasbench.measurement.latency.device_profile import load_device_profile
 from nasbench.report.page import page_of
-from nasbench.runs import load_run
-from nasbench.settings import read_settings
+from nasbench.runs.run import load_run
+from nasbench.runs.settings import read_settings
 from nasbench.spaces import load_space
 from nasbench.tasks import create_task
 
@@ -308,7 +308,7 @@ def test_image_tars(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
-    from nasbench.profiles.measuring import profile_device
+    from nasbench.measurement.latency.space_profiler import profile_device
 
     out = tmp_path_factory.mktemp("profile") / "p.json"
     space = load_space({"variants": ["se"], "slots": ["stage1"], "compositions": ["none", "a"]})
@@ -334,13 +334,13 @@ def test_device_profiles(profile, tmp_path):
 
 def test_tables(tmp_path):
     pytest.importorskip("pyarrow")
-    from nasbench.table import read_table
+    from nasbench.runs.tabulated import read_table
 
     rng = random.Random(8)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from nasbench.tabulation import tabulate
+    from nasbench.study.tabulation import tabulate
 
     file = tmp_path / "table.parquet"
     tabulate(

@@ -1,11 +1,9 @@
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from support import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -61,34 +59,3 @@ def test_built_ins_pickle_into_a_fresh_process(tmp_path):
     code = f"import pickle, pathlib; print(type(pickle.loads(pathlib.Path({str(file)!r}).read_bytes())).__name__)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "SqueezeExcitation"
-
-
-def test_imports_point_one_way():
-    """content -> engine; cli -> study, report -> runs ...: no file imports one that stands above it."""
-    import ast
-
-    layers = [
-        ("cli",),
-        ("study", "report", "suggest", "tabulation"),
-        ("runs",),
-        ("preparation",),
-        ("evaluation", "table"),
-        ("properties", "profiles", "samplers"),
-        ("training", "insertion"),
-        ("costs", "tasks", "backbones", "spaces"),
-        ("expression", "plan"),
-        ("library",),
-        ("plugins",),
-        ("registry",),
-        ("errors",),
-    ]
-    rank = {name: level for level, names in enumerate(layers) for name in names}
-    for file in sorted((ROOT / "nasbench").rglob("*.py")):
-        own = file.relative_to(ROOT / "nasbench").parts[0].removesuffix(".py")
-        if own not in rank:
-            continue
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nasbench"):
-                names = [node.module.split(".")[1]] if "." in node.module else [a.name for a in node.names]
-                for name in names:
-                    assert rank.get(name, 99) >= rank[own], f"{file.name}:{node.lineno} imports {name}"

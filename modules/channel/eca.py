@@ -6,9 +6,9 @@ import math
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import global_avg_pool
-from nasbench.registry import register_module
 
 
 @register_module(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.ops.nd import conv
 from nasbench.ops.select import check_inputs
-from nasbench.registry import register_module
 
 
 @register_module(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.ops.nd import conv
-from nasbench.registry import register_module
 
 
 @register_module(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.ops.nd import conv, global_avg_pool
 from nasbench.ops.select import check_inputs, convex_sum
-from nasbench.registry import register_module
 
 
 @register_module(

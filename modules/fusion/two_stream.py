@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nasbench.registry import register_module
+from nasbench import register_module
 
 
 @register_module(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import batch_norm, conv, reduced
-from nasbench.registry import register_module
 
 
 @register_module(
@@ -21,10 +21,10 @@ class Bottleneck(nn.Module):
     .. math:: y = x + \\mathrm{BN}(W_3\\, \\mathrm{relu}(\\mathrm{BN}(W_2 *_{3 \\times 3}
               \\mathrm{relu}(\\mathrm{BN}(W_1 x)))))
 
-    It is the equal-cost control (`nasbench.searching.equal_cost`): its width sets its cost in steps of `(2 C + 9 w) w`
-    MACs a position (`(2 C + 3 w) w` in one dimension), and nothing in it is new. So that it serves maps that hold
-    negative values, a ViT's among them, there is no ReLU after the sum, where the paper has one. No selector of a space
-    picks it up; name it to search it.
+    It is the equal-cost control (`nasbench.study.phases.equal_cost`): its width sets its cost in steps of
+    `(2 C + 9 w) w` MACs a position (`(2 C + 3 w) w` in one dimension), and nothing in it is new. So that it serves
+    maps that hold negative values, a ViT's among them, there is no ReLU after the sum, where the paper has one. No
+    selector of a space picks it up; name it to search it.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import conv
 from nasbench.ops.strip import StripGate, conv_block
-from nasbench.registry import register_module
 
 
 @register_module(

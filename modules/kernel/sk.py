@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import batch_norm, conv, groups_32
 from nasbench.ops.select import BranchSelect, convex_sum
-from nasbench.registry import register_module
 
 
 @register_module(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.ops.nd import batch_norm, conv
 from nasbench.ops.pyramid import check_levels, resize
-from nasbench.registry import register_module
 
 _RATING = 16  # channels from which the weights are computed; the paper's code has 16
 

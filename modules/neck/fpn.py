@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.ops.pyramid import TopDown
-from nasbench.registry import register_module
 
 
 @register_module(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.ops.nd import conv
 from nasbench.ops.pyramid import TopDown, resize
-from nasbench.registry import register_module
 
 
 @register_module(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.strip import StripGate
-from nasbench.registry import register_module
 
 
 @register_module(

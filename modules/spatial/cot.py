@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import batch_norm, conv, global_avg_pool
 from nasbench.ops.windows import sliding_windows
-from nasbench.registry import register_module
 
 _KERNEL = 3
 _SHARED = 8  # channels that share one plane of weights

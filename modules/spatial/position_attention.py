@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.ops.dual_attention import PositionSelfAttention
-from nasbench.registry import register_module
 
 
 @register_module(

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import conv
 from nasbench.ops.position import resize
-from nasbench.registry import register_module
 
 
 @register_module(

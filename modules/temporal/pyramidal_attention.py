@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads
 from nasbench.ops.nd import from_tokens, reduced, to_tokens
 from nasbench.ops.time_pyramid import PyramidLayer, TimePyramid, edges
-from nasbench.registry import register_module
 
 
 @register_module(

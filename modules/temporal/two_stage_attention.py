@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nasbench import register_module
 from nasbench.ops.two_stage import TwoStageLayer
-from nasbench.registry import register_module
 
 
 @register_module(

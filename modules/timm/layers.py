@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasbench.errors import UnsupportedError
-from nasbench.registry import MODULES, register_module
+from nasbench.library.registry import MODULES, register_module
 
 UNSUPPORTED: Mapping[str, str] = {
     "timm/ge": "timm's GatherExcite raises in its own constructor (seen in 1.0.31: its MLP gets `act_layer` twice); "

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.ops.nd import from_tokens, to_tokens
-from nasbench.registry import register_module
 
 
 @register_module(

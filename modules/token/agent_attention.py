@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import conv, from_tokens, to_tokens
 from nasbench.ops.position import resize
-from nasbench.registry import register_module
 
 _GRID = 7  # side of the bias that is full in both axes; the paper's, whatever the map
 

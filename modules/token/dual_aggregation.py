@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import batch_norm, conv, from_tokens, global_avg_pool, reduced, to_tokens
 from nasbench.ops.offsets import offset_index, window_offsets
 from nasbench.ops.windows import merge_windows, split_windows
-from nasbench.registry import register_module
 
 
 @register_module(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import full_precision
 from nasbench.ops.nd import batch_norm, conv
-from nasbench.registry import register_module
 
 _EPS = 1e-9
 

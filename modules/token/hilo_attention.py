@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import default_heads, from_tokens, to_tokens
 from nasbench.ops.windows import merge_windows, pad_to_windows, split_windows
-from nasbench.registry import register_module
 
 
 @register_module(

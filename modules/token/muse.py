@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 from nasbench.ops.windows import sliding_windows
-from nasbench.registry import register_module
 
 _KERNELS = {1: (3, 15), 2: (3, 5)}
 _EXPANSION = 4

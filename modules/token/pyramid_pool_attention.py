@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import conv, from_tokens, to_tokens
-from nasbench.registry import register_module
 
 _RATIOS = (12.0, 16.0, 20.0, 24.0)
 _REFERENCE = 56  # side of the map that the paper's first stage pools by these ratios

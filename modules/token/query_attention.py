@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads
 from nasbench.ops.nd import from_tokens, to_tokens
-from nasbench.registry import register_module
 
 
 @register_module(

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, full_precision
 from nasbench.ops.nd import batch_norm, conv
-from nasbench.registry import register_module
 
 _EPS = 1e-15
 

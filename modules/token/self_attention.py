@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.ops.attention import POSITIONS, MultiHeadSelfAttention
 from nasbench.ops.nd import from_tokens, to_tokens
-from nasbench.registry import register_module
 
 
 @register_module(

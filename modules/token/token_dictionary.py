@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 from nasbench.ops.offsets import offset_index
 from nasbench.ops.windows import merge_windows, real_positions, split_windows
-from nasbench.registry import register_module
 
 _MAX_SCALE = math.log(100.0)
 

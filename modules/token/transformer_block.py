@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import MultiHeadSelfAttention
 from nasbench.ops.nd import from_tokens, to_tokens
-from nasbench.registry import register_module
 
 _EXPANSION = 4
 

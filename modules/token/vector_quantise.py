@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import from_tokens, to_tokens
-from nasbench.registry import register_module
 
 _DECAY = 0.99
 _COMMITMENT = 0.25

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import typer
 
-from nasbench import console
 from nasbench.cli import (  # noqa: F401  # they register their commands
     backbones,
+    console,
     doctor,
     fingerprints,
     latency,
@@ -24,6 +24,7 @@ from nasbench.cli import (  # noqa: F401  # they register their commands
 )
 from nasbench.cli._app import app
 from nasbench.errors import InputError, NasbenchError
+from nasbench.text import narrate
 
 __all__ = ["app", "main"]
 
@@ -36,24 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done; 1 done, but some trials or checks failed; 2 interrupted, state saved; 3 internal error; 4 what the user
     gave is wrong; 5 nothing matched.
     """
-    warnings.showwarning = lambda message, *_, **__: console.narrate(f"warning: {message}")
+    warnings.showwarning = lambda message, *_, **__: narrate(f"warning: {message}")
     try:
         code = int(app(args=None if arguments is None else list(arguments), standalone_mode=False) or 0)
         if code == _SIGINT:  # typer turns Ctrl-C into an exit code of its own
             raise KeyboardInterrupt
         return code
     except NasbenchError as error:
-        console.narrate(f"error: {error}")
+        narrate(f"error: {error}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        console.narrate("interrupted; what was finished is saved, the same command goes on from there")
+        narrate("interrupted; what was finished is saved, the same command goes on from there")
         return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
-            console.narrate(
-                f"error: {error.format_message()}\n`nasbench --help` and `nasbench COMMAND --help` tell more"
-            )
+            narrate(f"error: {error.format_message()}\n`nasbench --help` and `nasbench COMMAND --help` tell more")
             return InputError.exit_code
         traceback.print_exc()
-        console.narrate("this is a fault of nasbench, not of what you typed; please report it with the lines above")
+        narrate("this is a fault of nasbench, not of what you typed; please report it with the lines above")
         return NasbenchError.exit_code

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.errors import InputError
 
 __all__ = ["AsJson", "Modules", "Size", "app", "input_size", "load_plugins"]
@@ -72,7 +72,7 @@ def input_size(backbone: str, size: int | None, lookback: int = 96, series: int 
 
 def load_plugins(paths: list[str] | None) -> None:
     """Load what `--modules` names."""
-    from nasbench import plugins
+    from nasbench.library import plugins
 
     for path in paths or []:
         plugins.load_path(path)

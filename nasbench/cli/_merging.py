@@ -21,8 +21,8 @@ def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str,
         UnknownNameError: If there is no such setting.
         InputError: If a pair has no "=", or a setting is given by an option and by `--set`.
     """
-    from nasbench.recipe import Recipe
-    from nasbench.settings import SearchSettings
+    from nasbench.runs.settings import SearchSettings
+    from nasbench.tasks.recipe import Recipe
 
     given = {name: value for name, value in options.items() if value is not None}
     training = {}

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
+from nasbench.text import human
 
 
 @app.command()
@@ -48,7 +49,8 @@ def measure(
 
     Example: nasbench measure resnet18 --plan "eca >> triplet_attention" --size 64
     """
-    from nasbench import costs, insertion
+    from nasbench.backbones import insertion
+    from nasbench.measurement import costs
 
     load_plugins(modules)
     shape = input_size(backbone, size, lookback, series)
@@ -102,8 +104,8 @@ def _print_costs(rows: list[dict[str, Any]], title: str) -> None:
     for field, label in _COUNTS.items():
         values = [row[field] for row in rows]
         ratio = [f"{values[1] / values[0]:.3f}x"] if field in added and values[0] else []
-        more = [console.human(added[field])] if field in added else []
-        table.append((label, *("-" if value is None else console.human(value) for value in values), *more, *ratio))
+        more = [human(added[field])] if field in added else []
+        table.append((label, *("-" if value is None else human(value) for value in values), *more, *ratio))
     bounds = [row for row in rows if not row["exact"]]
     header = ("", *(row["model"] for row in rows), *(["added", "ratio"] if len(rows) == 2 else []))
     console.print_table(header, table, title)

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
+from nasbench.text import duration_s, narrate
 
 
 @app.command()
@@ -22,15 +23,15 @@ def doctor(
 
     Example: nasbench doctor --device cpu --time 2
     """
-    from nasbench.costs import doctor as examination
-    from nasbench.devices import all_devices, usable_device
-    from nasbench.environment import package_versions
+    from nasbench.measurement.latency import doctor as examination
+    from nasbench.measurement.latency.devices import all_devices, usable_device
+    from nasbench.runs.environment import package_versions
 
-    seconds = examination.TIME_S if time is None else console.duration_s(time)
+    seconds = examination.TIME_S if time is None else duration_s(time)
     names = all_devices() if device is None else [str(usable_device(device))]
     found = []
     for name in names:
-        console.narrate(f"{name}: {examination.MIN_TRIALS} trials of each kind, {seconds:g} s")
+        narrate(f"{name}: {examination.MIN_TRIALS} trials of each kind, {seconds:g} s")
         found.append({**examination.examine(name, time_s=seconds), "supports": examination.supported(name)})
     if as_json:
         console.print_json("doctor", {"versions": package_versions(), "devices": found})
@@ -42,12 +43,12 @@ def doctor(
     wrong = [one["device"] for one in found if one["faults"]]
     for one in found:
         for fault in one["faults"]:
-            console.narrate(f"{one['device']}: {fault}")
+            narrate(f"{one['device']}: {fault}")
     return 1 if wrong else 0
 
 
 def _print_device(one: dict[str, Any]) -> None:
-    from nasbench.costs.doctor import MIN_POWER, MIN_SAME
+    from nasbench.measurement.latency.doctor import MIN_POWER, MIN_SAME
 
     def rate(key: str) -> str:
         low, high = one[f"{key}_interval"]

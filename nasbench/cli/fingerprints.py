@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
 from nasbench.errors import InputError
+from nasbench.text import human, narrate
 
 if TYPE_CHECKING:
-    from nasbench.properties.fingerprint import Fingerprint
-    from nasbench.suggest import Advice
+    from nasbench.measurement.properties.fingerprint import Fingerprint
+    from nasbench.report.suggestion import Advice
 
 
 @app.command()
@@ -38,12 +39,12 @@ def fingerprint(
 
     Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
     """
-    from nasbench.properties.fingerprint import fingerprint as measured
-    from nasbench.properties.fingerprint import fingerprint_plan
+    from nasbench.measurement.properties.fingerprint import fingerprint as measured
+    from nasbench.measurement.properties.fingerprint import fingerprint_plan
 
     load_plugins(modules)
     if trial is not None:
-        from nasbench.runs import load_run
+        from nasbench.runs.run import load_run
 
         found = fingerprint_plan(load_run(module).build(trial), seed=seed, inputs=inputs, exact=exact)
     else:
@@ -66,7 +67,7 @@ def fingerprint(
         for slot, each in found.items():
             file = figure.with_stem(f"{figure.stem}-{slot}") if len(found) > 1 else figure
             pictures.save_figure(pictures.draw_fingerprint(pictures.fingerprint_data(each)), file)
-            console.narrate(f"figure: {file}")
+            narrate(f"figure: {file}")
 
 
 def _positions(text: str) -> tuple[int, ...]:
@@ -77,8 +78,8 @@ def _positions(text: str) -> tuple[int, ...]:
 
 
 def _print_fingerprint(found: Fingerprint, prefix: str, inputs: int) -> None:
-    from nasbench.properties.record import has
-    from nasbench.registry import PROPERTIES
+    from nasbench.library.registry import PROPERTIES
+    from nasbench.measurement.properties.record import has
 
     meaning = {
         "locality": "share of the off-self influence within distance 1",
@@ -99,10 +100,9 @@ def _print_fingerprint(found: Fingerprint, prefix: str, inputs: int) -> None:
     how = "exact Jacobian" if found.exact else "estimated from random positions"
     title = f"{prefix}{found.name}, {size}, {found.channels} channels, {inputs} draws, {how}"
     console.print_table(("", "figure", "±", "has it", "meaning"), rows, title)
-    each = [f"{console.human(v)} {unit}" for v, unit in ((found.macs, "MACs"), (found.params, "params"))]
+    each = [f"{human(v)} {unit}" for v, unit in ((found.macs, "MACs"), (found.params, "params"))]
     per = [
-        f"{console.human(v)} {unit}"
-        for v, unit in ((found.macs_per_position, "MACs"), (found.params_per_position, "params"))
+        f"{human(v)} {unit}" for v, unit in ((found.macs_per_position, "MACs"), (found.params_per_position, "params"))
     ]
     console.print_text(f"{', '.join(each)} for one item; a position: {', '.join(per)} (1 MAC = 1 multiply-add)")
     for note in found.notes:
@@ -125,9 +125,9 @@ def suggest(
 
     Example: nasbench suggest resnet18 --size 64 --out suggested.yaml
     """
-    from nasbench.runs import write_text
-    from nasbench.suggest import is_backbone
-    from nasbench.suggest import suggest as advise
+    from nasbench.files import write_text
+    from nasbench.report.suggestion import is_backbone
+    from nasbench.report.suggestion import suggest as advise
 
     load_plugins(modules)
     shape = input_size(host, size, lookback, series) if is_backbone(host) else None
@@ -141,7 +141,7 @@ def suggest(
             write_text(out, advice.space_yaml)
         except OSError as error:
             raise InputError(f"cannot write the space: {error}; --out names a file in a folder that exists") from None
-        console.narrate(f"space: {out}; next: nasbench search {out}{advice.search_options}")
+        narrate(f"space: {out}; next: nasbench search {out}{advice.search_options}")
 
 
 def _print_advice(advice: Advice) -> None:
@@ -165,8 +165,8 @@ def _print_advice(advice: Advice) -> None:
         console.print_table(columns, rows, f"{advice.host}: what it mixes")
     table = [
         (
-            *([s.slot] if stages else []), s.property, s.module, f"{s.figure:.2f}", console.human(s.macs),
-            *([] if s.macs_share is None else [f"{100 * s.macs_share:.2g} %"]), console.human(s.params),
+            *([s.slot] if stages else []), s.property, s.module, f"{s.figure:.2f}", human(s.macs),
+            *([] if s.macs_share is None else [f"{100 * s.macs_share:.2g} %"]), human(s.params),
         )
         for s in advice.suggestions
     ]  # fmt: skip

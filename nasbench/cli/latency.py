@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
 from nasbench.errors import DeviceError, InputError
+from nasbench.text import duration_s, human, narrate
 
 if TYPE_CHECKING:
-    from nasbench.costs.latency import Profile
-    from nasbench.profiles.per_slot import PerSlot
+    from nasbench.measurement.latency.per_slot import PerSlot
+    from nasbench.measurement.latency.profiler import Profile
 
 _FIRST = "give one of: BACKBONE [--plan PLAN]..., BACKBONE --space SPACE --out FILE.json, --run RUN --front"
 
@@ -64,7 +65,7 @@ def profile(
     """
     load_plugins(modules)
     given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
-    options = {"time_s": console.duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
+    options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     if run is not None or front:
         _refuse("--run RUN --front", BACKBONE=backbone, plan=plan, space=space, size=size, out=out, held_out=held_out)
         return _front(run if front else None, {**options, **_one_batch(batch)}, slots, as_json)
@@ -108,19 +109,19 @@ def _plans(
     per_slot: bool,
     as_json: bool,
 ) -> int:
-    from nasbench.costs.latency import profile_batches
-    from nasbench.insertion import insert, plan_of
-    from nasbench.profiles.per_slot import profile_slots
+    from nasbench.backbones.insertion import insert, plan_of
+    from nasbench.measurement.latency.per_slot import profile_slots
+    from nasbench.measurement.latency.profiler import profile_batches
 
     models = {"bare": insert(backbone, None, **made)} | {text: insert(backbone, text, **made) for text in texts}
     apart = [text for text in models if text != "bare" and not plan_of(models[text]).is_bare] if per_slot else []
     most = len(batches) * options["time_s"] * (1 + len(apart))
-    console.narrate(f"{len(models)} models side by side, {len(apart)} slot by slot: at most {_seconds(most)}")
+    narrate(f"{len(models)} models side by side, {len(apart)} slot by slot: at most {_seconds(most)}")
     found = profile_batches(models, batches, input_size=made["input_size"], reference="bare", **options)
     measured = []
     for size, answer in found.items():
         if isinstance(answer, DeviceError):
-            console.narrate(f"error: batch size {size}: {answer}")
+            narrate(f"error: batch size {size}: {answer}")
             measured.append({"batch_size": size, "error": str(answer)})
             continue
         parts = {text: profile_slots(backbone, text, **made, batch_size=size, **options) for text in apart}
@@ -135,7 +136,7 @@ def _plans(
             _print_measured(one)
     if out is not None:
         _save(out, "latency", {**head, "measurements": [_document(one, raw=True) for one in measured]})
-        console.narrate(f"raw samples: {out}")
+        narrate(f"raw samples: {out}")
     return 1 if any("error" in one for one in measured) else 0
 
 
@@ -208,7 +209,7 @@ def _print_slots(found: PerSlot, title: str) -> None:
         (
             row["slot"],
             row["expression"] if row["slot"] != "whole" else "",
-            f"{console.human(row['added_macs'])}",
+            f"{human(row['added_macs'])}",
             f"{100 * row['added_macs_share']:+.2f} %",
             f"{row['added_ms']:+.4g}",
             f"{100 * row['added_share']:+.2f} %",
@@ -229,16 +230,16 @@ def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_jso
     from dataclasses import asdict
 
     from nasbench import backbones
-    from nasbench.profiles.measuring import HELD_OUT, estimate_s, profile_device
+    from nasbench.measurement.latency.space_profiler import HELD_OUT, estimate_s, profile_device
     from nasbench.spaces import load_space
 
     places = backbones.slots(backbone, input_size=options["input_size"])
     resolved = load_space(space).resolve(places)
     most = estimate_s(resolved, held_out=options.get("held_out", HELD_OUT), time_s=options["time_s"])
-    console.narrate(f"estimate: at most {_seconds(most)} for the whole profile, compiling and waiting aside")
+    narrate(f"estimate: at most {_seconds(most)} for the whole profile, compiling and waiting aside")
 
     def on_group(done: int, total: int, left_s: float) -> None:
-        console.narrate(f"{done} of {total} plans measured, at most {_seconds(left_s)} left")
+        narrate(f"{done} of {total} plans measured, at most {_seconds(left_s)} left")
 
     found = profile_device(backbone, space, out, on_group=on_group, **options)
     quality = found.quality()
@@ -264,7 +265,7 @@ def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_jso
         console.print_text(f"predictions: {quality.text if quality else 'not checked, too few plans to hold out'}")
     shape = options["input_size"]
     fit = f"--size {shape[-1]}" if len(shape) == 3 else f"--lookback {shape[0]}"
-    console.narrate(
+    narrate(
         f"device profile: {out}; next, on any machine: nasbench search {space} --backbone {backbone} {fit} "
         f'--latency-profile {out} --constraint "latency_ms<=1.2x"'
     )
@@ -275,19 +276,19 @@ def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_jso
 
 
 def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: bool) -> int:
-    from nasbench import runs as folders
-    from nasbench.run_latency import measure_front
+    from nasbench.runs import run as folders
+    from nasbench.runs.front_latency import measure_front
 
     if path is None:
         raise InputError(f"--run goes with --front; {_FIRST}")
     run = folders.load_run(path)
-    console.narrate(f"the front beside the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
+    narrate(f"the front beside the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
     found = measure_front(run, per_slot=per_slot, **options)
     if as_json:
         console.print_json("front_latency", {"run": str(path), "file": str(found.file), **found.to_dict()})
     else:
         _print_front(found)
-    console.narrate(f"raw samples: {found.file}; next: nasbench report {path}")
+    narrate(f"raw samples: {found.file}; next: nasbench report {path}")
     return 0
 
 
@@ -301,7 +302,7 @@ def _print_front(found: Any) -> None:
         cells = [row["number"], row["rank"], *_figures(latency), latency.verdict]
         if predicted:
             cells += [f"{row[name]:.4g}" if name in row else "" for name in ("predicted_ms", "predicted_ratio")]
-        macs = "" if row["macs"] is None else console.human(row["macs"])
+        macs = "" if row["macs"] is None else human(row["macs"])
         rows.append([*cells, macs, row["kernels"], "bare backbone" if row["plan"] == "{}" else row["plan"]])
     console.print_table(columns, rows, "the front, measured here")
     _print_ending(found.profile)
@@ -319,7 +320,7 @@ def _print_front(found: Any) -> None:
 def _save(out: Path, kind: str, data: Mapping[str, Any]) -> None:
     import json
 
-    from nasbench.runs import write_text
+    from nasbench.files import write_text
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

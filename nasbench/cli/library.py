@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, Modules, app, load_plugins
 from nasbench.errors import NothingMatched
+from nasbench.text import narrate
 
 
 @app.command()
@@ -25,7 +26,8 @@ def modules(
 
     Example: nasbench modules "*attention*" --property globality
     """
-    from nasbench import catalogue, library
+    from nasbench.library import modules as library
+    from nasbench.report import catalogue
 
     load_plugins(modules)
     specs = library.module_specs(pattern, property=property, dims=dims)
@@ -36,7 +38,7 @@ def modules(
         console.print_json("modules", rows)
         return
     console.print_table(*catalogue.table(rows, console.width()))
-    console.narrate(
+    narrate(
         "L locality, G globality, S sparsity, M multi-scale; cost in the number N of positions; params and MACs at "
         f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` tells all about one"
     )
@@ -52,7 +54,7 @@ def show(
 
     Example: nasbench show se
     """
-    from nasbench import catalogue
+    from nasbench.report import catalogue
 
     load_plugins(modules)
     page = catalogue.describe(name)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nasbench import console
+from nasbench.builtin import content_folder
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
+from nasbench.errors import InputError
+from nasbench.text import narrate
 
 
 @app.command()
@@ -17,12 +21,10 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where.")] =
 
     Example: nasbench init my-project
     """
-    from nasbench.project import init_project
-
     for file in init_project(folder):
         console.print_text(str(file))
     go = "" if folder == Path() else f"cd {folder} && "
-    console.narrate(f"next: {go}nasbench check modules/channel_scale.py && nasbench search --config run.yaml")
+    narrate(f"next: {go}nasbench check modules/channel_scale.py && nasbench search --config run.yaml")
 
 
 @app.command()
@@ -47,3 +49,32 @@ def check(
         names = list(dict.fromkeys(result.module for result in results))
         console.print_text(f"{len(results) - len(failed)} of {len(results)} checks passed: {', '.join(names)}")
     return 1 if failed else 0
+
+
+def init_project(folder: str | Path) -> list[Path]:
+    """Make a project.
+
+    Args:
+        folder: Where; made if missing. Files that are there already are left alone, and refused.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: If one of the files is there already, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    template = content_folder("reports") / "project"
+    files = [file.relative_to(template) for file in sorted(template.rglob("*")) if file.is_file()]
+    there = [str(folder / file) for file in files if (folder / file).exists()]
+    if there:
+        raise InputError(
+            f"{', '.join(there)} {'is' if len(there) == 1 else 'are'} there already; choose another folder"
+        )
+    try:
+        for file in files:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(template / file, folder / file)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}") from None
+    return [folder / file for file in files]

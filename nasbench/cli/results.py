@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.errors import NothingMatched
+from nasbench.text import narrate
 
 if TYPE_CHECKING:
-    from nasbench.runs import Run
+    from nasbench.runs.run import Run
 
 
 @app.command()
@@ -22,12 +23,12 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
     Example: nasbench report runs/demo
     """
     from nasbench import report as reports
-    from nasbench import runs as folders
+    from nasbench.runs import run as folders
 
     found = folders.load_run(run)
     page = reports.build(found)
     print_front(found, as_json)
-    console.narrate(f"report: {page}")
+    narrate(f"report: {page}")
 
 
 @app.command()
@@ -39,7 +40,7 @@ def runs(
 
     Example: nasbench runs
     """
-    from nasbench import runs as folders
+    from nasbench.runs import run as folders
 
     found = [folders.load_run(path) for path in folders.list_runs(root)]
     if not found:
@@ -62,8 +63,8 @@ def compare(
 
     Example: nasbench compare runs/try runs/other --out comparison
     """
-    from nasbench import runs as folders
     from nasbench.report.comparison import compare as compared
+    from nasbench.runs import run as folders
 
     found = compared([folders.load_run(path) for path in runs])
     tables = {"fronts": found.fronts, "differences": found.pairs, "settings": found.settings}
@@ -75,12 +76,12 @@ def compare(
             if len(table):
                 console.print_table(list(table.columns), table.itertuples(index=False), name)
     for note in found.notes:
-        console.narrate(f"note: {note}")
+        narrate(f"note: {note}")
     if out is not None:
         found.save(out)
-        console.narrate(f"figure and tables: {out}")
+        narrate(f"figure and tables: {out}")
     else:
-        console.narrate("next: the same with --out DIR writes the figure and the tables")
+        narrate("next: the same with --out DIR writes the figure and the tables")
 
 
 def print_front(run: Run, as_json: bool) -> None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasbench import console
 from nasbench.cli._app import AsJson, Modules, Size, app
 from nasbench.cli._merging import merged
 from nasbench.cli.results import print_front
+from nasbench.text import duration_s, narrate
 
 if TYPE_CHECKING:
-    from nasbench.study import Event
+    from nasbench.study.search import Event
 
 
 @app.command()
@@ -80,17 +80,17 @@ def search(
     Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --seeds 1 --out runs/try
     """
     from nasbench import report as reports
-    from nasbench import study
+    from nasbench.study import search as study
 
     options: dict[str, Any] = dict(
         space=space, objectives=objective,
-        backbone=backbone, task=task, trials=trials, time_s=console.duration_s(time) if time else None,
+        backbone=backbone, task=task, trials=trials, time_s=duration_s(time) if time else None,
         constraints=constraint, sampler=sampler, seed=seed, seeds=seeds, controls=controls, halving=halving,
         proxies=proxy, size=size, lookback=lookback,
         horizon=horizon, fill=fill, checkpoint=checkpoint, pretrained=pretrained, freeze=freeze, device=device,
         latency_profile=str(latency_profile) if latency_profile else None,
         workers=workers, engine=engine, storage=storage, reuse=str(reuse) if reuse else None,
-        trial_timeout_s=console.duration_s(trial_timeout) if trial_timeout else None,
+        trial_timeout_s=duration_s(trial_timeout) if trial_timeout else None,
         modules=modules, keep=keep,
     )  # fmt: skip
     given = merged(options, set_)
@@ -100,8 +100,8 @@ def search(
         page = reports.build(run)
     print_front(run, as_json)
     if run.settings.latency_profile:
-        console.narrate(f"latency is predicted; on the device itself: nasbench profile --run {run.path} --front")
-    console.narrate(f"report: {page}; next: nasbench report {run.path}, or the same search with more --trials")
+        narrate(f"latency is predicted; on the device itself: nasbench profile --run {run.path} --front")
+    narrate(f"report: {page}; next: nasbench report {run.path}, or the same search with more --trials")
     return 1 if (run.trials()["state"] == "failed").any() else 0
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
 from nasbench.errors import InputError
+from nasbench.text import narrate
 
 if TYPE_CHECKING:
     from nasbench.spaces import ResolvedSpace
@@ -48,8 +49,8 @@ def spaces(
         columns = ("name", "backbone", "plans", "description")
         console.print_table(columns, [[row[column] for column in columns] for row in rows])
     for each, fault in faults.items():
-        console.narrate(f"left out: {each}: {fault}")
-    console.narrate("`nasbench spaces NAME` shows one; `nasbench search NAME` searches it")
+        narrate(f"left out: {each}: {fault}")
+    narrate("`nasbench spaces NAME` shows one; `nasbench search NAME` searches it")
     return 1 if faults else 0
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, Modules, Size, app
 from nasbench.cli._merging import merged
 from nasbench.cli.searching import Progress
+from nasbench.text import narrate
 
 
 @app.command()
@@ -38,8 +39,8 @@ def tabulate(
 
     Example: nasbench tabulate small.yaml --backbone test_resnet --task digits --set epochs=1 --out small.parquet
     """
-    from nasbench.tabulation import run_folder
-    from nasbench.tabulation import tabulate as engine
+    from nasbench.study.tabulation import run_folder
+    from nasbench.study.tabulation import tabulate as engine
 
     options = dict(
         space=space, backbone=backbone, task=task, seed=seed, seeds=seeds, size=size, lookback=lookback,
@@ -65,7 +66,7 @@ def tabulate(
         console.print_json("table", row)
     else:
         console.print_text("\n".join(f"{key:10s} {_text(value)}" for key, value in row.items()))
-    console.narrate(f"replay it: nasbench search --task table:{out} --trials 50")
+    narrate(f"replay it: nasbench search --task table:{out} --trials 50")
     return 1 if row["failed"] else 0
 
 

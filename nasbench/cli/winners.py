@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from nasbench import console
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.errors import InputError
+from nasbench.files import write_text
+from nasbench.text import narrate
 
 
 @app.command()
@@ -24,8 +26,8 @@ def export(
 
     Example: nasbench export runs/try --trial 0 --out exported
     """
-    from nasbench import export as exporting
-    from nasbench import runs as folders
+    from nasbench.report import export as exporting
+    from nasbench.runs import run as folders
 
     if (trial is None) == (format is None):
         raise InputError("say what to export: --trial N --out DIR for a model, or --format csv|json|md|latex")
@@ -37,14 +39,14 @@ def export(
         if out is None:
             console.print_text(text.rstrip("\n"))
         else:
-            folders.write_text(out, text)
-            console.narrate(f"table: {out}")
+            write_text(out, text)
+            narrate(f"table: {out}")
         return
     assert trial is not None
     if out is None:
         raise InputError("--trial needs --out DIR, the folder to write")
     folder = exporting.export_trial(found, trial, out, onnx=onnx)
-    console.narrate(f"model: {folder}; next: cd {folder} && python example.py")
+    narrate(f"model: {folder}; next: cd {folder} && python example.py")
 
 
 @app.command()
@@ -59,15 +61,15 @@ def train(
 
     Example: nasbench train runs/try --trial 1 --epochs 2 --seeds 1
     """
-    from nasbench import runs as folders
-    from nasbench.full_training import train_fully
+    from nasbench.runs import run as folders
+    from nasbench.study.full_training import train_fully
 
     found = folders.load_run(run)
     first = found.settings.seed
 
     def tell(title: str, line: dict[str, float]) -> None:
         figures = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in ("epoch", "learning_rate", "wall_s"))
-        console.narrate(f"{title}  epoch {line['epoch']:.0f}/{epochs}  {figures}")
+        narrate(f"{title}  epoch {line['epoch']:.0f}/{epochs}  {figures}")
 
     chosen = None if seeds is None else range(first, first + seeds)
     done = train_fully(found, trial, epochs=epochs, seeds=chosen, on_epoch=tell)
@@ -80,4 +82,4 @@ def train(
         gap, low, high = (done.difference[key] for key in ("difference", "low", "high"))
         sure = f"95 % {low:+.4g} to {high:+.4g}" if low == low else "one seed: no interval"
         console.print_text(f"{done.metric}, trial {trial} minus bare: {gap:+.4g} ({sure})")
-    console.narrate(f"weights: {done.folder}; next: nasbench export {run} --trial {trial} --out DIR")
+    narrate(f"weights: {done.folder}; next: nasbench export {run} --trial {trial} --out DIR")

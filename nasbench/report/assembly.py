@@ -10,14 +10,15 @@ import jinja2
 
 from nasbench.builtin import content_folder
 from nasbench.errors import NothingMatched, RunError
+from nasbench.files import write_text
 from nasbench.report.explorer import explorer_data, script_json
 from nasbench.report.kept import KeptModels
 from nasbench.report.page import Page, page_of
 from nasbench.report.pictures import pictures_of
 from nasbench.report.tables import save_tables
-from nasbench.runs import Run, write_text
+from nasbench.runs.run import Run
 from nasbench.tasks import ForecastingTask, naive_baselines
-from nasbench.training import evaluate
+from nasbench.training.loop import evaluate
 
 __all__ = ["build"]
 

@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from nasbench.errors import InputError, NothingMatched
+from nasbench.evidence import pareto
+from nasbench.evidence.comparison import verdict
+from nasbench.files import write_text
 from nasbench.objectives import COSTS
 from nasbench.report.figures import BARS, LABELS, error_bar, save, style
-from nasbench.runs import Run, write_text
-from nasbench.settings import differences
-from nasbench.statistics import pareto
-from nasbench.statistics.comparison import verdict
+from nasbench.runs.run import Run
+from nasbench.runs.settings import differences
 
 __all__ = ["Comparison", "compare"]
 

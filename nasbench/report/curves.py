@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nasbench.report.figures import style
-from nasbench.runs import Run
+from nasbench.runs.run import Run
 
 __all__ = ["curves_data", "draw_curves", "draw_hypervolume"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from nasbench.analysis.controls import control_table
-from nasbench.analysis.effects import run_effects
-from nasbench.analysis.proxies import proxy_table
+from nasbench.report.analysis.controls import control_table
+from nasbench.report.analysis.effects import run_effects
+from nasbench.report.analysis.proxies import proxy_table
 from nasbench.report.tables import Cell, Column, Row, Table, with_interval
-from nasbench.runs import Run
+from nasbench.runs.run import Run
 
 __all__ = ["proxies", "tables"]
 

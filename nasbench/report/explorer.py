@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 from nasbench.errors import InputError
+from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS
-from nasbench.plan import Plan
 from nasbench.report.figures import error_bar
-from nasbench.runs import Run
+from nasbench.runs.run import Run
 
 __all__ = ["explorer_data", "script_json"]
 

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from nasbench.builtin import content_folder
+from nasbench.evidence import pareto
 from nasbench.objectives import COSTS
-from nasbench.runs import Run
-from nasbench.statistics import pareto
+from nasbench.runs.run import Run
 
 __all__ = ["ScatterData", "draw_scatter", "error_bar", "save", "scatter_data", "style"]
 

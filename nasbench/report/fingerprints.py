@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError
-from nasbench.properties.fingerprint import Fingerprint
+from nasbench.measurement.properties.fingerprint import Fingerprint
 
 __all__ = ["FingerprintData", "draw_fingerprint", "fingerprint_data", "save_figure", "style"]
 

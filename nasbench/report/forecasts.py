@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nasbench.report.figures import KINDS, save, style
 from nasbench.report.kept import KeptModels
-from nasbench.runs import Run
+from nasbench.runs.run import Run
 from nasbench.tasks import ForecastingTask, apply, naive_forecasts
 
 __all__ = [

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasbench.backbones import Slot
-from nasbench.plan import is_stage_slot
+from nasbench.library.plan import is_stage_slot
 from nasbench.report.figures import style
 
 __all__ = ["draw_gradcam", "gradcam"]

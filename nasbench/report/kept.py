@@ -6,10 +6,10 @@ from functools import cached_property
 
 from torch import nn
 
-from nasbench.evaluation import TrainingEvaluator
-from nasbench.plan import Plan
-from nasbench.preparation import prepare
-from nasbench.runs import Run
+from nasbench.library.plan import Plan
+from nasbench.runs.run import Run
+from nasbench.study.evaluators.trained import TrainingEvaluator
+from nasbench.study.problem import prepare
 
 __all__ = ["KeptModels"]
 

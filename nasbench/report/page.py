@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from nasbench.measurement.latency.device_profile import HeldOut
 from nasbench.objectives import COSTS
-from nasbench.profiles.device_profile import HeldOut
 from nasbench.report import effects, slots
 from nasbench.report.tables import Cell, Column, Row, Table, figure_text, with_interval
-from nasbench.runs import Run
-from nasbench.settings import SearchSettings
+from nasbench.runs.run import Run
+from nasbench.runs.settings import SearchSettings
 
 __all__ = ["Page", "Section", "page_of"]
 

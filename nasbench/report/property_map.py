@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from nasbench.properties.record import THRESHOLDS, Measured
-from nasbench.registry import PROPERTIES
+from nasbench.library.registry import PROPERTIES
+from nasbench.measurement.properties.record import THRESHOLDS, Measured
 from nasbench.report.fingerprints import save_figure, style
 
 __all__ = ["Cluster", "clusters", "draw_map", "draw_parallel", "property_frame", "save_page_figures"]

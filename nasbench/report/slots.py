@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasbench.console import human
 from nasbench.report.tables import Cell, Column, Row, Table
-from nasbench.run_latency import latest
-from nasbench.runs import Run
+from nasbench.runs.front_latency import latest
+from nasbench.runs.run import Run
+from nasbench.text import human
 
 __all__ = ["front_table", "slots_table"]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from nasbench.console import human
-from nasbench.export.table import table_text
-from nasbench.runs import write_text
+from nasbench.files import write_text
+from nasbench.report.export.table import table_text
+from nasbench.text import human
 
 __all__ = ["Cell", "Column", "Row", "Table", "figure_text", "save_tables", "with_interval"]
 

@@ -8,10 +8,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from nasbench.properties.fingerprint import Fingerprint
-from nasbench.registry import PROPERTIES
+from nasbench.library.registry import PROPERTIES
+from nasbench.measurement.properties.fingerprint import Fingerprint
 from nasbench.report.figures import style
-from nasbench.runs import Run
+from nasbench.runs.run import Run
 
 __all__ = ["draw_fingerprints", "fingerprints_data", "winner_of"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from nasbench.expression import Expression, parse
+from nasbench.library.expression import Expression, parse
 from nasbench.spaces._compositions import LETTERS, Combinations, Setting, combine, declared, letters_of
 
 __all__ = ["SlotChoices", "join"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
 from nasbench.errors import SpaceError
-from nasbench.expression import NONE, Expression, parse
+from nasbench.library.expression import NONE, Expression, parse
 
 __all__ = ["LETTERS", "MAX_DEPTH", "Combinations", "Setting", "combine", "letters_of", "skeleton", "usual_compositions"]
 

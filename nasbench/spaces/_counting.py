@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nasbench.errors import SpaceError
-from nasbench.expression import Expression
+from nasbench.library.expression import Expression
 from nasbench.spaces._rules import Rule, State, View
 
 __all__ = ["PlanTable"]

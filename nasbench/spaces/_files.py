@@ -8,7 +8,7 @@ from typing import Any
 
 from nasbench import builtin
 from nasbench.errors import SpaceError, UnknownNameError
-from nasbench.reading import read_yaml
+from nasbench.files import read_yaml
 from nasbench.spaces._space import Space
 
 __all__ = ["list_spaces", "load", "load_space"]

@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from nasbench.errors import SpaceError, UnknownNameError
-from nasbench.expression import Expression, parse
-from nasbench.library import module_specs
-from nasbench.registry import ModuleSpec, property_name
+from nasbench.library.expression import Expression, parse
+from nasbench.library.modules import module_specs
+from nasbench.library.registry import ModuleSpec, property_name
 from nasbench.spaces._reading import Many, Written
 
 __all__ = ["ModuleFilter", "Selector", "expand", "is_pattern"]

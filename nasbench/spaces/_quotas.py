@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nasbench.errors import SpaceError
-from nasbench.expression import Expression
-from nasbench.library import module_spec
+from nasbench.library.expression import Expression
+from nasbench.library.modules import module_spec
 from nasbench.spaces._filters import ModuleFilter
 from nasbench.spaces._slots import SlotsWritten
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nasbench.expression import NONE, Expression
-from nasbench.plan import Plan
+from nasbench.library.expression import NONE, Expression
+from nasbench.library.plan import Plan
 from nasbench.spaces._choices import SlotChoices
 from nasbench.spaces._counting import PlanTable
 from nasbench.spaces._rules import Rule

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nasbench.errors import SpaceError, UnsupportedError
-from nasbench.expression import Expression, build
+from nasbench.library.expression import Expression, build
 from nasbench.spaces._choices import SlotChoices, join
 from nasbench.spaces._compositions import skeleton
 from nasbench.spaces._filters import expand

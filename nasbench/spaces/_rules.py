@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from nasbench.expression import NONE, Expression
+from nasbench.library.expression import NONE, Expression
 from nasbench.spaces._choices import SlotChoices
 from nasbench.spaces._quotas import Quota, Restriction
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from nasbench.errors import SpaceError, UnknownNameError
-from nasbench.plan import is_stage_slot
+from nasbench.library.plan import is_stage_slot
 from nasbench.spaces._filters import is_pattern
 from nasbench.spaces._reading import Many, Written
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Discriminator, Tag, ValidationError, ValidationInfo, model_validator
 
 from nasbench.errors import SpaceError
-from nasbench.expression import Expression, parse
+from nasbench.library.expression import Expression, parse
 from nasbench.spaces import _resolving
 from nasbench.spaces._compositions import LETTERS, MAX_DEPTH, usual_compositions
 from nasbench.spaces._filters import Selector, expand

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nasbench.errors import InputError, NasbenchError, PluginError, UnknownNameError
-from nasbench.plugins import load_python_file
-from nasbench.recipe import Recipe
+from nasbench.library.plugins import load_python_file
 from nasbench.tasks import _image_sources as sources
 from nasbench.tasks import _series as series
 from nasbench.tasks._base import SPLITS, Task, apply
 from nasbench.tasks.forecasting import ForecastingTask, naive_baselines, naive_forecasts
 from nasbench.tasks.images import ImageTask, image_size
+from nasbench.tasks.recipe import Recipe
 
 __all__ = [
     "FORMS",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.errors import UnknownNameError
-from nasbench.recipe import Recipe
+from nasbench.tasks.recipe import Recipe
 
 __all__ = ["SPLITS", "Batch", "Inputs", "Task", "apply", "epoch_generator", "shuffled"]
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from nasbench.errors import DataError, InputError
-from nasbench.recipe import Recipe
 from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
 from nasbench.tasks._series import CALENDAR, Spans, calendar, fill_gaps, season
+from nasbench.tasks.recipe import Recipe
 
 __all__ = ["ForecastingTask", "naive_baselines", "naive_forecasts"]
 

@@ -18,9 +18,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from nasbench.errors import DataError, InputError, UnknownNameError
-from nasbench.recipe import Recipe
 from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
 from nasbench.tasks._image_sources import ImageSource
+from nasbench.tasks.recipe import Recipe
 
 __all__ = ["MEMORY_LIMIT_BYTES", "SMALLEST_PX", "ImageTask", "image_size"]
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nasbench import insertion
-from nasbench.backbones import Slot, create_backbone, slots
-from nasbench.costs import measure
+from nasbench.backbones import Slot, create_backbone, insertion, slots
+from nasbench.measurement.costs import measure
 from nasbench.testing._candidate import seeded
 from nasbench.testing._run import CheckResult
 

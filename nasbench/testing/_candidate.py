@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.errors import InputError
-from nasbench.registry import ModuleSpec
+from nasbench.library.registry import ModuleSpec
 
 __all__ = ["Candidate", "candidates", "seeded", "variants"]
 

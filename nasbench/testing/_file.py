@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from nasbench import plugins
 from nasbench.errors import NothingMatched, UnknownNameError
-from nasbench.library import module_specs
+from nasbench.library.modules import module_specs, plugins
 from nasbench.tasks import Task, create_task
 from nasbench.testing._backbone import check_backbone
 from nasbench.testing._run import CheckResult, check_module

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nasbench.registry import ModuleSpec
+from nasbench.library.registry import ModuleSpec
 from nasbench.testing._candidate import Candidate, candidates, seeded
 from nasbench.testing._checks import CHECKS
 
@@ -45,7 +45,7 @@ def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = 
         hypers: The variants to check; all of `variants(spec)` by default.
 
     Example:
-        >>> from nasbench.library import module_spec
+        >>> from nasbench.library.modules import module_spec
         >>> all(result.passed for result in check_module(module_spec("se")))
         True
     """

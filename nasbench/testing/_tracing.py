@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nasbench.registry import ModuleSpec
+from nasbench.library.registry import ModuleSpec
 from nasbench.testing._candidate import Candidate, candidates, seeded
 
 __all__ = ["compile_status", "export_status"]

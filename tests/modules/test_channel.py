@@ -10,7 +10,7 @@ from timm.layers import EcaModule
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.library import create_module, module_spec
+from nasbench.library.modules import create_module, module_spec
 
 SIZES = {1: (9,), 2: (5, 4)}
 

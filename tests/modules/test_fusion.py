@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.expression import build, parse
-from nasbench.library import create_module, list_modules, module_spec
+from nasbench.library.expression import build, parse
+from nasbench.library.modules import create_module, list_modules, module_spec
 from nasbench.ops.select import convex_sum
 
 CONVEX = [("gate", 2), ("two_stream", 2), ("select", 2), ("select", 4), ("interact", 2), ("interact", 4)]

@@ -9,7 +9,7 @@ from timm.layers import MixedConv2d, SelectiveKernel, SeparableConv2d
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.library import create_module
+from nasbench.library.modules import create_module
 from nasbench.ops.strip import StripGate
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from nasbench.errors import ExpressionError, InputError, UnsupportedError
-from nasbench.expression import parse
-from nasbench.library import create_module
+from nasbench.library.expression import parse
+from nasbench.library.modules import create_module
 
 CHANNELS = [4, 6, 10]
 SIZES = {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.library import create_module, module_spec
+from nasbench.library.modules import create_module, module_spec
 
 
 def randomise(module: nn.Module) -> nn.Module:

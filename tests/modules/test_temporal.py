@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasbench.errors import UnsupportedError
-from nasbench.library import create_module
+from nasbench.library.modules import create_module
 from nasbench.ops.temporal import CausalConv1d
 
 ONE_D = (

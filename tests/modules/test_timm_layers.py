@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from timm.layers import create_attn
 
 from nasbench.errors import UnknownNameError, UnsupportedError
-from nasbench.expression import build, parse
-from nasbench.library import create_module, list_modules, module_spec
+from nasbench.library.expression import build, parse
+from nasbench.library.modules import create_module, list_modules, module_spec
 
 NAMES = tuple(name.removeprefix("timm/") for name in list_modules("timm/*"))
 MULTIPLE = {"halo": 8, "bat": 7}

@@ -13,7 +13,7 @@ from timm.models.swiftformer import EfficientAdditiveAttention
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.library import create_module
+from nasbench.library.modules import create_module
 from nasbench.ops.position import sinusoidal
 
 SIZES = {1: (9,), 2: (4, 5)}

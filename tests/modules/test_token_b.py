@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.library import create_module
+from nasbench.library.modules import create_module
 
 NAMES = (
     "pyramid_pool_attention",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasbench.backbones._stems import register_stem
+from nasbench.backbones.stem_registry import register_stem
 from nasbench.errors import BackboneError
 from nasbench.ops.attention import CrossAttention
 from nasbench.ops.series import InstanceNorm

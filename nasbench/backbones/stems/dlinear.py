@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nasbench.backbones._stems import register_stem
+from nasbench.backbones.stem_registry import register_stem
 from nasbench.ops.series import decompose
 
 __all__ = ["DLinear"]

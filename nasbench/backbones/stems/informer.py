@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasbench.backbones._stems import register_stem
+from nasbench.backbones.stem_registry import register_stem
 from nasbench.errors import BackboneError
 from nasbench.ops.attention import CrossAttention
 from nasbench.ops.embedding import SeriesEmbedding

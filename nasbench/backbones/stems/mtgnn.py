@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasbench.backbones._stems import register_stem
+from nasbench.backbones.stem_registry import register_stem
 from nasbench.errors import BackboneError
 from nasbench.ops.graph import LearnedGraph, MixHop
 from nasbench.ops.nd import conv

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasbench.backbones._stems import register_stem
+from nasbench.backbones.stem_registry import register_stem
 from nasbench.errors import BackboneError
 from nasbench.ops.nd import conv
 from nasbench.ops.series import InstanceNorm

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from nasbench.backbones._stems import register_stem
+from nasbench.backbones.stem_registry import register_stem
 from nasbench.errors import BackboneError
 from nasbench.ops.series import InstanceNorm
 

@@ -1,0 +1,248 @@
+"""Find the blocks of a network: the units its designer stacked.
+
+Nothing is known about the architecture but what one traced run shows. A container is opened where it holds most of
+its weights in a row of units that everything passes through one after another; what cannot be opened like that
+(a residual block: its shortcut goes around every part of it) is a block.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from nasbench.backbones.layout import MapFormat, readings, sequence_readings
+from nasbench.backbones.liveness import map_is_read
+from nasbench.backbones.tracing import Call, Trace
+
+__all__ = ["Block", "find_blocks"]
+
+_LIST = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_AROUND = re.compile(r"(^|[._])(stem|downsample)([._]|$)")
+"""Names that the field gives to what is no block, whatever it is made of."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block, and where its map is.
+
+    Attributes:
+        path: Dotted path of the module whose output is the map.
+        index: Place of the map in the module's output, None where the output is the map.
+        node: Node of the map in the trace.
+        format: How the map lies in the tensor.
+    """
+
+    path: str
+    index: int | None
+    node: int
+    format: MapFormat
+
+
+def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
+    """Return the blocks whose content reaches the output, in network order.
+
+    Args:
+        trace: A run of the network.
+        image: `(H, W)` of its input; None where the input is a sequence.
+    """
+    # Tokens must form a grid that was seen as a map, or else (no patch embedding by convolution) any grid.
+    useful = trace.last_uses([0], trace.outputs)
+    finders = (_Finder(trace, image, useful, seen_only=seen_only) for seen_only in (True, False))
+    blocks = next((found for finder in finders if (found := finder.trunk())), [])
+    return [b for b in blocks if map_is_read(trace, b.node, b.format, useful)]
+
+
+class _Finder:
+    def __init__(
+        self, trace: Trace, image: tuple[int, ...] | None, useful: Mapping[int, int], *, seen_only: bool
+    ) -> None:
+        self.trace, self.image, self.useful = trace, image, useful
+        self.module = dict(trace.model.named_modules())
+        self.ran = {p.rsplit(".", n)[0] for p in trace.calls for n in range(p.count(".") + 1)}
+        self.prefix = getattr(trace.model, "num_prefix_tokens", None)
+        self.grids = _grids(trace, image) if image is not None and seen_only else None
+        self.widths = {m.out_channels for m in trace.model.modules() if isinstance(m, nn.Conv1d)}
+        self._flow: dict[tuple[int, ...], dict[int, int]] = {}
+
+    def trunk(self) -> list[Block]:
+        """Return the blocks of the network, in network order."""
+        paths = self.inside("", self.trace.model, top=True) or self.layers("", self.trace.model)
+        paths = [p for p in paths if not _AROUND.search(p)] or paths
+        cuts = [p for p in paths if self.is_cut(p, self.trace.calls[""][0])]
+        # What a side branch or a multi-level head stacks is no part of the trunk; where nothing is (NASNet), all is.
+        return self.blocks(cuts if 2 * len(cuts) >= len(paths) else paths)
+
+    # What is inside a container
+
+    def inside(self, path: str, module: nn.Module, *, top: bool = False) -> list[str]:
+        """Return the paths of the blocks inside `module`; [] where it is a block itself, or none."""
+        if isinstance(module, _LIST):
+            found = self.elements(path, module)
+        else:
+            lists = [(p, m) for p, m in self.children(path, module) if isinstance(m, _LIST)]
+            found = [unit for p, m in lists for unit in self.elements(p, m)]
+            if not found:
+                found = self.single(path, module, top)
+        return found if top or self.is_container(path, module, found) else []
+
+    def elements(self, path: str, module: nn.Module) -> list[str]:
+        """Return the blocks in a list of modules; [] where the list holds nothing bigger than a layer."""
+        children = self.children(path, module)
+        if not any(_is_composite(m) for _, m in children):
+            return []
+        return [unit for p, m in children for unit in (self.inside(p, m) or self.block(p, m))]
+
+    def single(self, path: str, module: nn.Module, top: bool) -> list[str]:
+        """Return the blocks among attributes: all of the network itself, else a numbered row (`b1`, `b2`)."""
+        children = [(p, m) for p, m in self.children(path, module) if _is_composite(m)]
+        if not top:
+            children = [(p, m) for p, m in children if p[-1].isdigit()]
+            if len({p.rstrip("0123456789") for p, _ in children}) != 1:
+                return []
+        found = [unit for p, m in children for unit in (self.inside(p, m) or self.block(p, m))]
+        layers = self.layers(path, module) if top and self.layer_lists(path, module) else []
+        return layers if len(layers) > len(found) else found
+
+    def layer_lists(self, path: str, module: nn.Module) -> list[str]:
+        """Return the child lists that hold several layers."""
+        return [p for p, m in self.children(path, module) if isinstance(m, _LIST) and _weights(m) >= 2]
+
+    def layers(self, path: str, module: nn.Module) -> list[str]:
+        """Return the layers of a plain network (VGG): each weight with the norm and activation after it."""
+        # A list of layers is the trunk, what is beside it the head.
+        roots = tuple(f"{p}." for p in self.layer_lists(path, module)) or ("",)
+        leaves = [
+            (p, c[0])
+            for p, c in sorted(self.trace.calls.items(), key=lambda item: item[1][0].span)
+            if len(c) == 1 and p and p.startswith(roots) and _is_leaf(self.module[p])
+        ]
+        found: list[str] = []
+        size: tuple[int, ...] | None = None
+        for p, call in leaves:
+            here = self.map_size(call)
+            if here is None:
+                size = None
+            elif _weights(self.module[p]):
+                found.append(p)
+                size = here
+            elif size == here and found:
+                found[-1] = p
+            else:
+                size = None
+        return found
+
+    def children(self, path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+        """Return the children that ran, and lists, with their paths."""
+        named = [(f"{path}.{n}" if path else n, m) for n, m in module.named_children()]
+        return [(p, m) for p, m in named if p in self.ran]
+
+    def is_container(self, path: str, module: nn.Module, found: list[str]) -> bool:
+        """Whether `module` is no more than the row of blocks `found`."""
+        calls = self.trace.calls.get(path)
+        if not found or (calls is not None and len(calls) != 1):
+            return False
+        inner = sum(p.numel() for unit in found for p in self.module[unit].parameters())
+        around = [m for n, m in module.named_children() if _AROUND.search(n)]
+        whole = sum(p.numel() for p in module.parameters()) - sum(p.numel() for m in around for p in m.parameters())
+        if 2 * inner < whole:
+            return False
+        return calls is None or self.is_cut(found[-1], calls[0])  # a shortcut around the row ends after its last
+
+    def is_cut(self, path: str, around: Call) -> bool:
+        """Whether everything that flows through `around` passes the outputs of the module at `path`."""
+        outputs = {node for _, node in self.trace.calls[path][0].outputs}
+        last = max(outputs, default=-1)
+        return all(node in outputs for node, use in self.flow(around).items() if node <= last < use)
+
+    def flow(self, around: Call) -> dict[int, int]:
+        """Return the nodes between a call's inputs and outputs, each with the last such node that uses it."""
+        key = (*around.span, *around.inputs)
+        if key not in self._flow:
+            sinks = [node for _, node in around.outputs] or self.trace.outputs
+            self._flow[key] = self.trace.last_uses(around.inputs or (0,), sinks, around.span)
+        return self._flow[key]
+
+    # What is a block
+
+    def block(self, path: str, module: nn.Module) -> list[str]:
+        """Return `[path]` where the module is a block: it ran once, has weights and gives a map."""
+        calls = self.trace.calls.get(path, [])
+        if len(calls) != 1 or not _weights(module) or self.map_size(calls[0]) is None:
+            return []
+        if _is_composite(module):
+            return [path]
+        # A lone layer is an embedding; one with its norm is a block, unless all it does is lead to the next stage.
+        return [] if _is_leaf(module) or self.map_size(calls[0]) != self.input_size(calls[0]) else [path]
+
+    def innermost(self, path: str) -> str:
+        """Return the last module of a row: the row itself is bypassed where its items are called one by one."""
+        while isinstance(self.module[path], nn.Sequential):
+            last = [p for p, _ in self.children(path, self.module[path])][-1:]
+            calls = self.trace.calls.get(last[0], []) if last else []
+            if len(calls) != 1 or calls[0].outputs != self.trace.calls[path][0].outputs:
+                break
+            path = last[0]
+        return path
+
+    def map_size(self, call: Call) -> tuple[int, ...] | None:
+        """Return the spatial size of a call's output, None where it is no map."""
+        found = [r[0].size for _, node in call.outputs if (r := self.read(node))]
+        return found[-1] if found else None
+
+    def input_size(self, call: Call) -> tuple[int, ...] | None:
+        """Return the spatial size of a call's first input that is a map."""
+        found = [r[0].size for node in call.inputs if (r := self.read(node))]
+        return found[0] if found else None
+
+    def read(self, node: int) -> list[MapFormat]:
+        """Return every reading of a node as a map."""
+        shape = self.trace.nodes[node].shape
+        if not shape or shape[0] != self.trace.nodes[0].shape[0]:
+            return []  # windows and branches folded into the batch are no map of the image
+        if self.image is None:
+            return sequence_readings(shape, self.widths)
+        return readings(shape, self.image, prefix=self.prefix, grids=self.grids)
+
+    def blocks(self, paths: list[str]) -> list[Block]:
+        """Settle which reading each block's map has: an ambiguous one follows the majority."""
+        options: list[tuple[str, int | None, int, list[MapFormat]]] = []
+        for path in sorted(paths, key=lambda p: self.trace.calls[p][0].span[1]):
+            call = self.trace.calls[path][0]
+            maps = [(i, n, r) for i, n in call.outputs if self.is_used_after(n, call) and (r := self.read(n))]
+            if maps:
+                options.append((self.innermost(path), *max(maps, key=lambda option: self.rank(option, call))))
+        votes = Counter(r[0].layout for *_, r in options if len(r) == 1)
+        return [Block(p, i, n, max(r, key=lambda f: votes[f.layout])) for p, i, n, r in options]
+
+    def rank(self, option: tuple[int | None, int, list[MapFormat]], call: Call) -> tuple[bool, bool, int]:
+        """Order the maps of one tuple: what was made in the call before what only passed through it; maps before
+        states and tokens; then the last one, which is the coarsest."""
+        index, node, _ = option
+        return node >= call.span[0], len(self.trace.nodes[node].shape) == 4, index or 0
+
+    def is_used_after(self, node: int, call: Call) -> bool:
+        """Whether the output depends on a node by way of what the call returned, not only of what used it within."""
+        return node in self.trace.outputs or self.useful.get(node, -1) >= call.span[1]
+
+
+def _grids(trace: Trace, image: tuple[int, ...]) -> set[tuple[int, ...]]:
+    shapes = {node.shape for node in trace.nodes if len(node.shape) == 4}
+    return {reading.size for shape in shapes for reading in readings(shape, image)}
+
+
+def _weights(module: nn.Module) -> int:
+    """Return the number of weight matrices and kernels."""
+    return sum(p.ndim >= 2 and max(p.shape[1:]) >= 1 for p in module.parameters())
+
+
+def _is_composite(module: nn.Module) -> bool:
+    """Whether `module` is more than a layer with its norm and activation."""
+    return any(True for _ in module.children()) and _weights(module) >= 2
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return not any(True for _ in module.children())

@@ -1,0 +1,178 @@
+"""The slots of a backbone: named places where a module can go."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from nasbench.backbones.blocks import Block, find_blocks
+from nasbench.backbones.factory import create_backbone, default_input_size, is_file
+from nasbench.backbones.hooks import strip
+from nasbench.backbones.layout import LAYOUTS, Layout, MapFormat
+from nasbench.backbones.token_order import Positions
+from nasbench.backbones.tracing import Trace, is_data_dependent, meta_copy, trace
+from nasbench.errors import BackboneError
+
+__all__ = ["Slot", "slots"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A named place in a backbone where a module can go.
+
+    Attributes:
+        name: `stageK`, `stageK.blockJ`, or what the host calls it.
+        channels: Channels C of the map there.
+        size: Its spatial size, `(H, W)` or `(L,)`, at the input size asked for.
+        layout: How the host lays it out: NCHW, NHWC, NLC (tokens) or NCL.
+        module: Dotted path of the module after which the plug-in goes.
+        prefix_tokens: Tokens before those of the map (class, register), which plug-ins never see.
+        index: Place of the map in the module's output, None where the output is the map.
+        order: Where the host keeps its tokens in an order of its own: the place of each position among them.
+        rows_are_series: Whether the map is series by time, so that a module of one dimension gets each row by itself.
+    """
+
+    name: str
+    channels: int
+    size: tuple[int, ...]
+    layout: Layout
+    module: str
+    prefix_tokens: int = 0
+    index: int | None = None
+    order: tuple[int, ...] | None = field(default=None, repr=False)
+    rows_are_series: bool = False
+
+    @property
+    def dims(self) -> int:
+        """Spatial dimensions of the map a plug-in gets: 1 or 2."""
+        return len(self.size)
+
+    @property
+    def format(self) -> MapFormat:
+        """The way to `(B, C, *S)` and back."""
+        return MapFormat(self.layout, self.channels, self.size, self.prefix_tokens, self.order)
+
+
+def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) -> list[Slot]:
+    """List the slots of a backbone, in network order.
+
+    Args:
+        backbone: A timm name, a stem, `FILE.py:function`, or a module (on any device, also meta).
+        input_size: Without the batch: `(C, H, W)` of an image, `(lookback, series)` of a forecast. The backbone's
+            default if None.
+
+    Raises:
+        UnknownNameError: If there is no backbone of that name.
+        BackboneError: If it refuses the input size, or has no slot.
+
+    Example:
+        >>> [s.name for s in slots("resnet18") if "block" not in s.name]
+        ['stage1', 'stage2', 'stage3', 'stage4']
+    """
+    size = tuple(input_size) if input_size is not None else default_input_size(backbone)
+    if isinstance(backbone, str) and not is_file(backbone):
+        return list(_named(backbone, size))
+    model = create_backbone(backbone, input_size=size) if isinstance(backbone, str) else backbone
+    name, size = type(model).__name__, size or default_input_size(model)
+    if size is None:
+        raise BackboneError(f"{name} does not say its input size; give input_size=, without the batch")
+    return _find(strip(meta_copy(model)), size, name, fallback=model)
+
+
+@lru_cache(maxsize=256)
+def _named(name: str, size: tuple[int, ...] | None) -> tuple[Slot, ...]:
+    with torch.device("meta"):
+        model = create_backbone(name, input_size=size).eval()
+    size = size or default_input_size(model)
+    if size is None:
+        raise BackboneError(f"{name} does not say its input size; give one, without the batch")
+    return tuple(_find(model, size, name))
+
+
+def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Module | None = None) -> list[Slot]:
+    try:
+        run = trace(model, size)
+    except Exception as error:
+        if fallback is None or not is_data_dependent(error):
+            raise BackboneError(_refusal(name, model, size, error)) from error
+        try:
+            run = trace(strip(_eval_copy(fallback)), size)
+        except Exception as again:
+            raise BackboneError(_refusal(name, model, size, again)) from again
+    declared = getattr(model, "host_slots", None)
+    found = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
+    if not found:
+        raise BackboneError(f"{name} has no slot at {size}: no module gives a map whose content reaches the output")
+    return found
+
+
+def _eval_copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).eval()
+
+
+def _refusal(name: str, model: nn.Module, size: tuple[int, ...], error: Exception) -> str:
+    usual = default_input_size(model)
+    hint = f"; it was made for {usual}" if usual is not None and usual != size else ""
+    return f"{name} refuses the input size {size}: {type(error).__name__}: {error}{hint}"
+
+
+def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
+    if len(size) not in (2, 3):
+        raise BackboneError(f"{name}: an input size is (channels, height, width) or (length, series), got {size}")
+    blocks = _discover(run, size)
+    found = []
+    for k, stage in enumerate(_stages(blocks), start=1):
+        found += [_slot(f"stage{k}.block{j}", block) for j, block in enumerate(stage, start=1)]
+        found.append(_slot(f"stage{k}", stage[-1]))
+    return found
+
+
+def _discover(run: Trace, size: tuple[int, ...]) -> list[Block]:
+    if len(size) == 2:
+        return find_blocks(run, None)
+    blocks, positions = find_blocks(run, size[1:]), Positions(run)
+    return [replace(b, format=replace(b.format, order=positions.order(b.node, b.format))) for b in blocks]
+
+
+def _stages(blocks: list[Block]) -> list[list[Block]]:
+    """Group blocks into stages: maximal runs at one size; a host with a single size is cut into four."""
+    runs = [list(run) for _, run in itertools.groupby(blocks, key=lambda b: b.format.size)]
+    if len(runs) != 1:
+        return runs
+    count = min(4, len(blocks))
+    ends = [math.ceil(len(blocks) * k / count) for k in range(count + 1)]
+    return [blocks[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _slot(name: str, block: Block) -> Slot:
+    form = block.format
+    return Slot(name, form.channels, form.size, form.layout, block.path, form.prefix, block.index, form.order)
+
+
+def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int, ...]) -> list[Slot]:
+    """Make the slots that a host declares itself: `{slot: (module path, layout)}`.
+
+    A host of series, whose input is (lookback, series), may keep both axes: its map then has a row a series.
+    """
+    found = []
+    for name, (path, layout) in places.items():
+        calls = run.calls.get(path, [])
+        if layout not in LAYOUTS or len(calls) != 1 or not calls[0].outputs:
+            raise BackboneError(
+                f"slot {name!r}: the module {path!r} must run once and give a tensor ({len(calls)} calls);"
+                f" its layout is {layout!r}, allowed: {', '.join(LAYOUTS)}"
+            )
+        index, node = calls[0].outputs[-1]
+        _, *rest = run.nodes[node].shape
+        last = layout in ("NHWC", "NLC")
+        channels, positions = (rest[-1], rest[:-1]) if last else (rest[0], rest[1:])
+        rows = len(size) == 2 and len(positions) == 2 and positions[0] == size[1]
+        found.append(Slot(name, channels, tuple(positions), layout, path, 0, index, rows_are_series=rows))
+    return found

@@ -1,0 +1,207 @@
+"""Build a backbone: a timm model, a forecasting stem, or a user's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from nasbench.backbones.stem_registry import STEMS, load_stems
+from nasbench.errors import BackboneError, UnknownNameError
+from nasbench.library.plugins import load_python_file
+
+__all__ = ["backbone_names", "create_backbone", "default_input_size", "is_file", "is_stem", "takes_covariates"]
+
+DEFAULT_SERIES = (96, 7)
+"""Lookback and series where nobody says them: those of the ETT benchmarks."""
+_DEFAULT_HORIZON = 24
+
+
+@cache
+def backbone_names() -> tuple[str, ...]:
+    """Return the names of all stems and of all timm architectures, sorted each."""
+    load_stems()
+    return (*STEMS, *timm.list_models())
+
+
+def is_stem(name: str) -> bool:
+    """Whether `name` is a forecasting stem."""
+    load_stems()
+    return name in STEMS
+
+
+def is_file(name: str) -> bool:
+    """Whether `name` is `FILE.py:function`."""
+    return name.rpartition(":")[0].endswith(".py")
+
+
+def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
+    """Return the input size, without the batch, that a backbone was made for; None where nothing says it."""
+    if isinstance(backbone, str):
+        if is_stem(backbone):
+            return DEFAULT_SERIES
+        config = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
+        size = config.input_size if config is not None else None
+    else:
+        size = (getattr(backbone, "pretrained_cfg", None) or {}).get("input_size")
+    return tuple(size) if size else None
+
+
+def create_backbone(
+    name: str,
+    *,
+    input_size: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    horizon: int | None = None,
+    covariates: int | None = None,
+    in_chans: int = 3,
+    pretrained: bool = False,
+    checkpoint: str | Path | None = None,
+) -> nn.Module:
+    """Build a bare backbone.
+
+    Args:
+        name: A timm architecture, a forecasting stem, or `FILE.py:function` of the user's own.
+        input_size: `(C, H, W)` of an image, or `(lookback, series)`; the backbone's default if None. A host that is
+            built for one size gets it as `img_size`.
+        num_classes: Outputs of the classifier; the backbone's default if None.
+        horizon: Steps to forecast, for a stem.
+        covariates: Covariates of each time step, for a stem; one that takes none (`takes_covariates`) goes without.
+        in_chans: Input channels where `input_size` does not say them.
+        pretrained: Load timm's weights.
+        checkpoint: A file of weights to load; a classifier of another size in it is left out.
+
+    Raises:
+        UnknownNameError: If there is no such backbone; the nearest names are offered.
+        BackboneError: If it cannot be built for this size, or the checkpoint does not fit.
+        PluginError: If the user's file fails to load.
+
+    Example:
+        >>> create_backbone("resnet18", num_classes=10).num_classes
+        10
+    """
+    size = tuple(input_size) if input_size is not None else None
+    if is_file(name):
+        model = _from_file(name, size, num_classes=num_classes, horizon=horizon, covariates=covariates)
+    elif is_stem(name):
+        model = _stem(name, size, horizon, covariates)
+    elif timm.is_model(name):
+        model = _timm(name, size, in_chans, num_classes, pretrained)
+    else:
+        raise UnknownNameError("backbone", name, backbone_names(), "a timm model, a stem, or FILE.py:function")
+    if pretrained and not timm.is_model(name):
+        raise BackboneError(f"{name} has no pretrained weights; give a checkpoint")
+    if checkpoint is not None:
+        _load(model, Path(checkpoint))
+    return model
+
+
+def _timm(
+    name: str, size: tuple[int, ...] | None, in_chans: int, num_classes: int | None, pretrained: bool
+) -> nn.Module:
+    if size is not None and len(size) != 3:
+        raise BackboneError(f"{name} takes images: the input size is (channels, height, width), got {size}")
+    for given in timm_arguments(name, size, in_chans, num_classes):
+        try:
+            return timm.create_model(name, pretrained=pretrained, **given)
+        except TypeError as error:
+            if "img_size" not in given or "img_size" not in str(error):
+                raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
+        except OSError as error:
+            raise BackboneError(
+                f"the pretrained weights of {name} cannot be had ({type(error).__name__}: {error}); where there is no"
+                " network, give a file of weights: --checkpoint FILE, or checkpoint="
+            ) from error
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
+    raise AssertionError("unreachable")
+
+
+def timm_arguments(
+    name: str, size: tuple[int, ...] | None = None, in_chans: int = 3, num_classes: int | None = None
+) -> list[dict[str, Any]]:
+    """Return what to call `timm.create_model` with, the first that it accepts.
+
+    Only hosts built for one size know `img_size`; the others take any and refuse the argument. Built without it where
+    the default is meant, a host is what timm gives.
+    """
+    given: dict[str, Any] = {}
+    if size is not None:
+        in_chans = size[0]
+    if in_chans != 3:
+        given["in_chans"] = in_chans
+    if num_classes is not None:
+        given["num_classes"] = num_classes
+    if size is None or size == default_input_size(name):
+        return [given]
+    return [{**given, "img_size": size[1:]}, given]
+
+
+def takes_covariates(name: str) -> bool:
+    """Whether `name` is a stem that can be built for covariates of time."""
+    return is_stem(name) and "covariates" in inspect.signature(STEMS.get(name)).parameters
+
+
+def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None, covariates: int | None) -> nn.Module:
+    size = DEFAULT_SERIES if size is None else size
+    if len(size) != 2:
+        raise BackboneError(f"{name} forecasts: the input size is (lookback, series), got {size}")
+    more = {"covariates": covariates} if covariates and takes_covariates(name) else {}
+    return STEMS.get(name)(lookback=size[0], series=size[1], horizon=horizon or _DEFAULT_HORIZON, **more)
+
+
+@lru_cache(maxsize=32)
+def _user_file(path: Path, modified: int) -> ModuleType:
+    """Load a user's file once for each version of it: models of a class that was loaded again do not pickle."""
+    return load_python_file(path)
+
+
+def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Module:
+    file, _, function = name.rpartition(":")
+    path = Path(file).expanduser().resolve()
+    module = _user_file(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    build = getattr(module, function, None)
+    if not callable(build):
+        own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+        raise UnknownNameError("backbone", function, own, f"{file} defines no function of that name")
+    known = inspect.signature(build).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    asked = {"input_size": size, **wanted}
+    model = build(**{k: v for k, v in asked.items() if v is not None and (k in known or anything)})
+    if not isinstance(model, nn.Module):
+        raise BackboneError(f"{name} returned {type(model).__name__}, not an nn.Module")
+    return model
+
+
+def _load(model: nn.Module, file: Path) -> None:
+    """Load weights strictly, but for a classifier of another size."""
+    if not file.is_file():
+        raise BackboneError(f"no checkpoint at {file}")
+    try:
+        state = timm.models.load_state_dict(str(file), device="cpu", weights_only=True)
+    except Exception as error:
+        raise BackboneError(f"{file} is no checkpoint that can be read: {error}") from error
+    own = model.state_dict()
+    heads = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    state = {
+        key: value
+        for key, value in state.items()
+        if not (key.startswith(heads) and key in own and own[key].shape != value.shape)
+    }
+    missing = [k for k in own if k not in state and not k.startswith(heads or ("\0",))]
+    wrong = [k for k in state if k not in own or own[k].shape != state[k].shape]
+    if missing or wrong:
+        raise BackboneError(
+            f"{file} holds the weights of another network: {len(missing)} missing"
+            f" ({', '.join(missing[:3])}), {len(wrong)} that do not fit ({', '.join(wrong[:3])})"
+        )
+    with torch.no_grad():
+        model.load_state_dict(state, strict=False)

@@ -1,0 +1,140 @@
+"""A classifier over a pyramid: features of a timm backbone -> neck -> pooled and fused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from nasbench.backbones.factory import create_backbone, timm_arguments
+from nasbench.backbones.layout import readings
+from nasbench.backbones.tracing import BATCH, meta_copy
+from nasbench.errors import BackboneError, PlanError
+from nasbench.library.modules import create_module, module_spec
+
+__all__ = ["PyramidClassifier", "create_pyramid"]
+
+_STRIDE = 4  # finer maps than a quarter of the image are left to the backbone, as in FPN
+
+
+class PyramidClassifier(nn.Module):
+    """Backbone -> neck -> global average of every level -> one linear classifier over all of them.
+
+    Args:
+        backbone: Gives a list of maps, fine to coarse.
+        neck: A list of `(B, C_i, H_i, W_i)` to a list of maps.
+        channels: Channels of each map the neck gives.
+        channels_last: The backbone's maps are `(B, H, W, C)`.
+        num_classes: Outputs.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, neck: nn.Module, channels: Sequence[int], channels_last: bool, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.channels_last, self.num_classes = backbone, neck, channels_last, num_classes
+        self.head = nn.Linear(sum(channels), num_classes)
+        self.pretrained_cfg = getattr(backbone, "pretrained_cfg", {})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, 3, H, W) -> (B, num_classes)`."""
+        maps = self.backbone(x)
+        if self.channels_last:
+            maps = [m.permute(0, 3, 1, 2) for m in maps]
+        return self.head(torch.cat([m.mean((2, 3)) for m in self.neck(maps)], dim=1))
+
+    def get_classifier(self) -> nn.Module:
+        """Return the classifier, as timm's models do."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give it a new classifier, as timm's models do."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.head.in_features, num_classes).to(self.head.weight)
+
+
+def create_pyramid(
+    backbone: str,
+    neck: str,
+    *,
+    input_size: Sequence[int],
+    num_classes: int | None,
+    pretrained: bool = False,
+    checkpoint: str | Path | None = None,
+) -> PyramidClassifier:
+    """Build the classifier over a neck.
+
+    Args:
+        backbone: A timm name.
+        neck: A neck of the library.
+        input_size: `(C, H, W)`.
+        num_classes: Outputs; those of the backbone's own classifier if None.
+        pretrained: Load timm's weights.
+        checkpoint: A file of the bare backbone's weights, as `create_backbone` takes it.
+
+    Raises:
+        BackboneError: If the backbone gives no pyramid, or the checkpoint is another network's.
+        UnknownNameError: If there is no such neck.
+        PlanError: If `neck` is no neck.
+    """
+    if module_spec(neck).kind != "neck":
+        raise PlanError(f"{neck} is a {module_spec(neck).kind}, no neck; `nasbench modules` lists necks by kind")
+    if not timm.is_model(backbone):
+        raise BackboneError(f"a neck needs the features of a timm model, got {backbone}")
+    size = tuple(input_size)
+    weights: dict[str, Any] = {"pretrained": pretrained}
+    if checkpoint is not None:
+        create_backbone(backbone, input_size=size, checkpoint=checkpoint)  # timm would leave out what does not fit
+        weights = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(checkpoint)}}
+    model = _features(backbone, size, weights)
+    shapes = _shapes(model, backbone, input_size)
+    image = input_size[1:]
+    first = [found[0] if (found := readings(shape, image)) else None for shape in shapes]
+    formats = [f for f in first if f is not None]
+    if len(formats) < 2 or len(formats) != len(first) or len({f.size for f in formats}) != len(formats):
+        sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
+        raise BackboneError(f"{backbone} gives no pyramid: its features are {sizes}")
+    if num_classes is None:
+        num_classes = int(getattr(timm.get_pretrained_cfg(backbone), "num_classes", 0)) or 1000
+    joined = create_module(neck, channels=[f.channels for f in formats])
+    with torch.no_grad(), torch.device("meta"):
+        levels = meta_copy(joined)([torch.zeros(BATCH, f.channels, *f.size) for f in formats])
+    channels = [level.shape[1] for level in levels]
+    return PyramidClassifier(model, joined, channels, formats[0].layout == "NHWC", num_classes)
+
+
+def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) -> nn.Module:
+    with torch.device("meta"):
+        levels = _levels(backbone, create_backbone(backbone, input_size=size))
+    for given in timm_arguments(backbone, size):
+        try:
+            return timm.create_model(backbone, features_only=True, out_indices=levels, **given, **weights)
+        except TypeError as error:
+            if "img_size" not in given:
+                raise BackboneError(f"timm gives no features of {backbone}: {error}") from error
+        except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
+            raise BackboneError(f"timm gives no features of {backbone}: {error}") from error
+    raise AssertionError("unreachable")
+
+
+def _levels(name: str, model: nn.Module) -> list[int]:
+    """Return which of timm's features make the pyramid: of each stride from a quarter of the image on, the last."""
+    info: Any = getattr(model, "feature_info", None) or []
+    last = {level["reduction"]: index for index, level in enumerate(info) if level["reduction"] >= _STRIDE}
+    if len(last) < 2:
+        strides = ", ".join(dict.fromkeys(str(level["reduction"]) for level in info)) or "unknown"
+        raise BackboneError(f"{name} gives no pyramid: its features have strides {strides}")
+    return sorted(last.values())
+
+
+def _shapes(model: nn.Module, name: str, size: Sequence[int]) -> list[tuple[int, ...]]:
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            maps = meta_copy(model)(torch.zeros(BATCH, *size))
+    except Exception as error:
+        raise BackboneError(f"{name} refuses the input size {tuple(size)}: {error}") from error
+    return [tuple(m.shape) for m in maps]

@@ -1,0 +1,129 @@
+"""Swap what a backbone has already (its `se` blocks, a ViT's attention) for an expression, and back."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from nasbench.backbones.hooks import to_host
+from nasbench.backbones.layout import MapFormat, readings
+from nasbench.backbones.tracing import BATCH, Trace, is_data_dependent, meta_copy, trace
+from nasbench.errors import PlanError, UnknownNameError, UnsupportedError
+from nasbench.library import expression
+
+__all__ = ["Replacement", "put_back", "replace_modules"]
+
+
+class Replacement(nn.Module):
+    """An expression in the place of a host's own module.
+
+    Args:
+        module: `(B, C, *S) -> (B, C, *S)`.
+        form: The layout in which the host gives its map.
+    """
+
+    def __init__(self, module: nn.Module, form: MapFormat) -> None:
+        super().__init__()
+        self.module, self.form = module, form
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The host's layout in and out; what else the host passes (masks, rotary angles) is not for a plug-in."""
+        inner, prefix = self.form.split(x)
+        return self.form.join(self.module(inner), prefix).to(x.dtype)
+
+
+def replace_modules(
+    model: nn.Module, swaps: Mapping[str, expression.Expression | str], input_size: Sequence[int]
+) -> dict[str, nn.Module]:
+    """Swap modules of `model`, in place, and return what was there by path.
+
+    Args:
+        model: The host.
+        swaps: What to swap to an expression: the attribute's name (`se`), a pattern of dotted paths
+            (`layer3.*.se`), or a class name (`SqueezeExcite`). Identities in such places stay.
+        input_size: Without the batch.
+
+    Raises:
+        UnknownNameError: If nothing matches; offers what could be swapped.
+        PlanError: If the expression cannot serve the place, or the host does not run with it there.
+    """
+    run = _observed(model, input_size)
+    image = tuple(input_size[1:]) if len(input_size) == 3 else None
+    forms = {path: form for path in run.calls if path and (form := _format(run, path, image))}
+    taken: dict[str, nn.Module] = {}
+    for key, part in swaps.items():
+        found = [p for p in forms if _matches(key, p, model) and not any(p.startswith(f"{t}.") for t in taken)]
+        if not found:
+            there = [p for p in forms if not isinstance(model.get_submodule(p), nn.Identity)]
+            known = {p.rpartition(".")[2] for p in there if not p.rpartition(".")[2].isdigit()}
+            raise UnknownNameError(
+                "module to replace",
+                key,
+                known,
+                "an attribute name, a pattern of paths or a class name, of modules whose output is like their input",
+            )
+        for path in found:
+            taken[path] = model.get_submodule(path)
+            replacement = to_host(_build(expression.parse(part), path, forms[path]), model)
+            model.set_submodule(path, replacement.train(model.training))
+    try:
+        _observed(model, input_size)
+    except Exception as error:
+        paths = ", ".join([*taken][:3]) + (", ..." if len(taken) > 3 else "")
+        raise PlanError(
+            f"{type(model).__name__} does not run with {paths} replaced, it uses more of them than their output:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    return taken
+
+
+def _observed(model: nn.Module, input_size: Sequence[int]) -> Trace:
+    """Run a copy without data; one with data where the network looks at its data."""
+    try:
+        return trace(meta_copy(model), input_size)
+    except Exception as error:
+        if not is_data_dependent(error):
+            raise
+    return trace(copy.deepcopy(model).eval(), input_size)
+
+
+def put_back(model: nn.Module, taken: Mapping[str, nn.Module]) -> None:
+    """Undo `replace_modules`, in place; what comes back goes to where the model is."""
+    for path, module in taken.items():
+        model.set_submodule(path, to_host(module, model))
+
+
+def _matches(key: str, path: str, model: nn.Module) -> bool:
+    """Whether a key names a module; an identity stands where a host has nothing, so only its class name means it."""
+    module = model.get_submodule(path)
+    if key == type(module).__name__:
+        return True
+    named = key == path.rpartition(".")[2] or fnmatch.fnmatchcase(path, key)
+    return named and not isinstance(module, nn.Identity)
+
+
+def _build(part: expression.Expression, path: str, form: MapFormat) -> Replacement:
+    try:
+        return Replacement(expression.build(part, channels=form.channels, dims=len(form.size)), form)
+    except UnsupportedError as error:
+        raise PlanError(f"in place of {path} ({form.channels} channels): {error}") from error
+
+
+def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat | None:
+    """Return the layout of what a module maps to its like, None where it gives another shape than it takes."""
+    for call in run.calls[path]:
+        if len(call.outputs) != 1 or call.outputs[0][0] is not None or not call.inputs:
+            return None
+        shape = run.nodes[call.outputs[0][1]].shape
+        if run.nodes[call.inputs[0]].shape != shape:
+            return None
+    if image is None:
+        return MapFormat("NLC", shape[2], (shape[1],)) if len(shape) == 3 else None
+    if shape[0] != BATCH:
+        image = (1, 1)  # windows folded into the batch are square maps of their own
+    found = readings(shape, image, prefix=getattr(run.model, "num_prefix_tokens", None))
+    return found[0] if found else None

@@ -1,0 +1,49 @@
+"""The registry of forecasting stems: the hosts that timm does not have."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
+from torch import nn
+
+from nasbench.library.registry import Registry
+
+__all__ = ["STEMS", "load_stems", "register_stem"]
+
+STEMS: Registry[type[nn.Module]] = Registry("stem")
+"""Classes built by `cls(lookback=, horizon=, series=, **hyper)`: `(B, lookback, series) -> (B, horizon, series)`."""
+
+C = TypeVar("C", bound=type[nn.Module])
+
+
+def register_stem(name: str) -> Callable[[C], C]:
+    """Register a forecasting stem under `name`.
+
+    The class may declare `host_slots() -> dict[slot name, (module path, layout)]`, its slots in network order; the
+    layout of `(B, L, C)` is NLC, of `(B, C, L)` NCL, of `(B, series, L, C)` NHWC.
+
+    Raises:
+        PluginError: If another class has the name.
+    """
+    frame = sys._getframe(1)
+    origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+    def register(cls: C) -> C:
+        STEMS.add(name, cls, origin=origin, identity=f"{frame.f_code.co_filename}:{cls.__qualname__}")
+        return cls
+
+    return register
+
+
+@cache
+def load_stems() -> None:
+    """Import every stem that ships with nasbench. Once."""
+    from nasbench.backbones import stems
+
+    for found in pkgutil.iter_modules(stems.__path__):
+        importlib.import_module(f"{stems.__name__}.{found.name}")

@@ -1,0 +1,76 @@
+"""What commands print on stdout: data, as a table, as text or as one JSON document. Narration is `nasbench.text`'s."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["SCHEMA_VERSION", "print_json", "print_table", "print_text", "width"]
+
+SCHEMA_VERSION = 1
+"""Version of every `--json` document: `{"schema_version", "kind", "data"}`."""
+
+_PIPE_WIDTH = 200  # columns of a table that goes to a file or a pipe, where no terminal says its width
+
+
+def print_json(kind: str, data: Any) -> None:
+    """Print one JSON document on stdout.
+
+    Args:
+        kind: What `data` is ("modules", "slots", ...).
+        data: JSON-able; NaN and infinity become null.
+    """
+    document = {"schema_version": SCHEMA_VERSION, "kind": kind, "data": _finite(data)}
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+    """Print a table on stdout; columns whose cells are all numbers are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [list(row) for row in rows]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = all(isinstance(row[index], (int, float)) for row in rows if row[index] not in ("", None))
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(_cell(value)) for value in row])
+    if title:
+        print_text(title)
+    Console(width=width()).print(table)
+
+
+def width() -> int:
+    """Return the columns that a table or page has: the terminal's, or a fixed number where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
+
+
+def print_text(text: str) -> None:
+    """Print text on stdout."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {str(key): _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data.item() if hasattr(data, "item") else data

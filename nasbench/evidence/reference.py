@@ -1,0 +1,142 @@
+"""Where hypervolume is measured from: a reference point and bounds that are fixed before a search and stored with it.
+
+They follow from the bare backbone alone, so that they are known after the first evaluation and never move:
+
+    a cost that is minimised    from the bare backbone's own to 10 times it, on a logarithmic scale
+    a share that is maximised   (accuracy, AUC, R² ...: at most 1, or 100) from its best value to twice the bare
+                                backbone's distance from it, at least 0.1 of the range and never below 0
+    an error that is minimised  from 0 to twice the bare backbone's
+    any other metric            as far on either side of the bare backbone's value as that is from 0 (1 where it is 0)
+
+The best corner of each is 0, the reference point 1. A volume of 1 would be a perfect metric at no cost added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasbench.errors import InputError
+from nasbench.evidence import pareto
+from nasbench.objectives import COSTS, conventional_direction
+
+__all__ = ["COST_FACTOR", "Reference", "reference_point"]
+
+FloatArray = NDArray[np.float64]
+
+COST_FACTOR = 10.0
+"""A plan that costs so many times what the bare backbone does adds no hypervolume."""
+
+_LEAST_RANGE = 0.1
+"""Smallest stretch of a share's range that counts: a bare backbone at 0.99 leaves room below it."""
+
+
+def _log(values: Any) -> FloatArray:
+    """The logarithm, with a cost of nothing as the smallest number there is."""
+    return np.log(np.maximum(values, np.finfo(float).tiny))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The box in which hypervolume is measured.
+
+    Attributes:
+        directions: Objectives, to "maximize" or "minimize".
+        point: The reference point: the worst value of each objective that counts.
+        ideal: The best corner of the box.
+        logarithmic: The objectives that are measured on a logarithmic scale.
+    """
+
+    directions: dict[str, str]
+    point: dict[str, float]
+    ideal: dict[str, float]
+    logarithmic: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not set(self.directions) == set(self.point) == set(self.ideal) >= set(self.logarithmic):
+            raise ValueError(f"a reference has a point and an ideal for each of {', '.join(self.directions)}")
+
+    def coordinates(self, values: FloatArray) -> FloatArray:
+        """Return objectives in the box's units: 0 at the ideal, 1 at the reference point, smaller is better.
+
+        Args:
+            values: `(n, m)`, a column an objective in the order of `directions`.
+        """
+        columns = np.asarray(values, dtype=float).reshape(-1, len(self.directions))
+        found = np.empty_like(columns)
+        for index, name in enumerate(self.directions):
+            scale = _log if name in self.logarithmic else np.asarray
+            best, worst = scale(self.ideal[name]), scale(self.point[name])
+            found[:, index] = (scale(columns[:, index]) - best) / (worst - best)
+        return found
+
+    def hypervolume(self, values: FloatArray) -> float:
+        """Return the share of the box that plans dominate, as a rule in [0, 1]; above 1 only beyond the ideal.
+
+        Args:
+            values: `(n, m)`, as in `coordinates`.
+        """
+        m = len(self.directions)
+        return pareto.hypervolume(self.coordinates(values), ["minimize"] * m, [1.0] * m)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data; `Reference.from_dict` gives it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Reference:
+        """Read what `to_dict` gave."""
+        return cls(**{**data, "logarithmic": tuple(data["logarithmic"])})
+
+
+def reference_point(
+    bare: Mapping[str, float], directions: Mapping[str, str], given: Mapping[str, float] | None = None
+) -> Reference:
+    """Return the reference for a search, from the bare backbone's values.
+
+    Args:
+        bare: The bare backbone's metrics and costs.
+        directions: Objectives, to "maximize" or "minimize".
+        given: Reference values that replace the rule's, by objective.
+
+    Raises:
+        InputError: If a given value is not worse than the ideal, or names no objective.
+
+    Example:
+        >>> found = reference_point({"accuracy": 0.8, "macs": 1e6}, {"accuracy": "maximize", "macs": "minimize"})
+        >>> {name: round(value, 3) for name, value in found.point.items()}
+        {'accuracy': 0.6, 'macs': 10000000.0}
+    """
+    given = dict(given or {})
+    boxes = {name: _box(name, float(bare[name]), direction) for name, direction in directions.items()}
+    point = {name: given.pop(name, worst) for name, (_, worst) in boxes.items()}
+    if given:
+        raise InputError(f"a reference is given for {', '.join(given)}; the objectives are {', '.join(directions)}")
+    ideal = {name: best for name, (best, _) in boxes.items()}
+    for name, direction in directions.items():
+        if (point[name] > ideal[name]) != (direction == "minimize") or point[name] == ideal[name]:
+            raise InputError(
+                f"the reference {point[name]:g} of {name} is not worse than {ideal[name]:g}, the best that counts"
+            )
+    logarithmic = tuple(name for name, d in directions.items() if _is_cost(name, float(bare[name]), d))
+    return Reference(dict(directions), point, ideal, logarithmic)
+
+
+def _box(name: str, bare: float, direction: str) -> tuple[float, float]:
+    """Return the best and the worst value that count."""
+    if _is_cost(name, bare, direction):
+        return bare, COST_FACTOR * bare
+    top = 1.0 if bare <= 1 else 100.0
+    if direction == "maximize" and conventional_direction(name) == "maximize" and 0 <= bare <= top:
+        distance = max(2 * (top - bare), _LEAST_RANGE * top)
+        return top, max(0.0, top - distance)
+    reach = abs(bare) or 1.0
+    return (bare - reach, bare + reach) if direction == "minimize" else (bare + reach, bare - reach)
+
+
+def _is_cost(name: str, bare: float, direction: str) -> bool:
+    return name in COSTS and direction == "minimize" and bare > 0

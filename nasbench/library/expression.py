@@ -1,0 +1,426 @@
+"""The algebra of modules: parse, canonical form, hash, build.
+
+Grammar (a subset of Python's, with Python's precedence; the text is parsed, never evaluated):
+
+    expression := none                        identity
+                | name                        a module with its defaults
+                | name(key=value, ...)        a module with hyper-parameters
+                | a >> b                      series: b(a(x))
+                | a + b                       parallel sum: a(x) + b(x)
+                | fusion(a, b, ..., key=value)   a fusion of branches: gate, select, interact, concat, ...
+
+The canonical form drops defaults and `none` in a series, sorts keywords, flattens `>>` and `+`, and sorts the
+operands of commuting fusions, so that one function class has one text and one hash.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from keyword import iskeyword, kwlist
+from typing import Any
+
+from torch import Tensor, nn
+
+from nasbench.errors import ExpressionError, UnknownNameError, UnsupportedError
+from nasbench.library.modules import create_module, module_spec
+from nasbench.library.registry import ModuleSpec
+
+__all__ = ["NONE", "Expression", "Fused", "Leaf", "Series", "build", "parse", "text_hash"]
+
+_MAX_LENGTH = 10_000
+_MAX_DEPTH = 40
+_SERIES, _SUM, _ATOM = 0, 1, 2  # binding strength, weakest first
+_VENDOR_KEYWORD = re.compile(rf"([a-z0-9_]\s*/\s*)({'|'.join(k for k in kwlist if k.islower())})\b")
+"""A vendor's name that Python reserves (`timm/lambda`): parsed with a capital, which no registered name has."""
+
+
+def text_hash(text: str) -> str:
+    """Return the stable hash of a canonical text: 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A composition of modules in canonical form. Made by `parse`; equal expressions compare and hash equal."""
+
+    def canonical(self) -> str:
+        """Return the canonical text; `parse` of it gives this expression back."""
+        raise NotImplementedError
+
+    @property
+    def hash(self) -> str:
+        """The stable hash of the canonical text."""
+        return text_hash(self.canonical())
+
+    @property
+    def is_none(self) -> bool:
+        """Whether this is `none`, the identity."""
+        return False
+
+    @property
+    def starts_as_identity(self) -> bool:
+        """Whether the built module computes `f(x) == x`, bit for bit, before training."""
+        raise NotImplementedError
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield every module in it, left to right, fusions left out."""
+        raise NotImplementedError
+
+    def specs(self) -> Iterator[ModuleSpec]:
+        """Yield the spec of every module and fusion in it."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.canonical()
+
+    def _bound(self, strength: int) -> str:
+        text = self.canonical()
+        return text if self._strength >= strength else f"({text})"
+
+    _strength = _ATOM
+
+
+@dataclass(frozen=True)
+class Leaf(Expression):
+    """One module.
+
+    Attributes:
+        name: Registry name.
+        hyper: Hyper-parameters that differ from the defaults, sorted by keyword.
+    """
+
+    name: str
+    hyper: tuple[tuple[str, Any], ...] = ()
+
+    def canonical(self) -> str:
+        """`name` or `name(key=value, ...)`."""
+        return self.name + (f"({_keywords(self.hyper)})" if self.hyper else "")
+
+    @property
+    def starts_as_identity(self) -> bool:
+        """As the module declares."""
+        return module_spec(self.name).starts_as_identity
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield itself."""
+        yield self
+
+    def specs(self) -> Iterator[ModuleSpec]:
+        """Yield its own spec."""
+        yield module_spec(self.name)
+
+
+@dataclass(frozen=True)
+class Series(Expression):
+    """Modules one after another; the empty series is `none`."""
+
+    parts: tuple[Expression, ...] = ()
+    _strength = _SERIES
+
+    def canonical(self) -> str:
+        """`a >> b`, or `none`."""
+        return " >> ".join(p._bound(_SUM) for p in self.parts) or "none"
+
+    @property
+    def is_none(self) -> bool:
+        """True for the empty series."""
+        return not self.parts
+
+    @property
+    def starts_as_identity(self) -> bool:
+        """True where every part is an identity at the start."""
+        return all(p.starts_as_identity for p in self.parts)
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield the leaves of every part."""
+        for part in self.parts:
+            yield from part.leaves()
+
+    def specs(self) -> Iterator[ModuleSpec]:
+        """Yield the specs of every part."""
+        for part in self.parts:
+            yield from part.specs()
+
+    def _bound(self, strength: int) -> str:
+        return "none" if self.is_none else super()._bound(strength)
+
+
+@dataclass(frozen=True)
+class Fused(Expression):
+    """Branches joined by a fusion; `+` is the fusion `add`."""
+
+    fusion: str
+    branches: tuple[Expression, ...]
+    hyper: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def _strength(self) -> int:  # type: ignore[override]
+        return _SUM if self.fusion == "add" else _ATOM
+
+    def canonical(self) -> str:
+        """`a + b`, or `fusion(a, b, key=value)`."""
+        if self.fusion == "add":
+            return " + ".join(b._bound(_ATOM) for b in self.branches)
+        inside = [b.canonical() for b in self.branches] + ([_keywords(self.hyper)] if self.hyper else [])
+        return f"{self.fusion}({', '.join(inside)})"
+
+    @property
+    def starts_as_identity(self) -> bool:
+        """True where the fusion's weights sum to one (it declares so) and every branch is an identity at the start."""
+        return module_spec(self.fusion).starts_as_identity and all(b.starts_as_identity for b in self.branches)
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield the leaves of every branch."""
+        for branch in self.branches:
+            yield from branch.leaves()
+
+    def specs(self) -> Iterator[ModuleSpec]:
+        """Yield the fusion's spec, then those of its branches."""
+        yield module_spec(self.fusion)
+        for branch in self.branches:
+            yield from branch.specs()
+
+
+NONE = Series()
+"""The identity."""
+
+
+def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = None) -> Expression:
+    """Parse an expression and bring it into canonical form.
+
+    Args:
+        text: Such as `eca >> triplet_attention` or `gate(se, agent_attention(agents=16))`. An expression is returned
+            as it is.
+        bindings: Names that stand for expressions, as in the template `gate(a, b)` of a space.
+
+    Raises:
+        ExpressionError: If the text is malformed; the message shows the position.
+        UnknownNameError: If a module or hyper-parameter does not exist; the nearest name is offered.
+
+    Example:
+        >>> parse("eca + se(reduction=16)").canonical()
+        'eca + se'
+    """
+    if isinstance(text, Expression):
+        return text
+    if not isinstance(text, str):
+        raise ExpressionError(f"an expression is text, got {type(text).__name__}")
+    if not text.strip():
+        raise ExpressionError("the expression is empty; `none` is the identity")
+    if len(text) > _MAX_LENGTH:
+        raise ExpressionError(f"the expression has {len(text)} characters, at most {_MAX_LENGTH} are read")
+    source = text.strip()
+    try:
+        tree = ast.parse(_VENDOR_KEYWORD.sub(lambda m: m[1] + m[2].capitalize(), source), mode="eval")
+    except SyntaxError as error:
+        column = max((error.offset or 1) - 1, 0) if error.lineno in (None, 1) else None
+        raise ExpressionError(f"malformed expression: {error.msg}", source, column) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ExpressionError(f"malformed expression: {error}", source[:80]) from None
+    return _Parser(source, bindings or {}).expression(tree.body, 0)
+
+
+class _Parser:
+    """Turns a whitelist of syntax nodes into expressions; everything else is an error with its position."""
+
+    def __init__(self, source: str, bindings: Mapping[str, Expression]) -> None:
+        self.source, self.bindings = source, bindings
+
+    def expression(self, node: ast.expr, depth: int) -> Expression:
+        if depth > _MAX_DEPTH:
+            raise self.fault(node, f"nested more than {_MAX_DEPTH} deep")
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
+            return _series([self.expression(node.left, depth + 1), self.expression(node.right, depth + 1)])
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return _fused("add", [self.expression(node.left, depth + 1), self.expression(node.right, depth + 1)], ())
+        if isinstance(node, ast.Constant) and node.value is None:
+            raise self.fault(node, "write `none` for the identity")
+        name, call = self.name(node)
+        if call is None and name in self.bindings:
+            return self.bindings[name]
+        if name == "none":
+            if call is not None:
+                raise self.fault(node, "`none` takes no arguments")
+            return NONE
+        return self.module(node, name, call, depth)
+
+    def name(self, node: ast.expr) -> tuple[str, ast.Call | None]:
+        """Read `name`, `name(...)`, `vendor/name` and `vendor/name(...)`."""
+        prefix = ""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.left, ast.Name):
+            prefix, node = f"{node.left.id}/", node.right
+        call = node if isinstance(node, ast.Call) else None
+        target = node.func if isinstance(node, ast.Call) else node
+        if not isinstance(target, ast.Name):
+            raise self.fault(node, "expected a module name, `none`, `a >> b`, `a + b` or `fusion(a, b)`")
+        reserved = prefix and not target.id.islower() and iskeyword(target.id.lower())
+        return prefix + (target.id.lower() if reserved else target.id), call
+
+    def module(self, node: ast.expr, name: str, call: ast.Call | None, depth: int) -> Expression:
+        spec = module_spec(name)
+        if spec.kind == "neck":
+            raise self.fault(node, f"{name} is a neck: it joins a whole pyramid, use `neck=`")
+        hyper = self.hyper(spec, call)
+        branches = [self.expression(argument, depth + 1) for argument in call.args] if call else []
+        if spec.kind == "fusion":
+            return self.fused(node, spec, branches, hyper)
+        if branches:
+            raise self.fault(node, f"{name} is a module, no fusion: give its hyper-parameters by keyword")
+        return Leaf(name, hyper)
+
+    def fused(
+        self, node: ast.expr, spec: ModuleSpec, branches: list[Expression], hyper: tuple[tuple[str, Any], ...]
+    ) -> Expression:
+        if len(branches) < 2:
+            raise self.fault(node, f"fusion {spec.name} joins at least 2 branches, got {len(branches)}")
+        if len(branches) > 2 and "inputs" not in spec.socket:
+            raise self.fault(node, f"fusion {spec.name} joins exactly 2 branches, got {len(branches)}")
+        return _fused(spec.name, branches, hyper)
+
+    def hyper(self, spec: ModuleSpec, call: ast.Call | None) -> tuple[tuple[str, Any], ...]:
+        given: dict[str, Any] = {}
+        for keyword in call.keywords if call else ():
+            if keyword.arg is None:
+                raise self.fault(keyword.value, "`**` is not part of the language")
+            if keyword.arg not in spec.hyperparameters:
+                raise UnknownNameError(f"hyper-parameter of {spec.name}", keyword.arg, spec.hyperparameters)
+            if keyword.arg in given:
+                raise self.fault(keyword.value, f"{keyword.arg} is given twice")
+            given[keyword.arg] = _normal(self.value(keyword.value), spec.hyperparameters[keyword.arg].default)
+        return tuple(
+            (key, value)
+            for key, value in sorted(given.items())
+            if not _same(value, _normal(spec.hyperparameters[key].default, None))
+        )
+
+    def value(self, node: ast.expr) -> Any:
+        try:
+            value = ast.literal_eval(node)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            raise self.fault(node, "a hyper-parameter is a number, a text, True, False, None or a tuple") from None
+        if not _plain(value):
+            raise self.fault(node, f"a hyper-parameter cannot be a {type(value).__name__}")
+        return value
+
+    def fault(self, node: ast.expr, message: str) -> ExpressionError:
+        # ast counts columns in UTF-8 bytes; a person counts characters
+        line = self.source.splitlines()[node.lineno - 1] if "\n" in self.source else self.source
+        return ExpressionError(message, line, len(line.encode()[: node.col_offset].decode(errors="ignore")))
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(_plain(v) for v in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _normal(value: Any, default: Any) -> Any:
+    """Lists become tuples, and a whole number becomes a float where the default is one."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_normal(v, None) for v in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and a == b
+
+
+def _keywords(hyper: tuple[tuple[str, Any], ...]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in hyper)
+
+
+def _series(parts: list[Expression]) -> Expression:
+    flat = [inner for part in parts for inner in (part.parts if isinstance(part, Series) else (part,))]
+    return flat[0] if len(flat) == 1 else Series(tuple(flat))
+
+
+def _fused(fusion: str, branches: list[Expression], hyper: tuple[tuple[str, Any], ...]) -> Expression:
+    if fusion == "add":  # associative: (a + b) + c is a + b + c
+        branches = [
+            inner
+            for branch in branches
+            for inner in (branch.branches if isinstance(branch, Fused) and branch.fusion == "add" else (branch,))
+        ]
+    if module_spec(fusion).commutative:
+        branches = sorted(branches, key=lambda branch: branch.canonical())
+    return Fused(fusion, tuple(branches), hyper)
+
+
+class Branches(nn.Module):
+    """Run every branch on the same map and fuse the results: `(B, C, *S) -> (B, C, *S)`.
+
+    Args:
+        branches: Modules that keep the shape.
+        fusion: Takes as many maps as there are branches.
+    """
+
+    def __init__(self, branches: list[nn.Module], fusion: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self.fusion = fusion
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        return self.fusion(*[branch(x) for branch in self.branches])
+
+
+class Rowwise(nn.Module):
+    """Run a module of one dimension on every row of a map by itself: `(B, C, H, W)` as `(B·H, C, W)`.
+
+    Args:
+        module: `(B, C, L) -> (B, C, L)`.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
+        rows = x.transpose(1, 2)
+        return self.module(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).transpose(1, 2)
+
+
+def build(expression: Expression | str, *, channels: int, dims: int, rowwise: bool = False) -> nn.Module:
+    """Build the module that an expression describes.
+
+    Args:
+        expression: The expression or its text.
+        channels: Channels C of the map.
+        dims: Spatial dimensions of the map, 1 or 2.
+        rowwise: Whether the rows of a map of two dimensions are series of their own: a module that serves one
+            dimension alone then gets each by itself.
+
+    Returns:
+        `(B, C, *S) -> (B, C, *S)`; `nn.Identity` for `none`.
+
+    Raises:
+        UnsupportedError: If a module of it cannot serve these channels or dims.
+    """
+    expression = parse(expression)
+    if isinstance(expression, Leaf):
+        if module_spec(expression.name).kind != "module":
+            raise UnsupportedError(f"{expression.name} cannot stand alone in an expression")
+        if rowwise and runs_rowwise(expression, dims):
+            return Rowwise(create_module(expression.name, channels, dims=1, **dict(expression.hyper)))
+        return create_module(expression.name, channels, dims=dims, **dict(expression.hyper))
+    if isinstance(expression, Series):
+        if expression.is_none:
+            return nn.Identity()
+        return nn.Sequential(*[build(part, channels=channels, dims=dims, rowwise=rowwise) for part in expression.parts])
+    assert isinstance(expression, Fused)
+    branches = [build(branch, channels=channels, dims=dims, rowwise=rowwise) for branch in expression.branches]
+    inputs = len(branches) if len(branches) > 2 else None
+    fusion = create_module(expression.fusion, channels, dims=dims, inputs=inputs, **dict(expression.hyper))
+    return Branches(branches, fusion)
+
+
+def runs_rowwise(leaf: Leaf, dims: int) -> bool:
+    """Whether a module serves sequences alone, so that a map of series by time is given to it row by row."""
+    return dims == 2 and module_spec(leaf.name).dims == (1,)

@@ -1,0 +1,156 @@
+"""A plan: which expression stands in which slot of a backbone.
+
+Its canonical text is JSON with the slots in network order and `none` left out; its hash is the hash of that text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from nasbench.errors import PlanError, UnknownNameError
+from nasbench.library.expression import Expression, parse, text_hash
+
+__all__ = ["Plan", "is_stage_slot"]
+
+EVERY_STAGE = "stages"
+"""The key under which an expression given without a slot waits for its backbone."""
+
+_STAGE = re.compile(r"stage\d+\Z")
+
+
+def is_stage_slot(name: str) -> bool:
+    """Whether a slot is a whole stage's (`stage3`, not `stage3.block2`, not `embed`)."""
+    return _STAGE.match(name) is not None
+
+
+class Plan(Mapping[str, Expression]):
+    """An immutable mapping of slot names to expressions; `none` is left out.
+
+    Make one with `Plan.of`. Equal plans compare and hash equal.
+    """
+
+    def __init__(self, expressions: Mapping[str, Expression]) -> None:
+        kept = {slot: e for slot, e in expressions.items() if not e.is_none}
+        self._expressions = {slot: kept[slot] for slot in sorted(kept, key=_natural)}
+
+    @classmethod
+    def of(cls, given: Plan | Mapping[str, Any] | Expression | str | None) -> Plan:
+        """Read a plan in any of its forms.
+
+        Args:
+            given: A plan; a dict of slot to expression; the JSON text of such a dict; one expression (or its text)
+                meant for every stage slot; or None or "none" for the bare backbone.
+
+        Raises:
+            PlanError: If the JSON is malformed or no such dict.
+            ExpressionError: If an expression is malformed.
+            UnknownNameError: If a module does not exist.
+
+        Example:
+            >>> Plan.of({"stage2": "none", "stage1": "se(reduction=16)"}).text
+            '{"stage1": "se"}'
+        """
+        if isinstance(given, Plan):
+            return given
+        if given is None:
+            return cls({})
+        if isinstance(given, str) and given.lstrip().startswith("{"):
+            given = _json_object(given)
+        if isinstance(given, Mapping):
+            for slot, expression in given.items():
+                if not isinstance(slot, str) or not isinstance(expression, (str, Expression)):
+                    raise PlanError(f"a plan maps slot names to expressions, got {slot!r}: {expression!r}")
+            return cls({slot: _parse_in(slot, expression) for slot, expression in given.items()})
+        if isinstance(given, (str, Expression)):
+            return cls({EVERY_STAGE: parse(given)})
+        raise PlanError(f"a plan is a dict of slot to expression, or an expression; got {type(given).__name__}")
+
+    def resolve(self, slots: Iterable[str]) -> Plan:
+        """Fit the plan to a backbone's slots: an expression without a slot goes to every stage slot.
+
+        Args:
+            slots: The names of the slots the backbone has.
+
+        Raises:
+            UnknownNameError: If the plan names a slot that is not there; lists those that are.
+        """
+        slots = list(slots)
+        stages = [slot for slot in slots if is_stage_slot(slot)]
+        placed: dict[str, Expression] = {}
+        if EVERY_STAGE in self._expressions and EVERY_STAGE not in slots:
+            placed = dict.fromkeys(stages or slots, self._expressions[EVERY_STAGE])
+        for slot, expression in self._expressions.items():
+            if slot in slots:
+                placed[slot] = expression
+            elif slot != EVERY_STAGE:
+                raise UnknownNameError("slot", slot, slots, f"this backbone has {', '.join(slots) or 'none'}")
+        return Plan(placed)
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical text: JSON, slots in natural order."""
+        return json.dumps({slot: e.canonical() for slot, e in self._expressions.items()}, ensure_ascii=False)
+
+    @cached_property
+    def hash(self) -> str:
+        """The stable hash of the canonical text, 16 hexadecimal digits."""
+        return text_hash(self.text)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing is inserted: the bare backbone."""
+        return not self._expressions
+
+    def __getitem__(self, slot: str) -> Expression:
+        return self._expressions[slot]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._expressions)
+
+    def __len__(self) -> int:
+        return len(self._expressions)
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.text == other.text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Plan({self.text})"
+
+
+def _natural(slot: str) -> list[tuple[int, Any]]:
+    """Sort key under which `stage10` comes after `stage9`."""
+    return [(1, int(p)) if p.isdigit() else (0, p) for p in re.split(r"(\d+)", slot) if p]
+
+
+def _parse_in(slot: str, expression: str | Expression) -> Expression:
+    try:
+        return parse(expression)
+    except UnknownNameError as error:
+        error.args = (f"{slot}: {error}",)
+        raise
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise PlanError(f"the plan names slot {sorted(twice)[0]!r} twice")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise PlanError(f"the plan is no JSON: {error.msg} at column {error.colno}: {text[:80]}") from None
+    except RecursionError:
+        raise PlanError("the plan is no JSON object of slot to expression: it is nested too deep") from None

@@ -1,0 +1,150 @@
+"""Load plug-in files: the built-in folder, a user's folder, one file, or installed entry points.
+
+A file that fails to load does not take the others down: it becomes a `Problem` with its file and line, shown as a
+warning and again when a name is asked for that nobody registered. A file the user named alone fails at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from nasbench import builtin
+from nasbench.errors import PluginError
+from nasbench.library.registry import MODULES
+
+__all__ = ["ENTRY_POINT_GROUP", "Problem", "load_builtin", "load_path", "load_python_file", "problems"]
+
+ENTRY_POINT_GROUP = "nasbench.modules"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A plug-in that could not be loaded.
+
+    Attributes:
+        origin: "file:line" of the fault, or the entry point's name.
+        message: What went wrong, in one line.
+    """
+
+    origin: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.message}"
+
+
+_problems: list[Problem] = []
+
+
+def problems() -> tuple[Problem, ...]:
+    """Return the plug-ins that failed to load so far in this process."""
+    return tuple(_problems)
+
+
+@cache
+def load_builtin() -> None:
+    """Load everything that is there without asking: the built-in modules, then installed entry points. Once."""
+    root = builtin.content_folder("modules")
+    for file in _plugin_files(root):
+        dotted = ".".join(file.relative_to(root).with_suffix("").parts)
+        importlib.import_module(f"nasbench.builtin.modules.{dotted}")
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            loaded = entry.load()
+            if callable(loaded) and not isinstance(loaded, type):
+                loaded()
+        except Exception as error:
+            _report(Problem(f"entry point {entry.name} = {entry.value}", _describe(error)))
+
+
+def load_path(path: str | Path) -> None:
+    """Load a user's plug-ins.
+
+    Args:
+        path: A folder (every `*.py` below it, but names that begin with `_`) or one file.
+
+    Raises:
+        PluginError: If nothing is at `path`, or `path` is one file and that file is broken. A broken file of a
+            folder is a warning; the others load.
+    """
+    load_builtin()
+    path = Path(path).expanduser().resolve()
+    if path.is_file():
+        load_python_file(path)
+        return
+    if not path.is_dir():
+        raise PluginError(f"no module file or folder at {path}")
+    files = _plugin_files(path)
+    if not files:
+        raise PluginError(f"{path} holds no .py file")
+    for file in files:
+        try:
+            load_python_file(file)
+        except PluginError as error:
+            _report(Problem(*_split(str(error), file)))
+
+
+def load_python_file(path: str | Path) -> ModuleType:
+    """Import one user file under a private name, so that it can shadow nothing.
+
+    Raises:
+        PluginError: "file:line: what went wrong"; nothing that the file registered is kept.
+    """
+    path = Path(path).expanduser().resolve()
+    if not path.is_file():
+        raise PluginError(f"no file at {path}")
+    name = f"_nasbench_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        MODULES.drop(str(path))
+        raise PluginError(f"{_locate(error, path)}: {_describe(error)}") from error
+    return module
+
+
+def _plugin_files(root: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in root.rglob("*.py")
+        if not any(part.startswith(("_", ".")) for part in file.relative_to(root).parts)
+    )
+
+
+def _locate(error: Exception, path: Path) -> str:
+    """Return "file:line" of the deepest frame inside `path`, where the author can mend it."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _describe(error: Exception) -> str:
+    text = str(error.msg if isinstance(error, SyntaxError) else error)
+    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
+
+
+def _split(text: str, file: Path) -> tuple[str, str]:
+    origin, _, message = text.partition(": ")
+    return (origin, message) if origin.startswith(str(file)) else (str(file), text)
+
+
+def _report(problem: Problem) -> None:
+    if problem not in _problems:
+        _problems.append(problem)
+        warnings.warn(f"plug-in skipped: {problem}", stacklevel=3)

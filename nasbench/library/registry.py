@@ -1,0 +1,294 @@
+"""What a module declares about itself, and the one table all modules are registered in.
+
+A plug-in file registers its class with `register_module`. Everything else asks `nasbench.library.modules`, which loads
+the built-in files first. This module knows nothing of files or folders.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from torch import nn
+
+from nasbench.errors import PluginError, UnknownNameError, UnsupportedError
+
+__all__ = ["MODULES", "PROPERTIES", "Hyperparameter", "ModuleSpec", "Registry", "register_module"]
+
+PROPERTIES = ("locality", "globality", "sparsity", "multiscale", "complexity")
+"""The five properties. A module declares the first four it has; `complexity` stands for a cost order of at most 1."""
+
+Kind = Literal["module", "fusion", "neck"]
+T = TypeVar("T")
+C = TypeVar("C", bound=type[nn.Module])
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?\Z")
+_SOCKET = ("channels", "dims", "inputs")  # constructor arguments that the slot decides, not the user
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One keyword of a module's constructor.
+
+    Attributes:
+        name: The keyword.
+        default: Its default value.
+        values: The values a search tries; empty when it is not searched.
+        annotation: Its type as written in the signature.
+    """
+
+    name: str
+    default: Any
+    values: tuple[Any, ...] = ()
+    annotation: str = ""
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """What a plug-in module declares. Built by `register_module`, never by hand.
+
+    Attributes:
+        name: The registry name, as typed in expressions.
+        cls: The class; `cls(channels, *, ...)`.
+        kind: "module" (one map to one of the same shape), "fusion" (several maps to one) or "neck" (a pyramid to a
+            pyramid).
+        properties: Declared properties, a subset of `PROPERTIES[:4]`.
+        cost_order: Exponent of the cost in the number of positions N: 1 linear, 2 quadratic.
+        paper: Authors, title, venue and year, arXiv id.
+        dims: Spatial dimensions served, a subset of (1, 2).
+        space: Search values by hyper-parameter.
+        starts_as_identity: True when the module computes `f(x) == x`, bit for bit, as constructed.
+        commutative: For a fusion: the order of its inputs does not change what it can compute.
+        limits: What it cannot serve, in words; "" when it serves every channel count and size.
+        selectable: Whether a space that selects modules by what they declare picks it up; False for a control, which
+            stands in a plan only by its name.
+        origin: "file:line" of the registration.
+    """
+
+    name: str
+    cls: type[nn.Module]
+    kind: Kind
+    properties: tuple[str, ...]
+    cost_order: int
+    paper: str
+    dims: tuple[int, ...]
+    space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    starts_as_identity: bool = False
+    commutative: bool = False
+    limits: str = ""
+    selectable: bool = True
+    origin: str = ""
+
+    @cached_property
+    def hyperparameters(self) -> dict[str, Hyperparameter]:
+        """The keywords of the constructor, without those that the slot decides (`channels`, `dims`, `inputs`)."""
+        return {
+            p.name: Hyperparameter(p.name, p.default, tuple(self.space.get(p.name, ())), _spell(p.annotation))
+            for p in _keywords(self.cls)
+            if p.name not in _SOCKET
+        }
+
+    @cached_property
+    def socket(self) -> frozenset[str]:
+        """Which of `dims` and `inputs` the constructor takes."""
+        return frozenset(p.name for p in _keywords(self.cls) if p.name in _SOCKET)
+
+    @property
+    def family(self) -> str:
+        """The folder of the plug-in file: what it mixes ("channel", "token", ...)."""
+        return Path(self.origin.rsplit(":", 1)[0]).parent.name
+
+    @property
+    def year(self) -> int | None:
+        """The year of the paper, None where the source names none."""
+        found = re.findall(r"\b(?:19|20)\d\d\b(?!\.\d)", self.paper)
+        return int(found[-1]) if found else None
+
+    def has(self, property: str) -> bool:
+        """Whether it declares `property`; `complexity` means a cost order of at most 1."""
+        return self.cost_order <= 1 if property == "complexity" else property in self.properties
+
+
+def property_name(text: str) -> str:
+    """Return the identifier of a property a person typed ("Multi-Scale" is `multiscale`).
+
+    Raises:
+        UnknownNameError: If it is none of the five.
+    """
+    name = text.strip().lower().replace("-", "").replace("_", "").replace(" ", "")
+    if name not in PROPERTIES:
+        raise UnknownNameError("property", text, PROPERTIES)
+    return name
+
+
+class Registry(Generic[T]):
+    """Names to entries; a second, different entry under a name is an error that names both origins.
+
+    Args:
+        kind: What the entries are, in the singular, for messages.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, tuple[T, str, str]] = {}
+        self._refused: dict[str, str] = {}
+
+    def add(self, name: str, entry: T, *, origin: str, identity: str) -> None:
+        """Enter `entry` under `name`.
+
+        Args:
+            name: Its name.
+            entry: The entry.
+            origin: "file:line", for messages.
+            identity: What makes two registrations the same thing (file and qualified name): the same thing may be
+                registered again, as when a file is loaded twice.
+
+        Raises:
+            PluginError: If another thing has the name.
+        """
+        held = self._entries.get(name)
+        if held is not None and held[2] != identity:
+            raise PluginError(
+                f"{self.kind} {name!r} is registered twice: {held[1]} and {origin}; give one of them another name"
+            )
+        self._entries[name] = (entry, origin, identity)
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Answer a request for `name`, unless it is registered, with `reason` instead of the nearest names."""
+        self._refused[name] = reason
+
+    def get(self, name: str, hint: str = "") -> T:
+        """Return the entry called `name`.
+
+        Raises:
+            UnsupportedError: If the name is known and refused; the message is the reason.
+            UnknownNameError: If there is none; offers the nearest names.
+        """
+        if name not in self._entries and name in self._refused:
+            raise UnsupportedError(f"{self.kind} {name!r} is not offered: {self._refused[name]}")
+        if name not in self._entries:
+            raise UnknownNameError(self.kind, name, self._entries, hint)
+        return self._entries[name][0]
+
+    def drop(self, origin_file: str) -> None:
+        """Forget what `origin_file` registered: a file that breaks half-way leaves nothing behind."""
+        self._entries = {n: e for n, e in self._entries.items() if e[1].rsplit(":", 1)[0] != origin_file}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+MODULES: Registry[ModuleSpec] = Registry("module")
+"""Every registered module, fusion and neck. Ask `nasbench.library.modules`, which loads the built-ins first."""
+
+
+def register_module(
+    *,
+    name: str,
+    properties: tuple[str, ...] | list[str] = (),
+    paper: str = "",
+    space: Mapping[str, tuple[Any, ...] | list[Any]] | None = None,
+    dims: tuple[int, ...] | int = (1, 2),
+    kind: Kind = "module",
+    cost_order: int = 1,
+    starts_as_identity: bool = False,
+    commutative: bool = False,
+    limits: str = "",
+    selectable: bool = True,
+) -> Callable[[C], C]:
+    """Register an `nn.Module` class as a plug-in; the arguments are `ModuleSpec`'s attributes.
+
+    The class takes `channels` first and everything else by keyword with a default; `dims` and, for a fusion,
+    `inputs` are passed when its constructor has them.
+
+    Raises:
+        PluginError: If the declaration is wrong, or the name belongs to another class.
+
+    Example:
+        >>> import torch.nn as nn, nasbench as nb
+        >>> @nb.register_module(name="scale_only", properties=("locality",), paper="", dims=(1, 2))
+        ... class ScaleOnly(nn.Module):
+        ...     def __init__(self, channels: int, *, factor: float = 1.0) -> None:
+        ...         super().__init__()
+        ...         self.factor = factor
+        ...     def forward(self, x):
+        ...         return self.factor * x
+    """
+    frame = sys._getframe(1)
+    origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    dims = (dims,) if isinstance(dims, int) else tuple(dims)
+
+    def register(cls: C) -> C:
+        try:
+            spec = ModuleSpec(
+                name=name,
+                cls=cls,
+                kind=kind,
+                properties=tuple(property_name(p) for p in properties),
+                cost_order=cost_order,
+                paper=paper,
+                dims=dims,
+                space={k: tuple(v) for k, v in (space or {}).items()},
+                starts_as_identity=starts_as_identity,
+                commutative=commutative,
+                limits=limits,
+                selectable=selectable,
+                origin=origin,
+            )
+            _check_declaration(spec)
+        except (PluginError, UnknownNameError) as error:
+            raise PluginError(f"{origin}: module {name!r}: {error}") from None
+        identity = f"{frame.f_code.co_filename}:{cls.__qualname__}"
+        MODULES.add(name, spec, origin=origin, identity=identity)
+        return cls
+
+    return register
+
+
+def _check_declaration(spec: ModuleSpec) -> None:
+    if not _NAME.match(spec.name):
+        raise PluginError("a name is lower case letters, digits and _, beginning with a letter")
+    if spec.name in ("none", "True", "False", "None"):
+        raise PluginError(f"{spec.name!r} is a word of the expression language")
+    if spec.kind not in typing.get_args(Kind):
+        raise PluginError(f"kind is {spec.kind!r}; allowed: {', '.join(typing.get_args(Kind))}")
+    if not (isinstance(spec.cls, type) and issubclass(spec.cls, nn.Module)):
+        raise PluginError(f"{spec.cls!r} is no nn.Module class")
+    if not spec.dims or not set(spec.dims) <= {1, 2}:
+        raise PluginError(f"dims is {spec.dims}; allowed: (1,), (2,) or (1, 2)")
+    parameters = list(inspect.signature(spec.cls).parameters.values())
+    if not parameters or parameters[0].name != "channels":
+        raise PluginError(f"the constructor's first argument must be `channels`, is {_first(parameters)}")
+    for p in parameters[1:]:
+        if p.kind is not p.KEYWORD_ONLY or p.default is p.empty:
+            raise PluginError(f"constructor argument {p.name!r} must be keyword-only and have a default")
+    unknown = set(spec.space) - set(spec.hyperparameters)
+    if unknown:
+        raise PluginError(f"space names {sorted(unknown)}, the constructor has {sorted(spec.hyperparameters)}")
+
+
+def _first(parameters: list[inspect.Parameter]) -> str:
+    return repr(parameters[0].name) if parameters else "missing"
+
+
+def _keywords(cls: type) -> list[inspect.Parameter]:
+    return [p for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+
+def _spell(annotation: object) -> str:
+    if annotation is inspect.Parameter.empty:
+        return ""
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))

@@ -1,0 +1,263 @@
+"""The auditor: torch's FlopCounterMode, completed, and what lets it run beside a trace on the meta device."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import HigherOrderOperator
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from nasbench.measurement.costs import formulas
+from nasbench.measurement.costs import inferred_shapes as inferred
+from nasbench.measurement.costs.formulas import COMPLEX_FACTOR, Formula
+from nasbench.measurement.costs.vocabulary import ELEMENTWISE, FREE, NORMS, unqualified
+
+__all__ = ["Observer", "PythonSide", "flop_counter"]
+
+aten = torch.ops.aten
+
+_DTYPE_BLIND = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution)
+_TRACER = torch._C._dispatch_key_parse("Tracer")
+
+
+def flop_counter() -> FlopCounterMode:
+    """Return a FlopCounterMode that has our formulas where it has none, and counts complex products as four."""
+    mapping: dict[Any, Any] = {packet: _complex_aware(flop_registry[packet]) for packet in _DTYPE_BLIND}
+    for name, formula in formulas.MAC_FORMULAS.items():
+        packet = _packet(name)
+        if packet is not None and (packet not in flop_registry or name in formulas.REGISTERED):
+            mapping[packet] = _raw(_by_shapes(formula, name in formulas.REGISTERED))
+    counter = FlopCounterMode(display=False, custom_mapping=mapping)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    return counter
+
+
+class _NoModules(nullcontext[None]):
+    """Stands for FlopCounterMode's module tracker: only totals are wanted, and hooks on every module are not."""
+
+    parents = frozenset({"Global"})
+
+
+def _packet(name: str) -> Any | None:
+    """The operator of that name, None where this torch (or this process) has none."""
+    namespace, _, operator = name.partition("::")
+    return getattr(getattr(torch.ops, namespace), operator, None) if operator else None
+
+
+def _raw(function: Callable[..., int]) -> Callable[..., int]:
+    function._get_raw = True  # type: ignore[attr-defined]  # how FlopCounterMode is told to pass tensors, not shapes
+    return function
+
+
+def _complex_aware(base: Callable[..., int]) -> Callable[..., int]:
+    def count(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        return base(*args, out_val=out_val, **kwargs) * (COMPLEX_FACTOR if _is_complex(args) else 1)
+
+    return _raw(count)
+
+
+def _by_shapes(formula: Formula, as_it_is: bool) -> Callable[..., int]:
+    """FlopCounterMode counts 2 a multiply-add, our formulas 1."""
+
+    def count(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        made = [tuple(t.shape) for t in tree_leaves(out_val) if isinstance(t, Tensor)]
+        factor = COMPLEX_FACTOR if not as_it_is and _is_complex(args) else 1
+        return 2 * factor * int(formula([_shape(a) for a in (*args, *kwargs.values())], made))
+
+    return count
+
+
+def _is_complex(args: Iterable[Any]) -> bool:
+    return any(isinstance(a, Tensor) and a.is_complex() for a in args)
+
+
+def _shape(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
+        return [_shape(v) for v in value]
+    return value
+
+
+class PythonSide(TorchFunctionMode):
+    """Tells the observer what only Python knows: that a product belongs to an einsum, where it is a contraction
+    without a sum, and that numbers leave torch for numpy.
+
+    Args:
+        observer: Who is told.
+        kept: Where to put the results of contractions, if anywhere.
+    """
+
+    def __init__(self, observer: Observer, kept: list[Tensor] | None = None) -> None:
+        super().__init__()
+        self.observer = observer
+        self.kept = kept
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _LEAVING:
+            self.observer.left.add("Tensor.numpy")
+        einsum = func is torch.functional.einsum
+        before = self.observer.macs_so_far
+        self.observer.in_einsum += einsum
+        try:
+            out = func(*args, **(kwargs or {}))
+        finally:
+            self.observer.in_einsum -= einsum
+        if self.kept is not None and self.observer.macs_so_far > before:
+            self.kept += [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        return out
+
+
+_LEAVING = (Tensor.numpy, Tensor.__array__)
+
+
+class Observer(TorchDispatchMode):
+    """Sees every operator below the dispatcher, and passes it to FlopCounterMode once for each combination of shapes.
+
+    It notes operators in no table, counts products that a sum alone consumes, and lets a trace run on the meta device:
+    there a convolution never reaches the operator that the tracer records, and the Python code that infers its shape
+    must not itself be traced.
+
+    Args:
+        counter: A FlopCounterMode that is entered before this mode.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, counter: FlopCounterMode) -> None:
+        super().__init__()
+        self.counter = counter
+        self.in_einsum = 0
+        self.left: set[str] = set()
+        self.seen: set[Any] = set()
+        self.macs_so_far = 0
+        self._products: dict[int, tuple[Tensor, bool]] = {}  # the product, and whether it still counts as contraction
+        self._summed: set[int] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing here is compiled, and the wrapper that forbids it costs more than the counting
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds seen: FlopCounterMode's, products consumed by sums alone, and einsums that need no sum."""
+        return self.macs_so_far + sum(
+            _products_macs(product) for key, (product, alone) in self._products.items() if alone and key in self._summed
+        )
+
+    def returned(self, outputs: Iterable[Tensor]) -> None:
+        """Tell which tensors the model returned: a product that is also an output is no contraction."""
+        for tensor in outputs:
+            self._consumed(tensor, by_sum=False)
+
+    def unknown(self) -> tuple[str, ...]:
+        """Names of the operators met that are in no table."""
+        return tuple(sorted(self.left | {f._schema.name for f in self.seen if not _known(f)}))
+
+    def formula(self) -> tuple[str, ...]:
+        """Names of the operators met that FlopCounterMode has no formula for and ours has."""
+        names = {f._schema.name for f in self.seen if f._overloadpacket not in flop_registry}
+        return tuple(sorted(names & formulas.MAC_FORMULAS.keys()))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if isinstance(func, HigherOrderOperator):  # torch.cond and its like: what they run is not a graph of tensors
+            self.left.add(f"higher_order::{func.name()}")
+            return func(*args, **(kwargs or {}))
+        if torch._C._get_tracing_state() is None:
+            return self._observe(func, args, kwargs or {})
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, False)
+        try:
+            if func is aten.convolution.default:
+                with self:
+                    return aten._convolution.default(*args, False, False, True, True)
+            return self._untraced(func, args, kwargs or {})
+        finally:
+            torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, True)
+
+    def _untraced(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        state = torch._C._get_tracing_state()
+        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+        try:
+            return self._observe(func, args, kwargs)
+        finally:
+            torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
+
+    def _observe(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        if func is aten._convolution.default:
+            func, args = aten.convolution.default, args[:9]
+        self.seen.add(func)
+        if self._products:
+            self._note_consumers(args, func is aten.sum.default or func is aten.sum.dim_IntList)
+        out, macs = self._run(func, args, kwargs)
+        self.macs_so_far += macs
+        if func in _MULTIPLY and (out.is_floating_point() or out.is_complex()):
+            self._note_product(out)
+        return out
+
+    def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, int]:
+        """Run `func`, or make its outputs anew where the same call was seen before; and its multiply-adds."""
+        key = inferred.call_key(func, args, kwargs)
+        known = inferred.recalled(key, args)
+        if known is not None:
+            return known
+        before = self.counter.get_total_flops()
+        out = func(*args, **kwargs)
+        macs = (self.counter.get_total_flops() - before) // 2
+        inferred.remember(key, out, macs)
+        return out, macs
+
+    def _note_product(self, out: Tensor) -> None:
+        if self.in_einsum:
+            self.macs_so_far += _products_macs(out)
+        else:
+            self._products[id(out)] = (out, True)
+
+    def _note_consumers(self, args: Any, by_sum: bool) -> None:
+        for value in args:
+            if isinstance(value, Tensor):
+                self._consumed(value, by_sum=by_sum)
+            elif isinstance(value, list | tuple):
+                self._note_consumers(value, by_sum=False)
+
+    def _consumed(self, tensor: Tensor, *, by_sum: bool) -> None:
+        key = id(tensor)
+        if key not in self._products:
+            return
+        if by_sum:
+            self._summed.add(key)
+        else:
+            self._products[key] = (tensor, False)
+
+
+_MULTIPLY = (aten.mul.Tensor, aten.mul.Scalar, aten.mul_.Tensor, aten.mul_.Scalar)
+
+
+def _products_macs(product: Tensor) -> int:
+    return product.numel() * (COMPLEX_FACTOR if product.is_complex() else 1)
+
+
+@functools.cache
+def _known_name(name: str) -> bool:
+    return unqualified(name) in _VOCABULARY and name.startswith("aten::")
+
+
+_VOCABULARY = ELEMENTWISE | FREE | NORMS
+
+
+def _known(func: Any) -> bool:
+    name = func._schema.name
+    return (
+        _known_name(name)
+        or func._overloadpacket in flop_registry
+        or name in formulas.MAC_FORMULAS
+        or name in formulas.ELEMENTWISE_FORMULAS
+        or func.namespace == "prim"
+    )

@@ -1,0 +1,269 @@
+"""The counter: fvcore over a traced graph, with handles for what its own table leaves out or gets wrong."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from nasbench.measurement.costs import formulas
+from nasbench.measurement.costs.formulas import COMPLEX_FACTOR, Formula
+from nasbench.measurement.costs.vocabulary import ELEMENTWISE, FREE, NORMS
+
+with warnings.catch_warnings():  # fvcore scripts its focal loss on import, which recent torch warns of
+    warnings.simplefilter("ignore")
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.jit_handles import addmm_flop_jit, bmm_flop_jit, conv_flop_jit, linear_flop_jit
+
+__all__ = ["GraphCount", "Opaque", "graph_count"]
+
+Handle = Callable[[list[Any], list[Any]], "Counter[str]"]
+
+_STOCK = {
+    "aten::_convolution": conv_flop_jit,
+    "aten::addmm": addmm_flop_jit,
+    "aten::bmm": bmm_flop_jit,
+    "aten::mm": bmm_flop_jit,
+    "aten::linear": linear_flop_jit,
+}
+
+
+@dataclass(frozen=True)
+class GraphCount:
+    """What the traced graph says.
+
+    Attributes:
+        macs: Multiply-adds by operator.
+        elementwise_flops: Elementwise operations by operator.
+        activations: Elements of contraction outputs.
+        unknown: Operators in no table.
+        formula: Operators counted by our own formulas.
+        hidden: Multiply-adds by formula of operators whose inside the trace cannot show (autograd functions, scripts).
+    """
+
+    macs: dict[str, int]
+    elementwise_flops: dict[str, int]
+    activations: int
+    unknown: tuple[str, ...]
+    formula: tuple[str, ...]
+    hidden: int
+
+
+class Opaque(nn.Module):
+    """A model and its inputs, so wrapped that a trace sees plain tensors in and out, and fvcore hooks no part of it.
+
+    Attributes:
+        tensors: The tensors among the inputs: what to call it with.
+        outputs: The tensors of the last output.
+        kept: Further tensors to return, so that the trace does not drop what made them.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Sequence[Any], kept: list[Tensor] | None = None) -> None:
+        super().__init__()
+        self.kept = [] if kept is None else kept
+        self.inner = (model,)
+        self.leaves, self.spec = tree_flatten(tuple(inputs))
+        self.tensors = tuple(leaf for leaf in self.leaves if isinstance(leaf, Tensor))
+        self.outputs: list[Tensor] = []
+
+    def forward(self, *tensors: Tensor) -> list[Tensor]:
+        """Run the model with `tensors` among its inputs, and return every tensor of its output, flat."""
+        given = iter(tensors)
+        leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        output = self.inner[0](*tree_unflatten(leaves, self.spec))
+        self.outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        return [*self.outputs, *self.kept]
+
+
+def graph_count(model: Opaque) -> GraphCount:
+    """Trace `model` once and count every node of the graph."""
+    analysis = FlopCountAnalysis(model, model.tensors).clear_op_handles()
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    analysis.set_op_handle(**_handles(), **dict.fromkeys(_free(), None))
+    counted: dict[str, dict[str, int]] = {}
+    for key, value in analysis.by_operator().items():
+        what, _, operator = key.partition(" ")
+        counted.setdefault(what, {})[operator] = int(value)
+    unknown = {_spoken(kind) for kind in analysis.unsupported_ops()} | set(counted.get("unknown", {}))
+    return GraphCount(
+        macs=counted.get("macs", {}),
+        elementwise_flops=counted.get("elementwise", {}),
+        activations=sum(counted.get("activations", {}).values()),
+        unknown=tuple(sorted(unknown)),
+        formula=tuple(sorted(counted.get("formula", {}))),
+        hidden=sum(counted.get("hidden", {}).values()),
+    )
+
+
+def _spoken(kind: str) -> str:
+    """`prim::PythonOp.MyFunction` is the autograd function MyFunction."""
+    return kind.removeprefix("prim::PythonOp.")
+
+
+@functools.cache
+def _fixed_handles() -> dict[str, Handle]:
+    """Handles of the operators torch has: built once."""
+    handles: dict[str, Handle] = {}
+    for name in sorted(ELEMENTWISE | NORMS):
+        factor = 5 if name in NORMS else 1
+        for kind in (f"aten::{name}", f"aten::{name}_"):
+            handles[kind] = _pointwise(kind, factor)
+    for kind, stock in _STOCK.items():
+        handles[kind] = _contraction(kind, stock)
+    for kind in _PRODUCTS:
+        handles[kind] = _multiply(kind, handles[kind])
+    handles["aten::sum"] = _sum(handles["aten::sum"])
+    for kind in ("prim::CallFunction", "prim::CallMethod", "prim::If", "prim::Loop"):
+        handles[kind] = _script
+    return handles
+
+
+@functools.cache
+def _free() -> tuple[str, ...]:
+    return tuple(f"aten::{name}{mark}" for name in sorted(FREE) for mark in ("", "_"))
+
+
+def _handles() -> dict[str, Handle]:
+    own = {
+        _node_kind(name): _formula(name, formulas.MAC_FORMULAS.get(name), formulas.ELEMENTWISE_FORMULAS.get(name))
+        for name in formulas.MAC_FORMULAS.keys() | formulas.ELEMENTWISE_FORMULAS.keys()
+    }
+    return {**_fixed_handles(), **own}
+
+
+def _node_kind(name: str) -> str:
+    return name if "::" in name else f"prim::PythonOp.{name}"
+
+
+def _tensors(values: list[Any]) -> list[Any]:
+    """Tensor values, those in lists included."""
+    found = []
+    for value in values:
+        if value.isCompleteTensor():
+            found.append(value.type())
+        elif value.node().kind() == "prim::ListConstruct":
+            found += _tensors(list(value.node().inputs()))
+    return found
+
+
+def _numeric(types: list[Any]) -> bool:
+    """Whether any tensor holds floating or complex numbers: arithmetic on integers alone is index arithmetic."""
+    return any(t.dtype() is not None and (t.dtype().is_floating_point or t.dtype().is_complex) for t in types)
+
+
+def _factor(types: list[Any]) -> int:
+    return COMPLEX_FACTOR if any(t.dtype() is not None and t.dtype().is_complex for t in types) else 1
+
+
+def _pointwise(kind: str, factor: int) -> Handle:
+    key = f"elementwise {kind}"
+
+    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        given = _tensors(inputs[:1] if factor > 1 else inputs)
+        if not _numeric(given):
+            return Counter()
+        sizes = [math.prod(t.sizes()) for t in given + ([] if factor > 1 else _tensors(outputs))]
+        return Counter({key: factor * max(sizes)})
+
+    return handle
+
+
+def _contraction(kind: str, stock: Callable[[list[Any], list[Any]], Any]) -> Handle:
+    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        found = stock(inputs, outputs)
+        macs = sum(found.values()) if isinstance(found, dict) else found
+        return _counted(kind, macs * _factor(_tensors(inputs)), outputs)
+
+    return handle
+
+
+def _counted(kind: str, macs: int, outputs: list[Any]) -> Counter[str]:
+    return Counter({f"macs {kind}": macs, f"activations {kind}": math.prod(outputs[0].type().sizes())})
+
+
+_PRODUCTS = ("aten::mul", "aten::mul_", "aten::multiply", "aten::multiply_")
+
+
+def _summed(product: Any) -> bool:
+    """Whether a sum alone consumes this product of numbers, which makes the pair a contraction."""
+    return {use.user.kind() for use in product.uses()} == {"aten::sum"} and _numeric(_tensors([product]))
+
+
+def _multiply(kind: str, plain: Handle) -> Handle:
+    """A product that a sum alone consumes is a contraction; any other is elementwise."""
+
+    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        if not _summed(outputs[0]):
+            return plain(inputs, outputs)
+        types = _tensors(outputs)
+        return Counter({f"macs {kind}": math.prod(types[0].sizes()) * _factor(types)})
+
+    return handle
+
+
+def _sum(plain: Handle) -> Handle:
+    """The sum of such a product is its other half: its additions are counted, its outputs are the activations."""
+
+    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        if inputs[0].node().kind() in _PRODUCTS and _summed(inputs[0]):
+            return Counter({"activations aten::sum": math.prod(outputs[0].type().sizes())})
+        return plain(inputs, outputs)
+
+    return handle
+
+
+def _script(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """A scripted function or module: the trace does not look inside, so only a formula by its name can count it."""
+    name = _script_name(inputs)
+    if name not in formulas.REGISTERED:
+        return Counter({f"unknown torch.jit.script {name}": 1})
+    return _formula(name, formulas.MAC_FORMULAS[name], formulas.ELEMENTWISE_FORMULAS[name])(inputs[1:], outputs)
+
+
+def _script_name(inputs: list[Any]) -> str:
+    if inputs and inputs[0].node().kind() == "prim::Constant" and inputs[0].node().hasAttribute("name"):
+        return str(inputs[0].node().s("name"))
+    return "module" if inputs else "block"
+
+
+def _formula(name: str, macs: Formula | None, elementwise: Formula | None) -> Handle:
+    """A handle that gives shapes to a formula of ours."""
+
+    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        shapes, made = [_shape(v) for v in inputs], [s for s in map(_shape, outputs) if isinstance(s, tuple)]
+        result: Counter[str] = Counter()
+        try:
+            if elementwise is not None:
+                result[f"elementwise {name}"] = int(elementwise(shapes, made))
+                result[f"formula {name}"] = macs is None or name in formulas.REGISTERED
+            if macs is not None:
+                count = int(macs(shapes, made)) * (1 if name in formulas.REGISTERED else _factor(_tensors(inputs)))
+                result[f"macs {name}"] = count
+                result[f"activations {name}"] = math.prod(made[0]) if made and count else 0
+                result[f"hidden {name}"] = 0 if "::" in name else count
+        except (TypeError, IndexError, KeyError, ValueError):
+            return Counter({f"unknown {name}": 1})  # a shape that the trace does not hold as a constant
+        return result
+
+    return handle
+
+
+def _shape(value: Any) -> Any:
+    """A traced value as formulas see it."""
+    if value.isCompleteTensor():
+        return tuple(value.type().sizes())
+    node = value.node()
+    if node.kind() in ("prim::ListConstruct", "prim::TupleConstruct"):
+        return [_shape(v) for v in node.inputs()]
+    if node.kind() == "prim::Constant":
+        constant = value.toIValue()
+        return tuple(constant.shape) if isinstance(constant, torch.Tensor) else constant
+    return None

@@ -1,0 +1,121 @@
+"""One table of formulas for operators that fvcore or FlopCounterMode count wrongly or not at all; both engines use it.
+
+A formula sees shapes only: every tensor argument is a tuple of sizes, a list of tensors a list of such tuples, and
+anything else its plain value (None where a traced value is not a constant). Names are those of the operator schema,
+"namespace::name", so one entry serves the traced graph of fvcore and the dispatcher below torch.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nasbench.errors import InputError
+from nasbench.measurement.costs import operators as operators
+
+__all__ = ["COMPLEX_FACTOR", "ELEMENTWISE_FORMULAS", "MAC_FORMULAS", "REGISTERED", "Formula", "register_formula"]
+
+Formula = operators.Formula
+"""`formula(inputs, outputs) -> count`, the arguments in the order of the operator's schema."""
+
+COMPLEX_FACTOR = 4
+"""Real multiply-adds in one complex multiply-add."""
+
+_NAME = re.compile(r"[A-Za-z_]\w*(::[A-Za-z_]\w*|\.[A-Za-z_]\w*)*\Z")
+
+
+MAC_FORMULAS: dict[str, Formula] = {
+    "aten::matmul": operators.matmul,
+    "aten::linalg_matmul": operators.matmul,
+    "aten::mv": operators.matmul,
+    "aten::dot": operators.matmul,
+    "aten::vdot": operators.matmul,
+    "aten::addmv": operators.added_product,
+    "aten::baddbmm": operators.added_product,
+    "aten::addbmm": operators.batched_sum,
+    "aten::tensordot": operators.tensordot,
+    "aten::inner": operators.inner,
+    "aten::linalg_vecdot": operators.broadcast_dot,
+    "aten::cosine_similarity": operators.broadcast_dot,
+    "aten::linalg_multi_dot": operators.multi_dot,
+    "aten::chain_matmul": operators.multi_dot,
+    "aten::linalg_matrix_power": operators.matrix_power,
+    "aten::matrix_power": operators.matrix_power,
+    "aten::einsum": operators.einsum,
+    "aten::_convolution_mode": operators.convolution_mode,
+    "aten::scaled_dot_product_attention": operators.attention,
+    "aten::lstm": operators.recurrent,
+    "aten::gru": operators.recurrent,
+    "aten::rnn_tanh": operators.recurrent,
+    "aten::rnn_relu": operators.recurrent,
+    "aten::mkldnn_rnn_layer": operators.recurrent_layer,
+    "aten::_cudnn_rnn": operators.recurrent_layer,
+    "aten::bilinear": operators.bilinear,
+    "aten::_trilinear": operators.trilinear,
+    "aten::cdist": operators.distances,
+    "aten::_cdist_forward": operators.distances,
+    "aten::_euclidean_dist": operators.distances,
+    "aten::grid_sampler": operators.grid_sample,
+    "aten::grid_sampler_2d": operators.grid_sample,
+    "aten::grid_sampler_3d": operators.grid_sample,
+    "aten::upsample_linear1d": operators.weighted_neighbours(2),
+    "aten::upsample_bilinear2d": operators.weighted_neighbours(4),
+    "aten::upsample_trilinear3d": operators.weighted_neighbours(8),
+    "aten::upsample_bicubic2d": operators.weighted_neighbours(16),
+    "aten::_upsample_bilinear2d_aa": operators.antialiased(2),
+    "aten::_upsample_bicubic2d_aa": operators.antialiased(4),
+    "torchvision::deform_conv2d": operators.deformable,
+}
+"""Multiply-adds of one call. Convolution, addmm, bmm, mm and linear are the engines' own."""
+
+_FFT = [f"aten::fft_{i}{kind}fft{n}" for kind in ("", "r", "h") for i in ("", "i") for n in ("", "2", "n")]
+
+ELEMENTWISE_FORMULAS: dict[str, Formula] = {
+    "aten::scaled_dot_product_attention": lambda inputs, outputs: 5 * operators.scores(inputs),
+    "aten::lstm": operators.recurrent_gates(4, 13),
+    "aten::gru": operators.recurrent_gates(3, 10),
+    "aten::rnn_tanh": operators.recurrent_gates(1, 2),
+    "aten::rnn_relu": operators.recurrent_gates(1, 2),
+    **dict.fromkeys(_FFT, operators.transform),
+    **dict.fromkeys(("aten::_fft_c2c", "aten::_fft_r2c", "aten::_fft_c2r"), operators.transform_kernel),
+}
+"""Elementwise operations of one call, where they are not one an element."""
+
+REGISTERED: set[str] = set()
+"""Names entered by `register_formula`."""
+
+_generation = 0
+
+
+def generation() -> int:
+    """Return how often a formula was registered: what was counted before is stale when it changes."""
+    return _generation
+
+
+def register_formula(operator: str, macs: Formula | None = None, *, elementwise_flops: Formula | None = None) -> None:
+    """Tell both counting engines what a custom operator costs; without it, a model that calls it is a lower bound.
+
+    Args:
+        operator: The operator's schema name, "namespace::name"; for a `torch.autograd.Function` its class name
+            ("MyFunction"), for a `torch.jit.script` function the function's name.
+        macs: `macs(inputs, outputs) -> int`, the multiply-adds of one call. `inputs` follows the operator's schema:
+            a tensor is its shape, a tuple of ints; a list of tensors a list of shapes; any other value itself.
+            `outputs` is the list of output shapes.
+        elementwise_flops: The same for work that is no contraction; 0 where it is not given.
+
+    Raises:
+        InputError: If `operator` is no such name, or neither formula is given.
+
+    Example:
+        >>> import math
+        >>> from nasbench.measurement import costs
+        >>> costs.register_formula("mylib::scan", macs=lambda inputs, outputs: math.prod(inputs[0]) * inputs[1][-1])
+    """
+    if not _NAME.match(operator):
+        raise InputError(f"{operator!r} is no operator name; write 'namespace::name', such as 'mylib::scan'")
+    if macs is None and elementwise_flops is None:
+        raise InputError(f"no formula for {operator} given: pass macs=, elementwise_flops=, or both")
+    global _generation
+    _generation += 1
+    MAC_FORMULAS[operator] = macs or (lambda inputs, outputs: 0)
+    ELEMENTWISE_FORMULAS[operator] = elementwise_flops or (lambda inputs, outputs: 0)
+    REGISTERED.add(operator)

@@ -1,0 +1,208 @@
+"""Multiply-adds, activations and elementwise work of a module: counted by fvcore, audited by FlopCounterMode."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from nasbench.errors import InputError
+from nasbench.measurement.costs import formulas
+from nasbench.measurement.costs.auditor import Observer, PythonSide, flop_counter
+from nasbench.measurement.costs.counter import GraphCount, Opaque, graph_count
+from nasbench.measurement.costs.shadow import on_meta, rng_kept, shadow
+
+__all__ = ["TOLERANCE", "Count", "count"]
+
+TOLERANCE = 1e-3
+"""Relative difference up to which the two engines agree."""
+
+DATA_DEPENDENT = "control flow depends on data; counted the branch taken for one random input"
+
+UNUSED = "computes contractions whose results it does not use; they are counted"
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one forward pass costs, in evaluation mode.
+
+    Attributes:
+        macs: Multiply-adds of contractions (convolution, matrix product, einsum, attention, recurrent cell, bilinear
+            sampling); 1 MAC is one multiply-add.
+        elementwise_flops: Everything else that computes: 1 an output element of a pointwise operator, 1 an input
+            element of a reduction, 5 for softmax and norms, 5·N·log2 N for an FFT.
+        activations: Elements of contraction outputs.
+        exact: Whether the two engines agree and know every operator; otherwise `macs` is a lower bound.
+        unknown_ops: Why not exact: operators that no table has, or on which the engines disagree.
+        formula_ops: Operators counted by this package's formulas in both engines, so not independently audited.
+        notes: What else a reader should know, such as data-dependent control flow.
+        macs_by_operator: `macs`, split.
+    """
+
+    macs: int
+    elementwise_flops: int
+    activations: int
+    exact: bool
+    unknown_ops: tuple[str, ...] = ()
+    formula_ops: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    macs_by_operator: tuple[tuple[str, int], ...] = ()
+
+
+def count(model: nn.Module, *inputs: Any) -> Count:
+    """Count one forward pass of `model` on `inputs`.
+
+    The model is copied without its data and run on the meta device, so it is not touched and its size does not
+    matter. Where that is impossible (control flow that depends on data, an operator without shape inference), a real
+    copy runs on the model's own device and `notes` says so.
+
+    Args:
+        model: A backbone, a plug-in, a fusion, a neck: any module.
+        *inputs: What its forward takes: tensors, or lists of tensors. Only shapes and dtypes matter.
+
+    Raises:
+        InputError: If the model cannot be copied, or fails on these inputs.
+
+    Example:
+        >>> import torch
+        >>> from nasbench.measurement import costs
+        >>> costs.count(torch.nn.Conv2d(3, 8, 3, padding=1), torch.empty(1, 3, 16, 16)).macs
+        55296
+    """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped: a compiled model cannot be traced
+    meta = torch.device("meta")
+    try:
+        return _either(shadow(model, meta=True), on_meta(inputs), meta)
+    except InputError:
+        raise
+    except Exception as error:
+        return _for_real(model, inputs, error)
+
+
+def _for_real(model: nn.Module, inputs: Sequence[Any], reason: Exception) -> Count:
+    """Count on real numbers after the meta device failed with `reason`."""
+    states = [*model.parameters(), *model.buffers()]
+    if any(t.is_meta for t in states):
+        cause = "its control flow depends on data" if _data_dependent(reason) else _first_line(reason)
+        raise InputError(f"{type(model).__name__} is on the meta device, and cannot run there: {cause}") from reason
+    device = states[0].device if states else torch.device("cpu")
+    with rng_kept(device):
+        torch.manual_seed(0)
+        real = tuple(tree_map_only(Tensor, lambda t: _filled(t, device), list(inputs)))
+        try:
+            found = _either(shadow(model, meta=False), real, device)
+        except Exception as error:
+            shapes = ", ".join(str(tuple(t.shape)) for t in tree_leaves(list(inputs)) if isinstance(t, Tensor))
+            raise InputError(
+                f"{type(model).__name__} fails on inputs of shape {shapes}: {_first_line(error)}"
+            ) from error
+    names = found.unknown_ops if _harmless(reason) else (*found.unknown_ops, _why(reason))
+    return replace(found, exact=not names, unknown_ops=names, notes=(*found.notes, _why(reason)))
+
+
+def _filled(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return real numbers in place of a tensor without data."""
+    if not tensor.is_meta:
+        return tensor.detach().to(device, copy=True)
+    made = torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
+    return made.normal_() if tensor.is_floating_point() else made
+
+
+def _harmless(reason: Exception) -> bool:
+    """Whether running on real numbers instead hides nothing: data is read, or an operator has no shape inference.
+
+    Anything else may be code that works on memory behind torch's back.
+    """
+    return _data_dependent(reason) or isinstance(reason, NotImplementedError) or "no fake impl" in str(reason)
+
+
+def _data_dependent(reason: Exception) -> bool:
+    return any(mark in str(reason) for mark in ("meta tensors", "_local_scalar_dense", "data-dependent", "data-indep"))
+
+
+def _why(reason: Exception) -> str:
+    return DATA_DEPENDENT if _data_dependent(reason) else f"does not run on the meta device: {_first_line(reason)}"
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= 160 else f"{line[:157]}..."
+
+
+def _either(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> Count:
+    """Count under both engines; where the model cannot be traced at all, the auditor alone gives a lower bound."""
+    try:
+        return _both(model, inputs, device)
+    except InputError:
+        raise
+    except Exception as untraceable:
+        opaque, observer = Opaque(model, inputs), Observer(flop_counter())
+        with _under(observer, device):
+            opaque(*opaque.tensors)
+        return Count(
+            macs=observer.macs,
+            elementwise_flops=0,
+            activations=0,
+            exact=False,
+            unknown_ops=(f"cannot be traced: {_first_line(untraceable)}", *observer.unknown()),
+            formula_ops=observer.formula(),
+        )
+
+
+def _both(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> Count:
+    """Run under both engines and compare them; once more where the trace dropped work whose result is not used."""
+    found = _compared(model, inputs, device, None)
+    if found.exact or found.macs == sum(macs for _, macs in found.macs_by_operator):
+        return found
+    try:
+        again = _compared(model, inputs, device, [])
+    except Exception:  # what is kept may not outlive its function, as in vmap
+        return found
+    return replace(again, notes=(UNUSED,)) if again.exact else found
+
+
+def _compared(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, kept: list[Tensor] | None) -> Count:
+    opaque, observer = Opaque(model, inputs, kept), Observer(flop_counter())
+    with _under(observer, device, kept):
+        graph = graph_count(opaque)
+    if not opaque.outputs:
+        raise InputError(f"{type(model).__name__} returned no tensor")
+    observer.returned(opaque.outputs)
+    return _agreed(graph, observer)
+
+
+def _under(observer: Observer, device: torch.device, kept: list[Tensor] | None = None) -> ExitStack:
+    """Everything that surrounds a run: no warnings, no gradients, tensors made on `device`, and the auditor."""
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        python = PythonSide(observer, kept)
+        for context in (rng_kept(device), torch.no_grad(), device, python, observer.counter, observer):
+            stack.enter_context(context)
+        return stack.pop_all()
+
+
+def _agreed(graph: GraphCount, observer: Observer) -> Count:
+    counted, audited = sum(graph.macs.values()), observer.macs
+    # An autograd function or script may or may not show its inside to the auditor: its formula stands either way.
+    agree = any(abs(a - counted) <= TOLERANCE * max(a, counted) for a in (audited, audited + graph.hidden))
+    names = {*graph.unknown, *observer.unknown()}
+    notes = () if agree else (f"fvcore counts {counted} MACs, FlopCounterMode {audited}",)
+    if not agree and not names:
+        names = set(graph.macs) & formulas.REGISTERED or set(graph.macs) or {"an operator that the trace does not show"}
+    return Count(
+        macs=max(counted, audited),
+        elementwise_flops=sum(graph.elementwise_flops.values()),
+        activations=graph.activations,
+        exact=agree and not names,
+        unknown_ops=tuple(sorted(names)),
+        formula_ops=tuple(sorted({*graph.formula, *observer.formula()})),
+        notes=notes,
+        macs_by_operator=tuple(sorted(graph.macs.items())),
+    )

@@ -1,0 +1,125 @@
+"""Peak memory of a model: what CUDA's allocator says on a GPU, an estimate from live tensors elsewhere."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from nasbench.errors import BackboneError
+from nasbench.measurement.costs.shadow import on_meta, rng_kept, shadow
+
+__all__ = ["LiveStorages", "peak_memory_of"]
+
+
+def peak_memory_of(model: nn.Module, inputs: tuple[Any, ...], *, training: bool) -> int:
+    """Return the peak memory in bytes of one pass, weights, buffers and inputs included.
+
+    On a GPU this is measured: the allocator's peak while a copy of the model runs, less what was allocated before. On
+    any other device it is an estimate: a copy without data runs on the meta device, and the bytes of all storages
+    alive at one moment (weights, activations kept for the backward pass, gradients) are summed after every operator.
+    The workspace of kernels, fragmentation and Python's own memory are not in it, nor is an optimiser's state.
+
+    Args:
+        model: Any module; it is not touched.
+        inputs: What its forward takes.
+        training: A training step (forward in training mode, backward of the sum of the outputs) or inference.
+
+    Raises:
+        BackboneError: If the pass fails.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if device.type == "cuda":
+                return _allocated(model, inputs, device, training)
+            return _estimated(model, inputs, device, training)
+    except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+        raise BackboneError(f"peak memory of {type(model).__name__}: {error}") from error
+
+
+def _step(model: nn.Module, inputs: tuple[Any, ...], training: bool) -> None:
+    with nullcontext() if training else torch.no_grad():
+        outputs = [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
+        losses = [t.sum() for t in outputs if training and t.requires_grad]
+        del outputs
+        if losses:
+            sum(losses[1:], losses[0]).backward()
+
+
+def _allocated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, training: bool) -> int:
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    with rng_kept(device):
+        twin = shadow(model, meta=False, training=training)
+        batch = tuple(t.to(device, copy=True) if isinstance(t, Tensor) else t for t in inputs)
+        _step(twin, batch, training)  # the first pass also allocates what libraries keep
+        twin.zero_grad(set_to_none=True)
+        torch.cuda.reset_peak_memory_stats(device)
+        _step(twin, batch, training)
+        torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _estimated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, training: bool) -> int:
+    try:
+        return _tracked(shadow(model, meta=True, training=training), on_meta(inputs), torch.device("meta"), training)
+    except (RuntimeError, NotImplementedError, ValueError, TypeError):
+        if any(p.is_meta for p in model.parameters()):
+            raise
+        real = tuple(torch.zeros_like(t, device=device) if isinstance(t, Tensor) else t for t in inputs)
+        return _tracked(shadow(model, meta=False, training=training), real, device, training)
+
+
+def _tracked(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, training: bool) -> int:
+    live = LiveStorages()
+    live.add([*model.parameters(), *model.buffers(), *tree_leaves(list(inputs))])
+    with rng_kept(device), device, live:
+        _step(model, inputs, training)
+    return live.peak
+
+
+class LiveStorages(TorchDispatchMode):
+    """Sums the bytes of all storages made under it that are still alive.
+
+    Attributes:
+        current: Bytes alive now.
+        peak: The most there have been.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current = 0
+        self.peak = 0
+        self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def add(self, values: list[Any]) -> None:
+        """Count the storages of `values`, each once however many tensors view it."""
+        for value in values:
+            if isinstance(value, Tensor) and value.layout is torch.strided:
+                self._add(value.untyped_storage())
+        self.peak = max(self.peak, self.current)
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._alive:
+            return
+
+        def freed(_: object) -> None:
+            del self._alive[key]
+            self.current -= size
+
+        self._alive[key] = weakref.ref(storage, freed)
+        self.current += size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.add(tree_leaves(out))
+        return out

@@ -1,0 +1,163 @@
+"""What a whole model costs: the figures a search compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from nasbench.errors import BackboneError, InputError
+from nasbench.measurement.costs.macs import count
+from nasbench.measurement.costs.memory import peak_memory_of
+
+__all__ = ["Cost", "measure", "peak_memory"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs at one input size and batch size.
+
+    Attributes:
+        params: Parameters, each counted once however often it is used.
+        trainable_params: Those that need a gradient.
+        macs: Multiply-adds of contractions for the batch; a lower bound unless `exact`.
+        elementwise_flops: All other arithmetic, see `Count`.
+        activations: Elements of contraction outputs.
+        exact: Whether fvcore and FlopCounterMode agree and know every operator.
+        unknown_ops: Why it is not exact.
+        formula_ops: Operators counted by this package's formulas in both engines.
+        notes: What else a reader should know.
+        peak_memory_bytes: Peak of an inference pass, None unless asked for.
+        training_memory_bytes: The same of forward and backward, without optimiser state; None where it cannot train.
+        input_size: Shape of one input, without the batch.
+        batch_size: Inputs in the batch.
+    """
+
+    params: int
+    trainable_params: int
+    macs: int
+    elementwise_flops: int
+    activations: int
+    exact: bool
+    unknown_ops: tuple[str, ...] = ()
+    formula_ops: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    peak_memory_bytes: int | None = None
+    training_memory_bytes: int | None = None
+    input_size: tuple[int, ...] = ()
+    batch_size: int = 1
+
+
+def measure(
+    model: nn.Module,
+    *,
+    input_size: Sequence[int] | None = None,
+    batch_size: int = 1,
+    peak_memory: bool = False,
+    inputs: Sequence[Any] | None = None,
+) -> Cost:
+    """Measure what `model` costs: one forward pass as in evaluation, without gradients; the model is not touched.
+
+    Args:
+        model: Any module, on any device, the meta device included, in either mode.
+        input_size: Shape of one input without the batch: (3, 224, 224) for images, (lookback, series) for series. A
+            timm model's own by default.
+        batch_size: Inputs in the batch; every figure but `params` is for the batch.
+        peak_memory: Also measure the peak memory, of inference and of a training step.
+        inputs: The positional arguments of forward, instead of `input_size`, for a model that takes something else
+            than one floating-point tensor; only their shapes and dtypes matter.
+
+    Raises:
+        InputError: If the input size is missing or impossible, or the model fails on it.
+
+    Example:
+        >>> import timm
+        >>> from nasbench.measurement import costs
+        >>> cost = costs.measure(timm.create_model("resnet18"), input_size=(3, 64, 64))
+        >>> cost.params, cost.macs, cost.exact
+        (11689512, 148557824, True)
+    """
+    if inputs is None:
+        size = _input_size(model, input_size)
+        arguments: tuple[Any, ...] = (_batch(model, size, batch_size),)
+    else:
+        arguments, size, batch_size = _given(inputs)
+    found = count(model, *arguments)
+    notes, inference, step = found.notes, None, None
+    if peak_memory:
+        inference = peak_memory_of(model, arguments, training=False)
+        step, why = _training_step(model, arguments)
+        notes += why
+    parameters = list(model.parameters())
+    return Cost(
+        params=sum(p.numel() for p in parameters),
+        trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
+        macs=found.macs,
+        elementwise_flops=found.elementwise_flops,
+        activations=found.activations,
+        exact=found.exact,
+        unknown_ops=found.unknown_ops,
+        formula_ops=found.formula_ops,
+        notes=notes,
+        peak_memory_bytes=inference,
+        training_memory_bytes=step,
+        input_size=size,
+        batch_size=batch_size,
+    )
+
+
+def peak_memory(model: nn.Module, input_size: Sequence[int], batch_size: int = 1, *, training: bool = False) -> int:
+    """Return the peak memory in bytes of a training step or of inference; see `peak_memory_of` for what is in it.
+
+    Args:
+        model: Any module; measured by the allocator where its weights are on a GPU, estimated otherwise.
+        input_size: Shape of one input without the batch.
+        batch_size: Inputs in the batch.
+        training: Whether to run a backward pass as well, in training mode.
+
+    Raises:
+        InputError: If the size is impossible, or the model fails on it.
+    """
+    size = _input_size(model, input_size)
+    return peak_memory_of(model, (_batch(model, size, batch_size),), training=training)
+
+
+def _training_step(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[int | None, tuple[str, ...]]:
+    """Memory of a training step, or why there is none: a batch norm over one value refuses, for one."""
+    try:
+        return peak_memory_of(model, arguments, training=True), ()
+    except BackboneError as error:
+        return None, (f"no training step: {error}",)
+
+
+def _input_size(model: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
+    if given is None:
+        given = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
+    if given is None:
+        raise InputError(
+            f"{type(model).__name__} does not say its input size; pass input_size=, without the batch: (3, 224, 224) "
+            "for images, (lookback, series) for series"
+        )
+    size = tuple(given)
+    if not size or not all(isinstance(n, int) and n > 0 for n in size):
+        raise InputError(f"input_size {given!r} is not a shape; pass positive whole numbers without the batch")
+    return size
+
+
+def _batch(model: nn.Module, size: tuple[int, ...], batch_size: int) -> Tensor:
+    """An input without data, in the dtype of the model's weights."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be a positive whole number, got {batch_size!r}")
+    dtypes = (p.dtype for p in model.parameters() if p.is_floating_point() or p.is_complex())
+    return torch.empty(batch_size, *size, dtype=next(dtypes, torch.float32), device="meta")
+
+
+def _given(inputs: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[int, ...], int]:
+    tensors = [leaf for leaf in tree_leaves(list(inputs)) if isinstance(leaf, Tensor)]
+    if not tensors or tensors[0].ndim == 0:
+        raise InputError("inputs= holds no tensor; pass the positional arguments of forward, batch first")
+    return tuple(inputs), tuple(tensors[0].shape[1:]), int(tensors[0].shape[0])

@@ -1,0 +1,159 @@
+"""What a plan costs, without building it: the bare backbone and every part of a slot are counted once and added.
+
+A module is counted at each slot shape it stands in, a fusion at each shape and number of branches; the gate of an
+identity start adds its own three operations an element. Whole models are counted for finalists, as a check.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasbench.backbones import Slot
+from nasbench.library.expression import Expression, Fused, Leaf, Series, build
+from nasbench.library.modules import create_module
+from nasbench.library.plan import Plan
+from nasbench.measurement.costs import count, measure
+
+__all__ = ["PartCost", "PlanCosts"]
+
+_GATE_OPERATIONS = 3  # an element of x + g·(f(x) − x): subtract, multiply, add
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """What one part of a plan adds for one input; parts add up.
+
+    Attributes:
+        params: Parameters.
+        macs: Multiply-adds of contractions.
+        elementwise_flops: All other arithmetic.
+        activations: Elements of contraction outputs.
+        unknown_ops: Operators without a formula; the counts are a lower bound where there are any.
+    """
+
+    params: int = 0
+    macs: int = 0
+    elementwise_flops: int = 0
+    activations: int = 0
+    unknown_ops: tuple[str, ...] = ()
+
+    def __add__(self, other: PartCost) -> PartCost:
+        return PartCost(
+            self.params + other.params,
+            self.macs + other.macs,
+            self.elementwise_flops + other.elementwise_flops,
+            self.activations + other.activations,
+            tuple(dict.fromkeys((*self.unknown_ops, *other.unknown_ops))),
+        )
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of the trials table that it fills."""
+        counts = {name: getattr(self, name) for name in ("params", "macs", "elementwise_flops", "activations")}
+        return {**counts, "exact": not self.unknown_ops, "unknown_ops": list(self.unknown_ops)}
+
+
+class PlanCosts:
+    """Costs of plans in one host. Calling it with a plan takes microseconds once the plan's parts were counted.
+
+    Args:
+        host: The bare backbone, on any device; not touched.
+        slots: Its slots.
+        input_size: Without the batch.
+        identity_init: Whether plans are inserted behind gates.
+
+    Raises:
+        InputError: If the host fails on the input size.
+    """
+
+    def __init__(
+        self, host: nn.Module, slots: Sequence[Slot], *, input_size: tuple[int, ...], identity_init: bool
+    ) -> None:
+        self._identity_init = identity_init
+        self._slots = {slot.name: slot for slot in slots}
+        self._batches = _batches(host, slots, input_size)
+        self._parts: dict[tuple[object, ...], PartCost] = {}
+        bare = measure(host, input_size=input_size)
+        self.bare = PartCost(bare.params, bare.macs, bare.elementwise_flops, bare.activations, bare.unknown_ops)
+
+    def __call__(self, plan: Plan) -> PartCost:
+        """Return the whole cost of a resolved plan, for one input.
+
+        Raises:
+            UnsupportedError: If a module cannot serve its slot.
+        """
+        total = self.bare
+        for name, expression in plan.items():
+            total = total + self._slot(expression, name)
+        return total
+
+    def _slot(self, expression: Expression, name: str) -> PartCost:
+        slot, batch = self._slots[name], self._batches[name]
+        shape = (batch, slot.channels, *slot.size)
+        found = self._expression(expression, shape, slot.rows_are_series)
+        if self._identity_init and not expression.starts_as_identity:
+            found = found + PartCost(params=1, elementwise_flops=_GATE_OPERATIONS * self._elements(slot, batch))
+        return found
+
+    def _elements(self, slot: Slot, batch: int) -> int:
+        """Return the elements the gate works on: the whole tensor of the host, prefix tokens among them."""
+        return batch * slot.channels * (torch.Size(slot.size).numel() + slot.prefix_tokens)
+
+    def _expression(self, expression: Expression, shape: tuple[int, ...], rowwise: bool) -> PartCost:
+        if isinstance(expression, Series):
+            return sum((self._expression(part, shape, rowwise) for part in expression.parts), PartCost())
+        if isinstance(expression, Fused):
+            branches = sum((self._expression(branch, shape, rowwise) for branch in expression.branches), PartCost())
+            return branches + self._fusion(expression, shape)
+        assert isinstance(expression, Leaf)
+        return self._counted(
+            (expression, shape, rowwise),
+            lambda: build(expression, channels=shape[1], dims=len(shape) - 2, rowwise=rowwise),
+            shape,
+        )
+
+    def _fusion(self, fused: Fused, shape: tuple[int, ...]) -> PartCost:
+        inputs = len(fused.branches)
+        more = inputs if inputs > 2 else None
+        hyper = dict(fused.hyper)
+        return self._counted(
+            (fused.fusion, fused.hyper, inputs, shape),
+            lambda: create_module(fused.fusion, shape[1], dims=len(shape) - 2, inputs=more, **hyper),
+            shape,
+            inputs,
+        )
+
+    def _counted(self, key: tuple[object, ...], make: Any, shape: tuple[int, ...], inputs: int = 1) -> PartCost:
+        if key not in self._parts:
+            with torch.device("meta"):
+                module = make()
+                found = count(module, *(torch.empty(shape) for _ in range(inputs)))
+            params = sum(p.numel() for p in module.parameters())
+            self._parts[key] = PartCost(
+                params, found.macs, found.elementwise_flops, found.activations, found.unknown_ops
+            )
+        return self._parts[key]
+
+
+def _batches(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]) -> Mapping[str, int]:
+    """Return how many maps a slot holds for one input: a channel-independent stem has one a series."""
+    found: dict[str, int] = {}
+    twin = copy.deepcopy(host).to("meta").eval()
+
+    def watch(slot: Slot) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            found[slot.name] = (output if slot.index is None else output[slot.index]).shape[0]
+
+        return hook
+
+    for slot in slots:
+        twin.get_submodule(slot.module).register_forward_hook(watch(slot))
+    with torch.no_grad(), torch.device("meta"):
+        twin(torch.empty(1, *input_size))
+    return found

@@ -1,0 +1,153 @@
+"""Randomised blocks: every candidate once, in random order, together with the reference, until enough is known."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from scipy.stats import kendalltau
+
+from nasbench.measurement.latency.intervals import MIN_PAIRS
+
+__all__ = ["OK", "PREEMPTED", "SLOW_CLOCK", "Blocks", "Runner", "Sample", "Stopped", "run_blocks", "warm_up"]
+
+Stopped = Literal["resolution", "time", "blocks", "no accepted samples"]
+
+OK, PREEMPTED, SLOW_CLOCK = 0, 1, 2
+"""Flaws of a sample: none; another process took the core meanwhile; the GPU ran under 75 % of its default clock."""
+
+MAX_DISCARDS = 200
+"""So many blocks with a slow clock, and not one good one, end the measurement."""
+
+_WINDOW = 20  # rounds over which a steady state must show no trend
+_FIRST_CHECK = 30  # blocks before the first look at the intervals
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One timed call.
+
+    Attributes:
+        ms: Milliseconds on the device; of a preempted call of one thread, those it had the core.
+        wall_ms: Milliseconds on the host, until the result was there.
+        flaw: OK, PREEMPTED or SLOW_CLOCK.
+    """
+
+    ms: float
+    wall_ms: float
+    flaw: int = OK
+
+
+Runner = Callable[[], Sample]
+
+
+@dataclass
+class Blocks:
+    """The samples of a measurement, block by block: item i of every list is of block i.
+
+    Attributes:
+        ms: Device milliseconds by candidate.
+        wall_ms: Host milliseconds by candidate.
+        flaws: Flaw by candidate.
+    """
+
+    ms: dict[str, list[float]] = field(default_factory=dict)
+    wall_ms: dict[str, list[float]] = field(default_factory=dict)
+    flaws: dict[str, list[int]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.ms.values()), []))
+
+    def add(self, samples: Mapping[str, Sample]) -> None:
+        """Append one block."""
+        for name, sample in samples.items():
+            self.ms.setdefault(name, []).append(sample.ms)
+            self.wall_ms.setdefault(name, []).append(sample.wall_ms)
+            self.flaws.setdefault(name, []).append(sample.flaw)
+
+    def ordered(self, names: Sequence[str]) -> Blocks:
+        """Return the same with the candidates in another order."""
+        ms, wall_ms = ({name: table[name] for name in names} for table in (self.ms, self.wall_ms))
+        return Blocks(ms, wall_ms, {name: self.flaws[name] for name in names})
+
+    def accepted(self, *names: str) -> list[int]:
+        """Return the blocks in which no sample of `names` has a flaw.
+
+        On a machine so busy that fewer than eight blocks escaped being preempted, those that did not count as well: a
+        candidate longer than a time slice would have no figure at all. A slow clock is never accepted.
+        """
+        worst = [max(flaws) for flaws in zip(*[self.flaws[name] for name in names], strict=True)]
+        clean = [i for i, flaw in enumerate(worst) if flaw == OK]
+        return clean if len(clean) >= MIN_PAIRS else [i for i, flaw in enumerate(worst) if flaw < SLOW_CLOCK]
+
+
+def warm_up(runners: Mapping[str, Runner], *, now: Callable[[], float], until: float) -> tuple[int, bool]:
+    """Run rounds of all candidates until their time shows no trend over the last rounds.
+
+    Args:
+        runners: By candidate.
+        now: Seconds.
+        until: When to give up waiting for a steady state.
+
+    Returns:
+        Rounds run, and whether the state was steady at the end.
+    """
+    totals: list[float] = []
+    while True:
+        totals.append(sum(run().wall_ms for run in runners.values()))
+        if len(totals) >= _WINDOW and len(totals) % (_WINDOW // 4) == 0 and _steady(totals[-_WINDOW:]):
+            return len(totals), True
+        if now() >= until:
+            return len(totals), False
+
+
+def _steady(window: Sequence[float]) -> bool:
+    """Whether no trend shows (Kendall's rank test at 5 %) beyond a hundredth from one half to the other."""
+    half = len(window) // 2
+    first, second = statistics.median(window[:half]), statistics.median(window[half:])
+    if abs(first - second) <= 0.01 * second:
+        return True
+    return bool(kendalltau(range(len(window)), window).pvalue > 0.05)
+
+
+def run_blocks(
+    runners: Mapping[str, Runner],
+    *,
+    seed: int,
+    now: Callable[[], float],
+    until: float,
+    max_blocks: int | None,
+    settled: Callable[[Blocks], bool],
+) -> tuple[Blocks, Stopped]:
+    """Run blocks until the intervals are narrow enough, the time is up, or there are enough blocks.
+
+    Args:
+        runners: By candidate, the reference among them.
+        seed: Of the order within each block.
+        now: Seconds.
+        until: When to stop.
+        max_blocks: The most blocks to run; None for no limit.
+        settled: Whether the intervals are narrow enough.
+    """
+    rng, names, blocks = random.Random(seed), list(runners), Blocks()
+    check = _FIRST_CHECK
+    while True:
+        rng.shuffle(names)
+        blocks.add({name: runners[name]() for name in names})
+        n = len(blocks)
+        if n >= check:
+            check = n + max(10, n // 10)  # a look costs a sort: the more blocks there are, the rarer
+            if settled(blocks):
+                return blocks, "resolution"
+        hopeless = n % MAX_DISCARDS == 0 and _none_accepted(blocks)
+        if now() >= until or n == max_blocks or hopeless:
+            if _none_accepted(blocks):
+                return blocks, "no accepted samples"
+            return blocks, "blocks" if n == max_blocks else "time"
+
+
+def _none_accepted(blocks: Blocks) -> bool:
+    return any(not blocks.accepted(name) for name in blocks.ms)

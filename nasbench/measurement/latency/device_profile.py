@@ -1,0 +1,423 @@
+"""A device profile: what each part of a space adds on one device, so that a search elsewhere can predict latency there.
+
+The time of a plan over the bare backbone's is taken as 1 + the sum over slots of what its variants add there alone and
+of what the composition that joins them adds itself. How well that holds is measured on whole plans of the space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import timm
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.stats import kendalltau
+
+import nasbench
+from nasbench.errors import BackboneError, DeviceError, InputError, PlanError, SpaceError
+from nasbench.library.expression import parse
+from nasbench.library.plan import Plan
+from nasbench.measurement.latency.scenario import Scenario
+from nasbench.spaces import LETTERS, ResolvedSpace, SlotChoices, letters_of
+
+__all__ = [
+    "DeviceProfile",
+    "HeldOut",
+    "Prediction",
+    "judged",
+    "load_device_profile",
+    "versions_here",
+    "with_measured",
+    "within_10pct",
+]
+
+SCHEMA_VERSION = 1
+
+_MAX_FILE_BYTES = 50_000_000
+_TOLERANCE = 0.1
+_PLAIN = ("backbone", "identity_init", "versions")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted latency.
+
+    Attributes:
+        latency_ms: Milliseconds on the profiled device.
+        ratio: Over the bare backbone's.
+    """
+
+    latency_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well whole plans are predicted, such as those that a profile was not made from.
+
+    Attributes:
+        plans: How many were measured.
+        within_10pct: Share predicted within ±10 % of the measured ratio.
+        kendall_tau: Rank correlation of predicted and measured; None where it has no value.
+        macs_tau: The same for MACs alone, a baseline.
+        kernels_tau: The same for the number of kernels, a baseline.
+    """
+
+    plans: int
+    within_10pct: float
+    kendall_tau: float | None
+    macs_tau: float | None
+    kernels_tau: float | None
+
+    @property
+    def text(self) -> str:
+        """One line for reports."""
+        return (
+            f"{100 * self.within_10pct:.0f} % of {self.plans} whole plans within ±10 %, Kendall's tau "
+            f"{_number(self.kendall_tau)} (MACs alone {_number(self.macs_tau)}, kernel count "
+            f"{_number(self.kernels_tau)})"
+        )
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """What was measured on a device.
+
+    Attributes:
+        backbone: Its name.
+        input_size: Shape of one input, without the batch.
+        identity_init: Whether modules were inserted with their gate, as `insert` has it.
+        slots: The choices of the space, slot by slot.
+        scenario: Of the first measurement.
+        versions: Of nasbench and timm, which define modules and backbone.
+        reference_ms: Latency of the bare backbone, one figure a group measured.
+        measured: Plan text to the ratio over the bare backbone: estimate, low, high.
+        held_out: Texts of the whole plans that predictions are checked on, to their MACs and kernels.
+    """
+
+    backbone: str
+    input_size: tuple[int, ...]
+    identity_init: bool
+    slots: tuple[SlotChoices, ...]
+    scenario: Scenario
+    versions: Mapping[str, str]
+    reference_ms: tuple[float, ...] = ()
+    measured: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    held_out: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def bare_ms(self) -> float:
+        """Latency of the bare backbone: the median over groups."""
+        return float(np.median(self.reference_ms))
+
+    @property
+    def missing(self) -> list[str]:
+        """Texts of the plans still to be measured."""
+        return [text for text in (*self.parts, *self.held_out) if text not in self.measured]
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[str, str]]:
+        """Plans that the predictions are made from: text to (slot, variant or composition)."""
+        return {text: (choices.slot, key) for choices in self.slots for key, text in _parts(choices)}
+
+    def predict(self, plan: Plan | Mapping[str, Any] | str | None) -> Prediction:
+        """Predict the latency of a plan.
+
+        Raises:
+            PlanError: If the plan is not in the space profiled.
+            DeviceError: If what it needs is not measured yet.
+        """
+        plan = Plan.of(plan).resolve([choices.slot for choices in self.slots])
+        ratio = 1.0 + sum(self._slot(choices, plan) for choices in self.slots if choices.slot in plan)
+        return Prediction(ratio * self.bare_ms, ratio)
+
+    def added(self, slot: str, variant: str) -> float:
+        """Return what a variant alone adds at a slot, as a share of the bare backbone's time."""
+        return self._ratio(_text(slot, variant)) - 1
+
+    def overhead(self, slot: str, composition: str) -> float:
+        """Return what a composition adds itself at a slot, beside its variants; 0 for a variant alone."""
+        if composition in LETTERS:
+            return 0.0
+        choices = next(choices for choices in self.slots if choices.slot == slot)
+        probe = _probe(choices, composition)
+        together = self._ratio(_text(slot, _filled(composition, probe))) - 1
+        return together - sum(self.added(slot, variant) for variant in probe.values())
+
+    def _slot(self, choices: SlotChoices, plan: Plan) -> float:
+        expression = plan[choices.slot]
+        if expression in choices.variants:
+            return self.added(choices.slot, expression.canonical())
+        setting = choices.options.get(expression)
+        if setting is None:
+            raise PlanError(
+                f"{choices.slot}: {expression} is not in the space that was profiled; measure the plan on the device"
+            )
+        composition = setting[f"{choices.slot}.composition"]
+        variants = [setting[f"{choices.slot}.{letter}"] for letter in letters_of(composition)]
+        return self.overhead(choices.slot, composition) + sum(self.added(choices.slot, v) for v in variants)
+
+    def _ratio(self, text: str) -> float:
+        if text not in self.measured:
+            raise DeviceError(f"this device profile is not complete: {text} is not measured; make it again to go on")
+        return self.measured[text][0]
+
+    def quality(self) -> HeldOut | None:
+        """Return how well the held-out plans are predicted; None where fewer than two were measured."""
+        texts = [text for text in self.held_out if text in self.measured]
+        if len(texts) < 2:
+            return None
+        truth = np.array([self.measured[text][0] for text in texts])
+        predicted = np.array([self.predict(text).ratio for text in texts])
+        macs, kernels = zip(*[self.held_out[text] for text in texts], strict=True)
+        return judged(predicted, truth, macs, kernels)
+
+    def frame(self) -> pd.DataFrame:
+        """Return what each variant adds at each slot, and each composition itself: share and milliseconds."""
+        rows, known = [], {choices.slot: choices for choices in self.slots}
+        for slot, key in ((choices.slot, key) for choices in self.slots for key, _ in _parts(choices)):
+            composed = key in known[slot].compositions
+            share = self.overhead(slot, key) if composed else self.added(slot, key)
+            row = {"slot": slot, "kind": "composition" if composed else "variant", "name": key}
+            rows.append({**row, "added_share": share, "added_ms": share * self.bare_ms})
+        return pd.DataFrame(rows)
+
+    def check(
+        self, backbone: str, input_size: Sequence[int], space: ResolvedSpace, *, identity_init: bool | None = None
+    ) -> None:
+        """Refuse to predict for what was not profiled.
+
+        Args:
+            backbone: Its name.
+            input_size: Shape of one input, without the batch.
+            space: The space that plans come from.
+            identity_init: How they are inserted; not checked if None.
+
+        Raises:
+            BackboneError: If the profile is of another backbone, input size or kind of insertion.
+            SpaceError: If the space has a slot, variant or composition that was not measured.
+            DeviceError: If it was made with another version of nasbench or timm, or is not complete.
+        """
+        size = tuple(input_size)
+        if (backbone, size) != (self.backbone, self.input_size):
+            raise BackboneError(
+                f"this device profile is of {self.backbone} at {self.input_size}, not of {backbone} at {size}; "
+                "make one with `nasbench profile` on the device"
+            )
+        if identity_init not in (None, self.identity_init):
+            with_gates, without = "with gates (--identity-init), as loaded weights need", "without gates"
+            made, wanted = (with_gates, without) if self.identity_init else (without, with_gates)
+            raise BackboneError(f"this device profile was made {made}, the search inserts {wanted}; profile again")
+        known = {choices.slot: choices for choices in self.slots}
+        for choices in space.slots:
+            _check_slot(known.get(choices.slot), choices)
+        if dict(self.versions) != versions_here():
+            raise DeviceError(
+                f"this device profile was made with {_spell(self.versions)}, here is {_spell(versions_here())}: "
+                "modules may differ; profile again, or install the versions it was made with"
+            )
+        if self.missing:
+            raise DeviceError(
+                f"this device profile is not complete: {len(self.missing)} plans are not measured yet; the command "
+                "that began it, given again, goes on where it ended"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the profile and how good it is, JSON-able: part of the identity of a run."""
+        quality = self.quality()
+        figures = {"reference_ms": self.reference_ms, "measured": dict(sorted(self.measured.items()))}
+        return {
+            **{key: getattr(self.scenario, key) for key in ("device", "device_name", "date")},
+            **{key: getattr(self.scenario, key) for key in ("batch_size", "mode", "amp", "channels_last", "threads")},
+            "quality": None if quality is None else asdict(quality),
+            "sha256": hashlib.sha256(json.dumps(figures).encode()).hexdigest(),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as JSON, at once or not at all; `added` and `quality` are there for readers."""
+        quality = None if self.missing else self.quality()
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            **{key: getattr(self, key) for key in _PLAIN},
+            "input_size": self.input_size,
+            "scenario": self.scenario.to_dict(),
+            "scenario_text": self.scenario.text,
+            "bare_ms": self.bare_ms if self.reference_ms else None,
+            "slots": [_slot_to_dict(choices) for choices in self.slots],
+            "added": [] if self.missing else self.frame().to_dict("records"),
+            "quality": None if quality is None else asdict(quality),
+            **{key: getattr(self, key) for key in ("reference_ms", "measured", "held_out")},
+        }
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        draft.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        os.replace(draft, path)
+
+
+_Ratio = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class _Choices(BaseModel):
+    """One slot of a device profile on file."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    slot: str
+    compositions: list[str]
+    variants: list[str]
+    distinct_properties: bool
+
+
+class _Document(BaseModel):
+    """What a device profile on file must hold, of what is read from it; it may come from anybody."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    backbone: str
+    identity_init: bool
+    versions: dict[str, str]
+    input_size: list[Annotated[int, Field(gt=0)]] = Field(min_length=2, max_length=3)
+    scenario: dict[str, Any]
+    slots: list[_Choices]
+    reference_ms: list[Annotated[float, Field(gt=0)]]
+    measured: dict[str, _Ratio]
+    held_out: dict[str, Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]]
+
+
+def load_device_profile(path: str | Path) -> DeviceProfile:
+    """Read a device profile.
+
+    Raises:
+        InputError: If the file cannot be read, or is none of this version.
+        UnknownNameError: If a module of its space does not exist here.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise InputError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes: no device profile is that long")
+        given = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(given, dict) or given.get("schema_version") != SCHEMA_VERSION or "slots" not in given:
+            raise InputError(f"{path} is no device profile of version {SCHEMA_VERSION}; make one on the device")
+        _Document.model_validate(given)
+        return DeviceProfile(
+            **{key: given[key] for key in _PLAIN},
+            input_size=tuple(given["input_size"]),
+            scenario=Scenario.from_dict(given["scenario"]),
+            slots=tuple(_slot_from_dict(choices) for choices in given["slots"]),
+            reference_ms=tuple(given["reference_ms"]),
+            measured={text: (r[0], r[1], r[2]) for text, r in given["measured"].items()},
+            held_out={text: (macs, kernels) for text, (macs, kernels) in given["held_out"].items()},
+        )
+    except OSError as error:
+        raise InputError(f"cannot read device profile {path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])[:200]
+        raise InputError(f"{path} is a damaged device profile: {place}: {first['msg']}; make it again") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {str(error).splitlines()[0]}") from None
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"{path} is a damaged device profile ({type(error).__name__}: {error}); make it again"
+        ) from None
+
+
+def judged(predicted: ArrayLike, measured: ArrayLike, macs: ArrayLike, kernels: ArrayLike) -> HeldOut:
+    """Hold predictions, and the baselines of MACs and kernels, against measurements of the same plans: (n,) each."""
+    predicted, measured = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
+    return HeldOut(
+        plans=len(measured),
+        within_10pct=within_10pct(predicted, measured),
+        kendall_tau=_tau(predicted, measured),
+        macs_tau=_tau(macs, measured),
+        kernels_tau=_tau(kernels, measured),
+    )
+
+
+def within_10pct(predicted: ArrayLike, measured: ArrayLike) -> float:
+    """Return the share of predictions within ±10 % of what was measured."""
+    return float(np.mean(np.abs(np.asarray(predicted) / np.asarray(measured) - 1) <= _TOLERANCE))
+
+
+def versions_here() -> dict[str, str]:
+    """Return the versions that define modules and backbones: a prediction holds for equal ones."""
+    return {"nasbench": nasbench.__version__, "timm": timm.__version__}
+
+
+def with_measured(
+    found: DeviceProfile, ratios: Mapping[str, tuple[float, float, float]], reference_ms: float
+) -> DeviceProfile:
+    """Return `found` with another group's figures."""
+    return replace(found, measured={**found.measured, **ratios}, reference_ms=(*found.reference_ms, reference_ms))
+
+
+def _parts(choices: SlotChoices) -> Iterator[tuple[str, str]]:
+    """Yield (variant or composition, plan text) of what must be measured at a slot."""
+    for variant in choices.variants:
+        yield variant.canonical(), _text(choices.slot, variant.canonical())
+    for composition in choices.parameters[f"{choices.slot}.composition"]:
+        if composition not in (*LETTERS, "none"):
+            yield composition, _text(choices.slot, _filled(composition, _probe(choices, composition)))
+
+
+def _probe(choices: SlotChoices, composition: str) -> dict[str, str]:
+    """Return the variants that a composition's own overhead is measured with: the first ones, in turn."""
+    variants = [variant.canonical() for variant in choices.variants]
+    return {letter: variants[i % len(variants)] for i, letter in enumerate(letters_of(composition))}
+
+
+def _filled(composition: str, bound: Mapping[str, str]) -> str:
+    return parse(composition, {letter: parse(text) for letter, text in bound.items()}).canonical()
+
+
+def _text(slot: str, expression: str) -> str:
+    return Plan.of({slot: expression}).text
+
+
+def _tau(a: ArrayLike, b: ArrayLike) -> float | None:
+    tau = float(kendalltau(a, b).statistic)
+    return None if np.isnan(tau) else tau
+
+
+def _number(tau: float | None) -> str:
+    return "undefined" if tau is None else f"{tau:.2f}"
+
+
+def _check_slot(known: SlotChoices | None, wanted: SlotChoices) -> None:
+    if known is None:
+        raise SpaceError(f"this device profile has nothing on slot {wanted.slot}; profile this space on the device")
+    lacking = [v.canonical() for v in wanted.variants if v not in known.variants]
+    lacking += [c for c in wanted.parameters[f"{wanted.slot}.composition"] if c not in (*known.compositions, "none")]
+    if lacking:
+        raise SpaceError(
+            f"this device profile is of another space: it has nothing on {lacking[0]} at {wanted.slot}"
+            f"{f' and {len(lacking) - 1} more' if lacking[1:] else ''}; profile this space on the device"
+        )
+
+
+def _slot_to_dict(choices: SlotChoices) -> dict[str, Any]:
+    kept = {key: getattr(choices, key) for key in ("slot", "compositions", "distinct_properties")}
+    return {**kept, "variants": [variant.canonical() for variant in choices.variants]}
+
+
+def _slot_from_dict(given: Mapping[str, Any]) -> SlotChoices:
+    return SlotChoices(
+        given["slot"],
+        tuple(given["compositions"]),
+        tuple(parse(text) for text in given["variants"]),
+        given["distinct_properties"],
+    )
+
+
+def _spell(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,0 +1,95 @@
+"""Where the time of a plan goes: latency slot by slot beside MACs slot by slot, because one is not the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from nasbench.backbones import slots
+from nasbench.backbones.insertion import insert
+from nasbench.library.expression import Expression
+from nasbench.library.plan import Plan
+from nasbench.measurement.costs.model_costs import measure
+from nasbench.measurement.latency.profiler import Profile, profile
+
+__all__ = ["PerSlot", "profile_slots"]
+
+_BARE, _WHOLE = "bare", "whole"
+
+
+@dataclass(frozen=True)
+class PerSlot:
+    """The cost of a plan, slot by slot.
+
+    Attributes:
+        plan: The plan, fitted to the backbone.
+        profile: "bare", "whole" and each slot alone, side by side.
+        macs: MACs for one input, by the same names.
+    """
+
+    plan: Plan
+    profile: Profile
+    macs: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data: the rows of `frame`, and the raw samples and counts behind them."""
+        rows = self.frame().to_dict("records")
+        return {"plan": self.plan.text, "rows": rows, "profile": self.profile.to_dict(), "macs": dict(self.macs)}
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a slot, then the whole: what it adds in MACs and in time, and the share of the bare backbone.
+
+        The slots' times need not sum to the whole's.
+        """
+        bare_ms, rows = self.profile[_BARE].latency_ms, []
+        for name in (*self.plan, _WHOLE):
+            ratio, low, high = self.profile.ratio(name)
+            macs = self.macs[name] - self.macs[_BARE]
+            rows.append(
+                {
+                    "slot": name,
+                    "expression": self.plan.text if name == _WHOLE else self.plan[name].canonical(),
+                    "added_macs": macs,
+                    "added_macs_share": macs / self.macs[_BARE],
+                    "added_ms": (ratio - 1) * bare_ms,
+                    "added_share": ratio - 1,
+                    "added_share_low": low - 1,
+                    "added_share_high": high - 1,
+                    "verdict": self.profile[name].verdict,
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def profile_slots(
+    backbone: str | nn.Module,
+    plan: Plan | Mapping[str, Any] | Expression | str | None,
+    *,
+    input_size: Sequence[int],
+    identity_init: bool = False,
+    **options: Any,
+) -> PerSlot:
+    """Measure the bare backbone, each slot of a plan alone, and the whole plan, side by side.
+
+    Args:
+        backbone: As `insert`.
+        plan: As `insert`.
+        input_size: Shape of one input, without the batch.
+        identity_init: As `insert`.
+        options: As `profile`.
+
+    Raises:
+        InputError: As `insert` and `profile`.
+    """
+    size = tuple(input_size)
+    fitted = Plan.of(plan).resolve([slot.name for slot in slots(backbone, size)])
+    plans = {_BARE: Plan({}), **{slot: Plan({slot: fitted[slot]}) for slot in fitted}, _WHOLE: fitted}
+    models = {
+        name: insert(backbone, part, input_size=size, identity_init=identity_init) for name, part in plans.items()
+    }
+    macs = {name: measure(model, input_size=size).macs for name, model in models.items()}
+    return PerSlot(fitted, profile(models, input_size=size, reference=_BARE, **options), macs)

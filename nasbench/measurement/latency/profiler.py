@@ -1,0 +1,258 @@
+"""Latency side by side: models interleaved with a reference in randomised blocks, with intervals and verdicts.
+
+What is believed is the log-ratio to the reference within a block, of which the median is taken: whatever slows the
+machine for a while slows both. The absolute figure is a median of milliseconds, and holds for its scenario alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.errors import DeviceError, EvaluationError, InputError, NasbenchError, UnknownNameError, out_of_memory
+from nasbench.measurement.latency.blocks import Runner, run_blocks, warm_up
+from nasbench.measurement.latency.device_lock import DeviceLock, device_lock
+from nasbench.measurement.latency.devices import usable_device
+from nasbench.measurement.latency.intervals import Verdict
+from nasbench.measurement.latency.nvml import Nvml
+from nasbench.measurement.latency.samples import Latency, Profile, settled
+from nasbench.measurement.latency.scenario import Scenario
+from nasbench.measurement.latency.timing import Call, CudaTimer, prepare_call, quiet_process, timer_for
+
+__all__ = ["DeviceLock", "Latency", "Profile", "Scenario", "Verdict", "device_lock", "profile", "profile_batches"]
+
+MODES = ("eager", "compile", "cudagraph")
+AMP = ("none", "bfloat16", "float16")
+
+_WARM_UP_SHARE = 0.25  # of the time, at most
+_BUSY_CALLS = 5
+_MANY_NUMBERS = 2**59  # in bytes more than an address can name
+
+
+def profile(
+    models: Mapping[str, nn.Module],
+    *,
+    input_size: Sequence[int],
+    batch_size: int = 1,
+    device: str | torch.device = "cpu",
+    reference: str | None = None,
+    time_s: float = 20.0,
+    resolution: float = 0.01,
+    confidence: float = 0.99,
+    mode: str = "eager",
+    amp: str = "none",
+    channels_last: bool = False,
+    threads: int | None = None,
+    seed: int = 0,
+    max_blocks: int | None = None,
+) -> Profile:
+    """Measure the latency of models side by side, in evaluation mode; the models are not touched.
+
+    Holds the device's lock: waits until no other measurement runs, and training elsewhere has let go.
+
+    Args:
+        models: By name; copies of all of them are on the device at once.
+        input_size: Shape of one input, without the batch.
+        batch_size: Inputs in the batch.
+        device: "cpu", "cuda", "cuda:1", or "auto".
+        reference: Name of the model that the others are compared with; the first by default.
+        time_s: Seconds for warm-up and blocks; copying, compiling and waiting for the device come on top.
+        resolution: Stop when the interval of every ratio is within ± this share.
+        confidence: Of the intervals.
+        mode: "eager", "compile" (torch.compile) or "cudagraph".
+        amp: Autocast: "none", "bfloat16" or "float16".
+        channels_last: Memory format, for images.
+        threads: Of the CPU, meanwhile; torch's present number by default.
+        seed: Of the input and the order.
+        max_blocks: The most blocks to run.
+
+    Raises:
+        DeviceError: If the device is not there, or its memory too small.
+        UnknownNameError: If the reference is none of the models.
+        InputError: If an argument is impossible, or a model fails on the input.
+
+    Example:
+        >>> import timm
+        >>> bare = timm.create_model("test_resnet")
+        >>> found = profile({"bare": bare, "again": bare}, input_size=(3, 32, 32), time_s=1)
+        >>> [row.name for row in found.rows], found["bare"].ratio
+        (['bare', 'again'], 1.0)
+    """
+    place = usable_device(device)
+    reference = _check(models, reference, input_size, batch_size)
+    _check_figures(time_s=time_s, resolution=resolution, confidence=confidence, max_blocks=max_blocks, threads=threads)
+    _check_mode(place, mode, amp, channels_last, input_size)
+    nvml = Nvml.open(place) if place.type == "cuda" else None
+    dtype = next((p.dtype for m in models.values() for p in m.parameters() if p.is_floating_point()), torch.float32)
+    options = {"mode": mode, "amp": amp, "channels_last": channels_last}
+    given = {**options, "input_size": tuple(input_size), "batch_size": batch_size}
+    with device_lock(place), _too_small(place, batch_size, len(models)), _current(place), quiet_process(place, threads):
+        x = _input((batch_size, *input_size), dtype, place, seed, channels_last)
+        calls = {name: _prepare(name, model, x, options) for name, model in models.items()}
+        timer, scenario = timer_for(place, nvml), Scenario.now(place, dtype, nvml, given)
+        found = measure_runners(
+            {name: partial(timer, call) for name, call in calls.items()},
+            scenario=scenario,
+            reference=reference,
+            time_s=time_s,
+            resolution=resolution,
+            confidence=confidence,
+            seed=seed,
+            max_blocks=max_blocks,
+        )
+        if isinstance(timer, CudaTimer):
+            state = nvml.state() if nvml else {}
+            found = dataclasses.replace(found, busy_ms=_busy(timer, calls, found), gpu_after=state)
+        return found
+
+
+def profile_batches(
+    models: Mapping[str, nn.Module], batch_sizes: Sequence[int], **options: Any
+) -> dict[int, Profile | DeviceError]:
+    """Profile at several batch sizes: a batch that does not fit is reported, and the next one tried.
+
+    Args:
+        models: As `profile`.
+        batch_sizes: In the order tried.
+        options: As `profile`.
+
+    Raises:
+        InputError: As `profile`, but for a memory that is too small.
+    """
+    usable_device(options.get("device", "cpu"))
+    found: dict[int, Profile | DeviceError] = {}
+    for size in batch_sizes:
+        try:
+            found[size] = profile(models, batch_size=size, **options)
+        except DeviceError as error:
+            found[size] = DeviceError(str(error))  # without the frames of the original, which hold models and input
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+    return found
+
+
+def measure_runners(
+    runners: Mapping[str, Runner],
+    *,
+    scenario: Scenario,
+    reference: str,
+    time_s: float,
+    resolution: float,
+    confidence: float,
+    seed: int,
+    max_blocks: int | None,
+    now: Callable[[], float] = time.perf_counter,
+) -> Profile:
+    """Warm up, run blocks, return the profile: what `profile` does once the models are on the device."""
+    begin = now()
+    rounds, steady = warm_up(runners, now=now, until=begin + _WARM_UP_SHARE * time_s)
+    blocks, stopped = run_blocks(
+        runners,
+        seed=seed,
+        now=now,
+        until=begin + time_s,
+        max_blocks=max_blocks,
+        settled=lambda found: settled(found, reference, resolution, confidence),
+    )
+    names = list(runners)  # as given, not as the first block shuffled them
+    return Profile(
+        scenario=scenario,
+        reference=reference,
+        blocks=blocks.ordered(names),
+        stopped=stopped,
+        resolution=resolution,
+        confidence=confidence,
+        warm_up_rounds=rounds,
+        steady=steady,
+        wall_s=now() - begin,
+    )
+
+
+def _busy(timer: CudaTimer, calls: Mapping[str, Call], found: Profile) -> dict[str, float]:
+    walls = {row.name: row.wall_ms for row in found.rows if row.samples}
+    busy = {name: [timer.busy_ms(calls[name], wall) for _ in range(_BUSY_CALLS)] for name, wall in walls.items()}
+    return {name: sorted(times)[_BUSY_CALLS // 2] for name, times in busy.items()}
+
+
+def _prepare(name: str, model: nn.Module, x: Tensor, options: Mapping[str, object]) -> Call:
+    try:
+        with out_of_memory():
+            return prepare_call(model, x, **options)  # type: ignore[arg-type]
+    except NasbenchError:
+        raise
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError, IndexError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"model {name!r} fails on an input of shape {tuple(x.shape)}: {first}") from error
+
+
+def _input(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int, channels_last: bool) -> Tensor:
+    if (numbers := math.prod(shape)) > _MANY_NUMBERS:  # torch has no error class for it, and several messages
+        raise MemoryError(f"an input of {numbers:.0e} numbers")
+    x = torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device).to(dtype)
+    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
+
+
+@contextmanager
+def _too_small(device: torch.device, batch_size: int, models: int) -> Iterator[None]:
+    try:
+        with out_of_memory():
+            yield
+    except EvaluationError as error:
+        raise DeviceError(
+            f"{device} has too little memory for {models} models at batch size {batch_size} ({error.reason}); "
+            "give a smaller batch_size, or fewer models at once"
+        ) from error
+
+
+def _current(device: torch.device) -> torch.cuda.device | nullcontext[None]:
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _check(models: Mapping[str, nn.Module], reference: str | None, input_size: Sequence[int], batch_size: int) -> str:
+    if not models:
+        raise InputError("there is no model to profile; give a mapping of names to modules")
+    for name, model in models.items():
+        if not isinstance(model, nn.Module):
+            raise InputError(f"models[{name!r}] is a {type(model).__name__}; give a torch.nn.Module")
+        if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+            raise InputError(f"models[{name!r}] is on the meta device, which computes nothing; build it on the CPU")
+    for size in (*input_size, batch_size):
+        if not isinstance(size, int) or size < 1:
+            raise InputError(f"input_size {input_size!r} and batch_size {batch_size!r} are positive whole numbers")
+    reference = next(iter(models)) if reference is None else reference
+    if reference not in models:
+        raise UnknownNameError("model", reference, models, "the reference is one of those profiled")
+    return reference
+
+
+def _check_figures(*, time_s: float, resolution: float, confidence: float, **counts: int | None) -> None:
+    if not 0 < time_s < float("inf"):
+        raise InputError(f"time_s is a positive number of seconds, got {time_s!r}")
+    if not 0 < resolution < 1 or not 0 < confidence < 1:
+        raise InputError(f"resolution and confidence lie between 0 and 1, got {resolution!r} and {confidence!r}")
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name} is at least 1, got {count!r}")
+
+
+def _check_mode(device: torch.device, mode: str, amp: str, channels_last: bool, input_size: Sequence[int]) -> None:
+    if mode not in MODES:
+        raise UnknownNameError("mode", mode, MODES)
+    if amp not in AMP:
+        raise UnknownNameError("autocast type", amp, AMP)
+    if device.type == "cpu" and mode == "cudagraph":
+        raise DeviceError("mode='cudagraph' needs a CUDA device, not cpu; use mode='eager' or 'compile'")
+    if device.type == "cpu" and amp == "float16":
+        raise DeviceError("amp='float16' needs a CUDA device, not cpu; amp='bfloat16' works on every device")
+    if channels_last and len(input_size) != 3:
+        raise InputError(f"channels_last is for images, (C, H, W); the input has the size {tuple(input_size)}")

@@ -1,0 +1,219 @@
+"""What a latency measurement found: raw samples by block, and every figure computed from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nasbench.errors import InputError, UnknownNameError
+from nasbench.measurement.latency.blocks import Blocks, Stopped
+from nasbench.measurement.latency.intervals import MIN_PAIRS, Interval, Verdict, median_interval, verdict
+from nasbench.measurement.latency.scenario import Scenario
+
+__all__ = ["Latency", "Profile", "log_ratio", "settled"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The latency of one model.
+
+    Attributes:
+        name: The model.
+        latency_ms: Median of its calls, device time.
+        low_ms: Lower end of the bootstrap interval of that median, at the profile's confidence.
+        high_ms: Upper end.
+        q25_ms: First quartile of the calls.
+        q75_ms: Third quartile.
+        ratio: Time over the reference's, from the median log-ratio within blocks.
+        ratio_low: Lower end of its bootstrap interval, at the profile's confidence.
+        ratio_high: Upper end.
+        verdict: Against the reference.
+        samples: Calls the figures come from.
+        discarded: Calls left out: the GPU's clock was low, or another process had the core.
+        wall_ms: Median of the host's time for a call, until the result was there.
+        launch_bound: Host wall time over the time the GPU works; far above 1: it waits for the host. None on a CPU.
+    """
+
+    name: str
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    q25_ms: float
+    q75_ms: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    verdict: Verdict
+    samples: int
+    discarded: int
+    wall_ms: float
+    launch_bound: float | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A measurement: the raw samples, and every figure computed from them.
+
+    Attributes:
+        scenario: Under what it was measured.
+        reference: The model the others are compared with.
+        blocks: The raw samples.
+        stopped: Why it ended: "resolution" (every interval is narrow enough), "time", "blocks" (the most allowed), or
+            "no accepted samples".
+        resolution: Half-width asked of the intervals of the ratios, as a share.
+        confidence: Of all intervals.
+        warm_up_rounds: Rounds run before the first block.
+        steady: Whether the warm-up ended in a steady state.
+        busy_ms: Time the GPU works for a call, by model; empty on a CPU.
+        gpu_after: As the scenario's `gpu`, right after the last block, while the GPU is warm; empty on a CPU.
+        wall_s: Seconds of warm-up and blocks.
+    """
+
+    scenario: Scenario
+    reference: str
+    blocks: Blocks
+    stopped: Stopped
+    resolution: float = 0.01
+    confidence: float = 0.99
+    warm_up_rounds: int = 0
+    steady: bool = True
+    busy_ms: Mapping[str, float] = field(default_factory=dict)
+    gpu_after: Mapping[str, int | None] = field(default_factory=dict)
+    wall_s: float = 0.0
+
+    @property
+    def samples(self) -> dict[str, list[float]]:
+        """Device milliseconds by model, block by block, those left out included (`blocks.flaws` tells which)."""
+        return self.blocks.ms
+
+    @cached_property
+    def rows(self) -> list[Latency]:
+        """One row a model, in the order given."""
+        return [self._row(name) for name in self.blocks.ms]
+
+    def __getitem__(self, name: str) -> Latency:
+        return self.rows[list(self.blocks.ms).index(self._known(name))]
+
+    def ratio(self, name: str, reference: str | None = None) -> Interval:
+        """Return time of `name` over that of `reference` (the profile's by default): estimate, low, high."""
+        names = self._known(name), self._known(reference or self.reference)
+        estimate, low, high = (math.exp(value) for value in log_ratio(self.blocks, *names, self.confidence)[0])
+        return estimate, low, high
+
+    def compare(self, a: str, b: str) -> Verdict:
+        """Judge `a` against `b`, from their ratio within blocks: FASTER means that `a` is faster.
+
+        Raises:
+            UnknownNameError: If one was not measured.
+        """
+        interval, pairs = log_ratio(self.blocks, self._known(a), self._known(b), self.confidence)
+        return verdict(interval, pairs, self.resolution)
+
+    def ranks(self) -> dict[str, int]:
+        """Return the rank of each model by latency, from 1; who is not shown to be slower than the first of a rank
+        shares it.
+        """
+        found: dict[str, int] = {}
+        leader, rank = "", 0
+        for name in sorted(self.blocks.ms, key=lambda name: self[name].ratio):
+            if not rank or self.compare(name, leader) == "SLOWER":
+                leader, rank = name, len(found) + 1
+            found[name] = rank
+        return found
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a table."""
+        return pd.DataFrame([asdict(row) for row in self.rows])
+
+    def _known(self, name: str) -> str:
+        if name not in self.blocks.ms:
+            raise UnknownNameError("model", name, self.blocks.ms)
+        return name
+
+    def _row(self, name: str) -> Latency:
+        accepted = self.blocks.accepted(name)
+        ms = np.array(self.blocks.ms[name])[accepted]
+        wall_ms = _median(np.array(self.blocks.wall_ms[name])[accepted])
+        median, low, high = median_interval(ms, self.confidence)
+        q25, q75 = np.quantile(ms, (0.25, 0.75)).tolist() if len(ms) else (math.nan, math.nan)
+        ratio, ratio_low, ratio_high = self.ratio(name)
+        busy = self.busy_ms.get(name)
+        return Latency(
+            name=name,
+            latency_ms=median,
+            low_ms=low,
+            high_ms=high,
+            q25_ms=q25,
+            q75_ms=q75,
+            ratio=ratio,
+            ratio_low=ratio_low,
+            ratio_high=ratio_high,
+            verdict=self.compare(name, self.reference),
+            samples=len(ms),
+            discarded=len(self.blocks) - len(ms),
+            wall_ms=wall_ms,
+            launch_bound=wall_ms / busy if busy else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data, raw samples included, from which `from_dict` computes every figure again."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **{key: getattr(self, key) for key in _PLAIN},
+            "scenario": self.scenario.to_dict(),
+            "busy_ms": dict(self.busy_ms),
+            "gpu_after": dict(self.gpu_after),
+            "blocks": asdict(self.blocks),
+        }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Profile:
+        """Read what `to_dict` gave.
+
+        Raises:
+            InputError: If it is none, or of another version.
+        """
+        if given.get("schema_version") != SCHEMA_VERSION or "blocks" not in given:
+            raise InputError(f"this is no latency profile of version {SCHEMA_VERSION}; measure it again")
+        return cls(
+            scenario=Scenario.from_dict(given["scenario"]),
+            blocks=Blocks(**given["blocks"]),
+            busy_ms=given["busy_ms"],
+            gpu_after=given.get("gpu_after", {}),
+            **{key: given[key] for key in _PLAIN},
+        )
+
+
+_PLAIN = ("reference", "stopped", "resolution", "confidence", "warm_up_rounds", "steady", "wall_s")
+
+
+def log_ratio(blocks: Blocks, name: str, reference: str | None, confidence: float) -> tuple[Interval, int]:
+    """Return the median of log(name / reference) with its interval, and the blocks behind it; log(name) without one."""
+    accepted = blocks.accepted(name, reference) if reference else blocks.accepted(name)
+    logs = np.log(np.array(blocks.ms[name])[accepted])
+    if reference:
+        logs = logs - np.log(np.array(blocks.ms[reference])[accepted])
+    return median_interval(logs, confidence), len(accepted)
+
+
+def settled(blocks: Blocks, reference: str, resolution: float, confidence: float) -> bool:
+    """Whether the interval of every ratio to the reference (alone: of its own time) is within ± `resolution`."""
+    others = [name for name in blocks.ms if name != reference]
+    pairs: list[tuple[str, str | None]] = [(name, reference) for name in others] or [(reference, None)]
+    for name, base in pairs:
+        (_, low, high), count = log_ratio(blocks, name, base, confidence)
+        if count < MIN_PAIRS or high - low > 2 * resolution:
+            return False
+    return True
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else math.nan

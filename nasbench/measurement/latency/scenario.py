@@ -1,0 +1,138 @@
+"""What a latency was measured under: a figure without a scenario is no figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+import torch
+
+import nasbench
+from nasbench.measurement.latency.nvml import Nvml
+
+__all__ = ["Scenario"]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The conditions of a measurement.
+
+    Attributes:
+        device: "cpu" or "cuda:N".
+        device_name: Model of the processor or GPU.
+        input_size: Shape of one input, without the batch.
+        batch_size: Inputs in the batch.
+        dtype: Of weights and input.
+        amp: Autocast: "none", "bfloat16" or "float16".
+        tf32: Whether matrix products and convolutions of float32 may use TF32.
+        channels_last: Memory format of weights and input.
+        mode: "eager", "compile" or "cudagraph".
+        threads: Of the CPU.
+        cache: "interleaved": other candidates ran in between; "flushed": the L2 cache was overwritten before each call.
+        denormals: "flushed" to zero or "kept".
+        load_average: Of the machine over the last minute, at the start.
+        versions: Of nasbench, torch, timm, python, and CUDA, cuDNN and driver where there is a GPU.
+        gpu: What the driver told at the start: clocks, temperature, power, throttle reasons; empty where it did not.
+        date: UTC day and time, ISO 8601.
+    """
+
+    device: str
+    device_name: str
+    input_size: tuple[int, ...]
+    batch_size: int
+    dtype: str = "float32"
+    amp: str = "none"
+    tf32: bool = False
+    channels_last: bool = False
+    mode: str = "eager"
+    threads: int = 1
+    cache: str = "interleaved"
+    denormals: str = "kept"
+    load_average: float | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    gpu: Mapping[str, int | None] = field(default_factory=dict)
+    date: str = ""
+
+    @classmethod
+    def now(cls, device: torch.device, dtype: torch.dtype, nvml: Nvml | None, given: Mapping[str, Any]) -> Scenario:
+        """Describe this moment: `given` as asked for, the rest as found."""
+        cuda = device.type == "cuda"
+        return cls(
+            device=str(device),
+            device_name=torch.cuda.get_device_name(device) if cuda else _processor(),
+            dtype=str(dtype).removeprefix("torch."),
+            tf32=cuda and _tf32(),
+            threads=torch.get_num_threads(),
+            cache="flushed" if cuda else "interleaved",
+            denormals="kept" if cuda else "flushed",
+            load_average=round(os.getloadavg()[0], 2),
+            versions=_versions(cuda, nvml),
+            gpu=nvml.state() if nvml else {},
+            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **given,
+        )
+
+    @property
+    def text(self) -> str:
+        """One line for reports."""
+        size = "x".join(map(str, self.input_size))
+        parts = [f"{self.device} ({self.device_name})", f"batch {self.batch_size}", f"input {size}", self.dtype]
+        parts += [f"autocast {self.amp}"] * (self.amp != "none") + ["TF32"] * self.tf32
+        parts += ["channels_last"] * self.channels_last
+        parts += [self.mode, f"{self.threads} thread{'s' * (self.threads != 1)}", f"cache {self.cache}"]
+        parts += [] if self.load_average is None else [f"load {self.load_average:g}"]
+        parts += [f"{name} {version}" for name, version in self.versions.items() if name in ("torch", "cuda", "driver")]
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {**dataclasses.asdict(self), "input_size": list(self.input_size)}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Scenario:
+        """Read what `to_dict` gave."""
+        return cls(**{**given, "input_size": tuple(given["input_size"])})
+
+
+def _tf32() -> bool:
+    convolution = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    return "tf32" in (torch.backends.cuda.matmul.fp32_precision, convolution)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _versions(cuda: bool, nvml: Nvml | None) -> dict[str, str]:
+    found = {
+        "nasbench": nasbench.__version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+    }
+    if cuda:
+        found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+        driver = nvml.driver if nvml else _driver()
+        found |= {"driver": driver} if driver else {}
+    return found
+
+
+def _driver() -> str | None:
+    """Return the version of NVIDIA's driver from the kernel, where NVML is missing; None where that does not tell."""
+    try:
+        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
+            words = file.readline().split()
+    except OSError:
+        return None
+    return next((word for word in words if word[0].isdigit() and "." in word), None)

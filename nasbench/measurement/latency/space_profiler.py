@@ -1,0 +1,175 @@
+"""Make a device profile: measure a space's parts on this device, group by group, in a file that can be gone on with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasbench.backbones import default_input_size, slots
+from nasbench.backbones.insertion import insert
+from nasbench.errors import DeviceError, InputError, RunError
+from nasbench.files import FileLock
+from nasbench.library.plan import Plan
+from nasbench.measurement.costs.model_costs import measure
+from nasbench.measurement.latency.device_profile import DeviceProfile, load_device_profile, versions_here, with_measured
+from nasbench.measurement.latency.devices import usable_device
+from nasbench.measurement.latency.kernels import count_kernels
+from nasbench.measurement.latency.profiler import Profile, profile
+from nasbench.measurement.latency.scenario import Scenario
+from nasbench.spaces import ResolvedSpace, load_space
+
+__all__ = ["GROUP", "estimate_s", "profile_device"]
+
+GROUP = 8
+"""Plans measured side by side, the bare backbone aside."""
+
+HELD_OUT = 16
+"""Whole plans that the predictions are checked on."""
+
+_SETUP_S = 2.0  # building and copying a group, roughly
+_BARE = "bare"
+_ASKED = ("batch_size", "mode", "amp", "channels_last")
+_CONDITIONS = ("device", "device_name", "threads", "tf32", *_ASKED)
+_IDENTITY = ("backbone", "input_size", "identity_init", "versions")
+
+
+def profile_device(
+    backbone: str,
+    space: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    input_size: Sequence[int] | None = None,
+    identity_init: bool = False,
+    held_out: int = HELD_OUT,
+    time_s: float = 20.0,
+    seed: int = 0,
+    on_group: Callable[[int, int, float], object] | None = None,
+    measure_group: Callable[..., Profile] = profile,
+    **options: Any,
+) -> DeviceProfile:
+    """Measure what each variant adds at each slot and each composition itself, and whole plans to check predictions on.
+
+    Each group holds the bare backbone. The file is written after each: the same call goes on where the last one ended.
+
+    Args:
+        backbone: A timm name, a stem, or `FILE.py:function`.
+        space: Name, YAML file or mapping.
+        out: The JSON file.
+        input_size: Shape of one input, without the batch; the backbone's own by default.
+        identity_init: Insert with the gate that a search with loaded weights has.
+        held_out: Whole plans drawn from the space to check the predictions on.
+        time_s: Seconds a group at most, of blocks and warm-up.
+        seed: Of the draw.
+        on_group: Told plans done, plans in all and the seconds left at most, before each group.
+        measure_group: What measures a group, with the signature of `profile`.
+        options: As `profile`: device, batch_size, resolution, mode, amp, channels_last.
+
+    Raises:
+        RunError: If the file holds a profile of something else, or another process is making it.
+        DeviceError: If the device is not there, too small, or gives no accepted samples.
+        InputError: If backbone, space or an option is wrong.
+    """
+    device = usable_device(options.get("device", "cpu"))
+    size = tuple(input_size or default_input_size(backbone) or ())
+    if not size:
+        raise InputError(f"nothing says the input size of {backbone}; pass input_size, without the batch")
+    resolved = load_space(space).resolve(slots(backbone, input_size=size))
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(out):
+        scenario = _wanted(device, size, options)
+        found = DeviceProfile(backbone, size, identity_init, resolved.slots, scenario, versions_here())
+        if out.exists():
+            found = _resumed(load_device_profile(out), found, out)
+        found = _with_held_out(found, resolved, held_out, seed)
+        total = len(found.parts) + len(found.held_out)
+        while todo := found.missing:
+            if on_group is not None:
+                on_group(total - len(todo), total, _seconds(len(todo), time_s))
+            found = _group(found, todo[:GROUP], time_s, seed, measure_group, options)
+            found.save(out)
+        return found
+
+
+def estimate_s(resolved: ResolvedSpace, *, held_out: int = HELD_OUT, time_s: float = 20.0) -> float:
+    """Return the seconds that `profile_device` takes at most, waiting for the device and compiling aside."""
+    parts = DeviceProfile("", (), False, resolved.slots, Scenario("", "", (), 1), {}).parts
+    return _seconds(len(parts) + held_out, time_s)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    lock = FileLock(out.with_name(out.name + ".lock"))
+    if not lock.acquire(wait=False):
+        raise RunError(f"another process is making {out}; wait for its end, or give another file")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _seconds(plans: int, time_s: float) -> float:
+    return -(-plans // GROUP) * (time_s + _SETUP_S)
+
+
+def _group(
+    found: DeviceProfile,
+    texts: list[str],
+    time_s: float,
+    seed: int,
+    measure_group: Callable[..., Profile],
+    options: Mapping[str, Any],
+) -> DeviceProfile:
+    models = {
+        name: insert(found.backbone, plan, input_size=found.input_size, identity_init=found.identity_init)
+        for name, plan in {_BARE: None, **{text: text for text in texts}}.items()
+    }
+    measured = measure_group(models, input_size=found.input_size, reference=_BARE, time_s=time_s, seed=seed, **options)
+    if measured.stopped == "no accepted samples":
+        raise DeviceError(
+            f"no accepted samples on {measured.scenario.device}: its clock stayed under 75 % of the default"
+        )
+    if not found.reference_ms:
+        found = replace(found, scenario=measured.scenario)
+    return with_measured(found, {text: measured.ratio(text) for text in texts}, measured[_BARE].latency_ms)
+
+
+def _wanted(device: torch.device, size: tuple[int, ...], options: Mapping[str, Any]) -> Scenario:
+    """Return what is known of the scenario before anything was measured."""
+    asked = {key: options[key] for key in _ASKED if key in options}
+    found = Scenario.now(device, torch.float32, None, {"batch_size": 1, **asked, "input_size": size})
+    return replace(found, threads=options.get("threads") or found.threads)
+
+
+def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DeviceProfile:
+    pairs = {key: (getattr(there, key), getattr(wanted, key)) for key in _IDENTITY}
+    pairs |= {key: (getattr(there.scenario, key), getattr(wanted.scenario, key)) for key in _CONDITIONS}
+    pairs["torch"] = there.scenario.versions.get("torch"), wanted.scenario.versions.get("torch")
+    differ = [f"{key}: {old} there, {new} now" for key, (old, new) in pairs.items() if old != new]
+    if there.slots != wanted.slots:
+        differ.append("another space")
+    if differ:
+        raise RunError(f"{out} is a device profile of something else ({'; '.join(differ)}); give another file")
+    return there
+
+
+def _with_held_out(found: DeviceProfile, resolved: ResolvedSpace, count: int, seed: int) -> DeviceProfile:
+    """Draw whole plans until there are `count`, or the space has no more, and count their MACs and kernels."""
+    rng, drawn = random.Random(seed), dict(found.held_out)
+    seen = {Plan({}).hash, *(Plan.of(text).hash for text in found.parts)}
+    for _ in range(count):
+        plan = resolved.sample_unseen(rng, seen)
+        if plan is None:
+            break
+        seen.add(plan.hash)
+        if plan.text not in drawn:
+            model = insert(found.backbone, plan, input_size=found.input_size, identity_init=found.identity_init)
+            macs = measure(model, input_size=found.input_size).macs
+            drawn[plan.text] = (macs, count_kernels(model, found.input_size))
+    return replace(found, held_out=drawn)

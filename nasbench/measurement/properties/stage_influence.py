@@ -1,0 +1,166 @@
+"""What each stage of a network mixes: the influence of what goes into a stage on what comes out of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.backbones import Slot
+from nasbench.errors import InputError
+from nasbench.measurement.costs.shadow import rng_kept, shadow
+from nasbench.measurement.properties.fingerprint import summarise
+from nasbench.measurement.properties.influence import cells, influence_rows
+from nasbench.measurement.properties.plain_norms import PlainNorms
+from nasbench.measurement.properties.rings import RowFigures, row_figures
+
+__all__ = ["StageFigures", "stage_figures"]
+
+INPUT = "input"
+"""What the first stage is measured from: the network's own input."""
+
+
+@dataclass(frozen=True)
+class StageFigures:
+    """What the part of a network between two slots mixes; the figures as of a `Fingerprint`.
+
+    Attributes:
+        slot: Where the part ends.
+        source: Where it begins: the slot before, or "input".
+        size: Spatial size of the slot's map, on which distances are measured.
+        channels: Channels of the slot's map.
+        locality: Share of the off-self influence within distance 1.
+        globality: Mean distance of the off-self influence over that of a uniform map.
+        sparsity: Share of negligible positions in the reach.
+        multiscale: How evenly the octave rings of the reach are used.
+        complexity: None: a stage's cost is not measured here.
+        self_influence: Mean influence of a position on itself.
+        error: Standard errors.
+        notes: Why there are no figures, where there are none.
+    """
+
+    slot: str
+    source: str
+    size: tuple[int, ...]
+    channels: int
+    locality: float | None = None
+    globality: float | None = None
+    sparsity: float | None = None
+    multiscale: float | None = None
+    complexity: float | None = None
+    self_influence: float | None = None
+    error: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def stage_figures(
+    model: nn.Module,
+    slots: Sequence[Slot],
+    *,
+    input_size: Sequence[int],
+    seed: int = 0,
+    inputs: int = 2,
+    positions: int = 12,
+    probes: int = 4,
+) -> list[StageFigures]:
+    """Measure what a network mixes between each slot and the one before it, in evaluation mode.
+
+    The influence of a position of the earlier map on one of the later map is the norm of the derivative, estimated from
+    random positions and cotangents. Where the earlier map is finer, its positions are folded into the cells of the
+    later one's grid, so that distances mean the same at both ends. Class tokens are left out.
+
+    Args:
+        model: The network as it is, trained or not; it is copied.
+        slots: Of `model`, in network order.
+        input_size: Without the batch.
+        seed: Of the inputs, positions and cotangents.
+        inputs: Standard normal inputs.
+        positions: Output positions for each input.
+        probes: Random cotangents for each position.
+
+    Raises:
+        InputError: If the network fails on such an input.
+    """
+    twin = shadow(model, meta=False)
+    state = next(twin.parameters(), torch.empty(0))
+    rows: dict[str, list[RowFigures]] = {slot.name: [] for slot in slots}
+    sources: dict[str, str] = {}
+    with rng_kept(torch.device("cpu")):
+        for number in range(inputs):
+            torch.manual_seed(seed + number)
+            x = torch.randn(1, *input_size).to(state).requires_grad_()
+            maps = _run(twin, slots, x)
+            before: Slot | None = None
+            for slot in slots:
+                chosen = torch.randperm(math.prod(slot.size))[:positions].tolist()
+                found = _rows(maps, before, slot, chosen, probes)
+                if before is not None and not found.any():  # slots side by side, not one after the other
+                    before, found = None, _rows(maps, None, slot, chosen, probes)
+                sources[slot.name] = before.name if before is not None else INPUT
+                if found.shape[1]:
+                    rows[slot.name].append(row_figures(found.cpu(), chosen, slot.size))
+                before = slot
+    return [_figures(slot, sources[slot.name], rows[slot.name]) for slot in slots]
+
+
+def _figures(slot: Slot, source: str, rows: Sequence[RowFigures]) -> StageFigures:
+    stage = StageFigures(slot.name, source, slot.size, slot.channels)
+    if math.prod(slot.size) < 2:
+        return replace(stage, notes=("one position: there is nothing to mix",))
+    if not rows:
+        return replace(stage, notes=(f"its map and that of {source} have different dimensions",))
+    figures, error, notes = summarise(rows, sampled=True)
+    return replace(stage, error=error, notes=notes, **figures)  # type: ignore[arg-type]  # a mapping of floats
+
+
+def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor]:
+    """Return the host's tensors at its slots, plug-ins applied, and the input."""
+    found: dict[str, Tensor] = {INPUT: x}
+
+    def keep(slot: Slot) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            found[slot.name] = output if slot.index is None else output[slot.index]
+
+        return hook
+
+    with ExitStack() as stack:
+        for slot in slots:
+            handle = model.get_submodule(slot.module).register_forward_hook(keep(slot))
+            stack.callback(handle.remove)
+        try:
+            with PlainNorms():
+                model(x)
+        except Exception as error:
+            raise InputError(f"{type(model).__name__} fails on an input of {tuple(x.shape[1:])}: {error}") from error
+    return found
+
+
+def _rows(maps: dict[str, Tensor], before: Slot | None, slot: Slot, chosen: list[int], probes: int) -> Tensor:
+    """Return influence `(R, N)` of the earlier map's cells on the later one's positions; `(R, 0)` if there are none."""
+    y = _split(maps[slot.name], slot)
+    x = maps[INPUT if before is None else before.name]
+    source = before.size if before is not None else tuple(x.shape[2:] if x.ndim == 4 else x.shape[1:2])
+    if len(source) != len(slot.size) or math.prod(slot.size) < 2:
+        return y.new_zeros(len(chosen), 0)
+    into = cells(source, slot.size).to(y.device)
+
+    def fold(squares: Tensor) -> Tensor:
+        if before is not None:
+            squares = torch.stack([_split(each, before) for each in squares]).flatten(3).sum((1, 2))
+        elif squares.ndim == 5:  # images (R, B, C, H, W)
+            squares = squares.flatten(3).sum((1, 2))
+        else:  # series (R, B, L, C)
+            squares = squares.sum((1, 3))
+        return squares.new_zeros(len(squares), math.prod(slot.size)).index_add_(1, into, squares)
+
+    return influence_rows(y, x, chosen, probes=probes, fold=fold)
+
+
+def _split(tensor: Tensor, slot: Slot) -> Tensor:
+    order = None if slot.order is None else torch.tensor(slot.order, device=tensor.device)
+    return slot.format.split(tensor, order)[0]

@@ -1,0 +1,194 @@
+"""What is fingerprinted: a name, an expression, a class or a module, as something that can be built and run."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.errors import InputError, UnsupportedError
+from nasbench.library.expression import build, parse
+from nasbench.library.modules import create_module, module_spec
+from nasbench.library.registry import MODULES
+from nasbench.measurement.costs.shadow import shadow
+from nasbench.measurement.properties.plain_norms import PlainNorms
+
+__all__ = ["DEFAULT_SIZES", "OPENED", "Subject", "open_gates", "run", "subject_of"]
+
+DEFAULT_SIZES = {1: (64,), 2: (16, 16)}
+"""Size at which a module is fingerprinted, by spatial dimensions."""
+
+OPENED = "gates that start at zero were measured at 1"
+_TWO_MAPS = "a fusion: influence of two independent maps, folded like channels"
+_PYRAMID = "a neck: its input is one map and average-pooled copies of it, its output the finest level"
+
+_LEVELS = 3
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A module to fingerprint.
+
+    Attributes:
+        name: What it is called.
+        size: Spatial size of the map it gets.
+        channels: Channels of the map.
+        make: Returns it: newly initialised, or a copy of what was given.
+        fresh: Whether it is newly initialised.
+        maps: Maps that it takes, side by side in the channels of its input.
+        keeps_channels: Whether it must give as many channels as it gets.
+        notes: What a reader should know.
+    """
+
+    name: str
+    size: tuple[int, ...]
+    channels: int
+    make: Callable[[], nn.Module]
+    fresh: bool = True
+    maps: int = 1
+    keeps_channels: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def subject_of(module: str | nn.Module | type, size: Sequence[int] | None, channels: int, dims: int | None) -> Subject:
+    """Find out what to build or copy.
+
+    Raises:
+        InputError: If it is none of those, or size, channels or dims are impossible.
+        UnknownNameError: If an expression names a module that does not exist.
+        UnsupportedError: If a module cannot be built for these channels and dims.
+    """
+    _check_channels(channels)
+    if isinstance(module, nn.Module):
+        shape = _size(size, dims, 2)
+        return Subject(type(module).__name__, shape, channels, lambda: shadow(module, meta=False), fresh=False)
+    if isinstance(module, type) and issubclass(module, nn.Module):
+        shape = _size(size, dims, 2)
+        return Subject(module.__name__, shape, channels, lambda: _of_class(module, channels, len(shape)))
+    if not isinstance(module, str):
+        kind = module.__name__ if isinstance(module, type) else type(module).__name__
+        raise InputError(f"cannot fingerprint {kind}; give a name, an expression, an nn.Module or a class of one")
+    return _named(module.strip(), size, channels, dims)
+
+
+def run(module: nn.Module, x: Tensor, subject: Subject) -> Tensor:
+    """Run a subject's module on a map and check that it keeps the shape.
+
+    Raises:
+        InputError: If it fails, gives no tensor or another shape; says so.
+    """
+    given = "x".join(map(str, x.shape[1:]))
+    try:
+        with PlainNorms():
+            y = module(x)
+    except Exception as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{subject.name} fails on a map of {given} (channels first): {line}; `channels` and `size` choose another"
+        ) from error
+    if not isinstance(y, Tensor):
+        raise InputError(f"{subject.name} returns {type(y).__name__}, not one tensor; a plug-in maps (B, C, *S) to it")
+    wanted = (1, subject.channels if subject.keeps_channels else y.shape[1], *x.shape[2:])
+    if y.shape != wanted:
+        got = "x".join(map(str, y.shape[1:]))
+        raise InputError(f"{subject.name} changes the shape: {given} to {got}; influence is measured on equal maps")
+    return y
+
+
+def _named(text: str, size: Sequence[int] | None, channels: int, dims: int | None) -> Subject:
+    served: set[int] = {1, 2}
+    spec = module_spec(text) if text in MODULES else None
+    expression = parse(text) if spec is None or spec.kind == "module" else None
+    for each in expression.specs() if expression is not None else [spec]:
+        served &= set(each.dims) if each is not None else served
+    shape = _size(size, dims, 2 if 2 in served or not served else 1)
+    count = len(shape)
+    if expression is not None:
+        return Subject(
+            expression.canonical(), shape, channels, lambda: build(expression, channels=channels, dims=count)
+        )
+    if spec is not None and spec.kind == "fusion":
+        return Subject(
+            text, shape, channels, lambda: _Joined(create_module(text, channels, dims=count)),
+            maps=2, notes=(_TWO_MAPS,),
+        )  # fmt: skip
+    widths = [channels] * _LEVELS
+    return Subject(
+        text, shape, channels, lambda: _FinestLevel(create_module(text, widths, dims=count)),
+        keeps_channels=False, notes=(_PYRAMID,),
+    )  # fmt: skip
+
+
+class _Joined(nn.Module):
+    """A fusion as a map of one map: its two inputs lie side by side in the channels."""
+
+    def __init__(self, fusion: nn.Module) -> None:
+        super().__init__()
+        self.fusion = fusion
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fusion(*x.chunk(2, dim=1))
+
+
+class _FinestLevel(nn.Module):
+    """A neck as a map of one map: its input and pooled copies of it in, its finest level out."""
+
+    def __init__(self, neck: nn.Module) -> None:
+        super().__init__()
+        self.neck = neck
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        while len(maps) < _LEVELS:
+            maps.append(F.avg_pool2d(maps[-1], 2, ceil_mode=True))
+        return self.neck(maps)[0]
+
+
+def _of_class(cls: type[nn.Module], channels: int, dims: int) -> nn.Module:
+    try:
+        takes_dims = "dims" in inspect.signature(cls).parameters
+        return cls(channels, dims=dims) if takes_dims else cls(channels)
+    except Exception as error:
+        raise UnsupportedError(
+            f"class {cls.__name__} cannot be built from `channels` alone, {cls.__name__}({channels}): {error}; "
+            "give the other arguments defaults, or give an instance"
+        ) from error
+
+
+def open_gates(module: nn.Module) -> bool:
+    """Set scalars and vectors that start at zero (γ, layer scale, a norm's weight) to 1; whether there were any.
+
+    Biases are left as they are. A module that is built closed mixes nothing before training, which says nothing of it.
+    """
+    closed = [
+        parameter
+        for name, parameter in module.named_parameters()
+        if not name.endswith("bias") and parameter.numel() == max(parameter.shape, default=1) and not parameter.any()
+    ]
+    with torch.no_grad():
+        for parameter in closed:
+            parameter.fill_(1)
+    return bool(closed)
+
+
+def _check_channels(channels: object) -> None:
+    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+        raise InputError(f"channels must be a positive whole number, got {channels!r}")
+
+
+def _size(size: Sequence[int] | None, dims: int | None, usual: int) -> tuple[int, ...]:
+    if size is None:
+        if dims not in (None, 1, 2):
+            raise InputError(f"dims is 1 or 2, got {dims!r}")
+        return DEFAULT_SIZES[dims or usual]
+    shape = tuple(size) if isinstance(size, Sequence) else (size,)
+    if len(shape) not in (1, 2) or any(not isinstance(s, int) or s < 1 for s in shape) or math.prod(shape) < 2:
+        raise InputError(f"size is (L,) or (H, W) with at least 2 positions, got {size!r}")
+    if dims is not None and dims != len(shape):
+        raise InputError(f"dims={dims} and a size of {len(shape)} numbers, {shape}, contradict each other")
+    return shape

@@ -1,4 +1,0 @@
-"""The five properties, measured: of a module, of what a plan put into a model, of the stages of a network.
-
-They lie above `nasbench.insertion` and `nasbench.costs`; `nasbench.suggest` builds on them.
-"""

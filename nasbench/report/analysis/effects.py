@@ -1,0 +1,273 @@
+"""What paid: effects of properties, modules and slots on the trained metric of a study, with intervals.
+
+Each is a table with the columns `estimate`, `low`, `high` (95 %, each row for itself), `n` and `verdict`. A verdict
+takes into account that a whole table is looked at: HELPS and HURTS have a chance of 5 % that any one of them in the
+table is wrong (Holm's correction). With the few plans of a search most rows are NOT DECIDED: a table of effects says
+where to look, the finalists' seeds say what is so.
+
+Contributions are taken to add up. Where modules help one another, an effect is what it is on average over the plans of
+the study. A slot's effects are adjusted for what stands in the other slots where there are plans enough (`adjusted`);
+else the others count as noise, which is right for plans drawn at random, while a sampler that has found something good
+in one slot combines it with good things in others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from nasbench.evidence.regression import Estimate, Fit, explained, holm
+from nasbench.library.expression import Expression
+from nasbench.library.plan import Plan
+from nasbench.library.registry import PROPERTIES
+from nasbench.measurement.properties.record import measured, recorded
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.run import Run
+
+__all__ = [
+    "ANY",
+    "best_known",
+    "module_effects",
+    "paired_effects",
+    "property_effects",
+    "run_effects",
+    "slot_importance",
+]
+
+FloatArray = NDArray[np.float64]
+Labels = Callable[[Expression], Iterable[str]]
+
+ANY = "any"
+"""In the column `slot`: wherever it stands; in the column `property`: anything inserted at all."""
+
+_FREEDOM = 5
+"""Observations that must be left over when a model is fitted, so that its error is known at all."""
+
+
+def property_effects(
+    plans: Sequence[Plan], values: Sequence[float], direction: str, *, by: str = "measured"
+) -> pd.DataFrame:
+    """Return the effect of each property in each slot: the metric with it less the metric without, all else equal.
+
+    Beside the properties stands the effect of anything inserted there (property `any`), so that a property does not
+    get the credit for being a module. `complexity` is a cost at most linear in the number of positions.
+
+    Args:
+        plans: Distinct plans.
+        values: The metric of each.
+        direction: Of the metric, "maximize" or "minimize".
+        by: "measured" (fingerprints on record; a module without one counts as it declares) or "declared".
+
+    Returns:
+        Columns slot, property, estimate, low, high, n (plans that have it there), adjusted, verdict. The rows of slot
+        `any` are the effect of each occurrence, in whatever slot.
+    """
+    has = _measured if by == "measured" else _declared
+    return _effects(plans, values, direction, "property", lambda expression: [ANY, *has(expression)])
+
+
+def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
+    """Return the effect of each module in each slot against nothing there; a heat map is a pivot of it.
+
+    Where a slot holds a composition, each of its modules counts.
+
+    Args:
+        plans: Distinct plans.
+        values: The metric of each.
+        direction: Of the metric, "maximize" or "minimize".
+
+    Returns:
+        Columns slot, module, estimate, low, high, n (plans that have it there), adjusted, verdict. The rows of slot
+        `any` are the effect of each occurrence, in whatever slot.
+    """
+    return _effects(plans, values, direction, "module", _modules)
+
+
+def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
+    """Return the mean difference over pairs of plans that differ in one slot alone: an expression there, or nothing.
+
+    No model stands behind it, but pairs are few: only those the search happened to make. The interval is Student's
+    over the pairs, from 3 on.
+
+    Args:
+        plans: Distinct plans.
+        values: The metric of each.
+        direction: Of the metric, "maximize" or "minimize".
+
+    Returns:
+        Columns slot, expression, estimate, low, high, n (pairs), verdict.
+    """
+    known = dict(zip(plans, values, strict=True))
+    gaps: dict[tuple[str, str], list[float]] = {}
+    for plan, value in known.items():
+        for slot, expression in plan.items():
+            without = known.get(Plan({s: e for s, e in plan.items() if s != slot}))
+            if without is not None:
+                gaps.setdefault((slot, expression.canonical()), []).append(value - without)
+    rows = [
+        {"slot": slot, "expression": text, **_columns(_mean(found)), "n": len(found)}
+        for (slot, text), found in sorted(gaps.items())
+    ]
+    return _judged(pd.DataFrame(rows, columns=["slot", "expression", *_COLUMNS, "n"]), direction)
+
+
+def slot_importance(plans: Sequence[Plan], values: Sequence[float]) -> pd.DataFrame:
+    """Return the share of the metric's variance that the modules in each slot explain, each slot for itself.
+
+    Args:
+        plans: Distinct plans.
+        values: The metric of each.
+
+    Returns:
+        Columns slot, estimate, low, high, n (plans with anything there), verdict: MATTERS or NOT DECIDED. The shares
+        of several slots do not sum to 1.
+    """
+    design = _Design(plans, _modules)
+    rows = []
+    for slot in design.slots:
+        fit = Fit(design.matrix[:, design.of_slot(slot)], np.asarray(values))
+        found = explained(fit) if fit.freedom >= _FREEDOM else None
+        rows.append({"slot": slot, **_columns(found), "n": sum(slot in plan for plan in plans)})
+    table = pd.DataFrame(rows, columns=["slot", *_COLUMNS, "n"])
+    matters = holm(table.pop("p").to_numpy(dtype=float))
+    return table.assign(verdict=np.where(matters, "MATTERS", "NOT DECIDED"))
+
+
+def run_effects(run: Run) -> dict[str, pd.DataFrame]:
+    """Return every table of effects of a run, on its first trained metric.
+
+    Returns:
+        `properties` (measured), `declared` (properties as declared), `modules`, `pairs` and `slots`; {} where every
+        objective is a cost.
+    """
+    if run.metric is None:
+        return {}
+    direction = run.directions[run.metric]
+    known = best_known(record.evaluation for record in run.records())
+    plans = [Plan.of(text) for text in known]
+    values = [evaluation.metrics[run.metric] for evaluation in known.values()]
+    return {
+        "properties": property_effects(plans, values, direction),
+        "declared": property_effects(plans, values, direction, by="declared"),
+        "modules": module_effects(plans, values, direction),
+        "pairs": paired_effects(plans, values, direction),
+        "slots": slot_importance(plans, values),
+    }
+
+
+def best_known(evaluations: Iterable[Evaluation]) -> dict[str, Evaluation]:
+    """Return the first complete evaluation of each plan at the full budget, by plan text.
+
+    One seed a plan, the search's: a plan with more seeds would weigh more than it knows.
+    """
+    complete = [evaluation for evaluation in evaluations if evaluation.state == "complete"]
+    full = max((evaluation.fidelity for evaluation in complete), default=0)
+    found: dict[str, Evaluation] = {}
+    for evaluation in complete:
+        if evaluation.fidelity == full:
+            found.setdefault(evaluation.plan, evaluation)
+    return found
+
+
+_COLUMNS = ("estimate", "low", "high", "p")
+
+
+class _Design:
+    """Plans as rows of 0 and 1, a column for each label that was seen in each slot."""
+
+    def __init__(self, plans: Sequence[Plan], labels: Labels) -> None:
+        rows = [{(slot, label) for slot, part in plan.items() for label in labels(part)} for plan in plans]
+        self.slots = list(Plan(dict(item for plan in plans for item in plan.items())))  # in network order
+        seen = {key for row in rows for key in row}
+        self.columns = sorted(seen, key=lambda key: (self.slots.index(key[0]), key[1]))
+        matrix = [[float(key in row) for key in self.columns] for row in rows]
+        self.matrix = np.array(matrix, dtype=float).reshape(len(plans), len(self.columns))
+
+    def of_slot(self, slot: str) -> list[int]:
+        """Return the columns of a slot."""
+        return [index for index, (name, _) in enumerate(self.columns) if name == slot]
+
+    def counts(self) -> tuple[list[str], FloatArray]:
+        """Return every label, and in how many slots each plan has it, `(n, labels)`."""
+        labels = sorted({label for _, label in self.columns})
+        of_label = [[i for i, (_, other) in enumerate(self.columns) if other == label] for label in labels]
+        return labels, np.stack([self.matrix[:, found].sum(axis=1) for found in of_label], axis=1)
+
+
+def _effects(plans: Sequence[Plan], values: Sequence[float], direction: str, word: str, labels: Labels) -> pd.DataFrame:
+    names = ["slot", word, *_COLUMNS, "n", "adjusted"]
+    design = _Design(plans, labels)
+    if not design.columns:
+        return _judged(pd.DataFrame(columns=names), direction)
+    target = np.asarray(values, dtype=float)
+    whole = Fit(design.matrix, target)
+    rows = []
+    for slot in design.slots:
+        here = design.of_slot(slot)
+        alone = Fit(design.matrix[:, here], target)
+        for place, column in enumerate(here):
+            found = _tell(whole, column)
+            adjusted = found is not None
+            found = found or _tell(alone, place)
+            n = int(design.matrix[:, column].sum())
+            rows.append(
+                {"slot": slot, word: design.columns[column][1], **_columns(found), "n": n, "adjusted": adjusted}
+            )
+    all_labels, counts = design.counts()
+    anywhere = Fit(counts, target)
+    for place, label in enumerate(all_labels):
+        found, n = _tell(anywhere, place), int((counts[:, place] > 0).sum())
+        rows.append({"slot": ANY, word: label, **_columns(found), "n": n, "adjusted": found is not None})
+    return _judged(pd.DataFrame(rows, columns=names), direction)
+
+
+def _tell(fit: Fit, column: int) -> Estimate | None:
+    if fit.freedom < _FREEDOM:
+        return None
+    weights = np.zeros(fit.columns)
+    weights[column] = 1.0
+    return fit.contrast(weights)
+
+
+def _mean(gaps: Sequence[float]) -> Estimate:
+    """Return the mean of differences; its interval from 3 on."""
+    value, count = float(np.mean(gaps)), len(gaps)
+    if count < 3:
+        return Estimate(value, np.nan, np.nan, np.nan)
+    error = float(np.std(gaps, ddof=1) / np.sqrt(count))
+    half = float(student.ppf(0.975, count - 1)) * error
+    p = float(2 * student.sf(abs(value) / error, count - 1)) if error > 0 else float(value == 0)
+    return Estimate(value, value - half, value + half, p)
+
+
+def _columns(found: Estimate | None) -> dict[str, float]:
+    values = (np.nan,) * 4 if found is None else (found.value, found.low, found.high, found.p)
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _judged(table: pd.DataFrame, direction: str) -> pd.DataFrame:
+    """Replace the probabilities by verdicts, the whole table taken together."""
+    decided = holm(table.pop("p").to_numpy(dtype=float))
+    better = (table["estimate"] > 0) == (direction == "maximize")
+    return table.assign(verdict=np.where(decided, np.where(better, "HELPS", "HURTS"), "NOT DECIDED"))
+
+
+def _modules(expression: Expression) -> list[str]:
+    return [leaf.name for leaf in expression.leaves()]
+
+
+def _declared(expression: Expression) -> list[str]:
+    specs = [spec for leaf in expression.leaves() for spec in leaf.specs()]
+    return [name for name in PROPERTIES if any(spec.has(name) for spec in specs)]
+
+
+def _measured(expression: Expression) -> list[str]:
+    found: set[str] = set()
+    for leaf in expression.leaves():
+        figures = recorded(leaf.name)
+        found |= set(_declared(leaf) if figures is None else measured(figures))
+    return [name for name in PROPERTIES if name in found]

@@ -1,0 +1,62 @@
+"""How far a search has come: hypervolume against distinct evaluations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from nasbench.errors import RunError
+from nasbench.evidence.reference import Reference, reference_point
+from nasbench.library.plan import Plan
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.run import Run
+
+__all__ = ["hypervolume_curve", "reference_of"]
+
+
+def reference_of(run: Run) -> Reference:
+    """Return the reference of a run: as stored at its start, else worked out from its bare backbone, which is the same.
+
+    Raises:
+        RunError: If the bare backbone was not evaluated yet.
+    """
+    if run.reference is not None:
+        return run.reference
+    bare = Plan({}).hash
+    found = [record.evaluation for record in run.records() if record.evaluation.plan_hash == bare]
+    complete = [evaluation for evaluation in found if evaluation.state == "complete"]
+    if not complete:
+        raise RunError(f"run {run.path.name} has no evaluation of the bare backbone yet, which sets its reference")
+    return reference_point(complete[0].values, run.directions)
+
+
+def hypervolume_curve(run: Run) -> pd.DataFrame:
+    """Return how hypervolume grew with each distinct plan of the search, in the order in which they were asked for.
+
+    Each plan counts once, with its first evaluation at its highest fidelity; a rejected or failed one counts as an
+    evaluation and adds nothing. Plans trained for less than the full budget add nothing either.
+
+    Returns:
+        One row a plan: evaluations (from 1), number (the trial), state, hypervolume (the share of the reference's box
+        that the plans so far dominate), wall_s (seconds of evaluation so far).
+
+    Raises:
+        RunError: If the bare backbone was not evaluated yet.
+    """
+    reference = reference_of(run)
+    first: dict[str, tuple[int, Evaluation]] = {}
+    for record in sorted(run.records(), key=lambda record: record.number):
+        plan, new = record.evaluation.plan_hash, record.evaluation
+        if plan not in first or new.fidelity > first[plan][1].fidelity:
+            first[plan] = (record.number, new)
+    full = max((evaluation.fidelity for _, evaluation in first.values()), default=0)
+    points: list[list[float]] = []
+    rows: list[tuple[object, ...]] = []
+    volume, wall_s = 0.0, 0.0
+    for number, evaluation in first.values():
+        wall_s += evaluation.wall_s
+        if evaluation.state == "complete" and evaluation.fidelity == full:
+            points.append([float(evaluation.values[name]) for name in reference.directions])
+            volume = reference.hypervolume(np.array(points))
+        rows.append((len(rows) + 1, number, evaluation.state, volume, wall_s))
+    return pd.DataFrame(rows, columns=["evaluations", "number", "state", "hypervolume", "wall_s"])

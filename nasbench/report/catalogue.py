@@ -1,0 +1,172 @@
+"""The library for reading: a row for each module and the page of one, from what it declares and what is on record."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nasbench.library.modules import create_module, module_spec
+from nasbench.library.registry import PROPERTIES, ModuleSpec
+from nasbench.library.status import ModuleStatus, recorded_status
+from nasbench.report.docstrings import render, wrap
+from nasbench.text import human
+
+__all__ = [
+    "DEFAULT_CHANNELS",
+    "DEFAULT_SIZES",
+    "ModulePage",
+    "default_count",
+    "describe",
+    "overview",
+    "table",
+]
+
+DEFAULT_CHANNELS = 64
+DEFAULT_SIZES = {1: (96,), 2: (16, 16)}
+"""The size at which a module's own cost is quoted, by dims; it is counted in the larger of the dims it serves."""
+
+_ORDERS = {1: "N", 2: "N²"}
+_LABEL = 12  # columns of a page's labels
+_WIDE = 120  # columns from which a table says its properties in words
+
+
+@dataclass(frozen=True)
+class ModulePage:
+    """All that is known of one module.
+
+    Attributes:
+        spec: What it declares.
+        status: What is on record, or was counted now for a module of the user's.
+    """
+
+    spec: ModuleSpec
+    status: ModuleStatus
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        s = self.spec
+        return {
+            **_row(s, self.status),
+            "exact": self.status.exact,
+            "limits": s.limits,
+            "starts_as_identity": s.starts_as_identity,
+            "doc": inspect.getdoc(s.cls) or "",
+            "hyperparameters": [
+                {"name": h.name, "default": h.default, "values": list(h.values), "type": h.annotation}
+                for h in s.hyperparameters.values()
+            ],
+            "default_channels": DEFAULT_CHANNELS,
+            "default_size": DEFAULT_SIZES[max(s.dims)],
+            "source": s.origin,
+        }
+
+    def text(self, width: int = 100) -> str:
+        """Return it as a page for a terminal of `width` columns."""
+        s = self.spec
+        facts = [
+            ("paper", s.paper),
+            ("properties", ", ".join(s.properties) or "none declared"),
+            ("dims", ", ".join(f"{d}-D" for d in s.dims)),
+            ("limits", s.limits),
+            ("start", "an identity, bit for bit, as constructed" if s.starts_as_identity else ""),
+            ("cost", self._cost()),
+            ("compile", self.status.compile or "not on record; `nasbench check FILE` runs the contract"),
+            ("export", self.status.export or "not on record"),
+        ]
+        lines = [f"{s.name}: a {s.kind} of the family {s.family}", ""]
+        lines += [wrap(fact, width, f"{label:{_LABEL}}", " " * _LABEL) for label, fact in facts if fact]
+        lines += ["", render(inspect.getdoc(s.cls) or "", width), ""]
+        if s.hyperparameters:
+            lines += ["Hyper-parameters:", *(wrap(h, width, "    ", 8 * " ") for h in self._hyperparameters()), ""]
+        return "\n".join([*lines, f"{'source':{_LABEL}}{s.origin}"])
+
+    def _cost(self) -> str:
+        size = "x".join(map(str, DEFAULT_SIZES[max(self.spec.dims)]))
+        counted = ""
+        if self.status.params is not None:
+            bound = "" if self.status.exact else "at least "
+            counted = (
+                f"{self.status.params:,} params, {bound}{self.status.macs:,} MACs at C={DEFAULT_CHANNELS}, {size}; "
+            )
+        return f"{counted}of order {_ORDERS[self.spec.cost_order]} (one item; 1 MAC = 1 multiply-add)"
+
+    def _hyperparameters(self) -> list[str]:
+        return [
+            f"{h.name} = {h.default!r}"
+            + (f" ({h.annotation})" if h.annotation else "")
+            + (f"; searched: {', '.join(map(repr, h.values))}" if h.values else "")
+            for h in self.spec.hyperparameters.values()
+        ]
+
+
+def describe(name: str) -> ModulePage:
+    """Return the page of a module; one that is not on record is counted now.
+
+    Raises:
+        UnknownNameError: If there is no such module.
+    """
+    spec = module_spec(name)
+    status = recorded_status(name)
+    return ModulePage(spec, ModuleStatus(*default_count(spec)) if status.params is None else status)
+
+
+def overview(specs: Sequence[ModuleSpec]) -> list[dict[str, Any]]:
+    """Return a row for each module, sorted by family and name; figures that are not on record are None or ""."""
+    return [_row(s, recorded_status(s.name)) for s in sorted(specs, key=lambda s: (s.family, s.name))]
+
+
+def table(rows: Sequence[dict[str, Any]], width: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and cells of `overview`'s rows for people; properties become letters where it is narrow."""
+    columns = (
+        "name",
+        "dims",
+        "properties" if width >= _WIDE else "LGSM",
+        "cost",
+        f"{'params':>6}",
+        f"{'MACs':>6}",
+        "compile",
+        "export",
+        "year",
+    )
+    return columns, [_cells(row, words=width >= _WIDE) for row in rows]
+
+
+def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
+    """Return params, MACs and exactness of a module with its defaults, at the default size, for one item."""
+    import torch
+
+    from nasbench.measurement import costs  # fvcore and all: a table that shows what is on record does without
+
+    dims = max(spec.dims)
+    levels = [DEFAULT_CHANNELS, 2 * DEFAULT_CHANNELS, 4 * DEFAULT_CHANNELS]
+    size = DEFAULT_SIZES[dims]
+    with torch.device("meta"):
+        if spec.kind == "neck":
+            module = create_module(spec.name, levels)
+            maps = [torch.empty(1, c, *(max(1, s >> i) for s in size)) for i, c in enumerate(levels)]
+            inputs: tuple[Any, ...] = (maps,)
+        else:
+            module = create_module(spec.name, DEFAULT_CHANNELS, dims=dims)
+            inputs = tuple(torch.empty(1, DEFAULT_CHANNELS, *size) for _ in range(2 if spec.kind == "fusion" else 1))
+    cost = costs.count(module, *inputs)
+    return sum(p.numel() for p in module.parameters()), cost.macs, cost.exact
+
+
+def _row(spec: ModuleSpec, status: ModuleStatus) -> dict[str, Any]:
+    declared = ("name", "kind", "family", "dims", "properties", "cost_order")
+    known = ("params", "macs", "compile", "export")
+    row = {key: getattr(spec, key) for key in declared} | {key: getattr(status, key) for key in known}
+    return row | {"year": spec.year, "paper": spec.paper}
+
+
+def _cells(row: dict[str, Any], *, words: bool) -> tuple[str, ...]:
+    letters = "".join(p[0].upper() if p in row["properties"] else "·" for p in PROPERTIES[:4])
+    figures = (f"{'' if row[key] is None else human(row[key]):>6}" for key in ("params", "macs"))
+    return (
+        *(row["name"], ", ".join(map(str, row["dims"])), ", ".join(row["properties"]) if words else letters),
+        *(_ORDERS[row["cost_order"]], *figures),
+        *(row[key].partition(":")[0] for key in ("compile", "export")),
+        str(row["year"] or ""),
+    )

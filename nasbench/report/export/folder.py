@@ -1,0 +1,230 @@
+"""The folder a stranger can use: code, weights, card, example; written from a trial of a run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jinja2
+import torch
+from safetensors.torch import save_model
+from torch import Tensor, nn
+
+from nasbench.backbones import insertion
+from nasbench.builtin import content_folder
+from nasbench.errors import InputError, RunError
+from nasbench.library.plan import Plan
+from nasbench.report.export.source import model_source
+from nasbench.runs.run import Run
+from nasbench.study.evaluators.trained import TrainingEvaluator
+from nasbench.study.problem import prepare
+
+__all__ = ["export_trial"]
+
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class _Winner:
+    """A trained plan and where it comes from."""
+
+    run: Run
+    number: int
+    plan: Plan
+    evaluator: TrainingEvaluator
+    model: nn.Module
+
+    @property
+    def title(self) -> str:
+        host = str(self.run.settings.backbone).replace('"', "").replace("\\", "/")
+        return f"{Path(host).name} with {self.plan.text}" if not self.plan.is_bare else f"bare {Path(host).name}"
+
+
+def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) -> Path:
+    """Write model.py, model.safetensors, config.json, README.md (the model card) and example.py of a trial.
+
+    What `model.py` builds is held against the run's model before anything is kept: same keys, same output, bit for bit.
+
+    Args:
+        run: The run.
+        number: A trial whose weights were kept.
+        out: The folder; made, must be empty or missing.
+        onnx: Also write model.onnx, checked with onnxruntime.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: If there is no such trial, or `out` is not empty.
+        RunError: If its weights were not kept, or the source does not give the same model.
+        UnsupportedError: If the source of a part cannot be read.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty; choose another --out")
+    winner = _winner(run, number)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+            staged = Path(folder) / "model"
+            staged.mkdir()
+            _write(winner, staged)
+            _check(winner, staged)
+            if onnx:
+                _write_onnx(winner, staged)
+            if out.exists():
+                out.rmdir()
+            shutil.move(staged, out)
+    except OSError as error:
+        raise RunError(f"cannot write {out}: {error.strerror or error}") from None
+    return out
+
+
+def _winner(run: Run, number: int) -> _Winner:
+    plan = Plan.of(run.plan_of(number))
+    if run.config["task"] is None:
+        raise RunError(f"run {run.path.name} was evaluated by a function; there is no model to export")
+    evaluator = prepare(run.settings).evaluator
+    if not isinstance(evaluator, TrainingEvaluator):
+        raise RunError(f"run {run.path.name} trained no models; there is nothing to export")
+    model = run.weights(number, evaluator.build(plan, run.settings.seed)).eval()
+    return _Winner(run, number, plan, evaluator, model)
+
+
+def _write(winner: _Winner, folder: Path) -> None:
+    evaluator, run = winner.evaluator, winner.run
+    task = evaluator.task
+    source = model_source(
+        evaluator.backbone,
+        winner.plan,
+        insertion.slots_of(winner.model),
+        input_size=task.input_size,
+        model_kwargs=dict(task.model_kwargs),
+        identity_init=evaluator.identity_init,
+        title=winner.title,
+    )
+    (folder / "model.py").write_text(source, encoding="utf-8")
+    save_model(winner.model, str(folder / "model.safetensors"))
+    config = _config(winner)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(content_folder("reports")),
+        autoescape=False,  # Markdown and Python, not HTML
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for name in ("README.md", "example.py"):
+        text = environment.get_template(f"export/{name}.j2").render(config=config, run=run, card=_card(winner))
+        (folder / name).write_text(text, encoding="utf-8")
+    needs = [f"{name}=={version(name)}" for name in ("torch", "timm", "safetensors", "numpy")]
+    (folder / "requirements.txt").write_text("\n".join(needs) + "\n", encoding="utf-8")
+
+
+def _config(winner: _Winner) -> dict[str, Any]:
+    """What the model is and how its input is prepared, JSON-able."""
+    task, evaluator = winner.evaluator.task, winner.evaluator
+    return {
+        "schema_version": 1,
+        "backbone": evaluator.backbone,
+        "plan": json.loads(winner.plan.text),
+        "kind": task.kind,
+        "input_size": list(task.input_size),
+        **dict(task.model_kwargs),
+        "preprocessing": task.preprocessing(),
+        "identity_init": evaluator.identity_init,
+        "run": {"name": winner.run.path.name, "trial": winner.number, "seed": winner.run.settings.seed},
+    }
+
+
+def _card(winner: _Winner) -> dict[str, Any]:
+    """The figures of the model card: those of the trial, and of the compared plans where it is one of them."""
+    run = winner.run
+    compared = run.finalists().to_dict(orient="records")
+    own = next((row for row in compared if row["plan_hash"] == winner.plan.hash), None)
+    rows = [r for r in run.trials().to_dict(orient="records") if r["plan_hash"] == winner.plan.hash]
+    row = own or next(r for r in rows if r["number"] == winner.number)
+    bare = next((r for r in compared if r["plan"] == "{}"), None)
+    test = run.path / "test.json"
+    tested = json.loads(test.read_text(encoding="utf-8"))["plans"] if test.is_file() else {}
+    return {
+        "title": winner.title,
+        "row": row,
+        "bare": bare,
+        "metric": run.metric or next(iter(run.directions)),
+        "test": tested.get(winner.plan.hash, {}),
+        "costs": [name for name in ("params", "macs", "elementwise_flops", "latency_ms") if row.get(name) is not None],
+    }
+
+
+def _load(folder: Path) -> nn.Module:
+    """Run a written model.py as a stranger would, and return its model with the weights."""
+    module = ModuleType("exported_model")
+    module.__file__ = str(folder / "model.py")
+    code = compile((folder / "model.py").read_text(encoding="utf-8"), "model.py", "exec")
+    import sys
+
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    try:
+        exec(code, module.__dict__)
+        return module.load(folder)
+    finally:
+        del sys.modules[module.__name__]
+
+
+def _example(winner: _Winner) -> Tensor:
+    size = winner.evaluator.task.input_size
+    return torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+
+
+def _check(winner: _Winner, folder: Path) -> None:
+    written = _load(folder)
+    x = _example(winner)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        expected = winner.model(x)
+        torch.manual_seed(0)
+        found = written(x)
+    if not torch.equal(expected, found):
+        gap = float((expected - found).abs().max())
+        raise RunError(f"the exported source of trial {winner.number} does not give the same output: off by {gap:.3g}")
+
+
+def _write_onnx(winner: _Winner, folder: Path) -> None:
+    """Write model.onnx for any batch size, and hold it against the model with onnxruntime."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  # torch's exporter needs it
+    except ImportError as error:
+        raise InputError(f"--onnx needs {error.name}: pip install 'nasbench[onnx]'") from None
+    x, file = _example(winner), folder / "model.onnx"
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        torch.onnx.export(
+            winner.model,
+            (x,),
+            str(file),
+            dynamo=True,
+            input_names=["input"],
+            dynamic_shapes=((batch, *[None] * (x.ndim - 1)),),
+            external_data=False,
+            verbose=False,
+        )
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise RunError(f"trial {winner.number} cannot be written as ONNX: {lines[0] if lines else error!r}") from error
+    for batch_size in (1, len(x)):
+        with torch.no_grad():
+            expected = winner.model(x[:batch_size])
+        (answer,) = session.run(None, {session.get_inputs()[0].name: x[:batch_size].numpy()})
+        gap = float((torch.from_numpy(answer) - expected).abs().max())
+        if gap > _TOLERANCE * max(1.0, float(expected.abs().max())):
+            raise RunError(f"model.onnx of trial {winner.number} differs from the model by {gap:.3g}")

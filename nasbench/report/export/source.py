@@ -1,0 +1,192 @@
+"""Write a model down as Python source that needs torch and timm alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from nasbench import backbones
+from nasbench.backbones import Slot
+from nasbench.backbones.factory import is_file, timm_arguments
+from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach
+from nasbench.backbones.layout import MapFormat
+from nasbench.backbones.stem_registry import STEMS
+from nasbench.errors import UnsupportedError
+from nasbench.library.expression import Branches, Expression, Fused, Leaf, Rowwise, Series, runs_rowwise
+from nasbench.library.modules import module_spec
+from nasbench.library.plan import Plan
+from nasbench.library.plugins import load_python_file
+from nasbench.report.export.inline import Inliner
+
+__all__ = ["model_source"]
+
+
+def model_source(
+    backbone: str,
+    plan: Plan,
+    slots: Sequence[Slot],
+    *,
+    input_size: Sequence[int],
+    model_kwargs: dict[str, Any],
+    identity_init: bool,
+    title: str,
+) -> str:
+    """Return the source of `model.py`: `build()` gives the model, `load()` gives it with its weights.
+
+    Args:
+        backbone: A timm name, a stem, or `FILE.py:function`.
+        plan: What is in it.
+        slots: The backbone's.
+        input_size: Without the batch.
+        model_kwargs: `num_classes` or `horizon`.
+        identity_init: Whether plug-ins are gated, as `insert` was told.
+        title: First line of the docstring.
+
+    Raises:
+        UnsupportedError: If the source of a part cannot be read.
+    """
+    writer = _Writer()
+    used = [slot for slot in slots if slot.name in plan]
+    for part in (Plugin, Plugins, attach, MapFormat) if used else ():
+        writer.need(part)
+    modules = {slot.name: (slot, plan[slot.name]) for slot in used}
+    for slot, expression in modules.values():
+        writer.collect(expression, slot)
+    host = writer.host(backbone, tuple(input_size), model_kwargs)
+    body = [f"    model = {host()}"]
+    if used:
+        body.append("    plugins = {")
+        for slot, expression in modules.values():
+            gated = identity_init and not expression.starts_as_identity
+            inner = writer.build(expression, slot)
+            body.append(f'        "{slot.name}": Plugin({inner}, {_format(slot.format)}, gated={gated}),')
+        body.append("    }")
+        body += [
+            f'    attach(model, "{slot.module}", plugins["{slot.name}"], {slot.index})  # {slot.name}' for slot in used
+        ]
+        body.append(f'    model.add_module("{CHILD}", Plugins(plugins, {{}}))')
+    head = f'"""{title}\n\nWritten by `nasbench export`; it needs torch, timm and safetensors.\n"""\n\n'
+    return (
+        head
+        + "from __future__ import annotations\n\n"
+        + writer.inliner.source
+        + _FUNCTIONS.format(body="\n".join(body), size=tuple(input_size))
+    )
+
+
+_FUNCTIONS = '''
+
+def build() -> nn.Module:
+    """Return the model with fresh weights; it takes `(B, *{size})`."""
+{body}
+    return model
+
+
+def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
+    """Return the model with its trained weights, in eval mode."""
+    model = build()
+    load_model(model, str(Path(folder) / "model.safetensors"))
+    return model.eval()
+'''
+
+
+class _Writer:
+    """Collects what the source needs, then writes constructors."""
+
+    def __init__(self) -> None:
+        self.inliner = Inliner(reserved=("build", "load"))
+        for name, statement in (("nn", "from torch import nn"), ("Path", "from pathlib import Path")):
+            self.inliner.imports(name, statement)
+        self.inliner.imports("load_model", "from safetensors.torch import load_model")
+
+    def need(self, thing: Any) -> None:
+        self.inliner.need(thing)
+
+    def collect(self, expression: Expression, slot: Slot) -> None:
+        """Take the classes that an expression is built of."""
+        for spec in expression.specs():
+            for cls in _written(spec.cls):
+                self.need(cls)
+            if slot.rows_are_series and slot.dims not in spec.dims:
+                self.need(Rowwise)
+        if _has_branches(expression):
+            self.need(Branches)
+
+    def host(self, backbone: str, size: tuple[int, ...], model_kwargs: dict[str, Any]) -> Any:
+        """Take what the backbone needs; return what gives the text that builds it (names are final later)."""
+        if is_file(backbone):
+            file, _, function = backbone.rpartition(":")
+            build = getattr(load_python_file(Path(file)), function)
+            self.need(build)
+            known = inspect.signature(build).parameters
+            anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
+            given = {k: v for k, v in {"input_size": size, **model_kwargs}.items() if k in known or anything}
+            return lambda: f"{self.inliner.name(build)}({_keywords(given)})"
+        if backbones.is_stem(backbone):
+            cls = STEMS.get(backbone)
+            self.need(cls)
+            given = {"lookback": size[0], "series": size[1], **model_kwargs}
+            return lambda: f"{self.inliner.name(cls)}({_keywords(given)})"
+        self.inliner.imports("timm", "import timm")
+        for given in timm_arguments(backbone, size, num_classes=model_kwargs.get("num_classes")):
+            try:
+                with torch.device("meta"):
+                    timm.create_model(backbone, **given)
+            except TypeError:
+                continue
+            return lambda: f'timm.create_model("{backbone}", {_keywords(given)})'
+        raise UnsupportedError(f"timm refuses to build {backbone} for {size}")
+
+    def build(self, expression: Expression, slot: Slot) -> str:
+        """Return the text that builds an expression for a slot, as `nasbench.library.expression.build` does."""
+        channels, dims = slot.channels, slot.dims
+        if isinstance(expression, Leaf):
+            if slot.rows_are_series and runs_rowwise(expression, dims):
+                inner = self._call(expression.name, channels, 1, dict(expression.hyper), None)
+                return f"{self.inliner.name(Rowwise)}({inner})"
+            return self._call(expression.name, channels, dims, dict(expression.hyper), None)
+        if isinstance(expression, Series):
+            inner = ", ".join(self.build(part, slot) for part in expression.parts)
+            return f"nn.Sequential({inner})" if inner else "nn.Identity()"
+        assert isinstance(expression, Fused)
+        branches = ", ".join(self.build(branch, slot) for branch in expression.branches)
+        fusion = self._call(expression.fusion, channels, dims, dict(expression.hyper), len(expression.branches))
+        return f"{self.inliner.name(Branches)}([{branches}], {fusion})"
+
+    def _call(self, name: str, channels: int, dims: int, hyper: dict[str, Any], inputs: int | None) -> str:
+        spec = module_spec(name)
+        row = getattr(spec.cls, "row", None)
+        if row is not None:  # made by a factory from a row of data
+            complete = {key: hyper.get(key, default) for key, (_, default) in row.options.items()}
+            base, _ = _written(spec.cls)
+            return f"{self.inliner.name(base)}({row!r}, {channels}, {complete!r})"
+        socket = {"dims": dims, "inputs": 2 if inputs is None else inputs}
+        given = {key: value for key, value in socket.items() if key in spec.socket} | hyper
+        return f"{self.inliner.name(spec.cls)}({channels}{', ' if given else ''}{_keywords(given)})"
+
+
+def _written(cls: type) -> tuple[type, ...]:
+    """Return the classes whose source stands for `cls`: itself, or the base and the row that a factory made it from."""
+    row = getattr(cls, "row", None)
+    return (cls,) if row is None else (cls.__mro__[1], type(row))
+
+
+def _has_branches(expression: Expression) -> bool:
+    if isinstance(expression, Fused):
+        return True
+    return isinstance(expression, Series) and any(_has_branches(part) for part in expression.parts)
+
+
+def _format(form: MapFormat) -> str:
+    text = f'MapFormat("{form.layout}", {form.channels}, {form.size}'
+    text += f", prefix={form.prefix}" if form.prefix else ""
+    return text + (f", order={form.order}" if form.order is not None else "") + ")"
+
+
+def _keywords(given: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in given.items())

@@ -1,0 +1,69 @@
+"""The trials table as CSV, JSON, Markdown or LaTeX (booktabs)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from nasbench.errors import UnknownNameError
+from nasbench.runs.run import SCHEMA_VERSION, Run
+
+__all__ = ["FORMATS", "table_text", "trials_text"]
+
+FORMATS = ("csv", "json", "md", "latex")
+
+
+def trials_text(run: Run, form: str) -> str:
+    """Return the trials table of a run as text.
+
+    Raises:
+        UnknownNameError: If there is no such format.
+    """
+    return table_text(run.trials(), form)
+
+
+def table_text(table: pd.DataFrame, form: str, numeric: Sequence[bool] | None = None) -> str:
+    """Return a table as text in one of `FORMATS`; a missing value is empty, null in JSON.
+
+    Args:
+        table: The table.
+        form: One of `FORMATS`.
+        numeric: Which columns to align to the right; by default those that hold numbers.
+    """
+    if form not in FORMATS:
+        raise UnknownNameError("format", form, FORMATS)
+    if numeric is None:
+        numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table.columns]
+    if form == "csv":
+        return table.to_csv(index=False)
+    if form == "json":
+        rows = json.loads(table.to_json(orient="records", double_precision=15))
+        return json.dumps({"schema_version": SCHEMA_VERSION, "kind": "trials", "data": rows}, indent=2) + "\n"
+    if form == "latex":
+        texts = table.map(_text).map(_latex)
+        texts.columns = [_latex(str(name)) for name in texts.columns]
+        return texts.to_latex(index=False, escape=False, column_format="".join("r" if n else "l" for n in numeric))
+    names = [str(name) for name in table.columns]
+    rows = [[_text(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)]
+    rule = ["--:" if right else "---" for right in numeric]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [names, rule, *rows]) + "\n"
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ">": r"\textgreater{}", "<": r"\textless{}",
+    '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,65 @@
+"""What a run was made with: versions, devices, git, seeds. Written to environment.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import torch
+
+import nasbench
+from nasbench.runs.settings import SearchSettings
+
+__all__ = ["describe_environment", "package_versions"]
+
+_PACKAGES = ("torch", "torchvision", "timm", "optuna", "fvcore", "numpy", "pandas", "moocore", "scikit-learn")
+
+
+def describe_environment(settings: SearchSettings) -> dict[str, Any]:
+    """Return the environment of a search as JSON-able data; paths and user names of the machine are left out."""
+    return {
+        "nasbench": nasbench.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": package_versions(),
+        "device": _device(),
+        "threads": torch.get_num_threads(),
+        "cpu_count": os.cpu_count(),
+        "git": _git(),
+        "command": " ".join(["nasbench", *sys.argv[1:]]) if os.path.basename(sys.argv[0]) == "nasbench" else "",
+        "seeds": {"search": settings.seed, "finalists": list(range(settings.seed, settings.seed + settings.seeds))},
+    }
+
+
+def package_versions() -> dict[str, str | None]:
+    """Return the versions of the packages that results depend on; None where one is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _device() -> dict[str, Any]:
+    found: dict[str, Any] = {"cpu": platform.processor() or platform.machine()}
+    if torch.cuda.is_available():
+        found["cuda"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        found["cuda_version"] = torch.version.cuda
+    return found
+
+
+def _git() -> str | None:
+    """Return the commit of the working directory, with "+dirty" where files differ; None outside a repository."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("+dirty" if status.stdout.strip() else "")

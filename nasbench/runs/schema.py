@@ -1,0 +1,210 @@
+"""What a run folder may hold, checked on reading: config.yaml, environment.json, the journal. It may be anybody's."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from nasbench.errors import InputError, RunError
+from nasbench.evidence.reference import Reference
+from nasbench.files import read_json, read_yaml
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.settings import SearchSettings
+
+__all__ = [
+    "CONTROLS", "FINALISTS", "REFERENCE", "SEARCH", "Environment", "KeptControl", "RunConfig", "check_evaluation",
+    "config_text", "read_config", "read_environment", "read_kept",
+]  # fmt: skip
+
+SEARCH, FINALISTS, CONTROLS = "search", "finalists", "controls"
+"""The Optuna studies of a journal: the search itself, the finalists' further seeds, their equal-cost controls."""
+REFERENCE = "reference"
+"""The attribute of the search's study that holds the reference point, from the bare backbone's evaluation on."""
+
+
+_Text = Annotated[str, Field(max_length=100_000)]
+
+
+class _Part(BaseModel):
+    """Strict types; keys of later versions are let through."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class SpaceInfo(_Part):
+    """The space as resolved: its name, distinct plans, slots, and (slot, variant, reason) of what was left out."""
+
+    name: _Text
+    plans: int = Field(ge=0)
+    slots: list[_Text]
+    excluded: list[Annotated[list[_Text], Field(min_length=3, max_length=3)]]
+
+
+class TaskInfo(_Part):
+    """The task: its data, and where the recipe differs from the task's own."""
+
+    kind: Literal["classification", "forecasting"]
+    metric: _Text
+    splits: dict[str, int]
+    input_size: list[int] = Field(min_length=2, max_length=3)
+    notes: list[_Text] = []
+    recipe_changes: dict[str, Any] = {}
+
+
+class RunConfig(_Part):
+    """The whole file.
+
+    Attributes:
+        schema_version: Of the file.
+        created: When the run was made.
+        settings: As resolved; fields of `SearchSettings`.
+        origins: Where each setting came from.
+        objectives: Name to direction.
+        identity: What makes two runs the same.
+        space: The space.
+        task: The task; None where a function evaluates.
+    """
+
+    schema_version: int
+    created: _Text = ""
+    settings: dict[str, Any]
+    origins: dict[str, _Text] = {}
+    objectives: Annotated[dict[_Text, Literal["maximize", "minimize"]], Field(min_length=1)]
+    identity: dict[str, Any]
+    space: SpaceInfo
+    task: TaskInfo | None
+
+
+class Environment(_Part):
+    """What a run was made with, as the report shows it.
+
+    Attributes:
+        platform: Operating system.
+        packages: Versions; None for one that was not installed.
+        device: Processor and GPUs.
+        threads: Of torch.
+        git: Commit of the working directory; None outside a repository.
+        seeds: By what they are for.
+    """
+
+    platform: _Text = ""
+    packages: dict[_Text, _Text | None] = {}
+    device: dict[_Text, Any] = {}
+    threads: int | None = None
+    git: _Text | None = None
+    seeds: dict[_Text, int | list[int]] = {}
+
+
+def read_environment(file: Path) -> dict[str, Any]:
+    """Return what a run's environment.json holds.
+
+    Raises:
+        RunError: If it cannot be read, or is damaged; names the first place.
+    """
+    given = read_json(file, "environment", RunError)
+    try:
+        Environment.model_validate(given)
+    except ValidationError as error:
+        raise _damaged(file, error) from None
+    return dict(given)
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Return what a run's config.yaml holds.
+
+    Raises:
+        RunError: If it cannot be read, or is damaged; names the first place.
+    """
+    try:
+        given = read_yaml(file, "run configuration")
+        RunConfig.model_validate(given)
+        SearchSettings.model_validate(given["settings"])
+    except ValidationError as error:
+        raise _damaged(file, error) from None
+    except InputError as error:
+        raise RunError(f"{file} is damaged: {error}") from None
+    return given
+
+
+@dataclass(frozen=True)
+class KeptControl:
+    """What is kept of a finalist's equal-cost control.
+
+    Attributes:
+        plan: The control, a plan.
+        plan_hash: Its hash.
+        ratio: MACs that it adds over those that the finalist adds; None where the finalist adds none.
+        slots: The same slot by slot.
+        plan_params: Parameters that the finalist adds.
+        control_params: Parameters that the control adds.
+        exact: Whether the finalist's MACs are exact.
+    """
+
+    plan: str
+    plan_hash: str
+    ratio: float | None
+    slots: dict[str, float | None]
+    plan_params: int
+    control_params: int
+    exact: bool
+
+
+_KEPT: dict[str, TypeAdapter[Any]] = {
+    "latency": TypeAdapter(dict[str, dict[str, float | str | bool | None]]),
+    "cost_checks": TypeAdapter(dict[str, str]),
+    CONTROLS: TypeAdapter(dict[str, KeptControl]),
+    REFERENCE: TypeAdapter(Reference | None),
+}
+
+
+def read_kept(key: str, value: Any) -> Any:
+    """Return what a study keeps beside its trials under `key`; the empty thing for None.
+
+    Raises:
+        ValueError: If no search writes such a value.
+    """
+    return _KEPT[key].validate_python({} if value is None and key != REFERENCE else value)
+
+
+_EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
+
+
+def check_evaluation(number: Any, evaluation: Evaluation, directions: Mapping[str, str]) -> None:
+    """Check an evaluation that was read, and the number of its trial.
+
+    Raises:
+        ValueError: If no search writes such a one.
+    """
+    _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
+    if type(number) is not int or number < 0:
+        raise ValueError(f"{number!r} is no number of a trial")
+    if evaluation.state == "complete":
+        values = {name: evaluation.values.get(name) for name in directions}
+        missing = [n for n, v in values.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
+        if missing:
+            raise ValueError(f"a finished evaluation without {', '.join(missing)}")
+
+
+def _damaged(file: Path, error: ValidationError) -> RunError:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])[:200] or "the whole"
+    return RunError(f"{file} is damaged: {place}: {first['msg']}")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every value out: a reader refuses aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def config_text(config: dict[str, Any]) -> str:
+    """Return the text of config.yaml."""
+    return yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,228 @@
+"""The study's storage: Optuna's journal on one file, made to survive being killed; or a database.
+
+Optuna's own file locks are files that a killed process leaves behind, and a line torn by a kill makes every later load
+raise once something was appended to it. Here the lock is the kernel's (`flock`: gone with its process), and whoever
+gets it first cuts an incomplete last line.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import BaseJournalBackend
+
+from nasbench.errors import InputError, RunError
+from nasbench.files import FileLock, append, cut_torn_line
+
+__all__ = [
+    "Journal",
+    "JournalFile",
+    "database_fault",
+    "open_database",
+    "open_journal",
+    "quiet",
+]
+
+
+OUTAGE_S = 300.0
+"""Seconds for which a database that was there is waited for, as while it is restarted."""
+
+_POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,  # with the next one: a network that was cut is noticed within a minute
+    "tcp_user_timeout": 60_000,
+    # one driver that stands still within a transaction would hold up all the others for ever
+    "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+}
+"""What libpq is told where the URL says nothing else, so that nothing is waited for without end."""
+
+
+class JournalFile(BaseJournalBackend):
+    """Optuna's journal on one file: a line an operation, appended under a kernel lock and synced to the disk.
+
+    Args:
+        path: The file; absolute, so that its lock can never lie elsewhere.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(path.with_name(path.name + ".lock"))
+        self._number, self._offset = 0, 0  # up to where it was read: lines, bytes
+        self._pending: list[bytes] | None = None
+        path.touch()
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append operations, all or none."""
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        if self._pending is not None:
+            self._pending += lines
+            return
+        with self._lock:
+            self._write(lines)
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the operations from a number on; an incomplete last line is none yet."""
+        if log_number_from < self._number:
+            self._number, self._offset = 0, 0
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._number, self._offset = self._number + 1, self._offset + len(line)
+                if self._number > log_number_from:
+                    yield json.loads(line)
+        unwritten = self._pending or []
+        for line in unwritten[max(0, log_number_from - self._number) :]:
+            yield json.loads(line)
+
+    @contextmanager
+    def together(self, *, durable: bool = True) -> Iterator[None]:
+        """Write what is appended within as one piece, with no other process in between.
+
+        Args:
+            durable: Wait for the disk, so that it survives a power cut too. What follows durably takes it along.
+        """
+        if self._pending is not None:  # within another one
+            yield
+            return
+        with self._lock:
+            self._pending = []
+            try:
+                yield
+                lines = self._pending
+            finally:
+                self._pending = None
+            self._write(lines, durable)
+
+    def _write(self, lines: list[bytes], durable: bool = True) -> None:
+        cut_torn_line(self._path)
+        append(self._path, b"".join(lines), durable=durable)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Optuna's notices of studies opened and of experimental samplers."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+class Journal(JournalStorage):
+    """Optuna's storage in a journal file.
+
+    Args:
+        path: The file, absolute.
+
+    Attributes:
+        file: The file behind it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file = JournalFile(path)
+        super().__init__(self.file)
+
+
+def open_journal(path: str | Path) -> Journal:
+    """Open (or create) the journal of a run.
+
+    Args:
+        path: `journal.log` of the run folder; made absolute, so that a lock can never point elsewhere.
+
+    Raises:
+        RunError: If the file cannot be written, or is no journal.
+    """
+    path = Path(path).resolve()
+    try:
+        with _lock_of(path):
+            cut_torn_line(path)
+        return Journal(path)
+    except OSError as error:
+        raise RunError(f"cannot use the journal {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        raise RunError(
+            f"{path} is no Optuna journal, or is damaged: {type(error).__name__} {str(error)[:200]}"
+        ) from None
+
+
+def open_database(url: str) -> BaseStorage:
+    """Open (or create) Optuna's tables in a database that several machines use at once.
+
+    Args:
+        url: postgresql://user:password@host/database; mysql:// is left to Optuna too.
+
+    Raises:
+        InputError: If it is no such URL, or its driver is not installed.
+        RunError: If the database cannot be reached.
+    """
+    kind = url.partition("://")[0]
+    if kind.partition("+")[0] not in ("postgresql", "mysql"):
+        raise InputError(
+            f"storage {url!r} is no postgresql://user:password@host/database; "
+            "leave it out to keep the study in the run folder"
+        )
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    for attempt in (1, 2):
+        try:
+            # no connection is held open between evaluations
+            options = {"poolclass": NullPool, "connect_args": _connect_args(url)}
+            database = RDBStorage(url, engine_kwargs=options)
+            _wait_for_server(database)
+            return optuna.storages.get_storage(database)
+        except ImportError as error:
+            raise InputError(f"{kind}:// needs {error.name or 'a driver'}: pip install nasbench[postgres]") from None
+        except (ArgumentError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if attempt == 2 or isinstance(error, ArgumentError):
+                raise RunError(f"cannot use the database: {database_fault(error)}") from None
+            time.sleep(1)  # another process may be making the tables just now
+    raise AssertionError
+
+
+def database_fault(error: Exception) -> str:
+    """Return in one line what a database's error says, where Optuna hides it behind one of its own."""
+    cause = error.__cause__ or error
+    return (str(cause).splitlines() or [type(cause).__name__])[0]
+
+
+def _connect_args(url: str) -> dict[str, Any]:
+    from sqlalchemy.engine import make_url
+
+    asked = make_url(url)
+    if asked.drivername not in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
+        return {}
+    return {key: value for key, value in _POSTGRESQL.items() if key not in asked.query}
+
+
+def _wait_for_server(database: RDBStorage) -> None:
+    """Have each connection wait for a server that is not there for a while, as while it is restarted."""
+    from sqlalchemy import event
+
+    @event.listens_for(database.engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, options: Any) -> Any:
+        end = time.monotonic() + OUTAGE_S
+        while True:
+            try:
+                return dialect.connect(*args, **options)
+            except dialect.dbapi.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(1)
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(path.with_name(path.name + ".lock"))

@@ -1,0 +1,280 @@
+"""A tabulated space: every plan evaluated, in one Parquet file, and its replay without building or training anything.
+
+A row is one plan under one seed:
+
+    plan, plan_hash     canonical text and its hash
+    seed                of initial weights and data order
+    state, reason       complete, rejected or failed, and why
+    fidelity            training epochs
+    wall_s              seconds the evaluation took
+    metrics and costs   a column each under its own name; empty where the plan was not evaluated to the end
+
+The file's metadata has one JSON document under the key `nasbench`, the fields of `TableInfo`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nasbench.errors import DataError, InputError, PlanError
+from nasbench.library.plan import Plan
+from nasbench.objectives import Constraint
+from nasbench.runs.evaluation import Evaluation, Outcome, State
+from nasbench.spaces import ResolvedSpace, Space
+
+__all__ = [
+    "FIXED_COLUMNS",
+    "SCHEMA_VERSION",
+    "Table",
+    "TableEvaluator",
+    "TableInfo",
+    "TableSlot",
+    "fingerprint_of",
+    "read_table",
+    "write_table",
+]
+
+SCHEMA_VERSION = 1
+
+_KEY = b"nasbench"
+FIXED_COLUMNS = ("plan", "plan_hash", "seed", "state", "reason", "fidelity", "wall_s")
+
+
+class TableSlot(BaseModel):
+    """A slot of the tabulated backbone: all that a space needs to know of it.
+
+    Attributes:
+        name: Its name.
+        channels: Channels of its map.
+        size: Spatial size of its map.
+        layout: How the host lays it out.
+        rows_are_series: Whether the map is series by time.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    channels: int
+    size: tuple[int, ...]
+    layout: str
+    rows_are_series: bool = False
+
+    @property
+    def dims(self) -> int:
+        """Spatial dimensions of its map."""
+        return len(self.size)
+
+
+class TableInfo(BaseModel):
+    """What a table says of itself.
+
+    Attributes:
+        schema_version: Of the file.
+        backbone: The host.
+        task: What it was trained on.
+        space: The space, its variants named one by one: modules added later do not join.
+        slots: The slots of the backbone.
+        metrics: Metric columns, to "maximize" or "minimize".
+        metric: The metric that selection uses; None where there are costs alone.
+        costs: Cost columns, known before training.
+        seeds: The seeds each plan was evaluated under.
+        recipe: How it was trained.
+        environment: Versions and device.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+    backbone: str
+    task: str
+    space: dict[str, Any]
+    slots: tuple[TableSlot, ...]
+    metrics: dict[str, str]
+    metric: str | None
+    costs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    recipe: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A tabulated space.
+
+    Attributes:
+        info: What it says of itself.
+        frame: One row a plan and seed, with the columns of the module's docstring.
+        name: What it is called in messages: its file.
+    """
+
+    info: TableInfo
+    frame: pd.DataFrame
+    name: str = "table"
+
+    @cached_property
+    def rows(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Each row by plan hash and seed."""
+        rows = [{str(name): value for name, value in row.items()} for row in self.frame.to_dict("records")]
+        return {(row["plan_hash"], row["seed"]): row for row in rows}
+
+    @cached_property
+    def space(self) -> ResolvedSpace:
+        """The space that was tabulated."""
+        return Space.from_dict(self.info.space, origin=self.name).resolve(self.info.slots)
+
+    def row(self, plan: Plan, seed: int) -> dict[str, Any] | None:
+        """Return the row of a plan, None where it has none.
+
+        Args:
+            plan: The plan.
+            seed: Any seed: it is counted through the table's own, round and round.
+        """
+        return self.rows.get((plan.hash, self.info.seeds[seed % len(self.info.seeds)]))
+
+    def costs(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the costs that a row has."""
+        return {name: row[name] for name in self.info.costs if not _empty(row[name])}
+
+    def metrics(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """Return the metrics that a row has."""
+        return {name: float(row[name]) for name in self.info.metrics if not _empty(row[name])}
+
+
+@dataclass(frozen=True)
+class TableEvaluator:
+    """Answers from a table: nothing is built and nothing is trained.
+
+    Attributes:
+        table: The table.
+        constraints: Bounds on costs and metrics.
+    """
+
+    table: Table
+    constraints: Sequence[Constraint] = ()
+
+    def known(self, plan: Plan) -> dict[str, Any]:
+        """Return the costs of a plan, which are known before training.
+
+        Raises:
+            PlanError: If it is not in the table.
+        """
+        row = self.table.row(plan, 0)
+        if row is None:
+            raise PlanError(f"the plan is not in {self.table.name}; only what was tabulated can be replayed: {plan}")
+        return self.table.costs(row)
+
+    def __call__(
+        self,
+        plan: Plan,
+        seed: int,
+        bare: Mapping[str, float] | None,
+        epochs: int | None = None,
+        before: Evaluation | None = None,
+    ) -> Outcome:
+        """Look `plan` up; it was tabulated at one budget, whatever `epochs` is asked for."""
+        begun = time.perf_counter()
+        state, reason, fidelity, costs, metrics = self._look_up(plan, seed, bare)
+        return Outcome(
+            Evaluation(
+                plan.text, plan.hash, seed, fidelity, state, reason,
+                metrics=metrics, costs=costs, wall_s=time.perf_counter() - begun,
+            )
+        )  # fmt: skip
+
+    def _look_up(
+        self, plan: Plan, seed: int, bare: Mapping[str, float] | None
+    ) -> tuple[State, str, int, dict[str, Any], dict[str, float]]:
+        try:
+            costs = self.known(plan)
+        except PlanError as error:
+            return "rejected", str(error), 0, {}, {}
+        row = self.table.row(plan, seed)
+        assert row is not None
+        values = {**costs, **self.table.metrics(row)}
+        for constraint in self.constraints:
+            if constraint.name in values and not constraint.holds(values[constraint.name], bare or values):
+                return "rejected", constraint.reason(values[constraint.name], bare or values), 0, costs, {}
+        return row["state"], row["reason"], int(row["fidelity"]), costs, self.table.metrics(row)
+
+
+def read_table(path: str | Path) -> Table:
+    """Read a table.
+
+    Raises:
+        DataError: If there is none at `path`, it is no Parquet file, or none that `nasbench tabulate` wrote.
+    """
+    path = Path(path)
+    try:
+        arrow = pq.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"no table at {path}; `nasbench tabulate SPACE --out {path}` makes one") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
+    document = (arrow.schema.metadata or {}).get(_KEY)
+    if document is None:
+        raise DataError(f"{path} is a Parquet file of something else; a table is made by `nasbench tabulate`")
+    info = _info(path, document)
+    missing = [name for name in (*FIXED_COLUMNS, *info.metrics, *info.costs) if name not in arrow.column_names]
+    if missing:
+        raise DataError(f"{path} is damaged: it lacks the columns {', '.join(missing)}")
+    return Table(info, arrow.to_pandas(ignore_metadata=True), str(path))
+
+
+def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table:
+    """Write a table; the file appears whole or not at all.
+
+    Args:
+        path: Ends in `.parquet`.
+        frame: Its rows.
+        info: What it says of itself.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    path = Path(path)
+    columns = [*FIXED_COLUMNS, *info.metrics, *info.costs]
+    arrow = pa.Table.from_pandas(frame[columns], preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KEY: info.model_dump_json().encode()})
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        pq.write_table(arrow, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    return Table(info, frame[columns], str(path))
+
+
+def fingerprint_of(path: str | Path) -> str:
+    """Return the SHA-256 of a table's bytes: what makes two replays the same."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _info(path: Path, document: bytes) -> TableInfo:
+    try:
+        given = json.loads(document)
+        if isinstance(given, dict) and given.get("schema_version") != SCHEMA_VERSION:
+            raise DataError(
+                f"{path} has schema version {given.get('schema_version')}, this nasbench reads {SCHEMA_VERSION}; "
+                "tabulate again, or use the version that wrote it"
+            )
+        return TableInfo.model_validate(given)
+    except (ValueError, ValidationError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise DataError(f"{path} is damaged: its metadata: {str(error).splitlines()[0]}") from None
+
+
+def _empty(value: Any) -> bool:
+    return value is None or bool(pd.isna(value))

@@ -1,0 +1,1 @@
+"""THE SEARCH: from settings to a problem, its phases, samplers, evaluators and engines."""

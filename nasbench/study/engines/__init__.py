@@ -1,0 +1,56 @@
+"""Engines: where and how evaluations run. The search proposes and records; an engine evaluates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nasbench.study.engines._base import Answer, Engine, Job, Lost, Result, failure
+from nasbench.study.engines.inline import Inline
+
+if TYPE_CHECKING:
+    from nasbench.study.problem import Prepared
+
+__all__ = ["Answer", "Engine", "Inline", "Job", "Lost", "Result", "failure", "make_engine", "worker_devices"]
+
+
+def make_engine(prepared: Prepared, *, apart: bool = False) -> Engine:
+    """Return the engine that a search's settings ask for; its workers start with the first job.
+
+    Args:
+        prepared: The search.
+        apart: Evaluate in another process than this one even where one worker is asked for.
+
+    Raises:
+        InputError: If the engine's package is missing, or a function cannot be sent to workers.
+    """
+    from nasbench.study.engines.processes import Processes
+    from nasbench.study.engines.workplace import Workplace
+    from nasbench.study.evaluators.trained import CallableEvaluator
+
+    settings, evaluator = prepared.settings, prepared.evaluator
+    asked = evaluator if isinstance(evaluator, CallableEvaluator) else None
+    device = getattr(evaluator, "device", settings.device)
+    workplace = Workplace(settings.model_dump(mode="json"), asked, device)
+    if settings.engine == "ray":
+        from nasbench.study.engines.on_ray import make_ray_engine
+
+        return make_ray_engine(workplace, settings)
+    if settings.workers == 1 and settings.trial_timeout_s is None and not apart:
+        return Inline(evaluator)
+    places = [workplace.on(name) for name in worker_devices(settings.device, device, settings.workers)]
+    return Processes(places, timeout_s=settings.trial_timeout_s)
+
+
+def worker_devices(asked: str, device: str, workers: int) -> list[str]:
+    """Return a device for each worker: all GPUs in turn, unless one of them was asked for.
+
+    Args:
+        asked: The setting: "auto", "cpu", "cuda" or "cuda:1".
+        device: What it stands for in this process, as "cuda:0".
+        workers: How many there are.
+    """
+    if asked not in ("auto", "cuda") or not device.startswith("cuda"):
+        return [device] * workers
+    import torch
+
+    return [f"cuda:{number % torch.cuda.device_count()}" for number in range(workers)]

@@ -1,0 +1,174 @@
+"""Workers on a Ray cluster: actors, each with the resources of one evaluation, on whatever node has them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from nasbench.errors import InputError
+from nasbench.runs.settings import SearchSettings
+from nasbench.study.engines._base import Job, Lost, Result, evaluate_job
+from nasbench.study.engines.pool import Broken, Pool, Ready, Worker
+from nasbench.study.engines.workplace import Workplace
+
+__all__ = ["RayEngine", "make_ray_engine"]
+
+
+class RayEngine(Pool):
+    """An engine of Ray actors. A lost node's workers are started anew where there is room.
+
+    A cluster that runs here, or that `RAY_ADDRESS` names, is joined; where there is none, one of this machine alone is
+    started. Paths in the settings, and nasbench itself, must be there on every node.
+
+    Args:
+        workplace: What each worker builds its evaluator from.
+        size: Workers, of which as many run as the cluster has room for.
+        cpus: CPU cores of each.
+        gpus: GPUs of each; a part of one is allowed.
+        timeout_s: Seconds after which a job counts as hung and its worker is killed; None lets it run.
+
+    Raises:
+        InputError: If Ray is not installed, or the cluster cannot hold one worker.
+    """
+
+    def __init__(
+        self, workplace: Workplace, size: int, *, cpus: float = 1, gpus: float = 0, timeout_s: float | None = None
+    ) -> None:
+        self._ray = _import_ray()
+        self._workplace = workplace.to_bytes()
+        self._resources = {"num_cpus": cpus, "num_gpus": gpus}
+        self._joined = self._has_room = False
+        super().__init__(self._start_actor, self._with_news, size, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Kill every worker, and leave the cluster if it was joined here."""
+        super().close()
+        if self._joined:
+            self._ray.shutdown()
+            self._joined = False
+
+    def _start_actor(self, number: int) -> Worker:
+        if not self._ray.is_initialized():
+            try:
+                self._ray.init(_cluster(), log_to_driver=False, logging_level="warning", configure_logging=False)
+            except (OSError, RuntimeError, ValueError) as error:
+                address = os.environ.get("RAY_ADDRESS", "this machine")
+                raise InputError(f"no Ray cluster can be joined or started at {address}: {error}") from None
+            self._joined = True
+        if not self._has_room:  # an actor that fits nowhere would be waited for without end
+            self._check_room()
+            self._has_room = True
+        actor = self._ray.remote(_Actor).options(**self._resources, max_restarts=0)
+        return _RayWorker(self._ray, actor.remote(), self._workplace)
+
+    def _check_room(self) -> None:
+        there = self._ray.cluster_resources()
+        for name, wanted in (("CPU", self._resources["num_cpus"]), ("GPU", self._resources["num_gpus"])):
+            if wanted > there.get(name, 0):
+                raise InputError(
+                    f"an evaluation asks for {wanted:g} {name}, the Ray cluster has {there.get(name, 0):g}: "
+                    f"lower trial_{name.lower()}s (--set trial_{name.lower()}s=...)"
+                )
+
+    def held_up(self) -> str:
+        """Say what jobs wait for; see `Engine.held_up`."""
+        if not (reason := super().held_up()):
+            return ""
+        there, free = self._ray.cluster_resources(), self._ray.available_resources()
+        rooms = [f"{free.get(name, 0):g} of {there.get(name, 0):g} {name}" for name in ("CPU", "GPU") if name in there]
+        wanted = f"{self._resources['num_cpus']:g} CPU and {self._resources['num_gpus']:g} GPU"
+        return f"{reason}: each asks for {wanted}, free in the Ray cluster are {', '.join(rooms)}"
+
+    def _with_news(self, workers: Sequence[Worker], timeout_s: float | None) -> Sequence[Worker]:
+        by_answer = {worker.answer: worker for worker in workers if isinstance(worker, _RayWorker) and worker.answer}
+        if not by_answer:
+            return []
+        done, _ = self._ray.wait(list(by_answer), num_returns=1, timeout=timeout_s)
+        return [by_answer[answer] for answer in done]
+
+
+class _Actor:
+    """What runs on the cluster."""
+
+    def start(self, workplace: bytes, folder: str) -> Ready:
+        if os.path.isdir(folder):  # of the search, for relative paths
+            os.chdir(folder)
+        place: Workplace = pickle.loads(workplace)
+        self._evaluator = place.evaluator()
+        return Ready()
+
+    def evaluate(self, job: Job) -> Result:
+        return evaluate_job(self._evaluator, job)
+
+
+class _RayWorker:
+    """Our handle of an actor."""
+
+    def __init__(self, ray: Any, actor: Any, workplace: bytes) -> None:
+        self._ray, self._actor = ray, actor
+        self._ready = False
+        self.answer: Any = actor.start.remote(workplace, os.getcwd())
+
+    def give(self, job: Job) -> None:
+        self._ready = True
+        self.answer = self._actor.evaluate.remote(job)
+
+    def take(self) -> Ready | Result | Lost | Broken:
+        answer, self.answer = self.answer, None
+        try:
+            return self._ray.get(answer)
+        except self._ray.exceptions.RayTaskError as error:
+            return Lost(str(error)) if self._ready else Broken(str(error))
+        except self._ray.exceptions.RayError:  # the actor's, or that of an answer which was on a node
+            return Lost("its process, or its node, was lost")
+
+    def kill(self) -> None:
+        self._ray.kill(self._actor, no_restart=True)
+
+
+def make_ray_engine(workplace: Workplace, settings: SearchSettings) -> RayEngine:
+    """Return the engine that a search's settings ask for."""
+    device = workplace.device or "cpu"
+    gpus = settings.trial_gpus
+    if gpus is None:
+        gpus = 1.0 if device.startswith("cuda") else 0.0
+    place = workplace.on("cuda" if gpus else "cpu")  # Ray shows a worker its own GPU alone
+    return RayEngine(place, settings.workers, cpus=settings.trial_cpus, gpus=gpus, timeout_s=settings.trial_timeout_s)
+
+
+def _cluster() -> str | None:
+    """Return which cluster to join: None where Ray's own choice answers, for which it would wait for minutes.
+
+    Raises:
+        OSError: If nothing answers at `RAY_ADDRESS`.
+    """
+    if named := os.environ.get("RAY_ADDRESS"):
+        _call(named)
+        return None
+    record = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own
+    try:
+        if record.is_file():
+            _call(record.read_text().strip())
+    except OSError:  # that cluster was killed, and could not take back its record
+        return "local"
+    return None
+
+
+def _call(address: str) -> None:
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname and place.port:  # not "auto" or "local"
+        socket.create_connection((place.hostname, place.port), timeout=10).close()
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise InputError("the ray engine needs the package ray: pip install nasbench[ray]") from None
+    return ray

@@ -1,0 +1,66 @@
+"""The program of a worker process: build the evaluator, then do jobs until the search closes the pipe or dies."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+
+from nasbench.errors import NasbenchError
+from nasbench.study.engines._base import Job, evaluate_job
+from nasbench.study.engines.pool import Broken, Ready
+from nasbench.study.engines.workplace import Workplace
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Serve the search whose pipe is open as `descriptor`.
+
+    Args:
+        descriptor: The file descriptor of the pipe.
+        parent: Process id of the search: when it dies, this process does.
+    """
+    die_with(parent)
+    pipe: Connection = Connection(descriptor)
+    try:
+        workplace: Workplace = pickle.loads(pipe.recv_bytes())
+        evaluator = workplace.evaluator()
+    except EOFError:
+        return
+    except Exception as error:
+        text = str(error) if isinstance(error, NasbenchError) else traceback.format_exc()
+        pipe.send_bytes(pickle.dumps(Broken(text)))
+        return
+    said: object = Ready()
+    while True:
+        try:
+            pipe.send_bytes(pickle.dumps(said))
+            job: Job = pickle.loads(pipe.recv_bytes())
+        except (EOFError, OSError):
+            return
+        said = evaluate_job(evaluator, job)
+
+
+def die_with(parent: int) -> None:
+    """Have this process killed when its parent dies, whatever it is doing then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

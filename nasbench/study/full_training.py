@@ -1,0 +1,131 @@
+"""Bring a plan of a run to a full budget, under the run's own protocol, beside the bare backbone.
+
+Everything but the number of epochs is the run's: data, splits, recipe, seeds, start. Results lie in the run folder
+under `full/epochs-E/`, one file a plan and seed, so that an interrupted training goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.torch import save_model
+
+from nasbench.errors import EvaluationError, InputError, RunError
+from nasbench.evidence import pareto
+from nasbench.files import write_text
+from nasbench.library.plan import Plan
+from nasbench.runs.run import Run
+from nasbench.study.evaluators.trained import TrainingEvaluator
+from nasbench.study.problem import prepare
+
+__all__ = ["FullTraining", "train_fully"]
+
+
+@dataclass(frozen=True)
+class FullTraining:
+    """What a plan reached with the full budget.
+
+    Attributes:
+        folder: Where weights (`NAME-seed-S.safetensors`) and results lie.
+        table: One row a model and seed: model ("bare" or "trial N"), plan, seed, epochs, the metrics.
+        metric: The metric they are compared by.
+        difference: The plan's mean minus the bare backbone's, with its 95 % interval (low, high) over validation
+            items and seeds; the interval is NaN where one seed alone was trained.
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    metric: str
+    difference: dict[str, float]
+
+
+def train_fully(
+    run: Run,
+    number: int,
+    *,
+    epochs: int,
+    seeds: Sequence[int] | None = None,
+    on_epoch: Callable[[str, dict[str, float]], object] | None = None,
+) -> FullTraining:
+    """Train a trial's plan and the bare backbone for `epochs`.
+
+    Args:
+        run: The run.
+        number: The trial.
+        epochs: Passes over the training split; the schedule is stretched to them.
+        seeds: By default the run's.
+        on_epoch: Called with what is trained ("trial 7, seed 0") and each epoch's line.
+
+    Raises:
+        InputError: If there is no such trial.
+        RunError: If the run trained nothing, or the training breaks.
+    """
+    plan = Plan.of(run.plan_of(number))
+    evaluator = prepare(run.settings).evaluator if run.config["task"] else None
+    if not isinstance(evaluator, TrainingEvaluator):
+        raise RunError(f"run {run.path.name} trained no models; there is nothing to train on")
+    if epochs < 1:
+        raise InputError(f"--epochs {epochs}: at least one")
+    evaluator = replace(evaluator, recipe=evaluator.recipe.with_settings({"epochs": epochs}))
+    first = run.settings.seed
+    wanted = list(range(first, first + run.settings.seeds)) if seeds is None else list(seeds)
+    folder = run.path / "full" / f"epochs-{epochs}"
+    models = {"bare": Plan({}), **({} if plan.is_bare else {f"trial {number}": plan})}
+    rows, items = [], {}
+    for name, each in models.items():
+        for seed in wanted:
+            row, items[name, seed] = _one(evaluator, each, name, seed, folder, on_epoch)
+            rows.append(row)
+    metric = evaluator.task.metric
+    return FullTraining(folder, pd.DataFrame(rows), metric, _difference(items, models, wanted, run.block))
+
+
+def _one(
+    evaluator: TrainingEvaluator,
+    plan: Plan,
+    name: str,
+    seed: int,
+    folder: Path,
+    on_epoch: Callable[[str, dict[str, float]], object] | None,
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Return one result, trained now unless it is there."""
+    file = folder / f"{plan.hash}-seed-{seed}.json"
+    kept = file.with_suffix(".npy")
+    if file.is_file() and kept.is_file():
+        return {"model": name, **json.loads(file.read_text(encoding="utf-8"))}, np.load(kept, allow_pickle=False)
+    from nasbench.training.loop import train
+
+    model = evaluator.build(plan, seed)
+    title = f"{name}, seed {seed}"
+    told = None if on_epoch is None else (lambda line: on_epoch(title, line))
+    try:
+        result = train(model, evaluator.task, evaluator.recipe, seed=seed, device=evaluator.device, on_epoch=told)
+    except EvaluationError as error:
+        raise RunError(f"{title}: {error.kind}: {error.reason}; what was trained before it is kept") from None
+    row = {"plan": plan.text, "seed": seed, "epochs": result.epochs, **result.metrics, "wall_s": result.wall_s}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(model.cpu(), str(folder / f"{plan.hash}-seed-{seed}.safetensors"))
+        np.save(kept, result.per_item, allow_pickle=False)
+        write_text(file, json.dumps(row) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write {folder}: {error.strerror}") from None
+    return {"model": name, **row}, result.per_item
+
+
+def _difference(
+    items: dict[tuple[str, int], NDArray[np.float64]], models: dict[str, Plan], seeds: Sequence[int], block: int
+) -> dict[str, float]:
+    if len(models) < 2:
+        return {"difference": 0.0, "low": 0.0, "high": 0.0}
+    bare, plan = ([items[name, seed] for seed in seeds] for name in models)
+    spread = pareto.pooled_seed_deviation([bare, plan])
+    row = pareto.paired_difference(plan, bare, spread, block=block)
+    return row if len(seeds) > 1 else {**row, "low": float("nan"), "high": float("nan")}

@@ -1,0 +1,1 @@
+"""The phases of a search: exploration, refinement of the finalists on further seeds, their equal-cost controls."""

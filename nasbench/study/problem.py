@@ -1,0 +1,247 @@
+"""From settings to everything a search or a loaded run needs: task, slots, space, recipe, evaluator, identity.
+
+All that a user can get wrong is found out here, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+
+from nasbench import backbones
+from nasbench.errors import InputError, UnknownNameError
+from nasbench.library import plugins
+from nasbench.measurement.costs.plan_costs import PlanCosts
+from nasbench.measurement.latency.device_profile import load_device_profile
+from nasbench.measurement.latency.devices import usable_device
+from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
+from nasbench.runs.settings import SearchSettings
+from nasbench.runs.tabulated import TableEvaluator, fingerprint_of, read_table
+from nasbench.spaces import ResolvedSpace, SlotLike, load_space
+from nasbench.study.evaluators.trained import CallableEvaluator, Evaluator, TrainingEvaluator
+from nasbench.tasks import Task, create_task
+from nasbench.training.proxies import check_names
+
+__all__ = ["Prepared", "prepare"]
+
+TABLE = "table:"
+"""What a task begins with that is a tabulated space."""
+
+EvaluateFunction = Callable[..., Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What settings stand for.
+
+    Attributes:
+        settings: With every "by default" filled in.
+        task: The task; None where a function evaluates.
+        space: Fitted to the backbone.
+        directions: Objectives with their directions.
+        evaluator: Evaluates one plan.
+        identity: What makes two runs the same.
+        slots: The slots of the backbone.
+    """
+
+    settings: SearchSettings
+    task: Task | None
+    space: ResolvedSpace
+    directions: dict[str, str]
+    evaluator: Evaluator
+    identity: dict[str, Any]
+    slots: Sequence[SlotLike]
+
+
+def prepare(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Prepared:
+    """Resolve settings.
+
+    Args:
+        settings: As read.
+        evaluate: A function that replaces building and training.
+
+    Raises:
+        InputError: If anything in the settings does not exist or does not fit together.
+    """
+    for path in settings.modules:
+        plugins.load_path(path)
+    tabulated = settings.task is not None and settings.task.startswith(TABLE)
+    if settings.latency_profile is not None and (evaluate is not None or tabulated):
+        raise InputError("latency_profile is for plans that are built; a function or table has its own latency_ms")
+    if settings.proxies and evaluate is not None:
+        raise InputError(f"a function evaluates, no model is built to score; leave out {', '.join(settings.proxies)}")
+    if evaluate is None and settings.task is not None and tabulated:
+        return _prepare_table(settings, settings.task.removeprefix(TABLE))
+    backbone, task = _host(settings)
+    settings = settings.model_copy(update={"backbone": backbone, "task": task})
+    if evaluate is not None:
+        return _prepare_function(settings, backbone, evaluate)
+    return _prepare_training(settings, backbone, task)
+
+
+def _host(settings: SearchSettings) -> tuple[str, str]:
+    """Return backbone and task, each filled in from the other: a stem forecasts `co2`, all else classifies `digits`."""
+    backbone, task = settings.backbone, settings.task
+    if backbone is None:
+        series = task is not None and task.partition(":")[0] in ("co2", "csv", "ett")
+        backbone = "patchtst" if series else "test_resnet"
+    if task is None:
+        task = "co2" if backbones.is_stem(backbone) else "digits"
+    return backbone, task
+
+
+def _prepare_function(settings: SearchSettings, backbone: str, evaluate: EvaluateFunction) -> Prepared:
+    series = backbones.is_stem(backbone)
+    size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
+    settings = settings.model_copy(update={"space": settings.space or ("forecasting" if series else "five-properties")})
+    assert settings.space is not None
+    slots = backbones.slots(backbone, input_size=size)
+    space = load_space(settings.space).resolve(slots)
+    known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
+    wanted = directions(settings.objectives, known)
+    bounds = [parse_constraint(text, wanted) for text in settings.constraints]
+    expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
+    evaluator = CallableEvaluator(evaluate, expected, bounds)
+    identity = _identity(settings, space, wanted, {"evaluate": "function"})
+    return Prepared(settings, None, space, wanted, evaluator, identity, slots)
+
+
+def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -> Prepared:
+    predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
+    task = create_task(
+        task_name,
+        size=settings.size,
+        lookback=settings.lookback,
+        horizon=settings.horizon,
+        fill=settings.fill,
+        covariates=settings.covariates,
+        seed=settings.seed,
+        **_host_images(settings, backbone),
+    )
+    _check_pair(backbone, task)
+    if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
+        task.notes = (*task.notes, f"{backbone} takes no covariates of time; it is trained without them")
+    space_name = settings.space or ("forecasting" if task.kind == "forecasting" else "five-properties")
+    recipe = task.recipe.with_settings(settings.training)
+    wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
+    check_names(settings.proxies)
+    bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
+    settings = settings.model_copy(
+        update={"space": space_name, "objectives": wanted, "training": recipe.model_dump(mode="json")}
+    )
+    host = backbones.create_backbone(
+        backbone,
+        input_size=task.input_size,
+        pretrained=settings.pretrained,
+        checkpoint=settings.checkpoint,
+        **dict[str, Any](task.model_kwargs),
+    )
+    slots = backbones.slots(host, input_size=task.input_size)
+    space = load_space(space_name).resolve(slots)
+    loaded = settings.pretrained or settings.checkpoint is not None
+    if predictor is not None:
+        predictor.check(backbone, task.input_size, space, identity_init=loaded)
+        settings = settings.model_copy(update={"latency_s": 0.0})  # of another device: nothing to measure here
+    evaluator = TrainingEvaluator(
+        backbone=backbone,
+        task=task,
+        recipe=recipe,
+        costs=PlanCosts(host, slots, input_size=task.input_size, identity_init=loaded),
+        constraints=bounds,
+        counted=[*wanted, *(bound.name for bound in bounds)],
+        device=str(usable_device(settings.device)),
+        pretrained=settings.pretrained,
+        checkpoint=settings.checkpoint,
+        freeze=settings.freeze is not None,
+        allow_lower_bound=settings.allow_lower_bound,
+        predictor=predictor,
+        predictor_name=settings.latency_profile or "",
+        proxies=settings.proxies,
+    )
+    identity = _identity(settings, space, wanted, task.describe())
+    if predictor is not None:
+        identity["latency_profile"] = predictor.describe()
+    return Prepared(settings, task, space, wanted, evaluator, identity, slots)
+
+
+_IDLE_IN_A_REPLAY = (
+    *("training", "pretrained", "checkpoint", "freeze", "size", "lookback", "horizon", "fill", "covariates"),
+    *("latency_profile", "proxies", "allow_lower_bound"),
+)
+
+
+def _prepare_table(settings: SearchSettings, file: str) -> Prepared:
+    """Backbone, space, objectives and directions come from the table; what contradicts it is refused."""
+    table = read_table(file)
+    info = table.info
+    if settings.backbone not in (None, info.backbone):
+        raise InputError(f"{file} is a table of {info.backbone}, not of {settings.backbone}; leave the backbone out")
+    idle = [name for name in _IDLE_IN_A_REPLAY if getattr(settings, name) != getattr(SearchSettings(), name)]
+    if idle:
+        raise InputError(f"{file} is replayed: nothing is built, trained or measured; leave out {', '.join(idle)}")
+    space = table.space if settings.space is None else load_space(settings.space).resolve(info.slots)
+    columns = [*info.metrics, *info.costs]
+    cost = [name for name in ("macs", *info.costs) if name in info.costs][:1]
+    default = [*([info.metric] if info.metric else []), *cost]
+    wanted = directions(settings.objectives or default, info.metrics)
+    for name in wanted:
+        if name not in columns:
+            raise UnknownNameError(f"column of {file}", name, columns)
+    bounds = [parse_constraint(text, columns) for text in settings.constraints]
+    filled = {
+        "space": info.space if settings.space is None else settings.space,
+        "backbone": info.backbone,
+        "objectives": wanted,
+        "seeds": min(settings.seeds, len(info.seeds)),
+        "latency_s": 0.0,
+    }
+    settings = settings.model_copy(update=filled)
+    identity = _identity(settings, space, wanted, {"table": fingerprint_of(file)})
+    return Prepared(settings, None, space, wanted, TableEvaluator(table, bounds), identity, info.slots)
+
+
+def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:
+    """Return the image side that bounds a task's, and the normalisation that loaded weights expect."""
+    if not timm.is_model(backbone):
+        return {}
+    config = timm.get_pretrained_cfg(backbone)
+    size = backbones.default_input_size(backbone)
+    options: dict[str, Any] = {"default_size": size[-1]} if size else {}
+    if config is not None and (settings.pretrained or settings.checkpoint):
+        options |= {"mean": config.mean, "std": config.std}
+    return options
+
+
+def _check_pair(backbone: str, task: Task) -> None:
+    if backbones.is_stem(backbone) != (task.kind == "forecasting") and ".py" not in backbone:
+        needed = "a forecasting stem" if task.kind == "forecasting" else "a timm model"
+        raise InputError(
+            f"backbone {backbone!r} does not fit task {task.name!r}: a {task.kind} task needs {needed} "
+            f"(stems: {', '.join(backbones.STEMS)})"
+        )
+
+
+def _identity(
+    settings: SearchSettings, space: ResolvedSpace, wanted: Mapping[str, str], data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Space, backbone, task, data, training, objectives, seed: the same identity resumes, another is refused."""
+    return {
+        "space": space.identity,
+        **{
+            key: getattr(settings, key)
+            for key in ("backbone", "task", "seed", "pretrained", "checkpoint", "freeze", "training")
+        },
+        "data": dict(data),
+        "objectives": dict(wanted),
+        "constraints": list(settings.constraints),
+        **_halving(settings),
+    }
+
+
+def _halving(settings: SearchSettings) -> dict[str, Any]:
+    """Return what tells a search by successive halving from one that trains every plan in full."""
+    names = ("halving", "halving_epochs", "halving_slow_epochs")
+    return {name: getattr(settings, name) for name in names} if settings.halving else {}

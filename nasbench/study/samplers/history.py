@@ -1,0 +1,105 @@
+"""What a study holds so far, as a sampler reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+
+from nasbench.library.plan import Plan
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.ledger import is_void, objective_values
+from nasbench.study.samplers.knowledge import Knowledge
+
+__all__ = ["ENOUGH", "History", "read_history"]
+
+ENOUGH = 8
+"""Plans trained for so long, from which on a longer training is looked at instead of a shorter one."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials of a study, in order; each plan once.
+
+    Where plans were trained for different lengths (successive halving), results of one length alone are compared: the
+    longest that `ENOUGH` plans were given, as in BOHB (Falkner et al., ICML 2018, arXiv:1807.01774).
+
+    Attributes:
+        plans: Plans evaluated to the end.
+        values: Their objectives on the scale of `Knowledge.scaled`: smaller is better, `(n, m)`.
+        broken: Plans that were rejected or failed.
+        pending: Plans that are being evaluated now.
+        others: Plans of which only results of another length are known.
+    """
+
+    plans: Sequence[Plan]
+    values: NDArray[np.float64]
+    broken: Sequence[Plan] = ()
+    pending: Sequence[Plan] = ()
+    others: Sequence[Plan] = ()
+
+    @cached_property
+    def seen(self) -> set[Plan]:
+        """Every plan that need not be proposed again."""
+        return {*self.plans, *self.broken, *self.pending, *self.others}
+
+
+def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) -> History:
+    """Read a study.
+
+    Args:
+        knowledge: Of its space.
+        study: The study.
+        trial: The trial that is being proposed, which is left out.
+    """
+    found: dict[int, dict[Plan, list[float]]] = {0: {}}  # by fidelity
+    broken: dict[Plan, None] = {}
+    pending: dict[Plan, None] = {}
+    given: dict[Plan, None] = {}
+    for other in study.get_trials(deepcopy=False):
+        plan = _plan_of(knowledge, other)
+        if plan is None or other.number == trial.number or is_void(other):
+            continue
+        readings = list(_readings(knowledge, other))
+        for fidelity, values in readings:
+            found.setdefault(fidelity, {}).setdefault(plan, values)
+        if readings:
+            given[plan] = None
+        elif "evaluation" in other.user_attrs:
+            broken[plan] = None
+        else:  # running, queued, or dropped because another process was quicker
+            pending[plan] = None
+    longest = max((fidelity for fidelity, of in found.items() if len(of) >= ENOUGH), default=None)
+    complete = max(found.values(), key=len) if longest is None else found[longest]
+    return History(
+        list(complete),
+        knowledge.scaled(np.array(list(complete.values()), dtype=float)),
+        [plan for plan in broken if plan not in complete],
+        [plan for plan in pending if plan not in complete and plan not in broken],
+        [plan for plan in given if plan not in complete],
+    )
+
+
+def _readings(knowledge: Knowledge, trial: FrozenTrial) -> Iterator[tuple[int, list[float]]]:
+    """Yield what a trial has given: its fidelity and its objectives, of each rung that it was trained at."""
+    if trial.state == TrialState.COMPLETE and np.isfinite(trial.values).all():
+        yield trial.user_attrs.get("evaluation", {}).get("fidelity", 0), trial.values
+    for rung in trial.user_attrs.get("rungs", ()):
+        evaluation = Evaluation(**rung)
+        values = objective_values(evaluation, knowledge.directions)
+        if values is not None and np.isfinite(values).all():
+            yield evaluation.fidelity, values
+
+
+def _plan_of(knowledge: Knowledge, trial: FrozenTrial) -> Plan | None:
+    """Return the plan of a trial: from its parameters, its queued parameters or, outside the space, its record."""
+    for params in (trial.params, trial.system_attrs.get("fixed_params", {})):
+        if params.keys() >= knowledge.space.parameters.keys():
+            return knowledge.plan(params)
+    recorded = trial.user_attrs.get("evaluation", trial.user_attrs)
+    return Plan.of(recorded["plan"]) if "plan" in recorded else None

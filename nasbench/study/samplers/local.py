@@ -1,0 +1,39 @@
+"""Local search on several objectives: a neighbour of a plan on the front."""
+
+from __future__ import annotations
+
+import random
+
+import moocore
+
+from nasbench.library.plan import Plan
+from nasbench.study.samplers._base import PlanSampler
+from nasbench.study.samplers.history import History
+
+__all__ = ["LocalSampler"]
+
+
+class LocalSampler(PlanSampler):
+    """Proposes an unseen neighbour of a plan on the current front, drawn uniformly front plan first.
+
+    Where every neighbour of the front was seen, the next plan is drawn uniformly from the unseen: a restart.
+
+    Source: Paquete et al., "Pareto local optimum sets in the biobjective traveling salesman problem", in Metaheuristics
+    for Multiobjective Optimisation, 2004; White et al., "Exploring the loss landscape in neural architecture search",
+    UAI 2021, arXiv:2005.02960.
+    """
+
+    def propose(self, history: History, rng: random.Random) -> Plan | None:
+        """Return a neighbour, or None where there is none left."""
+        if not len(history.plans):
+            return None
+        kept = moocore.is_nondominated(history.values, keep_weakly=True)
+        front = [plan for plan, on_front in zip(history.plans, kept, strict=True) if on_front]
+        rng.shuffle(front)
+        for plan in front:
+            near = [
+                n for n in self.knowledge.space.neighbours(plan) if n not in history.seen and self.knowledge.allowed(n)
+            ]
+            if near:
+                return rng.choice(near)
+        return None

@@ -1,0 +1,138 @@
+"""What the default sampler believes of plans not yet evaluated: known costs exactly, each other objective modelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from nasbench.library.plan import Plan
+from nasbench.study.samplers.gaussian import Gaussian, Hyper, fit
+from nasbench.study.samplers.history import History
+from nasbench.study.samplers.improvement import expected_improvement
+from nasbench.study.samplers.knowledge import Knowledge, stream
+
+__all__ = ["Surrogate"]
+
+FloatArray = NDArray[np.float64]
+
+PRIOR = Hyper(weights=(0.4, 0.4, 0.1, 0.1), interaction=0.2, length=1.0, noise=0.05)
+"""Centre of the prior, for targets of unit variance; the weights are those of `features.BLOCKS`."""
+
+MOST_FITTED, MOST_OPTIMISED = 400, 150
+"""Plans that a process is fitted to, and plans on which its hyper-parameters are found, at most."""
+
+MARGIN_ONE, MARGIN_MORE = 0.1, 0.5
+"""How far beyond the worst value the reference point lies, in ranges, with one modelled objective and with more.
+
+With one, the cheapest plans bound the region. With more, a cost may be among them, and the dearest plans seen so far
+need not be the dearest worth having.
+"""
+
+
+class Surrogate:
+    """The models of one proposal.
+
+    Args:
+        knowledge: What is known of the space.
+        history: What was evaluated; at least one plan.
+    """
+
+    def __init__(self, knowledge: Knowledge, history: History) -> None:
+        self._knowledge, self._history = knowledge, history
+        self._known = np.array([name in knowledge.known_names for name in knowledge.directions])
+        self._modelled = [column for column, known in enumerate(self._known) if not known]
+        self.reference = self._reference()
+        self.front = history.values
+        self.models = self._fitted()
+        running = [plan for plan in history.pending if np.isfinite(knowledge.costs(plan)).all()]
+        if running:
+            self._believe(running)
+
+    def gains(self, plans: Sequence[Plan]) -> FloatArray:
+        """Return each plan's expected hypervolume improvement, times the chance that it can be evaluated at all."""
+        mean, deviation = self.predict(plans)
+        return expected_improvement(self.front, self.reference, mean, deviation) * self._success(plans)
+
+    def predict(self, plans: Sequence[Plan]) -> tuple[FloatArray, FloatArray]:
+        """Return means and standard deviations of the objectives, minimised, `(plans, m)`; deviation 0 where known."""
+        mean = np.zeros((len(plans), len(self._known)))
+        deviation = np.zeros_like(mean)
+        mean[:, self._known] = np.array([self._knowledge.costs(plan) for plan in plans]).reshape(len(plans), -1)
+        blocks = self._knowledge.features(plans)
+        for column, model in zip(self._modelled, self.models, strict=True):
+            mean[:, column], deviation[:, column] = model.predict(blocks)
+        return mean, deviation
+
+    def _fitted(self) -> list[Gaussian]:
+        """Fit a process to each objective that is not known."""
+        values, plans = self._history.values, list(self._history.plans)
+        chosen = self._thinned(MOST_FITTED)
+        blocks = self._knowledge.features([plans[i] for i in chosen])
+        fewer = np.isin(chosen, self._thinned(MOST_OPTIMISED))
+        models = []
+        for column in self._modelled:
+            targets = clipped(values[chosen, column])
+            hyper = fit([block[fewer] for block in blocks], targets[fewer], PRIOR).hyper
+            models.append(fit(blocks, targets, hyper, optimise=False))
+        return models
+
+    def _thinned(self, most: int) -> NDArray[np.int64]:
+        """Return which plans of the history to learn from: the front, and a fixed random choice of the others."""
+        values = self._history.values
+        if len(values) <= most:
+            return np.arange(len(values))
+        order = list(range(len(values)))
+        stream(self._knowledge.seed, "learn").shuffle(order)
+        front = moocore.is_nondominated(values, keep_weakly=False)
+        return np.sort(sorted(order, key=lambda i: not front[i])[:most])
+
+    def _reference(self) -> FloatArray:
+        """Return the corner up to which volume counts, of known costs the dearest of the plans that are allowed."""
+        sample = self._knowledge.sample
+        allowed = [plan for plan in sample if self._knowledge.allowed(plan)]
+        known = np.array([self._knowledge.costs(plan) for plan in allowed or sample])
+        values = self._history.values
+        margin = np.full(len(self._known), MARGIN_ONE if len(self._modelled) == 1 else MARGIN_MORE)
+        low, high = values.min(axis=0), values.max(axis=0)
+        if self._known.any():
+            low[self._known], high[self._known] = known.min(axis=0), known.max(axis=0)
+        return high + margin * np.maximum(high - low, 1e-9)
+
+    def _believe(self, pending: list[Plan]) -> None:
+        """Take what is predicted of running plans for what they will give, so that others look elsewhere."""
+        mean, _ = self.predict(pending)
+        blocks = self._knowledge.features(pending)
+        self.models = [model.extended(blocks, mean[:, column])
+                       for column, model in zip(self._modelled, self.models, strict=True)]  # fmt: skip
+        self.front = np.concatenate([self.front, mean])
+
+    def _success(self, plans: Sequence[Plan]) -> FloatArray:
+        """Return the chance that a plan's evaluation ends well, by the worst record of any of its modules."""
+        history = self._history
+        broken = [plan for plan in history.broken if self._knowledge.allowed(plan)]
+        if not broken:
+            return np.ones(len(plans))
+        good, bad = _occurrences(history.plans), _occurrences(broken)
+        chance = {name: good[name] / (good[name] + bad[name]) if name in good else 0.5 ** bad[name] for name in bad}
+        return np.array([min((chance.get(name, 1.0) for name in _modules(plan)), default=1.0) for plan in plans])
+
+
+def clipped(targets: FloatArray) -> FloatArray:
+    """Pull in values so bad (training that collapsed) that they would hide all other differences; smaller is better."""
+    low, middle = np.quantile(targets, [0.25, 0.5])
+    return np.minimum(targets, middle + 6.0 * (middle - low)) if middle > low else targets
+
+
+def _modules(plan: Plan) -> set[str]:
+    return {leaf.name for expression in plan.values() for leaf in expression.leaves()}
+
+
+def _occurrences(plans: Sequence[Plan]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for plan in plans:
+        for name in _modules(plan):
+            counts[name] = counts.get(name, 0) + 1
+    return counts

@@ -1,0 +1,145 @@
+"""Tabulate a space: every plan evaluated, under every seed, into one Parquet file.
+
+It is an ordinary search with the grid sampler, whose run folder lies beside the table: so it resumes where it was
+stopped, runs on as many workers as a search does, and its evaluations can be looked at like those of any search.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nasbench.errors import InputError
+from nasbench.objectives import COSTS, conventional_direction
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.run import Run
+from nasbench.runs.settings import read_settings
+from nasbench.runs.tabulated import FIXED_COLUMNS, Table, TableInfo, TableSlot, write_table
+from nasbench.spaces import Selector, Space
+from nasbench.study.phases.events import Listener
+from nasbench.study.problem import EvaluateFunction, Prepared, prepare
+from nasbench.study.search import search
+
+__all__ = ["MAX_PLANS", "frozen", "run_folder", "tabulate"]
+
+MAX_PLANS = 100_000
+"""A space of more plans is not tabulated."""
+
+_OF_EVERY_TABLE: dict[str, Any] = {
+    "latency_s": 0.0, "keep": "front", "halving": 0, "controls": False, "sampler": "grid", "finalists": "all",
+}  # fmt: skip
+
+
+def tabulate(
+    space: str | Path | Mapping[str, Any] | Space | None = None,
+    *,
+    out: str | Path,
+    evaluate: EvaluateFunction | None = None,
+    seeds: int = 1,
+    on_event: Listener | None = None,
+    origin: str = "python",
+    **settings: Any,
+) -> Table:
+    """Evaluate every plan of a space and write the table; the same call goes on where an earlier one was stopped.
+
+    Args:
+        space: As in `nasbench.search`.
+        out: The table, a `.parquet` file; its run folder lies beside it and ends in `.run`.
+        evaluate: As in `nasbench.search`.
+        seeds: Seeds each plan is evaluated under, counted up from `seed`; splits depend on the first alone.
+        on_event: As in `nasbench.search`.
+        origin: As in `nasbench.search`.
+        **settings: Fields of `nasbench.runs.settings.SearchSettings` that a search of all plans leaves open.
+
+    Returns:
+        The table as written.
+
+    Raises:
+        InputError: If a setting is wrong, or the space holds more than `MAX_PLANS` plans.
+        RunError: If the run folder holds another tabulation, or is at work.
+    """
+    out = Path(out)
+    if out.suffix != ".parquet":
+        raise InputError(f"a table is a .parquet file, got {out}")
+    if isinstance(space, Path):
+        space = str(space)
+    if isinstance(space, Space):
+        space = space.model_dump(mode="json", exclude_defaults=True)
+    if fixed := [name for name in (*_OF_EVERY_TABLE, "trials") if name in settings]:
+        raise InputError(f"{', '.join(fixed)}: a tabulation evaluates every plan in full, so this is not for one")
+    given = {**settings, **_OF_EVERY_TABLE, "seeds": seeds}
+    prepared = prepare(read_settings({"space": space, **given}, None, origin)[0], evaluate)
+    plans = prepared.space.count
+    if plans > MAX_PLANS:
+        raise InputError(
+            f"space {prepared.space.space.name} holds {plans:,} plans in {prepared.settings.backbone}, and each would "
+            f"be evaluated; at most {MAX_PLANS:,} are tabulated. Restrict the space, or search it"
+        )
+    run = search(
+        space, evaluate=evaluate, out=run_folder(out), on_event=on_event, origin=origin, trials=plans + 1, **given
+    )
+    return write_table(out, _frame(run), _info(run, prepared))
+
+
+def run_folder(out: Path) -> Path:
+    """Return the run folder of a table."""
+    return out.with_suffix(".run")
+
+
+def frozen(space: Space) -> Space:
+    """Return a space with its selectors spelt out, so that modules registered later do not join it."""
+    overrides = [override.model_copy(update={"variants": _spelt(override.variants)}) for override in space.overrides]
+    changed: dict[str, Any] = {
+        "variants": _spelt(space.variants),
+        "overrides": tuple(overrides),
+        "base": None if space.base is None else frozen(space.base),
+        "union": tuple(frozen(part) for part in space.union),
+        "product": tuple(frozen(part) for part in space.product),
+    }
+    return space.model_copy(update=changed)
+
+
+def _spelt(variants: Iterable[str | Selector]) -> tuple[str, ...]:
+    texts = [[v.canonical() for v in each.variants()] if isinstance(each, Selector) else [each] for each in variants]
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(texts)))
+
+
+def _frame(run: Run) -> pd.DataFrame:
+    """Return one row an evaluation, sorted by plan and seed; numbers alone."""
+    rows = [_row(record.evaluation) for record in run.records()]
+    return pd.DataFrame(rows).sort_values(["plan", "seed"], ignore_index=True)
+
+
+def _row(evaluation: Evaluation) -> dict[str, Any]:
+    fixed = {name: getattr(evaluation, name) for name in FIXED_COLUMNS}
+    return {**fixed, **_numbers(evaluation.costs), **_numbers(evaluation.metrics)}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: v for name, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+
+
+def _info(run: Run, prepared: Prepared) -> TableInfo:
+    done = [record.evaluation for record in run.records()]
+    values = dict.fromkeys(name for e in done for name in (*_numbers(e.costs), *_numbers(e.metrics)))
+    known = {**run.directions, **(prepared.task.metrics if prepared.task else {})}
+    costs = [name for name in values if name in COSTS or any(name in e.costs for e in done)]
+    metrics = {n: known.get(n) or conventional_direction(n) for n in values if n not in costs}
+    told = {name: direction for name, direction in metrics.items() if direction is not None}
+    settings = run.settings
+    return TableInfo(
+        backbone=str(settings.backbone),
+        task="function" if prepared.task is None else str(settings.task),
+        space=frozen(prepared.space.space).model_dump(mode="json", exclude_defaults=True),
+        slots=tuple(TableSlot.model_validate(s, from_attributes=True) for s in prepared.slots),
+        metrics=told,
+        metric=next((name for name in run.directions if name in told), next(iter(told), None)),
+        costs=tuple(costs),
+        seeds=tuple(range(settings.seed, settings.seed + settings.seeds)),
+        recipe=settings.training,
+        environment=run.environment,
+    )

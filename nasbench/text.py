@@ -1,0 +1,43 @@
+"""Figures as people read and type them, and narration on stderr."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from nasbench.errors import InputError
+
+__all__ = ["duration_s", "human", "narrate"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?\Z")
+
+
+def narrate(text: str) -> None:
+    """Print a line of narration on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def human(value: float, unit: str = "") -> str:
+    """Return a count as people read it: 11.2 M, 1.82 G.
+
+    Args:
+        value: The count.
+        unit: Said after it.
+    """
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {letter}{unit}"
+    return f"{value:.4g}{' ' + unit if unit else ''}"
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds that a duration such as "90", "90s", "30m" or "2h" means.
+
+    Raises:
+        InputError: If it is none.
+    """
+    found = _DURATION.match(text.strip())
+    if not found or float(found.group(1)) <= 0:
+        raise InputError(f"{text!r} is no duration; write 90s, 30m or 2h")
+    return float(found.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found.group(2) or "s"]

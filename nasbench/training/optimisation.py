@@ -1,0 +1,83 @@
+"""The parts of a training step that know no task: schedule, mixing, auxiliary losses and autocast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Any
+
+import torch
+from timm.data.mixup import Mixup, mixup_target
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from nasbench.tasks.recipe import Recipe
+
+__all__ = ["autocast", "aux_loss", "cut", "grouped", "mixing", "schedule"]
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return what mixes and smooths a batch: timm's Mixup, its label smoothing alone, or nothing."""
+    if not (recipe.mixup or recipe.cutmix or recipe.label_smoothing):
+        return lambda x, y: (x, y)
+    smoothing = recipe.label_smoothing
+    if not (recipe.mixup or recipe.cutmix):
+        return lambda x, y: (x, mixup_target(y, classes, 1.0, smoothing))
+    mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=smoothing, num_classes=classes)
+
+    def mix_even(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        even = len(x) // 2 * 2  # timm mixes pairs
+        return mix(x[:even], y[:even])
+
+    return mix_even
+
+
+def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Callable[[int], None]:
+    """Return what sets the learning rate after so many steps made."""
+    if recipe.schedule == "onecycle":
+        share = 0.3 if recipe.warmup is None else recipe.warmup
+        momentum = any(key in optimizer.defaults for key in ("betas", "momentum"))
+        cycle = OneCycleLR(
+            optimizer, recipe.learning_rate, total_steps=total + 1, pct_start=share, cycle_momentum=momentum
+        )
+        return lambda steps: cycle.step()
+    warmup = round((recipe.warmup or 0.0) * total)
+    options: dict[str, Any] = {
+        "warmup_t": warmup,
+        "warmup_lr_init": recipe.learning_rate / 25,  # where OneCycle starts too
+        "t_in_epochs": False,
+    }
+    if recipe.schedule == "cosine":
+        return CosineLRScheduler(optimizer, max(1, total - warmup), warmup_prefix=True, **options).step_update
+    return StepLRScheduler(optimizer, 1, decay_rate=1.0, **options).step_update
+
+
+def aux_loss(model: nn.Module) -> Tensor | float:
+    """Sum what modules left in `aux_loss` during forward."""
+    found = (getattr(module, "aux_loss", None) for module in model.modules())
+    return sum((loss for loss in found if isinstance(loss, Tensor)), 0.0)
+
+
+def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield lists of `size` batches; the last list may be shorter."""
+    iterator = iter(batches)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+def cut(batch: tuple[Any, Tensor], parts: int) -> Iterator[tuple[Any, Tensor]]:
+    """Yield a batch of inputs (a tensor or a tuple of them) and targets in at most `parts` parts, each item once."""
+    inputs, targets = batch
+    size = -(-len(targets) // parts)
+    for start in range(0, len(targets), size):
+        here = slice(start, start + size)
+        yield inputs[here] if isinstance(inputs, Tensor) else tuple(one[here] for one in inputs), targets[here]
+
+
+def autocast(device: torch.device, amp: str) -> AbstractContextManager[object]:
+    """Return torch's autocast for `Recipe.amp`, or nothing."""
+    return nullcontext() if amp == "none" else torch.autocast(device.type, _DTYPES[amp])

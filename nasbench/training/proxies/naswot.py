@@ -1,0 +1,114 @@
+"""NASWOT (Mellor et al., "Neural Architecture Search without Training", ICML 2021, arXiv:2006.04647)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nasbench.errors import EvaluationError
+from nasbench.tasks import apply
+from nasbench.training.proxies._model import working_copy
+
+__all__ = ["naswot"]
+
+_ACTIVATIONS = frozenset(
+    f"aten::{name}{suffix}"
+    for name in (
+        *("relu", "relu6", "hardtanh", "leaky_relu", "_prelu_kernel", "threshold", "rrelu_with_noise"),
+        *("gelu", "silu", "hardswish", "mish", "elu", "celu", "selu", "softplus"),
+    )
+    for suffix in ("", "_")
+)
+"""Operators whose input's sign is a unit's code: the ReLU family, and what stands where a ReLU would."""
+
+_CHUNK = 1 << 20  # columns counted at once: a float32 counts exactly up to 2^24
+
+
+def naswot(
+    model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> float:
+    """Return the log-determinant of how alike the activation codes of a batch's items are.
+
+    .. math:: s = \\log |K|,\\quad K_{ij} = \\sum_{layers} \\#\\{units: c_i = c_j\\}
+
+    The code of an item holds, for each unit of each activation, whether its pre-activation is above 0 (which linear
+    region of the network the item lies in). The more the codes differ, the higher the score. Activations are found as
+    the operators that run, modules or not; a gate (sigmoid, softmax) is none.
+
+    Limits: for GELU, SiLU, Hardswish, Mish, ELU and softplus the sign of the pre-activation is taken likewise, but
+    those networks have no linear regions, so that there the score is an analogy without the paper's reason. A model
+    without any such activation has no score, and a module without one is seen only by what it does to the next. An
+    operator inside `nn.LSTM` or `nn.GRU` is not seen. The items are
+    cut to a prime number of them, so that an activation that has nothing to do with the batch (a position bias's
+    MLP) is told by its size and left out.
+
+    Args:
+        model: `(N, ...)` to anything; batch norms use the batch's statistics.
+        batches: The first is used.
+        loss: Not used.
+
+    Raises:
+        EvaluationError: If there is no activation, or two items have one code (kind "nan").
+    """
+    inputs, targets = batches[0]
+    count = _prime(len(targets))
+    items = inputs[:count] if isinstance(inputs, Tensor) else tuple(part[:count] for part in inputs)
+    codes = _Codes(count, targets.device)
+    with torch.no_grad(), _no_fused_layers(), codes:
+        apply(working_copy(model, targets.device), items)
+    if not codes.units:
+        raise EvaluationError("naswot has no value: the model has no activation with a code", kind="nan")
+    return codes.log_determinant()
+
+
+class _Codes(TorchDispatchMode):
+    """Adds up, activation by activation, for how many units two items have the same code."""
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        super().__init__()
+        self.count, self.units = count, 0
+        self.alike = torch.zeros(count, count, dtype=torch.float64, device=device)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.name in _ACTIVATIONS:
+            self._add(args[0])
+        return func(*args, **(kwargs or {}))
+
+    def _add(self, x: Tensor) -> None:
+        axis = next((axis for axis in (0, 1) if x.ndim > axis and x.shape[axis] % self.count == 0), None)
+        if axis is None:  # its size has nothing to do with the batch
+            return
+        codes = (x.movedim(axis, 0) > 0).reshape(self.count, -1)
+        for part in codes.split(_CHUNK, dim=1):
+            on = part.float()
+            both, either = on @ on.T, on.sum(dim=1)
+            self.alike += part.shape[1] - either[:, None] - either[None, :] + 2 * both
+        self.units += codes.shape[1]
+
+    def log_determinant(self) -> float:
+        same = (self.alike == self.units).sum() > self.count  # the diagonal always is
+        sign, value = torch.linalg.slogdet(self.alike)
+        if bool(same) or float(sign) <= 0:
+            raise EvaluationError("naswot has no value: two items have the same code", kind="nan")
+        return float(value)
+
+
+@contextmanager
+def _no_fused_layers() -> Iterator[None]:
+    """Have torch run its transformer layers operator by operator: a fused one hides its activation."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _prime(most: int) -> int:
+    """Return the largest prime up to `most`; 1 where there is none."""
+    return next((n for n in range(most, 1, -1) if all(n % d for d in range(2, int(n**0.5) + 1))), 1)

@@ -1,0 +1,79 @@
+"""SynFlow (Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow",
+NeurIPS 2020, arXiv:2006.05467), summed over a model's parameters (Abdelfattah et al., ICLR 2021, arXiv:2101.08134).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.errors import EvaluationError
+from nasbench.ops.series import InstanceNorm
+from nasbench.tasks import apply
+from nasbench.training.proxies._linear import Linearised
+from nasbench.training.proxies._model import working_copy
+
+__all__ = ["synflow"]
+
+
+def synflow(
+    model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> float:
+    """Return the logarithm of the summed saliency of a model's parameters, made positive and linear.
+
+    .. math:: s = \\log \\sum_\\theta \\left| \\theta\\, \\frac{\\partial R}{\\partial \\theta} \\right|,\\quad
+              R = \\sum f_{|\\theta|}(\\mathbf 1)
+
+    One input of ones, in float64. Every parameter is replaced by its absolute value and every bias by 0; activations
+    become the identity, norms keep their scale alone, and what weighs signals (attention, sigmoid gates) is held at the
+    value it has there. It is the logarithm because the sum spans hundreds of orders of magnitude. No data is looked
+    at, only the shape of the first input; parameters that are not trained do not count.
+
+    Limits: differences of signals cancel on a constant input (DLinear's seasonal part gets no flow), recurrent layers
+    run as they are, and a module that starts as an identity by a zero scale adds nothing but that scale's flow.
+
+    Args:
+        model: In the mode and with the weights that it has.
+        batches: For the shape of an input.
+        loss: Not used.
+
+    Raises:
+        EvaluationError: If nothing flows, or more than float64 holds (kind "nan").
+    """
+    inputs, targets = batches[0]
+    twin = working_copy(model, targets.device, batch_statistics=False).double()
+    _make_positive(twin)
+    parts = (inputs,) if isinstance(inputs, Tensor) else inputs
+    ones = [torch.ones_like(part[:1], dtype=torch.float64) for part in parts]
+    with Linearised():
+        flow = apply(twin, ones[0] if isinstance(inputs, Tensor) else (ones[0], ones[1])).sum()
+    trained = [p for p in twin.parameters() if p.requires_grad]
+    found = torch.autograd.grad(flow, trained, allow_unused=True)
+    total = float(sum((p.detach() * g).abs().sum() for p, g in zip(trained, found, strict=True) if g is not None))
+    if not (math.isfinite(total) and total > 0):
+        what = "nothing flows" if total == 0 else "the flow is more than float64 holds"
+        raise EvaluationError(f"synflow has no value: {what}", kind="nan")
+    return math.log(total)
+
+
+def _make_positive(model: nn.Module) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.abs_()
+            if "bias" in name.rpartition(".")[2]:
+                parameter.zero_()
+    for module in model.modules():
+        if isinstance(module, InstanceNorm):  # it would bring the constant input to 0
+            module.forward = _scale_alone(module)  # type: ignore[assignment,method-assign]
+
+
+def _scale_alone(norm: InstanceNorm) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    def forward(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        one = torch.ones_like(x[:, :1])
+        return (x if norm.weight is None else x * norm.weight), torch.zeros_like(one), one
+
+    return forward

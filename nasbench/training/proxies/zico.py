@@ -1,0 +1,71 @@
+"""ZiCo (Li et al., "ZiCo: Zero-shot NAS via Inverse Coefficient of Variation on Gradients", ICLR 2023, 2301.11300)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.errors import EvaluationError
+from nasbench.tasks import apply
+from nasbench.training.proxies._model import working_copy
+
+__all__ = ["zico"]
+
+
+def zico(model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Return how steady the gradients of a model's weights are from batch to batch.
+
+    .. math:: s = \\sum_{l} \\log \\sum_{\\omega \\in \\theta_l}
+              \\frac{E[|\\nabla_\\omega L|]}{\\sqrt{\\mathrm{Var}[|\\nabla_\\omega L|]}}
+
+    Mean and variance are over batches. A layer is a weight of two or more dimensions that is trained: biases, norms
+    and gates are left out, as are entries whose gradient does not vary and layers that get none. The variance is that
+    of the absolute gradient, as in the paper; the authors' code takes that of the signed one.
+
+    Args:
+        model: Batch norms use the batch's statistics.
+        batches: Two or more; a single one is cut in two.
+        loss: Of outputs and targets, a scalar.
+
+    Raises:
+        EvaluationError: If no weight has a gradient that varies (kind "nan").
+    """
+    if len(batches) == 1:
+        batches = _halves(batches[0])
+    twin = working_copy(model, batches[0][1].device)
+    weights = [p for p in twin.parameters() if p.requires_grad and p.ndim >= 2]
+    gradients = [_gradients(twin, weights, batch, loss) for batch in batches]
+    layers = [_layer(torch.stack(of_layer)) for of_layer in zip(*gradients, strict=True)]
+    found = [layer for layer in layers if layer is not None]
+    if not found:
+        raise EvaluationError("zico has no value: no weight has a gradient that varies between batches", kind="nan")
+    return float(sum(found))
+
+
+def _gradients(
+    model: nn.Module, weights: Sequence[Tensor], batch: tuple[Any, Tensor], loss: Callable[[Tensor, Tensor], Tensor]
+) -> list[Tensor]:
+    inputs, targets = batch
+    value = loss(apply(model, inputs).float(), targets)
+    found = torch.autograd.grad(value, weights, allow_unused=True)
+    return [torch.zeros_like(w) if g is None else g.abs() for w, g in zip(weights, found, strict=True)]
+
+
+def _layer(gradients: Tensor) -> float | None:
+    """Return the logarithm of a layer's summed ratios from absolute gradients `(batches, ...)`; None without any."""
+    deviation, mean = torch.std_mean(gradients.double(), dim=0, correction=0)
+    varies = deviation > 0
+    total = (mean[varies] / deviation[varies]).sum()
+    return None if not bool(varies.any()) else float(total.log())
+
+
+def _halves(batch: tuple[Any, Tensor]) -> list[tuple[Any, Tensor]]:
+    inputs, targets = batch
+    middle = len(targets) // 2
+    return [
+        (inputs[part] if isinstance(inputs, Tensor) else tuple(one[part] for one in inputs), targets[part])
+        for part in (slice(0, middle), slice(middle, None))
+    ]

@@ -1,0 +1,263 @@
+"""The command as a person types it: exit codes, streams, JSON, messages."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nasbench import cli
+from nasbench.cli import console
+from nasbench.errors import InputError
+from nasbench.text import duration_s, human
+
+
+@pytest.fixture
+def nasbench(capfd, tmp_path, monkeypatch):
+    """Run the command in an empty folder; return (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = cli.main([str(a) for a in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def data(out):
+    document = json.loads(out)
+    assert document["schema_version"] == 1
+    return document["data"]
+
+
+def test_help_needs_no_torch():
+    code = "import sys, nasbench.cli as c; c.main(['--help']); print('torch' in sys.modules, 'rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_help_lists_what_is_built(nasbench):
+    _, out, _ = nasbench("--help")
+    listed = re.findall(r"^  ([a-z]+)  ", out, re.MULTILINE)
+    assert {"modules", "show", "slots", "spaces", "measure", "search", "report", "runs"} <= set(listed)
+
+
+@pytest.mark.parametrize("command", ["modules", "show", "slots", "spaces", "measure", "search", "report", "runs"])
+def test_every_command_has_help_with_an_example(nasbench, command):
+    code, out, _ = nasbench(command, "--help")
+    assert code == 0
+    assert f"Example: nasbench {command}" in " ".join(out.split())
+
+
+def test_version(nasbench):
+    code, out, _ = nasbench("--version")
+    assert (code, out) == (0, "nasbench 0.1.0\n")
+
+
+def test_modules(nasbench):
+    code, out, _ = nasbench("modules", "*attention*", "--property", "globality", "--dims", "2", "--json")
+    rows = data(out)
+    assert code == 0
+    assert "coord_attention" in [row["name"] for row in rows]
+    assert all("globality" in row["properties"] and 2 in row["dims"] for row in rows)
+    code, out, err = nasbench("modules", "se")
+    assert code == 0
+    assert "512" in out
+    assert "nasbench show" in err
+
+
+def test_show(nasbench):
+    code, out, _ = nasbench("show", "se")
+    assert code == 0
+    assert "512 params" in out
+    assert "reduction = 16" in out
+    code, out, _ = nasbench("show", "fpn", "--json")
+    assert data(out)["kind"] == "neck"
+
+
+def test_slots(nasbench):
+    code, out, _ = nasbench("slots", "resnet18", "--size", "64", "--json")
+    rows = {row["name"]: row for row in data(out)}
+    assert code == 0
+    assert rows["stage3"]["channels"] == 256
+    assert rows["stage3"]["size"] == [4, 4]
+    assert "stage3.block2" in rows
+    _, out, _ = nasbench("slots", "dlinear")
+    assert "seasonal" in out
+
+
+def test_spaces(nasbench):
+    code, out, _ = nasbench("spaces", "five-properties", "--backbone", "test_resnet", "--size", "64", "--json")
+    assert code == 0
+    assert data(out)[0]["plans"] > 10**6
+    code, out, _ = nasbench("spaces", "forecasting")
+    assert code == 0
+    assert "gated_tcn" in out
+    assert "cbam" not in out
+
+
+def test_measure(nasbench):
+    code, out, _ = nasbench("measure", "resnet18", "--plan", '{"stage4": "se"}', "--size", "64", "--json")
+    bare, plan = data(out)["rows"]
+    assert code == 0
+    assert bare["params"] == 11_689_512
+    assert plan["params"] - bare["params"] == 2 * 512 * 512 // 16 + 1  # W1 and W2, and the gate of the identity start
+    assert bare["exact"]
+    assert bare["macs"] == 148_557_824
+    code, out, _ = nasbench("measure", "test_resnet", "--plan", "eca >> triplet_attention", "--size", "64")
+    assert "1 MAC = 1 multiply-add" in out
+    assert "ratio" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "sse"], "did you mean 'se'"),
+        (["slots", "resnet81"], "did you mean"),
+        (["measure", "resnet18", "--plan", "se >> [eca]"], "column 7"),
+        (["measure", "resnet18", "--plan", '{"stage9": "se"}'], "stage1"),
+        (["measure", "resnet18", "--plan", '{"stage1": '], "no JSON"),
+        (["measure", "patchtst", "--plan", "cbam"], "2-D"),
+        (["measure", "resnet18", "--size", "0"], "at least 1 pixel"),
+        (["spaces", "five-propertys"], "did you mean 'five-properties'"),
+        (["search", "--task", "digit"], "did you mean 'digits'"),
+        (["search", "--backbone", "patchtst", "--task", "digits"], "needs a timm model"),
+        (["search", "--set", "epoch=3"], "did you mean 'epochs'"),
+        (["search", "--set", "epochs=few"], "epochs='few'"),
+        (["search", "--seeds", "2", "--set", "seeds=3"], "seeds is given by an option and by --set seeds=3"),
+        (["search", "five-properties", "--set", "space=tiny"], "space is given by an option and by --set"),
+        (["search", "--set", "controls=maybe"], "controls='maybe'"),
+        (["search", "--set", "objectives=acuracy,macs"], "did you mean 'accuracy'"),
+        (["tabulate", "tiny", "--set", "sampler=random"], "sampler: a tabulation evaluates every plan"),
+        (["tabulate", "tiny", "--set", "seeds=0"], "seeds='0'"),
+        (["search", "--constraint", "parms<=1.1x"], "did you mean 'params'"),
+        (["search", "--objective", "acuracy"], "did you mean 'accuracy'"),
+        (["search", "--time", "soon"], "duration"),
+        (["search", "--device", "cuda:7"], "no device"),
+        (["search", "--modules", "nowhere"], "nowhere"),
+        (["search", "--trials", "many"], "trials"),
+        (["search", "--trails", "3"], "--trials"),
+        (["serch"], "search"),
+        (["report", "nowhere"], "no run at"),
+        (["modules", "--property", "localty"], "locality"),
+    ],
+)
+def test_bad_input_is_exit_code_4_and_a_message(nasbench, tmp_path, arguments, words):
+    code, out, err = nasbench(*arguments)
+    assert code == 4
+    assert words in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_matched_is_exit_code_5(nasbench):
+    assert nasbench("modules", "zzz*")[0] == 5
+    assert nasbench("runs")[0] == 5
+
+
+def test_an_internal_error_is_exit_code_3(nasbench, monkeypatch):
+    monkeypatch.setattr("nasbench.library.modules.module_specs", lambda *a, **k: 1 / 0)
+    code, _, err = nasbench("modules")
+    assert code == 3
+    assert "ZeroDivisionError" in err
+    assert "fault of nasbench" in err
+
+
+def test_interrupted_is_exit_code_2(nasbench, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nasbench.study.search.search", stop)
+    code, _, err = nasbench("search")
+    assert code == 2
+    assert "saved" in err
+
+
+def test_a_real_search_from_the_command_line(nasbench, tmp_path):
+    arguments = [
+        "search",
+        "--backbone",
+        "test_resnet",
+        "--task",
+        "digits",
+        "--trials",
+        3,
+        "--seeds",
+        2,
+        "--sampler",
+        "random",
+    ]
+    code, out, err = nasbench(*arguments, "--set", "epochs=1", "--set", "latency_s=1", "--out", "runs/try")
+    assert code == 0
+    assert "front" in out
+    assert err.splitlines()[-1].startswith("report: runs/try/report.html")
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "journal.log",
+        "trials.jsonl",
+        "trials.csv",
+        "front.csv",
+        "report.html",
+    ):
+        assert (tmp_path / "runs/try" / name).is_file(), name
+    code, out, _ = nasbench("runs", "--json")
+    assert data(out)[0]["state"] == "done"
+    code, out, _ = nasbench("report", "runs/try", "--json")
+    assert code == 0
+    assert data(out)["rows"][0]["seeds"] == 2
+    code, out, err = nasbench(*arguments, "--set", "epochs=2", "--out", "runs/try")
+    assert code == 4
+    assert "training.epochs: 1 there, 2 now" in err
+
+
+def test_a_users_module_from_a_file(nasbench, tmp_path):
+    (tmp_path / "mine.py").write_text("import torch\nraise ValueError('unfinished')\n")
+    code, _, err = nasbench("modules", "--modules", "mine.py")
+    assert code == 4
+    assert "mine.py:2: ValueError: unfinished" in err
+
+
+def test_no_colour_where_it_is_not_a_terminal():
+    environment = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"} | {"NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "nasbench", "modules", "se"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_durations():
+    assert [duration_s(t) for t in ("90", "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
+    for wrong in ("", "soon", "-3m", "0s", "3w"):
+        with pytest.raises(InputError):
+            duration_s(wrong)
+
+
+def test_numbers_for_people():
+    assert [human(v) for v in (512, 11_689_512, 1.82e9)] == ["512", "11.7 M", "1.82 G"]
+
+
+def test_json_has_no_nan(capsys):
+    console.print_json("x", {"a": float("nan"), "b": [float("inf"), 1.0]})
+    assert json.loads(capsys.readouterr().out)["data"] == {"a": None, "b": [None, 1.0]}
+
+
+def test_ctrl_c_saves_and_resumes(tmp_path):
+    """A real process, a real signal: exit code 2, and the same command goes on from there."""
+    command = [sys.executable, "-m", "nasbench", "search", "--backbone", "test_resnet", "--trials", "3", "--seeds", "1"]
+    command += ["--set", "epochs=1", "--set", "latency_s=0", "--sampler", "random", "--out", str(tmp_path / "r")]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    jsonl, deadline = tmp_path / "r" / "trials.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and not (jsonl.is_file() and jsonl.read_text()):
+        time.sleep(0.02)
+    child.send_signal(2)
+    output, _ = child.communicate(timeout=60)
+    assert child.returncode == 2, output
+    assert subprocess.run(command, capture_output=True, timeout=200).returncode == 0
+    lines = [json.loads(line) for line in jsonl.read_text().splitlines()]
+    assert len({line["plan_hash"] for line in lines}) == len(lines) == 3

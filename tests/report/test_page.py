@@ -1,0 +1,277 @@
+import html.parser
+import json
+import re
+import shlex
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import nasbench as nb
+from nasbench import cli, report
+from nasbench.errors import InputError, NothingMatched
+from nasbench.report import figures
+from nasbench.report.explorer import explorer_data
+from nasbench.report.page import _SAID_ELSEWHERE, command_of, page_of
+from nasbench.runs.run import load_run
+from nasbench.runs.settings import SearchSettings, read_settings
+
+SPACE = {"variants": ["se", "eca", "dual_pool"], "slots": ["stage1", "stage2"]}
+EVIL = "<script>alert('x')</script> & \"quotes\""
+
+
+def score(plan, seed):
+    if plan.get("stage2") == "dual_pool":
+        raise ValueError(EVIL)
+    noise = np.random.default_rng([seed, len(str(plan))]).normal() * 0.001
+    return {"accuracy": 0.8 + 0.05 * len(plan) + noise, "macs": 100.0 * (1 + sum(map(len, plan.values())))}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return nb.search(
+        SPACE,
+        backbone="test_resnet",
+        evaluate=score,
+        trials=16,
+        seeds=2,
+        objectives={"accuracy": "maximize", "macs": "minimize"},
+        sampler="random",
+        constraints=["macs<=9x"],
+        out=tmp_path_factory.mktemp("runs") / "r",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A real, very small search with training."""
+    return nb.search(
+        {"variants": ["se", "dual_pool"], "slots": ["stage1"]},
+        backbone="test_resnet",
+        task="digits",
+        trials=3,
+        seeds=2,
+        sampler="random",
+        training={"epochs": 1},
+        latency_s=1.0,
+        out=tmp_path_factory.mktemp("runs") / "trained",
+    )
+
+
+class Reader(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.sources, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for key, value in attrs if key in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_scatter_data_by_hand(run):
+    data = figures.scatter_data(run, "macs", "accuracy")
+    assert data is not None
+    points = data.points.set_index("plan")
+    assert points.loc["{}", "kind"] == "bare"
+    assert points.loc["{}", "x"] == 100.0
+    assert (data.points["kind"] == "front").any()
+    complete = run.trials().query("state == 'complete'")["plan_hash"].nunique()
+    assert len(data.points) == complete
+    front = data.front
+    assert front["x"].is_monotonic_increasing
+    assert front["y"].is_monotonic_increasing
+    assert figures.scatter_data(run, "latency_ms", "accuracy") is None
+    assert not data.points["low"].notna().any()  # a function tells nothing of items
+
+
+def test_the_interactive_front_has_the_same_bars(trained):
+    data = figures.scatter_data(trained, "macs", "accuracy")
+    assert figures.draw_scatter(data).axes[0].get_legend().get_title().get_text() == figures.BARS
+    drawn, points = data.points.set_index("number"), explorer_data(trained)["points"]
+    for point in points:
+        if point["several"] and point["kind"] != "bare":
+            expected = drawn.loc[point["number"], ["low", "high"]].astype(float).tolist()
+            assert [point["low"], point["high"]] == pytest.approx(expected, rel=1e-5)
+        else:
+            assert point["low"] is point["high"] is None
+    assert any(point["low"] is not None for point in points)
+
+
+def test_the_page_is_one_offline_file_and_escapes_everything(run):
+    page = report.build(run)
+    text = page.read_text()
+    reader = Reader(text)
+    assert reader.tags.count("script") == 2  # the page's own: the data of the interactive front, and its script
+    assert "<script>alert" not in text
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in reader.sources)
+    namespace = "http://www.w3.org/2000/svg"  # a name, never fetched
+    assert not re.search(r"https?://", text.split("<svg")[0].replace(namespace, ""))
+    assert EVIL in reader.text
+    assert "breaks macs<=9x" in reader.text
+    assert "test_resnet" in reader.text
+    for name in ("accuracy-macs.svg", "accuracy-macs.png", "accuracy-macs.pdf", "accuracy-macs.csv"):
+        assert (run.path / "figures" / name).stat().st_size > 500
+
+
+def test_tables_hold_the_front_and_every_failure(run):
+    page = page_of(run, {}, {})
+    tables = {table.title: table for table in page.tables}
+    plans = {row.cells[1].text for row in tables["The front, and what it was compared with"].rows}
+    assert plans == {"bare backbone", *run.finalists()["plan"]} - {"{}"}
+    rows = run.trials()
+    assert len(tables["Failed"].rows) == (rows["state"] == "failed").sum() > 0
+    assert len(tables["Rejected before training"].rows) == (rows["state"] == "rejected").sum() > 0
+    assert sum(row.bare for row in tables["The front, and what it was compared with"].rows) == 1
+    assert "Stopped early: successive halving" not in tables  # none was
+
+
+def test_the_bare_backbone_alone(tmp_path):
+    alone = nb.search(
+        SPACE, backbone="test_resnet", evaluate=lambda plan: {"accuracy": 0.5}, trials=1, seeds=1,
+        objectives={"accuracy": "maximize"}, out=tmp_path / "r",
+    )  # fmt: skip
+    assert page_of(alone, {}, {}).answer.startswith("1 plan was evaluated, and none but the bare backbone could be")
+
+
+def test_each_table_is_a_file_for_a_paper_too(run):
+    report.build(run)
+    for table in page_of(run, {}, {}).tables:
+        stem = "-".join(re.findall("[a-z0-9]+", table.title.lower()))
+        files = {ending: run.path / "tables" / f"{stem}.{ending}" for ending in ("csv", "md", "tex")}
+        held = pd.read_csv(files["csv"], dtype=str, keep_default_na=False)
+        assert list(held) == [column.title for column in table.columns]
+        assert held.to_numpy().tolist() == [[cell.text for cell in row.cells] for row in table.rows]
+        assert len(files["md"].read_text().splitlines()) == 2 + len(table.rows)
+        tex = files["tex"].read_text()
+        assert "\\toprule" in tex
+        assert tex.count("\\\\\n") == 1 + len(table.rows)
+
+
+def test_a_table_that_is_no_more_leaves_no_file(run):
+    report.build(run)
+    files = sorted((run.path / "tables").iterdir())
+    (run.path / "tables" / "of-before.csv").write_text("")
+    report.build(run)
+    assert sorted((run.path / "tables").iterdir()) == files
+
+
+def test_building_again_changes_nothing(run):
+    first = report.build(run).read_text()
+    assert report.build(load_run(run.path)).read_text() == first
+
+
+def test_a_run_without_trials(tmp_path, run):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.yaml").write_text((run.path / "config.yaml").read_text())
+    with pytest.raises(NothingMatched, match="no finished trial"):
+        report.build(load_run(empty))
+
+
+def test_the_test_split_is_opened_by_the_report_alone_and_once(trained, monkeypatch):
+    assert not (trained.path / "test.json").exists()
+    report.build(trained)
+    known = json.loads((trained.path / "test.json").read_text())
+    shown = set(trained.front()["plan_hash"]) | {nb.Plan.of(None).hash}
+    numbers = {int(f.stem.split("-")[1]) for f in (trained.path / "models").iterdir()}
+    assert set(trained.finalists()["number"]) <= numbers  # else the front's plans could not be opened
+    assert set(known["plans"]) == shown
+    monkeypatch.setattr("nasbench.report.assembly.evaluate", lambda *a, **k: pytest.fail("opened again"))
+    text = Reader(report.build(trained).read_text()).text
+    assert "The test split was opened" in text
+    assert "test accuracy" in text
+
+
+def test_latency_stands_beside_macs(trained):
+    report.build(trained)
+    assert (trained.path / "figures" / "accuracy-latency_ms.svg").is_file()
+    rows = trained.trials()
+    assert rows.loc[rows["plan"] == "{}", "latency_ms"].gt(0).all()
+    assert "side by side" in Reader((trained.path / "report.html").read_text()).text
+
+
+def test_what_could_not_be_told_apart_is_said(trained):
+    finalists = trained.finalists()
+    assert set(finalists["verdict"]) <= {"BARE", "BETTER", "WORSE", "NOT DECIDED"}
+    page = page_of(trained, {}, {})
+    open_ = ((finalists["verdict"] == "NOT DECIDED") & finalists["on_front"]).sum()
+    assert (f"{open_} of the" in page.answer) == bool(open_)
+    assert "2 seeds" in page.answer
+
+
+def test_the_kept_model_is_the_trained_one(trained):
+    from nasbench.study.problem import prepare
+    from nasbench.training.loop import evaluate
+
+    number = int(trained.front()["number"].iloc[0])
+    task = prepare(trained.settings).evaluator.task
+    metrics, _ = evaluate(trained.build(number), task, "val")
+    rows = trained.trials()
+    recorded = rows[(rows["number"] == number) & (rows["seed"] == 0)]["accuracy"].iloc[0]
+    assert metrics["accuracy"] == pytest.approx(recorded, abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_metrics(trained, tmp_path):
+    again = nb.search(
+        {"variants": ["se", "dual_pool"], "slots": ["stage1"]},
+        backbone="test_resnet", task="digits", trials=2, seeds=1, sampler="random", training={"epochs": 1},
+        latency_s=0.0, out=tmp_path / "again",
+    )  # fmt: skip
+    first = trained.trials().query("seed == 0").head(2)
+    assert again.trials()["accuracy"].tolist() == first["accuracy"].tolist()
+    assert again.trials()["plan"].tolist() == first["plan"].tolist()
+
+
+def read_back(command, monkeypatch):
+    """What the command, typed again, tells a search."""
+    told = {}
+
+    def listen(**given):
+        told.update(given)
+        raise InputError("heard")
+
+    monkeypatch.setattr("nasbench.study.search.search", listen)
+    assert cli.main(shlex.split(command)[1:]) == 4
+    kept = {key: value for key, value in told.items() if key in SearchSettings.model_fields}
+    return read_settings(kept)[0]
+
+
+def test_the_command_reproduces_the_identity(trained, monkeypatch):
+    again = read_back(command_of(trained), monkeypatch)
+    assert list(again.objectives) == list(trained.settings.objectives)  # their directions are the task's
+    for name in set(SearchSettings.model_fields) - {"space", "training", "device", "objectives"}:
+        assert getattr(again, name) == getattr(trained.settings, name), name
+    assert again.training == {"epochs": "1"}
+
+
+def test_the_command_gives_every_setting_back(monkeypatch):
+    """Each setting that can change what comes of a search, at a value that is not its default."""
+    changed = {
+        "backbone": "test_vit", "task": "csv:a b.csv", "trials": 7, "objectives": {"mse": "", "params": ""},
+        "constraints": ("params<=1.1x", "macs<=2x"), "sampler": "tpe", "seed": 5, "seeds": 2, "finalists": "all",
+        "size": 48, "lookback": 48, "horizon": 12, "fill": "linear", "covariates": True, "checkpoint": "w.pt",
+        "pretrained": True, "freeze": "backbone", "modules": ("a.py", "b"), "latency_s": 3.0,
+        "latency_profile": "h.json", "proxies": ("naswot", "zico"), "halving": 3, "halving_epochs": 2,
+        "halving_slow_epochs": 4, "controls": False, "allow_lower_bound": True, "keep": "all", "reuse": "runs/a",
+    }  # fmt: skip
+    assert set(changed) == set(SearchSettings.model_fields) - set(_SAID_ELSEWHERE)
+    settings = SearchSettings.model_validate(changed | {"space": "forecasting"})
+    assert not any(getattr(settings, n) == f.default for n, f in SearchSettings.model_fields.items() if n in changed)
+    run = SimpleNamespace(settings=settings, config={"task": {"recipe_changes": {"epochs": 3}}})
+    again = read_back(command_of(run), monkeypatch)
+    assert again == settings.model_copy(update={"training": {"epochs": "3"}})
+
+
+def test_an_error_bar_is_of_the_difference():
+    """The bar of a plan at 0.9 stands where the bare backbone's 0.8 plus the interval of the difference is."""
+    row = {"plan": "se", "seeds": 3, "acc": 0.9, "acc_low": 0.5, "acc_high": 1.0,
+           "difference": 0.1, "difference_low": 0.02, "difference_high": 0.17}  # fmt: skip
+    assert figures.error_bar(row, "acc") == pytest.approx((0.82, 0.97))
+    assert figures.error_bar(row | {"difference": np.nan}, "acc") == (0.5, 1.0)
+    for none in ({"seeds": 1}, {"plan": "{}"}):
+        assert np.isnan(figures.error_bar(row | none, "acc")).all()

@@ -1,0 +1,85 @@
+import pytest
+
+from nasbench.errors import InputError, SpaceError, UnknownNameError
+from nasbench.objectives import conventional_direction, directions, parse_constraint
+from nasbench.runs.settings import SearchSettings, differences, read_settings
+
+
+def test_values_and_their_origins(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("trials: 6\nseed: 3\ntraining: {epochs: 2}\n")
+    settings, origins = read_settings({"seed": 5, "task": None}, file)
+    assert (settings.trials, settings.seed, settings.training) == (6, 5, {"epochs": 2})
+    assert (origins["trials"], origins["seed"], origins["sampler"]) == (str(file), "command line", "default")
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"trials": 0}, "trials=0"),
+        ({"trials": "many"}, "trials"),
+        ({"sampler": "magic"}, "'tpe'"),
+        ({"seed": -1}, "seed"),
+        ({"objectives": ["macs", "macs"]}, "twice"),
+        ({"fill": "zero"}, "linear"),
+    ],
+)
+def test_wrong_values_name_key_and_origin(given, word):
+    with pytest.raises(InputError, match=word):
+        read_settings(given)
+
+
+def test_unknown_keys_offer_the_nearest(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'trials'"):
+        read_settings({"trails": 3})
+    file = tmp_path / "run.yaml"
+    file.write_text("- 1")
+    with pytest.raises(InputError, match="mapping"):
+        read_settings({}, file)
+    with pytest.raises(InputError, match="cannot read"):
+        read_settings({}, tmp_path / "nowhere.yaml")
+
+
+def test_settings_survive_their_file():
+    settings, _ = read_settings({"space": {"variants": ["se"]}, "constraints": ["params<=1.1x"], "objectives": ["mse"]})
+    assert SearchSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
+def test_a_list_may_be_typed_with_commas():
+    assert read_settings({"proxies": "naswot, zico"})[0].proxies == ("naswot", "zico")
+    assert read_settings({"modules": ["a.py"]})[0].modules == ("a.py",)
+
+
+def test_differences_name_the_leaf():
+    old = {"training": {"epochs": 5, "batch_size": 32}, "seed": 0}
+    new = {"training": {"epochs": 3, "batch_size": 32}, "seed": 0, "task": "digits"}
+    assert differences(old, new) == ["task: 'unset' there, 'digits' now", "training.epochs: 5 there, 3 now"]
+    assert differences({"a": [1]}, {"a": (1,)}) == []
+
+
+def test_directions():
+    assert directions(["accuracy", "macs"], {"accuracy": "maximize"}) == {"accuracy": "maximize", "macs": "minimize"}
+    assert directions({"f1": "maximize"}, {}) == {"f1": "maximize"}
+    with pytest.raises(UnknownNameError, match="accuracy"):
+        directions(["acuracy"], {"accuracy": "maximize"})
+    for wrong in ([], ["macs", "macs"], {"macs": "up"}):
+        with pytest.raises(InputError):
+            directions(wrong, {})
+    assert conventional_direction("val_accuracy") == "maximize"
+    assert conventional_direction("mse") == conventional_direction("latency_ms") == "minimize"
+    assert conventional_direction("score") is None
+
+
+def test_constraints_by_hand():
+    relative = parse_constraint("params <= 1.1x")
+    assert relative.holds(110, {"params": 100})
+    assert not relative.holds(111, {"params": 100})
+    assert relative.reason(111, {"params": 100}) == "params 111 breaks params<=1.1x (limit 110)"
+    absolute = parse_constraint("macs<5e8")
+    assert not absolute.holds(5e8, {})
+    assert parse_constraint("accuracy>=0.9", ["accuracy"]).holds(0.9, {})
+    for wrong in ("params", "params<=", "params<=x", "1<params", "params==3", "params<=1..2"):
+        with pytest.raises(SpaceError, match="malformed"):
+            parse_constraint(wrong)
+    with pytest.raises(UnknownNameError, match="'params'"):
+        parse_constraint("parms<=3")

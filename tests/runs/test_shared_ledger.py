@@ -1,0 +1,318 @@
+"""Several drivers on one study in a real PostgreSQL server that this file starts."""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+from support.survival_host import Host
+
+import nasbench as nb
+from nasbench.errors import InputError, RunError
+from nasbench.runs import shared_ledger, storage
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.run import load_run
+from nasbench.runs.shared_ledger import SharedLedger, pack_items, unpack_items
+from nasbench.runs.storage import open_database, quiet
+
+SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "a + b"], "slots": ["stage1", "stage2"]}
+DIRECTIONS = {"accuracy": "maximize", "cost": "minimize"}
+
+
+def _programs():
+    """Where PostgreSQL's programs are; None where it is not installed."""
+    if shutil.which("initdb"):
+        return Path(shutil.which("initdb")).parent
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+class Server:
+    """A server of our own; it refuses to run as root, so it runs as `postgres` there."""
+
+    def __init__(self, programs, folder, port, as_user):
+        self.url = f"postgresql://nasbench@127.0.0.1:{port}/postgres"
+        self._programs, self._folder = programs, folder
+        self._quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder, **as_user}
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+        self._options = ["-w", "-l", folder / "log", "-o", options]
+        self._run("initdb", "-U", "nasbench", "-A", "trust", "-N")
+        self.start()
+
+    def start(self):
+        self._run("pg_ctl", *self._options, "start")
+
+    def stop(self):
+        """Stop it as a crash would."""
+        self._run("pg_ctl", "-m", "immediate", "stop")
+
+    def _run(self, program, *arguments):
+        subprocess.run([self._programs / program, "-D", self._folder / "data", *arguments], check=True, **self._quietly)
+
+
+@pytest.fixture(scope="module")
+def postgresql():
+    programs = _programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("psycopg")
+    as_user = {}
+    if os.getuid() == 0:
+        entry = pwd.getpwnam("postgres")
+        as_user = {"user": entry.pw_uid, "group": entry.pw_gid}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="nasbench-pg-"))
+    if as_user:
+        os.chown(folder, as_user["user"], as_user["group"])
+    one = Server(programs, folder, port, as_user)
+    yield one
+    one.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def server(postgresql):
+    """The URL of the server."""
+    return postgresql.url
+
+
+@pytest.fixture
+def study(server, request):
+    """The storage, and the name of a study of this test alone."""
+    opened = open_database(server)
+    with quiet():
+        optuna.create_study(storage=opened, study_name=request.node.name, directions=list(DIRECTIONS.values()))
+    return opened, request.node.name
+
+
+def evaluation(plan, accuracy=0.5):
+    return Evaluation(plan, plan, 0, 0, "complete", metrics={"accuracy": accuracy, "cost": 1.0})
+
+
+def ledgers(study, *names):
+    return [SharedLedger(study[0], study[1], DIRECTIONS, name) for name in names]
+
+
+def test_of_two_claims_the_first_stands(study):
+    a, b = ledgers(study, "a", "b")
+    number = a.claim("plan", {})
+    assert number is not None
+    assert b.claim("plan", {}) is None
+    assert b.claim("other", {}) is not None
+    assert [t.state for t in a.trials()] == [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING]
+    assert a.finish(number, evaluation("plan"))
+    assert b.claim("plan", {}) is None, "finished is taken too"
+
+
+def test_the_budget_is_counted_over_all(study):
+    a, b = ledgers(study, "a", "b")
+    a.budget = b.budget = 3
+    claimed = [ledger.claim(f"plan {i}", {}) for i, ledger in enumerate([a, b, a, b, a])]
+    assert [number is not None for number in claimed] == [True, True, True, False, False]
+
+
+def test_claims_at_the_same_time(study):
+    """Four drivers claim 30 plans each in their own order: every plan once, the budget exactly."""
+    names, budget, got = "abcd", 20, []
+    start = threading.Barrier(len(names))
+
+    def drive(name):
+        (ledger,) = ledgers(study, name)
+        ledger.budget = budget
+        start.wait()
+        order = list(np.random.default_rng(ord(name)).permutation(30))
+        got.extend((f"plan {i}", number) for i in order if (number := ledger.claim(f"plan {i}", {})) is not None)
+
+    threads = [threading.Thread(target=drive, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(Counter(plan for plan, _ in got).values()) == 1
+    assert len(got) == budget
+
+
+def test_news_are_what_others_wrote(study):
+    a, b = ledgers(study, "a", "b")
+    assert a.news() == b.news() == []
+    number = b.claim("plan", {"plan": "plan"})
+    assert [(t.number, t.state) for t in a.news()] == [(number, TrialState.RUNNING)]
+    assert b.news() == a.news() == []
+    assert a.others_at_work()
+    assert not b.others_at_work()
+    b.finish(number, evaluation("plan"), np.array([0.0, 1.0, 0.25]))
+    (trial,) = a.news()
+    assert trial.state == TrialState.COMPLETE
+    assert trial.values == [0.5, 1.0]
+    assert unpack_items(trial.user_attrs["items"]).tolist() == [0.0, 1.0, 0.25]
+    assert not a.others_at_work()
+
+
+def test_the_dead_are_replaced_and_the_slow_lose(study, monkeypatch):
+    a, b = ledgers(study, "a", "b")
+    number = b.claim("plan", {"plan": "plan"})
+    a.news()
+    monkeypatch.setattr(shared_ledger, "BEAT_S", 0.0)
+    for _ in range(3):
+        b.beat()
+        assert a.news() == []
+    monkeypatch.setattr(shared_ledger, "DEAD_S", 0.0)
+    (left,) = a.news()
+    assert (left.number, left.state, left.user_attrs["abandoned"]) == (number, TrialState.FAIL, True)
+    assert not a.is_claimed("plan")
+    again = a.claim("plan", {"plan": "plan"})
+    assert again is not None
+    assert not b.finish(number, evaluation("plan", 0.9)), "it was given up as dead"
+    assert a.finish(again, evaluation("plan", 0.7))
+    assert [t.values for t in a.trials() if t.state == TrialState.COMPLETE] == [[0.7, 1.0]]
+
+
+def test_whoever_did_not_look_for_a_while_takes_nobody_for_dead(study, monkeypatch):
+    """As while the database was away, when no driver could give a sign of life."""
+    a, b = ledgers(study, "a", "b")
+    b.claim("plan", {"plan": "plan"})
+    a.news()
+    monkeypatch.setattr(shared_ledger, "DEAD_S", 0.0)
+    monkeypatch.setattr(shared_ledger, "DEAF_S", 0.0)
+    assert a.news() == []
+    monkeypatch.setattr(shared_ledger, "DEAF_S", 30.0)
+    assert len(a.news()) == 1
+
+
+def test_a_server_that_is_restarted_is_waited_for(study, postgresql):
+    (a,) = ledgers(study, "a")
+    number = a.claim("plan", {"plan": "plan"})
+    postgresql.stop()
+    later = threading.Timer(1.0, postgresql.start)
+    later.start()
+    assert a.finish(number, evaluation("plan"), np.array([1.0]))
+    later.join()
+    assert a.trial(number).values == [0.5, 1.0]
+
+
+def test_a_server_that_stays_away_is_an_error_in_the_end(study, postgresql, monkeypatch):
+    (a,) = ledgers(study, "a")
+    monkeypatch.setattr(storage, "OUTAGE_S", 0.0)
+    postgresql.stop()
+    try:
+        with pytest.raises(optuna.exceptions.StorageInternalError) as caught:
+            a.trials()
+    finally:
+        postgresql.start()
+    assert "Connection refused" in storage.database_fault(caught.value)
+    assert a.trials() == []
+
+
+def test_an_evaluation_that_was_written_before_the_connection_broke_counts(study, monkeypatch):
+    """The server had it, its answer was lost: written once more, it is ours still."""
+    (a,) = ledgers(study, "a")
+    number = a.claim("plan", {"plan": "plan"})
+    write, told = a.end, []
+
+    def broken(*arguments):
+        told.append(write(*arguments))
+        if len(told) == 1:
+            raise optuna.exceptions.StorageInternalError
+        return told[-1]
+
+    monkeypatch.setattr(a, "end", broken)
+    assert a.finish(number, evaluation("plan"))
+    assert told == [True, False]
+
+
+def test_a_plan_left_by_the_dead_keeps_its_place_in_the_budget(study, monkeypatch):
+    a, b = ledgers(study, "a", "b")
+    a.budget = b.budget = 1
+    b.claim("plan", {})
+    a.news()
+    monkeypatch.setattr(shared_ledger, "DEAD_S", 0.0)
+    a.news()
+    assert a.claim("another", {}) is None
+    assert a.claim("plan", {}) is not None
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), max_size=50))
+@settings(deadline=None)
+def test_items_survive_the_database(values):
+    assert unpack_items(pack_items(np.array(values))).tolist() == values
+
+
+@pytest.fixture(scope="module")
+def host():
+    one = Host()
+    yield one
+    one.close()
+
+
+def test_two_drivers_one_of_them_killed(tmp_path, server, host):
+    """The first is killed for good while it evaluates; the second finishes the whole study, that plan included."""
+    calls = tmp_path / "calls"
+
+    def start(name):
+        settings = {"out": str(tmp_path / name), "storage": server, "trials": 16}
+        impatient = {"BEAT_S": 0.2, "DEAD_S": 3.0}
+        return host.start(tmp_path / f"{name}.log", calls=str(calls), pause_s=0.3, search=settings, sharing=impatient)
+
+    first, second = start("first"), start("second")
+    while not calls.exists() or len(calls.read_text().splitlines()) < 4:
+        time.sleep(0.02)
+    os.kill(first, signal.SIGKILL)
+    assert host.wait(first) == -signal.SIGKILL
+    assert host.wait(second) == 0, (tmp_path / "second.log").read_text()
+    assert host.rest()
+    run = load_run(tmp_path / "second")
+    rows = run.trials()
+    assert len(rows) == rows["plan_hash"].nunique() == 16
+    asked = Counter(calls.read_text().splitlines())
+    assert len(asked) == 16
+    assert sum(asked.values()) <= 17, "only what the first was evaluating may have been asked again"
+    lines = [json.loads(line) for line in (tmp_path / "second" / "trials.jsonl").read_text().splitlines()]
+    assert [line["plan_hash"] for line in lines] == rows["plan_hash"].tolist()
+
+
+def test_a_search_joins_what_is_there(tmp_path, server):
+    def search(name, trials, calls):
+        return nb.search(
+            SPACE, backbone="test_resnet", trials=trials, out=tmp_path / name, storage=server, sampler="random",
+            objectives=DIRECTIONS, seed=5, seeds=1,
+            evaluate=lambda plan: {"accuracy": float(len(str(plan))), "cost": float(len(plan))},
+            on_event=lambda event: calls.append(event.message),
+        )  # fmt: skip
+
+    one, two = [], []
+    first = search("a", 4, one).trials()["plan"].tolist()
+    second = search("b", 6, two).trials()["plan"].tolist()
+    assert len(second) == len(set(second)) == 6
+    assert second[:4] == first
+    assert len([message for message in two if message.startswith("trial")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "said"),
+    [
+        ("sqlite:///study.db", InputError, "postgresql://user"),
+        ("nonsense", InputError, "postgresql://user"),
+        ("postgresql://nobody@127.0.0.1:1/none", RunError, "cannot use the database"),
+    ],
+)
+def test_what_is_no_database(url, error, said):
+    if error is RunError:
+        pytest.importorskip("psycopg")
+    with pytest.raises(error, match=said):
+        open_database(url)

@@ -1,0 +1,321 @@
+"""Searches with several workers, with what modules do to them, on Ray, and with another run's evaluations reused."""
+
+import json
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import nasbench as nb
+from nasbench.errors import InputError, NasbenchError, RunError
+from nasbench.runs.run import summary
+from nasbench.study.engines import pool
+from nasbench.study.phases import phase
+
+SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "a + b"], "slots": ["stage1", "stage2"]}
+"""100 plans."""
+
+
+def score(plan):
+    text = " ".join(plan.values())
+    return {"accuracy": 1 - 1 / (1 + len(text)), "cost": float(text.count("+") + len(plan))}
+
+
+@pytest.fixture(autouse=True)
+def _by_value():
+    """Workers get the functions of this file themselves: they need not import it, and torch with it."""
+    import sys
+
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def search(out, space=SPACE, trials=12, evaluate=score, **more):
+    options = {"objectives": {"accuracy": "maximize", "cost": "minimize"}, "sampler": "random", "seeds": 1, **more}
+    return nb.search(space, backbone="test_resnet", evaluate=evaluate, trials=trials, out=out, **options)
+
+
+def test_four_workers_find_distinct_plans(tmp_path):
+    """The same seed in four workers of Optuna's own gave 10 distinct trials of 40."""
+    calls = tmp_path / "calls"
+
+    def noted(plan):
+        with open(calls, "a") as file:
+            file.write(f"{os.getpid()} {json.dumps(plan)}\n")
+        return score(plan)
+
+    run = search(tmp_path / "r", trials=40, workers=4, evaluate=noted)
+    rows = run.trials()
+    assert len(rows) == rows["plan_hash"].nunique() == 40
+    assert rows["plan"].iloc[0] == "{}"
+    asked = [line.split(" ", 1) for line in calls.read_text().splitlines()]
+    assert max(Counter(plan for _, plan in asked).values()) == 1
+    assert str(os.getpid()) not in {pid for pid, _ in asked}
+    assert len({pid for pid, _ in asked}) > 1
+    assert summary(run)["state"] == "done"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "auto"])
+def test_samplers_propose_around_what_is_running(tmp_path, sampler):
+    run = search(tmp_path / "r", trials=30, workers=3, sampler=sampler)
+    assert run.trials()["plan_hash"].nunique() == 30
+
+
+def test_workers_may_change_from_one_resume_to_the_next(tmp_path):
+    search(tmp_path / "r", trials=6)
+    search(tmp_path / "r", trials=12, workers=2)
+    run = search(tmp_path / "r", trials=18, trial_timeout_s=60)
+    assert run.trials()["plan_hash"].nunique() == 18
+
+
+def test_finalists_are_shared_among_workers(tmp_path):
+    def seeded(plan, seed):
+        return {**score(plan), "accuracy": score(plan)["accuracy"] + 0.001 * seed}
+
+    run = search(tmp_path / "r", trials=12, seeds=3, workers=2, evaluate=seeded)
+    front = run.finalists()
+    assert set(front["seeds"]) == {3}
+    assert front["accuracy_sd"].round(6).eq(0.001).all()
+
+
+def test_modules_that_hang_die_or_leak_are_recorded_and_the_study_goes_on(tmp_path):
+    calls = tmp_path / "calls"
+
+    def moody(plan):
+        import os
+        import signal
+        import time
+
+        with open(calls, "a") as file:
+            file.write(json.dumps(plan) + "\n")
+        if "eca" in str(plan):
+            time.sleep(1000)
+        if "dual_pool" in str(plan):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return score(plan)
+
+    space = {**SPACE, "compositions": ["none", "a"]}  # 16 plans
+    run = search(tmp_path / "r", space, trials=16, workers=2, trial_timeout_s=0.5, evaluate=moody)
+    rows = run.trials()
+    assert len(rows) == rows["plan_hash"].nunique() == 16
+    hang = rows["plan"].str.contains("eca")
+    die = rows["plan"].str.contains("dual_pool") & ~hang
+    assert rows["reason"][hang].str.startswith("timeout: still running after 0.5 s").all()
+    assert rows["reason"][die].str.startswith("worker died twice: its process was killed").all()
+    assert (rows["state"][~hang & ~die] == "complete").all()
+    assert (rows["state"][hang | die] == "failed").all()
+    asked = Counter(calls.read_text().splitlines())
+    expected = [2 if dying else 1 for dying in die]
+    assert [asked[json.dumps(json.loads(plan))] for plan in rows["plan"]] == expected
+    assert not set(run.front()["plan"]) & set(rows["plan"][hang | die])
+
+
+def test_what_cannot_be_sent_writes_nothing(tmp_path):
+    handle = (tmp_path / "open").open("w")
+    with handle, pytest.raises(InputError, match="cannot be sent to worker processes"):
+        search(tmp_path / "r", workers=2, evaluate=lambda plan: handle.write("x") and score(plan))
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_trained_plan_comes_back_from_its_worker_whole(tmp_path):
+    """Same metrics, items and weights as in the process itself, bit for bit."""
+    options = {
+        "backbone": "test_resnet",
+        "task": "digits",
+        "trials": 2,
+        "seeds": 1,
+        "latency_s": 0,
+        "sampler": "random",
+    }
+    training = {"epochs": 1, "batch_size": 64}
+    here = nb.search(SPACE, out=tmp_path / "here", training=training, **options)
+    apart = nb.search(SPACE, out=tmp_path / "apart", training=training, trial_timeout_s=600, **options)
+    same = ["plan", "accuracy", "loss", "params", "macs"]
+    assert here.trials()[same].equals(apart.trials()[same])
+    for row in here.trials().itertuples():
+        assert np.array_equal(here.per_item(row.plan_hash, 0), apart.per_item(row.plan_hash, 0))
+    kept = sorted(file.name for file in (tmp_path / "here" / "models").iterdir())
+    assert kept == sorted(file.name for file in (tmp_path / "apart" / "models").iterdir())
+    for file in kept:
+        assert (tmp_path / "here/models" / file).read_bytes() == (tmp_path / "apart/models" / file).read_bytes()
+
+
+# -- reuse -------------------------------------------------------------------------------------------------------------
+
+
+def test_evaluations_of_another_run_cost_nothing(tmp_path):
+    """A study goes on in a larger space: what is in it already is brought in, and not counted."""
+    smaller = {**SPACE, "variants": ["se", "eca"]}
+    old = search(tmp_path / "old", smaller, trials=15)
+    calls = []
+    new = search(
+        tmp_path / "new", trials=10, reuse=str(tmp_path / "old"), evaluate=lambda p: calls.append(p) or score(p)
+    )
+    rows = new.trials()
+    reused = rows[rows["reused_from"] == "old"]
+    assert len(calls) == 10
+    assert len(rows) == rows["plan_hash"].nunique() == 25
+    assert set(reused["plan_hash"]) == set(old.trials()["plan_hash"])
+    assert "{}" in set(reused["plan"]), "the bare backbone too"
+    assert summary(new)["trials"] == 10
+    again = search(
+        tmp_path / "new", trials=12, reuse=str(tmp_path / "old"), evaluate=lambda p: calls.append(p) or score(p)
+    )
+    assert len(calls) == 12
+    assert len(again.trials()) == 27
+
+
+def test_only_what_fits_is_reused(tmp_path):
+    """Plans outside the new space, failures, and what breaks a new constraint are left out."""
+
+    def fragile(plan):
+        if "eca" in str(plan):
+            raise ValueError("broken")
+        return score(plan)
+
+    search(tmp_path / "old", trials=60, evaluate=fragile)
+    narrower = {**SPACE, "variants": ["se", "eca"]}
+    new = search(tmp_path / "new", narrower, trials=1, constraints=["cost<=2"], reuse=str(tmp_path / "old"))
+    reused = new.trials().query("reused_from != ''")
+    old = nb.load_run(tmp_path / "old").trials()
+    fitting = old[(old["state"] == "complete") & ~old["plan"].str.contains("dual_pool") & (old["cost"] <= 2)]
+    assert set(reused["plan_hash"]) == set(fitting["plan_hash"])
+    assert len(reused)
+
+
+def test_further_seeds_are_reused_too(tmp_path):
+    def seeded(plan, seed):
+        calls.append((json.dumps(plan), seed))
+        return score(plan)
+
+    calls = []
+    search(tmp_path / "old", trials=10, seeds=3, evaluate=seeded)
+    calls.clear()
+    new = search(tmp_path / "new", trials=1, seeds=3, evaluate=seeded, reuse=str(tmp_path / "old"))
+    old = nb.load_run(tmp_path / "old")
+    done = {(row.plan, row.seed) for row in old.trials().itertuples()}
+    assert not {(plan, seed) for plan, seed in calls} & done
+    assert set(new.finalists()["seeds"]) == {3}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"seed": 1}, r"seed: 0 there, 1 now"), ({"backbone": "test_convnext"}, "backbone: 'test_resnet'")],
+)
+def test_evaluations_made_under_other_conditions_are_refused(tmp_path, change, said):
+    search(tmp_path / "old", trials=2)
+    options = {"backbone": "test_resnet", "objectives": {"accuracy": "maximize", "cost": "minimize"}, **change}
+    with pytest.raises(RunError, match=f"(?s)other conditions.*{said}"):
+        nb.search(
+            SPACE, evaluate=score, out=tmp_path / "new", reuse=str(tmp_path / "old"), trials=2, seeds=1, **options
+        )
+    with pytest.raises(RunError, match="no run at"):
+        search(tmp_path / "new2", reuse=str(tmp_path / "nowhere"))
+
+
+def test_reused_weights_and_items_come_along(tmp_path):
+    options = {"backbone": "test_resnet", "task": "digits", "seeds": 1, "latency_s": 0, "sampler": "random"}
+    training = {"epochs": 1, "batch_size": 64}
+    old = nb.search(SPACE, out=tmp_path / "old", training=training, trials=2, keep="all", **options)
+    new = nb.search(
+        SPACE, out=tmp_path / "new", training=training, trials=1, keep="all", reuse=str(tmp_path / "old"), **options
+    )
+    for row in old.trials().itertuples():
+        (there,) = new.trials().query("plan_hash == @row.plan_hash").itertuples()
+        assert there.accuracy == row.accuracy
+        assert np.array_equal(new.per_item(row.plan_hash, 0), old.per_item(row.plan_hash, 0))
+        assert new.weights_file(there.number).read_bytes() == old.weights_file(row.number).read_bytes()
+
+
+# -- Ray ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A real Ray cluster on this machine."""
+    pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_on_ray(tmp_path, cluster):
+    """A worker that is killed is replaced and its trial done once more; one that hangs is ended."""
+    calls = tmp_path / "calls"
+
+    def moody(plan):
+        import os
+        import signal
+        import time
+
+        with open(calls, "a") as file:
+            file.write(json.dumps(plan) + "\n")
+        if "eca" in str(plan):
+            time.sleep(1000)
+        if "dual_pool" in str(plan) and calls.read_text().count(json.dumps(plan) + "\n") == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return score(plan)
+
+    space = {**SPACE, "compositions": ["none", "a"], "slots": ["stage1"]}  # 4 plans
+    options = {"engine": "ray", "workers": 2, "trial_cpus": 0.5, "trial_timeout_s": 2.0}
+    run = search(tmp_path / "r", space, trials=4, evaluate=moody, **options)
+    rows = run.trials().set_index("plan")
+    assert rows["state"].to_dict() == {
+        "{}": "complete",
+        '{"stage1": "se"}': "complete",
+        '{"stage1": "eca"}': "failed",
+        '{"stage1": "dual_pool"}': "complete",
+    }
+    assert rows["reason"]['{"stage1": "eca"}'].startswith("timeout")
+    asked = Counter(calls.read_text().splitlines())
+    assert asked['{"stage1": "dual_pool"}'] == 2
+    assert cluster.is_initialized(), "a cluster that was there is left alone"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_cluster_that_others_have_taken_is_not_waited_for_without_end(tmp_path, cluster, monkeypatch):
+    @cluster.remote(num_cpus=2)
+    class Other:
+        def here(self):
+            return True
+
+    other = Other.remote()
+    assert cluster.get(other.here.remote())
+    monkeypatch.setattr(pool, "START_S", 2.0)
+    monkeypatch.setattr(phase, "NARRATE_S", 0.5)
+    said = []
+    with pytest.raises(NasbenchError, match=r"no worker got ready within 2 s.*asks for 1 CPU.*free.* are 0 of 2 CPU"):
+        search(tmp_path / "r", engine="ray", on_event=lambda event: said.append(event.message))
+    assert any("0 of 2 CPU" in line for line in said)
+    cluster.kill(other)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_does_not_answer(tmp_path, monkeypatch, address):
+    """Ray itself waits for it for minutes."""
+    pytest.importorskip("ray")
+    from nasbench.study.engines.on_ray import _cluster
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ConnectionRefusedError):
+        _cluster()
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert _cluster() is None
+    record = tmp_path / "ray" / "ray_current_cluster"
+    record.parent.mkdir()
+    record.write_text(address)
+    assert _cluster() == "local"
+
+
+def test_ray_says_what_the_cluster_lacks(tmp_path, cluster):
+    with pytest.raises(InputError, match=r"asks for 64 CPU, the Ray cluster has 2.*trial_cpus"):
+        search(tmp_path / "r", engine="ray", trial_cpus=64)

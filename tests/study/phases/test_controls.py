@@ -1,0 +1,88 @@
+"""The phase that trains controls, on a real search of two plans."""
+
+import numpy as np
+import pytest
+
+import nasbench as nb
+from nasbench.library.plan import Plan
+from nasbench.report.analysis.controls import control_table
+from nasbench.runs.schema import CONTROLS
+from nasbench.study.phases.equal_cost import control_for
+from nasbench.study.problem import prepare
+
+PLAN = Plan.of({"stage1": "depthwise_separable"})
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    """Runs the search and tells what was said of controls; MACs are maximised, so that the plan is on the front."""
+    folder = tmp_path_factory.mktemp("controls") / "r"
+
+    def again(**more):
+        said = []
+        run = nb.search(
+            {"variants": ["depthwise_separable"], "slots": ["stage1"]},
+            backbone="test_resnet",
+            size=32,
+            trials=2,
+            seeds=2,
+            sampler="random",
+            training={"epochs": 1},
+            objectives={"macs": "maximize", "accuracy": "maximize"},
+            latency_s=0,
+            out=folder,
+            on_event=lambda event: said.append(event.message) if event.stage == CONTROLS else None,
+            **more,
+        )
+        return run, said
+
+    return again
+
+
+@pytest.fixture(scope="module")
+def lines(search):
+    """What was said on a search without controls, then with them, and again, when there is nothing left to do."""
+    return [search(controls=False)[1], search()[1], search()[1]]
+
+
+@pytest.fixture(scope="module")
+def run(search, lines):
+    return search()[0]
+
+
+def test_each_control_is_trained_on_every_seed_once(run, lines):
+    without, first, second = lines
+    assert without == []
+    assert [line.split(":")[0] for line in first] == ["control, seed 0", "control, seed 1"]
+    assert second == []
+    control = control_for(PLAN, prepare(run.settings).evaluator.costs)
+    trials = run.ledger(CONTROLS).trials()
+    assert {trial.user_attrs["plan"] for trial in trials} == {control.plan.text}
+    assert run.per_item(control.plan.hash, 1) is not None
+
+
+def test_the_search_knows_nothing_of_controls(run, lines):
+    texts = " ".join(run.trials()["plan"])
+    assert "bottleneck" not in texts
+    assert len(run.trials()) == 4  # two plans on two seeds
+    assert len(run.finalists()) == 2
+
+
+def test_the_table_pairs_a_finalist_with_its_control(run, lines):
+    table = control_table(run)
+    assert len(table) == 1
+    row = table.iloc[0]
+    assert Plan.of(row["plan"]) == PLAN
+    assert row["number"] == 1
+    assert row["seeds"] == 2
+    assert row["exact"]
+    expected = control_for(PLAN, prepare(run.settings).evaluator.costs)
+    assert Plan.of(row["control"]) == expected.plan
+    assert row["ratio"] == pytest.approx(expected.ratio)
+    items = {h: np.stack([run.per_item(h, seed) for seed in (0, 1)]) for h in (PLAN.hash, expected.plan.hash)}
+    gap = items[PLAN.hash].mean() - items[expected.plan.hash].mean()
+    assert row["difference"] == pytest.approx(gap)
+    assert row["metric"] - row["control_metric"] == pytest.approx(gap)
+    assert row["difference_low"] < gap < row["difference_high"]
+    decided = row["difference_low"] > 0 or row["difference_high"] < 0
+    assert (row["verdict"] != "NOT DECIDED") == decided
