@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 from nasbench.errors import InputError, SpaceError, UnknownNameError
 
-__all__ = ["COSTS", "Constraint", "Direction", "directions", "parse_constraint"]
+__all__ = ["COSTS", "RETEST", "Constraint", "Direction", "directions", "parse_constraint"]
 
 Direction = str
 """`"maximize"` or `"minimize"`."""
 
 COSTS = ("params", "macs", "elementwise_flops", "activations", "peak_memory_bytes", "latency_ms")
 """Cost columns; all are minimised."""
+
+RETEST = "_retest"
+"""Ends the name of a zero-cost proxy's second score: other initial weights, other batches."""
 
 _MAXIMISED = ("accuracy", "top1", "top5", "auc", "f1", "r2")
 _MINIMISED = ("loss", "error", "mse", "mae", "rmse", "smape", "mase")

@@ -11,6 +11,7 @@ import typer
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
 from nasbench.errors import DeviceError, InputError
+from nasbench.runs.run import load_run
 from nasbench.text import duration_s, human, narrate
 
 if TYPE_CHECKING:
@@ -276,12 +277,11 @@ def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_jso
 
 
 def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: bool) -> int:
-    from nasbench.runs import run as folders
     from nasbench.runs.front_latency import measure_front
 
     if path is None:
         raise InputError(f"--run goes with --front; {_FIRST}")
-    run = folders.load_run(path)
+    run = load_run(path)
     narrate(f"the front beside the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
     found = measure_front(run, per_slot=per_slot, **options)
     if as_json:

@@ -10,6 +10,7 @@ import typer
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.errors import NothingMatched
+from nasbench.runs.run import list_runs, load_run
 from nasbench.text import narrate
 
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
     Example: nasbench report runs/demo
     """
     from nasbench import report as reports
-    from nasbench.runs import run as folders
 
-    found = folders.load_run(run)
+    found = load_run(run)
     page = reports.build(found)
     print_front(found, as_json)
     narrate(f"report: {page}")
@@ -33,19 +33,18 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
 
 @app.command()
 def runs(
-    root: Annotated[Path, typer.Argument(help="The folder that holds run folders.")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(help="The folder that holds run ")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """List the runs here: state, trials, front.
 
     Example: nasbench runs
     """
-    from nasbench.runs import run as folders
 
-    found = [folders.load_run(path) for path in folders.list_runs(root)]
+    found = [load_run(path) for path in list_runs(root)]
     if not found:
         raise NothingMatched(f"no run in {root}/; `nasbench search` makes one")
-    rows = [folders.summary(run) for run in found]
+    rows = [run.summary() for run in found]
     if as_json:
         console.print_json("runs", rows)
         return
@@ -55,7 +54,7 @@ def runs(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run ")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figure and tables there.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -64,9 +63,8 @@ def compare(
     Example: nasbench compare runs/try runs/other --out comparison
     """
     from nasbench.report.comparison import compare as compared
-    from nasbench.runs import run as folders
 
-    found = compared([folders.load_run(path) for path in runs])
+    found = compared([load_run(path) for path in runs])
     tables = {"fronts": found.fronts, "differences": found.pairs, "settings": found.settings}
     if as_json:
         rows = {name: table.to_dict(orient="records") for name, table in tables.items()}

@@ -11,6 +11,7 @@ from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.errors import InputError
 from nasbench.files import write_text
+from nasbench.runs.run import load_run
 from nasbench.text import narrate
 
 
@@ -27,11 +28,10 @@ def export(
     Example: nasbench export runs/try --trial 0 --out exported
     """
     from nasbench.report import export as exporting
-    from nasbench.runs import run as folders
 
     if (trial is None) == (format is None):
         raise InputError("say what to export: --trial N --out DIR for a model, or --format csv|json|md|latex")
-    found = folders.load_run(run)
+    found = load_run(run)
     if format is not None:
         if onnx:
             raise InputError("--onnx is for a model; with --format give no --onnx")
@@ -61,10 +61,9 @@ def train(
 
     Example: nasbench train runs/try --trial 1 --epochs 2 --seeds 1
     """
-    from nasbench.runs import run as folders
     from nasbench.study.full_training import train_fully
 
-    found = folders.load_run(run)
+    found = load_run(run)
     first = found.settings.seed
 
     def tell(title: str, line: dict[str, float]) -> None:

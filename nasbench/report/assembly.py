@@ -33,7 +33,7 @@ def build(run: Run) -> Path:
         NothingMatched: If the run holds no finished trial.
         RunError: If the folder cannot be written.
     """
-    if not run.records():
+    if not run.evaluations():
         raise NothingMatched(f"run {run.path} has no finished trial to report")
     try:
         run.refresh()
@@ -80,11 +80,10 @@ def _test_figures(run: Run, models: KeptModels) -> tuple[dict[str, dict[str, flo
         if row["plan_hash"] not in known["plans"] and row["number"] in kept
     ]
     if todo:
-        evaluator = models.evaluator
         for row in todo:
             model = models.load(row["number"], row["plan"])
-            known["plans"][row["plan_hash"]] = evaluate(model, evaluator.task, "test", evaluator.device)[0]
-        if isinstance(evaluator.task, ForecastingTask) and not known["naive"]:
-            known["naive"] = naive_baselines(evaluator.task, "test")
+            known["plans"][row["plan_hash"]] = evaluate(model, models.task, "test", models.device)[0]
+        if isinstance(models.task, ForecastingTask) and not known["naive"]:
+            known["naive"] = naive_baselines(models.task, "test")
         write_text(file, json.dumps(known, indent=2) + "\n")
     return known["plans"], known["naive"]

@@ -198,10 +198,8 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
 
 def _paired(a: Run, b: Run, left: str, right: str, direction: str) -> dict[str, Any] | None:
     """Return the difference of two plans, second minus first, over the seeds that both were trained with."""
-    seeds = [
-        {r.evaluation.seed for r in run.records() if r.evaluation.plan_hash == h} for run, h in ((a, left), (b, right))
-    ]
-    stored = [(a.per_item(left, s), b.per_item(right, s)) for s in sorted(seeds[0] & seeds[1])]
+    seeds = [{e.seed for e in run.evaluations() if e.plan_hash == h} for run, h in ((a, left), (b, right))]
+    stored = [(a.folder.load_items(left, s), b.folder.load_items(right, s)) for s in sorted(seeds[0] & seeds[1])]
     kept = [(x, y) for x, y in stored if x is not None and y is not None and len(x) == len(y)]
     if not kept:
         return None

@@ -28,16 +28,15 @@ def curves_data(run: Run) -> pd.DataFrame:
     bare = finalists[finalists["plan"] == "{}"]
     chosen = pd.concat([bare, finalists[finalists["plan"] != "{}"]]).head(_MOST)["plan_hash"].tolist()
     rows = []
-    for record in run.records():
-        evaluation = record.evaluation
-        if evaluation.plan_hash not in chosen or evaluation.state != "complete":
+    for evaluation in run.evaluations():
+        if evaluation.plan_hash not in chosen or not evaluation.is_complete:
             continue
         for line in evaluation.history:
             for what in ("train_loss", metric):
                 if what in line:
                     rows.append(
                         {
-                            "trial": record.number,
+                            "trial": evaluation.number,
                             "plan": evaluation.plan,
                             "seed": evaluation.seed,
                             "epoch": int(line["epoch"]),

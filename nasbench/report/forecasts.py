@@ -296,11 +296,11 @@ def data_of_run(run: Run, models: KeptModels) -> ForecastData | None:
     known = load_data(folder)
     if known is not None and known.plans == plans:
         return known
-    task = models.evaluator.task
+    task = models.task
     if not isinstance(task, ForecastingTask):  # a user's own, which need not have windows
         return None
     loaded = {name: models.load(number, plan) for name, (number, plan) in wanted.items()}
-    data = forecast_data(task, loaded, plans, models.evaluator.device)
+    data = forecast_data(task, loaded, plans, models.device)
     save_data(data, folder)
     return data
 

@@ -7,9 +7,10 @@ from functools import cached_property
 from torch import nn
 
 from nasbench.library.plan import Plan
+from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
-from nasbench.study.evaluators.trained import TrainingEvaluator
-from nasbench.study.problem import prepare
+from nasbench.study.problem import Problem, make_problem
+from nasbench.tasks import Task
 
 __all__ = ["KeptModels"]
 
@@ -27,20 +28,32 @@ class KeptModels:
     @property
     def numbers(self) -> set[int]:
         """The trials whose weights were kept."""
-        return {int(f.stem.split("-")[1]) for f in (self.run.path / "models").glob("trial-*.safetensors")}
+        return self.run.folder.stored_weights
 
-    @cached_property
-    def evaluator(self) -> TrainingEvaluator:
-        """What trained them: it has the task and the device."""
-        evaluator = prepare(self.run.settings).evaluator
-        assert isinstance(evaluator, TrainingEvaluator)  # weights are kept for trained plans alone
-        return evaluator
+    @property
+    def task(self) -> Task:
+        """The task that they were trained on, with its data."""
+        assert self._problem.task is not None  # weights are kept for trained plans alone
+        return self._problem.task
+
+    @property
+    def device(self) -> str:
+        """Where they are evaluated."""
+        return self._problem.evaluator.device
 
     def load(self, number: int, plan: str) -> nn.Module:
-        """Return the model of a trial and its plan's text, in eval mode on the evaluator's device.
+        """Return the model of a trial and its plan's text, in eval mode on the device.
 
         Raises:
             RunError: If its weights were not kept.
         """
-        model = self.evaluator.build(Plan.of(plan), self.run.settings.seed)
-        return self.run.weights(number, model).to(self.evaluator.device).eval()
+        model = self._builder.build(Plan.of(plan), self.run.settings.seed)
+        return self.run.folder.load_weights(number, model).to(self.device).eval()
+
+    @cached_property
+    def _problem(self) -> Problem:
+        return make_problem(self.run.settings)
+
+    @cached_property
+    def _builder(self) -> ModelBuilder:
+        return self.run.builder().without_weights()

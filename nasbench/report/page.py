@@ -216,11 +216,11 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
         yield f"Latency was measured side by side with the bare backbone: {scenario}."
     elif run.config["task"]:
         yield "Latency was not measured."
-    wrong = {key: told for key, told in run.cost_checks.items() if told}
-    if run.cost_checks:
+    if checks := run.journal.cost_checks:
+        wrong = [told for told in checks.values() if told]
         yield (
-            f"Costs are sums over a plan's parts; counted as whole models, {len(run.cost_checks) - len(wrong)} of "
-            f"{len(run.cost_checks)} finalists agree exactly{'.' if not wrong else ': ' + '; '.join(wrong.values())}"
+            f"Costs are sums over a plan's parts; counted as whole models, {len(checks) - len(wrong)} of {len(checks)} "
+            f"finalists agree exactly{'.' if not wrong else ': ' + '; '.join(wrong)}"
         )
     if run.settings.finalists == "front" and len(finalists) > 1 and finalists["seeds"].max() > 1:
         yield (

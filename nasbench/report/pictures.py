@@ -121,10 +121,10 @@ def _fingerprints(run: Run, models: KeptModels) -> Iterator[Picture]:
 
 def _gradcam(run: Run, models: KeptModels) -> Iterator[Picture]:
     winner = winner_of(run, models.numbers)
-    if winner is None or 0 not in models.numbers or not isinstance(models.evaluator.task, ImageTask):
+    if winner is None or 0 not in models.numbers or not isinstance(models.task, ImageTask):
         return
-    task, evaluator = models.evaluator.task, models.evaluator
-    images, truth = gradcam.held_out(task.eval_batches("test", 32, device=evaluator.device))
+    task = models.task
+    images, truth = gradcam.held_out(task.eval_batches("test", 32, device=models.device))
     number, plan = winner
     maps, predicted = {}, {}
     names = [str(name) for name in task.classes]

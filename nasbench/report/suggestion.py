@@ -22,7 +22,7 @@ import yaml
 
 from nasbench import backbones
 from nasbench.backbones.insertion import insert, slots_of
-from nasbench.errors import InputError, NothingMatched, RunError, UnknownNameError, UnsupportedError
+from nasbench.errors import InputError, NothingMatched, UnknownNameError, UnsupportedError
 from nasbench.library.expression import Expression, Leaf, build, parse
 from nasbench.library.modules import module_specs
 from nasbench.library.plan import Plan, is_stage_slot
@@ -36,8 +36,6 @@ from nasbench.report.catalogue import DEFAULT_CHANNELS
 from nasbench.report.catalogue import DEFAULT_SIZES as CATALOGUE_SIZES
 from nasbench.runs.run import load_run
 from nasbench.spaces import Space
-from nasbench.study.evaluators.trained import TrainingEvaluator
-from nasbench.study.problem import prepare
 
 __all__ = ["Advice", "Suggestion", "suggest", "suggest_for_module"]
 
@@ -255,18 +253,18 @@ def _for_run(folder: Path, each: int, seed: int) -> Advice:
     """
     run = load_run(folder)
     front = run.front()
-    evaluator = prepare(run.settings).evaluator if run.config["task"] is not None else None
-    if not isinstance(evaluator, TrainingEvaluator):
-        raise RunError(f"run {folder} trained nothing; it has no models to measure")
+    builder = run.builder()
     number = int(front.iloc[0]["number"]) if len(front) else None
-    model = evaluator.build(Plan.of(front.iloc[0]["plan"] if len(front) else None), run.settings.seed)
-    if number is not None and run.weights_file(number).is_file():
-        model = run.weights(number, model)
-    elif not evaluator.identity_init:
-        open_gates(model)
-    size = evaluator.task.input_size
+    if number in run.folder.stored_weights:
+        model = run.build(number)
+    else:
+        model = builder.build(Plan.of(front.iloc[0]["plan"] if len(front) else None), run.settings.seed)
+        if not builder.identity_init:
+            open_gates(model)
+    size, bare = builder.input_size, builder.host()
+    costs = PlanCosts(bare, backbones.slots(bare, size), input_size=size, identity_init=builder.identity_init)
     host = f"{folder.name}, trial {number}" if number is not None else folder.name
-    advice = _advise(host, evaluator.backbone, model, slots_of(model), size, evaluator.costs, each, seed)
+    advice = _advise(host, builder.backbone, model, slots_of(model), size, costs, each, seed)
     return replace(advice, task=run.settings.task)
 
 

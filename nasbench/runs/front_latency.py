@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from nasbench.backbones import insertion
 from nasbench.errors import DeviceError, NothingMatched, RunError
-from nasbench.files import write_text
-from nasbench.library import plugins
 from nasbench.library.plan import Plan
 from nasbench.measurement.latency.device_profile import HeldOut, judged, within_10pct
 from nasbench.measurement.latency.kernels import count_kernels
@@ -24,7 +19,7 @@ from nasbench.measurement.latency.per_slot import PerSlot, profile_slots
 from nasbench.measurement.latency.profiler import Profile, profile
 from nasbench.runs.run import Run
 
-__all__ = ["FrontLatency", "keep_slots", "latest", "measure_front", "predicted_scenario"]
+__all__ = ["FrontLatency", "latest", "measure_front", "measure_slots", "predicted_scenario"]
 
 SCHEMA_VERSION = 1
 _ASKED = ("batch_size", "mode", "amp", "channels_last")
@@ -49,7 +44,7 @@ class FrontLatency:
     quality: HeldOut | None
     within_10pct_ms: float | None
     slots: PerSlot | None
-    file: Path
+    file: Path = Path()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-able data, without raw samples."""
@@ -87,31 +82,37 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
     options = {**{k: v for k, v in predicted_scenario(run).items() if k in _ASKED}, **options}
     bare = Plan({})
     hashes = list(dict.fromkeys([bare.hash, *front["plan_hash"]]))
-    numbers = {r.evaluation.plan_hash: r.number for r in reversed(run.records())}
-    costs = {r.evaluation.plan_hash: r.evaluation.costs for r in reversed(run.records())}
+    first = {evaluation.plan_hash: evaluation for evaluation in reversed(run.evaluations())}
+    builder = run.builder().without_weights()
     texts = {bare.hash: bare.text, **dict(zip(front["plan_hash"], front["plan"], strict=True))}
-    size, models = _input_size(run), {key: _build(run, texts[key]) for key in hashes}
+    size, models = builder.input_size, {key: builder.build(Plan.of(texts[key])) for key in hashes}
     kernels = {key: count_kernels(model, size) for key, model in models.items()}
     found = _accepted(profile(models, input_size=size, reference=bare.hash, **options))
     ranks = found.ranks()
     rows = []
     for key in hashes:
-        cost = costs.get(key, {})
+        cost = first[key].costs if key in first else {}
         figures = {name: value for name, value in asdict(found[key]).items() if name != "name"}
-        row = {"number": numbers.get(key), "plan": texts[key], "plan_hash": key, "rank": ranks[key], **figures}
+        row = {
+            "number": first[key].number if key in first else None,
+            "plan": texts[key],
+            "plan_hash": key,
+            "rank": ranks[key],
+            **figures,
+        }
         row |= {"macs": cost.get("macs"), "kernels": kernels[key]}
         if cost.get("latency_predicted"):
             row |= {"predicted_ms": cost["latency_ms"], "predicted_ratio": cost["latency_ratio"]}
         rows.append(row)
     quality, within_ms = _quality([row for row in rows if row["plan_hash"] != bare.hash])
     best = next((key for key in front["plan_hash"] if key != bare.hash), None)
-    slots = keep_slots(run, texts[best], numbers[best], **options) if per_slot and best is not None else None
-    result = FrontLatency(rows, found, quality, within_ms, slots, _free(run, "front"))
-    _write(result.file, {**result.to_dict(), "date": found.scenario.date, "profile": found.to_dict()})
-    return result
+    slots = measure_slots(run, texts[best], first[best].number, **options) if per_slot and best is not None else None
+    result = FrontLatency(rows, found, quality, within_ms, slots)
+    document = {**result.to_dict(), "date": found.scenario.date, "profile": found.to_dict()}
+    return replace(result, file=_save(run, "front", document))
 
 
-def keep_slots(run: Run, plan: str, number: int, **options: Any) -> PerSlot:
+def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> PerSlot:
     """Measure one plan slot by slot and keep it in the run folder, where the report finds it.
 
     Args:
@@ -123,17 +124,18 @@ def keep_slots(run: Run, plan: str, number: int, **options: Any) -> PerSlot:
     Raises:
         DeviceError: As `measure_front`.
     """
-    host = insertion.remove(_build(run, "{}"))
-    found = profile_slots(host, plan, input_size=_input_size(run), identity_init=_identity_init(run), **options)
+    builder = run.builder().without_weights()
+    options = {**options, "input_size": builder.input_size, "identity_init": builder.identity_init}
+    found = profile_slots(builder.host(), plan, **options)
     scenario = _accepted(found.profile).scenario
     told = {"number": number, "scenario_text": scenario.text, "date": scenario.date}
-    _write(_free(run, "slots"), {**told, **found.to_dict()})
+    _save(run, "slots", {**told, **found.to_dict()})
     return found
 
 
 def latest(run: Run, kind: str) -> dict[str, Any] | None:
     """Return what was kept last of a kind, "front" or "slots"; None where nothing was."""
-    files = _files(run, kind)
+    files = run.folder.latency_files(kind)
     return json.loads(files[-1].read_text(encoding="utf-8")) if files else None
 
 
@@ -150,44 +152,14 @@ def _quality(rows: list[dict[str, Any]]) -> tuple[HeldOut | None, float | None]:
     return ratios, within_10pct(columns["predicted_ms"], columns["latency_ms"])
 
 
-def _build(run: Run, plan: str) -> nn.Module:
-    for path in run.settings.modules:
-        plugins.load_path(path)
-    data = run.config["identity"].get("data", {})
-    head = {"num_classes": data.get("classes"), "horizon": data.get("horizon")}
-    return insertion.insert(
-        str(run.settings.backbone), plan, input_size=_input_size(run), identity_init=_identity_init(run), **head
-    )
-
-
-def _input_size(run: Run) -> tuple[int, ...]:
-    if run.config["task"] is None:
-        raise RunError(f"run {run.path.name} was evaluated by a function; it has no models to measure")
-    return tuple(run.config["task"]["input_size"])
-
-
-def _identity_init(run: Run) -> bool:
-    return run.settings.pretrained or run.settings.checkpoint is not None
-
-
 def _accepted(found: Profile) -> Profile:
     if found.stopped == "no accepted samples":
         raise DeviceError(f"no accepted samples on {found.scenario.device}: its clock stayed under 75 % of the default")
     return found
 
 
-def _files(run: Run, kind: str) -> list[Path]:
-    return sorted((run.path / "latency").glob(f"{kind}-*.json"), key=lambda file: int(file.stem.split("-")[1]))
-
-
-def _free(run: Run, kind: str) -> Path:
-    files = _files(run, kind)
-    return run.path / "latency" / f"{kind}-{int(files[-1].stem.split('-')[1]) + 1 if files else 0}.json"
-
-
-def _write(file: Path, data: Mapping[str, Any]) -> None:
+def _save(run: Run, kind: str, data: Mapping[str, Any]) -> Path:
     try:
-        file.parent.mkdir(exist_ok=True)
-        write_text(file, json.dumps({"schema_version": SCHEMA_VERSION, **data}, ensure_ascii=False, allow_nan=False))
+        return run.folder.save_latency(kind, {"schema_version": SCHEMA_VERSION, **data})
     except OSError as error:
-        raise RunError(f"cannot write {file}: {error.strerror}") from None
+        raise RunError(f"cannot write the latency of {run.path}: {error.strerror}") from None

@@ -6,20 +6,18 @@ is killed leaves claims that are running, no half trials, and the next process t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.storage import Journal
 
-__all__ = ["Ledger", "evaluation_of", "is_abandoned", "is_void", "objective_values", "state_of"]
+__all__ = ["Ledger", "evaluation_of", "is_abandoned", "is_void", "state_of"]
 
 _STATES = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -61,7 +59,7 @@ class Ledger:
 
     # -- claims ------------------------------------------------------------------------------------------------
 
-    def claim(self, key: str, user_attrs: Mapping[str, Any], proposal: FrozenTrial | None = None) -> int | None:
+    def claim_trial(self, key: str, user_attrs: Mapping[str, Any], proposal: FrozenTrial | None = None) -> int | None:
         """Claim a plan, so that this process evaluates it and no other.
 
         Args:
@@ -72,9 +70,9 @@ class Ledger:
         Returns:
             The number of the trial, or None where another process has it.
         """
-        return self.add(TrialState.RUNNING, {**user_attrs, "claim": key}, proposal, durable=False)
+        return self.add_trial(TrialState.RUNNING, {**user_attrs, "claim": key}, proposal, durable=False)
 
-    def add(
+    def add_trial(
         self,
         state: TrialState,
         user_attrs: Mapping[str, Any],
@@ -92,36 +90,35 @@ class Ledger:
             user_attrs=dict(user_attrs),
             system_attrs=proposal.system_attrs if proposal else {},
         )
-        with self.together(durable=durable):
+        with self.atomically(durable=durable):
             trial_id = self.storage.create_new_trial(self.study_id, trial)
             number = self.storage.get_trial_number_from_id(trial_id)
         self._ids[number] = trial_id
         self.count = max(self.count, number + 1)
         return number
 
-    def finish(self, number: int, evaluation: Evaluation, per_item: NDArray[np.float64] | None = None) -> bool:
-        """Write what came of a claim.
+    def close_trial(self, number: int, evaluation: Evaluation) -> bool:
+        """Write the evaluation of a claimed trial and end it.
 
         Args:
             number: The trial.
             evaluation: What came of it.
-            per_item: The metric per validation item, for those who do not see this machine's run folder.
 
         Returns:
             False where another process has taken it over.
         """
-        with self.together():
-            self.note(number, evaluation=evaluation.to_dict())
-            return self.end(number, state_of(evaluation), objective_values(evaluation, self.directions))
+        with self.atomically():
+            self.annotate_trial(number, evaluation=evaluation.to_dict())
+            return self.end_trial(number, state_of(evaluation), evaluation.objectives(self.directions))
 
-    def end(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+    def end_trial(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """End a trial; False where it was ended before."""
         try:
             return self.storage.set_trial_state_values(self._ids[number], state, values)
         except optuna.exceptions.UpdateFinishedTrialError:
             return False
 
-    def note(self, number: int, **user_attrs: Any) -> None:
+    def annotate_trial(self, number: int, **user_attrs: Any) -> None:
         """Note something on a running trial; nothing where it was ended before."""
         try:
             for key, value in user_attrs.items():
@@ -129,9 +126,9 @@ class Ledger:
         except optuna.exceptions.UpdateFinishedTrialError:
             pass
 
-    def together(self, *, durable: bool = True) -> AbstractContextManager[None]:
+    def atomically(self, *, durable: bool = True) -> AbstractContextManager[None]:
         """Write what is written within as one piece, where the storage can."""
-        return self.storage.file.together(durable=durable) if isinstance(self.storage, Journal) else nullcontext()
+        return self.storage.file.atomically(durable=durable) if isinstance(self.storage, Journal) else nullcontext()
 
     # -- other processes ---------------------------------------------------------------------------------------
 
@@ -139,16 +136,16 @@ class Ledger:
         """Whether another claim stands on a plan whose claim was given up."""
         return False
 
-    def is_mine(self, trial: FrozenTrial) -> bool:
+    def owns(self, trial: FrozenTrial) -> bool:
         """Whether a running trial is this process's to take up: with no others, each is."""
         return True
 
-    def news(self) -> list[FrozenTrial]:
+    def new_trials(self) -> list[FrozenTrial]:
         """Return the trials that others have written since it was asked last; at first, all that are there."""
         first, self._told = not self._told, True
         return self.trials() if first else []
 
-    def others_at_work(self) -> bool:
+    def others_running(self) -> bool:
         """Whether another process is evaluating something."""
         return False
 
@@ -158,17 +155,12 @@ def state_of(evaluation: Evaluation) -> TrialState:
     return _STATES[evaluation.state]
 
 
-def objective_values(evaluation: Evaluation, directions: Iterable[str]) -> list[float] | None:
-    """Return an evaluation's objectives in order; None where it is not complete."""
-    if evaluation.state != "complete":
-        return None
-    return [float(evaluation.values[name]) for name in directions]
-
-
 def evaluation_of(trial: FrozenTrial) -> Evaluation | None:
-    """Return the evaluation a trial holds, None where it has none that counts."""
+    """Return the evaluation that a trial holds; None where it has none that counts."""
     recorded = trial.user_attrs.get("evaluation")
-    return None if recorded is None or is_void(trial) else Evaluation(**recorded)
+    if recorded is None or is_void(trial):
+        return None
+    return Evaluation(**recorded, number=trial.user_attrs.get("number", trial.number))
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:

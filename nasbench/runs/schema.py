@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,14 +19,18 @@ from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.settings import SearchSettings
 
 __all__ = [
-    "CONTROLS", "FINALISTS", "REFERENCE", "SEARCH", "Environment", "KeptControl", "RunConfig", "check_evaluation",
-    "config_text", "read_config", "read_environment", "read_kept",
+    "CONTROLS", "COST_CHECKS", "FINALISTS", "LATENCY", "REFERENCE", "SCHEMA_VERSION", "SEARCH", "Environment",
+    "RecordedControl", "RunConfig", "check_evaluation", "config_text", "read_attribute", "read_config",
+    "read_environment",
 ]  # fmt: skip
+
+SCHEMA_VERSION = 1
+"""Of config.yaml and of a row of the trials table."""
 
 SEARCH, FINALISTS, CONTROLS = "search", "finalists", "controls"
 """The Optuna studies of a journal: the search itself, the finalists' further seeds, their equal-cost controls."""
-REFERENCE = "reference"
-"""The attribute of the search's study that holds the reference point, from the bare backbone's evaluation on."""
+LATENCY, COST_CHECKS, REFERENCE = "latency", "cost_checks", "reference"
+"""Attributes of the search's study: latency by plan, checks of costs, the reference point of hypervolume."""
 
 
 _Text = Annotated[str, Field(max_length=100_000)]
@@ -54,6 +58,7 @@ class TaskInfo(_Part):
     metric: _Text
     splits: dict[str, int]
     input_size: list[int] = Field(min_length=2, max_length=3)
+    model_kwargs: dict[str, int] | None = None  # runs of version 0.1.0 have none
     notes: list[_Text] = []
     recipe_changes: dict[str, Any] = {}
 
@@ -134,8 +139,8 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class KeptControl:
-    """What is kept of a finalist's equal-cost control.
+class RecordedControl:
+    """What is recorded of a finalist's equal-cost control.
 
     Attributes:
         plan: The control, a plan.
@@ -155,37 +160,41 @@ class KeptControl:
     control_params: int
     exact: bool
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON-able data. `RecordedControl(**data)` gives it back."""
+        return asdict(self)
 
-_KEPT: dict[str, TypeAdapter[Any]] = {
-    "latency": TypeAdapter(dict[str, dict[str, float | str | bool | None]]),
-    "cost_checks": TypeAdapter(dict[str, str]),
-    CONTROLS: TypeAdapter(dict[str, KeptControl]),
+
+_ATTRIBUTES: dict[str, TypeAdapter[Any]] = {
+    LATENCY: TypeAdapter(dict[str, dict[str, float | str | bool | None]]),
+    COST_CHECKS: TypeAdapter(dict[str, str]),
+    CONTROLS: TypeAdapter(dict[str, RecordedControl]),
     REFERENCE: TypeAdapter(Reference | None),
 }
 
 
-def read_kept(key: str, value: Any) -> Any:
-    """Return what a study keeps beside its trials under `key`; the empty thing for None.
+def read_attribute(key: str, value: Any) -> Any:
+    """Return what a study holds beside its trials under `key`; the empty thing for None.
 
     Raises:
         ValueError: If no search writes such a value.
     """
-    return _KEPT[key].validate_python({} if value is None and key != REFERENCE else value)
+    return _ATTRIBUTES[key].validate_python({} if value is None and key != REFERENCE else value)
 
 
 _EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
 
 
-def check_evaluation(number: Any, evaluation: Evaluation, directions: Mapping[str, str]) -> None:
+def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
     """Check an evaluation that was read, and the number of its trial.
 
     Raises:
         ValueError: If no search writes such a one.
     """
     _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
-    if type(number) is not int or number < 0:
-        raise ValueError(f"{number!r} is no number of a trial")
-    if evaluation.state == "complete":
+    if type(evaluation.number) is not int or evaluation.number < 0:
+        raise ValueError(f"{evaluation.number!r} is no number of a trial")
+    if evaluation.is_complete:
         values = {name: evaluation.values.get(name) for name in directions}
         missing = [n for n, v in values.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
         if missing:

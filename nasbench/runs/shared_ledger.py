@@ -59,25 +59,28 @@ class SharedLedger(Ledger):
         self._beats, self._beaten = 0, -BEAT_S
         self.beat()
 
-    def claim(self, key: str, user_attrs: Mapping[str, Any], proposal: FrozenTrial | None = None) -> int | None:
+    def claim_trial(self, key: str, user_attrs: Mapping[str, Any], proposal: FrozenTrial | None = None) -> int | None:
         """Claim a plan; None where another driver has it, or others have spent the budget."""
         attrs = {**user_attrs, "claim": key, "driver": self.driver}
-        number = self.add(TrialState.RUNNING, attrs, proposal)
+        number = self.add_trial(TrialState.RUNNING, attrs, proposal)
         trials = self.trials()
         standing = _standing(trials)
         if standing[key].number == number and not self._over_budget(number, key, standing, trials):
             return number
-        self.note(number, withdrawn=True)
-        self.end(number, TrialState.FAIL)
+        self.annotate_trial(number, withdrawn=True)
+        self.end_trial(number, TrialState.FAIL)
         return None
 
-    def finish(self, number: int, evaluation: Evaluation, per_item: NDArray[np.float64] | None = None) -> bool:
-        """Write what came of a claim, for all to see; False where another driver has taken it over."""
+    def close_trial(self, number: int, evaluation: Evaluation) -> bool:
+        """Write the evaluation of a claimed trial for all to see; False where another driver has taken it over.
+
+        The metric per validation item goes along: the others do not see this machine's run folder.
+        """
         for attempt in (1, 2):
             try:
-                if per_item is not None:
-                    self.note(number, items=pack_items(per_item))
-                return super().finish(number, evaluation) or not is_void(self.trial(number))
+                if evaluation.items is not None:
+                    self.annotate_trial(number, items=pack_items(evaluation.items))
+                return super().close_trial(number, evaluation) or not is_void(self.trial(number))
             except optuna.exceptions.StorageInternalError:  # the server went away just then: it may have it, or not
                 if attempt == 2:
                     raise
@@ -87,23 +90,23 @@ class SharedLedger(Ledger):
         """Whether a claim stands on a plan."""
         return key in _standing(self.trials())
 
-    def is_mine(self, trial: FrozenTrial) -> bool:
+    def owns(self, trial: FrozenTrial) -> bool:
         """Whether a trial is this driver's, from before it was killed."""
         return trial.user_attrs.get("driver") == self.driver
 
-    def news(self) -> list[FrozenTrial]:
+    def new_trials(self) -> list[FrozenTrial]:
         """Return what other drivers have written since it was asked last; at first, all. Give a sign of life."""
         self.beat()
         self._bury()
         first, self._told = not self._told, True
         changed = [trial for trial in self.trials() if self._states.get(trial.number) != trial.state]
         self._states.update((trial.number, trial.state) for trial in changed)
-        return changed if first else [trial for trial in changed if not self.is_mine(trial) or is_void(trial)]
+        return changed if first else [trial for trial in changed if not self.owns(trial) or is_void(trial)]
 
-    def others_at_work(self) -> bool:
+    def others_running(self) -> bool:
         """Whether another driver is evaluating something, or seemed to a minute ago."""
         standing = _standing(self.trials()).values()
-        return any(trial.state == TrialState.RUNNING and not self.is_mine(trial) for trial in standing)
+        return any(trial.state == TrialState.RUNNING and not self.owns(trial) for trial in standing)
 
     def beat(self) -> None:
         """Give a sign of life, if it is time."""
@@ -124,8 +127,8 @@ class SharedLedger(Ledger):
         dead = {name for name, (_, since) in self._signs.items() if now - since > DEAD_S}
         for trial in self.trials():
             if trial.state == TrialState.RUNNING and f"driver {trial.user_attrs.get('driver')}" in dead:
-                self.note(trial.number, abandoned=True)
-                self.end(trial.number, TrialState.FAIL)
+                self.annotate_trial(trial.number, abandoned=True)
+                self.end_trial(trial.number, TrialState.FAIL)
 
     def _over_budget(
         self, number: int, key: str, standing: Mapping[str, FrozenTrial], trials: Iterable[FrozenTrial]

@@ -85,7 +85,7 @@ class JournalFile(BaseJournalBackend):
             yield json.loads(line)
 
     @contextmanager
-    def together(self, *, durable: bool = True) -> Iterator[None]:
+    def atomically(self, *, durable: bool = True) -> Iterator[None]:
         """Write what is appended within as one piece, with no other process in between.
 
         Args:

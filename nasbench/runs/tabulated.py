@@ -1,4 +1,4 @@
-"""A tabulated space: every plan evaluated, in one Parquet file, and its replay without building or training anything.
+"""A tabulated space: every plan evaluated, in one Parquet file.
 
 A row is one plan under one seed:
 
@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,17 +27,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nasbench.errors import DataError, InputError, PlanError
+from nasbench.errors import DataError, InputError
 from nasbench.library.plan import Plan
-from nasbench.objectives import Constraint
-from nasbench.runs.evaluation import Evaluation, Outcome, State
 from nasbench.spaces import ResolvedSpace, Space
 
 __all__ = [
     "FIXED_COLUMNS",
     "SCHEMA_VERSION",
     "Table",
-    "TableEvaluator",
     "TableInfo",
     "TableSlot",
     "fingerprint_of",
@@ -150,63 +146,6 @@ class Table:
     def metrics(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Return the metrics that a row has."""
         return {name: float(row[name]) for name in self.info.metrics if not _empty(row[name])}
-
-
-@dataclass(frozen=True)
-class TableEvaluator:
-    """Answers from a table: nothing is built and nothing is trained.
-
-    Attributes:
-        table: The table.
-        constraints: Bounds on costs and metrics.
-    """
-
-    table: Table
-    constraints: Sequence[Constraint] = ()
-
-    def known(self, plan: Plan) -> dict[str, Any]:
-        """Return the costs of a plan, which are known before training.
-
-        Raises:
-            PlanError: If it is not in the table.
-        """
-        row = self.table.row(plan, 0)
-        if row is None:
-            raise PlanError(f"the plan is not in {self.table.name}; only what was tabulated can be replayed: {plan}")
-        return self.table.costs(row)
-
-    def __call__(
-        self,
-        plan: Plan,
-        seed: int,
-        bare: Mapping[str, float] | None,
-        epochs: int | None = None,
-        before: Evaluation | None = None,
-    ) -> Outcome:
-        """Look `plan` up; it was tabulated at one budget, whatever `epochs` is asked for."""
-        begun = time.perf_counter()
-        state, reason, fidelity, costs, metrics = self._look_up(plan, seed, bare)
-        return Outcome(
-            Evaluation(
-                plan.text, plan.hash, seed, fidelity, state, reason,
-                metrics=metrics, costs=costs, wall_s=time.perf_counter() - begun,
-            )
-        )  # fmt: skip
-
-    def _look_up(
-        self, plan: Plan, seed: int, bare: Mapping[str, float] | None
-    ) -> tuple[State, str, int, dict[str, Any], dict[str, float]]:
-        try:
-            costs = self.known(plan)
-        except PlanError as error:
-            return "rejected", str(error), 0, {}, {}
-        row = self.table.row(plan, seed)
-        assert row is not None
-        values = {**costs, **self.table.metrics(row)}
-        for constraint in self.constraints:
-            if constraint.name in values and not constraint.holds(values[constraint.name], bare or values):
-                return "rejected", constraint.reason(values[constraint.name], bare or values), 0, costs, {}
-        return row["state"], row["reason"], int(row["fidelity"]), costs, self.table.metrics(row)
 
 
 def read_table(path: str | Path) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ from nasbench.errors import EvaluationError, InputError, RunError
 from nasbench.evidence import pareto
 from nasbench.files import write_text
 from nasbench.library.plan import Plan
+from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
-from nasbench.study.evaluators.trained import TrainingEvaluator
-from nasbench.study.problem import prepare
+from nasbench.study.problem import make_problem
+from nasbench.tasks import Task
+from nasbench.tasks.recipe import Recipe
+from nasbench.training.loop import train
 
 __all__ = ["FullTraining", "train_fully"]
 
@@ -67,46 +70,54 @@ def train_fully(
         InputError: If there is no such trial.
         RunError: If the run trained nothing, or the training breaks.
     """
-    plan = Plan.of(run.plan_of(number))
-    evaluator = prepare(run.settings).evaluator if run.config["task"] else None
-    if not isinstance(evaluator, TrainingEvaluator):
-        raise RunError(f"run {run.path.name} trained no models; there is nothing to train on")
+    plan, builder = run.plan_of(number), run.builder()
     if epochs < 1:
         raise InputError(f"--epochs {epochs}: at least one")
-    evaluator = replace(evaluator, recipe=evaluator.recipe.with_settings({"epochs": epochs}))
+    problem = make_problem(run.settings)
+    assert problem.task is not None  # a run with models has one
+    recipe = problem.task.recipe.with_settings({**problem.settings.training, "epochs": epochs})
+    training = _Training(builder, problem.task, recipe, problem.evaluator.device, run.folder.full_training(epochs))
     first = run.settings.seed
     wanted = list(range(first, first + run.settings.seeds)) if seeds is None else list(seeds)
-    folder = run.path / "full" / f"epochs-{epochs}"
     models = {"bare": Plan({}), **({} if plan.is_bare else {f"trial {number}": plan})}
     rows, items = [], {}
     for name, each in models.items():
         for seed in wanted:
-            row, items[name, seed] = _one(evaluator, each, name, seed, folder, on_epoch)
+            row, items[name, seed] = _one(training, each, name, seed, on_epoch)
             rows.append(row)
-    metric = evaluator.task.metric
-    return FullTraining(folder, pd.DataFrame(rows), metric, _difference(items, models, wanted, run.block))
+    metric = problem.task.metric
+    return FullTraining(training.folder, pd.DataFrame(rows), metric, _difference(items, models, wanted, run.block))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What all trainings have in common."""
+
+    builder: ModelBuilder
+    task: Task
+    recipe: Recipe
+    device: str
+    folder: Path
 
 
 def _one(
-    evaluator: TrainingEvaluator,
+    training: _Training,
     plan: Plan,
     name: str,
     seed: int,
-    folder: Path,
     on_epoch: Callable[[str, dict[str, float]], object] | None,
 ) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """Return one result, trained now unless it is there."""
+    folder = training.folder
     file = folder / f"{plan.hash}-seed-{seed}.json"
     kept = file.with_suffix(".npy")
     if file.is_file() and kept.is_file():
         return {"model": name, **json.loads(file.read_text(encoding="utf-8"))}, np.load(kept, allow_pickle=False)
-    from nasbench.training.loop import train
-
-    model = evaluator.build(plan, seed)
+    model = training.builder.build(plan, seed)
     title = f"{name}, seed {seed}"
     told = None if on_epoch is None else (lambda line: on_epoch(title, line))
     try:
-        result = train(model, evaluator.task, evaluator.recipe, seed=seed, device=evaluator.device, on_epoch=told)
+        result = train(model, training.task, training.recipe, seed=seed, device=training.device, on_epoch=told)
     except EvaluationError as error:
         raise RunError(f"{title}: {error.kind}: {error.reason}; what was trained before it is kept") from None
     row = {"plan": plan.text, "seed": seed, "epochs": result.epochs, **result.metrics, "wall_s": result.wall_s}

@@ -5,7 +5,7 @@ All that a user can get wrong is found out here, before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,28 +18,31 @@ from nasbench.measurement.costs.plan_costs import PlanCosts
 from nasbench.measurement.latency.device_profile import load_device_profile
 from nasbench.measurement.latency.devices import usable_device
 from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
+from nasbench.runs.models import ModelBuilder
 from nasbench.runs.settings import SearchSettings
-from nasbench.runs.tabulated import TableEvaluator, fingerprint_of, read_table
+from nasbench.runs.tabulated import fingerprint_of, read_table
 from nasbench.spaces import ResolvedSpace, SlotLike, load_space
-from nasbench.study.evaluators.trained import CallableEvaluator, Evaluator, TrainingEvaluator
+from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction
+from nasbench.study.evaluators.base import Evaluator
+from nasbench.study.evaluators.replayed import ReplayedEvaluator
+from nasbench.study.evaluators.trained import TrainedEvaluator
 from nasbench.tasks import Task, create_task
+from nasbench.tasks.recipe import Recipe
 from nasbench.training.proxies import check_names
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Problem", "make_problem"]
 
 TABLE = "table:"
 """What a task begins with that is a tabulated space."""
 
-EvaluateFunction = Callable[..., Mapping[str, float]]
-
 
 @dataclass(frozen=True)
-class Prepared:
-    """What settings stand for.
+class Problem:
+    """What a search is given to solve: everything that settings stand for.
 
     Attributes:
         settings: With every "by default" filled in.
-        task: The task; None where a function evaluates.
+        task: The task; None where a function or a table evaluates.
         space: Fitted to the backbone.
         directions: Objectives with their directions.
         evaluator: Evaluates one plan.
@@ -56,7 +59,7 @@ class Prepared:
     slots: Sequence[SlotLike]
 
 
-def prepare(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Prepared:
+def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Problem:
     """Resolve settings.
 
     Args:
@@ -74,12 +77,12 @@ def prepare(settings: SearchSettings, evaluate: EvaluateFunction | None = None) 
     if settings.proxies and evaluate is not None:
         raise InputError(f"a function evaluates, no model is built to score; leave out {', '.join(settings.proxies)}")
     if evaluate is None and settings.task is not None and tabulated:
-        return _prepare_table(settings, settings.task.removeprefix(TABLE))
+        return _tabulated_problem(settings, settings.task.removeprefix(TABLE))
     backbone, task = _host(settings)
     settings = settings.model_copy(update={"backbone": backbone, "task": task})
     if evaluate is not None:
-        return _prepare_function(settings, backbone, evaluate)
-    return _prepare_training(settings, backbone, task)
+        return _asked_problem(settings, backbone, evaluate)
+    return _trained_problem(settings, backbone, task)
 
 
 def _host(settings: SearchSettings) -> tuple[str, str]:
@@ -93,7 +96,7 @@ def _host(settings: SearchSettings) -> tuple[str, str]:
     return backbone, task
 
 
-def _prepare_function(settings: SearchSettings, backbone: str, evaluate: EvaluateFunction) -> Prepared:
+def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFunction) -> Problem:
     series = backbones.is_stem(backbone)
     size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
     settings = settings.model_copy(update={"space": settings.space or ("forecasting" if series else "five-properties")})
@@ -104,12 +107,18 @@ def _prepare_function(settings: SearchSettings, backbone: str, evaluate: Evaluat
     wanted = directions(settings.objectives, known)
     bounds = [parse_constraint(text, wanted) for text in settings.constraints]
     expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
-    evaluator = CallableEvaluator(evaluate, expected, bounds)
+    evaluator = AskedEvaluator(evaluate, expected, bounds, _told_epochs(settings))
     identity = _identity(settings, space, wanted, {"evaluate": "function"})
-    return Prepared(settings, None, space, wanted, evaluator, identity, slots)
+    return Problem(settings, None, space, wanted, evaluator, identity, slots)
 
 
-def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -> Prepared:
+def _told_epochs(settings: SearchSettings) -> int | None:
+    """Return the full budget that a function is told of: `training={"epochs": N}`."""
+    epochs = settings.training.get("epochs")
+    return None if epochs is None else Recipe().with_settings({"epochs": epochs}).epochs
+
+
+def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) -> Problem:
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
     task = create_task(
         task_name,
@@ -132,30 +141,22 @@ def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -
     settings = settings.model_copy(
         update={"space": space_name, "objectives": wanted, "training": recipe.model_dump(mode="json")}
     )
-    host = backbones.create_backbone(
-        backbone,
-        input_size=task.input_size,
-        pretrained=settings.pretrained,
-        checkpoint=settings.checkpoint,
-        **dict[str, Any](task.model_kwargs),
-    )
+    builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
+    host = builder.host()
     slots = backbones.slots(host, input_size=task.input_size)
     space = load_space(space_name).resolve(slots)
-    loaded = settings.pretrained or settings.checkpoint is not None
+    gated = builder.identity_init
     if predictor is not None:
-        predictor.check(backbone, task.input_size, space, identity_init=loaded)
+        predictor.check(backbone, task.input_size, space, identity_init=gated)
         settings = settings.model_copy(update={"latency_s": 0.0})  # of another device: nothing to measure here
-    evaluator = TrainingEvaluator(
-        backbone=backbone,
+    evaluator = TrainedEvaluator(
+        builder=builder,
         task=task,
         recipe=recipe,
-        costs=PlanCosts(host, slots, input_size=task.input_size, identity_init=loaded),
+        plan_costs=PlanCosts(host, slots, input_size=task.input_size, identity_init=gated),
         constraints=bounds,
         counted=[*wanted, *(bound.name for bound in bounds)],
         device=str(usable_device(settings.device)),
-        pretrained=settings.pretrained,
-        checkpoint=settings.checkpoint,
-        freeze=settings.freeze is not None,
         allow_lower_bound=settings.allow_lower_bound,
         predictor=predictor,
         predictor_name=settings.latency_profile or "",
@@ -164,7 +165,7 @@ def _prepare_training(settings: SearchSettings, backbone: str, task_name: str) -
     identity = _identity(settings, space, wanted, task.describe())
     if predictor is not None:
         identity["latency_profile"] = predictor.describe()
-    return Prepared(settings, task, space, wanted, evaluator, identity, slots)
+    return Problem(settings, task, space, wanted, evaluator, identity, slots)
 
 
 _IDLE_IN_A_REPLAY = (
@@ -173,7 +174,7 @@ _IDLE_IN_A_REPLAY = (
 )
 
 
-def _prepare_table(settings: SearchSettings, file: str) -> Prepared:
+def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     """Backbone, space, objectives and directions come from the table; what contradicts it is refused."""
     table = read_table(file)
     info = table.info
@@ -200,7 +201,7 @@ def _prepare_table(settings: SearchSettings, file: str) -> Prepared:
     }
     settings = settings.model_copy(update=filled)
     identity = _identity(settings, space, wanted, {"table": fingerprint_of(file)})
-    return Prepared(settings, None, space, wanted, TableEvaluator(table, bounds), identity, info.slots)
+    return Problem(settings, None, space, wanted, ReplayedEvaluator(table, bounds), identity, info.slots)
 
 
 def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:

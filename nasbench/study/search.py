@@ -17,22 +17,23 @@ from optuna.trial import TrialState
 
 from nasbench.errors import InputError, RunError
 from nasbench.files import FileLock
-from nasbench.library.plan import Plan
-from nasbench.measurement.latency.profiler import profile
-from nasbench.runs import run as runs
+from nasbench.library.plan import BARE, Plan
 from nasbench.runs.environment import describe_environment
-from nasbench.runs.run import Run
+from nasbench.runs.folder import RunFolder
+from nasbench.runs.latency import measured_columns
+from nasbench.runs.run import Run, create_run, load_run
+from nasbench.runs.schema import SCHEMA_VERSION
 from nasbench.runs.settings import SearchSettings, read_settings
 from nasbench.runs.storage import database_fault
 from nasbench.spaces import Space
 from nasbench.study.engines import Engine, Inline, make_engine
-from nasbench.study.evaluators.trained import TrainingEvaluator
-from nasbench.study.phases.climbing import climb_for
+from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.phases.controls import Controls
 from nasbench.study.phases.events import Event, Listener
 from nasbench.study.phases.exploration import Exploration
+from nasbench.study.phases.fidelity import strategy_for
 from nasbench.study.phases.refinement import Refinement, choose_finalists
-from nasbench.study.problem import EvaluateFunction, Prepared, prepare
+from nasbench.study.problem import Problem, make_problem
 from nasbench.study.samplers import Knowledge, make_sampler
 
 __all__ = ["Event", "search"]
@@ -88,26 +89,27 @@ def search(
     named = objectives if objectives is None or isinstance(objectives, (str, Mapping)) else list(objectives)
     given = {"space": str(space) if isinstance(space, Path) else space, "objectives": named, **settings}
     read, origins = read_settings(given, config, origin)
-    prepared = prepare(read, evaluate)
-    climb = climb_for(prepared)
-    shared = prepared.settings.storage is not None
-    engine = make_engine(prepared, apart=shared)  # a driver among others must not be deaf while it evaluates
-    folder = Path(out) if out is not None else _default_folder(prepared.settings)
-    lock = _claim(folder)
+    problem = make_problem(read, evaluate)
+    fidelity = strategy_for(problem)
+    shared = problem.settings.storage is not None
+    # a driver among others must not be deaf while it evaluates
+    engine = make_engine(problem.settings, problem.evaluator, apart=shared)
+    folder = RunFolder(out if out is not None else _default_folder(problem.settings))
+    lock = _claim_folder(folder)
     try:
-        run = runs.create_run(folder, _config(prepared, origins), describe_environment(prepared.settings))
+        run = create_run(folder.path, _config(problem, origins), describe_environment(problem.settings))
         listen = on_event or (lambda event: None)
-        with _apart_if_it_crashed(run, prepared, engine) as engine:
-            knowledge = Knowledge.of(prepared.space, prepared.directions, prepared.evaluator, prepared.settings.seed)
-            sampler = functools.partial(_sampler, prepared.settings, knowledge)
-            Exploration(run, prepared, engine, listen, sampler, knowledge.first_plans(), climb).run_all()
-            Refinement(run, prepared, engine, listen).run_all()
-            Controls(run, prepared, engine, listen).run_all()
-        time_plans(run, prepared, listen)
+        with _apart_if_it_crashed(run, problem, engine) as engine:
+            knowledge = Knowledge.of(problem.space, problem.directions, problem.evaluator, problem.settings.seed)
+            sampler = functools.partial(_sampler, problem.settings, knowledge)
+            Exploration(run, problem, engine, listen, sampler, knowledge.first_plans(), fidelity).run_all()
+            Refinement(run, problem, engine, listen).run_all()
+            Controls(run, problem, engine, listen).run_all()
+        time_plans(run, problem, listen)
         run.refresh()
     except KeyboardInterrupt:
         with contextlib.suppress(RunError, OSError):  # it may not have come far
-            runs.load_run(folder).refresh()
+            load_run(folder.path).refresh()
         raise
     except optuna.exceptions.StorageInternalError as error:
         raise RunError(
@@ -116,62 +118,64 @@ def search(
         ) from None
     except OSError as error:
         raise RunError(
-            f"cannot write {folder}: {error.strerror}; what was finished is saved, the same command goes on from there"
+            f"cannot write {folder.path}: {error.strerror}; what was finished is saved, the same command goes on "
+            "from there"
         ) from None
     finally:
         lock.release()
     return run
 
 
-def _claim(folder: Path) -> FileLock:
+def _claim_folder(folder: RunFolder) -> FileLock:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = runs.run_lock(folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = folder.lock()
         free = lock.acquire(wait=False)
     except OSError as error:
-        raise RunError(f"cannot write {folder}: {error.strerror}") from None
+        raise RunError(f"cannot write {folder.path}: {error.strerror}") from None
     if not free:
-        raise RunError(f"another process is searching in {folder}; wait for it, or choose another --out")
+        raise RunError(f"another process is searching in {folder.path}; wait for it, or choose another --out")
     return lock
 
 
-def _apart_if_it_crashed(run: Run, prepared: Prepared, engine: Engine) -> Engine:
+def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
     """Return an engine apart from this process where a trial was begun twice and died with it: it may be the cause."""
-    trials = (trial for trial in run.ledger().trials() if trial.state == TrialState.RUNNING)
+    trials = (trial for trial in run.journal.ledger().trials() if trial.state == TrialState.RUNNING)
     if not isinstance(engine, Inline) or all(trial.user_attrs.get("attempts", 1) < 2 for trial in trials):
         return engine
     try:
-        return make_engine(prepared, apart=True)
+        return make_engine(problem.settings, problem.evaluator, apart=True)
     except InputError:  # a function that cannot be sent to another process
         return engine
 
 
-def _config(prepared: Prepared, origins: Mapping[str, str]) -> dict[str, Any]:
+def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "schema_version": runs.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": prepared.settings.model_dump(mode="json"),
+        "settings": problem.settings.model_dump(mode="json"),
         "origins": dict(origins),
-        "objectives": dict(prepared.directions),
-        "identity": prepared.identity,
+        "objectives": dict(problem.directions),
+        "identity": problem.identity,
         "space": {
-            "name": prepared.space.space.name,
-            "plans": prepared.space.count,
-            "slots": [slot.slot for slot in prepared.space.slots],
-            "excluded": [list(row) for row in prepared.space.excluded],
+            "name": problem.space.space.name,
+            "plans": problem.space.count,
+            "slots": [slot.slot for slot in problem.space.slots],
+            "excluded": [list(row) for row in problem.space.excluded],
         },
         "task": None
-        if prepared.task is None
+        if problem.task is None
         else {
-            "kind": prepared.task.kind,
-            "metric": prepared.task.metric,
-            "splits": dict(prepared.task.splits),
-            "input_size": list(prepared.task.input_size),
-            "notes": list(prepared.task.notes),
+            "kind": problem.task.kind,
+            "metric": problem.task.metric,
+            "splits": dict(problem.task.splits),
+            "input_size": list(problem.task.input_size),
+            "model_kwargs": dict(problem.task.model_kwargs),
+            "notes": list(problem.task.notes),
             "recipe_changes": {
                 key: value
-                for key, value in prepared.settings.training.items()
-                if value != prepared.task.recipe.model_dump(mode="json")[key]
+                for key, value in problem.settings.training.items()
+                if value != problem.task.recipe.model_dump(mode="json")[key]
             },
         },
     }
@@ -183,28 +187,23 @@ def _default_folder(settings: SearchSettings) -> Path:
     return Path("runs") / f"{host}-{task}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
-def time_plans(run: Run, prepared: Prepared, listen: Listener) -> None:
+def time_plans(run: Run, problem: Problem, listen: Listener) -> None:
     """Measure the latency of the finalists (of all plans, where they are few) beside the bare backbone's."""
-    evaluator, settings = prepared.evaluator, prepared.settings
-    if not isinstance(evaluator, TrainingEvaluator) or not settings.latency_s:
+    settings = problem.settings
+    if not settings.latency_s or problem.evaluator.plan_costs is None:  # there are no models
         return
-    done = [record.evaluation for record in run.records() if record.evaluation.state == "complete"]
-    plans = {evaluation.plan_hash: evaluation.plan for evaluation in done}
+    plans = {one.plan_hash: one.plan for one in run.evaluations() if one.is_complete}
     if len(plans) > MAX_TIMED:
-        plans = {r.evaluation.plan_hash: r.evaluation.plan for r in choose_finalists(run)}
-    known = run.latency
-    bare = Plan({})
-    todo = [bare, *(Plan.of(text) for key, text in plans.items() if key not in known and key != bare.hash)]
-    if len(todo) == 1 and bare.hash in known:
+        plans = {one.plan_hash: one.plan for one in choose_finalists(run)}
+    known = run.journal.latency
+    todo = [BARE, *(Plan.of(text) for key, text in plans.items() if key not in known and key != BARE.hash)]
+    if len(todo) == 1 and BARE.hash in known:
         return
     listen(Event("latency", 0, len(todo), f"measuring {len(todo)} models side by side"))
-    found = profile(
-        {plan.hash: evaluator.build(plan, settings.seed) for plan in todo},
-        input_size=evaluator.task.input_size,
-        device=evaluator.device,
-        time_s=settings.latency_s,
-    )
-    run.keep_latency(found)
+    found = problem.evaluator.measure_latency(todo, settings.seed, settings.latency_s)
+    assert found is not None
+    run.folder.save_latency("profile", found.to_dict())
+    run.journal.record_latency({row.name: measured_columns(found, row.name) for row in found.rows if row.samples})
     listen(Event("latency", len(todo), len(todo), f"stopped by {found.stopped}; {found.scenario.text}"))
 
 

@@ -20,8 +20,9 @@ from nasbench.runs.run import Run
 from nasbench.runs.settings import read_settings
 from nasbench.runs.tabulated import FIXED_COLUMNS, Table, TableInfo, TableSlot, write_table
 from nasbench.spaces import Selector, Space
+from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.phases.events import Listener
-from nasbench.study.problem import EvaluateFunction, Prepared, prepare
+from nasbench.study.problem import Problem, make_problem
 from nasbench.study.search import search
 
 __all__ = ["MAX_PLANS", "frozen", "run_folder", "tabulate"]
@@ -72,17 +73,17 @@ def tabulate(
     if fixed := [name for name in (*_OF_EVERY_TABLE, "trials") if name in settings]:
         raise InputError(f"{', '.join(fixed)}: a tabulation evaluates every plan in full, so this is not for one")
     given = {**settings, **_OF_EVERY_TABLE, "seeds": seeds}
-    prepared = prepare(read_settings({"space": space, **given}, None, origin)[0], evaluate)
-    plans = prepared.space.count
+    problem = make_problem(read_settings({"space": space, **given}, None, origin)[0], evaluate)
+    plans = problem.space.count
     if plans > MAX_PLANS:
         raise InputError(
-            f"space {prepared.space.space.name} holds {plans:,} plans in {prepared.settings.backbone}, and each would "
+            f"space {problem.space.space.name} holds {plans:,} plans in {problem.settings.backbone}, and each would "
             f"be evaluated; at most {MAX_PLANS:,} are tabulated. Restrict the space, or search it"
         )
     run = search(
         space, evaluate=evaluate, out=run_folder(out), on_event=on_event, origin=origin, trials=plans + 1, **given
     )
-    return write_table(out, _frame(run), _info(run, prepared))
+    return write_table(out, _frame(run), _info(run, problem))
 
 
 def run_folder(out: Path) -> Path:
@@ -110,7 +111,7 @@ def _spelt(variants: Iterable[str | Selector]) -> tuple[str, ...]:
 
 def _frame(run: Run) -> pd.DataFrame:
     """Return one row an evaluation, sorted by plan and seed; numbers alone."""
-    rows = [_row(record.evaluation) for record in run.records()]
+    rows = [_row(evaluation) for evaluation in run.evaluations()]
     return pd.DataFrame(rows).sort_values(["plan", "seed"], ignore_index=True)
 
 
@@ -123,19 +124,19 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: v for name, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
 
-def _info(run: Run, prepared: Prepared) -> TableInfo:
-    done = [record.evaluation for record in run.records()]
+def _info(run: Run, problem: Problem) -> TableInfo:
+    done = run.evaluations()
     values = dict.fromkeys(name for e in done for name in (*_numbers(e.costs), *_numbers(e.metrics)))
-    known = {**run.directions, **(prepared.task.metrics if prepared.task else {})}
+    known = {**run.directions, **(problem.task.metrics if problem.task else {})}
     costs = [name for name in values if name in COSTS or any(name in e.costs for e in done)]
     metrics = {n: known.get(n) or conventional_direction(n) for n in values if n not in costs}
     told = {name: direction for name, direction in metrics.items() if direction is not None}
     settings = run.settings
     return TableInfo(
         backbone=str(settings.backbone),
-        task="function" if prepared.task is None else str(settings.task),
-        space=frozen(prepared.space.space).model_dump(mode="json", exclude_defaults=True),
-        slots=tuple(TableSlot.model_validate(s, from_attributes=True) for s in prepared.slots),
+        task="function" if problem.task is None else str(settings.task),
+        space=frozen(problem.space.space).model_dump(mode="json", exclude_defaults=True),
+        slots=tuple(TableSlot.model_validate(s, from_attributes=True) for s in problem.slots),
         metrics=told,
         metric=next((name for name in run.directions if name in told), next(iter(told), None)),
         costs=tuple(costs),

@@ -13,7 +13,7 @@ from nasbench.evidence import pareto
 from nasbench.evidence.comparison import verdict
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
-from nasbench.runs.schema import CONTROLS, KeptControl
+from nasbench.runs.schema import CONTROLS, RecordedControl
 
 __all__ = ["control_table"]
 
@@ -37,11 +37,11 @@ def control_table(run: Run) -> pd.DataFrame:
     """
     if run.metric is None:
         return pd.DataFrame(columns=list(COLUMNS))
-    of_controls = _by_plan([record.evaluation for record in run.records(CONTROLS)])
-    numbers = {record.evaluation.plan_hash: record.number for record in reversed(run.records())}
-    of_plans = _by_plan([record.evaluation for record in run.records()])
+    of_controls = _by_plan(run.journal.evaluations(CONTROLS))
+    numbers = {one.plan_hash: one.number for one in reversed(run.evaluations())}
+    of_plans = _by_plan(run.evaluations())
     rows = []
-    for plan_hash, control in run.controls.items():
+    for plan_hash, control in run.journal.controls.items():
         plan, other = of_plans.get(plan_hash, {}), of_controls.get(control.plan_hash, {})
         seeds = sorted(set(plan) & set(other))
         if seeds:
@@ -60,7 +60,7 @@ def _by_plan(evaluations: Sequence[Evaluation]) -> dict[str, dict[int, Evaluatio
 
 
 def _row(
-    run: Run, metric: str, control: KeptControl, plan: Sequence[Evaluation], other: Sequence[Evaluation]
+    run: Run, metric: str, control: RecordedControl, plan: Sequence[Evaluation], other: Sequence[Evaluation]
 ) -> dict[str, Any]:
     means = [float(np.mean([e.metrics[metric] for e in evaluations])) for evaluations in (plan, other)]
     gap = _gap(run, metric, plan, other) or {"difference": means[0] - means[1], "low": np.nan, "high": np.nan}
@@ -89,7 +89,7 @@ def _gap(run: Run, metric: str, plan: Sequence[Evaluation], other: Sequence[Eval
     """
     if len(plan) < 2 or run.config["task"] is None or run.config["task"]["metric"] != metric:
         return None
-    items = [[run.per_item(e.plan_hash, e.seed) for e in evaluations] for evaluations in (plan, other)]
+    items = [[run.folder.load_items(e.plan_hash, e.seed) for e in evaluations] for evaluations in (plan, other)]
     stored = [[one for one in of_plan if one is not None] for of_plan in items]
     if [len(of_plan) for of_plan in stored] != [len(plan), len(other)]:
         return None

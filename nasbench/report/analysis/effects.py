@@ -147,7 +147,7 @@ def run_effects(run: Run) -> dict[str, pd.DataFrame]:
     if run.metric is None:
         return {}
     direction = run.directions[run.metric]
-    known = best_known(record.evaluation for record in run.records())
+    known = best_known(run.evaluations())
     plans = [Plan.of(text) for text in known]
     values = [evaluation.metrics[run.metric] for evaluation in known.values()]
     return {

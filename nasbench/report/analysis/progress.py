@@ -20,10 +20,10 @@ def reference_of(run: Run) -> Reference:
     Raises:
         RunError: If the bare backbone was not evaluated yet.
     """
-    if run.reference is not None:
-        return run.reference
+    if (stored := run.journal.reference) is not None:
+        return stored
     bare = Plan({}).hash
-    found = [record.evaluation for record in run.records() if record.evaluation.plan_hash == bare]
+    found = [evaluation for evaluation in run.evaluations() if evaluation.plan_hash == bare]
     complete = [evaluation for evaluation in found if evaluation.state == "complete"]
     if not complete:
         raise RunError(f"run {run.path.name} has no evaluation of the bare backbone yet, which sets its reference")
@@ -44,19 +44,18 @@ def hypervolume_curve(run: Run) -> pd.DataFrame:
         RunError: If the bare backbone was not evaluated yet.
     """
     reference = reference_of(run)
-    first: dict[str, tuple[int, Evaluation]] = {}
-    for record in sorted(run.records(), key=lambda record: record.number):
-        plan, new = record.evaluation.plan_hash, record.evaluation
-        if plan not in first or new.fidelity > first[plan][1].fidelity:
-            first[plan] = (record.number, new)
-    full = max((evaluation.fidelity for _, evaluation in first.values()), default=0)
+    first: dict[str, Evaluation] = {}
+    for new in sorted(run.evaluations(), key=lambda evaluation: evaluation.number or 0):
+        if new.plan_hash not in first or new.fidelity > first[new.plan_hash].fidelity:
+            first[new.plan_hash] = new
+    full = max((evaluation.fidelity for evaluation in first.values()), default=0)
     points: list[list[float]] = []
     rows: list[tuple[object, ...]] = []
     volume, wall_s = 0.0, 0.0
-    for number, evaluation in first.values():
+    for evaluation in first.values():
         wall_s += evaluation.wall_s
         if evaluation.state == "complete" and evaluation.fidelity == full:
             points.append([float(evaluation.values[name]) for name in reference.directions])
             volume = reference.hypervolume(np.array(points))
-        rows.append((len(rows) + 1, number, evaluation.state, volume, wall_s))
+        rows.append((len(rows) + 1, evaluation.number, evaluation.state, volume, wall_s))
     return pd.DataFrame(rows, columns=["evaluations", "number", "state", "hypervolume", "wall_s"])

@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from nasbench.objectives import RETEST
 from nasbench.report.analysis.effects import best_known
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
-from nasbench.study.evaluators.trained import RETEST
 
 __all__ = ["BASELINES", "proxy_agreement", "proxy_table"]
 
@@ -41,7 +41,7 @@ def proxy_table(run: Run, *, resamples: int = 2000, seed: int = 0) -> pd.DataFra
     """
     if run.metric is None:
         return pd.DataFrame(columns=list(COLUMNS))
-    known = best_known(record.evaluation for record in run.records())
+    known = best_known(run.evaluations())
     return proxy_agreement(list(known.values()), run.metric, run.directions[run.metric], resamples=resamples, seed=seed)
 
 

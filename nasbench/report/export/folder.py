@@ -21,9 +21,10 @@ from nasbench.builtin import content_folder
 from nasbench.errors import InputError, RunError
 from nasbench.library.plan import Plan
 from nasbench.report.export.source import model_source
+from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
-from nasbench.study.evaluators.trained import TrainingEvaluator
-from nasbench.study.problem import prepare
+from nasbench.study.problem import make_problem
+from nasbench.tasks import Task
 
 __all__ = ["export_trial"]
 
@@ -37,7 +38,8 @@ class _Winner:
     run: Run
     number: int
     plan: Plan
-    evaluator: TrainingEvaluator
+    task: Task
+    builder: ModelBuilder
     model: nn.Module
 
     @property
@@ -87,26 +89,21 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
 
 
 def _winner(run: Run, number: int) -> _Winner:
-    plan = Plan.of(run.plan_of(number))
-    if run.config["task"] is None:
-        raise RunError(f"run {run.path.name} was evaluated by a function; there is no model to export")
-    evaluator = prepare(run.settings).evaluator
-    if not isinstance(evaluator, TrainingEvaluator):
-        raise RunError(f"run {run.path.name} trained no models; there is nothing to export")
-    model = run.weights(number, evaluator.build(plan, run.settings.seed)).eval()
-    return _Winner(run, number, plan, evaluator, model)
+    builder, plan = run.builder(), run.plan_of(number)
+    task = make_problem(run.settings).task
+    assert task is not None  # a run with models has one
+    return _Winner(run, number, plan, task, builder, run.build(number))
 
 
 def _write(winner: _Winner, folder: Path) -> None:
-    evaluator, run = winner.evaluator, winner.run
-    task = evaluator.task
+    builder, run = winner.builder, winner.run
     source = model_source(
-        evaluator.backbone,
+        builder.backbone,
         winner.plan,
         insertion.slots_of(winner.model),
-        input_size=task.input_size,
-        model_kwargs=dict(task.model_kwargs),
-        identity_init=evaluator.identity_init,
+        input_size=builder.input_size,
+        model_kwargs=dict(builder.model_kwargs),
+        identity_init=builder.identity_init,
         title=winner.title,
     )
     (folder / "model.py").write_text(source, encoding="utf-8")
@@ -130,16 +127,16 @@ def _write(winner: _Winner, folder: Path) -> None:
 
 def _config(winner: _Winner) -> dict[str, Any]:
     """What the model is and how its input is prepared, JSON-able."""
-    task, evaluator = winner.evaluator.task, winner.evaluator
+    task, builder = winner.task, winner.builder
     return {
         "schema_version": 1,
-        "backbone": evaluator.backbone,
+        "backbone": builder.backbone,
         "plan": json.loads(winner.plan.text),
         "kind": task.kind,
         "input_size": list(task.input_size),
         **dict(task.model_kwargs),
         "preprocessing": task.preprocessing(),
-        "identity_init": evaluator.identity_init,
+        "identity_init": builder.identity_init,
         "run": {"name": winner.run.path.name, "trial": winner.number, "seed": winner.run.settings.seed},
     }
 
@@ -180,7 +177,7 @@ def _load(folder: Path) -> nn.Module:
 
 
 def _example(winner: _Winner) -> Tensor:
-    size = winner.evaluator.task.input_size
+    size = winner.builder.input_size
     return torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
 
 

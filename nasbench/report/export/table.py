@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from nasbench.errors import UnknownNameError
-from nasbench.runs.run import SCHEMA_VERSION, Run
+from nasbench.runs.run import Run
+from nasbench.runs.schema import SCHEMA_VERSION
 
 __all__ = ["FORMATS", "table_text", "trials_text"]
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nasbench.study.engines._base import Answer, Engine, Job, Lost, Result, failure
+from nasbench.study.engines._base import Answer, Engine, Lost
 from nasbench.study.engines.inline import Inline
 
 if TYPE_CHECKING:
-    from nasbench.study.problem import Prepared
+    from nasbench.runs.settings import SearchSettings
+    from nasbench.study.evaluators.base import Evaluator
 
-__all__ = ["Answer", "Engine", "Inline", "Job", "Lost", "Result", "failure", "make_engine", "worker_devices"]
+__all__ = ["Answer", "Engine", "Inline", "Lost", "make_engine", "worker_devices"]
 
 
-def make_engine(prepared: Prepared, *, apart: bool = False) -> Engine:
-    """Return the engine that a search's settings ask for; its workers start with the first job.
+def make_engine(settings: SearchSettings, evaluator: Evaluator, *, apart: bool = False) -> Engine:
+    """Return the engine that settings ask for; its workers start with the first request.
 
     Args:
-        prepared: The search.
+        settings: The settings of the search.
+        evaluator: What evaluates its plans.
         apart: Evaluate in another process than this one even where one worker is asked for.
 
     Raises:
@@ -25,19 +27,17 @@ def make_engine(prepared: Prepared, *, apart: bool = False) -> Engine:
     """
     from nasbench.study.engines.processes import Processes
     from nasbench.study.engines.workplace import Workplace
-    from nasbench.study.evaluators.trained import CallableEvaluator
 
-    settings, evaluator = prepared.settings, prepared.evaluator
-    asked = evaluator if isinstance(evaluator, CallableEvaluator) else None
-    device = getattr(evaluator, "device", settings.device)
-    workplace = Workplace(settings.model_dump(mode="json"), asked, device)
+    workplace = Workplace(
+        settings.model_dump(mode="json"), evaluator if evaluator.is_portable else None, evaluator.device
+    )
     if settings.engine == "ray":
         from nasbench.study.engines.on_ray import make_ray_engine
 
         return make_ray_engine(workplace, settings)
     if settings.workers == 1 and settings.trial_timeout_s is None and not apart:
         return Inline(evaluator)
-    places = [workplace.on(name) for name in worker_devices(settings.device, device, settings.workers)]
+    places = [workplace.on(name) for name in worker_devices(settings.device, evaluator.device, settings.workers)]
     return Processes(places, timeout_s=settings.trial_timeout_s)
 
 

@@ -1,9 +1,9 @@
-"""Evaluates in the process of the search itself, one job at a time: nothing to start, nothing to send."""
+"""Evaluates in the process of the search itself, one request at a time: nothing to start, nothing to send."""
 
 from __future__ import annotations
 
-from nasbench.runs.evaluation import Evaluator
-from nasbench.study.engines._base import Answer, Engine, Job, evaluate_job
+from nasbench.study.engines._base import Answer, Engine
+from nasbench.study.evaluators.base import Evaluator, Request
 
 __all__ = ["Inline"]
 
@@ -18,15 +18,15 @@ class Inline(Engine):
     def __init__(self, evaluator: Evaluator) -> None:
         self.capacity = 1
         self._evaluator = evaluator
-        self._jobs: list[tuple[int, Job]] = []
+        self._requests: list[tuple[int, Request]] = []
 
-    def submit(self, ticket: int, job: Job) -> None:
-        """Take a job."""
-        self._jobs.append((ticket, job))
+    def submit(self, ticket: int, request: Request) -> None:
+        """Take a request."""
+        self._requests.append((ticket, request))
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[int, Answer]]:
-        """Evaluate the oldest job, however long it takes."""
-        if not self._jobs:
+        """Evaluate the oldest request, however long it takes."""
+        if not self._requests:
             return []
-        ticket, job = self._jobs.pop(0)
-        return [(ticket, evaluate_job(self._evaluator, job))]
+        ticket, request = self._requests.pop(0)
+        return [(ticket, self._evaluator.evaluate(request))]

@@ -11,10 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nasbench.errors import InputError
+from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.settings import SearchSettings
-from nasbench.study.engines._base import Job, Lost, Result, evaluate_job
+from nasbench.study.engines._base import Lost
 from nasbench.study.engines.pool import Broken, Pool, Ready, Worker
 from nasbench.study.engines.workplace import Workplace
+from nasbench.study.evaluators.base import Request
 
 __all__ = ["RayEngine", "make_ray_engine"]
 
@@ -30,7 +32,7 @@ class RayEngine(Pool):
         size: Workers, of which as many run as the cluster has room for.
         cpus: CPU cores of each.
         gpus: GPUs of each; a part of one is allowed.
-        timeout_s: Seconds after which a job counts as hung and its worker is killed; None lets it run.
+        timeout_s: Seconds after which a request counts as hung and its worker is killed; None lets it run.
 
     Raises:
         InputError: If Ray is not installed, or the cluster cannot hold one worker.
@@ -76,7 +78,7 @@ class RayEngine(Pool):
                 )
 
     def held_up(self) -> str:
-        """Say what jobs wait for; see `Engine.held_up`."""
+        """Say what requests wait for; see `Engine.held_up`."""
         if not (reason := super().held_up()):
             return ""
         there, free = self._ray.cluster_resources(), self._ray.available_resources()
@@ -102,8 +104,8 @@ class _Actor:
         self._evaluator = place.evaluator()
         return Ready()
 
-    def evaluate(self, job: Job) -> Result:
-        return evaluate_job(self._evaluator, job)
+    def evaluate(self, request: Request) -> Evaluation:
+        return self._evaluator.evaluate(request)
 
 
 class _RayWorker:
@@ -114,11 +116,11 @@ class _RayWorker:
         self._ready = False
         self.answer: Any = actor.start.remote(workplace, os.getcwd())
 
-    def give(self, job: Job) -> None:
+    def give(self, request: Request) -> None:
         self._ready = True
-        self.answer = self._actor.evaluate.remote(job)
+        self.answer = self._actor.evaluate.remote(request)
 
-    def take(self) -> Ready | Result | Lost | Broken:
+    def take(self) -> Ready | Evaluation | Lost | Broken:
         answer, self.answer = self.answer, None
         try:
             return self._ray.get(answer)

@@ -1,4 +1,4 @@
-"""Keeps several workers busy, one job each: hands out, listens, kills what hangs, replaces what died or grew old."""
+"""Keeps several workers busy, one request each: kills what hangs, replaces what died or grew old."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nasbench.errors import NasbenchError
-from nasbench.study.engines._base import Answer, Engine, Job, Lost, Result, failure
+from nasbench.runs.evaluation import Evaluation
+from nasbench.study.engines._base import Answer, Engine, Lost
+from nasbench.study.evaluators.base import Request, failed
 
-__all__ = ["MAX_JOBS", "START_S", "Broken", "Pool", "Ready", "Worker"]
+__all__ = ["MAX_REQUESTS", "START_S", "Broken", "Pool", "Ready", "Worker"]
 
-MAX_JOBS = 100
-"""Jobs after which a worker is replaced: what a user's module leaks is gone with its process."""
+MAX_REQUESTS = 100
+"""Requests after which a worker is replaced: what a user's module leaks is gone with its process."""
 
 START_S = 1800.0
 """Seconds within which one worker must get ready: as long as a busy cluster is waited for."""
@@ -37,12 +39,12 @@ class Broken:
 
 
 class Worker(Protocol):
-    """A process, here or elsewhere, that does one job at a time."""
+    """A process, here or elsewhere, that does one request at a time."""
 
-    def give(self, job: Job) -> None:
-        """Hand it a job. Never raises for a worker that died: `take` tells."""
+    def give(self, request: Request) -> None:
+        """Hand it a request. Never raises for a worker that died: `take` tells."""
 
-    def take(self) -> Ready | Result | Lost | Broken:
+    def take(self) -> Ready | Evaluation | Lost | Broken:
         """Return what it has to say; waits for it."""
 
     def kill(self) -> None:
@@ -57,7 +59,7 @@ class _Place:
     worker: Worker | None = None
     ready: bool = False
     ticket: int | None = None
-    job: Job | None = None
+    request: Request | None = None
     began: float = 0.0
     done: int = 0
     failed_starts: int = 0
@@ -69,7 +71,7 @@ class _Place:
         self.worker, self.ready, self.done, self.started = None, False, 0, math.inf
 
     def rest(self) -> int:
-        ticket, self.ticket, self.job = self.ticket, None, None
+        ticket, self.ticket, self.request = self.ticket, None, None
         assert ticket is not None
         return ticket
 
@@ -82,8 +84,8 @@ class Pool(Engine):
         listen: Waits until one of some workers has something to say, for so many seconds (None: as long as it
             takes), and returns those that have.
         size: Workers.
-        timeout_s: Seconds after which a job counts as hung and its worker is killed; None lets it run.
-        max_jobs: Jobs after which a worker is replaced.
+        timeout_s: Seconds after which a request counts as hung and its worker is killed; None lets it run.
+        max_requests: Requests after which a worker is replaced.
     """
 
     def __init__(
@@ -93,26 +95,26 @@ class Pool(Engine):
         size: int,
         *,
         timeout_s: float | None = None,
-        max_jobs: int = MAX_JOBS,
+        max_requests: int = MAX_REQUESTS,
     ) -> None:
         self.capacity = size
         self._start, self._listen = start, listen
-        self._timeout_s, self._max_jobs = timeout_s or math.inf, max_jobs
+        self._timeout_s, self._max_requests = timeout_s or math.inf, max_requests
         self._places = [_Place(number) for number in range(size)]
-        self._queue: deque[tuple[int, Job]] = deque()
+        self._queue: deque[tuple[int, Request]] = deque()
 
-    def submit(self, ticket: int, job: Job) -> None:
-        """Take a job; it starts at once where a worker is free."""
-        self._queue.append((ticket, job))
+    def submit(self, ticket: int, request: Request) -> None:
+        """Take a request; it starts at once where a worker is free."""
+        self._queue.append((ticket, request))
         self._hand_out()
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[int, Answer]]:
         """Wait for answers; see `Engine.wait`."""
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
         answers: list[tuple[int, Answer]] = []
-        while not answers and (self._queue or any(place.job for place in self._places)):
+        while not answers and (self._queue or any(place.request for place in self._places)):
             self._hand_out()
-            due = [place.began + self._timeout_s for place in self._places if place.job]
+            due = [place.began + self._timeout_s for place in self._places if place.request]
             pause = min([end, self._give_up, *due]) - time.monotonic()
             by_worker = {id(place.worker): place for place in self._places if place.worker is not None}
             workers = [place.worker for place in by_worker.values() if place.worker is not None]
@@ -127,7 +129,7 @@ class Pool(Engine):
         return answers
 
     def held_up(self) -> str:
-        """Say what jobs wait for; see `Engine.held_up`."""
+        """Say what requests wait for; see `Engine.held_up`."""
         return "" if self._give_up == math.inf else f"{self.capacity} worker(s) starting, none of them ready yet"
 
     @property
@@ -141,20 +143,20 @@ class Pool(Engine):
         """Kill every worker."""
         self._queue.clear()
         for place in self._places:
-            place.job = place.ticket = None
+            place.request = place.ticket = None
             place.vacate()
 
     def _hand_out(self) -> None:
-        """Start workers where there are none, and give queued jobs to those that are free."""
+        """Start workers where there are none, and give queued requests to those that are free."""
         if not self._queue:
             return
         for place in self._places:
             if place.worker is None:
                 place.worker, place.started = self._start(place.number), time.monotonic()
-            elif place.ready and place.job is None and self._queue:
-                place.ticket, place.job = self._queue.popleft()
+            elif place.ready and place.request is None and self._queue:
+                place.ticket, place.request = self._queue.popleft()
                 place.began = time.monotonic()
-                place.worker.give(place.job)
+                place.worker.give(place.request)
 
     def _hear(self, place: _Place) -> list[tuple[int, Answer]]:
         assert place.worker is not None
@@ -162,9 +164,9 @@ class Pool(Engine):
         if isinstance(said, Ready):
             place.ready, place.failed_starts = True, 0
             return []
-        if isinstance(said, Result):
+        if isinstance(said, Evaluation):
             place.done += 1
-            if place.done >= self._max_jobs:
+            if place.done >= self._max_requests:
                 place.vacate()
             return [(place.rest(), said)]
         if isinstance(said, Broken):
@@ -172,22 +174,22 @@ class Pool(Engine):
         return self._bury(place, said)
 
     def _bury(self, place: _Place, lost: Lost) -> list[tuple[int, Answer]]:
-        """Note a worker's death; with its job, if it had one."""
+        """Note a worker's death; with its request, if it had one."""
         if not place.ready:
             place.failed_starts += 1
             if place.failed_starts >= _MAX_STARTS:
                 raise NasbenchError(f"workers die before they are ready: {lost.reason}")
         place.vacate()
-        return [(place.rest(), lost)] if place.job is not None else []
+        return [(place.rest(), lost)] if place.request is not None else []
 
     def _overdue(self) -> list[tuple[int, Answer]]:
-        """Kill the workers whose jobs take too long."""
+        """Kill the workers whose requests take too long."""
         answers: list[tuple[int, Answer]] = []
         now = time.monotonic()
         for place in self._places:
-            if place.job is not None and now - place.began >= self._timeout_s:
+            if place.request is not None and now - place.began >= self._timeout_s:
                 reason = f"timeout: still running after {self._timeout_s:g} s, so its process was killed"
-                result = failure(place.job, reason, now - place.began)
+                result = failed(place.request, reason, now - place.began)
                 place.vacate()
                 answers.append((place.rest(), result))
         return answers

@@ -16,9 +16,11 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing import connection as pipes
 
-from nasbench.study.engines._base import Job, Lost, Result
-from nasbench.study.engines.pool import MAX_JOBS, Broken, Pool, Ready, Worker
+from nasbench.runs.evaluation import Evaluation
+from nasbench.study.engines._base import Lost
+from nasbench.study.engines.pool import MAX_REQUESTS, Broken, Pool, Ready, Worker
 from nasbench.study.engines.workplace import Workplace, threads_for
+from nasbench.study.evaluators.base import Request
 
 __all__ = ["Processes"]
 
@@ -38,15 +40,15 @@ class Processes(Pool):
 
     Args:
         workplaces: What each worker builds its evaluator from; as many as there are to be workers.
-        timeout_s: Seconds after which a job counts as hung and its worker is killed; None lets it run.
-        max_jobs: Jobs after which a worker is replaced.
+        timeout_s: Seconds after which a request counts as hung and its worker is killed; None lets it run.
+        max_requests: Requests after which a worker is replaced.
 
     Raises:
         InputError: If a function that evaluates cannot be sent to another process.
     """
 
     def __init__(
-        self, workplaces: Sequence[Workplace], *, timeout_s: float | None = None, max_jobs: int = MAX_JOBS
+        self, workplaces: Sequence[Workplace], *, timeout_s: float | None = None, max_requests: int = MAX_REQUESTS
     ) -> None:
         written = [workplace.to_bytes() for workplace in workplaces]
         environment = {**os.environ, **threads_for(len(written)), "PYTHONWARNINGS": ",".join(sys.warnoptions)}
@@ -54,7 +56,7 @@ class Processes(Pool):
         def start(number: int) -> Worker:
             return _Process(written[number], environment)
 
-        super().__init__(start, _with_news, len(written), timeout_s=timeout_s, max_jobs=max_jobs)
+        super().__init__(start, _with_news, len(written), timeout_s=timeout_s, max_requests=max_requests)
 
 
 class _Process:
@@ -74,10 +76,10 @@ class _Process:
         theirs.close()
         self._send(workplace)
 
-    def give(self, job: Job) -> None:
-        self._send(pickle.dumps(job))
+    def give(self, request: Request) -> None:
+        self._send(pickle.dumps(request))
 
-    def take(self) -> Ready | Result | Lost | Broken:
+    def take(self) -> Ready | Evaluation | Lost | Broken:
         try:
             if self.has_ended() and not self.pipe.poll():
                 raise EOFError

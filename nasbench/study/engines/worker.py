@@ -1,4 +1,4 @@
-"""The program of a worker process: build the evaluator, then do jobs until the search closes the pipe or dies."""
+"""The program of a worker process: build the evaluator, then do requests until the search closes the pipe or dies."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import traceback
 from multiprocessing.connection import Connection
 
 from nasbench.errors import NasbenchError
-from nasbench.study.engines._base import Job, evaluate_job
 from nasbench.study.engines.pool import Broken, Ready
 from nasbench.study.engines.workplace import Workplace
+from nasbench.study.evaluators.base import Request
 
 __all__ = ["main"]
 
@@ -44,10 +44,10 @@ def main(descriptor: int, parent: int) -> None:
     while True:
         try:
             pipe.send_bytes(pickle.dumps(said))
-            job: Job = pickle.loads(pipe.recv_bytes())
+            request: Request = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
-        said = evaluate_job(evaluator, job)
+        said = evaluator.evaluate(request)
 
 
 def die_with(parent: int) -> None:

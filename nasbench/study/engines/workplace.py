@@ -9,8 +9,7 @@ from typing import Any
 import cloudpickle
 
 from nasbench.errors import InputError
-from nasbench.runs.evaluation import Evaluator
-from nasbench.study.evaluators.asked import CallableEvaluator
+from nasbench.study.evaluators.base import Evaluator
 
 __all__ = ["Workplace", "threads_for"]
 
@@ -19,16 +18,16 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 @dataclass(frozen=True)
 class Workplace:
-    """The settings of a search, or the function that evaluates; a worker makes its own evaluator of them, once.
+    """The settings of a search, from which a worker makes its own evaluator once, or an evaluator as it is.
 
     Attributes:
         settings: Fields of `SearchSettings`.
-        asked: The evaluator where a function is asked; None where plans are trained.
+        sent: The evaluator, where it can be sent; None where a worker builds its own.
         device: The torch device; as in `settings` where None.
     """
 
     settings: dict[str, Any]
-    asked: CallableEvaluator | None = None
+    sent: Evaluator | None = None
     device: str | None = None
 
     def on(self, device: str) -> Workplace:
@@ -37,13 +36,13 @@ class Workplace:
 
     def evaluator(self) -> Evaluator:
         """Build the evaluator: plug-ins are loaded and data are read."""
-        if self.asked is not None:
-            return self.asked
-        from nasbench.runs.settings import SearchSettings
-        from nasbench.study.problem import prepare
+        if self.sent is not None:
+            return self.sent
+        from nasbench.runs.settings import SearchSettings  # these import torch, which asking a function does not need
+        from nasbench.study.problem import make_problem
 
         settings = {**self.settings, "device": self.device or self.settings["device"]}
-        return prepare(SearchSettings.model_validate(settings)).evaluator
+        return make_problem(SearchSettings.model_validate(settings)).evaluator
 
     def to_bytes(self) -> bytes:
         """Return it as a worker can read it.

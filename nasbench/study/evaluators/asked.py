@@ -5,39 +5,40 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nasbench.errors import EvaluationError
 from nasbench.objectives import Constraint
-from nasbench.runs.evaluation import Evaluation, Outcome, State, describe
+from nasbench.study.evaluators.base import Evaluator, Findings, Request
 
-if TYPE_CHECKING:
-    from nasbench.library.plan import Plan
+__all__ = ["AskedEvaluator", "EvaluateFunction"]
 
-__all__ = ["CallableEvaluator"]
+EvaluateFunction = Callable[..., Mapping[str, float]]
+"""`fn(plan)`, with the plan as a dict of slot to expression text; returns a mapping of metric to number. It gets
+`seed=` and `epochs=` where it takes them."""
 
 
 @dataclass(frozen=True)
-class CallableEvaluator:
-    """Asks a user's function for the metrics of a plan; no model is built and nothing is trained.
+class AskedEvaluator(Evaluator):
+    """Asks a user's function for the metrics of a plan. No model is built and nothing is trained.
 
     Attributes:
-        function: `fn(plan)`, with the plan as a dict of slot to expression text; returns a mapping of metric to number.
-            It gets `seed=` and `epochs=` where it takes them.
+        function: The function.
         expected: Metrics it must return.
         constraints: Bounds on what it returns.
+        epochs: The full budget that it is told of; None where it was given none.
     """
 
-    function: Callable[..., Mapping[str, float]]
+    function: EvaluateFunction
     expected: Sequence[str]
     constraints: Sequence[Constraint] = ()
+    epochs: int | None = None
+    is_portable = True
 
     @property
-    def takes_seed(self) -> bool:
-        """Whether the function accepts `seed=`: only then does a second seed make sense."""
+    def takes_seed(self) -> bool:  # type: ignore[override]  # known of each function
+        """Whether the function accepts `seed=`."""
         parameters = inspect.signature(self.function).parameters.values()
         return any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in parameters)
 
@@ -46,42 +47,19 @@ class CallableEvaluator:
         """Whether the function names `epochs=`: only then does a shorter evaluation make sense."""
         return "epochs" in inspect.signature(self.function).parameters
 
-    def __call__(
-        self,
-        plan: Plan,
-        seed: int,
-        bare: Mapping[str, float] | None,
-        epochs: int | None = None,
-        before: Evaluation | None = None,
-    ) -> Outcome:
-        """Call the function on `plan`; what came before is not looked at."""
-        return self.ask(plan.text, plan.hash, seed, bare, epochs)
+    @property
+    def full_epochs(self) -> int | None:  # type: ignore[override]
+        """The full budget, where the function can be asked for less."""
+        return self.epochs if self.takes_epochs else None
 
-    def ask(
-        self, text: str, plan_hash: str, seed: int, bare: Mapping[str, float] | None, epochs: int | None = None
-    ) -> Outcome:
-        """Call the function on the plan with this canonical text and hash."""
-        begun = time.perf_counter()
-        metrics: dict[str, float] = {}
-        options: dict[str, int] = {}
-        state: State = "complete"
-        reason = ""
-        try:
-            texts = json.loads(text)
-            options = {"seed": seed} if self.takes_seed else {}
-            if epochs is not None and self.takes_epochs:
-                options["epochs"] = epochs
-            metrics = self._checked(self.function(texts, **options))
-            for constraint in self.constraints:
-                if not constraint.holds(metrics[constraint.name], metrics if bare is None else bare):
-                    state, reason = "rejected", constraint.reason(metrics[constraint.name], bare or metrics)
-        except EvaluationError as error:
-            state, reason, metrics = "failed", f"{error.kind}: {error.reason}", {}
-        except Exception as error:
-            state, reason, metrics = "failed", describe(error), {}
-        wall_s = time.perf_counter() - begun
-        fidelity = options.get("epochs", 0) if metrics else 0
-        return Outcome(Evaluation(text, plan_hash, seed, fidelity, state, reason, metrics=metrics, wall_s=wall_s))
+    def find(self, request: Request, found: Findings) -> None:
+        """Call the function; what a shorter evaluation gave is not looked at."""
+        options = {"seed": request.seed} if self.takes_seed else {}
+        if request.epochs is not None and self.takes_epochs:
+            options["epochs"] = request.epochs
+        found.metrics = self._checked(self.function(json.loads(request.plan), **options))
+        found.fidelity = options.get("epochs", 0)
+        self.check_bounds(found.metrics, request)
 
     def _checked(self, answer: Mapping[str, float]) -> dict[str, float]:
         if not isinstance(answer, Mapping):

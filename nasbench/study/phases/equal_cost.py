@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from nasbench.library.expression import parse
 from nasbench.library.plan import Plan
 from nasbench.measurement.costs.plan_costs import PlanCosts
+from nasbench.runs.schema import RecordedControl
 
 __all__ = ["MODULE", "Control", "SlotControl", "control_for"]
 
@@ -67,6 +68,19 @@ class Control:
         """
         added = sum(slot.plan_macs for slot in self.slots)
         return sum(slot.control_macs for slot in self.slots) / added if added else None
+
+    @property
+    def record(self) -> RecordedControl:
+        """What is recorded of it."""
+        return RecordedControl(
+            plan=self.plan.text,
+            plan_hash=self.plan.hash,
+            ratio=self.ratio,
+            slots={slot.slot: slot.ratio for slot in self.slots},
+            plan_params=self.plan_params,
+            control_params=self.control_params,
+            exact=self.exact,
+        )
 
 
 def control_for(plan: Plan, costs: PlanCosts) -> Control:

@@ -3,75 +3,81 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
-from nasbench.library.plan import Plan
-from nasbench.runs.ledger import Ledger
+from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
-from nasbench.study.engines import Answer, Engine, Job, Lost, Result, failure
+from nasbench.study.engines import Answer, Engine, Lost
+from nasbench.study.evaluators.base import Request, failed
 from nasbench.study.phases.events import Event, Listener
-from nasbench.study.problem import Prepared
+from nasbench.study.problem import Problem
 
-__all__ = ["BARE", "NextJob", "Phase"]
-
-BARE = Plan({})
+__all__ = ["Phase", "evaluation_line"]
 
 NARRATE_S = 60.0
 """Seconds between two lines on what holds up an engine that does nothing."""
 
-NextJob = Callable[[], tuple[int, Job] | None]
-"""Gives the number and the job of the next trial; None where there is none now."""
 
-
-class Phase:
+class Phase(ABC):
     """A phase of a search. Its process alone writes the run; evaluations run where the engine runs them.
 
     Args:
-        run: The run folder.
-        prepared: What the settings stand for.
+        run: The run.
+        problem: What the search is given to solve.
         engine: Evaluates.
         listen: Told of every step.
+
+    Attributes:
+        stage: What the phase, and its Optuna study, is called.
     """
 
     stage = ""
 
-    def __init__(self, run: Run, prepared: Prepared, engine: Engine, listen: Listener) -> None:
-        self.run, self.prepared, self.engine, self.listen = run, prepared, engine, listen
-        self.settings = prepared.settings
-        self.done, self.total = 0, prepared.settings.trials
-        self.ledger: Ledger = run.ledger(self.stage)
+    def __init__(self, run: Run, problem: Problem, engine: Engine, listen: Listener) -> None:
+        self.run, self.problem, self.engine, self.listen = run, problem, engine, listen
+        self.settings = problem.settings
+        self.done, self.total = 0, problem.settings.trials
+        self.ledger = run.journal.ledger(self.stage)
         self.narrated = time.monotonic()
 
-    def next_job(self) -> tuple[int, Job] | None:
-        """Return the number and the job of the next trial; None where there is none now."""
-        raise NotImplementedError
+    @abstractmethod
+    def run_all(self) -> None:
+        """Run the phase from where an earlier process left it to its end."""
 
-    def record(self, number: int, result: Result) -> None:
+    @abstractmethod
+    def next_request(self) -> tuple[int, Request] | None:
+        """Return the number and the request of the next trial; None where there is none now."""
+
+    @abstractmethod
+    def record(self, number: int, evaluation: Evaluation) -> None:
         """Write down what came of a trial."""
-        raise NotImplementedError
 
     def work(self) -> None:
-        """Keep the engine busy until there are no jobs; one whose worker died is tried once more, then has failed."""
-        running: dict[int, Job] = {}
+        """Keep the engine busy until there are no requests.
+
+        A trial whose worker died is tried once more, for it need not be to blame. The second time it has failed.
+        """
+        running: dict[int, Request] = {}
         lost: set[int] = set()
         while True:
-            while len(running) < self.engine.capacity and (found := self.next_job()) is not None:
+            while len(running) < self.engine.capacity and (found := self.next_request()) is not None:
                 number, running[number] = found
                 self.engine.submit(*found)
             if not running:
-                if not self.ledger.others_at_work():
+                if not self.ledger.others_running():
                     return
                 time.sleep(self.ledger.poll_s or 0)
             for number, answer in self.answers():
                 if isinstance(answer, Lost) and number not in lost:
                     lost.add(number)
-                    self.say(f"trial {number} is tried once more: {answer.reason}")
+                    self.narrate(f"trial {number} is tried once more: {answer.reason}")
                     self.engine.submit(number, running[number])
                     continue
-                job = running.pop(number)
+                request = running.pop(number)
                 lost.discard(number)
                 if isinstance(answer, Lost):
-                    answer = failure(job, f"worker died twice: {answer.reason}")
+                    answer = failed(request, f"worker died twice: {answer.reason}")
                 self.record(number, answer)
 
     def answers(self) -> list[tuple[int, Answer]]:
@@ -79,9 +85,22 @@ class Phase:
         found = self.engine.wait(self.ledger.poll_s or NARRATE_S)
         if time.monotonic() - self.narrated >= NARRATE_S and (reason := self.engine.held_up()):
             self.narrated = time.monotonic()
-            self.say(reason)
+            self.narrate(reason)
         return found
 
-    def say(self, message: str) -> None:
+    def save_items(self, evaluation: Evaluation) -> None:
+        """Store the metric per validation item of an evaluation, if it has any."""
+        self.run.folder.save_items(evaluation.plan_hash, evaluation.seed, evaluation.items)
+
+    def narrate(self, message: str) -> None:
         """Tell how far the phase is, with a line of narration."""
         self.listen(Event(self.stage, self.done, self.total, message))
+
+
+def evaluation_line(number: int, evaluation: Evaluation, directions: Iterable[str]) -> str:
+    """Return one line on a finished evaluation."""
+    plan = "bare backbone" if evaluation.is_bare else evaluation.plan
+    if not evaluation.is_complete:
+        return f"trial {number} {evaluation.state}: {evaluation.reason}; {plan}"
+    values = "  ".join(f"{name} {evaluation.values[name]:.5g}" for name in directions)
+    return f"trial {number}  {values}  {plan}"

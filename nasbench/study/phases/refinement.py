@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import moocore
@@ -14,16 +14,14 @@ from optuna.trial import FrozenTrial, TrialState
 from nasbench.evidence.pareto import minimised, non_dominated
 from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.ledger import evaluation_of, is_abandoned, objective_values
-from nasbench.runs.run import Record, Run
+from nasbench.runs.ledger import evaluation_of, is_abandoned
+from nasbench.runs.run import Run
 from nasbench.runs.schema import FINALISTS, SEARCH
-from nasbench.study.engines import Job, Result
-from nasbench.study.evaluators.trained import CallableEvaluator, TrainingEvaluator
-from nasbench.study.phases.exploration import evaluation_line
-from nasbench.study.phases.phase import BARE, Phase
+from nasbench.study.evaluators.base import Request
+from nasbench.study.phases.phase import Phase, evaluation_line
 from nasbench.study.phases.reuse import Reusable, find_reusable
 
-__all__ = ["MAX_FINALISTS", "Refinement", "choose_finalists"]
+__all__ = ["MAX_FINALISTS", "Refinement", "Wanted", "choose_finalists"]
 
 MAX_FINALISTS = 8
 """At most so many plans, the bare backbone aside, are retrained on further seeds."""
@@ -31,12 +29,18 @@ MAX_FINALISTS = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """A finalist to evaluate on a further seed; `number` is its trial in the search."""
+    """A plan to evaluate on a further seed; `number` is its trial in the search."""
 
     number: int
     plan: str
     plan_hash: str
     seed: int
+
+    @classmethod
+    def of(cls, finalist: Evaluation, seed: int) -> Wanted:
+        """Return a further seed of a finalist, an evaluation of the search."""
+        assert finalist.number is not None
+        return cls(finalist.number, finalist.plan, finalist.plan_hash, seed)
 
     @property
     def key(self) -> str:
@@ -45,7 +49,7 @@ class Wanted:
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What is noted on the claim."""
+        """What is written with the claim."""
         return {"plan": self.plan, "number": self.number, "wanted": asdict(self)}
 
 
@@ -53,83 +57,100 @@ class Refinement(Phase):
     """Trains the finalists on the seeds that they lack."""
 
     stage = FINALISTS
+    todo: deque[Wanted]
 
     def run_all(self) -> None:
         """Take stock of what is missing, and have it evaluated."""
-        evaluator = self.prepared.evaluator
-        if self.settings.seeds < 2 or (isinstance(evaluator, CallableEvaluator) and not evaluator.takes_seed):
+        if self.settings.seeds < 2 or not self.problem.evaluator.takes_seed:
             return
-        for trial in self.ledger.news():
-            if trial.state == TrialState.RUNNING and self.ledger.is_mine(trial):
-                self.settle(trial)
         every = self.settings.finalists == "all"
-        finalists = choose_finalists(self.run, every=every)
-        self.bare = next(record.evaluation for record in finalists if record.evaluation.plan == BARE.text)
-        self.numbers: dict[int, int] = {}  # number of a trial here -> of the search's trial
-        known = {(record.evaluation.plan_hash, record.evaluation.seed) for record in self.run.records()}
-        seeds = range(self.settings.seed, self.settings.seed + self.settings.seeds)
-        wanted = [Wanted(r.number, r.evaluation.plan, r.evaluation.plan_hash, s) for s in seeds for r in finalists]
+        finalists = self.begin(every=every)
+        known = {(evaluation.plan_hash, evaluation.seed) for evaluation in self.run.evaluations()}
+        wanted = [Wanted.of(finalist, seed) for seed in self.seeds for finalist in finalists]
         self.todo = deque(one for one in wanted if (one.plan_hash, one.seed) not in known)
         self.total = len(self.todo)
         if self.settings.reuse is not None:
-            self.bring_in(find_reusable(self.settings.reuse, self.prepared))
-        if isinstance(evaluator, TrainingEvaluator) and not every:
-            self.check_costs(evaluator, [Plan.of(record.evaluation.plan) for record in finalists])
+            self.import_evaluations(find_reusable(self.settings.reuse, self.problem))
+        if not every:
+            self.check_costs(Plan.of(evaluation.plan) for evaluation in finalists)
         self.work()
 
-    def settle(self, trial: FrozenTrial) -> None:
+    def begin(self, *, every: bool = False) -> list[Evaluation]:
+        """Settle what an earlier process left, and return the finalists, the bare backbone first."""
+        for trial in self.ledger.new_trials():
+            if trial.state == TrialState.RUNNING and self.ledger.owns(trial):
+                self.settle_trial(trial)
+        finalists = choose_finalists(self.run, every=every)
+        self.bare = next(evaluation for evaluation in finalists if evaluation.is_bare)
+        self.numbers: dict[int, int] = {}  # number of a trial here -> of the search's trial
+        return finalists
+
+    @property
+    def seeds(self) -> range:
+        """The seeds that every finalist is trained on."""
+        return range(self.settings.seed, self.settings.seed + self.settings.seeds)
+
+    def settle_trial(self, trial: FrozenTrial) -> None:
         """End a trial whose process died; whether it is wanted again is seen afresh."""
         evaluation = evaluation_of(trial)
         if evaluation is not None:  # killed between writing it and ending the trial
-            self.ledger.finish(trial.number, evaluation)
+            self.ledger.close_trial(trial.number, evaluation)
         else:
-            self.ledger.note(trial.number, abandoned=True)
-            self.ledger.end(trial.number, TrialState.FAIL)
+            self.ledger.annotate_trial(trial.number, abandoned=True)
+            self.ledger.end_trial(trial.number, TrialState.FAIL)
 
-    def next_job(self) -> tuple[int, Job] | None:
+    def next_request(self) -> tuple[int, Request] | None:
         """Return the next finalist and seed; what another process left when it died comes again."""
-        for trial in self.ledger.news():
+        for trial in self.ledger.new_trials():
             if is_abandoned(trial) and not self.ledger.is_claimed(trial.user_attrs["claim"]):
                 self.todo.append(Wanted(**trial.user_attrs["wanted"]))
         while self.todo:
             wanted = self.todo.popleft()
-            number = self.ledger.claim(wanted.key, wanted.attrs)
+            number = self.ledger.claim_trial(wanted.key, wanted.attrs)
             if number is not None:
                 self.numbers[number] = wanted.number
-                return number, Job(wanted.plan, wanted.plan_hash, wanted.seed, self.bare.values)
+                return number, Request(wanted.plan, wanted.plan_hash, wanted.seed, self.bare.values)
         return None
 
-    def bring_in(self, found: Mapping[tuple[str, int], Reusable]) -> None:
-        """Bring in the seeds that another run has evaluated."""
+    def import_evaluations(self, found: Mapping[tuple[str, int], Reusable]) -> None:
+        """Import the seeds that another run has evaluated."""
         for wanted in list(self.todo):
             if (one := found.get((wanted.plan_hash, wanted.seed))) is None:
                 continue
-            self.run.keep_items(one.evaluation, one.per_item)
+            self.run.folder.save_items(wanted.plan_hash, wanted.seed, one.items)
             attrs = {**wanted.attrs, "claim": wanted.key, "evaluation": one.evaluation.to_dict()}
-            self.ledger.add(TrialState.COMPLETE, attrs, None, objective_values(one.evaluation, self.run.directions))
+            values = one.evaluation.objectives(self.run.directions)
+            self.ledger.add_trial(TrialState.COMPLETE, attrs, None, values)
             self.todo.remove(wanted)
             self.done += 1
 
-    def record(self, number: int, result: Result) -> None:
+    def record(self, number: int, evaluation: Evaluation) -> None:
         """Write down one further seed."""
-        evaluation = result.evaluation
-        self.run.keep_items(evaluation, result.per_item)
-        if self.ledger.finish(number, evaluation, result.per_item):
-            self.run.append(self.numbers[number], evaluation)
+        self.save_items(evaluation)
+        evaluation = replace(evaluation, number=self.numbers[number])
+        if self.ledger.close_trial(number, evaluation):
+            self.append_trial(evaluation)
         self.done += 1
-        self.say(
-            f"seed {evaluation.seed}: {evaluation_line(self.numbers[number], evaluation, self.prepared.directions)}"
-        )
+        line = evaluation_line(self.numbers[number], evaluation, self.problem.directions)
+        self.narrate(f"{self.noun}seed {evaluation.seed}: {line}")
 
-    def check_costs(self, evaluator: TrainingEvaluator, plans: list[Plan]) -> None:
+    noun = ""
+    """What an evaluation of this phase is called in its narration."""
+
+    def append_trial(self, evaluation: Evaluation) -> None:
+        """Add an evaluation to the trials table."""
+        self.run.append_trial(evaluation)
+
+    def check_costs(self, plans: Iterable[Plan]) -> None:
         """Count the finalists as whole models: the trials' costs are sums over parts."""
-        known = self.run.cost_checks
-        found = {plan.hash: evaluator.cost_error(plan) for plan in plans if plan.hash not in known}
+        known = self.run.journal.cost_checks
+        told = {plan.hash: self.problem.evaluator.cost_error(plan) for plan in plans if plan.hash not in known}
+        found = {plan_hash: error for plan_hash, error in told.items() if error is not None}
         if found:
-            self.run.study(SEARCH).set_user_attr("cost_checks", {**known, **found})
+            self.run.journal.record_cost_checks(found)
 
 
-def choose_finalists(run: Run, *, every: bool = False) -> list[Record]:
+def choose_finalists(run: Run, *, every: bool = False) -> list[Evaluation]:
     """Return the bare backbone and the front of the other plans; of a long front those that add most hypervolume.
 
     The bare backbone takes no plan off the front here: its one seed may have been a lucky one, and whether a plan is
@@ -139,15 +160,16 @@ def choose_finalists(run: Run, *, every: bool = False) -> list[Record]:
         run: The run.
         every: Return every plan instead.
     """
-    ledger, directions = run.ledger(SEARCH), list(run.directions.values())
-    trials = [t for t in ledger.trials() if t.state == TrialState.COMPLETE and evaluation_of(t) is not None]
-    bare = [t for t in trials if t.user_attrs["evaluation"]["plan"] == BARE.text]
-    front = [t for t in trials if t.user_attrs["evaluation"]["plan"] != BARE.text]
-    if front and not every:
-        kept = non_dominated(np.array([t.values for t in front]), directions)
-        front = [t for t, on_front in zip(front, kept, strict=True) if on_front]
-    if len(front) > MAX_FINALISTS and not every:
-        points = minimised(np.array([t.values for t in front]), directions)
+    directions = list(run.directions.values())
+    found = [evaluation for evaluation in run.journal.evaluations(SEARCH) if evaluation.is_complete]
+    bare = [evaluation for evaluation in found if evaluation.is_bare]
+    front = [evaluation for evaluation in found if not evaluation.is_bare]
+    if every or not front:
+        return [*bare, *front]
+    values = np.array([evaluation.objectives(run.directions) for evaluation in front])
+    kept = np.flatnonzero(non_dominated(values, directions))
+    if len(kept) > MAX_FINALISTS:
+        points = minimised(values[kept], directions)
         gains = moocore.hv_contributions(points, ref=points.max(axis=0) + np.ptp(points, axis=0) * 0.1 + 1e-9)
-        front = [front[i] for i in sorted(np.argsort(-gains, kind="stable")[:MAX_FINALISTS])]
-    return [Record(t.number, Evaluation(**t.user_attrs["evaluation"])) for t in [*bare, *front]]
+        kept = kept[np.sort(np.argsort(-gains, kind="stable")[:MAX_FINALISTS])]
+    return [*bare, *(front[index] for index in kept)]

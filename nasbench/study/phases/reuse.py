@@ -1,21 +1,16 @@
-"""What another run has evaluated, where this one may take it over: same backbone, task, data, training and seed."""
+"""What another run has evaluated, where this one may import it: same backbone, task, data, training and seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nasbench.errors import RunError
 from nasbench.library.plan import Plan
-from nasbench.objectives import Constraint
-from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.run import Record, Run, load_run
+from nasbench.runs.evaluation import Evaluation, Items
+from nasbench.runs.run import Run, load_run
 from nasbench.runs.settings import differences
-from nasbench.study.problem import Prepared
+from nasbench.study.problem import Problem
 
 __all__ = ["Reusable", "find_reusable"]
 
@@ -28,28 +23,27 @@ class Reusable:
     """An evaluation of another run.
 
     Attributes:
-        evaluation: It, with the name of that run.
+        evaluation: It, with the name of that run and the number it has there.
         run: That run.
-        number: Its trial there.
     """
 
     evaluation: Evaluation
     run: Run
-    number: int
 
     @property
-    def per_item(self) -> NDArray[np.float64] | None:
+    def items(self) -> Items | None:
         """The metric per validation item; None where none was stored."""
-        return self.run.per_item(self.evaluation.plan_hash, self.evaluation.seed)
+        return self.run.folder.load_items(self.evaluation.plan_hash, self.evaluation.seed)
 
     @property
     def weights(self) -> bytes | None:
         """The trained weights, in the safetensors format; None where they were not kept."""
-        file = self.run.weights_file(self.number)
+        assert self.evaluation.number is not None
+        file = self.run.folder.weights_file(self.evaluation.number)
         return file.read_bytes() if self.evaluation.seed == self.run.settings.seed and file.is_file() else None
 
 
-def find_reusable(path: str | Path, prepared: Prepared) -> dict[tuple[str, int], Reusable]:
+def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], Reusable]:
     """Return the complete evaluations of another run by plan hash and seed, as far as they belong to a search.
 
     Left out are plans outside the search's space, evaluations that lack one of its objectives, and those that break
@@ -57,7 +51,7 @@ def find_reusable(path: str | Path, prepared: Prepared) -> dict[tuple[str, int],
 
     Args:
         path: The other run's folder.
-        prepared: The search.
+        problem: The search.
 
     Raises:
         RunError: If there is no run, or it was made under other conditions; says which.
@@ -65,36 +59,35 @@ def find_reusable(path: str | Path, prepared: Prepared) -> dict[tuple[str, int],
     run = load_run(path)
     there, here = (
         {key: value for key, value in identity.items() if key not in FREE}
-        for identity in (run.config["identity"], prepared.identity)
+        for identity in (run.config["identity"], problem.identity)
     )
     if differing := differences(there, here):
         raise RunError(
             f"the evaluations of {path} were made under other conditions, so they cannot be reused. What differs:\n  "
             + "\n  ".join(differing)
         )
-    records = [record for record in run.records() if _belongs(record.evaluation, prepared)]
-    bare = next((r.evaluation for r in records if r.evaluation.plan == "{}"), None)
+    found = [evaluation for evaluation in run.evaluations() if _belongs(evaluation, problem)]
+    bare = next((evaluation for evaluation in found if evaluation.is_bare), None)
     if bare is None:
         raise RunError(f"{path} has no complete evaluation of the bare backbone, so there is nothing to reuse")
-    kept = [record for record in records if _holds(record, bare, prepared)]
+    name = run.path.resolve().name
     return {
-        (r.evaluation.plan_hash, r.evaluation.seed): Reusable(
-            replace(r.evaluation, reused_from=r.evaluation.reused_from or run.path.resolve().name), run, r.number
-        )
-        for r in kept
+        (one.plan_hash, one.seed): Reusable(replace(one, reused_from=one.reused_from or name), run)
+        for one in found
+        if _holds(one, bare, problem)
     }
 
 
-def _belongs(evaluation: Evaluation, prepared: Prepared) -> bool:
-    plan = Plan.of(evaluation.plan)
+def _belongs(evaluation: Evaluation, problem: Problem) -> bool:
     return (
-        evaluation.state == "complete"
-        and all(name in evaluation.values for name in prepared.directions)
-        and (plan.is_bare or plan in prepared.space)
+        evaluation.is_complete
+        and all(name in evaluation.values for name in problem.directions)
+        and (evaluation.is_bare or Plan.of(evaluation.plan) in problem.space)
     )
 
 
-def _holds(record: Record, bare: Evaluation, prepared: Prepared) -> bool:
-    values = record.evaluation.values
-    bounds: Sequence[Constraint] = getattr(prepared.evaluator, "constraints", ())
-    return all(bound.holds(values[bound.name], bare.values) for bound in bounds if bound.name in values)
+def _holds(evaluation: Evaluation, bare: Evaluation, problem: Problem) -> bool:
+    values = evaluation.values
+    return all(
+        bound.holds(values[bound.name], bare.values) for bound in problem.evaluator.constraints if bound.name in values
+    )

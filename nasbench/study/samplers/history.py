@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.ledger import is_void, objective_values
+from nasbench.runs.ledger import is_void
 from nasbench.study.samplers.knowledge import Knowledge
 
 __all__ = ["ENOUGH", "History", "read_history"]
@@ -91,7 +91,7 @@ def _readings(knowledge: Knowledge, trial: FrozenTrial) -> Iterator[tuple[int, l
         yield trial.user_attrs.get("evaluation", {}).get("fidelity", 0), trial.values
     for rung in trial.user_attrs.get("rungs", ()):
         evaluation = Evaluation(**rung)
-        values = objective_values(evaluation, knowledge.directions)
+        values = evaluation.objectives(knowledge.directions)
         if values is not None and np.isfinite(values).all():
             yield evaluation.fidelity, values
 

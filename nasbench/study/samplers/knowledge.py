@@ -16,6 +16,7 @@ from nasbench.library.expression import NONE
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS
 from nasbench.spaces import ResolvedSpace
+from nasbench.study.evaluators.base import Evaluator
 from nasbench.study.samplers.features import Features
 from nasbench.study.samplers.seeding import initial_plans
 
@@ -46,18 +47,12 @@ def nothing_breaks(known: Mapping[str, Any]) -> bool:
     return False
 
 
-def known_before(evaluator: object) -> Callable[[Plan], Mapping[str, Any] | None]:
-    """Return what an evaluator knows of plans before it evaluates them: its method `known`, where it has one.
-
-    Where that raises `InputError` the plan cannot be built, and what is returned gives None.
-    """
-    ask = getattr(evaluator, "known", None)
-    if ask is None:
-        return nothing_known
+def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | None]:
+    """Return a function that gives what an evaluator knows of a plan beforehand; None where it cannot be built."""
 
     def known(plan: Plan) -> Mapping[str, Any] | None:
         try:
-            return ask(plan)
+            return evaluator.known(plan)
         except InputError:
             return None
 
@@ -98,18 +93,18 @@ class Knowledge:
     _facts: dict[Plan, _Facts | None] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, space: ResolvedSpace, directions: Mapping[str, str], evaluator: object, seed: int) -> Knowledge:
+    def of(cls, space: ResolvedSpace, directions: Mapping[str, str], evaluator: Evaluator, seed: int) -> Knowledge:
         """Return what an evaluator of plans knows before it evaluates them.
 
         Args:
             space: The space that plans come from.
             directions: Objectives, to "maximize" or "minimize".
-            evaluator: May have a method `known` (costs of a plan) and `constraints`.
+            evaluator: What evaluates the plans.
             seed: The study's seed.
         """
         known = known_before(evaluator)
         bare = known(Plan({})) or {}
-        bounds = [bound for bound in getattr(evaluator, "constraints", ()) if bound.name in bare or not bound.relative]
+        bounds = [bound for bound in evaluator.constraints if bound.name in bare or not bound.relative]
 
         def breaks(row: Mapping[str, Any]) -> bool:
             return any(bound.name in row and not bound.holds(row[bound.name], bare) for bound in bounds)

@@ -4,13 +4,13 @@ import random
 
 import pandas as pd
 import pytest
+from nasbench.study.phases.climbing import Climb, Step
 
 import nasbench as nb
 from nasbench.errors import InputError, RunError
 from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation
 from nasbench.study.evaluators.asked import CallableEvaluator
-from nasbench.study.phases.climbing import Climb, Step
 from nasbench.study.phases.ladder import Ladder
 
 DIRECTIONS = {"accuracy": "maximize", "macs": "minimize"}

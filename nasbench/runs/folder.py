@@ -1,0 +1,201 @@
+"""The folder of a run: where its files lie, and how items, weights and latency samples are stored in it.
+
+config.yaml        settings as resolved, the origin of each, and the run's identity
+environment.json   versions, device, git, seeds
+journal.log        the Optuna journal: the truth; each evaluation is written there first
+trials.jsonl       one line an evaluation        } views, rebuilt from the journal
+trials.csv, front.csv                            }
+latency/           raw samples of each latency measurement
+items/             metric per validation item of each trained plan and seed, for paired comparisons
+models/            weights, trial-N.safetensors
+full/              plans brought to a full budget, by epochs
+test.json          metrics on the test split, one entry a plan
+figures/, tables/, report.html   written by nasbench.report
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasbench.errors import RunError
+from nasbench.files import FileLock, append, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+    from torch import nn
+
+__all__ = ["RunFolder"]
+
+_OURS = (".lock",)
+"""What a folder may hold and still count as empty: it is made before the run is."""
+
+
+class RunFolder:
+    """The files of a run.
+
+    Args:
+        path: The folder. It need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.journal = self.path / "journal.log"
+        self.test_metrics = self.path / "test.json"
+        self.figures = self.path / "figures"
+        self.tables = self.path / "tables"
+        self.report = self.path / "report.html"
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.path.name
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is a run in it."""
+        return self.config.is_file()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a new run can be made there: nothing is at the path, or an empty folder."""
+        return not self.path.exists() or (self.path.is_dir() and all(p.name in _OURS for p in self.path.iterdir()))
+
+    def lock(self) -> FileLock:
+        """Return the lock that the one process searching in this folder holds."""
+        return FileLock(self.path / ".lock")
+
+    @cached_property
+    def driver(self) -> str:
+        """What the process searching in this folder is called among those that share a study, killed or not."""
+        file = self.path / ".driver"
+        if not file.is_file():
+            write_text(file, uuid.uuid4().hex)
+        where = f"{socket.gethostname()} {self.path.resolve()} {file.read_text()}"  # a copy of the folder is another
+        return hashlib.sha256(where.encode()).hexdigest()[:16]
+
+    # -- views of the trials -----------------------------------------------------------------------------------
+
+    def append_trial(self, row: Mapping[str, Any]) -> None:
+        """Add a line to trials.jsonl."""
+        append(self.path / "trials.jsonl", _json_line(row).encode(), durable=False)
+
+    def write_views(self, rows: Iterable[Mapping[str, Any]], trials: pd.DataFrame, front: pd.DataFrame) -> None:
+        """Replace trials.jsonl, trials.csv and front.csv."""
+        write_text(self.path / "trials.jsonl", "".join(map(_json_line, rows)))
+        write_text(self.path / "trials.csv", trials.to_csv(index=False))
+        write_text(self.path / "front.csv", front.to_csv(index=False))
+
+    # -- the metric per validation item --------------------------------------------------------------------------
+
+    def items_file(self, plan_hash: str, seed: int) -> Path:
+        """Return where the metric per validation item of a plan and seed is, if it was stored."""
+        return self.path / "items" / f"{plan_hash}-{seed}.npy"
+
+    def save_items(self, plan_hash: str, seed: int, items: NDArray[np.float64] | None) -> None:
+        """Store the metric per validation item, if there is any."""
+        import numpy as np
+
+        if items is not None:
+            file = self.items_file(plan_hash, seed)
+            file.parent.mkdir(exist_ok=True)
+            np.save(file, items, allow_pickle=False)
+
+    def load_items(self, plan_hash: str, seed: int) -> NDArray[np.float64] | None:
+        """Return the metric per validation item of a plan and seed; None where it was not stored.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        import numpy as np
+
+        file = self.items_file(plan_hash, seed)
+        if not file.is_file():
+            return None
+        try:
+            items = np.load(file, allow_pickle=False).astype(float)
+        except (ValueError, EOFError, OSError) as error:
+            raise RunError(f"{file} is damaged: {str(error)[:200]}") from None
+        if items.ndim != 1 or not np.isfinite(items).all():
+            raise RunError(f"{file} is damaged: it must hold one finite figure an item")
+        return items
+
+    # -- weights -------------------------------------------------------------------------------------------------
+
+    def weights_file(self, number: int) -> Path:
+        """Return where the weights of a trial are, if they were stored."""
+        return self.path / "models" / f"trial-{number}.safetensors"
+
+    @property
+    def stored_weights(self) -> set[int]:
+        """The trials whose weights are stored."""
+        return {int(file.stem.split("-")[1]) for file in (self.path / "models").glob("trial-*.safetensors")}
+
+    def save_weights(self, number: int, weights: bytes) -> None:
+        """Store the weights of a trial, in the safetensors format."""
+        file = self.weights_file(number)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(weights)
+
+    def remove_weights(self, but: Collection[int]) -> None:
+        """Remove the weights of every trial but these."""
+        for number in self.stored_weights.difference(but):
+            self.weights_file(number).unlink()
+
+    def load_weights(self, number: int, model: nn.Module) -> nn.Module:
+        """Load the stored weights of a trial into a model built from its plan, and return that.
+
+        Raises:
+            RunError: If they were not stored, or are damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_model
+
+        file = self.weights_file(number)
+        if not file.is_file():
+            raise RunError(
+                f"the weights of trial {number} were not kept (kept: {sorted(self.stored_weights) or 'none'}); "
+                "--keep all keeps every trial's"
+            )
+        try:
+            load_model(model, str(file))
+        except (SafetensorError, RuntimeError, OSError, ValueError) as error:
+            raise RunError(f"{file} is damaged, or holds another model: {str(error)[:200]}") from None
+        return model
+
+    def full_training(self, epochs: int) -> Path:
+        """Return the folder of plans that were trained for so many epochs after the search."""
+        return self.path / "full" / f"epochs-{epochs}"
+
+    # -- latency -------------------------------------------------------------------------------------------------
+
+    def latency_files(self, kind: str) -> list[Path]:
+        """Return the files of a kind of latency measurement ("profile", "front", "slots"), oldest first."""
+        return sorted((self.path / "latency").glob(f"{kind}-*.json"), key=lambda file: int(file.stem.split("-")[1]))
+
+    def save_latency(self, kind: str, document: Mapping[str, Any]) -> Path:
+        """Store a latency measurement beside the earlier ones of its kind, and return the file.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        files = self.latency_files(kind)
+        number = int(files[-1].stem.split("-")[1]) + 1 if files else 0
+        file = self.path / "latency" / f"{kind}-{number}.json"
+        file.parent.mkdir(exist_ok=True)
+        write_text(file, json.dumps(document, ensure_ascii=False, allow_nan=False))
+        return file
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"

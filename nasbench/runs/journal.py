@@ -1,0 +1,200 @@
+"""The journal of a run: its Optuna studies in a file or a shared database, read and checked.
+
+A journal may be anybody's, so everything read is validated. A finished trial never changes: it is validated once,
+however often it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from nasbench.errors import RunError
+from nasbench.evidence.reference import Reference
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.folder import RunFolder
+from nasbench.runs.ledger import Ledger, evaluation_of
+from nasbench.runs.schema import (
+    CONTROLS,
+    COST_CHECKS,
+    FINALISTS,
+    LATENCY,
+    REFERENCE,
+    SEARCH,
+    RecordedControl,
+    check_evaluation,
+    read_attribute,
+)
+from nasbench.runs.shared_ledger import SharedLedger, unpack_items
+from nasbench.runs.storage import open_database, open_journal, quiet
+
+__all__ = ["RunJournal"]
+
+
+class RunJournal:
+    """The studies of a run: the search itself, the finalists' further seeds, their equal-cost controls.
+
+    Args:
+        folder: The run's folder.
+        directions: The objectives, to "maximize" or "minimize".
+        url: The database that the study is shared through; None where it lies in the folder.
+        identity: What makes two runs the same: a database tells runs apart by it.
+    """
+
+    def __init__(
+        self, folder: RunFolder, directions: Mapping[str, str], url: str | None, identity: Mapping[str, Any]
+    ) -> None:
+        self.folder, self.directions, self._url, self._identity = folder, dict(directions), url, identity
+        self._studies: dict[str, optuna.Study] = {}
+        self._checked: dict[tuple[str, int], Evaluation] = {}  # of finished trials
+
+    @cached_property
+    def storage(self) -> BaseStorage:
+        """The Optuna storage."""
+        return open_journal(self.folder.journal) if self._url is None else open_database(self._url)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines write it too."""
+        return self._url is not None
+
+    def study_name(self, name: str) -> str:
+        """Return what one of the studies is called in the storage."""
+        if not self.is_shared:
+            return name
+        identity = json.dumps(self._identity, sort_keys=True, default=list)
+        return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+    def study(self, name: str = SEARCH) -> optuna.Study:
+        """Open (or create) one of the studies."""
+        if name not in self._studies:
+            with quiet():
+                study = optuna.create_study(
+                    study_name=self.study_name(name),
+                    storage=self.storage,
+                    directions=[StudyDirection[d.upper()] for d in self.directions.values()],
+                    load_if_exists=True,
+                )
+                if study.metric_names is None and not study.get_trials(deepcopy=False):  # for Optuna's dashboard
+                    study.set_metric_names(list(self.directions))
+                self._studies[name] = study
+        return self._studies[name]
+
+    def ledger(self, name: str = SEARCH) -> Ledger:
+        """Open (or create) the ledger of one of the studies: who evaluates what, and what came of it."""
+        study = self.study(name).study_name
+        if not self.is_shared:
+            return Ledger(self.storage, study, self.directions)
+        return SharedLedger(self.storage, study, self.directions, self.folder.driver)
+
+    # -- evaluations -------------------------------------------------------------------------------------------
+
+    def evaluations(self, *names: str) -> list[Evaluation]:
+        """Return every evaluation of the studies named, in order of trial.
+
+        By default the search's and the finalists' further seeds.
+
+        Raises:
+            RunError: If the storage holds what no search writes.
+        """
+        with self._undamaged():
+            return [
+                evaluation
+                for name in names or (SEARCH, FINALISTS)
+                for trial in self._trials(name)
+                if (evaluation := self._evaluation(name, trial)) is not None
+            ]
+
+    def fetch_items(self) -> None:
+        """Store the metric per validation item of what other machines have evaluated."""
+        for name in (SEARCH, FINALISTS) if self.is_shared else ():
+            for trial in self._trials(name):
+                evaluation, packed = evaluation_of(trial), trial.user_attrs.get("items")
+                if evaluation is None or packed is None:
+                    continue
+                if not self.folder.items_file(evaluation.plan_hash, evaluation.seed).is_file():
+                    self.folder.save_items(evaluation.plan_hash, evaluation.seed, unpack_items(packed))
+
+    def _trials(self, name: str) -> list[FrozenTrial]:
+        study = self._known_study(name)
+        return [] if study is None else study.get_trials(deepcopy=False)
+
+    def _evaluation(self, name: str, trial: FrozenTrial) -> Evaluation | None:
+        key = (name, trial.number)
+        if key not in self._checked:
+            evaluation = evaluation_of(trial)
+            if evaluation is None:
+                return None
+            check_evaluation(evaluation, self.directions)
+            if not trial.state.is_finished():
+                return evaluation
+            self._checked[key] = evaluation
+        return self._checked[key]
+
+    def _known_study(self, name: str) -> optuna.Study | None:
+        known = {study.study_name for study in self.storage.get_all_studies()}
+        return self.study(name) if self.study_name(name) in known else None
+
+    # -- what a study holds beside its trials ------------------------------------------------------------------
+
+    @property
+    def latency(self) -> dict[str, dict[str, Any]]:
+        """Measured latency by plan hash: columns of the trials table."""
+        return self._attribute(SEARCH, LATENCY)
+
+    @property
+    def cost_checks(self) -> dict[str, str]:
+        """Where counts of finalists, added from their parts, differ from the whole's, by plan hash; "" is nowhere."""
+        return self._attribute(SEARCH, COST_CHECKS)
+
+    @property
+    def controls(self) -> dict[str, RecordedControl]:
+        """The equal-cost control of each finalist, by the finalist's plan hash."""
+        return self._attribute(CONTROLS, CONTROLS)
+
+    @property
+    def reference(self) -> Reference | None:
+        """The reference point, stored at the search's start; None before."""
+        return self._attribute(SEARCH, REFERENCE)
+
+    def record_latency(self, columns: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add measured latency, by plan hash, to what is there."""
+        self.study().set_user_attr(LATENCY, {**self.latency, **columns})
+
+    def record_cost_checks(self, found: Mapping[str, str]) -> None:
+        """Add checks of costs, by plan hash, to those that are there."""
+        self.study().set_user_attr(COST_CHECKS, {**self.cost_checks, **found})
+
+    def record_controls(self, controls: Mapping[str, RecordedControl]) -> None:
+        """Add controls, by the finalist's plan hash, to those that are there."""
+        every = {**self.controls, **controls}
+        self.study(CONTROLS).set_user_attr(CONTROLS, {key: control.to_dict() for key, control in every.items()})
+
+    def record_reference(self, reference: Reference) -> None:
+        """Store where hypervolume is measured from; nothing where that was stored before."""
+        study = self.study()
+        if REFERENCE not in study.user_attrs:
+            study.set_user_attr(REFERENCE, reference.to_dict())
+
+    def _attribute(self, name: str, key: str) -> Any:
+        with self._undamaged():
+            study = self._known_study(name)
+            return read_attribute(key, None if study is None else study.user_attrs.get(key))
+
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, AssertionError) as error:
+            raise RunError(
+                f"the journal of {self.folder.path} is damaged: {type(error).__name__}: {str(error)[:200]}"
+            ) from None

@@ -1,0 +1,117 @@
+"""The models of a run: one builder for whoever needs one, from what config.yaml tells. No data are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasbench.backbones import create_backbone
+from nasbench.backbones.insertion import freeze_backbone, insert
+from nasbench.errors import RunError
+from nasbench.library import plugins
+from nasbench.library.plan import Plan
+from nasbench.runs.settings import SearchSettings
+
+__all__ = ["ModelBuilder"]
+
+
+@dataclass(frozen=True)
+class ModelBuilder:
+    """Builds the model of a plan in one host.
+
+    Attributes:
+        backbone: Name of the host.
+        input_size: Of one input, without the batch.
+        model_kwargs: What the host's constructor needs beside it, as `Task.model_kwargs`.
+        identity_init: Whether insertion preserves the host's function: where it starts from loaded weights (DESIGN
+            rule 7).
+        pretrained: Load timm's weights.
+        checkpoint: Load these weights.
+        freeze: Train what was inserted, and the head, alone.
+    """
+
+    backbone: str
+    input_size: tuple[int, ...]
+    model_kwargs: Mapping[str, int]
+    identity_init: bool = False
+    pretrained: bool = False
+    checkpoint: str | None = None
+    freeze: bool = False
+
+    @classmethod
+    def of(cls, settings: SearchSettings, input_size: tuple[int, ...], model_kwargs: Mapping[str, int]) -> ModelBuilder:
+        """Return the builder that settings stand for, whose backbone is filled in."""
+        return cls(
+            backbone=str(settings.backbone),
+            input_size=input_size,
+            model_kwargs=dict(model_kwargs),
+            identity_init=settings.pretrained or settings.checkpoint is not None,
+            pretrained=settings.pretrained,
+            checkpoint=settings.checkpoint,
+            freeze=settings.freeze is not None,
+        )
+
+    @classmethod
+    def of_run(cls, config: Mapping[str, Any], name: str = "this run") -> ModelBuilder:
+        """Return the builder of a run's models, and load the plug-ins that the run names.
+
+        Args:
+            config: What its config.yaml holds.
+            name: What the run is called in messages.
+
+        Raises:
+            RunError: If a function or a table evaluated the run's plans: there are no models.
+            PluginError: If a plug-in cannot be loaded.
+        """
+        task = config["task"]
+        if task is None:
+            raise RunError(f"run {name} was evaluated by a function or from a table; it has no models")
+        settings = SearchSettings.model_validate(config["settings"])
+        for path in settings.modules:
+            plugins.load_path(path)
+        kwargs = task.get("model_kwargs")
+        if kwargs is None:
+            kwargs = _kwargs_of_data(config["identity"].get("data", {}))
+        return cls.of(settings, tuple(task["input_size"]), kwargs)
+
+    def host(self) -> nn.Module:
+        """Build the bare backbone."""
+        return create_backbone(
+            self.backbone,
+            input_size=self.input_size,
+            pretrained=self.pretrained,
+            checkpoint=self.checkpoint,
+            **dict[str, Any](self.model_kwargs),
+        )
+
+    def build(self, plan: Plan, seed: int = 0, *, identity_init: bool | None = None) -> nn.Module:
+        """Build the model of a plan. The host's initial weights depend on the seed alone, not on the plan.
+
+        Args:
+            plan: The plan.
+            seed: Of the initial weights.
+            identity_init: Whether modules stand behind closed gates; as the builder says if None.
+        """
+        torch.manual_seed(seed)
+        host = self.host()
+        torch.manual_seed(seed)  # again: a host draws as many numbers as it has weights
+        gated = self.identity_init if identity_init is None else identity_init
+        model = insert(host, plan, input_size=self.input_size, identity_init=gated)
+        if self.freeze:
+            freeze_backbone(model)
+        return model
+
+    def without_weights(self) -> ModelBuilder:
+        """Return a builder that loads no weights into its host: for models whose trained weights are loaded next."""
+        return replace(self, pretrained=False, checkpoint=None)
+
+
+def _kwargs_of_data(data: Mapping[str, Any]) -> dict[str, int]:
+    """Return `model_kwargs` of a run of version 0.1.0, which recorded the data alone."""
+    found = {"num_classes": data.get("classes"), "horizon": data.get("horizon")}
+    found["covariates"] = len(data["covariates"]) if data.get("covariates") else None
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,55 @@
+"""Evaluates a plan by looking it up in a tabulated space: nothing is built and nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nasbench.errors import PlanError
+from nasbench.library.plan import Plan
+from nasbench.objectives import Constraint
+from nasbench.runs.tabulated import Table
+from nasbench.study.evaluators.base import Evaluator, Findings, RejectedError, Request
+
+__all__ = ["ReplayedEvaluator"]
+
+
+@dataclass(frozen=True)
+class ReplayedEvaluator(Evaluator):
+    """Answers from a table.
+
+    Attributes:
+        table: The table.
+        constraints: Bounds on costs and metrics.
+    """
+
+    table: Table
+    constraints: Sequence[Constraint] = ()
+
+    def known(self, plan: Plan) -> dict[str, Any]:
+        """Return the costs of a plan, which are known before training.
+
+        Raises:
+            PlanError: If it is not in the table.
+        """
+        return self.table.costs(self._row(plan, 0))
+
+    def find(self, request: Request, found: Findings) -> None:
+        """Look the plan up. It was tabulated at one budget, whatever number of epochs is asked for."""
+        plan = Plan.of(request.plan)
+        try:
+            found.costs = self.known(plan)
+        except PlanError as error:
+            raise RejectedError(str(error)) from None
+        row = self._row(plan, request.seed)
+        metrics = self.table.metrics(row)
+        self.check_bounds({**found.costs, **metrics}, request)
+        found.metrics, found.fidelity = metrics, int(row["fidelity"])
+        found.state, found.reason = row["state"], row["reason"]
+
+    def _row(self, plan: Plan, seed: int) -> dict[str, Any]:
+        row = self.table.row(plan, seed)
+        if row is None:
+            raise PlanError(f"the plan is not in {self.table.name}; only what was tabulated can be replayed: {plan}")
+        return row
