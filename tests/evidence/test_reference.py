@@ -112,7 +112,7 @@ def test_the_curve_of_a_search(run):
 def test_the_stored_reference_holds(run):
     assert reference_of(run) == reference_point({"accuracy": 0.5, "macs": 1e6}, TWO)
     tight = reference_point({"accuracy": 0.5, "macs": 1e6}, TWO, {"macs": 2e6})
-    run.study().set_user_attr(REFERENCE, tight.to_dict())
+    run.journal.study().set_user_attr(REFERENCE, tight.to_dict())
     assert reference_of(run) == tight
     assert hypervolume_curve(run)["hypervolume"].iloc[-1] == pytest.approx(0.5)
 

@@ -222,7 +222,7 @@ def test_a_run_that_forecasts_nothing_has_no_such_figures(tmp_path):
 def test_windows_that_overlap_are_drawn_together(run):
     """A bootstrap of single windows would take neighbours, which share all but one step, for independent ones."""
     bare = run.finalists().query("plan == '{}'").iloc[0]
-    items = [run.per_item(bare["plan_hash"], 0)]
+    items = [run.folder.load_items(bare["plan_hash"], 0)]
     assert run.block == 8
     assert (bare["mse_low"], bare["mse_high"]) == pareto.metric_interval(items, 0.0, block=8)
     low, high = pareto.metric_interval(items, 0.0)

@@ -205,11 +205,11 @@ def test_what_could_not_be_told_apart_is_said(trained):
 
 
 def test_the_kept_model_is_the_trained_one(trained):
-    from nasbench.study.problem import prepare
+    from nasbench.study.problem import make_problem
     from nasbench.training.loop import evaluate
 
     number = int(trained.front()["number"].iloc[0])
-    task = prepare(trained.settings).evaluator.task
+    task = make_problem(trained.settings).evaluator.task
     metrics, _ = evaluate(trained.build(number), task, "val")
     rows = trained.trials()
     recorded = rows[(rows["number"] == number) & (rows["seed"] == 0)]["accuracy"].iloc[0]

@@ -15,17 +15,18 @@ from nasbench.errors import BackboneError, InputError, SpaceError
 from nasbench.library.plan import Plan
 from nasbench.measurement.latency import device_lock as locks
 from nasbench.measurement.latency.blocks import Blocks, Sample
-from nasbench.measurement.latency.profiler import Profile
+from nasbench.measurement.latency.profiler import Profile, profile
 from nasbench.measurement.latency.scenario import Scenario
 from nasbench.measurement.latency.space_profiler import profile_device
 from nasbench.report import slots as slot_tables
 from nasbench.report.page import command_of, page_of
 from nasbench.runs import front_latency
 from nasbench.runs.front_latency import latest, measure_front
+from nasbench.runs.models import ModelBuilder
 from nasbench.runs.settings import read_settings
 from nasbench.study.evaluators import trained
-from nasbench.study.evaluators.trained import TrainingEvaluator
-from nasbench.study.problem import prepare
+from nasbench.study.evaluators.base import Request
+from nasbench.study.problem import make_problem
 from nasbench.text import human
 
 SIZE = (3, 32, 32)
@@ -73,17 +74,17 @@ def settings(device_file, **changes):
 
 
 @pytest.fixture(scope="module")
-def prepared(device_file):
-    return prepare(settings(device_file, constraints=("latency_ms<=1.25x",)))
+def problem(device_file):
+    return make_problem(settings(device_file, constraints=("latency_ms<=1.25x",)))
 
 
 def no_measurement(*_, **__):
     pytest.fail("latency was measured")
 
 
-def test_latency_is_known_before_anything_is_built(prepared, device_file, monkeypatch):
-    monkeypatch.setattr(TrainingEvaluator, "build", no_measurement)
-    known = prepared.evaluator.known
+def test_latency_is_known_before_anything_is_built(problem, device_file, monkeypatch):
+    monkeypatch.setattr(ModelBuilder, "build", no_measurement)
+    known = problem.evaluator.known
     assert known(Plan({}))["latency_ms"] == pytest.approx(10.0)
     found = known(Plan.of({"stage2": "se >> eca", "stage4": "se"}))
     assert found["latency_ms"] == pytest.approx(15.0)
@@ -93,45 +94,52 @@ def test_latency_is_known_before_anything_is_built(prepared, device_file, monkey
     assert found["macs"] > known(Plan({}))["macs"]
 
 
-def test_a_bound_on_latency_refuses_before_building(prepared, monkeypatch):
-    bare = prepared.evaluator.known(Plan({}))
-    monkeypatch.setattr(TrainingEvaluator, "build", no_measurement)
-    found = prepared.evaluator(Plan.of({"stage2": "se", "stage4": "eca"}), 0, bare).evaluation
+def test_a_bound_on_latency_refuses_before_building(problem, monkeypatch):
+    bare = problem.evaluator.known(Plan({}))
+    monkeypatch.setattr(ModelBuilder, "build", no_measurement)
+    found = problem.evaluator.evaluate(Request.of(Plan.of({"stage2": "se", "stage4": "eca"}), bare=bare))
     assert found.state == "rejected"
     assert found.reason == "latency_ms 13 breaks latency_ms<=1.25x (limit 12.5)"
     assert found.costs["latency_predicted"] is True
 
 
-def test_a_plan_that_was_not_profiled_is_refused_with_its_reason(prepared):
-    found = prepared.evaluator(Plan.of({"stage2": "cbam"}), 0, None).evaluation
+def test_a_plan_that_was_not_profiled_is_refused_with_its_reason(problem):
+    found = problem.evaluator.evaluate(Request.of(Plan.of({"stage2": "cbam"})))
     assert (found.state, "not in the space that was profiled" in found.reason) == ("rejected", True)
 
 
-def test_nothing_is_measured_and_the_prediction_is_recorded(prepared, monkeypatch):
+def test_nothing_is_measured_and_the_prediction_is_recorded(problem, monkeypatch):
     monkeypatch.setattr(trained, "profile", no_measurement)
-    bare = prepared.evaluator.known(Plan({}))
-    found = prepared.evaluator(Plan.of({"stage4": "se"}), 0, bare).evaluation
+    bare = problem.evaluator.known(Plan({}))
+    found = problem.evaluator.evaluate(Request.of(Plan.of({"stage4": "se"}), bare=bare))
     assert found.state == "complete", found.reason
     assert found.values["latency_ms"] == pytest.approx(12.0)
-    assert prepared.settings.latency_s == 0  # nor after the search
+    assert problem.settings.latency_s == 0  # nor after the search
 
 
-def test_a_measured_latency_can_be_computed_again_from_its_samples(device_file):
-    evaluator = prepare(settings(device_file, latency_profile=None)).evaluator
-    found = dataclasses.replace(evaluator, latency_s=0.3)(Plan.of({"stage4": "se"}), 0, {"latency_ms": 7.0})
-    again = Profile.from_dict(json.loads(json.dumps(found.latency.to_dict())))
-    costs = found.evaluation.costs
+def test_a_measured_latency_can_be_computed_again_from_its_samples(device_file, monkeypatch):
+    measured = []
+
+    def measuring(*args, **options):
+        measured.append(profile(*args, **options))
+        return measured[-1]
+
+    monkeypatch.setattr(trained, "profile", measuring)
+    evaluator = make_problem(settings(device_file, latency_profile=None)).evaluator
+    request = Request.of(Plan.of({"stage4": "se"}), bare={"latency_ms": 7.0})
+    costs = dataclasses.replace(evaluator, latency_s=0.3).evaluate(request).costs
+    again = Profile.from_dict(json.loads(json.dumps(measured[0].to_dict())))
     assert costs["latency_ratio"] == again["plan"].ratio
     assert costs["latency_ms"] == pytest.approx(7.0 * again["plan"].ratio)
     assert "latency_predicted" not in costs
 
 
-def test_the_profile_is_part_of_what_a_run_is(prepared, device_file):
-    told = prepared.identity["latency_profile"]
+def test_the_profile_is_part_of_what_a_run_is(problem, device_file):
+    told = problem.identity["latency_profile"]
     assert told["quality"]["within_10pct"] == 1.0
     assert (told["device"], told["batch_size"], len(told["sha256"])) == ("cpu", 1, 64)
     json.dumps(told, allow_nan=False)
-    plain = prepare(settings(device_file, latency_profile=None))
+    plain = make_problem(settings(device_file, latency_profile=None))
     assert "latency_profile" not in plain.identity
     assert plain.settings.latency_s > 0
 
@@ -147,7 +155,7 @@ def test_the_profile_is_part_of_what_a_run_is(prepared, device_file):
 )
 def test_a_foreign_profile_is_one_clear_error(device_file, change, error, message):
     with pytest.raises(error, match=message):
-        prepare(settings(device_file, **change))
+        make_problem(settings(device_file, **change))
 
 
 def test_a_profile_without_gates_does_not_serve_loaded_weights(device_file, tmp_path):
@@ -156,12 +164,12 @@ def test_a_profile_without_gates_does_not_serve_loaded_weights(device_file, tmp_
     file = tmp_path / "weights.pth"
     torch.save(timm.create_model("test_resnet").state_dict(), file)
     with pytest.raises(BackboneError, match="identity-init"):
-        prepare(settings(device_file, checkpoint=str(file)))
+        make_problem(settings(device_file, checkpoint=str(file)))
 
 
 def test_a_function_brings_its_own_latency(device_file):
     with pytest.raises(InputError, match="latency_profile"):
-        prepare(settings(device_file), evaluate=lambda plan: {"accuracy": 1.0})
+        make_problem(settings(device_file), evaluate=lambda plan: {"accuracy": 1.0})
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,19 +112,19 @@ def ledgers(study, *names):
 
 def test_of_two_claims_the_first_stands(study):
     a, b = ledgers(study, "a", "b")
-    number = a.claim("plan", {})
+    number = a.claim_trial("plan", {})
     assert number is not None
-    assert b.claim("plan", {}) is None
-    assert b.claim("other", {}) is not None
+    assert b.claim_trial("plan", {}) is None
+    assert b.claim_trial("other", {}) is not None
     assert [t.state for t in a.trials()] == [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING]
-    assert a.finish(number, evaluation("plan"))
-    assert b.claim("plan", {}) is None, "finished is taken too"
+    assert a.close_trial(number, evaluation("plan"))
+    assert b.claim_trial("plan", {}) is None, "finished is taken too"
 
 
 def test_the_budget_is_counted_over_all(study):
     a, b = ledgers(study, "a", "b")
     a.budget = b.budget = 3
-    claimed = [ledger.claim(f"plan {i}", {}) for i, ledger in enumerate([a, b, a, b, a])]
+    claimed = [ledger.claim_trial(f"plan {i}", {}) for i, ledger in enumerate([a, b, a, b, a])]
     assert [number is not None for number in claimed] == [True, True, True, False, False]
 
 
@@ -137,7 +138,7 @@ def test_claims_at_the_same_time(study):
         ledger.budget = budget
         start.wait()
         order = list(np.random.default_rng(ord(name)).permutation(30))
-        got.extend((f"plan {i}", number) for i in order if (number := ledger.claim(f"plan {i}", {})) is not None)
+        got.extend((f"plan {i}", number) for i in order if (number := ledger.claim_trial(f"plan {i}", {})) is not None)
 
     threads = [threading.Thread(target=drive, args=(name,)) for name in names]
     for thread in threads:
@@ -150,58 +151,58 @@ def test_claims_at_the_same_time(study):
 
 def test_news_are_what_others_wrote(study):
     a, b = ledgers(study, "a", "b")
-    assert a.news() == b.news() == []
-    number = b.claim("plan", {"plan": "plan"})
-    assert [(t.number, t.state) for t in a.news()] == [(number, TrialState.RUNNING)]
-    assert b.news() == a.news() == []
-    assert a.others_at_work()
-    assert not b.others_at_work()
-    b.finish(number, evaluation("plan"), np.array([0.0, 1.0, 0.25]))
-    (trial,) = a.news()
+    assert a.new_trials() == b.new_trials() == []
+    number = b.claim_trial("plan", {"plan": "plan"})
+    assert [(t.number, t.state) for t in a.new_trials()] == [(number, TrialState.RUNNING)]
+    assert b.new_trials() == a.new_trials() == []
+    assert a.others_running()
+    assert not b.others_running()
+    b.close_trial(number, replace(evaluation("plan"), items=np.array([0.0, 1.0, 0.25])))
+    (trial,) = a.new_trials()
     assert trial.state == TrialState.COMPLETE
     assert trial.values == [0.5, 1.0]
     assert unpack_items(trial.user_attrs["items"]).tolist() == [0.0, 1.0, 0.25]
-    assert not a.others_at_work()
+    assert not a.others_running()
 
 
 def test_the_dead_are_replaced_and_the_slow_lose(study, monkeypatch):
     a, b = ledgers(study, "a", "b")
-    number = b.claim("plan", {"plan": "plan"})
-    a.news()
+    number = b.claim_trial("plan", {"plan": "plan"})
+    a.new_trials()
     monkeypatch.setattr(shared_ledger, "BEAT_S", 0.0)
     for _ in range(3):
         b.beat()
-        assert a.news() == []
+        assert a.new_trials() == []
     monkeypatch.setattr(shared_ledger, "DEAD_S", 0.0)
-    (left,) = a.news()
+    (left,) = a.new_trials()
     assert (left.number, left.state, left.user_attrs["abandoned"]) == (number, TrialState.FAIL, True)
     assert not a.is_claimed("plan")
-    again = a.claim("plan", {"plan": "plan"})
+    again = a.claim_trial("plan", {"plan": "plan"})
     assert again is not None
-    assert not b.finish(number, evaluation("plan", 0.9)), "it was given up as dead"
-    assert a.finish(again, evaluation("plan", 0.7))
+    assert not b.close_trial(number, evaluation("plan", 0.9)), "it was given up as dead"
+    assert a.close_trial(again, evaluation("plan", 0.7))
     assert [t.values for t in a.trials() if t.state == TrialState.COMPLETE] == [[0.7, 1.0]]
 
 
 def test_whoever_did_not_look_for_a_while_takes_nobody_for_dead(study, monkeypatch):
     """As while the database was away, when no driver could give a sign of life."""
     a, b = ledgers(study, "a", "b")
-    b.claim("plan", {"plan": "plan"})
-    a.news()
+    b.claim_trial("plan", {"plan": "plan"})
+    a.new_trials()
     monkeypatch.setattr(shared_ledger, "DEAD_S", 0.0)
     monkeypatch.setattr(shared_ledger, "DEAF_S", 0.0)
-    assert a.news() == []
+    assert a.new_trials() == []
     monkeypatch.setattr(shared_ledger, "DEAF_S", 30.0)
-    assert len(a.news()) == 1
+    assert len(a.new_trials()) == 1
 
 
 def test_a_server_that_is_restarted_is_waited_for(study, postgresql):
     (a,) = ledgers(study, "a")
-    number = a.claim("plan", {"plan": "plan"})
+    number = a.claim_trial("plan", {"plan": "plan"})
     postgresql.stop()
     later = threading.Timer(1.0, postgresql.start)
     later.start()
-    assert a.finish(number, evaluation("plan"), np.array([1.0]))
+    assert a.close_trial(number, replace(evaluation("plan"), items=np.array([1.0])))
     later.join()
     assert a.trial(number).values == [0.5, 1.0]
 
@@ -222,7 +223,7 @@ def test_a_server_that_stays_away_is_an_error_in_the_end(study, postgresql, monk
 def test_an_evaluation_that_was_written_before_the_connection_broke_counts(study, monkeypatch):
     """The server had it, its answer was lost: written once more, it is ours still."""
     (a,) = ledgers(study, "a")
-    number = a.claim("plan", {"plan": "plan"})
+    number = a.claim_trial("plan", {"plan": "plan"})
     write, told = a.end, []
 
     def broken(*arguments):
@@ -232,19 +233,19 @@ def test_an_evaluation_that_was_written_before_the_connection_broke_counts(study
         return told[-1]
 
     monkeypatch.setattr(a, "end", broken)
-    assert a.finish(number, evaluation("plan"))
+    assert a.close_trial(number, evaluation("plan"))
     assert told == [True, False]
 
 
 def test_a_plan_left_by_the_dead_keeps_its_place_in_the_budget(study, monkeypatch):
     a, b = ledgers(study, "a", "b")
     a.budget = b.budget = 1
-    b.claim("plan", {})
-    a.news()
+    b.claim_trial("plan", {})
+    a.new_trials()
     monkeypatch.setattr(shared_ledger, "DEAD_S", 0.0)
-    a.news()
-    assert a.claim("another", {}) is None
-    assert a.claim("plan", {}) is not None
+    a.new_trials()
+    assert a.claim_trial("another", {}) is None
+    assert a.claim_trial("plan", {}) is not None
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), max_size=50))

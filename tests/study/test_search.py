@@ -12,7 +12,8 @@ import pytest
 
 import nasbench as nb
 from nasbench.errors import InputError, RunError, SpaceError, UnknownNameError
-from nasbench.runs.run import load_run, run_lock, summary
+from nasbench.runs.folder import RunFolder
+from nasbench.runs.run import load_run
 
 SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "a + b"], "slots": ["stage1", "stage2"]}
 """Per slot: none, 3 singles, 6 unordered sums with repetition = 10; 100 plans."""
@@ -46,7 +47,7 @@ def test_the_budget_counts_distinct_plans(tmp_path):
 def test_an_exhausted_space_ends_the_study(tmp_path):
     run = run_search(tmp_path / "r", TINY, trials=500)
     assert run.trials()["plan_hash"].nunique() == 9
-    assert summary(run)["state"] == "done"
+    assert run.summary()["state"] == "done"
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "gp", "auto"])
@@ -139,7 +140,7 @@ def test_another_configuration_is_refused_and_nothing_changed(tmp_path):
 
 def test_two_processes_on_one_folder(tmp_path):
     run_search(tmp_path / "r", trials=3)
-    with run_lock(tmp_path / "r"), pytest.raises(RunError, match="another process"):
+    with RunFolder(tmp_path / "r").lock(), pytest.raises(RunError, match="another process"):
         run_search(tmp_path / "r", trials=5)
 
 

@@ -39,13 +39,13 @@ def finished_in(folder):
     """The evaluations that are in the journal, by number."""
     if not (folder / "config.yaml").exists():
         return {}
-    return {r.number: r.evaluation for r in load_run(folder).records()}
+    return {e.number: e for e in load_run(folder).evaluations()}
 
 
 def check_end(folder, calls, trials):
     """What must hold once a search that was killed has come to its end."""
     run = load_run(folder)
-    ledger = run.ledger()
+    ledger = run.journal.ledger()
     claims = [t for t in ledger.trials() if "claim" in t.user_attrs]
     evaluations = [evaluation_of(t) for t in claims]
     assert None not in evaluations, "a claim was left unfinished"

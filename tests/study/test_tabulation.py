@@ -14,8 +14,10 @@ from nasbench import cli
 from nasbench.errors import DataError, InputError, RunError, SpaceError, UnknownNameError
 from nasbench.library.plan import Plan
 from nasbench.runs.run import load_run
-from nasbench.runs.tabulated import Table, TableEvaluator, TableInfo, read_table, write_table
+from nasbench.runs.tabulated import Table, TableInfo, read_table, write_table
 from nasbench.spaces import Space
+from nasbench.study.evaluators.base import Request
+from nasbench.study.evaluators.replayed import ReplayedEvaluator
 from nasbench.study.tabulation import frozen, run_folder, tabulate
 
 SPACE = {"name": "small", "variants": ["se", "eca"], "slots": ["stage1", "stage2"]}
@@ -124,8 +126,8 @@ def test_a_plan_that_was_not_tabulated_is_rejected(table, tmp_path):
 
 
 def test_a_seed_that_was_not_tabulated_stands_for_one_that_was(table):
-    evaluate, plan = TableEvaluator(table), Plan.of({"stage1": "se"})
-    found = [evaluate(plan, seed, None).evaluation.metrics["accuracy"] for seed in range(4)]
+    evaluator, plan = ReplayedEvaluator(table), Plan.of({"stage1": "se"})
+    found = [evaluator.evaluate(Request.of(plan, seed)).metrics["accuracy"] for seed in range(4)]
     assert found == pytest.approx([0.16, 0.161, 0.16, 0.161])
 
 

@@ -11,7 +11,7 @@ import nasbench as nb
 from nasbench.backbones import STEMS, create_backbone, takes_covariates
 from nasbench.backbones.stem_registry import load_stems
 from nasbench.runs.settings import read_settings
-from nasbench.study.problem import prepare
+from nasbench.study.problem import make_problem
 from nasbench.tasks import ForecastingTask, apply, create_task
 from nasbench.tasks._series import calendar
 from nasbench.tasks.recipe import Recipe
@@ -124,5 +124,5 @@ def test_a_search_with_covariates(tmp_path):
     assert set(run.trials()["state"]) == {"complete"}
     assert run.config["settings"]["covariates"] is True
     settings, _ = read_settings({**given, "backbone": "patchtst"})
-    assert "patchtst takes no covariates of time" in " ".join(prepare(settings).task.notes)
+    assert "patchtst takes no covariates of time" in " ".join(make_problem(settings).task.notes)
     assert create_task(given["task"], lookback=8, horizon=4).notes == ()

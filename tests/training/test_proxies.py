@@ -14,7 +14,9 @@ from nasbench.errors import EvaluationError, InputError, UnknownNameError
 from nasbench.library.plan import Plan
 from nasbench.measurement.costs.plan_costs import PlanCosts
 from nasbench.objectives import COSTS, parse_constraint
-from nasbench.study.evaluators.trained import TrainingEvaluator
+from nasbench.runs.models import ModelBuilder
+from nasbench.study.evaluators.base import Request
+from nasbench.study.evaluators.trained import TrainedEvaluator
 from nasbench.tasks import create_task
 from nasbench.training.proxies import PROXIES, naswot, score, synflow, zico
 
@@ -220,11 +222,11 @@ def test_what_is_not_a_number_is_no_score(digits):
 @pytest.fixture(scope="module")
 def evaluator(digits, model):
     size = digits.input_size
-    return TrainingEvaluator(
-        backbone="test_resnet",
+    return TrainedEvaluator(
+        builder=ModelBuilder("test_resnet", size, digits.model_kwargs),
         task=digits,
         recipe=digits.recipe.with_settings({"epochs": 2}),
-        costs=PlanCosts(model, slots(model, size), input_size=size, identity_init=False),
+        plan_costs=PlanCosts(model, slots(model, size), input_size=size, identity_init=False),
         proxies=("naswot",),
     )
 
@@ -233,22 +235,22 @@ SE = Plan.of({"stage1": "se >> bottleneck"})
 
 
 def test_the_ladder_records_proxies_twice(evaluator):
-    evaluation = evaluator(SE, 0, None, epochs=1).evaluation
+    evaluation = evaluator.evaluate(Request.of(SE, epochs=1))
     assert evaluation.state == "complete"
     assert evaluation.fidelity == 1
     assert set(evaluation.proxies) == {"naswot", "naswot_retest"}
     assert evaluation.proxies["naswot"] != evaluation.proxies["naswot_retest"]
     assert evaluation.values["naswot"] == evaluation.proxies["naswot"]
-    untrained = evaluator.build(SE, 0)
+    untrained = evaluator.builder.build(SE, 0)
     assert evaluation.proxies["naswot"] == pytest.approx(score("naswot", untrained, evaluator.task, seed=0))
 
 
 def test_a_longer_training_takes_over_what_the_gates_found(evaluator):
     """The constraint refuses every plan, but a plan that was trained before has passed the gates."""
     strict = replace(evaluator, constraints=[parse_constraint("naswot>=1e9", ["naswot"])])
-    short = evaluator(SE, 0, None, epochs=1).evaluation
-    assert strict(SE, 0, None, epochs=1).evaluation.state == "rejected"
-    longer = strict(SE, 0, None, before=short).evaluation
+    short = evaluator.evaluate(Request.of(SE, epochs=1))
+    assert strict.evaluate(Request.of(SE, epochs=1)).state == "rejected"
+    longer = strict.evaluate(Request.of(SE, before=short))
     assert (longer.state, longer.fidelity, len(longer.history)) == ("complete", 2, 2)
     assert (longer.costs, longer.proxies) == (short.costs, short.proxies)
     assert len(short.history) == 1
@@ -259,8 +261,8 @@ def test_a_longer_training_takes_over_what_the_gates_found(evaluator):
 def test_a_bound_on_a_proxy_rejects_with_its_reason(evaluator):
     bound = parse_constraint("naswot>=1.2x", [*COSTS, "naswot"])
     strict = replace(evaluator, constraints=[bound])
-    bare = evaluator(Plan({}), 0, None, epochs=1).evaluation
-    refused = strict(SE, 0, bare.values).evaluation
+    bare = evaluator.evaluate(Request.of(Plan({}), epochs=1))
+    refused = strict.evaluate(Request.of(SE, bare=bare.values))
     assert refused.state == "rejected"
     assert refused.reason.startswith("naswot ")
     assert "breaks naswot>=1.2x (limit" in refused.reason
@@ -273,10 +275,10 @@ def test_a_bounded_proxy_without_a_value_rejects_and_an_unbounded_one_does_not(e
         raise EvaluationError("naswot has no value: two items have the same code", kind="nan")
 
     monkeypatch.setattr("nasbench.training.proxies.score", none)
-    found = evaluator(SE, 0, None, epochs=1).evaluation
+    found = evaluator.evaluate(Request.of(SE, epochs=1))
     assert (found.state, found.proxies) == ("complete", {})
     bound = replace(evaluator, constraints=[parse_constraint("naswot>=1", ["naswot"])])
-    assert bound(SE, 0, None, epochs=1).evaluation.reason == "naswot has no value: two items have the same code"
+    assert bound.evaluate(Request.of(SE, epochs=1)).reason == "naswot has no value: two items have the same code"
 
 
 def test_a_relative_bound_on_a_negative_value():
@@ -291,11 +293,12 @@ def test_modules_behind_closed_gates_are_scored_without_them(evaluator, tmp_path
     """From loaded weights a plan starts as the bare backbone does; its score is that of the modules all the same."""
     from safetensors.torch import save_file
 
-    weights = evaluator.build(Plan({}), 0).state_dict()
+    weights = evaluator.builder.build(Plan({}), 0).state_dict()
     save_file({key: value.clone() for key, value in weights.items()}, tmp_path / "bare.safetensors")
-    loaded = replace(evaluator, checkpoint=str(tmp_path / "bare.safetensors"))
+    gated = replace(evaluator.builder, checkpoint=str(tmp_path / "bare.safetensors"), identity_init=True)
+    loaded = replace(evaluator, builder=gated)
     assert loaded.identity_init
-    scores = [loaded(plan, 0, None, epochs=1).evaluation.proxies["naswot"] for plan in (Plan({}), SE)]
+    scores = [loaded.evaluate(Request.of(plan, epochs=1)).proxies["naswot"] for plan in (Plan({}), SE)]
     assert scores[0] != scores[1]
 
 

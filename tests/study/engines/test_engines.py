@@ -12,10 +12,12 @@ import cloudpickle
 import pytest
 
 from nasbench.errors import InputError, NasbenchError
-from nasbench.study.engines import Inline, Job, Lost, Result, make_engine, pool, worker_devices
+from nasbench.runs.evaluation import Evaluation
+from nasbench.study.engines import Inline, Lost, make_engine, pool, worker_devices
 from nasbench.study.engines.processes import Processes
 from nasbench.study.engines.workplace import Workplace, threads_for
-from nasbench.study.evaluators.asked import CallableEvaluator
+from nasbench.study.evaluators.asked import AskedEvaluator
+from nasbench.study.evaluators.base import Request
 
 
 @pytest.fixture(autouse=True)
@@ -26,16 +28,16 @@ def _by_value():
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def job(plan="{}", seed=0):
-    return Job(plan, f"hash of {plan}", seed, {"score": 1.0})
+def request(plan="{}", seed=0):
+    return Request(plan, f"hash of {plan}", seed, {"score": 1.0})
 
 
 def named(*names):
-    return [job(f'{{"stage1": "{name}"}}') for name in names]
+    return [request(f'{{"stage1": "{name}"}}') for name in names]
 
 
 def places(function, workers=1):
-    return [Workplace({}, CallableEvaluator(function, ["score"]), "cpu")] * workers
+    return [Workplace({}, AskedEvaluator(function, ["score"]), "cpu")] * workers
 
 
 def answers(engine, jobs):
@@ -85,13 +87,13 @@ def moody(plan):
 
 
 def states(found):
-    return [one.reason if isinstance(one, Lost) else (one.evaluation.state, one.evaluation.reason) for one in found]
+    return [one.reason if isinstance(one, Lost) else (one.state, one.reason) for one in found]
 
 
 def test_the_engine_in_the_process_itself():
-    with Inline(CallableEvaluator(whoami, ["score"])) as engine:
-        (result,) = answers(engine, [job()])
-        assert result.evaluation.metrics["pid"] == os.getpid()
+    with Inline(AskedEvaluator(whoami, ["score"])) as engine:
+        (result,) = answers(engine, [request()])
+        assert result.metrics["pid"] == os.getpid()
         assert engine.wait() == []
 
 
@@ -111,18 +113,18 @@ def test_workers_share_the_jobs(tmp_path):
 
     with Processes(places(meets, 2)) as engine:
         assert engine.capacity == 2
-        jobs = [job(f'{{"folder": "{tmp_path}", "name": "{name}"}}') for name in "ab"]
-        found = answers(engine, [*jobs, *[job() for _ in range(6)]])
-    pids = {one.evaluation.metrics["pid"] for one in found}
+        jobs = [request(f'{{"folder": "{tmp_path}", "name": "{name}"}}') for name in "ab"]
+        found = answers(engine, [*jobs, *[request() for _ in range(6)]])
+    pids = {one.metrics["pid"] for one in found}
     assert len(pids) == 2
     assert os.getpid() not in pids
 
 
 def test_what_comes_back_is_what_was_asked():
     with Processes(places(lambda plan, seed: {"score": 10.0 * len(plan) + seed})) as engine:
-        found = answers(engine, [job(seed=3), *named("se"), job(seed=5)])
-    assert [one.evaluation.metrics["score"] for one in found] == [3.0, 10.0, 5.0]
-    assert [one.evaluation.plan_hash for one in found] == [
+        found = answers(engine, [request(seed=3), *named("se"), request(seed=5)])
+    assert [one.metrics["score"] for one in found] == [3.0, 10.0, 5.0]
+    assert [one.plan_hash for one in found] == [
         "hash of {}",
         'hash of {"stage1": "se"}',
         "hash of {}",
@@ -133,7 +135,7 @@ def test_no_plan_stops_the_engine(capfd):
     """Two workers; each fault is answered for its own job, and the jobs after it are done."""
     with Processes(places(moody, 2), timeout_s=1.0) as engine:
         found = answers(engine, named("raises", "nan", "hangs", "fine", "spins", "killed", "exits", "prints"))
-    failed = [one.evaluation.reason for one in found if isinstance(one, Result) and one.evaluation.state == "failed"]
+    failed = [one.reason for one in found if isinstance(one, Evaluation) and one.state == "failed"]
     assert failed[:2] == ["ZeroDivisionError: no good", "nan: score is not finite"]
     assert failed[2:] == ["timeout: still running after 1 s, so its process was killed"] * 2
     lost = [one.reason for one in found if isinstance(one, Lost)]
@@ -142,7 +144,7 @@ def test_no_plan_stops_the_engine(capfd):
         "its process ended by itself with status 3",
     ]
     assert [isinstance(one, Lost) for one in found] == [False] * 5 + [True, True, False]
-    assert [found[3].evaluation.state, found[7].evaluation.state] == ["complete"] * 2
+    assert [found[3].state, found[7].state] == ["complete"] * 2
     out, err = capfd.readouterr()
     assert out == "", "stdout is for data"
     assert "narration of a user's module" in err
@@ -162,14 +164,14 @@ def test_the_time_a_worker_takes_to_start_is_no_evaluations():
             return {"slow": True}
 
     with Processes(places(SlowToStart()), timeout_s=0.5) as engine:
-        (result,) = answers(engine, [job()])
-    assert result.evaluation.state == "complete"
+        (result,) = answers(engine, [request()])
+    assert result.state == "complete"
 
 
 def test_a_worker_is_replaced_before_what_it_leaks_adds_up():
     with Processes(places(whoami), max_jobs=2) as engine:
-        found = answers(engine, [job() for _ in range(5)])
-    pids = [one.evaluation.metrics["pid"] for one in found]
+        found = answers(engine, [request() for _ in range(5)])
+    pids = [one.metrics["pid"] for one in found]
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 1]
 
 
@@ -196,7 +198,7 @@ def test_a_dead_worker_whose_child_holds_its_pipe_open(tmp_path):
 
     note = tmp_path / "pid"
     with Processes(places(dies_before_its_child)) as engine:
-        (answer,) = answers(engine, [job(f'{{"note": "{note}"}}')])
+        (answer,) = answers(engine, [request(f'{{"note": "{note}"}}')])
     assert isinstance(answer, Lost)
     assert "SIGKILL" in answer.reason
     assert _gone(int(note.read_text()))
@@ -218,7 +220,7 @@ def test_workers_that_never_get_ready_are_not_waited_for_without_end(monkeypatch
     monkeypatch.setattr(pool, "START_S", 1.0)
     with Processes(places(Stuck(), 2)) as engine:
         assert engine.held_up() == ""
-        engine.submit(0, job())
+        engine.submit(0, request())
         assert engine.wait(0.1) == []
         assert engine.held_up() == "2 worker(s) starting, none of them ready yet"
         with pytest.raises(NasbenchError, match="no worker got ready within 1 s"):
@@ -237,7 +239,7 @@ def test_closing_leaves_no_process_behind(tmp_path):
 
     note = tmp_path / "pid"
     with Processes(places(starts_another)) as engine:
-        engine.submit(0, job(f'{{"note": "{note}"}}'))
+        engine.submit(0, request(f'{{"note": "{note}"}}'))
         while not note.exists() or not note.read_text().endswith("\n"):
             assert engine.wait(0.05) == []
     assert _gone(int(note.read_text()))
@@ -284,7 +286,7 @@ def explode(how):
 @pytest.mark.parametrize(("how", "said"), [("raises", "could not start.*cannot be built"), ("dies", "die before they")])
 def test_workers_that_cannot_start_are_no_endless_loop(how, said):
     with Processes(places(Explodes(how))) as engine, pytest.raises(NasbenchError, match=f"(?s){said}"):
-        answers(engine, [job()])
+        answers(engine, [request()])
 
 
 @pytest.mark.parametrize(
@@ -314,12 +316,11 @@ def test_the_engine_tells_its_workers_their_devices(monkeypatch):
     monkeypatch.setattr(
         "nasbench.study.engines.on_ray.RayEngine", lambda place, *_, **more: given.append((place, more))
     )
-    prepared = SimpleNamespace(settings=SearchSettings(workers=2), evaluator=SimpleNamespace(device="cuda:0"))
-    make_engine(prepared)
+    evaluator = SimpleNamespace(device="cuda:0", is_portable=False)
+    make_engine(SearchSettings(workers=2), evaluator)
     assert [place.device for place in given] == ["cuda:0", "cuda:1"]
     given.clear()
-    prepared.settings = SearchSettings(workers=2, engine="ray")
-    make_engine(prepared)
+    make_engine(SearchSettings(workers=2, engine="ray"), evaluator)
     ((place, more),) = given
     assert (place.device, more["gpus"]) == ("cuda", 1.0)
 
@@ -330,8 +331,8 @@ def test_a_script_without_a_main_guard(tmp_path):
     script.write_text(
         textwrap.dedent(
             """
-            from nasbench.study.evaluators.asked import CallableEvaluator
-            from nasbench.study.engines import Job
+            from nasbench.study.evaluators.asked import AskedEvaluator
+            from nasbench.study.evaluators.base import Request
             from nasbench.study.engines.processes import Processes
             from nasbench.study.engines.workplace import Workplace
 
@@ -341,9 +342,9 @@ def test_a_script_without_a_main_guard(tmp_path):
                 return {"score": factor * helper()}
             def helper():
                 return 21.0
-            with Processes([Workplace({}, CallableEvaluator(evaluate, ["score"]), "cpu")] * 2) as engine:
-                engine.submit(0, Job("{}", "h", 0))
-                print(engine.wait()[0][1].evaluation.metrics)
+            with Processes([Workplace({}, AskedEvaluator(evaluate, ["score"]), "cpu")] * 2) as engine:
+                engine.submit(0, Request("{}", "h", 0))
+                print(engine.wait()[0][1].metrics)
             """
         )
     )
@@ -358,8 +359,8 @@ def test_a_worker_that_asks_a_function_needs_no_torch():
         return {"score": float("torch" in sys.modules)}
 
     with Processes(places(loaded)) as engine:
-        (result,) = answers(engine, [job()])
-    assert result.evaluation.metrics["score"] == 0.0
+        (result,) = answers(engine, [request()])
+    assert result.metrics["score"] == 0.0
 
 
 def test_cores_are_shared_unless_the_user_said_otherwise(monkeypatch):

@@ -9,7 +9,6 @@ import pytest
 
 import nasbench as nb
 from nasbench.errors import InputError, NasbenchError, RunError
-from nasbench.runs.run import summary
 from nasbench.study.engines import pool
 from nasbench.study.phases import phase
 
@@ -56,7 +55,7 @@ def test_four_workers_find_distinct_plans(tmp_path):
     assert max(Counter(plan for _, plan in asked).values()) == 1
     assert str(os.getpid()) not in {pid for pid, _ in asked}
     assert len({pid for pid, _ in asked}) > 1
-    assert summary(run)["state"] == "done"
+    assert run.summary()["state"] == "done"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "auto"])
@@ -137,7 +136,7 @@ def test_a_trained_plan_comes_back_from_its_worker_whole(tmp_path):
     same = ["plan", "accuracy", "loss", "params", "macs"]
     assert here.trials()[same].equals(apart.trials()[same])
     for row in here.trials().itertuples():
-        assert np.array_equal(here.per_item(row.plan_hash, 0), apart.per_item(row.plan_hash, 0))
+        assert np.array_equal(here.folder.load_items(row.plan_hash, 0), apart.folder.load_items(row.plan_hash, 0))
     kept = sorted(file.name for file in (tmp_path / "here" / "models").iterdir())
     assert kept == sorted(file.name for file in (tmp_path / "apart" / "models").iterdir())
     for file in kept:
@@ -161,7 +160,7 @@ def test_evaluations_of_another_run_cost_nothing(tmp_path):
     assert len(rows) == rows["plan_hash"].nunique() == 25
     assert set(reused["plan_hash"]) == set(old.trials()["plan_hash"])
     assert "{}" in set(reused["plan"]), "the bare backbone too"
-    assert summary(new)["trials"] == 10
+    assert new.summary()["trials"] == 10
     again = search(
         tmp_path / "new", trials=12, reuse=str(tmp_path / "old"), evaluate=lambda p: calls.append(p) or score(p)
     )
@@ -227,8 +226,8 @@ def test_reused_weights_and_items_come_along(tmp_path):
     for row in old.trials().itertuples():
         (there,) = new.trials().query("plan_hash == @row.plan_hash").itertuples()
         assert there.accuracy == row.accuracy
-        assert np.array_equal(new.per_item(row.plan_hash, 0), old.per_item(row.plan_hash, 0))
-        assert new.weights_file(there.number).read_bytes() == old.weights_file(row.number).read_bytes()
+        assert np.array_equal(new.folder.load_items(row.plan_hash, 0), old.folder.load_items(row.plan_hash, 0))
+        assert new.folder.weights_file(there.number).read_bytes() == old.folder.weights_file(row.number).read_bytes()
 
 
 # -- Ray ---------------------------------------------------------------------------------------------------------------

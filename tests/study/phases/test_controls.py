@@ -8,7 +8,7 @@ from nasbench.library.plan import Plan
 from nasbench.report.analysis.controls import control_table
 from nasbench.runs.schema import CONTROLS
 from nasbench.study.phases.equal_cost import control_for
-from nasbench.study.problem import prepare
+from nasbench.study.problem import make_problem
 
 PLAN = Plan.of({"stage1": "depthwise_separable"})
 
@@ -55,10 +55,10 @@ def test_each_control_is_trained_on_every_seed_once(run, lines):
     assert without == []
     assert [line.split(":")[0] for line in first] == ["control, seed 0", "control, seed 1"]
     assert second == []
-    control = control_for(PLAN, prepare(run.settings).evaluator.costs)
-    trials = run.ledger(CONTROLS).trials()
+    control = control_for(PLAN, make_problem(run.settings).evaluator.plan_costs)
+    trials = run.journal.ledger(CONTROLS).trials()
     assert {trial.user_attrs["plan"] for trial in trials} == {control.plan.text}
-    assert run.per_item(control.plan.hash, 1) is not None
+    assert run.folder.load_items(control.plan.hash, 1) is not None
 
 
 def test_the_search_knows_nothing_of_controls(run, lines):
@@ -76,10 +76,10 @@ def test_the_table_pairs_a_finalist_with_its_control(run, lines):
     assert row["number"] == 1
     assert row["seeds"] == 2
     assert row["exact"]
-    expected = control_for(PLAN, prepare(run.settings).evaluator.costs)
+    expected = control_for(PLAN, make_problem(run.settings).evaluator.plan_costs)
     assert Plan.of(row["control"]) == expected.plan
     assert row["ratio"] == pytest.approx(expected.ratio)
-    items = {h: np.stack([run.per_item(h, seed) for seed in (0, 1)]) for h in (PLAN.hash, expected.plan.hash)}
+    items = {h: np.stack([run.folder.load_items(h, seed) for seed in (0, 1)]) for h in (PLAN.hash, expected.plan.hash)}
     gap = items[PLAN.hash].mean() - items[expected.plan.hash].mean()
     assert row["difference"] == pytest.approx(gap)
     assert row["metric"] - row["control_metric"] == pytest.approx(gap)

@@ -4,13 +4,14 @@ import random
 
 import pandas as pd
 import pytest
-from nasbench.study.phases.climbing import Climb, Step
 
 import nasbench as nb
 from nasbench.errors import InputError, RunError
 from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation
-from nasbench.study.evaluators.asked import CallableEvaluator
+from nasbench.study.evaluators.asked import AskedEvaluator
+from nasbench.study.evaluators.base import Request
+from nasbench.study.phases.fidelity import Step, SuccessiveHalving
 from nasbench.study.phases.ladder import Ladder
 
 DIRECTIONS = {"accuracy": "maximize", "macs": "minimize"}
@@ -24,41 +25,41 @@ def answer(plan, epochs):
     return {"accuracy": 0.5 + 0.05 * quality - 0.3 / epochs, "macs": 2e6 if plan else 1e6}
 
 
-EVALUATOR = CallableEvaluator(answer, list(DIRECTIONS))
+EVALUATOR = AskedEvaluator(answer, list(DIRECTIONS))
 
 
 def evaluated(step):
     plan = Plan.of(step.plan)
-    return EVALUATOR(plan, 0, None, epochs=step.epochs, before=step.before).evaluation
+    return EVALUATOR.evaluate(Request.of(plan, epochs=step.epochs, before=step.before))
 
 
-def climb():
-    return Climb(Ladder.of(4, eta=2), DIRECTIONS, identity_init=False)
+def halving():
+    return SuccessiveHalving(Ladder.of(4, eta=2), DIRECTIONS, identity_init=False)
 
 
 def test_the_evaluator_is_told_how_long():
-    short, full = (EVALUATOR(PLANS[1], 0, None, epochs=epochs).evaluation for epochs in (1, 4))
+    short, full = (EVALUATOR.evaluate(Request.of(PLANS[1], epochs=epochs)) for epochs in (1, 4))
     assert (short.fidelity, full.fidelity) == (1, 4)
     assert short.metrics["accuracy"] == pytest.approx(0.25)
     assert full.metrics["accuracy"] == pytest.approx(0.475)
-    deaf = CallableEvaluator(lambda plan: {"accuracy": 1.0, "macs": 1.0}, list(DIRECTIONS))
+    deaf = AskedEvaluator(lambda plan: {"accuracy": 1.0, "macs": 1.0}, list(DIRECTIONS))
     assert not deaf.takes_epochs
-    assert deaf(PLANS[1], 0, None, epochs=2).evaluation.fidelity == 0
+    assert deaf.evaluate(Request.of(PLANS[1], epochs=2)).fidelity == 0
 
 
 def test_a_search_by_halving():
     """Eight plans at 1 epoch, the best four at 2, the best two at 4; the bare backbone at once in full."""
-    books, steps, over = climb(), [], {}
+    books, steps, over = halving(), [], {}
 
     def run(step):
         steps.append(step)
-        if books.take_in(step.number, evaluation := evaluated(step)):
+        if books.add(step.number, evaluation := evaluated(step)) is not None:
             over[step.number] = evaluation
 
-    run(books.begin(0, Plan({})))
+    run(books.start(0, Plan({})))
     assert over[0].fidelity == 4
     for number, plan in enumerate(PLANS, start=1):
-        run(books.begin(number, plan))
+        run(books.start(number, plan))
         while (step := books.promote()) is not None:
             run(step)
     while (step := books.promote(finish=True)) is not None:
@@ -81,46 +82,46 @@ def test_a_search_by_halving():
 
 
 def test_a_resumed_search_goes_on_from_its_books():
-    books = climb()
+    books = halving()
     for number, plan in enumerate(PLANS[:4], start=1):
-        assert not books.take_in(number, evaluated(books.begin(number, plan)))
+        assert books.add(number, evaluated(books.start(number, plan))) is None
     first = books.promote()
     assert (first.number, first.epochs) == (4, 2)
-    books.take_in(4, evaluated(first))
-    again = climb()
+    books.add(4, evaluated(first))
+    again = halving()
     for number in range(1, 5):
-        again.restore(number, [e.to_dict() for e in books.evaluations(number)])
-    assert again.promote() == books.promote() == Step(3, PLANS[2].text, 2, books.evaluations(3)[0])
-    assert [e.fidelity for e in again.evaluations(4)] == [1, 2]
-    ended = climb()
+        again.restore(number, [e.to_dict() for e in books.rungs(number)])
+    assert again.promote() == books.promote() == Step(3, PLANS[2].text, 2, books.rungs(3)[0])
+    assert [e.fidelity for e in again.rungs(4)] == [1, 2]
+    ended = halving()
     for number in range(1, 5):
-        ended.restore(number, [e.to_dict() for e in books.evaluations(number)], over=True)
+        ended.restore(number, [e.to_dict() for e in books.rungs(number)], over=True)
     assert ended.promote(finish=True) is None
     assert ended.stopped() == []
-    fifth = ended.begin(5, PLANS[4])
-    ended.take_in(5, evaluated(fifth))
+    fifth = ended.start(5, PLANS[4])
+    ended.add(5, evaluated(fifth))
     assert ended.promote().number == 5  # the best of five: those that ended count
 
 
 def test_what_fails_is_over_and_holds_nobody_up():
-    books = climb()
-    steps = [books.begin(number, plan) for number, plan in enumerate(PLANS[:3], start=1)]
+    books = halving()
+    steps = [books.start(number, plan) for number, plan in enumerate(PLANS[:3], start=1)]
     broken = Evaluation(steps[2].plan, "x", 0, 0, "failed", "nan: the loss became nan")
-    assert books.take_in(3, broken)
+    assert books.add(3, broken) == broken
     assert books.promote() is None  # two are running, one has failed
     for step in steps[:2]:
-        books.take_in(step.number, evaluated(step))
+        books.add(step.number, evaluated(step))
     assert books.promote().number == 2
     assert 3 not in dict(books.stopped())
 
 
 def test_costs_count_on_a_logarithmic_scale():
     """Three plans of one rank: in decades the cheap one adds most, 0.1·0.825; in MACs the middle one, 0.25·0.8."""
-    books = Climb(Ladder.of(9), DIRECTIONS, identity_init=False)
+    books = SuccessiveHalving(Ladder.of(9), DIRECTIONS, identity_init=False)
     for number, (accuracy, macs) in enumerate([(0.9, 1e9), (0.3, 2e8), (0.1, 1e5)], start=1):
-        step = books.begin(number, PLANS[number])
+        step = books.start(number, PLANS[number])
         metrics, costs = {"accuracy": accuracy}, {"macs": macs}
-        books.take_in(number, Evaluation(step.plan, "", 0, 1, "complete", metrics=metrics, costs=costs))
+        books.add(number, Evaluation(step.plan, "", 0, 1, "complete", metrics=metrics, costs=costs))
     assert books.promote().number == 3
     assert books.promote() is None
 
@@ -129,11 +130,11 @@ def test_order_of_arrival_does_not_matter():
     numbers = list(range(1, 9))
     ends = []
     for seed in range(3):
-        books = climb()
+        books = halving()
         random.Random(seed).shuffle(numbers)
-        steps = {number: books.begin(number, PLANS[number - 1]) for number in sorted(numbers)}
+        steps = {number: books.start(number, PLANS[number - 1]) for number in sorted(numbers)}
         for number in numbers:
-            books.take_in(number, evaluated(steps[number]))
+            books.add(number, evaluated(steps[number]))
         ends.append([books.promote().number for _ in range(4)])
     assert ends[0] == ends[1] == ends[2] == [8, 7, 6, 5]
 
