@@ -1,29 +1,35 @@
-#!/usr/bin/env python3
 """Hold the MAC counter against the known figures, and its time against stock fvcore's.
 
-    .venv/bin/python scripts/bench_macs [BACKBONE...]
+    .venv/bin/python scripts/benchmarks/macs.py [BACKBONE...] [--rounds 3]
 
-For each backbone: GMACs of `nasbench.measurement.costs.measure` beside the known figure, and the time of a full audited count as a
-multiple of stock fvcore's count of the same model on the CPU; "first" with an empty cache of inferred shapes, "again"
-with the cache that a process keeps. Times are of the process, the best of a few, so that a busy machine matters little.
+For each backbone: GMACs of `nasbench.measurement.costs.measure` beside the known figure, and the time of a full audited
+count as a multiple of stock fvcore's count of the same model on the CPU, with the range of the rounds. "first" is with
+an empty cache of inferred shapes, "again" with the cache that a process keeps.
 Ends with 1 where a figure is wrong, a count is not exact, or the geometric mean of the ratios exceeds the aim of 2.5.
 """
 
-import math
-import sys
-import time
-import warnings
-from collections.abc import Callable
+from __future__ import annotations
 
+import math
+import statistics
+import sys
+import warnings
+
+import timm
 import torch
 
-warnings.simplefilter("ignore")
-
-import timm  # noqa: E402
-
-from nasbench.measurement import costs  # noqa: E402
-from nasbench.measurement.costs import inferred_shapes  # noqa: E402
-from nasbench.measurement.costs.counter import FlopCountAnalysis  # noqa: E402
+from nasbench.backbones import default_input_size
+from nasbench.measurement import costs
+from nasbench.measurement.costs import inferred_shapes
+from nasbench.measurement.costs.counter import FlopCountAnalysis
+from scripts.benchmarks.paired import (
+    Table,
+    command_line,
+    geometric_mean,
+    interval_text,
+    ratio_interval,
+    times_side_by_side,
+)
 
 GMACS = {
     "resnet50": 4.089,
@@ -43,47 +49,84 @@ GMACS = {
     "coatnet_0_rw_224": 4.406,
 }
 AIM = 2.5
+KINDS = ("first", "again")
 
 
-def best_ms(function: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return 1e3 * min(times)
-
-
-def stock(model: torch.nn.Module, batch: torch.Tensor) -> int:
+def stock_count(model: torch.nn.Module, batch: torch.Tensor) -> int:
+    """Count as fvcore does by itself, without the audit."""
     analysis = FlopCountAnalysis(model, (batch,)).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     with torch.no_grad():
         return analysis.total()
 
 
 def first_count(model: torch.nn.Module) -> None:
+    """Count with an empty cache of inferred shapes."""
     inferred_shapes.forget()
     costs.measure(model)
 
 
-def main(names: list[str]) -> int:
-    ratios, good = [], True
-    print(f"{'backbone':30}{'GMACs':>9}{'known':>9}  exact {'fvcore ms':>10}{'first':>8}{'again':>8}")
-    for name in names:
+def times_of(model: torch.nn.Module, batch: torch.Tensor, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of stock fvcore's count, and of ours with an empty ("first") and a full ("again") cache."""
+    works = {
+        "stock": lambda: stock_count(model, batch),
+        "first": lambda: first_count(model),
+        "again": lambda: costs.measure(model),
+    }
+    return times_side_by_side(works, rounds=rounds)
+
+
+def is_wrong(macs: float, known_gmacs: float) -> bool:
+    """Say whether a count misses the known figure by more than its rounding. An unknown figure (NaN) is not missed."""
+    return abs(macs / 1e9 - known_gmacs) > max(0.0006, 0.0005 * known_gmacs)
+
+
+def main() -> int:
+    """Print the table and return the exit code."""
+    parser = command_line(__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="BACKBONE", help="timm architectures, all with a known figure if none"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    table = Table(
+        {
+            "backbone": "<30",
+            "GMACs": ">8",
+            "known": ">8",
+            "exact": "<5",
+            "fvcore ms": ">9",
+            "first": ">18",
+            "again": ">18",
+        }
+    )
+    table.print_head()
+    ratios: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    good = True
+    for name in options.names or GMACS:
         model = timm.create_model(name).eval()
-        batch = torch.zeros(1, *model.pretrained_cfg["input_size"])
         cost = costs.measure(model)
-        reference = best_ms(lambda m=model, b=batch: stock(m, b), 3)
-        first = best_ms(lambda m=model: first_count(m), 3) / reference
-        again = best_ms(lambda m=model: costs.measure(m), 3) / reference
         known = GMACS.get(name, math.nan)
-        good &= cost.exact and not abs(cost.macs / 1e9 - known) > max(0.0006, 0.0005 * known)
-        ratios.append((first, again))
-        figures = f"{cost.macs / 1e9:9.4f}{known:9.4f}  {cost.exact!s:5}"
-        print(f"{name:30}{figures} {reference:10.0f}{first:8.2f}{again:8.2f}", flush=True)
-    means = [math.exp(sum(map(math.log, column)) / len(column)) for column in zip(*ratios, strict=True)]
-    print(f"{'geometric mean':66}{means[0]:9.2f}{means[1]:8.2f}   (aim: at most {AIM})")
-    return 0 if good and max(means) <= AIM else 1
+        good &= cost.exact and not is_wrong(cost.macs, known)
+        size = default_input_size(name)
+        assert size is not None
+        times = times_of(model, torch.zeros(1, *size), options.rounds)
+        intervals = {kind: ratio_interval(times[kind], times["stock"]) for kind in KINDS}
+        for kind, interval in intervals.items():
+            ratios[kind].append(interval[0])
+        told = (
+            f"{cost.macs / 1e9:.4f}",
+            f"{known:.4f}",
+            str(cost.exact),
+            f"{1e3 * statistics.median(times['stock']):.0f}",
+        )
+        table.print_row(name, *told, *map(interval_text, intervals.values()))
+    means = {kind: geometric_mean(values) for kind, values in ratios.items()}
+    print(
+        "geometric mean: " + ", ".join(f"{kind} {mean:.2f}" for kind, mean in means.items()) + f" (aim: at most {AIM})"
+    )
+    return 0 if good and max(means.values()) <= AIM else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or list(GMACS)))
+    sys.exit(main())

@@ -1,45 +1,61 @@
-#!/usr/bin/env python3
 """Time every module beside the most direct public or plain-torch form of it, and look how its memory grows.
 
-    .venv/bin/python scripts/bench_modules [NAME...] [--rounds 15] [--device cuda] [--json]
+    .venv/bin/python scripts/benchmarks/modules.py [NAME...] [--rounds 15] [--device cuda] [--json]
 
-The ratio is (peer's time) / (our time) of a forward and backward pass: above 1 we are faster. Ours and the peer run one
-after the other, in random order, round by round; the ratio is the median over the rounds of the paired ratios, and
-"±" half the distance between their quartiles. On a CPU the times are of one thread's processor time, so that a busy
-machine counts little; on a GPU they are of CUDA events. A peer is a layer of timm, torchvision or torch where one of
-them has the module, else a plain-torch form (bench_plain.py, bench_plain_maps.py); never code of nasbench.
+The ratio is (peer's time) / (our time) of a forward and backward pass: above 1 we are faster. Ours and the peer take
+turns in random order. The ratio is the median over the rounds of the paired ratios, with its 95 % interval. On a CPU
+the times are of one thread's processor time. A peer is a layer of timm, torchvision or torch where one of them has the
+module, else a plain-torch form (plain_modules.py, plain_maps.py). It is never code of nasbench.
 
 Growth is the exponent of a training step's peak memory in the number of positions N: 1 where it is linear, a little
 more for N log N (probsparse_attention), 2 where something of N x N is allocated.
-timm/* are timm's own layers in a wrapper; there is nothing to compare. Ends with 1 where the aim is missed.
+timm/* are timm's own layers in a wrapper, so there is nothing to compare. Ends with 1 where the aim is missed.
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import math
 import random
-import statistics
 import sys
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
-from bench_peers import PEERS, Peer
 from torch import Tensor, nn
 
 from nasbench import create_module
 from nasbench.library import modules as library
-from nasbench.measurement.costs.memory import peak_memory_of
 from nasbench.library.registry import ModuleSpec
+from nasbench.measurement.costs.memory import peak_memory_of
+from nasbench.measurement.latency.intervals import Interval
+from scripts.benchmarks.module_peers import PEERS, Peer
+from scripts.benchmarks.paired import (
+    Table,
+    command_line,
+    geometric_mean,
+    interval_text,
+    ratio_interval,
+    times_side_by_side,
+)
 
-SIZES = {2: ((64, (32, 32)), (256, (14, 14))), 1: ((64, (1024,)), (256, (192,)))}
-GROWTH = {2: ((32, 32), (64, 32), (64, 64)), 1: ((1024,), (2048,), (4096,))}
-LONG_ENOUGH_MS = 10  # a timing of less is repeated to that length
+SIZES: dict[int, tuple[tuple[int, tuple[int, ...]], ...]] = {
+    2: ((64, (32, 32)), (256, (14, 14))),
+    1: ((64, (1024,)), (256, (192,))),
+}
+GROWTH: dict[int, tuple[tuple[int, ...], ...]] = {2: ((32, 32), (64, 32), (64, 64)), 1: ((1024,), (2048,), (4096,))}
+BATCH = 8
+LONG_ENOUGH_S = 0.01  # a shorter timing is repeated to that length
 MEAN, LEAST, MOST = 1.0, 0.8, 1.25  # N log N grows by about 1.15 here, N x N by 2
 
+Arguments = tuple[Tensor | list[Tensor], ...]
+Row = dict[str, Any]
 
-def inputs(spec: ModuleSpec, channels: int, size: tuple[int, ...], device: str, batch: int = 8) -> tuple:
+
+def inputs(spec: ModuleSpec, channels: int, size: tuple[int, ...], device: str, batch: int = BATCH) -> Arguments:
+    """Return what a module of this kind takes: a map, two of them, or a pyramid of three levels."""
     if spec.kind == "neck":
         levels = [torch.randn(batch, channels << i, *(-(-s >> i) for s in size), device=device) for i in range(3)]
         return ([x.requires_grad_() for x in levels],)
@@ -48,56 +64,36 @@ def inputs(spec: ModuleSpec, channels: int, size: tuple[int, ...], device: str, 
 
 
 def ours(spec: ModuleSpec, channels: int, dims: int) -> nn.Module:
+    """Build the module with its defaults."""
     if spec.kind == "neck":
         return create_module(spec.name, [channels, 2 * channels, 4 * channels])
     return create_module(spec.name, channels, dims=dims)
 
 
-def steps_ms(module: nn.Module, arguments: tuple, count: int) -> float:
-    """Return milliseconds of `count` forward and backward passes."""
-    device = flat(arguments)[0].device
-    if device.type == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(count):
-            step(module, arguments)
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end)
-    begun = time.process_time()
-    for _ in range(count):
-        step(module, arguments)
-    return 1e3 * (time.process_time() - begun)
-
-
-def step(module: nn.Module, arguments: tuple) -> None:
+def train_step(module: nn.Module, arguments: Arguments) -> None:
+    """Run one forward and backward pass, and drop the gradients."""
     outputs = flat(module(*arguments))
     torch.autograd.backward(outputs, [torch.ones_like(y) for y in outputs])
     for tensor in (*module.parameters(), *flat(arguments)):
         tensor.grad = None
 
 
-def flat(values: object) -> list[Tensor]:
+def flat(values: Tensor | Sequence[Any]) -> list[Tensor]:
+    """Return the tensors of nested sequences in order."""
     return [values] if isinstance(values, Tensor) else [t for value in values for t in flat(value)]
 
 
-def compare(spec: ModuleSpec, peer: Peer, channels: int, size: tuple[int, ...], rounds: int, device: str) -> tuple:
-    """Return the median paired ratio and half the distance between the quartiles."""
+def compare(spec: ModuleSpec, peer: Peer, channels: int, size: tuple[int, ...], rounds: int, device: str) -> Interval:
+    """Return the ratio of the peer's time to ours, with its interval."""
     torch.manual_seed(0)
     arguments = inputs(spec, channels, size, device)
-    pair: list[tuple[str, nn.Module]] = [("ours", ours(spec, channels, len(size)).to(device).train())]
-    pair.append(("peer", peer.build(channels, size).to(device).train()))
-    shapes = [[y.shape for y in flat(module(*arguments))] for _, module in pair]
-    assert shapes[0] == shapes[1], (spec.name, shapes)
-    single_ms = max(steps_ms(module, arguments, 1) for _, module in pair)
-    count = math.ceil(LONG_ENOUGH_MS / single_ms)
-    ratios = []
-    for _ in range(rounds):
-        random.shuffle(pair)
-        took = {name: steps_ms(module, arguments, count) for name, module in pair}
-        ratios.append(took["peer"] / took["ours"])
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return middle, (high - low) / 2
+    pair = {"ours": ours(spec, channels, len(size)), "peer": peer.build(channels, size)}
+    shapes = {name: [y.shape for y in flat(m.to(device).train()(*arguments))] for name, m in pair.items()}
+    if shapes["ours"] != shapes["peer"]:
+        raise AssertionError(f"{spec.name} and its peer give other shapes: {shapes}")
+    works = {name: partial(train_step, module, arguments) for name, module in pair.items()}
+    times = times_side_by_side(works, rounds=rounds, device=device, at_least_s=LONG_ENOUGH_S)
+    return ratio_interval(times["peer"], times["ours"])
 
 
 def growth(spec: ModuleSpec, device: str) -> float:
@@ -112,52 +108,50 @@ def growth(spec: ModuleSpec, device: str) -> float:
     return math.log2((third - second) / (second - first))
 
 
-def geometric_mean(values: list[float]) -> float:
-    return math.exp(statistics.fmean(map(math.log, values)))
-
-
-def benchmark(names: list[str], rounds: int, device: str, report: Callable[[dict], None]) -> list[dict]:
+def benchmark(names: list[str], rounds: int, device: str, show: Callable[[Row], None]) -> list[Row]:
+    """Compare the named modules, or all that have a peer, and show each row when it is done."""
     rows = []
     for spec in library.module_specs():
         if spec.name not in PEERS or (names and spec.name not in names):
             continue
         peer, dims = PEERS[spec.name], max(spec.dims)
+        intervals = [compare(spec, peer, channels, size, rounds, device) for channels, size in SIZES[dims]]
         row = {
             "name": spec.name,
             "peer": peer.label,
             "cost_order": spec.cost_order,
-            "sizes": [],
-            "ratios": [],
-            "spread": [],
+            "sizes": [[BATCH, channels, *size] for channels, size in SIZES[dims]],
+            "ratios": [interval[0] for interval in intervals],
+            "intervals": intervals,
+            "growth": growth(spec, device),
         }
-        for channels, size in SIZES[dims]:
-            ratio, spread = compare(spec, peer, channels, size, rounds, device)
-            row["sizes"].append([8, channels, *size])
-            row["ratios"].append(ratio)
-            row["spread"].append(spread)
-        row["growth"] = growth(spec, device)
         rows.append(row)
-        report(row)
+        show(row)
     return rows
 
 
-def show(row: dict) -> None:
-    figures = "".join(f"{r:8.2f} ±{s:4.2f}" for r, s in zip(row["ratios"], row["spread"], strict=True))
-    print(f"{row['name']:24}{figures}{row['growth']:8.2f} N^{row['cost_order']}  {row['peer']}", flush=True)
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*")
+    """Print the table, or JSON, and return the exit code."""
+    parser = command_line(__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="modules, all that have a peer if none")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    unknown = set(options.names) - set(PEERS)
+    if unknown:
+        parser.error(f"no peer of {', '.join(sorted(unknown))}, there are peers of {', '.join(sorted(PEERS))}")
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     random.seed(0)
+    table = Table({"module": "<24", "C=64": ">18", "C=256": ">18", "growth": ">7", "order": "<5", "peer": ""})
+
+    def show(row: Row) -> None:
+        figures = [interval_text(interval) for interval in row["intervals"]]
+        table.print_row(row["name"], *figures, f"{row['growth']:.2f}", f"N^{row['cost_order']}", row["peer"])
+
     if not options.json:
-        print(f"{'module':24}{'C=64':>8}{'':6}{'C=256':>8}{'':6}{'growth':>8}      peer")
+        table.print_head()
     rows = benchmark(options.names, options.rounds, options.device, (lambda row: None) if options.json else show)
     ratios = [ratio for row in rows for ratio in row["ratios"]]
     mean = geometric_mean(ratios)
@@ -167,9 +161,8 @@ def main() -> int:
         print(json.dumps({"geometric_mean": mean, "slow": slow, "more_than_linear": large, "rows": rows}, indent=1))
     else:
         print(f"geometric mean {mean:.3f} of {len(ratios)} ratios (aim: {MEAN} or more)")
-        print(
-            f"under {LEAST}: {', '.join(slow) or 'none'}; of cost order 1 but not linear: {', '.join(large) or 'none'}"
-        )
+        print(f"under {LEAST}: {', '.join(slow) or 'none'}")
+        print(f"of cost order 1 but not linear: {', '.join(large) or 'none'}")
     return 0 if mean >= MEAN and not slow and not large else 1
 
 
