@@ -1,19 +1,18 @@
-"""One architecture of every timm family, on the meta device: what scripts/walk_timm does for all of them."""
+"""One architecture of every timm family, on the meta device: what scripts/walk_timm.py does for all of them."""
 
-import importlib.machinery
 import importlib.util
 
 import pytest
 import timm
 from support import ROOT
 
-SCRIPT = ROOT / "scripts" / "walk_timm"
+SCRIPT = ROOT / "scripts" / "walk_timm.py"
 
 
 def script():
-    loader = importlib.machinery.SourceFileLoader("walk_timm", str(SCRIPT))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("walk_timm", loader))
-    loader.exec_module(module)
+    spec = importlib.util.spec_from_file_location("walk_timm", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 

@@ -1,4 +1,4 @@
-"""The most direct public implementation of each forecasting stem that PyPI has, set to the same widths and shapes.
+"""The peers for `scripts/benchmarks/stems.py`: public implementations of the stems, set to the same widths and shapes.
 
 Each peer is `(B, lookback, series) -> (B, horizon, series)` around the public class as it is; never code of nasbench.
 """
@@ -57,16 +57,19 @@ class Each(nn.Module):
         self.inner = made
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
         windows = x.transpose(1, 2).reshape(-1, x.shape[1], 1)
         out = self.inner({"insample_y": windows, "futr_exog": None, "hist_exog": None, "stat_exog": None})
         return out.view(x.shape[0], x.shape[2], -1).transpose(1, 2)
 
 
 def dlinear(shape: Shape) -> nn.Module:
+    """DLinear of neuralforecast."""
     return Each("DLinear", shape, moving_avg_window=25)
 
 
 def patchtst(shape: Shape) -> nn.Module:
+    """PatchTST of neuralforecast."""
     # Residual attention has no fused kernel and is not in the paper; without it both call the fused attention.
     return Each(
         "PatchTST", shape, encoder_layers=3, n_heads=4, hidden_size=64, linear_hidden_size=128, dropout=0.2,
@@ -76,6 +79,7 @@ def patchtst(shape: Shape) -> nn.Module:
 
 
 def informer_of_one_series(shape: Shape) -> nn.Module:
+    """Informer of neuralforecast."""
     return Each(
         "Informer", shape, hidden_size=64, n_head=4, conv_hidden_size=256, factor=5, encoder_layers=3,
         decoder_layers=1, dropout=0.05,
@@ -111,11 +115,13 @@ class ManySeriesInformer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
         start = x[:, x.shape[1] - self.label :]
         return self.inner(x, nn.functional.pad(start, (0, 0, 0, self.horizon)))
 
 
 def crossformer(shape: Shape) -> nn.Module:
+    """Crossformer of BasicTS."""
     ManySeriesInformer(Shape(1, 8, 8, 1))  # the same package: makes it importable
     from basicts.models.Crossformer import Crossformer, CrossformerConfig
 
@@ -153,6 +159,7 @@ class Pyraformer(nn.Module):
         self.head = nn.Linear(4 * 64, shape.horizon * shape.series)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
         x = nn.functional.pad(x, (0, 0, 0, 1))
         tokens = self.drop(self.value(x.transpose(1, 2)).transpose(1, 2) + self.place)
         encoded, _ = self.encoder(tokens)
@@ -173,6 +180,7 @@ class TS2Vec(nn.Module):
         self.head = nn.Linear(128, shape.horizon * shape.series)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
         return self.head(self.encoder(x.clone())[:, -1]).view(len(x), self.horizon, -1)
 
 
@@ -193,6 +201,7 @@ class MTGNN(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(B, lookback, series) -> (B, horizon, series)`."""
         return self.inner(x.transpose(1, 2).unsqueeze(1)).squeeze(-1)
 
 

@@ -1,7 +1,6 @@
-#!/usr/bin/env python
 """Walk every timm architecture on the meta device and write what nasbench can do with it.
 
-    scripts/walk_timm [--out FILE.csv] [--match PATTERN] [--processes 2]
+    .venv/bin/python scripts/walk_timm.py [--out FILE.csv] [--match PATTERN] [--processes 2]
 
 For each: build, find the slots, insert `se` at every stage slot, forward, remove. Under ten minutes on two cores.
 """
@@ -38,6 +37,8 @@ def walk(name: str) -> dict[str, object]:
     row: dict[str, object] = {"architecture": name, "family": family(name), "stages": 0, "blocks": 0, "layout": ""}
     try:
         size = default_input_size(name)
+        if size is None:
+            raise AssertionError("timm does not say which input size it was made for")
         with torch.device("meta"):
             bare = create_backbone(name).eval()
         model = insert_se(bare, size)
@@ -99,8 +100,8 @@ def main() -> int:
     print(f"{len(frame)} architectures, {time.perf_counter() - start:.0f} s")
     print(f"families served: {families} of {frame.family.nunique()}")
     print(f"stage slots: {stage:.2%}   block slots: {block:.2%}")
-    for row in frame[~frame.ok].itertuples():
-        print(f"  {row.architecture}: {row.why}")
+    for failed in frame[~frame.ok].itertuples():
+        print(f"  {failed.architecture}: {failed.why}")
     print(f"table: {args.out}")
     return 0 if stage >= 0.99 and block >= 0.95 else 1
 

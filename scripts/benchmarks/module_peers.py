@@ -1,4 +1,4 @@
-"""The peer of each module for `scripts/bench_modules`: what it is, and how it is built. Never code of nasbench.
+"""The peer of each module for `scripts/benchmarks/modules.py`: what it is, and how it is built. Never code of nasbench.
 
 A label begins with the package that the peer comes from; "plain torch" says that no installed package has the module.
 """
@@ -6,18 +6,19 @@ A label begins with the package that the peer comes from; "plain torch" says tha
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import bench_plain as plain
-import bench_plain_maps as maps
 import torch
 import torch.nn.functional as F
-from bench_plain import heads_of, tokens_of
 from timm import layers
 from timm.layers.selective_kernel import SelectiveKernel, SelectiveKernelAttn
 from timm.models.efficientvit_mit import LiteMLA
 from timm.models.swiftformer import EfficientAdditiveAttention
 from timm.models.vision_transformer import Block
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
+
+from scripts.benchmarks import plain_maps as maps
+from scripts.benchmarks import plain_modules as plain
+from scripts.benchmarks.plain_modules import heads_of, tokens_of
 
 
 @dataclass(frozen=True)
@@ -31,52 +32,65 @@ class Peer:
 class OnTokens(nn.Module):
     """A layer of tokens `(B, N, C)` used on a map."""
 
-    def __init__(self, body):
+    def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         return self.body(tokens_of(x)).transpose(1, 2).reshape(x.shape)
 
 
 class PreNorm(nn.Module):
-    def __init__(self, c, body):
+    """A residual layer of tokens with its norm before it."""
+
+    def __init__(self, c: int, body: nn.Module) -> None:
         super().__init__()
         self.norm, self.body = nn.LayerNorm(c), body
 
-    def forward(self, t):
+    def forward(self, t: Tensor) -> Tensor:
+        """`(B, N, C) -> (B, N, C)`."""
         return t + self.body(self.norm(t))
 
 
 class Experts(nn.Module):
-    def __init__(self, c):
+    """Two feed-forward nets, weighted at each token by a learned route."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.route, self.a, self.b = nn.Linear(c, 2), layers.Mlp(c, 4 * c), layers.Mlp(c, 4 * c)
 
-    def forward(self, t):
+    def forward(self, t: Tensor) -> Tensor:
+        """`(B, N, C) -> (B, N, C)`."""
         share = self.route(t).softmax(-1)
         return share[..., :1] * self.a(t) + share[..., 1:] * self.b(t)
 
 
 class Queries(nn.Module):
-    def __init__(self, c):
+    """A hundred learned queries that read the tokens and are read by them."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(100, c))
         self.read, self.write = (nn.MultiheadAttention(c, heads_of(c), batch_first=True) for _ in range(2))
 
-    def forward(self, t):
+    def forward(self, t: Tensor) -> Tensor:
+        """`(B, N, C) -> (B, N, C)`."""
         position = self.queries.expand(len(t), -1, -1)
         found = self.read(position, t, t, need_weights=False)[0]
         return self.write(t, found + position, found, need_weights=False)[0]
 
 
 class Windows(nn.Module):
-    def __init__(self, c, window=6):
+    """Causal attention within windows of a few steps."""
+
+    def __init__(self, c: int, window: int = 6) -> None:
         super().__init__()
         self.window, self.attention = window, nn.MultiheadAttention(c, heads_of(c), batch_first=True)
         self.register_buffer("mask", torch.ones(window, window, dtype=torch.bool).triu(1))
 
-    def forward(self, t):
+    def forward(self, t: Tensor) -> Tensor:
+        """`(B, N, C) -> (B, N, C)`."""
         b, n, c = t.shape
         w = F.pad(t, (0, 0, 0, -n % self.window)).reshape(-1, self.window, c)
         y = self.attention(w, w, w, attn_mask=self.mask, is_causal=True, need_weights=False)[0]
@@ -84,22 +98,28 @@ class Windows(nn.Module):
 
 
 class Rnn(nn.Module):
-    def __init__(self, c):
+    """A residual bidirectional LSTM."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.rnn, self.proj = nn.LSTM(c, c // 2, batch_first=True, bidirectional=True), nn.Linear(c, c)
 
-    def forward(self, t):
+    def forward(self, t: Tensor) -> Tensor:
+        """`(B, N, C) -> (B, N, C)`."""
         return t + self.proj(self.rnn(t)[0])
 
 
 class TwoStage(nn.Module):
-    def __init__(self, c):
+    """Attention over time, then over the series through a few routers."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.time, self.gather, self.give = (nn.MultiheadAttention(c, heads_of(c), batch_first=True) for _ in range(3))
         self.routers, self.norms = nn.Parameter(torch.randn(10, c)), nn.ModuleList(nn.LayerNorm(c) for _ in range(4))
         self.ffn = nn.ModuleList(layers.Mlp(c, 4 * c) for _ in range(2))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, D, L) -> (B, C, D, L)`, D series of L steps."""
         b, c, d, n = x.shape
         t = x.permute(0, 2, 3, 1).reshape(b * d, n, c)
         t = self.norms[0](t + self.time(t, t, t, need_weights=False)[0])
@@ -112,41 +132,53 @@ class TwoStage(nn.Module):
 
 
 class Cross(nn.Module):
-    def __init__(self, c):
+    """Cross-attention of one map to another, with a residual and a norm."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(c, heads_of(c), batch_first=True)
         self.norm = nn.LayerNorm(c, eps=1e-12)
 
-    def forward(self, a, b):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Two maps `(B, C, H, W)` to one."""
         q, k = tokens_of(a), tokens_of(b)
         return self.norm(q + self.attention(q, k, k, need_weights=False)[0]).transpose(1, 2).reshape(a.shape)
 
 
 class SelectPaths(nn.Module):
-    def __init__(self, c):
+    """timm's selective-kernel attention over two paths."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.attention = SelectiveKernelAttn(c, 2, max(c // 16, 32))
 
-    def forward(self, a, b):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Two maps `(B, C, H, W)` to one."""
         x = torch.stack([a, b], 1)
         return (x * self.attention(x)).sum(1)
 
 
 class Fpn(nn.Module):
-    def __init__(self, c):
+    """torchvision's feature pyramid network of 256 channels."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.fpn = FeaturePyramidNetwork([c, 2 * c, 4 * c], 256)
 
-    def forward(self, x):
+    def forward(self, x: list[Tensor]) -> list[Tensor]:
+        """A pyramid, fine to coarse, to one of the same sizes."""
         return list(self.fpn(dict(zip("abc", x, strict=True))).values())
 
 
 class Function(nn.Module):
-    def __init__(self, function):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
         self.function = function
 
-    def forward(self, *x):
+    def forward(self, *x: Tensor) -> Tensor:
+        """Apply the function."""
         return self.function(*x)
 
 

@@ -1,21 +1,23 @@
-#!/usr/bin/env -S .venv/bin/python
 """Compare all samplers on tabulated spaces: hypervolume of the front found so far against distinct evaluations.
 
-    scripts/bench_samplers [TABLE.parquet ...] [--seeds 10] [--trials 100] [--samplers auto,random] [--resample]
-                           [--out FOLDER]
+    .venv/bin/python scripts/benchmarks/samplers.py [TABLE.parquet ...] [--seeds 10] [--trials 100]
+                                                    [--samplers auto,random] [--resample] [--jobs 1] [--out FOLDER]
+    .venv/bin/python scripts/benchmarks/samplers.py --speed [--rounds 20]
 
 Without a table it makes three of its own, 2,401 plans each: the metric is a sum over the slots, the same with
 interactions of every pair of modules, and the sum with noise of half its spread. Each sampler runs as in a search, the
-common first plans included; evaluations are replayed. Hypervolume is relative to the true front, with the metric and
-the log of the costs scaled to the table's own range, and the worst corner of it as reference. Prints a table; writes
-samplers.csv and a PNG a table.
+common first plans included. Evaluations are replayed. Hypervolume is relative to the true front, with the metric and
+the log of the costs scaled to the table's own range, and the worst corner of it as reference. `auto` is compared with
+each other sampler on the same seeds: in how many it is better, and how many times its evaluations the other needs.
+Prints a table, writes samplers.csv and a PNG a table.
 
 One table has one lucky plan, which a sampler meets early or late, and in a space that it can list `auto` goes nearly
 the same way whatever the seed: its quartiles then say nothing of how it does in general. `--resample` makes a table a
 seed out of the one given: the effect of each module in each slot, by ridge regression, plus its residuals in another
 order.
 
-`--speed` times proposals at 200 evaluations in a space of more than 10^9 plans instead.
+`--speed` times proposals instead, at 200 evaluations in a space of more than 10^9 plans, beside Optuna's TPE in the
+same study.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -41,13 +44,16 @@ import moocore
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 import nasbench as nb
-from nasbench.study.samplers import Knowledge, make_sampler
-from nasbench.runs.settings import SAMPLERS
-from nasbench.spaces import Space
 from nasbench.evidence.pareto import minimised
+from nasbench.library.plan import Plan
+from nasbench.runs.settings import SAMPLERS
 from nasbench.runs.tabulated import Table, TableInfo, TableSlot, read_table, write_table
+from nasbench.spaces import Space
+from nasbench.study.samplers import Knowledge, make_sampler
+from scripts.benchmarks import paired
 
 VARIANTS = ("se", "eca", "dual_pool", "cbam", "coord_attention", "triplet_attention")
 SLOTS = tuple(TableSlot(name=f"stage{k}", channels=2 ** (k + 4), size=(8, 8), layout="NCHW") for k in (1, 2, 3, 4))
@@ -102,7 +108,7 @@ def resampled(file: str, seed: int, folder: Path) -> str:
     info = table.info.model_copy(update={"seeds": table.info.seeds[:1]})
     target = folder / "resampled" / str(seed) / Path(file).name
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_table(target, rows.assign(**{metric: drawn}), info)
+    write_table(target, rows.assign(**{str(metric): drawn}), info)
     return str(target)
 
 
@@ -129,6 +135,7 @@ class Truth:
         return minimised(values, list(self.directions.values()))
 
     def volume_of(self, points: np.ndarray) -> float:
+        """Return the hypervolume of points, the table's own range scaled to 1."""
         return float(moocore.hypervolume((points - self.low) / self.span, ref=np.ones(points.shape[1])))
 
     def curve(self, rows: pd.DataFrame) -> list[float]:
@@ -139,7 +146,7 @@ class Truth:
         return [self.volume_of(points[:n]) / self.volume if n else 0.0 for n in counts]
 
 
-def search(file: str, sampler: str, seed: int, trials: int) -> dict:
+def search(file: str, sampler: str, seed: int, trials: int) -> dict[str, Any]:
     """Search a table once; return the curve, and the seconds that proposals took, repeats among them."""
     warnings.simplefilter("ignore")
     table = read_table(file)
@@ -156,7 +163,8 @@ def search(file: str, sampler: str, seed: int, trials: int) -> dict:
 # -- what is shown -----------------------------------------------------------------------------------------------------
 
 
-def long_frame(results: list[dict]) -> pd.DataFrame:
+def long_frame(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row a table, sampler, seed and evaluation."""
     rows = [
         (r["table"], r["sampler"], r["seed"], n, share, r["seconds"])
         for r in results
@@ -171,26 +179,29 @@ def needed(curve: list[float], trials: int) -> float:
 
 
 def quartiles(values: list[float], digits: int = 3) -> str:
+    """Return "0.950 [0.931, 0.967]": the median and the quartiles."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def show(name: str, results: list[dict], trials: int) -> None:
+def show(name: str, results: list[dict[str, Any]], trials: int) -> None:
+    """Print how far each sampler came at each mark, and how `auto` stands against the others."""
     marks = [mark for mark in MARKS if mark <= trials]
     print(f"\n{name}: share of the true hypervolume after distinct evaluations, median [quartiles] of the seeds")
-    heads = "".join(f"{'at ' + str(mark):>24s}" for mark in marks)
-    print(f"{'sampler':8s}{heads}{'to 95 %':>26s}{'s/evaluation':>14s}")
+    heads = {f"at {mark}": ">22" for mark in marks}
+    table = paired.Table({"sampler": "<8", **heads, "to 95 %": ">26", "s/evaluation": ">13"})
+    table.print_head()
     for sampler in dict.fromkeys(r["sampler"] for r in results):
         mine = [r for r in results if r["sampler"] == sampler]
         at = [quartiles([r["curve"][min(m, len(r["curve"])) - 1] for r in mine]) for m in marks]
         to = [needed(r["curve"], trials) for r in mine]
         reached = f"{quartiles(to, 0)}" + (f" ({sum(t > trials for t in to)} not)" if max(to) > trials else "")
         seconds = statistics.median(r["seconds"] for r in mine)
-        print(f"{sampler:8s}" + "".join(f"{text:>24s}" for text in at) + f"{reached:>26s}{seconds:>14.3f}")
+        table.print_row(sampler, *at, reached, f"{seconds:.3f}")
     compare(results, marks, trials)
 
 
-def compare(results: list[dict], marks: list[int], trials: int) -> None:
+def compare(results: list[dict[str, Any]], marks: list[int], trials: int) -> None:
     """Say how auto stands against the others, on paired seeds."""
     by = {(r["sampler"], r["seed"]): r["curve"] for r in results}
     samplers = dict.fromkeys(r["sampler"] for r in results)
@@ -213,9 +224,10 @@ def compare(results: list[dict], marks: list[int], trials: int) -> None:
 
 
 def draw(name: str, frame: pd.DataFrame, file: Path) -> None:
+    """Draw the median hypervolume of each sampler with its quartiles."""
     figure, axes = plt.subplots(figsize=(7, 4.5))
     for sampler, rows in frame.groupby("sampler", sort=False):
-        bands = rows.groupby("evaluations")["hypervolume"].quantile([0.25, 0.5, 0.75]).unstack()
+        bands = rows.groupby("evaluations")["hypervolume"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
         (line,) = axes.plot(bands.index, bands[0.5], label=sampler)
         axes.fill_between(bands.index, bands[0.25], bands[0.75], color=line.get_color(), alpha=0.15)
     axes.axhline(SHARE, color="grey", linewidth=0.8, linestyle=":")
@@ -229,40 +241,74 @@ def draw(name: str, frame: pd.DataFrame, file: Path) -> None:
 # -- speed -------------------------------------------------------------------------------------------------------------
 
 
-def speed() -> None:
-    """Print the time of a proposal of `auto` at 200 evaluations, in a space of more than 10^9 plans, on one thread."""
+def speed(rounds: int) -> None:
+    """Print the time of a proposal at 200 evaluations, in a space of more than 10^9 plans, on one thread."""
     written = {"variants": [{"dims": 2, "max_cost_order": 1}], "compositions": ["none", "a", "a >> b", "gate(a, b)"],
                "slots": ["stage*"]}  # fmt: skip
     space = Space.from_dict(written).resolve(SLOTS)
 
-    def evaluate(plan: object) -> tuple[float, float]:
+    def evaluate(plan: Plan) -> tuple[float, float]:
         draw = random.Random(str(plan))
         return draw.random(), 1e6 + 1e4 * len(str(plan)) * draw.random()
 
     knowledge = Knowledge(
         space, {"accuracy": "maximize", "macs": "minimize"}, known=lambda plan: {"macs": evaluate(plan)[1]}
     )
-    distributions = {k: optuna.distributions.CategoricalDistribution(v) for k, v in space.parameters.items()}
+    distributions: dict[str, BaseDistribution] = {k: CategoricalDistribution(v) for k, v in space.parameters.items()}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["maximize", "minimize"])
-    rng, times = random.Random(0), []
+    rng = random.Random(0)
     while len(study.get_trials(deepcopy=False)) < 200:
         plan = space.sample(rng)
         study.add_trial(
             optuna.trial.create_trial(params=space.params(plan), distributions=distributions, values=evaluate(plan))
         )
-    for number in range(200, 221):
-        study.sampler = make_sampler("auto", seed=0, number=number, knowledge=knowledge)
+
+    def propose(sampler: optuna.samplers.BaseSampler) -> tuple[float, float]:
+        """Ask for one plan, evaluate it, and return the wall and CPU seconds of the asking."""
+        study.sampler = sampler
         begun = time.perf_counter(), time.process_time()
         trial = study.ask(distributions)
-        times.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+        took = time.perf_counter() - begun[0], time.process_time() - begun[1]
         study.tell(trial.number, evaluate(knowledge.plan(trial.params)))
-    wall, cpu = (statistics.median(column) for column in zip(*times[1:], strict=True))
-    print(f"{space.count:.1e} plans, 200 to 220 evaluations: {wall:.3f} s a proposal, {cpu:.3f} s of CPU (medians)")
+        return took
+
+    times: dict[str, list[tuple[float, float]]] = {"auto": [], "Optuna's TPE": []}
+    tpe = optuna.samplers.TPESampler(seed=0)
+    for _ in range(rounds + 1):
+        number = len(study.get_trials(deepcopy=False))
+        times["auto"].append(propose(make_sampler("auto", seed=0, number=number, knowledge=knowledge)))
+        times["Optuna's TPE"].append(propose(tpe))
+    print(f"{space.count:.1e} plans, {rounds} proposals of each at 200 evaluations and more, medians")
+    table = paired.Table({"sampler": "<12", "s": ">8", "s of CPU": ">9", "CPU / TPE's [95 %]": ">22"})
+    table.print_head()
+    cpu = {name: [both[1] for both in column[1:]] for name, column in times.items()}  # the first one warms up
+    for name, column in times.items():
+        wall = statistics.median(both[0] for both in column[1:])
+        ratio = paired.interval_text(paired.ratio_interval(cpu[name], cpu["Optuna's TPE"]))
+        table.print_row(name, f"{wall:.3f}", f"{statistics.median(cpu[name]):.3f}", ratio)
+
+
+def compare_on(file: str, given: argparse.Namespace) -> pd.DataFrame:
+    """Search a table with every sampler and seed, print and draw how they did, and return the curves."""
+    seeds = range(given.seeds)
+    of_seed = [resampled(file, seed, given.out) if given.resample else file for seed in seeds]
+    asked = [(of_seed[seed], s, seed, given.trials) for s in given.samplers.split(",") for seed in seeds]
+    if given.jobs > 1:
+        with ProcessPoolExecutor(given.jobs) as pool:
+            results = list(pool.map(search, *zip(*asked, strict=True)))
+    else:
+        results = [search(*one) for one in asked]
+    name = results[0]["table"]
+    show(name, results, given.trials)
+    frame = long_frame(results)
+    draw(name, frame, given.out / f"{name}.png")
+    return frame
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Compare on each table, or time proposals."""
+    parser = paired.command_line(__doc__)
     parser.add_argument("tables", nargs="*", help="files that `nasbench tabulate` wrote")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=100)
@@ -270,27 +316,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="searches at once, a process each")
     parser.add_argument("--out", type=Path, default=Path("runs/samplers"))
     parser.add_argument("--resample", action="store_true", help="another table for each seed")
-    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--speed", action="store_true", help="time proposals instead")
+    parser.add_argument("--rounds", type=int, default=20, help="proposals that --speed times")
     given = parser.parse_args()
     if given.speed:
-        return speed()
+        return speed(given.rounds)
     given.out.mkdir(parents=True, exist_ok=True)
     files = given.tables or [str(synthetic(given.out, kind)) for kind in ("additive", "interactions", "noise")]
-    frames = []
-    for file in files:
-        seeds = range(given.seeds)
-        of_seed = [resampled(file, seed, given.out) if given.resample else file for seed in seeds]
-        asked = [(of_seed[seed], s, seed, given.trials) for s in given.samplers.split(",") for seed in seeds]
-        if given.jobs > 1:
-            with ProcessPoolExecutor(given.jobs) as pool:
-                results = list(pool.map(search, *zip(*asked, strict=True)))
-        else:
-            results = [search(*one) for one in asked]
-        name = results[0]["table"]
-        show(name, results, given.trials)
-        frames.append(long_frame(results))
-        draw(name, frames[-1], given.out / f"{name}.png")
-    pd.concat(frames).to_csv(given.out / "samplers.csv", index=False)
+    pd.concat([compare_on(file, given) for file in files]).to_csv(given.out / "samplers.csv", index=False)
     print(f"\n{given.out}/samplers.csv and a PNG a table")
 
 

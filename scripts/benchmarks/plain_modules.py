@@ -1,52 +1,62 @@
 """Plain-torch forms of modules that no installed package has, as their papers' public code is usually written.
 
-Peers for `scripts/bench_modules`, written from the definitions, without anything of nasbench. Each takes and returns
-`(B, C, *S)`; fused attention is used where its users would use it.
+Peers for `scripts/benchmarks/modules.py`, written from the definitions, without anything of nasbench. Each takes and
+returns `(B, C, *S)`. Fused attention is used where its users would use it.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 
-def heads_of(channels):
+def heads_of(channels: int) -> int:
+    """Return the most heads, at most 8, that divide the channels and have 16 or more each."""
     return max(h for h in range(1, 9) if channels % h == 0 and channels // h >= 16)
 
 
-def tokens_of(x):
+def tokens_of(x: Tensor) -> Tensor:
+    """`(B, C, *S) -> (B, N, C)`."""
     return x.flatten(2).transpose(1, 2)
 
 
-def split(tokens, heads):
+def split(tokens: Tensor, heads: int) -> Tensor:
+    """`(*, N, C) -> (*, heads, N, C / heads)`."""
     return tokens.reshape(*tokens.shape[:-1], heads, -1).transpose(-2, -3)
 
 
-def merge(tokens):
+def merge(tokens: Tensor) -> Tensor:
+    """`(*, heads, N, C / heads) -> (*, N, C)`."""
     return tokens.transpose(-2, -3).flatten(-2)
 
 
-def dense(q, k, v, bias=0.0):
+def dense(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    """Attention with its matrix of scores written out, and a bias on them."""
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     return (scores + bias).softmax(-1) @ v
 
 
 class ExternalAttention(nn.Module):
-    def __init__(self, c):
+    """External attention: two linear memories of 64 rows shared by all items, normalised both ways."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(c, c, 1)
         self.linear0, self.linear1 = nn.Conv1d(c, 64, 1, bias=False), nn.Conv1d(64, c, 1, bias=False)
         self.conv2 = nn.Sequential(nn.Conv2d(c, c, 1, bias=False), nn.BatchNorm2d(c))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         a = self.linear0(self.conv1(x).flatten(2)).softmax(-1)
         a = a / (1e-9 + a.sum(1, keepdim=True))
         return F.relu(self.conv2(self.linear1(a).view_as(x)) + x)
 
 
 class Muse(nn.Module):
-    def __init__(self, c):
+    """MUSE: self-attention, dynamic convolutions of two sizes by unfold, and a feed-forward net, in parallel."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.heads = heads_of(c)
         self.q, self.k, self.v = (nn.Linear(c, c) for _ in range(3))
@@ -54,22 +64,26 @@ class Muse(nn.Module):
         self.gates, self.out = nn.Parameter(torch.full((2,), 0.5)), nn.Linear(2 * c, c)
         self.ffn = nn.Sequential(nn.Linear(c, 4 * c), nn.ReLU(), nn.Linear(4 * c, c))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         b, c, h, w = x.shape
         t = tokens_of(x)
         v = self.v(t)
-        attended = merge(F.scaled_dot_product_attention(*(split(y, self.heads) for y in (self.q(t), self.k(t), v))))
-        image, local = v.transpose(1, 2).reshape(b, c, h, w), 0
+        q, k, values = (split(y, self.heads) for y in (self.q(t), self.k(t), v))
+        attended = merge(F.scaled_dot_product_attention(q, k, values))
+        image, local = v.transpose(1, 2).reshape(b, c, h, w), []
         for gate, linear, side in zip(self.gates.softmax(0), self.w, (3, 5), strict=True):
             windows = F.unfold(image, side, padding=side // 2).view(b, self.heads, -1, side * side, h * w)
             weights = linear(v).view(b, h * w, self.heads, 1, -1).softmax(-1).permute(0, 2, 3, 4, 1)
-            local = local + gate * (windows * weights).sum(3).flatten(1, 2).transpose(1, 2)
-        y = self.out(torch.cat([attended, local], -1)) + self.ffn(t)
+            local.append(gate * (windows * weights).sum(3).flatten(1, 2).transpose(1, 2))
+        y = self.out(torch.cat([attended, local[0] + local[1]], -1)) + self.ffn(t)
         return y.transpose(1, 2).reshape(b, c, h, w)
 
 
 class AgentAttention(nn.Module):
-    def __init__(self, c, size, side=7):
+    """Agent attention with the position biases of one square map."""
+
+    def __init__(self, c: int, size: int, side: int = 7) -> None:
         super().__init__()
         self.heads, self.side, self.size, n = heads_of(c), side, size, side * side
         self.qkv, self.proj, self.dwc = nn.Linear(c, 3 * c), nn.Linear(c, c), nn.Conv2d(c, c, 3, padding=1, groups=c)
@@ -77,7 +91,8 @@ class AgentAttention(nn.Module):
         self.ah, self.aw = (nn.Parameter(torch.randn(1, self.heads, n, *s) * 0.02) for s in ((size, 1), (1, size)))
         self.ha, self.wa = (nn.Parameter(torch.randn(1, self.heads, *s, n) * 0.02) for s in ((size, 1), (1, size)))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         b, c, h, w = x.shape
         n = self.side**2
         q, k, v = self.qkv(tokens_of(x)).reshape(b, h * w, 3, c).permute(2, 0, 1, 3)
@@ -94,12 +109,15 @@ class AgentAttention(nn.Module):
 
 
 class DilatedAttention(nn.Module):
-    def __init__(self, c, dilations=(1, 2)):
+    """Multi-scale dilated attention: each position attends to 3 x 3 dilated neighbours, taken by unfold."""
+
+    def __init__(self, c: int, dilations: tuple[int, ...] = (1, 2)) -> None:
         super().__init__()
         self.dilations, self.heads = dilations, heads_of(c) // len(dilations)
         self.qkv, self.proj = nn.Conv2d(c, 3 * c, 1), nn.Linear(c, c)
 
-    def one(self, q, k, v, dilation):
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dilation: int) -> Tensor:
+        """Attend to 3 x 3 neighbours at one dilation, `(B, D, H, W)` to `(B, H, W, D)`."""
         b, d, h, w = q.shape
         shape = (b, self.heads, d // self.heads, 9, h * w)
         q = q.reshape(b, self.heads, d // self.heads, 1, h * w).permute(0, 1, 4, 3, 2)
@@ -107,22 +125,26 @@ class DilatedAttention(nn.Module):
         attention = (q @ k.permute(0, 1, 4, 2, 3) * (d // self.heads) ** -0.5).softmax(-1)
         return (attention @ v.permute(0, 1, 4, 3, 2)).transpose(1, 2).reshape(b, h, w, d)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         b, _, h, w = x.shape
         groups = self.qkv(x).reshape(b, 3, len(self.dilations), -1, h, w).permute(2, 1, 0, 3, 4, 5)
-        parts = [self.one(*group, dilation) for group, dilation in zip(groups, self.dilations, strict=True)]
+        parts = [self.attend(q, k, v, dilation) for (q, k, v), dilation in zip(groups, self.dilations, strict=True)]
         return self.proj(torch.cat(parts, -1)).permute(0, 3, 1, 2)
 
 
 class HiLo(nn.Module):
-    def __init__(self, c, window=2):
+    """HiLo: attention within small windows beside attention to pooled keys."""
+
+    def __init__(self, c: int, window: int = 2) -> None:
         super().__init__()
         self.window, self.heads, half = window, heads_of(c) // 2, c // 2
         self.h_qkv, self.h_proj = nn.Linear(c, 3 * half), nn.Linear(half, half)
         self.l_q, self.l_kv, self.l_proj = nn.Linear(c, half), nn.Linear(c, 2 * half), nn.Linear(half, half)
         self.pool = nn.AvgPool2d(window, window)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         b, c, h, w = x.shape
         s, d = self.window, c // 2 // self.heads
         y = x.permute(0, 2, 3, 1)
@@ -137,13 +159,16 @@ class HiLo(nn.Module):
 
 
 class PyramidPool(nn.Module):
-    def __init__(self, c, ratios=(12, 16, 20, 24)):
+    """Pyramid pooling attention: keys and values from pools of several ratios."""
+
+    def __init__(self, c: int, ratios: tuple[int, ...] = (12, 16, 20, 24)) -> None:
         super().__init__()
         self.heads, self.ratios = heads_of(c), ratios
         self.q, self.kv, self.proj, self.norm = nn.Linear(c, c), nn.Linear(c, 2 * c), nn.Linear(c, c), nn.LayerNorm(c)
         self.local = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1, groups=c) for _ in ratios)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         b, c, h, w = x.shape
         pools = []
         for ratio, local in zip(self.ratios, self.local, strict=True):
@@ -156,7 +181,9 @@ class PyramidPool(nn.Module):
 
 
 class DualViT(nn.Module):
-    def __init__(self, c):
+    """Dual-ViT attention: pooled semantic tokens attend to the map, and the map attends to them."""
+
+    def __init__(self, c: int) -> None:
         super().__init__()
         self.heads = heads_of(c)
         self.q, self.kv, self.proj = nn.Linear(c, c), nn.Linear(c, 2 * c), nn.Linear(c, c)
@@ -165,10 +192,12 @@ class DualViT(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(c, 4 * c), nn.ReLU(), nn.Linear(4 * c, c))
         self.g1, self.g2, self.g3 = (nn.Parameter(torch.full((c,), 1e-6)) for _ in range(3))
 
-    def attend(self, *qkv):
-        return merge(dense(*(split(t, self.heads) for t in qkv)))
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend with several heads, `(B, N, C)` to `(B, M, C)`."""
+        return merge(dense(*(split(t, self.heads) for t in (q, k, v))))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         b, c, h, w = x.shape
         t, z = tokens_of(x), tokens_of(F.adaptive_avg_pool2d(x, 7))
         z = z + self.g1 * self.attend(*self.sqkv(self.n1(z)).chunk(3, -1))
@@ -179,13 +208,16 @@ class DualViT(nn.Module):
 
 
 class Deformable(nn.Module):
-    def __init__(self, c, points=4):
+    """Deformable attention of one level, sampled by grid_sample."""
+
+    def __init__(self, c: int, points: int = 4) -> None:
         super().__init__()
         self.heads, self.points = heads_of(c), points
         self.offsets, self.weights = nn.Linear(c, self.heads * points * 2), nn.Linear(c, self.heads * points)
         self.value, self.proj = nn.Linear(c, c), nn.Linear(c, c)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         b, c, h, w = x.shape
         t, m, p = tokens_of(x), self.heads, self.points
         value = self.value(t).view(b, h * w, m, c // m).flatten(2).transpose(1, 2).reshape(b * m, c // m, h, w)
@@ -200,13 +232,20 @@ class Deformable(nn.Module):
 
 
 class VectorQuantiser(nn.Module):
-    def __init__(self, c, codes=512):
+    """A vector quantiser with a codebook of moving averages, its codes chosen by a one-hot product."""
+
+    codebook: Tensor
+    size: Tensor
+    total: Tensor
+
+    def __init__(self, c: int, codes: int = 512) -> None:
         super().__init__()
         self.register_buffer("codebook", torch.randn(codes, c))
         self.register_buffer("size", torch.ones(codes))
         self.register_buffer("total", self.codebook.clone())
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         t = x.permute(0, 2, 3, 1).contiguous()
         flat = t.view(-1, t.shape[-1])
         distances = flat.pow(2).sum(1, keepdim=True) + self.codebook.pow(2).sum(1) - 2 * flat @ self.codebook.t()
@@ -222,12 +261,15 @@ class VectorQuantiser(nn.Module):
 
 
 class ProbSparse(nn.Module):
-    def __init__(self, c, factor=5):
+    """ProbSparse self-attention: only the queries with the sharpest sampled scores attend."""
+
+    def __init__(self, c: int, factor: int = 5) -> None:
         super().__init__()
         self.heads, self.factor = heads_of(c), factor
         self.q, self.k, self.v, self.out = (nn.Linear(c, c) for _ in range(4))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         t = tokens_of(x)
         q, k, v = (split(f(t), self.heads) for f in (self.q, self.k, self.v))
         b, m, n, d = q.shape
@@ -243,7 +285,11 @@ class ProbSparse(nn.Module):
 
 
 class TokenDictionary(nn.Module):
-    def __init__(self, c, memory=64, window=8, group=128, rank=10):
+    """Adaptive token dictionary: attention to a dictionary, within categories and within windows."""
+
+    index: Tensor
+
+    def __init__(self, c: int, memory: int = 64, window: int = 8, group: int = 128, rank: int = 10) -> None:
         super().__init__()
         self.heads, self.window, self.group = heads_of(c), window, group
         self.dictionary, self.scale = nn.Parameter(torch.randn(memory, c)), nn.Parameter(torch.full((memory,), 0.5))
@@ -256,7 +302,8 @@ class TokenDictionary(nn.Module):
         steps = place[:, None] - place + window - 1
         self.register_buffer("index", steps[..., 0] * (2 * window - 1) + steps[..., 1])
 
-    def grouped(self, qkv, category):
+    def grouped(self, qkv: Tensor, category: Tensor) -> Tensor:
+        """Attend within groups of tokens of like category."""
         b, n, c = qkv.shape
         size = min(n, self.group)
         order = category.argsort(dim=-1, stable=True)
@@ -268,7 +315,8 @@ class TokenDictionary(nn.Module):
         y = merge(a @ v).reshape(b, n + pad, c // 3)[:, :n]
         return self.proj_group(y.gather(1, order.argsort(-1)[..., None].expand(-1, -1, c // 3)))
 
-    def windowed(self, qkv, h, w):
+    def windowed(self, qkv: Tensor, h: int, w: int) -> Tensor:
+        """Attend within square windows, with a bias by offset."""
         b, _, c = qkv.shape
         s = self.window
         y = F.pad(qkv.reshape(b, h, w, c), (0, 0, 0, -w % s, 0, -h % s))
@@ -279,11 +327,13 @@ class TokenDictionary(nn.Module):
         real = F.pad(torch.ones(h, w, device=qkv.device), (0, -w % s, 0, -h % s))
         real = real.reshape(hp // s, s, wp // s, s).transpose(1, 2).reshape(-1, 1, 1, s * s)
         bias = bias + (1 - real) * -1e9
-        a = merge(dense(*y.permute(2, 0, 3, 1, 4), bias.repeat(b, 1, 1, 1)))
+        q, k, v = y.permute(2, 0, 3, 1, 4)
+        a = merge(dense(q, k, v, bias.repeat(b, 1, 1, 1)))
         a = self.proj_window(a).reshape(b, hp // s, wp // s, s, s, c // 3).transpose(2, 3).reshape(b, hp, wp, c // 3)
         return a[:, :h, :w].reshape(b, h * w, c // 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
         b, c, h, w = x.shape
         t = tokens_of(x)
         n = self.norm(t)
