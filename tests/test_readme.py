@@ -4,6 +4,8 @@ import re
 
 from support import ROOT
 
+from nasbench.runs.settings import SAMPLERS
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -28,8 +30,18 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/readme/trials.jsonl").is_file()
 
 
-def test_the_recipe_table_is_fresh():
-    assert script("update_readme").updated(README) == README, "run scripts/update_readme"
+def test_the_tables_of_settings_are_fresh():
+    update = script("update_readme")
+    for page in update.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert update.updated(text) == text, "run scripts/update_readme"
+    assert "| `epochs` | 10 |" in README
+    assert "| `trials` | `--trials` | 24 |" in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_searching_explains_every_sampler():
+    text = (ROOT / "docs" / "searching.md").read_text(encoding="utf-8")
+    assert [name for name in SAMPLERS if f"`{name}`" not in text] == []
 
 
 def test_pictures_and_links_exist():

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, Size, app
-from nasbench.cli._merging import merged
+from nasbench.cli._app import AsJson, app
+from nasbench.cli._settings import SettingsCommand, given_settings
 from nasbench.cli.searching import Progress
 from nasbench.text import narrate
 
 
-@app.command()
+class _OfEveryPlan(SettingsCommand):
+    """Takes what a search of all plans leaves open."""
+
+    names = (
+        "space", "backbone", "task", "seed", "seeds", "size", "lookback", "horizon", "fill", "objectives", "device",
+        "modules", "workers",
+    )  # fmt: skip
+    meanings: ClassVar[dict[str, str]] = {
+        "seed": "seed of splits and order, and the first of the seeds",
+        "seeds": "seeds for each plan; 1 by default",
+    }
+
+
+@app.command(cls=_OfEveryPlan)
 def tabulate(
-    space: Annotated[str | None, typer.Argument(help="A ready-made space, or a YAML file.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="A timm name, a stem, or FILE.py:build.")] = None,
-    task: Annotated[str | None, typer.Option(help="As of `nasbench search`.")] = None,
+    context: typer.Context,
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The table.")] = Path("table.parquet"),
-    seed: Annotated[int | None, typer.Option(help="Of splits and order, and the first of the seeds.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds for each plan; 1 by default.")] = None,
-    size: Size = None,
-    lookback: Annotated[int | None, typer.Option(help="Input steps of a forecast.")] = None,
-    horizon: Annotated[int | None, typer.Option(help="Steps to forecast.")] = None,
-    fill: Annotated[str | None, typer.Option(help="Fill gaps of a series: linear or forward.")] = None,
-    objective: Annotated[list[str] | None, typer.Option(help="A metric or cost; may be repeated.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Evaluations at once.")] = None,
-    modules: Modules = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -42,11 +43,7 @@ def tabulate(
     from nasbench.study.tabulation import run_folder
     from nasbench.study.tabulation import tabulate as engine
 
-    options = dict(
-        space=space, backbone=backbone, task=task, seed=seed, seeds=seeds, size=size, lookback=lookback,
-        horizon=horizon, fill=fill, objectives=objective, device=device, workers=workers, modules=modules,
-    )  # fmt: skip
-    given = merged(options, set_)
+    given = given_settings(context, set_)
     with Progress() as progress:
         table = engine(out=out, on_event=progress.on_event, origin="command line", **given)
     states = table.frame["state"].value_counts().to_dict()

@@ -13,8 +13,8 @@ from nasbench.measurement.latency.device_profile import HeldOut
 from nasbench.objectives import COSTS
 from nasbench.report import effects, slots
 from nasbench.report.tables import Cell, Column, Row, Table, figure_text, with_interval
+from nasbench.runs.command_line import command_words
 from nasbench.runs.run import Run
-from nasbench.runs.settings import SearchSettings
 
 __all__ = ["Page", "Section", "page_of"]
 
@@ -339,39 +339,7 @@ def _listed(value: Any) -> str:
 
 
 def command_of(run: Run) -> str:
-    """Return the command that reproduces a run: every setting that is not a default, spelled out."""
-    s = run.settings
+    """Return the command that reproduces a run."""
     if run.config["task"] is None:
         return "nasbench.search(..., evaluate=fn): the function is not part of the run"
-    words = ["nasbench", "search", s.space if isinstance(s.space, str) else "SPACE.yaml"]
-    for name, about in SearchSettings.model_fields.items():
-        value = getattr(s, name)
-        if name not in _SAID_ELSEWHERE and (name in _ALWAYS_SAID or value != about.default):
-            words += _typed(name, value)
-    changes = run.config["task"].get("recipe_changes", {})
-    words += [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
-    return shlex.join(words)
-
-
-_ALWAYS_SAID = ("backbone", "task", "trials", "sampler", "seed", "seeds")
-_SAID_ELSEWHERE = (
-    "space", "training", "time_s", "device", "workers", "engine", "storage", "trial_timeout_s", "trial_cpus",
-    "trial_gpus",
-)  # fmt: skip
-"""The space and the recipe are said apart; the others change how a run is carried out, not what comes of it."""
-_OPTIONS = (
-    *_ALWAYS_SAID, "size", "lookback", "horizon", "fill", "checkpoint", "freeze", "latency_profile", "reuse", "halving",
-    "keep",
-)  # fmt: skip
-_REPEATED = {"objectives": "--objective", "constraints": "--constraint", "modules": "--modules"}
-
-
-def _typed(name: str, value: Any) -> list[str]:
-    """Return the words that give a search this setting."""
-    if name in _REPEATED:
-        return [word for item in value for word in (_REPEATED[name], item)]
-    if name == "pretrained":
-        return ["--pretrained"]
-    if name in _OPTIONS:
-        return [f"--{name.replace('_', '-')}", str(value)]
-    return ["--set", f"{name}={','.join(value) if isinstance(value, tuple) else value}"]
+    return shlex.join(command_words(run.settings, run.config["task"].get("recipe_changes", {})))

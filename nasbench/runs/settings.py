@@ -1,19 +1,29 @@
-"""Everything a search can be told, checked once, with the origin of each value; and what makes two runs the same."""
+"""Everything a search can be told: each setting once, with its meaning and how it is typed.
+
+The command line, its help, the table in docs/settings.md and the command that reproduces a run are made from the fields
+of `SearchSettings`. Settings are checked once, with the origin of each value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.files import read_yaml
+from nasbench.text import duration_s
 
-__all__ = ["SAMPLERS", "SearchSettings", "differences", "read_settings"]
+__all__ = ["SAMPLERS", "CommandLine", "SearchSettings", "differences", "meaning", "read_settings"]
 
-SAMPLERS = ("auto", "gp", "tpe", "nsga2", "random", "grid", "local")
+Sampler = Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"]
+"""The samplers; `nasbench.study.samplers` makes one of each name."""
+
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 
 def _listed(given: Any) -> Any:
@@ -21,95 +31,230 @@ def _listed(given: Any) -> Any:
     return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
 
 
+def _path(text: str) -> str:
+    return str(Path(text))
+
+
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """Texts, as a list or with commas."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """How a setting is typed. A field without one is given by `--set NAME=VALUE` and reproduced where it was changed.
+
+    Attributes:
+        option: Its option. A word without dashes is an argument; "" leaves it to `--set`.
+        off: The option that turns a flag off, "" for none.
+        metavar: What the help shows as the value; by default the value's type.
+        repeated: The option may be given several times, a value each.
+        parse: Turns the typed text into the value of the setting.
+        reproduce: Whether the command that reproduces a run says it. "never" is for what changes how a run is carried
+            out and not what comes of it, and for what that command says in another way.
+    """
+
+    option: str = ""
+    off: str = ""
+    metavar: str | None = None
+    repeated: bool = False
+    parse: Callable[[str], Any] | None = None
+    reproduce: Literal["always", "changed", "never"] = "changed"
 
 
 class SearchSettings(BaseModel):
     """The settings of a search; the defaults are those of `nasbench search`.
 
-    Attributes:
-        space: Name, YAML file or mapping; by default `five-properties`, or `forecasting` for a forecasting task.
-        backbone: timm name, forecasting stem or `FILE.py:build`; by default `test_resnet`, or `patchtst` for series.
-        task: Such as `tar:TRAIN.tar,TEST.tar`, `ett:PATH`, `table:FILE`; by default `digits`, or `co2` for a stem.
-        trials: Distinct plans to evaluate, the bare backbone among them.
-        time_s: Stop starting trials after this many seconds; None for no limit.
-        objectives: Name to direction ("" where the name tells); by default the task's metric and `macs`.
-        constraints: Such as `params<=1.1x`.
-        sampler: One of `SAMPLERS`.
-        seed: Of splits, initial weights, data order and sampler.
-        seeds: Seeds each finalist, and the bare backbone, is trained on.
-        finalists: What is trained on further seeds: the "front" and the bare backbone, or "all" plans.
-        size: Image size in pixels; by default the larger of 64 and the data's own.
-        lookback: Input steps of a forecasting task; None for the task's own.
-        horizon: Output steps of a forecasting task; None for the task's own.
-        fill: How gaps of a series are filled: "linear" or "forward"; None refuses gaps.
-        covariates: Give a forecasting model the calendar of every step too (hour, weekday, day of month and of year).
-        checkpoint: Weights of the bare backbone to start from.
-        pretrained: Start from the weights timm has.
-        freeze: "backbone" trains what was inserted, and the head, alone.
-        device: "auto", "cpu", "cuda", "cuda:1".
-        modules: Plug-in files and folders to load.
-        training: Overrides of the task's recipe (epochs, learning_rate, ...).
-        latency_s: Seconds spent on measuring latency after the search; 0 for none.
-        latency_profile: A device profile: latency is predicted for its device before training, and not measured here.
-        proxies: Zero-cost proxies to compute before training: naswot, synflow, zico. A constraint may bound one.
-        halving: Successive halving: one plan in so many is trained for longer (2 or more); 0 trains every plan in full.
-        halving_epochs: Epochs of the first rung, at least.
-        halving_slow_epochs: Epochs before which no plan is judged that starts as the bare backbone (identity at the
-            start); by default three tenths of the full budget.
-        controls: Train, beside each finalist and on its seeds, a plain block of the same cost in the same slots.
-        allow_lower_bound: Accept an objective whose count is only a lower bound.
-        keep: Weights kept: of the "front" or of "all" trials.
-        workers: Evaluations that run at once.
-        engine: Where they run: "local" processes, or on a "ray" cluster.
-        trial_timeout_s: Seconds after which an evaluation counts as hung, is killed and has failed; None for no limit.
-        trial_cpus: CPU cores of an evaluation on a Ray cluster.
-        trial_gpus: GPUs of an evaluation on a Ray cluster; by default 1 where the device is CUDA.
-        storage: A database that machines share the study through, postgresql://...; None for the run folder.
-        reuse: A run whose evaluations are brought in where they fit.
+    Each field carries its meaning as its description and, as a `CommandLine`, how it is typed. The table of all of
+    them is in docs/settings.md. A description is a phrase without a full stop, as in `nasbench.tasks.recipe.Recipe`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    space: str | dict[str, Any] | None = None
-    backbone: str | None = None
-    task: str | None = None
-    trials: int = Field(default=24, ge=1)
-    time_s: float | None = Field(default=None, gt=0)
-    objectives: dict[str, str] = {}
-    constraints: Texts = ()
-    sampler: Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"] = "auto"
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    seeds: int = Field(default=3, ge=1)
-    finalists: Literal["front", "all"] = "front"
-    size: int | None = Field(default=None, ge=1)
-    lookback: int | None = Field(default=None, ge=1)
-    horizon: int | None = Field(default=None, ge=1)
-    fill: Literal["linear", "forward"] | None = None
-    covariates: bool = False
-    checkpoint: str | None = None
-    pretrained: bool = False
-    freeze: Literal["backbone"] | None = None
-    device: str = "auto"
-    modules: Texts = ()
-    training: dict[str, Any] = {}
-    latency_s: float = Field(default=20.0, ge=0)
-    latency_profile: str | None = None
-    proxies: Texts = ()
-    halving: int = Field(default=0, ge=0)
-    halving_epochs: int = Field(default=1, ge=1)
-    halving_slow_epochs: int | None = Field(default=None, ge=1)
-    controls: bool = True
-    allow_lower_bound: bool = False
-    keep: Literal["front", "all"] = "front"
-    workers: int = Field(default=1, ge=1)
-    engine: Literal["local", "ray"] = "local"
-    trial_timeout_s: float | None = Field(default=None, gt=0)
-    trial_cpus: float = Field(default=1, gt=0)
-    trial_gpus: float | None = Field(default=None, ge=0)
-    storage: str | None = None
-    reuse: str | None = None
+    space: Annotated[
+        str | dict[str, Any] | None,
+        CommandLine("space", reproduce="never"),
+        Field(description="a ready-made space, or a YAML file; by default five-properties, or forecasting for series"),
+    ] = None
+    backbone: Annotated[
+        str | None,
+        CommandLine("--backbone", reproduce="always"),
+        Field(description="a timm name, a stem, or FILE.py:build; by default test_resnet, or patchtst for series"),
+    ] = None
+    task: Annotated[
+        str | None,
+        CommandLine("--task", reproduce="always"),
+        Field(
+            description="what is learnt: digits, co2, folder:PATH, tar:TRAIN,TEST, csv:PATH, ett:PATH, table:FILE or "
+            "FILE.py:Task; by default digits, or co2 for a stem"
+        ),
+    ] = None
+    trials: Annotated[
+        int,
+        CommandLine("--trials", reproduce="always"),
+        Field(ge=1, description="distinct plans to evaluate, the bare backbone among them"),
+    ] = 24
+    time_s: Annotated[
+        float | None,
+        CommandLine("--time", metavar="30m", parse=duration_s, reproduce="never"),
+        Field(gt=0, description="stop starting trials after this long"),
+    ] = None
+    objectives: Annotated[
+        dict[str, str],
+        CommandLine("--objective", repeated=True),
+        Field(description="a metric or cost; by default the metric of the task, and macs"),
+    ] = {}
+    constraints: Annotated[
+        Texts,
+        CommandLine("--constraint", repeated=True),
+        Field(description='a bound that every plan keeps, such as "params<=1.1x"'),
+    ] = ()
+    sampler: Annotated[
+        Sampler, CommandLine("--sampler", reproduce="always"), Field(description="how the next plan is chosen")
+    ] = "auto"
+    seed: Annotated[
+        int,
+        CommandLine("--seed", reproduce="always"),
+        Field(ge=0, lt=2**31, description="seed of splits, weights, order and sampler"),
+    ] = 0
+    seeds: Annotated[
+        int,
+        CommandLine("--seeds", reproduce="always"),
+        Field(ge=1, description="seeds for each finalist and the bare backbone"),
+    ] = 3
+    finalists: Annotated[
+        Literal["front", "all"],
+        Field(description="plans that are trained on further seeds, beside the bare backbone"),
+    ] = "front"
+    size: Annotated[
+        int | None,
+        CommandLine("--size", metavar="PX"),
+        Field(ge=1, description="image side in pixels; by default the larger of 64 and the data's own"),
+    ] = None
+    lookback: Annotated[
+        int | None,
+        CommandLine("--lookback"),
+        Field(ge=1, description="input steps of a forecast; by default the task's own"),
+    ] = None
+    horizon: Annotated[
+        int | None, CommandLine("--horizon"), Field(ge=1, description="steps to forecast; by default the task's own")
+    ] = None
+    fill: Annotated[
+        Literal["linear", "forward"] | None,
+        CommandLine("--fill"),
+        Field(description="fill gaps of a series, which are refused otherwise"),
+    ] = None
+    covariates: Annotated[
+        bool,
+        Field(
+            description="give a forecasting model the calendar of every step too (hour, weekday, day of month and of "
+            "year)"
+        ),
+    ] = False
+    checkpoint: Annotated[
+        str | None,
+        CommandLine("--checkpoint", metavar="FILE"),
+        Field(description="weights of the bare backbone to start from"),
+    ] = None
+    pretrained: Annotated[bool, CommandLine("--pretrained"), Field(description="start from timm's weights")] = False
+    freeze: Annotated[
+        Literal["backbone"] | None,
+        CommandLine("--freeze"),
+        Field(description='with "backbone", train what was inserted, and the head, alone'),
+    ] = None
+    device: Annotated[
+        str,
+        CommandLine("--device", reproduce="never"),
+        Field(description="where models run: auto, cpu, cuda or cuda:1"),
+    ] = "auto"
+    modules: Annotated[
+        Texts,
+        CommandLine("--modules", metavar="PATH", repeated=True),
+        Field(description="plug-in file or folder to load"),
+    ] = ()
+    training: Annotated[
+        dict[str, Any],
+        CommandLine(reproduce="never"),
+        Field(description="changes of the task's recipe (epochs, learning_rate, ...)"),
+    ] = {}
+    latency_s: Annotated[
+        float, Field(ge=0, description="seconds spent on measuring latency after the search; 0 for none")
+    ] = 20.0
+    latency_profile: Annotated[
+        str | None,
+        CommandLine("--latency-profile", metavar="FILE", parse=_path),
+        Field(description="predict latency for the device this profile is of, before training"),
+    ] = None
+    proxies: Annotated[
+        Texts,
+        CommandLine("--proxy", repeated=True),
+        Field(description="zero-cost proxy of each untrained model, also for constraints: naswot, synflow or zico"),
+    ] = ()
+    halving: Annotated[
+        int,
+        CommandLine("--halving", metavar="ETA"),
+        Field(ge=0, description="train briefly first, and one plan in ETA for longer (3); 0 for all in full"),
+    ] = 0
+    halving_epochs: Annotated[int, Field(ge=1, description="epochs of the first rung, at least")] = 1
+    halving_slow_epochs: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="epochs before which no plan is judged that starts as the bare backbone; by default three "
+            "tenths of the full budget",
+        ),
+    ] = None
+    controls: Annotated[
+        bool,
+        CommandLine("--controls", off="--no-controls"),
+        Field(description="train a plain block of equal cost beside each finalist, on its seeds"),
+    ] = True
+    allow_lower_bound: Annotated[
+        bool,
+        Field(description="accept an objective whose count is only a lower bound"),
+    ] = False
+    keep: Annotated[
+        Literal["front", "all"], CommandLine("--keep"), Field(description="trials whose weights are kept")
+    ] = "front"
+    workers: Annotated[
+        int,
+        CommandLine("--workers", reproduce="never"),
+        Field(ge=1, description="evaluations at once; several GPUs are taken in turn"),
+    ] = 1
+    engine: Annotated[
+        Literal["local", "ray"],
+        CommandLine("--engine", reproduce="never"),
+        Field(description="where evaluations run: processes here, or a Ray cluster"),
+    ] = "local"
+    trial_timeout_s: Annotated[
+        float | None,
+        CommandLine("--trial-timeout", metavar="10m", parse=duration_s, reproduce="never"),
+        Field(gt=0, description="kill an evaluation that takes longer; it has failed"),
+    ] = None
+    trial_cpus: Annotated[
+        float, CommandLine(reproduce="never"), Field(gt=0, description="CPU cores of an evaluation on a Ray cluster")
+    ] = 1
+    trial_gpus: Annotated[
+        float | None,
+        CommandLine(reproduce="never"),
+        Field(ge=0, description="GPUs of an evaluation on a Ray cluster; by default 1 where the device is CUDA"),
+    ] = None
+    storage: Annotated[
+        str | None,
+        CommandLine("--storage", metavar="URL", reproduce="never"),
+        Field(description="postgresql://... for a study that machines share; by default it is in the run folder"),
+    ] = None
+    reuse: Annotated[
+        str | None,
+        CommandLine("--reuse", metavar="RUN", parse=_path),
+        Field(description="bring in another run's evaluations where they fit"),
+    ] = None
+
+
+def meaning(about: FieldInfo) -> str:
+    """Return what a setting of a search or of its recipe means, with the values to choose from."""
+    kinds = (about.annotation, *get_args(about.annotation))  # a choice that may be None is a union
+    choices = [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    return f"{about.description} ({', '.join(choices)})" if len(choices) > 1 else str(about.description)
 
 
 def read_settings(

@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from nasbench import cli
 from nasbench.cli import console
 from nasbench.errors import InputError
+from nasbench.runs.command_line import command_line
+from nasbench.runs.settings import SearchSettings
 from nasbench.text import duration_s, human
 
 
@@ -35,9 +38,13 @@ def data(out):
 
 
 def test_help_needs_no_torch():
-    code = "import sys, nasbench.cli as c; c.main(['--help']); print('torch' in sys.modules, 'rich' in sys.modules)"
+    code = """import sys, nasbench.cli as c
+c.main(['--help'])
+print([name for name in ('torch', 'rich', 'pydantic') if name in sys.modules])
+c.main(['search', '--help'])
+print([name for name in ('torch', 'rich', 'pandas') if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False False"
+    assert [line for line in done.stdout.splitlines() if line.startswith("[")] == ["[]", "[]"]
 
 
 def test_help_lists_what_is_built(nasbench):
@@ -51,6 +58,52 @@ def test_every_command_has_help_with_an_example(nasbench, command):
     code, out, _ = nasbench(command, "--help")
     assert code == 0
     assert f"Example: nasbench {command}" in " ".join(out.split())
+
+
+def test_search_has_an_option_for_each_setting_that_names_one(nasbench):
+    _, out, _ = nasbench("search", "--help")
+    for name in SearchSettings.model_fields:
+        how = command_line(name)
+        assert re.search(rf"^  {how.option}[ ,]", out, re.MULTILINE) or not how.option, name
+    for line in (
+        r"  --trials <int>  +Distinct plans to evaluate",
+        r"  --time 30m  +Stop starting",
+        r"  --objective <list\[str\]>  +",
+        r"  --controls / --no-controls  +Train a plain block",
+        r"  --latency-profile FILE  +",
+        r"  --pretrained  +Start",
+        r"  --out DIR  +",
+    ):
+        assert re.search(f"^{line}", out, re.MULTILINE), line
+    assert "auto, gp, tpe, nsga2, random, grid, local" in " ".join(out.split())
+
+
+def test_tabulate_takes_what_a_search_of_all_plans_leaves_open(nasbench):
+    _, out, _ = nasbench("tabulate", "--help")
+    assert set(re.findall(r"^  (--[a-z]+)", out, re.MULTILINE)) == {
+        "--backbone", "--task", "--seed", "--seeds", "--size", "--lookback", "--horizon", "--fill", "--objective",
+        "--device", "--modules", "--workers", "--out", "--set", "--json", "--help",
+    }  # fmt: skip
+    assert "Seeds for each plan; 1 by default." in " ".join(out.split())
+
+
+def test_options_reach_the_search_as_settings(nasbench, monkeypatch):
+    told = {}
+
+    def listen(**given):
+        told.update(given)
+        raise InputError("heard")
+
+    monkeypatch.setattr("nasbench.study.search.search", listen)
+    words = "tiny --backbone b --trials 4 --time 2m --objective mse --objective macs --no-controls --pretrained"
+    code, _, err = nasbench("search", *words.split(), "--set", "keep=all", "--set", "epochs=2", "--out", "runs/a")
+    assert (code, err) == (4, "error: heard\n")
+    assert told.pop("on_event")
+    assert told == {
+        "space": "tiny", "backbone": "b", "trials": 4, "time_s": 120.0, "objectives": ["mse", "macs"],
+        "controls": False, "pretrained": True, "keep": "all", "training": {"epochs": "2"}, "out": Path("runs/a"),
+        "config": None, "origin": "command line",
+    }  # fmt: skip
 
 
 def test_version(nasbench):

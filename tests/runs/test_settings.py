@@ -2,7 +2,7 @@ import pytest
 
 from nasbench.errors import InputError, SpaceError, UnknownNameError
 from nasbench.objectives import conventional_direction, directions, parse_constraint
-from nasbench.runs.settings import SearchSettings, differences, read_settings
+from nasbench.runs.settings import SAMPLERS, SearchSettings, differences, meaning, read_settings
 
 
 def test_values_and_their_origins(tmp_path):
@@ -48,6 +48,19 @@ def test_settings_survive_their_file():
 def test_a_list_may_be_typed_with_commas():
     assert read_settings({"proxies": "naswot, zico"})[0].proxies == ("naswot", "zico")
     assert read_settings({"modules": ["a.py"]})[0].modules == ("a.py",)
+
+
+def test_every_setting_says_what_it_means():
+    for name, about in SearchSettings.model_fields.items():
+        assert about.description, name
+        assert about.description == about.description.strip(" ."), f"{name}: a phrase; the help makes it a sentence"
+
+
+def test_a_meaning_names_the_choices():
+    fields = SearchSettings.model_fields
+    assert meaning(fields["sampler"]).endswith(f"({', '.join(SAMPLERS)})")
+    assert meaning(fields["fill"]).endswith("(linear, forward)")  # a choice that may be None
+    assert meaning(fields["trials"]) == fields["trials"].description
 
 
 def test_differences_name_the_leaf():

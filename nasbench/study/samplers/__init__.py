@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from nasbench.errors import UnknownNameError
+from nasbench.runs.settings import SAMPLERS
 from nasbench.study.samplers._base import PlanSampler
 from nasbench.study.samplers.auto import AutoSampler
 from nasbench.study.samplers.grid import GridSampler
@@ -26,17 +29,26 @@ __all__ = [
     "make_sampler",
 ]
 
-_OURS: dict[str, type[PlanSampler]] = {"auto": AutoSampler, "grid": GridSampler, "local": LocalSampler}
-
 _STARTUP = 8
 """Random trials with which Optuna's model-based samplers begin; the first plans of a study count among them."""
+
+_MAKERS: dict[str, Callable[[Knowledge, int, int], BaseSampler]] = {
+    "auto": lambda knowledge, number, _: AutoSampler(knowledge, number),
+    "gp": lambda _, __, own: GPSampler(seed=own, n_startup_trials=_STARTUP),
+    "tpe": lambda _, __, own: TPESampler(seed=own, multivariate=True, n_startup_trials=_STARTUP),
+    "nsga2": lambda _, __, own: NSGAIISampler(population_size=16, seed=own),
+    "random": lambda _, __, own: RandomSampler(seed=own),
+    "grid": lambda knowledge, number, _: GridSampler(knowledge, number),
+    "local": lambda knowledge, number, _: LocalSampler(knowledge, number),
+}
+"""How each of `SAMPLERS` is made, from what is known of the space, the trial's number and a seed of its own."""
 
 
 def make_sampler(name: str, *, seed: int, number: int, knowledge: Knowledge) -> BaseSampler:
     """Return a sampler for one proposal.
 
     Args:
-        name: auto, gp, tpe, nsga2, random, grid or local.
+        name: One of `nasbench.runs.settings.SAMPLERS`.
         seed: The study's seed.
         number: The trial's number: each proposal has a random stream of its own.
         knowledge: What is known of the space; one object for a whole search, it remembers what it read.
@@ -44,15 +56,7 @@ def make_sampler(name: str, *, seed: int, number: int, knowledge: Knowledge) -> 
     Raises:
         UnknownNameError: If there is no such sampler.
     """
-    if name in _OURS:
-        return _OURS[name](knowledge, number)
+    if name not in _MAKERS:
+        raise UnknownNameError("sampler", name, SAMPLERS)
     own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-    if name == "random":
-        return RandomSampler(seed=own)
-    if name == "nsga2":
-        return NSGAIISampler(population_size=16, seed=own)
-    if name == "gp":
-        return GPSampler(seed=own, n_startup_trials=_STARTUP)
-    if name == "tpe":
-        return TPESampler(seed=own, multivariate=True, n_startup_trials=_STARTUP)
-    raise UnknownNameError("sampler", name, [*_OURS, "gp", "tpe", "nsga2", "random"])
+    return _MAKERS[name](knowledge, number, own)

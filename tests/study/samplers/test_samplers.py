@@ -18,7 +18,7 @@ from nasbench.runs.settings import SAMPLERS
 from nasbench.runs.storage import quiet
 from nasbench.runs.tabulated import TableSlot
 from nasbench.spaces import Space
-from nasbench.study.samplers import Knowledge, initial_plans, make_sampler
+from nasbench.study.samplers import _MAKERS, Knowledge, initial_plans, make_sampler
 from nasbench.study.samplers.gaussian import Hyper, fit, negative_log_posterior
 from nasbench.study.samplers.grid import strided
 from nasbench.study.samplers.history import read_history
@@ -250,6 +250,10 @@ def test_it_meets_every_plan_once_and_then_still_answers(name):
     assert set(plans) == set(space)
     assert len(plans) == space.count == 12
     assert ask(study, name, knowledge)[1] in space
+
+
+def test_a_setting_names_every_sampler_there_is():
+    assert tuple(_MAKERS) == SAMPLERS
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -1,0 +1,79 @@
+"""A search on the command line: what its options and `--set` tell, and the command that reproduces a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nasbench.errors import InputError, UnknownNameError
+from nasbench.runs.settings import CommandLine, SearchSettings
+
+__all__ = ["command_line", "command_words", "merged"]
+
+
+def command_line(name: str) -> CommandLine:
+    """Return how a setting is typed."""
+    metadata = SearchSettings.model_fields[name].metadata
+    return next((each for each in metadata if isinstance(each, CommandLine)), CommandLine())
+
+
+def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Return the settings that were given; `--set` reaches those of the search and those of its training recipe.
+
+    Args:
+        options: Values of the command's options by the name of the setting, as typed; None where one was not given.
+        pairs: Texts `KEY=VALUE`.
+
+    Raises:
+        UnknownNameError: If there is no such setting.
+        InputError: If a pair has no "=", a text cannot be parsed, or a setting is given by an option and by `--set`.
+    """
+    from nasbench.tasks.recipe import Recipe  # imports torch, which the help does without
+
+    given = {name: _parsed(name, value) for name, value in options.items() if value is not None}
+    training = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        key = key.strip().removeprefix("training.")
+        if not equals:
+            raise InputError(f"--set takes KEY=VALUE, as in --set epochs=5; got {pair!r}")
+        if key in Recipe.model_fields:
+            training[key] = value.strip()
+        elif key not in SearchSettings.model_fields:
+            raise UnknownNameError("setting", key, [*Recipe.model_fields, *SearchSettings.model_fields])
+        elif options.get(key) is not None:
+            raise InputError(f"{key} is given by an option and by --set {pair}; give it once")
+        else:
+            given[key] = value.strip()
+    return given | ({"training": training} if training else {})
+
+
+def _parsed(name: str, value: Any) -> Any:
+    parse = command_line(name).parse
+    return value if parse is None else parse(value)
+
+
+def command_words(settings: SearchSettings, recipe_changes: Mapping[str, Any]) -> list[str]:
+    """Return the words of the command that reproduces a search: every setting that is not a default, spelled out.
+
+    Args:
+        settings: The settings of the search.
+        recipe_changes: What its training changed of the task's recipe.
+    """
+    words = ["nasbench", "search", settings.space if isinstance(settings.space, str) else "SPACE.yaml"]
+    for name, about in SearchSettings.model_fields.items():
+        value, how = getattr(settings, name), command_line(name)
+        if how.reproduce == "always" or (how.reproduce == "changed" and value != about.default):
+            words += _words(name, how, value)
+    return words + [word for key, value in recipe_changes.items() for word in ("--set", f"{key}={value}")]
+
+
+def _words(name: str, how: CommandLine, value: Any) -> list[str]:
+    """Return the words that give a search this setting."""
+    if not how.option:
+        return ["--set", f"{name}={','.join(value) if isinstance(value, tuple) else value}"]
+    if how.repeated:
+        return [word for item in value for word in (how.option, item)]
+    if isinstance(value, bool):
+        return [how.option if value else how.off]
+    return [how.option, str(value)]
