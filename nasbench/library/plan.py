@@ -14,7 +14,7 @@ from typing import Any
 from nasbench.errors import PlanError, UnknownNameError
 from nasbench.library.expression import Expression, parse, text_hash
 
-__all__ = ["Plan", "is_stage_slot"]
+__all__ = ["BARE", "Plan", "is_stage_slot"]
 
 EVERY_STAGE = "stages"
 """The key under which an expression given without a slot waits for its backbone."""
@@ -154,3 +154,7 @@ def _json_object(text: str) -> dict[str, Any]:
         raise PlanError(f"the plan is no JSON: {error.msg} at column {error.colno}: {text[:80]}") from None
     except RecursionError:
         raise PlanError("the plan is no JSON object of slot to expression: it is nested too deep") from None
+
+
+BARE = Plan({})
+"""The bare backbone: nothing is inserted."""

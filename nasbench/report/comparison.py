@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from nasbench.errors import InputError, NothingMatched
-from nasbench.evidence import pareto
-from nasbench.evidence.comparison import verdict
+from nasbench.evidence.pairs import PairedDifference, compare_pair
+from nasbench.evidence.pareto import non_dominated
 from nasbench.files import write_text
 from nasbench.objectives import COSTS
 from nasbench.report.figures import BARS, LABELS, error_bar, save, style
@@ -120,9 +120,7 @@ def draw(data: Comparison) -> Figure:
         for (name, front), colour in zip(data.fronts.groupby("run", sort=False), colours, strict=True):
             points = front.sort_values(data.cost)
             kept = points[
-                pareto.non_dominated(
-                    points[[data.cost, data.metric]].to_numpy(dtype=float), ["minimize", data.direction]
-                )
+                non_dominated(points[[data.cost, data.metric]].to_numpy(dtype=float), ["minimize", data.direction])
             ]
             axes.step(kept[data.cost], kept[data.metric], where="post", color=colour, lw=1.2, alpha=0.7)
             bars = np.array([error_bar(row, data.metric) for row in points.to_dict(orient="records")], dtype=float)
@@ -186,26 +184,22 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
         chosen = [("best of each", best[0], best[1]), *(("same plan", each, each) for each in both)]
         texts = [dict(zip(t["plan_hash"], t["plan"], strict=True)) for t in tables]
         for what, left, right in chosen:
-            row = _paired(a, b, left, right, direction)
-            if row is None:
+            pair = _compare_plans(a, b, left, right, direction)
+            if not pair.seeds:
                 notes.append(f"{first} and {second}, {what}: no seed in common with stored validation items")
                 continue
             rows.append({"first": first, "second": second, "what": what, "first_plan": texts[0][left],
-                         "second_plan": texts[1][right], **row})  # fmt: skip
+                         "second_plan": texts[1][right], **asdict(pair)})  # fmt: skip
     columns = ["first", "second", "what", "first_plan", "second_plan", "seeds", "difference", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=columns), list(dict.fromkeys(notes))
 
 
-def _paired(a: Run, b: Run, left: str, right: str, direction: str) -> dict[str, Any] | None:
-    """Return the difference of two plans, second minus first, over the seeds that both were trained with."""
+def _compare_plans(a: Run, b: Run, left: str, right: str, direction: str) -> PairedDifference:
+    """Return how the second plan differs from the first, over the seeds that both were trained with."""
     seeds = [
         {r.evaluation.seed for r in run.records() if r.evaluation.plan_hash == h} for run, h in ((a, left), (b, right))
     ]
     stored = [(a.per_item(left, s), b.per_item(right, s)) for s in sorted(seeds[0] & seeds[1])]
     kept = [(x, y) for x, y in stored if x is not None and y is not None and len(x) == len(y)]
-    if not kept:
-        return None
     first, second = [x for x, _ in kept], [y for _, y in kept]
-    spread = pareto.pooled_seed_deviation([first, second])
-    row = pareto.paired_difference(second, first, spread, block=a.block)
-    return {"seeds": len(kept), **row, "verdict": verdict(row, direction, len(kept))}
+    return compare_pair(second, first, direction=direction, block=a.block, fewest_seeds=1)

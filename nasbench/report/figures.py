@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from nasbench.builtin import content_folder
-from nasbench.evidence import pareto
+from nasbench.evidence.pareto import non_dominated
 from nasbench.objectives import COSTS
 from nasbench.runs.run import Run
 
@@ -62,7 +62,7 @@ class ScatterData:
     def front(self) -> pd.DataFrame:
         """The points no other compared point dominates in this plane, by rising x."""
         compared = self.points[self.points["kind"] != "other"] if self.seeds > 1 else self.points
-        kept = pareto.non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
+        kept = non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
         return compared[kept].sort_values("x")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from nasbench.measurement.latency.device_profile import HeldOut
 from nasbench.objectives import COSTS
-from nasbench.report import effects, slots
+from nasbench.report import effect_tables, slots
 from nasbench.report.tables import Cell, Column, Row, Table, figure_text, with_interval
 from nasbench.runs.run import Run
 from nasbench.runs.settings import SearchSettings
@@ -110,13 +110,13 @@ def _sections(
 
     front = _front_table(run, finalists, test)
     yield from section("What is worth having", "front", front, widget="explorer")
-    yield from section("Which modules and properties paid, and where", "where", *effects.tables(run))
+    yield from section("Which modules and properties paid, and where", "where", *effect_tables.tables(run))
     yield from section("Where the time goes", "latency", slots.front_table(run), slots.slots_table(run))
     yield from section("What the winners do", "winners")
     yield from section("On held-out data", "held out", _naive_table(run, naive))
     yield from section("How the search went", "progress")
     yield from section("How the finalists were trained", "training")
-    yield from section("Zero-cost proxies", "proxies", *effects.proxies(run))
+    yield from section("Zero-cost proxies", "proxies", *effect_tables.proxies(run))
     trials = run.trials()
     rejected, trained = trials["state"] == "rejected", trials["fidelity"] > 0
     trouble = [_trouble_table(trials[rejected & ~trained], "Rejected before training")]

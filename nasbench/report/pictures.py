@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from nasbench.backbones.insertion import slots_of
 from nasbench.measurement.properties.fingerprint import fingerprint_plan
 from nasbench.report import figures, gradcam
-from nasbench.report.analysis.effects import run_effects
-from nasbench.report.analysis.progress import hypervolume_curve, reference_of
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
 from nasbench.report.forecasts import forecast_figures
 from nasbench.report.heat import draw_effects
 from nasbench.report.kept import KeptModels
+from nasbench.report.progress import hypervolume_curve, reference_of
+from nasbench.report.run_effects import run_effects
 from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
 from nasbench.runs.run import Run
 from nasbench.tasks import ImageTask

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import nasbench as nb
-from nasbench.evidence import pareto
+from nasbench.evidence.intervals import metric_interval
 from nasbench.report import forecasts as fc
 from nasbench.report.kept import KeptModels
 from nasbench.runs.run import load_run
@@ -224,6 +224,6 @@ def test_windows_that_overlap_are_drawn_together(run):
     bare = run.finalists().query("plan == '{}'").iloc[0]
     items = [run.per_item(bare["plan_hash"], 0)]
     assert run.block == 8
-    assert (bare["mse_low"], bare["mse_high"]) == pareto.metric_interval(items, 0.0, block=8)
-    low, high = pareto.metric_interval(items, 0.0)
+    assert (bare["mse_low"], bare["mse_high"]) == metric_interval(items, 0.0, block=8)
+    low, high = metric_interval(items, 0.0)
     assert bare["mse_high"] - bare["mse_low"] > 1.2 * (high - low)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from nasbench.report.analysis.controls import control_table
-from nasbench.report.analysis.effects import run_effects
-from nasbench.report.analysis.proxies import proxy_table
+from nasbench.report.control_table import control_table
+from nasbench.report.proxy_table import proxy_table
+from nasbench.report.run_effects import run_effects
 from nasbench.report.tables import Cell, Column, Row, Table, with_interval
 from nasbench.runs.run import Run
 
