@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from nasbench.errors import InputError, NothingMatched
 from nasbench.evidence.pairs import PairedDifference, compare_pair
 from nasbench.evidence.pareto import non_dominated
 from nasbench.files import write_text
+from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
-from nasbench.report.figures import BARS, LABELS, error_bar, save, style
+from nasbench.report.formatting import BARE_NAME
+from nasbench.report.plotting import save, style
+from nasbench.report.scatter import error_bar, legend_below, set_cost_axis
 from nasbench.runs.run import Run
 from nasbench.runs.settings import differences
 
@@ -127,18 +129,14 @@ def draw(data: Comparison) -> Figure:
             spread = np.nan_to_num(np.abs(bars.T - points[data.metric].to_numpy(dtype=float)))
             axes.errorbar(points[data.cost], points[data.metric], spread, fmt="none", ecolor=colour, capsize=2.5)
             barred |= bool(spread.any())
-            bare = points["plan"] == "{}"
+            bare = points["plan"] == BARE.text
             for marker, group in (("o", points[~bare]), ("D", points[bare])):
                 axes.plot(group[data.cost], group[data.metric], marker, color=colour, ms=6)
             axes.plot([], [], "o-", color=colour, label=str(name))
-        axes.plot([], [], "D", color="grey", label="bare backbone")
-        axes.set(xlabel=LABELS.get(data.cost, data.cost), ylabel=f"{data.metric} (validation)")
-        if data.cost != "latency_ms":
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        low, high = data.fronts[data.cost].min(), data.fronts[data.cost].max()
-        if low > 0 and high / low > 8:
-            axes.set_xscale("log")
-        axes.legend(title=BARS if barred else None, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        axes.plot([], [], "D", color="grey", label=BARE_NAME)
+        axes.set(ylabel=f"{data.metric} (validation)")
+        set_cost_axis(axes, data.cost, data.fronts[data.cost])
+        legend_below(axes, barred=barred)
         return figure
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from nasbench.report.figures import style
+from nasbench.report.plotting import style
 
 __all__ = ["draw_effects"]
 
