@@ -63,10 +63,11 @@ def fingerprint(
             _print_fingerprint(each, f"{slot}: " if trial is not None else "", inputs)
     if figure is not None:
         from nasbench.report import fingerprints as pictures
+        from nasbench.report.plotting import save_figure
 
         for slot, each in found.items():
             file = figure.with_stem(f"{figure.stem}-{slot}") if len(found) > 1 else figure
-            pictures.save_figure(pictures.draw_fingerprint(pictures.fingerprint_data(each)), file)
+            save_figure(pictures.draw_fingerprint(pictures.fingerprint_data(each)), file)
             narrate(f"figure: {file}")
 
 

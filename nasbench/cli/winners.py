@@ -72,13 +72,14 @@ def train(
 
     chosen = None if seeds is None else range(first, first + seeds)
     done = train_fully(found, trial, epochs=epochs, seeds=chosen, on_epoch=tell)
+    gap, low, high = done.difference.difference, done.difference.low, done.difference.high
     if as_json:
         rows = done.table.to_dict(orient="records")
-        console.print_json("training", {"run": str(run), "metric": done.metric, "rows": rows, **done.difference})
+        told = {"difference": gap, "low": low, "high": high}
+        console.print_json("training", {"run": str(run), "metric": done.metric, "rows": rows, **told})
     else:
         columns = [name for name in done.table.columns if name not in ("plan", "wall_s")]
         console.print_table(columns, done.table[columns].itertuples(index=False), f"{epochs} epochs")
-        gap, low, high = (done.difference[key] for key in ("difference", "low", "high"))
-        sure = f"95 % {low:+.4g} to {high:+.4g}" if low == low else "one seed: no interval"
+        sure = f"95 % {low:+.4g} to {high:+.4g}" if done.difference.has_interval else "one seed: no interval"
         console.print_text(f"{done.metric}, trial {trial} minus bare: {gap:+.4g} ({sure})")
     narrate(f"weights: {done.folder}; next: nasbench export {run} --trial {trial} --out DIR")

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasbench.errors import InputError
-from nasbench.evidence import pareto
+from nasbench.evidence.pareto import hypervolume
 from nasbench.objectives import COSTS, conventional_direction
 
 __all__ = ["COST_FACTOR", "Reference", "reference_point"]
@@ -81,7 +81,7 @@ class Reference:
             values: `(n, m)`, as in `coordinates`.
         """
         m = len(self.directions)
-        return pareto.hypervolume(self.coordinates(values), ["minimize"] * m, [1.0] * m)
+        return hypervolume(self.coordinates(values), ["minimize"] * m, [1.0] * m)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data; `Reference.from_dict` gives it back."""

@@ -11,6 +11,7 @@ import jinja2
 from nasbench.builtin import content_folder
 from nasbench.errors import NothingMatched, RunError
 from nasbench.files import write_text
+from nasbench.library.plan import BARE
 from nasbench.report.explorer import explorer_data, script_json
 from nasbench.report.kept import KeptModels
 from nasbench.report.page import Page, page_of
@@ -72,7 +73,7 @@ def _test_figures(run: Run, models: KeptModels) -> tuple[dict[str, dict[str, flo
         json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"plans": {}, "naive": {}}
     )
     finalists = run.finalists()
-    shown = finalists[finalists["on_front"].astype(bool) | (finalists["plan"] == "{}")]
+    shown = finalists[finalists["on_front"].astype(bool) | (finalists["plan"] == BARE.text)]
     kept = models.numbers
     todo = [
         row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from nasbench.errors import InputError, NothingMatched
-from nasbench.evidence import pareto
-from nasbench.evidence.comparison import verdict
+from nasbench.evidence.pairs import PairedDifference, compare_pair
+from nasbench.evidence.pareto import non_dominated
 from nasbench.files import write_text
+from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
-from nasbench.report.figures import BARS, LABELS, error_bar, save, style
+from nasbench.report.formatting import BARE_NAME
+from nasbench.report.plotting import save, style
+from nasbench.report.scatter import error_bar, legend_below, set_cost_axis
 from nasbench.runs.run import Run
 from nasbench.runs.settings import differences
 
@@ -120,27 +122,21 @@ def draw(data: Comparison) -> Figure:
         for (name, front), colour in zip(data.fronts.groupby("run", sort=False), colours, strict=True):
             points = front.sort_values(data.cost)
             kept = points[
-                pareto.non_dominated(
-                    points[[data.cost, data.metric]].to_numpy(dtype=float), ["minimize", data.direction]
-                )
+                non_dominated(points[[data.cost, data.metric]].to_numpy(dtype=float), ["minimize", data.direction])
             ]
             axes.step(kept[data.cost], kept[data.metric], where="post", color=colour, lw=1.2, alpha=0.7)
             bars = np.array([error_bar(row, data.metric) for row in points.to_dict(orient="records")], dtype=float)
             spread = np.nan_to_num(np.abs(bars.T - points[data.metric].to_numpy(dtype=float)))
             axes.errorbar(points[data.cost], points[data.metric], spread, fmt="none", ecolor=colour, capsize=2.5)
             barred |= bool(spread.any())
-            bare = points["plan"] == "{}"
+            bare = points["plan"] == BARE.text
             for marker, group in (("o", points[~bare]), ("D", points[bare])):
                 axes.plot(group[data.cost], group[data.metric], marker, color=colour, ms=6)
             axes.plot([], [], "o-", color=colour, label=str(name))
-        axes.plot([], [], "D", color="grey", label="bare backbone")
-        axes.set(xlabel=LABELS.get(data.cost, data.cost), ylabel=f"{data.metric} (validation)")
-        if data.cost != "latency_ms":
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        low, high = data.fronts[data.cost].min(), data.fronts[data.cost].max()
-        if low > 0 and high / low > 8:
-            axes.set_xscale("log")
-        axes.legend(title=BARS if barred else None, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        axes.plot([], [], "D", color="grey", label=BARE_NAME)
+        axes.set(ylabel=f"{data.metric} (validation)")
+        set_cost_axis(axes, data.cost, data.fronts[data.cost])
+        legend_below(axes, barred=barred)
         return figure
 
 
@@ -186,24 +182,20 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
         chosen = [("best of each", best[0], best[1]), *(("same plan", each, each) for each in both)]
         texts = [dict(zip(t["plan_hash"], t["plan"], strict=True)) for t in tables]
         for what, left, right in chosen:
-            row = _paired(a, b, left, right, direction)
-            if row is None:
+            pair = _compare_plans(a, b, left, right, direction)
+            if not pair.seeds:
                 notes.append(f"{first} and {second}, {what}: no seed in common with stored validation items")
                 continue
             rows.append({"first": first, "second": second, "what": what, "first_plan": texts[0][left],
-                         "second_plan": texts[1][right], **row})  # fmt: skip
+                         "second_plan": texts[1][right], **asdict(pair)})  # fmt: skip
     columns = ["first", "second", "what", "first_plan", "second_plan", "seeds", "difference", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=columns), list(dict.fromkeys(notes))
 
 
-def _paired(a: Run, b: Run, left: str, right: str, direction: str) -> dict[str, Any] | None:
-    """Return the difference of two plans, second minus first, over the seeds that both were trained with."""
+def _compare_plans(a: Run, b: Run, left: str, right: str, direction: str) -> PairedDifference:
+    """Return how the second plan differs from the first, over the seeds that both were trained with."""
     seeds = [{e.seed for e in run.evaluations() if e.plan_hash == h} for run, h in ((a, left), (b, right))]
     stored = [(a.folder.load_items(left, s), b.folder.load_items(right, s)) for s in sorted(seeds[0] & seeds[1])]
     kept = [(x, y) for x, y in stored if x is not None and y is not None and len(x) == len(y)]
-    if not kept:
-        return None
     first, second = [x for x, _ in kept], [y for _, y in kept]
-    spread = pareto.pooled_seed_deviation([first, second])
-    row = pareto.paired_difference(second, first, spread, block=a.block)
-    return {"seeds": len(kept), **row, "verdict": verdict(row, direction, len(kept))}
+    return compare_pair(second, first, direction=direction, block=a.block, fewest_seeds=1)

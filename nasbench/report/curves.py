@@ -7,7 +7,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nasbench.report.figures import style
+from nasbench.library.plan import BARE
+from nasbench.report.plotting import style
 from nasbench.runs.run import Run
 
 __all__ = ["curves_data", "draw_curves", "draw_hypervolume"]
@@ -25,8 +26,8 @@ def curves_data(run: Run) -> pd.DataFrame:
     metric = run.metric
     if metric is not None and metric in finalists:
         finalists = finalists.sort_values(metric, ascending=run.directions[metric] == "minimize")
-    bare = finalists[finalists["plan"] == "{}"]
-    chosen = pd.concat([bare, finalists[finalists["plan"] != "{}"]]).head(_MOST)["plan_hash"].tolist()
+    bare = finalists[finalists["plan"] == BARE.text]
+    chosen = pd.concat([bare, finalists[finalists["plan"] != BARE.text]]).head(_MOST)["plan_hash"].tolist()
     rows = []
     for evaluation in run.evaluations():
         if evaluation.plan_hash not in chosen or not evaluation.is_complete:
@@ -53,7 +54,7 @@ def draw_curves(data: pd.DataFrame) -> Figure:
     with style():
         figure = Figure(figsize=(6.4, 3.1 * len(panels)), layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-        named = data.assign(trial=("trial " + data["trial"].astype(str)).where(data["plan"] != "{}", "bare"))
+        named = data.assign(trial=("trial " + data["trial"].astype(str)).where(data["plan"] != BARE.text, "bare"))
         for axes, what in zip(grid, panels, strict=True):
             sns.lineplot(
                 named[named["what"] == what], x="epoch", y="value", hue="trial", units="seed", estimator=None,

@@ -7,9 +7,10 @@ import math
 from typing import Any
 
 from nasbench.errors import InputError
-from nasbench.library.plan import Plan
+from nasbench.library.plan import BARE, Plan
 from nasbench.objectives import COSTS
-from nasbench.report.figures import error_bar
+from nasbench.report.formatting import is_missing, plan_name
+from nasbench.report.scatter import error_bar
 from nasbench.runs.run import Run
 
 __all__ = ["explorer_data", "script_json"]
@@ -29,7 +30,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
     points: list[dict[str, Any]] = []
     for plan_hash, rows in trials.groupby("plan_hash", sort=False):
         first: dict[str, Any] = {str(key): value for key, value in rows.iloc[0].items()}
-        mean = {str(key): value for key, value in means.get(plan_hash, {}).items() if not _missing(value)}
+        mean = {str(key): value for key, value in means.get(plan_hash, {}).items() if not is_missing(value)}
         row: dict[str, Any] = first | mean
         modules, properties = _contents(str(row["plan"]))
         several = plan_hash in means and int(means[plan_hash].get("seeds", 1)) > 1
@@ -37,7 +38,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
         points.append(
             {
                 "number": int(row["number"]),
-                "plan": "bare backbone" if row["plan"] == "{}" else str(row["plan"]),
+                "plan": plan_name(str(row["plan"])),
                 "state": str(row["state"]),
                 "kind": _kind(row, plan_hash in means),
                 "several": several,
@@ -71,7 +72,7 @@ def script_json(data: Any) -> str:
 
 
 def _kind(row: dict[str, Any], compared: bool) -> str:
-    if row["plan"] == "{}":
+    if row["plan"] == BARE.text:
         return "bare"
     if row["state"] != "complete":
         return str(row["state"])
@@ -98,14 +99,10 @@ def _is_axis(key: str, value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """Return a JSON value, rounded to 6 digits; None for what is missing or no plain value."""
-    if _missing(value):
+    if is_missing(value):
         return None
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value if isinstance(value, (str, int, bool)) else None
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))

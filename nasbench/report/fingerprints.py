@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,14 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from nasbench.builtin import content_folder
-from nasbench.errors import InputError
 from nasbench.measurement.properties.fingerprint import Fingerprint
+from nasbench.report.plotting import BLUE, GREY, style
 
-__all__ = ["FingerprintData", "draw_fingerprint", "fingerprint_data", "save_figure", "style"]
+__all__ = ["FingerprintData", "draw_fingerprint", "fingerprint_data"]
 
 _FLOOR = 1e-6  # share of the largest influence below which the map shows nothing
-_MEASURED, _REFERENCE = "#2a78b5", "#9aa5b1"
 
 
 @dataclass(frozen=True)
@@ -87,19 +81,6 @@ def draw_fingerprint(data: FingerprintData) -> Figure:
         return figure
 
 
-def save_figure(figure: Figure, file: Path) -> None:
-    """Write a figure; the file's ending chooses the format.
-
-    Raises:
-        InputError: If matplotlib does not know the format, or the file cannot be written.
-    """
-    try:
-        with style():
-            figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
-    except (ValueError, OSError) as error:
-        raise InputError(f"cannot write the figure {file}: {error}; use .svg, .png or .pdf") from None
-
-
 def _draw_influence(figure: Figure, axes: Axes, influence: NDArray[np.float64]) -> None:
     top = influence.max() or 1.0
     shown = np.where(influence >= _FLOOR * top, influence, np.nan)
@@ -112,8 +93,8 @@ def _draw_influence(figure: Figure, axes: Axes, influence: NDArray[np.float64]) 
 
 def _draw_profile(axes: Axes, profile: pd.DataFrame) -> None:
     place = profile["ring"].to_numpy(dtype=float)
-    axes.bar(place - 0.2, profile["measured"], 0.4, color=_MEASURED, label="measured")
-    axes.bar(place + 0.2, profile["uniform"], 0.4, color=_REFERENCE, label="a uniform map")
+    axes.bar(place - 0.2, profile["measured"], 0.4, color=BLUE, label="measured")
+    axes.bar(place + 0.2, profile["uniform"], 0.4, color=GREY, label="a uniform map")
     axes.set(
         title="off-self influence by distance", xticks=place, xticklabels=profile["distances"], ylim=(0, 1),
         xlabel="Chebyshev distance", ylabel="share",
@@ -123,20 +104,11 @@ def _draw_profile(axes: Axes, profile: pd.DataFrame) -> None:
 
 def _draw_curve(axes: Axes, data: FingerprintData) -> None:
     curve = data.curve
-    axes.plot(curve["positions"], curve["cost"], "o", color=_MEASURED, label="MACs + elementwise operations")
+    axes.plot(curve["positions"], curve["cost"], "o", color=BLUE, label="MACs + elementwise operations")
     if data.exponent is not None and curve["fitted"].notna().all():
-        axes.plot(
-            curve["positions"], curve["fitted"], color=_REFERENCE, label=f"fitted: N^{data.exponent:.2f}", zorder=1
-        )
+        axes.plot(curve["positions"], curve["fitted"], color=GREY, label=f"fitted: N^{data.exponent:.2f}", zorder=1)
     if (curve["cost"] > 0).all():
         axes.set(xscale="log", yscale="log")
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set(title="cost by positions N, one item", xlabel="N")
     axes.legend()
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the plot style of the reports."""
-    with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"):
-        yield

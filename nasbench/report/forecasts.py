@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from nasbench.report.figures import KINDS, save, style
+from nasbench.library.plan import BARE
+from nasbench.report.formatting import BARE_NAME
 from nasbench.report.kept import KeptModels
+from nasbench.report.plotting import GREY, Picture, save_picture, style
+from nasbench.report.scatter import KINDS
 from nasbench.runs.run import Run
 from nasbench.tasks import ForecastingTask, apply, naive_forecasts
 
@@ -34,9 +36,9 @@ __all__ = [
     "series_shown",
 ]
 
-BARE, WINNER, SEASONAL, LAST = "bare backbone", "winner", "seasonal naive", "last value"
+WINNER, SEASONAL, LAST = "winner", "seasonal naive", "last value"
 
-_COLOURS = {"truth": "#9aa5b1", BARE: KINDS["bare"], WINNER: KINDS["front"], SEASONAL: KINDS["finalist"]}
+_COLOURS = {"truth": GREY, BARE_NAME: KINDS["bare"], WINNER: KINDS["front"], SEASONAL: KINDS["finalist"]}
 _FILES = {"windows": "forecast-windows", "by_step": "forecast-error-by-step", "by_series": "forecast-error-by-series"}
 _WINDOWS = 4
 _LEAST_TAIL = 12
@@ -230,11 +232,11 @@ def draw_by_series(data: ForecastData) -> Figure:
 def series_shown(data: ForecastData) -> list[str]:
     """Return the series of the figure, in its order."""
     table = data.by_series.pivot(index="series", columns="forecast", values="mse")
-    reference = BARE if BARE in table else WINNER
+    reference = BARE_NAME if BARE_NAME in table else WINNER
     table = table.sort_values(reference, ascending=False, kind="stable")
     if len(table) <= _MOST_SERIES:
         return list(table.index)
-    change = (table[WINNER] - table[BARE]).abs() if {BARE, WINNER} <= set(table) else table[reference]
+    change = (table[WINNER] - table[BARE_NAME]).abs() if {BARE_NAME, WINNER} <= set(table) else table[reference]
     kept = set(change.nlargest(_MOST_SERIES).index)
     return [name for name in table.index if name in kept]
 
@@ -243,12 +245,12 @@ def _shown(data: ForecastData) -> list[str]:
     """Return the forecasts of the figures: the models and one naive forecast."""
     known = set(data.by_step["forecast"])
     naive = SEASONAL if SEASONAL in known else LAST
-    return [name for name in (naive, BARE, WINNER) if name in known]
+    return [name for name in (naive, BARE_NAME, WINNER) if name in known]
 
 
 def _line(what: str, single: bool) -> dict[str, Any]:
     width = {"truth": 2.6, WINNER: 1.5}.get(what, 1.2)
-    dashes = {SEASONAL: ":", LAST: ":", BARE: "--"}.get(what, "-")
+    dashes = {SEASONAL: ":", LAST: ":", BARE_NAME: "--"}.get(what, "-")
     return {
         "color": _COLOURS.get(what, KINDS["finalist"]),
         "lw": width,
@@ -258,7 +260,7 @@ def _line(what: str, single: bool) -> dict[str, Any]:
 
 
 def _dot(what: str) -> dict[str, Any]:
-    marker = {BARE: "D", WINNER: "o"}.get(what, "|")
+    marker = {BARE_NAME: "D", WINNER: "o"}.get(what, "|")
     colour = _COLOURS.get(what, KINDS["finalist"])
     return {
         "color": colour,
@@ -274,7 +276,7 @@ def _legend(figure: Figure, shown: list[str]) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=len(shown))
 
 
-def forecast_figures(run: Run, models: KeptModels) -> list[dict[str, str]]:
+def forecast_figures(run: Run, models: KeptModels) -> list[Picture]:
     """Save the figures of a forecasting run and return them for its page; [] where there is nothing to show."""
     data = data_of_run(run, models)
     return [] if data is None else _pictures(data, run.path / "figures")
@@ -309,15 +311,15 @@ def _wanted(run: Run, kept: set[int]) -> dict[str, tuple[int, str]]:
     """Return number and plan of the bare backbone and of the winner, of those whose weights were kept."""
     table = run.finalists()
     table = table[table["number"].isin(kept)]
-    bare = table[table["plan"] == "{}"]
+    bare = table[table["plan"] == BARE.text]
     first, direction = next(iter(run.directions.items()))
     best = table[table["on_front"].astype(bool)].sort_values(first, ascending=direction == "minimize").head(1)
-    winner = best[best["plan"] != "{}"]
-    rows = ((BARE, bare), (WINNER, winner))
+    winner = best[best["plan"] != BARE.text]
+    rows = ((BARE_NAME, bare), (WINNER, winner))
     return {name: (int(row["number"].iloc[0]), str(row["plan"].iloc[0])) for name, row in rows if len(row)}
 
 
-def _pictures(data: ForecastData, folder: Path) -> list[dict[str, str]]:
+def _pictures(data: ForecastData, folder: Path) -> list[Picture]:
     who = f"The winner is {data.plans[WINNER]}" if WINNER in data.plans else "No other plan of the front kept weights"
     total, shown = data.by_series["series"].nunique(), len(series_shown(data))
     some = "" if shown == total else f" The {shown} of {total} series whose errors differ most; all are in the CSV."
@@ -328,8 +330,6 @@ def _pictures(data: ForecastData, folder: Path) -> list[dict[str, str]]:
     )
     pictures = []
     for name, draw, title, told in drawn:
-        files = save(draw(data), folder, _FILES[name])
-        encoded = base64.b64encode(files["svg"].read_bytes()).decode("ascii")
-        alt = f"{title}: {', '.join(_shown(data))}"
-        pictures.append({"data": encoded, "alt": alt, "caption": f"{title}. {told}", "wide": "yes"})
+        alt, caption = f"{title}: {', '.join(_shown(data))}", f"{title}. {told}"
+        pictures.append(save_picture(draw(data), folder, _FILES[name], alt=alt, caption=caption, wide=True))
     return pictures

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nasbench.backbones import Slot
 from nasbench.library.plan import is_stage_slot
-from nasbench.report.figures import style
+from nasbench.report.plotting import style
 
 __all__ = ["draw_gradcam", "gradcam"]
 

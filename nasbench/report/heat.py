@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from nasbench.report.figures import style
+from nasbench.report.plotting import style
 
 __all__ = ["draw_effects"]
 
@@ -18,7 +18,7 @@ def draw_effects(data: pd.DataFrame) -> Figure:
     """Draw estimates, modules down and slots across; the rows are ordered by their mean, at most thirty.
 
     Args:
-        data: Columns slot, module, estimate, verdict, as of `nasbench.report.analysis.effects.module_effects`.
+        data: Columns slot, module, estimate, verdict, as of `nasbench.evidence.effects.module_effects`.
     """
     kept = data.dropna(subset=["estimate"])
     table = kept.pivot_table(index="module", columns="slot", values="estimate", sort=False)

@@ -9,10 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from nasbench.library.plan import BARE
 from nasbench.measurement.latency.device_profile import HeldOut
 from nasbench.objectives import COSTS
-from nasbench.report import effects, slots
-from nasbench.report.tables import Cell, Column, Row, Table, figure_text, with_interval
+from nasbench.report import effect_tables, slots
+from nasbench.report.formatting import figure_text, with_interval
+from nasbench.report.plotting import Picture
+from nasbench.report.tables import Cell, Column, Row, Table, plan_cell, verdict_cell
 from nasbench.runs.command_line import command_words
 from nasbench.runs.run import Run
 
@@ -26,14 +29,14 @@ class Section:
     Attributes:
         title: Its heading.
         lead: One paragraph, "" for none.
-        pictures: `data` (base64 SVG), `alt` and `caption` of each; `wide` ones have a line to themselves.
+        pictures: In reading order.
         tables: In reading order.
         widget: "explorer" for the interactive front, "" for none.
     """
 
     title: str
     lead: str = ""
-    pictures: tuple[Mapping[str, str], ...] = ()
+    pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     widget: str = ""
 
@@ -64,7 +67,7 @@ class Page:
         return tuple(table for section in self.sections for table in section.tables)
 
 
-Pictures = Mapping[str, Sequence[Mapping[str, str]]]
+Pictures = Mapping[str, Sequence[Picture]]
 """Pictures by section: "front", "where", "latency", "progress", "training", "proxies", "winners", "held out"."""
 
 
@@ -110,13 +113,13 @@ def _sections(
 
     front = _front_table(run, finalists, test)
     yield from section("What is worth having", "front", front, widget="explorer")
-    yield from section("Which modules and properties paid, and where", "where", *effects.tables(run))
+    yield from section("Which modules and properties paid, and where", "where", *effect_tables.tables(run))
     yield from section("Where the time goes", "latency", slots.front_table(run), slots.slots_table(run))
     yield from section("What the winners do", "winners")
     yield from section("On held-out data", "held out", _naive_table(run, naive))
     yield from section("How the search went", "progress")
     yield from section("How the finalists were trained", "training")
-    yield from section("Zero-cost proxies", "proxies", *effects.proxies(run))
+    yield from section("Zero-cost proxies", "proxies", *effect_tables.proxies(run))
     trials = run.trials()
     rejected, trained = trials["state"] == "rejected", trials["fidelity"] > 0
     trouble = [_trouble_table(trials[rejected & ~trained], "Rejected before training")]
@@ -164,7 +167,7 @@ def _what_helps(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[st
             f"{run.metric} that was measured on several seeds is a loss, or its 95 % interval includes zero."
         )
     best = better.sort_values("difference", ascending=run.directions[run.metric] == "minimize").iloc[0]
-    bare = finalists[finalists["plan"] == "{}"].iloc[0]
+    bare = finalists[finalists["plan"] == BARE.text].iloc[0]
     cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in finalists), None)
     price = f" at {best[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
     return (
@@ -190,7 +193,7 @@ def _how_sure(run: Run, finalists: pd.DataFrame) -> str:
     open_ = front[front["verdict"] == "NOT DECIDED"]
     seeds = int(finalists["seeds"].max())
     unsure = int((front["probability"] < 0.5).sum())
-    if len(front) == 1 and front.iloc[0]["plan"] == "{}":
+    if len(front) == 1 and front.iloc[0]["plan"] == BARE.text:
         compared = _counted(len(finalists), "plan")
         return f"The bare backbone alone is on the front (mean of {seeds} seeds), of {compared} compared."
     told = (
@@ -261,22 +264,19 @@ def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[s
     for row in shown.to_dict(orient="records"):
         cells = [
             Cell(str(row["number"]), True),
-            Cell("bare backbone" if row["plan"] == "{}" else row["plan"], code=row["plan"] != "{}"),
+            plan_cell(row["plan"]),
             Cell(with_interval(row[metric], row.get(f"{metric}_low"), row.get(f"{metric}_high")), True),
             Cell(
                 with_interval(row.get("difference"), row.get("difference_low"), row.get("difference_high"), "+"), True
             ),
-            Cell(
-                str(row.get("verdict", "")),
-                verdict=str(row.get("verdict", "")).split()[0] if row.get("verdict") else "",
-            ),
+            verdict_cell(row.get("verdict", "")),
             *(Cell(figure_text(row[name]), True) for name in extra),
             *(Cell(figure_text(row[name]), True) for name in costs),
             Cell(f"{row['probability']:.2f}", True),
         ]
         if test:
             cells.append(Cell(figure_text(test.get(row["plan_hash"], {}).get(metric)), True))
-        rows.append(Row(tuple(cells), bare=row["plan"] == "{}"))
+        rows.append(Row(tuple(cells), bare=row["plan"] == BARE.text))
     caption = "All plans that were compared under the same seeds. P(front) is the probability that no other of them "
     caption += "dominates a plan, by bootstrap over validation items (overlapping windows of a forecast together), "
     caption += "seeds and measured latency; latencies within 1 % share a rank."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
@@ -10,21 +9,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nasbench.backbones.insertion import slots_of
+from nasbench.library.plan import BARE
 from nasbench.measurement.properties.fingerprint import fingerprint_plan
-from nasbench.report import figures, gradcam
-from nasbench.report.analysis.effects import run_effects
-from nasbench.report.analysis.progress import hypervolume_curve, reference_of
+from nasbench.report import gradcam, scatter
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
 from nasbench.report.forecasts import forecast_figures
 from nasbench.report.heat import draw_effects
 from nasbench.report.kept import KeptModels
+from nasbench.report.plotting import Picture, save_picture
+from nasbench.report.progress import hypervolume_curve, reference_of
+from nasbench.report.run_effects import run_effects
 from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
 from nasbench.runs.run import Run
 from nasbench.tasks import ImageTask
 
 __all__ = ["pictures_of"]
-
-Picture = dict[str, str]
 
 
 def pictures_of(run: Run, models: KeptModels) -> dict[str, list[Picture]]:
@@ -51,20 +50,22 @@ def _optional(what: str, draw: Callable[[], Iterable[Picture]]) -> list[Picture]
 
 
 def _saved(run: Run, figure: Figure, table: pd.DataFrame, name: str, alt: str, caption: str) -> Picture:
-    files = figures.save(figure, run.path / "figures", name)
-    table.to_csv(files["svg"].with_suffix(".csv"), index=False)
-    return {"data": base64.b64encode(files["svg"].read_bytes()).decode("ascii"), "alt": alt, "caption": caption}
+    """Write a figure with its numbers beside it."""
+    folder = run.path / "figures"
+    picture = save_picture(figure, folder, name, alt=alt, caption=caption)
+    table.to_csv(folder / f"{name}.csv", index=False)
+    return picture
 
 
 def _fronts(run: Run) -> Iterator[Picture]:
     metric = run.metric or next(iter(run.directions))
-    for cost in figures.costs_of(run):
-        data = figures.scatter_data(run, cost, metric) if cost != metric else None
+    for cost in scatter.costs_of(run):
+        data = scatter.scatter_data(run, cost, metric) if cost != metric else None
         if data is not None:
-            label = figures.LABELS.get(data.x, data.x)
+            label = scatter.LABELS.get(data.x, data.x)
             caption = f"{data.y} against {label}. Numbers are trials; the step line is the front; bars as above."
             alt = f"{data.y} against {data.x}, {len(data.points)} plans"
-            yield _saved(run, figures.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
+            yield _saved(run, scatter.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
 
 
 def _effects(run: Run) -> Iterator[Picture]:
@@ -128,7 +129,7 @@ def _gradcam(run: Run, models: KeptModels) -> Iterator[Picture]:
     number, plan = winner
     maps, predicted = {}, {}
     names = [str(name) for name in task.classes]
-    for title, (each, text) in {"bare": (0, "{}"), f"trial {number}": (number, plan)}.items():
+    for title, (each, text) in {"bare": (0, BARE.text), f"trial {number}": (number, plan)}.items():
         model = models.load(each, text)
         maps[title], classes = gradcam.gradcam(model, images, slots_of(model))
         predicted[title] = [names[i] for i in classes]

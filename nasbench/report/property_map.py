@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nasbench.library.registry import PROPERTIES
 from nasbench.measurement.properties.record import THRESHOLDS, Measured
-from nasbench.report.fingerprints import save_figure, style
+from nasbench.report.plotting import BLUE, RED, save_figure, style
 
 __all__ = ["Cluster", "clusters", "draw_map", "draw_parallel", "property_frame", "save_page_figures"]
 
@@ -74,7 +74,7 @@ def draw_map(frame: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         points = axes.scatter(
             frame["locality"], frame["globality"], s=_areas(frame), c=frame["sparsity"],
-            cmap="viridis", vmin=0, vmax=1, edgecolors="#c44e20",
+            cmap="viridis", vmin=0, vmax=1, edgecolors=RED,
             linewidths=[1.6 if exponent > THRESHOLDS["complexity"] else 0 for exponent in frame["complexity"]],
         )  # fmt: skip
         figure.colorbar(points, ax=axes, label="sparsity")
@@ -143,8 +143,8 @@ def save_page_figures(frame: pd.DataFrame, folder: Path) -> None:
 
 def _draw_panel(axes: Axes, name: str, figures: list[float]) -> None:
     figures[-1] /= 2  # the exponent: 2, quadratic, is the top of the panel
-    axes.fill_between(range(len(_AXES)), figures, color="#2a78b5", alpha=0.25)
-    axes.plot(range(len(_AXES)), figures, "o-", ms=2.5, lw=1, color="#2a78b5")
+    axes.fill_between(range(len(_AXES)), figures, color=BLUE, alpha=0.25)
+    axes.plot(range(len(_AXES)), figures, "o-", ms=2.5, lw=1, color=BLUE)
     axes.set_title(name, fontsize=7)
     axes.set(xticks=range(len(_AXES)), ylim=(0, 1.05), yticks=[])
     axes.set_xticklabels(_AXES, fontsize=6)

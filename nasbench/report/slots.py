@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasbench.report.tables import Cell, Column, Row, Table
+from nasbench.library.plan import BARE
+from nasbench.report.tables import Cell, Column, Row, Table, plan_cell
 from nasbench.runs.front_latency import latest
 from nasbench.runs.run import Run
 from nasbench.text import human
@@ -42,7 +43,7 @@ def front_table(run: Run) -> Table | None:
     for row in found["rows"]:
         cells = [
             Cell("" if row["number"] is None else str(row["number"]), True),
-            Cell("bare backbone" if row["plan"] == "{}" else row["plan"], code=row["plan"] != "{}"),
+            plan_cell(row["plan"]),
             Cell(str(row["rank"]), True),
             Cell(f"{row['latency_ms']:.4g} [{row['low_ms']:.4g}, {row['high_ms']:.4g}]", True),
             Cell(f"{row['ratio']:.3f} [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}]", True),
@@ -50,7 +51,7 @@ def front_table(run: Run) -> Table | None:
         ]
         if predicted:
             cells += [Cell(f"{row[name]:.4g}" if name in row else "", True) for name in _PREDICTED]
-        rows.append(Row(tuple(cells), bare=row["plan"] == "{}"))
+        rows.append(Row(tuple(cells), bare=row["plan"] == BARE.text))
     caption = f"Measured {found['date'][:10]}, side by side: {found['scenario_text']}."
     if found["quality"] is not None:
         quality = found["quality"]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from nasbench.files import write_text
+from nasbench.library.plan import BARE
 from nasbench.report.export.table import table_text
-from nasbench.text import human
+from nasbench.report.formatting import plan_name
 
-__all__ = ["Cell", "Column", "Row", "Table", "figure_text", "save_tables", "with_interval"]
+__all__ = ["Cell", "Column", "Row", "Table", "plan_cell", "save_tables", "verdict_cell"]
 
 _ENDINGS = {"csv": "csv", "md": "md", "latex": "tex"}
 
@@ -56,6 +55,16 @@ class Table:
     caption: str = ""
 
 
+def plan_cell(text: str) -> Cell:
+    """Return the cell of a plan: its text as code, the bare backbone by its name."""
+    return Cell(plan_name(text), code=text != BARE.text)
+
+
+def verdict_cell(text: str) -> Cell:
+    """Return the cell of a verdict, styled by its first word."""
+    return Cell(text, verdict=text.split()[0] if text else "")
+
+
 def save_tables(tables: Iterable[Table], folder: Path) -> None:
     """Write each table as CSV, Markdown and LaTeX (booktabs), named by its title, in place of those of before."""
     folder.mkdir(exist_ok=True)
@@ -69,24 +78,3 @@ def save_tables(tables: Iterable[Table], folder: Path) -> None:
         for form, ending in _ENDINGS.items():
             numeric = [column.numeric for column in table.columns]
             write_text(folder / f"{name}.{ending}", table_text(frame, form, numeric))
-
-
-def with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
-    """Return a figure with its interval: "0.41 [0.39, 0.43]"; `sign` "+" for a difference, "" for a missing figure."""
-    if _missing(value):
-        return ""
-    value = 0.0 if abs(value) < 1e-12 else value  # a difference of equal means, but for rounding
-    if _missing(low) or low == high:
-        return f"{value:{sign}.3g}" if sign else f"{value:.4g}"
-    return f"{value:{sign}.3g} [{low:{sign}.2g}, {high:{sign}.2g}]" if sign else f"{value:.4g} [{low:.3g}, {high:.3g}]"
-
-
-def figure_text(value: Any) -> str:
-    """Return a figure to four digits, a large one with a unit prefix; "" for a missing one."""
-    if _missing(value):
-        return ""
-    return human(value) if isinstance(value, (int, float)) and abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -8,9 +8,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from nasbench.library.plan import BARE
 from nasbench.library.registry import PROPERTIES
 from nasbench.measurement.properties.fingerprint import Fingerprint
-from nasbench.report.figures import style
+from nasbench.report.plotting import style
 from nasbench.runs.run import Run
 
 __all__ = ["draw_fingerprints", "fingerprints_data", "winner_of"]
@@ -19,7 +20,7 @@ __all__ = ["draw_fingerprints", "fingerprints_data", "winner_of"]
 def winner_of(run: Run, kept: Collection[int]) -> tuple[int, str] | None:
     """Return number and plan of the best plan on the front, the bare backbone aside, whose weights were kept."""
     front = run.front()
-    rows = front[(front["plan"] != "{}") & front["number"].isin(list(kept))]
+    rows = front[(front["plan"] != BARE.text) & front["number"].isin(list(kept))]
     return None if rows.empty else (int(rows.iloc[0]["number"]), str(rows.iloc[0]["plan"]))
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_model
 
 from nasbench.errors import EvaluationError, InputError, RunError
-from nasbench.evidence import pareto
+from nasbench.evidence.pairs import PairedDifference, compare_pair
 from nasbench.files import write_text
 from nasbench.library.plan import Plan
 from nasbench.runs.models import ModelBuilder
@@ -39,14 +39,14 @@ class FullTraining:
         folder: Where weights (`NAME-seed-S.safetensors`) and results lie.
         table: One row a model and seed: model ("bare" or "trial N"), plan, seed, epochs, the metrics.
         metric: The metric they are compared by.
-        difference: The plan's mean minus the bare backbone's, with its 95 % interval (low, high) over validation
-            items and seeds; the interval is NaN where one seed alone was trained.
+        difference: The plan against the bare backbone over validation items and seeds. Of one seed there is no
+            interval.
     """
 
     folder: Path
     table: pd.DataFrame
     metric: str
-    difference: dict[str, float]
+    difference: PairedDifference
 
 
 def train_fully(
@@ -85,8 +85,14 @@ def train_fully(
         for seed in wanted:
             row, items[name, seed] = _one(training, each, name, seed, on_epoch)
             rows.append(row)
+    bare, *others = ([items[name, seed] for seed in wanted] for name in models)
     metric = problem.task.metric
-    return FullTraining(training.folder, pd.DataFrame(rows), metric, _difference(items, models, wanted, run.block))
+    difference = (
+        compare_pair(others[0], bare, direction=problem.task.metrics[metric], block=run.block)
+        if others
+        else PairedDifference.of_itself(len(wanted))
+    )
+    return FullTraining(training.folder, pd.DataFrame(rows), metric, difference)
 
 
 @dataclass(frozen=True)
@@ -129,14 +135,3 @@ def _one(
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}") from None
     return {"model": name, **row}, result.per_item
-
-
-def _difference(
-    items: dict[tuple[str, int], NDArray[np.float64]], models: dict[str, Plan], seeds: Sequence[int], block: int
-) -> dict[str, float]:
-    if len(models) < 2:
-        return {"difference": 0.0, "low": 0.0, "high": 0.0}
-    bare, plan = ([items[name, seed] for seed in seeds] for name in models)
-    spread = pareto.pooled_seed_deviation([bare, plan])
-    row = pareto.paired_difference(plan, bare, spread, block=block)
-    return row if len(seeds) > 1 else {**row, "low": float("nan"), "high": float("nan")}

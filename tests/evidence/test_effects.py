@@ -1,21 +1,18 @@
 """Effects against made-up studies whose truth is known."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-import nasbench as nb
-from nasbench.library.plan import Plan
-from nasbench.report.analysis.effects import (
+from nasbench.evidence.effects import (
     ANY,
-    best_known,
+    declared_properties,
     module_effects,
     paired_effects,
     property_effects,
-    run_effects,
     slot_importance,
 )
-from nasbench.runs.evaluation import Evaluation
+from nasbench.library.plan import Plan
+from nasbench.report.run_effects import measured_properties
 
 SLOTS = ("stage1", "stage2", "stage10")
 MODULES = ("se", "eca", "sk", "none")
@@ -98,10 +95,10 @@ def test_properties_that_pay():
     """Globality is worth 0.02 in stage 1 and a module as such costs 0.01 anywhere: `se` and `eca` are global."""
     worth = {("stage1", module): 0.01 for module in ("se", "eca")} | {("stage1", "sk"): -0.01}
     worth |= {(slot, module): -0.01 for slot in SLOTS[1:] for module in MODULES[:3]}
-    for by in ("declared", "measured"):
-        table = property_effects(*study(60, 3, noise=0.001, truth=worth), "maximize", by=by)
+    for properties_of in (declared_properties, measured_properties):
+        table = property_effects(*study(60, 3, noise=0.001, truth=worth), "maximize", properties_of=properties_of)
         assert set(table["property"]) <= {ANY, "locality", "globality", "sparsity", "multiscale", "complexity"}
-    declared = property_effects(*study(60, 3, noise=0.001, truth=worth), "maximize", by="declared")
+    declared = property_effects(*study(60, 3, noise=0.001, truth=worth), "maximize", properties_of=declared_properties)
     n = int(sum("stage1" in plan for plan in study(60, 3)[0]))
     assert cell(declared, "stage1", ANY)["n"] == n
     occupied = [i for i, plan in enumerate(study(60, 3)[0]) if "stage1" in plan]
@@ -118,7 +115,7 @@ def test_a_property_apart_from_being_a_module():
         plans.append(Plan.of({"stage1": text, "stage2": ("none", "se")[index // 4 % 2]}))
         values.append(0.5 + {"none": 0.0, "eca": 0.01, "depthwise_separable": -0.01, "sk": -0.01}[text]
                       + 1e-4 * rng.normal())  # fmt: skip
-    table = property_effects(plans, values, "maximize", by="declared")
+    table = property_effects(plans, values, "maximize", properties_of=declared_properties)
     assert cell(table, "stage1", "multiscale")["estimate"] == pytest.approx(0.0, abs=1e-3)
     assert cell(table, "stage1", "multiscale")["verdict"] == "NOT DECIDED"
 
@@ -145,34 +142,3 @@ def test_the_slot_that_matters():
     assert table.loc["stage1", "verdict"] == "NOT DECIDED"
     assert table.loc["stage1", "low"] == 0.0
     assert slot_importance([], []).empty
-
-
-def test_only_full_trainings_count_and_one_seed_each():
-    def evaluation(plan, fidelity, value, seed=0, state="complete"):
-        return Evaluation(plan, plan, seed, fidelity, state, metrics={"accuracy": value})
-
-    found = best_known(
-        [
-            evaluation("{}", 9, 0.5),
-            evaluation("a", 3, 0.9, state="rejected"),
-            evaluation("b", 3, 0.9),
-            evaluation("c", 9, 0.7),
-            evaluation("c", 9, 0.1, seed=1),
-        ]
-    )
-    assert {plan: one.metrics["accuracy"] for plan, one in found.items()} == {"{}": 0.5, "c": 0.7}
-
-
-def test_of_a_run(tmp_path):
-    def score(plan, seed):
-        return {"accuracy": 0.8 + 0.05 * ("se" in plan.values()) + 0.001 * seed, "cost": float(len(plan))}
-
-    space = {"variants": ["se", "eca", "sk"], "slots": ["stage1", "stage2"]}
-    objectives = {"accuracy": "maximize", "cost": "minimize"}
-    run = nb.search(space, backbone="test_resnet", evaluate=score, trials=16, sampler="random", seeds=2,
-                    out=tmp_path / "r", objectives=objectives)  # fmt: skip
-    found = run_effects(run)
-    assert set(found) == {"properties", "declared", "modules", "pairs", "slots"}
-    assert cell(found["modules"], ANY, "se")["verdict"] == "HELPS"
-    assert cell(found["modules"], ANY, "se")["n"] == 7  # of the 16 plans, one seed each
-    assert all(isinstance(table, pd.DataFrame) and "p" not in table for table in found.values())

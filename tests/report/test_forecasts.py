@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import nasbench as nb
-from nasbench.evidence import pareto
+from nasbench.evidence.intervals import metric_interval
 from nasbench.report import forecasts as fc
+from nasbench.report.formatting import BARE_NAME
 from nasbench.report.kept import KeptModels
 from nasbench.runs.run import load_run
 from nasbench.tasks import ForecastingTask, naive_baselines
@@ -46,8 +47,8 @@ def task():
 
 @pytest.fixture(scope="module")
 def data(task):
-    models = {fc.BARE: Constant(3, 2), fc.WINNER: Constant(3, 2, 1.0)}
-    return fc.forecast_data(task, models, {fc.BARE: "{}", fc.WINNER: '{"input": "se"}'})
+    models = {BARE_NAME: Constant(3, 2), fc.WINNER: Constant(3, 2, 1.0)}
+    return fc.forecast_data(task, models, {BARE_NAME: "{}", fc.WINNER: '{"input": "se"}'})
 
 
 def test_errors_by_hand(task, data):
@@ -56,7 +57,7 @@ def test_errors_by_hand(task, data):
     table = data.by_step.set_index(["forecast", "step"])
     for step in (1, 2, 3):
         truth = (np.arange(80, 98) + step - 1 - 29.5) / s
-        assert table.loc[(fc.BARE, step), "mse"] == pytest.approx((truth**2).mean())
+        assert table.loc[(BARE_NAME, step), "mse"] == pytest.approx((truth**2).mean())
         assert table.loc[(fc.WINNER, step), "mae"] == pytest.approx(np.abs(1 - truth).mean())
         assert table.loc[("last value", step), "mae"] == pytest.approx(step / s)
         assert table.loc[("seasonal naive", step), "mse"] == pytest.approx((7 / s) ** 2, rel=1e-5)
@@ -64,7 +65,7 @@ def test_errors_by_hand(task, data):
     for name in ("s0", "s1"):
         assert series.loc[("last value", name), "mae"] == pytest.approx(2 / s)
     assert dict(zip(data.by_step["forecast"], data.by_step["plan"], strict=True)) == {
-        fc.BARE: "{}", fc.WINNER: '{"input": "se"}', "last value": "", "seasonal naive": "",
+        BARE_NAME: "{}", fc.WINNER: '{"input": "se"}', "last value": "", "seasonal naive": "",
     }  # fmt: skip
 
 
@@ -92,16 +93,16 @@ def test_windows_by_hand(task, data):
         last = window[window["what"] == "last value"]
         assert last["step"].tolist() == [1, 2, 3]
         assert last["value"].tolist() == pytest.approx([expected[4]] * 3, rel=1e-5)
-        bare = window[window["what"] == fc.BARE]["value"]
+        bare = window[window["what"] == BARE_NAME]["value"]
         assert bare.tolist() == pytest.approx([task.mean[column]] * 3)
 
 
 def test_a_short_horizon_keeps_a_tail_and_few_windows_are_all_shown():
     tiny = line_task(1, horizon=1, lookback=30)
-    windows = fc.forecast_data(tiny, {fc.BARE: Constant(1, 1)}, {fc.BARE: "{}"}).windows
+    windows = fc.forecast_data(tiny, {BARE_NAME: Constant(1, 1)}, {BARE_NAME: "{}"}).windows
     assert windows[(windows["window"] == 1) & (windows["what"] == "truth")]["step"].tolist() == list(range(-11, 2))
     long = line_task(1, horizon=19, lookback=5)
-    windows = fc.forecast_data(long, {fc.BARE: Constant(19, 1)}, {fc.BARE: "{}"}).windows
+    windows = fc.forecast_data(long, {BARE_NAME: Constant(19, 1)}, {BARE_NAME: "{}"}).windows
     assert sorted(windows["window"].unique()) == [1, 2]
 
 
@@ -113,13 +114,13 @@ def test_a_round_trip_through_csv(data, tmp_path):
     for name in ("windows", "by_step", "by_series"):
         got, expected = getattr(back, name), getattr(data, name).reset_index(drop=True)
         pd.testing.assert_frame_equal(got, expected, check_dtype=False)
-    assert back.plans == data.plans == {fc.BARE: "{}", fc.WINNER: '{"input": "se"}'}
+    assert back.plans == data.plans == {BARE_NAME: "{}", fc.WINNER: '{"input": "se"}'}
 
 
 def test_many_series_show_those_that_differ_most():
     """Of 30 series the two with the smallest difference, 0 and 1, and four more are left out."""
     names = [f"s{i}" for i in range(30)]
-    bare = pd.DataFrame({"forecast": fc.BARE, "plan": "{}", "series": names, "mse": 5.0, "mae": 1.0})
+    bare = pd.DataFrame({"forecast": BARE_NAME, "plan": "{}", "series": names, "mse": 5.0, "mae": 1.0})
     winner = bare.assign(forecast=fc.WINNER, plan="x", mse=[5 + i * (-1) ** i / 10 for i in range(30)])
     steps = bare.iloc[:1].assign(step=1)
     data = fc.ForecastData(
@@ -132,7 +133,7 @@ def test_figures_show_the_data(data):
     windows = fc.draw_windows(data)
     assert len(windows.axes) == 4
     labels = [line.get_label() for line in windows.axes[0].lines][:4]
-    assert labels == ["truth", "seasonal naive", fc.BARE, fc.WINNER]
+    assert labels == ["truth", "seasonal naive", BARE_NAME, fc.WINNER]
     assert windows.axes[0].lines[0].get_ydata().tolist() == [75, 76, 77, 78, 79, 80, 81, 82]
     assert windows.axes[2].get_title(loc="left") == "s1, from 2020-04-01"
     mse, mae = fc.draw_by_step(data).axes
@@ -166,7 +167,7 @@ def test_the_figures_of_a_run_agree_with_evaluation(run):
     """The means over steps are what `evaluate` gives on the test split for the same weights."""
     models = KeptModels(run)
     pictures = fc.forecast_figures(run, models)
-    assert [p["caption"].partition(".")[0] for p in pictures] == [
+    assert [p.caption.partition(".")[0] for p in pictures] == [
         "Forecasts beside the truth", "Error by step of the horizon", "Error by series",
     ]  # fmt: skip
     for name in ("forecast-windows", "forecast-error-by-step", "forecast-error-by-series"):
@@ -176,11 +177,11 @@ def test_the_figures_of_a_run_agree_with_evaluation(run):
     means = by_step.groupby("forecast")[["mse", "mae"]].mean()
     best = run.front().iloc[0]
     assert best["plan"] != "{}"  # else this test shows less than it should
-    assert best["plan"] in pictures[0]["caption"]
+    assert best["plan"] in pictures[0].caption
     plans = dict(zip(by_step["forecast"], by_step["plan"], strict=True))
-    assert plans == {fc.BARE: "{}", fc.WINNER: best["plan"], "last value": "", "seasonal naive": ""}
+    assert plans == {BARE_NAME: "{}", fc.WINNER: best["plan"], "last value": "", "seasonal naive": ""}
     task = models.evaluator.task
-    for name, number in ((fc.BARE, 0), (fc.WINNER, best["number"])):
+    for name, number in ((BARE_NAME, 0), (fc.WINNER, best["number"])):
         metrics, _ = evaluate(run.build(number), task, "test")
         assert means.loc[name].to_dict() == pytest.approx({k: metrics[k] for k in ("mse", "mae")}, rel=1e-5)
 
@@ -224,6 +225,6 @@ def test_windows_that_overlap_are_drawn_together(run):
     bare = run.finalists().query("plan == '{}'").iloc[0]
     items = [run.folder.load_items(bare["plan_hash"], 0)]
     assert run.block == 8
-    assert (bare["mse_low"], bare["mse_high"]) == pareto.metric_interval(items, 0.0, block=8)
-    low, high = pareto.metric_interval(items, 0.0)
+    assert (bare["mse_low"], bare["mse_high"]) == metric_interval(items, 0.0, block=8)
+    low, high = metric_interval(items, 0.0)
     assert bare["mse_high"] - bare["mse_low"] > 1.2 * (high - low)

@@ -11,7 +11,7 @@ import pytest
 import nasbench as nb
 from nasbench import cli, report
 from nasbench.errors import InputError, NothingMatched
-from nasbench.report import figures
+from nasbench.report import scatter
 from nasbench.report.explorer import explorer_data
 from nasbench.report.page import command_of, page_of
 from nasbench.runs.command_line import command_line
@@ -75,7 +75,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def test_scatter_data_by_hand(run):
-    data = figures.scatter_data(run, "macs", "accuracy")
+    data = scatter.scatter_data(run, "macs", "accuracy")
     assert data is not None
     points = data.points.set_index("plan")
     assert points.loc["{}", "kind"] == "bare"
@@ -86,13 +86,13 @@ def test_scatter_data_by_hand(run):
     front = data.front
     assert front["x"].is_monotonic_increasing
     assert front["y"].is_monotonic_increasing
-    assert figures.scatter_data(run, "latency_ms", "accuracy") is None
+    assert scatter.scatter_data(run, "latency_ms", "accuracy") is None
     assert not data.points["low"].notna().any()  # a function tells nothing of items
 
 
 def test_the_interactive_front_has_the_same_bars(trained):
-    data = figures.scatter_data(trained, "macs", "accuracy")
-    assert figures.draw_scatter(data).axes[0].get_legend().get_title().get_text() == figures.BARS
+    data = scatter.scatter_data(trained, "macs", "accuracy")
+    assert scatter.draw_scatter(data).axes[0].get_legend().get_title().get_text() == scatter.BARS
     drawn, points = data.points.set_index("number"), explorer_data(trained)["points"]
     for point in points:
         if point["several"] and point["kind"] != "bare":
@@ -272,7 +272,7 @@ def test_an_error_bar_is_of_the_difference():
     """The bar of a plan at 0.9 stands where the bare backbone's 0.8 plus the interval of the difference is."""
     row = {"plan": "se", "seeds": 3, "acc": 0.9, "acc_low": 0.5, "acc_high": 1.0,
            "difference": 0.1, "difference_low": 0.02, "difference_high": 0.17}  # fmt: skip
-    assert figures.error_bar(row, "acc") == pytest.approx((0.82, 0.97))
-    assert figures.error_bar(row | {"difference": np.nan}, "acc") == (0.5, 1.0)
+    assert scatter.error_bar(row, "acc") == pytest.approx((0.82, 0.97))
+    assert scatter.error_bar(row | {"difference": np.nan}, "acc") == (0.5, 1.0)
     for none in ({"seeds": 1}, {"plan": "{}"}):
-        assert np.isnan(figures.error_bar(row | none, "acc")).all()
+        assert np.isnan(scatter.error_bar(row | none, "acc")).all()

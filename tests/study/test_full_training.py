@@ -34,8 +34,8 @@ def test_a_plan_is_brought_to_a_full_budget(runs):
     ]
     assert told == [(f"{row.model}, seed {row.seed}", epoch) for row in done.table.itertuples() for epoch in (1, 2)]
     by_model = done.table.groupby("model")["accuracy"].mean()
-    assert done.difference["difference"] == pytest.approx(by_model[f"trial {number}"] - by_model["bare"])
-    assert done.difference["low"] < done.difference["difference"] < done.difference["high"]
+    assert done.difference.difference == pytest.approx(by_model[f"trial {number}"] - by_model["bare"])
+    assert done.difference.low < done.difference.difference < done.difference.high
     # the protocol is the run's own: a search with that many epochs gives the bare backbone the same figure
     other = runs[1].trials().query("plan == '{}' and seed == 0")["accuracy"].item()
     assert done.table.query("model == 'bare' and seed == 0")["accuracy"].item() == pytest.approx(other)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nasbench.backbones import insertion
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError, RunError
-from nasbench.library.plan import Plan
+from nasbench.library.plan import BARE, Plan
 from nasbench.report.export.source import model_source
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
@@ -148,7 +148,7 @@ def _card(winner: _Winner) -> dict[str, Any]:
     own = next((row for row in compared if row["plan_hash"] == winner.plan.hash), None)
     rows = [r for r in run.trials().to_dict(orient="records") if r["plan_hash"] == winner.plan.hash]
     row = own or next(r for r in rows if r["number"] == winner.number)
-    bare = next((r for r in compared if r["plan"] == "{}"), None)
+    bare = next((r for r in compared if r["plan"] == BARE.text), None)
     test = run.path / "test.json"
     tested = json.loads(test.read_text(encoding="utf-8"))["plans"] if test.is_file() else {}
     return {

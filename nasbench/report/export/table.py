@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nasbench.errors import UnknownNameError
+from nasbench.report.formatting import is_missing
 from nasbench.runs.run import Run
 from nasbench.runs.schema import SCHEMA_VERSION
 
@@ -54,7 +55,7 @@ def table_text(table: pd.DataFrame, form: str, numeric: Sequence[bool] | None = 
 
 
 def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
+    if is_missing(value):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 

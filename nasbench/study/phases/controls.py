@@ -1,7 +1,7 @@
 """The third phase of a search: the equal-cost control of each finalist, trained on the same seeds.
 
 Controls are no candidates. They have a ledger of their own and never come near the front.
-`nasbench.report.controls` sets each finalist beside its control.
+`nasbench.report.control_table` sets each finalist beside its control.
 """
 
 from __future__ import annotations

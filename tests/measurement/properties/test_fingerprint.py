@@ -19,6 +19,7 @@ from nasbench.measurement.properties.record import has
 from nasbench.measurement.properties.rings import row_figures
 from nasbench.measurement.properties.subject import open_gates, run, subject_of
 from nasbench.report import fingerprints as pictures
+from nasbench.report.plotting import save_figure
 
 C = 8
 SPATIAL = ("locality", "globality", "sparsity", "multiscale")
@@ -522,16 +523,16 @@ def test_the_figure_is_data_first(tmp_path):
     assert data.profile["measured"].tolist() == pytest.approx(found.profile)
     assert data.curve["cost"].tolist() == pytest.approx(data.curve["fitted"].tolist(), rel=1e-3)  # linear: on the line
     figure = pictures.draw_fingerprint(data)
-    pictures.save_figure(figure, tmp_path / "f.svg")
+    save_figure(figure, tmp_path / "f.svg")
     assert (tmp_path / "f.svg").stat().st_size > 1000
     with pytest.raises(InputError, match=r"\.svg, \.png or \.pdf"):
-        pictures.save_figure(figure, tmp_path / "f.doc")
+        save_figure(figure, tmp_path / "f.doc")
 
 
 def test_figures_of_what_has_no_curve_and_one_dimension(tmp_path):
     for module, size in (("none", (6, 6)), (nn.Conv1d(C, C, 3, padding=1), (12,))):
         figure = pictures.draw_fingerprint(pictures.fingerprint_data(fingerprint(module, size=size, inputs=1)))
-        pictures.save_figure(figure, tmp_path / "g.png")
+        save_figure(figure, tmp_path / "g.png")
 
 
 def test_the_command(capsys, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 import nasbench as nb
 from nasbench.library.plan import Plan
-from nasbench.report.analysis.controls import control_table
+from nasbench.report.control_table import control_table
 from nasbench.runs.schema import CONTROLS
 from nasbench.study.phases.equal_cost import control_for
 from nasbench.study.problem import make_problem

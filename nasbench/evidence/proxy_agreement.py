@@ -6,19 +6,14 @@ than it agrees with itself from one draw of weights and batches to the next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from nasbench.objectives import RETEST
-from nasbench.report.analysis.effects import best_known
-from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.run import Run
-
-__all__ = ["BASELINES", "proxy_agreement", "proxy_table"]
+__all__ = ["BASELINES", "COLUMNS", "proxy_agreement"]
 
 FloatArray = NDArray[np.float64]
 
@@ -33,27 +28,22 @@ _FEWEST = 4
 """Plans below which a rank correlation has no interval worth the name."""
 
 
-def proxy_table(run: Run, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Return how well each proxy, parameters and MACs rank the plans of a run; see `proxy_agreement`.
-
-    Plans count that were trained in full, each with the search's seed. The table is empty where every objective is a
-    cost.
-    """
-    if run.metric is None:
-        return pd.DataFrame(columns=list(COLUMNS))
-    known = best_known(run.evaluations())
-    return proxy_agreement(list(known.values()), run.metric, run.directions[run.metric], resamples=resamples, seed=seed)
-
-
 def proxy_agreement(
-    evaluations: Sequence[Evaluation], metric: str, direction: str, *, resamples: int = 2000, seed: int = 0
+    figures: Mapping[str, FloatArray],
+    metric: FloatArray,
+    direction: str,
+    *,
+    retests: Mapping[str, FloatArray] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Return how well each proxy, and the baselines params and MACs, rank plans by their trained metric.
 
     Args:
-        evaluations: One complete evaluation a plan.
-        metric: The trained metric.
+        figures: By predictor, the `BASELINES` and the proxies, its figure of each plan, `(n_plans,)`; NaN for none.
+        metric: The trained metric of each plan, `(n_plans,)`.
         direction: "maximize" or "minimize"; a correlation above 0 means that a higher score goes with a better metric.
+        retests: By proxy its figure for other initial weights and batches, `(n_plans,)`.
         resamples: Bootstrap resamples over plans.
         seed: Of the bootstrap.
 
@@ -65,18 +55,14 @@ def proxy_agreement(
         verdict: BASELINE, BETTER, NOT BETTER (the interval lies below 0) or NOT DECIDED. NaN where there are fewer
         than 4 plans, or one of the two does not vary.
     """
-    sign = 1.0 if direction == "maximize" else -1.0
-    good = sign * np.array([evaluation.metrics[metric] for evaluation in evaluations], dtype=float)
-    names = dict.fromkeys(name for evaluation in evaluations for name in evaluation.proxies)
-    proxies = [name for name in names if not name.endswith(RETEST)]
-    base = np.stack([_column(evaluations, name) for name in BASELINES])
+    good = metric if direction == "maximize" else -metric
+    base = np.stack([figures[name] for name in BASELINES])
     rows = []
-    for name in (*BASELINES, *proxies):
-        figures = _column(evaluations, name)
-        there = ~np.isnan(figures)
-        columns = np.vstack([figures, base])[:, there]
-        value, interval, over, over_interval = _compared(columns, good[there], resamples, seed)
-        again = _column(evaluations, name + RETEST)
+    for name in (*BASELINES, *(name for name in figures if name not in BASELINES)):
+        own = figures[name]
+        there = ~np.isnan(own)
+        value, interval, over, over_interval = _compared(np.vstack([own, base])[:, there], good[there], resamples, seed)
+        again = (retests or {}).get(name, np.full_like(own, np.nan))
         both = there & ~np.isnan(again)
         is_baseline = name in BASELINES
         rows.append(
@@ -86,7 +72,7 @@ def proxy_agreement(
                 "low": interval[0],
                 "high": interval[1],
                 "n": int(there.sum()),
-                "retest": 1.0 if is_baseline else _agreement(figures[both], again[both]),
+                "retest": 1.0 if is_baseline else _agreement(own[both], again[both]),
                 "retest_n": int(there.sum() if is_baseline else both.sum()),
                 "over_baseline": np.nan if is_baseline else over,
                 "over_low": np.nan if is_baseline else over_interval[0],
@@ -95,11 +81,6 @@ def proxy_agreement(
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _column(evaluations: Sequence[Evaluation], name: str) -> FloatArray:
-    found = [evaluation.values.get(name) for evaluation in evaluations]
-    return np.array([np.nan if value is None else float(value) for value in found], dtype=float)
 
 
 def _compared(

@@ -13,7 +13,7 @@ in one slot combines it with good things in others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,19 +24,8 @@ from nasbench.evidence.regression import Estimate, Fit, explained, holm
 from nasbench.library.expression import Expression
 from nasbench.library.plan import Plan
 from nasbench.library.registry import PROPERTIES
-from nasbench.measurement.properties.record import measured, recorded
-from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.run import Run
 
-__all__ = [
-    "ANY",
-    "best_known",
-    "module_effects",
-    "paired_effects",
-    "property_effects",
-    "run_effects",
-    "slot_importance",
-]
+__all__ = ["ANY", "declared_properties", "module_effects", "paired_effects", "property_effects", "slot_importance"]
 
 FloatArray = NDArray[np.float64]
 Labels = Callable[[Expression], Iterable[str]]
@@ -48,8 +37,18 @@ _FREEDOM = 5
 """Observations that must be left over when a model is fitted, so that its error is known at all."""
 
 
+def declared_properties(expression: Expression) -> list[str]:
+    """Return which of the five properties the modules of an expression declare, in the order of `PROPERTIES`."""
+    specs = [spec for leaf in expression.leaves() for spec in leaf.specs()]
+    return [name for name in PROPERTIES if any(spec.has(name) for spec in specs)]
+
+
 def property_effects(
-    plans: Sequence[Plan], values: Sequence[float], direction: str, *, by: str = "measured"
+    plans: Sequence[Plan],
+    values: Sequence[float],
+    direction: str,
+    *,
+    properties_of: Callable[[Expression], Collection[str]] = declared_properties,
 ) -> pd.DataFrame:
     """Return the effect of each property in each slot: the metric with it less the metric without, all else equal.
 
@@ -60,14 +59,13 @@ def property_effects(
         plans: Distinct plans.
         values: The metric of each.
         direction: Of the metric, "maximize" or "minimize".
-        by: "measured" (fingerprints on record; a module without one counts as it declares) or "declared".
+        properties_of: The properties of an expression: as declared, or as measured.
 
     Returns:
         Columns slot, property, estimate, low, high, n (plans that have it there), adjusted, verdict. The rows of slot
         `any` are the effect of each occurrence, in whatever slot.
     """
-    has = _measured if by == "measured" else _declared
-    return _effects(plans, values, direction, "property", lambda expression: [ANY, *has(expression)])
+    return _effects(plans, values, direction, "property", lambda expression: [ANY, *properties_of(expression)])
 
 
 def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
@@ -135,42 +133,6 @@ def slot_importance(plans: Sequence[Plan], values: Sequence[float]) -> pd.DataFr
     table = pd.DataFrame(rows, columns=["slot", *_COLUMNS, "n"])
     matters = holm(table.pop("p").to_numpy(dtype=float))
     return table.assign(verdict=np.where(matters, "MATTERS", "NOT DECIDED"))
-
-
-def run_effects(run: Run) -> dict[str, pd.DataFrame]:
-    """Return every table of effects of a run, on its first trained metric.
-
-    Returns:
-        `properties` (measured), `declared` (properties as declared), `modules`, `pairs` and `slots`; {} where every
-        objective is a cost.
-    """
-    if run.metric is None:
-        return {}
-    direction = run.directions[run.metric]
-    known = best_known(run.evaluations())
-    plans = [Plan.of(text) for text in known]
-    values = [evaluation.metrics[run.metric] for evaluation in known.values()]
-    return {
-        "properties": property_effects(plans, values, direction),
-        "declared": property_effects(plans, values, direction, by="declared"),
-        "modules": module_effects(plans, values, direction),
-        "pairs": paired_effects(plans, values, direction),
-        "slots": slot_importance(plans, values),
-    }
-
-
-def best_known(evaluations: Iterable[Evaluation]) -> dict[str, Evaluation]:
-    """Return the first complete evaluation of each plan at the full budget, by plan text.
-
-    One seed a plan, the search's: a plan with more seeds would weigh more than it knows.
-    """
-    complete = [evaluation for evaluation in evaluations if evaluation.state == "complete"]
-    full = max((evaluation.fidelity for evaluation in complete), default=0)
-    found: dict[str, Evaluation] = {}
-    for evaluation in complete:
-        if evaluation.fidelity == full:
-            found.setdefault(evaluation.plan, evaluation)
-    return found
 
 
 _COLUMNS = ("estimate", "low", "high", "p")
@@ -258,16 +220,3 @@ def _judged(table: pd.DataFrame, direction: str) -> pd.DataFrame:
 
 def _modules(expression: Expression) -> list[str]:
     return [leaf.name for leaf in expression.leaves()]
-
-
-def _declared(expression: Expression) -> list[str]:
-    specs = [spec for leaf in expression.leaves() for spec in leaf.specs()]
-    return [name for name in PROPERTIES if any(spec.has(name) for spec in specs)]
-
-
-def _measured(expression: Expression) -> list[str]:
-    found: set[str] = set()
-    for leaf in expression.leaves():
-        figures = recorded(leaf.name)
-        found |= set(_declared(leaf) if figures is None else measured(figures))
-    return [name for name in PROPERTIES if name in found]

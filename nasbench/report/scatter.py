@@ -1,27 +1,37 @@
-"""Figures: each is a data frame first, which tests read, and a picture second."""
+"""The Pareto scatter of a run: a metric over a cost. A data frame first, which tests read, and a picture second."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from nasbench.builtin import content_folder
-from nasbench.evidence import pareto
+from nasbench.evidence.pareto import non_dominated
+from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
+from nasbench.report.formatting import BARE_NAME
+from nasbench.report.plotting import BLACK, BLUE, GREY, RED, style
 from nasbench.runs.run import Run
 
-__all__ = ["ScatterData", "draw_scatter", "error_bar", "save", "scatter_data", "style"]
+__all__ = [
+    "BARS",
+    "KINDS",
+    "LABELS",
+    "ScatterData",
+    "costs_of",
+    "draw_scatter",
+    "error_bar",
+    "legend_below",
+    "scatter_data",
+    "set_cost_axis",
+]
 
 LABELS = {
     "params": "parameters",
@@ -36,7 +46,7 @@ LABELS = {
 BARS = "error bar: 95 % interval of the difference to the bare backbone"
 """Title of a legend where points have an `error_bar`."""
 
-KINDS = {"other": "#9aa5b1", "finalist": "#2a78b5", "front": "#c44e20", "bare": "#111111"}
+KINDS = {"other": GREY, "finalist": BLUE, "front": RED, "bare": BLACK}
 """What a point is, with its colour: one seed only, several seeds but dominated, on the front, the bare backbone."""
 
 
@@ -62,7 +72,7 @@ class ScatterData:
     def front(self) -> pd.DataFrame:
         """The points no other compared point dominates in this plane, by rising x."""
         compared = self.points[self.points["kind"] != "other"] if self.seeds > 1 else self.points
-        kept = pareto.non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
+        kept = non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
         return compared[kept].sort_values("x")
 
 
@@ -82,7 +92,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
             "x": row[x],
             "y": row[y],
             **dict(zip(("low", "high"), error_bar(row, y), strict=True)),
-            "kind": "bare" if row["plan"] == "{}" else "front" if row["on_front"] else "finalist",
+            "kind": "bare" if row["plan"] == BARE.text else "front" if row["on_front"] else "finalist",
         }
         for row in finalists.to_dict(orient="records")
     ]
@@ -112,7 +122,7 @@ def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
     line is not decided. The bare backbone itself has none, nor has a plan of one seed. Where nothing is known of the
     difference, a bar is the 95 % interval of the metric.
     """
-    if row.get("seeds", 1) < 2 or row["plan"] == "{}":
+    if row.get("seeds", 1) < 2 or row["plan"] == BARE.text:
         return np.nan, np.nan
     if pd.notna(row.get("difference")):
         bare = row[metric] - row["difference"]
@@ -142,24 +152,24 @@ def draw_scatter(data: ScatterData) -> Figure:
             palette={labels[k]: c for k, c in KINDS.items()}, markers={labels[k]: m for k, m in _MARKERS.items()},
         )  # fmt: skip
         _annotate(axes, data)
-        axes.set(xlabel=_label(data.x), ylabel=f"{data.y} (validation)")
-        if data.points["x"].min() > 0 and data.points["x"].max() / data.points["x"].min() > 8:
-            axes.set_xscale("log")
-        if data.x in ("macs", "params", "elementwise_flops", "activations", "peak_memory_bytes"):
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        title = BARS if len(barred) else None
-        axes.legend(title=title, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        axes.set(ylabel=f"{data.y} (validation)")
+        set_cost_axis(axes, data.x, data.points["x"])
+        legend_below(axes, barred=len(barred) > 0)
         return figure
 
 
-def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
-    """Write a figure as SVG, PNG and PDF; return the files by format."""
-    folder.mkdir(exist_ok=True)
-    files = {ending: folder / f"{name}.{ending}" for ending in ("svg", "png", "pdf")}
-    with style():
-        for ending, file in files.items():
-            figure.savefig(file, metadata={"Date": None} if ending == "svg" else None)
-    return files
+def set_cost_axis(axes: Axes, cost: str, values: pd.Series) -> None:
+    """Label the horizontal axis with a cost and its unit; on a logarithmic scale where the values need one."""
+    axes.set_xlabel(LABELS.get(cost, cost))
+    if values.min() > 0 and values.max() / values.min() > 8:
+        axes.set_xscale("log")
+    if cost in COSTS and cost != "latency_ms":  # after the scale, which brings a formatter of its own
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def legend_below(axes: Axes, *, barred: bool) -> None:
+    """Put the legend below the axes; its title says what an error bar is, if there are any."""
+    axes.legend(title=BARS if barred else None, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
 _MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
@@ -171,11 +181,11 @@ def _kind_labels(data: ScatterData) -> dict[str, str]:
         "other": "one seed alone",
         "finalist": f"finalist ({compared})",
         "front": f"on the front ({compared})" if data.seeds > 1 else "on the front",
-        "bare": "bare backbone",
+        "bare": BARE_NAME,
     }
 
 
-def _annotate(axes: mpl.axes.Axes, data: ScatterData) -> None:
+def _annotate(axes: Axes, data: ScatterData) -> None:
     """Write trial numbers beside the front and the bare backbone: the table below says what they are."""
     for row in data.points[data.points["kind"].isin(["front", "bare"])].to_dict(orient="records"):
         text = "bare" if row["kind"] == "bare" else str(row["number"])
@@ -183,19 +193,7 @@ def _annotate(axes: mpl.axes.Axes, data: ScatterData) -> None:
         axes.annotate(text, place, xytext=(6, 6), textcoords="offset points", fontsize=8, color=colour)
 
 
-def _label(cost: str) -> str:
-    return LABELS.get(cost, cost)
-
-
 def costs_of(run: Run) -> list[str]:
     """Return the costs worth an axis: MACs, latency where measured, and any other that is an objective."""
     wanted = ["macs", "latency_ms", *(name for name in run.directions if name in COSTS)]
     return list(dict.fromkeys(wanted))
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the repository's plot style."""
-    with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", PendingDeprecationWarning)  # seaborn's calls of matplotlib
-        yield

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from nasbench.report.analysis.controls import control_table
-from nasbench.report.analysis.effects import run_effects
-from nasbench.report.analysis.proxies import proxy_table
-from nasbench.report.tables import Cell, Column, Row, Table, with_interval
+from nasbench.evidence.proxy_agreement import BASELINES
+from nasbench.report.control_table import control_table
+from nasbench.report.formatting import is_missing, with_interval
+from nasbench.report.proxy_table import proxy_table
+from nasbench.report.run_effects import run_effects
+from nasbench.report.tables import Cell, Column, Row, Table, verdict_cell
 from nasbench.runs.run import Run
 
 __all__ = ["proxies", "tables"]
@@ -53,7 +54,7 @@ def tables(run: Run) -> Iterable[Table]:
 def proxies(run: Run) -> Iterable[Table]:
     """Yield the correlation of each proxy, and of params and MACs, with the trained metric."""
     found = proxy_table(run)
-    if set(found["predictor"]) - {"params", "macs"}:
+    if set(found["predictor"]) - set(BASELINES):
         caption = (
             "Spearman correlation with the trained metric of this study, beside the baselines that any proxy must "
             "beat; `retest` is the proxy's correlation with itself for other initial weights and batches."
@@ -76,7 +77,8 @@ def _table(title: str, frame: pd.DataFrame, caption: str) -> Table:
 
 def _cells(row: Sequence[Any], columns: Sequence[Column]) -> Iterable[Cell]:
     for value, column in zip(row, columns, strict=True):
-        missing = value is None or (isinstance(value, float) and math.isnan(value))
-        text = "" if missing else f"{value:.4g}" if isinstance(value, float) else str(value)
-        verdict = text.split()[0] if column.title == "verdict" and text else ""
-        yield Cell(text, column.numeric, code=column.title in ("plan", "control", "module"), verdict=verdict)
+        text = "" if is_missing(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
+        if column.title == "verdict":
+            yield verdict_cell(text)
+        else:
+            yield Cell(text, column.numeric, code=column.title in ("plan", "control", "module"))

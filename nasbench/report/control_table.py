@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nasbench.evidence import pareto
-from nasbench.evidence.comparison import verdict
+from nasbench.evidence.pairs import compare_pair
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
 from nasbench.runs.schema import CONTROLS, RecordedControl
@@ -63,7 +62,8 @@ def _row(
     run: Run, metric: str, control: RecordedControl, plan: Sequence[Evaluation], other: Sequence[Evaluation]
 ) -> dict[str, Any]:
     means = [float(np.mean([e.metrics[metric] for e in evaluations])) for evaluations in (plan, other)]
-    gap = _gap(run, metric, plan, other) or {"difference": means[0] - means[1], "low": np.nan, "high": np.nan}
+    items = [_items(run, metric, evaluations) for evaluations in (plan, other)]
+    pair = compare_pair(*items, direction=run.directions[metric], block=run.block)
     return {
         "plan": plan[0].plan,
         "control": control.plan,
@@ -75,23 +75,14 @@ def _row(
         "seeds": len(plan),
         "metric": means[0],
         "control_metric": means[1],
-        "difference": gap["difference"],
-        "difference_low": gap["low"],
-        "difference_high": gap["high"],
-        "verdict": verdict(gap, run.directions[metric], len(plan)),
+        "difference": pair.difference if pair.has_interval else means[0] - means[1],
+        "difference_low": pair.low,
+        "difference_high": pair.high,
+        "verdict": pair.verdict,
     }
 
 
-def _gap(run: Run, metric: str, plan: Sequence[Evaluation], other: Sequence[Evaluation]) -> dict[str, float] | None:
-    """Return the paired difference over items; None where they were not stored, or are not of this metric.
-
-    None of a single seed too: items alone do not say how much another seed would change.
-    """
-    if len(plan) < 2 or run.config["task"] is None or run.config["task"]["metric"] != metric:
-        return None
-    items = [[run.folder.load_items(e.plan_hash, e.seed) for e in evaluations] for evaluations in (plan, other)]
-    stored = [[one for one in of_plan if one is not None] for of_plan in items]
-    if [len(of_plan) for of_plan in stored] != [len(plan), len(other)]:
-        return None
-    spread = pareto.pooled_seed_deviation(stored)
-    return pareto.paired_difference(stored[0], stored[1], spread, block=run.block)
+def _items(run: Run, metric: str, evaluations: Sequence[Evaluation]) -> list[FloatArray | None]:
+    """Return the metric per validation item of each seed; None where not stored, or where items are of another."""
+    of_metric = run.config["task"] is not None and run.config["task"]["metric"] == metric
+    return [run.folder.load_items(e.plan_hash, e.seed) if of_metric else None for e in evaluations]

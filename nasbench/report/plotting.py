@@ -1,0 +1,78 @@
+"""How every figure is drawn and written: the plot style, its colours, the files of a figure and its place on a page."""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from nasbench.builtin import content_folder
+from nasbench.errors import InputError
+
+__all__ = ["BLACK", "BLUE", "GREY", "RED", "Picture", "save", "save_figure", "save_picture", "style"]
+
+GREY, BLUE, RED, BLACK = "#9aa5b1", "#2a78b5", "#c44e20", "#111111"
+"""What is in the background, what is measured, what stands out, the bare backbone."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it.
+
+    Attributes:
+        data: The SVG in base64.
+        alt: What it shows, for those who cannot see it.
+        caption: The text under it.
+        wide: Whether it has a line to itself.
+    """
+
+    data: str
+    alt: str
+    caption: str
+    wide: bool = False
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the plot style of the reports."""
+    with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # seaborn's calls of matplotlib
+        yield
+
+
+def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
+    """Write a figure as SVG, PNG and PDF; return the files by format."""
+    folder.mkdir(exist_ok=True)
+    files = {ending: folder / f"{name}.{ending}" for ending in ("svg", "png", "pdf")}
+    for file in files.values():
+        _write(figure, file)
+    return files
+
+
+def save_picture(figure: Figure, folder: Path, name: str, *, alt: str, caption: str, wide: bool = False) -> Picture:
+    """Write a figure as SVG, PNG and PDF, and return it for a page."""
+    svg = save(figure, folder, name)["svg"]
+    return Picture(base64.b64encode(svg.read_bytes()).decode("ascii"), alt, caption, wide)
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a figure; the file's ending chooses the format.
+
+    Raises:
+        InputError: If matplotlib does not know the format, or the file cannot be written.
+    """
+    try:
+        _write(figure, file)
+    except (ValueError, OSError) as error:
+        raise InputError(f"cannot write the figure {file}: {error}; use .svg, .png or .pdf") from None
+
+
+def _write(figure: Figure, file: Path) -> None:
+    with style():  # without a date the same figure is the same SVG file
+        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

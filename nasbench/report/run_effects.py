@@ -1,0 +1,71 @@
+"""The effects of properties, modules and slots in a run, over the plans that it trained in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from nasbench.evidence.effects import (
+    declared_properties,
+    module_effects,
+    paired_effects,
+    property_effects,
+    slot_importance,
+)
+from nasbench.library.expression import Expression
+from nasbench.library.plan import Plan
+from nasbench.library.registry import PROPERTIES
+from nasbench.measurement.properties.record import measured, recorded
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.run import Run
+
+__all__ = ["first_full_evaluations", "measured_properties", "run_effects"]
+
+
+def run_effects(run: Run) -> dict[str, pd.DataFrame]:
+    """Return every table of effects of a run, on its first trained metric.
+
+    Returns:
+        `properties` (measured), `declared` (properties as declared), `modules`, `pairs` and `slots`; {} where every
+        objective is a cost.
+    """
+    if run.metric is None:
+        return {}
+    direction = run.directions[run.metric]
+    known = first_full_evaluations(run.evaluations())
+    plans = [Plan.of(text) for text in known]
+    values = [evaluation.metrics[run.metric] for evaluation in known.values()]
+    return {
+        "properties": property_effects(plans, values, direction, properties_of=measured_properties),
+        "declared": property_effects(plans, values, direction, properties_of=declared_properties),
+        "modules": module_effects(plans, values, direction),
+        "pairs": paired_effects(plans, values, direction),
+        "slots": slot_importance(plans, values),
+    }
+
+
+def measured_properties(expression: Expression) -> list[str]:
+    """Return which of the five properties the modules of an expression have, by the fingerprints on record.
+
+    A module without a fingerprint counts as it declares.
+    """
+    found: set[str] = set()
+    for leaf in expression.leaves():
+        figures = recorded(leaf.name)
+        found |= set(declared_properties(leaf) if figures is None else measured(figures))
+    return [name for name in PROPERTIES if name in found]
+
+
+def first_full_evaluations(evaluations: Iterable[Evaluation]) -> dict[str, Evaluation]:
+    """Return the first complete evaluation of each plan at the full budget, by plan text.
+
+    One seed a plan, the search's: a plan with more seeds would weigh more than it knows.
+    """
+    complete = [evaluation for evaluation in evaluations if evaluation.state == "complete"]
+    full = max((evaluation.fidelity for evaluation in complete), default=0)
+    found: dict[str, Evaluation] = {}
+    for evaluation in complete:
+        if evaluation.fidelity == full:
+            found.setdefault(evaluation.plan, evaluation)
+    return found
