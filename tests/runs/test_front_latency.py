@@ -273,7 +273,7 @@ def test_options_reach_both_measurements(run):
 
 
 def test_neither_data_nor_weights_are_needed_on_the_device(run, monkeypatch):
-    from nasbench.study.search import problem as preparation
+    from nasbench.study import problem as problems
 
-    monkeypatch.setattr(preparation, "create_task", lambda *_, **__: pytest.fail("data was read"))
+    monkeypatch.setattr(problems, "create_task", lambda *_, **__: pytest.fail("data was read"))
     assert measure_front(nb.load_run(run.path), device="cpu", time_s=0.2, per_slot=False).rows

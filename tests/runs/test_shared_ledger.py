@@ -224,7 +224,7 @@ def test_an_evaluation_that_was_written_before_the_connection_broke_counts(study
     """The server had it, its answer was lost: written once more, it is ours still."""
     (a,) = ledgers(study, "a")
     number = a.claim_trial("plan", {"plan": "plan"})
-    write, told = a.end, []
+    write, told = a.end_trial, []
 
     def broken(*arguments):
         told.append(write(*arguments))
@@ -232,7 +232,7 @@ def test_an_evaluation_that_was_written_before_the_connection_broke_counts(study
             raise optuna.exceptions.StorageInternalError
         return told[-1]
 
-    monkeypatch.setattr(a, "end", broken)
+    monkeypatch.setattr(a, "end_trial", broken)
     assert a.close_trial(number, evaluation("plan"))
     assert told == [True, False]
 

@@ -169,7 +169,7 @@ def test_the_time_a_worker_takes_to_start_is_no_evaluations():
 
 
 def test_a_worker_is_replaced_before_what_it_leaks_adds_up():
-    with Processes(places(whoami), max_jobs=2) as engine:
+    with Processes(places(whoami), max_requests=2) as engine:
         found = answers(engine, [request() for _ in range(5)])
     pids = [one.metrics["pid"] for one in found]
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 1]

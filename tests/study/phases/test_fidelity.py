@@ -91,7 +91,7 @@ def test_a_resumed_search_goes_on_from_its_books():
     again = halving()
     for number in range(1, 5):
         again.restore(number, [e.to_dict() for e in books.rungs(number)])
-    assert again.promote() == books.promote() == Step(3, PLANS[2].text, 2, books.rungs(3)[0])
+    assert again.promote() == books.promote() == Step(3, PLANS[2].text, 2, books.rungs(3)[0], is_full=False)
     assert [e.fidelity for e in again.rungs(4)] == [1, 2]
     ended = halving()
     for number in range(1, 5):
