@@ -105,19 +105,6 @@ class PlanSet:
             for expression in self._replacements(plan, place):
                 yield self._with(plan, place, expression)
 
-    def sample_neighbour(self, rng: random.Random, plan: Plan) -> Plan | None:
-        """Draw one neighbour: a slot uniformly over those that have any, then uniformly; None where there is none.
-
-        By slot first, since an empty slot has many more neighbours than a filled one.
-        """
-        places = self._places(plan)
-        rng.shuffle(places)
-        for place in places:
-            found = self._replacements(plan, place)
-            if found:
-                return self._with(plan, place, rng.choice(found))
-        return None
-
     @cached_property
     def _table(self) -> PlanTable:
         offered = {slot.slot: slot.combinations.expressions for slot in self.slots}
