@@ -1,6 +1,8 @@
 """Imports point one way: every file has a rank, and imports only what stands lower or in its own folder."""
 
 import ast
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -36,21 +38,25 @@ def unit_of(dotted: str) -> str:
     return SAME_ROOM.get(unit, unit)
 
 
+def file_of(dotted: str) -> Path | None:
+    """Return the file that holds a dotted name's module; None where the name is no module."""
+    path = REPOSITORY.joinpath(*dotted.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
 def imported(tree: ast.AST):
-    """Yield the line and the dotted name of everything of nasbench that a file imports, by either form of import."""
+    """Yield the line and the dotted module of everything of nasbench that a file imports, by either form of import."""
     for node in ast.walk(tree):
+        names: list[str] = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: imports are absolute"
-            if node.module == "nasbench":
-                for alias in node.names:
-                    if (ROOT / alias.name).is_dir() or (ROOT / f"{alias.name}.py").is_file():
-                        yield node.lineno, f"nasbench.{alias.name}"
-            elif (node.module or "").startswith("nasbench."):
-                yield node.lineno, node.module
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if file_of(name) else str(node.module) for name in inside]
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.startswith("nasbench."):
-                    yield node.lineno, alias.name
+            names = [alias.name for alias in node.names]
+        for name in dict.fromkeys(names):
+            if name.startswith("nasbench."):
+                yield node.lineno, name
 
 
 def upward(source: str, own: str) -> list[str]:
@@ -99,6 +105,44 @@ def test_the_test_sees_both_forms(source, own):
 
 def test_the_test_lets_pass_what_points_down():
     assert upward("from nasbench.errors import InputError\nfrom nasbench import load_run, files", "runs") == []
+
+
+FOLDERS = sorted({file.relative_to(ROOT).parts[0] for file in FILES if file.parent != ROOT})
+
+
+def circle_in(sources: Mapping[Path, str]) -> list[str]:
+    """Return the files of one circle of imports among some files, each importing the next; [] where there is none.
+
+    An import inside a function or under TYPE_CHECKING counts: two files that need each other are one thing.
+    """
+    # a sorter's edges lead to what comes first, hence the circle it reports is read from its end
+    needs = {file: [file_of(name) for _, name in imported(ast.parse(text))] for file, text in sources.items()}
+    try:
+        TopologicalSorter({file: [f for f in after if f in sources] for file, after in needs.items()}).prepare()
+    except CycleError as error:
+        return [file.relative_to(ROOT).as_posix() for file in reversed(error.args[1])]
+    return []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_circles_within_a_folder(folder):
+    assert circle_in({file: file.read_text(encoding="utf-8") for file in (ROOT / folder).rglob("*.py")}) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from nasbench.spaces._space import Space",
+        "def late():\n    from nasbench.spaces import _space",
+        "if TYPE_CHECKING:\n    import nasbench.spaces._space",
+        "from nasbench.spaces import Space",  # by way of the folder's own list of names
+    ],
+)
+def test_the_test_sees_every_circle(source):
+    spaces = {file: file.read_text(encoding="utf-8") for file in (ROOT / "spaces").rglob("*.py")}
+    circle = circle_in(spaces | {ROOT / "spaces/_files.py": source})
+    assert circle[0] == circle[-1]
+    assert "spaces/_files.py" in circle
 
 
 def parent_of(dotted: str) -> str:

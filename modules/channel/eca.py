@@ -7,8 +7,7 @@ import math
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
-from nasbench.ops.nd import global_avg_pool
+from nasbench.ops.nd import check_kernel, global_avg_pool
 
 
 @register_module(
@@ -41,8 +40,7 @@ class EfficientChannelAttention(nn.Module):
         super().__init__()
         if kernel is None:
             kernel = max(3, int((math.log2(channels) + 1) / 2) | 1)
-        if kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(f"kernel must be odd, got {kernel}")
+        check_kernel(kernel)
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

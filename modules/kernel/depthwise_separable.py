@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
-from nasbench.ops.nd import conv
+from nasbench.ops.nd import check_kernel, conv
 
 
 @register_module(
@@ -36,8 +35,7 @@ class DepthwiseSeparable(nn.Module):
 
     def __init__(self, channels: int, *, dims: int = 2, kernel: int = 3) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(f"kernel must be odd, got {kernel}")
+        check_kernel(kernel)
         self.depthwise = conv(dims, channels, channels, kernel, groups=channels, bias=False)
         self.pointwise = conv(dims, channels, channels, bias=False)
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
-from nasbench.ops.nd import avg_pool, conv, max_pool
+from nasbench.ops.nd import avg_pool, check_kernel, conv, max_pool
 
 
 @register_module(
@@ -37,8 +36,7 @@ class DualPool(nn.Module):
 
     def __init__(self, channels: int, *, dims: int = 2, kernel: int = 3) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(f"kernel must be odd, got {kernel}")
+        check_kernel(kernel)
         self.strongest = max_pool(dims, kernel)
         self.mean = avg_pool(dims, kernel)
         self.gate = conv(dims, 2 * channels, channels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
+from nasbench.ops.nd import check_kernel
 from nasbench.ops.strip import StripGate
 
 
@@ -36,8 +36,7 @@ class ContextAnchorAttention(nn.Module):
 
     def __init__(self, channels: int, *, kernel: int = 11) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(f"kernel must be odd, got {kernel}")
+        check_kernel(kernel)
         self.gate = StripGate(channels, kernel=kernel)
 
     def forward(self, x: Tensor) -> Tensor:

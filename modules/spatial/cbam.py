@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
-from nasbench.ops.nd import batch_norm, conv, global_avg_pool, global_max_pool, reduced
+from nasbench.ops.nd import batch_norm, check_kernel, conv, global_avg_pool, global_max_pool, reduced
 
 
 @register_module(
@@ -39,8 +38,7 @@ class CBAM(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16, kernel: int = 7) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(f"kernel must be odd, got {kernel}")
+        check_kernel(kernel)
         width = reduced(channels, reduction)
         self.mlp = nn.Sequential(conv(2, channels, width), nn.ReLU(), conv(2, width, channels))
         self.spatial = nn.Sequential(conv(2, 2, 1, kernel, bias=False), batch_norm(2, 1), nn.Sigmoid())

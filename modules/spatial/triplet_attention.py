@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
-from nasbench.ops.nd import batch_norm, conv
+from nasbench.ops.nd import batch_norm, check_kernel, conv
 
 
 @register_module(
@@ -37,8 +36,7 @@ class TripletAttention(nn.Module):
 
     def __init__(self, channels: int, *, kernel: int = 7) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(f"kernel must be odd, got {kernel}")
+        check_kernel(kernel)
         self.across_height = _AxisGate(kernel)
         self.across_width = _AxisGate(kernel)
         self.across_channels = _AxisGate(kernel)

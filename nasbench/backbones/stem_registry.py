@@ -13,7 +13,7 @@ from torch import nn
 
 from nasbench.library.registry import Registry
 
-__all__ = ["STEMS", "load_stems", "register_stem"]
+__all__ = ["STEMS", "load_stems", "register_stem", "stage_slots"]
 
 STEMS: Registry[type[nn.Module]] = Registry("stem")
 """Classes built by `cls(lookback=, horizon=, series=, **hyper)`: `(B, lookback, series) -> (B, horizon, series)`."""
@@ -38,6 +38,24 @@ def register_stem(name: str) -> Callable[[C], C]:
         return cls
 
     return register
+
+
+def stage_slots(path: str, count: int, layout: str) -> dict[str, tuple[str, str]]:
+    """Return the slots of layers that are a stage of one block each, for `host_slots`.
+
+    Args:
+        path: Module path of a layer, with `{}` for its index.
+        count: Number of layers.
+        layout: Layout of their outputs.
+
+    Example:
+        >>> stage_slots("encoder.{}", 1, "NLC")
+        {'stage1.block1': ('encoder.0', 'NLC'), 'stage1': ('encoder.0', 'NLC')}
+    """
+    found = {}
+    for index in range(count):
+        found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (path.format(index), layout)
+    return found
 
 
 @cache

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["InstanceNorm", "decompose", "patches"]
+__all__ = ["InstanceNorm", "decompose", "forecast_normalised", "patches"]
 
 
 class InstanceNorm(nn.Module):
@@ -40,6 +42,20 @@ class InstanceNorm(nn.Module):
         if self.weight is not None and self.bias is not None:
             y = (y - self.bias) / (self.weight + self.eps * self.eps)
         return y * deviation + mean
+
+
+def forecast_normalised(norm: InstanceNorm | None, x: Tensor, forecast: Callable[[Tensor], Tensor]) -> Tensor:
+    """Forecast from the normalised window and bring the forecast back: `(B, L, D) -> (B, H, D)`.
+
+    Args:
+        norm: The normalisation. Without one the window is taken as it is.
+        x: The window.
+        forecast: What maps a window to its forecast.
+    """
+    if norm is None:
+        return forecast(x)
+    x, mean, deviation = norm(x)
+    return norm.restore(forecast(x), mean, deviation)
 
 
 def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:

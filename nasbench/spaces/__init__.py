@@ -7,12 +7,12 @@ not use is ignored and disappears in the canonical form: plans are counted, enum
 
 from nasbench.spaces._choices import SlotChoices
 from nasbench.spaces._compositions import LETTERS, letters_of, usual_compositions
-from nasbench.spaces._files import list_spaces, load_space
+from nasbench.spaces._files import list_spaces
 from nasbench.spaces._filters import Selector
+from nasbench.spaces._overrides import Override
 from nasbench.spaces._quotas import Quota, Restriction
-from nasbench.spaces._resolved import ResolvedSpace
 from nasbench.spaces._slots import SlotLike, SlotSelector
-from nasbench.spaces._space import Override, Space
+from nasbench.spaces._space import ResolvedSpace, Space, load_space
 
 __all__ = [
     "LETTERS",

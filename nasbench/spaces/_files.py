@@ -1,17 +1,16 @@
-"""Find and read spaces: the ready-made ones, the project's own, any YAML file."""
+"""Find and read the files of spaces: the ready-made ones, the project's own, any YAML file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasbench import builtin
 from nasbench.errors import SpaceError, UnknownNameError
 from nasbench.files import read_yaml
-from nasbench.spaces._space import Space
 
-__all__ = ["list_spaces", "load", "load_space"]
+__all__ = ["SpaceFile", "list_spaces", "read_space_file"]
 
 _MAX_NESTED = 20
 _FOLDER = "search_spaces"
@@ -22,22 +21,23 @@ def list_spaces() -> list[str]:
     return sorted(_files())
 
 
-def load_space(given: str | Path | Mapping[str, Any] | Space) -> Space:
-    """Load a space by name, from a YAML file, or from a mapping.
+@dataclass(frozen=True)
+class SpaceFile:
+    """A space file that was read, its keys and values not yet checked.
 
-    Raises:
-        UnknownNameError: If no space has the name.
-        SpaceError: If the file is malformed.
+    Attributes:
+        written: What it holds; its name is the file's where it gives none.
+        origin: What it is called in messages: the name or path that was given.
+        inside: The files being read, outermost first, this one last.
     """
-    if isinstance(given, Space):
-        return given
-    if isinstance(given, Mapping):
-        return Space.from_dict(given)
-    return load(given)
+
+    written: dict[str, Any]
+    origin: str
+    inside: tuple[Path, ...]
 
 
-def load(given: str | Path, *, inside: tuple[Path, ...] = ()) -> Space:
-    """Load a space by name or file.
+def read_space_file(given: str | Path, *, inside: tuple[Path, ...] = ()) -> SpaceFile:
+    """Read a space file by name or path.
 
     Args:
         given: A name; or a file, relative to the file that names it.
@@ -45,25 +45,26 @@ def load(given: str | Path, *, inside: tuple[Path, ...] = ()) -> Space:
 
     Raises:
         UnknownNameError: If no space has the name.
-        SpaceError: If the file is malformed, or includes itself.
+        SpaceError: If the file is not a YAML mapping, or includes itself.
     """
-    files = _files()
-    path = files.get(str(given), Path(given))
-    if str(given) not in files:
-        if path.suffix not in (".yaml", ".yml"):
-            raise UnknownNameError("space", str(given), files, "or the path of a .yaml file")
-        path = inside[-1].parent / path if inside else path
-    path = path.absolute()
+    path = _find(given, inside)
     if path in inside or len(inside) > _MAX_NESTED:
         raise SpaceError(f"a space includes itself: {' > '.join(file.stem for file in (*inside, path))}")
-    return _read(path, Path(given), (*inside, path))
+    origin = Path(given)
+    written = read_yaml(path, "space", SpaceError, origin)
+    return SpaceFile({"name": path.stem, **written}, str(origin), (*inside, path))
+
+
+def _find(given: str | Path, inside: tuple[Path, ...]) -> Path:
+    files = _files()
+    if str(given) in files:
+        return files[str(given)].absolute()
+    path = Path(given)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UnknownNameError("space", str(given), files, "or the path of a .yaml file")
+    return (inside[-1].parent / path if inside else path).absolute()
 
 
 def _files() -> dict[str, Path]:
     folders = [builtin.content_folder(_FOLDER), Path(_FOLDER)]
     return {file.stem: file for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.yaml"))}
-
-
-def _read(path: Path, shown: Path, inside: tuple[Path, ...]) -> Space:
-    given = read_yaml(path, "space", SpaceError, shown)
-    return Space.from_dict({"name": path.stem, **given}, origin=str(shown), inside=inside)

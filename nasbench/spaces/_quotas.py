@@ -47,10 +47,6 @@ class Quota(ModuleFilter):
         found = sum(spec.kind in kinds and self.takes(spec) for spec in expression.specs())
         return min(found, 1) if self._counted() == "slots" else found
 
-    def admits(self, total: int) -> bool:
-        """Whether a plan that holds `total` of it is within the bounds."""
-        return (self.min is None or total >= self.min) and (self.max is None or total <= self.max)
-
     def _counted(self) -> str:
         return self.count or ("parts" if self.asks_cost() else "modules")
 

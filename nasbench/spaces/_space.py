@@ -1,85 +1,38 @@
-"""A space as a person writes it: variants, compositions and slots; or other spaces united, multiplied, restricted."""
+"""A space as a person writes it, read from a mapping or file, and the same space fitted to a backbone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Discriminator, Tag, ValidationError, ValidationInfo, model_validator
+from pydantic import BeforeValidator, ValidationError, ValidationInfo, model_validator
 
 from nasbench.errors import SpaceError
 from nasbench.library.expression import Expression, parse
-from nasbench.spaces import _resolving
-from nasbench.spaces._compositions import LETTERS, MAX_DEPTH, usual_compositions
-from nasbench.spaces._filters import Selector, expand
+from nasbench.spaces._compositions import LETTERS
+from nasbench.spaces._files import read_space_file
+from nasbench.spaces._filters import expand
+from nasbench.spaces._fitting import Excluded, Fitted, Offer, bound, fit_variants, multiply, restrict, unite
+from nasbench.spaces._overrides import Override, Variants, WithDepth
+from nasbench.spaces._plan_set import PlanSet
 from nasbench.spaces._quotas import Quota, Restriction
-from nasbench.spaces._reading import Many, Written, explain
-from nasbench.spaces._resolved import ResolvedSpace
+from nasbench.spaces._reading import Many, explain
 from nasbench.spaces._slots import SlotLike, SlotsWritten
 
-__all__ = ["Override", "Space"]
-
-_Variants = Many[
-    Annotated[
-        Annotated[str, Tag("<expression>")] | Annotated[Selector, Tag("<selector>")],
-        Discriminator(lambda given: "<expression>" if isinstance(given, str) else "<selector>"),
-    ]
-]
+__all__ = ["ResolvedSpace", "Space", "load_space"]
 
 
-def _loaded(given: Any, info: ValidationInfo) -> Any:
-    """Load a space that is named inside another."""
-    if not isinstance(given, str):
-        return given
-    from nasbench.spaces import _files  # here alone: files are read into spaces, and a space may name a file
-
-    return _files.load(given, **(info.context or {}))
+def _read_named(given: Any, info: ValidationInfo) -> Any:
+    """Read a space that is named inside another, so that its faults name its own file."""
+    return Space.from_file(given, **(info.context or {})) if isinstance(given, str) else given
 
 
-_SpaceWritten = Annotated["Space", BeforeValidator(_loaded)]
+_SpaceWritten = Annotated["Space", BeforeValidator(_read_named)]
 
 
-class _WithDepth(Written):
-    """What may give `depth` in place of `compositions`."""
-
-    @classmethod
-    def known_keys(cls) -> list[str]:
-        """Return the keys that may be written."""
-        return [*super().known_keys(), "depth"]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spell_depth(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping) or given.get("depth") is None:
-            return given
-        depth = given["depth"]
-        if "compositions" in given:
-            raise SpaceError("give `depth` or `compositions`, not both")
-        if not isinstance(depth, int) or isinstance(depth, bool) or not 0 <= depth <= MAX_DEPTH:
-            raise SpaceError(f"depth is {depth!r}; allowed: 0 (one module) to {MAX_DEPTH} ({MAX_DEPTH + 1} joined)")
-        rest = {key: value for key, value in given.items() if key != "depth"}
-        return {**rest, "compositions": usual_compositions(depth)}
-
-
-class Override(_WithDepth):
-    """Other choices at some slots; of two overrides of one slot, the later one holds.
-
-    Attributes:
-        slots: As in `Space`.
-        compositions: In place of the space's own.
-        variants: In place of the space's own.
-        distinct_properties: In place of the space's own.
-    """
-
-    word: ClassVar[str] = "slot override"
-
-    slots: SlotsWritten
-    compositions: Many[str] = ()
-    variants: _Variants = ()
-    distinct_properties: bool | None = None
-
-
-class Space(_WithDepth):
+class Space(WithDepth):
     """A space, as in `search_spaces/*.yaml`.
 
     It has `variants`, or is made of other spaces by `base`, `union` or `product`; any of them can be narrowed by `only`
@@ -112,7 +65,7 @@ class Space(_WithDepth):
     example_backbone: str = ""
     slots: SlotsWritten = ("stages",)
     compositions: Many[str] = ("none", "a")
-    variants: _Variants = ()
+    variants: Variants = ()
     distinct_properties: bool = False
     overrides: Many[Override] = ()
     base: _SpaceWritten | None = None
@@ -122,23 +75,38 @@ class Space(_WithDepth):
     quotas: Many[Quota] = ()
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any], origin: str = "space", **context: Any) -> Space:
+    def from_dict(cls, given: Mapping[str, Any], origin: str = "space", *, inside: tuple[Path, ...] = ()) -> Space:
         """Read a space from a mapping.
 
         Args:
             given: The mapping; spaces in it are names, files or mappings.
             origin: What it is called in messages.
-            **context: Where it was read from, for the spaces it names.
+            inside: The files it was read from, outermost first, for the spaces it names.
 
         Raises:
             SpaceError: If a key, value, expression or name is wrong; says which.
         """
         try:
-            return cls.model_validate(given, context=context)
+            return cls.model_validate(given, context={"inside": inside})
         except ValidationError as error:
             raise SpaceError(f"{origin}: {explain(error)}") from None
         except RecursionError:
             raise SpaceError(f"{origin}: spaces are nested too deep") from None
+
+    @classmethod
+    def from_file(cls, given: str | Path, *, inside: tuple[Path, ...] = ()) -> Space:
+        """Read a space by its name or from a file.
+
+        Args:
+            given: A name; or a file, relative to the file that names it.
+            inside: The files being read that led here, outermost first.
+
+        Raises:
+            UnknownNameError: If no space has the name.
+            SpaceError: If the file is malformed, or includes itself.
+        """
+        file = read_space_file(given, inside=inside)
+        return cls.from_dict(file.written, file.origin, inside=file.inside)
 
     @model_validator(mode="after")
     def _check(self) -> Space:
@@ -182,7 +150,25 @@ class Space(_WithDepth):
         Raises:
             SpaceError: If a slot does not exist, no variant fits any, or no plan is left.
         """
-        return _resolving.resolve(self, slots)
+        fitted = self._fit(slots)
+        resolved = ResolvedSpace(fitted.choices, fitted.rule, space=self, excluded=fitted.excluded)
+        if self.narrowing() and not resolved.count:
+            raise SpaceError(f"space {self.name}: no plan is within its quotas and restrictions on this backbone")
+        return resolved
+
+    def _fit(self, slots: Sequence[SlotLike]) -> Fitted:
+        if self.union:
+            fitted = unite([part._fit(slots) for part in self.union], slots)
+        elif self.product:
+            fitted = multiply(self.name, [part._fit(slots) for part in self.product], slots)
+        elif self.base:
+            fitted = self.base._fit(slots)
+        else:
+            offer = Offer(self.variants, self.compositions, self.distinct_properties)
+            fitted = fit_variants(self.name, offer, self.slots, self.overrides, slots)
+        if self.only:
+            fitted = restrict(self.name, fitted, self.only, slots)
+        return bound(self.name, fitted, self.quotas, slots) if self.quotas else fitted
 
     def restrict(self, **only: Any) -> Space:
         """Return the space of those plans that use nothing but what is given.
@@ -241,3 +227,38 @@ def _unnamed(written: Any) -> Any:
     if not isinstance(written, dict):
         return written
     return {k: _unnamed(v) for k, v in written.items() if k not in ("name", "description", "example_backbone")}
+
+
+def load_space(given: str | Path | Mapping[str, Any] | Space) -> Space:
+    """Load a space by name, from a YAML file, or from a mapping.
+
+    Raises:
+        UnknownNameError: If no space has the name.
+        SpaceError: If the file is malformed.
+    """
+    if isinstance(given, Space):
+        return given
+    return Space.from_dict(given) if isinstance(given, Mapping) else Space.from_file(given)
+
+
+@dataclass(frozen=True)
+class ResolvedSpace(PlanSet):
+    """A space fitted to one backbone.
+
+    Attributes:
+        slots: The choices, slot by slot in network order.
+        rule: Which plans belong.
+        space: What it was resolved from.
+        excluded: (slot, variant or composition, reason) of each that does not fit.
+    """
+
+    space: Space
+    excluded: tuple[Excluded, ...]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes two resolved spaces the same: the parameters, and what narrows the plans beside them."""
+        narrowed = self.space.narrowing()
+        return {name: list(choices) for name, choices in self.parameters.items()} | (
+            {"narrowed": narrowed} if narrowed else {}
+        )

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from support.modules import build, count, noise
 from timm.layers import EcaModule
 from torch import Tensor, nn
 
@@ -13,25 +14,6 @@ from nasbench.errors import UnsupportedError
 from nasbench.library.modules import create_module, module_spec
 
 SIZES = {1: (9,), 2: (5, 4)}
-
-
-def build(name: str, channels: int, **keywords: object) -> nn.Module:
-    """The module in float64, every parameter random."""
-    torch.manual_seed(0)
-    module = create_module(name, channels, **keywords).double()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.5)
-    return module
-
-
-def image(*shape: int) -> Tensor:
-    torch.manual_seed(1)
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def matrix(layer: nn.Module) -> Tensor:
@@ -46,7 +28,7 @@ def test_se_has_two_weights_and_no_bias(channels: int, reduction: int, params: i
 
 @pytest.mark.parametrize("dims", [1, 2])
 def test_se_is_its_formula(dims: int):
-    module, x = build("se", 6, dims=dims, reduction=2), image(3, 6, *SIZES[dims])
+    module, x = build("se", 6, dims=dims, reduction=2), noise(3, 6, *SIZES[dims])
     pooled = x.flatten(2).mean(2)
     gate = torch.sigmoid((pooled @ matrix(module.squeeze).T).clamp(min=0) @ matrix(module.excite).T)
     assert torch.allclose(module(x), torch.einsum("bc...,bc->bc...", x, gate))
@@ -73,7 +55,7 @@ def test_eca_takes_its_kernel_from_the_channels(channels: int, kernel: int):
 
 @pytest.mark.parametrize("kernel", [None, 1, 5, 7])
 def test_eca_is_timms(kernel: int | None):
-    module, x = build("eca", 24, kernel=kernel), image(2, 24, 5, 4)
+    module, x = build("eca", 24, kernel=kernel), noise(2, 24, 5, 4)
     oracle = EcaModule(kernel_size=kernel or 3).double()  # given channels, timm decides the kernel itself
     oracle.load_state_dict(module.state_dict())
     assert torch.allclose(module(x), oracle(x))
@@ -96,7 +78,7 @@ def test_eca_refuses_an_even_kernel():
 
 @pytest.mark.parametrize("dims", [1, 2])
 def test_channel_attention_is_its_formula(dims: int):
-    module, x = build("channel_attention", 6, dims=dims), image(2, 6, *SIZES[dims])
+    module, x = build("channel_attention", 6, dims=dims), noise(2, 6, *SIZES[dims])
     rows = x.flatten(2)
     energy = rows @ rows.mT
     attention = torch.softmax(energy.amax(-1, keepdim=True) - energy, dim=-1)
@@ -119,14 +101,14 @@ def test_channel_attention_starts_as_an_identity_with_one_parameter():
 
 
 def test_channel_attention_holds_with_large_energies():
-    module, x = build("channel_attention", 4).float(), 100 * image(1, 4, 16, 16).float()
+    module, x = build("channel_attention", 4).float(), 100 * noise(1, 4, 16, 16).float()
     assert module(x).isfinite().all()
 
 
 @pytest.mark.parametrize("dims", [1, 2])
 @pytest.mark.parametrize("pool", [False, True])
 def test_self_gate_is_its_formula(dims: int, pool: bool):
-    module, x = build("self_gate", 5, dims=dims, pool=pool), image(2, 5, *SIZES[dims])
+    module, x = build("self_gate", 5, dims=dims, pool=pool), noise(2, 5, *SIZES[dims])
     seen = x.flatten(2).mean(2, keepdim=True).expand_as(x.flatten(2)) if pool else x.flatten(2)
     gate = torch.sigmoid(matrix(module.gate) @ seen + module.gate.bias[:, None]).view_as(x)
     assert torch.allclose(module(x), x * gate)
@@ -135,7 +117,7 @@ def test_self_gate_is_its_formula(dims: int, pool: bool):
 
 @pytest.mark.parametrize("pool", [False, True])
 def test_self_gate_sees_other_positions_only_when_it_pools(pool: bool):
-    module, x = build("self_gate", 3, pool=pool), image(1, 3, 4, 4)
+    module, x = build("self_gate", 3, pool=pool), noise(1, 3, 4, 4)
     other = x.clone()
     other[..., 0, 0] += 1
     assert torch.equal(module(x)[..., 2, 2], module(other)[..., 2, 2]) is not pool

@@ -5,36 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from support.modules import build, noise, randomised
 from timm.layers import MixedConv2d, SelectiveKernel, SeparableConv2d
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
 from nasbench.library.modules import create_module
 from nasbench.ops.strip import StripGate
-
-
-def randomise(module: nn.Module) -> nn.Module:
-    """The module in float64 and eval mode, with every parameter and statistic random."""
-    torch.manual_seed(0)
-    module = module.double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.5)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
-
-
-def build(name: str, channels: int, **hyper: object) -> nn.Module:
-    return randomise(create_module(name, channels, **hyper))
-
-
-def image(*shape: int) -> Tensor:
-    torch.manual_seed(1)
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def copy_in_order(source: nn.Module, target: nn.Module) -> None:
@@ -51,13 +28,13 @@ def test_depthwise_separable_is_timms(kernel: int):
     module = build("depthwise_separable", 6, kernel=kernel)
     oracle = SeparableConv2d(6, 6, kernel, bias=False).double()
     copy_in_order(module, oracle)
-    x = image(2, 6, 5, 9)
+    x = noise(2, 6, 5, 9)
     assert torch.allclose(module(x), oracle(x))
     assert sum(p.numel() for p in module.parameters()) == 6 * kernel**2 + 36
 
 
 def test_depthwise_separable_of_kernel_1_keeps_its_depthwise_stage():
-    module, x = build("depthwise_separable", 3, dims=1, kernel=1), image(1, 3, 4)
+    module, x = build("depthwise_separable", 3, dims=1, kernel=1), noise(1, 3, 4)
     scaled = x * module.depthwise.weight.view(3, 1)
     assert torch.allclose(module(x), module.pointwise.weight[..., 0] @ scaled)
 
@@ -67,7 +44,7 @@ def test_mixconv_is_timms(channels: int, kernels: tuple[int, ...]):
     module = build("mixconv", channels, kernels=kernels)
     oracle = MixedConv2d(channels, channels, list(kernels), depthwise=True).double()
     copy_in_order(module, oracle)
-    x = image(2, channels, 6, 11)
+    x = noise(2, channels, 6, 11)
     assert torch.allclose(module(x), oracle(x))
 
 
@@ -90,7 +67,7 @@ def test_sk_is_timms_without_its_split(channels: int, kernels: tuple[int, ...], 
         oracle.attn.fc_reduce.weight.copy_(module.weights.reduce.weight)
         oracle.attn.bn.load_state_dict(module.weights.norm.state_dict())
         oracle.attn.fc_select.weight.copy_(torch.cat([layer.weight for layer in module.weights.expand]))
-    x = image(3, channels, 6, 9)
+    x = noise(3, channels, 6, 9)
     assert torch.allclose(module(x), oracle(x))
     module.train(), oracle.train()
     assert torch.allclose(module(x), oracle(x))
@@ -106,12 +83,12 @@ def test_sk_in_one_dimension_is_sk_on_one_row():
             value[:, :, 1] = state[key]  # a row sees the middle row of a 3x3 kernel alone
         else:
             value.copy_(state[key].reshape(value.shape))
-    x = image(2, 8, 13)
+    x = noise(2, 8, 13)
     assert torch.allclose(line(x), plane(x[:, :, None])[:, :, 0])
 
 
 def test_sk_reaches_as_far_as_its_largest_kernel():
-    module, x = build("sk", 4, kernels=(3, 7)), image(1, 4, 15, 15).requires_grad_()
+    module, x = build("sk", 4, kernels=(3, 7)), noise(1, 4, 15, 15).requires_grad_()
     module.weights.reduce.weight.data.zero_()  # without the pooled path, which sees everything
     module(x)[0, :, 7, 7].square().sum().backward()
     rows = (x.grad.abs().sum((0, 1)) > 0).nonzero()
@@ -129,7 +106,7 @@ def strip_factor(gate: StripGate, p: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("norm", [True, False])
 def test_the_strip_gate_is_its_formula(norm: bool):
-    gate, p = randomise(StripGate(5, norm=norm)), image(2, 5, 9, 14)
+    gate, p = randomised(StripGate(5, norm=norm)), noise(2, 5, 9, 14)
     assert gate.horizontal.weight.shape == (5, 1, 1, 11)
     assert gate.vertical.weight.shape == (5, 1, 11, 1)
     assert torch.allclose(gate(p), strip_factor(gate, p))
@@ -153,7 +130,7 @@ def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kernels", [(3, 5, 7, 9, 11), (3, 5, 7)])
 def test_poly_kernel_is_its_formula(kernels: tuple[int, ...]):
-    module, x = build("poly_kernel", 6, kernels=kernels), image(2, 6, 13, 10)
+    module, x = build("poly_kernel", 6, kernels=kernels), noise(2, 6, 13, 10)
     assert [c.weight.shape[-1] for c in (module.first, *module.others)] == list(kernels)
     p = conv_bn_silu(module.before, x)
     d = depthwise(module.first, p)
@@ -173,7 +150,7 @@ def test_poly_kernel_has_the_parameters_of_its_definition():
 
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_dual_pool_is_a_gate_from_shifted_copies(kernel: int):
-    module, x = build("dual_pool", 4, dims=1, kernel=kernel), image(2, 4, 9)
+    module, x = build("dual_pool", 4, dims=1, kernel=kernel), noise(2, 4, 9)
     r = kernel // 2
     low = torch.full((2, 4, r), -torch.inf, dtype=x.dtype)
     shifted = torch.stack([torch.cat([low, x, low], 2)[..., i : i + 9] for i in range(kernel)])

@@ -7,38 +7,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from support.modules import build, count, noise
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
 from nasbench.library.modules import create_module, module_spec
-
-
-def randomise(module: nn.Module) -> nn.Module:
-    """The module in float64 and eval mode, every parameter and statistic random."""
-    torch.manual_seed(0)
-    module = module.double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.5)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_(0, 0.5)
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
-
-
-def build(name: str, channels: int, **hyper: object) -> nn.Module:
-    return randomise(create_module(name, channels, **hyper))
-
-
-def image(*shape: int) -> Tensor:
-    torch.manual_seed(1)
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
@@ -62,7 +35,7 @@ def silu(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kernel", [3, 7])
 def test_cbam_is_its_formula(kernel: int):
-    module, x = build("cbam", 6, reduction=2, kernel=kernel), image(2, 6, 5, 4)
+    module, x = build("cbam", 6, reduction=2, kernel=kernel), noise(2, 6, 5, 4)
     first, _, second = module.mlp
     mlp = lambda v: pointwise(second, pointwise(first, v).clamp(min=0))  # noqa: E731
     mean, top = (reduce(x.flatten(2))[..., None, None] for reduce in (lambda v: v.mean(2), lambda v: v.max(2).values))
@@ -82,7 +55,7 @@ def test_cbam_has_biases_in_its_mlp_alone():
 
 
 def test_coord_attention_is_its_formula():
-    module, x = build("coord_attention", 12), image(2, 12, 5, 3)
+    module, x = build("coord_attention", 12), noise(2, 12, 5, 3)
     conv, norm, _ = module.reduce
 
     def inner(pooled: Tensor) -> Tensor:
@@ -102,7 +75,7 @@ def test_coord_attention_is_at_least_8_wide(channels: int, reduction: int, width
 
 def test_coord_attention_normalises_rows_and_columns_together():
     """In training one set of statistics covers H + W pooled values a channel."""
-    module, x = build("coord_attention", 4).train(), image(2, 4, 5, 3)
+    module, x = build("coord_attention", 4).train(), noise(2, 4, 5, 3)
     module.reduce[1].momentum = 1.0
     module(x)
     pooled = torch.cat([x.mean(3), x.mean(2)], dim=2)[..., None]
@@ -120,7 +93,7 @@ def test_triplet_attention_has_300_parameters_whatever_c(channels: int):
 
 @pytest.mark.parametrize("kernel", [3, 7])
 def test_triplet_attention_is_its_formula(kernel: int):
-    module, x = build("triplet_attention", 6, kernel=kernel), image(2, 6, 5, 4)
+    module, x = build("triplet_attention", 6, kernel=kernel), noise(2, 6, 5, 4)
     branches = [
         (module.across_height, "bchw->bhcw", "bhcw->bchw"),
         (module.across_width, "bchw->bwhc", "bwhc->bchw"),
@@ -147,7 +120,7 @@ def explicit_position_attention(layer: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("reduction", [4, 8])
 def test_position_attention_is_an_unscaled_softmax(reduction: int):
-    module, x = build("position_attention", 16, reduction=reduction), image(2, 16, 4, 3)
+    module, x = build("position_attention", 16, reduction=reduction), noise(2, 16, 4, 3)
     assert torch.allclose(module(x), explicit_position_attention(module.attention, x))
     width = 16 // reduction
     assert count(module) == 2 * (16 * width + width) + 16 * 16 + 16 + 1
@@ -172,7 +145,7 @@ def test_position_attention_starts_as_an_identity():
 
 
 def test_danet_adds_its_two_attentions():
-    module, x = build("danet", 16), image(2, 16, 4, 3)
+    module, x = build("danet", 16), noise(2, 16, 4, 3)
     rows = x.flatten(2)
     energy = rows @ rows.mT
     mixed = (torch.softmax(energy.amax(-1, keepdim=True) - energy, dim=-1) @ rows).view_as(x)
@@ -207,7 +180,7 @@ def loop_aggregation(value: Tensor, weights: Tensor, planes: int) -> Tensor:
 
 
 def test_cot_is_its_loop_form():
-    module, x = build("cot", 16), image(2, 16, 4, 3)
+    module, x = build("cot", 16), noise(2, 16, 4, 3)
     conv, norm, _ = module.static
     groups = [F.conv2d(part, w, padding=1) for part, w in zip(x.chunk(4, 1), conv.weight.chunk(4), strict=True)]
     static = normed(norm, torch.cat(groups, dim=1)).clamp(min=0)
@@ -242,7 +215,7 @@ def test_cot_says_which_channels_it_serves(channels: int):
 
 @pytest.mark.parametrize("kernel", [7, 11])
 def test_caa_is_its_formula(kernel: int):
-    module, x = build("caa", 5, kernel=kernel), image(2, 5, 6, 9)
+    module, x = build("caa", 5, kernel=kernel), noise(2, 5, 6, 9)
     gate, half = module.gate, kernel // 2
     padded = F.pad(x, (3, 3, 3, 3))
     pooled = sum(padded[..., i : i + 6, j : j + 9] for i in range(7) for j in range(7)) / 49

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from support.modules import attend, noise, randomised
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,36 +36,8 @@ CAUSAL = (
 
 
 def build(name: str, channels: int, **hyper: object) -> nn.Module:
-    """A module in float64 and eval mode with every parameter and statistic random, so that nothing hides at 0 or 1."""
-    torch.manual_seed(0)
     dims = hyper.pop("dims", 2 if name == "two_stage_attention" else 1)
-    module = create_module(name, channels, dims=dims, **hyper).double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.4)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, allowed: Tensor | None = None) -> Tensor:
-    """Multi-head attention of `(N, C)` matrices, one head after the other; `allowed` is `(N, M)`."""
-    width = q.shape[1] // heads
-    out = []
-    for h in range(heads):
-        part = slice(h * width, (h + 1) * width)
-        logits = q[:, part] @ k[:, part].T / math.sqrt(width)
-        if allowed is not None:
-            logits = logits.masked_fill(~allowed, float("-inf"))
-        out.append(logits.softmax(-1) @ v[:, part])
-    return torch.cat(out, dim=1)
+    return randomised(create_module(name, channels, dims=dims, **hyper))
 
 
 def torch_attention(module: nn.Module, heads: int) -> nn.MultiheadAttention:
@@ -354,7 +327,7 @@ def test_conv_attention_is_astgnns(causal):
     x = noise(1, 12, 8)
     # ASTGNN pads both sides by w - 1 and cuts off what came after the end.
     q, k = (F.conv1d(x, f.weight, f.bias, padding=2)[0, :, :-2].T for f in (module.query, module.key))
-    expected = module.proj(attend(q, k, module.value(x[0].T), 2, lower(8) if causal else None))
+    expected = module.proj(attend(q, k, module.value(x[0].T), 2, allowed=lower(8) if causal else None))
     torch.testing.assert_close(module(x)[0], expected.T)
 
 
@@ -372,7 +345,7 @@ def test_window_attention_stays_in_its_window_and_series(length, window, causal)
         for start in range(0, length, window):
             tokens = x[series, :, start : start + window].T
             q, k, v = (tokens @ w.T for w in module.qkv.weight.chunk(3))
-            attended = attend(q, k, v, 2, lower(len(tokens)) if causal else None)
+            attended = attend(q, k, v, 2, allowed=lower(len(tokens)) if causal else None)
             expected[series, :, start : start + window] = module.proj(attended).T
     torch.testing.assert_close(module(x), expected)
 
@@ -424,7 +397,7 @@ def test_pyramidal_attention_is_its_masked_dense_form(length, scales, window):
     mask = pyramid_mask([length, *(level.shape[1] for level in levels)], scales, window)
     assert len(mask) == len(nodes)
     for layer in module.layers:  # all nodes in every layer: more than level 0 needs
-        attended = layer.proj(attend(layer.query(nodes), layer.key(nodes), layer.value(nodes), 2, mask))
+        attended = layer.proj(attend(layer.query(nodes), layer.key(nodes), layer.value(nodes), 2, allowed=mask))
         nodes = F.layer_norm(nodes + attended, (8,), layer.norms[0].weight, layer.norms[0].bias, 1e-6)
         wide = F.gelu(layer.ffn[0](nodes))
         nodes = F.layer_norm(nodes + layer.ffn[2](wide), (8,), layer.norms[1].weight, layer.norms[1].bias, 1e-6)

@@ -9,6 +9,7 @@ import pytest
 import timm.layers
 import torch
 import torch.nn.functional as F
+from support.modules import noise
 from timm.layers import create_attn
 
 from nasbench.errors import UnknownNameError, UnsupportedError
@@ -31,11 +32,6 @@ def pair(name: str, channels: int = 32, **timms: object) -> tuple[torch.nn.Modul
     return raw, ours
 
 
-def image(*shape: int) -> torch.Tensor:
-    torch.manual_seed(1)
-    return torch.randn(*shape, dtype=torch.float64)
-
-
 def test_every_layer_of_create_attn_is_offered_or_refused_with_a_reason():
     source = inspect.getsource(timm.layers.create_attn.__globals__["get_attn"])
     known = {line.split("'")[1] for line in source.splitlines() if "attn_type == '" in line}
@@ -53,7 +49,7 @@ def test_every_layer_of_create_attn_is_offered_or_refused_with_a_reason():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_layer_computes_what_timms_does(name: str):
     raw, ours = pair(name)
-    x = image(2, 32, 56, 56 if name in MULTIPLE else 15)
+    x = noise(2, 32, 56, 56 if name in MULTIPLE else 15)
     assert torch.equal(ours(x), raw(x))
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in raw.parameters())
 
@@ -62,7 +58,7 @@ def test_a_layer_computes_what_timms_does(name: str):
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 7), (13, 6)])
 def test_every_size_is_served(name: str, size: tuple[int, int]):
     raw, ours = pair(name)
-    x, m = image(2, 32, *size), MULTIPLE.get(name, 1)
+    x, m = noise(2, 32, *size), MULTIPLE.get(name, 1)
     assert ours(x).shape == x.shape
     padded = F.pad(x, (0, -size[1] % m, 0, -size[0] % m))
     assert torch.equal(ours(x), raw(padded)[..., : size[0], : size[1]])
@@ -135,7 +131,7 @@ def test_the_classes_are_found_by_name_and_pickle():
         assert spec.family == "timm"
         assert spec.dims == (2,)
     raw, ours = pair("coord")
-    x = image(1, 32, 4, 4)
+    x = noise(1, 32, 4, 4)
     assert torch.equal(pickle.loads(pickle.dumps(ours))(x), raw(x))
 
 
@@ -148,7 +144,7 @@ def test_nl_alone_starts_as_an_identity():
 
 def test_the_rank_5_weight_of_lambda_survives_every_conversion():
     raw, ours = pair("lambda", 16)
-    x = image(2, 16, 6, 5)
+    x = noise(2, 16, 6, 5)
     converted = ours.to(memory_format=torch.channels_last)
     assert ours.layer.conv_lambda.weight.shape == raw.conv_lambda.weight.shape
     assert torch.allclose(converted(x.to(memory_format=torch.channels_last)), raw(x))

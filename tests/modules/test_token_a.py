@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from nasbench.builtin.modules.token.relu_linear_attention import _attend as relu_attend
+from support.modules import attend, build, flat, noise
 from timm.models.efficientvit_mit import LiteMLA
 from timm.models.swiftformer import EfficientAdditiveAttention
 from torch import Tensor, nn
@@ -19,44 +20,8 @@ from nasbench.ops.position import sinusoidal
 SIZES = {1: (9,), 2: (4, 5)}
 
 
-def build(name: str, channels: int, **hyper: object) -> nn.Module:
-    """A module in float64 and eval mode with every parameter and statistic random, so that nothing hides at 0 or 1."""
-    torch.manual_seed(0)
-    module = create_module(name, channels, **hyper).double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.4)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
-
-
-def image(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-def flat(x: Tensor) -> Tensor:
-    return x.flatten(2).transpose(1, 2)
-
-
 def unflat(tokens: Tensor, x: Tensor) -> Tensor:
     return tokens.transpose(1, 2).reshape(x.shape)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
-    """Multi-head attention of `(N, C)` matrices, one head after the other; bias `(heads, N, M)`."""
-    width = q.shape[1] // heads
-    out = []
-    for h in range(heads):
-        part = slice(h * width, (h + 1) * width)
-        logits = q[:, part] @ k[:, part].T / math.sqrt(width)
-        logits = logits if bias is None else logits + bias[h]
-        weights = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
-        out.append(weights @ v[:, part])
-    return torch.cat(out, dim=1)
 
 
 def copy_weights(target: nn.Module, source: nn.Module) -> nn.Module:
@@ -146,7 +111,7 @@ def torch_attention(module: nn.Module, channels: int, heads: int) -> nn.Multihea
 @pytest.mark.parametrize("position", ["none", "sinusoidal"])
 def test_self_attention_is_torchs(dims: int, causal: bool, position: str):
     module = build("self_attention", 12, dims=dims, heads=3, causal=causal, position=position)
-    x = image(2, 12, *SIZES[dims])
+    x = noise(2, 12, *SIZES[dims])
     tokens = flat(x)
     normed = module.norm(tokens)
     if position == "sinusoidal":
@@ -159,7 +124,7 @@ def test_self_attention_is_torchs(dims: int, causal: bool, position: str):
 @pytest.mark.parametrize("causal", [False, True])
 def test_self_attention_adds_the_relative_bias_to_the_logits(causal: bool):
     module = build("self_attention", 8, dims=1, heads=2, position="relative", causal=causal)
-    x = image(1, 8, 7)
+    x = noise(1, 8, 7)
     q, k, v = module.attention.qkv(module.norm(flat(x)))[0].chunk(3, dim=-1)
     bias = torch.empty(2, 7, 7, dtype=torch.float64)
     for i in range(7):
@@ -181,7 +146,7 @@ def test_transformer_block_is_torchs(norm: str, causal: bool):
     trusted.linear1, trusted.linear2 = module.ffn[0], module.ffn[2]
     trusted.norm1.load_state_dict(module.norm1.state_dict())
     trusted.norm2.load_state_dict(module.norm2.state_dict())
-    x = 1e-3 * image(2, 12, 4, 5)  # small enough for eps to show
+    x = 1e-3 * noise(2, 12, 4, 5)  # small enough for eps to show
     mask = nn.Transformer.generate_square_subsequent_mask(20, dtype=torch.float64) if causal else None
     assert torch.allclose(module(x), unflat(trusted(flat(x), src_mask=mask), x), rtol=1e-9, atol=1e-12)
 
@@ -201,7 +166,7 @@ def test_causal_attention_sees_nothing_of_the_future(name: str, hyper: dict, dim
     if name == "self_attention":
         hyper = {**hyper, "dims": dims}
     module = build(name, 8, heads=2, causal=True, **hyper)
-    x = image(1, 8, *SIZES[dims]).requires_grad_()
+    x = noise(1, 8, *SIZES[dims]).requires_grad_()
     out = module(x).flatten(2)
     for i in range(out.shape[-1]):
         (gradient,) = torch.autograd.grad(out[0, :, i].sin().sum(), x, retain_graph=True)
@@ -219,7 +184,7 @@ def test_causal_attention_sees_nothing_of_the_future(name: str, hyper: dict, dim
 def test_agent_attention_is_two_plain_attentions_with_biases(size: tuple[int, ...], agents: int, grid: tuple[int, ...]):
     dims, heads = len(size), 2
     module = build("agent_attention", 8, dims=dims, agents=agents, heads=heads)
-    x = image(1, 8, *size)
+    x = noise(1, 8, *size)
     q, k, v = module.qkv(flat(x))[0].chunk(3, dim=-1)
     field = q.T.reshape(8, *size)
     for axis, (side, cells) in enumerate(zip(size, grid, strict=True), start=1):
@@ -262,7 +227,7 @@ def test_agents_that_make_no_square_are_pooled_from_an_oblong():
 @pytest.mark.parametrize("dims", [1, 2])
 def test_external_attention_normalises_over_positions_then_over_memory(dims: int):
     module = build("external_attention", 6, dims=dims, memory=5)
-    x = image(2, 6, *SIZES[dims])
+    x = noise(2, 6, *SIZES[dims])
     scores = torch.einsum("sc,bcn->bsn", module.key_memory.weight[..., 0], module.conv1(x).flatten(2))
     attention = torch.empty_like(scores)
     for b in range(2):
@@ -310,7 +275,7 @@ def slow_dynamic(module: nn.Module, v: Tensor, size: tuple[int, ...]) -> Tensor:
 def test_muse_is_attention_beside_dynamic_convolutions(dims: int, kernels: tuple[int, ...]):
     module = build("muse", 8, dims=dims, heads=2)
     assert module.kernels == kernels
-    x = image(1, 8, *SIZES[dims])
+    x = noise(1, 8, *SIZES[dims])
     tokens = flat(x)[0]
     q, k, v = module.qkv(tokens).chunk(3, dim=-1)
     both = torch.cat([attend(q, k, v, 2), slow_dynamic(module, v, SIZES[dims])], dim=1)
@@ -340,13 +305,13 @@ def test_relu_linear_attention_is_timms_with_the_papers_eps(scales: tuple[int, .
     module = build("relu_linear_attention", 12, heads=3, scales=scales)
     trusted = LiteMLA(12, 12, heads=3, dim=4, scales=scales, eps=1e-15)
     trusted = copy_weights(trusted, module)
-    x = image(2, 12, *size)
+    x = noise(2, 12, *size)
     assert torch.allclose(module(x), trusted(x), rtol=1e-5, atol=1e-5)  # timm sums in float32
 
 
 def test_relu_linear_attention_is_its_quadratic_form():
     module = build("relu_linear_attention", 6, heads=2, scales=())
-    x = image(1, 6, 3, 4)
+    x = noise(1, 6, 3, 4)
     heads = module.qkv(x).reshape(2, 3, 3, 12)  # head, which of q, k and v, channel, position
     out = []
     for q, k, v in heads:
@@ -369,13 +334,13 @@ def test_relu_linear_attention_sums_in_float32_under_autocast():
 def test_additive_attention_is_timms():
     module = build("additive_attention", 12)
     trusted = copy_weights(EfficientAdditiveAttention(12, 12), module)
-    x = image(2, 12, 4, 5)
+    x = noise(2, 12, 4, 5)
     assert torch.allclose(module(x), trusted(x))
 
 
 def test_additive_attention_position_by_position():
     module = build("additive_attention", 6)
-    x = image(1, 6, 9)
+    x = noise(1, 6, 9)
     q = [t / t.norm() for t in module.to_query(flat(x)[0])]
     k = [t / t.norm() for t in module.to_key(flat(x)[0])]
     scores = [(t @ module.w_g).item() / math.sqrt(6) for t in q]
@@ -401,7 +366,7 @@ def test_dilated_attention_loops_over_zero_padded_windows(
 ):
     module = build("dilated_attention", channels, **hyper)
     assert module.dilations == dilations
-    x = image(1, channels, 4, 5)
+    x = noise(1, channels, 4, 5)
     q, k, v = module.qkv(x)[0].chunk(3)
     reach = hyper.get("kernel", 3) // 2
     width = channels // heads
@@ -437,7 +402,7 @@ def test_dilated_attention_has_three_dilations_where_three_divides_the_channels(
 @pytest.mark.parametrize(("window", "alpha", "low"), [(2, 0.5, 2), (3, 0.25, 1), (2, 0.0, 0), (2, 1.0, 4)])
 def test_hilo_attention_window_by_window(size: tuple[int, int], window: int, alpha: float, low: int):
     module = build("hilo_attention", 8, heads=4, window=window, alpha=alpha)
-    x = image(1, 8, *size)
+    x = noise(1, 8, *size)
     height, width = (-(-side // window) * window for side in size)
     padded = torch.zeros(height, width, 8, dtype=torch.float64)
     padded[: size[0], : size[1]] = x[0].permute(1, 2, 0)
@@ -461,7 +426,7 @@ def test_hilo_attention_window_by_window(size: tuple[int, int], window: int, alp
 
 def test_hilo_attention_with_windows_of_one_is_ordinary_attention():
     module = build("hilo_attention", 8, heads=2, window=1, alpha=0.0)
-    x = image(1, 8, 3, 5)
+    x = noise(1, 8, 3, 5)
     tokens = flat(x)[0]
     k, v = module.l_kv(tokens).chunk(2, dim=-1)
     out = module.l_proj(attend(module.l_q(tokens), k, v, 2))

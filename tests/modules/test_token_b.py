@@ -9,6 +9,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from support.modules import attend, build, flat, noise
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
@@ -26,42 +27,6 @@ NAMES = (
 )
 
 
-def build(name: str, channels: int, **hyper: object) -> nn.Module:
-    """A module in float64 and eval mode with every parameter and statistic random, so that nothing hides at 0 or 1."""
-    torch.manual_seed(0)
-    module = create_module(name, channels, **hyper).double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.4)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
-
-
-def image(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-def flat(x: Tensor) -> Tensor:
-    return x.flatten(2).transpose(1, 2)
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None, scale: float | None = None
-) -> Tensor:
-    """Multi-head attention of `(N, C)` matrices, one head after the other."""
-    width = q.shape[1] // heads
-    out = []
-    for h in range(heads):
-        part = slice(h * width, (h + 1) * width)
-        logits = q[:, part] @ k[:, part].T * (width**-0.5 if scale is None else scale)
-        out.append((logits if bias is None else logits + bias[h]).softmax(-1) @ v[:, part])
-    return torch.cat(out, dim=1)
-
-
 # --- every module ---------------------------------------------------------------------------------------------------
 
 
@@ -69,7 +34,7 @@ def attend(
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 7), (9, 5), (17, 33)])
 def test_any_size_is_served_and_items_do_not_mix(name, size):
     module = build(name, 16)
-    x = image(2, 16, *size)
+    x = noise(2, 16, *size)
     y = module(x)
     assert y.shape == x.shape
     assert y.isfinite().all()
@@ -143,7 +108,7 @@ def test_what_cannot_be_built_is_said(name, channels, hyper, message):
 def test_deformable_attention_samples_bilinearly():
     heads, points, height, width = 2, 3, 4, 5
     module = build("deformable_attention", 6, heads=heads, points=points)
-    x = image(1, 6, height, width)
+    x = noise(1, 6, height, width)
     value = module.value(flat(x)).view(height, width, heads, 3)
 
     def at(row: int, column: int, head: int) -> Tensor:
@@ -272,7 +237,7 @@ def test_vector_quantise_loss_is_left_out_of_copies():
 @pytest.mark.parametrize("dims", [1, 2])
 def test_multiway_ffn_mixes_two_experts_at_each_position(dims):
     module = build("multiway_ffn", 5, dims=dims, expansion=3)
-    x = image(2, 5, *(3, 4)[:dims])
+    x = noise(2, 5, *(3, 4)[:dims])
     route = module.route(flat(x)).softmax(-1)
     first, second = (expert[2](F.gelu(expert[0](flat(x)))) for expert in module.experts)
     assert module.experts[0][0].out_features == 15
@@ -282,7 +247,7 @@ def test_multiway_ffn_mixes_two_experts_at_each_position(dims):
 @pytest.mark.parametrize("dims", [1, 2])
 def test_query_attention_reads_and_writes(dims):
     module = build("query_attention", 6, dims=dims, queries=5, heads=2)
-    x = image(2, 6, *(3, 4)[:dims])
+    x = noise(2, 6, *(3, 4)[:dims])
 
     def mha(layer: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         parts = zip((query, key, value), layer.in_proj_weight.chunk(3), layer.in_proj_bias.chunk(3), strict=True)
@@ -321,7 +286,7 @@ def pooled(x: Tensor, height: int, width: int) -> Tensor:
 )
 def test_pyramid_pool_attention_written_out(ratios, size, levels):
     module = build("pyramid_pool_attention", 6, heads=2, ratios=ratios)
-    x = image(1, 6, *size)
+    x = noise(1, 6, *size)
     keys = []
     for level, layer in zip(levels, module.local, strict=True):
         small = pooled(x[0], *level)[None]
@@ -346,7 +311,7 @@ def neighbours_in_window(size: tuple[int, int], window: tuple[int, int]) -> list
 def test_token_dictionary_written_out(size):
     heads, window, group = 2, 2, 9
     module = build("token_dictionary", 8, memory=3, heads=heads, window=window, group=group, rank=4)
-    x = image(1, 8, *size)
+    x = noise(1, 8, *size)
     tokens = flat(x)[0]
     normed = F.layer_norm(tokens, (8,), module.norm.weight, module.norm.bias)
     q, k, v = module.qkv(normed).split(8, dim=1)
@@ -377,7 +342,7 @@ def test_token_dictionary_written_out(size):
 
 def test_token_dictionary_limits_its_scales():
     module = build("token_dictionary", 8, memory=3, rank=4)
-    x = image(1, 8, 4, 4)
+    x = noise(1, 8, 4, 4)
     with torch.no_grad():
         module.sharpness.fill_(1)
         module.group_scale.fill_(math.log(100))
@@ -440,7 +405,7 @@ def channel_attention(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, heads:
 def test_dual_aggregation_written_out(kind, size):
     heads = 4
     module = build("dual_aggregation", 128, kind=kind, heads=heads, window=(2, 3))
-    x = image(1, 128, *size)
+    x = noise(1, 128, *size)
     q, k, v = module.qkv(x[0].permute(1, 2, 0)).split(128, dim=-1)
     form = spatial_attention if kind == "spatial" else channel_attention
     attended = form(module, q, k, v, heads).permute(2, 0, 1)
@@ -484,7 +449,7 @@ def test_dual_aggregation_position_network_is_never_narrower_than_two():
 @pytest.mark.parametrize("size", [(6, 5), (2, 3)])
 def test_dual_vit_written_out(size):
     module = build("dual_vit", 6, heads=2, grid=3)
-    x = image(1, 6, *size)
+    x = noise(1, 6, *size)
     tokens = flat(x)[0]
 
     def norm(layer: nn.LayerNorm, t: Tensor) -> Tensor:

@@ -191,20 +191,6 @@ def test_sampling_is_uniform_over_distinct_plans(quotas):
     assert chisquare(list(counts.values())).pvalue > 0.001
 
 
-def test_a_neighbour_is_drawn_by_slot_then_uniformly():
-    resolved = resolve(compositions=["none", "a", "a >> b"], slots=["stage1", "stage2"], quotas=[{"max": 2}])
-    plan, rng = Plan.of({"stage1": "se"}), random.Random(2)
-    drawn = Counter(resolved.sample_neighbour(rng, plan) for _ in range(6000))
-    assert set(drawn) == set(resolved.neighbours(plan))
-    for slot in ("stage1", "stage2"):
-        counts = [n for other, n in drawn.items() if other.get(slot) != plan.get(slot)]
-        assert 2800 < sum(counts) < 3200
-        assert chisquare(counts).pvalue > 0.001
-    alone = resolve(variants=["se"], compositions=["none", "a"], quotas=[{"min": 3}])
-    assert alone.count == 1
-    assert alone.sample_neighbour(rng, next(iter(alone))) is None
-
-
 def test_the_unseen_of_a_space_with_quotas_are_drawn_to_the_last_one():
     resolved = resolve(quotas=[{"max": 2}, {"property": "locality", "min": 1}])
     rng, seen = random.Random(0), {Plan.of(None).hash}  # the bare backbone is evaluated, and lies outside
@@ -236,7 +222,7 @@ def test_a_large_space_is_counted_and_drawn_without_enumerating_it():
         rng = random.Random(0)
         for plan in (resolved.sample(rng) for _ in range(20)):
             assert low <= len(modules(plan, ("stage1", "stage2", "stage3", "stage4"))) <= high
-            assert resolved.sample_neighbour(rng, plan) in resolved
+            assert next(resolved.neighbours(plan)) in resolved
     assert free.at(0) != free.at(free.count - 1)
     for index in (-1, free.count):
         with pytest.raises(IndexError):

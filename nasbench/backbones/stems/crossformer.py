@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasbench.backbones.stem_registry import register_stem
+from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
 from nasbench.ops.attention import CrossAttention
-from nasbench.ops.series import InstanceNorm
+from nasbench.ops.series import InstanceNorm, forecast_normalised
 from nasbench.ops.two_stage import TwoStageLayer
 
 __all__ = ["Crossformer"]
@@ -102,17 +102,11 @@ class Crossformer(nn.Module):
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Slot name to (module path, layout)."""
-        found = {"embed": ("embed", "NHWC")}
-        for index in range(len(self.encoder)):
-            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NHWC")
-        return found
+        return {"embed": ("embed", "NHWC")} | stage_slots("encoder.{}", len(self.encoder), "NHWC")
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, lookback, series) -> (B, horizon, series)`."""
-        if self.norm is None:
-            return self._forecast(x)
-        x, mean, deviation = self.norm(x)
-        return self.norm.restore(self._forecast(x), mean, deviation)
+        return forecast_normalised(self.norm, x, self._forecast)
 
     def _forecast(self, x: Tensor) -> Tensor:
         filled = F.pad(x.transpose(1, 2), (self.missing, 0), mode="replicate")

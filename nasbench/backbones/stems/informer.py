@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasbench.backbones.stem_registry import register_stem
+from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
 from nasbench.ops.attention import CrossAttention
 from nasbench.ops.embedding import SeriesEmbedding
 from nasbench.ops.probsparse import ProbSparseSelfAttention
-from nasbench.ops.series import InstanceNorm
+from nasbench.ops.series import InstanceNorm, forecast_normalised
 
 __all__ = ["Informer"]
 
@@ -104,10 +104,7 @@ class Informer(nn.Module):
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Slot name to (module path, layout)."""
-        found = {"embed": ("embed", "NLC")}
-        for index in range(len(self.encoder)):
-            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NLC")
-        return found
+        return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
         """`(B, lookback, series) -> (B, horizon, series)`.
@@ -116,10 +113,7 @@ class Informer(nn.Module):
             x: The window.
             marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`; zeros by default.
         """
-        if self.norm is None:
-            return self._forecast(x, marks)
-        x, mean, deviation = self.norm(x)
-        return self.norm.restore(self._forecast(x, marks), mean, deviation)
+        return forecast_normalised(self.norm, x, lambda window: self._forecast(window, marks))
 
     def _forecast(self, x: Tensor, marks: Tensor | None) -> Tensor:
         past = None if marks is None else marks[:, : self.lookback]

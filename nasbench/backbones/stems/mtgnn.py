@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasbench.backbones.stem_registry import register_stem
+from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
 from nasbench.ops.graph import LearnedGraph, MixHop
 from nasbench.ops.nd import conv
-from nasbench.ops.series import InstanceNorm
+from nasbench.ops.series import InstanceNorm, forecast_normalised
 from nasbench.ops.temporal import DilatedInception, side_by_side
 
 __all__ = ["MTGNN"]
@@ -113,26 +113,20 @@ class MTGNN(nn.Module):
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Slot name to (module path, layout)."""
-        found = {"embed": ("embed", "NCHW")}
-        for index in range(len(self.layers)):
-            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"layers.{index}.norm", "NCHW")
-        return found
+        return {"embed": ("embed", "NCHW")} | stage_slots("layers.{}.norm", len(self.layers), "NCHW")
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, lookback, series) -> (B, horizon, series)`."""
-        mean = deviation = None
-        if self.norm is not None:
-            x, mean, deviation = self.norm(x)
+        return forecast_normalised(self.norm, x, self._forecast)
+
+    def _forecast(self, x: Tensor) -> Tensor:
         window = F.pad(x.transpose(1, 2), (self.missing, 0)).contiguous()
         adjacency = self.graph() if self.graph is not None else None
         state, total = self.embed(window.unsqueeze(1)), self.skip_input(self.dropout(window))
         for layer in self.layers:
             state, skipped = layer(state, adjacency)
             total = total + skipped
-        forecast = self.head(total + self.skip_output(_by_series(state))).transpose(1, 2)
-        if self.norm is not None and mean is not None and deviation is not None:
-            forecast = self.norm.restore(forecast, mean, deviation)
-        return forecast
+        return self.head(total + self.skip_output(_by_series(state))).transpose(1, 2)
 
 
 class Layer(nn.Module):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasbench.backbones.stem_registry import register_stem
+from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
-from nasbench.ops.series import InstanceNorm, patches
+from nasbench.ops.series import InstanceNorm, forecast_normalised, patches
 
 __all__ = ["PatchTST"]
 
@@ -64,24 +64,18 @@ class PatchTST(nn.Module):
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Slot name to (module path, layout)."""
-        found = {"embed": ("embed", "NLC")}
-        for index in range(len(self.encoder)):
-            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NLC")
-        return found
+        return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, lookback, series) -> (B, horizon, series)`."""
+        return forecast_normalised(self.norm, x, self._forecast)
+
+    def _forecast(self, x: Tensor) -> Tensor:
         batch, _, series = x.shape
-        mean = deviation = None
-        if self.norm is not None:
-            x, mean, deviation = self.norm(x)
         cut = patches(x.transpose(1, 2), self.patch, self.stride)
         tokens = self.embed((self.projection(cut) + self.position).flatten(0, 1))
         encoded = self.encoder(tokens).transpose(1, 2).flatten(1)
-        forecast = self.head(encoded).view(batch, series, self.horizon).transpose(1, 2)
-        if self.norm is not None and mean is not None and deviation is not None:
-            forecast = self.norm.restore(forecast, mean, deviation)
-        return forecast
+        return self.head(encoded).view(batch, series, self.horizon).transpose(1, 2)
 
 
 class EncoderLayer(nn.Module):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasbench.backbones.stem_registry import register_stem
+from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
 from nasbench.ops.embedding import SeriesEmbedding
-from nasbench.ops.series import InstanceNorm
+from nasbench.ops.series import InstanceNorm, forecast_normalised
 from nasbench.ops.time_pyramid import Edges, PyramidLayer, TimePyramid, edges
 
 __all__ = ["Pyraformer"]
@@ -88,10 +88,7 @@ class Pyraformer(nn.Module):
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Slot name to (module path, layout)."""
-        found = {"embed": ("embed", "NLC")}
-        for index in range(len(self.encoder)):
-            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NLC")
-        return found
+        return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
         """`(B, lookback, series) -> (B, horizon, series)`.
@@ -101,10 +98,7 @@ class Pyraformer(nn.Module):
             marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`, of which the
                 first step after the lookback is the last that is read; zeros by default.
         """
-        if self.norm is None:
-            return self._forecast(x, marks)
-        x, mean, deviation = self.norm(x)
-        return self.norm.restore(self._forecast(x, marks), mean, deviation)
+        return forecast_normalised(self.norm, x, lambda window: self._forecast(window, marks))
 
     def _forecast(self, x: Tensor, marks: Tensor | None) -> Tensor:
         marks = None if marks is None else marks[:, : self.lookback + 1]

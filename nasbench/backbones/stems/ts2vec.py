@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasbench.backbones.stem_registry import register_stem
+from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
 from nasbench.ops.nd import conv
-from nasbench.ops.series import InstanceNorm
+from nasbench.ops.series import InstanceNorm, forecast_normalised
 
 __all__ = ["TS2Vec"]
 
@@ -81,22 +81,16 @@ class TS2Vec(nn.Module):
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Slot name to (module path, layout)."""
-        found = {"embed": ("embed", "NLC")}
-        for index in range(len(self.encoder)):
-            found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (f"encoder.{index}", "NCL")
-        return found
+        return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NCL")
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, lookback, series) -> (B, horizon, series)`."""
-        mean = deviation = None
-        if self.norm is not None:
-            x, mean, deviation = self.norm(x)
+        return forecast_normalised(self.norm, x, self._forecast)
+
+    def _forecast(self, x: Tensor) -> Tensor:
         # contiguous, as plug-ins give their maps: else a convolution may round differently behind one
         encoded = self.encoder(self.embed(x).transpose(1, 2).contiguous())
-        forecast = self.head(self.dropout(encoded[..., -1])).unflatten(1, (self.horizon, x.shape[2]))
-        if self.norm is not None and mean is not None and deviation is not None:
-            forecast = self.norm.restore(forecast, mean, deviation)
-        return forecast
+        return self.head(self.dropout(encoded[..., -1])).unflatten(1, (self.horizon, x.shape[2]))
 
 
 def _blocks_to_reach(steps: int, kernel: int) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nasbench.backbones.stem_registry import register_stem
 from nasbench.errors import BackboneError
-from nasbench.ops.series import InstanceNorm
+from nasbench.ops.series import InstanceNorm, forecast_normalised
 
 __all__ = ["UnetTSF"]
 
@@ -85,9 +85,9 @@ class UnetTSF(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, lookback, series) -> (B, horizon, series)`."""
-        mean = deviation = None
-        if self.norm is not None:
-            x, mean, deviation = self.norm(x)
+        return forecast_normalised(self.norm, x, self._forecast)
+
+    def _forecast(self, x: Tensor) -> Tensor:
         level, forecasts = x.transpose(1, 2).contiguous(), []
         for pool, forecast in zip(self.pools, self.forecasts, strict=True):
             level = pool(level)
@@ -95,10 +95,7 @@ class UnetTSF(nn.Module):
         merged = forecasts.pop()
         for merge in reversed(self.merges):
             merged = merge(torch.cat([forecasts.pop(), merged], dim=2))
-        merged = merged.transpose(1, 2)
-        if self.norm is not None and mean is not None and deviation is not None:
-            merged = self.norm.restore(merged, mean, deviation)
-        return merged
+        return merged.transpose(1, 2)
 
 
 class SeriesLinear(nn.Module):

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support import modules
+from support.modules import count, noise, randomise_statistics
+from support.stems import assert_two_dimensional_modules_fit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,16 +43,8 @@ def moved(module: nn.Module) -> nn.Module:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
+    randomise_statistics(module)
     return module
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def places(name, lookback=96, series=7, **hyper):
@@ -57,21 +52,9 @@ def places(name, lookback=96, series=7, **hyper):
     return {s.name: (s.channels, s.size) for s in nb.slots(model, input_size=(lookback, series)) if "." not in s.name}
 
 
-def params(module):
-    return sum(p.numel() for p in module.parameters())
-
-
 def attend(layer: nn.Module, x: Tensor, source: Tensor, heads: int, allowed: Tensor | None = None) -> Tensor:
-    """Multi-head attention of `(N, C)` to `(M, C)`, one head after the other; `allowed` is `(N, M)`."""
-    q, k, v = layer.query(x), layer.key(source), layer.value(source)
-    width, out = x.shape[1] // heads, []
-    for h in range(heads):
-        part = slice(h * width, (h + 1) * width)
-        logits = q[:, part] @ k[:, part].T / math.sqrt(width)
-        if allowed is not None:
-            logits = logits.masked_fill(~allowed, float("-inf"))
-        out.append(logits.softmax(-1) @ v[:, part])
-    return layer.proj(torch.cat(out, dim=1))
+    """The layer's attention of `(N, C)` to `(M, C)`; `allowed` is `(N, M)`."""
+    return layer.proj(modules.attend(layer.query(x), layer.key(source), layer.value(source), heads, allowed=allowed))
 
 
 def embedded(layer: SeriesEmbedding, x: Tensor) -> Tensor:
@@ -115,11 +98,11 @@ class TestInformer:
         distil = 3 * 16 * 16 + 16 + 2 * 16
         head = (24 * 30 + 30) + (16 * 7 + 7)
         hyper = {"width": 16, "ffn": 32, "heads": 2}
-        assert params(stem("informer", 96, 30, 7, **hyper)) == embedding + 3 * layer + 2 * distil + 32 + head
+        assert count(stem("informer", 96, 30, 7, **hyper)) == embedding + 3 * layer + 2 * distil + 32 + head
         decoder = layer + 4 * (16 * 16 + 16) + 32  # attention to the encoder, and its norm, besides
         generative = embedding + 3 * layer + 2 * distil + 32 + embedding + 2 * decoder + 32 + (16 * 7 + 7)
-        assert params(stem("informer", 96, 30, 7, decoder_layers=2, **hyper)) == generative
-        assert params(stem("informer", 96, 30, 7, covariates=4, instance_norm=True, **hyper)) == (
+        assert count(stem("informer", 96, 30, 7, decoder_layers=2, **hyper)) == generative
+        assert count(stem("informer", 96, 30, 7, covariates=4, instance_norm=True, **hyper)) == (
             embedding + 4 * 16 + 3 * layer + 2 * distil + 32 + head + 14
         )
 
@@ -231,7 +214,7 @@ class TestPyraformer:
         pyramid = (16 * 6 + 6) + (4 * 6 * 6 + 6 + 12) + (2 * 6 * 6 + 6 + 12) + (6 * 16 + 16) + 32
         layer = 4 * 16 * 16 + 16 + (16 * 24 + 24) + (24 * 16 + 16) + 2 * 32
         head = (3 * 16) * (30 * 7) + 30 * 7
-        assert params(stem("pyraformer", 96, 30, 7, **hyper)) == (3 * 7 * 16 + 16) + pyramid + 3 * layer + head
+        assert count(stem("pyraformer", 96, 30, 7, **hyper)) == (3 * 7 * 16 + 16) + pyramid + 3 * layer + head
 
     @staticmethod
     def mask(sizes, scales, window):
@@ -323,7 +306,7 @@ class TestCrossformer:
         layer = two_stage + 3 * r * c + attention + 2 * (c * c + c) + 2 * 2 * c + (c * 12 + 12)
         ends = (12 * c + c) + 7 * 8 * c + 2 * c + 7 * 3 * c
         model = stem("crossformer", 96, 30, 7, width=c, ffn=f, factor=r)  # 30 steps are 3 segments
-        assert params(model) == encoder + 4 * layer + ends
+        assert count(model) == encoder + 4 * layer + ends
 
     def test_segments_are_filled_in_front_with_the_first_value(self):
         model = stem("crossformer", 7, series=1, segment=4)
@@ -382,14 +365,8 @@ class TestCrossformer:
         torch.testing.assert_close(model(x)[1], forecast.flatten(1)[:, :8].T)
 
     def test_the_two_dimensional_library_fits(self):
-        bare = stem("crossformer", 96, 6, 5).eval()
-        x = torch.randn(2, 96, 5)
         plan = {"embed": "cbam", "stage1": "coord_attention", "stage2": "two_stage_attention"}
-        with torch.no_grad():
-            assert torch.equal(nb.insert(bare, plan, input_size=(96, 5))(x), bare(x))
-            changed = nb.insert(bare, plan, input_size=(96, 5), identity_init=False)(x)
-        assert (changed - bare(x)).abs().max() > 1e-4
-        assert nb.measure(nb.insert(bare, plan, input_size=(96, 5)), input_size=(96, 5)).exact
+        assert_two_dimensional_modules_fit(stem("crossformer", 96, 6, 5).eval(), plan, (96, 5))
 
     def test_what_it_refuses(self):
         for hyper, message in (

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support.modules import count
+from support.stems import assert_two_dimensional_modules_fit
 from torch.nn import functional as F
 
 import nasbench as nb
@@ -31,10 +33,6 @@ def stem(name, lookback=48, horizon=8, series=3, seed=0, **hyper):
 def places(name, lookback=96, series=7, **hyper):
     model = stem(name, lookback, 24, series, **hyper)
     return {s.name: (s.channels, s.size) for s in nb.slots(model, input_size=(lookback, series))}
-
-
-def params(model):
-    return sum(p.numel() for p in model.parameters())
 
 
 def moved(name, **hyper):
@@ -94,9 +92,9 @@ class TestUnetTSF:
         """Forecasts of 24, 11, 5 and 2 steps; merges of neighbours to the finer; a scale and shift for 7 series."""
         down = (96 * 24 + 24) + (47 * 11 + 11) + (23 * 5 + 5) + (11 * 2 + 2)
         up = ((24 + 11) * 24 + 24) + ((11 + 5) * 11 + 11) + ((5 + 2) * 5 + 5)
-        assert params(stem("unet_tsf", 96, 24, 7)) == down + up + 2 * 7
-        assert params(stem("unet_tsf", 96, 24, 7, instance_norm=False)) == down + up
-        assert params(stem("unet_tsf", 96, 24, 7, individual=True)) == 7 * (down + up) + 2 * 7
+        assert count(stem("unet_tsf", 96, 24, 7)) == down + up + 2 * 7
+        assert count(stem("unet_tsf", 96, 24, 7, instance_norm=False)) == down + up
+        assert count(stem("unet_tsf", 96, 24, 7, individual=True)) == 7 * (down + up) + 2 * 7
         cost = nb.measure(stem("unet_tsf", 96, 24, 7, instance_norm=False), input_size=(96, 7))
         assert cost.exact
         weights = 96 * 24 + 47 * 11 + 23 * 5 + 11 * 2 + 35 * 24 + 16 * 11 + 7 * 5
@@ -167,11 +165,11 @@ class TestMTGNN:
 
         layers = sum(2 * inception(16) + (16 * 16 + 16) + (16 * 32 * t + 32) + 2 * 16 * 7 * t for t in (90, 78, 54))
         ends = (16 + 16) + (96 * 32 + 32) + (16 * 32 * 54 + 32) + (32 * 64 + 64) + (64 * 24 + 24)
-        assert params(stem("mtgnn", 96, 24, 7)) == layers + ends
+        assert count(stem("mtgnn", 96, 24, 7)) == layers + ends
         norms = sum(2 * 16 * 7 * t for t in (90, 78, 54))
-        assert params(stem("mtgnn", 96, 24, 7, norm_affine=False)) == layers + ends - norms
+        assert count(stem("mtgnn", 96, 24, 7, norm_affine=False)) == layers + ends - norms
         graph = 2 * 7 * 40 + 2 * (40 * 40 + 40) + 3 * (2 * (3 * 16 * 16 + 16) - (16 * 16 + 16))
-        assert params(stem("mtgnn", 96, 24, 7, graph=True)) == layers + ends + graph
+        assert count(stem("mtgnn", 96, 24, 7, graph=True)) == layers + ends + graph
 
     @pytest.mark.parametrize("graph", [False, True])
     @pytest.mark.parametrize("lookback", [9, 30])
@@ -233,14 +231,8 @@ class TestMTGNN:
         assert others(graph=True, norms=False) > 1e-5
 
     def test_the_two_dimensional_library_fits(self):
-        bare = stem("mtgnn", 24, 6, 5).eval()
-        x = torch.randn(2, 24, 5)
         plan = {"embed": "cbam", "stage1": "coord_attention", "stage3": "two_stage_attention"}
-        with torch.no_grad():
-            assert torch.equal(nb.insert(bare, plan, input_size=(24, 5))(x), bare(x))
-            changed = nb.insert(bare, plan, input_size=(24, 5), identity_init=False)(x)
-        assert (changed - bare(x)).abs().max() > 1e-4
-        assert nb.measure(nb.insert(bare, plan, input_size=(24, 5)), input_size=(24, 5)).exact
+        assert_two_dimensional_modules_fit(stem("mtgnn", 24, 6, 5).eval(), plan, (24, 5))
 
     def test_what_it_refuses(self):
         for hyper in ({"dilations": ()}, {"dilations": (0, 1)}, {"kernels": ()}):
@@ -351,7 +343,7 @@ class TestTS2Vec:
         paper = stem("ts2vec", 96, 24, 7, width=64, representation=320, blocks=11)
         hidden = 2 * (3 * 64 * 64 + 64)
         last = (3 * 64 * 320 + 320) + (3 * 320 * 320 + 320) + (64 * 320 + 320)
-        assert params(paper) == (7 * 64 + 64) + 10 * hidden + last + (320 * 24 * 7 + 24 * 7)
+        assert count(paper) == (7 * 64 + 64) + 10 * hidden + last + (320 * 24 * 7 + 24 * 7)
         same = stem("ts2vec", 96, 24, 7, width=8, representation=8, blocks=1)
         assert same.encoder[0].projection is not None  # the last block projects though its width stays
 

@@ -1,4 +1,4 @@
-"""A space fitted to one backbone: its distinct plans are counted, numbered, drawn and varied."""
+"""Distinct plans over the slots of one backbone: counted, numbered, drawn and varied."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from nasbench.library.expression import NONE, Expression
 from nasbench.library.plan import Plan
@@ -14,30 +13,23 @@ from nasbench.spaces._choices import SlotChoices
 from nasbench.spaces._counting import PlanTable
 from nasbench.spaces._rules import Rule
 
-if TYPE_CHECKING:
-    from nasbench.spaces._space import Space
-
-__all__ = ["ResolvedSpace"]
+__all__ = ["PlanSet"]
 
 
 @dataclass(frozen=True)
-class ResolvedSpace:
-    """A space fitted to one backbone.
+class PlanSet:
+    """The plans that the choices at some slots give and a rule admits.
 
     It has two sides. The parameters are flat categorical choices, always all asked for, so that every sampler sees a
-    space without conditionals. The plans are what the space holds, each once. Without quotas and unions every setting
-    of the parameters is a plan of the space; with them a setting can lie outside, which `plan in space` tells.
+    space without conditionals. The plans are what the set holds, each once. Without quotas and unions every setting of
+    the parameters is a plan of the set. With them a setting can lie outside, which `plan in plans` tells.
 
     Attributes:
-        space: What it was resolved from.
         slots: The choices, slot by slot in network order.
-        excluded: (slot, variant or composition, reason) of each that does not fit.
         rule: Which plans belong.
     """
 
-    space: Space
     slots: tuple[SlotChoices, ...]
-    excluded: tuple[tuple[str, str, str], ...]
     rule: Rule = field(repr=False)
 
     @cached_property
@@ -45,22 +37,14 @@ class ResolvedSpace:
         """All categorical choices, in slot order: the flat space a sampler sees."""
         return {name: choices for slot in self.slots for name, choices in slot.parameters.items()}
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What makes two resolved spaces the same: the parameters, and what narrows the plans beside them."""
-        narrowed = self.space.narrowing()
-        return {name: list(choices) for name, choices in self.parameters.items()} | (
-            {"narrowed": narrowed} if narrowed else {}
-        )
-
     def plan(self, params: Mapping[str, str]) -> Plan:
-        """Return the plan that one setting of the parameters stands for; it may lie outside the space."""
+        """Return the plan that one setting of the parameters stands for; it may lie outside the set."""
         return Plan({slot.slot: slot.expression(params) for slot in self.slots})
 
     def params(self, plan: Plan) -> dict[str, str] | None:
         """Return one setting of the parameters that gives `plan`; None if there is none.
 
-        A plan outside the space that the parameters can spell has one too: the bare backbone that a quota excludes.
+        A plan outside the set that the parameters can spell has one too: the bare backbone that a quota excludes.
         """
         if set(plan) - {slot.slot for slot in self.slots}:
             return None
@@ -73,7 +57,7 @@ class ResolvedSpace:
         return found
 
     def admits(self, plan: Plan) -> bool:
-        """Whether `plan` belongs to the space."""
+        """Whether `plan` belongs to the set."""
         return not set(plan) - set(self.rule.slots) and self._table.admits(self._expressions(plan))
 
     def __contains__(self, plan: object) -> bool:
@@ -111,28 +95,15 @@ class ResolvedSpace:
         return self.at(rng.choice(unseen)) if unseen else None
 
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
-        """Yield the plans of the space that differ from `plan` in one slot, by one choice; each once.
+        """Yield the plans of the set that differ from `plan` in one slot, by one choice; each once.
 
         One choice is another variant, or another composition of the same variants (a variant that only one of the two
         compositions has is free): so a slot is also emptied, filled, or given a further module. Neighbours of
-        neighbours include the plan itself. `plan` may lie outside the space.
+        neighbours include the plan itself. `plan` may lie outside the set.
         """
         for place in self._places(plan):
             for expression in self._replacements(plan, place):
                 yield self._with(plan, place, expression)
-
-    def sample_neighbour(self, rng: random.Random, plan: Plan) -> Plan | None:
-        """Draw one neighbour: a slot uniformly over those that have any, then uniformly; None where there is none.
-
-        By slot first, since an empty slot has many more neighbours than a filled one.
-        """
-        places = self._places(plan)
-        rng.shuffle(places)
-        for place in places:
-            found = self._replacements(plan, place)
-            if found:
-                return self._with(plan, place, rng.choice(found))
-        return None
 
     @cached_property
     def _table(self) -> PlanTable:
@@ -151,7 +122,7 @@ class ResolvedSpace:
         return [plan.get(slot, NONE) for slot in self.rule.slots]
 
     def _places(self, plan: Plan) -> list[int]:
-        """Return the places of the rule's slots that can change; none where the plan has a slot of no space."""
+        """Return the places of the rule's slots that can change; none where the plan has a slot that no rule reads."""
         known = self.rule.slots
         return [] if set(plan) - set(known) else [i for i, slot in enumerate(known) if slot in self._choices]
 

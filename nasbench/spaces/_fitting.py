@@ -1,10 +1,9 @@
-"""Fit a written space to a backbone: which slots, which variants are left there, which rule holds."""
+"""Fit choices to the slots of a backbone: which variants are left at each, and which rule joins the slots."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,81 +11,79 @@ from nasbench.errors import SpaceError, UnsupportedError
 from nasbench.library.expression import Expression, build
 from nasbench.spaces._choices import SlotChoices, join
 from nasbench.spaces._compositions import skeleton
-from nasbench.spaces._filters import expand
+from nasbench.spaces._filters import Selector, expand
+from nasbench.spaces._overrides import Override
 from nasbench.spaces._quotas import Quota, Restriction
-from nasbench.spaces._resolved import ResolvedSpace
 from nasbench.spaces._rules import AllOf, AnyOf, Chosen, Counted, Only, Rule, SideBySide
-from nasbench.spaces._slots import choose_slots
+from nasbench.spaces._slots import SlotLike, SlotSelector, choose_slots
 
-if TYPE_CHECKING:
-    from nasbench.spaces._space import Space
-
-__all__ = ["resolve"]
+__all__ = ["Excluded", "Fitted", "Offer", "bound", "fit_variants", "multiply", "restrict", "unite"]
 
 Excluded = tuple[str, str, str]
+"""A slot, a variant or composition that does not fit there, and the reason."""
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """A space on a backbone, before it is shown to anyone."""
+class Offer:
+    """What a space offers at a slot before anything is known of the backbone; attributes as in `Space`."""
+
+    variants: tuple[str | Selector, ...]
+    compositions: tuple[str, ...]
+    distinct_properties: bool
+
+    def overridden(self, by: Override) -> Offer:
+        """Return the offer with what an override gives in its place."""
+        distinct = self.distinct_properties if by.distinct_properties is None else by.distinct_properties
+        return Offer(by.variants or self.variants, by.compositions or self.compositions, distinct)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Choices on a backbone, slot by slot in network order, and the rule that the plans must meet."""
 
     choices: tuple[SlotChoices, ...]
     rule: Rule
     excluded: tuple[Excluded, ...]
 
 
-def resolve(space: Space, slots: Sequence[Any]) -> ResolvedSpace:
-    """Fit `space` to a backbone with these slots.
+def fit_variants(
+    name: str,
+    offer: Offer,
+    written: Sequence[str | SlotSelector],
+    overrides: Sequence[Override],
+    slots: Sequence[SlotLike],
+) -> Fitted:
+    """Fit a space of variants.
+
+    Args:
+        name: The space's name, for messages.
+        offer: What it offers at each of its slots.
+        written: Its slots as written.
+        overrides: What it offers at some of them instead. The later of two holds.
+        slots: The backbone's slots.
 
     Raises:
-        SpaceError: If a slot does not exist, no variant fits any, or no plan is left.
+        SpaceError: If a slot does not exist, no composition fits one, or no variant fits any.
     """
-    fitted = _fit(space, slots)
-    resolved = ResolvedSpace(space, fitted.choices, fitted.excluded, fitted.rule)
-    if space.narrowing() and not resolved.count:
-        raise SpaceError(f"space {space.name}: no plan is within its quotas and restrictions on this backbone")
-    return resolved
-
-
-def _fit(space: Space, slots: Sequence[Any]) -> _Fitted:
-    if space.union:
-        fitted = _unite([_fit(part, slots) for part in space.union], slots)
-    elif space.product:
-        fitted = _multiply(space.name, [_fit(part, slots) for part in space.product], slots)
-    elif space.base:
-        fitted = _fit(space.base, slots)
-    else:
-        fitted = _fit_variants(space, slots)
-    if space.only:
-        fitted = _restrict(space.name, fitted, space.only, slots)
-    return _bound(space.name, fitted, space.quotas, slots) if space.quotas else fitted
-
-
-def _fit_variants(space: Space, slots: Sequence[Any]) -> _Fitted:
-    chosen = choose_slots(space.slots, slots, f"space {space.name}")
-    written = {slot.name: (space.variants, space.compositions, space.distinct_properties) for slot in chosen}
-    for override in space.overrides:
-        for slot in choose_slots(override.slots, chosen, f"space {space.name}: overrides", optional=True):
-            variants, compositions, distinct = written[slot.name]
-            written[slot.name] = (
-                override.variants or variants,
-                override.compositions or compositions,
-                distinct if override.distinct_properties is None else override.distinct_properties,
-            )
+    chosen = choose_slots(written, slots, f"space {name}")
+    offers = {slot.name: offer for slot in chosen}
+    for override in overrides:
+        for slot in choose_slots(override.slots, chosen, f"space {name}: overrides", optional=True):
+            offers[slot.name] = offers[slot.name].overridden(override)
     fits = _Fits()
     choices: list[SlotChoices] = []
     excluded: list[Excluded] = []
     for slot in chosen:
-        variants, compositions, distinct = written[slot.name]
-        kept_variants = [v for v in expand(variants) if fits(v, v.canonical(), slot, excluded)]
-        kept_compositions = [c for c in compositions if fits(skeleton(c), c, slot, excluded)]
-        if not kept_compositions:
-            raise SpaceError(f"space {space.name}: no composition fits slot {slot.name}: {excluded[-1][2]}")
-        choices.append(SlotChoices(slot.name, tuple(kept_compositions), tuple(kept_variants), distinct))
+        here = offers[slot.name]
+        variants = [v for v in expand(here.variants) if fits(v, v.canonical(), slot, excluded)]
+        compositions = [c for c in here.compositions if fits(skeleton(c), c, slot, excluded)]
+        if not compositions:
+            raise SpaceError(f"space {name}: no composition fits slot {slot.name}: {excluded[-1][2]}")
+        choices.append(SlotChoices(slot.name, tuple(compositions), tuple(variants), here.distinct_properties))
     if not any(each.variants for each in choices):
         reason = f"first reason: {excluded[0][2]}" if excluded else "none is given"
-        raise SpaceError(f"space {space.name}: no variant fits this backbone; {reason}")
-    return _Fitted(tuple(choices), Chosen(choices), tuple(excluded))
+        raise SpaceError(f"space {name}: no variant fits this backbone; {reason}")
+    return Fitted(tuple(choices), Chosen(choices), tuple(excluded))
 
 
 class _Fits:
@@ -95,7 +92,7 @@ class _Fits:
     def __init__(self) -> None:
         self._refused: dict[tuple[Expression, int, int, bool], str | None] = {}
 
-    def __call__(self, expression: Expression, text: str, slot: Any, excluded: list[Excluded]) -> bool:
+    def __call__(self, expression: Expression, text: str, slot: SlotLike, excluded: list[Excluded]) -> bool:
         key = (expression, slot.channels, slot.dims, slot.rows_are_series)
         if key not in self._refused:
             self._refused[key] = _refusal(*key)
@@ -115,7 +112,8 @@ def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) ->
     return None
 
 
-def _unite(parts: Sequence[_Fitted], slots: Sequence[Any]) -> _Fitted:
+def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
+    """Fit a union: every plan of each part, nothing that mixes them."""
     at: dict[str, list[SlotChoices]] = {}
     for part in parts:
         for choices in part.choices:
@@ -123,7 +121,7 @@ def _unite(parts: Sequence[_Fitted], slots: Sequence[Any]) -> _Fitted:
     joined = tuple(
         _with_empty(join(at[slot.name]), len(at[slot.name]) < len(parts)) for slot in slots if slot.name in at
     )
-    return _Fitted(joined, AnyOf([part.rule for part in parts], _read(parts, slots)), _all_excluded(parts))
+    return Fitted(joined, AnyOf([part.rule for part in parts], _read(parts, slots)), _all_excluded(parts))
 
 
 def _with_empty(choices: SlotChoices, needed: bool) -> SlotChoices:
@@ -133,7 +131,12 @@ def _with_empty(choices: SlotChoices, needed: bool) -> SlotChoices:
     return SlotChoices(choices.slot, ("none", *choices.compositions), choices.variants, choices.distinct_properties)
 
 
-def _multiply(name: str, parts: Sequence[_Fitted], slots: Sequence[Any]) -> _Fitted:
+def multiply(name: str, parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
+    """Fit a product: every plan of one part with every plan of the others.
+
+    Raises:
+        SpaceError: If two parts fill one slot.
+    """
     at: dict[str, SlotChoices] = {}
     for part in parts:
         for choices in part.choices:
@@ -144,16 +147,21 @@ def _multiply(name: str, parts: Sequence[_Fitted], slots: Sequence[Any]) -> _Fit
             at[choices.slot] = choices
     rules = [(part.rule, frozenset(choices.slot for choices in part.choices)) for part in parts]
     kept = tuple(at[slot.name] for slot in slots if slot.name in at)
-    return _Fitted(kept, SideBySide(rules, _read(parts, slots)), _all_excluded(parts))
+    return Fitted(kept, SideBySide(rules, _read(parts, slots)), _all_excluded(parts))
 
 
-def _restrict(name: str, fitted: _Fitted, only: Restriction, slots: Sequence[Any]) -> _Fitted:
+def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotLike]) -> Fitted:
+    """Keep the plans that use nothing but what is allowed.
+
+    Raises:
+        SpaceError: If the restriction names a slot that is not there.
+    """
     there = [slot for slot in slots if slot.name in {choices.slot for choices in fitted.choices}]
     fillable = frozenset(slot.name for slot in choose_slots(only.slots, there, f"space {name}: only"))
     rule = AllOf([fitted.rule, Only(fitted.rule.slots, only, fillable)])
     kept = tuple(_narrowed(choices, only) for choices in fitted.choices if choices.slot in fillable)
     excluded = tuple(row for row in fitted.excluded if row[0] in fillable)
-    return _Fitted(kept, rule, excluded)
+    return Fitted(kept, rule, excluded)
 
 
 def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
@@ -171,19 +179,24 @@ def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
     return SlotChoices(choices.slot, choices.compositions, variants, choices.distinct_properties)
 
 
-def _bound(name: str, fitted: _Fitted, quotas: Iterable[Quota], slots: Sequence[Any]) -> _Fitted:
+def bound(name: str, fitted: Fitted, quotas: Iterable[Quota], slots: Sequence[SlotLike]) -> Fitted:
+    """Keep the plans that are within the quotas.
+
+    Raises:
+        SpaceError: If a quota names a slot that is not there.
+    """
     there = [slot for slot in slots if slot.name in {choices.slot for choices in fitted.choices}]
     counted = [choose_slots(quota.slots, there, f"space {name}: quotas", optional=True) for quota in quotas]
     places = [frozenset(slot.name for slot in each) for each in counted]
     rule = AllOf([fitted.rule, Counted(tuple(quotas), places, fitted.choices)])
-    return _Fitted(fitted.choices, rule, fitted.excluded)
+    return Fitted(fitted.choices, rule, fitted.excluded)
 
 
-def _read(parts: Sequence[_Fitted], slots: Sequence[Any]) -> tuple[str, ...]:
+def _read(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> tuple[str, ...]:
     """Return every slot that a rule reads, in network order."""
     read = {name for part in parts for name in part.rule.slots}
     return tuple(slot.name for slot in slots if slot.name in read)
 
 
-def _all_excluded(parts: Sequence[_Fitted]) -> tuple[Excluded, ...]:
+def _all_excluded(parts: Sequence[Fitted]) -> tuple[Excluded, ...]:
     return tuple(dict.fromkeys(row for part in parts for row in part.excluded))
