@@ -13,10 +13,10 @@ from nasbench.errors import NothingMatched, RunError
 from nasbench.files import write_text
 from nasbench.library.plan import BARE
 from nasbench.report.explorer import explorer_data, script_json
-from nasbench.report.kept import KeptModels
 from nasbench.report.page import Page, page_of
 from nasbench.report.pictures import pictures_of
 from nasbench.report.tables import save_tables
+from nasbench.report.trained_models import TrainedModels
 from nasbench.runs.run import Run
 from nasbench.tasks import ForecastingTask, naive_baselines
 from nasbench.training.loop import evaluate
@@ -38,7 +38,7 @@ def build(run: Run) -> Path:
         raise NothingMatched(f"run {run.path} has no finished trial to report")
     try:
         run.refresh()
-        models = KeptModels(run)
+        models = TrainedModels(run)
         test, naive = _test_figures(run, models)
         page = page_of(run, test, naive, pictures_of(run, models))
         save_tables(page.tables, run.path / "tables")
@@ -66,7 +66,7 @@ def render(run: Run, page: Page) -> str:
     )
 
 
-def _test_figures(run: Run, models: KeptModels) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Return test metrics by plan hash and those of naive forecasts, computing only what test.json lacks."""
     file = run.path / "test.json"
     known: dict[str, Any] = (

@@ -27,8 +27,6 @@ from nasbench.runs.settings import differences
 
 __all__ = ["Comparison", "compare"]
 
-_SEPARATE = ("created",)
-
 
 @dataclass(frozen=True)
 class Comparison:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from nasbench.library.plan import BARE
 from nasbench.report.formatting import BARE_NAME
-from nasbench.report.kept import KeptModels
 from nasbench.report.plotting import GREY, Picture, save_picture, style
 from nasbench.report.scatter import KINDS
+from nasbench.report.trained_models import TrainedModels
 from nasbench.runs.run import Run
 from nasbench.tasks import ForecastingTask, apply, naive_forecasts
 
@@ -276,13 +276,13 @@ def _legend(figure: Figure, shown: list[str]) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=len(shown))
 
 
-def forecast_figures(run: Run, models: KeptModels) -> list[Picture]:
+def forecast_figures(run: Run, models: TrainedModels) -> list[Picture]:
     """Save the figures of a forecasting run and return them for its page; [] where there is nothing to show."""
     data = data_of_run(run, models)
     return [] if data is None else _pictures(data, run.path / "figures")
 
 
-def data_of_run(run: Run, models: KeptModels) -> ForecastData | None:
+def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
     """Return what the figures of a run show; None where it forecasts nothing or kept no weights.
 
     The winner is the best plan of the front whose weights were kept. The data is computed once and kept as CSV; only

@@ -12,7 +12,7 @@ import pandas as pd
 from nasbench.library.plan import BARE
 from nasbench.measurement.latency.device_profile import HeldOut
 from nasbench.objectives import COSTS
-from nasbench.report import effect_tables, slots
+from nasbench.report import effect_tables, latency_tables
 from nasbench.report.formatting import figure_text, with_interval
 from nasbench.report.plotting import Picture
 from nasbench.report.tables import Cell, Column, Row, Table, plan_cell, verdict_cell
@@ -114,7 +114,9 @@ def _sections(
     front = _front_table(run, finalists, test)
     yield from section("What is worth having", "front", front, widget="explorer")
     yield from section("Which modules and properties paid, and where", "where", *effect_tables.tables(run))
-    yield from section("Where the time goes", "latency", slots.front_table(run), slots.slots_table(run))
+    yield from section(
+        "Where the time goes", "latency", latency_tables.front_table(run), latency_tables.slots_table(run)
+    )
     yield from section("What the winners do", "winners")
     yield from section("On held-out data", "held out", _naive_table(run, naive))
     yield from section("How the search went", "progress")

@@ -13,12 +13,12 @@ from nasbench.library.plan import BARE
 from nasbench.measurement.properties.fingerprint import fingerprint_plan
 from nasbench.report import gradcam, scatter
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
+from nasbench.report.effects_heatmap import draw_effects
 from nasbench.report.forecasts import forecast_figures
-from nasbench.report.heat import draw_effects
-from nasbench.report.kept import KeptModels
 from nasbench.report.plotting import Picture, save_picture
 from nasbench.report.progress import hypervolume_curve, reference_of
 from nasbench.report.run_effects import run_effects
+from nasbench.report.trained_models import TrainedModels
 from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
 from nasbench.runs.run import Run
 from nasbench.tasks import ImageTask
@@ -26,7 +26,7 @@ from nasbench.tasks import ImageTask
 __all__ = ["pictures_of"]
 
 
-def pictures_of(run: Run, models: KeptModels) -> dict[str, list[Picture]]:
+def pictures_of(run: Run, models: TrainedModels) -> dict[str, list[Picture]]:
     """Draw and save the pictures of a run, by section of the page."""
     return {
         "front": list(_fronts(run)),
@@ -101,7 +101,7 @@ def _curves(run: Run) -> Iterator[Picture]:
         yield _saved(run, draw_curves(data), data, "learning-curves", "learning curves of the compared plans", caption)
 
 
-def _fingerprints(run: Run, models: KeptModels) -> Iterator[Picture]:
+def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
     winner = winner_of(run, models.numbers)
     if winner is None:
         return
@@ -120,7 +120,7 @@ def _fingerprints(run: Run, models: KeptModels) -> Iterator[Picture]:
     yield _saved(run, draw_fingerprints(data), data, "winner-fingerprints", "fingerprints of the winner", caption)
 
 
-def _gradcam(run: Run, models: KeptModels) -> Iterator[Picture]:
+def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
     winner = winner_of(run, models.numbers)
     if winner is None or 0 not in models.numbers or not isinstance(models.task, ImageTask):
         return

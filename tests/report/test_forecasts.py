@@ -13,7 +13,7 @@ import nasbench as nb
 from nasbench.evidence.intervals import metric_interval
 from nasbench.report import forecasts as fc
 from nasbench.report.formatting import BARE_NAME
-from nasbench.report.kept import KeptModels
+from nasbench.report.trained_models import TrainedModels
 from nasbench.runs.run import load_run
 from nasbench.tasks import ForecastingTask, naive_baselines
 from nasbench.training.loop import evaluate
@@ -165,7 +165,7 @@ def run(tmp_path_factory):
 
 def test_the_figures_of_a_run_agree_with_evaluation(run):
     """The means over steps are what `evaluate` gives on the test split for the same weights."""
-    models = KeptModels(run)
+    models = TrainedModels(run)
     pictures = fc.forecast_figures(run, models)
     assert [p.caption.partition(".")[0] for p in pictures] == [
         "Forecasts beside the truth", "Error by step of the horizon", "Error by series",
@@ -187,28 +187,28 @@ def test_the_figures_of_a_run_agree_with_evaluation(run):
 
 
 def test_the_numbers_are_computed_once(run, monkeypatch):
-    first = fc.data_of_run(run, KeptModels(run))
+    first = fc.data_of_run(run, TrainedModels(run))
     assert first is not None
-    monkeypatch.setattr(KeptModels, "load", lambda *a: pytest.fail("a model was loaded again"))
-    again = fc.data_of_run(load_run(run.path), KeptModels(run))
+    monkeypatch.setattr(TrainedModels, "load", lambda *a: pytest.fail("a model was loaded again"))
+    again = fc.data_of_run(load_run(run.path), TrainedModels(run))
     assert again is not None
     pd.testing.assert_frame_equal(again.by_series, first.by_series.reset_index(drop=True), check_dtype=False)
 
 
 def test_another_winner_is_computed_anew(run):
-    fc.data_of_run(run, KeptModels(run))
+    fc.data_of_run(run, TrainedModels(run))
     file = run.path / "figures" / "forecast-error-by-step.csv"
     right = file.read_text()
     table = pd.read_csv(file, keep_default_na=False)
     table.assign(plan=table["plan"].replace("{}", "old"), mse=0.0).to_csv(file, index=False)
-    fc.data_of_run(run, KeptModels(run))
+    fc.data_of_run(run, TrainedModels(run))
     assert file.read_text() == right
 
 
 def test_nothing_is_shown_where_no_weights_were_kept(run, tmp_path):
     shutil.copytree(run.path, tmp_path / "r", ignore=shutil.ignore_patterns("models", "figures"))
     other = load_run(tmp_path / "r")
-    assert fc.forecast_figures(other, KeptModels(other)) == []
+    assert fc.forecast_figures(other, TrainedModels(other)) == []
 
 
 def test_a_run_that_forecasts_nothing_has_no_such_figures(tmp_path):
@@ -217,7 +217,7 @@ def test_a_run_that_forecasts_nothing_has_no_such_figures(tmp_path):
         evaluate=lambda plan, seed: {"accuracy": 0.5 + len(plan)}, objectives={"accuracy": "maximize"},
         trials=2, seeds=1, sampler="random", out=tmp_path / "r",
     )  # fmt: skip
-    assert fc.forecast_figures(other, KeptModels(other)) == []
+    assert fc.forecast_figures(other, TrainedModels(other)) == []
 
 
 def test_windows_that_overlap_are_drawn_together(run):

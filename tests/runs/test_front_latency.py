@@ -18,7 +18,7 @@ from nasbench.measurement.latency.blocks import Blocks, Sample
 from nasbench.measurement.latency.profiler import Profile, profile
 from nasbench.measurement.latency.scenario import Scenario
 from nasbench.measurement.latency.space_profiler import profile_device
-from nasbench.report import slots as slot_tables
+from nasbench.report import latency_tables
 from nasbench.report.page import command_of, page_of
 from nasbench.runs import front_latency
 from nasbench.runs.front_latency import latest, measure_front
@@ -200,8 +200,8 @@ def test_a_search_says_that_its_latency_is_predicted(run, device_file):
     assert note.startswith(f"Latency is predicted from {device_file} (cpu, ")
     assert "quality: 100 % of 4 whole plans within ±10 %, Kendall's tau 0." in note
     assert f"--latency-profile {device_file}" in command_of(run)
-    assert slot_tables.slots_table(run) is None
-    assert slot_tables.front_table(run) is None
+    assert latency_tables.slots_table(run) is None
+    assert latency_tables.front_table(run) is None
 
 
 def test_the_front_is_measured_where_it_was_predicted(run):

@@ -7,7 +7,7 @@ much hypervolume each adds.
 A learning-rate schedule belongs to its budget: halfway through a one-cycle of 9 epochs the rate is at its height and
 the metric says little of what 4 epochs can give. So every rung trains from scratch with a schedule of its own length,
 and results are compared within a rung alone. The price is that a plan which climbs from the first rung to the top
-trains for the sum of the rungs (`Ladder.spent`), less than eta / (eta - 1) times the full budget.
+trains for the sum of the rungs, less than eta / (eta - 1) times the full budget.
 
 Everything here is pure: the study keeps the readings. Sources: Li et al., "Hyperband", JMLR 2018, arXiv:1603.06560; Li
 et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), MLSys 2020, arXiv:1810.05934; Schmucker et al.,
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from nasbench.errors import InputError
 from nasbench.library.plan import Plan
 
-__all__ = ["Ladder", "Place", "Promotion", "Reading", "decide", "places", "promotable", "starts_slowly", "stops"]
+__all__ = ["Ladder", "Place", "Promotion", "Reading", "places", "promotable", "starts_slowly", "stops"]
 
 FloatArray = NDArray[np.float64]
 
@@ -95,10 +95,6 @@ class Ladder:
         if plan.is_bare:
             return self.top
         return self.slow_entry if starts_slowly(plan, identity_init=identity_init) else 0
-
-    def spent(self, first: int, last: int) -> int:
-        """Return the epochs that a plan has cost which was trained at each rung from `first` to `last`."""
-        return sum(self.epochs[first : last + 1])
 
     def name(self, rung: int) -> str:
         """Return how a rung is called in a reason: "rung 2 of 3 (9 of 27 epochs)"."""
@@ -179,23 +175,6 @@ def places(readings: Iterable[Reading]) -> list[Place]:
     return [
         Place(known[i].plan, place, int(ranks[i]) - lowest + 1, len(known)) for place, i in enumerate(order, start=1)
     ]
-
-
-def decide(readings: Iterable[Reading], ladder: Ladder, rung: int) -> tuple[list[Promotion], dict[str, str]]:
-    """Decide for a whole rung at once, once all its plans are trained (synchronous halving).
-
-    Args:
-        readings: Of any rungs; those of `rung` count.
-        ladder: The rungs.
-        rung: Which one, below the top.
-
-    Returns:
-        One plan in `eta` (at least one) that goes on, best first; and the reason of each that stops, by plan.
-    """
-    order = places(reading for reading in readings if reading.rung == rung)
-    keep = max(1, len(order) // ladder.eta)
-    promotions = [Promotion(place.plan, rung + 1) for place in order[:keep]]
-    return promotions, {place.plan: _reason(place, ladder, rung, keep) for place in order[keep:]}
 
 
 def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = False) -> Promotion | None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from nasbench.errors import InputError
 from nasbench.library.plan import Plan
-from nasbench.study.phases.ladder import Ladder, Promotion, Reading, decide, places, promotable, starts_slowly, stops
+from nasbench.study.phases.ladder import Ladder, Promotion, Reading, places, promotable, starts_slowly, stops
 
 
 def at(rung, **values):
@@ -37,10 +37,8 @@ def test_rungs_that_cannot_be(options):
 
 
 def test_the_price_of_training_from_scratch():
-    ladder = Ladder.of(27)
-    assert ladder.spent(0, 3) == 1 + 3 + 9 + 27
-    assert ladder.spent(2, 2) == 9
-    assert all(Ladder.of(n).spent(0, Ladder.of(n).top) < 1.7 * n for n in range(4, 200))
+    assert Ladder.of(27).epochs == (1, 3, 9, 27)
+    assert all(sum(Ladder.of(n).epochs) < 1.7 * n for n in range(4, 200))
 
 
 def test_plans_that_start_as_identity_wait():
@@ -85,14 +83,13 @@ def test_units_do_not_change_places():
     assert places(scaled) == places(FRONT)
 
 
-def test_a_rung_is_decided_at_once():
+def test_why_plans_stop():
+    """Six plans at rung 1, two of them promoted: the reason of the others counts the one that broke for nothing."""
     ladder = Ladder.of(9)
-    promotions, reasons = decide([*FRONT, *at(0, broken=None), *at(1, low=(9.0, 9.0))], ladder, 0)
-    assert {promotion.plan for promotion in promotions} == {"low", "high"}
-    assert {promotion.rung for promotion in promotions} == {1}
+    reasons = stops([*FRONT, *at(0, broken=None), *at(1, low=(9.0, 9.0), high=(9.0, 9.0))], ladder)
     assert reasons["last"] == "stopped at rung 1 of 3 (1 of 9 epochs): place 6 of 6, rank 3; the best 2 go on"
-    assert set(reasons) == {"middle", "crowded", "second", "last"}
-    assert decide(at(1, only=(1.0,)), ladder, 1)[0] == [Promotion("only", 2)]
+    assert {"middle", "crowded", "second", "last"} <= set(reasons)
+    assert "broken" not in reasons
 
 
 def test_asynchronous_by_hand():
@@ -173,7 +170,7 @@ def test_the_best_plan_survives_learning_curves_that_keep_their_order():
         spent += len(plans) * ladder.epochs[rung]
         readings = [Reading(plan, rung, (limits[plan] + 1 / ladder.epochs[rung],)) for plan in plans]
         if rung < ladder.top:
-            plans = [promotion.plan for promotion in decide(readings, ladder, rung)[0]]
+            plans = [place.plan for place in places(readings)[: len(plans) // ladder.eta]]
     assert min(limits, key=limits.get) in plans
     assert len(plans) == 3
     assert spent == 4 * 81 < 81 * 27 / 3

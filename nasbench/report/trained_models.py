@@ -12,10 +12,10 @@ from nasbench.runs.run import Run
 from nasbench.study.problem import Problem, make_problem
 from nasbench.tasks import Task
 
-__all__ = ["KeptModels"]
+__all__ = ["TrainedModels"]
 
 
-class KeptModels:
+class TrainedModels:
     """Trial number to trained model.
 
     Args:
