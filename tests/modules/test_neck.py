@@ -7,6 +7,7 @@ from collections import OrderedDict
 import pytest
 import torch
 import torch.nn.functional as F
+from support.random_modules import randomise
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
@@ -25,18 +26,8 @@ SIZES = {
 
 
 def build(name: str, channels: list[int] = CHANNELS, **hyper: object) -> nn.Module:
-    """A neck in float64 and eval mode with every parameter and statistic random."""
     torch.manual_seed(0)
-    neck = create_module(name, channels, **hyper).double().eval()
-    with torch.no_grad():
-        for parameter in neck.parameters():
-            parameter.normal_(0, 0.3)
-        for key, buffer in neck.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return neck
+    return randomise(create_module(name, channels, **hyper), 0.3)
 
 
 def pyramid(sizes: list[tuple[int, int]], channels: list[int] = CHANNELS) -> list[Tensor]:

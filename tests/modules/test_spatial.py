@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from support import random_modules
+from support.random_modules import image
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
@@ -14,27 +16,12 @@ from nasbench.library.modules import create_module, module_spec
 
 
 def randomise(module: nn.Module) -> nn.Module:
-    """The module in float64 and eval mode, every parameter and statistic random."""
     torch.manual_seed(0)
-    module = module.double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.5)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_(0, 0.5)
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
+    return random_modules.randomise(module, 0.5, mean_scale=0.5)
 
 
 def build(name: str, channels: int, **hyper: object) -> nn.Module:
     return randomise(create_module(name, channels, **hyper))
-
-
-def image(*shape: int) -> Tensor:
-    torch.manual_seed(1)
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def count(module: nn.Module) -> int:

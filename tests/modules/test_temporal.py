@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from support import random_modules
+from support.random_modules import image as noise
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,23 +37,8 @@ CAUSAL = (
 
 
 def build(name: str, channels: int, **hyper: object) -> nn.Module:
-    """A module in float64 and eval mode with every parameter and statistic random, so that nothing hides at 0 or 1."""
-    torch.manual_seed(0)
     dims = hyper.pop("dims", 2 if name == "two_stage_attention" else 1)
-    module = create_module(name, channels, dims=dims, **hyper).double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.4)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return random_modules.build(name, channels, dims=dims, **hyper)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, allowed: Tensor | None = None) -> Tensor:

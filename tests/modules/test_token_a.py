@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from nasbench.builtin.modules.token.relu_linear_attention import _attend as relu_attend
+from support.random_modules import build, image
 from timm.models.efficientvit_mit import LiteMLA
 from timm.models.swiftformer import EfficientAdditiveAttention
 from torch import Tensor, nn
@@ -17,25 +18,6 @@ from nasbench.library.modules import create_module
 from nasbench.ops.position import sinusoidal
 
 SIZES = {1: (9,), 2: (4, 5)}
-
-
-def build(name: str, channels: int, **hyper: object) -> nn.Module:
-    """A module in float64 and eval mode with every parameter and statistic random, so that nothing hides at 0 or 1."""
-    torch.manual_seed(0)
-    module = create_module(name, channels, **hyper).double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.4)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
-
-
-def image(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def flat(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from support.random_modules import build, image
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
@@ -24,25 +25,6 @@ NAMES = (
     "vector_quantise",
     "multiway_ffn",
 )
-
-
-def build(name: str, channels: int, **hyper: object) -> nn.Module:
-    """A module in float64 and eval mode with every parameter and statistic random, so that nothing hides at 0 or 1."""
-    torch.manual_seed(0)
-    module = create_module(name, channels, **hyper).double().eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0, 0.4)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
-
-
-def image(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def flat(x: Tensor) -> Tensor:
