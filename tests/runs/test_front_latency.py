@@ -165,7 +165,7 @@ def test_a_function_brings_its_own_latency(device_file):
 
 
 @pytest.fixture(scope="module")
-def run(device_file, tmp_path_factory):
+def run(device_file, tmp_path_factory, small_data):
     return nb.search(
         space=SPACE,
         backbone="test_resnet",
@@ -265,7 +265,7 @@ def test_options_reach_both_measurements(run):
 
 
 def test_neither_data_nor_weights_are_needed_on_the_device(run, monkeypatch):
-    from nasbench.study.search import problem as preparation
+    from nasbench.study import problem
 
-    monkeypatch.setattr(preparation, "create_task", lambda *_, **__: pytest.fail("data was read"))
+    monkeypatch.setattr(problem, "create_task", lambda *_, **__: pytest.fail("data was read"))
     assert measure_front(nb.load_run(run.path), device="cpu", time_s=0.2, per_slot=False).rows

@@ -8,7 +8,6 @@ import textwrap
 import threading
 import time
 
-import cloudpickle
 import pytest
 
 from nasbench.errors import InputError, NasbenchError
@@ -17,13 +16,7 @@ from nasbench.study.engines.processes import Processes
 from nasbench.study.engines.workplace import Workplace, threads_for
 from nasbench.study.evaluators.asked import CallableEvaluator
 
-
-@pytest.fixture(autouse=True)
-def _by_value():
-    """Workers get the functions of this file themselves: they need not import it, and pytest with it."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+pytestmark = pytest.mark.usefixtures("functions_by_value")
 
 
 def job(plan="{}", seed=0):
