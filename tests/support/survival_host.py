@@ -151,6 +151,7 @@ def start(order):
     if child:
         return child
     code = 70
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
     try:
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 2)
