@@ -233,7 +233,7 @@ def test_json_has_no_nan(capsys):
 def test_ctrl_c_saves_and_resumes(tmp_path, image_folder):
     """A real process, a real signal: exit code 2, no colours, and the same command goes on from there."""
     environment = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"} | {"NO_COLOR": "1"}
-    command = ["search", "--backbone", "test_resnet", "--task", image_folder, "--size", "32", "--trials", "8"]
+    command = ["search", "tiny", "--backbone", "test_resnet", "--task", image_folder, "--size", "32", "--trials", "8"]
     command += ["--seeds", "1", "--set", "epochs=1", "--set", "latency_s=0", "--sampler", "random"]
     command += ["--out", str(tmp_path / "r")]
     child = subprocess.Popen(
