@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
+import cloudpickle
+import numpy as np
 import pytest
 import torch
+from support.survival_host import Host
 
 from nasbench.library import modules as library
 
@@ -26,3 +30,66 @@ def clean_registry():
     before = dict(MODULES._entries)
     yield MODULES
     MODULES._entries = before
+
+
+@pytest.fixture(scope="module")
+def small_data():
+    """Let `digits` have 64 images a split and `co2` 600 weeks, where a search is tested and not how well it learns.
+
+    Worker processes do not see it.
+    """
+    from nasbench.tasks import _image_sources as images
+    from nasbench.tasks import _series as series
+
+    digits, weeks = images.digits(), series.co2().frame[:600]
+    order = np.random.default_rng(0).permutation(len(digits.names))
+    splits = {name: order[64 * number : 64 * (number + 1)] for number, name in enumerate(("train", "val", "test"))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "digits", lambda: dataclasses.replace(digits, given=splits))
+        patch.setattr(series, "co2", lambda: series.Series(weeks.copy()))
+        yield
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory):
+    """Return the task `folder:PATH` of 60 small images in two classes, for searches in processes of their own."""
+    from PIL import Image
+
+    folder, draw = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for name, mean in (("light", 160), ("dark", 80)):
+        (folder / name).mkdir()
+        for number in range(30):
+            pixels = draw.normal(mean, 40, (8, 8)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return f"folder:{folder}"
+
+
+@pytest.fixture(scope="session")
+def search_host():
+    """A process that has imported everything and forks a search at each order, for searches that are to be killed."""
+    host = Host()
+    yield host
+    host.close()
+
+
+@pytest.fixture(scope="module")
+def functions_by_value(request):
+    """Send workers the functions of a test file themselves: they need not import it, and torch with it."""
+    cloudpickle.register_pickle_by_value(request.module)
+    yield
+    cloudpickle.unregister_pickle_by_value(request.module)
+
+
+@pytest.fixture(scope="module")
+def brief_latency():
+    """Let no latency measurement take longer than 0.1 s, for tests that do not look at its figures."""
+    from nasbench.measurement.latency import profiler
+
+    measure = profiler.measure_runners
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            profiler,
+            "measure_runners",
+            lambda runners, *, time_s, **more: measure(runners, time_s=min(time_s, 0.1), **more),
+        )
+        yield

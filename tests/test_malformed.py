@@ -149,7 +149,7 @@ def test_plans():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, small_data):
     return nb.search(
         {"variants": ["se", "eca"], "slots": ["stage1"], "compositions": ["none", "a"]},
         backbone="test_resnet", task="digits", trials=3, seeds=2, size=32, keep="all", latency_s=0,
@@ -332,7 +332,7 @@ def test_device_profiles(profile, tmp_path):
     tally.check(80)
 
 
-def test_tables(tmp_path):
+def test_tables(tmp_path, small_data):
     pytest.importorskip("pyarrow")
     from nasbench.runs.tabulated import read_table
 

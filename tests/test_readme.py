@@ -1,25 +1,13 @@
-import importlib.machinery
-import importlib.util
 import re
 
-from support import ROOT
+from support import ROOT, script
 
 from nasbench.runs.settings import SAMPLERS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def script(name):
-    """Import a script of scripts/, which has no ending."""
-    loader = importlib.machinery.SourceFileLoader(name, str(ROOT / "scripts" / name))
-    spec = importlib.util.spec_from_loader(name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
-def test_the_example_runs(tmp_path, monkeypatch, capsys):
+def test_the_example_runs(tmp_path, monkeypatch, capsys, small_data, brief_latency):
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})

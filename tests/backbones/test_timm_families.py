@@ -1,22 +1,10 @@
 """One architecture of every timm family, on the meta device: what scripts/walk_timm.py does for all of them."""
 
-import importlib.util
-
 import pytest
 import timm
-from support import ROOT
+from support import script
 
-SCRIPT = ROOT / "scripts" / "walk_timm.py"
-
-
-def script():
-    spec = importlib.util.spec_from_file_location("walk_timm", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-WALK = script()
+WALK = script("walk_timm.py")
 SMALLEST = [  # the one with the fewest modules in each family
     "beit_base_patch16_224", "botnet26t_256", "cait_s24_224", "coat_lite_mini", "convit_base",
     "convmixer_1024_20_ks9_p14", "cpubone_nano", "crossvit_9_240", "csatv2", "cspnext_tiny", "darknet17",

@@ -10,7 +10,8 @@ import typer.main
 
 from nasbench import cli
 
-FIRST = ("init", "search")  # the others need what these leave
+pytestmark = pytest.mark.usefixtures("small_data", "brief_latency")
+
 SMALL = """
 slots: [stage1]
 compositions: [none, a]
@@ -34,7 +35,7 @@ def test_every_command_has_one():
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
+def workplace(tmp_path_factory, small_data, brief_latency):
     """A project with the run that the examples speak of."""
     folder = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:

@@ -6,8 +6,8 @@ import json
 import shlex
 
 import pytest
+from support.commands import data
 
-from nasbench import cli
 from nasbench.measurement.latency import device_lock as locks
 from nasbench.measurement.latency import doctor as examination
 from nasbench.measurement.latency import profiler
@@ -25,25 +25,11 @@ variants: [eca, se]
 
 
 @pytest.fixture
-def nasbench(capfd, tmp_path, monkeypatch):
-    """Run the command in an empty folder, with locks of its own; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def nasbench(nasbench, tmp_path, monkeypatch):
+    """The command with locks of its own, and a space in its folder."""
     monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path))
     (tmp_path / "small.yaml").write_text(SPACE)
-
-    def run(*arguments):
-        capfd.readouterr()
-        code = cli.main([str(a) for a in arguments])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
-def data(out):
-    document = json.loads(out)
-    assert document["schema_version"] == 1
-    return document["data"]
+    return nasbench
 
 
 def test_plans_beside_the_bare_backbone_and_slot_by_slot(nasbench, tmp_path):

@@ -43,7 +43,7 @@ def noisy(num_classes=10):
 """
 
 
-def test_a_new_project_works_at_once(tmp_path, monkeypatch, capsys, clean_registry):
+def test_a_new_project_works_at_once(tmp_path, monkeypatch, capsys, clean_registry, small_data):
     assert cli.main(["init", str(tmp_path / "mine")]) == 0
     monkeypatch.chdir(tmp_path / "mine")
     assert cli.main(["check", "modules/channel_scale.py"]) == 0

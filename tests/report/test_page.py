@@ -45,7 +45,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, small_data, brief_latency):
     """A real, very small search with training."""
     return nb.search(
         {"variants": ["se", "dual_pool"], "slots": ["stage1"]},

@@ -191,7 +191,7 @@ def test_nothing_is_missing():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, small_data):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     return nb.search(
         space={"variants": ["eca", "se"], "slots": ["stage1"]}, backbone="test_resnet", task="digits", trials=2,

@@ -173,7 +173,7 @@ def test_a_function_brings_its_own_latency(device_file):
 
 
 @pytest.fixture(scope="module")
-def run(device_file, tmp_path_factory):
+def run(device_file, tmp_path_factory, small_data):
     return nb.search(
         space=SPACE,
         backbone="test_resnet",

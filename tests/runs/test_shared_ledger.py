@@ -20,7 +20,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
-from support.survival_host import Host
 
 import nasbench as nb
 from nasbench.errors import InputError, RunError
@@ -254,29 +253,23 @@ def test_items_survive_the_database(values):
     assert unpack_items(pack_items(np.array(values))).tolist() == values
 
 
-@pytest.fixture(scope="module")
-def host():
-    one = Host()
-    yield one
-    one.close()
-
-
-def test_two_drivers_one_of_them_killed(tmp_path, server, host):
+def test_two_drivers_one_of_them_killed(tmp_path, server, search_host):
     """The first is killed for good while it evaluates; the second finishes the whole study, that plan included."""
     calls = tmp_path / "calls"
 
     def start(name):
         settings = {"out": str(tmp_path / name), "storage": server, "trials": 16}
         impatient = {"BEAT_S": 0.2, "DEAD_S": 3.0}
-        return host.start(tmp_path / f"{name}.log", calls=str(calls), pause_s=0.3, search=settings, sharing=impatient)
+        log = tmp_path / f"{name}.log"
+        return search_host.start(log, calls=str(calls), pause_s=0.3, search=settings, sharing=impatient)
 
     first, second = start("first"), start("second")
     while not calls.exists() or len(calls.read_text().splitlines()) < 4:
         time.sleep(0.02)
     os.kill(first, signal.SIGKILL)
-    assert host.wait(first) == -signal.SIGKILL
-    assert host.wait(second) == 0, (tmp_path / "second.log").read_text()
-    assert host.rest()
+    assert search_host.wait(first) == -signal.SIGKILL
+    assert search_host.wait(second) == 0, (tmp_path / "second.log").read_text()
+    assert search_host.rest()
     run = load_run(tmp_path / "second")
     rows = run.trials()
     assert len(rows) == rows["plan_hash"].nunique() == 16

@@ -16,7 +16,7 @@ COMMON = {"backbone": "test_resnet", "task": "digits", "trials": 3, "size": 32, 
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, small_data):
     folder = tmp_path_factory.mktemp("after")
     return [
         nb.search(SPACE, **COMMON, seeds=2, training={"epochs": epochs}, out=folder / f"epochs{epochs}")

@@ -7,6 +7,8 @@ import torch
 import nasbench as nb
 from nasbench import cli
 
+pytestmark = pytest.mark.usefixtures("small_data")
+
 SPACE = """
 variants: [coord_attention]
 slots: [stage2]

@@ -11,7 +11,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.survival_host import Host
 
 from nasbench.library.plan import Plan
 from nasbench.runs.ledger import evaluation_of
@@ -20,11 +19,9 @@ from nasbench.runs.run import load_run
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a subreaper")
 
 
-@pytest.fixture(scope="module")
-def host():
-    one = Host()
-    yield one
-    one.close()
+@pytest.fixture
+def host(search_host):
+    return search_host
 
 
 def lines_of(file):
@@ -91,6 +88,7 @@ def test_killed_at_random_moments(tmp_path, host, workers, seed):
         assert host.rest(), "a process is left"
         after = finished_in(folder)
         assert all(after[number] == evaluation for number, evaluation in before.items()), f"lost by kill {kill}"
+        assert len(after) >= len(set(lines_of(calls))) - workers, "more was lost than what was running"
         before = after
     assert host.run(log, **order) == 0, log.read_text()
     assert all(finished_in(folder)[number] == evaluation for number, evaluation in before.items())
@@ -145,10 +143,11 @@ def test_interrupted(tmp_path, host, workers):
     check_end(folder, calls, 30)
 
 
-def test_the_command_interrupted(tmp_path, host):
+def test_the_command_interrupted(tmp_path, host, image_folder):
     """`nasbench search` ends with exit code 2 and says that its state is saved."""
     folder, log = tmp_path / "run", tmp_path / "log"
-    command = ["search", "five-properties", "--trials", "50", "--seeds", "1", "--set", "epochs=1", "--out", str(folder)]
+    command = ["search", "five-properties", "--backbone", "test_resnet", "--task", image_folder, "--size", "32"]
+    command += ["--trials", "50", "--seeds", "1", "--set", "epochs=1", "--out", str(folder)]
     search = host.start(log, command=command)
     while not lines_of(folder / "trials.jsonl") and alive(search):
         time.sleep(0.01)

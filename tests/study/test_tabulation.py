@@ -164,14 +164,14 @@ def test_its_run_folder_is_an_ordinary_one(table):
     assert run.trials()["plan_hash"].nunique() == 9
 
 
-def test_two_workers_make_the_same_table(tmp_path, table):
+def test_two_workers_make_the_same_table(tmp_path, table, functions_by_value):
     made = make(tmp_path, workers=2)
     columns = ["plan", "seed", "state", "accuracy", "macs", "loss"]
     assert made.frame[columns].equals(table.frame[columns])
     assert load_run(run_folder(Path(made.name))).settings.workers == 2
 
 
-def test_a_real_table_from_the_command_line(tmp_path, monkeypatch, capfd):
+def test_a_real_table_from_the_command_line(tmp_path, monkeypatch, capfd, small_data):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "one.yaml").write_text("variants: [se, eca]\nslots: [stage1]\n")
     command = ["tabulate", "one.yaml", "--backbone", "test_resnet", "--task", "digits", "--size", "32",

@@ -147,7 +147,7 @@ class Greedy(nn.Module):
 '''
 
 
-def test_a_search_records_it(tmp_path, clean_registry):
+def test_a_search_records_it(tmp_path, clean_registry, small_data):
     file = tmp_path / "greedy.py"
     file.write_text(GREEDY)
     run = nb.search(

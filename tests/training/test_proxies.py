@@ -177,7 +177,7 @@ def test_zico_sums_over_trained_weights():
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digits(small_data):
     return create_task("digits", size=32)
 
 

@@ -8,7 +8,6 @@ import textwrap
 import threading
 import time
 
-import cloudpickle
 import pytest
 
 from nasbench.errors import InputError, NasbenchError
@@ -19,13 +18,7 @@ from nasbench.study.engines.workplace import Workplace, threads_for
 from nasbench.study.evaluators.asked import AskedEvaluator
 from nasbench.study.evaluators.base import Request
 
-
-@pytest.fixture(autouse=True)
-def _by_value():
-    """Workers get the functions of this file themselves: they need not import it, and pytest with it."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+pytestmark = pytest.mark.usefixtures("functions_by_value")
 
 
 def request(plan="{}", seed=0):

@@ -12,6 +12,8 @@ from nasbench.errors import InputError, NasbenchError, RunError
 from nasbench.study.engines import pool
 from nasbench.study.phases import phase
 
+pytestmark = pytest.mark.usefixtures("functions_by_value")
+
 SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "a + b"], "slots": ["stage1", "stage2"]}
 """100 plans."""
 
@@ -19,18 +21,6 @@ SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "
 def score(plan):
     text = " ".join(plan.values())
     return {"accuracy": 1 - 1 / (1 + len(text)), "cost": float(text.count("+") + len(plan))}
-
-
-@pytest.fixture(autouse=True)
-def _by_value():
-    """Workers get the functions of this file themselves: they need not import it, and torch with it."""
-    import sys
-
-    import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 def search(out, space=SPACE, trials=12, evaluate=score, **more):
@@ -120,17 +110,11 @@ def test_what_cannot_be_sent_writes_nothing(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_trained_plan_comes_back_from_its_worker_whole(tmp_path):
+def test_a_trained_plan_comes_back_from_its_worker_whole(tmp_path, image_folder):
     """Same metrics, items and weights as in the process itself, bit for bit."""
-    options = {
-        "backbone": "test_resnet",
-        "task": "digits",
-        "trials": 2,
-        "seeds": 1,
-        "latency_s": 0,
-        "sampler": "random",
-    }
-    training = {"epochs": 1, "batch_size": 64}
+    options = {"backbone": "test_resnet", "task": image_folder, "size": 32, "trials": 2, "seeds": 1, "latency_s": 0}
+    options |= {"sampler": "random"}
+    training = {"epochs": 1, "batch_size": 8}
     here = nb.search(SPACE, out=tmp_path / "here", training=training, **options)
     apart = nb.search(SPACE, out=tmp_path / "apart", training=training, trial_timeout_s=600, **options)
     same = ["plan", "accuracy", "loss", "params", "macs"]
@@ -216,7 +200,7 @@ def test_evaluations_made_under_other_conditions_are_refused(tmp_path, change, s
         search(tmp_path / "new2", reuse=str(tmp_path / "nowhere"))
 
 
-def test_reused_weights_and_items_come_along(tmp_path):
+def test_reused_weights_and_items_come_along(tmp_path, small_data):
     options = {"backbone": "test_resnet", "task": "digits", "seeds": 1, "latency_s": 0, "sampler": "random"}
     training = {"epochs": 1, "batch_size": 64}
     old = nb.search(SPACE, out=tmp_path / "old", training=training, trials=2, keep="all", **options)

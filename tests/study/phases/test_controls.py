@@ -14,7 +14,7 @@ PLAN = Plan.of({"stage1": "depthwise_separable"})
 
 
 @pytest.fixture(scope="module")
-def search(tmp_path_factory):
+def search(tmp_path_factory, small_data):
     """Runs the search and tells what was said of controls; MACs are maximised, so that the plan is on the front."""
     folder = tmp_path_factory.mktemp("controls") / "r"
 
