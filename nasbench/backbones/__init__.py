@@ -1,23 +1,8 @@
-"""Backbones: the host networks, and the slots in them."""
+"""WHERE modules go: the host networks and the slots in them, insertion and the way back.
 
-from nasbench.backbones.discovery import Slot, slots
-from nasbench.backbones.factory import (
-    backbone_names,
-    create_backbone,
-    default_input_size,
-    is_stem,
-    takes_covariates,
-)
-from nasbench.backbones.stem_registry import STEMS, register_stem
+Names are loaded on first use: what knows backbones by name alone imports neither torch nor timm.
+"""
 
-__all__ = [
-    "STEMS",
-    "Slot",
-    "backbone_names",
-    "create_backbone",
-    "default_input_size",
-    "is_stem",
-    "register_stem",
-    "slots",
-    "takes_covariates",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

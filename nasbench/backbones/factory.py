@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
-from nasbench.backbones.stem_registry import STEMS, load_stems
+from nasbench.backbones.names import check_backbone_name, is_file, is_stem, is_timm
+from nasbench.backbones.stem_registry import STEMS
 from nasbench.errors import BackboneError, UnknownNameError
 from nasbench.library.plugins import load_python_file
 
-__all__ = ["backbone_names", "create_backbone", "default_input_size", "is_file", "is_stem", "takes_covariates"]
+__all__ = ["create_backbone", "default_input_size", "takes_covariates", "timm_arguments"]
 
 DEFAULT_SERIES = (96, 7)
 """Lookback and series where nobody says them: those of the ETT benchmarks."""
 _DEFAULT_HORIZON = 24
-
-
-@cache
-def backbone_names() -> tuple[str, ...]:
-    """Return the names of all stems and of all timm architectures, sorted each."""
-    load_stems()
-    return (*STEMS, *timm.list_models())
-
-
-def is_stem(name: str) -> bool:
-    """Whether `name` is a forecasting stem."""
-    load_stems()
-    return name in STEMS
-
-
-def is_file(name: str) -> bool:
-    """Whether `name` is `FILE.py:function`."""
-    return name.rpartition(":")[0].endswith(".py")
 
 
 def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
@@ -47,7 +29,11 @@ def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
     if isinstance(backbone, str):
         if is_stem(backbone):
             return DEFAULT_SERIES
-        config = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
+        if not is_timm(backbone):
+            return None
+        import timm
+
+        config = timm.get_pretrained_cfg(backbone)
         size = config.input_size if config is not None else None
     else:
         size = (getattr(backbone, "pretrained_cfg", None) or {}).get("input_size")
@@ -92,11 +78,9 @@ def create_backbone(
         model = _from_file(name, size, num_classes=num_classes, horizon=horizon, covariates=covariates)
     elif is_stem(name):
         model = _stem(name, size, horizon, covariates)
-    elif timm.is_model(name):
-        model = _timm(name, size, in_chans, num_classes, pretrained)
     else:
-        raise UnknownNameError("backbone", name, backbone_names(), "a timm model, a stem, or FILE.py:function")
-    if pretrained and not timm.is_model(name):
+        model = _timm(check_backbone_name(name), size, in_chans, num_classes, pretrained)
+    if pretrained and not is_timm(name):
         raise BackboneError(f"{name} has no pretrained weights; give a checkpoint")
     if checkpoint is not None:
         _load(model, Path(checkpoint))
@@ -106,6 +90,8 @@ def create_backbone(
 def _timm(
     name: str, size: tuple[int, ...] | None, in_chans: int, num_classes: int | None, pretrained: bool
 ) -> nn.Module:
+    import timm
+
     if size is not None and len(size) != 3:
         raise BackboneError(f"{name} takes images: the input size is (channels, height, width), got {size}")
     for given in timm_arguments(name, size, in_chans, num_classes):
@@ -185,7 +171,9 @@ def _load(model: nn.Module, file: Path) -> None:
     if not file.is_file():
         raise BackboneError(f"no checkpoint at {file}")
     try:
-        state = timm.models.load_state_dict(str(file), device="cpu", weights_only=True)
+        from timm.models import load_state_dict
+
+        state = load_state_dict(str(file), device="cpu", weights_only=True)
     except Exception as error:
         raise BackboneError(f"{file} is no checkpoint that can be read: {error}") from error
     own = model.state_dict()

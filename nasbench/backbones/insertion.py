@@ -16,7 +16,7 @@ from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach, strip, to_h
 from nasbench.backbones.pyramid import PyramidClassifier, create_pyramid
 from nasbench.backbones.replacement import Replacement, put_back, replace_modules
 from nasbench.errors import InputError, PlanError, UnsupportedError
-from nasbench.library import expression
+from nasbench.library import building, expression
 from nasbench.library.plan import Plan
 
 __all__ = [
@@ -120,7 +120,7 @@ def _refuse_for_modules(given: Mapping[str, object]) -> None:
 
 def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plugin:
     try:
-        module = expression.build(part, channels=slot.channels, dims=slot.dims, rowwise=slot.rows_are_series)
+        module = building.build(part, channels=slot.channels, dims=slot.dims, rowwise=slot.rows_are_series)
     except UnsupportedError as error:
         place = f"{slot.channels} channels, {'x'.join(map(str, slot.size))}, {slot.layout}"
         raise PlanError(f"slot {slot.name} ({place}): {error}") from error

@@ -13,7 +13,7 @@ from nasbench.backbones.hooks import to_host
 from nasbench.backbones.layout import MapFormat, readings
 from nasbench.backbones.tracing import BATCH, Trace, is_data_dependent, meta_copy, trace
 from nasbench.errors import PlanError, UnknownNameError, UnsupportedError
-from nasbench.library import expression
+from nasbench.library import building, expression
 
 __all__ = ["Replacement", "put_back", "replace_modules"]
 
@@ -108,7 +108,7 @@ def _matches(key: str, path: str, model: nn.Module) -> bool:
 
 def _build(part: expression.Expression, path: str, form: MapFormat) -> Replacement:
     try:
-        return Replacement(expression.build(part, channels=form.channels, dims=len(form.size)), form)
+        return Replacement(building.build(part, channels=form.channels, dims=len(form.size)), form)
     except UnsupportedError as error:
         raise PlanError(f"in place of {path} ({form.channels} channels): {error}") from error
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from nasbench.evidence.front_probability import front_probability, log_deviation
@@ -13,6 +13,9 @@ from nasbench.evidence.intervals import metric_interval, pooled_seed_deviation
 from nasbench.evidence.pairs import PairedDifference, compare_pair
 from nasbench.evidence.pareto import non_dominated, tied
 from nasbench.library.plan import BARE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["compare"]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import InputError, UnknownNameError, UnsupportedError
 from nasbench.library import plugins
 from nasbench.library.registry import MODULES, ModuleSpec, property_name
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["create_module", "list_modules", "module_spec", "module_specs"]
 

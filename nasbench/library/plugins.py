@@ -20,9 +20,19 @@ from types import ModuleType
 
 from nasbench import builtin
 from nasbench.errors import PluginError
+from nasbench.library.declarations import read_declarations
 from nasbench.library.registry import MODULES
 
-__all__ = ["ENTRY_POINT_GROUP", "Problem", "load_builtin", "load_path", "load_python_file", "problems"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Problem",
+    "builtin_files",
+    "import_builtin",
+    "load_builtin",
+    "load_path",
+    "load_python_file",
+    "problems",
+]
 
 ENTRY_POINT_GROUP = "nasbench.modules"
 
@@ -55,9 +65,16 @@ def problems() -> tuple[Problem, ...]:
 def load_builtin() -> None:
     """Load everything that is there without asking: the built-in modules, then installed entry points. Once."""
     root = builtin.content_folder("modules")
+    declarations = read_declarations(root)
     for file in _plugin_files(root):
-        dotted = ".".join(file.relative_to(root).with_suffix("").parts)
-        importlib.import_module(f"nasbench.builtin.modules.{dotted}")
+        if declarations.holds(root, file):
+            for spec in declarations.of(root, file):
+                name = spec.home.partition(":")[2]
+                MODULES.add(spec.name, spec, origin=spec.origin, identity=f"{file}:{name}")
+            for name, reason in declarations.refused_by(root, file).items():
+                MODULES.refuse(name, reason)
+        else:
+            import_builtin(file)
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
             loaded = entry.load()
@@ -65,6 +82,17 @@ def load_builtin() -> None:
                 loaded()
         except Exception as error:
             _report(Problem(f"entry point {entry.name} = {entry.value}", _describe(error)))
+
+
+def import_builtin(file: Path) -> None:
+    """Import a built-in plug-in file, which registers what it holds."""
+    dotted = ".".join(file.relative_to(builtin.content_folder("modules")).with_suffix("").parts)
+    importlib.import_module(f"nasbench.builtin.modules.{dotted}")
+
+
+def builtin_files() -> list[Path]:
+    """Return the built-in plug-in files, sorted."""
+    return _plugin_files(builtin.content_folder("modules"))
 
 
 def load_path(path: str | Path) -> None:

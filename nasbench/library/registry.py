@@ -6,17 +6,19 @@ the built-in files first. This module knows nothing of files or folders.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from torch import nn
+if TYPE_CHECKING:  # looking a name up needs no torch
+    from torch import nn
 
 from nasbench.errors import PluginError, UnknownNameError, UnsupportedError
 
@@ -27,7 +29,7 @@ PROPERTIES = ("locality", "globality", "sparsity", "multiscale", "complexity")
 
 Kind = Literal["module", "fusion", "neck"]
 T = TypeVar("T")
-C = TypeVar("C", bound=type[nn.Module])
+C = TypeVar("C", bound=type)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?\Z")
 _SOCKET = ("channels", "dims", "inputs")  # constructor arguments that the slot decides, not the user
@@ -52,53 +54,58 @@ class Hyperparameter:
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """What a plug-in module declares. Built by `register_module`, never by hand.
+    """What a plug-in module declares. Made by `register_module`, or read from the record of the built-ins.
 
     Attributes:
         name: The registry name, as typed in expressions.
-        cls: The class; `cls(channels, *, ...)`.
         kind: "module" (one map to one of the same shape), "fusion" (several maps to one) or "neck" (a pyramid to a
             pyramid).
         properties: Declared properties, a subset of `PROPERTIES[:4]`.
         cost_order: Exponent of the cost in the number of positions N: 1 linear, 2 quadratic.
         paper: Authors, title, venue and year, arXiv id.
         dims: Spatial dimensions served, a subset of (1, 2).
-        space: Search values by hyper-parameter.
+        hyperparameters: The keywords of the constructor, without those that the slot decides.
+        socket: Which of `dims` and `inputs` the constructor takes.
+        home: Where the class is: "module:name".
+        doc: The docstring of the class.
         starts_as_identity: True when the module computes `f(x) == x`, bit for bit, as constructed.
         commutative: For a fusion: the order of its inputs does not change what it can compute.
         limits: What it cannot serve, in words; "" when it serves every channel count and size.
         selectable: Whether a space that selects modules by what they declare picks it up; False for a control, which
             stands in a plan only by its name.
         origin: "file:line" of the registration.
+        registered: The class `cls(channels, *, ...)` itself; None where its file was not imported yet.
     """
 
     name: str
-    cls: type[nn.Module]
     kind: Kind
     properties: tuple[str, ...]
     cost_order: int
     paper: str
     dims: tuple[int, ...]
-    space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Hyperparameter]
+    socket: frozenset[str]
+    home: str
+    doc: str = ""
     starts_as_identity: bool = False
     commutative: bool = False
     limits: str = ""
     selectable: bool = True
     origin: str = ""
+    registered: type | None = field(default=None, repr=False, compare=False)
 
     @cached_property
-    def hyperparameters(self) -> dict[str, Hyperparameter]:
-        """The keywords of the constructor, without those that the slot decides (`channels`, `dims`, `inputs`)."""
-        return {
-            p.name: Hyperparameter(p.name, p.default, tuple(self.space.get(p.name, ())), _spell(p.annotation))
-            for p in _keywords(self.cls)
-            if p.name not in _SOCKET
-        }
+    def cls(self) -> type[nn.Module]:
+        """The class. A built-in's file is imported when this is first asked for."""
+        if self.registered is not None:
+            return self.registered
+        module, _, name = self.home.partition(":")
+        return getattr(importlib.import_module(module), name)
 
-    @cached_property
-    def socket(self) -> frozenset[str]:
-        """Which of `dims` and `inputs` the constructor takes."""
-        return frozenset(p.name for p in _keywords(self.cls) if p.name in _SOCKET)
+    @property
+    def space(self) -> dict[str, tuple[Any, ...]]:
+        """Search values by hyper-parameter, of those that are searched."""
+        return {one.name: one.values for one in self.hyperparameters.values() if one.values}
 
     @property
     def family(self) -> str:
@@ -133,12 +140,15 @@ class Registry(Generic[T]):
 
     Args:
         kind: What the entries are, in the singular, for messages.
+
+    Attributes:
+        refused: Names that are known and not offered, with the reason.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, tuple[T, str, str]] = {}
-        self._refused: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
 
     def add(self, name: str, entry: T, *, origin: str, identity: str) -> None:
         """Enter `entry` under `name`.
@@ -162,7 +172,7 @@ class Registry(Generic[T]):
 
     def refuse(self, name: str, reason: str) -> None:
         """Answer a request for `name`, unless it is registered, with `reason` instead of the nearest names."""
-        self._refused[name] = reason
+        self.refused[name] = reason
 
     def get(self, name: str, hint: str = "") -> T:
         """Return the entry called `name`.
@@ -171,8 +181,8 @@ class Registry(Generic[T]):
             UnsupportedError: If the name is known and refused; the message is the reason.
             UnknownNameError: If there is none; offers the nearest names.
         """
-        if name not in self._entries and name in self._refused:
-            raise UnsupportedError(f"{self.kind} {name!r} is not offered: {self._refused[name]}")
+        if name not in self._entries and name in self.refused:
+            raise UnsupportedError(f"{self.kind} {name!r} is not offered: {self.refused[name]}")
         if name not in self._entries:
             raise UnknownNameError(self.kind, name, self._entries, hint)
         return self._entries[name][0]
@@ -233,49 +243,59 @@ def register_module(
 
     def register(cls: C) -> C:
         try:
+            searched = {key: tuple(values) for key, values in (space or {}).items()}
+            keywords = _keywords(cls)
             spec = ModuleSpec(
                 name=name,
-                cls=cls,
                 kind=kind,
                 properties=tuple(property_name(p) for p in properties),
                 cost_order=cost_order,
                 paper=paper,
                 dims=dims,
-                space={k: tuple(v) for k, v in (space or {}).items()},
+                hyperparameters={
+                    p.name: Hyperparameter(p.name, p.default, searched.get(p.name, ()), _spell(p.annotation))
+                    for p in keywords
+                    if p.name not in _SOCKET
+                },
+                socket=frozenset(p.name for p in keywords if p.name in _SOCKET),
+                home=f"{cls.__module__}:{cls.__qualname__}",
+                doc=inspect.getdoc(cls) or "",
                 starts_as_identity=starts_as_identity,
                 commutative=commutative,
                 limits=limits,
                 selectable=selectable,
                 origin=origin,
+                registered=cls,
             )
-            _check_declaration(spec)
+            _check_declaration(spec, cls, list(searched))
         except (PluginError, UnknownNameError) as error:
             raise PluginError(f"{origin}: module {name!r}: {error}") from None
-        identity = f"{frame.f_code.co_filename}:{cls.__qualname__}"
-        MODULES.add(name, spec, origin=origin, identity=identity)
+        MODULES.add(name, spec, origin=origin, identity=f"{frame.f_code.co_filename}:{cls.__qualname__}")
         return cls
 
     return register
 
 
-def _check_declaration(spec: ModuleSpec) -> None:
+def _check_declaration(spec: ModuleSpec, cls: object, searched: Sequence[str]) -> None:
+    from torch import nn
+
     if not _NAME.match(spec.name):
         raise PluginError("a name is lower case letters, digits and _, beginning with a letter")
     if spec.name in ("none", "True", "False", "None"):
         raise PluginError(f"{spec.name!r} is a word of the expression language")
     if spec.kind not in typing.get_args(Kind):
         raise PluginError(f"kind is {spec.kind!r}; allowed: {', '.join(typing.get_args(Kind))}")
-    if not (isinstance(spec.cls, type) and issubclass(spec.cls, nn.Module)):
-        raise PluginError(f"{spec.cls!r} is no nn.Module class")
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise PluginError(f"{cls!r} is no nn.Module class")
     if not spec.dims or not set(spec.dims) <= {1, 2}:
         raise PluginError(f"dims is {spec.dims}; allowed: (1,), (2,) or (1, 2)")
-    parameters = list(inspect.signature(spec.cls).parameters.values())
+    parameters = list(inspect.signature(cls).parameters.values())
     if not parameters or parameters[0].name != "channels":
         raise PluginError(f"the constructor's first argument must be `channels`, is {_first(parameters)}")
     for p in parameters[1:]:
         if p.kind is not p.KEYWORD_ONLY or p.default is p.empty:
             raise PluginError(f"constructor argument {p.name!r} must be keyword-only and have a default")
-    unknown = set(spec.space) - set(spec.hyperparameters)
+    unknown = set(searched) - set(spec.hyperparameters)
     if unknown:
         raise PluginError(f"space names {sorted(unknown)}, the constructor has {sorted(spec.hyperparameters)}")
 
@@ -284,7 +304,9 @@ def _first(parameters: list[inspect.Parameter]) -> str:
     return repr(parameters[0].name) if parameters else "missing"
 
 
-def _keywords(cls: type) -> list[inspect.Parameter]:
+def _keywords(cls: object) -> list[inspect.Parameter]:
+    if not callable(cls):
+        return []
     return [p for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 

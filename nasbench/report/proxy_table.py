@@ -9,10 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nasbench.evidence.proxy_agreement import BASELINES, COLUMNS, proxy_agreement
+from nasbench.objectives import RETEST
 from nasbench.report.run_effects import first_full_evaluations
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
-from nasbench.study.evaluators.trained import RETEST
 
 __all__ = ["proxy_table"]
 

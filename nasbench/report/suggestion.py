@@ -23,7 +23,8 @@ import yaml
 from nasbench import backbones
 from nasbench.backbones.insertion import insert, slots_of
 from nasbench.errors import InputError, NothingMatched, UnknownNameError, UnsupportedError
-from nasbench.library.expression import Expression, Leaf, build, parse
+from nasbench.library.building import build
+from nasbench.library.expression import Expression, Leaf, parse
 from nasbench.library.modules import module_specs
 from nasbench.library.plan import Plan, is_stage_slot
 from nasbench.library.registry import PROPERTIES

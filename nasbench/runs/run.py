@@ -6,23 +6,25 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from torch import nn
 
 from nasbench.errors import InputError, RunError
-from nasbench.evidence.comparison import compare
 from nasbench.files import write_text
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.journal import RunJournal
-from nasbench.runs.models import ModelBuilder
 from nasbench.runs.schema import SCHEMA_VERSION, config_text, read_config, read_environment
 from nasbench.runs.settings import SearchSettings, differences
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from nasbench.runs.models import ModelBuilder
 
 __all__ = ["Run", "create_run", "list_runs", "load_run"]
 
@@ -87,6 +89,8 @@ class Run:
 
     def trials(self) -> pd.DataFrame:
         """Return one row an evaluation: number, state, reason, plan, seed, metrics, costs, latency, time."""
+        import pandas as pd
+
         evaluations = self.evaluations()
         metrics = list(dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics))
         columns = dict.fromkeys([*_COLUMNS_BEFORE, *metrics, *_COLUMNS_AFTER])
@@ -115,6 +119,10 @@ class Run:
         return table.sort_values(first, ascending=direction == "minimize").reset_index(drop=True)
 
     def _compare(self, evaluations: Iterable[Evaluation]) -> pd.DataFrame:
+        import pandas as pd
+
+        from nasbench.evidence.comparison import compare
+
         plans: dict[str, list[Evaluation]] = {}
         for evaluation in evaluations:
             if evaluation.is_complete:
@@ -168,6 +176,8 @@ class Run:
         Raises:
             RunError: If a function or a table evaluated its plans: it has no models.
         """
+        from nasbench.runs.models import ModelBuilder
+
         return ModelBuilder.of_run(self.config, self.folder.name)
 
     def build(self, number: int) -> nn.Module:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from nasbench.errors import SpaceError, UnsupportedError
-from nasbench.library.expression import Expression, build
+from nasbench.library.building import build
+from nasbench.library.expression import Expression
 from nasbench.spaces._choices import SlotChoices, join
 from nasbench.spaces._compositions import skeleton
 from nasbench.spaces._filters import Selector, expand

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import timm
-
 from nasbench import backbones
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
@@ -206,8 +204,10 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
 
 def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:
     """Return the image side that bounds a task's, and the normalisation that loaded weights expect."""
-    if not timm.is_model(backbone):
+    if not is_timm(backbone):
         return {}
+    import timm
+
     config = timm.get_pretrained_cfg(backbone)
     size = backbones.default_input_size(backbone)
     options: dict[str, Any] = {"default_size": size[-1]} if size else {}

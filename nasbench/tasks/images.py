@@ -20,6 +20,7 @@ from torch import Tensor
 from nasbench.errors import DataError, InputError, UnknownNameError
 from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
 from nasbench.tasks._image_sources import ImageSource
+from nasbench.tasks.forms import METRICS
 from nasbench.tasks.recipe import Recipe
 
 __all__ = ["MEMORY_LIMIT_BYTES", "SMALLEST_PX", "ImageTask", "image_size"]
@@ -73,7 +74,7 @@ class ImageTask(Task):
 
     kind: Literal["classification", "forecasting"] = "classification"
     metric = "accuracy"
-    metrics: Mapping[str, str] = {"accuracy": "maximize", "loss": "minimize"}
+    metrics: Mapping[str, str] = METRICS["classification"]
 
     def __init__(
         self,

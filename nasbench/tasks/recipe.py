@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import timm.optim
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nasbench.errors import InputError, UnknownNameError
@@ -66,6 +65,8 @@ class Recipe(BaseModel):
     @field_validator("optimizer")
     @classmethod
     def _known_optimizer(cls, name: str) -> str:
+        import timm.optim  # takes seconds; a name that is a default is not checked
+
         known = [str(known) for known in timm.optim.list_optimizers()]
         if name not in known:
             raise ValueError(str(UnknownNameError("optimizer", name, known)))

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 
 from nasbench.errors import ExpressionError, UnknownNameError, UnsupportedError
-from nasbench.library.expression import NONE, Fused, Series, build, parse
+from nasbench.library.building import build
+from nasbench.library.expression import NONE, Fused, Series, parse
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.library.expression import build, parse
+from nasbench.library.building import build
+from nasbench.library.expression import parse
 from nasbench.library.modules import create_module, list_modules, module_spec
 from nasbench.ops.select import convex_sum
 

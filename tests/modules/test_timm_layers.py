@@ -13,7 +13,8 @@ from support.modules import noise
 from timm.layers import create_attn
 
 from nasbench.errors import UnknownNameError, UnsupportedError
-from nasbench.library.expression import build, parse
+from nasbench.library.building import build
+from nasbench.library.expression import parse
 from nasbench.library.modules import create_module, list_modules, module_spec
 
 NAMES = tuple(name.removeprefix("timm/") for name in list_modules("timm/*"))

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from nasbench.backbones import Slot
-from nasbench.library.expression import Expression, Fused, Leaf, Series, build
+from nasbench.library.building import build
+from nasbench.library.expression import Expression, Fused, Leaf, Series
 from nasbench.library.modules import create_module
 from nasbench.library.plan import Plan
 from nasbench.measurement.costs import count, measure

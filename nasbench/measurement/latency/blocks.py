@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from scipy.stats import kendalltau
-
 from nasbench.measurement.latency.intervals import MIN_PAIRS
 
 __all__ = ["OK", "PREEMPTED", "SLOW_CLOCK", "Blocks", "Runner", "Sample", "Stopped", "run_blocks", "warm_up"]
@@ -110,6 +108,8 @@ def _steady(window: Sequence[float]) -> bool:
     first, second = statistics.median(window[:half]), statistics.median(window[half:])
     if abs(first - second) <= 0.01 * second:
         return True
+    from scipy.stats import kendalltau  # takes a second
+
     return bool(kendalltau(range(len(window)), window).pvalue > 0.05)
 
 

@@ -13,14 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pandas as pd
-import timm
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.stats import kendalltau
 
 import nasbench
 from nasbench.errors import BackboneError, DeviceError, InputError, PlanError, SpaceError
@@ -28,6 +25,9 @@ from nasbench.library.expression import parse
 from nasbench.library.plan import Plan
 from nasbench.measurement.latency.scenario import Scenario
 from nasbench.spaces import LETTERS, ResolvedSpace, SlotChoices, letters_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "DeviceProfile",
@@ -189,6 +189,8 @@ class DeviceProfile:
             share = self.overhead(slot, key) if composed else self.added(slot, key)
             row = {"slot": slot, "kind": "composition" if composed else "variant", "name": key}
             rows.append({**row, "added_share": share, "added_ms": share * self.bare_ms})
+        import pandas as pd
+
         return pd.DataFrame(rows)
 
     def check(
@@ -351,7 +353,7 @@ def within_10pct(predicted: ArrayLike, measured: ArrayLike) -> float:
 
 def versions_here() -> dict[str, str]:
     """Return the versions that define modules and backbones: a prediction holds for equal ones."""
-    return {"nasbench": nasbench.__version__, "timm": timm.__version__}
+    return {"nasbench": nasbench.__version__, "timm": importlib.metadata.version("timm")}
 
 
 def with_measured(
@@ -385,6 +387,8 @@ def _text(slot: str, expression: str) -> str:
 
 
 def _tau(a: ArrayLike, b: ArrayLike) -> float | None:
+    from scipy.stats import kendalltau  # takes a second
+
     tau = float(kendalltau(a, b).statistic)
     return None if np.isnan(tau) else tau
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from scipy.stats import binomtest
 from torch import nn
 
 from nasbench.errors import InputError
@@ -167,5 +166,7 @@ def chain(layers: int) -> nn.Sequential:
 
 
 def _wilson(successes: int, trials: int) -> list[float]:
+    from scipy.stats import binomtest  # takes a second
+
     interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return [float(interval.low), float(interval.high)]

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import beta
 
 __all__ = ["MIN_PAIRS", "Interval", "Verdict", "median_interval", "verdict"]
 
@@ -39,6 +38,8 @@ def median_interval(values: ArrayLike, confidence: float) -> Interval:
     n = len(kept)
     if n == 0:
         return math.nan, math.nan, math.nan
+    from scipy.stats import beta  # takes a second
+
     rank = int(n * beta.ppf((1 - confidence) / 2, (n + 1) / 2, (n + 1) / 2))
     return float(np.median(kept)), float(kept[rank]), float(kept[n - 1 - rank])
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from torch import nn
 
 from nasbench.backbones import slots
@@ -15,6 +14,9 @@ from nasbench.library.expression import Expression
 from nasbench.library.plan import Plan
 from nasbench.measurement.costs.model_costs import measure
 from nasbench.measurement.latency.profiler import Profile, profile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["PerSlot", "profile_slots"]
 
@@ -62,6 +64,8 @@ class PerSlot:
                     "verdict": self.profile[name].verdict,
                 }
             )
+        import pandas as pd
+
         return pd.DataFrame(rows)
 
 

@@ -6,15 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.measurement.latency.blocks import Blocks, Stopped
 from nasbench.measurement.latency.intervals import MIN_PAIRS, Interval, Verdict, median_interval, verdict
 from nasbench.measurement.latency.scenario import Scenario
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Latency", "Profile", "log_ratio", "settled"]
 
@@ -131,6 +133,8 @@ class Profile:
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a table."""
+        import pandas as pd
+
         return pd.DataFrame([asdict(row) for row in self.rows])
 
     def _known(self, name: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import timm
 import torch
 
 import nasbench
@@ -118,7 +118,7 @@ def _versions(cuda: bool, nvml: Nvml | None) -> dict[str, str]:
     found = {
         "nasbench": nasbench.__version__,
         "torch": torch.__version__,
-        "timm": timm.__version__,
+        "timm": importlib.metadata.version("timm"),
         "python": platform.python_version(),
     }
     if cuda:

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.errors import InputError, UnsupportedError
-from nasbench.library.expression import build, parse
+from nasbench.library.building import build
+from nasbench.library.expression import parse
 from nasbench.library.modules import create_module, module_spec
 from nasbench.library.registry import MODULES
 from nasbench.measurement.costs.shadow import shadow

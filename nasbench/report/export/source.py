@@ -17,7 +17,8 @@ from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach
 from nasbench.backbones.layout import MapFormat
 from nasbench.backbones.stem_registry import STEMS
 from nasbench.errors import UnsupportedError
-from nasbench.library.expression import Branches, Expression, Fused, Leaf, Rowwise, Series, runs_rowwise
+from nasbench.library.building import Branches, Rowwise
+from nasbench.library.expression import Expression, Fused, Leaf, Series, runs_rowwise
 from nasbench.library.modules import module_spec
 from nasbench.library.plan import Plan
 from nasbench.library.plugins import load_python_file
@@ -143,7 +144,7 @@ class _Writer:
         raise UnsupportedError(f"timm refuses to build {backbone} for {size}")
 
     def build(self, expression: Expression, slot: Slot) -> str:
-        """Return the text that builds an expression for a slot, as `nasbench.library.expression.build` does."""
+        """Return the text that builds an expression for a slot, as `nasbench.library.building.build` does."""
         channels, dims = slot.channels, slot.dims
         if isinstance(expression, Leaf):
             if slot.rows_are_series and runs_rowwise(expression, dims):

@@ -12,7 +12,7 @@ import nasbench as nb
 from nasbench.backbones import STEMS, create_backbone, is_stem
 from nasbench.backbones.stem_registry import load_stems
 from nasbench.errors import BackboneError, PlanError
-from nasbench.library import expression
+from nasbench.library import building
 from nasbench.library import modules as library
 from nasbench.ops.series import InstanceNorm, decompose, patches
 
@@ -111,7 +111,7 @@ def test_a_module_of_one_dimension_gets_each_series_by_itself(name):
     *_, slot = places(small(name))
     assert slot.rows_are_series
     torch.manual_seed(0)
-    built = expression.build("gated_tcn", channels=slot.channels, dims=2, rowwise=True).eval()
+    built = building.build("gated_tcn", channels=slot.channels, dims=2, rowwise=True).eval()
     x = torch.randn(2, slot.channels, *slot.size)
     with torch.no_grad():
         out = built(x)

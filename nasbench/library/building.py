@@ -1,0 +1,80 @@
+"""Build the module that an expression describes."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nasbench.errors import UnsupportedError
+from nasbench.library.expression import Expression, Fused, Leaf, Series, parse, runs_rowwise
+from nasbench.library.modules import create_module, module_spec
+
+__all__ = ["Branches", "Rowwise", "build"]
+
+
+class Branches(nn.Module):
+    """Run every branch on the same map and fuse the results: `(B, C, *S) -> (B, C, *S)`.
+
+    Args:
+        branches: Modules that keep the shape.
+        fusion: Takes as many maps as there are branches.
+    """
+
+    def __init__(self, branches: list[nn.Module], fusion: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self.fusion = fusion
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S) -> (B, C, *S)`."""
+        return self.fusion(*[branch(x) for branch in self.branches])
+
+
+class Rowwise(nn.Module):
+    """Run a module of one dimension on every row of a map by itself: `(B, C, H, W)` as `(B·H, C, W)`.
+
+    Args:
+        module: `(B, C, L) -> (B, C, L)`.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W) -> (B, C, H, W)`."""
+        rows = x.transpose(1, 2)
+        return self.module(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).transpose(1, 2)
+
+
+def build(expression: Expression | str, *, channels: int, dims: int, rowwise: bool = False) -> nn.Module:
+    """Build the module that an expression describes.
+
+    Args:
+        expression: The expression or its text.
+        channels: Channels C of the map.
+        dims: Spatial dimensions of the map, 1 or 2.
+        rowwise: Whether the rows of a map of two dimensions are series of their own: a module that serves one
+            dimension alone then gets each by itself.
+
+    Returns:
+        `(B, C, *S) -> (B, C, *S)`; `nn.Identity` for `none`.
+
+    Raises:
+        UnsupportedError: If a module of it cannot serve these channels or dims.
+    """
+    expression = parse(expression)
+    if isinstance(expression, Leaf):
+        if module_spec(expression.name).kind != "module":
+            raise UnsupportedError(f"{expression.name} cannot stand alone in an expression")
+        if rowwise and runs_rowwise(expression, dims):
+            return Rowwise(create_module(expression.name, channels, dims=1, **dict(expression.hyper)))
+        return create_module(expression.name, channels, dims=dims, **dict(expression.hyper))
+    if isinstance(expression, Series):
+        if expression.is_none:
+            return nn.Identity()
+        return nn.Sequential(*[build(part, channels=channels, dims=dims, rowwise=rowwise) for part in expression.parts])
+    assert isinstance(expression, Fused)
+    branches = [build(branch, channels=channels, dims=dims, rowwise=rowwise) for branch in expression.branches]
+    inputs = len(branches) if len(branches) > 2 else None
+    fusion = create_module(expression.fusion, channels, dims=dims, inputs=inputs, **dict(expression.hyper))
+    return Branches(branches, fusion)

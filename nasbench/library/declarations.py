@@ -1,0 +1,134 @@
+"""What the built-in modules declare, on record, so that looking one up imports neither its file nor torch.
+
+The record is `modules/declarations.json`. It holds the hash of each plug-in file: a file that was edited since is
+imported instead, so that what is said of a module is always what its file says. `scripts/update_declarations` writes it,
+and a test keeps it fresh.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasbench.library.registry import Hyperparameter, ModuleSpec
+
+__all__ = ["Declarations", "read_declarations", "record_of", "write_declarations"]
+
+FILE = "declarations.json"
+
+_PLAIN = (
+    "name",
+    "kind",
+    "cost_order",
+    "paper",
+    "home",
+    "doc",
+    "starts_as_identity",
+    "commutative",
+    "limits",
+    "selectable",
+)
+_TUPLES = ("properties", "dims")
+_OF_TIMM = re.compile(rb"^(?:import|from) timm\b", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """What plug-in files declare.
+
+    Attributes:
+        hashes: Of each file, by its path below the folder.
+        modules: Specs by file.
+        refused: Names that a file refuses to offer, with the reason, by file.
+    """
+
+    hashes: Mapping[str, str]
+    modules: Mapping[str, tuple[ModuleSpec, ...]]
+    refused: Mapping[str, Mapping[str, str]]
+
+    def holds(self, root: Path, file: Path) -> bool:
+        """Whether what is on record of a file is what the file says now."""
+        return self.hashes.get(_key(root, file)) == _hash(file)
+
+    def of(self, root: Path, file: Path) -> tuple[ModuleSpec, ...]:
+        """Return the specs that a file declares."""
+        return self.modules.get(_key(root, file), ())
+
+    def refused_by(self, root: Path, file: Path) -> Mapping[str, str]:
+        """Return the names that a file refuses to offer, with the reason."""
+        return self.refused.get(_key(root, file), {})
+
+
+def read_declarations(root: Path) -> Declarations:
+    """Read the record in a folder of plug-in files; an empty one where there is none."""
+    file = root / FILE
+    if not file.is_file():
+        return Declarations({}, {}, {})
+    document = json.loads(file.read_text(encoding="utf-8"))
+    modules = {key: tuple(_spec(row, root / key) for row in rows) for key, rows in document["modules"].items()}
+    return Declarations(document["hashes"], modules, document["refused"])
+
+
+def record_of(root: Path, specs: Iterable[ModuleSpec], refused: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return the record of plug-in files as JSON-able data.
+
+    Args:
+        root: The folder of the files.
+        specs: What they declare.
+        refused: Names that a file refuses to offer, with the reason, by file.
+    """
+    modules: dict[str, list[dict[str, Any]]] = {}
+    for spec in specs:
+        modules.setdefault(_key(root, Path(spec.origin.rpartition(":")[0])), []).append(_row(spec))
+    files = sorted({*modules, *refused})
+    return {
+        "generated_by": "scripts/update_declarations",
+        "hashes": {key: _hash(root / key) for key in files},
+        "modules": {key: sorted(modules[key], key=lambda row: row["name"]) for key in files if key in modules},
+        "refused": {key: dict(sorted(refused[key].items())) for key in files if key in refused},
+    }
+
+
+def write_declarations(root: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of the plug-in files in a folder."""
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    (root / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _key(root: Path, file: Path) -> str:
+    return file.relative_to(root).as_posix()
+
+
+def _hash(file: Path) -> str:
+    content = file.read_bytes()
+    if _OF_TIMM.search(content):  # what it declares depends on what timm has
+        content += importlib.metadata.version("timm").encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _row(spec: ModuleSpec) -> dict[str, Any]:
+    plain = {name: getattr(spec, name) for name in _PLAIN} | {name: list(getattr(spec, name)) for name in _TUPLES}
+    hyper = [[one.name, repr(one.default), repr(one.values), one.annotation] for one in spec.hyperparameters.values()]
+    line = int(spec.origin.rpartition(":")[2])
+    return {**plain, "hyperparameters": hyper, "socket": sorted(spec.socket), "line": line}
+
+
+def _spec(row: Mapping[str, Any], file: Path) -> ModuleSpec:
+    hyper = {
+        name: Hyperparameter(name, ast.literal_eval(default), ast.literal_eval(values), annotation)
+        for name, default, values, annotation in row["hyperparameters"]
+    }
+    declared: dict[str, Any] = {name: row[name] for name in _PLAIN} | {name: tuple(row[name]) for name in _TUPLES}
+    return ModuleSpec(
+        **declared,
+        hyperparameters=hyper,
+        socket=frozenset(row["socket"]),
+        origin=f"{file}:{row['line']}",
+    )
