@@ -11,7 +11,6 @@ import typer
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
 from nasbench.errors import DeviceError, InputError
-from nasbench.runs.run import load_run
 from nasbench.text import duration_s, human, narrate
 
 if TYPE_CHECKING:
@@ -281,6 +280,8 @@ def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: 
 
     if path is None:
         raise InputError(f"--run goes with --front; {_FIRST}")
+    from nasbench.runs.run import load_run
+
     run = load_run(path)
     narrate(f"the front beside the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
     found = measure_front(run, per_slot=per_slot, **options)

@@ -10,7 +10,6 @@ import typer
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.errors import NothingMatched
-from nasbench.runs.run import list_runs, load_run
 from nasbench.text import narrate
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
     Example: nasbench report runs/demo
     """
     from nasbench import report as reports
+    from nasbench.runs.run import load_run
 
     found = load_run(run)
     page = reports.build(found)
@@ -40,6 +40,8 @@ def runs(
 
     Example: nasbench runs
     """
+
+    from nasbench.runs.run import list_runs, load_run
 
     found = [load_run(path) for path in list_runs(root)]
     if not found:
@@ -63,6 +65,7 @@ def compare(
     Example: nasbench compare runs/try runs/other --out comparison
     """
     from nasbench.report.comparison import compare as compared
+    from nasbench.runs.run import load_run
 
     found = compared([load_run(path) for path in runs])
     tables = {"fronts": found.fronts, "differences": found.pairs, "settings": found.settings}

@@ -10,8 +10,6 @@ import typer
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.errors import InputError
-from nasbench.files import write_text
-from nasbench.runs.run import load_run
 from nasbench.text import narrate
 
 
@@ -31,6 +29,8 @@ def export(
 
     if (trial is None) == (format is None):
         raise InputError("say what to export: --trial N --out DIR for a model, or --format csv|json|md|latex")
+    from nasbench.runs.run import load_run
+
     found = load_run(run)
     if format is not None:
         if onnx:
@@ -39,6 +39,8 @@ def export(
         if out is None:
             console.print_text(text.rstrip("\n"))
         else:
+            from nasbench.files import write_text
+
             write_text(out, text)
             narrate(f"table: {out}")
         return
@@ -61,6 +63,7 @@ def train(
 
     Example: nasbench train runs/try --trial 1 --epochs 2 --seeds 1
     """
+    from nasbench.runs.run import load_run
     from nasbench.study.full_training import train_fully
 
     found = load_run(run)

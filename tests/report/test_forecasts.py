@@ -180,7 +180,7 @@ def test_the_figures_of_a_run_agree_with_evaluation(run):
     assert best["plan"] in pictures[0].caption
     plans = dict(zip(by_step["forecast"], by_step["plan"], strict=True))
     assert plans == {BARE_NAME: "{}", fc.WINNER: best["plan"], "last value": "", "seasonal naive": ""}
-    task = models.evaluator.task
+    task = models.task
     for name, number in ((BARE_NAME, 0), (fc.WINNER, best["number"])):
         metrics, _ = evaluate(run.build(number), task, "test")
         assert means.loc[name].to_dict() == pytest.approx({k: metrics[k] for k in ("mse", "mae")}, rel=1e-5)

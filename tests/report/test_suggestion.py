@@ -225,7 +225,7 @@ def test_a_run_that_trained_nothing(tmp_path):
         space={"variants": ["eca"]}, backbone="test_resnet", evaluate=lambda plan: {"accuracy": 0.5},
         objectives=["accuracy"], trials=2, size=32, out=tmp_path / "f",
     )  # fmt: skip
-    with pytest.raises(RunError, match="trained nothing"):
+    with pytest.raises(RunError, match="it has no models"):
         suggest(run.path)
 
 
