@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 from nasbench.errors import InputError, SpaceError, UnknownNameError
 
-__all__ = ["COSTS", "RETEST", "Constraint", "Direction", "directions", "parse_constraint"]
+__all__ = ["COSTS", "PROXY_NAMES", "RETEST", "Constraint", "Direction", "directions", "parse_constraint"]
 
 Direction = str
 """`"maximize"` or `"minimize"`."""
 
 COSTS = ("params", "macs", "elementwise_flops", "activations", "peak_memory_bytes", "latency_ms")
 """Cost columns; all are minimised."""
+
+PROXY_NAMES = ("naswot", "synflow", "zico")
+"""Zero-cost proxies by name."""
 
 RETEST = "_retest"
 """Ends the name of a zero-cost proxy's second score: other initial weights, other batches."""

@@ -1,8 +1,8 @@
 """What the built-in modules declare, on record, so that looking one up imports neither its file nor torch.
 
 The record is `modules/declarations.json`. It holds the hash of each plug-in file: a file that was edited since is
-imported instead, so that what is said of a module is always what its file says. `scripts/update_declarations` writes it,
-and a test keeps it fresh.
+imported instead, so that what is said of a module is always what its file says. `scripts/update_declarations` writes
+it, and a test keeps it fresh.
 """
 
 from __future__ import annotations

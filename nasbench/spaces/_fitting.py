@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from nasbench.errors import SpaceError, UnsupportedError
-from nasbench.library.building import build
 from nasbench.library.expression import Expression
 from nasbench.spaces._choices import SlotChoices, join
 from nasbench.spaces._compositions import skeleton
@@ -105,6 +102,10 @@ class _Fits:
 
 def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) -> str | None:
     """Return why an expression cannot be built for such a slot; None if it can."""
+    import torch  # to write a space down, or to read one, needs none
+
+    from nasbench.library.building import build
+
     try:
         with torch.device("meta"):
             build(expression, channels=channels, dims=dims, rowwise=rowwise)

@@ -7,31 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasbench import backbones
+from nasbench.backbones.names import is_timm
+from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
-from nasbench.measurement.costs.plan_costs import PlanCosts
-from nasbench.measurement.latency.device_profile import load_device_profile
-from nasbench.measurement.latency.devices import usable_device
 from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
-from nasbench.runs.models import ModelBuilder
 from nasbench.runs.settings import SearchSettings
-from nasbench.runs.tabulated import fingerprint_of, read_table
 from nasbench.spaces import ResolvedSpace, SlotLike, load_space
 from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction
 from nasbench.study.evaluators.base import Evaluator
-from nasbench.study.evaluators.replayed import ReplayedEvaluator
-from nasbench.study.evaluators.trained import TrainedEvaluator
-from nasbench.tasks import Task, create_task
+from nasbench.study.names import TABLE
 from nasbench.tasks.recipe import Recipe
-from nasbench.training.proxies import check_names
+
+if TYPE_CHECKING:
+    from nasbench.tasks import Task
 
 __all__ = ["Problem", "make_problem"]
-
-TABLE = "table:"
-"""What a task begins with that is a tabulated space."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFu
     size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
     settings = settings.model_copy(update={"space": settings.space or ("forecasting" if series else "five-properties")})
     assert settings.space is not None
-    slots = backbones.slots(backbone, input_size=size)
+    slots = slots_by_name(backbone, size)
     space = load_space(settings.space).resolve(slots)
     known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
     wanted = directions(settings.objectives, known)
@@ -117,6 +111,14 @@ def _told_epochs(settings: SearchSettings) -> int | None:
 
 
 def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) -> Problem:
+    # what a function's search does without: timm, and the readers of data
+    from nasbench.measurement.costs.plan_costs import PlanCosts
+    from nasbench.measurement.latency.device_profile import load_device_profile
+    from nasbench.measurement.latency.devices import usable_device
+    from nasbench.runs.models import ModelBuilder
+    from nasbench.study.evaluators.trained import TrainedEvaluator
+    from nasbench.tasks import create_task
+
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
     task = create_task(
         task_name,
@@ -134,7 +136,6 @@ def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) ->
     space_name = settings.space or ("forecasting" if task.kind == "forecasting" else "five-properties")
     recipe = task.recipe.with_settings(settings.training)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
-    check_names(settings.proxies)
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
     settings = settings.model_copy(
         update={"space": space_name, "objectives": wanted, "training": recipe.model_dump(mode="json")}
@@ -174,6 +175,9 @@ _IDLE_IN_A_REPLAY = (
 
 def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     """Backbone, space, objectives and directions come from the table; what contradicts it is refused."""
+    from nasbench.runs.tabulated import fingerprint_of, read_table
+    from nasbench.study.evaluators.replayed import ReplayedEvaluator
+
     table = read_table(file)
     info = table.info
     if settings.backbone not in (None, info.backbone):

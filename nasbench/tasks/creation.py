@@ -5,19 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import InputError, NasbenchError, PluginError, UnknownNameError
 from nasbench.library.plugins import load_python_file
 from nasbench.tasks import _image_sources as sources
-from nasbench.tasks import _series as series
 from nasbench.tasks._base import Task
-from nasbench.tasks.forecasting import ForecastingTask
 from nasbench.tasks.forms import kind_of
 from nasbench.tasks.images import ImageTask, image_size
 from nasbench.tasks.recipe import Recipe
 
 __all__ = ["create_task"]
+
+
+if TYPE_CHECKING:
+    from nasbench.tasks.forecasting import ForecastingTask
 
 
 def create_task(
@@ -91,6 +93,9 @@ def _digits(text: str, options: dict[str, Any]) -> ImageTask:
 
 def _co2(text: str, window: dict[str, Any]) -> ForecastingTask:
     """Two years in, half a year out: the input holds two seasons, and a search trains in seconds."""
+    from nasbench.tasks import _series as series  # pandas, which images do without
+    from nasbench.tasks.forecasting import ForecastingTask
+
     frame = series.co2().frame
     recipe = Recipe(epochs=10, batch_size=32, learning_rate=3e-3)
     return ForecastingTask(
@@ -104,12 +109,18 @@ def _co2(text: str, window: dict[str, Any]) -> ForecastingTask:
 
 
 def _csv(text: str, path: Path, window: dict[str, Any], fill: str | None) -> ForecastingTask:
+    from nasbench.tasks import _series as series  # pandas, which images do without
+    from nasbench.tasks.forecasting import ForecastingTask
+
     read = series.read_csv(path)
     spans = series.ratio_spans(len(read.frame))
     return ForecastingTask(text, read.frame, spans, fill=fill, notes=read.notes, **window)
 
 
 def _ett(text: str, path: Path, window: dict[str, Any], fill: str | None) -> ForecastingTask:
+    from nasbench.tasks import _series as series  # pandas, which images do without
+    from nasbench.tasks.forecasting import ForecastingTask
+
     read = series.read_csv(path)
     spans = series.ett_spans(read.frame, path)
     return ForecastingTask(text, read.frame, spans, fill=fill, notes=read.notes, **window)

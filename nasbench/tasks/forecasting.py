@@ -14,6 +14,7 @@ from torch import Tensor
 from nasbench.errors import DataError, InputError
 from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
 from nasbench.tasks._series import CALENDAR, Spans, calendar, fill_gaps, season
+from nasbench.tasks.forms import METRICS
 from nasbench.tasks.recipe import Recipe
 
 __all__ = ["ForecastingTask", "naive_baselines", "naive_forecasts"]
@@ -85,9 +86,9 @@ class ForecastingTask(Task):
         self.season = self.season if self.season < len(train) else 1
         self.naive_error = np.abs(train[self.season :] - train[: -self.season]).mean(axis=0)
         self.scaled = torch.from_numpy((self.values - self.mean) / self.std).float()
-        self.metrics: Mapping[str, str] = dict.fromkeys(
-            ("mse", "mae", "smape", "mase") if self.naive_error.any() else ("mse", "mae", "smape"), "minimize"
-        )
+        self.metrics: dict[str, str] = dict(METRICS["forecasting"])
+        if not self.naive_error.any():  # mase divides by it
+            del self.metrics["mase"]
 
     def _starts(self, split: str) -> Tensor:
         """Return the first input row of each window of a split."""

@@ -25,7 +25,7 @@ FORMS = tuple(_KINDS)
 
 METRICS: dict[str, Mapping[str, str]] = {
     "classification": {"accuracy": "maximize", "loss": "minimize"},
-    "forecasting": {"mse": "minimize", "mae": "minimize", "mase": "minimize"},
+    "forecasting": {"mse": "minimize", "mae": "minimize", "smape": "minimize", "mase": "minimize"},
 }
 """The metrics of each kind of task with their directions; the first is what selection uses."""
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
-from sklearn.model_selection import train_test_split
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
@@ -244,6 +243,8 @@ def _split(source: ImageSource, seed: int, held_out: Mapping[str, int] | None) -
     count = max(len(source.classes), round(_HELD_OUT * len(rest)))
     for split in missing:
         size = count if held_out is None else held_out[split]
+        from sklearn.model_selection import train_test_split  # takes a second
+
         rest, indices[split] = train_test_split(rest, test_size=size, stratify=source.labels[rest], random_state=seed)
     indices["train"] = rest
     return {split: torch.from_numpy(np.sort(numbers)) for split, numbers in indices.items()}

@@ -7,6 +7,7 @@ of what the composition that joins them adds itself. How well that holds is meas
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
