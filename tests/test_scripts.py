@@ -61,3 +61,9 @@ def test_what_the_documents_name_exists():
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for name in re.findall(r"scripts/([\w/.]*\w)", page.read_text(encoding="utf-8")):
             assert (SCRIPTS / name).exists(), f"{page.name} names scripts/{name}"
+
+
+@pytest.mark.parametrize("name", ["update_declarations", "update_spaces", "update_timm_names"])
+def test_a_record_is_what_its_script_writes(name):
+    done = subprocess.run([sys.executable, SCRIPTS / name, "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -37,6 +37,9 @@ def check(
 
     Example: nasbench check modules/channel_scale.py
     """
+    from nasbench.library import plugins
+
+    plugins.python_file(file)
     from nasbench.testing import check_file
 
     results = check_file(file, size=size)

@@ -19,9 +19,10 @@ from typing import Any
 
 from nasbench.library.registry import Hyperparameter, ModuleSpec
 
-__all__ = ["Declarations", "read_declarations", "record_of", "write_declarations"]
+__all__ = ["FILE", "Declarations", "read_declarations", "record_of"]
 
 FILE = "declarations.json"
+"""The name of the record."""
 
 _PLAIN = (
     "name",
@@ -94,12 +95,6 @@ def record_of(root: Path, specs: Iterable[ModuleSpec], refused: Mapping[str, Map
         "modules": {key: sorted(modules[key], key=lambda row: row["name"]) for key in files if key in modules},
         "refused": {key: dict(sorted(refused[key].items())) for key in files if key in refused},
     }
-
-
-def write_declarations(root: Path, record: Mapping[str, Any]) -> None:
-    """Write the record of the plug-in files in a folder."""
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    (root / FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def _key(root: Path, file: Path) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "load_path",
     "load_python_file",
     "problems",
+    "python_file",
 ]
 
 ENTRY_POINT_GROUP = "nasbench.modules"
@@ -120,6 +121,19 @@ def load_path(path: str | Path) -> None:
             load_python_file(file)
         except PluginError as error:
             _report(Problem(*_split(str(error), file)))
+
+
+def python_file(text: str) -> tuple[Path, str]:
+    """Split `FILE.py[:NAME]` into the file, absolute, and the name; "" where none is given.
+
+    Raises:
+        PluginError: If there is no such file.
+    """
+    file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "")
+    path = Path(file).expanduser().resolve()
+    if not path.is_file():
+        raise PluginError(f"no file at {path}")
+    return path, name
 
 
 def load_python_file(path: str | Path) -> ModuleType:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 
 from nasbench.errors import NothingMatched, UnknownNameError
 from nasbench.library.modules import module_specs, plugins
@@ -30,8 +29,7 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
         UnknownNameError: If it has nothing called NAME.
         NothingMatched: If it holds nothing that can be checked.
     """
-    file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "")
-    path = Path(file).expanduser().resolve()
+    path, name = plugins.python_file(text)
     before = {spec.name for spec in module_specs()}
     module = plugins.load_python_file(path)
     specs = [spec for spec in module_specs() if spec.name not in before or spec.origin.startswith(f"{path}:")]
@@ -46,7 +44,7 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
         if name not in known and callable(getattr(module, name, None)):
             hosts = [name]
         elif name not in known:
-            raise UnknownNameError(f"module, backbone or task in {file}", name, known)
+            raise UnknownNameError(f"module, backbone or task in {path}", name, known)
         specs = [spec for spec in specs if spec.name == name]
         tasks, hosts = [each for each in tasks if each == name], [each for each in hosts if each == name]
     results = [result for spec in specs for result in check_module(spec)]
@@ -56,7 +54,7 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
         results += check_task(create_task(f"{path}:{each}"))
     if not results:
         raise NothingMatched(
-            f"{file} registers no module (@nasbench.register_module), defines no build() and no Task: "
+            f"{path} registers no module (@nasbench.register_module), defines no build() and no Task: "
             "there is nothing to check"
         )
     return results
