@@ -1,4 +1,4 @@
-"""The two halves of dual attention (Fu et al., CVPR 2019, arXiv:1809.02983): two modules, and `danet`, which adds them."""
+"""The two halves of dual attention (Fu et al., CVPR 2019, arXiv:1809.02983). The module `danet` adds them."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ __all__ = ["InstanceNorm", "decompose", "forecast_normalised", "patches"]
 
 
 class InstanceNorm(nn.Module):
-    """Reversible instance normalisation (RevIN; Kim et al., ICLR 2022) without state between its two calls.
+    """Reversible instance normalisation (RevIN, Kim et al., ICLR 2022) without state between its two calls.
 
     Each window of each series is scaled to mean 0 and deviation 1 over its lookback. The forecast is scaled back.
 

@@ -74,7 +74,7 @@ class PyramidLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, nodes: Tensor, links: Sequence[Edges]) -> Tensor:
-        """`(B, T, C)` to `(B, n, C)`: the first n nodes by their edges, where n is the number of rows of all `links`."""
+        """`(B, T, C)` to `(B, n, C)`: the first n nodes by their edges, where n is the sum of the rows of `links`."""
         counts = [len(keys) for keys, _ in links]
         own = nodes[:, : sum(counts)]
         q = self.query(own).unflatten(2, (self.heads, -1))
