@@ -53,14 +53,14 @@ def read_yaml(
         given = yaml.load(text, _PlainLoader)
     # PyYAML does not wrap what its own constructors raise, for instance a ValueError for the date 2024-13-45.
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        raise kind(f"{what} {path} is no YAML: {_first(error)}") from None
+        raise kind(f"{what} {path} is not valid YAML: {_first(error)}") from None
     if given is None:
         return {}
     if not isinstance(given, dict):
         raise kind(f"{what} {path} must hold a mapping of names to values, not {type(given).__name__}")
     odd = [key for key in given if not isinstance(key, str)]
     if odd:
-        raise kind(f"{what} {path}: a name is text, got {str(odd[0])[:60]!r}")
+        raise kind(f"{what} {path}: a name must be text, got {str(odd[0])[:60]!r}")
     return given
 
 
@@ -74,7 +74,7 @@ def read_json(path: str | Path, what: str, kind: type[InputError] = InputError) 
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise kind(f"{what} {path} is no JSON: {_first(error)}") from None
+        raise kind(f"{what} {path} is not valid JSON: {_first(error)}") from None
 
 
 def _text(path: Path, what: str, most: int, kind: type[InputError], shown: str | Path | None = None) -> str:
@@ -82,12 +82,12 @@ def _text(path: Path, what: str, most: int, kind: type[InputError], shown: str |
     try:
         size = path.stat().st_size
         if size > most:
-            raise kind(f"{what} {name} has {size:,} bytes; at most {most:,} are read")
+            raise kind(f"{what} {name} has {size:,} bytes; at most {most:,} are allowed")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise kind(f"cannot read {what} {name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise kind(f"{what} {name} is no text in UTF-8") from None
+        raise kind(f"{what} {name} is not text in UTF-8") from None
 
 
 def _first(error: Exception) -> str:

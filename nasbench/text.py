@@ -39,5 +39,5 @@ def duration_s(text: str) -> float:
     """
     found = _DURATION.match(text.strip())
     if not found or float(found.group(1)) <= 0:
-        raise InputError(f"{text!r} is no duration; write 90s, 30m or 2h")
+        raise InputError(f"{text!r} is not a duration; write 90s, 30m or 2h")
     return float(found.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found.group(2) or "s"]

@@ -55,7 +55,10 @@ class DilatedAttention(nn.Module):
             dilations = (1, 2, 3) if channels % 3 == 0 else (1, 2)
         self.dilations, self.kernel = tuple(dilations), kernel
         if not self.dilations or min(self.dilations) < 1 or kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(f"dilations are {dilations} and kernel {kernel}; give at least one and an odd one")
+            raise UnsupportedError(
+                f"dilations are {dilations} and kernel is {kernel}; give at least one dilation, none below 1, and an "
+                "odd kernel"
+            )
         if channels % len(self.dilations):
             raise UnsupportedError(f"{channels} channels cannot be shared evenly by the dilations {self.dilations}")
         self.head_dim = channels // choose_heads(channels, heads, multiple=len(self.dilations))

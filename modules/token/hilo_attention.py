@@ -49,7 +49,7 @@ class HiLoAttention(nn.Module):
     def __init__(self, channels: int, *, heads: int | None = None, window: int = 2, alpha: float = 0.5) -> None:
         super().__init__()
         if window < 1 or not 0 <= alpha <= 1:
-            raise UnsupportedError(f"window is {window} and alpha {alpha}; give at least 1, and 0 to 1")
+            raise UnsupportedError(f"window is {window} and alpha {alpha}; window is at least 1, alpha from 0 to 1")
         heads = choose_heads(channels, _default_heads(channels) if heads is None else heads)
         self.window = window
         self.low_heads = heads if window == 1 else int(alpha * heads)

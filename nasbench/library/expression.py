@@ -218,7 +218,7 @@ def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = No
     if not text.strip():
         raise ExpressionError("the expression is empty; `none` is the identity")
     if len(text) > _MAX_LENGTH:
-        raise ExpressionError(f"the expression has {len(text)} characters, at most {_MAX_LENGTH} are read")
+        raise ExpressionError(f"the expression has {len(text)} characters; at most {_MAX_LENGTH} are allowed")
     source = text.strip()
     try:
         tree = ast.parse(_VENDOR_KEYWORD.sub(lambda m: m[1] + m[2].capitalize(), source), mode="eval")
@@ -271,13 +271,13 @@ class _Parser:
     def module(self, node: ast.expr, name: str, call: ast.Call | None, depth: int) -> Expression:
         spec = module_spec(name)
         if spec.kind == "neck":
-            raise self.fault(node, f"{name} is a neck: it joins a whole pyramid, use `neck=`")
+            raise self.fault(node, f"{name} is a neck, which joins a whole pyramid: give it as `neck=`")
         hyper = self.hyper(spec, call)
         branches = [self.expression(argument, depth + 1) for argument in call.args] if call else []
         if spec.kind == "fusion":
             return self.fused(node, spec, branches, hyper)
         if branches:
-            raise self.fault(node, f"{name} is a module, no fusion: give its hyper-parameters by keyword")
+            raise self.fault(node, f"{name} is a module and not a fusion: give its hyper-parameters by keyword")
         return Leaf(name, hyper)
 
     def fused(

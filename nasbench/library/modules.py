@@ -110,7 +110,7 @@ def create_module(
         served = " and ".join(f"{d}-D" for d in spec.dims)
         raise UnsupportedError(f"module {name} serves {served} maps, not {dims}-D ones; {_alternatives(spec, dims)}")
     if inputs is not None and spec.kind != "fusion":
-        raise UnsupportedError(f"{name} is a {spec.kind}, it takes no `inputs`; that is for fusions")
+        raise UnsupportedError(f"{name} is a {spec.kind} and takes no `inputs`, which only fusions have")
     socket: dict[str, Any] = {"dims": dims, "inputs": 2 if inputs is None else inputs}
     # A module that is the same in one and two dimensions may leave `dims` out of its constructor.
     passed = {key: value for key, value in socket.items() if key in spec.socket}
@@ -141,4 +141,6 @@ def _positive(value: object) -> bool:
 
 def _alternatives(spec: ModuleSpec, dims: int) -> str:
     other = [s.name for s in module_specs(dims=dims, kind=spec.kind) if set(s.properties) & set(spec.properties)]
-    return f"with like properties there are {', '.join(other[:5])}" if other else f"`nasbench modules --dims {dims}`"
+    if not other:
+        return f"`nasbench modules --dims {dims}` lists those that do"
+    return f"with similar properties there are {', '.join(other[:5])}"

@@ -155,9 +155,9 @@ def _json_object(text: str) -> dict[str, Any]:
     try:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise PlanError(f"the plan is no JSON: {error.msg} at column {error.colno}: {text[:80]}") from None
+        raise PlanError(f"the plan is not valid JSON: {error.msg} at column {error.colno}: {text[:80]}") from None
     except RecursionError:
-        raise PlanError("the plan is no JSON object of slot to expression: it is nested too deep") from None
+        raise PlanError("the plan is not a JSON object of slot to expression: it is nested too deep") from None
 
 
 BARE = Plan({})

@@ -282,24 +282,24 @@ def _check_declaration(spec: ModuleSpec, cls: object, searched: Sequence[str]) -
     from torch import nn  # a plug-in file has imported torch anyway, a look-up must not
 
     if not _NAME.match(spec.name):
-        raise PluginError("a name is lower case letters, digits and _, beginning with a letter")
+        raise PluginError("a name consists of lower case letters, digits and _, and begins with a letter")
     if spec.name in ("none", "True", "False", "None"):
         raise PluginError(f"{spec.name!r} is a word of the expression language")
     if spec.kind not in typing.get_args(Kind):
         raise PluginError(f"kind is {spec.kind!r}; allowed: {', '.join(typing.get_args(Kind))}")
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise PluginError(f"{cls!r} is no nn.Module class")
+        raise PluginError(f"{cls!r} is not an nn.Module class")
     if not spec.dims or not set(spec.dims) <= {1, 2}:
         raise PluginError(f"dims is {spec.dims}; allowed: (1,), (2,) or (1, 2)")
     parameters = list(inspect.signature(cls).parameters.values())
     if not parameters or parameters[0].name != "channels":
-        raise PluginError(f"the constructor's first argument must be `channels`, is {_first(parameters)}")
+        raise PluginError(f"the constructor's first argument must be `channels`, but is {_first(parameters)}")
     for p in parameters[1:]:
         if p.kind is not p.KEYWORD_ONLY or p.default is p.empty:
             raise PluginError(f"constructor argument {p.name!r} must be keyword-only and have a default")
     unknown = set(searched) - set(spec.hyperparameters)
     if unknown:
-        raise PluginError(f"space names {sorted(unknown)}, the constructor has {sorted(spec.hyperparameters)}")
+        raise PluginError(f"space names {sorted(unknown)}, but the constructor has {sorted(spec.hyperparameters)}")
 
 
 def _first(parameters: list[inspect.Parameter]) -> str:

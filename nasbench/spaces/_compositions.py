@@ -92,7 +92,7 @@ class Combinations:
         total = sum(len(variants) ** len(letters_of(composition)) for composition in compositions)
         if total > _MAX_SETTINGS:
             raise SpaceError(
-                f"{len(compositions)} compositions of {len(variants)} variants have {total:,} settings at one slot, "
+                f"{len(compositions)} compositions of {len(variants)} variants have {total:,} settings at one slot; "
                 f"at most {_MAX_SETTINGS:,} can be counted; give fewer variants, or compositions of fewer letters"
             )
         self.compositions, self.variants = compositions, variants

@@ -148,7 +148,7 @@ def choose_slots(
     if missing:
         raise SpaceError(
             f"{what}: no slot matches {missing[0]}; the backbone has {_names(slots)}{_near(missing, slots)}. "
-            f"A pattern ({missing[0]}*) is taken where it matches"
+            f"A pattern ({missing[0]}*) may match nothing"
         )
     return [slot for slot in slots if slot.name in chosen]
 

@@ -126,7 +126,7 @@ class Space(WithDepth):
         own = {"slots", "compositions", "distinct_properties", "overrides"} & self.model_fields_set
         if forms != ["variants"] and own:
             raise SpaceError(
-                f"{sorted(own)[0]} belongs to a space with variants; one of spaces is narrowed by `only` and `quotas`"
+                f"{sorted(own)[0]} belongs to a space with variants; narrow a space of spaces by `only` and `quotas`"
             )
 
     @property

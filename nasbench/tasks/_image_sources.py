@@ -159,13 +159,13 @@ def _read_tar(path: Path) -> _Part:
     if not path.is_file():
         raise DataError(f"no tar file at {path}")
     if path.suffix.lower() != ".tar":
-        raise DataError(f"{path} is not named .tar; an uncompressed tar with class folders inside is needed")
+        raise DataError(f"{path} is not named .tar; give an uncompressed tar with class folders inside")
     try:
         reader = ReaderImageInTar(str(path), cache_tarinfo=False)
     except tarfile.TarError as error:
         raise DataError(f"{path} cannot be read as an uncompressed tar: {error}") from None
     except ValueError:  # timm's reader fails on a tar without images, because it unpacks an empty list
-        raise DataError(f"{path} holds no image; class folders with images inside are needed") from None
+        raise DataError(f"{path} holds no image; give a tar with class folders that have images inside") from None
 
     def read(index: int) -> bytes:
         """Return the bytes of an image, read at the offset of its member.
@@ -193,12 +193,12 @@ def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
         outside = [n for n, c in zip(part.names, part.class_names, strict=True) if c in ("", ".")]
         if outside:
             raise DataError(
-                f"{where}: {len(outside)} of {len(part.names)} images lie in no class folder, as {outside[0]!r}; "
+                f"{where}: {len(outside)} of {len(part.names)} images are in no class folder, such as {outside[0]!r}; "
                 "put each image into a folder named after its class"
             )
         strange = sorted(set(part.class_names) - set(classes))
         if strange:
-            raise DataError(f"{where}: {split} has classes that train has not: {', '.join(strange[:5])}")
+            raise DataError(f"{where}: {split} has classes that train lacks: {', '.join(strange[:5])}")
     if len(classes) < 2:
         raise DataError(
             f"{where} has one class, {classes[0]!r}; classification needs two or more, a folder of images for each"

@@ -101,7 +101,7 @@ def _date_column(table: pd.DataFrame, path: Path) -> pd.Series:
             return dates
     raise DataError(
         f"{path} has no date column (columns: {', '.join(map(str, table.columns))}); "
-        "one column must hold dates in every row, as 2024-01-31 or 2024-01-31 13:00"
+        "one column must hold a date in every row, such as 2024-01-31 or 2024-01-31 13:00"
     )
 
 
@@ -184,7 +184,7 @@ def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.D
     unfilled = [str(c) for c in filled.columns if filled[c].isna().any()]
     if unfilled:
         raise DataError(
-            f"series that begin with missing values: {', '.join(unfilled)}; nothing before them can fill those, "
-            "remove the rows up to the first complete one, or the columns"
+            f"series that begin with missing values: {', '.join(unfilled)}; no earlier value can fill them, so remove "
+            "the rows up to the first complete one, or these columns"
         )
     return filled, counts

@@ -201,7 +201,7 @@ def naive_baselines(task: ForecastingTask, split: str) -> dict[str, dict[str, fl
 def _check_lengths(name: str, spans: Spans, lookback: int, horizon: int) -> None:
     for word, value in (("lookback", lookback), ("horizon", horizon)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{word} is a whole number of rows, 1 or more; got {value!r}")
+            raise InputError(f"{word} must be a whole number of rows, 1 or more; got {value!r}")
     rows = {split: end - start for split, (start, end) in spans.items()}
     need = {"train": lookback + horizon, "val": horizon, "test": horizon}
     short = [f"{split} has {rows[split]} rows and needs {need[split]}" for split in SPLITS if rows[split] < need[split]]
@@ -218,4 +218,4 @@ def _gap_note(name: str, gaps: Mapping[str, int], fill: str | None) -> tuple[str
         return ()
     where = ", ".join(f"{gaps[split]} in {split}" for split in SPLITS)
     how = "linearly" if fill == "linear" else "with the last known value"
-    return (f"{name}: its {total} gaps are filled {how} ({where})",)
+    return (f"{name}: {total} missing values are filled {how} ({where})",)

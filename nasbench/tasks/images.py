@@ -90,7 +90,7 @@ class ImageTask(Task):
         notes: tuple[str, ...] = (),
     ) -> None:
         if size < 1:
-            raise InputError(f"the image size is a positive number of pixels, got {size}")
+            raise InputError(f"the image size must be a positive number of pixels, got {size}")
         self.name, self.size = name, size
         self.classes = source.classes
         self.labels = torch.from_numpy(source.labels)

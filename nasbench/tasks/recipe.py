@@ -103,7 +103,7 @@ class Recipe(BaseModel):
         """
         for pair in pairs:
             if "=" not in pair:
-                raise InputError(f"{pair!r} is no setting; write key=value, as in epochs=5")
+                raise InputError(f"{pair!r} is not a setting; write key=value, for instance epochs=5")
         return self.with_settings({k.strip(): v.strip() for k, _, v in (p.partition("=") for p in pairs)})
 
 
