@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
+# The public names and where they live. The imports below repeat them for type checkers.
 _HOME = {
     "Plan": "nasbench.library.plan",
     "bare_state_dict": "nasbench.backbones.insertion",
@@ -62,9 +63,9 @@ def __dir__() -> list[str]:
 
 
 class _MovedModules:
-    """Finds modules under the dotted paths that plug-in files and messages name, wherever they live now.
+    """Import modules under their old dotted paths, which plug-in files and messages still name.
 
-    What is imported under the old path is the module itself, no copy: there is one registry and one table of formulas.
+    An old path gives the module itself and not a copy. There is therefore one registry and one table of formulas.
     """
 
     homes = {  # noqa: RUF012  # never changed
@@ -86,7 +87,8 @@ class _MovedModules:
 
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
-        module.__spec__ = module.__spec__.loader_state  # the import system has put the old path's in its place
+        # The import system replaced the module's own spec by that of the old path.
+        module.__spec__ = module.__spec__.loader_state
 
 
-sys.meta_path.insert(0, _MovedModules())  # before the finder that would load a second copy
+sys.meta_path.insert(0, _MovedModules())  # before the finders that would load a second copy

@@ -1,19 +1,19 @@
-"""Every error nasbench raises on purpose, and the exit code each one ends a command with.
+"""Every error that nasbench raises on purpose, with the exit code of a command that it ends.
 
-NasbenchError                      anything below
+NasbenchError                      base of all errors below
 ├── InputError                 4   what the user gave is wrong
 │   ├── UnknownNameError           a module, slot, backbone, task or space that does not exist
-│   ├── ExpressionError            text that is no expression; knows the position
+│   ├── ExpressionError            text that is not a valid expression, with the position of the fault
 │   ├── PlanError                  a plan that does not fit its backbone
 │   ├── UnsupportedError           a module that cannot serve these channels or dims
 │   ├── BackboneError              a backbone that refuses the input size, or gives no slot
 │   ├── SpaceError                 a space file or constraint that is malformed
 │   ├── DataError                  images or series that cannot be used
 │   ├── DeviceError                a device that is not there, or is too small
-│   ├── RunError                   a run folder that is missing, foreign or of another configuration
+│   ├── RunError                   a run folder that is missing, not a run folder, or of another configuration
 │   └── PluginError                a plug-in file that fails to load, or a name registered twice
 ├── NothingMatched             5   a pattern that matched nothing
-└── EvaluationError                one evaluation failed; the study goes on
+└── EvaluationError                one evaluation failed and the study continues
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class NasbenchError(Exception):
 
 
 class InputError(NasbenchError, ValueError):
-    """What the user gave is wrong; the message says what was got, what is allowed and how to go on."""
+    """The user's input is wrong. The message says what was given, what is allowed and how to continue."""
 
     exit_code = 4
 
 
 _LONGEST_NAME = 80
-"""Of a name that nothing answers to, so much is repeated."""
+"""A message repeats at most this many characters of an unknown name."""
 
 
 def _nearest(name: str, known: Sequence[str]) -> list[str]:
@@ -69,13 +69,13 @@ def _plain(name: str) -> str:
 
 
 class UnknownNameError(InputError):
-    """A name that nothing answers to.
+    """A name that does not exist. The message offers the nearest names.
 
     Args:
         kind: What was looked up, in the singular ("module", "slot", "backbone").
-        name: What was given.
-        known: The names that exist; the nearest one is offered.
-        hint: How to see all of them.
+        name: The name that was given.
+        known: The names that exist.
+        hint: How to list all of them.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
@@ -91,17 +91,19 @@ class UnknownNameError(InputError):
             message += f" ({hint})"
         super().__init__(message)
 
+    # Pickle rebuilds an exception from `args`, which holds the message and not the arguments of this constructor.
+    # An error must be picklable, because evaluations may run in another process.
     def __reduce__(self) -> tuple:
         return type(self), (self.kind, self.name, self.known)
 
 
 class ExpressionError(InputError):
-    """Text that is no expression.
+    """Text that is not a valid expression.
 
     Args:
-        message: The fault, short.
+        message: The fault, in a few words.
         text: The whole text.
-        position: Column of the fault, from 0; shown by a caret.
+        position: Column of the fault, counted from 0. The message marks it with a caret.
     """
 
     def __init__(self, message: str, text: str = "", position: int | None = None) -> None:
@@ -139,14 +141,14 @@ class DeviceError(InputError):
 
 
 class RunError(InputError):
-    """A run folder that is missing, is none, or holds another configuration."""
+    """A run folder that is missing, is not a run folder, or holds another configuration."""
 
 
 class PluginError(InputError):
-    """A plug-in file that fails to load, or a name registered twice; the message names file and line."""
+    """A plug-in file that fails to load, or a name that is registered twice. The message names file and line."""
 
 
-class NothingMatched(NasbenchError):  # noqa: N818  (it reads as the answer it is, not as a fault)
+class NothingMatched(NasbenchError):  # noqa: N818  (an empty answer is not a fault, so the name has no "Error")
     """A pattern or filter that matched nothing."""
 
     exit_code = 5
@@ -172,17 +174,18 @@ _NO_MEMORY = (
     *("can't allocate memory", "CUDA error: out of memory", "CUDA out of memory"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
 )
-"""What says it in errors that have no class of their own: torch's CPU allocator, the CUDA runtime, what torch.compile
-wraps, cuBLAS, cuDNN."""
+"""Phrases of out-of-memory errors that have no class of their own.
+
+They come from torch's CPU allocator, the CUDA runtime, errors that torch.compile wraps, cuBLAS and cuDNN."""
 
 
 @contextmanager
 def out_of_memory() -> Iterator[None]:
-    """Turn a device's or the machine's out-of-memory error into an `EvaluationError`."""
+    """Turn an out-of-memory error of the device or the machine into an `EvaluationError`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch's own class is known by its name: whoever only names an error need not import torch
+        # torch's class is recognised by its name, so that this file need not import torch.
         told = isinstance(error, MemoryError) or any(
             base.__name__ == "OutOfMemoryError" for base in type(error).__mro__
         )

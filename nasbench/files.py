@@ -1,4 +1,4 @@
-"""Files: plain data read with bounds and clear errors, text replaced atomically, appending, kernel locks."""
+"""Files: read plain data with size limits and clear errors, replace text atomically, append, lock."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nasbench.errors import InputError
 __all__ = ["FileLock", "append", "cut_torn_line", "read_json", "read_yaml", "write_text"]
 
 MAX_BYTES = 1_000_000
-"""Of a file that people write; no settings file or space is that long."""
+"""Largest file that is read if a person wrote it. No settings file or space is that long."""
 
 MAX_JSON_BYTES = 200_000_000
-"""Of a file that a program wrote."""
+"""Largest file that is read if a program wrote it."""
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Plain data alone, and no aliases: a few of them can stand for billions of values."""
+    """Load plain data only and refuse aliases, because a few nested aliases can stand for billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -35,44 +35,46 @@ class _PlainLoader(yaml.SafeLoader):
 def read_yaml(
     path: str | Path, what: str, kind: type[InputError] = InputError, shown: str | Path | None = None
 ) -> dict[str, Any]:
-    """Return the mapping that a YAML file holds; {} for an empty one.
+    """Return the mapping in a YAML file, or {} if the file is empty.
 
     Args:
         path: The file.
-        what: What it is, in the singular, for messages ("settings", "space").
-        kind: The error raised.
+        what: What the file is, in the singular, for messages ("settings", "space").
+        kind: The class of the errors raised.
         shown: The path as the user wrote it, for messages.
 
     Raises:
-        InputError: (or `kind`) If it cannot be read, is too long, is no YAML, or holds no mapping with text keys.
+        InputError: (or `kind`) If the file cannot be read, is too long, is not valid YAML, or is not a mapping with
+            text keys.
     """
     text = _text(Path(path), what, MAX_BYTES, kind, shown)
     path = path if shown is None else shown
     try:
         given = yaml.load(text, _PlainLoader)
+    # PyYAML does not wrap what its own constructors raise, for instance a ValueError for the date 2024-13-45.
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        raise kind(f"{what} {path} is no YAML: {_first(error)}") from None
+        raise kind(f"{what} {path} is not valid YAML: {_first(error)}") from None
     if given is None:
         return {}
     if not isinstance(given, dict):
         raise kind(f"{what} {path} must hold a mapping of names to values, not {type(given).__name__}")
     odd = [key for key in given if not isinstance(key, str)]
     if odd:
-        raise kind(f"{what} {path}: a name is text, got {str(odd[0])[:60]!r}")
+        raise kind(f"{what} {path}: a name must be text, got {str(odd[0])[:60]!r}")
     return given
 
 
 def read_json(path: str | Path, what: str, kind: type[InputError] = InputError) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file.
 
     Raises:
-        InputError: (or `kind`) If it cannot be read, is too long, or is no JSON.
+        InputError: (or `kind`) If the file cannot be read, is too long, or is not valid JSON.
     """
     text = _text(Path(path), what, MAX_JSON_BYTES, kind)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise kind(f"{what} {path} is no JSON: {_first(error)}") from None
+        raise kind(f"{what} {path} is not valid JSON: {_first(error)}") from None
 
 
 def _text(path: Path, what: str, most: int, kind: type[InputError], shown: str | Path | None = None) -> str:
@@ -80,12 +82,12 @@ def _text(path: Path, what: str, most: int, kind: type[InputError], shown: str |
     try:
         size = path.stat().st_size
         if size > most:
-            raise kind(f"{what} {name} has {size:,} bytes; at most {most:,} are read")
+            raise kind(f"{what} {name} has {size:,} bytes; at most {most:,} are allowed")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise kind(f"cannot read {what} {name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise kind(f"{what} {name} is no text in UTF-8") from None
+        raise kind(f"{what} {name} is not text in UTF-8") from None
 
 
 def _first(error: Exception) -> str:
@@ -94,38 +96,52 @@ def _first(error: Exception) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file at once, so that a reader never sees half of it."""
+    """Replace a file atomically, so that a reader never sees half of it."""
+    # In the same folder, because a rename is atomic only within one file system. The process id keeps two writers
+    # apart.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 def append(path: Path, data: bytes, *, durable: bool) -> None:
-    """Append to a file, nothing where the disk has not enough room; durable: wait until it is on the disk."""
+    """Append to a file all of `data` or, if that fails, nothing.
+
+    Args:
+        path: The file. It is created if missing.
+        data: The bytes to append.
+        durable: Wait until the data is on the disk.
+
+    Raises:
+        OSError: If the data cannot be written, for instance because the disk is full.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         before = os.fstat(descriptor).st_size
         left = memoryview(data)
         try:
-            while left:
+            while left:  # `os.write` may write less than it is given
                 left = left[os.write(descriptor, left) :]
             if durable:
                 os.fsync(descriptor)
         except OSError:
-            os.ftruncate(descriptor, before)  # a disk that is full leaves half a line
+            os.ftruncate(descriptor, before)  # a full disk takes part of the data, which would leave half a line
             raise
     finally:
         os.close(descriptor)
 
 
 def cut_torn_line(path: Path) -> None:
-    """Cut what follows the last newline of a file: the trace of a write that was killed. Hold its lock."""
+    """Remove what follows the last newline of a file, which is the trace of a killed write.
+
+    The caller must hold the file's lock, so that no write is in progress.
+    """
     if not path.exists():
         return
     with path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
         keep = end
-        while keep > 0:  # from the end, block by block: only the torn line is read
+        while keep > 0:  # from the end, block by block, so that only the torn line is read
             start = max(0, keep - 4096)
             file.seek(start)
             newline = file.read(keep - start).rfind(b"\n")
@@ -138,11 +154,11 @@ def cut_torn_line(path: Path) -> None:
 
 
 class FileLock:
-    """An advisory kernel lock on a file, released when its process dies. A context manager.
+    """An advisory kernel lock on a file, as a context manager. The kernel releases it when the process dies.
 
     Args:
-        path: The lock file; created where missing, never removed.
-        shared: Many may hold it shared, one alone exclusively.
+        path: The lock file. It is created if missing and never removed.
+        shared: Take a shared lock, which many processes may hold at once, instead of an exclusive one.
     """
 
     def __init__(self, path: str | Path, *, shared: bool = False) -> None:
@@ -150,7 +166,7 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock; False where it is held elsewhere and `wait` is False."""
+        """Take the lock. Return False if it is held elsewhere and `wait` is False."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         mode = fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX
         try:
@@ -165,9 +181,9 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Give the lock back; nothing where it is not held."""
+        """Release the lock, if it is held."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            os.close(self._descriptor)  # closing the last descriptor releases the kernel's lock
             self._descriptor = None
 
     def __enter__(self) -> FileLock:

@@ -1,4 +1,4 @@
-"""What a search optimises and what it refuses: objectives, their directions, and constraints."""
+"""What a search optimises and what it refuses: objectives with their directions, and constraints."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Direction = str
 """`"maximize"` or `"minimize"`."""
 
 COSTS = ("params", "macs", "elementwise_flops", "activations", "peak_memory_bytes", "latency_ms")
-"""Cost columns; all are minimised."""
+"""Names of the costs. All of them are minimised."""
 
 PROXY_NAMES = ("naswot", "synflow", "zico")
-"""Zero-cost proxies by name."""
+"""Names of the zero-cost proxies."""
 
 RETEST = "_retest"
-"""Ends the name of a zero-cost proxy's second score: other initial weights, other batches."""
+"""Suffix of a zero-cost proxy's second score, which is computed from other initial weights and other batches."""
 
+# Words in the name of a metric that tell its direction.
 _MAXIMISED = ("accuracy", "top1", "top5", "auc", "f1", "r2")
 _MINIMISED = ("loss", "error", "mse", "mae", "rmse", "smape", "mase")
 _CONSTRAINT = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*([-+]?[\d._]+(?:[eE][-+]?\d+)?)\s*(x?)\s*\Z")
@@ -36,7 +37,7 @@ def directions(objectives: Iterable[str] | Mapping[str, str], known: Mapping[str
 
     Raises:
         UnknownNameError: If a name is neither a metric nor a cost.
-        InputError: If there is none, one is given twice, or a direction is none.
+        InputError: If no objective is given, one is given twice, or a direction is not one of the two.
     """
     names = list(objectives)
     if not names:
@@ -59,7 +60,10 @@ def _direction(name: str, known: Mapping[str, str]) -> Direction:
 
 
 def conventional_direction(name: str) -> Direction | None:
-    """Return the direction a metric's name implies: accuracies up, errors and costs down; None if it tells none."""
+    """Return the direction that a metric's name implies, or None if it implies none.
+
+    Accuracies are maximised, errors and costs are minimised.
+    """
     words = name.lower().split("_")
     if any(word in _MAXIMISED for word in words):
         return "maximize"
@@ -75,8 +79,8 @@ class Constraint:
     Attributes:
         name: The cost or metric.
         operator: "<=", "<", ">=" or ">".
-        bound: The number.
-        relative: Whether the bound is a multiple of the bare backbone's value ("1.1x").
+        bound: The limit, as a number.
+        relative: Whether `bound` is a multiple of the bare backbone's value ("1.1x").
     """
 
     name: str
@@ -85,22 +89,24 @@ class Constraint:
     relative: bool
 
     def limit(self, bare: Mapping[str, float]) -> float:
-        """Return the bound as a number, given the bare backbone's values.
+        """Return the limit in the units of the metric, given the bare backbone's values.
 
-        Relative to a value below 0, as a proxy may have, "0.9x" is a tenth of its size below it.
+        A bound of "0.9x" lies a tenth of the value's size below the value, also if the value is negative, as a
+        proxy's may be.
         """
         if not self.relative:
             return self.bound
         value = bare[self.name]
+        # 0.9 times a negative value lies above the value, where 0.9 times a positive one lies below.
         return self.bound * value if value >= 0 else value + (self.bound - 1) * abs(value)
 
     def holds(self, value: float, bare: Mapping[str, float]) -> bool:
-        """Whether `value` satisfies it."""
+        """Whether `value` satisfies the constraint."""
         limit = self.limit(bare)
         return {"<=": value <= limit, "<": value < limit, ">=": value >= limit, ">": value > limit}[self.operator]
 
     def reason(self, value: float, bare: Mapping[str, float]) -> str:
-        """Say why `value` does not satisfy it, for the trials table."""
+        """Return why `value` does not satisfy the constraint, for the trials table."""
         return f"{self.name} {value:.6g} breaks {self} (limit {self.limit(bare):.6g})"
 
     def __str__(self) -> str:
@@ -108,16 +114,16 @@ class Constraint:
 
 
 def parse_constraint(text: str, known: Iterable[str] = COSTS) -> Constraint:
-    """Read a constraint such as `params<=1.1x` (relative to the bare backbone) or `macs<5e8`.
+    """Parse a constraint such as `params<=1.1x` (relative to the bare backbone) or `macs<5e8`.
 
     Raises:
-        SpaceError: If it is malformed.
-        UnknownNameError: If it bounds something that is neither a cost nor a metric.
+        SpaceError: If the text is malformed.
+        UnknownNameError: If the text bounds something that is neither a cost nor a metric.
     """
     found = _CONSTRAINT.match(text)
     try:
         name, operator, number, relative = found.groups() if found else ("", "", "", "")
-        bound = float(number)
+        bound = float(number)  # raises for "" and for numbers that the pattern lets pass, such as 1.2.3
     except ValueError:
         raise SpaceError(
             f"malformed constraint {text!r}; write NAME<=NUMBER or, relative to the bare backbone, NAME<=NUMBERx"

@@ -1,4 +1,4 @@
-"""Figures as people read and type them, and narration on stderr."""
+"""Numbers and durations as people read and type them, and narration on stderr."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def narrate(text: str) -> None:
 
 
 def human(value: float, unit: str = "") -> str:
-    """Return a count as people read it: 11.2 M, 1.82 G.
+    """Return a count with a decimal prefix, such as 11.2 M or 1.82 G.
 
     Args:
         value: The count.
-        unit: Said after it.
+        unit: The unit, printed after the prefix.
     """
     for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
@@ -32,12 +32,12 @@ def human(value: float, unit: str = "") -> str:
 
 
 def duration_s(text: str) -> float:
-    """Return the seconds that a duration such as "90", "90s", "30m" or "2h" means.
+    """Return the seconds of a duration such as "90", "90s", "30m", "2h" or "1d".
 
     Raises:
-        InputError: If it is none.
+        InputError: If the text is not a positive duration.
     """
     found = _DURATION.match(text.strip())
     if not found or float(found.group(1)) <= 0:
-        raise InputError(f"{text!r} is no duration; write 90s, 30m or 2h")
+        raise InputError(f"{text!r} is not a duration; write 90s, 30m or 2h")
     return float(found.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found.group(2) or "s"]

@@ -16,18 +16,18 @@ from nasbench.ops.dual_attention import ChannelSelfAttention
     starts_as_identity=True,
 )
 class ChannelAttention(nn.Module):
-    """Each channel takes up the others, the less alike the more, by an attention among channels.
+    """Add to each channel the other channels, by an attention that weighs less similar channels more.
 
     .. math:: E = X X^T,\\quad A = \\mathrm{softmax}(\\mathrm{rowmax}(E) - E),\\quad y = \\gamma A X + x
 
-    X is x as a C x N matrix; E is C x C, so the cost is linear in the number N of positions. γ, the only parameter,
-    starts at 0: the module starts as an identity.
+    X is x as a C x N matrix and E is C x C, so the cost is linear in the number N of positions. γ is the only parameter
+    and starts at 0, so the module starts as an identity.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
-        channels: Channels C; the module has no width of its own.
-        dims: Spatial dimensions, 1 or 2; the module is the same for both.
+        channels: Channels C. The module has no width of its own.
+        dims: Spatial dimensions, 1 or 2. The module is the same for both.
     """
 
     def __init__(self, channels: int, *, dims: int = 2) -> None:

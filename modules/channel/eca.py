@@ -29,8 +29,8 @@ class EfficientChannelAttention(nn.Module):
 
     Args:
         channels: Channels C.
-        dims: Spatial dimensions, 1 or 2; the module is the same for both.
-        kernel: Channels k that decide one gate, odd; None for the rule above.
+        dims: Spatial dimensions, 1 or 2. The module is the same for both.
+        kernel: Number k of channels that decide one gate, odd. None means the rule above.
 
     Raises:
         UnsupportedError: If `kernel` is even.

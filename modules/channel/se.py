@@ -20,15 +20,15 @@ class SqueezeExcitation(nn.Module):
 
     .. math:: y = x \\odot \\sigma(W_2\\, \\mathrm{relu}(W_1\\, \\mathrm{GAP}(x)))
 
-    `W1` maps C to max(1, C // reduction) and `W2` back, both without bias: `2 C² / reduction` parameters, 512 at
-    C = 64. timm's layer of the same name rounds the width to a multiple of 8 and has biases; this is the paper's.
+    `W1` maps C to max(1, C // reduction) and `W2` maps back, both without bias: `2 C² / reduction` parameters, 512 at
+    C = 64. This is the paper's form. timm's layer of the same name rounds the width to a multiple of 8 and has biases.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        reduction: Bottleneck ratio r; smaller is stronger and costs more parameters.
+        reduction: Bottleneck ratio r. A smaller ratio is stronger and costs more parameters.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, reduction: int = 16) -> None:

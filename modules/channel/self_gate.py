@@ -17,13 +17,13 @@ from nasbench.ops.nd import conv, global_avg_pool
     dims=(1, 2),
 )
 class SelfGate(nn.Module):
-    """Scale each channel by a gate that one linear layer computes, at each position or once for all.
+    """Scale each channel by a gate that one linear layer computes, at each position or once for all positions.
 
     .. math:: y = x \\odot \\sigma(W x + b), \\quad\\text{with pool}\\quad
         y = x \\odot \\sigma(W\\, \\mathrm{GAP}(x) + b)
 
-    C² + C parameters. Without pooling the gate is pointwise, which is none of the spatial properties and so none is
-    declared; with it, S3D-G's form, every position sees all others.
+    C² + C parameters. Without pooling the gate is pointwise, which is none of the spatial properties. The module
+    therefore declares none. With pooling, which is S3D-G's form, every position sees all others.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 

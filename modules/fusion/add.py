@@ -1,4 +1,4 @@
-"""Sum of branches, the plainest fusion: what `a + b` stands for."""
+"""Sum of branches, the simplest fusion, written `a + b`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cross-attention of one map to another (Li et al., ALBEF, NeurIPS 2021; Li et al., BLIP, ICML 2022)."""
+"""Cross-attention of one map to another (Li et al., ALBEF, NeurIPS 2021, and Li et al., BLIP, ICML 2022)."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from nasbench.ops.nd import from_tokens, to_tokens
     space={"norm": ("post", "pre")},
 )
 class CrossAttention(nn.Module):
-    """Every position of `a` queries all positions of `b`; the answer is added to `a`.
+    """Every position of `a` queries all positions of `b`, and the answer is added to `a`.
 
     .. math:: \\mathrm{post:}\\ y &= \\mathrm{LN}(a + W_o\\, \\mathrm{MHA}(W_q a, W_k b, W_v b)) \\\\
               \\mathrm{pre:}\\ y &= a + W_o\\, \\mathrm{MHA}(W_q a', W_k b', W_v b'),\\quad
               a' = \\mathrm{LN}(a),\\ b' = \\mathrm{LN}(b)
 
-    Both papers fuse with BERT's block, whose norm follows the residual: that is the default, with BERT's epsilon of
-    1e-12; `b` arrives there normalised by its own encoder, so it gets no norm. Post-norm rescales what it is
-    inserted into from the first step on. `norm="pre"` leaves the path of `a` untouched, which trains more easily
-    inside a convolutional backbone, and norms `b` too, because nobody has done that before.
+    Both papers fuse with BERT's block, whose norm follows the residual. That is the default, with BERT's epsilon of
+    1e-12. In the papers `b` is already normalised by its own encoder, so it gets no norm. Post-norm rescales the map of
+    the backbone from the first step on. `norm="pre"` leaves the path of `a` unchanged, which trains more easily inside
+    a convolutional backbone. It also normalises `b`, because no layer before has done that.
 
-    Shapes: two maps `(B, C, *S) -> (B, C, *S)`; `b` may have another S than `a`.
+    Shapes: two maps `(B, C, *S) -> (B, C, *S)`. `b` may have another S than `a`.
 
     Args:
         channels: Channels C.
-        heads: Attention heads, a divisor of C; by default the most, up to 8, that leave 16 channels each.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
         norm: "post" (BERT, ALBEF, BLIP) or "pre".
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `norm` is another word.
+        UnsupportedError: If `heads` does not divide C, or `norm` is neither.
     """
 
     def __init__(self, channels: int, *, heads: int | None = None, norm: str = "post") -> None:

@@ -16,12 +16,12 @@ from nasbench.ops.nd import conv
     starts_as_identity=True,
 )
 class Gate(nn.Module):
-    """Mix two maps, at each position and channel, by a gate that sees both.
+    """Mix two maps by a gate for each position and channel that sees both maps.
 
     .. math:: g = \\sigma(W [a, b] + c), \\quad y = g \\odot a + (1 - g) \\odot b = b + g \\odot (a - b)
 
-    The second form is computed: equal inputs come back bit for bit, so that a gate of branches that start as
-    identities starts as an identity.
+    The second form is the one computed, because it returns equal inputs bit for bit. A gate of branches that start as
+    identities thus starts as an identity.
 
     Shapes: two maps `(B, C, *S) -> (B, C, *S)`.
 

@@ -19,13 +19,13 @@ from nasbench.ops.select import check_inputs, convex_sum
     commutative=True,
 )
 class Interact(nn.Module):
-    """Each branch rates itself from its own pooled map; the ratings are then weighed against each other.
+    """Weighted sum of branches. Each branch rates itself from its own pooled map, and a softmax compares the ratings.
 
     .. math:: r_i = \\sigma(W_i\\, \\mathrm{GAP}(x_i) + b_i),\\quad w_i = \\mathrm{softmax}_i(r_i),\\quad
               y = \\sum_i w_i \\odot x_i
 
-    A rating lies in (0, 1), so no branch can be switched off: among n branches every weight lies between
-    1 / (1 + (n-1) e) and e / (e + n-1). For four branches that is [0.109, 0.475], for two [0.269, 0.731]; `select`
+    A rating lies in (0, 1), so no branch can be switched off. Among n branches every weight lies between
+    1 / (1 + (n-1) e) and e / (e + n-1). For four branches that is [0.109, 0.475] and for two [0.269, 0.731]. `select`
     and `gate` have no such bounds. The weights sum to one, and equal inputs come back bit for bit.
 
     Shapes: n maps `(B, C, *S) -> (B, C, *S)`.
@@ -43,7 +43,7 @@ class Interact(nn.Module):
     def weights(self, *maps: Tensor) -> Tensor:
         """N maps `(B, C, *S) -> (n, B, C, 1, ...)`, summing to one over n."""
         ratings = [rate(global_avg_pool(x)).sigmoid() for rate, x in zip(self.rate, maps, strict=True)]
-        return torch.stack(ratings).softmax(dim=0).to(maps[0].dtype)  # autocast computes a softmax in float32
+        return torch.stack(ratings).softmax(dim=0).to(maps[0].dtype)  # under autocast a softmax returns float32
 
     def forward(self, *maps: Tensor) -> Tensor:
         """N maps `(B, C, *S) -> (B, C, *S)`."""

@@ -17,13 +17,13 @@ from nasbench.ops.select import BranchSelect, check_inputs, convex_sum
     commutative=True,
 )
 class Select(nn.Module):
-    """Weighted sum of branches; each channel chooses among them by a softmax, seeing all of them pooled.
+    """Weighted sum of branches. Each channel weighs them by a softmax that sees all branches pooled.
 
     .. math:: z = \\mathrm{relu}(\\mathrm{BN}(W\\, \\mathrm{GAP}(\\textstyle\\sum_i x_i))),\\quad
               w_i = \\mathrm{softmax}_i(A_i z),\\quad y = \\sum_i w_i \\odot x_i
 
     The weights sum to one, and equal inputs come back bit for bit. Training needs B of at least 2, because z is
-    normalised over the batch alone.
+    normalised over the batch only.
 
     Shapes: n maps `(B, C, *S) -> (B, C, *S)`.
 
@@ -31,7 +31,7 @@ class Select(nn.Module):
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
         inputs: Number of maps n.
-        reduction: r; z has max(C // r, 32) channels.
+        reduction: Ratio r. z has max(C // r, 32) channels.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, inputs: int = 2, reduction: int = 16) -> None:

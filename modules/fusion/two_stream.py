@@ -16,11 +16,11 @@ from nasbench import register_module
     starts_as_identity=True,
 )
 class TwoStream(nn.Module):
-    """Average of two streams that do not see each other before, without parameters.
+    """Average of two streams that do not see each other earlier, without parameters.
 
     .. math:: y = (a + b) / 2
 
-    Serves maps and logits alike. Equal inputs come back bit for bit: doubling and halving are exact.
+    It serves both maps and logits. Equal inputs come back bit for bit, because doubling and halving are exact.
 
     Shapes: two tensors of one shape, `(B, C, *S)` or logits `(B, K)`, to one of that shape.
 

@@ -16,22 +16,22 @@ from nasbench.ops.nd import batch_norm, conv, reduced
     selectable=False,
 )
 class Bottleneck(nn.Module):
-    """The plain block that a plan is held against: 1x1 to a few channels, 3x3 there, 1x1 back, added to the input.
+    """The plain block with which plans are compared: 1x1 to a few channels, 3x3, 1x1 back, added to the input.
 
     .. math:: y = x + \\mathrm{BN}(W_3\\, \\mathrm{relu}(\\mathrm{BN}(W_2 *_{3 \\times 3}
               \\mathrm{relu}(\\mathrm{BN}(W_1 x)))))
 
-    It is the equal-cost control (`nasbench.study.phases.equal_cost`): its width sets its cost in steps of
-    `(2 C + 9 w) w` MACs a position (`(2 C + 3 w) w` in one dimension), and nothing in it is new. So that it serves
-    maps that hold negative values, a ViT's among them, there is no ReLU after the sum, where the paper has one. No
-    selector of a space picks it up; name it to search it.
+    It is the equal-cost control (`nasbench.study.phases.equal_cost`). Its width sets its cost in steps of
+    `(2 C + 9 w) w` MACs per position (`(2 C + 3 w) w` in one dimension), and nothing in it is new. The paper has a ReLU
+    after the sum. Here there is none, so that the block serves maps with negative values, such as a ViT's. No selector
+    of a space selects it. Name it to search it.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        width: Channels w inside; max(1, C // 4) by default, as in ResNet-50.
+        width: Channels w inside. The default is max(1, C // 4), as in ResNet-50.
 
     Raises:
         UnsupportedError: If `width` is less than 1.

@@ -20,7 +20,7 @@ class DepthwiseSeparable(nn.Module):
     .. math:: y = W_{1 \\times 1}\\, \\mathrm{dw}_{k \\times k}(x)
 
     Both are linear and have no bias: `k² C + C²` parameters, where a full convolution has `k² C²`. With kernel 1 the
-    depthwise stage stays, as a scale per channel.
+    depthwise stage remains as a scale per channel.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
@@ -30,7 +30,7 @@ class DepthwiseSeparable(nn.Module):
         kernel: Side k of the depthwise kernel, odd.
 
     Raises:
-        UnsupportedError: If `kernel` is even: the map would not keep its size.
+        UnsupportedError: If `kernel` is even, because the map would not keep its size.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, kernel: int = 3) -> None:

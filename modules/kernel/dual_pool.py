@@ -20,7 +20,7 @@ class DualPool(nn.Module):
 
     .. math:: y = x \\odot \\sigma(W\\, [\\mathrm{max}_k(x), \\mathrm{avg}_k(x)] + b)
 
-    Max pooling keeps the strongest response, average pooling the rest. Both have stride 1; the average counts the
+    Max pooling keeps the strongest response and average pooling the rest. Both have stride 1. The average counts the
     zeros beyond the border, the maximum does not.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
@@ -31,7 +31,7 @@ class DualPool(nn.Module):
         kernel: Side k of the neighbourhood, odd.
 
     Raises:
-        UnsupportedError: If `kernel` is even: the map would not keep its size.
+        UnsupportedError: If `kernel` is even, because the map would not keep its size.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, kernel: int = 3) -> None:

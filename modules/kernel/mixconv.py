@@ -19,18 +19,18 @@ from nasbench.ops.nd import conv
     space={"kernels": ((3, 5), (3, 5, 7), (3, 5, 7, 9))},
 )
 class MixConv(nn.Module):
-    """Depthwise convolution whose channels are split in groups, each with a kernel of its own size.
+    """Depthwise convolution whose channels are split into groups with kernels of different sizes.
 
     .. math:: y = [\\mathrm{dw}_{k_1}(x_1), \\dots, \\mathrm{dw}_{k_g}(x_g)],\\quad x = [x_1, \\dots, x_g]
 
-    The g groups have C // g channels each, and the remainder goes to the first. Without bias.
+    The g groups have C // g channels each, and the remainder goes to the first. The convolutions have no bias.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        kernels: Kernel side of each group, odd. With fewer channels than kernels the first takes all channels.
+        kernels: Kernel side of each group, odd. If there are fewer channels than kernels, the first takes all channels.
 
     Raises:
         UnsupportedError: If a kernel is even, or there is none.

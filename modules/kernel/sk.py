@@ -19,23 +19,23 @@ from nasbench.ops.select import BranchSelect, convex_sum
     space={"kernels": ((3, 5), (3, 5, 7))},
 )
 class SelectiveKernel(nn.Module):
-    """Convolutions of several reaches; each channel chooses among them by a softmax, seeing all of them pooled.
+    """Convolutions of several reaches, which each channel weighs by a softmax that sees all of them pooled.
 
     .. math:: u_i = \\mathrm{relu}(\\mathrm{BN}(\\mathrm{conv}_i(x))),\\quad
               z = \\mathrm{relu}(\\mathrm{BN}(W\\, \\mathrm{GAP}(\\textstyle\\sum_i u_i))),\\quad
               y = \\sum_i \\mathrm{softmax}_i(A_i z) \\odot u_i
 
-    As in the paper a kernel of side k is a 3x3 one dilated by (k - 1) / 2, in 32 groups (gcd(C, 32) where 32 does
-    not divide C). Popular copies take real 5x5 convolutions without groups, and leave out the BN and ReLU of z.
-    Training needs B of at least 2, because z is normalised over the batch alone.
+    As in the paper a kernel of side k is a 3x3 one dilated by (k - 1) / 2, in 32 groups (gcd(C, 32) if 32 does not
+    divide C). Popular copies use real 5x5 convolutions without groups, and omit the BN and ReLU of z. Training needs B
+    of at least 2, because z is normalised over the batch only.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        kernels: Reach of each branch, odd and at least 3; two or more.
-        reduction: r; z has max(C // r, 32) channels.
+        kernels: Reach of each branch, odd and at least 3. There must be two or more.
+        reduction: Ratio r. z has max(C // r, 32) channels.
 
     Raises:
         UnsupportedError: If there are fewer than two kernels, or one is even or less than 3.

@@ -11,7 +11,7 @@ from nasbench import register_module
 from nasbench.ops.nd import batch_norm, conv
 from nasbench.ops.pyramid import check_levels, resize
 
-_RATING = 16  # channels from which the weights are computed; the paper's code has 16
+_RATING = 16  # channels from which the weights are computed, as in the paper's code
 
 
 @register_module(
@@ -22,19 +22,19 @@ _RATING = 16  # channels from which the weights are computed; the paper's code h
     paper="Liu et al., Learning Spatial Fusion for Single-Shot Object Detection, 2019, arXiv:1911.09516",
 )
 class AdaptiveSpatialFusion(nn.Module):
-    """Every level becomes a sum of all levels, weighed anew at each position.
+    """Replace every level by a sum of all levels, with weights for each position.
 
     .. math:: x_{j \\to i} = \\mathrm{resize}(x_j),\\quad
               \\alpha = \\mathrm{softmax}_j(W\\, [\\rho_j(x_{j \\to i})]_j + b),\\quad
               y_i = \\mathrm{conv}_{3 \\times 3}(\\textstyle\\sum_j \\alpha_j \\odot x_{j \\to i})
 
-    A coarser level is brought to C_i channels by a 1x1 convolution (left out where it has C_i already) and enlarged by
-    the nearest position; a finer one is halved by 3x3 max pooling until one halving is left, which a 3x3 convolution
-    of stride 2 does. ρ is a 1x1 convolution to 16 channels. Every convolution is followed by BN and LeakyReLU(0.1)
-    but the last one of the weights, W, which is bare and has a bias.
+    A coarser level gets C_i channels by a 1x1 convolution (omitted if it has C_i already) and is enlarged by the
+    nearest position. A finer level is halved by 3x3 max pooling, but its last halving is a 3x3 convolution of stride 2.
+    ρ is a 1x1 convolution to 16 channels. BN and LeakyReLU(0.1) follow every convolution except W, the last one of the
+    weights, which has a bias instead.
 
-    Shapes: a list of `(B, C_i, H_i, W_i)`, fine to coarse, to a list of the same shapes. Levels are taken to differ by
-    a factor of two; other sizes are met by the nearest position.
+    Shapes: a list of `(B, C_i, H_i, W_i)`, fine to coarse, to a list of the same shapes. Levels are assumed to differ
+    by a factor of two. Other sizes are reached by the nearest position.
 
     Args:
         channels: C_i of every level, fine to coarse.
@@ -70,7 +70,7 @@ class _Level(nn.Module):
 
 
 def _resize(channels: int, width: int, steps: int) -> nn.Module:
-    """Return what brings a map to `width` channels and halves it `steps` times; enlarging is left to `resize`."""
+    """Return layers that bring a map to `width` channels and halve it `steps` times. `resize` does any enlarging."""
     if steps <= 0:
         return nn.Identity() if channels == width else _conv_block(channels, width, 1)
     pools = [nn.MaxPool2d(3, stride=2, padding=1) for _ in range(steps - 1)]

@@ -24,14 +24,15 @@ class PathAggregation(nn.Module):
     .. math:: P = \\mathrm{FPN}(C),\\quad N_1 = P_1,\\quad
               N_{i+1} = \\mathrm{conv}_{3 \\times 3}(\\mathrm{conv}_{3 \\times 3, s2}(N_i) + P_{i+1})
 
-    All convolutions have a bias; nothing is normalised. A halved map that misses the size of the next level by one
-    (7 gives 4 where the pyramid has 3) takes its size by the nearest position. Not the few-shot PANet of 2019.
+    All convolutions have a bias, and nothing is normalised. A halved map may miss the size of the next level by one,
+    for instance if 7 gives 4 and the pyramid has 3. It is then resized by the nearest position. This is not the
+    few-shot PANet of 2019.
 
     Shapes: a list of `(B, C_i, H_i, W_i)`, fine to coarse, to a list of `(B, width, H_i, W_i)`.
 
     Args:
         channels: C_i of every level, fine to coarse.
-        width: Channels of every level of the result; 256 in the paper.
+        width: Channels of every level of the result. The paper has 256.
     """
 
     def __init__(self, channels: Sequence[int], *, width: int = 256) -> None:

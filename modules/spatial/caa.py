@@ -21,8 +21,8 @@ class ContextAnchorAttention(nn.Module):
 
     .. math:: y = x \\odot \\sigma(f_2(\\mathrm{dw}_{k \\times 1}(\\mathrm{dw}_{1 \\times k}(f_1(\\mathrm{avg}_7(x))))))
 
-    f is a 1x1 convolution without bias, BN (epsilon 1e-3) and SiLU; the strips have a bias. The average over 7x7
-    counts the zeros beyond the border. Since f_2 ends in a SiLU the gate lies between 0.43 and 1.
+    f is a 1x1 convolution without bias, BN (epsilon 1e-3) and SiLU. The strips have a bias. The average over 7x7 counts
+    the zeros beyond the border. Because f_2 ends in a SiLU, the gate lies between 0.43 and 1.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 

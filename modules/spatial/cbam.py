@@ -23,7 +23,7 @@ class CBAM(nn.Module):
         x' = x \\odot \\sigma(\\mathrm{MLP}(\\mathrm{GAP}(x)) + \\mathrm{MLP}(\\mathrm{GMP}(x))), \\qquad
         y = x' \\odot \\sigma(\\mathrm{BN}(\\mathrm{conv}_{k \\times k}([\\max_c x', \\mathrm{mean}_c x'])))
 
-    The MLP is shared and has biases; the convolution has none. No residual.
+    The MLP is shared and has biases. The convolution has none. There is no residual.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 

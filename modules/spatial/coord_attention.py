@@ -23,7 +23,7 @@ class CoordinateAttention(nn.Module):
         [f_h, f_w] = \\mathrm{hswish}(\\mathrm{BN}(W [\\mathrm{pool}_W x, \\mathrm{pool}_H x])), \\qquad
         y = x \\odot \\sigma(W_h f_h) \\odot \\sigma(W_w f_w)
 
-    The inner width is max(8, C // reduction); all convolutions have biases.
+    The inner width is max(8, C // reduction). All convolutions have biases.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 

@@ -23,7 +23,7 @@ _GROUPS = 4  # of the convolution that makes the static context
     limits="channels must be a multiple of 8",
 )
 class ContextualTransformer(nn.Module):
-    """Weights for the 3x3 neighbourhood of every position, from its value and its static context.
+    """Weigh the 3x3 neighbourhood of every position by weights from its value and its static context.
 
     .. math::
         k &= \\mathrm{relu}(\\mathrm{BN}(\\mathrm{conv}_{3 \\times 3}(x))), \\quad v = \\mathrm{BN}(W_v x), \\quad
@@ -32,16 +32,16 @@ class ContextualTransformer(nn.Module):
         y &= a_0 \\odot d + a_1 \\odot k, \\quad a = \\mathrm{softmax}(U_2\\, \\mathrm{relu}(\\mathrm{BN}(U_1\\,
         \\mathrm{GAP}(d + k))))
 
-    The 9 weights of a plane are normalised together by GN and by no softmax. The convolution has 4 groups; W_1: 2C ->
-    C/2, U_1: C -> max(C/2, 32); W_2, U_1 and U_2 have biases. 26,744 parameters at C = 64.
+    The 9 weights of a plane are normalised together by GN and not by a softmax. The convolution has 4 groups. W_1 maps
+    2C to C/2, and U_1 maps C to max(C/2, 32). W_2, U_1 and U_2 have biases. 26,744 parameters at C = 64.
 
-    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs B of at least 2: a BN sees the pooled vector alone.
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs B of at least 2, because one BN sees only the pooled vector.
 
     Args:
         channels: Channels C, a multiple of 8.
 
     Raises:
-        UnsupportedError: If C is no multiple of 8.
+        UnsupportedError: If C is not a multiple of 8.
     """
 
     def __init__(self, channels: int) -> None:

@@ -21,8 +21,8 @@ class DualAttention(nn.Module):
 
     .. math:: y = \\mathrm{PAM}(x) + \\mathrm{CAM}(x)
 
-    PAM is `position_attention` and CAM is `channel_attention`, each with its own residual: as constructed, with both γ
-    at 0, y is 2 x. The weights 0.5 and 0.2 seen in notes are not in the paper.
+    PAM is `position_attention` and CAM is `channel_attention`, each with its own residual. As constructed, with both γ
+    at 0, y is 2 x. The weights 0.5 and 0.2 that some notes give are not in the paper.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 

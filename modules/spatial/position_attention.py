@@ -18,12 +18,13 @@ from nasbench.ops.dual_attention import PositionSelfAttention
     starts_as_identity=True,
 )
 class PositionAttention(nn.Module):
-    """Every position takes up all others by an attention without scaling.
+    """Add to each position all positions, by an attention without scaling.
 
     .. math:: y = \\gamma\\, \\mathrm{softmax}(q^T k)\\, v + x
 
-    q and k are convolutions 1x1 to max(1, C // reduction) channels, v one to C, all with bias. γ starts at 0: the
-    module starts as an identity. Work, and with some kernels memory, grow with the square of the positions.
+    q and k are 1x1 convolutions to max(1, C // reduction) channels and v is one to C, all with bias. γ starts at 0, so
+    the module starts as an identity. Work, and with some kernels memory, grow with the square of the number of
+    positions.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 

@@ -17,17 +17,17 @@ from nasbench.ops.nd import batch_norm, check_kernel, conv
     dims=(2,),
 )
 class TripletAttention(nn.Module):
-    """The mean of three gated copies, each gate seeing two of the axes C, H, W and pooling the third.
+    """The mean of three gated copies, whose gates each see two of the axes C, H, W and pool the third.
 
     .. math:: y = \\frac{1}{3} \\sum_{a \\in \\{C, H, W\\}} x \\odot
         \\sigma(\\mathrm{BN}(\\mathrm{conv}_{k \\times k}([\\max_a x, \\mathrm{mean}_a x])))
 
-    3 (2k² + 2) parameters whatever C: 300 at k = 7.
+    3 (2k² + 2) parameters for any C, 300 at k = 7.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 
     Args:
-        channels: Channels C; the module has no width of its own.
+        channels: Channels C. The module has no width of its own.
         kernel: Side of the convolutions, odd.
 
     Raises:

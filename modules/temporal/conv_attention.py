@@ -1,4 +1,4 @@
-"""Convolutional self-attention (Li et al., LogTrans, NeurIPS 2019; Guo et al., ASTGNN, TKDE 2021)."""
+"""Convolutional self-attention (Li et al., LogTrans, NeurIPS 2019, and Guo et al., ASTGNN, TKDE 2021)."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from nasbench.ops.temporal import CausalConv1d
     cost_order=2,
 )
 class ConvAttention(nn.Module):
-    """Self-attention whose queries and keys see the shape of the series around them, not one value.
+    """Self-attention whose queries and keys see the shape of the series before them and not a single value.
 
     .. math:: Q = f_q \\star x,\\quad K = f_k \\star x,\\quad V = W_v x,\\qquad
               y = W_o\\, \\mathrm{MHA}(Q, K, V)
 
-    f are causal convolutions of width w from all channels to all: two points match when the trends that lead to them
-    do. w = 1 is ordinary multi-head attention. All four maps have a bias: 2 (w + 1) C² + 4 C parameters. Norm and
+    f are causal convolutions of width w from all channels to all. Two points match if the trends that lead to them
+    match. w = 1 is ordinary multi-head attention. All four maps have a bias: 2 (w + 1) C² + 4 C parameters. Norm and
     residual belong to the surrounding block.
 
     Shapes: `(B, C, L) -> (B, C, L)`.
 
     Args:
         channels: Channels C.
-        kernel: Width w of the convolutions; ASTGNN has 3, LogTrans tries 1 to 9.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
-        causal: Position t attends to positions up to t alone, as in LogTrans and in ASTGNN's decoder. The
-            convolutions see no future either way.
+        kernel: Width w of the convolutions. ASTGNN has 3, and LogTrans tries 1 to 9.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
+        causal: Whether position t attends only to positions up to t, as in LogTrans and in ASTGNN's decoder. The
+            convolutions never see the future.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `kernel` is below 1.

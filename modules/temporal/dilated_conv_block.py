@@ -18,7 +18,7 @@ from nasbench.ops.nd import conv
     dims=(1,),
 )
 class DilatedConvBlock(nn.Module):
-    """Two dilated convolutions, each after a GELU, around a residual connection.
+    """Two dilated convolutions, each after a GELU, with a residual connection.
 
     .. math:: y = x + f_2 \\star_d \\mathrm{gelu}(f_1 \\star_d \\mathrm{gelu}(x))
 
@@ -29,7 +29,7 @@ class DilatedConvBlock(nn.Module):
     Args:
         channels: Channels C.
         kernel: Taps k of both convolutions, odd.
-        dilation: Distance d between two taps; block i of TS2Vec has 2^i.
+        dilation: Distance d between two taps. Block i of TS2Vec has 2^i.
 
     Raises:
         UnsupportedError: If `kernel` is even, or either is below 1.

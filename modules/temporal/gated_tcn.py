@@ -21,22 +21,22 @@ from nasbench.ops.temporal import DilatedInception
     dims=(1,),
 )
 class GatedTCN(nn.Module):
-    """A filter and a gate, each a dilated inception layer: causal convolutions of several lengths side by side.
+    """A filter times a gate, each a dilated inception layer of causal convolutions of several lengths.
 
     .. math:: y = \\tanh(\\mathrm{DIL}_1(x)) \\odot \\sigma(\\mathrm{DIL}_2(x)),\\quad
               \\mathrm{DIL}(x) = [f_{1 \\times 2} \\star_d x, f_{1 \\times 3} \\star_d x,
               f_{1 \\times 6} \\star_d x, f_{1 \\times 7} \\star_d x]
 
     The paper crops the four results to the shortest, so that all of them end at the same time step. Here the input is
-    padded with zeros on the left first, which keeps the length and the order of time: the output at t depends on
-    t, t - d, ..., t - 6d alone. The two layers have weights of their own, with bias.
+    first padded with zeros on the left. This keeps the length and the order of time: the output at t depends only on
+    t, t - d, ..., t - 6d. The two layers have separate weights, with bias.
 
     Shapes: `(B, C, L) -> (B, C, L)`.
 
     Args:
-        channels: Channels C, shared out evenly among the kernels; what is left over goes to the first ones.
+        channels: Channels C. The kernels share them evenly, and any remainder goes to the first ones.
         kernels: Length of each kernel.
-        dilation: Distance d between two taps; 1 in the first layer of MTGNN, from where it grows layer by layer.
+        dilation: Distance d between two taps. It is 1 in the first layer of MTGNN and grows from layer to layer.
 
     Raises:
         UnsupportedError: If there is no kernel, or a kernel or the dilation is below 1.

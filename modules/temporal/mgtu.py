@@ -23,26 +23,27 @@ from nasbench.ops.position import resize
     cost_order=2,
 )
 class MultiScaleGatedTanhUnit(nn.Module):
-    """Gated convolutions of several lengths, side by side in time, mixed back to one series by a linear map over time.
+    """Gated convolutions of several lengths, whose results a linear map over time mixes back to one series.
 
     .. math:: \\mathrm{GTU}_k(x) = \\tanh(a) \\odot \\sigma(b),\\ [a, b] = f_k \\star x, \\qquad
               y = \\mathrm{relu}(x + W [\\mathrm{GTU}_3(x), \\mathrm{GTU}_5(x), \\mathrm{GTU}_7(x)] + c)
 
-    The convolutions are not padded: they give L - 2, L - 4 and L - 6 steps, and W maps these 3 L - 12 steps to L, the
+    The convolutions are not padded and give L - 2, L - 4 and L - 6 steps. W maps these 3 L - 12 steps to L and is the
     same for every channel. W and c are stored for `reference` steps. For another length the three blocks of columns
-    and the bias are interpolated, and each block is scaled by (its steps there) / (its steps here), so that W stays
-    the same weighted mean over time. A series shorter than the longest kernel is padded with zeros on both sides.
+    and the bias are interpolated. Each block is scaled by (its steps at `reference`) / (its steps at this length), so
+    that W stays the same weighted mean over time. A series shorter than the longest kernel is padded with zeros on
+    both sides.
 
     Shapes: `(B, C, L) -> (B, C, L)`.
 
     Args:
         channels: Channels C.
         kernels: Length of each convolution.
-        pool: Max pooling by 2 of each unit's output, as in the paper's figure; it halves W.
-        reference: Steps that W is stored for; DSTAGNN reads 12.
+        pool: Whether to max-pool the output of each unit by 2, as in the paper's figure. It halves W.
+        reference: Number of steps for which W is stored. DSTAGNN reads 12.
 
     Raises:
-        UnsupportedError: If there is no kernel, one is below 1, or `reference` is shorter than the longest.
+        UnsupportedError: If there is no kernel, one is below 1, or `reference` is shorter than the longest kernel.
     """
 
     def __init__(
@@ -67,17 +68,17 @@ class MultiScaleGatedTanhUnit(nn.Module):
         parts = [self._unit(unit(padded)) for unit in self.units]
         weights = self._weights(length, [part.shape[2] for part in parts])
         bias = resize(self.mix.bias[None, None], (length,))[0, 0]
-        # one product a block: neither the maps nor the large weights are copied into one
+        # One product per block avoids copying the maps and the large weights into one tensor each.
         mixed = sum((F.linear(part, weight) for part, weight in zip(parts, weights, strict=True)), bias)
         return (x + mixed).relu()
 
     def _steps(self, length: int, kernel: int) -> int:
-        """Return how many steps a unit makes of `length`, rounded up where it pools."""
+        """Return the number of steps that a unit makes of `length`, rounded up if it pools."""
         steps = length - kernel + 1
         return -(-steps // 2) if self.pool else steps
 
     def _unit(self, both: Tensor) -> Tensor:
-        """`(B, 2C, L) -> (B, C, L or half of it)`: the gate, and the pooling where it is asked for."""
+        """`(B, 2C, L) -> (B, C, L or half of it)`: the gate, then the pooling if `pool` is set."""
         a, b = both.chunk(2, dim=1)
         y = a.tanh() * b.sigmoid()
         return F.max_pool1d(y, 2, ceil_mode=True) if self.pool else y
@@ -85,7 +86,7 @@ class MultiScaleGatedTanhUnit(nn.Module):
     def _weights(self, length: int, steps: Sequence[int]) -> list[Tensor]:
         """Return the blocks of W for `length` steps made of blocks of `steps`: `(length, steps[i])` each."""
         blocks = self.mix.weight.split(self.steps, dim=1)
-        # bilinear is linear along one axis, then along the other, which is half the work
+        # Bilinear interpolation is linear along one axis, then along the other. In two steps it is half the work.
         across = [
             resize(b[None] * (there / here), (here,)) for b, there, here in zip(blocks, self.steps, steps, strict=True)
         ]

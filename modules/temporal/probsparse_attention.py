@@ -18,30 +18,30 @@ from nasbench.ops.probsparse import ProbSparseSelfAttention
     dims=(1, 2),
 )
 class ProbSparseAttention(ProbSparseSelfAttention):
-    """Only the queries whose attention is far from uniform attend; the others take the mean of the values.
+    """Self-attention of the queries whose attention is far from uniform. The others get the mean of the values.
 
     .. math:: M(q_i) = \\max_{j \\in S_i} q_i k_j^T - \\frac{1}{N} \\sum_{j \\in S_i} q_i k_j^T,\\qquad
               y_i = \\begin{cases} \\mathrm{softmax}(q_i K^T / \\sqrt{d})\\, V & i \\in \\mathrm{top}_u(M) \\\\
               \\bar V & \\text{else} \\end{cases}
 
-    S_i are U keys sampled for query i, with u = U = c ⌈ln N⌉, at least 1 and at most N: N log N operations and
-    memory, in each head a choice of its own. As in the official code the sum is divided by N and not by U. In
-    training S is drawn anew in each forward; in evaluation it is a fixed sequence that depends on N and U alone (a
-    golden-ratio sequence, which spreads each query's sample evenly over the keys).
+    S_i are U keys sampled for query i, with u = U = c ⌈ln N⌉, at least 1 and at most N. Operations and memory are of
+    order N log N. Each head chooses its own queries. As in the official code the sum is divided by N and not by U. In
+    training S is drawn anew in each forward pass. In evaluation it is a fixed golden-ratio sequence, which depends only
+    on N and U and spreads each query's sample evenly over the keys.
 
-    With `causal` the top queries see the past alone and the others take the cumulative *sum* of the values (the
-    official code's). The values of the future do not reach the output then, but which queries are at the top is still
-    measured on sampled keys of the whole series.
+    With `causal` the top queries see only the past, and the others take the cumulative *sum* of the values, as in the
+    official code. Values of the future then do not reach the output. The top queries are still chosen by sampled keys
+    of the whole series.
 
     q, k, v and the projection have a bias: 4 C² + 4 C parameters. Norm and residual belong to the surrounding block.
 
-    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions; two are read row by row.
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions. Two are read row by row.
 
     Args:
         channels: Channels C.
-        factor: c; from c ⌈ln N⌉ >= N on this is full attention.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
-        causal: Position i attends to positions up to i alone.
+        factor: Sampling factor c. If c ⌈ln N⌉ >= N, this is full attention.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
+        causal: Whether position i attends only to positions up to i.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `factor` is below 1.

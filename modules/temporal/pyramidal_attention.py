@@ -22,33 +22,34 @@ from nasbench.ops.time_pyramid import PyramidLayer, TimePyramid, edges
     dims=(1,),
 )
 class PyramidalAttention(nn.Module):
-    """Attention on a pyramid of time: every node attends to its neighbours, its children and its parent.
+    """Attention on a pyramid over time, in which every node attends to its neighbours, its children and its parent.
 
-    Level 0 is the series; each coarser level summarises c nodes of the one below by a convolution of stride c, behind
-    a bottleneck of C / reduction channels (the paper's coarser-scale construction):
+    Level 0 is the series. Each coarser level summarises c nodes of the one below by a convolution of stride c, inside a
+    bottleneck of C / reduction channels (the paper's coarser-scale construction):
 
     .. math:: p_0 = W_d x,\\quad p_l = \\mathrm{elu}(\\mathrm{BN}(f_l \\star_{c_l} p_{l-1})),\\qquad
               T = \\mathrm{LN}([x, W_u [p_1, p_2, \\dots]])
 
-    Then encoder layers, post-norm, whose attention is limited to the edges of the pyramid:
+    Post-norm encoder layers follow, whose attention is limited to the edges of the pyramid:
 
     .. math:: T' = \\mathrm{LN}(T + W_o\\, \\mathrm{MHA}_{\\mathrm{edges}}(T)),\\qquad
               T'' = \\mathrm{LN}(T' + \\mathrm{FFN}(T'))
 
-    Level 0 is the result, and a level comes down by one level a layer: there are as many layers as coarse levels
-    (`scales=(4,)` is one encoder layer), and each computes only the nodes that the layers above it still read. Keys
-    and values of the edges are gathered, so memory is linear in L. A level has ⌊n / c⌋ nodes, the last of them takes
-    the children that are left over, and a level of fewer than c nodes is padded with zeros to one parent.
+    Level 0 is the result. Information moves down by one level in each layer, so there are as many layers as coarse
+    levels (`scales=(4,)` is one encoder layer). Each layer computes only the nodes that later layers still read. Keys
+    and values of the edges are gathered, so memory is linear in L. Above a level of n nodes stands one of ⌊n / c⌋
+    nodes, whose last node takes the children that are left over. A level of fewer than c nodes is padded with zeros, so
+    that it has one parent.
 
     Shapes: `(B, C, L) -> (B, C, L)`.
 
     Args:
         channels: Channels C.
-        scales: Children c of a node of each coarse level, fine to coarse.
-        window: Nodes of its own level that a node attends to, itself in the middle: odd.
+        scales: Number of children c of a node in each coarse level, fine to coarse.
+        window: Number of nodes of its own level that a node attends to, odd, with itself in the middle.
         reduction: C / (channels of the bottleneck).
         expansion: (Width of the FFN) / C.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, there is no scale or one is below 2, or `window` is not odd.

@@ -1,4 +1,4 @@
-"""Recurrent gates over positions (Hochreiter and Schmidhuber, LSTM, 1997; Cho et al., GRU, 2014)."""
+"""Recurrent gates over positions (Hochreiter and Schmidhuber, LSTM, 1997, and Cho et al., GRU, 2014)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GR
     dims=(1,),
 )
 class Recurrent(nn.Module):
-    """A recurrent network read along the series, both ways, projected back and added.
+    """A recurrent network over the series in both directions, projected back and added to the input.
 
     .. math:: h = [\\overrightarrow{\\mathrm{RNN}}(x), \\overleftarrow{\\mathrm{RNN}}(x)],\\qquad y = x + W h + b
 
-    The hidden state has max(1, C // 2) channels each way. A step costs 4 (LSTM) or 3 (GRU) gates of (C + h) h
-    multiply-adds. torch.compile takes no nn.LSTM or nn.GRU with `fullgraph=True`: it runs them uncompiled.
+    The hidden state has h = max(1, C // 2) channels in each direction. A step costs 4 (LSTM) or 3 (GRU) gates of
+    (C + h) h multiply-adds. torch.compile refuses nn.LSTM and nn.GRU with `fullgraph=True`. Without it they run
+    uncompiled.
 
     Shapes: `(B, C, L) -> (B, C, L)`.
 
     Args:
         channels: Channels C.
         cell: "lstm" or "gru".
-        causal: Read forwards alone, so that position t depends on positions up to t.
+        causal: Whether to read only forwards, so that position t depends on positions up to t.
 
     Raises:
         UnsupportedError: If `cell` is neither.

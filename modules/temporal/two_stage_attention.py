@@ -18,24 +18,24 @@ from nasbench.ops.two_stage import TwoStageLayer
     cost_order=2,
 )
 class TwoStageAttention(TwoStageLayer):
-    """Attention along time in each series; then, at each segment, across series through r learned routers.
+    """Attention along time in each series, then across the series of each segment through r learned routers.
 
     .. math:: \\hat Z = \\mathrm{LN}(X + \\mathrm{MSA}_t(X)),\\quad
               Z = \\mathrm{LN}(\\hat Z + \\mathrm{FFN}_1(\\hat Z)) \\\\
               B_s = \\mathrm{MSA}_1(R, Z_s, Z_s),\\quad \\bar Z_s = \\mathrm{MSA}_2(Z_s, B_s, B_s) \\\\
               \\hat Y = \\mathrm{LN}(Z + \\bar Z),\\quad Y = \\mathrm{LN}(\\hat Y + \\mathrm{FFN}_2(\\hat Y))
 
-    The routers R gather from all D series and give back to all of them, so that the second stage costs D r and not
-    D². In the paper each segment has routers of its own; here one set (r, C) serves all segments, because a module
-    does not know their number. The FFNs are two linear maps with a GELU between, four times as wide. Each attention
+    The routers R gather from all D series and distribute to all of them, so that the second stage costs D r and not
+    D². In the paper each segment has routers of its own. Here one set (r, C) serves all segments, because a module
+    does not know their number. An FFN is two linear maps with a GELU between them and a width of 4 C. Each attention
     has q, k, v and output projections with bias: 28 C² + (30 + r) C parameters.
 
-    Shapes: `(B, C, D, L) -> (B, C, D, L)`: D series by L segments of time.
+    Shapes: `(B, C, D, L) -> (B, C, D, L)`, for D series of L segments of time.
 
     Args:
         channels: Channels C.
         factor: Number of routers r.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `factor` is below 1.

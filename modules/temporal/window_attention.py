@@ -20,22 +20,22 @@ from nasbench.ops.windows import merge_windows, real_positions, split_windows
     dims=(1,),
 )
 class WindowAttention(nn.Module):
-    """Multi-head attention inside windows of time that do not overlap, in each window from the past alone (CT-MSA).
+    """Multi-head attention within windows of time that do not overlap, in each window to the past only (CT-MSA).
 
     .. math:: [q, k, v] = W_{qkv} x_w,\\qquad y_w = W_o\\, \\mathrm{MHA}_{s \\le t}(q, k, v)
 
-    AirFormer doubles the window from block to block, up to the whole series (3, 6, 12 and 24 of 24 steps), which is
-    what makes it see several scales: give each slot a window of its own. The windows are cut from each series by
-    itself; the last one is padded, and no real position sees the padding. The projection has a bias, q, k and v have
-    none: 4 C² + C parameters. Position embedding, norm, residual and FFN belong to the surrounding block.
+    AirFormer doubles the window from block to block, up to the whole series (3, 6, 12 and 24 of 24 steps), and so sees
+    several scales. For the same effect give each slot a window of its own. The windows are cut from each series
+    separately. The last one is padded, and no real position sees the padding. The projection has a bias, but q, k and v
+    have none: 4 C² + C parameters. Position embedding, norm, residual and FFN belong to the surrounding block.
 
     Shapes: `(B, C, L) -> (B, C, L)`.
 
     Args:
         channels: Channels C.
-        window: Positions of a window; a longer one than the series is the series.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
-        causal: Position t attends to positions of its window up to t alone, else to all of its window.
+        window: Number of positions in a window. A window longer than the series is the whole series.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
+        causal: Whether position t attends only to positions of its window up to t, and not to all of its window.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `window` is below 1.
@@ -57,7 +57,7 @@ class WindowAttention(nn.Module):
         window = (min(self.window, size[0]),)
         tokens = split_windows(x, window).flatten(0, 1)  # (B n, T, C)
         q, k, v = (split_heads(t, self.heads) for t in self.qkv(tokens).chunk(3, dim=-1))
-        if self.causal:  # the padding comes last: it is future to every real position
+        if self.causal:  # the padding comes last, so it is in the future of every real position
             attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
             real = real_positions(size, window, device=x.device).repeat(batch, 1)[:, None, None]

@@ -1,8 +1,8 @@
 """timm's own attention layers as `timm/<name>`: those of `timm.layers.create_attn` that need no fixed input size.
 
-The layers are timm's, weights and all, under `.layer`. Where one differs from the module of the same name here
-(`timm/se` rounds its width to a multiple of 8 and has biases) the two can be compared. timm is imported when a layer
-is built, not when this file is: listing the library stays quick.
+`.layer` is timm's layer itself, with its weights. A layer may differ from the module of the same name here: `timm/se`
+rounds its width to a multiple of 8 and has biases. The two can then be compared. timm is imported when a layer is built
+and not when this file is, so that listing the library stays fast.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ UNSUPPORTED: Mapping[str, str] = {
     "timm/bottleneck": "timm's BottleneckAttn must know the size of the map when it is built, and a module here "
     "serves every size; take `self_attention`",
 }
-"""The layers of `create_attn` that are not offered: name to the reason and what to take instead."""
+"""The layers of `create_attn` that are not offered, each with the reason and what to use instead."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One layer.
+    """The declaration of one layer.
 
     Attributes:
-        name: timm's name for it.
-        title: What it computes, in one line.
-        paper: Its source.
+        name: timm's name of the layer.
+        title: What the layer computes, in one line.
+        paper: Source of the layer.
         properties: Declared properties.
-        options: Hyper-parameter to timm's keyword and timm's default; a `reduction` is given to timm as a ratio.
+        options: timm's keyword and timm's default of each hyper-parameter. timm gets the inverse of a `reduction`.
         space: Search values by hyper-parameter.
         cost_order: Exponent of the cost in the number of positions.
-        limits: What it cannot serve, in words.
-        identity: Whether it starts as an identity.
+        limits: What the layer cannot serve, in words.
+        identity: Whether the layer starts as an identity.
     """
 
     name: str
@@ -111,15 +111,15 @@ LAYERS: tuple[_Row, ...] = (
 
 
 class TimmLayer(nn.Module):
-    """A layer of timm with the socket of a module: `(B, C, H, W) -> (B, C, H, W)`, any H and W.
+    """A layer of timm with the signature of a module: `(B, C, H, W) -> (B, C, H, W)`, any H and W.
 
     Args:
-        row: Which layer.
+        row: The declaration of the layer.
         channels: Channels C.
-        hyper: Its hyper-parameters in our spelling, complete.
+        hyper: All of its hyper-parameters, by our names.
 
     Raises:
-        UnsupportedError: If the layer cannot serve these, or timm does not have it.
+        UnsupportedError: If the layer cannot serve these values, or the installed timm lacks it.
     """
 
     def __init__(self, row: _Row, channels: int, hyper: Mapping[str, int]) -> None:
@@ -130,13 +130,17 @@ class TimmLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W) -> (B, C, H, W)`."""
         height, width = x.shape[2:]
+        # timm's layers in windows serve only maps of whole windows.
         bottom, right = -height % self.window, -width % self.window
         if bottom == right == 0:
             return self.layer(x)
         return self.layer(F.pad(x, (0, right, 0, bottom)))[..., :height, :width]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Convert the weights; `channels_last` refuses rank 5, so `timm/lambda`'s of depth 1 passes as rank 4."""
+        """Convert the weights, with a weight of rank 5 passed as one of rank 4.
+
+        `channels_last` refuses rank 5, which `timm/lambda` has with a depth of 1.
+        """
         return super()._apply(lambda t: fn(t[..., 0])[..., None] if t.ndim == 5 else fn(t), recurse)
 
 
@@ -149,7 +153,7 @@ def _create(row: _Row, channels: int, hyper: Mapping[str, int]) -> nn.Module:
     given = {row.options[k][0]: 1 / v if k == "reduction" else v for k, v in hyper.items()}
     try:
         return create_attn(row.name, channels, **given)
-    except (AssertionError, ValueError) as error:  # timm states its limits by assert, mostly without words
+    except (AssertionError, ValueError) as error:  # timm checks its limits by assert, mostly without a message
         served = row.limits or "every channel count, in versions of timm that have the layer"
         raise UnsupportedError(
             f"timm refuses {row.name!r} for {channels} channels with {dict(hyper)}"
@@ -158,7 +162,7 @@ def _create(row: _Row, channels: int, hyper: Mapping[str, int]) -> nn.Module:
 
 
 def _wrapper(row: _Row) -> type[nn.Module]:
-    """Return the class of a layer; its signature shows the hyper-parameters, as for a class written out."""
+    """Return the class of a layer. Its signature shows the hyper-parameters, like that of a class written by hand."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     signature = inspect.Signature(
         [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", "channels")]

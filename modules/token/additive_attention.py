@@ -18,15 +18,15 @@ from nasbench.ops.nd import from_tokens, to_tokens
     dims=(1, 2),
 )
 class AdditiveAttention(nn.Module):
-    """One global query, a weighted sum of all queries, meets every key: linear in N, no values.
+    """Multiply every key by one global query, the weighted sum of all queries: linear in N, without values.
 
     .. math:: \\hat q = \\frac{W_q x}{\\lVert W_q x \\rVert}, \\quad
         \\hat k = \\frac{W_k x}{\\lVert W_k x \\rVert}, \\quad
         a = \\frac{C^{-1/2}\\, \\hat q w_g}{\\lVert C^{-1/2}\\, \\hat q w_g \\rVert_{\\text{over } N}}, \\quad
         g = \\sum_n a_n \\hat q_n, \\quad y = W_f (W_p (g \\odot \\hat k) + \\hat q)
 
-    The weights a are normalised to length 1 over the positions, not by a softmax: they may be negative. One w_g serves
-    all channels. Norm and residual belong to the surrounding block. 4 C² + 5 C parameters.
+    The weights a are normalised to length 1 over the positions and not by a softmax, so they may be negative. One w_g
+    serves all channels. Norm and residual belong to the surrounding block. 4 C² + 5 C parameters.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 

@@ -15,7 +15,7 @@ from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import conv, from_tokens, to_tokens
 from nasbench.ops.position import resize
 
-_GRID = 7  # side of the bias that is full in both axes; the paper's, whatever the map
+_GRID = 7  # side of the bias that is full in both axes, which is the paper's for every size of map
 
 
 @register_module(
@@ -27,26 +27,26 @@ _GRID = 7  # side of the bias that is full in both axes; the paper's, whatever t
     dims=(1, 2),
 )
 class AgentAttention(nn.Module):
-    """n agents, pooled queries, collect from all positions and hand out to all positions: linear in N.
+    """Attention through n agents, the pooled queries, which collect from all positions and return to all: linear in N.
 
     .. math:: A = \\mathrm{pool}_n(Q), \\quad V_A = \\mathrm{softmax}(d^{-1/2} A K^T + b_1) V, \\quad
         Y = W_o (\\mathrm{softmax}(d^{-1/2} Q A^T + b_2) V_A + \\mathrm{dw}_3(V))
 
-    with [Q, K, V] = W x, per head. In the second step A is the key and V_A the value. Each bias is a sum of three
-    low-rank parts (two in one dimension): a coarse grid of 7 positions a side for every agent, a term by row and one by
-    column, all interpolated to the size of the map. Norm before and residual after belong to the surrounding block.
-    4 C² + 14 C + heads n (98 + 4 window) parameters in two dimensions, named as in the official code, where the row and
-    column terms have a leading dimension of 1.
+    with [Q, K, V] = W x, in each head. In the second step A is the key and V_A the value. Each bias is a sum of three
+    low-rank parts (two in one dimension): a coarse grid with sides of 7 positions for every agent, a term by row and
+    one by column. All are interpolated to the size of the map. Norm before and residual after belong to the
+    surrounding block. In two dimensions there are 4 C² + 14 C + heads n (98 + 4 window) parameters. They are named as
+    in the official code, where the row and column terms have a leading dimension of 1.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        agents: Number of agents n; the cost is linear in it. Of a map they are pooled from a grid of n cells, as near
-            to a square as n can be divided.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
-        window: Side of the map that the row and column biases are stored for.
+        agents: Number of agents n. The cost is linear in it. On a map they are pooled from a grid of n cells, whose
+            sides are as nearly equal as n can be divided.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
+        window: Side of the map for which the row and column biases are stored.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `agents` or `window` is below 1.
@@ -66,7 +66,7 @@ class AgentAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.dwc = conv(dims, channels, channels, 3, groups=channels)
-        # a: agent, n: token, h: row, w: column; "an" is by agent (query) and token (key).
+        # The letters are a: agent, n: token, h: row, w: column. "an" is by agent (query) and token (key).
         for name in ("an_bias", "na_bias"):
             self._add(name, self.heads, agents, *[_GRID] * dims)
         for axis in range(dims):
@@ -103,7 +103,7 @@ class AgentAttention(nn.Module):
 
 
 def _grid(agents: int, dims: int) -> tuple[int, ...]:
-    """Return the rows and columns of a grid of `agents` cells, as near to a square as they can be."""
+    """Return the rows and columns of a grid of `agents` cells that is as nearly square as possible."""
     if dims == 1:
         return (agents,)
     rows = max(r for r in range(1, math.isqrt(agents) + 1) if agents % r == 0)
@@ -111,7 +111,7 @@ def _grid(agents: int, dims: int) -> tuple[int, ...]:
 
 
 def _sum(grid: Tensor, lines: list[Tensor], size: Sequence[int]) -> Tensor:
-    """Add up the parts of a bias, each `(heads, n, *R)`, line i along axis i alone: `(heads, n, N)`."""
+    """Return the sum of the parts of a bias, each `(heads, n, *R)`, as `(heads, n, N)`. Line i varies along axis i."""
     bias = resize(grid, size)
     for axis, line in enumerate(lines):
         bias = bias + resize(line, [side if i == axis else 1 for i, side in enumerate(size)])

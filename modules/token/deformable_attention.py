@@ -23,22 +23,23 @@ from nasbench.ops.nd import from_tokens, to_tokens
     dims=(2,),
 )
 class DeformableAttention(nn.Module):
-    """Every position looks at K places per head that it chooses itself.
+    """Attention of every position to K places per head that it chooses itself.
 
     .. math:: y_p = W_o \\Big[ \\sum_{k=1}^{K} A_{hpk}\\; V_h(p + \\Delta_{hpk}) \\Big]_{h}, \\quad
         \\Delta = W_\\Delta x_p, \\; A = \\mathrm{softmax}_k (W_A x_p), \\; V = W_v X
 
-    Equation 2 of the paper on one level. Offsets are in pixels (the normalised location is the pixel's centre plus
-    the offset divided by (W, H)); V is sampled bilinearly, zero outside the map, `align_corners=False`. At the start
-    the weights of offsets and attention are zero and the offsets' bias puts the K points of head h at distances
-    1 ... K in the direction 2 pi h / heads (distance in the larger coordinate), so the heads form rings.
+    This is equation 2 of the paper on one level. Offsets are in pixels: the normalised location is the pixel's centre
+    plus the offset divided by (W, H). V is sampled bilinearly with `align_corners=False` and is zero outside the map.
+    At the start the weights of offsets and attention are zero. The bias of the offsets puts the K points of head h at
+    distances 1 ... K in the direction 2 pi h / heads, where the distance is that of the larger coordinate. The heads
+    thus form rings.
 
-    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Locations are computed in at least float32: bfloat16 would round them to
-    whole pixels on larger maps.
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Locations are computed in at least float32, because bfloat16 would round
+    them to whole pixels on larger maps.
 
     Args:
         channels: Channels C.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
         points: Sampling points K of each head.
 
     Raises:
@@ -75,7 +76,7 @@ class DeformableAttention(nn.Module):
         """`(B, C, H, W) -> (B, C, H, W)`."""
         tokens = to_tokens(x)
         weights = self.weights(tokens).unflatten(-1, (self.heads, self.points)).softmax(dim=-1)
-        weights = weights.transpose(1, 2).unsqueeze(2).contiguous()  # (B, heads, 1, N, K), read once a channel
+        weights = weights.transpose(1, 2).unsqueeze(2).contiguous()  # (B, heads, 1, N, K), read once per channel
         values = from_tokens(self.value(tokens), x.shape[2:]).unflatten(1, (self.heads, -1)).flatten(0, 1)
         grid = self._locations(tokens, x.shape[-2], x.shape[-1])
         sampled = F.grid_sample(values.to(grid.dtype), grid, align_corners=False)  # (B * heads, C / heads, N, K)
@@ -84,7 +85,7 @@ class DeformableAttention(nn.Module):
         return from_tokens(self.proj(mixed.flatten(1, 2).transpose(1, 2)), x.shape[2:])
 
     def _locations(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """`(B, N, C) -> (B * heads, N, K, 2)`: where each query samples, -1 to 1 from edge to edge, last is (x, y)."""
+        """`(B, N, C) -> (B * heads, N, K, 2)`: the (x, y) at which each query samples, -1 to 1 from edge to edge."""
         offsets = self.offsets(tokens)
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
         offsets = offsets.unflatten(-1, (self.heads, self.points, 2)).transpose(1, 2).flatten(0, 1)  # in pixels

@@ -23,24 +23,24 @@ from nasbench.ops.windows import sliding_windows
     limits="the number of dilations must divide the channels; the default serves counts that 2 or 3 divides",
 )
 class DilatedAttention(nn.Module):
-    """Each position attends to the 3x3 positions around it, spread by a dilation that differs among groups of heads.
+    """Attention of each position to 3x3 positions around it, with a dilation that differs among groups of heads.
 
     .. math:: [q, k, v] = W_{qkv} x, \\quad
         o_n = \\mathrm{softmax}(q_n\\, k_{R(n, \\delta)}^T / \\sqrt{d})\\, v_{R(n, \\delta)}, \\quad
         y = W_o [o^{(\\delta)}]_\\delta
 
-    R(n, δ) are the positions of a sliding window around n, δ apart. Keys and values beyond the edge are zeros, and take
-    part in the softmax. Each δ has an equal run of channels of q, k and v. All projections have a bias: 4 C² + 4 C
-    parameters. Norm before and residual after belong to the surrounding block.
+    R(n, δ) are the positions of a sliding window around n at distances of δ. Keys and values beyond the edge are zeros
+    and take part in the softmax. Each δ has an equal run of the channels of q, k and v. All projections have a bias:
+    4 C² + 4 C parameters. Norm before and residual after belong to the surrounding block.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 
     Args:
         channels: Channels C.
-        dilations: Dilations δ, one a group of heads; by default (1, 2, 3) where 3 divides C, else (1, 2).
-        heads: Attention heads, a multiple of the number of dilations; by default the largest count that leaves at
-            least 16 channels a head, at most 8, else one a dilation.
-        kernel: Odd side of the window.
+        dilations: Dilations δ, one for each group of heads. The default is (1, 2, 3) if 3 divides C, else (1, 2).
+        heads: Attention heads, a multiple of the number of dilations. The default is the largest such divisor of C up
+            to 8 that leaves at least 16 channels a head, else one head per dilation.
+        kernel: Side of the window, odd.
 
     Raises:
         UnsupportedError: If the number of dilations does not divide C or `heads`, `heads` does not divide C, a dilation
@@ -55,7 +55,10 @@ class DilatedAttention(nn.Module):
             dilations = (1, 2, 3) if channels % 3 == 0 else (1, 2)
         self.dilations, self.kernel = tuple(dilations), kernel
         if not self.dilations or min(self.dilations) < 1 or kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(f"dilations are {dilations} and kernel {kernel}; give at least one and an odd one")
+            raise UnsupportedError(
+                f"dilations are {dilations} and kernel is {kernel}; give at least one dilation, none below 1, and an "
+                "odd kernel"
+            )
         if channels % len(self.dilations):
             raise UnsupportedError(f"{channels} channels cannot be shared evenly by the dilations {self.dilations}")
         self.head_dim = channels // choose_heads(channels, heads, multiple=len(self.dilations))

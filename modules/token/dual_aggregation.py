@@ -23,7 +23,7 @@ from nasbench.ops.windows import merge_windows, split_windows
     limits="kind='spatial' needs an even channel count and an even number of heads",
 )
 class DualAggregation(nn.Module):
-    """Attention and a parallel dw convolution of the same values, which weight each other.
+    """Attention and a parallel depthwise convolution of the same values, which weigh each other.
 
     With [Q, K, V] = W X, L = gelu(BN(dw3(V))), a channel map c(.) = σ(W2 gelu(BN(W1 GAP(.)))) of width C / 8 and a
     spatial map s(.) = σ(W4 gelu(BN(W3 .))) of width C / 16,
@@ -31,28 +31,29 @@ class DualAggregation(nn.Module):
     .. math:: Y = W_o (A \\odot c(L) + L \\odot s(A)) \\text{ (spatial)}, \\qquad
         Y = W_o (A \\odot s(L) + L \\odot c(A)) \\text{ (channel)}
 
-    Each branch receives the map that its own operator cannot make. A is, for `kind="spatial"`, attention within
-    windows, one half of the channels and heads in h x w windows and the other half in w x h ones, each with a
-    position bias computed from the offset by a small network; for `kind="channel"`, attention of the channels of a
-    head to one another, over l2-normalised positions and with a learned temperature a head.
+    Each branch receives the map that its own operator cannot make. For `kind="spatial"` A is attention within windows.
+    One half of the channels and heads has h x w windows and the other half w x h ones. A small network computes a
+    position bias from the offset. For `kind="channel"` A is attention among the channels of a head, over l2-normalised
+    positions and with a learned temperature for each head.
 
-    Windows that reach over the edge are filled up with zeros after the projection, and those zeros take part in the
-    softmax, as in the official code. There is no window shift. The position network is C / 32 wide, as there, but at
-    least 2: at C < 64 that would be 1 or 0, and a layer norm over one feature passes nothing. Norm and residual
-    belong to the surrounding block, which alternates the two kinds.
+    Windows that reach over the edge are padded with zeros after the projection, and those zeros take part in the
+    softmax, as in the official code. There is no window shift. The position network is C / 32 wide, as in the official
+    code, but at least 2. At C < 64 it would be 1 or 0 wide, and a layer norm over one feature passes nothing. Norm and
+    residual belong to the surrounding block, which alternates the two kinds.
 
-    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs B of at least 2: pooled vectors are batch-normalised.
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs B of at least 2, because pooled vectors are
+    batch-normalised.
 
     Args:
         channels: Channels C.
         kind: "spatial" or "channel".
-        heads: Attention heads, an even number for the spatial kind; by default the largest count that leaves at least
-            16 channels a head, at most 8.
-        window: Height and width of the spatial kind's windows.
+        heads: Attention heads, an even number for the spatial kind. The default is the largest such divisor of C up to
+            8 that leaves at least 16 channels a head.
+        window: Height and width of the windows of the spatial kind.
 
     Raises:
-        UnsupportedError: If `kind` is another, `heads` does not divide C, C or `heads` is odd for the spatial kind,
-            or a side of `window` is below 1.
+        UnsupportedError: If `kind` is neither, `heads` does not divide C, C or `heads` is odd for the spatial kind, or
+            a side of `window` is below 1.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class DualAggregation(nn.Module):
 
 
 class _WindowPair(nn.Module):
-    """Attention in h x w windows for the first half of the channels, in w x h windows for the second."""
+    """Attention in h x w windows for the first half of the channels and in w x h windows for the second half."""
 
     def __init__(self, channels: int, heads: int, window: tuple[int, int]) -> None:
         super().__init__()
@@ -142,7 +143,7 @@ class _WindowAttention(nn.Module):
 
 
 class _ChannelAttention(nn.Module):
-    """Attention of the channels of a head to one another (cross-covariance attention, XCiT)."""
+    """Attention among the channels of a head (cross-covariance attention, XCiT)."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ _LAYER_SCALE = 1e-6
     dims=(2,),
 )
 class DualViT(nn.Module):
-    """A few semantic tokens gather the whole map; each position attends to the refined tokens only.
+    """A few semantic tokens gather from the whole map, and each position attends only to the refined tokens.
 
     .. math::
         Z_0 &= \\mathrm{avgpool}_{7 \\times 7}(X) \\\\
@@ -31,17 +31,17 @@ class DualViT(nn.Module):
         Z_3 &= Z_2 + \\gamma_3\\, \\mathrm{MLP}(\\mathrm{LN}\\, Z_2) \\\\
         Y &= W_o\\, \\mathrm{MHA}(q = W_q X,\\; [k, v] = W_{kv} \\mathrm{LN}\\, Z_3)
 
-    SA is self-attention without an output projection, MLP is C -> 4C -> C with ReLU, the layer scales γ start at 1e-6.
+    SA is self-attention without an output projection. MLP is C -> 4C -> C with ReLU. The layer scales γ start at 1e-6.
     The semantic tokens come from adaptive pooling, so their number, and with it the cost per position, does not depend
-    on the size; on a map smaller than the grid some of them coincide. Dual-ViT hands them from block to block; a module
-    has one input and pools its own. Norm before and residual after belong to the surrounding block.
+    on the size. On a map smaller than the grid some of them coincide. Dual-ViT passes them from block to block. A
+    module has one input and pools its own. Norm before and residual after belong to the surrounding block.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 
     Args:
         channels: Channels C.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
-        grid: Side of the grid of semantic tokens: grid² of them.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
+        grid: Side of the grid of semantic tokens, so that there are grid² of them.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `grid` is below 1.
@@ -73,7 +73,7 @@ class DualViT(nn.Module):
         return from_tokens(self.proj(self._attend(self.q(tokens), k, v)), x.shape[2:])
 
     def _refine(self, semantics: Tensor, tokens: Tensor) -> Tensor:
-        """`(B, K, C), (B, N, C) -> (B, K, C)`: among themselves, then from the map, then each by itself."""
+        """`(B, K, C), (B, N, C) -> (B, K, C)`: attention among the K tokens, then to the map, then the MLP."""
         semantics = semantics + self.gamma1 * self._attend(*self.semantic_qkv(semantics).chunk(3, dim=-1))
         k, v = self.semantic_kv(tokens).chunk(2, dim=-1)
         semantics = semantics + self.gamma2 * self._attend(self.semantic_q(self.norm_q(semantics)), k, v)

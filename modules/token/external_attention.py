@@ -22,22 +22,22 @@ _EPS = 1e-9
     dims=(1, 2),
 )
 class ExternalAttention(nn.Module):
-    """Positions attend to S learned memory slots, which all images share: linear in N.
+    """Attention of positions to S learned memory slots, which all images share: linear in N.
 
     .. math:: A = M_k W_1 x, \\quad \\hat A_{sn} = \\frac{e^{A_{sn}}}{\\sum_m e^{A_{sm}}}, \\quad
         \\bar A_{sn} = \\frac{\\hat A_{sn}}{10^{-9} + \\sum_t \\hat A_{tn}}, \\quad
         y = \\mathrm{relu}(x + \\mathrm{BN}(W_2 M_v \\bar A))
 
-    The double normalisation first is a softmax over the N positions, for each slot, then makes the slots of each
-    position sum to 1. W1 has a bias, W2 has none. M_k and M_v are two tensors: the official code begins with M_v as
-    a view of M_k, so that training one trains both. 2 C² + 3 C + 2 C S parameters.
+    The double normalisation first applies a softmax over the N positions for each slot, then makes the slots of each
+    position sum to 1. W1 has a bias and W2 has none. M_k and M_v are two tensors. In the official code M_v begins as a
+    view of M_k, so that training one trains both. 2 C² + 3 C + 2 C S parameters.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        memory: Number of memory slots S; the cost is linear in it.
+        memory: Number of memory slots S. The cost is linear in it.
 
     Raises:
         UnsupportedError: If `memory` is below 1.
@@ -53,14 +53,14 @@ class ExternalAttention(nn.Module):
         self.conv2 = nn.Sequential(conv(dims, channels, channels, bias=False), batch_norm(dims, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, *S) -> (B, C, *S)`, nowhere negative."""
+        """`(B, C, *S) -> (B, C, *S)`, without negative values."""
         attention = _double_normalise(self.key_memory(self.conv1(x).flatten(2)))
         read = self.value_memory(attention).reshape(x.shape)
         return (x + self.conv2(read)).relu()
 
 
 def _double_normalise(scores: Tensor) -> Tensor:
-    """`(B, S, N) -> (B, S, N)`: softmax over positions, then a sum of 1 over slots; computed at least in float32."""
+    """`(B, S, N) -> (B, S, N)`: softmax over positions, then a sum of 1 over slots, at least in float32."""
     with full_precision(scores):
         shares = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)
         return (shares / (_EPS + shares.sum(dim=1, keepdim=True))).to(scores.dtype)

@@ -22,23 +22,23 @@ from nasbench.ops.windows import merge_windows, pad_to_windows, split_windows
     cost_order=2,
 )
 class HiLoAttention(nn.Module):
-    """High frequencies by attention within small windows, low ones by attention to the windows' averages.
+    """High frequencies by attention within small windows, and low ones by attention to the averages of the windows.
 
     .. math:: Y = [W_h\\, \\mathrm{MHA}_{\\text{each window}}(X),\\;
         W_l\\, \\mathrm{MHA}(q = X,\\; k = v = \\mathrm{avgpool}_s(X))]
 
-    Of the heads floor(α heads) are Lo-Fi, the others Hi-Fi; each kind has projections of its own, with biases, from all
-    C channels. A window of 1 makes all heads Lo-Fi, ordinary attention. The map is padded with zeros to whole windows;
-    they take part, as in the official code for dense prediction. The keys of Lo-Fi are N / s² positions: quadratic, by
-    a small factor. Norm before and residual after belong to the surrounding block. With L the Lo-Fi channels and
-    h = C - L, 3 C² + h² + L² + 4 C parameters.
+    floor(α heads) of the heads are Lo-Fi, the others are Hi-Fi. Each kind has its own projections, with biases, from
+    all C channels. A window of 1 makes all heads Lo-Fi, which is ordinary attention. The map is padded with zeros to
+    whole windows. The zeros take part in the attention, as in the official code for dense prediction. The keys of Lo-Fi
+    are N / s² positions, so the cost is quadratic with a small factor. Norm before and residual after belong to the
+    surrounding block. With L Lo-Fi channels and h = C - L there are 3 C² + h² + L² + 4 C parameters.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 
     Args:
         channels: Channels C.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8, but
-            two or more where C has such a divisor: one head alone is Hi-Fi for any α below 1.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head,
+            but two or more if C has such a divisor, because a single head is Hi-Fi for any α below 1.
         window: Side s of the windows.
         alpha: Share α of the Lo-Fi heads, from 0 to 1.
 
@@ -49,7 +49,7 @@ class HiLoAttention(nn.Module):
     def __init__(self, channels: int, *, heads: int | None = None, window: int = 2, alpha: float = 0.5) -> None:
         super().__init__()
         if window < 1 or not 0 <= alpha <= 1:
-            raise UnsupportedError(f"window is {window} and alpha {alpha}; give at least 1, and 0 to 1")
+            raise UnsupportedError(f"window is {window} and alpha {alpha}; window is at least 1, alpha from 0 to 1")
         heads = choose_heads(channels, _default_heads(channels) if heads is None else heads)
         self.window = window
         self.low_heads = heads if window == 1 else int(alpha * heads)
@@ -82,7 +82,7 @@ class HiLoAttention(nn.Module):
         return merge_windows(self.h_proj(attended), window, x.shape[2:])
 
     def _low(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W) -> (B, L, H, W)`: attention of every position to the windows' averages."""
+        """`(B, C, H, W) -> (B, L, H, W)`: attention of every position to the averages of the windows."""
         pooled = F.avg_pool2d(pad_to_windows(x, (self.window, self.window)), self.window)
         q = split_heads(self.l_q(to_tokens(x)), self.low_heads)
         k, v = (split_heads(t, self.low_heads) for t in self.l_kv(to_tokens(pooled)).chunk(2, dim=-1))

@@ -18,20 +18,20 @@ from nasbench.ops.nd import from_tokens, to_tokens
     dims=(1, 2),
 )
 class MultiwayFFN(nn.Module):
-    """Two feed-forward experts, mixed per position by a learned soft route.
+    """Two feed-forward experts, mixed at each position by a learned soft route.
 
     .. math:: y = r_1\\, F_1(x) + r_2\\, F_2(x), \\quad r = \\mathrm{softmax}(W_r x), \\quad
         F_i(x) = W_{i2}\\, \\mathrm{gelu}(W_{i1} x)
 
-    BEiT-3 picks the expert by the modality of a token, a switch set from outside. One map has one modality, so the
-    route is learned here, and nothing is switched. Every layer has a bias; W_{i1}: C -> expansion * C.
-    Norm and residual belong to the surrounding block. Pointwise: none of the spatial properties.
+    BEiT-3 chooses the expert by the modality of a token, which is a switch set from outside. One map has one modality,
+    so here the route is learned and nothing is switched. Every layer has a bias. W_{i1} maps C to expansion * C. Norm
+    and residual belong to the surrounding block. The module is pointwise and so has none of the spatial properties.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
         channels: Channels C.
-        expansion: Width of the hidden layers in multiples of C.
+        expansion: Width of the hidden layers, in multiples of C.
 
     Raises:
         UnsupportedError: If `expansion` is below 1.

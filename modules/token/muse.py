@@ -29,25 +29,25 @@ class Muse(nn.Module):
     .. math:: [q, k, v] = W_{qkv} x, \\quad D = \\sum_i \\mathrm{softmax}(g)_i\\, \\mathrm{dyn}_{k_i}(v), \\quad
         y = W_o [\\mathrm{MHA}(q, k, v), D] + W_2\\, \\mathrm{relu}(W_1 x)
 
-    The dynamic convolution predicts its weights from the value at each position, k_i of them a head by a linear layer
-    without bias, and normalises them by a softmax over the kernel; what lies beyond the edge is zero and keeps its
-    weight. All share the one value projection. The gates g are parameters, equal at the start. W1 widens to 4 C.
-    Norm before and residual after belong to the surrounding block. With K the sum of the kernel's sizes (k_i, or
-    k_i² in two dimensions), 13 C² + 9 C + C heads K + 1 a kernel parameters.
+    The dynamic convolution predicts its weights from the value at each position, k_i of them for each head, by a linear
+    layer without bias. It normalises them by a softmax over the kernel. Positions beyond the edge are zero and keep
+    their weight. All branches share one value projection. The gates g are parameters, equal at the start. W1 widens to
+    4 C. Norm before and residual after belong to the surrounding block. With K the sum of the kernels' sizes (k_i, or
+    k_i² in two dimensions) there are 13 C² + 9 C + C heads K parameters, and 1 more for each kernel.
 
-    The paper is about sequences; in two dimensions the kernels are k_i x k_i windows.
+    The paper is about sequences. In two dimensions the kernels are k_i x k_i windows.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        heads: Heads of the attention and of the convolutions; by default the largest count that leaves at least 16
-            channels a head, at most 8.
-        kernels: Odd kernel sizes k_i; by default (3, 15) in one dimension, (3, 5) in two.
+        heads: Heads of the attention and of the convolutions. The default is the largest divisor of C up to 8 that
+            leaves at least 16 channels a head.
+        kernels: Odd kernel sizes k_i. The default is (3, 15) in one dimension and (3, 5) in two.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `kernels` are none or not all odd.
+        UnsupportedError: If `heads` does not divide C, or `kernels` is empty or not all odd.
     """
 
     def __init__(

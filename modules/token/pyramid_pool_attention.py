@@ -12,7 +12,7 @@ from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import conv, from_tokens, to_tokens
 
 _RATIOS = (12.0, 16.0, 20.0, 24.0)
-_REFERENCE = 56  # side of the map that the paper's first stage pools by these ratios
+_REFERENCE = 56  # side of the map which the paper's first stage pools by these ratios
 
 
 @register_module(
@@ -24,27 +24,27 @@ _REFERENCE = 56  # side of the map that the paper's first stage pools by these r
     cost_order=2,
 )
 class PyramidPoolAttention(nn.Module):
-    """Every position attends to a pyramid of average-pooled maps.
+    """Attention of every position to a pyramid of average-pooled maps.
 
     .. math:: P_i = \\mathrm{avgpool}_{r_i}(X), \\quad P = \\mathrm{LN}([P_i + \\mathrm{dw}_{3,i}(P_i)]_i), \\quad
         Y = W_o\\, \\mathrm{MHA}(q = W_q X,\\; [k, v] = W_{kv} P)
 
-    Map i has (round(H / r_i), round(W / r_i)) positions, at least 1 each way; it is pooled adaptively. The keys are a
-    share Σ 1 / r_i² of the positions: 1.6 % for the default ratios, quadratic all the same; fitted ratios make their
-    number constant. The dw convolutions, which stages of P2T share among their blocks, belong to the module here.
+    Map i is pooled adaptively to (round(H / r_i), round(W / r_i)) positions, at least 1 in each direction. The keys are
+    a share Σ 1 / r_i² of the positions, 1.6 % for the default ratios, so the cost is still quadratic. `ratios=None`
+    makes their number constant. In P2T the blocks of a stage share the dw convolutions. Here they belong to the module.
     Norm before and residual after belong to the surrounding block.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 
     Args:
         channels: Channels C.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
-        ratios: Pooling ratios r_i, one pooled map each, all at least 1. The default is P2T's first stage; it halves
-            them with the map from stage to stage. None does so for any size: 12, 16, 20 and 24 for a map whose longer
-            side is 56, in proportion for others.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
+        ratios: Pooling ratios r_i, one for each pooled map, all at least 1. The default is that of P2T's first stage.
+            P2T halves them with the map from stage to stage. None does so for any size: the ratios are 12, 16, 20 and
+            24 for a map whose longer side is 56, and in proportion for others.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `ratios` are none or below 1.
+        UnsupportedError: If `heads` does not divide C, or `ratios` is empty or has one below 1.
     """
 
     def __init__(

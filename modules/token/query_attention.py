@@ -19,21 +19,21 @@ from nasbench.ops.nd import from_tokens, to_tokens
     dims=(1, 2),
 )
 class QueryAttention(nn.Module):
-    """n learned queries read the map by cross-attention; the map reads what they found by a second one.
+    """n learned queries read the map by cross-attention, and the map reads their results by a second one.
 
     .. math:: Z = \\mathrm{MHA}_r(q = 0 + P,\\; k = X,\\; v = X), \\qquad
         Y = \\mathrm{MHA}_w(q = X,\\; k = Z + P,\\; v = Z)
 
-    As in DETR's decoder the queries have no content of their own: P is a positional embedding, added where a query
-    acts as query or key and left out of values. Both attentions are full multi-head attentions with their four
+    As in DETR's decoder the queries have no content of their own. P is a positional embedding. It is added if a learned
+    query acts as query or key, but not to values. Both attentions are full multi-head attentions with their four
     projections and biases. Norm, residual and feed-forward belong to the surrounding block.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 
     Args:
         channels: Channels C.
-        queries: Number of learned queries n; the cost is linear in it.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        queries: Number of learned queries n. The cost is linear in it.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `queries` is below 1.

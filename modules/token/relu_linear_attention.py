@@ -23,25 +23,26 @@ _EPS = 1e-15
     dims=(2,),
 )
 class ReluLinearAttention(nn.Module):
-    """Attention with the similarity relu(q) relu(k), summed up before it is asked: linear in N.
+    """Attention with the similarity relu(q) relu(k), whose keys and values are summed before the queries: linear in N.
 
     .. math:: o_i = \\frac{\\mathrm{relu}(q_i) \\sum_j \\mathrm{relu}(k_j)^T v_j}
         {\\mathrm{relu}(q_i) \\sum_j \\mathrm{relu}(k_j)^T + 10^{-15}}, \\qquad
         y = \\mathrm{BN}(W_o [o^{(0)}, o^{(s)} \\ldots])
 
-    [q, k, v] come from a 1x1 convolution, in the channel order q, k, v head by head. For each scale s there are as
-    many heads again, of [q, k, v] after a depthwise s x s and a grouped 1x1 convolution (a group for q, k and v of each
-    head). No convolution has a bias. Sums and quotient are taken at least in float32. timm's layer has an eps of 1e-5,
-    which differs where maps are small. Residual belongs to the surrounding block.
+    [q, k, v] come from a 1x1 convolution, in the channel order q, k, v head by head. Each scale s adds as many heads
+    again, of [q, k, v] after a depthwise s x s and a grouped 1x1 convolution (a group each for q, k and v of a head).
+    No convolution has a bias. Sums and quotient are computed at least in float32. timm's layer has an eps of 1e-5,
+    which makes a difference on small maps. The residual belongs to the surrounding block.
 
-    4 C² + 2 C, and C² + 3 C s² + 3 C² / heads for each scale, parameters.
+    4 C² + 2 C parameters, and C² + 3 C s² + 3 C² / heads more for each scale.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 
     Args:
         channels: Channels C.
-        heads: Attention heads a scale; by default the largest count that leaves at least 16 channels a head, at most 8.
-        scales: Odd sides s of the depthwise convolutions; none leaves plain linear attention.
+        heads: Attention heads of each scale. The default is the largest divisor of C up to 8 that leaves at least 16
+            channels a head.
+        scales: Odd sides s of the depthwise convolutions. Without any it is plain linear attention.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or a scale is not odd.
@@ -74,6 +75,6 @@ def _attend(qkv: Tensor) -> Tensor:
     """`(B, heads, 3 D, N) -> (B, heads, D, N)`, at least in float32."""
     with full_precision(qkv):
         q, k, v = qkv.to(torch.promote_types(qkv.dtype, torch.float32)).chunk(3, dim=2)
-        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # a value of 1 for every position: its sum is the denominator
+        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # a further value of 1 at every position, whose sum is the denominator
         out = (v @ k.relu().transpose(-1, -2)) @ q.relu()
         return out[:, :, :-1] / (out[:, :, -1:] + _EPS)

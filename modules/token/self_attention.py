@@ -18,29 +18,29 @@ from nasbench.ops.nd import from_tokens, to_tokens
     cost_order=2,
 )
 class SelfAttention(nn.Module):
-    """Every position attends to every other one; normed before, with a residual.
+    """Attention of every position to all positions, with a norm before it and a residual.
 
     .. math:: [q, k, v] = W_{qkv} (\\mathrm{LN}(x) + P), \\qquad
         y = x + W_o\\, \\mathrm{softmax}(q k^T / \\sqrt{C / \\mathrm{heads}} + b)\\, v
 
     All projections have a bias: 4 C² + 6 C parameters without b.
 
-    P is there for `position="sinusoidal"`: channel 2i of position p is sin(p / 10000^(2i / C)), channel 2i + 1 the
-    cosine; of a map the first half of the channels encodes the row so, the second half the column. b is there for
-    `position="relative"`: one learned number a head and offset. It is stored for 7 positions a side, (2 * 7 - 1)^dims
-    numbers a head, and interpolated to the size of the map at hand.
+    P is present for `position="sinusoidal"`. Channel 2i of position p is sin(p / 10000^(2i / C)), and channel 2i + 1 is
+    the cosine. On a map the first half of the channels encodes the row in this way and the second half the column. b is
+    present for `position="relative"`. It is one learned number for each head and offset. It is stored for a map with
+    sides of 7 positions, (2 * 7 - 1)^dims numbers for each head, and interpolated to the size of the actual map.
 
-    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions; a map is read row by row.
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions. A map is read row by row.
 
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
         position: "none", "sinusoidal" or "relative".
-        causal: Each position attends to itself and earlier ones alone.
+        causal: Whether each position attends only to itself and earlier ones.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `position` is another.
+        UnsupportedError: If `heads` does not divide C, or `position` is none of these.
     """
 
     def __init__(

@@ -27,32 +27,33 @@ _MAX_SCALE = math.log(100.0)
     dims=(2,),
 )
 class TokenDictionary(nn.Module):
-    """Three attentions in parallel: to a learned dictionary, among alike tokens, and within windows.
+    """Three attentions in parallel: to a learned dictionary, among similar tokens, and within windows.
 
-    With N = LN(x) and [Q, K, V] = W N shared by the last two,
+    With N = LN(x), and [Q, K, V] = W N which the last two share,
 
     .. math:: y = x + \\underbrace{S\\, W_v D}_{\\text{dictionary}}
         + \\underbrace{\\mathrm{groups}(Q, K, V; \\arg\\max S)}_{\\text{alike}}
         + \\underbrace{\\mathrm{windows}(Q, K, V)}_{\\text{near}}, \\quad
         S = \\mathrm{softmax}_j\\big( \\cos(W_q N, W_k D_j)\\,(1 + \\mathrm{clip}(\\tau_j, 0, 1) \\ln M) \\big)
 
-    Groups: tokens are sorted by their best dictionary entry (a stable sort) and cut into groups of `group` tokens;
-    attention within each, scaled by a learned factor (10 at the start, at most 100) instead of d^-½, then a
-    projection. The last group is filled up with the last tokens once more, which take part in its softmax.
-    Windows: `window` x `window`, with a learned bias by relative position and a projection; where the window does not
-    divide the map, padding is masked.
+    Groups: tokens are sorted by their best dictionary entry with a stable sort and cut into groups of `group` tokens.
+    Attention runs within each group, scaled by a learned factor (10 at the start, at most 100) instead of d^-½, and a
+    projection follows. The last group is filled with a repetition of the last tokens, which take part in its softmax.
 
-    This is the last layer of an ATD block without its feed-forward: the dictionary is not handed on, so it is not
-    refined. Weights start from a normal distribution of standard deviation 0.02, as the scale of 10 needs.
+    Windows: attention runs within windows of `window` x `window` positions, with a learned bias by relative position,
+    and a projection follows. Where the window does not divide the map, the padding is masked.
+
+    This is the last layer of an ATD block without its feed-forward. The dictionary is not passed on, so it is not
+    refined. Weights start from a normal distribution of standard deviation 0.02, which the scale of 10 needs.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`.
 
     Args:
         channels: Channels C.
-        memory: Tokens in the dictionary, M (64 in ATD-light, 128 in ATD).
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        memory: Number M of tokens in the dictionary (64 in ATD-light, 128 in ATD).
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
         window: Side of the windows.
-        group: Tokens a group; a smaller map is one group.
+        group: Number of tokens in a group. A smaller map is one group.
         rank: Width of the queries and keys that compare tokens with the dictionary.
 
     Raises:
@@ -107,14 +108,14 @@ class TokenDictionary(nn.Module):
         return from_tokens(tokens, x.shape[2:]) + self._within_windows(from_tokens(qkv, x.shape[2:]))
 
     def _similarity(self, normed: Tensor) -> Tensor:
-        """`(B, N, C) -> (B, N, M)`: how much of each dictionary entry a token takes; rows sum to one."""
+        """`(B, N, C) -> (B, N, M)`: the share of each dictionary entry in a token. Rows sum to one."""
         query = F.normalize(self.query(normed), dim=-1)
         key = F.normalize(self.key(self.dictionary), dim=-1)
         sharpness = 1 + self.sharpness.clamp(0, 1) * math.log(self.sharpness.shape[0])
         return (query @ key.T * sharpness).softmax(dim=-1)
 
     def _among_alike(self, qkv: Tensor, category: Tensor) -> Tensor:
-        """`(B, N, 3C), (B, N) -> (B, N, C)`: attention in groups of tokens of like category."""
+        """`(B, N, 3C), (B, N) -> (B, N, C)`: attention in groups of tokens of similar category."""
         count = qkv.shape[1]
         size = min(count, self.group)
         order = category.argsort(dim=1, stable=True)

@@ -21,25 +21,26 @@ _EXPANSION = 4
     cost_order=2,
 )
 class TransformerBlock(nn.Module):
-    """Self-attention, then a feed-forward network, each with norm and residual.
+    """Self-attention followed by a feed-forward network, each with norm and residual.
 
     .. math:: h = x + \\mathrm{MHA}(\\mathrm{LN}(x)), \\quad y = h + \\mathrm{FFN}(\\mathrm{LN}(h)) \\text{ (pre)},
         \\qquad h = \\mathrm{LN}(x + \\mathrm{MHA}(x)), \\quad y = \\mathrm{LN}(h + \\mathrm{FFN}(h)) \\text{ (post)}
 
     with FFN(t) = W2 gelu(W1 t), 4 C wide, and the exact GELU. `norm="pre"` is ViT's block (Dosovitskiy et al., 2021),
-    with `causal=True` GPT-2's (Radford et al., 2019); `norm="post"` is BERT's (Devlin et al., 2019). The norms' eps is
-    theirs: 1e-6, 1e-5 and 1e-12. All layers have a bias: 12 C² + 13 C parameters. Positions are the host's matter.
+    and with `causal=True` it is GPT-2's (Radford et al., 2019). `norm="post"` is BERT's (Devlin et al., 2019). The eps
+    of the norms is theirs: 1e-6, 1e-5 and 1e-12. All layers have a bias: 12 C² + 13 C parameters. The host adds the
+    positions.
 
-    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions; a map is read row by row.
+    Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions. A map is read row by row.
 
     Args:
         channels: Channels C.
-        heads: Attention heads; by default the largest count that leaves at least 16 channels a head, at most 8.
+        heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
         norm: "pre" (before each part) or "post" (after each sum).
-        causal: Each position attends to itself and earlier ones alone.
+        causal: Whether each position attends only to itself and earlier ones.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `norm` is another.
+        UnsupportedError: If `heads` does not divide C, or `norm` is neither.
     """
 
     def __init__(self, channels: int, *, heads: int | None = None, norm: str = "pre", causal: bool = False) -> None:

@@ -25,31 +25,31 @@ _EPS = 1e-5
     dims=(1, 2),
 )
 class VectorQuantise(nn.Module):
-    """Replace each position by the nearest of n code vectors; gradients pass straight through.
+    """Replace each position by the nearest of n code vectors. Gradients pass straight through.
 
     .. math:: y = e_k, \\quad k = \\arg\\min_j \\lVert x - e_j \\rVert^2, \\qquad
         \\frac{\\partial y}{\\partial x} := 1
 
-    The codebook is no parameter: in training it follows its inputs by an exponential moving average (the paper's
-    appendix A.1), with decay 0.99 and the counts smoothed by 1e-5,
+    The codebook is not a parameter. In training it follows its inputs by an exponential moving average (the paper's
+    appendix A.1), with a decay of 0.99 and counts smoothed by 1e-5,
 
     .. math:: N_j \\leftarrow \\gamma N_j + (1 - \\gamma) n_j, \\quad
         m_j \\leftarrow \\gamma m_j + (1 - \\gamma) \\sum_{k(x) = j} x, \\quad e_j = m_j / \\tilde N_j
 
-    The counts N start at 1, not at 0: from 0, `m / N` of a code that nobody used yet grows without bound.
+    The counts N start at 1 and not at 0. From 0, `m / N` of a code that was not used yet would grow without bound.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions. Distances are taken in at least float32.
 
     Attributes:
-        codebook: Code vectors e, `(codes, C)`; a buffer.
+        codebook: Code vectors e, `(codes, C)`, as a buffer.
         cluster_size: Running counts N, `(codes,)`.
         cluster_sum: Running sums m, `(codes, C)`.
-        aux_loss: The commitment loss of the last training pass, 0.25 times the mean of (x - e)²; a scalar to be added
-            to the task's loss. None outside training. It is left out of copies and pickles.
+        aux_loss: The commitment loss of the last training pass, which is 0.25 times the mean of (x - e)². It is a
+            scalar to be added to the task's loss. It is None outside training, and is left out of copies and pickles.
 
     Args:
         channels: Channels C.
-        codes: Number of code vectors n; more codes quantise finer.
+        codes: Number of code vectors n. More codes quantise more finely.
 
     Raises:
         UnsupportedError: If `codes` is below 1.
@@ -69,7 +69,7 @@ class VectorQuantise(nn.Module):
         self.aux_loss: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, *S) -> (B, C, *S)`; in training also moves the codebook and sets `aux_loss`."""
+        """`(B, C, *S) -> (B, C, *S)`. In training it also moves the codebook and sets `aux_loss`."""
         tokens = to_tokens(x)
         flat = tokens.detach().to(torch.promote_types(x.dtype, torch.float32)).flatten(0, 1)
         nearest = torch.cdist(flat, self.codebook.to(flat.dtype)).argmin(dim=-1)
@@ -91,11 +91,11 @@ class VectorQuantise(nn.Module):
         self.codebook.copy_(total / smoothed[:, None])
 
     def train(self, mode: bool = True) -> VectorQuantise:
-        """Switch the mode; leaving training drops `aux_loss`, so that none goes stale."""
+        """Switch the mode. Leaving training discards `aux_loss`, which would otherwise be out of date."""
         if not mode:
             self.aux_loss = None
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A loss belongs to one pass and holds its graph, which can neither be copied nor pickled.
+        # A loss belongs to one pass and refers to its graph, which can neither be copied nor pickled.
         return {**self.__dict__, "aux_loss": None}

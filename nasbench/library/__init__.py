@@ -1,1 +1,1 @@
-"""WHAT can be inserted: modules and what they declare, plug-in files, the algebra of expressions, plans."""
+"""WHAT can be inserted: modules and their declarations, plug-in files, the algebra of expressions, plans."""

@@ -1,4 +1,4 @@
-"""Build the module that an expression describes."""
+"""Build the `nn.Module` that an expression describes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Branches(nn.Module):
 
     Args:
         branches: Modules that keep the shape.
-        fusion: Takes as many maps as there are branches.
+        fusion: A module that takes as many maps as there are branches.
     """
 
     def __init__(self, branches: list[nn.Module], fusion: nn.Module) -> None:
@@ -30,7 +30,7 @@ class Branches(nn.Module):
 
 
 class Rowwise(nn.Module):
-    """Run a module of one dimension on every row of a map by itself: `(B, C, H, W)` as `(B·H, C, W)`.
+    """Run a one-dimensional module on each row of a map separately: `(B, C, H, W)` as `(B·H, C, W)`.
 
     Args:
         module: `(B, C, L) -> (B, C, L)`.
@@ -47,20 +47,20 @@ class Rowwise(nn.Module):
 
 
 def build(expression: Expression | str, *, channels: int, dims: int, rowwise: bool = False) -> nn.Module:
-    """Build the module that an expression describes.
+    """Build the `nn.Module` that an expression describes.
 
     Args:
         expression: The expression or its text.
         channels: Channels C of the map.
         dims: Spatial dimensions of the map, 1 or 2.
-        rowwise: Whether the rows of a map of two dimensions are series of their own: a module that serves one
-            dimension alone then gets each by itself.
+        rowwise: Whether each row of a two-dimensional map is a series of its own. A module that serves one dimension
+            only is then run on each row separately.
 
     Returns:
-        `(B, C, *S) -> (B, C, *S)`; `nn.Identity` for `none`.
+        A module `(B, C, *S) -> (B, C, *S)`, which is `nn.Identity` for `none`.
 
     Raises:
-        UnsupportedError: If a module of it cannot serve these channels or dims.
+        UnsupportedError: If a module of the expression cannot serve these channels or dims.
     """
     expression = parse(expression)
     if isinstance(expression, Leaf):

@@ -1,8 +1,8 @@
-"""What the built-in modules declare, on record, so that looking one up imports neither its file nor torch.
+"""The recorded declarations of the built-in modules. With them a look-up imports neither a module's file nor torch.
 
-The record is `modules/declarations.json`. It holds the hash of each plug-in file: a file that was edited since is
-imported instead, so that what is said of a module is always what its file says. `scripts/update_declarations` writes
-it, and a test keeps it fresh.
+The record is `modules/declarations.json`. It holds the hash of each plug-in file. A file that was edited since is
+imported instead, so the answer is always what the file says. `scripts/update_declarations` writes the record, and a
+test keeps it fresh.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = ["FILE", "Declarations", "read_declarations", "record_of"]
 FILE = "declarations.json"
 """The name of the record."""
 
+# The attributes of `ModuleSpec` that JSON stores as they are, and those that it stores as lists.
 _PLAIN = (
     "name",
     "kind",
@@ -42,10 +43,10 @@ _OF_TIMM = re.compile(rb"^(?:import|from) timm\b", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Declarations:
-    """What plug-in files declare.
+    """The recorded declarations of plug-in files.
 
     Attributes:
-        hashes: Of each file, by its path below the folder.
+        hashes: Hash of each file, by the file's path relative to the folder.
         modules: Specs by file.
         refused: Names that a file refuses to offer, with the reason, by file.
     """
@@ -55,7 +56,7 @@ class Declarations:
     refused: Mapping[str, Mapping[str, str]]
 
     def holds(self, root: Path, file: Path) -> bool:
-        """Whether what is on record of a file is what the file says now."""
+        """Whether the record of a file is up to date."""
         return self.hashes.get(_key(root, file)) == _hash(file)
 
     def of(self, root: Path, file: Path) -> tuple[ModuleSpec, ...]:
@@ -68,7 +69,7 @@ class Declarations:
 
 
 def read_declarations(root: Path) -> Declarations:
-    """Read the record in a folder of plug-in files; an empty one where there is none."""
+    """Read the record in a folder of plug-in files. Without a record file it is empty."""
     file = root / FILE
     if not file.is_file():
         return Declarations({}, {}, {})
@@ -82,7 +83,7 @@ def record_of(root: Path, specs: Iterable[ModuleSpec], refused: Mapping[str, Map
 
     Args:
         root: The folder of the files.
-        specs: What they declare.
+        specs: The specs that the files declare.
         refused: Names that a file refuses to offer, with the reason, by file.
     """
     modules: dict[str, list[dict[str, Any]]] = {}
@@ -103,13 +104,14 @@ def _key(root: Path, file: Path) -> str:
 
 def _hash(file: Path) -> str:
     content = file.read_bytes()
-    if _OF_TIMM.search(content):  # what it declares depends on what timm has
+    if _OF_TIMM.search(content):  # what such a file declares depends on the installed timm
         content += importlib.metadata.version("timm").encode()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _row(spec: ModuleSpec) -> dict[str, Any]:
     plain = {name: getattr(spec, name) for name in _PLAIN} | {name: list(getattr(spec, name)) for name in _TUPLES}
+    # Defaults and values are stored as Python literals, because JSON would turn tuples into lists.
     hyper = [[one.name, repr(one.default), repr(one.values), one.annotation] for one in spec.hyperparameters.values()]
     line = int(spec.origin.rpartition(":")[2])
     return {**plain, "hyperparameters": hyper, "socket": sorted(spec.socket), "line": line}

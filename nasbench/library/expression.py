@@ -1,6 +1,6 @@
-"""The algebra of modules: parse, canonical form, hash. Imports no torch: `building` builds what is described.
+"""The algebra of modules: parser, canonical form and hash. It needs no torch, because `building` builds the modules.
 
-Grammar (a subset of Python's, with Python's precedence; the text is parsed, never evaluated):
+The grammar is a subset of Python's and has Python's precedence. The text is parsed and never evaluated:
 
     expression := none                        identity
                 | name                        a module with its defaults
@@ -10,7 +10,7 @@ Grammar (a subset of Python's, with Python's precedence; the text is parsed, nev
                 | fusion(a, b, ..., key=value)   a fusion of branches: gate, select, interact, concat, ...
 
 The canonical form drops defaults and `none` in a series, sorts keywords, flattens `>>` and `+`, and sorts the
-operands of commuting fusions, so that one function class has one text and one hash.
+operands of commuting fusions. Expressions that describe the same function class thus have one text and one hash.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ from nasbench.library.registry import ModuleSpec
 
 __all__ = ["NONE", "Expression", "Fused", "Leaf", "Series", "parse", "runs_rowwise", "text_hash"]
 
-_MAX_LENGTH = 10_000
-_MAX_DEPTH = 40
+# Both limits let a hostile or broken text fail quickly, before it exhausts the parser's memory or the stack.
+_MAX_LENGTH = 10_000  # characters
+_MAX_DEPTH = 40  # nested operators and calls
 _SERIES, _SUM, _ATOM = 0, 1, 2  # binding strength, weakest first
 _VENDOR_KEYWORD = re.compile(rf"([a-z0-9_]\s*/\s*)({'|'.join(k for k in kwlist if k.islower())})\b")
-"""A vendor's name that Python reserves (`timm/lambda`): parsed with a capital, which no registered name has."""
+"""A vendor's layer whose name is a Python keyword (`timm/lambda`).
+
+It is parsed with a capital letter, which no registered name has."""
 
 
 def text_hash(text: str) -> str:
@@ -43,10 +46,10 @@ def text_hash(text: str) -> str:
 
 @dataclass(frozen=True)
 class Expression:
-    """A composition of modules in canonical form. Made by `parse`; equal expressions compare and hash equal."""
+    """A composition of modules in canonical form, made by `parse`. Equal expressions compare and hash equal."""
 
     def canonical(self) -> str:
-        """Return the canonical text; `parse` of it gives this expression back."""
+        """Return the canonical text. Parsing it gives an equal expression."""
         raise NotImplementedError
 
     @property
@@ -65,17 +68,18 @@ class Expression:
         raise NotImplementedError
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield every module in it, left to right, fusions left out."""
+        """Yield every module of the expression from left to right, without the fusions."""
         raise NotImplementedError
 
     def specs(self) -> Iterator[ModuleSpec]:
-        """Yield the spec of every module and fusion in it."""
+        """Yield the spec of every module and fusion of the expression."""
         raise NotImplementedError
 
     def __str__(self) -> str:
         return self.canonical()
 
     def _bound(self, strength: int) -> str:
+        """Return the canonical text, in parentheses if it binds more weakly than `strength`."""
         text = self.canonical()
         return text if self._strength >= strength else f"({text})"
 
@@ -95,46 +99,46 @@ class Leaf(Expression):
     hyper: tuple[tuple[str, Any], ...] = ()
 
     def canonical(self) -> str:
-        """`name` or `name(key=value, ...)`."""
+        """Return `name` or `name(key=value, ...)`."""
         return self.name + (f"({_keywords(self.hyper)})" if self.hyper else "")
 
     @property
     def starts_as_identity(self) -> bool:
-        """As the module declares."""
+        """Whether the module declares that it starts as an identity."""
         return module_spec(self.name).starts_as_identity
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield itself."""
+        """Yield this module."""
         yield self
 
     def specs(self) -> Iterator[ModuleSpec]:
-        """Yield its own spec."""
+        """Yield the module's spec."""
         yield module_spec(self.name)
 
 
 @dataclass(frozen=True)
 class Series(Expression):
-    """Modules one after another; the empty series is `none`."""
+    """Modules in series. The empty series is `none`."""
 
     parts: tuple[Expression, ...] = ()
     _strength = _SERIES
 
     def canonical(self) -> str:
-        """`a >> b`, or `none`."""
+        """Return `a >> b`, or `none`."""
         return " >> ".join(p._bound(_SUM) for p in self.parts) or "none"
 
     @property
     def is_none(self) -> bool:
-        """True for the empty series."""
+        """Whether the series is empty."""
         return not self.parts
 
     @property
     def starts_as_identity(self) -> bool:
-        """True where every part is an identity at the start."""
+        """Whether every part starts as an identity."""
         return all(p.starts_as_identity for p in self.parts)
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield the leaves of every part."""
+        """Yield the modules of every part."""
         for part in self.parts:
             yield from part.leaves()
 
@@ -144,12 +148,13 @@ class Series(Expression):
             yield from part.specs()
 
     def _bound(self, strength: int) -> str:
+        """Return the canonical text. `none` is one word and needs no parentheses."""
         return "none" if self.is_none else super()._bound(strength)
 
 
 @dataclass(frozen=True)
 class Fused(Expression):
-    """Branches joined by a fusion; `+` is the fusion `add`."""
+    """Branches joined by a fusion. `+` stands for the fusion `add`."""
 
     fusion: str
     branches: tuple[Expression, ...]
@@ -160,7 +165,7 @@ class Fused(Expression):
         return _SUM if self.fusion == "add" else _ATOM
 
     def canonical(self) -> str:
-        """`a + b`, or `fusion(a, b, key=value)`."""
+        """Return `a + b`, or `fusion(a, b, key=value)`."""
         if self.fusion == "add":
             return " + ".join(b._bound(_ATOM) for b in self.branches)
         inside = [b.canonical() for b in self.branches] + ([_keywords(self.hyper)] if self.hyper else [])
@@ -168,11 +173,14 @@ class Fused(Expression):
 
     @property
     def starts_as_identity(self) -> bool:
-        """True where the fusion's weights sum to one (it declares so) and every branch is an identity at the start."""
+        """Whether every branch starts as an identity and the fusion declares that it keeps equal maps.
+
+        A fusion keeps equal maps if its weights sum to one.
+        """
         return module_spec(self.fusion).starts_as_identity and all(b.starts_as_identity for b in self.branches)
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield the leaves of every branch."""
+        """Yield the modules of every branch."""
         for branch in self.branches:
             yield from branch.leaves()
 
@@ -184,20 +192,20 @@ class Fused(Expression):
 
 
 NONE = Series()
-"""The identity."""
+"""The identity, `none`."""
 
 
 def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = None) -> Expression:
-    """Parse an expression and bring it into canonical form.
+    """Parse an expression into its canonical form.
 
     Args:
-        text: Such as `eca >> triplet_attention` or `gate(se, agent_attention(agents=16))`. An expression is returned
-            as it is.
-        bindings: Names that stand for expressions, as in the template `gate(a, b)` of a space.
+        text: Text such as `eca >> triplet_attention` or `gate(se, agent_attention(agents=16))`. An `Expression` is
+            returned unchanged.
+        bindings: Names that stand for expressions, such as the letters in the template `gate(a, b)` of a space.
 
     Raises:
-        ExpressionError: If the text is malformed; the message shows the position.
-        UnknownNameError: If a module or hyper-parameter does not exist; the nearest name is offered.
+        ExpressionError: If the text is malformed. The message shows the position.
+        UnknownNameError: If a module or hyper-parameter does not exist. The message offers the nearest name.
 
     Example:
         >>> parse("eca + se(reduction=16)").canonical()
@@ -210,11 +218,12 @@ def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = No
     if not text.strip():
         raise ExpressionError("the expression is empty; `none` is the identity")
     if len(text) > _MAX_LENGTH:
-        raise ExpressionError(f"the expression has {len(text)} characters, at most {_MAX_LENGTH} are read")
+        raise ExpressionError(f"the expression has {len(text)} characters; at most {_MAX_LENGTH} are allowed")
     source = text.strip()
     try:
         tree = ast.parse(_VENDOR_KEYWORD.sub(lambda m: m[1] + m[2].capitalize(), source), mode="eval")
     except SyntaxError as error:
+        # The message shows the first line only, so a fault in a later line has no column.
         column = max((error.offset or 1) - 1, 0) if error.lineno in (None, 1) else None
         raise ExpressionError(f"malformed expression: {error.msg}", source, column) from None
     except (ValueError, RecursionError, MemoryError) as error:
@@ -223,7 +232,7 @@ def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = No
 
 
 class _Parser:
-    """Turns a whitelist of syntax nodes into expressions; everything else is an error with its position."""
+    """Turn syntax nodes into expressions. A node outside the whitelist is an error that shows its position."""
 
     def __init__(self, source: str, bindings: Mapping[str, Expression]) -> None:
         self.source, self.bindings = source, bindings
@@ -247,7 +256,7 @@ class _Parser:
         return self.module(node, name, call, depth)
 
     def name(self, node: ast.expr) -> tuple[str, ast.Call | None]:
-        """Read `name`, `name(...)`, `vendor/name` and `vendor/name(...)`."""
+        """Return the name and the call of `name`, `name(...)`, `vendor/name` and `vendor/name(...)`."""
         prefix = ""
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.left, ast.Name):
             prefix, node = f"{node.left.id}/", node.right
@@ -255,19 +264,20 @@ class _Parser:
         target = node.func if isinstance(node, ast.Call) else node
         if not isinstance(target, ast.Name):
             raise self.fault(node, "expected a module name, `none`, `a >> b`, `a + b` or `fusion(a, b)`")
+        # Undo the capital that `parse` gave to a Python keyword.
         reserved = prefix and not target.id.islower() and iskeyword(target.id.lower())
         return prefix + (target.id.lower() if reserved else target.id), call
 
     def module(self, node: ast.expr, name: str, call: ast.Call | None, depth: int) -> Expression:
         spec = module_spec(name)
         if spec.kind == "neck":
-            raise self.fault(node, f"{name} is a neck: it joins a whole pyramid, use `neck=`")
+            raise self.fault(node, f"{name} is a neck, which joins a whole pyramid: give it as `neck=`")
         hyper = self.hyper(spec, call)
         branches = [self.expression(argument, depth + 1) for argument in call.args] if call else []
         if spec.kind == "fusion":
             return self.fused(node, spec, branches, hyper)
         if branches:
-            raise self.fault(node, f"{name} is a module, no fusion: give its hyper-parameters by keyword")
+            raise self.fault(node, f"{name} is a module and not a fusion: give its hyper-parameters by keyword")
         return Leaf(name, hyper)
 
     def fused(
@@ -289,6 +299,7 @@ class _Parser:
             if keyword.arg in given:
                 raise self.fault(keyword.value, f"{keyword.arg} is given twice")
             given[keyword.arg] = _normal(self.value(keyword.value), spec.hyperparameters[keyword.arg].default)
+        # A default that is spelled out describes the same module as one that is left out.
         return tuple(
             (key, value)
             for key, value in sorted(given.items())
@@ -305,7 +316,7 @@ class _Parser:
         return value
 
     def fault(self, node: ast.expr, message: str) -> ExpressionError:
-        # ast counts columns in UTF-8 bytes; a person counts characters
+        # ast counts columns in UTF-8 bytes, a person counts characters.
         line = self.source.splitlines()[node.lineno - 1] if "\n" in self.source else self.source
         return ExpressionError(message, line, len(line.encode()[: node.col_offset].decode(errors="ignore")))
 
@@ -317,7 +328,7 @@ def _plain(value: object) -> bool:
 
 
 def _normal(value: Any, default: Any) -> Any:
-    """Lists become tuples, and a whole number becomes a float where the default is one."""
+    """Return lists as tuples, and a whole number as a float where the default is a float."""
     if isinstance(value, (list, tuple)):
         return tuple(_normal(v, None) for v in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -326,6 +337,7 @@ def _normal(value: Any, default: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
+    # Python holds 1, 1.0 and True for equal, but as hyper-parameters they differ.
     return type(a) is type(b) and a == b
 
 
@@ -334,12 +346,13 @@ def _keywords(hyper: tuple[tuple[str, Any], ...]) -> str:
 
 
 def _series(parts: list[Expression]) -> Expression:
+    # `>>` is associative, so nested series are flattened. `none`, the empty series, disappears on the way.
     flat = [inner for part in parts for inner in (part.parts if isinstance(part, Series) else (part,))]
     return flat[0] if len(flat) == 1 else Series(tuple(flat))
 
 
 def _fused(fusion: str, branches: list[Expression], hyper: tuple[tuple[str, Any], ...]) -> Expression:
-    if fusion == "add":  # associative: (a + b) + c is a + b + c
+    if fusion == "add":  # `+` is associative, so (a + b) + c and a + b + c must have one text
         branches = [
             inner
             for branch in branches
@@ -351,5 +364,5 @@ def _fused(fusion: str, branches: list[Expression], hyper: tuple[tuple[str, Any]
 
 
 def runs_rowwise(leaf: Leaf, dims: int) -> bool:
-    """Whether a module serves sequences alone, so that a map of series by time is given to it row by row."""
+    """Whether a module serves sequences only, so that it gets a map of series by time row by row."""
     return dims == 2 and module_spec(leaf.name).dims == (1,)

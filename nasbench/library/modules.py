@@ -1,4 +1,4 @@
-"""The module library as users see it: list, look up, create."""
+"""The module library as users see it: list, look up and create modules."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["create_module", "list_modules", "module_spec", "module_specs"]
 
 
 def module_spec(name: str) -> ModuleSpec:
-    """Return what the module called `name` declares.
+    """Return the declaration of the module called `name`.
 
     Raises:
-        UnknownNameError: If there is none; offers the nearest names and says which plug-ins were skipped.
+        UnknownNameError: If no module has the name. The message offers the nearest names and lists the plug-ins that
+            were skipped.
     """
     plugins.load_builtin()
     hint = "`nasbench modules` lists all"
@@ -32,7 +33,7 @@ def module_spec(name: str) -> ModuleSpec:
 def module_specs(
     pattern: str = "*", *, property: str | None = None, dims: int | None = None, kind: str | None = None
 ) -> list[ModuleSpec]:
-    """Return the specs that `list_modules` names, in the same order."""
+    """Return the specs of the modules that `list_modules` names, in the same order."""
     plugins.load_builtin()
     wanted = None if property is None else property_name(property)
     specs = (MODULES.get(name) for name in MODULES)
@@ -49,17 +50,17 @@ def module_specs(
 def list_modules(
     pattern: str = "*", *, property: str | None = None, dims: int | None = None, kind: str | None = None
 ) -> list[str]:
-    """List module names, sorted.
+    """List the names of modules, sorted.
 
     Args:
         pattern: A shell pattern ("*attention*").
-        property: Only modules that declare it: locality, globality, sparsity, multiscale, or complexity (a cost at
-            most linear in the number of positions).
-        dims: Only modules that serve maps of 1 or 2 spatial dimensions.
-        kind: "module", "fusion" or "neck"; all three by default.
+        property: List only modules that declare this property: locality, globality, sparsity, multiscale, or
+            complexity (a cost at most linear in the number of positions).
+        dims: List only modules that serve maps of this many spatial dimensions, 1 or 2.
+        kind: "module", "fusion" or "neck". The default is all three.
 
     Raises:
-        UnknownNameError: If `property` is none of the five.
+        UnknownNameError: If `property` is not one of the five.
 
     Example:
         >>> import nasbench as nb
@@ -80,18 +81,19 @@ def create_module(
     """Create a module of the library.
 
     Args:
-        name: Its registry name.
-        channels: Channels C of the map; for a neck one count a level.
-        dims: Spatial dimensions of the map, `(B, C, L)` or `(B, C, H, W)`; 2 where the module serves it.
-        inputs: For a fusion, how many maps it joins; 2 by default.
+        name: The module's registry name.
+        channels: Channels C of the map. A neck takes a list with one count per level, fine to coarse.
+        dims: Spatial dimensions of the map: 1 for `(B, C, L)`, 2 for `(B, C, H, W)`. The default is 2 if the module
+            serves it.
+        inputs: The number of maps that a fusion joins. The default is 2.
         **hyper: The module's own hyper-parameters.
 
     Returns:
-        An `nn.Module`, `(B, C, *S) -> (B, C, *S)`; a fusion takes `inputs` such maps, a neck a list of maps.
+        An `nn.Module`, `(B, C, *S) -> (B, C, *S)`. A fusion takes `inputs` such maps, a neck takes a list of maps.
 
     Raises:
         UnknownNameError: If the name or a hyper-parameter does not exist.
-        UnsupportedError: If it cannot serve these channels, dims or values.
+        UnsupportedError: If the module cannot serve these channels, dims or values.
 
     Example:
         >>> import nasbench as nb
@@ -108,8 +110,9 @@ def create_module(
         served = " and ".join(f"{d}-D" for d in spec.dims)
         raise UnsupportedError(f"module {name} serves {served} maps, not {dims}-D ones; {_alternatives(spec, dims)}")
     if inputs is not None and spec.kind != "fusion":
-        raise UnsupportedError(f"{name} is a {spec.kind}, it takes no `inputs`; that is for fusions")
+        raise UnsupportedError(f"{name} is a {spec.kind} and takes no `inputs`, which only fusions have")
     socket: dict[str, Any] = {"dims": dims, "inputs": 2 if inputs is None else inputs}
+    # A module that is the same in one and two dimensions may leave `dims` out of its constructor.
     passed = {key: value for key, value in socket.items() if key in spec.socket}
     if spec.kind == "fusion" and "inputs" not in spec.socket and socket["inputs"] != 2:
         raise UnsupportedError(f"fusion {name} joins exactly 2 maps, got {inputs}")
@@ -118,6 +121,7 @@ def create_module(
         return spec.cls(list(channels) if isinstance(channels, Sequence) else channels, **passed, **hyper)
     except InputError as error:
         raise UnsupportedError(f"module {name}: {error}") from None
+    # A plug-in may not check its arguments. The user then sees them instead of a fault from deep inside torch.
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         given = ", ".join(f"{k}={v!r}" for k, v in {"channels": channels, **passed, **hyper}.items())
         raise UnsupportedError(f"module {name} cannot be built with {given}: {error}") from error
@@ -137,4 +141,6 @@ def _positive(value: object) -> bool:
 
 def _alternatives(spec: ModuleSpec, dims: int) -> str:
     other = [s.name for s in module_specs(dims=dims, kind=spec.kind) if set(s.properties) & set(spec.properties)]
-    return f"with like properties there are {', '.join(other[:5])}" if other else f"`nasbench modules --dims {dims}`"
+    if not other:
+        return f"`nasbench modules --dims {dims}` lists those that do"
+    return f"with similar properties there are {', '.join(other[:5])}"

@@ -1,6 +1,6 @@
 """A plan: which expression stands in which slot of a backbone.
 
-Its canonical text is JSON with the slots in network order and `none` left out; its hash is the hash of that text.
+Its canonical text is JSON with the slots in natural order and `none` left out. Its hash is the hash of that text.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from nasbench.library.expression import Expression, parse, text_hash
 __all__ = ["BARE", "Plan", "is_stage_slot"]
 
 EVERY_STAGE = "stages"
-"""The key under which an expression given without a slot waits for its backbone."""
+"""The key of an expression that was given without a slot, until `Plan.resolve` knows the backbone."""
 
 _STAGE = re.compile(r"stage\d+\Z")
 
 
 def is_stage_slot(name: str) -> bool:
-    """Whether a slot is a whole stage's (`stage3`, not `stage3.block2`, not `embed`)."""
+    """Whether a slot stands after a whole stage (`stage3`, but not `stage3.block2` or `embed`)."""
     return _STAGE.match(name) is not None
 
 
 class Plan(Mapping[str, Expression]):
-    """An immutable mapping of slot names to expressions; `none` is left out.
+    """An immutable mapping of slot names to expressions, without those that are `none`.
 
     Make one with `Plan.of`. Equal plans compare and hash equal.
     """
@@ -39,14 +39,14 @@ class Plan(Mapping[str, Expression]):
 
     @classmethod
     def of(cls, given: Plan | Mapping[str, Any] | Expression | str | None) -> Plan:
-        """Read a plan in any of its forms.
+        """Return the plan that is given in any of these forms.
 
         Args:
-            given: A plan; a dict of slot to expression; the JSON text of such a dict; one expression (or its text)
-                meant for every stage slot; or None or "none" for the bare backbone.
+            given: A plan, a dict of slot to expression, or the JSON text of such a dict. A single expression or its
+                text is meant for every stage slot. None or "none" is the bare backbone.
 
         Raises:
-            PlanError: If the JSON is malformed or no such dict.
+            PlanError: If the JSON is malformed or is not such a dict.
             ExpressionError: If an expression is malformed.
             UnknownNameError: If a module does not exist.
 
@@ -70,19 +70,20 @@ class Plan(Mapping[str, Expression]):
         raise PlanError(f"a plan is a dict of slot to expression, or an expression; got {type(given).__name__}")
 
     def resolve(self, slots: Iterable[str]) -> Plan:
-        """Fit the plan to a backbone's slots: an expression without a slot goes to every stage slot.
+        """Fit the plan to a backbone's slots. An expression without a slot goes to every stage slot.
 
         Args:
-            slots: The names of the slots the backbone has.
+            slots: The names of the backbone's slots.
 
         Raises:
-            UnknownNameError: If the plan names a slot that is not there; lists those that are.
+            UnknownNameError: If the plan names a slot that the backbone lacks. The message lists those it has.
         """
         slots = list(slots)
         stages = [slot for slot in slots if is_stage_slot(slot)]
         placed: dict[str, Expression] = {}
         if EVERY_STAGE in self._expressions and EVERY_STAGE not in slots:
             placed = dict.fromkeys(stages or slots, self._expressions[EVERY_STAGE])
+        # An expression for a slot by name replaces the one for every stage.
         for slot, expression in self._expressions.items():
             if slot in slots:
                 placed[slot] = expression
@@ -92,7 +93,7 @@ class Plan(Mapping[str, Expression]):
 
     @cached_property
     def text(self) -> str:
-        """The canonical text: JSON, slots in natural order."""
+        """The canonical text: JSON with the slots in natural order."""
         return json.dumps({slot: e.canonical() for slot, e in self._expressions.items()}, ensure_ascii=False)
 
     @cached_property
@@ -128,7 +129,8 @@ class Plan(Mapping[str, Expression]):
 
 
 def _natural(slot: str) -> list[tuple[int, Any]]:
-    """Sort key under which `stage10` comes after `stage9`."""
+    """Return a sort key under which `stage10` comes after `stage9`."""
+    # Each part is tagged, because Python cannot compare a number with a text.
     return [(1, int(p)) if p.isdigit() else (0, p) for p in re.split(r"(\d+)", slot) if p]
 
 
@@ -136,12 +138,14 @@ def _parse_in(slot: str, expression: str | Expression) -> Expression:
     try:
         return parse(expression)
     except UnknownNameError as error:
+        # The error is changed and not replaced, so that it keeps its attributes and its hint.
         error.args = (f"{slot}: {error}",)
         raise
 
 
 def _json_object(text: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Python's parser would silently let the last of two equal keys win.
         keys = [key for key, _ in pairs]
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
@@ -151,10 +155,10 @@ def _json_object(text: str) -> dict[str, Any]:
     try:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise PlanError(f"the plan is no JSON: {error.msg} at column {error.colno}: {text[:80]}") from None
+        raise PlanError(f"the plan is not valid JSON: {error.msg} at column {error.colno}: {text[:80]}") from None
     except RecursionError:
-        raise PlanError("the plan is no JSON object of slot to expression: it is nested too deep") from None
+        raise PlanError("the plan is not a JSON object of slot to expression: it is nested too deep") from None
 
 
 BARE = Plan({})
-"""The bare backbone: nothing is inserted."""
+"""The plan of the bare backbone, which inserts nothing."""

@@ -1,7 +1,7 @@
-"""Load plug-in files: the built-in folder, a user's folder, one file, or installed entry points.
+"""Load plug-ins from the built-in folder, a user's folder, a single file, or installed entry points.
 
-A file that fails to load does not take the others down: it becomes a `Problem` with its file and line, shown as a
-warning and again when a name is asked for that nobody registered. A file the user named alone fails at once.
+A file of a folder that fails to load does not stop the others. It becomes a `Problem` with its file and line, which is
+shown as a warning and again when an unknown name is asked for. A single file that the user named raises at once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Problem:
 
     Attributes:
         origin: "file:line" of the fault, or the entry point's name.
-        message: What went wrong, in one line.
+        message: The fault, in one line.
     """
 
     origin: str
@@ -64,11 +64,11 @@ def problems() -> tuple[Problem, ...]:
 
 @cache
 def load_builtin() -> None:
-    """Load everything that is there without asking: the built-in modules, then installed entry points. Once."""
+    """Load the built-in modules, then the installed entry points. Runs once per process."""
     root = builtin.content_folder("modules")
     declarations = read_declarations(root)
     for file in _plugin_files(root):
-        if declarations.holds(root, file):
+        if declarations.holds(root, file):  # an up-to-date record spares the import of the file, and so that of torch
             for spec in declarations.of(root, file):
                 name = spec.home.partition(":")[2]
                 MODULES.add(spec.name, spec, origin=spec.origin, identity=f"{file}:{name}")
@@ -79,20 +79,21 @@ def load_builtin() -> None:
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
             loaded = entry.load()
+            # Loading a class or a module registers it. A function has to be called.
             if callable(loaded) and not isinstance(loaded, type):
                 loaded()
-        except Exception as error:
+        except Exception as error:  # a broken package must not stop the built-in modules
             _report(Problem(f"entry point {entry.name} = {entry.value}", _describe(error)))
 
 
 def import_builtin(file: Path) -> None:
-    """Import a built-in plug-in file, which registers what it holds."""
+    """Import a built-in plug-in file, which registers its modules."""
     dotted = ".".join(file.relative_to(builtin.content_folder("modules")).with_suffix("").parts)
     importlib.import_module(f"nasbench.builtin.modules.{dotted}")
 
 
 def builtin_files() -> list[Path]:
-    """Return the built-in plug-in files, sorted."""
+    """Return the paths of the built-in plug-in files, sorted."""
     return _plugin_files(builtin.content_folder("modules"))
 
 
@@ -100,11 +101,12 @@ def load_path(path: str | Path) -> None:
     """Load a user's plug-ins.
 
     Args:
-        path: A folder (every `*.py` below it, but names that begin with `_`) or one file.
+        path: A file, or a folder whose `*.py` files are loaded at any depth. Files and folders whose names begin with
+            `_` or `.` are skipped.
 
     Raises:
-        PluginError: If nothing is at `path`, or `path` is one file and that file is broken. A broken file of a
-            folder is a warning; the others load.
+        PluginError: If nothing is at `path`, a folder has no such file, or `path` is a file that fails to load. A
+            file of a folder that fails to load is a warning, and the others are loaded.
     """
     load_builtin()
     path = Path(path).expanduser().resolve()
@@ -137,10 +139,10 @@ def python_file(text: str) -> tuple[Path, str]:
 
 
 def load_python_file(path: str | Path) -> ModuleType:
-    """Import one user file under a private name, so that it can shadow nothing.
+    """Import a user's file under a private name, so that it shadows no other module.
 
     Raises:
-        PluginError: "file:line: what went wrong"; nothing that the file registered is kept.
+        PluginError: "file:line: fault". Everything that the file registered is discarded.
     """
     path = Path(path).expanduser().resolve()
     if not path.is_file():
@@ -150,7 +152,7 @@ def load_python_file(path: str | Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[name] = module  # before execution, because dataclasses and pickle look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -169,7 +171,7 @@ def _plugin_files(root: Path) -> list[Path]:
 
 
 def _locate(error: Exception, path: Path) -> str:
-    """Return "file:line" of the deepest frame inside `path`, where the author can mend it."""
+    """Return "file:line" of the deepest frame inside `path`, which is where its author can repair it."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

@@ -1,7 +1,7 @@
-"""What a module declares about itself, and the one table all modules are registered in.
+"""The declaration of a module, and the one registry of all modules.
 
-A plug-in file registers its class with `register_module`. Everything else asks `nasbench.library.modules`, which loads
-the built-in files first. This module knows nothing of files or folders.
+A plug-in file registers its class with `register_module`. All other code asks `nasbench.library.modules`, which loads
+the built-in files first. The registry itself knows nothing of files or folders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-if TYPE_CHECKING:  # looking a name up needs no torch
+if TYPE_CHECKING:  # at run time a look-up must not import torch
     from torch import nn
 
 from nasbench.errors import PluginError, UnknownNameError, UnsupportedError
@@ -25,7 +25,7 @@ from nasbench.errors import PluginError, UnknownNameError, UnsupportedError
 __all__ = ["MODULES", "PROPERTIES", "Hyperparameter", "ModuleSpec", "Registry", "register_module"]
 
 PROPERTIES = ("locality", "globality", "sparsity", "multiscale", "complexity")
-"""The five properties. A module declares the first four it has; `complexity` stands for a cost order of at most 1."""
+"""The five properties. A module declares which of the first four it has. The fifth follows from its cost order."""
 
 Kind = Literal["module", "fusion", "neck"]
 T = TypeVar("T")
@@ -42,8 +42,8 @@ class Hyperparameter:
     Attributes:
         name: The keyword.
         default: Its default value.
-        values: The values a search tries; empty when it is not searched.
-        annotation: Its type as written in the signature.
+        values: The values that a search tries. Empty if the keyword is not searched.
+        annotation: Its type, as written in the signature.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Hyperparameter:
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """What a plug-in module declares. Made by `register_module`, or read from the record of the built-ins.
+    """The declaration of a plug-in module, made by `register_module` or read from the record of the built-ins.
 
     Attributes:
         name: The registry name, as typed in expressions.
@@ -63,18 +63,19 @@ class ModuleSpec:
         properties: Declared properties, a subset of `PROPERTIES[:4]`.
         cost_order: Exponent of the cost in the number of positions N: 1 linear, 2 quadratic.
         paper: Authors, title, venue and year, arXiv id.
-        dims: Spatial dimensions served, a subset of (1, 2).
+        dims: Spatial dimensions that the module serves, a subset of (1, 2).
         hyperparameters: The keywords of the constructor, without those that the slot decides.
         socket: Which of `dims` and `inputs` the constructor takes.
-        home: Where the class is: "module:name".
+        home: The class, as "module:name".
         doc: The docstring of the class.
-        starts_as_identity: True when the module computes `f(x) == x`, bit for bit, as constructed.
-        commutative: For a fusion: the order of its inputs does not change what it can compute.
-        limits: What it cannot serve, in words; "" when it serves every channel count and size.
-        selectable: Whether a space that selects modules by what they declare picks it up; False for a control, which
-            stands in a plan only by its name.
+        starts_as_identity: Whether the module, as constructed, computes `f(x) == x` bit for bit. A fusion does so if
+            it returns equal maps unchanged.
+        commutative: For a fusion, whether the order of its inputs does not change what it can compute.
+        limits: What the module cannot serve, in words. It is "" if every channel count and size is served.
+        selectable: Whether a space that selects modules by their declarations includes it. A control has False and
+            stands in a plan only if it is named.
         origin: "file:line" of the registration.
-        registered: The class `cls(channels, *, ...)` itself; None where its file was not imported yet.
+        registered: The class `cls(channels, *, ...)` itself, or None as long as its file is not imported.
     """
 
     name: str
@@ -96,7 +97,7 @@ class ModuleSpec:
 
     @cached_property
     def cls(self) -> type[nn.Module]:
-        """The class. A built-in's file is imported when this is first asked for."""
+        """The class. The first access imports the file of a built-in module."""
         if self.registered is not None:
             return self.registered
         module, _, name = self.home.partition(":")
@@ -104,30 +105,31 @@ class ModuleSpec:
 
     @property
     def space(self) -> dict[str, tuple[Any, ...]]:
-        """Search values by hyper-parameter, of those that are searched."""
+        """Search values of the hyper-parameters that are searched."""
         return {one.name: one.values for one in self.hyperparameters.values() if one.values}
 
     @property
     def family(self) -> str:
-        """The folder of the plug-in file: what it mixes ("channel", "token", ...)."""
+        """The folder of the plug-in file, which says what the module mixes ("channel", "token", ...)."""
         return Path(self.origin.rsplit(":", 1)[0]).parent.name
 
     @property
     def year(self) -> int | None:
-        """The year of the paper, None where the source names none."""
+        """The year of the paper, or None if the source names none."""
+        # The last year counts. Four digits before a point and more digits are an arXiv id.
         found = re.findall(r"\b(?:19|20)\d\d\b(?!\.\d)", self.paper)
         return int(found[-1]) if found else None
 
     def has(self, property: str) -> bool:
-        """Whether it declares `property`; `complexity` means a cost order of at most 1."""
+        """Whether the module has `property`. It has `complexity` if its cost order is at most 1."""
         return self.cost_order <= 1 if property == "complexity" else property in self.properties
 
 
 def property_name(text: str) -> str:
-    """Return the identifier of a property a person typed ("Multi-Scale" is `multiscale`).
+    """Return the identifier of a property as a person types it (`multiscale` for "Multi-Scale").
 
     Raises:
-        UnknownNameError: If it is none of the five.
+        UnknownNameError: If the text is none of the five properties.
     """
     name = text.strip().lower().replace("-", "").replace("_", "").replace(" ", "")
     if name not in PROPERTIES:
@@ -136,14 +138,14 @@ def property_name(text: str) -> str:
 
 
 class Registry(Generic[T]):
-    """Names to entries; a second, different entry under a name is an error that names both origins.
+    """A table of entries by name. A different entry under a name in use is an error that names both origins.
 
     Args:
         kind: What the entries are, in the singular, for messages.
         load: Registers the entries that ship with nasbench. It is called before an entry is looked up.
 
     Attributes:
-        refused: Names that are known and not offered, with the reason.
+        refused: Names that are known but not offered, with the reason.
     """
 
     def __init__(self, kind: str, load: Callable[[], object] = lambda: None) -> None:
@@ -153,17 +155,17 @@ class Registry(Generic[T]):
         self.refused: dict[str, str] = {}
 
     def add(self, name: str, entry: T, *, origin: str, identity: str) -> None:
-        """Enter `entry` under `name`.
+        """Register `entry` under `name`.
 
         Args:
-            name: Its name.
+            name: The name.
             entry: The entry.
             origin: "file:line", for messages.
-            identity: What makes two registrations the same thing (file and qualified name): the same thing may be
-                registered again, as when a file is loaded twice.
+            identity: File and qualified name of the entry. An entry of the same identity may be registered again, as
+                happens if a file is loaded twice.
 
         Raises:
-            PluginError: If another thing has the name.
+            PluginError: If an entry of another identity has the name.
         """
         held = self._entries.get(name)
         if held is not None and held[2] != identity:
@@ -173,15 +175,15 @@ class Registry(Generic[T]):
         self._entries[name] = (entry, origin, identity)
 
     def refuse(self, name: str, reason: str) -> None:
-        """Answer a request for `name`, unless it is registered, with `reason` instead of the nearest names."""
+        """Let `get` raise with `reason` for `name`, unless the name is registered."""
         self.refused[name] = reason
 
     def get(self, name: str, hint: str = "") -> T:
         """Return the entry called `name`.
 
         Raises:
-            UnsupportedError: If the name is known and refused; the message is the reason.
-            UnknownNameError: If there is none; offers the nearest names.
+            UnsupportedError: If the name is refused. The message gives the reason.
+            UnknownNameError: If no entry has the name. The message offers the nearest names.
         """
         self._load()
         if name not in self._entries and name in self.refused:
@@ -191,7 +193,7 @@ class Registry(Generic[T]):
         return self._entries[name][0]
 
     def drop(self, origin_file: str) -> None:
-        """Forget what `origin_file` registered: a file that breaks half-way leaves nothing behind."""
+        """Discard all entries of `origin_file`, so that a file that fails half-way leaves nothing behind."""
         self._entries = {n: e for n, e in self._entries.items() if e[1].rsplit(":", 1)[0] != origin_file}
 
     @property
@@ -213,7 +215,7 @@ class Registry(Generic[T]):
 
 
 MODULES: Registry[ModuleSpec] = Registry("module")
-"""Every registered module, fusion and neck. Ask `nasbench.library.modules`, which loads the built-ins first."""
+"""All registered modules, fusions and necks. Ask `nasbench.library.modules`, which loads the built-ins first."""
 
 
 def register_module(
@@ -230,10 +232,10 @@ def register_module(
     limits: str = "",
     selectable: bool = True,
 ) -> Callable[[C], C]:
-    """Register an `nn.Module` class as a plug-in; the arguments are `ModuleSpec`'s attributes.
+    """Register an `nn.Module` class as a plug-in. The arguments are attributes of `ModuleSpec`.
 
-    The class takes `channels` first and everything else by keyword with a default; `dims` and, for a fusion,
-    `inputs` are passed when its constructor has them.
+    The constructor takes `channels` first and everything else by keyword with a default. `dims` and, for a fusion,
+    `inputs` are passed if the constructor has them. `space` gives the values that a search tries, by keyword.
 
     Raises:
         PluginError: If the declaration is wrong, or the name belongs to another class.
@@ -248,7 +250,7 @@ def register_module(
         ...     def forward(self, x):
         ...         return self.factor * x
     """
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # the plug-in file, which every message about the module names
     origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
 
@@ -288,27 +290,27 @@ def register_module(
 
 
 def _check_declaration(spec: ModuleSpec, cls: object, searched: Sequence[str]) -> None:
-    from torch import nn
+    from torch import nn  # a plug-in file has imported torch anyway, a look-up must not
 
     if not _NAME.match(spec.name):
-        raise PluginError("a name is lower case letters, digits and _, beginning with a letter")
+        raise PluginError("a name consists of lower case letters, digits and _, and begins with a letter")
     if spec.name in ("none", "True", "False", "None"):
         raise PluginError(f"{spec.name!r} is a word of the expression language")
     if spec.kind not in typing.get_args(Kind):
         raise PluginError(f"kind is {spec.kind!r}; allowed: {', '.join(typing.get_args(Kind))}")
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise PluginError(f"{cls!r} is no nn.Module class")
+        raise PluginError(f"{cls!r} is not an nn.Module class")
     if not spec.dims or not set(spec.dims) <= {1, 2}:
         raise PluginError(f"dims is {spec.dims}; allowed: (1,), (2,) or (1, 2)")
     parameters = list(inspect.signature(cls).parameters.values())
     if not parameters or parameters[0].name != "channels":
-        raise PluginError(f"the constructor's first argument must be `channels`, is {_first(parameters)}")
+        raise PluginError(f"the constructor's first argument must be `channels`, but is {_first(parameters)}")
     for p in parameters[1:]:
         if p.kind is not p.KEYWORD_ONLY or p.default is p.empty:
             raise PluginError(f"constructor argument {p.name!r} must be keyword-only and have a default")
     unknown = set(searched) - set(spec.hyperparameters)
     if unknown:
-        raise PluginError(f"space names {sorted(unknown)}, the constructor has {sorted(spec.hyperparameters)}")
+        raise PluginError(f"space names {sorted(unknown)}, but the constructor has {sorted(spec.hyperparameters)}")
 
 
 def _first(parameters: list[inspect.Parameter]) -> str:

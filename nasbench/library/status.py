@@ -1,7 +1,7 @@
-"""What has been found out about each built-in module: its costs, and whether torch's tracers take it.
+"""The recorded costs of each built-in module, and whether torch can compile and export it.
 
-Building and tracing a module takes seconds, so it is done once, by `scripts/update_gallery`, and written to
-`modules/status.json`, which ships beside the modules. Reading it needs no torch.
+Building and tracing a module takes seconds. `scripts/update_gallery` therefore does it once and writes the results to
+`modules/status.json`, which ships with the modules. Reading them needs no torch.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from nasbench import builtin
 
 __all__ = ["ModuleStatus", "read_status", "recorded_status", "recorded_torch", "status_file", "write_status"]
 
-_LONGEST = 300  # characters of torch's message that are kept; what follows is advice to its own developers
+_LONGEST = 300  # characters of torch's message that are stored, because the rest is advice to its own developers
 
 
 @dataclass(frozen=True)
 class ModuleStatus:
-    """What is known of one module with its default hyper-parameters.
+    """What is recorded of one module with its default hyper-parameters.
 
     Attributes:
-        params: Parameters at the default size of `nasbench.report.catalogue`; None where nobody counted.
-        macs: Multiply-adds there, for one item.
-        exact: Whether `macs` is exact, and no lower bound.
-        compile: Whether `torch.compile(fullgraph=True)` takes it: "yes", "no: " and why, or "" where nobody tried.
-        export: Whether `torch.export` takes it, in the same words.
+        params: Parameters at the default size of `nasbench.report.catalogue`, or None if they were not counted.
+        macs: Multiply-adds at that size, for one item.
+        exact: Whether `macs` is exact. If not, it is a lower bound.
+        compile: Whether `torch.compile(fullgraph=True)` takes the module: "yes", "no: " with the reason, or "" if it
+            was not tried.
+        export: Whether `torch.export` takes the module, in the same words.
     """
 
     params: int | None = None
@@ -40,22 +41,22 @@ class ModuleStatus:
 
 
 def recorded_status(name: str) -> ModuleStatus:
-    """Return what is on record of the module called `name`; an empty status for a user's module."""
+    """Return the recorded status of the module called `name`. A user's module has an empty one."""
     return _record().get(name, ModuleStatus())
 
 
 def recorded_torch() -> str:
-    """Return the version of the torch that compiled and exported what is on record."""
+    """Return the version of torch with which the recorded modules were compiled and exported."""
     return str(json.loads(status_file().read_text(encoding="utf-8"))["torch"])
 
 
 def status_file() -> Path:
-    """Return where the record is, in a checkout or in a wheel."""
+    """Return the path of the record, in a checkout or in a wheel."""
     return builtin.content_folder("modules") / "status.json"
 
 
 def read_status(file: Path) -> dict[str, ModuleStatus]:
-    """Return the statuses in `file` by module name; none where there is no file yet."""
+    """Return the statuses in `file` by module name. Without a file there are none."""
     if not file.is_file():
         return {}
     rows = json.loads(file.read_text(encoding="utf-8"))["modules"]
@@ -63,12 +64,12 @@ def read_status(file: Path) -> dict[str, ModuleStatus]:
 
 
 def write_status(file: Path, statuses: Mapping[str, ModuleStatus], *, torch_version: str) -> None:
-    """Write statuses so that `read_status` reads them back, with messages shortened, sorted by name.
+    """Write statuses, sorted by name and with long messages shortened, so that `read_status` reads them back.
 
     Args:
         file: The file to write.
         statuses: Status by module name.
-        torch_version: The torch that compiled and exported.
+        torch_version: The version of torch that compiled and exported the modules.
     """
     rows = {name: _shortened(asdict(status)) for name, status in sorted(statuses.items())}
     document = {"generated_by": "scripts/update_gallery", "torch": torch_version, "modules": rows}
@@ -85,6 +86,9 @@ def _shortened(row: dict[str, object]) -> dict[str, object]:
 
 
 def _short(message: str) -> str:
-    """Cut a long message, and the line numbers in it, which every edit of the module would change."""
+    """Return a message without line numbers and cut to its longest length.
+
+    Every edit of a module would change its line numbers, and with them the record.
+    """
     message = re.sub(r"(\.py):\d+", r"\1", message)
     return message if len(message) <= _LONGEST else message[: _LONGEST - 1].rstrip() + "…"

@@ -1,1 +1,1 @@
-"""Layers and tensor helpers that several modules share. Each file is imported by its own name."""
+"""Layers and tensor helpers that several modules share. Import each file by its own name."""

@@ -1,4 +1,4 @@
-"""What attention modules share: heads, and the multi-head self-attention of the Transformer."""
+"""Attention layers that modules share: splitting into heads, and the multi-head attention of the Transformer."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = [
 ]
 
 POSITIONS = ("none", "sinusoidal", "relative")
-"""What `position` of a self-attention may be."""
+"""The allowed values of `position` of a self-attention."""
 
 
 def choose_heads(channels: int, heads: int | None = None, *, multiple: int = 1) -> int:
-    """Return `heads` if it can be served; for None `default_heads(channels, multiple)`.
+    """Return `heads` if it divides the channels, or `default_heads(channels, multiple)` for None.
 
     Args:
-        channels: Channels C, shared out among the heads.
-        heads: What the user gave.
-        multiple: What the number of heads must be a multiple of.
+        channels: Channels C, which the heads share.
+        heads: The number of heads that the user gave.
+        multiple: A number of which the number of heads must be a multiple.
 
     Raises:
-        UnsupportedError: If the heads do not share C evenly, or are no positive multiple of `multiple`.
+        UnsupportedError: If `heads` does not divide C, or is not a positive multiple of `multiple`.
     """
     heads = default_heads(channels, multiple) if heads is None else heads
     if heads < 1 or channels % heads or heads % multiple:
@@ -46,17 +46,18 @@ def choose_heads(channels: int, heads: int | None = None, *, multiple: int = 1) 
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """`(..., N, C) -> (..., heads, N, C / heads)`; head i takes the i-th run of channels."""
+    """`(..., N, C) -> (..., heads, N, C / heads)`. Head i takes the i-th run of channels."""
     return tokens.unflatten(-1, (heads, -1)).transpose(-2, -3)
 
 
 def merge_heads(tokens: Tensor) -> Tensor:
-    """`(..., heads, N, D) -> (..., N, heads * D)`: the inverse of `split_heads`."""
+    """`(..., heads, N, D) -> (..., N, heads * D)`, the inverse of `split_heads`."""
     return tokens.transpose(-2, -3).flatten(-2)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Return a context without autocast on the device of `x`, for sums and quotients that bfloat16 cannot hold."""
+    """Return a context without autocast on the device of `x`, for sums and quotients that need more than bfloat16."""
+    # autocast does not know the device type "meta".
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
@@ -65,20 +66,20 @@ class MultiHeadSelfAttention(nn.Module):
 
     .. math:: [q, k, v] = W_{qkv} (t + P), \\qquad y = W_o\\, \\mathrm{softmax}(q k^T / \\sqrt{d} + b)\\, v
 
-    P is the sinusoidal encoding, b the learned bias of each offset; which of them there is says `position`. All
-    projections have a bias: 4 C² + 4 C parameters.
+    P is the sinusoidal encoding, and b is the learned bias of each offset. `position` says which of them is present.
+    All projections have a bias: 4 C² + 4 C parameters.
 
     Shapes: `(B, N, C) -> (B, N, C)`.
 
     Args:
         channels: Channels C.
         dims: Spatial dimensions of the map that the tokens come from, 1 or 2.
-        heads: Attention heads; None for the default of `choose_heads`.
+        heads: Attention heads. None means the default of `choose_heads`.
         position: "none", "sinusoidal" (added to the tokens) or "relative" (a learned bias by offset and head).
-        causal: Token i attends to tokens 0 to i alone; a map of two dimensions is read row by row.
+        causal: Whether token i attends only to tokens 0 to i. A two-dimensional map is read row by row.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `position` is none of `POSITIONS`.
+        UnsupportedError: If `heads` does not divide C, or `position` is not one of `POSITIONS`.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class MultiHeadSelfAttention(nn.Module):
         self.bias = RelativeBias(self.heads, dims) if position == "relative" else None
 
     def forward(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
-        """`(B, N, C) -> (B, N, C)`, N the product of `size`, the map's S."""
+        """`(B, N, C) -> (B, N, C)`, where N is the product of `size`, the map's S."""
         if self.position == "sinusoidal":
             tokens = tokens + sinusoidal(size, tokens.shape[-1], device=tokens.device).to(tokens.dtype)
         q, k, v = (split_heads(t, self.heads) for t in self.qkv(tokens).chunk(3, dim=-1))
@@ -106,7 +107,7 @@ class MultiHeadSelfAttention(nn.Module):
         return self.proj(merge_heads(attended))
 
     def _mask(self, bias: Tensor) -> Tensor:
-        """`(heads, N, N) -> (heads, N, N)`: the bias, and -inf where token i may not look."""
+        """`(heads, N, N) -> (heads, N, N)`: the bias, with -inf for the keys that a token may not see."""
         if not self.causal:
             return bias
         future = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).triu(1)
@@ -114,15 +115,15 @@ class MultiHeadSelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of tokens to those of another source (Vaswani et al., NeurIPS 2017).
+    """Multi-head attention of tokens to the tokens of another source (Vaswani et al., NeurIPS 2017).
 
     q, k, v and the projection have a bias: 4 C² + 4 C parameters. Norm and residual belong to the surrounding block.
 
-    Shapes: `(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`: in each group by itself.
+    Shapes: `(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`, in each group separately.
 
     Args:
         channels: Channels C.
-        heads: Attention heads; they divide C.
+        heads: Attention heads. They must divide C.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -133,7 +134,7 @@ class CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
         """`(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`."""
         projected = (self.query(tokens), self.key(source), self.value(source))
-        # Groups join the batch: the fused attention kernels take four axes.
+        # Groups are merged with the batch, because the fused attention kernels take four axes.
         q, k, v = (split_heads(t.flatten(0, -3), self.heads) for t in projected)
         attended = F.scaled_dot_product_attention(q, k, v)
         return self.proj(merge_heads(attended)).unflatten(0, tokens.shape[:-2])

@@ -1,4 +1,4 @@
-"""The two halves of dual attention (Fu et al., CVPR 2019, arXiv:1809.02983): shared with `danet`, which adds them."""
+"""The two halves of dual attention (Fu et al., CVPR 2019, arXiv:1809.02983). The module `danet` adds them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ __all__ = ["ChannelSelfAttention", "PositionSelfAttention"]
 
 
 class ChannelSelfAttention(nn.Module):
-    """Channels attend to channels, the less alike the more; added with a weight γ that starts at 0.
+    """Attention among channels, which weighs less similar channels more, added with a weight γ that starts at 0.
 
     .. math:: E = X X^T,\\quad A = \\mathrm{softmax}(\\mathrm{rowmax}(E) - E),\\quad y = \\gamma A X + x
 
-    A softmax does not see what is subtracted from a whole row: A is softmax(-E), attention with the query -X.
+    A constant added to a whole row does not change its softmax. A is therefore softmax(-E), attention with the query
+    -X.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of any number of dimensions.
     """
@@ -33,11 +34,12 @@ class ChannelSelfAttention(nn.Module):
 
 
 class PositionSelfAttention(nn.Module):
-    """Positions attend to positions; added with a weight γ that starts at 0.
+    """Attention among positions, added with a weight γ that starts at 0.
 
     .. math:: y = \\gamma\\, \\mathrm{softmax}(q^T k)\\, v + x
 
-    q and k are convolutions 1x1 to C // reduction channels, v one to C, all with bias. The products are not scaled.
+    q and k are 1x1 convolutions to C // reduction channels and v is one to C, all with bias. The products are not
+    scaled.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`.
 
@@ -58,5 +60,5 @@ class PositionSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, *S) -> (B, C, *S)`."""
         q, k, v = (to_tokens(part(x)).unsqueeze(1) for part in (self.query, self.key, self.value))
-        seen = scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
+        seen = scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)  # the paper has no 1 / sqrt(d)
         return torch.addcmul(x, self.gamma, from_tokens(seen, x.shape[2:]))

@@ -1,4 +1,4 @@
-"""The embedding of a multivariate series that Informer introduced: values, positions and covariates of time."""
+"""Informer's embedding of a multivariate series: values, positions and covariates of time."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ __all__ = ["SeriesEmbedding"]
 
 
 class SeriesEmbedding(nn.Module):
-    """One token a time step, of all series at once (Zhou et al., AAAI 2021, arXiv:2012.07436, appendix B).
+    """Embed each time step of all series as one token (Zhou et al., AAAI 2021, arXiv:2012.07436, appendix B).
 
     .. math:: u_t = \\mathrm{conv}_3(x)_t + \\mathrm{PE}_t + W_m m_t
 
-    The convolution runs around the ends of the window (circular padding, as in the official code): the length stays.
-    3 D C + C + K C parameters.
+    The convolution has circular padding, as in the official code, and so keeps the length. 3 D C + C + K C parameters.
 
     Shapes: `(B, L, D) -> (B, L, C)`.
 
     Args:
-        series: Series D.
+        series: Number of series D.
         width: Channels C.
-        covariates: Covariates K of each time step; 0 for none.
+        covariates: Covariates K of each time step. 0 means none.
     """
 
     def __init__(self, series: int, width: int, covariates: int = 0) -> None:
@@ -32,11 +31,11 @@ class SeriesEmbedding(nn.Module):
         self.marks = nn.Linear(covariates, width, bias=False) if covariates else None
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
-        """`(B, L, D)` and the covariates `(B, L, K)` to `(B, L, C)`; covariates left out are zeros."""
+        """`(B, L, D)` and the covariates `(B, L, K)` to `(B, L, C)`. Missing covariates count as zeros."""
         tokens = self.value(x.transpose(1, 2)).transpose(1, 2)
         tokens = tokens + sinusoidal(tokens.shape[1:2], tokens.shape[2], device=x.device).to(tokens.dtype)
         if self.marks is None:
             return tokens
-        # The layer also runs on zeros: a model costs the same, whether its covariates are at hand or not.
+        # The layer also runs on zeros, so that a model costs the same with and without covariates.
         marks = x.new_zeros(*x.shape[:2], self.marks.in_features) if marks is None else marks
         return tokens + self.marks(marks)

@@ -1,4 +1,4 @@
-"""A graph over series that is learned with the network, and propagation along it (MTGNN, KDD 2020)."""
+"""A graph over series that is learned with the network, and propagation along the graph (MTGNN, KDD 2020)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ class LearnedGraph(nn.Module):
     .. math:: M_i = \\tanh(\\alpha\\,\\Theta_i E_i),\\qquad
               A = \\mathrm{relu}(\\tanh(\\alpha (M_1 M_2^T - M_2 M_1^T)))
 
-    The argument is antisymmetric: the diagonal is 0, and of A_ij and A_ji at most one is not. In each row the
-    `neighbours` largest entries stay. (Some copies add noise before choosing them, which makes the network random, also
-    in evaluation; zeros need no choice.) 2 D d + 2 (d² + d) parameters.
+    The argument of the relu is antisymmetric. The diagonal is therefore 0, and at most one of A_ij and A_ji is not 0.
+    In each row only the `neighbours` largest entries stay. Some copies add noise before choosing them, which makes the
+    network random also in evaluation. It is not needed here, because it makes no difference which zeros are chosen.
+    2 D d + 2 (d² + d) parameters.
 
     Args:
-        series: Series D.
+        series: Number of series D.
         width: Length d of the embeddings E_1 and E_2.
-        neighbours: Entries kept in a row, at most; 20 in the paper.
+        neighbours: Largest number of entries in a row. It is 20 in the paper.
         alpha: Saturation of the tanh.
     """
 
@@ -34,7 +35,7 @@ class LearnedGraph(nn.Module):
         self.theta_first, self.theta_second = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self) -> Tensor:
-        """Return the adjacency `(D, D)`: row i holds the weights of what series i listens to, in [0, 1)."""
+        """Return the adjacency `(D, D)`. Row i has the weights, in [0, 1), of the series that series i listens to."""
         one = (self.alpha * self.theta_first(self.first.weight)).tanh()
         two = (self.alpha * self.theta_second(self.second.weight)).tanh()
         difference = one @ two.T
@@ -49,16 +50,16 @@ class MixHop(nn.Module):
     .. math:: \\tilde A = D^{-1} (A + I),\\quad H_0 = x,\\quad H_k = \\beta x + (1 - \\beta) \\tilde A H_{k-1},\\qquad
               y = W [H_0, H_1, ..., H_K]
 
-    D holds the row sums of A + I, so that H_k at a series is a weighted mean of its neighbours' H_{k-1}. (The authors'
-    code has at times multiplied by the transpose, whose rows do not sum to 1.)
+    D holds the row sums of A + I, so that H_k of a series is a weighted mean of its neighbours' H_{k-1}. The authors'
+    code has at times multiplied by the transpose, whose rows do not sum to 1.
 
     Shapes: `(B, C_in, D, T)`, `(D, D)` -> `(B, C_out, D, T)`.
 
     Args:
         in_channels: Channels C_in.
         out_channels: Channels C_out.
-        depth: Hops K; 2 in the paper.
-        beta: Share of the input that each hop keeps; 0.05 in the paper.
+        depth: Number of hops K. It is 2 in the paper.
+        beta: Share of the input in each hop. It is 0.05 in the paper.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, depth: int = 2, beta: float = 0.05) -> None:

@@ -1,4 +1,4 @@
-"""One spelling for one- and two-dimensional layers, and for tokens: what lets a module be written once for both."""
+"""Layers for one or two dimensions by one call, and conversion to tokens, so that a module is written once for both."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _MAX: dict[int, type[nn.MaxPool1d] | type[nn.MaxPool2d]] = {1: nn.MaxPool1d, 2: 
 
 
 def check_kernel(kernel: int) -> None:
-    """Refuse a kernel that cannot be padded alike on both sides to keep the size of the map.
+    """Check that a kernel can be padded equally on both sides to keep the size of the map.
 
     Raises:
-        UnsupportedError: If it is even, or below 1.
+        UnsupportedError: If the kernel is even, or below 1.
     """
     if kernel < 1 or kernel % 2 == 0:
         raise UnsupportedError(f"kernel must be odd, got {kernel}")
 
 
 def same_padding(kernel: int, dilation: int = 1) -> int:
-    """Return the padding that keeps the length for an odd kernel at stride 1."""
+    """Return the padding with which an odd kernel at stride 1 keeps the length."""
     return dilation * (kernel - 1) // 2
 
 
@@ -58,7 +58,10 @@ def conv(
     bias: bool = True,
     padding: int | None = None,
 ) -> nn.Conv1d | nn.Conv2d:
-    """Return a convolution over `(B, C, *S)` with `dims` spatial dimensions; padded to keep S unless told."""
+    """Return a convolution over `(B, C, *S)` with `dims` spatial dimensions.
+
+    Without `padding` it is padded so that stride 1 keeps S.
+    """
     pad = same_padding(kernel, dilation) if padding is None else padding
     return _CONV[dims](
         in_channels,
@@ -78,7 +81,7 @@ def batch_norm(dims: int, channels: int, eps: float = 1e-5) -> nn.BatchNorm1d | 
 
 
 def avg_pool(dims: int, kernel: int) -> nn.Module:
-    """Return an average pooling at stride 1 that keeps S; padding counts as zeros."""
+    """Return an average pooling at stride 1 that keeps S. The padding counts as zeros."""
     return _AVG[dims](kernel, stride=1, padding=kernel // 2)
 
 
@@ -98,29 +101,29 @@ def global_max_pool(x: Tensor) -> Tensor:
 
 
 def to_tokens(x: Tensor) -> Tensor:
-    """`(B, C, *S) -> (B, N, C)` with N the product of S."""
+    """`(B, C, *S) -> (B, N, C)`, where N is the product of S."""
     return x.flatten(2).transpose(1, 2)
 
 
 def from_tokens(tokens: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
-    """`(B, N, C) -> (B, C, *size)`: the inverse of `to_tokens`."""
+    """`(B, N, C) -> (B, C, *size)`, the inverse of `to_tokens`."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *size)
 
 
 def default_heads(channels: int, multiple: int = 1) -> int:
-    """Return the largest divisor of `channels`, at most 8, that gives a head dimension of at least 16.
+    """Return the largest divisor of `channels` up to 8 that leaves at least 16 channels per head.
 
-    Only multiples of `multiple` are looked at; it is the answer where none is large enough.
+    Only multiples of `multiple` are considered. If none of them leaves 16 channels, the result is `multiple`.
     """
     fitting = (h for h in range(multiple, 9, multiple) if channels % h == 0 and channels // h >= 16)
     return max(fitting, default=multiple)
 
 
 def groups_32(channels: int) -> int:
-    """Return the number of groups where a paper has 32: gcd(channels, 32)."""
+    """Return gcd(channels, 32), the number of groups where a paper has 32 and C may not be a multiple of it."""
     return math.gcd(channels, 32)
 
 
 def reduced(channels: int, reduction: int) -> int:
-    """Return the width of a bottleneck: `channels // reduction`, at least 1."""
+    """Return the width of a bottleneck, which is `channels // reduction` but at least 1."""
     return max(1, channels // reduction)

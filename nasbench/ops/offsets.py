@@ -1,4 +1,4 @@
-"""Offsets between the positions of a window: what a bias by relative position is looked up or computed by."""
+"""Offsets between the positions of a window, by which a relative position bias is looked up or computed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ __all__ = ["offset_index", "window_offsets"]
 
 
 def window_offsets(window: tuple[int, int], *, device: torch.device | str | None = None) -> Tensor:
-    """Return every offset (rows, columns) that two positions of a window can have: `((2h - 1) (2w - 1), 2)`, float32.
+    """Return every offset (rows, columns) between two positions of a window: `((2h - 1) (2w - 1), 2)`, float32.
 
-    In row-major order, from (1 - h, 1 - w) to (h - 1, w - 1).
+    The offsets are in row-major order, from (1 - h, 1 - w) to (h - 1, w - 1).
     """
     sides = [torch.arange(1 - side, side, device=device, dtype=torch.float32) for side in window]
     return torch.cartesian_prod(*sides)
 
 
 def offset_index(window: tuple[int, int], *, device: torch.device | str | None = None) -> Tensor:
-    """Return which row of `window_offsets` is the offset from each key to each query: int64 `(T, T)`, T = h w.
+    """Return the row of `window_offsets` with the offset from each key to each query: int64 `(T, T)`, T = h w.
 
-    Positions are in row-major order; queries first.
+    The first axis is the query, the second the key. Positions are in row-major order.
     """
     h, w = window
     place = torch.arange(h * w, device=device)
     row, column = place // w, place % w
-    rows = row[:, None] - row + h - 1
+    rows = row[:, None] - row + h - 1  # shifted to start at 0
     columns = column[:, None] - column + w - 1
     return rows * (2 * w - 1) + columns

@@ -1,4 +1,4 @@
-"""Where a token is: sinusoidal encodings and learned biases by offset, both for any size of map."""
+"""Positions of tokens: sinusoidal encodings and learned biases by offset, both for maps of any size."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MODES = {1: "linear", 2: "bilinear"}
 def sinusoidal(size: Sequence[int], channels: int, *, device: torch.device | str | None = None) -> Tensor:
     """Return the sinusoidal encoding of every position of a map: `(N, channels)`, float32.
 
-    In one dimension, Vaswani et al. 2017, section 3.5: channel 2i is sin(p / 10000^(2i/C)), channel 2i + 1 its
-    cosine. In two, the first half of the channels (the larger, for an odd count) encodes the row and the second half
-    the column, each as in one dimension.
+    In one dimension channel 2i of position p is sin(p / 10000^(2i/C)) and channel 2i + 1 is the cosine of the same
+    angle (Vaswani et al. 2017, section 3.5). In two dimensions the first half of the channels (the larger half of an
+    odd count) encodes the row and the second half encodes the column, each as in one dimension.
 
     Args:
-        size: S of the map, of one or two dimensions.
+        size: Size S of the map, of one or two dimensions.
         channels: Channels C.
-        device: Where the encoding is made.
+        device: Device of the encoding.
     """
     if len(size) == 1:
         return _sinusoidal_1d(size[0], channels, device)
@@ -37,26 +37,27 @@ def sinusoidal(size: Sequence[int], channels: int, *, device: torch.device | str
 
 def _sinusoidal_1d(length: int, channels: int, device: torch.device | str | None) -> Tensor:
     even = torch.arange(0, channels, 2, device=device, dtype=torch.float32)
+    # A map of one channel has none left for the column.
     rate = torch.exp(even * (-math.log(10000.0) / max(channels, 1)))
     angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * rate
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :channels]
 
 
 def resize(table: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolate a learned table (bi)linearly to a map's size: `(B, C, *R) -> (B, C, *size)`; exact for R = size."""
+    """Interpolate a learned table (bi)linearly: `(B, C, *R) -> (B, C, *size)`. For R = size this is exact."""
     return F.interpolate(table, size=list(size), mode=_MODES[len(size)], align_corners=False)
 
 
 class RelativeBias(nn.Module):
     """A learned bias for each head and each offset between two positions (Swin, Liu et al., ICCV 2021).
 
-    The table holds the offsets of a map of `reference` positions a side, `(2 reference - 1) ** dims` of them; it is
-    interpolated to the offsets of the map at hand, so that the ends of every map share one bias. Each head has its own.
+    Each head has a table of the `(2 reference - 1) ** dims` offsets of a map with sides of `reference` positions. It is
+    interpolated to the offsets of the actual map. The largest offsets of all maps thus share one bias.
 
     Args:
         heads: Attention heads.
         dims: Spatial dimensions of the map, 1 or 2.
-        reference: Side of the map that the table is stored for.
+        reference: Side of the map for which the table is stored.
     """
 
     def __init__(self, heads: int, dims: int, *, reference: int = 7) -> None:
@@ -65,10 +66,10 @@ class RelativeBias(nn.Module):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, size: Sequence[int]) -> Tensor:
-        """Return the biases `(heads, N, N)` of a map of `size`, by query and key; N the product of `size`."""
+        """Return the biases `(heads, N, N)` of a map by query and key, where N is the product of `size`."""
         bias = resize(self.table[None], [2 * side - 1 for side in size])[0]
         for axis, side in enumerate(size):
-            # Each axis of offsets becomes two: query and key position.
+            # Each axis of offsets becomes two, for the position of the query and that of the key.
             place = torch.arange(side, device=bias.device)
             offset = place[:, None] - place[None, :] + side - 1
             bias = bias.index_select(1 + 2 * axis, offset.flatten()).unflatten(1 + 2 * axis, (side, side))

@@ -1,4 +1,4 @@
-"""Pyramids: lists of maps `(B, C_i, H_i, W_i)`, fine to coarse. Shared by the necks."""
+"""Layers over pyramids, which are lists of maps `(B, C_i, H_i, W_i)`, fine to coarse. The necks share them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["TopDown", "check_levels", "resize"]
 
 
 def resize(x: Tensor, size: torch.Size) -> Tensor:
-    """`(B, C, h, w) -> (B, C, *size)` by the nearest position; `x` itself where it has the size already."""
+    """`(B, C, h, w) -> (B, C, *size)` by the nearest position. A map that has the size is returned unchanged."""
     return x if x.shape[2:] == size else F.interpolate(x, size=size, mode="nearest")
 
 
@@ -23,7 +23,7 @@ def check_levels(maps: Sequence[Tensor], levels: int) -> None:
     """Check that a pyramid has the levels its neck was built for.
 
     Raises:
-        InputError: If it has not.
+        InputError: If the number of levels differs.
     """
     if len(maps) != levels:
         raise InputError(f"this neck was built for {levels} levels, fine to coarse; got {len(maps)} maps")
@@ -35,8 +35,8 @@ class TopDown(nn.Module):
     .. math:: M_n = L_n(C_n),\\quad M_i = L_i(C_i) + \\mathrm{nearest}(M_{i+1}),\\quad
               P_i = \\mathrm{conv}_{3 \\times 3}(M_i)
 
-    Shapes: a list of `(B, C_i, H_i, W_i)`, fine to coarse, to a list of `(B, width, H_i, W_i)`. The coarser map takes
-    the size of the lateral, whatever the ratio is.
+    Shapes: a list of `(B, C_i, H_i, W_i)`, fine to coarse, to a list of `(B, width, H_i, W_i)`. The coarser map is
+    resized to the lateral one at any ratio of their sizes.
 
     Args:
         channels: C_i of every level, fine to coarse.

@@ -1,4 +1,4 @@
-"""Weighting of branches by a softmax across them: shared by the `select` and `interact` fusions and by `sk`."""
+"""Weights of branches by a softmax across them, for the fusions `select` and `interact` and the module `sk`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["BranchSelect", "check_inputs", "convex_sum"]
 
 
 def check_inputs(inputs: int) -> int:
-    """Return `inputs`, the number of maps a fusion joins.
+    """Return `inputs`, the number of maps that a fusion joins, after a check.
 
     Raises:
-        UnsupportedError: If it is less than 2: there is nothing to join.
+        UnsupportedError: If `inputs` is less than 2.
     """
     if inputs < 2:
         raise UnsupportedError(f"a fusion joins at least 2 maps, got inputs={inputs}")
@@ -25,10 +25,10 @@ def check_inputs(inputs: int) -> int:
 
 
 def convex_sum(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Return `Σ w_i x_i` for weights that sum to one, written `x_0 + Σ w_i (x_i - x_0)`.
+    """Return `Σ w_i x_i` for weights that sum to one, computed as `x_0 + Σ w_i (x_i - x_0)`.
 
-    Equal maps come back bit for bit in this form, whatever the weights: a fusion of branches that start as
-    identities starts as an identity itself, which `Σ w_i x_i` with its rounding does not.
+    In this form equal maps come back bit for bit, whatever the weights are. A fusion of branches that start as
+    identities thus starts as an identity itself. The rounding of `Σ w_i x_i` would prevent that.
 
     Args:
         maps: n maps `(B, C, *S)`.
@@ -42,19 +42,19 @@ def convex_sum(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 class BranchSelect(nn.Module):
-    """Weights of branches per channel, from the pooled sum of all branches (SK, arXiv:1903.06586, eq. 3-5).
+    """Weights of branches for each channel, from the pooled sum of all branches (SK, arXiv:1903.06586, eq. 3-5).
 
     .. math:: z = \\mathrm{relu}(\\mathrm{BN}(W\\, \\mathrm{GAP}(\\textstyle\\sum_i x_i))),\\quad
               w_i = \\mathrm{softmax}_i(A_i z)
 
-    Shapes: n maps `(B, C, *S) -> (n, B, C, 1, ...)`. Training needs B of at least 2: `z` is normalised over the
-    batch alone.
+    Shapes: n maps `(B, C, *S) -> (n, B, C, 1, ...)`. Training needs B of at least 2, because `z` is normalised over
+    the batch only.
 
     Args:
         channels: Channels C.
         branches: Number of maps n.
         dims: Spatial dimensions, 1 or 2.
-        reduction: r; z has max(C // r, 32) channels.
+        reduction: Ratio r. z has max(C // r, 32) channels.
     """
 
     def __init__(self, channels: int, branches: int, *, dims: int, reduction: int) -> None:
@@ -69,4 +69,4 @@ class BranchSelect(nn.Module):
         pooled = global_avg_pool(sum(maps[1:], maps[0]))
         z = self.norm(self.reduce(pooled)).relu()
         logits = torch.stack([branch(z) for branch in self.expand])
-        return logits.softmax(dim=0).to(maps[0].dtype)  # autocast computes a softmax in float32
+        return logits.softmax(dim=0).to(maps[0].dtype)  # under autocast a softmax returns float32

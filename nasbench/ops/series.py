@@ -1,4 +1,4 @@
-"""Pieces that forecasting stems share: instance normalisation, decomposition, patches."""
+"""Layers that forecasting stems share: instance normalisation, decomposition and patches."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["InstanceNorm", "decompose", "forecast_normalised", "patches"]
 
 
 class InstanceNorm(nn.Module):
-    """Reversible instance normalisation (RevIN; Kim et al., ICLR 2022) without state between its two calls.
+    """Reversible instance normalisation (RevIN, Kim et al., ICLR 2022) without state between its two calls.
 
-    Each window of each series is brought to mean 0 and deviation 1 over its lookback; the forecast is brought back.
+    Each window of each series is scaled to mean 0 and deviation 1 over its lookback. The forecast is scaled back.
 
     Args:
-        series: Series D.
-        affine: Learn a scale and shift per series.
-        eps: Added to the variance.
+        series: Number of series D.
+        affine: Whether to learn a scale and a shift for each series.
+        eps: Number added to the variance.
     """
 
     def __init__(self, series: int, *, affine: bool = True, eps: float = 1e-5) -> None:
@@ -29,7 +29,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(series)) if affine else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(B, L, D) -> (B, L, D)`, with the mean and deviation `(B, 1, D)` that `restore` needs."""
+        """`(B, L, D) -> (B, L, D)`, and the mean and deviation `(B, 1, D)` that `restore` needs."""
         mean = x.mean(dim=1, keepdim=True).detach()
         deviation = (x.var(dim=1, keepdim=True, unbiased=False) + self.eps).sqrt().detach()
         x = (x - mean) / deviation
@@ -40,17 +40,17 @@ class InstanceNorm(nn.Module):
     def restore(self, y: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
         """`(B, H, D) -> (B, H, D)` in the units of the input."""
         if self.weight is not None and self.bias is not None:
-            y = (y - self.bias) / (self.weight + self.eps * self.eps)
+            y = (y - self.bias) / (self.weight + self.eps * self.eps)  # a learned weight may reach 0
         return y * deviation + mean
 
 
 def forecast_normalised(norm: InstanceNorm | None, x: Tensor, forecast: Callable[[Tensor], Tensor]) -> Tensor:
-    """Forecast from the normalised window and bring the forecast back: `(B, L, D) -> (B, H, D)`.
+    """Forecast from the normalised window and scale the forecast back: `(B, L, D) -> (B, H, D)`.
 
     Args:
-        norm: The normalisation. Without one the window is taken as it is.
+        norm: The normalisation. With None the window is used unchanged.
         x: The window.
-        forecast: What maps a window to its forecast.
+        forecast: The function from a window to its forecast.
     """
     if norm is None:
         return forecast(x)
@@ -61,7 +61,8 @@ def forecast_normalised(norm: InstanceNorm | None, x: Tensor, forecast: Callable
 def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
     """Split `(B, D, L)` into seasonal and trend parts of the same shape.
 
-    The trend is a moving average of `kernel` steps (odd) over the series with its ends repeated; the rest is seasonal.
+    The trend is a moving average of `kernel` steps (odd) over the series with its end values repeated. The rest is
+    seasonal.
     """
     side = (kernel - 1) // 2
     trend = F.avg_pool1d(F.pad(x, (side, kernel - 1 - side), mode="replicate"), kernel, stride=1)

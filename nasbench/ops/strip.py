@@ -1,4 +1,4 @@
-"""The anchor gate of PKINet (Cai et al., CVPR 2024, arXiv:2403.06258): shared by `caa` and `poly_kernel`."""
+"""The anchor gate of PKINet (Cai et al., CVPR 2024, arXiv:2403.06258), for `caa` and `poly_kernel`."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from nasbench.ops.nd import avg_pool, batch_norm, conv
 
 __all__ = ["StripGate", "conv_block"]
 
-_BN_EPS = 1e-3  # PKINet's, where torch has 1e-5
+_BN_EPS = 1e-3  # PKINet's value, while torch's default is 1e-5
 
 
 def conv_block(channels: int) -> nn.Sequential:
-    """Return conv 1x1 without bias, BN with PKINet's epsilon, SiLU: `(B, C, H, W) -> (B, C, H, W)`."""
+    """Return a 1x1 convolution without bias, BN with PKINet's epsilon, and SiLU: `(B, C, H, W) -> (B, C, H, W)`."""
     return nn.Sequential(conv(2, channels, channels, bias=False), batch_norm(2, channels, eps=_BN_EPS), nn.SiLU())
 
 
 class StripGate(nn.Module):
-    """A gate in (0, 1) from two depthwise strips, which see far along both axes at the cost of 2k a position.
+    """A gate in (0, 1) from two depthwise strips, which see far along both axes at a cost of 2k per position.
 
     .. math:: a = \\sigma(f_2(\\mathrm{dw}_{k \\times 1}(\\mathrm{dw}_{1 \\times k}(f_1(\\mathrm{avg}_7(x))))))
 
-    Shapes: `(B, C, H, W) -> (B, C, H, W)`: the factor alone, x is not multiplied by it. The average counts the zeros
-    beyond the border; the strips have a bias.
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`. The result is the factor only, and x is not multiplied by it. The average
+    counts the zeros beyond the border. The strips have a bias.
 
     Args:
         channels: Channels C.
         kernel: Length k of the strips, odd.
-        norm: Whether f is conv 1x1 without bias, BN, SiLU (as in `caa`) or a bare conv 1x1 with bias (as in
-            `poly_kernel`).
+        norm: Whether f is a 1x1 convolution without bias, BN and SiLU (as in `caa`) or only a 1x1 convolution with bias
+            (as in `poly_kernel`).
     """
 
     def __init__(self, channels: int, *, kernel: int = 11, norm: bool = True) -> None:

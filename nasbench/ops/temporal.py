@@ -1,4 +1,4 @@
-"""Convolutions over time that see no future: shared by temporal modules and forecasting stems."""
+"""Convolutions over time that do not see the future, for temporal modules and forecasting stems."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ __all__ = ["CausalConv1d", "DilatedInception", "side_by_side"]
 
 
 class CausalConv1d(nn.Conv1d):
-    """A convolution whose output at t depends on the input at t, t - d, ..., t - (k - 1) d; zeros before the start.
+    """A convolution whose output at t depends only on the input at t, t - d, ..., t - (k - 1) d.
 
-    Shapes: `(B, C_in, L) -> (B, C_out, L)`. Its parameters are those of `nn.Conv1d`, bias included.
+    Before the start the input counts as zero.
+
+    Shapes: `(B, C_in, L) -> (B, C_out, L)`. The parameters are those of `nn.Conv1d`, including the bias.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel: Taps k.
+        kernel: Number of taps k.
         dilation: Distance d between two taps.
     """
 
@@ -33,20 +35,21 @@ class CausalConv1d(nn.Conv1d):
 
 
 class DilatedInception(nn.Module):
-    """Dilated convolutions of several lengths side by side, all ending at the same step, concatenated (MTGNN).
+    """Concatenate dilated convolutions of several lengths that all end at the same step (MTGNN).
 
-    Nothing is padded: the longest kernel sets what is left of time, T' = T - (max(kernels) - 1) dilation; the shorter
-    ones leave the start unused. The output channels are shared out evenly among the kernels; what is left over goes to
-    the first ones. Each convolution has a bias.
+    Nothing is padded. The longest kernel determines the length of the result, T' = T - (max(kernels) - 1) dilation. The
+    shorter kernels do not use the start of the input. The kernels share the output channels evenly, and any remainder
+    goes to the first ones. Each convolution has a bias.
 
-    Shapes: `(B, C_in, T) -> (B, C_out, T')`; with two dimensions `(B, C_in, D, T) -> (B, C_out, D, T')`, along T alone.
+    Shapes: `(B, C_in, T) -> (B, C_out, T')`. With two dimensions it is `(B, C_in, D, T) -> (B, C_out, D, T')`, and the
+    convolutions run along T only.
 
     Args:
         in_channels: Channels C_in.
         out_channels: Channels C_out.
         kernels: Length of each convolution.
         dilation: Distance between two taps.
-        dims: 1, or 2 where a series axis stands before time.
+        dims: 1, or 2 if there is an axis of series before time.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class DilatedInception(nn.Module):
         share, rest = divmod(out_channels, len(kernels))
         widths = [share + (i < rest) for i in range(len(kernels))]
         parts = [(width, kernel) for width, kernel in zip(widths, kernels, strict=True) if width]
+        # `side_by_side` reads both: it runs the convolutions of two layers itself.
         self.dilation = (dilation,) if dims == 1 else (1, dilation)
         self.unused = [(max(kernels) - kernel) * dilation for _, kernel in parts]
         self.branches = nn.ModuleList(
@@ -72,9 +76,10 @@ class DilatedInception(nn.Module):
 
 
 def side_by_side(first: DilatedInception, second: DilatedInception, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `first(x)` and `second(x)` of two layers of one shape: a kernel's two convolutions run as one.
+    """Return `first(x)` and `second(x)` of two layers with the same arguments, in less time than the two calls take.
 
-    A few channels fill a convolution badly: twice as many take little longer.
+    The two convolutions of each kernel run as one. A convolution of few channels does not fill the device, so one of
+    twice as many takes little longer.
     """
     convolve = F.conv1d if x.ndim == 3 else F.conv2d
     ones, twos = [], []

@@ -1,4 +1,4 @@
-"""A pyramid of time and attention along its edges (Liu et al., Pyraformer, ICLR 2022), by the module and the stem."""
+"""A pyramid over time, and attention along its edges (Liu et al., Pyraformer, ICLR 2022), for module and stem."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor, nn
 __all__ = ["Edges", "PyramidLayer", "TimePyramid", "edges"]
 
 Edges = tuple[Tensor, Tensor]
-"""For n nodes whom each attends to, `(n, K)` node numbers, and which of the K there are."""
+"""The numbers of the nodes that each of n nodes attends to, `(n, K)`, and which of these K exist, `(n, K)`."""
 
 
 class TimePyramid(nn.Module):
-    """The coarser-scale construction: a series to the nodes of all levels, fine to coarse, normalised.
+    """The coarser-scale construction, from a series to the normalised nodes of all levels, fine to coarse.
 
-    A level has ⌊n / c⌋ nodes for the n of the level below; a level of fewer than c nodes is padded with zeros to one
-    parent. The equations stand with the module (`nasbench show pyramidal_attention`).
+    Above a level of n nodes stands one of ⌊n / c⌋ nodes. A level of fewer than c nodes is padded with zeros, so that it
+    has one parent. `nasbench show pyramidal_attention` has the equations.
 
-    Shapes: `(B, L, C)` to `(B, T, C)`, and the nodes of each level, which sum to T.
+    Shapes: `(B, L, C)` to `(B, T, C)`, and the number of nodes in each level, which sum to T.
 
     Args:
         channels: Channels C.
         width: Channels of the bottleneck in which the convolutions run.
-        scales: Children c of a node of each coarse level, fine to coarse.
+        scales: Number of children c of a node in each coarse level, fine to coarse.
     """
 
     def __init__(self, channels: int, width: int, scales: Sequence[int]) -> None:
@@ -53,15 +53,15 @@ class TimePyramid(nn.Module):
 
 
 class PyramidLayer(nn.Module):
-    """A post-norm encoder layer whose attention is limited to the keys of each node.
+    """A post-norm encoder layer whose attention is limited to the edges of each node.
 
-    q, k and v have no bias, the projection has: 4 C² + 5 C + 2 C F + F parameters.
+    The projection has a bias, but q, k and v have none: 4 C² + 5 C + 2 C F + F parameters.
 
     Args:
         channels: Channels C.
-        heads: Attention heads; they divide C.
+        heads: Attention heads. They must divide C.
         width: Width F of the feed-forward layer.
-        dropout: After the attention and inside and after the feed-forward layer.
+        dropout: Dropout after the attention and after the feed-forward layer.
     """
 
     def __init__(self, channels: int, heads: int, width: int, dropout: float = 0.0) -> None:
@@ -74,7 +74,7 @@ class PyramidLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, nodes: Tensor, links: Sequence[Edges]) -> Tensor:
-        """`(B, T, C)` to `(B, n, C)`: the first n nodes, n the sum of the rows of `links`, by the edges they have."""
+        """`(B, T, C)` to `(B, n, C)`: the first n nodes by their edges, where n is the sum of the rows of `links`."""
         counts = [len(keys) for keys, _ in links]
         own = nodes[:, : sum(counts)]
         q = self.query(own).unflatten(2, (self.heads, -1))
@@ -86,7 +86,7 @@ class PyramidLayer(nn.Module):
     @staticmethod
     def _attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, exists: Tensor) -> Tensor:
         """`(B, n, heads, D)`, 2 x `(B, T, C)` and edges `(n, K)` to `(B, n, C)`."""
-        # One query and a handful of keys each: sums of products are faster than thousands of tiny matrix products.
+        # Each query has a handful of keys. Sums of products are faster than thousands of tiny matrix products.
         k, v = (t.index_select(1, keys.flatten()).view(len(t), *keys.shape, *q.shape[2:]) for t in (k, v))
         logits = (q.unsqueeze(2) * k).sum(dim=-1) / math.sqrt(q.shape[3])  # (B, n, K, heads)
         weights = logits.masked_fill(~exists.unsqueeze(-1), float("-inf")).softmax(dim=2)
@@ -96,20 +96,21 @@ class PyramidLayer(nn.Module):
 def edges(
     sizes: Sequence[int], scales: Sequence[int], window: int, device: torch.device | None = None
 ) -> tuple[Edges, Edges]:
-    """Return whom each node of level 0, and each of the T - L others, attends to.
+    """Return the nodes that each node of level 0, and each of the T - L other nodes, attends to.
 
-    A node attends to `window` nodes of its own level, itself in the middle, to its children and to its parent; the
+    A node attends to `window` nodes of its own level with itself in the middle, to its children and to its parent. The
     last node of a level takes the children that are left over. Level 0 has no children, so its rows are shorter.
 
     Args:
-        sizes: Nodes of each level, fine to coarse; numbers run through the levels.
-        scales: Children of a node of each coarse level.
-        window: Nodes of its own level that a node attends to.
-        device: Where the tables are made.
+        sizes: Number of nodes in each level, fine to coarse. The nodes are numbered through all levels.
+        scales: Number of children of a node in each coarse level.
+        window: Number of nodes of its own level that a node attends to.
+        device: Device of the tables.
 
     Returns:
-        Twice `(n, K)` node numbers, and which of the K there are.
+        The edges of level 0 and those of the other levels, each as `(n, K)` node numbers and which of the K exist.
     """
+    # The last node of a level may have more children than the others, and all rows have its length.
     most = max(fine - (coarse - 1) * scale for (fine, coarse), scale in zip(pairwise(sizes), scales, strict=True))
     keys, exists, start = [], [], 0
     for level, size in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""Two-stage attention (Zhang and Yan, Crossformer, ICLR 2023), by the module and the stem."""
+"""Two-stage attention (Zhang and Yan, Crossformer, ICLR 2023), for the module and the stem."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ __all__ = ["TwoStageLayer"]
 
 
 class TwoStageLayer(nn.Module):
-    """Attention along time in each series; then, at each segment, across series through r learned routers.
+    """Attention along time in each series, then across the series of each segment through r learned routers.
 
-    The equations stand with the module (`nasbench show two_stage_attention`), which is this layer with one set of
-    routers. With two FFNs of width F: 12 C² + 22 C + 4 C F + 2 F parameters, and r C routers in each set.
+    `nasbench show two_stage_attention` has the equations. That module is this layer with one set of routers. With two
+    FFNs of width F it has 12 C² + 22 C + 4 C F + 2 F parameters, and r C more for each set of routers.
 
     Shapes: `(B, D, L, C) -> (B, D, L, C)`: D series by L segments of time.
 
     Args:
         channels: Channels C.
         factor: Number of routers r.
-        heads: Attention heads; None for the default of `choose_heads`.
-        width: F; 4 C by default.
-        segments: L, for routers of its own at each segment, as in the paper; None for one set that serves any L.
-        dropout: After each attention and FFN.
+        heads: Attention heads. None means the default of `choose_heads`.
+        width: Width F of the FFNs. The default is 4 C.
+        segments: Number of segments L, for a set of routers at each segment, as in the paper. None means one set that
+            serves any L.
+        dropout: Dropout after each attention and FFN.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `factor` is below 1.
@@ -59,13 +60,13 @@ class TwoStageLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, D, L, C) -> (B, D, L, C)`."""
         series = self._finish(0, x, self.time(x, x))
-        segments = series.transpose(1, 2).contiguous()  # (B, L, D, C), read by three projections
+        segments = series.transpose(1, 2).contiguous()  # (B, L, D, C), copied once because three projections read it
         routers = self.routers.expand(*segments.shape[:2], -1, -1)
         messages = self.gather(routers, segments)  # (B, L, r, C)
         segments = self._finish(1, segments, self.distribute(segments, messages))
         return segments.transpose(1, 2)
 
     def _finish(self, stage: int, tokens: Tensor, attended: Tensor) -> Tensor:
-        """Residual and norm, FFN, residual and norm of a stage: `(..., C) -> (..., C)`."""
+        """`(..., C) -> (..., C)`: residual and norm, then FFN, residual and norm of a stage."""
         tokens = self.norms[2 * stage](tokens + self.dropout(attended))
         return self.norms[2 * stage + 1](tokens + self.dropout(self.ffns[stage](tokens)))

@@ -1,4 +1,4 @@
-"""Windows of a map of one or two dimensions, of any size: side by side, or sliding."""
+"""Windows of a map of any size in one or two dimensions, side by side or sliding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["merge_windows", "pad_to_windows", "real_positions", "sliding_windows
 
 
 def pad_to_windows(x: Tensor, window: Sequence[int]) -> Tensor:
-    """`(B, C, *S) -> (B, C, *S')`: zeros after the end of each axis, up to a multiple of the window's side."""
+    """`(B, C, *S) -> (B, C, *S')`: pad the end of each axis with zeros up to a multiple of the window's side."""
     padding: list[int] = []
     for side, step in zip(reversed(x.shape[2:]), reversed(window), strict=True):  # F.pad begins with the last axis
         padding += [0, -side % step]
@@ -20,11 +20,11 @@ def pad_to_windows(x: Tensor, window: Sequence[int]) -> Tensor:
 
 
 def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
-    """`(B, C, *S) -> (B, n, T, C)`: n windows of T positions each, both in row-major order; padded with zeros.
+    """`(B, C, *S) -> (B, n, T, C)`: n windows of T positions each, both in row-major order, padded with zeros.
 
     Args:
         x: A map of one or two dimensions.
-        window: The window's side along each of them; T is their product.
+        window: The window's side along each dimension. T is their product.
     """
     x = pad_to_windows(x, window)
     axes = len(window)
@@ -36,12 +36,12 @@ def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
 
 
 def merge_windows(windows: Tensor, window: Sequence[int], size: Sequence[int]) -> Tensor:
-    """`(B, n, T, C) -> (B, C, *size)`: the inverse of `split_windows`; what was padded is cropped.
+    """`(B, n, T, C) -> (B, C, *size)`: the inverse of `split_windows`. The padding is cropped.
 
     Args:
         windows: The windows of a map of `size`.
         window: The window's side along each axis.
-        size: S of the map.
+        size: Size S of the map.
     """
     axes = len(window)
     counts = [-(-side // step) for side, step in zip(size, window, strict=True)]
@@ -55,20 +55,21 @@ def merge_windows(windows: Tensor, window: Sequence[int], size: Sequence[int]) -
 
 
 def real_positions(size: Sequence[int], window: Sequence[int], *, device: torch.device | str | None = None) -> Tensor:
-    """Return which positions of each window the map has: bool `(n, T)`, False where `split_windows` padded.
+    """Return which positions of each window are part of the map: bool `(n, T)`, False where `split_windows` padded.
 
-    Every window has at least one: `real_positions(...)[:, None, None]` is a mask for scaled_dot_product_attention.
+    Every window has at least one such position. `real_positions(...)[:, None, None]` is therefore a valid mask for
+    scaled_dot_product_attention, because no query is left without keys.
     """
     return split_windows(torch.ones(1, 1, *size, device=device), window)[0, :, :, 0] > 0
 
 
 def sliding_windows(x: Tensor, kernel: int, dilation: int = 1) -> Tensor:
-    """`(B, C, *S) -> (B, C, K, N)`: what a kernel of odd side sees around each of N positions, zeros beyond the edge.
+    """`(B, C, *S) -> (B, C, K, N)`: the K positions that a kernel of odd side covers around each of N positions.
 
-    K is `kernel ** dims`, in row-major order as in a convolution's weight.
+    K is `kernel ** dims`, in row-major order as in the weight of a convolution. Positions beyond the edge are zeros.
     """
     pad = dilation * (kernel - 1) // 2
-    if x.ndim == 3:  # a line is a map of one row
+    if x.ndim == 3:  # `unfold` takes only two dimensions, and a line is a map of one row
         x, sides, padding = x.unsqueeze(2), (1, kernel), (0, pad)
     else:
         sides, padding = (kernel, kernel), (pad, pad)

@@ -1,8 +1,9 @@
-"""The set of plans a search may draw from: the `Space` a person writes, and the same resolved for a backbone.
+"""The set of plans that a search may draw from: a `Space` as a person writes it, and resolved for a backbone.
 
-A slot of a space is a few categorical choices (a composition such as `gate(a, b)`, then one variant for each of its
-letters), always all asked for, so that every sampler sees a flat space without conditionals. What a composition does
-not use is ignored and disappears in the canonical form: plans are counted, enumerated and drawn as distinct plans.
+A slot of a space is a few categorical choices: a composition such as `gate(a, b)`, then one variant for each letter.
+All of them are always asked for, so that every sampler sees a flat space without conditionals. Letters that a
+composition does not use are ignored and disappear in the canonical form. Plans are counted, enumerated and drawn as
+distinct plans.
 """
 
 from nasbench.spaces._choices import SlotChoices

@@ -20,7 +20,7 @@ class SlotChoices:
         slot: The slot's name.
         compositions: Templates over the letters.
         variants: The variants that fit the slot.
-        distinct_properties: A composition of variants that all declare the same properties is reduced to its first.
+        distinct_properties: Reduce a composition to its first variant if all its variants declare the same properties.
     """
 
     slot: str
@@ -37,18 +37,19 @@ class SlotChoices:
     @cached_property
     def parameters(self) -> dict[str, tuple[str, ...]]:
         """The categorical choices, by parameter name (`stage1.composition`, `stage1.a`, `stage1.b`)."""
+        # A categorical choice needs at least one value, even where nothing can be chosen.
         texts = tuple(variant.canonical() for variant in self.variants) or ("none",)
         named = {f"{self.slot}.{letter}": texts for letter in self.letters}
         return {f"{self.slot}.composition": self.fillable} | named
 
     @cached_property
     def combinations(self) -> Combinations:
-        """Every distinct expression of the slot; shared by slots with the same choices."""
+        """Every distinct expression of the slot. Slots with the same choices share the object."""
         return combine(self.fillable, self.variants, self.distinct_properties)
 
     @property
     def fillable(self) -> tuple[str, ...]:
-        """The compositions that can be filled: without a variant, those that need none, or nothing."""
+        """The compositions that can be filled. Without variants these are the ones without letters, or `none`."""
         if self.variants:
             return self.compositions
         return tuple(c for c in self.compositions if not letters_of(c)) or ("none",)
@@ -56,23 +57,24 @@ class SlotChoices:
     def expression(self, params: Mapping[str, str]) -> Expression:
         """Return the canonical expression of one setting of the parameters."""
         template = params[f"{self.slot}.composition"]
+        # Only the template's own letters are read: a sampler also sets those that it does not use.
         bound = {letter: parse(params[f"{self.slot}.{letter}"]) for letter in letters_of(template)}
         if self.distinct_properties and len(bound) > 1 and len({declared(e) for e in bound.values()}) == 1:
             return next(iter(bound.values()))
         return parse(template, bound)
 
     def setting(self, expression: Expression) -> dict[str, str] | None:
-        """Return one setting of the parameters that gives an expression; None where there is none."""
+        """Return a setting of the parameters that gives an expression, or None if there is none."""
         known = self.combinations.settings.get(expression)
         return None if known is None else self._spelt(known[0])
 
     @cached_property
     def options(self) -> dict[Expression, dict[str, str]]:
-        """Every distinct expression of the slot, with one setting of the parameters that gives it."""
+        """Every distinct expression of the slot, with a setting of the parameters that gives it."""
         return {e: self._spelt(settings[0]) for e, settings in self.combinations.settings.items()}
 
     def _spelt(self, setting: Setting) -> dict[str, str]:
-        """Spell out a setting; a letter that its composition does not use gets the first variant."""
+        """Return a setting as parameters. A letter that its composition does not use gets the first variant."""
         template, chosen = setting
         first = {name: choices[0] for name, choices in self.parameters.items()}
         bound = {
@@ -83,11 +85,13 @@ class SlotChoices:
 
 
 def join(choices: Iterable[SlotChoices]) -> SlotChoices:
-    """Return the choices at one slot that hold all of several: their compositions and variants together."""
+    """Return the union of several choices at one slot: all their compositions and all their variants."""
     several = list(choices)
     compositions = list(dict.fromkeys(c for each in several for c in each.fillable))
     variants = tuple(dict.fromkeys(v for each in several for v in each.variants))
     reducing = {each.distinct_properties for each in several}
-    if reducing == {True, False} and "a" not in compositions:  # what one reduces to a variant alone must be there
+    # The joined choices reduce only if all of them do. What one of them reduces to a single variant must then be spelt
+    # with the composition `a`.
+    if reducing == {True, False} and "a" not in compositions:
         compositions.append("a")
     return SlotChoices(several[0].slot, tuple(compositions), variants, reducing == {True})

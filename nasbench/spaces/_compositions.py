@@ -1,4 +1,4 @@
-"""Compositions as templates over the letters a, b, c, d: the usual ones up to a depth, and what they give."""
+"""Compositions as templates over the letters a, b, c, d: the usual ones of a depth, and their distinct expressions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ LETTERS = "abcd"
 """The letters of a composition, each standing for one variant."""
 
 MAX_DEPTH = len(LETTERS) - 1
+"""Greatest number of joins: a composition of depth n joins n + 1 variants."""
 
 _MAX_SETTINGS = 200_000
-"""Settings of one slot at most: each is composed once, so that distinct plans can be counted."""
+"""Greatest number of settings of one slot. Each of them is composed once to count distinct plans."""
 
 Setting = tuple[str, tuple[int, ...]]
 """A composition, and for each of its letters the index of a variant."""
@@ -27,26 +28,27 @@ Setting = tuple[str, tuple[int, ...]]
 @lru_cache(maxsize=4096)
 def letters_of(composition: str) -> tuple[str, ...]:
     """Return the letters that a composition uses, in alphabetical order."""
+    # Whole words only: the `a` of `gate` is not a letter.
     words = re.findall(r"[A-Za-z_]\w*", composition)
     return tuple(letter for letter in LETTERS if letter in words)
 
 
 def skeleton(composition: str) -> Expression:
-    """Return a composition with `none` for every letter: the modules and fusions that it brings itself.
+    """Return a composition with `none` for every letter, which leaves its own modules and fusions.
 
     Raises:
-        InputError: If it is malformed.
+        InputError: If the composition is malformed.
     """
     return parse(composition, dict.fromkeys(LETTERS, NONE))
 
 
 def usual_compositions(depth: int) -> tuple[str, ...]:
-    """Return `none`, one variant alone, and the usual ways to join up to `depth` + 1 variants.
+    """Return `none`, a single variant, and the usual ways to join up to `depth` + 1 variants.
 
-    A further variant is put after what is there, added to it, gated with it, or put before it.
+    Each further variant is put after the composition so far, added to it, gated with it, or put before it.
 
     Args:
-        depth: Joins on top of one another, 0 to 3.
+        depth: Number of nested joins, 0 to 3.
 
     Example:
         >>> usual_compositions(1)
@@ -64,20 +66,21 @@ def _joined(text: str, kind: str, letter: str) -> Iterator[tuple[str, str]]:
     yield f"{text if kind == 'series' else closed} >> {letter}", "series"
     yield f"{text if kind == 'sum' else closed} + {letter}", "sum"
     yield f"gate({text}, {letter})", "gate"
-    if kind in ("sum", "gate"):  # before a series it is a series again, and before a module the one above
+    # Put before a series or a single module, a variant would make a series that is listed already.
+    if kind in ("sum", "gate"):
         yield f"{letter} >> {closed}", "series"
 
 
 class Combinations:
     """Every distinct expression that compositions of variants give, and the settings that give it.
 
-    Two settings are one choice apart if they differ in one variant, or in the composition alone. What a composition
-    does not use is no part of its setting.
+    Two settings are one choice apart if they differ in one variant or only in the composition. A letter that a
+    composition does not use is not part of its setting.
 
     Args:
         compositions: Templates over the letters.
-        variants: What a letter may stand for.
-        distinct_properties: A composition of variants that all declare the same properties is reduced to its first.
+        variants: The expressions that a letter may stand for.
+        distinct_properties: Reduce a composition to its first variant if all its variants declare the same properties.
 
     Raises:
         SpaceError: If there are too many settings.
@@ -89,7 +92,7 @@ class Combinations:
         total = sum(len(variants) ** len(letters_of(composition)) for composition in compositions)
         if total > _MAX_SETTINGS:
             raise SpaceError(
-                f"{len(compositions)} compositions of {len(variants)} variants have {total:,} settings at one slot, "
+                f"{len(compositions)} compositions of {len(variants)} variants have {total:,} settings at one slot; "
                 f"at most {_MAX_SETTINGS:,} can be counted; give fewer variants, or compositions of fewer letters"
             )
         self.compositions, self.variants = compositions, variants
@@ -102,7 +105,7 @@ class Combinations:
         return expression in self.settings
 
     def _all_settings(self) -> dict[Expression, list[Setting]]:
-        """Compose all; a setting that is reduced is kept only where no other gives its expression."""
+        """Return the settings by expression. A reduced setting is included only if no other gives its expression."""
         proper: dict[Expression, list[Setting]] = {}
         reduced: dict[Expression, list[Setting]] = {}
         for composition in self.compositions:
@@ -122,7 +125,10 @@ class Combinations:
         return parse(composition, dict(bound))
 
     def neighbours(self, expression: Expression) -> tuple[Expression, ...]:
-        """Return the other expressions whose settings are one choice apart from one of its own. Symmetric."""
+        """Return the other expressions with a setting one choice apart from one of `expression`.
+
+        The relation is symmetric.
+        """
         if expression not in self._near:
             found = dict.fromkeys(e for setting in self.settings.get(expression, ()) for e in self._beside(setting))
             found.pop(expression, None)
@@ -134,11 +140,13 @@ class Combinations:
         return {}
 
     def _beside(self, setting: Setting) -> Iterator[Expression]:
+        """Yield the expressions of all settings that are at most one choice apart."""
         composition, chosen = setting
         every = range(len(self.variants))
         for place in range(len(chosen)):
             for variant in every:
                 yield from self._at((composition, (*chosen[:place], variant, *chosen[place + 1 :])))
+        # Another composition keeps the variants of the letters that both use. Its other letters are free.
         kept = dict(zip(letters_of(composition), chosen, strict=True))
         for other in self.compositions:
             if other != composition:
@@ -147,13 +155,13 @@ class Combinations:
                     yield from self._at((other, filled))
 
     def _at(self, setting: Setting) -> Iterator[Expression]:
-        if setting in self._gives:
+        if setting in self._gives:  # reduced settings may have been left out
             yield self._gives[setting]
 
 
 @lru_cache(maxsize=128)
 def combine(compositions: tuple[str, ...], variants: tuple[Expression, ...], distinct_properties: bool) -> Combinations:
-    """Return the combinations, made once for all slots that have the same choices."""
+    """Return the combinations, which are computed once for all slots with the same choices."""
     return Combinations(compositions, variants, distinct_properties)
 
 

@@ -1,8 +1,8 @@
-"""Count, number and check plans by the states of a rule: exact, without enumerating them.
+"""Count, number and check plans by the states of a rule, exactly and without enumerating the plans.
 
-From the last slot back, the plans that can still follow each state are counted (whole Python numbers, as large as they
-get). Numbering follows: plan `index` is found by walking forward, passing over whole blocks of plans. A uniform draw is
-the plan of a uniform number.
+From the last slot to the first, the plans that can still follow each state are counted. The counts are Python integers,
+which have no upper limit. Plan `index` is found by walking from the first slot on and skipping whole blocks of plans. A
+uniform draw is the plan of a uniform number.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ from nasbench.spaces._rules import Rule, State, View
 __all__ = ["PlanTable"]
 
 _MAX_STATES = 50_000
-"""States in all slots together at most: so many count in about a second."""
+"""Greatest number of states in all slots together. Counting so many takes about a second."""
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """One slot: its expressions by what the rule sees, and where each state leads."""
+    """One slot of the automaton.
+
+    Attributes:
+        slot: The slot's name.
+        seen: What the rule sees of each expression.
+        alike: The expressions that look the same to the rule.
+        moves: From each state before the slot, each view with the state after it.
+    """
 
     slot: str
     seen: dict[Expression, View]
@@ -34,11 +41,11 @@ class PlanTable:
     """The plans that a rule admits, numbered from 0.
 
     Args:
-        offered: For each slot of the rule, in its order, the expressions to choose from.
-        rule: Which plans belong.
+        offered: The expressions to choose from at each slot of the rule, in its order.
+        rule: The rule that admits plans.
 
     Raises:
-        SpaceError: If the quotas are so many that the states cannot be held.
+        SpaceError: If the quotas need too many states.
     """
 
     def __init__(self, offered: Sequence[tuple[str, Sequence[Expression]]], rule: Rule) -> None:
@@ -48,12 +55,13 @@ class PlanTable:
         self.count: int = self._ways[0].get(rule.start, 0)
 
     def at(self, index: int) -> list[Expression]:
-        """Return the expressions of plan number `index`, slot by slot; `index` from 0 below `count`."""
+        """Return the expressions of plan number `index`, slot by slot. `index` runs from 0 to `count` - 1."""
         if not 0 <= index < self.count:
             raise IndexError(f"plan {index} of {self.count}")
         state, chosen = self._rule.start, []
         for layer, ways in zip(self._layers, self._ways[1:], strict=True):
             for view, after in layer.moves[state]:
+                # A block of plans: each expression of this view, with each of the plans that can follow it.
                 alike, each = layer.alike[view], ways.get(after, 0)
                 if index < len(alike) * each:
                     chosen.append(alike[index // each])
@@ -63,13 +71,13 @@ class PlanTable:
         return chosen
 
     def admits(self, expressions: Sequence[Expression]) -> bool:
-        """Whether the plan with these expressions, one a slot of the rule, belongs."""
+        """Whether the rule admits the plan with these expressions, one for each slot of the rule."""
         return self._follow(0, self._rule.start, [self._see(i, e) for i, e in enumerate(expressions)])
 
     def replacements(
         self, expressions: Sequence[Expression], place: int, candidates: Sequence[Expression]
     ) -> list[Expression]:
-        """Return the candidates that may stand at one place of a plan, the rest of it left as it is."""
+        """Return the candidates that may replace the expression at one place of a plan."""
         views = [self._see(i, e) for i, e in enumerate(expressions)]
         state = self._rule.start
         for i in range(place):
@@ -78,7 +86,7 @@ class PlanTable:
         kept = []
         for candidate in candidates:
             view = self._see(place, candidate)
-            if view not in verdicts:
+            if view not in verdicts:  # the rest of the plan is checked once for all candidates that look the same
                 verdicts[view] = self._follow(place, state, [view, *views[place + 1 :]])
             if verdicts[view]:
                 kept.append(candidate)
@@ -105,6 +113,7 @@ class PlanTable:
             moves = {state: self._moves(slot, state, alike) for state in states}
             states = list(dict.fromkeys(after for each in moves.values() for _, after in each))
             held += len(states)
+            # Checked at every slot, so that a hopeless space fails before it fills the memory.
             if held > _MAX_STATES:
                 raise SpaceError(f"the quotas have over {_MAX_STATES:,} states to count; give fewer, or smaller bounds")
             layers.append(_Layer(slot, seen, alike, moves))
@@ -115,9 +124,9 @@ class PlanTable:
         return [(view, after) for view, after in steps if after is not None]
 
     def _backward(self) -> list[dict[State, int]]:
-        """Return for each slot, and past the last, how many plans can follow each state."""
+        """Return how many plans can follow each state, for the states before each slot and after the last."""
         last = {after for each in self._layers[-1].moves.values() for _, after in each} if self._layers else set()
-        ways: list[dict[State, int]] = [dict.fromkeys(last, 1)]
+        ways: list[dict[State, int]] = [dict.fromkeys(last, 1)]  # one way to add nothing to a complete plan
         for layer in reversed(self._layers):
             following = ways[-1]
             ways.append(

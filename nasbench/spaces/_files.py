@@ -1,4 +1,4 @@
-"""Find and read the files of spaces: the ready-made ones, the project's own, any YAML file."""
+"""Find and read space files: the ready-made ones, the project's own, and any other YAML file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nasbench.files import read_yaml
 
 __all__ = ["SpaceFile", "list_spaces", "read_space_file", "ready_made"]
 
-_MAX_NESTED = 20
+_MAX_NESTED = 20  # files that name one another, before it is taken for an endless chain
 _FOLDER = "search_spaces"
 
 
 def list_spaces() -> list[str]:
-    """List the names of the ready-made spaces and those of the project's own `search_spaces/`, sorted."""
+    """List the names of the ready-made spaces and of those in the project's own `search_spaces/`, sorted."""
     return sorted(_files())
 
 
@@ -29,12 +29,12 @@ def ready_made() -> list[str]:
 
 @dataclass(frozen=True)
 class SpaceFile:
-    """A space file that was read, its keys and values not yet checked.
+    """A space file that was read. Its keys and values are not checked yet.
 
     Attributes:
-        written: What it holds; its name is the file's where it gives none.
-        origin: What it is called in messages: the name or path that was given.
-        inside: The files being read, outermost first, this one last.
+        written: The content. A space without a name has that of its file.
+        origin: The name or path that was given, for messages.
+        inside: The files being read, from the outermost to this one.
     """
 
     written: dict[str, Any]
@@ -46,7 +46,7 @@ def read_space_file(given: str | Path, *, inside: tuple[Path, ...] = ()) -> Spac
     """Read a space file by name or path.
 
     Args:
-        given: A name; or a file, relative to the file that names it.
+        given: The name of a space, or the path of a file relative to the file that names it.
         inside: The files being read that led here, outermost first.
 
     Raises:
@@ -73,4 +73,5 @@ def _find(given: str | Path, inside: tuple[Path, ...]) -> Path:
 
 def _files() -> dict[str, Path]:
     folders = [builtin.content_folder(_FOLDER), Path(_FOLDER)]
+    # The later folder wins, so a project's own space replaces a ready-made one of the same name.
     return {file.stem: file for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.yaml"))}

@@ -1,4 +1,4 @@
-"""Modules chosen by what they declare: for variants, quotas and restrictions."""
+"""Filters that select modules by their declarations, for variants, quotas and restrictions."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ def is_pattern(text: str) -> bool:
 
 
 class ModuleFilter(Written):
-    """Modules that meet every condition given.
+    """The modules that meet every given condition.
 
     Attributes:
-        modules: Names or shell patterns; one of them must match.
-        exclude: Names or shell patterns left out.
-        property: Properties that a module must declare, all of them.
-        family: What modules mix: the folders of their plug-in files ("channel", "token", ...).
-        exclude_family: Families left out; a user's own module stands in the folder of its file.
-        dims: A module must serve maps of so many spatial dimensions.
-        min_cost_order: Lowest exponent of the cost in the number of positions: 2 is quadratic and above.
-        max_cost_order: Highest exponent: 1 is linear and below.
+        modules: Names or shell patterns, one of which must match.
+        exclude: Names or shell patterns of modules to leave out.
+        property: Properties, all of which a module must have.
+        family: Families, one of which must be the module's. A family is the folder of the plug-in file ("channel",
+            "token", ...), also for a user's own module.
+        exclude_family: Families to leave out.
+        dims: Spatial dimensions of the maps that a module must serve, 1 or 2.
+        min_cost_order: Lowest exponent of the cost in the number of positions. 2 means quadratic and above.
+        max_cost_order: Highest exponent. 1 means linear and below.
     """
 
     word: ClassVar[str] = "module filter"
@@ -53,6 +54,7 @@ class ModuleFilter(Written):
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         """Refuse a module or family that does not exist, and a pattern that matches nothing."""
+        # A misspelt name would otherwise change the space without a word.
         specs = module_specs()
         names, families = [spec.name for spec in specs], {spec.family for spec in specs}
         for text in (*self.modules, *self.exclude):
@@ -67,7 +69,7 @@ class ModuleFilter(Written):
         return self
 
     def asks_cost(self) -> bool:
-        """Whether a condition is on the cost order."""
+        """Whether the filter has a condition on the cost order."""
         return self.min_cost_order is not None or self.max_cost_order is not None
 
     def takes_cost(self, spec: ModuleSpec) -> bool:
@@ -89,10 +91,11 @@ class ModuleFilter(Written):
 
 
 class Selector(ModuleFilter):
-    """Variants chosen by what modules declare, so that a user's own modules join in.
+    """Variants selected by the declarations of modules, which includes a user's own modules.
 
     Attributes:
-        values: "default", or "all" for the defaults and each search value one at a time.
+        values: "default", or "all" for the defaults and in addition each search value of each hyper-parameter, one
+            hyper-parameter at a time.
     """
 
     word: ClassVar[str] = "variant selector"
@@ -100,7 +103,9 @@ class Selector(ModuleFilter):
     values: Literal["default", "all"] = "default"
 
     def variants(self) -> list[Expression]:
-        """Return the variants it selects now, by name; a control (not `selectable`) only where it is named in full.
+        """Return the selected variants, sorted by the name of their module.
+
+        A control (not `selectable`) is selected only by its full name.
 
         Raises:
             SpaceError: If no module meets the conditions.
@@ -120,7 +125,7 @@ class Selector(ModuleFilter):
 
 
 def expand(variants: Iterable[str | Selector]) -> list[Expression]:
-    """Return every variant that is named or selected, each once."""
+    """Return every variant that is named or selected, without repetitions."""
     lists = [each.variants() if isinstance(each, Selector) else [parse(each)] for each in variants]
     return list(dict.fromkeys(itertools.chain.from_iterable(lists)))
 

@@ -1,4 +1,4 @@
-"""Fit choices to the slots of a backbone: which variants are left at each, and which rule joins the slots."""
+"""Fit a space to the slots of a backbone: the variants left at each slot, and the rule that joins the slots."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from nasbench.spaces._slots import SlotLike, SlotSelector, choose_slots
 __all__ = ["Excluded", "Fitted", "Offer", "bound", "fit_variants", "multiply", "restrict", "unite"]
 
 Excluded = tuple[str, str, str]
-"""A slot, a variant or composition that does not fit there, and the reason."""
+"""The name of a slot, a variant or composition that does not fit there, and the reason."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a space offers at a slot before anything is known of the backbone; attributes as in `Space`."""
+    """What a space offers at a slot of any backbone. The attributes are those of `Space`."""
 
     variants: tuple[str | Selector, ...]
     compositions: tuple[str, ...]
     distinct_properties: bool
 
     def overridden(self, by: Override) -> Offer:
-        """Return the offer with what an override gives in its place."""
+        """Return the offer in which the values of an override replace the space's own."""
         distinct = self.distinct_properties if by.distinct_properties is None else by.distinct_properties
         return Offer(by.variants or self.variants, by.compositions or self.compositions, distinct)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Choices on a backbone, slot by slot in network order, and the rule that the plans must meet."""
+    """The choices at the slots of a backbone, in network order, and the rule that admits plans."""
 
     choices: tuple[SlotChoices, ...]
     rule: Rule
@@ -55,13 +55,13 @@ def fit_variants(
 
     Args:
         name: The space's name, for messages.
-        offer: What it offers at each of its slots.
-        written: Its slots as written.
-        overrides: What it offers at some of them instead. The later of two holds.
+        offer: What the space offers at each of its slots.
+        written: The space's slots, as written.
+        overrides: Other offers at some slots. Of two for the same slot the later one applies.
         slots: The backbone's slots.
 
     Raises:
-        SpaceError: If a slot does not exist, no composition fits one, or no variant fits any.
+        SpaceError: If a slot does not exist, no composition fits one of the slots, or no variant fits any of them.
     """
     chosen = choose_slots(written, slots, f"space {name}")
     offers = {slot.name: offer for slot in chosen}
@@ -85,7 +85,7 @@ def fit_variants(
 
 
 class _Fits:
-    """Whether an expression can be built at a slot; asked once for all slots of the same channels and kind."""
+    """Decide whether an expression can be built at a slot, once for all slots of the same channels and dimensions."""
 
     def __init__(self) -> None:
         self._refused: dict[tuple[Expression, int, int, bool], str | None] = {}
@@ -101,13 +101,13 @@ class _Fits:
 
 
 def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) -> str | None:
-    """Return why an expression cannot be built for such a slot; None if it can."""
-    import torch  # to write a space down, or to read one, needs none
+    """Return why an expression cannot be built for such a slot, or None if it can."""
+    import torch  # not at the top, because reading or writing a space needs no torch
 
     from nasbench.library.building import build
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"):  # checks the arguments without allocating or initialising a weight
             build(expression, channels=channels, dims=dims, rowwise=rowwise)
     except UnsupportedError as error:
         return str(error)
@@ -115,7 +115,7 @@ def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) ->
 
 
 def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
-    """Fit a union: every plan of each part, nothing that mixes them."""
+    """Fit a union: every plan of each part, and no plan that mixes parts."""
     at: dict[str, list[SlotChoices]] = {}
     for part in parts:
         for choices in part.choices:
@@ -134,10 +134,10 @@ def _with_empty(choices: SlotChoices, needed: bool) -> SlotChoices:
 
 
 def multiply(name: str, parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
-    """Fit a product: every plan of one part with every plan of the others.
+    """Fit a product: every plan of one part combined with every plan of the others.
 
     Raises:
-        SpaceError: If two parts fill one slot.
+        SpaceError: If two parts fill the same slot.
     """
     at: dict[str, SlotChoices] = {}
     for part in parts:
@@ -153,10 +153,10 @@ def multiply(name: str, parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> F
 
 
 def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotLike]) -> Fitted:
-    """Keep the plans that use nothing but what is allowed.
+    """Restrict a fitted space to the plans that use only what is allowed.
 
     Raises:
-        SpaceError: If the restriction names a slot that is not there.
+        SpaceError: If the restriction names a slot that the fitted space lacks.
     """
     there = [slot for slot in slots if slot.name in {choices.slot for choices in fitted.choices}]
     fillable = frozenset(slot.name for slot in choose_slots(only.slots, there, f"space {name}: only"))
@@ -167,10 +167,10 @@ def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotL
 
 
 def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
-    """Drop variants and compositions that no plan can use any more.
+    """Remove variants and compositions that no plan can use any more.
 
-    A composition that brings a fusion which is not allowed stays where it is the only way to a variant alone, which it
-    gives when both its variants declare the same properties.
+    A composition with a forbidden fusion stays if it is the only way to a single variant. It gives a single variant if
+    its variants declare the same properties.
     """
     variants = tuple(v for v in choices.variants if only.admits(v))
     compositions = tuple(c for c in choices.fillable if only.admits(skeleton(c)))
@@ -182,10 +182,10 @@ def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
 
 
 def bound(name: str, fitted: Fitted, quotas: Iterable[Quota], slots: Sequence[SlotLike]) -> Fitted:
-    """Keep the plans that are within the quotas.
+    """Restrict a fitted space to the plans within the quotas.
 
     Raises:
-        SpaceError: If a quota names a slot that is not there.
+        SpaceError: If a quota names a slot that the fitted space lacks.
     """
     there = [slot for slot in slots if slot.name in {choices.slot for choices in fitted.choices}]
     counted = [choose_slots(quota.slots, there, f"space {name}: quotas", optional=True) for quota in quotas]
@@ -195,7 +195,7 @@ def bound(name: str, fitted: Fitted, quotas: Iterable[Quota], slots: Sequence[Sl
 
 
 def _read(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> tuple[str, ...]:
-    """Return every slot that a rule reads, in network order."""
+    """Return every slot that the rule of a part reads, in network order."""
     read = {name for part in parts for name in part.rule.slots}
     return tuple(slot.name for slot in slots if slot.name in read)
 

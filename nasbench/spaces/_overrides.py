@@ -1,4 +1,4 @@
-"""Variants and compositions as a person writes them, and other ones at some slots."""
+"""Variants and compositions as a person writes them, and overrides of them at some slots."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Variants = Many[
         Discriminator(lambda given: "<expression>" if isinstance(given, str) else "<selector>"),
     ]
 ]
-"""Variants as written: expressions and selectors."""
+"""Variants as written: the texts of expressions, and selectors."""
 
 
 class WithDepth(Written):
-    """What may give `depth` in place of `compositions`."""
+    """A part of a space that may give `depth` in place of `compositions`."""
 
     @classmethod
     def known_keys(cls) -> list[str]:
@@ -35,6 +35,7 @@ class WithDepth(Written):
     @model_validator(mode="before")
     @classmethod
     def _spell_depth(cls, given: Any) -> Any:
+        """Replace `depth` by the compositions that it stands for."""
         if not isinstance(given, Mapping) or given.get("depth") is None:
             return given
         depth = given["depth"]
@@ -47,13 +48,13 @@ class WithDepth(Written):
 
 
 class Override(WithDepth):
-    """Other choices at some slots; of two overrides of one slot, the later one holds.
+    """Other choices at some slots. Of two overrides of one slot the later one applies.
 
     Attributes:
-        slots: As in `Space`.
-        compositions: In place of the space's own.
-        variants: In place of the space's own.
-        distinct_properties: In place of the space's own.
+        slots: Slots, as in `Space`.
+        compositions: Replaces the space's own compositions.
+        variants: Replaces the space's own variants.
+        distinct_properties: Replaces the space's own setting.
     """
 
     word: ClassVar[str] = "slot override"

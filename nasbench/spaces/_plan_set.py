@@ -1,4 +1,4 @@
-"""Distinct plans over the slots of one backbone: counted, numbered, drawn and varied."""
+"""The distinct plans over the slots of one backbone: counted, numbered, drawn and varied."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ __all__ = ["PlanSet"]
 class PlanSet:
     """The plans that the choices at some slots give and a rule admits.
 
-    It has two sides. The parameters are flat categorical choices, always all asked for, so that every sampler sees a
-    space without conditionals. The plans are what the set holds, each once. Without quotas and unions every setting of
-    the parameters is a plan of the set. With them a setting can lie outside, which `plan in plans` tells.
+    The set has two sides. The parameters are flat categorical choices, all of which are always asked for. Every sampler
+    thus sees a space without conditionals. The plans are the members of the set, each once. Without quotas and unions
+    every setting of the parameters is a plan of the set. With them a setting can lie outside, and `plan in plans` tells
+    whether it does.
 
     Attributes:
         slots: The choices, slot by slot in network order.
-        rule: Which plans belong.
+        rule: The rule that admits plans.
     """
 
     slots: tuple[SlotChoices, ...]
@@ -34,17 +35,17 @@ class PlanSet:
 
     @cached_property
     def parameters(self) -> dict[str, tuple[str, ...]]:
-        """All categorical choices, in slot order: the flat space a sampler sees."""
+        """All categorical choices in slot order, which are the flat space that a sampler sees."""
         return {name: choices for slot in self.slots for name, choices in slot.parameters.items()}
 
     def plan(self, params: Mapping[str, str]) -> Plan:
-        """Return the plan that one setting of the parameters stands for; it may lie outside the set."""
+        """Return the plan of one setting of the parameters. It may lie outside the set."""
         return Plan({slot.slot: slot.expression(params) for slot in self.slots})
 
     def params(self, plan: Plan) -> dict[str, str] | None:
-        """Return one setting of the parameters that gives `plan`; None if there is none.
+        """Return one setting of the parameters that gives `plan`, or None if there is none.
 
-        A plan outside the set that the parameters can spell has one too: the bare backbone that a quota excludes.
+        A plan outside the set may have a setting too, for instance the bare backbone if a quota excludes it.
         """
         if set(plan) - {slot.slot for slot in self.slots}:
             return None
@@ -69,25 +70,26 @@ class PlanSet:
         return self._table.count
 
     def at(self, index: int) -> Plan:
-        """Return plan number `index`, from 0 below `count`; equal numbers are equal plans.
+        """Return plan number `index`, from 0 to `count` - 1. Equal numbers give equal plans.
 
         Raises:
-            IndexError: If there is none.
+            IndexError: If there is no plan of that number.
         """
         return Plan(dict(zip(self.rule.slots, self._table.at(index), strict=True)))
 
     def __iter__(self) -> Iterator[Plan]:
-        """Enumerate every distinct plan, by number."""
+        """Yield every distinct plan in the order of the numbers."""
         return (self.at(index) for index in range(self.count))
 
     def sample(self, rng: random.Random) -> Plan:
-        """Draw one plan, uniformly over distinct plans."""
+        """Draw one plan uniformly from the distinct plans."""
         return self.at(rng.randrange(self.count))
 
     def sample_unseen(self, rng: random.Random, seen: Iterable[str]) -> Plan | None:
-        """Draw one plan whose hash is not in `seen`, uniformly over those; None where all were seen."""
+        """Draw one plan uniformly from those whose hash is not in `seen`. Return None if all were seen."""
         hashes = seen if isinstance(seen, Collection) else set(seen)
-        if len(hashes) * 2 < self.count:  # rejection takes two draws on average at most
+        # While less than half was seen, rejection takes at most two draws on average. Later it would take ever more.
+        if len(hashes) * 2 < self.count:
             while (plan := self.sample(rng)).hash in hashes:
                 pass
             return plan
@@ -95,10 +97,10 @@ class PlanSet:
         return self.at(rng.choice(unseen)) if unseen else None
 
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
-        """Yield the plans of the set that differ from `plan` in one slot, by one choice; each once.
+        """Yield once each plan of the set that differs from `plan` in one slot by one choice.
 
-        One choice is another variant, or another composition of the same variants (a variant that only one of the two
-        compositions has is free): so a slot is also emptied, filled, or given a further module. Neighbours of
+        One choice is another variant, or another composition of the same variants. A variant that only one of the two
+        compositions has is free. A slot can thus also be emptied, filled, or given a further module. Neighbours of
         neighbours include the plan itself. `plan` may lie outside the set.
         """
         for place in self._places(plan):
@@ -122,7 +124,7 @@ class PlanSet:
         return [plan.get(slot, NONE) for slot in self.rule.slots]
 
     def _places(self, plan: Plan) -> list[int]:
-        """Return the places of the rule's slots that can change; none where the plan has a slot that no rule reads."""
+        """Return the places of the rule's slots that can change, or none if the plan fills a slot no rule reads."""
         known = self.rule.slots
         return [] if set(plan) - set(known) else [i for i, slot in enumerate(known) if slot in self._choices]
 

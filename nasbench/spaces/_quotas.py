@@ -1,4 +1,4 @@
-"""Bounds on what a whole plan may hold, and restrictions of what it may hold at all."""
+"""Quotas, which bound how many modules a plan may hold, and restrictions, which say which modules it may hold."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Quota", "Restriction"]
 
 
 class Quota(ModuleFilter):
-    """How many matching modules a plan may hold: `{property: globality, min: 1}`, `{max: 2}`.
+    """A bound on the matching modules of a plan, such as `{property: globality, min: 1}` or `{max: 2}`.
 
     Attributes:
-        slots: Where it counts; everywhere by default.
-        count: What is counted: "modules", "fusions", "parts" (both), or "slots" that hold a matching part. By default
-            modules; parts where the quota asks for a cost order, since fusions cost as well.
-        min: At least so many.
-        max: At most so many.
+        slots: The slots at which the quota counts. The default is all of them.
+        count: What is counted: "modules", "fusions", "parts" (both), or "slots" that hold a matching part. The default
+            is "modules", or "parts" if the quota has a condition on the cost order, because fusions cost as well.
+        min: Least number.
+        max: Greatest number.
     """
 
     word: ClassVar[str] = "quota"
@@ -42,7 +42,7 @@ class Quota(ModuleFilter):
         return self
 
     def of(self, expression: Expression) -> int:
-        """Return how much of it an expression uses up."""
+        """Return how much of the quota an expression uses up."""
         kinds = {"modules": ("module",), "fusions": ("fusion",)}.get(self._counted(), ("module", "fusion"))
         found = sum(spec.kind in kinds and self.takes(spec) for spec in expression.specs())
         return min(found, 1) if self._counted() == "slots" else found
@@ -52,10 +52,10 @@ class Quota(ModuleFilter):
 
 
 class Restriction(ModuleFilter):
-    """Plans that use nothing else: their slots, each of their modules, and the cost order of each fusion too.
+    """A condition on all that a plan uses: its slots, each of its modules, and the cost order of each fusion.
 
     Attributes:
-        slots: Slots that may be filled; all others stay empty.
+        slots: The slots that may be filled. All others stay empty.
     """
 
     word: ClassVar[str] = "restriction"
@@ -63,6 +63,6 @@ class Restriction(ModuleFilter):
     slots: SlotsWritten = ("*",)
 
     def admits(self, expression: Expression) -> bool:
-        """Whether an expression holds only what is allowed, wherever it stands."""
+        """Whether an expression holds only what is allowed, at whatever slot it stands."""
         modules = (module_spec(leaf.name) for leaf in expression.leaves())
         return all(self.takes(spec) for spec in modules) and all(self.takes_cost(s) for s in expression.specs())

@@ -1,4 +1,4 @@
-"""What the parts of a written space share: strict keys, one value where a list is meant, errors a person can act on."""
+"""What all parts of a written space share: strict keys, single values for lists, and errors that help to repair it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def _several(given: Any) -> Any:
 
 
 Many = Annotated[tuple[T, ...], BeforeValidator(_several)]
-"""A list; a single value stands for a list of one."""
+"""A list. A single value stands for a list of one."""
 
 
 class Written(BaseModel):
-    """Something a person writes in a space file: unknown keys are refused with the nearest known one."""
+    """A mapping that a person writes in a space file. An unknown key is refused with the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     word: ClassVar[str] = "space"
-    """What it is called in messages."""
+    """What messages call it."""
 
     @classmethod
     def known_keys(cls) -> list[str]:
@@ -54,16 +54,18 @@ class Written(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write only what differs from the defaults, so that what is written can be read again."""
+        """Return only the values that differ from the defaults, so that the result can be read again."""
         fields = type(self).model_fields
         return {key: value for key, value in handler(self).items() if getattr(self, key) != fields[key].default}
 
 
 def explain(error: ValidationError) -> str:
-    """Return the first fault in one line: where, what was given, what is allowed."""
+    """Return the first fault in one line, with its place, what was given and what is allowed."""
     first = error.errors()[0]
+    # Parts in angle brackets are tags of unions, which nobody wrote.
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("<"))
     cause = first.get("ctx", {}).get("error")
+    # The text of our own errors is complete. pydantic's message would put "Value error" before it.
     fault = str(cause) if isinstance(cause, Exception) else f"{first['msg']}, got {_short(first['input'])}"
     return f"{where}: {fault}" if where else fault
 

@@ -1,8 +1,8 @@
-"""Which plans belong to a space, decided slot by slot in network order.
+"""Rules that decide, slot by slot in network order, which plans belong to a space.
 
-A rule reads a plan as a finite automaton reads a word: from a state, what it sees at a slot leads to the next state or
-out of the space. Two plans in the same state have the same future, so that plans are counted and drawn by state and not
-one by one. Rules combine: one per part of a union, of a product, and one for quotas.
+A rule reads a plan as a finite automaton reads a word. From a state, what the rule sees at a slot leads to the next
+state or out of the space. Two plans in the same state have the same future. Plans can therefore be counted and drawn by
+state and not one by one. Rules combine: there is one for each part of a union or a product, and one for quotas.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from nasbench.spaces._quotas import Quota, Restriction
 __all__ = ["AllOf", "AnyOf", "Chosen", "Counted", "Only", "Rule", "SideBySide"]
 
 State = Any
-"""Hashable; None stands for "out of the space"."""
+"""A hashable value. None stands for "out of the space"."""
 
 View = Any
-"""Hashable; expressions that look the same to a rule are one to it."""
+"""What a rule sees of an expression, hashable. Expressions with the same view are interchangeable to the rule."""
 
 
 class Rule(ABC):
-    """Decides over plans.
+    """Decides which plans belong to a space.
 
     Attributes:
-        slots: The slots it reads, in network order; every other slot must be empty.
+        slots: The slots that the rule reads, in network order. Every other slot must be empty.
         start: The state before the first slot.
     """
 
@@ -39,11 +39,11 @@ class Rule(ABC):
 
     @abstractmethod
     def view(self, slot: str, expression: Expression) -> View:
-        """Return what the rule sees of an expression at a slot; None if no plan may hold it there."""
+        """Return what the rule sees of an expression at a slot, or None if no plan may hold it there."""
 
     @abstractmethod
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the state after a slot; None if no plan that began so belongs to the space."""
+        """Return the state after a slot, or None if no plan that begins so belongs to the space."""
 
 
 class Chosen(Rule):
@@ -58,45 +58,45 @@ class Chosen(Rule):
         self._choices = {each.slot: each for each in choices}
 
     def view(self, slot: str, expression: Expression) -> View:
-        """True where the slot offers the expression."""
+        """Return True if the slot offers the expression."""
         return True if expression in self._choices[slot].combinations else None
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Stay."""
+        """Return the same state, because the slots are independent."""
         return state
 
 
 class Only(Rule):
-    """Nothing but what a restriction allows.
+    """Plans that use only what a restriction allows.
 
     Args:
-        slots: Slots that are read, in network order.
+        slots: The slots that the rule reads, in network order.
         restriction: What is allowed.
-        fillable: Slots that may hold something.
+        fillable: The slots that may be filled.
     """
 
     def __init__(self, slots: tuple[str, ...], restriction: Restriction, fillable: frozenset[str]) -> None:
         self.slots, self._restriction, self._fillable = slots, restriction, fillable
 
     def view(self, slot: str, expression: Expression) -> View:
-        """True where it is allowed."""
+        """Return True if the expression is allowed at the slot."""
         allowed = expression.is_none or (slot in self._fillable and self._restriction.admits(expression))
         return True if allowed else None
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Stay."""
+        """Return the same state, because the slots are independent."""
         return state
 
 
 class Counted(Rule):
-    """Quotas: what each slot uses up of them, summed.
+    """Plans within quotas, by the sum of what the slots use up of each quota.
 
-    The state has one entry a quota: the sum so far, or None once the rest of the plan cannot break it any more. A sum
-    that the rest cannot mend leads out at once.
+    The state has one entry per quota. It is the sum so far, or None once the rest of the plan cannot break the quota
+    any more. A sum that the rest of the plan cannot bring within the quota leads out of the space at once.
 
     Args:
         quotas: The quotas.
-        places: For each quota the slots it counts at.
+        places: The slots at which each quota counts.
         choices: The choices, slot by slot in network order.
     """
 
@@ -110,14 +110,14 @@ class Counted(Rule):
         self.start = (0,) * len(self._quotas)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """What an expression uses up of each quota."""
+        """Return what an expression uses up of each quota."""
         if expression not in self._used:
             self._used[expression] = tuple(quota.of(expression) for quota in self._quotas)
         pairs = zip(self._used[expression], self._places, strict=True)
         return tuple(used if slot in places else 0 for used, places in pairs)
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Add up."""
+        """Return the sums after the slot, with None for quotas that are settled."""
         after: list[int | None] = []
         for quota, held, used, rest in zip(self._quotas, state, view, self._rest[slot], strict=True):
             if held is None:
@@ -127,12 +127,13 @@ class Counted(Rule):
             low, high = quota.min or 0, math.inf if quota.max is None else quota.max
             if total + rest[0] > high or total + rest[1] < low:
                 return None
+            # None for a settled quota lets plans share a state, which keeps the states few.
             after.append(None if total + rest[1] <= high and total + rest[0] >= low else total)
         return tuple(after)
 
     @cached_property
     def _rest(self) -> Mapping[str, list[tuple[int, int]]]:
-        """For each slot, and each quota, the least and the most that all slots after it can use up."""
+        """The least and the most that all later slots can use up, for each slot and each quota."""
         bounds, found = [(0, 0)] * len(self._quotas), {}
         for choices in reversed(self._choices):
             found[choices.slot] = bounds
@@ -146,7 +147,7 @@ class AllOf(Rule):
     """Plans that belong to every one of several sets.
 
     Args:
-        rules: The first reads every slot that another reads.
+        rules: The rules of the sets. The first one reads every slot that another one reads.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -154,21 +155,21 @@ class AllOf(Rule):
         self.start = tuple(rule.start for rule in rules)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """What every rule sees."""
+        """Return what each rule sees, or None if one of them refuses the expression."""
         views = tuple(_view(rule, slot, expression) for rule in self._rules)
         return None if None in views else views
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Step all."""
+        """Return the state of each rule, or None if the plan is out of one of the sets."""
         after = tuple(_step(rule, slot, s, v) for rule, s, v in zip(self._rules, state, view, strict=True))
         return None if None in after else after
 
 
 class AnyOf(Rule):
-    """Plans that belong to at least one of several sets: a union. A plan in two of them is one plan.
+    """Plans that belong to at least one of several sets, which is a union. A plan in two of them is one plan.
 
     Args:
-        rules: The sets; a plan of one leaves the slots that only others read empty.
+        rules: The rules of the sets. A plan of one set leaves the slots empty that only other sets read.
         order: All slots in network order.
     """
 
@@ -177,21 +178,21 @@ class AnyOf(Rule):
         self.start = tuple(rule.start for rule in rules)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """What every rule sees."""
+        """Return what each rule sees, or None if all of them refuse the expression."""
         views = tuple(_view(rule, slot, expression) for rule in self._rules)
         return None if set(views) == {None} else views
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Step those that are still in."""
+        """Return the state of each rule, with None for sets that the plan has left."""
         after = tuple(_step(rule, slot, s, v) for rule, s, v in zip(self._rules, state, view, strict=True))
         return None if set(after) == {None} else after
 
 
 class SideBySide(Rule):
-    """A product: each set fills slots of its own.
+    """A product of sets, each of which fills slots of its own.
 
     Args:
-        rules: The sets, each with the slots it fills; no slot is filled by two.
+        rules: The rule of each set with the slots that it fills. No two sets fill the same slot.
         order: All slots in network order.
     """
 
@@ -200,20 +201,20 @@ class SideBySide(Rule):
         self.start = tuple(rule.start for rule, _ in rules)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """What the set that fills the slot sees; the others see it empty."""
+        """Return what the set that fills the slot sees. The others see the slot empty."""
         if not expression.is_none and not any(slot in filled for _, filled in self._rules):
             return None
         views = tuple(_view(rule, slot, expression if slot in filled else NONE) for rule, filled in self._rules)
         return None if None in views else views
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Step all."""
+        """Return the state of each rule, or None if one of them refuses the plan."""
         after = tuple(_step(rule, slot, s, v) for (rule, _), s, v in zip(self._rules, state, view, strict=True))
         return None if None in after else after
 
 
 _ELSEWHERE = "elsewhere"
-"""What a rule sees of an empty slot that it does not read."""
+"""The view of an empty slot that a rule does not read."""
 
 
 def _view(rule: Rule, slot: str, expression: Expression) -> View:

@@ -1,4 +1,4 @@
-"""Slots chosen by name, by pattern, or by what they are."""
+"""Select slots by name, by pattern, or by their size, channels and layout."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from nasbench.spaces._reading import Many, Written
 __all__ = ["STAGES", "SlotLike", "SlotSelector", "SlotsWritten", "choose_slots"]
 
 STAGES = "stages"
-"""The word for every stage slot; on a host without stages it means every slot, as in an expression without a slot."""
+"""The word for every stage slot. On a host without stages it means every slot, as for an expression without a slot."""
 
 _LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL")
 
 
 class SlotLike(Protocol):
-    """What a space needs to know of a slot: `nasbench.backbones.Slot` has it all."""
+    """What a space needs to know of a slot. `nasbench.backbones.Slot` has all of it."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the slot."""
 
     @property
     def channels(self) -> int:
-        """Channels C of the map there."""
+        """Channels C of the map at the slot."""
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Spatial size, `(H, W)` or `(L,)`."""
+        """Spatial size of the map, `(H, W)` or `(L,)`."""
 
     @property
     def layout(self) -> str:
-        """How the host lays the map out."""
+        """Layout of the map in the host: NCHW, NHWC, NLC or NCL."""
 
     @property
     def dims(self) -> int:
-        """Spatial dimensions."""
+        """Number of spatial dimensions, 1 or 2."""
 
     @property
     def rows_are_series(self) -> bool:
-        """Whether the map is series by time, so that a module of one dimension gets each row by itself."""
+        """Whether the map is series by time, so that a one-dimensional module gets each row separately."""
 
 
 def _layout(text: str) -> str:
@@ -56,21 +56,21 @@ def _layout(text: str) -> str:
 
 
 class SlotSelector(Written):
-    """Slots that meet every condition given.
+    """The slots that meet every given condition.
 
     Attributes:
-        pattern: Names or shell patterns; `stages` means every stage slot.
-        exclude: Names or shell patterns left out.
-        min_size: Least longest side of the map.
-        max_size: Greatest longest side of the map.
+        pattern: Names or shell patterns. `stages` means every stage slot.
+        exclude: Names or shell patterns of slots to leave out.
+        min_size: Least length of the map's longer side.
+        max_size: Greatest length of the map's longer side.
         min_positions: Least number of positions (H·W, or L).
         max_positions: Greatest number of positions.
         min_channels: Least channels.
         max_channels: Greatest channels.
         dims: Spatial dimensions, 1 or 2.
         layout: NCHW, NHWC, NLC or NCL.
-        first: Of those that meet the rest, the first so many in network order.
-        last: Of those that meet the rest, the last so many.
+        first: Take only the first so many, in network order, of the slots that meet all other conditions.
+        last: Take only the last so many of the slots that meet all other conditions.
     """
 
     word: ClassVar[str] = "slot selector"
@@ -89,7 +89,7 @@ class SlotSelector(Written):
     last: int | None = Field(default=None, ge=1)
 
     def choose(self, slots: Sequence[SlotLike]) -> list[SlotLike]:
-        """Return the slots it selects, in network order."""
+        """Return the selected slots in network order."""
         left_out = {name for text in self.exclude for name in _named(text, slots)}
         named = {name for text in self.pattern for name in _named(text, slots)} - left_out
         met = [slot for slot in slots if slot.name in named and self._takes(slot)]
@@ -121,16 +121,16 @@ SlotsWritten = Many[
 def choose_slots(
     written: Sequence[str | SlotSelector], slots: Sequence[Any], what: str, *, optional: bool = False
 ) -> list[Any]:
-    """Return the slots that are written, in network order.
+    """Return the slots that names, patterns and selectors mean, in network order.
 
     Args:
         written: Names, patterns and selectors.
-        slots: The slots there are.
-        what: What asks, for messages.
-        optional: Selectors and patterns may match nothing, as where a space serves several backbones.
+        slots: The slots to choose from.
+        what: What the slots are chosen for, for messages.
+        optional: Whether patterns and selectors may match nothing, as in a space that serves several backbones.
 
     Raises:
-        SpaceError: If a name is none of the slots, or nothing matches and that is not `optional`.
+        SpaceError: If a name is not one of the slots, or nothing matches and `optional` is False.
     """
     chosen: set[str] = set()
     for each in written:
@@ -143,11 +143,12 @@ def choose_slots(
         raise SpaceError(
             f"{what}: no slot matches {spelt or 'nothing'}; the backbone has {_names(slots)}{_near(written, slots)}"
         )
+    # A full name is meant literally. Another match must not hide that the slot does not exist.
     missing = [w for w in written if isinstance(w, str) and w != STAGES and not is_pattern(w) and w not in chosen]
     if missing:
         raise SpaceError(
             f"{what}: no slot matches {missing[0]}; the backbone has {_names(slots)}{_near(missing, slots)}. "
-            f"A pattern ({missing[0]}*) is taken where it matches"
+            f"A pattern ({missing[0]}*) may match nothing"
         )
     return [slot for slot in slots if slot.name in chosen]
 

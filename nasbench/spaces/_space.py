@@ -1,4 +1,4 @@
-"""A space as a person writes it, read from a mapping or file, and the same space fitted to a backbone."""
+"""A space as a person writes it in a mapping or file, and the same space fitted to a backbone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["ResolvedSpace", "Space", "load_space"]
 
 
 def _read_named(given: Any, info: ValidationInfo) -> Any:
-    """Read a space that is named inside another, so that its faults name its own file."""
+    """Read a space that another space names, so that a fault in it is reported with its own file."""
     return Space.from_file(given, **(info.context or {})) if isinstance(given, str) else given
 
 
@@ -33,26 +33,26 @@ _SpaceWritten = Annotated["Space", BeforeValidator(_read_named)]
 
 
 class Space(WithDepth):
-    """A space, as in `search_spaces/*.yaml`.
+    """A set of plans as a person writes it, for instance in `search_spaces/*.yaml`.
 
-    It has `variants`, or is made of other spaces by `base`, `union` or `product`; any of them can be narrowed by `only`
-    and `quotas`. Spaces are united by `a | b`, multiplied by `a * b`, and restricted by `a.restrict(...)`.
+    A space has `variants`, or it is made of other spaces by `base`, `union` or `product`. Any space can be narrowed by
+    `only` and `quotas`. In Python, `a | b` is a union, `a * b` a product, and `a.restrict(...)` a restriction.
 
     Attributes:
-        name: Its name.
+        name: Name of the space.
         description: One line for `nasbench spaces`.
-        example_backbone: The backbone that `nasbench spaces` counts it in.
-        slots: Slot names, shell patterns or selectors; `stages` means every stage slot. A name must exist in the
-            backbone, a pattern is taken where it matches.
+        example_backbone: The backbone in which `nasbench spaces` counts the plans.
+        slots: Slot names, shell patterns or selectors. `stages` means every stage slot. A name must exist in the
+            backbone. A pattern may match nothing.
         compositions: `none`, and templates over the letters a, b, c, d (`a`, `a >> b`, `gate(a, b)`). `depth: 1` stands
-            for the usual ones of up to two variants, `depth: 2` of three.
-        variants: Expressions, or selectors by what modules declare.
-        distinct_properties: A composition of variants that all declare the same properties is reduced to its first.
+            for the usual ones of up to two variants, `depth: 2` for those of up to three.
+        variants: Expressions, or selectors of modules by their declarations.
+        distinct_properties: Reduce a composition to its first variant if all its variants declare the same properties.
         overrides: Other compositions or variants at some slots.
-        base: A space that is narrowed.
-        union: Spaces: every plan of each, exactly; nothing that mixes them.
-        product: Spaces with slots of their own, side by side: every plan of one with every plan of the others.
-        only: What the plans may use at all.
+        base: A space to narrow.
+        union: Spaces whose plans the union holds. It has no plan that mixes them.
+        product: Spaces with slots of their own. Every plan of one is combined with every plan of the others.
+        only: What the plans may use.
         quotas: Bounds on what each plan holds.
 
     Example:
@@ -76,15 +76,15 @@ class Space(WithDepth):
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any], origin: str = "space", *, inside: tuple[Path, ...] = ()) -> Space:
-        """Read a space from a mapping.
+        """Return the space that a mapping describes.
 
         Args:
-            given: The mapping; spaces in it are names, files or mappings.
-            origin: What it is called in messages.
-            inside: The files it was read from, outermost first, for the spaces it names.
+            given: The mapping. Spaces in it are names, files or mappings.
+            origin: What messages call the space.
+            inside: The files from which the mapping was read, outermost first, for the spaces that it names.
 
         Raises:
-            SpaceError: If a key, value, expression or name is wrong; says which.
+            SpaceError: If a key, value, expression or name is wrong. The message says which.
         """
         try:
             return cls.model_validate(given, context={"inside": inside})
@@ -98,7 +98,7 @@ class Space(WithDepth):
         """Read a space by its name or from a file.
 
         Args:
-            given: A name; or a file, relative to the file that names it.
+            given: The name of a space, or the path of a file relative to the file that names it.
             inside: The files being read that led here, outermost first.
 
         Raises:
@@ -111,9 +111,9 @@ class Space(WithDepth):
     @model_validator(mode="after")
     def _check(self) -> Space:
         self._check_form()
-        self._own_variants()
+        self._own_variants()  # raises for a wrong name, here and not only when a backbone is known
         for composition in (*self.compositions, *(c for each in self.overrides for c in each.compositions)):
-            parse(composition, dict.fromkeys(LETTERS, parse("se")))
+            parse(composition, dict.fromkeys(LETTERS, parse("se")))  # any module will do to check a template
         return self
 
     def _check_form(self) -> None:
@@ -126,16 +126,16 @@ class Space(WithDepth):
         own = {"slots", "compositions", "distinct_properties", "overrides"} & self.model_fields_set
         if forms != ["variants"] and own:
             raise SpaceError(
-                f"{sorted(own)[0]} belongs to a space with variants; one of spaces is narrowed by `only` and `quotas`"
+                f"{sorted(own)[0]} belongs to a space with variants; narrow a space of spaces by `only` and `quotas`"
             )
 
     @property
     def parts(self) -> tuple[Space, ...]:
-        """The spaces it is made of."""
+        """The spaces that this one is made of."""
         return (*((self.base,) if self.base else ()), *self.union, *self.product)
 
     def expand(self) -> list[Expression]:
-        """Return every variant the space names or selects anywhere, each once."""
+        """Return every variant that the space or one of its parts names or selects, without repetitions."""
         return list(dict.fromkeys([*self._own_variants(), *(v for part in self.parts for v in part.expand())]))
 
     def _own_variants(self) -> list[Expression]:
@@ -148,7 +148,7 @@ class Space(WithDepth):
             slots: The backbone's slots (`nasbench.slots`).
 
         Raises:
-            SpaceError: If a slot does not exist, no variant fits any, or no plan is left.
+            SpaceError: If a slot does not exist, no variant fits any slot, or no plan is left.
         """
         fitted = self._fit(slots)
         resolved = ResolvedSpace(fitted.choices, fitted.rule, space=self, excluded=fitted.excluded)
@@ -171,12 +171,12 @@ class Space(WithDepth):
         return bound(self.name, fitted, self.quotas, slots) if self.quotas else fitted
 
     def restrict(self, **only: Any) -> Space:
-        """Return the space of those plans that use nothing but what is given.
+        """Return the space of those plans of this one that use only what is given.
 
         Args:
             **only: As in `only` of a file: slots, modules, exclude, property, family, exclude_family, dims,
-                min_cost_order, max_cost_order. Every module of a plan must meet all; cost orders are asked of fusions
-                too.
+                min_cost_order, max_cost_order. Every module of a plan must meet all conditions. Fusions must meet
+                those on the cost order.
 
         Raises:
             SpaceError: If a key or value is wrong.
@@ -187,7 +187,7 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name}, restricted", "base": self, "only": only})
 
     def with_quotas(self, *quotas: Mapping[str, Any]) -> Space:
-        """Return the space of those plans that are within quotas, each as in a file.
+        """Return the space of those plans of this one that are within the quotas, each written as in a file.
 
         Raises:
             SpaceError: If a key or value is wrong.
@@ -208,7 +208,10 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name} * {other.name}", "product": (self, other)})
 
     def narrowing(self) -> dict[str, Any]:
-        """Return what the flat choices of a resolved space do not tell of it, as JSON-able data; {} where they do."""
+        """Return what the flat choices of a resolved space do not tell of it, as JSON-able data.
+
+        This is {} if the flat choices tell all.
+        """
         found: dict[str, Any] = {}
         if self.only:
             found["only"] = self.only.model_dump(mode="json")
@@ -216,12 +219,13 @@ class Space(WithDepth):
             found["quotas"] = [quota.model_dump(mode="json") for quota in self.quotas]
         if self.union:
             found["union"] = [_unnamed(part.model_dump(mode="json")) for part in self.union]
+        # The parts of a union are written out above. Those of a base or a product matter only if they are narrowed.
         inner = [part.narrowing() for part in self.parts if not self.union]
         return found | ({"parts": inner} if any(inner) else {})
 
 
 def _unnamed(written: Any) -> Any:
-    """Leave out what only people read."""
+    """Return a dumped space without the entries that only people read, which do not change its plans."""
     if isinstance(written, list):
         return [_unnamed(each) for each in written]
     if not isinstance(written, dict):
@@ -247,9 +251,9 @@ class ResolvedSpace(PlanSet):
 
     Attributes:
         slots: The choices, slot by slot in network order.
-        rule: Which plans belong.
-        space: What it was resolved from.
-        excluded: (slot, variant or composition, reason) of each that does not fit.
+        rule: The rule that admits plans.
+        space: The space that was resolved.
+        excluded: (slot, variant or composition, reason) for each that does not fit.
     """
 
     space: Space
@@ -257,7 +261,7 @@ class ResolvedSpace(PlanSet):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes two resolved spaces the same: the parameters, and what narrows the plans beside them."""
+        """What two equal resolved spaces share: the parameters, and what narrows the plans beyond them."""
         narrowed = self.space.narrowing()
         return {name: list(choices) for name, choices in self.parameters.items()} | (
             {"narrowed": narrowed} if narrowed else {}

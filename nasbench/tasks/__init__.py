@@ -1,6 +1,6 @@
-"""WHAT FOR: tasks, their data, loss and metrics. `create_task` makes one from the text a person types.
+"""WHAT FOR: tasks with their data, loss and metrics. `create_task` makes one from the text that a person types.
 
-Names are loaded on first use: what knows tasks by name alone imports no torch.
+Names are loaded on first use, so that code which knows tasks only by name does not import torch.
 """
 
 import lazy_loader

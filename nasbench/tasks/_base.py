@@ -1,4 +1,4 @@
-"""What every task offers: data in batches, a loss, metrics. Training, evaluation and search know no more than this."""
+"""The base class of all tasks: batches of data, a loss and metrics. Training, evaluation and search use only these."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from nasbench.tasks.recipe import Recipe
 __all__ = ["SPLITS", "Batch", "Inputs", "Task", "apply", "epoch_generator", "shuffled"]
 
 SPLITS = ("train", "val", "test")
-"""Selection sees `train` and `val`; `test` is opened by the report alone."""
+"""The names of the splits. Selection uses `train` and `val`. Only the report opens `test`."""
 
 Inputs = Tensor | tuple[Tensor, Tensor]
-"""What a model gets: a tensor, or series and the covariates of their time."""
+"""The input of a model: a tensor, or series with the covariates of their time steps."""
 
 Batch = tuple[Any, Tensor]
-"""`Inputs` and targets."""
+"""A pair of `Inputs` and targets."""
 
 
 def apply(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Run a model on a batch's inputs; where its `forward` takes no `marks`, it never sees the covariates."""
+    """Run a model on the inputs of a batch. It gets the covariates only if its `forward` has an argument `marks`."""
     if isinstance(inputs, Tensor):
         return model(inputs)
     values, marks = inputs
@@ -35,21 +35,21 @@ def apply(model: nn.Module, inputs: Inputs) -> Tensor:
 
 
 class Task(ABC):
-    """Data, loss and metrics of one problem; built once, used for every plan.
+    """The data, loss and metrics of one problem. A task is built once and used for every plan.
 
-    A user's own task (`FILE.py:Task`) derives from this, or from `ImageTask` or `ForecastingTask`; its constructor may
-    take any of the keywords of `create_task` and gets those it names.
+    A user's own task (`FILE.py:Task`) derives from this class, or from `ImageTask` or `ForecastingTask`. Its
+    constructor may take any of the keywords of `create_task` and gets those that it names.
 
     Attributes:
-        name: The text the user gave ("digits", "csv:sales.csv").
+        name: The text that the user gave ("digits", "csv:sales.csv").
         kind: "classification" or "forecasting".
         metric: The metric that selection uses.
-        metrics: Every metric that `evaluate` returns, to "maximize" or "minimize".
+        metrics: The direction, "maximize" or "minimize", of each metric that `evaluate` returns.
         input_size: (3, H, W), or (lookback, series).
-        model_kwargs: What the backbone's constructor needs: {"num_classes": n} or {"horizon": h}.
-        splits: Items by split.
+        model_kwargs: Arguments of the backbone's constructor: {"num_classes": n} or {"horizon": h}.
+        splits: Number of items in each split.
         notes: Sentences that a report must print.
-        recipe: The recipe a search uses unless told otherwise.
+        recipe: The recipe that a search uses by default.
     """
 
     name: str
@@ -64,17 +64,17 @@ class Task(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the data and its split, JSON-able; part of a run's identity."""
+        """Return what identifies the data and its split, as JSON-able data. It is part of a run's identity."""
 
     @abstractmethod
     def train_batches(
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
-        """Yield the training split once, shuffled by (seed, epoch): the same batches for every model."""
+        """Yield the training split once, shuffled by (seed, epoch), with the same batches for every model."""
 
     @abstractmethod
     def eval_batches(self, split: str, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Batch]:
-        """Yield every item of a split, in order, nothing dropped and nothing augmented."""
+        """Yield every item of a split in order, without dropping or augmenting any."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -82,17 +82,17 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
-        """Return the metrics, and one figure per item (correctness, error) whose mean is the primary metric.
+        """Return the metrics, and one value per item (correctness, error) whose mean is the primary metric.
 
-        The figures stand in the order of `eval_batches`, so that two models can be compared item by item.
+        The values are in the order of `eval_batches`, so that two models can be compared item by item.
         """
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return what a user of an exported model must know to prepare its input, JSON-able."""
+        """Return what a user of an exported model must know to prepare its input, as JSON-able data."""
         return {}
 
     def check_split(self, split: str) -> str:
-        """Return `split`, or raise `UnknownNameError`."""
+        """Return `split`, or raise `UnknownNameError` if the task has no such split."""
         if split not in self.splits:
             raise UnknownNameError("split", split, self.splits)
         return split
@@ -103,14 +103,15 @@ class Task(ABC):
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """Return a generator that depends on (seed, epoch) alone, not on what the model drew."""
+    """Return a generator that depends only on (seed, epoch), and not on what the model drew."""
+    # A sum of the two would give epoch 1 of seed 0 and epoch 0 of seed 1 the same batches.
     return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
 
 
 def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield `range(count)` in random batches.
+    """Yield the numbers 0 to `count` - 1 in random batches.
 
-    A last batch of a single item is left out of this epoch: batch normalisation cannot train on it.
+    A last batch of a single item is left out of this epoch, because batch normalisation cannot train on it.
     """
     for batch in torch.randperm(count, generator=generator).split(batch_size):
         if len(batch) > 1 or count == 1:

@@ -1,6 +1,6 @@
-"""Where images come from: class folders, tars, torchvision's data sets, scikit-learn's digits. Nothing is split here.
+"""Sources of images: class folders, tar files, torchvision's data sets and scikit-learn's digits.
 
-timm's readers find the files and their classes; this module says what is wrong with what they found.
+timm's readers find the files and their classes. This module checks what they found. It does not split the images.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from nasbench.errors import DataError, UnknownNameError
 __all__ = ["DATA_ROOT_VARIABLE", "ImageSource", "digits", "folder", "tar", "torchvision_set"]
 
 DATA_ROOT_VARIABLE = "NASBENCH_DATA"
-"""Environment variable: the folder that holds torchvision's data sets; the current one where it is not set."""
+"""Environment variable with the folder of torchvision's data sets. The default is the current folder."""
 
+# Names of the folders that hold a split, and the arguments with which torchvision selects the training and test part.
 _SUBFOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
 _TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     **{
@@ -40,11 +41,11 @@ class ImageSource:
     """Labelled images that are not decoded yet.
 
     Attributes:
-        names: A name for each image, for messages and the fingerprint.
-        labels: Class number of each, `(n,)`.
-        classes: Class names; a label is an index into them.
-        read: Number of an image to its encoded bytes, or to a PIL image where there is no file.
-        given: The splits that the data itself makes, split name to image numbers; empty where it makes none.
+        names: A name for each image, for messages and the hash of the data.
+        labels: Class number of each image, `(n,)`.
+        classes: Class names. A label is an index into them.
+        read: Returns the encoded bytes of an image by its number, or a PIL image if there is no file.
+        given: Image numbers of the splits that the data itself defines, by split. Empty if it defines none.
     """
 
     names: list[str]
@@ -54,13 +55,13 @@ class ImageSource:
     given: Mapping[str, np.ndarray]
 
     def open(self, index: int) -> Image.Image:
-        """Return an image, undecoded where it has a file; its size is known."""
+        """Return an image. One from a file is not decoded yet, but its size is known."""
         item = self.read(index)
         return item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item))
 
 
 def digits() -> ImageSource:
-    """Return scikit-learn's 1,797 handwritten digits, grey, 8 x 8."""
+    """Return scikit-learn's 1,797 handwritten digits, grey images of 8 x 8 pixels."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -75,10 +76,11 @@ def digits() -> ImageSource:
 
 
 def folder(path: Path) -> ImageSource:
-    """Return the images of class folders; `train`, `val` and `test` folders inside are taken as the splits.
+    """Return the images of class folders. Folders `train`, `val` and `test` inside are taken as the splits.
 
     Raises:
-        DataError: If there is no such folder, no image, an image outside a class folder, or one class only.
+        DataError: If the folder does not exist or has no image, an image lies outside a class folder, or there is only
+            one class.
     """
     if not path.is_dir():
         raise DataError(f"no folder at {path}; give one that holds a folder of images for each class")
@@ -89,10 +91,10 @@ def folder(path: Path) -> ImageSource:
 
 
 def tar(train: Path, test: Path | None = None) -> ImageSource:
-    """Return the images of one tar with class folders, or of a training and a test tar.
+    """Return the images of one tar file with class folders, or of a training and a test tar file.
 
     Raises:
-        DataError: If a file is missing or no plain tar, or as `folder` does.
+        DataError: If a file is missing or is not an uncompressed tar file, and in the cases of `folder`.
     """
     if test is None:
         return _joined({"": _read_tar(train)}, str(train))
@@ -100,11 +102,11 @@ def tar(train: Path, test: Path | None = None) -> ImageSource:
 
 
 def torchvision_set(name: str) -> ImageSource:
-    """Return a data set of torchvision that is on disk already, with its own test part.
+    """Return a data set of torchvision that is already on disk, with its own test part.
 
     Raises:
-        UnknownNameError: If it is none of the supported ones.
-        DataError: If it is not on disk; nothing is downloaded.
+        UnknownNameError: If the data set is not one of the supported ones.
+        DataError: If the data set is not on disk. Nothing is downloaded.
     """
     from torchvision import datasets
 
@@ -136,7 +138,7 @@ def _targets(dataset: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one reader found: a name and a class name for each image."""
+    """The images of one reader: a name and a class name for each, and how to read it."""
 
     names: list[str]
     class_names: list[str]
@@ -157,16 +159,19 @@ def _read_tar(path: Path) -> _Part:
     if not path.is_file():
         raise DataError(f"no tar file at {path}")
     if path.suffix.lower() != ".tar":
-        raise DataError(f"{path} is not named .tar; an uncompressed tar with class folders inside is needed")
+        raise DataError(f"{path} is not named .tar; give an uncompressed tar with class folders inside")
     try:
         reader = ReaderImageInTar(str(path), cache_tarinfo=False)
     except tarfile.TarError as error:
         raise DataError(f"{path} cannot be read as an uncompressed tar: {error}") from None
-    except ValueError:  # timm unpacks an empty list
-        raise DataError(f"{path} holds no image; class folders with images inside are needed") from None
+    except ValueError:  # timm's reader fails on a tar without images, because it unpacks an empty list
+        raise DataError(f"{path} holds no image; give a tar with class folders that have images inside") from None
 
     def read(index: int) -> bytes:
-        """Read at the member's offset: timm's reader keeps the tar open, for good and for one thread."""
+        """Return the bytes of an image, read at the offset of its member.
+
+        timm's reader is not used for this. It never closes the tar file, and only one thread can read from it.
+        """
         member, _, inner_tar = reader.samples[index]
         with path.open("rb") as file:
             file.seek(member.offset_data + (inner_tar.offset_data if inner_tar is not None else 0))
@@ -181,23 +186,24 @@ def _part(reader: Any, labels: list[int], class_to_index: Mapping[str, int], rea
 
 
 def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
-    """Join what the readers found into one source; a single part with the name "" makes no split."""
+    """Join the images of several readers into one source. A single part with the name "" makes no split."""
     first = next(iter(parts.values()))
     classes = sorted(set(first.class_names), key=natural_key)
     for split, part in parts.items():
         outside = [n for n, c in zip(part.names, part.class_names, strict=True) if c in ("", ".")]
         if outside:
             raise DataError(
-                f"{where}: {len(outside)} of {len(part.names)} images lie in no class folder, as {outside[0]!r}; "
+                f"{where}: {len(outside)} of {len(part.names)} images are in no class folder, such as {outside[0]!r}; "
                 "put each image into a folder named after its class"
             )
         strange = sorted(set(part.class_names) - set(classes))
         if strange:
-            raise DataError(f"{where}: {split} has classes that train has not: {', '.join(strange[:5])}")
+            raise DataError(f"{where}: {split} has classes that train lacks: {', '.join(strange[:5])}")
     if len(classes) < 2:
         raise DataError(
             f"{where} has one class, {classes[0]!r}; classification needs two or more, a folder of images for each"
         )
+    # Each reader numbers only the classes of its own part, so the labels are numbered anew.
     number = {name: i for i, name in enumerate(classes)}
     starts = np.cumsum([0] + [len(part.names) for part in parts.values()])
     readers = list(parts.values())

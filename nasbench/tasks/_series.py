@@ -1,4 +1,4 @@
-"""Read time series, fill their gaps, and cut them into training, validation and test spans."""
+"""Read time series, fill their gaps, and split them into training, validation and test spans."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ __all__ = [
 ]
 
 FILLS = ("linear", "forward")
+"""The ways to fill missing values."""
 
 CALENDAR = ("hour of day", "day of week", "day of month", "day of year")
-"""The covariates of time, in order."""
+"""The covariates of a time step, in order."""
 
 Spans = dict[str, tuple[int, int]]
-"""Split to (first row, row after the last)."""
+"""(first row, row after the last) of each split."""
 
 _DAY = pd.Timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Series:
-    """Series over one time axis.
+    """Several series over one time axis.
 
     Attributes:
-        frame: Dates ascending as index, one column of floats a series; NaN where a value is missing.
-        notes: What was left out in reading.
+        frame: Ascending dates as index, and one column of floats per series, with NaN for missing values.
+        notes: Sentences about what was left out when the file was read.
     """
 
     frame: pd.DataFrame
@@ -50,24 +51,24 @@ class Series:
 
 
 def co2() -> Series:
-    """Return the weekly CO2 record of Mauna Loa, 1958 to 2001, from statsmodels; 59 of its 2,284 weeks are missing."""
+    """Return the weekly CO2 record of Mauna Loa, 1958 to 2001, from statsmodels. 59 of its 2,284 weeks are missing."""
     from statsmodels.datasets import co2 as data
 
     return Series(data.load_pandas().data)
 
 
 def read_csv(path: Path) -> Series:
-    """Read a CSV with a date column; every other numeric column is a series.
+    """Read a CSV file with a date column. Every numeric column is a series.
 
     Raises:
-        DataError: If the file is missing or no CSV, or it has no date column or no numeric column, or its dates do
-            not ascend.
+        DataError: If the file is missing or is not a CSV file, has no date column or no numeric column, or its dates
+            do not ascend.
     """
     if not path.is_file():
         raise DataError(f"no CSV file at {path}")
     try:
         table = pd.read_csv(path)
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+    except (ValueError, OSError) as error:  # the parser errors of pandas are ValueErrors
         raise DataError(f"{path} cannot be read as a CSV with a header line: {error}") from None
     dates = _date_column(table, path)
     values = table.drop(columns=[dates.name])
@@ -86,12 +87,13 @@ def read_csv(path: Path) -> Series:
 
 
 def _date_column(table: pd.DataFrame, path: Path) -> pd.Series:
-    """Return the first column of text that reads as ascending dates."""
+    """Return the first column of text whose entries are all dates. They must ascend."""
     for column in table.columns:
         if pd.api.types.is_numeric_dtype(table[column]):
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "could not infer format": the next line decides
+            # pandas warns that it could not infer a format. Whether all entries are dates is checked below.
+            warnings.simplefilter("ignore", UserWarning)
             dates = pd.to_datetime(table[column], errors="coerce")
         if len(dates) and dates.notna().all():
             if not dates.is_monotonic_increasing or dates.duplicated().any():
@@ -99,21 +101,23 @@ def _date_column(table: pd.DataFrame, path: Path) -> pd.Series:
             return dates
     raise DataError(
         f"{path} has no date column (columns: {', '.join(map(str, table.columns))}); "
-        "one column must hold dates in every row, as 2024-01-31 or 2024-01-31 13:00"
+        "one column must hold a date in every row, such as 2024-01-31 or 2024-01-31 13:00"
     )
 
 
 def ratio_spans(rows: int) -> Spans:
-    """Return 70 % training, 10 % validation and 20 % test, in time (the split of Informer's `custom` data)."""
+    """Return spans of 70 % training, 10 % validation and 20 % test in time, as Informer splits its `custom` data."""
     train, test = int(rows * 0.7), int(rows * 0.2)
     return {"train": (0, train), "val": (train, rows - test), "test": (rows - test, rows)}
 
 
 def ett_spans(frame: pd.DataFrame, path: Path) -> Spans:
-    """Return ETT's 12, 4 and 4 months of 30 days (Zhou et al., AAAI 2021, arXiv:2012.07436); later rows are unused.
+    """Return ETT's spans of 12, 4 and 4 months of 30 days (Zhou et al., AAAI 2021, arXiv:2012.07436).
+
+    Later rows are not used.
 
     Raises:
-        DataError: If the rows are neither hours nor quarters of an hour, or fewer than 20 months.
+        DataError: If the time step is neither an hour nor 15 minutes, or there are fewer than 20 months.
     """
     step = _step(frame.index)
     if step not in (_DAY / 24, _DAY / 96):
@@ -125,33 +129,37 @@ def ett_spans(frame: pd.DataFrame, path: Path) -> Spans:
 
 
 def season(index: pd.Index) -> int:
-    """Return the rows in a natural season: a day for hours, a week for days, a year for weeks and longer."""
+    """Return the number of rows in a season.
+
+    The season is a day for a time step below a day, a week for one below a week, and a year for all others.
+    """
     days = _step(index) / _DAY
     around = 1 if days < 1 else 7 if days < 7 else 365.25
     return max(1, round(around / days))
 
 
 def calendar(index: pd.DatetimeIndex) -> np.ndarray:
-    """Return the `CALENDAR` of each date, `(rows, 4)`: -0.5 is the first of each, 0.5 the last, as Informer has it."""
+    """Return the `CALENDAR` of each date, `(rows, 4)`, from -0.5 for the first to 0.5 for the last, as in Informer."""
     features = [index.hour / 23, index.day_of_week / 6, (index.day - 1) / 30, (index.day_of_year - 1) / 365]
     return np.stack([np.asarray(feature, np.float64) for feature in features], axis=1) - 0.5
 
 
 def _step(index: pd.Index) -> pd.Timedelta:
+    # The median ignores single missing rows and months of different lengths.
     return pd.Timedelta(pd.Series(index).diff().median())
 
 
 def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Fill missing values, each span from itself and what precedes it: no later span is looked at.
+    """Fill the missing values of each span from that span and earlier ones only.
 
     Args:
-        frame: Series with NaN where a value is missing.
+        frame: Series with NaN for missing values.
         spans: The splits, in time.
-        fill: "linear" (between neighbours; a gap at the end of a span keeps the last value), "forward" (the last
-            value) or None.
+        fill: "linear" interpolates between neighbours and repeats the last value in a gap at the end of a span.
+            "forward" repeats the last value. None fills nothing.
 
     Returns:
-        The series without gaps, and how many values were filled in each split.
+        The series without gaps, and the number of values that were filled in each split.
 
     Raises:
         InputError: If `fill` is not one of these.
@@ -170,13 +178,13 @@ def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.D
         )
     filled = used.copy()
     for start, end in spans.values():
-        known = filled.iloc[:end]
+        known = filled.iloc[:end]  # nothing later than the span, so that no split learns from a later one
         whole = known.interpolate("linear") if fill == "linear" else known.ffill()
         filled.iloc[start:end] = whole.iloc[start:end]
     unfilled = [str(c) for c in filled.columns if filled[c].isna().any()]
     if unfilled:
         raise DataError(
-            f"series that begin with missing values: {', '.join(unfilled)}; nothing before them can fill those, "
-            "remove the rows up to the first complete one, or the columns"
+            f"series that begin with missing values: {', '.join(unfilled)}; no earlier value can fill them, so remove "
+            "the rows up to the first complete one, or these columns"
         )
     return filled, counts

@@ -1,4 +1,4 @@
-"""Make a task from the text a person types."""
+"""Make a task from the text that a person types."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ def create_task(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> Task:
-    """Make a task; its data is read, checked and split here, once.
+    """Make a task. Its data is read, checked and split here, once.
 
     Args:
         text: One of `nasbench.tasks.FORMS`.
-        size: Image side in pixels; by default the larger of 64 and the data's own, at most `default_size`.
-        default_size: The backbone's own image side.
-        lookback: Input rows of a forecast; 96 by default (`co2`: 104).
-        horizon: Rows to forecast; 96 by default (`co2`: 26).
-        fill: "linear" or "forward", for series with missing values (`co2` is always filled linearly).
-        covariates: Give a forecasting model hour, weekday, day of month and day of year of every step as well.
+        size: Image side in pixels. The default is the larger of 64 and the data's own side, at most `default_size`.
+        default_size: The backbone's own image side, in pixels.
+        lookback: Input rows of a forecast. The default is 96 (`co2`: 104).
+        horizon: Rows to forecast. The default is 96 (`co2`: 26).
+        fill: "linear" or "forward", for series with missing values. `co2` is always filled linearly.
+        covariates: Whether a forecasting model also gets the hour, weekday, day of month and day of year of every step.
         seed: Seed of a random split.
-        mean: Mean by channel of pixels in [0, 1], as a backbone's pretrained weights expect it; ImageNet's by default.
-        std: Standard deviation by channel, likewise.
+        mean: Mean by channel of pixels in [0, 1], as a backbone's pretrained weights expect it. The default is
+            ImageNet's.
+        std: Standard deviation by channel. The default is ImageNet's.
 
     Raises:
-        UnknownNameError: If the text is no task.
+        UnknownNameError: If the text is not a task.
         DataError: If its data is missing or cannot be used.
         InputError: If an option is not allowed.
 
@@ -86,14 +87,20 @@ def _images(text: str, source: sources.ImageSource, options: dict[str, Any], **f
 
 
 def _digits(text: str, options: dict[str, Any]) -> ImageTask:
-    """360 training images leave room to differ: with 60 % of them for training every plan reaches 0.99."""
+    """Return the digits task with 360 training images.
+
+    With 60 % of the images for training every plan reaches an accuracy of 0.99. So few leave room for differences.
+    """
     recipe = Recipe(epochs=5, batch_size=32, learning_rate=3e-3)
     return _images(text, sources.digits(), options, held_out={"test": 719, "val": 718}, recipe=recipe)
 
 
 def _co2(text: str, window: dict[str, Any]) -> ForecastingTask:
-    """Two years in, half a year out: the input holds two seasons, and a search trains in seconds."""
-    from nasbench.tasks import _series as series  # pandas, which images do without
+    """Return the CO2 task, which forecasts half a year from two years.
+
+    The input holds two seasons, and a search trains in seconds.
+    """
+    from nasbench.tasks import _series as series  # imports pandas, which image tasks do not need
     from nasbench.tasks.forecasting import ForecastingTask
 
     frame = series.co2().frame
@@ -109,7 +116,7 @@ def _co2(text: str, window: dict[str, Any]) -> ForecastingTask:
 
 
 def _csv(text: str, path: Path, window: dict[str, Any], fill: str | None) -> ForecastingTask:
-    from nasbench.tasks import _series as series  # pandas, which images do without
+    from nasbench.tasks import _series as series  # imports pandas, which image tasks do not need
     from nasbench.tasks.forecasting import ForecastingTask
 
     read = series.read_csv(path)
@@ -118,7 +125,7 @@ def _csv(text: str, path: Path, window: dict[str, Any], fill: str | None) -> For
 
 
 def _ett(text: str, path: Path, window: dict[str, Any], fill: str | None) -> ForecastingTask:
-    from nasbench.tasks import _series as series  # pandas, which images do without
+    from nasbench.tasks import _series as series  # imports pandas, which image tasks do not need
     from nasbench.tasks.forecasting import ForecastingTask
 
     read = series.read_csv(path)
@@ -127,6 +134,7 @@ def _ett(text: str, path: Path, window: dict[str, Any], fill: str | None) -> For
 
 
 def _user_task(text: str, options: dict[str, Any]) -> Task:
+    # From the right, because a path may hold a colon itself.
     file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "Task")
     module = load_python_file(file)
     maker = getattr(module, name, None)
@@ -136,7 +144,7 @@ def _user_task(text: str, options: dict[str, Any]) -> Task:
     accepted = inspect.signature(maker).parameters
     try:
         task = maker(**{k: v for k, v in options.items() if k in accepted})
-    except NasbenchError:
+    except NasbenchError:  # its message was written for the user
         raise
     except Exception as error:
         raise PluginError(f"{text} cannot be made: {type(error).__name__}: {error}") from error

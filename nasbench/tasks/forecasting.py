@@ -1,4 +1,4 @@
-"""Forecasting: every window of every split, scaled by the training span; errors on scaled and on original values."""
+"""Forecasting tasks: all windows of each split, scaled by the training span, with errors on scaled and raw values."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ __all__ = ["ForecastingTask", "naive_baselines", "naive_forecasts"]
 
 
 class ForecastingTask(Task):
-    """Forecast all series from all series; `(B, lookback, D)` scaled inputs, `(B, horizon, D)` scaled targets.
+    """Forecast all series from all series: scaled inputs `(B, lookback, D)`, scaled targets `(B, horizon, D)`.
 
-    A window belongs to the split that holds its whole target; its input may reach back into the span before. So a
-    training span of n rows has n - lookback - horizon + 1 windows, a later one of n rows n - horizon + 1.
+    A window belongs to the split that holds its whole target. Its input may reach back into the span before. A training
+    span of n rows therefore has n - lookback - horizon + 1 windows, and a later span of n rows has n - horizon + 1.
 
     Args:
-        name: The text the user gave.
-        frame: Dates as index, one column of floats a series.
-        spans: First and last row of each split, in time.
+        name: The text that the user gave.
+        frame: Dates as index, and one column of floats per series.
+        spans: First row, and row after the last, of each split in time.
         lookback: Rows of an input.
         horizon: Rows of a forecast.
-        fill: How missing values are filled: "linear", "forward", or None where there are none.
-        covariates: Give the model the `CALENDAR` of the lookback and the horizon as well: inputs are then
+        fill: How missing values are filled: "linear", "forward", or None if there are none.
+        covariates: Whether the model also gets the `CALENDAR` of the lookback and the horizon. Inputs are then
             `(values, marks)` with marks `(B, lookback + horizon, 4)`.
         recipe: The default recipe.
         notes: Sentences for the report.
 
     Raises:
         DataError: If values are missing, or a split is too short for one window.
-        InputError: If lookback, horizon or fill is not allowed.
+        InputError: If `lookback`, `horizon` or `fill` is not allowed.
     """
 
     kind: Literal["classification", "forecasting"] = "forecasting"
@@ -77,38 +77,40 @@ class ForecastingTask(Task):
         )
 
     def _fit_scales(self) -> None:
-        """Fit everything that depends on data to the training span alone."""
+        """Compute everything that depends on the data from the training span only."""
         start, end = self.spans["train"]
         train = self.values[start:end]
         deviation = train.std(axis=0)
         self.mean = train.mean(axis=0)
         self.std = np.where(deviation > 0, deviation, 1.0)  # a constant series is only centred
+        # A season that is not shorter than the training span leaves no two rows a season apart.
         self.season = self.season if self.season < len(train) else 1
         self.naive_error = np.abs(train[self.season :] - train[: -self.season]).mean(axis=0)
         self.scaled = torch.from_numpy((self.values - self.mean) / self.std).float()
         self.metrics: dict[str, str] = dict(METRICS["forecasting"])
-        if not self.naive_error.any():  # mase divides by it
+        if not self.naive_error.any():  # mase would divide by zero
             del self.metrics["mase"]
 
     def _starts(self, split: str) -> Tensor:
         """Return the first input row of each window of a split."""
         start, end = self.spans[split]
+        # Only training windows must lie wholly in their span. What lies before a later span is known by then.
         first = start if split == "train" else start - self.lookback
         return torch.arange(first, end - self.lookback - self.horizon + 1)
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return the series in order, and the mean and deviation by series that scale them."""
+        """Return the names of the series in order, and the mean and deviation that scale each of them."""
         return {"series": list(self.series), "mean": self.mean.tolist(), "std": self.std.tolist()}
 
     def describe(self) -> dict[str, Any]:
-        """Return name, data hash, spans and window lengths; JSON-able."""
+        """Return name, data hash, spans and window lengths, as JSON-able data."""
         content = hashlib.sha256(repr((self.series, [str(d) for d in self.dates])).encode())
         content.update(self.values.tobytes())
         return {
             "task": self.name,
             "kind": self.kind,
             "data_sha256": content.hexdigest(),
-            "split_seed": None,  # split in time, nothing is drawn
+            "split_seed": None,  # the split is in time, nothing is drawn
             "spans": {split: list(span) for split, span in self.spans.items()},
             "splits": dict(self.splits),
             "series": len(self.series),
@@ -122,7 +124,7 @@ class ForecastingTask(Task):
     def train_batches(
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
-        """Yield the training windows once, shuffled."""
+        """Yield each training window once, shuffled."""
         if augmentation != "none":
             raise InputError(f"augmentation={augmentation} is for images; a forecasting task takes augmentation=none")
         starts = self.starts["train"]
@@ -141,15 +143,17 @@ class ForecastingTask(Task):
         return (x if self.marks is None else (x, self.marks[rows].to(device))), y
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error on scaled values."""
+        """Return the mean squared error of scaled values."""
         return torch.nn.functional.mse_loss(outputs, targets)
 
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
         """Return the metrics of scaled forecasts `(N, horizon, D)`, and the mean squared error of each window.
 
-        mse, mae: on scaled values. smape: 200·mean(|f − y| / (|f| + |y|)) in percent, 0 to 200, 0/0 counting as 0,
-        on original values. mase: mean error over that of the seasonal naive forecast of one step in the training
-        span, averaged over series that are not constant there (Hyndman & Koehler, Int. J. Forecasting 2006).
+        mse and mae are computed on scaled values, smape and mase on original values.
+
+        smape is 200·mean(|f − y| / (|f| + |y|)) in percent, from 0 to 200, where 0/0 counts as 0. mase is the mean
+        error divided by that of the seasonal naive forecast of one step in the training span. It is averaged over the
+        series that are not constant there (Hyndman & Koehler, Int. J. Forecasting 2006).
         """
         f, y = (t.detach().cpu().double().numpy() for t in (outputs, targets))
         square = (f - y) ** 2
@@ -163,15 +167,15 @@ class ForecastingTask(Task):
         return metrics, square.mean(axis=(1, 2))
 
     def unscale(self, values: np.ndarray) -> np.ndarray:
-        """Return scaled values `(..., D)` in the units of the data."""
+        """Return scaled values `(..., D)` converted back to the units of the data."""
         return values * self.std + self.mean
 
 
 def naive_forecasts(task: ForecastingTask, split: str) -> dict[str, Tensor]:
     """Return scaled forecasts `(N, horizon, D)` that need no model, for the windows of a split.
 
-    "last value" repeats the last row of the input; "seasonal naive" the last whole season before the target. The
-    latter is missing where the data before some target is shorter than a season.
+    "last value" repeats the last row of the input. "seasonal naive" repeats the last whole season before the target. It
+    is missing if the data before some target is shorter than a season.
     """
     first = task.starts[task.check_split(split)][:, None] + task.lookback  # the first target row
     steps = torch.arange(task.horizon)
@@ -197,7 +201,7 @@ def naive_baselines(task: ForecastingTask, split: str) -> dict[str, dict[str, fl
 def _check_lengths(name: str, spans: Spans, lookback: int, horizon: int) -> None:
     for word, value in (("lookback", lookback), ("horizon", horizon)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{word} is a whole number of rows, 1 or more; got {value!r}")
+            raise InputError(f"{word} must be a whole number of rows, 1 or more; got {value!r}")
     rows = {split: end - start for split, (start, end) in spans.items()}
     need = {"train": lookback + horizon, "val": horizon, "test": horizon}
     short = [f"{split} has {rows[split]} rows and needs {need[split]}" for split in SPLITS if rows[split] < need[split]]
@@ -214,4 +218,4 @@ def _gap_note(name: str, gaps: Mapping[str, int], fill: str | None) -> tuple[str
         return ()
     where = ", ".join(f"{gaps[split]} in {split}" for split in SPLITS)
     how = "linearly" if fill == "linear" else "with the last known value"
-    return (f"{name}: its {total} gaps are filled {how} ({where})",)
+    return (f"{name}: {total} missing values are filled {how} ({where})",)

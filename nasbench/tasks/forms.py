@@ -1,4 +1,4 @@
-"""Tasks by name: what a person types, and the kind of task it stands for. Imports no torch."""
+"""The texts that a person types for a task, and the kind of task that each stands for. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _KINDS: dict[str, str] = {
 }
 
 FORMS = tuple(_KINDS)
-"""What `create_task` understands."""
+"""The texts that `create_task` understands."""
 
 METRICS: dict[str, Mapping[str, str]] = {
     "classification": {"accuracy": "maximize", "loss": "minimize"},
     "forecasting": {"mse": "minimize", "mae": "minimize", "smape": "minimize", "mase": "minimize"},
 }
-"""The metrics of each kind of task with their directions; the first is what selection uses."""
+"""The metrics of each kind of task with their directions. Selection uses the first."""
 
 
 def is_user_task(text: str) -> bool:
-    """Whether a task is a user's own, `FILE.py:Task`."""
+    """Whether the text of a task names a user's own task, `FILE.py` or `FILE.py:Task`."""
     return text.endswith(".py") or ".py:" in text
 
 
 def kind_of(text: str) -> str:
-    """Return the kind of a task by what was typed; "" where only the user's own file knows.
+    """Return the kind of a task by its text, or "" for a user's own task, whose kind only its file tells.
 
     Raises:
-        UnknownNameError: If the text is no task.
-        InputError: If it names no data.
+        UnknownNameError: If the text is not a task.
+        InputError: If the text lacks the path or name of its data.
     """
     if is_user_task(text):
         return ""
@@ -54,6 +54,6 @@ def kind_of(text: str) -> str:
 
 
 def check_form(text: str) -> str:
-    """Return the text of a task, if it is one; raises as `kind_of`."""
+    """Return the text of a task unchanged, or raise as `kind_of` does."""
     kind_of(text)
     return text

@@ -1,4 +1,4 @@
-"""Image classification: pixels at one size, a stratified split, augmentation, cross-entropy and accuracy."""
+"""Image classification tasks: images of one size, a stratified split, augmentation, cross-entropy and accuracy."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from nasbench.tasks.recipe import Recipe
 __all__ = ["MEMORY_LIMIT_BYTES", "SMALLEST_PX", "ImageTask", "image_size"]
 
 MEMORY_LIMIT_BYTES = 2 << 30
-"""Images that take no more than this at their final size are decoded once and kept; others are read as needed."""
+"""Images that take no more memory than this at their final size are decoded once. Others are read when needed."""
 
 SMALLEST_PX = 64
-"""Smaller images are enlarged to this: below it most backbones have no spatial grid left in their last stage."""
+"""Smaller images are enlarged to this side. Below it most backbones have no spatial grid left in their last stage."""
 
-_PROBED = 64  # images looked at to learn the data's own size
-_CHUNK = 256  # images whose encoded bytes are held at once while decoding
-_HELD_OUT = 0.2  # share of the images that each split gets which the data does not bring
+_PROBED = 64  # images that are opened to learn the data's own size
+_CHUNK = 256  # images whose encoded bytes are in memory at the same time while decoding
+_HELD_OUT = 0.2  # share of the images in each split that the data does not define itself
 
 
 def image_size(source: ImageSource, default_size: int | None = None) -> int:
-    """Return the side in pixels: the larger of 64 and the data's own, at most the backbone's default.
+    """Return the side of the images in pixels: the larger of 64 and the data's own, at most the backbone's default.
 
-    The data's own size is the median shorter side over evenly spaced images.
+    The data's own side is the median of the shorter sides of evenly spaced images.
     """
     probe = np.unique(np.linspace(0, len(source.names) - 1, _PROBED).astype(int))
     sides = []
@@ -46,24 +46,25 @@ def image_size(source: ImageSource, default_size: int | None = None) -> int:
         try:
             sides.append(min(source.open(int(i)).size))
         except OSError:
-            continue  # counted and named when the images are decoded
+            continue  # unreadable images are counted and named when they are decoded
     own = int(np.median(sides)) if sides else SMALLEST_PX
     size = max(SMALLEST_PX, own)
     return size if default_size is None else min(size, default_size)
 
 
 class ImageTask(Task):
-    """Classify square images; `(B, 3, size, size)` normalised floats, `(B,)` class numbers.
+    """Classify square images: normalised floats `(B, 3, size, size)`, class numbers `(B,)`.
 
     Args:
-        name: The text the user gave.
+        name: The text that the user gave.
         source: The images.
-        size: Side in pixels; others are scaled bilinearly by the shorter side and cropped in the centre.
+        size: Side in pixels. Images of another size are scaled bilinearly by the shorter side and cropped in the
+            centre.
         seed: Seed of the split.
-        held_out: Images by split that the source does not bring; by default a fifth of all (of the training images
-            where there is a training split), at least one a class.
+        held_out: Number of images in each split that the source does not define. The default is a fifth of all images,
+            or of the training images if the source defines a training split, and at least one per class.
         recipe: The default recipe.
-        mean: Mean by channel that pixels in [0, 1] are normalised with; that of the backbone's weights.
+        mean: Mean by channel of pixels in [0, 1], which the backbone's weights expect.
         std: Standard deviation by channel.
         notes: Sentences for the report.
 
@@ -89,7 +90,7 @@ class ImageTask(Task):
         notes: tuple[str, ...] = (),
     ) -> None:
         if size < 1:
-            raise InputError(f"the image size is a positive number of pixels, got {size}")
+            raise InputError(f"the image size must be a positive number of pixels, got {size}")
         self.name, self.size = name, size
         self.classes = source.classes
         self.labels = torch.from_numpy(source.labels)
@@ -99,7 +100,7 @@ class ImageTask(Task):
         self.model_kwargs = {"num_classes": len(self.classes)}
         self.splits = {split: len(self.indices[split]) for split in SPLITS}
         made = [split for split in SPLITS if split not in source.given]
-        self.split_seed = seed if made else None  # None: the data brings all its splits
+        self.split_seed = seed if made else None  # None if the data defines all splits itself
         of = "all" if "train" in made else "the training images"
         drawn = " and ".join(split for split in made if split != "train")
         by_seed = (f"{name}: {drawn} are drawn from {of} at random by class, seed {seed}",) if made else ()
@@ -107,7 +108,7 @@ class ImageTask(Task):
         self.recipe = recipe or Recipe(epochs=10, batch_size=64, learning_rate=1e-3, weight_decay=0.05)
 
     def describe(self) -> dict[str, Any]:
-        """Return name, data hash, split seed and sizes; JSON-able."""
+        """Return name, data hash, split seed and sizes, as JSON-able data."""
         return {
             "task": self.name,
             "kind": self.kind,
@@ -120,14 +121,14 @@ class ImageTask(Task):
         }
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return side in pixels, mean and deviation by channel of pixels in [0, 1], and the classes in order."""
+        """Return the side in pixels, mean and deviation by channel of pixels in [0, 1], and the classes in order."""
         mean, std = ((values.flatten() / 255).tolist() for values in (self._pixels.mean, self._pixels.std))
         return {"size": self.size, "mean": mean, "std": std, "classes": [str(name) for name in self.classes]}
 
     def train_batches(
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
-        """Yield augmented training batches, `(B, 3, H, W)` and `(B,)`; the same for every model."""
+        """Yield augmented training batches, `(B, 3, H, W)` and `(B,)`, which are the same for every model."""
         indices = self.indices["train"]
         generator = epoch_generator(seed, epoch)
         for chosen in shuffled(len(indices), batch_size, generator):
@@ -141,22 +142,23 @@ class ImageTask(Task):
             yield self._pixels.normalise(self._pixels.load(batch), device), self.labels[batch].to(device)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of `(B, K)` logits; targets are `(B,)` class numbers or `(B, K)` probabilities."""
+        """Return the cross-entropy of logits `(B, K)` and targets: class numbers `(B,)` or probabilities `(B, K)`."""
         return F.cross_entropy(outputs, targets)
 
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
-        """Return accuracy in [0, 1] and mean cross-entropy in nats; 1.0 an item for right, 0.0 for wrong."""
+        """Return accuracy in [0, 1] and mean cross-entropy in nats, and for each item 1.0 if right, 0.0 if wrong."""
         correct = (outputs.argmax(dim=1) == targets).double()
         loss = F.cross_entropy(outputs.double(), targets)
         return {"accuracy": float(correct.mean()), "loss": float(loss)}, correct.cpu().numpy()
 
 
 def augment(pixels: Tensor, augmentation: str, generator: torch.Generator) -> Tensor:
-    """Augment bytes `(B, 3, H, W)`, each image on its own; see `Recipe.augmentation`."""
+    """Augment each image of `(B, 3, H, W)` bytes separately, as `Recipe.augmentation` says."""
     if augmentation == "none":
         return pixels
     if augmentation not in ("flip", "crop", "randaug"):
         raise UnknownNameError("augmentation", augmentation, ("none", "flip", "crop", "randaug"))
+    # Each image draws for itself, from the generator of the epoch: the same for every model.
     mirror = torch.rand(len(pixels), generator=generator) < 0.5
     pixels = torch.where(mirror[:, None, None, None], pixels.flip(3), pixels)
     if augmentation == "crop":
@@ -165,7 +167,7 @@ def augment(pixels: Tensor, augmentation: str, generator: torch.Generator) -> Te
 
 
 def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to an eighth of its side, zeros coming in (He et al. 2016: 4 of 32 px)."""
+    """Shift each image by up to an eighth of its side and fill with zeros (He et al. 2016: 4 of 32 px)."""
     _, _, height, width = pixels.shape
     pad = max(1, height // 8)
     padded = F.pad(pixels, (pad, pad, pad, pad))
@@ -174,7 +176,7 @@ def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _randaugmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """RandAugment (Cubuk et al., NeurIPS 2020, arXiv:1909.13719), 2 operations of magnitude 9, image by image."""
+    """Apply RandAugment (Cubuk et al., NeurIPS 2020, arXiv:1909.13719), 2 operations of magnitude 9 per image."""
     from torchvision.transforms import v2
 
     transform = v2.RandAugment()
@@ -184,7 +186,7 @@ def _randaugmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class _Pixels:
-    """Decoded images as bytes, kept in memory when small; and their normalisation."""
+    """Decode images to bytes, which stay in memory if there are few, and normalise them."""
 
     def __init__(self, source: ImageSource, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.source, self.size = source, size
@@ -197,11 +199,12 @@ class _Pixels:
         self.sha256 = self._hash.hexdigest()
 
     def load(self, indices: Tensor) -> Tensor:
-        """Return bytes `(B, 3, size, size)`."""
+        """Return images as bytes `(B, 3, size, size)`."""
         return self._decode(indices.tolist()) if self.cached is None else self.cached[indices]
 
     def normalise(self, pixels: Tensor, device: torch.device | str) -> Tensor:
-        """Bytes to floats of mean 0 and standard deviation 1, on `device`; bytes travel, not floats."""
+        """Return bytes as floats of mean 0 and standard deviation 1 on `device`."""
+        # The conversion happens on the device, because bytes are a quarter of the floats to transfer.
         return (pixels.to(device, torch.float32) - self.mean.to(device)) / self.std.to(device)
 
     def _decode(self, indices: range | list[int], *, hashed: bool = False) -> Tensor:
@@ -225,25 +228,25 @@ class _Pixels:
         return images
 
     def _one(self, item: bytes | Image.Image) -> Tensor | str:
-        """Decode one image, or say why it cannot be."""
+        """Return a decoded image, or the reason why it cannot be decoded."""
         try:
             image = item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item))
             fitted = ImageOps.fit(image.convert("RGB"), (self.size, self.size), Image.Resampling.BILINEAR)
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow's own variety
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow's decoders raise any of these for a broken file
             return str(error).split(" <")[0]
         return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 
 
 def _split(source: ImageSource, seed: int, held_out: Mapping[str, int] | None) -> dict[str, Tensor]:
-    """Return image numbers by split: the source's own splits, the missing ones drawn from its training images."""
+    """Return image numbers by split. Splits that the source does not define are drawn from its training images."""
     indices = {split: np.asarray(numbers) for split, numbers in source.given.items()}
     rest = indices.get("train", np.arange(len(source.names)))
     missing = [split for split in ("test", "val") if split not in indices]
     _check_classes(source, rest, need=1 + len(missing))
-    count = max(len(source.classes), round(_HELD_OUT * len(rest)))
+    count = max(len(source.classes), round(_HELD_OUT * len(rest)))  # a stratified draw needs one image per class
     for split in missing:
         size = count if held_out is None else held_out[split]
-        from sklearn.model_selection import train_test_split  # takes a second
+        from sklearn.model_selection import train_test_split  # importing it takes a second
 
         rest, indices[split] = train_test_split(rest, test_size=size, stratify=source.labels[rest], random_state=seed)
     indices["train"] = rest

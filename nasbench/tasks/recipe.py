@@ -1,4 +1,4 @@
-"""The training recipe: every setting of the training loop, each with a default and each settable from text."""
+"""The training recipe: the settings of the training loop, each with a default and each settable from text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ Augmentation = Literal["none", "flip", "crop", "randaug"]
 
 
 class Recipe(BaseModel):
-    """How a plan is trained. Frozen; part of a run's identity. A task brings its default as `task.recipe`.
+    """The settings with which a plan is trained. They are immutable and part of a run's identity.
+
+    The default recipe of a task is `task.recipe`.
 
     Example:
         >>> Recipe(epochs=5).with_settings({"learning_rate": "1e-3", "schedule": "cosine"}).learning_rate
@@ -65,7 +67,7 @@ class Recipe(BaseModel):
     @field_validator("optimizer")
     @classmethod
     def _known_optimizer(cls, name: str) -> str:
-        import timm.optim  # takes seconds; a name that is a default is not checked
+        import timm.optim  # takes seconds, which a default recipe is spared because pydantic does not validate defaults
 
         known = [str(known) for known in timm.optim.list_optimizers()]
         if name not in known:
@@ -76,11 +78,11 @@ class Recipe(BaseModel):
         """Return a recipe with some settings changed.
 
         Args:
-            settings: Field name to value; text is converted ("3e-3", "none").
+            settings: Values by field name. Text is converted ("3e-3", "none").
 
         Raises:
-            UnknownNameError: If there is no such setting.
-            InputError: If a value is not allowed; the message says what is.
+            UnknownNameError: If a setting does not exist.
+            InputError: If a value is not allowed. The message says what is allowed.
         """
         fields = type(self).model_fields
         for key in settings:
@@ -96,17 +98,17 @@ class Recipe(BaseModel):
         """Return a recipe changed by texts of the form "key=value".
 
         Raises:
-            UnknownNameError: If there is no such setting.
+            UnknownNameError: If a setting does not exist.
             InputError: If a text has no "=", or a value is not allowed.
         """
         for pair in pairs:
             if "=" not in pair:
-                raise InputError(f"{pair!r} is no setting; write key=value, as in epochs=5")
+                raise InputError(f"{pair!r} is not a setting; write key=value, for instance epochs=5")
         return self.with_settings({k.strip(): v.strip() for k, _, v in (p.partition("=") for p in pairs)})
 
 
 def _describe(error: ValidationError) -> str:
-    """One line a fault: the setting, what was got, what is allowed."""
+    """Return one line with, for each fault, the setting, what was given, and what is allowed."""
     lines = []
     for fault in error.errors():
         name = str(fault["loc"][0])

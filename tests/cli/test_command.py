@@ -156,7 +156,7 @@ def test_measure(nasbench):
         (["slots", "resnet81"], "did you mean"),
         (["measure", "resnet18", "--plan", "se >> [eca]"], "column 7"),
         (["measure", "resnet18", "--plan", '{"stage9": "se"}'], "stage1"),
-        (["measure", "resnet18", "--plan", '{"stage1": '], "no JSON"),
+        (["measure", "resnet18", "--plan", '{"stage1": '], "not valid JSON"),
         (["measure", "patchtst", "--plan", "cbam"], "2-D"),
         (["measure", "resnet18", "--size", "0"], "at least 1 pixel"),
         (["spaces", "five-propertys"], "did you mean 'five-properties'"),

@@ -107,7 +107,7 @@ def test_a_device_profile_is_made_and_gone_on_with(nasbench, tmp_path):
         (("profile", "resnet81"), "did you mean"),
         ((*BARE[:4], "--device", "cuda:99"), "no device 'cuda:99' here; there is cpu"),
         ((*BARE, "--plan", "sse"), "did you mean 'se'"),
-        ((*BARE, "--time", "soon"), "no duration"),
+        ((*BARE, "--time", "soon"), "not a duration"),
         ((*BARE, "--mode", "quick"), "known: compile, cudagraph, eager"),
         ((*BARE, "--mode", "cudagraph"), "use mode='eager' or 'compile'"),
         ((*BARE, "--amp", "float16"), "bfloat16"),

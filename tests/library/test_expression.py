@@ -56,7 +56,7 @@ def test_hash_is_stable_between_releases():
         ("se >>", None, "malformed"),
         ("", None, "empty"),
         ("se(4)", 3, "expected a module name"),
-        ("se(eca)", 0, "no fusion"),
+        ("se(eca)", 0, "not a fusion"),
         ("gate(se)", 0, "at least 2"),
         ("gate(se, eca, cbam)", 0, "exactly 2"),
         ("se - eca", 0, "expected"),

@@ -92,7 +92,7 @@ def test_the_same_file_twice_is_accepted(write):
         ('"factor": (0.5', '"faktor": (0.5', "faktor"),
         ("channels: int, *,", "width: int, *,", "first argument must be `channels`"),
         ("channels: int, *, factor: float = 1.0", "channels: int, factor: float = 1.0", "keyword-only"),
-        ("(nn.Module)", "", "no nn.Module"),
+        ("(nn.Module)", "", "not an nn.Module"),
     ],
 )
 def test_a_wrong_declaration_says_what_is_allowed(write, old, new, word):

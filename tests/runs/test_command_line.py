@@ -25,8 +25,8 @@ def test_options_and_pairs_become_settings():
         ({}, "epochs", "KEY=VALUE"),
         ({"seeds": 2}, "seeds=3", "seeds is given by an option and by --set seeds=3"),
         ({"controls": False}, "controls=true", "give it once"),
-        ({"time_s": "soon"}, "epochs=3", "'soon' is no duration"),
-        ({"trial_timeout_s": ""}, "epochs=3", "no duration"),
+        ({"time_s": "soon"}, "epochs=3", "'soon' is not a duration"),
+        ({"trial_timeout_s": ""}, "epochs=3", "not a duration"),
     ],
 )
 def test_wrong_options_and_pairs(options, pair, words):

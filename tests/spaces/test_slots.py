@@ -160,7 +160,7 @@ def test_wrong_depths(change, word):
 
 def test_too_many_settings_to_count_are_refused():
     space = Space.from_dict({"variants": [{"modules": "*"}], "depth": 3, "slots": "stage1"})
-    with pytest.raises(SpaceError, match="settings at one slot, at most 200,000"):
+    with pytest.raises(SpaceError, match="settings at one slot; at most 200,000"):
         _ = space.resolve(SLOTS).count
 
 

@@ -125,7 +125,7 @@ def test_files(tmp_path, monkeypatch):
     assert load_space(file).name == "mine"
     for text, word in (
         ("- a", "mapping"),
-        ("{", "no YAML"),
+        ("{", "not valid YAML"),
         ("variants: 3", "variants"),
         ("x: !!python/name:os", "YAML"),
     ):

@@ -77,7 +77,7 @@ class TestWindows:
     @pytest.mark.parametrize("name", ["lookback", "horizon"])
     @pytest.mark.parametrize("value", [0, -1, 2.5, True])
     def test_lengths_are_whole_and_positive(self, name, value):
-        with pytest.raises(InputError, match=f"{name} is a whole number of rows, 1 or more"):
+        with pytest.raises(InputError, match=f"{name} must be a whole number of rows, 1 or more"):
             ForecastingTask("t", frame(), SPANS, **{"lookback": 5, "horizon": 3, name: value})
 
     def test_the_longest_lengths_that_fit(self):
@@ -253,7 +253,7 @@ class TestCo2:
         assert co2.input_size == (104, 1)
         assert co2.model_kwargs == {"horizon": 26}
         assert co2.splits == {"train": 1469, "val": 205, "test": 431}
-        assert co2.notes == ("co2: its 59 gaps are filled linearly (59 in train, 0 in val, 0 in test)",)
+        assert co2.notes == ("co2: 59 missing values are filled linearly (59 in train, 0 in val, 0 in test)",)
         assert create_task("co2", lookback=52, horizon=4).input_size == (52, 1)
 
     def test_gaps_are_on_the_line_between_their_neighbours(self, co2):
@@ -311,7 +311,9 @@ class TestCsv:
             create_task(f"csv:{path}", **SHORT)
         task = create_task(f"csv:{path}", fill="forward", **SHORT)
         assert task.values[3:5, 1].tolist() == pytest.approx([data.iloc[2, 1]] * 2)
-        expected = f"csv:{path}: its 3 gaps are filled with the last known value (2 in train, 1 in val, 0 in test)"
+        expected = (
+            f"csv:{path}: 3 missing values are filled with the last known value (2 in train, 1 in val, 0 in test)"
+        )
         assert task.notes == (expected,)
         with pytest.raises(InputError, match="fill is 'cubic'; allowed: linear, forward"):
             create_task(f"csv:{path}", fill="cubic", **SHORT)

@@ -242,7 +242,7 @@ class TestFolder:
     def test_images_outside_class_folders(self, tmp_path):
         make_folder(tmp_path, {"cat": 5, "dog": 5})
         (tmp_path / "stray.png").write_bytes(png(1))
-        with pytest.raises(DataError, match=r"1 of 11 images lie in no class folder, as 'stray.png'"):
+        with pytest.raises(DataError, match=r"1 of 11 images are in no class folder, such as 'stray.png'"):
             create_task(f"folder:{tmp_path}")
 
     def test_unreadable_files_are_counted_and_named(self, tmp_path):
@@ -262,7 +262,7 @@ class TestFolder:
     def test_classes_that_train_lacks(self, tmp_path):
         make_folder(tmp_path / "train", {"cat": 5, "dog": 5})
         make_folder(tmp_path / "test", {"cat": 5, "owl": 5})
-        with pytest.raises(DataError, match="test has classes that train has not: owl"):
+        with pytest.raises(DataError, match="test has classes that train lacks: owl"):
             create_task(f"folder:{tmp_path}")
 
     @pytest.mark.parametrize("size", [0, -3])
@@ -305,7 +305,7 @@ class TestTar:
     @pytest.mark.parametrize("prefix", ["", "./"])
     def test_no_class_folders(self, tmp_path, prefix):
         path = make_tar(tmp_path / "flat.tar", {f"{prefix}{i}.png": png(i) for i in range(4)})
-        with pytest.raises(DataError, match="4 of 4 images lie in no class folder"):
+        with pytest.raises(DataError, match="4 of 4 images are in no class folder"):
             create_task(f"tar:{path}")
 
     def test_no_images(self, tmp_path):

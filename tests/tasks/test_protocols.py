@@ -214,7 +214,7 @@ class TestEdges:
             fill="forward", trials=1, seeds=1, training={"epochs": 1}, latency_s=0.0, out=tmp_path / "yes",
         )  # fmt: skip
         assert run.trials()["state"].tolist() == ["complete"]
-        note = f"{task}: its 3 gaps are filled with the last known value (3 in train, 0 in val, 0 in test)"
+        note = f"{task}: 3 missing values are filled with the last known value (3 in train, 0 in val, 0 in test)"
         assert run.config["task"]["notes"] == [note]
 
 

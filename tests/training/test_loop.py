@@ -376,7 +376,7 @@ class TestRecipe:
             ("learning_rate=nan", "learning_rate='nan'"),
             ("schedule=linear", "'onecycle', 'cosine' or 'constant'"),
             ("optimizer=adamx", "no optimizer named 'adamx'; did you mean"),
-            ("epochs", "'epochs' is no setting; write key=value"),
+            ("epochs", "'epochs' is not a setting; write key=value"),
         ],
     )
     def test_bad_values(self, text, message):
