@@ -1,7 +1,7 @@
-"""Backbones by name: stems, timm's architectures, a user's `FILE.py:function`. Imports neither torch nor timm.
+"""Backbone names: stems, timm's architectures, a user's `FILE.py:function`. Imports neither torch nor timm.
 
-The names of timm are on record in `timm_names.json`, which `scripts/update_timm_names` writes. Another version of timm
-than that of the record is asked itself.
+timm's names are recorded in `timm_names.json`, which `scripts/update_timm_names` writes. If the installed version of
+timm is not the recorded one, timm itself is asked.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from nasbench.errors import UnknownNameError
 __all__ = ["TIMM_NAMES", "backbone_names", "check_backbone_name", "is_file", "is_stem", "is_timm", "stem_names"]
 
 TIMM_NAMES = Path(__file__).with_name("timm_names.json")
-"""The record of timm's names."""
+"""The file that records timm's names."""
 
 
 @cache
 def stem_names() -> tuple[str, ...]:
-    """Return the names of the forecasting stems: each is a file of its own."""
+    """Return the names of the forecasting stems, sorted. Each stem has a file of that name."""
+    # The registry of stems would know them too, but only after importing torch.
     files = Path(__file__).with_name("stems").glob("*.py")
     return tuple(sorted(file.stem for file in files if not file.stem.startswith("_")))
 
@@ -38,7 +39,7 @@ def timm_names() -> tuple[str, ...]:
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Return the names of all stems and of all timm architectures, sorted each."""
+    """Return the names of all stems, sorted, followed by those of all timm architectures, sorted."""
     return (*stem_names(), *timm_names())
 
 
@@ -48,20 +49,20 @@ def is_stem(name: str) -> bool:
 
 
 def is_timm(name: str) -> bool:
-    """Whether `name` is an architecture of timm, with or without the tag of its weights ("resnet18.a1_in1k")."""
+    """Whether `name` is a timm architecture, with or without the tag of its weights ("resnet18.a1_in1k")."""
     return name.partition(".")[0] in timm_names()
 
 
 def is_file(name: str) -> bool:
-    """Whether `name` is `FILE.py:function`."""
+    """Whether `name` has the form `FILE.py:function`."""
     return name.rpartition(":")[0].endswith(".py")
 
 
 def check_backbone_name(name: str) -> str:
-    """Return `name`, if there is such a backbone.
+    """Return `name` if a backbone of this name exists.
 
     Raises:
-        UnknownNameError: If there is none; the nearest names are offered.
+        UnknownNameError: If none exists. The message offers the nearest names.
     """
     if not (is_file(name) or is_stem(name) or is_timm(name)):
         raise UnknownNameError("backbone", name, backbone_names(), "a timm model, a stem, or FILE.py:function")

@@ -1,4 +1,4 @@
-"""The registry of forecasting stems: the hosts that timm does not have."""
+"""The registry of forecasting stems: hosts that timm does not have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from nasbench.library.registry import Registry
 __all__ = ["STEMS", "load_stems", "register_stem", "stage_slots"]
 
 STEMS: Registry[type[nn.Module]] = Registry("stem")
-"""Classes built by `cls(lookback=, horizon=, series=, **hyper)`: `(B, lookback, series) -> (B, horizon, series)`."""
+"""Stem classes by name. `cls(lookback=, horizon=, series=, **hyper)` builds a network from `(B, lookback, series)` to
+`(B, horizon, series)`."""
 
 C = TypeVar("C", bound=type[nn.Module])
 
@@ -24,12 +25,13 @@ C = TypeVar("C", bound=type[nn.Module])
 def register_stem(name: str) -> Callable[[C], C]:
     """Register a forecasting stem under `name`.
 
-    The class may declare `host_slots() -> dict[slot name, (module path, layout)]`, its slots in network order; the
-    layout of `(B, L, C)` is NLC, of `(B, C, L)` NCL, of `(B, series, L, C)` NHWC.
+    The class may declare `host_slots() -> dict[slot name, (module path, layout)]`, its slots in network order. The
+    layout of `(B, L, C)` is NLC, that of `(B, C, L)` is NCL, and that of `(B, series, L, C)` is NHWC.
 
     Raises:
-        PluginError: If another class has the name.
+        PluginError: If another class is registered under this name.
     """
+    # Where the stem is registered. A file that is loaded again registers the same stem, not a duplicate.
     frame = sys._getframe(1)
     origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -41,7 +43,7 @@ def register_stem(name: str) -> Callable[[C], C]:
 
 
 def stage_slots(path: str, count: int, layout: str) -> dict[str, tuple[str, str]]:
-    """Return the slots of layers that are a stage of one block each, for `host_slots`.
+    """Return the `host_slots` of layers that are each a stage of one block.
 
     Args:
         path: Module path of a layer, with `{}` for its index.
@@ -60,7 +62,7 @@ def stage_slots(path: str, count: int, layout: str) -> dict[str, tuple[str, str]
 
 @cache
 def load_stems() -> None:
-    """Import every stem that ships with nasbench. Once."""
+    """Import every stem that ships with nasbench. Later calls do nothing."""
     from nasbench.backbones import stems
 
     for found in pkgutil.iter_modules(stems.__path__):
