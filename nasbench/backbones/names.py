@@ -11,6 +11,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from nasbench.backbones.stem_registry import STEMS
 from nasbench.errors import UnknownNameError
 
 __all__ = ["TIMM_NAMES", "backbone_names", "check_backbone_name", "is_file", "is_stem", "is_timm", "stem_names"]
@@ -19,12 +20,17 @@ TIMM_NAMES = Path(__file__).with_name("timm_names.json")
 """The file that records timm's names."""
 
 
-@cache
 def stem_names() -> tuple[str, ...]:
-    """Return the names of the forecasting stems, sorted. Each stem has a file of that name."""
-    # The registry of stems would know them too, but only after importing torch.
+    """Return the names of all forecasting stems, including those that the user registered, sorted."""
+    return tuple(sorted({*_shipped_stems(), *STEMS.registered}))
+
+
+@cache
+def _shipped_stems() -> tuple[str, ...]:
+    """Return the names of the stems that ship with nasbench. Each stem has a file of its name."""
+    # Importing the stems would register their names too, but it would import torch.
     files = Path(__file__).with_name("stems").glob("*.py")
-    return tuple(sorted(file.stem for file in files if not file.stem.startswith("_")))
+    return tuple(file.stem for file in files if not file.stem.startswith("_"))
 
 
 @cache
