@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.library.registry import ModuleSpec
+from nasbench.library.registry import Hyperparameter, ModuleSpec
 from nasbench.testing import (
     CHECKS,
     CheckResult,
@@ -273,9 +274,19 @@ class LosesLevel(GoodNeck):
         return super().forward(pyramid)[1:]
 
 
-def declare(cls: type[nn.Module], **declared: Any) -> ModuleSpec:
+def declare(cls: type[nn.Module], space: dict[str, tuple] | None = None, **declared: Any) -> ModuleSpec:
+    """Return what `register_module` would make of the class, without registering it."""
     declaration = {"kind": "module", "properties": (), "cost_order": 1, "paper": "", "dims": (2,)} | declared
-    return ModuleSpec(name=cls.__name__.lower(), cls=cls, **declaration)
+    keywords = [p for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    own = [p for p in keywords if p.name not in ("dims", "inputs")]
+    return ModuleSpec(
+        name=cls.__name__.lower(),
+        hyperparameters={p.name: Hyperparameter(p.name, p.default, (space or {}).get(p.name, ())) for p in own},
+        socket=frozenset(p.name for p in keywords if p not in own),
+        home=f"{cls.__module__}:{cls.__qualname__}",
+        registered=cls,
+        **declaration,
+    )
 
 
 def faults(cls: type[nn.Module], **declared: Any) -> dict[str, str]:
