@@ -83,7 +83,7 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
     model = create_backbone(backbone, input_size=size) if isinstance(backbone, str) else backbone
     name, size = type(model).__name__, size or default_input_size(model)
     if size is None:
-        raise BackboneError(f"{name} does not say its input size; give input_size=, without the batch")
+        raise BackboneError(f"the input size of {name} is not known; give input_size=, without the batch")
     # Slots are those of the bare backbone, so the copy loses its plug-ins.
     return _find(strip(meta_copy(model)), size, name, fallback=model)
 
@@ -95,7 +95,7 @@ def _named(name: str, size: tuple[int, ...] | None) -> tuple[Slot, ...]:
         model = create_backbone(name, input_size=size).eval()
     size = size or default_input_size(model)
     if size is None:
-        raise BackboneError(f"{name} does not say its input size; give one, without the batch")
+        raise BackboneError(f"the input size of {name} is not known; give input_size=, without the batch")
     return tuple(_find(model, size, name))
 
 
@@ -113,7 +113,7 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     declared = getattr(model, "host_slots", None)
     found = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
     if not found:
-        raise BackboneError(f"{name} has no slot at {size}: no module gives a map whose content reaches the output")
+        raise BackboneError(f"{name} has no slot at {size}: no module returns a map whose content reaches the output")
     return found
 
 
@@ -129,7 +129,7 @@ def _refusal(name: str, model: nn.Module, size: tuple[int, ...], error: Exceptio
 
 def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
     if len(size) not in (2, 3):
-        raise BackboneError(f"{name}: an input size is (channels, height, width) or (length, series), got {size}")
+        raise BackboneError(f"{name}: the input size must be (channels, height, width) or (length, series), got {size}")
     blocks = _discover(run, size)
     found = []
     for k, stage in enumerate(_stages(blocks), start=1):
@@ -171,8 +171,8 @@ def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int
         calls = run.calls.get(path, [])
         if layout not in LAYOUTS or len(calls) != 1 or not calls[0].outputs:
             raise BackboneError(
-                f"slot {name!r}: the module {path!r} must run once and give a tensor ({len(calls)} calls);"
-                f" its layout is {layout!r}, allowed: {', '.join(LAYOUTS)}"
+                f"slot {name!r}: the module {path!r} must run once and return a tensor, and it ran"
+                f" {len(calls)} times; its layout is {layout!r}, allowed: {', '.join(LAYOUTS)}"
             )
         index, node = calls[0].outputs[-1]
         _, *rest = run.nodes[node].shape

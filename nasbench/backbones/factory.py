@@ -94,7 +94,7 @@ def _timm(
     import timm
 
     if size is not None and len(size) != 3:
-        raise BackboneError(f"{name} takes images: the input size is (channels, height, width), got {size}")
+        raise BackboneError(f"{name} takes images: its input size must be (channels, height, width), got {size}")
     for given in timm_arguments(name, size, in_chans, num_classes):
         try:
             return timm.create_model(name, pretrained=pretrained, **given)
@@ -105,8 +105,8 @@ def _timm(
         # The errors of huggingface_hub (no network, offline mode, no such file) are OSErrors.
         except OSError as error:
             raise BackboneError(
-                f"the pretrained weights of {name} cannot be had ({type(error).__name__}: {error}); where there is no"
-                " network, give a file of weights: --checkpoint FILE, or checkpoint="
+                f"cannot load the pretrained weights of {name} ({type(error).__name__}: {error}); without a network"
+                " connection, give a file of weights: --checkpoint FILE, or checkpoint="
             ) from error
         except (RuntimeError, ValueError, AssertionError) as error:
             raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
@@ -141,7 +141,7 @@ def takes_covariates(name: str) -> bool:
 def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None, covariates: int | None) -> nn.Module:
     size = DEFAULT_SERIES if size is None else size
     if len(size) != 2:
-        raise BackboneError(f"{name} forecasts: the input size is (lookback, series), got {size}")
+        raise BackboneError(f"{name} forecasts series: its input size must be (lookback, series), got {size}")
     more = {"covariates": covariates} if covariates and takes_covariates(name) else {}
     return STEMS.get(name)(lookback=size[0], series=size[1], horizon=horizon or _DEFAULT_HORIZON, **more)
 
@@ -180,7 +180,7 @@ def _load(model: nn.Module, file: Path) -> None:
 
         state = load_state_dict(str(file), device="cpu", weights_only=True)
     except Exception as error:
-        raise BackboneError(f"{file} is no checkpoint that can be read: {error}") from error
+        raise BackboneError(f"cannot read {file} as a checkpoint: {error}") from error
     own = model.state_dict()
     # timm names a model's classifier in its configuration, several of them for a distilled model.
     heads = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()

@@ -79,11 +79,11 @@ def insert(
     if not isinstance(backbone, str):
         _refuse_for_modules({**given, "pretrained": pretrained or None, "neck": neck})
         if _record(backbone):
-            raise PlanError("this model has a plan in it already; nasbench.remove takes it out")
+            raise PlanError("this model already has a plan; nasbench.remove returns the bare backbone")
         return _insert_into(copy.deepcopy(backbone), backbone, plan, size, identity_init, replace)
     if neck is not None:
         if size is None:
-            raise InputError(f"{backbone} does not say its input size; with neck=, give input_size=")
+            raise InputError(f"the input size of {backbone} is not known; with neck=, give input_size=")
         weights = {"pretrained": pretrained, "checkpoint": checkpoint}
         whole = create_pyramid(backbone, neck, input_size=size, num_classes=num_classes, **weights)  # type: ignore[arg-type]
         _insert_into(whole.backbone, whole.backbone, plan, size, identity_init, replace)
@@ -119,7 +119,7 @@ def _insert_into(
 def _refuse_for_modules(given: Mapping[str, object]) -> None:
     told = [name for name, value in given.items() if value is not None]
     if told:
-        raise InputError(f"{', '.join(told)}: only for a backbone given by name; this one is a module")
+        raise InputError(f"{', '.join(told)}: only for a backbone given by name, and this one is a module")
 
 
 def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plugin:

@@ -92,10 +92,10 @@ class MapFormat:
         if positions == self.positions:
             return self.size
         if self.order is not None:
-            raise ValueError(f"the host keeps tokens in an order known for {self.positions} of them, got {positions}")
+            raise ValueError(f"the host's token order is known for {self.positions} tokens only, got {positions}")
         found = factor_grid(positions, self.size)
         if found is None:
-            raise ValueError(f"{positions} tokens form no grid of the aspect ratio {self.size[0]}:{self.size[1]}")
+            raise ValueError(f"{positions} tokens do not form a grid of aspect ratio {self.size[0]}:{self.size[1]}")
         return found
 
 

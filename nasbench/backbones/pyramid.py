@@ -82,7 +82,7 @@ def create_pyramid(
         PlanError: If `neck` is a module of another kind.
     """
     if module_spec(neck).kind != "neck":
-        raise PlanError(f"{neck} is a {module_spec(neck).kind}, no neck; `nasbench modules` lists necks by kind")
+        raise PlanError(f"{neck} is a {module_spec(neck).kind}, not a neck; `nasbench modules` lists all necks")
     if not timm.is_model(backbone):
         raise BackboneError(f"a neck needs the features of a timm model, got {backbone}")
     size = tuple(input_size)
@@ -100,7 +100,7 @@ def create_pyramid(
     # A pyramid has several levels, each of them a map, no two of one size.
     if len(formats) < 2 or len(formats) != len(first) or len({f.size for f in formats}) != len(formats):
         sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
-        raise BackboneError(f"{backbone} gives no pyramid: its features are {sizes}")
+        raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
     if num_classes is None:
         num_classes = int(getattr(timm.get_pretrained_cfg(backbone), "num_classes", 0)) or 1000
     # Necks choose their output channels. A run without data tells how many the classifier receives.
@@ -120,9 +120,9 @@ def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) 
             return timm.create_model(backbone, features_only=True, out_indices=levels, **given, **weights)
         except TypeError as error:
             if "img_size" not in given:
-                raise BackboneError(f"timm gives no features of {backbone}: {error}") from error
+                raise BackboneError(f"timm cannot return the features of {backbone}: {error}") from error
         except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
-            raise BackboneError(f"timm gives no features of {backbone}: {error}") from error
+            raise BackboneError(f"timm cannot return the features of {backbone}: {error}") from error
     raise AssertionError("unreachable")
 
 
@@ -133,7 +133,7 @@ def _levels(name: str, model: nn.Module) -> list[int]:
     last = {level["reduction"]: index for index, level in enumerate(info) if level["reduction"] >= _STRIDE}
     if len(last) < 2:
         strides = ", ".join(dict.fromkeys(str(level["reduction"]) for level in info)) or "unknown"
-        raise BackboneError(f"{name} gives no pyramid: its features have strides {strides}")
+        raise BackboneError(f"{name} has no feature pyramid: its features have strides {strides}")
     return sorted(last.values())
 
 

@@ -69,7 +69,7 @@ def replace_modules(
                 "module to replace",
                 key,
                 known,
-                "an attribute name, a pattern of paths or a class name, of modules whose output is like their input",
+                "an attribute name, a pattern of paths or a class name; the modules must keep the shape of their input",
             )
         for path in found:
             taken[path] = model.get_submodule(path)
@@ -81,8 +81,8 @@ def replace_modules(
     except Exception as error:
         paths = ", ".join([*taken][:3]) + (", ..." if len(taken) > 3 else "")
         raise PlanError(
-            f"{type(model).__name__} does not run with {paths} replaced, it uses more of them than their output:"
-            f" {type(error).__name__}: {error}"
+            f"{type(model).__name__} does not run with {paths} replaced, because it uses more of them than their output"
+            f" ({type(error).__name__}: {error})"
         ) from error
     return taken
 

@@ -57,7 +57,7 @@ def serves_channels_or_says_so(candidate: Candidate) -> str:
             module = other.build()
         except UnsupportedError as error:
             if not candidate.spec.limits:
-                return f"{channels} channels are refused ({error}) though `limits` declares nothing"
+                return f"{channels} channels are refused ({error}), but `limits` declares nothing"
             continue
         fault = shape_fault(other, module.eval(), SIZES[candidate.dims][0])
         if fault:
@@ -103,7 +103,7 @@ def trains_from_identity(candidate: Candidate) -> str:
         still = stuck if still is None else still & stuck
         if not still:
             return ""
-    return f"still where they started after 3 SGD steps from an identity: {', '.join(sorted(still or ()))}"
+    return f"unchanged after 3 SGD steps from an identity: {', '.join(sorted(still or ()))}"
 
 
 def starts_as_declared(candidate: Candidate) -> str:
@@ -118,7 +118,11 @@ def starts_as_declared(candidate: Candidate) -> str:
     same = all(torch.equal(x, y) for out in outputs for x, y in zip(maps, out, strict=False))
     if same == candidate.spec.starts_as_identity:
         return ""
-    return "starts as an identity, which is not declared" if same else "declares starts_as_identity, but f(x) is not x"
+    return (
+        "starts as an identity, but starts_as_identity is not declared"
+        if same
+        else "declares starts_as_identity, but f(x) is not x"
+    )
 
 
 def round_trips_state(candidate: Candidate) -> str:
@@ -148,7 +152,7 @@ def keeps_still_in_eval(candidate: Candidate) -> str:
     if changed:
         return f"evaluation changes {', '.join(changed)}"
     if [id(p) for p in module.parameters()] != tensors:
-        return "evaluation replaces a Parameter, which its optimiser would not know"
+        return "evaluation replaces a Parameter, which the optimiser would no longer update"
     return "" if equal(first, second) else "two evaluations of one input differ"
 
 

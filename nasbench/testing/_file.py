@@ -59,7 +59,7 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
         results += check_task(create_task(f"{path}:{each}"))
     if not results:
         raise NothingMatched(
-            f"{file} registers no module (@nasbench.register_module), defines no build() and no Task: "
+            f"{file} registers no module (@nasbench.register_module), has no function build() and no Task: "
             "there is nothing to check"
         )
     return results

@@ -115,7 +115,7 @@ def difference(candidate: Candidate, first: nn.Module, second: nn.Module, when: 
     """Return the fault if two modules compute different results, otherwise ""."""
     maps = maps_of(candidate)
     same = equal(evaluate(candidate, first, maps), evaluate(candidate, second, maps))
-    return "" if same else f"computes something else {when}"
+    return "" if same else f"computes a different result {when}"
 
 
 def equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:

@@ -39,17 +39,17 @@ def _run(check: Callable[[Task], str], task: Task) -> CheckResult:
 def _attributes(task: Task) -> str:
     """Declares splits, metrics and sizes."""
     if task.kind not in ("classification", "forecasting"):
-        return f"kind is {task.kind!r}; it is classification or forecasting"
+        return f"kind must be classification or forecasting, got {task.kind!r}"
     missing = [split for split in SPLITS if split not in task.splits]
     if missing:
-        return f"splits lacks {', '.join(missing)}"
+        return f"splits has no {', '.join(missing)}"
     if task.metric not in task.metrics:
         return f"metric {task.metric!r} is not in metrics ({', '.join(task.metrics)})"
     wrong = {k: v for k, v in task.metrics.items() if v not in ("maximize", "minimize")}
     if wrong:
-        return f"metrics map a name to maximize or minimize, got {wrong}"
+        return f"metrics must map each name to maximize or minimize, got {wrong}"
     wanted = {"classification": "num_classes", "forecasting": "horizon"}[task.kind]
-    return "" if wanted in task.model_kwargs else f"model_kwargs lacks {wanted!r}"
+    return "" if wanted in task.model_kwargs else f"model_kwargs has no {wanted!r}"
 
 
 def _validation_is_whole(task: Task) -> str:
@@ -57,13 +57,13 @@ def _validation_is_whole(task: Task) -> str:
     x, y = zip(*task.eval_batches("val", _BATCH), strict=True)
     shapes = {tuple(batch.shape[1:]) for batch in x}
     if shapes != {tuple(task.input_size)}:
-        return f"items are {shapes}, input_size says {tuple(task.input_size)}"
+        return f"items have shapes {shapes}, but input_size is {tuple(task.input_size)}"
     items, targets = sum(map(len, x)), sum(map(len, y))
     if items != task.splits["val"] or targets != items:
-        return f"{items} items and {targets} targets, splits says {task.splits['val']}"
+        return f"{items} items and {targets} targets, but splits declares {task.splits['val']}"
     # The test split is opened as little as possible.
     first = next(iter(task.eval_batches("test", _BATCH)))[0]
-    return "" if tuple(first.shape[1:]) == tuple(task.input_size) else f"test items are {tuple(first.shape[1:])}"
+    return "" if tuple(first.shape[1:]) == tuple(task.input_size) else f"test items have shape {tuple(first.shape[1:])}"
 
 
 def _batches_repeat(task: Task) -> str:
@@ -77,7 +77,7 @@ def _batches_repeat(task: Task) -> str:
             torch.equal(a, b) for one, two in zip(once, again, strict=True) for a, b in zip(one, two, strict=True)
         )
         if not same:
-            return f"{name} batches differ from one reading to the next"
+            return f"{name} batches differ when they are read again"
     return ""
 
 
@@ -88,7 +88,7 @@ def _training_is_shuffled(task: Task) -> str:
     items = sum(map(len, one))
     # A last batch of a single item may be left out, because batch norms cannot train on it.
     if not task.splits["train"] - 1 <= items <= task.splits["train"]:
-        return f"{items} training items an epoch, splits says {task.splits['train']} (one may be left over)"
+        return f"{items} training items an epoch, but splits declares {task.splits['train']} (one may be left out)"
     if task.splits["train"] > _BATCH and all(torch.equal(a, b) for a, b in zip(one, two, strict=False)):
         return "two epochs have the same order"
     return ""
@@ -112,12 +112,12 @@ def _metrics(task: Task) -> str:
     targets = torch.cat([y for _, y in task.eval_batches("val", _BATCH)])
     values, items = task.evaluate(_outputs(task, len(targets)), targets)
     if set(values) != set(task.metrics):
-        return f"evaluate returns {sorted(values)}, metrics declares {sorted(task.metrics)}"
+        return f"evaluate returns {sorted(values)}, but metrics declares {sorted(task.metrics)}"
     if len(items) != len(targets):
         return f"evaluate returns {len(items)} figures for {len(targets)} items"
     # Paired comparisons work on items, so the mean over items must be the metric that is reported.
     if not math.isclose(float(items.mean()), values[task.metric], rel_tol=1e-4, abs_tol=1e-6):
-        return f"the mean over items is {float(items.mean()):.6g}, {task.metric} is {values[task.metric]:.6g}"
+        return f"the mean over items is {float(items.mean()):.6g}, but {task.metric} is {values[task.metric]:.6g}"
     return ""
 
 

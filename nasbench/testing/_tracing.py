@@ -69,7 +69,7 @@ def _fault(candidate: Candidate, trace: _Trace) -> str:
             traced = trace(module, args)(*args)
         except Exception as error:  # whatever the tracer raises is the answer
             return _describe(error, inspect.getsourcefile(candidate.spec.cls) or "")
-    return "" if _close(plain, traced) else "the traced module computes something else"
+    return "" if _close(plain, traced) else "the traced module computes a different result"
 
 
 def _close(plain: Sequence[Tensor], traced: Tensor | Sequence[Tensor]) -> bool:

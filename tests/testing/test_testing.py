@@ -323,7 +323,7 @@ def test_a_module_that_keeps_the_contract_passes(cls: type[nn.Module], declared:
         (UnusedParameter, "trains from identity", "inner.spare"),
         (ZeroGate, "starts as declared", "not declared"),
         (LazyBuffer, "round trips state", "keys: ['shift']"),
-        (HiddenState, "round trips state", "something else after a state dict round trip"),
+        (HiddenState, "round trips state", "different result after a state dict round trip"),
         (CountsInEval, "keeps still in eval", "evaluation changes calls"),
         (ReplacesParameter, "keeps still in eval", "replaces a Parameter"),
         (DropsOutInEval, "keeps still in eval", "two evaluations"),
@@ -338,7 +338,7 @@ def test_a_module_that_keeps_the_contract_passes(cls: type[nn.Module], declared:
         (ReadsStrides, "works in channels last", "another result"),
         (HoldsLambda, "copies and pickles", "Can't pickle"),
         (KeepsOutput, "copies and pickles", "RuntimeError: Only Tensors created explicitly"),
-        (ForgetsOnCopy, "copies and pickles", "something else after copy.deepcopy"),
+        (ForgetsOnCopy, "copies and pickles", "different result after copy.deepcopy"),
         (ReadsValues, "works on meta", "meta"),
         (ReturnsCpu, "works on meta", "not on the meta device"),
     ],
@@ -432,4 +432,4 @@ def test_a_no_names_the_operator_and_torchs_message(status: Any, capfd: pytest.C
 
 
 def test_a_trace_that_computes_something_else_is_a_no():
-    assert compile_status(declare(TracesOtherwise)) == "no: the traced module computes something else"
+    assert compile_status(declare(TracesOtherwise)) == "no: the traced module computes a different result"

@@ -80,7 +80,8 @@ class Crossformer(nn.Module):
             raise BackboneError(f"crossformer: {heads} heads do not divide a width of {width}")
         if segment < 1 or merge < 2 or stages < 1:
             raise BackboneError(
-                f"crossformer: segment is {segment}, merge {merge} and stages {stages}; at least 1, 2 and 1"
+                "crossformer: segment, merge and stages must be at least 1, 2 and 1,"
+                f" got segment={segment}, merge={merge} and stages={stages}"
             )
         self.horizon, self.segment, self.missing = horizon, segment, -lookback % segment
         # Segments at each scale. The attention has routers for each segment, so their number must be known here.

@@ -81,7 +81,9 @@ class Informer(nn.Module):
         if width % heads:
             raise BackboneError(f"informer: {heads} heads do not divide a width of {width}")
         if not 0 <= label <= lookback:
-            raise BackboneError(f"informer: label is {label}; the start token is part of the {lookback} input steps")
+            raise BackboneError(
+                f"informer: label counts input steps, so it must be from 0 to the lookback of {lookback}, got {label}"
+            )
         self.lookback, self.horizon, self.label = lookback, horizon, label
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embedding = SeriesEmbedding(series, width, covariates)

@@ -84,7 +84,8 @@ class MTGNN(nn.Module):
         super().__init__()
         if min(dilations, default=0) < 1 or min(kernels, default=0) < 1:
             raise BackboneError(
-                f"mtgnn: dilations are {dilations!r}, kernels {kernels!r}; one or more, each at least 1"
+                "mtgnn: dilations and kernels must each have one or more numbers of at least 1,"
+                f" got dilations={dilations!r} and kernels={kernels!r}"
             )
         reach = (max(kernels) - 1) * sum(dilations)
         # Unpadded layers need at least one step to be left after the last of them.

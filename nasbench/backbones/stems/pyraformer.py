@@ -75,8 +75,8 @@ class Pyraformer(nn.Module):
             raise BackboneError(f"pyraformer: {heads} heads do not divide a width of {width}")
         if not scales or min(scales) < 2 or window < 1 or window % 2 == 0:
             raise BackboneError(
-                f"pyraformer: scales is {scales!r} and window {window}; "
-                "give at least one scale, none below 2, and an odd window"
+                "pyraformer: scales needs at least one scale, none below 2, and window must be odd,"
+                f" got scales={scales!r} and window={window}"
             )
         self.lookback, self.horizon, self.scales, self.window = lookback, horizon, tuple(scales), window
         self.norm = InstanceNorm(series) if instance_norm else None

@@ -64,7 +64,8 @@ class TS2Vec(nn.Module):
         super().__init__()
         if kernel < 3 or kernel % 2 == 0 or (blocks is not None and blocks < 1):
             raise BackboneError(
-                f"ts2vec: kernel is {kernel}, it must be odd, 3 or more; blocks are {blocks}, 1 or more"
+                "ts2vec: kernel must be odd and at least 3, and blocks at least 1,"
+                f" got kernel={kernel} and blocks={blocks}"
             )
         count = blocks or _blocks_to_reach(lookback - 1, kernel)
         widths = [width] * count + [representation]

@@ -63,7 +63,7 @@ class UnetTSF(nn.Module):
     ) -> None:
         super().__init__()
         if min(levels, kernel, stride) < 1:
-            raise BackboneError(f"unet_tsf: levels {levels}, kernel {kernel} and stride {stride} must be at least 1")
+            raise BackboneError(f"unet_tsf: levels, kernel and stride must be 1 or more, got {levels, kernel, stride}")
 
         def linear(inputs: int, outputs: int) -> nn.Module:
             return SeriesLinear(series, inputs, outputs) if individual else nn.Linear(inputs, outputs)

@@ -87,5 +87,5 @@ def score(
         batches = list(islice(task.train_batches(batch_size, seed=seed, epoch=1, device=device), BATCHES))
         value = PROXIES[name](model, batches, task.loss)
     if not math.isfinite(value):
-        raise EvaluationError(f"{name} is {value}, not a number", kind="nan")
+        raise EvaluationError(f"{name} has no value: the score is {value}", kind="nan")
     return value

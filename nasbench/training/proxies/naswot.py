@@ -61,7 +61,7 @@ def naswot(
     with torch.no_grad(), _no_fused_layers(), codes:
         apply(working_copy(model, targets.device), items)
     if not codes.units:
-        raise EvaluationError("naswot has no value: the model has no activation with a code", kind="nan")
+        raise EvaluationError("naswot has no value: the model has no activation to read codes from", kind="nan")
     return codes.log_determinant()
 
 

@@ -56,7 +56,7 @@ def synflow(
     found = torch.autograd.grad(flow, trained, allow_unused=True)
     total = float(sum((p.detach() * g).abs().sum() for p, g in zip(trained, found, strict=True) if g is not None))
     if not (math.isfinite(total) and total > 0):
-        what = "nothing flows" if total == 0 else "the flow is more than float64 holds"
+        what = "the flow is zero" if total == 0 else "the flow is too large for float64"
         raise EvaluationError(f"synflow has no value: {what}", kind="nan")
     return math.log(total)
 
