@@ -174,6 +174,7 @@ def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int
                 f"slot {name!r}: the module {path!r} must run once and return a tensor, and it ran"
                 f" {len(calls)} times; its layout is {layout!r}, allowed: {', '.join(LAYOUTS)}"
             )
+        # Of several outputs the last one is the slot's map.
         index, node = calls[0].outputs[-1]
         _, *rest = run.nodes[node].shape
         last = layout in ("NHWC", "NLC")

@@ -80,6 +80,7 @@ class Candidate:
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
     """Seed the random generator for a block of code, and restore the caller's random state after it."""
+    # The checks run on the CPU, so the state of GPUs need not be saved.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -55,7 +55,7 @@ def serves_channels_or_says_so(candidate: Candidate) -> str:
         other = replace(candidate, channels=channels)
         try:
             module = other.build()
-        except UnsupportedError as error:
+        except UnsupportedError as error:  # any other exception is a fault, which the caller reports
             if not candidate.spec.limits:
                 return f"{channels} channels are refused ({error}), but `limits` declares nothing"
             continue
@@ -146,6 +146,7 @@ def keeps_still_in_eval(candidate: Candidate) -> str:
     """Evaluation changes no state, gives the same result twice, and never replaces a parameter."""
     module, maps = candidate.build().eval(), maps_of(candidate)
     before = {name: value.clone() for name, value in module.state_dict().items()}
+    # A new Parameter may hold the same values under the same name, so identities are compared.
     tensors = [id(p) for p in module.parameters()]
     first, second = (evaluate(candidate, module, maps) for _ in range(2))
     changed = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]
@@ -201,6 +202,7 @@ def works_under_autocast(candidate: Candidate) -> str:
     module = candidate.build().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = candidate.run(module, maps_of(candidate))
+    # A module without parameters has no gradient to compute.
     if trained(module):
         sum(y.float().square().mean() for y in out).backward()  # type: ignore[union-attr]
     return finite_fault(out)
@@ -210,6 +212,7 @@ def works_in_channels_last(candidate: Candidate) -> str:
     """The memory format does not change the result."""
     if candidate.dims == 1:
         return ""
+    # In float64 another order of summation rounds far below the tolerance of `close`.
     module, maps = in_float64(candidate), [x.double() for x in maps_of(candidate)]
     plain = evaluate(candidate, module, maps)
     last = [x.contiguous(memory_format=torch.channels_last) for x in maps]

@@ -187,6 +187,7 @@ class _Loop:
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
         )
+        # bfloat16 has the range of float32, so only float16 needs its gradients scaled.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16")
         self.advance = schedule(self.optimizer, recipe, self._total_steps())
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
@@ -256,6 +257,7 @@ class _Loop:
         )
         total, items = torch.zeros((), device=self.device), 0
         for group in grouped(batches, self.recipe.accumulation):
+            # Mixed before the batch is cut, so that running out of memory does not change what is mixed.
             group = [self.mix(x, y) for x, y in group]
             # Batches of a group may differ in size, so means are weighted by items.
             count = sum(len(y) for _, y in group)
@@ -274,6 +276,7 @@ class _Loop:
 
     def _step(self, group: list[tuple[Any, Tensor]], count: int) -> Tensor:
         """Make one optimiser step from a group of batches. Return the mean loss, still on the device."""
+        # With as many parts as items there is nothing left to cut.
         largest = max(len(y) for _, y in group)
         while (mean := self._gradients(group, count, last_try=self.parts >= largest)) is None:
             self.parts *= 2

@@ -87,6 +87,7 @@ class Informer(nn.Module):
         self.lookback, self.horizon, self.label = lookback, horizon, label
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embedding = SeriesEmbedding(series, width, covariates)
+        # The last layer of the embedding, so it carries the slot.
         self.embed = nn.Dropout(dropout)
         # Each distilling halves the steps and rounds up.
         lengths = [-(-lookback // 2**k) for k in range(layers)]
@@ -200,6 +201,7 @@ class Distilling(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        # A padding of one keeps the length. Copies of the official code pad by two, see `Informer`.
         self.conv = nn.Conv1d(width, width, 3, padding=1, padding_mode="circular")
         self.norm = nn.BatchNorm1d(width)
         self.pool = nn.MaxPool1d(3, stride=2, padding=1)

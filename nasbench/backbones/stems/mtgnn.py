@@ -115,6 +115,7 @@ class MTGNN(nn.Module):
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Return the stem's slots: slot name to (module path, layout)."""
+        # The slot is after a layer's norm, as the layer itself returns a map and a skip.
         return {"embed": ("embed", "NCHW")} | stage_slots("layers.{}.norm", len(self.layers), "NCHW")
 
     def forward(self, x: Tensor) -> Tensor:

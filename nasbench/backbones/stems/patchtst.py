@@ -58,7 +58,9 @@ class PatchTST(nn.Module):
         count = (lookback + stride - self.patch) // stride + 1
         self.norm = InstanceNorm(series) if instance_norm else None
         self.projection = nn.Linear(self.patch, width)
+        # Drawn as in the authors' code.
         self.position = nn.Parameter(torch.empty(count, width).uniform_(-0.02, 0.02))
+        # The last layer of the embedding, so it carries the slot.
         self.embed = nn.Dropout(dropout)
         self.encoder = nn.Sequential(*[EncoderLayer(width, heads, ffn, dropout) for _ in range(layers)])
         self.head = nn.Linear(count * width, horizon)

@@ -81,6 +81,7 @@ class Pyraformer(nn.Module):
         self.lookback, self.horizon, self.scales, self.window = lookback, horizon, tuple(scales), window
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embedding = SeriesEmbedding(series, width, covariates)
+        # The last layer of the embedding, so it carries the slot.
         self.embed = nn.Dropout(dropout)
         self.pyramid = TimePyramid(width, max(1, width // 4) if bottleneck is None else bottleneck, scales)
         self.encoder = nn.ModuleList(Block(width, heads, ffn, dropout) for _ in range(layers))

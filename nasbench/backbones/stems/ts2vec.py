@@ -74,6 +74,7 @@ class TS2Vec(nn.Module):
         self.embed = nn.Linear(series, width)
         self.encoder = nn.Sequential(
             *[
+                # Dilations double, so the reach doubles with each block.
                 ConvBlock(widths[i], widths[i + 1], kernel=kernel, dilation=2**i, project=i == count - 1)
                 for i in range(count)
             ]

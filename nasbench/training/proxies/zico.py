@@ -51,6 +51,7 @@ def _gradients(
     inputs, targets = batch
     value = loss(apply(model, inputs).float(), targets)
     found = torch.autograd.grad(value, weights, allow_unused=True)
+    # A weight that the loss does not reach never varies, so its layer is left out.
     return [torch.zeros_like(w) if g is None else g.abs() for w, g in zip(weights, found, strict=True)]
 
 
