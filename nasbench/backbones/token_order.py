@@ -56,7 +56,7 @@ class Positions:
             return None
         tokens = positions[0, form.prefix :, 0] if form.layout == "NLC" else positions[0, 0]
         order = tokens.argsort()
-        # Two tokens of one position, or none for some: the numbers are no permutation, so they give no order.
+        # If two tokens have the same position, the numbers are not a permutation and give no order.
         if tokens.unique().numel() != form.positions or torch.equal(order, torch.arange(form.positions, device=_CPU)):
             return None
         return tuple(order.tolist())

@@ -68,7 +68,7 @@ def _make_positive(model: nn.Module) -> None:
             if "bias" in name.rpartition(".")[2]:
                 parameter.zero_()
     for module in model.modules():
-        # Normalised, a constant input would be 0. The stems' own norm is no function of torch, so it is replaced here.
+        # This norm would turn the constant input to 0. It is not a function of torch, so `Linearised` does not see it.
         if isinstance(module, InstanceNorm):
             module.forward = _scale_alone(module)  # type: ignore[assignment,method-assign]
 
