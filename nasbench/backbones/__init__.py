@@ -1,6 +1,6 @@
-"""WHERE modules go: the host networks and the slots in them, insertion and the way back.
+"""WHERE modules go: host networks, their slots, insertion and removal.
 
-Names are loaded on first use: what knows backbones by name alone imports neither torch nor timm.
+Names are loaded on first use. Code that only handles backbone names imports neither torch nor timm.
 """
 
 import lazy_loader

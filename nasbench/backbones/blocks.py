@@ -1,8 +1,8 @@
-"""Find the blocks of a network: the units its designer stacked.
+"""Find the blocks of a network: the units that its designer stacked.
 
-Nothing is known about the architecture but what one traced run shows. A container is opened where it holds most of
-its weights in a row of units that everything passes through one after another; what cannot be opened like that
-(a residual block: its shortcut goes around every part of it) is a block.
+All that is known about the architecture is one traced run. A container is opened if most of its weights lie in a row of
+units that everything passes through one after another. What cannot be opened like that is a block. A residual block
+is one, because its shortcut goes around each of its parts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Block", "find_blocks"]
 
 _LIST = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _AROUND = re.compile(r"(^|[._])(stem|downsample)([._]|$)")
-"""Names that the field gives to what is no block, whatever it is made of."""
+"""Names that the field gives to parts that are not blocks, whatever they are made of."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Block:
     """A block, and where its map is.
 
     Attributes:
-        path: Dotted path of the module whose output is the map.
-        index: Place of the map in the module's output, None where the output is the map.
+        path: Dotted path of the module whose output contains the map.
+        index: Place of the map in the module's output. None where the output is the map.
         node: Node of the map in the trace.
         format: How the map lies in the tensor.
     """
@@ -47,10 +47,11 @@ def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
 
     Args:
         trace: A run of the network.
-        image: `(H, W)` of its input; None where the input is a sequence.
+        image: `(H, W)` of its input. None where the input is a sequence.
     """
-    # Tokens must form a grid that was seen as a map, or else (no patch embedding by convolution) any grid.
     useful = trace.last_uses([0], trace.outputs)
+    # At first tokens must form a grid that some map of the network has. A network without a convolutional patch
+    # embedding has no such map. There, tokens may form any grid of the image's aspect ratio.
     finders = (_Finder(trace, image, useful, seen_only=seen_only) for seen_only in (True, False))
     blocks = next((found for finder in finders if (found := finder.trunk())), [])
     return [b for b in blocks if map_is_read(trace, b.node, b.format, useful)]
@@ -62,6 +63,7 @@ class _Finder:
     ) -> None:
         self.trace, self.image, self.useful = trace, image, useful
         self.module = dict(trace.model.named_modules())
+        # A list of modules is never called itself, so each path around a called module counts as run.
         self.ran = {p.rsplit(".", n)[0] for p in trace.calls for n in range(p.count(".") + 1)}
         self.prefix = getattr(trace.model, "num_prefix_tokens", None)
         self.grids = _grids(trace, image) if image is not None and seen_only else None
@@ -71,15 +73,17 @@ class _Finder:
     def trunk(self) -> list[Block]:
         """Return the blocks of the network, in network order."""
         paths = self.inside("", self.trace.model, top=True) or self.layers("", self.trace.model)
+        # The names are a convention only. They do not count if no path would be left.
         paths = [p for p in paths if not _AROUND.search(p)] or paths
         cuts = [p for p in paths if self.is_cut(p, self.trace.calls[""][0])]
-        # What a side branch or a multi-level head stacks is no part of the trunk; where nothing is (NASNet), all is.
+        # Blocks of a side branch or of a multi-level head do not belong to the trunk. In NASNet
+        # each cell reads the two cells before it, so that no cell cuts the flow. There, all blocks are the trunk.
         return self.blocks(cuts if 2 * len(cuts) >= len(paths) else paths)
 
     # What is inside a container
 
     def inside(self, path: str, module: nn.Module, *, top: bool = False) -> list[str]:
-        """Return the paths of the blocks inside `module`; [] where it is a block itself, or none."""
+        """Return the paths of the blocks inside `module`. [] if it is a block itself, or holds none."""
         if isinstance(module, _LIST):
             found = self.elements(path, module)
         else:
@@ -90,20 +94,24 @@ class _Finder:
         return found if top or self.is_container(path, module, found) else []
 
     def elements(self, path: str, module: nn.Module) -> list[str]:
-        """Return the blocks in a list of modules; [] where the list holds nothing bigger than a layer."""
+        """Return the blocks in a list of modules. [] if the list holds nothing bigger than a layer."""
         children = self.children(path, module)
         if not any(_is_composite(m) for _, m in children):
             return []
         return [unit for p, m in children for unit in (self.inside(p, m) or self.block(p, m))]
 
     def single(self, path: str, module: nn.Module, top: bool) -> list[str]:
-        """Return the blocks among attributes: all of the network itself, else a numbered row (`b1`, `b2`)."""
+        """Return the blocks among attributes.
+
+        Of the network itself all attributes count. Of a part of it only a numbered row counts (`b1`, `b2`).
+        """
         children = [(p, m) for p, m in self.children(path, module) if _is_composite(m)]
         if not top:
             children = [(p, m) for p, m in children if p[-1].isdigit()]
             if len({p.rstrip("0123456789") for p, _ in children}) != 1:
                 return []
         found = [unit for p, m in children for unit in (self.inside(p, m) or self.block(p, m))]
+        # A plain network has few composite attributes, but many layers in its lists.
         layers = self.layers(path, module) if top and self.layer_lists(path, module) else []
         return layers if len(layers) > len(found) else found
 
@@ -112,8 +120,8 @@ class _Finder:
         return [p for p, m in self.children(path, module) if isinstance(m, _LIST) and _weights(m) >= 2]
 
     def layers(self, path: str, module: nn.Module) -> list[str]:
-        """Return the layers of a plain network (VGG): each weight with the norm and activation after it."""
-        # A list of layers is the trunk, what is beside it the head.
+        """Return the layers of a plain network (VGG): each weight together with the norm and activation after it."""
+        # A list of layers is the trunk. What lies beside it is the head.
         roots = tuple(f"{p}." for p in self.layer_lists(path, module)) or ("",)
         leaves = [
             (p, c[0])
@@ -130,18 +138,19 @@ class _Finder:
                 found.append(p)
                 size = here
             elif size == here and found:
+                # A norm or activation of the same size moves the layer's end behind itself.
                 found[-1] = p
             else:
                 size = None
         return found
 
     def children(self, path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
-        """Return the children that ran, and lists, with their paths."""
+        """Return the children that ran, and lists of modules that ran, with their paths."""
         named = [(f"{path}.{n}" if path else n, m) for n, m in module.named_children()]
         return [(p, m) for p, m in named if p in self.ran]
 
     def is_container(self, path: str, module: nn.Module, found: list[str]) -> bool:
-        """Whether `module` is no more than the row of blocks `found`."""
+        """Whether `module` is nothing more than the row of blocks `found`."""
         calls = self.trace.calls.get(path)
         if not found or (calls is not None and len(calls) != 1):
             return False
@@ -150,16 +159,17 @@ class _Finder:
         whole = sum(p.numel() for p in module.parameters()) - sum(p.numel() for m in around for p in m.parameters())
         if 2 * inner < whole:
             return False
-        return calls is None or self.is_cut(found[-1], calls[0])  # a shortcut around the row ends after its last
+        # A shortcut around the whole row ends after its last block, so the last block shows it.
+        return calls is None or self.is_cut(found[-1], calls[0])
 
     def is_cut(self, path: str, around: Call) -> bool:
-        """Whether everything that flows through `around` passes the outputs of the module at `path`."""
+        """Whether all that flows through the call `around` passes the outputs of the module at `path`."""
         outputs = {node for _, node in self.trace.calls[path][0].outputs}
         last = max(outputs, default=-1)
         return all(node in outputs for node, use in self.flow(around).items() if node <= last < use)
 
     def flow(self, around: Call) -> dict[int, int]:
-        """Return the nodes between a call's inputs and outputs, each with the last such node that uses it."""
+        """Return the nodes between a call's inputs and outputs, each with the last of these nodes that uses it."""
         key = (*around.span, *around.inputs)
         if key not in self._flow:
             sinks = [node for _, node in around.outputs] or self.trace.outputs
@@ -169,17 +179,20 @@ class _Finder:
     # What is a block
 
     def block(self, path: str, module: nn.Module) -> list[str]:
-        """Return `[path]` where the module is a block: it ran once, has weights and gives a map."""
+        """Return `[path]` if the module is a block: it ran once, has weights and returns a map. Otherwise []."""
         calls = self.trace.calls.get(path, [])
         if len(calls) != 1 or not _weights(module) or self.map_size(calls[0]) is None:
             return []
         if _is_composite(module):
             return [path]
-        # A lone layer is an embedding; one with its norm is a block, unless all it does is lead to the next stage.
+        # A lone layer is an embedding. A layer with its norm is a block, unless it only leads to the next stage.
         return [] if _is_leaf(module) or self.map_size(calls[0]) != self.input_size(calls[0]) else [path]
 
     def innermost(self, path: str) -> str:
-        """Return the last module of a row: the row itself is bypassed where its items are called one by one."""
+        """Return the last module of a row whose output is the row's output.
+
+        A network may call the items of a row one by one. A hook on the row itself would then never run.
+        """
         while isinstance(self.module[path], nn.Sequential):
             last = [p for p, _ in self.children(path, self.module[path])][-1:]
             calls = self.trace.calls.get(last[0], []) if last else []
@@ -189,26 +202,26 @@ class _Finder:
         return path
 
     def map_size(self, call: Call) -> tuple[int, ...] | None:
-        """Return the spatial size of a call's output, None where it is no map."""
+        """Return the spatial size of a call's output. None if it is not a map."""
         found = [r[0].size for _, node in call.outputs if (r := self.read(node))]
         return found[-1] if found else None
 
     def input_size(self, call: Call) -> tuple[int, ...] | None:
-        """Return the spatial size of a call's first input that is a map."""
+        """Return the spatial size of a call's first input that is a map. None if there is none."""
         found = [r[0].size for node in call.inputs if (r := self.read(node))]
         return found[0] if found else None
 
     def read(self, node: int) -> list[MapFormat]:
-        """Return every reading of a node as a map."""
+        """Return every way to read a node as a map."""
         shape = self.trace.nodes[node].shape
         if not shape or shape[0] != self.trace.nodes[0].shape[0]:
-            return []  # windows and branches folded into the batch are no map of the image
+            return []  # windows or branches that are folded into the batch are not maps of the image
         if self.image is None:
             return sequence_readings(shape, self.widths)
         return readings(shape, self.image, prefix=self.prefix, grids=self.grids)
 
     def blocks(self, paths: list[str]) -> list[Block]:
-        """Settle which reading each block's map has: an ambiguous one follows the majority."""
+        """Choose the layout of each block's map. An ambiguous one follows the majority of the clear ones."""
         options: list[tuple[str, int | None, int, list[MapFormat]]] = []
         for path in sorted(paths, key=lambda p: self.trace.calls[p][0].span[1]):
             call = self.trace.calls[path][0]
@@ -219,13 +232,19 @@ class _Finder:
         return [Block(p, i, n, max(r, key=lambda f: votes[f.layout])) for p, i, n, r in options]
 
     def rank(self, option: tuple[int | None, int, list[MapFormat]], call: Call) -> tuple[bool, bool, int]:
-        """Order the maps of one tuple: what was made in the call before what only passed through it; maps before
-        states and tokens; then the last one, which is the coarsest."""
+        """Order the maps of one tuple. The highest is the block's map.
+
+        A map that was made in the call ranks above one that only passed through it. Maps rank above states and tokens.
+        Among equals the last one is the highest, as it is the coarsest.
+        """
         index, node, _ = option
         return node >= call.span[0], len(self.trace.nodes[node].shape) == 4, index or 0
 
     def is_used_after(self, node: int, call: Call) -> bool:
-        """Whether the output depends on a node by way of what the call returned, not only of what used it within."""
+        """Whether the output depends on a node through what the call returned.
+
+        A node that was only used inside the call does not count.
+        """
         return node in self.trace.outputs or self.useful.get(node, -1) >= call.span[1]
 
 
@@ -235,7 +254,7 @@ def _grids(trace: Trace, image: tuple[int, ...]) -> set[tuple[int, ...]]:
 
 
 def _weights(module: nn.Module) -> int:
-    """Return the number of weight matrices and kernels."""
+    """Return the number of weight matrices and kernels in a module."""
     return sum(p.ndim >= 2 and max(p.shape[1:]) >= 1 for p in module.parameters())
 
 

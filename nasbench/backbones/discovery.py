@@ -28,15 +28,16 @@ class Slot:
     """A named place in a backbone where a module can go.
 
     Attributes:
-        name: `stageK`, `stageK.blockJ`, or what the host calls it.
-        channels: Channels C of the map there.
-        size: Its spatial size, `(H, W)` or `(L,)`, at the input size asked for.
-        layout: How the host lays it out: NCHW, NHWC, NLC (tokens) or NCL.
+        name: `stageK`, `stageK.blockJ`, or a name that the host declares.
+        channels: Channels C of the map in this place.
+        size: Spatial size of the map, `(H, W)` or `(L,)`, at the requested input size.
+        layout: How the host lays the map out: NCHW, NHWC, NLC (tokens) or NCL.
         module: Dotted path of the module after which the plug-in goes.
         prefix_tokens: Tokens before those of the map (class, register), which plug-ins never see.
-        index: Place of the map in the module's output, None where the output is the map.
-        order: Where the host keeps its tokens in an order of its own: the place of each position among them.
-        rows_are_series: Whether the map is series by time, so that a module of one dimension gets each row by itself.
+        index: Place of the map in the module's output. None where the output is the map.
+        order: Set where the host keeps its tokens in an order of its own: the place of each position among them.
+        rows_are_series: Whether each row of the map is one series along time. A one-dimensional module then gets each
+            row by itself.
     """
 
     name: str
@@ -51,12 +52,12 @@ class Slot:
 
     @property
     def dims(self) -> int:
-        """Spatial dimensions of the map a plug-in gets: 1 or 2."""
+        """Spatial dimensions of the map that a plug-in gets: 1 or 2."""
         return len(self.size)
 
     @property
     def format(self) -> MapFormat:
-        """The way to `(B, C, *S)` and back."""
+        """The map's layout, which converts it to `(B, C, *S)` and back."""
         return MapFormat(self.layout, self.channels, self.size, self.prefix_tokens, self.order)
 
 
@@ -69,8 +70,8 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
             default if None.
 
     Raises:
-        UnknownNameError: If there is no backbone of that name.
-        BackboneError: If it refuses the input size, or has no slot.
+        UnknownNameError: If no backbone has this name.
+        BackboneError: If the backbone refuses the input size, or has no slot.
 
     Example:
         >>> [s.name for s in slots("resnet18") if "block" not in s.name]
@@ -82,17 +83,19 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
     model = create_backbone(backbone, input_size=size) if isinstance(backbone, str) else backbone
     name, size = type(model).__name__, size or default_input_size(model)
     if size is None:
-        raise BackboneError(f"{name} does not say its input size; give input_size=, without the batch")
+        raise BackboneError(f"the input size of {name} is not known; give input_size=, without the batch")
+    # Slots are those of the bare backbone, so the copy loses its plug-ins.
     return _find(strip(meta_copy(model)), size, name, fallback=model)
 
 
 @lru_cache(maxsize=256)
 def _named(name: str, size: tuple[int, ...] | None) -> tuple[Slot, ...]:
+    # On the meta device no weight is allocated or drawn, so a large model costs no memory.
     with torch.device("meta"):
         model = create_backbone(name, input_size=size).eval()
     size = size or default_input_size(model)
     if size is None:
-        raise BackboneError(f"{name} does not say its input size; give one, without the batch")
+        raise BackboneError(f"the input size of {name} is not known; give input_size=, without the batch")
     return tuple(_find(model, size, name))
 
 
@@ -102,6 +105,7 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     except Exception as error:
         if fallback is None or not is_data_dependent(error):
             raise BackboneError(_refusal(name, model, size, error)) from error
+        # The network computes with values (`x.item()`), so it runs once more with real weights and zeros as its input.
         try:
             run = trace(strip(_eval_copy(fallback)), size)
         except Exception as again:
@@ -109,7 +113,7 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     declared = getattr(model, "host_slots", None)
     found = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
     if not found:
-        raise BackboneError(f"{name} has no slot at {size}: no module gives a map whose content reaches the output")
+        raise BackboneError(f"{name} has no slot at {size}: no module returns a map whose content reaches the output")
     return found
 
 
@@ -125,7 +129,7 @@ def _refusal(name: str, model: nn.Module, size: tuple[int, ...], error: Exceptio
 
 def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
     if len(size) not in (2, 3):
-        raise BackboneError(f"{name}: an input size is (channels, height, width) or (length, series), got {size}")
+        raise BackboneError(f"{name}: the input size must be (channels, height, width) or (length, series), got {size}")
     blocks = _discover(run, size)
     found = []
     for k, stage in enumerate(_stages(blocks), start=1):
@@ -136,13 +140,14 @@ def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
 
 def _discover(run: Trace, size: tuple[int, ...]) -> list[Block]:
     if len(size) == 2:
+        # Steps of a sequence have one order only.
         return find_blocks(run, None)
     blocks, positions = find_blocks(run, size[1:]), Positions(run)
     return [replace(b, format=replace(b.format, order=positions.order(b.node, b.format))) for b in blocks]
 
 
 def _stages(blocks: list[Block]) -> list[list[Block]]:
-    """Group blocks into stages: maximal runs at one size; a host with a single size is cut into four."""
+    """Group blocks into stages, maximal runs of one spatial size. A host of a single size is cut into four stages."""
     runs = [list(run) for _, run in itertools.groupby(blocks, key=lambda b: b.format.size)]
     if len(runs) != 1:
         return runs
@@ -157,18 +162,19 @@ def _slot(name: str, block: Block) -> Slot:
 
 
 def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int, ...]) -> list[Slot]:
-    """Make the slots that a host declares itself: `{slot: (module path, layout)}`.
+    """Return the slots that a host declares itself as `{slot: (module path, layout)}`.
 
-    A host of series, whose input is (lookback, series), may keep both axes: its map then has a row a series.
+    A host for series, whose input is (lookback, series), may keep both axes. Each row of its map is then one series.
     """
     found = []
     for name, (path, layout) in places.items():
         calls = run.calls.get(path, [])
         if layout not in LAYOUTS or len(calls) != 1 or not calls[0].outputs:
             raise BackboneError(
-                f"slot {name!r}: the module {path!r} must run once and give a tensor ({len(calls)} calls);"
-                f" its layout is {layout!r}, allowed: {', '.join(LAYOUTS)}"
+                f"slot {name!r}: the module {path!r} must run once and return a tensor, and it ran"
+                f" {len(calls)} times; its layout is {layout!r}, allowed: {', '.join(LAYOUTS)}"
             )
+        # Of several outputs the last one is the slot's map.
         index, node = calls[0].outputs[-1]
         _, *rest = run.nodes[node].shape
         last = layout in ("NHWC", "NLC")

@@ -1,4 +1,4 @@
-"""Build a backbone: a timm model, a forecasting stem, or a user's own."""
+"""Build a backbone: a timm model, a forecasting stem, or a network of the user's own."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from nasbench.library.plugins import load_python_file
 __all__ = ["create_backbone", "default_input_size", "takes_covariates", "timm_arguments"]
 
 DEFAULT_SERIES = (96, 7)
-"""Lookback and series where nobody says them: those of the ETT benchmarks."""
+"""Default lookback and number of series: those of the ETT benchmarks."""
 _DEFAULT_HORIZON = 24
 
 
 def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
-    """Return the input size, without the batch, that a backbone was made for; None where nothing says it."""
+    """Return the input size that a backbone was made for, without the batch. None if it is not recorded."""
     if isinstance(backbone, str):
         if is_stem(backbone):
             return DEFAULT_SERIES
         if not is_timm(backbone):
             return None
-        import timm
+        import timm  # late: the import takes seconds, and stems do not need it
 
         config = timm.get_pretrained_cfg(backbone)
         size = config.input_size if config is not None else None
@@ -51,22 +51,23 @@ def create_backbone(
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
 ) -> nn.Module:
-    """Build a bare backbone.
+    """Build a bare backbone, without any plan in it.
 
     Args:
-        name: A timm architecture, a forecasting stem, or `FILE.py:function` of the user's own.
-        input_size: `(C, H, W)` of an image, or `(lookback, series)`; the backbone's default if None. A host that is
-            built for one size gets it as `img_size`.
-        num_classes: Outputs of the classifier; the backbone's default if None.
-        horizon: Steps to forecast, for a stem.
-        covariates: Covariates of each time step, for a stem; one that takes none (`takes_covariates`) goes without.
-        in_chans: Input channels where `input_size` does not say them.
-        pretrained: Load timm's weights.
-        checkpoint: A file of weights to load; a classifier of another size in it is left out.
+        name: A timm architecture, a forecasting stem, or `FILE.py:function` for a backbone of your own.
+        input_size: `(C, H, W)` of an image, or `(lookback, series)`. The backbone's default if None. A timm model that
+            is built for one size receives it as `img_size`.
+        num_classes: Outputs of the classifier. The backbone's default if None.
+        horizon: Forecast steps of a stem.
+        covariates: Covariates of each time step, for a stem. A stem that takes none (see `takes_covariates`) is built
+            without them.
+        in_chans: Input channels if `input_size` is None.
+        pretrained: Load timm's pretrained weights.
+        checkpoint: A file of weights to load. A classifier of another size in it is left out.
 
     Raises:
-        UnknownNameError: If there is no such backbone; the nearest names are offered.
-        BackboneError: If it cannot be built for this size, or the checkpoint does not fit.
+        UnknownNameError: If no backbone has this name. The message offers the nearest names.
+        BackboneError: If the backbone cannot be built for this size, or the checkpoint does not fit.
         PluginError: If the user's file fails to load.
 
     Example:
@@ -93,17 +94,19 @@ def _timm(
     import timm
 
     if size is not None and len(size) != 3:
-        raise BackboneError(f"{name} takes images: the input size is (channels, height, width), got {size}")
+        raise BackboneError(f"{name} takes images: its input size must be (channels, height, width), got {size}")
     for given in timm_arguments(name, size, in_chans, num_classes):
         try:
             return timm.create_model(name, pretrained=pretrained, **given)
         except TypeError as error:
+            # A model that takes any size refuses `img_size`. The next arguments leave it out.
             if "img_size" not in given or "img_size" not in str(error):
                 raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
+        # The errors of huggingface_hub (no network, offline mode, no such file) are OSErrors.
         except OSError as error:
             raise BackboneError(
-                f"the pretrained weights of {name} cannot be had ({type(error).__name__}: {error}); where there is no"
-                " network, give a file of weights: --checkpoint FILE, or checkpoint="
+                f"cannot load the pretrained weights of {name} ({type(error).__name__}: {error}); without a network"
+                " connection, give a file of weights: --checkpoint FILE, or checkpoint="
             ) from error
         except (RuntimeError, ValueError, AssertionError) as error:
             raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
@@ -113,10 +116,10 @@ def _timm(
 def timm_arguments(
     name: str, size: tuple[int, ...] | None = None, in_chans: int = 3, num_classes: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return what to call `timm.create_model` with, the first that it accepts.
+    """Return the arguments to try with `timm.create_model`, in order. The first that it accepts are the right ones.
 
-    Only hosts built for one size know `img_size`; the others take any and refuse the argument. Built without it where
-    the default is meant, a host is what timm gives.
+    Only models that are built for one size know `img_size`. All others take any size and refuse the argument. For the
+    default size `img_size` is left out, so that the host is exactly the model that timm gives.
     """
     given: dict[str, Any] = {}
     if size is not None:
@@ -131,21 +134,21 @@ def timm_arguments(
 
 
 def takes_covariates(name: str) -> bool:
-    """Whether `name` is a stem that can be built for covariates of time."""
+    """Whether `name` is a stem that can be built with covariates of time."""
     return is_stem(name) and "covariates" in inspect.signature(STEMS.get(name)).parameters
 
 
 def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None, covariates: int | None) -> nn.Module:
     size = DEFAULT_SERIES if size is None else size
     if len(size) != 2:
-        raise BackboneError(f"{name} forecasts: the input size is (lookback, series), got {size}")
+        raise BackboneError(f"{name} forecasts series: its input size must be (lookback, series), got {size}")
     more = {"covariates": covariates} if covariates and takes_covariates(name) else {}
     return STEMS.get(name)(lookback=size[0], series=size[1], horizon=horizon or _DEFAULT_HORIZON, **more)
 
 
 @lru_cache(maxsize=32)
 def _user_file(path: Path, modified: int) -> ModuleType:
-    """Load a user's file once for each version of it: models of a class that was loaded again do not pickle."""
+    """Load a user's file once for each version of it. A model does not pickle after its class is loaded again."""
     return load_python_file(path)
 
 
@@ -155,8 +158,10 @@ def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Mod
     module = _user_file(path, path.stat().st_mtime_ns if path.is_file() else 0)
     build = getattr(module, function, None)
     if not callable(build):
+        # Only the file's own functions are offered, not those that it imports.
         own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
         raise UnknownNameError("backbone", function, own, f"{file} defines no function of that name")
+    # A user's function declares only the arguments that it needs, so it receives no others.
     known = inspect.signature(build).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
     asked = {"input_size": size, **wanted}
@@ -167,7 +172,7 @@ def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Mod
 
 
 def _load(model: nn.Module, file: Path) -> None:
-    """Load weights strictly, but for a classifier of another size."""
+    """Load weights strictly, except for a classifier of another size."""
     if not file.is_file():
         raise BackboneError(f"no checkpoint at {file}")
     try:
@@ -175,8 +180,9 @@ def _load(model: nn.Module, file: Path) -> None:
 
         state = load_state_dict(str(file), device="cpu", weights_only=True)
     except Exception as error:
-        raise BackboneError(f"{file} is no checkpoint that can be read: {error}") from error
+        raise BackboneError(f"cannot read {file} as a checkpoint: {error}") from error
     own = model.state_dict()
+    # timm names a model's classifier in its configuration, several of them for a distilled model.
     heads = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     state = {
@@ -184,6 +190,7 @@ def _load(model: nn.Module, file: Path) -> None:
         for key, value in state.items()
         if not (key.startswith(heads) and key in own and own[key].shape != value.shape)
     }
+    # No key starts with "\0": a model without a named classifier must find all of its weights.
     missing = [k for k in own if k not in state and not k.startswith(heads or ("\0",))]
     wrong = [k for k in state if k not in own or own[k].shape != state[k].shape]
     if missing or wrong:
@@ -192,4 +199,5 @@ def _load(model: nn.Module, file: Path) -> None:
             f" ({', '.join(missing[:3])}), {len(wrong)} that do not fit ({', '.join(wrong[:3])})"
         )
     with torch.no_grad():
+        # Not strict, because the classifier may be missing. All other keys were compared above.
         model.load_state_dict(state, strict=False)

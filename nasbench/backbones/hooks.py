@@ -1,4 +1,4 @@
-"""How a plug-in hangs on a backbone: its modules under one child of the root, a hook on each slot's module."""
+"""Attach plug-ins to a backbone: the root owns their modules in one child, and forward hooks on the slots call them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nasbench.backbones.layout import MapFormat
 __all__ = ["CHILD", "Plugin", "Plugins", "SlotHook", "attach", "strip", "to_host"]
 
 CHILD = "nasbench"
-"""The one child that insertion adds to a backbone; the backbone's own state-dict keys never change."""
+"""Name of the only child that insertion adds to a backbone. The backbone's own state-dict keys never change."""
 
 
 class Plugin(nn.Module):
-    """A module in a host's layout, behind a gate that starts closed: `x + g·(f(x) − x)`.
+    """A module in a host's layout, behind a gate that starts at 0: `x + g·(f(x) − x)`.
 
     Args:
         module: `(B, C, *S) -> (B, C, *S)`.
         form: The host's layout.
-        gated: Whether there is a gate; without one the plug-in is `f(x)`.
+        gated: Whether there is a gate. Without one the plug-in computes `f(x)`.
     """
 
     order: Tensor | None
@@ -32,12 +32,13 @@ class Plugin(nn.Module):
         super().__init__()
         self.module, self.form = module, form
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
+        # Buffers move with the model. They follow from the host, so the state dict does not hold them.
         order = torch.tensor(form.order) if form.order is not None else None
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", None if order is None else order.argsort(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The host's layout in and out; memory format and dtype are kept, so that nothing downstream changes."""
+        """Map a tensor in the host's layout to another. Memory format and dtype stay as the host expects them."""
         inner, prefix = self.form.split(x, self.order)
         y = self.form.join(self.module(inner), prefix, self.back).to(x.dtype)
         if self.gate is not None:
@@ -46,11 +47,11 @@ class Plugin(nn.Module):
 
 
 class Plugins(nn.ModuleDict):
-    """The plug-ins of a model by slot, and what was asked for.
+    """The plug-ins of a model by slot, and the arguments of `insert`.
 
     Args:
         modules: Plug-ins by slot name.
-        record: What `insert` was asked for; kept with the model.
+        record: What `insert` was asked for. It stays with the model.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], record: Mapping[str, Any]) -> None:
@@ -64,56 +65,59 @@ class Plugins(nn.ModuleDict):
         return plugin
 
     def forward(self, x: Any) -> Any:
-        """Identity: a root that runs all its children in turn (`nn.Sequential`) passes through."""
+        """Return the input. A root that runs all its children in turn (`nn.Sequential`) is not affected."""
         return x
 
 
 def _key(slot: str) -> str:
-    """Return the name of a slot's child: that of a module has no dot."""
+    """Return the child name of a slot. PyTorch allows no dot in the name of a child."""
     return slot.replace(".", "_")
 
 
 class SlotHook:
-    """A forward hook that replaces a module's output, or one map of it, by the plug-in's.
+    """A forward hook that replaces a module's output, or one map of it, by the plug-in's output.
 
     Args:
-        plugin: The plug-in; it is owned by the root, here it is only called.
-        index: Place of the map in the output, None where the output is the map.
+        plugin: The plug-in. The root owns it, the hook only calls it.
+        index: Place of the map in the module's output, None where the output is the map.
     """
 
     def __init__(self, plugin: nn.Module, index: int | None) -> None:
         self.plugin, self.index = plugin, index
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        """Return the output of the slot's module with the plug-in's in its place."""
+        """Return the output of the slot's module with the plug-in's output in its place."""
         if self.index is None:
             return self.plugin(output)
         old = output[self.index]
         new = self.plugin(old)
-        items = [new if item is old else item for item in output]  # SelecSLS gives one map twice
+        # SelecSLS returns one map twice in its output. Both must be replaced.
+        items = [new if item is old else item for item in output]
         if isinstance(output, list):
             return items
+        # A named tuple takes its fields as arguments.
         return type(output)(*items) if hasattr(output, "_fields") else tuple(items)
 
 
 def attach(model: nn.Module, path: str, plugin: nn.Module, index: int | None) -> None:
-    """Hang a plug-in on the module at `path`, after those that hang there already."""
+    """Attach a plug-in to the module at `path`. It runs after the plug-ins that are attached there already."""
     model.get_submodule(path).register_forward_hook(SlotHook(plugin, index))
 
 
 def to_host(module: nn.Module, host: nn.Module) -> nn.Module:
-    """Bring a module, in place, to the device and the floating type of its host; return it."""
+    """Move a module, in place, to the device and floating-point type of its host. Return the module."""
     example = next((p for p in host.parameters() if p.is_floating_point()), None)
     if example is None:
         return module
-    # Only where they differ: a cast to a real type would halve complex parameters.
+    # Cast only where the types differ: a cast to a real type would drop the imaginary part of complex parameters.
     own = next((p for p in module.parameters() if p.is_floating_point()), example)
     return module.to(example.device) if own.dtype == example.dtype else module.to(example.device, example.dtype)
 
 
 def strip(model: nn.Module) -> nn.Module:
-    """Take every plug-in off `model`, in place, and return it."""
+    """Remove every plug-in from `model`, in place. Return the model."""
     for module in model.modules():
+        # torch removes a hook by its handle, but a copied model has none. Hooks of the user must stay.
         hooks = module._forward_hooks
         for key in [k for k, hook in hooks.items() if isinstance(hook, SlotHook)]:
             del hooks[key]

@@ -1,4 +1,4 @@
-"""Plan + backbone -> model: insertion that changes nothing at first, and the way back."""
+"""Insert a plan into a backbone, and remove it. An inserted model first computes what the bare backbone computes."""
 
 from __future__ import annotations
 
@@ -42,26 +42,27 @@ def insert(
     neck: str | None = None,
     replace: Mapping[str, expression.Expression | str] | None = None,
 ) -> nn.Module:
-    """Build a backbone with a plan in it.
+    """Build a backbone with a plan inserted.
+
+    The model trains under DistributedDataParallel, but not under nn.DataParallel, whose replicas would share the
+    inserted modules.
 
     Args:
-        backbone: A timm name, a stem, `FILE.py:function`, or a module, of which a copy is taken; what is put into it
-            goes to its device and floating type.
+        backbone: A timm name, a stem, `FILE.py:function`, or a module. A module is copied, and what is inserted takes
+            its device and floating-point type.
         plan: Slot to expression, or one expression for every stage slot.
-        input_size: Without the batch; the backbone's default if None.
-        num_classes: As `create_backbone`; only with a name.
-        horizon: As `create_backbone`; only with a name.
-        identity_init: The model starts as the bare backbone, bit for bit: `x + g·(f(x) − x)` with g = 0. A module
-            that starts as an identity by its own definition gets no second gate. False gives `f(x)`.
-        pretrained: Load timm's weights; only with a name.
-        checkpoint: A file of the bare backbone's weights; only with a name.
-        neck: A neck of the library: the model becomes features of the backbone -> neck -> pooled, fused classifier,
-            and the bare backbone is timm's `features_only` one. Only with a timm name.
-        replace: What the backbone has already, to an expression in its place: an attribute's name (`{"se": "eca"}`),
-            a pattern of paths or a class name. Replaced modules start anew; `identity_init` is not for them.
-
-    The model trains under DistributedDataParallel, not under nn.DataParallel: the replicas of that would share what was
-    inserted.
+        input_size: Without the batch. The backbone's default if None.
+        num_classes: As in `create_backbone`. Only for a backbone given by name.
+        horizon: As in `create_backbone`. Only for a backbone given by name.
+        identity_init: Start as the bare backbone, bit for bit: `x + g·(f(x) − x)` with g = 0. A module that starts as
+            an identity by its own definition gets no second gate. False inserts `f(x)`.
+        pretrained: Load timm's pretrained weights. Only for a backbone given by name.
+        checkpoint: A file of the bare backbone's weights. Only for a backbone given by name.
+        neck: A neck of the library. The model is then: features of the backbone -> neck -> pooling -> one classifier
+            over all levels. Its bare backbone is timm's `features_only` model. Only for a timm name.
+        replace: Modules that the backbone already has, each with the expression that takes its place. A key is an
+            attribute's name (`{"se": "eca"}`), a pattern of paths or a class name. Replacements start with new
+            weights, and `identity_init` does not apply to them.
 
     Raises:
         UnknownNameError: If a backbone, slot, module, or a module to replace does not exist.
@@ -78,11 +79,11 @@ def insert(
     if not isinstance(backbone, str):
         _refuse_for_modules({**given, "pretrained": pretrained or None, "neck": neck})
         if _record(backbone):
-            raise PlanError("this model has a plan in it already; nasbench.remove takes it out")
+            raise PlanError("this model already has a plan; nasbench.remove returns the bare backbone")
         return _insert_into(copy.deepcopy(backbone), backbone, plan, size, identity_init, replace)
     if neck is not None:
         if size is None:
-            raise InputError(f"{backbone} does not say its input size; with neck=, give input_size=")
+            raise InputError(f"the input size of {backbone} is not known; with neck=, give input_size=")
         weights = {"pretrained": pretrained, "checkpoint": checkpoint}
         whole = create_pyramid(backbone, neck, input_size=size, num_classes=num_classes, **weights)  # type: ignore[arg-type]
         _insert_into(whole.backbone, whole.backbone, plan, size, identity_init, replace)
@@ -99,15 +100,18 @@ def _insert_into(
     identity_init: bool,
     replace: Mapping[str, expression.Expression | str] | None,
 ) -> nn.Module:
-    """Put a plan into `model`, in place; `host` is what its slots are looked up by."""
+    """Insert a plan into `model`, in place. `host` is the name or module whose slots are looked up."""
     places = slots(host, size)
     plan = Plan.of(plan).resolve([slot.name for slot in places])
     plugins = {slot.name: _plugin(plan[slot.name], slot, identity_init) for slot in places if slot.name in plan}
+    # Replacing comes before attaching: a hook would be lost with the module that is replaced.
     taken = replace_modules(model, replace, size) if replace and size else {}
+    # `stageK` follows its last block in `places`. Both hook the same module, and the stage's plug-in must run last.
     for slot in places:
         if slot.name in plugins:
             attach(model, slot.module, plugins[slot.name], slot.index)
     record = {"plan": plan, "identity_init": identity_init, "slots": tuple(places), "taken": taken}
+    # New modules are in training mode and on the CPU. The host may be neither.
     model.add_module(CHILD, to_host(Plugins(plugins, record), model).train(model.training))
     return model
 
@@ -115,7 +119,7 @@ def _insert_into(
 def _refuse_for_modules(given: Mapping[str, object]) -> None:
     told = [name for name, value in given.items() if value is not None]
     if told:
-        raise InputError(f"{', '.join(told)}: only for a backbone given by name; this one is a module")
+        raise InputError(f"{', '.join(told)}: only for a backbone given by name, and this one is a module")
 
 
 def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plugin:
@@ -130,7 +134,7 @@ def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plu
 def _host(model: nn.Module) -> nn.Module:
     """Return the module that `insert` put its plan into.
 
-    It is inside what `torch.compile` and DistributedDataParallel put around a model, and is the backbone of a pyramid.
+    `torch.compile` and DistributedDataParallel wrap it, and a pyramid has it as its backbone.
     """
     inside = model.module if isinstance(model, _WRAPPERS) else getattr(model, "_orig_mod", None)
     if isinstance(inside, nn.Module):
@@ -139,32 +143,32 @@ def _host(model: nn.Module) -> nn.Module:
 
 
 def _record(model: nn.Module) -> dict[str, Any]:
-    """Return what `insert` noted down in a model; {} for a bare one."""
+    """Return what `insert` recorded in a model. {} for a bare one."""
     plugins = getattr(_host(model), CHILD, None)
     return plugins.record if isinstance(plugins, Plugins) else {}
 
 
 def plan_of(model: nn.Module) -> Plan:
-    """Return the plan that is in `model`; the empty one for a bare backbone."""
+    """Return the plan that `model` contains. The empty plan for a bare backbone."""
     return _record(model).get("plan", Plan.of(None))
 
 
 def plugins_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules that a plan put into `model`, by slot; {} for a bare backbone."""
+    """Return the modules that a plan inserted into `model`, by slot. {} for a bare backbone."""
     held = getattr(_host(model), CHILD, None)
     return {slot: held.at(slot).module for slot in plan_of(model)} if isinstance(held, Plugins) else {}
 
 
 def slots_of(model: nn.Module) -> tuple[Slot, ...]:
-    """Return the slots of the backbone inside `model`, as `insert` found them; () for a bare backbone."""
+    """Return the slots that `insert` found in the backbone of `model`. () for a bare backbone."""
     return _record(model).get("slots", ())
 
 
 def remove(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` without its plan: the bare backbone with the weights it has now.
+    """Return a copy of `model` without its plan: the bare backbone with its current weights.
 
-    What `replace=` swapped comes back as it was. Of a model with a neck, the bare backbone is its features. A backbone
-    without a plan is returned as a copy.
+    Modules that `replace=` replaced are restored as they were. For a model with a neck, the bare backbone is the part
+    that computes the features. A backbone without a plan is copied.
     """
     bare = copy.deepcopy(_host(model))
     put_back(bare, _record(bare).get("taken", {}))
@@ -172,9 +176,10 @@ def remove(model: nn.Module) -> nn.Module:
 
 
 def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of the backbone alone; they load strictly into the bare backbone."""
+    """Return the weights of the backbone alone. They load strictly into the bare backbone."""
     host = _host(model)
     taken: dict[str, nn.Module] = _record(model).get("taken", {})
+    # A replaced module is absent from the host's state dict. Its weights are those that it had when it was replaced.
     away = tuple(f"{path}." for path in (CHILD, *taken))
     state = {key: value for key, value in host.state_dict().items() if not key.startswith(away)}
     for path, module in taken.items():
@@ -183,10 +188,10 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def freeze_backbone(model: nn.Module) -> nn.Module:
-    """Stop the training of everything but plug-ins, neck and classifier, in place; return the model.
+    """Freeze all parameters except those of plug-ins, neck and classifier, in place. Return the model.
 
-    The backbone's batch norms keep their running statistics too: in training they are to be in eval mode, see
-    `frozen_norms`.
+    The running statistics of the backbone's batch norms must stay fixed too. In training, these norms belong in eval
+    mode, see `frozen_norms`.
     """
     trained = [m for m in model.modules() if isinstance(m, (Plugin, Replacement))] + _heads(model)
     kept = {id(parameter) for module in trained for parameter in module.parameters()}
@@ -196,7 +201,10 @@ def freeze_backbone(model: nn.Module) -> nn.Module:
 
 
 def frozen_norms(model: nn.Module) -> list[nn.Module]:
-    """Return the norms with running statistics where nothing trains; `model.train()` would let them drift."""
+    """Return the norms with running statistics that contain nothing trainable.
+
+    `model.train()` alone would let their statistics drift.
+    """
     return [
         module
         for path, module in model.named_modules()
@@ -205,16 +213,17 @@ def frozen_norms(model: nn.Module) -> list[nn.Module]:
 
 
 def _trains(model: nn.Module, path: str) -> bool:
-    """Whether a parameter trains in the module at `path`, or, where it has none, in the smallest one around it."""
+    """Whether a parameter trains in the module at `path`, or in the smallest module around it if it has none."""
     while path and not any(True for _ in model.get_submodule(path).parameters()):
         path = path.rpartition(".")[0]
     return any(parameter.requires_grad for parameter in model.get_submodule(path).parameters())
 
 
 def _heads(model: nn.Module) -> list[nn.Module]:
-    """Return the classifiers that timm's models name, and a pyramid's neck."""
+    """Return the classifiers that a timm model names, and the neck of a pyramid."""
     classifier = getattr(model, "get_classifier", None)
     found = classifier() if callable(classifier) else None
+    # A distilled model has one classifier for each of its tokens.
     heads = list(found) if isinstance(found, (tuple, list)) else [found]
     if isinstance(model, PyramidClassifier):
         heads.append(model.neck)
@@ -222,16 +231,17 @@ def _heads(model: nn.Module) -> list[nn.Module]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: what decays; what does not; the gates in a group of their own.
+    """Return the optimiser's parameter groups: with weight decay, without, and the gates in a group of their own.
 
-    Norms and biases do not decay, nor what the backbone's own `no_weight_decay()` names (timm: position embeddings,
-    class tokens).
+    Norms and biases do not decay. Neither do the parameters that the backbone's own `no_weight_decay()` names (timm:
+    position embeddings, class tokens).
 
     Args:
-        model: Any model; parameters that are frozen are left out.
-        weight_decay: Weight decay of the first group; the other two have none.
+        model: Any model. Frozen parameters are left out.
+        weight_decay: Weight decay of the first group. The other two have none.
     """
     gates = {id(m.gate) for m in model.modules() if isinstance(m, Plugin) and m.gate is not None}
+    # A backbone inside a pyramid gives names relative to itself.
     spared = [
         f"{prefix}.{pattern}" if prefix else pattern
         for prefix, module in model.named_modules()
@@ -241,6 +251,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": [], "gates": []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
+            # Norms and biases are vectors, weights are matrices and kernels.
             decays = parameter.ndim >= 2 and not any(fnmatchcase(name, pattern) for pattern in spared)
             groups["gates" if id(parameter) in gates else "decay" if decays else "no_decay"].append(parameter)
     return [

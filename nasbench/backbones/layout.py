@@ -1,4 +1,4 @@
-"""Which dimension of a feature map is what, and the way to `(B, C, *S)` and back."""
+"""Layouts of feature maps: which dimension means what, and the conversion to `(B, C, *S)` and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ __all__ = ["LAYOUTS", "Layout", "MapFormat", "factor_grid", "readings", "sequenc
 Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-_MAX_PREFIX = 8  # class, distillation and register tokens; a host with more says so in `num_prefix_tokens`
+# Class, distillation and register tokens. A host with more of them declares `num_prefix_tokens`.
+_MAX_PREFIX = 8
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class MapFormat:
         channels: Channels C.
         size: Spatial size, `(H, W)` or `(L,)`. Tokens of a grid have layout `NLC` and a size of two numbers.
         prefix: Tokens before those of the grid (class, register), which a plug-in never sees.
-        order: Where a host keeps its tokens in an order of its own (Hiera: window by window), the place of each
-            position of the image among them; None where they lie row by row.
+        order: Set where a host keeps its tokens in an order of its own (Hiera: window by window). For each position of
+            the image it gives the place among the tokens. None where tokens lie row by row.
     """
 
     layout: Layout
@@ -43,7 +44,7 @@ class MapFormat:
         return math.prod(self.size)
 
     def split(self, x: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the map of a host's tensor as `(B, C, *S)`, and its prefix tokens (None where it has none).
+        """Convert a host's tensor to a map `(B, C, *S)` and its prefix tokens (None where it has none).
 
         Args:
             x: The host's tensor.
@@ -53,6 +54,7 @@ class MapFormat:
             return (x.unflatten(2, self.grid(x.shape[2])) if self.folded else x), None
         prefix = x[:, : self.prefix] if self.prefix else None
         x = x[:, self.prefix :] if self.prefix else x
+        # The grid comes from the tensor that is running: its size may differ from that of the traced one.
         grid = self.grid(x.shape[1]) if self.folded else None
         if order is not None:
             x = x.index_select(1, order)
@@ -61,12 +63,12 @@ class MapFormat:
         return x.movedim(-1, 1), prefix
 
     def join(self, x: Tensor, prefix: Tensor | None, back: Tensor | None = None) -> Tensor:
-        """Undo `split`: `(B, C, *S)` and the prefix tokens to the host's layout.
+        """Convert a map `(B, C, *S)` and its prefix tokens to the host's layout. This is the inverse of `split`.
 
         Args:
             x: The map.
-            prefix: What `split` gave.
-            back: The inverse of `order`.
+            prefix: The prefix tokens that `split` returned.
+            back: The inverse permutation of `order`.
         """
         if self.folded:
             x = x.flatten(2)
@@ -74,6 +76,7 @@ class MapFormat:
             x = x.movedim(1, -1)
         if back is not None:
             x = x.index_select(1, back)
+        # Under autocast the plug-in's output may have another dtype than the untouched tokens.
         return x if prefix is None else torch.cat([prefix.to(x.dtype), x], dim=1)
 
     @property
@@ -82,19 +85,22 @@ class MapFormat:
         return self.layout in ("NLC", "NCL") and len(self.size) == 2
 
     def grid(self, positions: int) -> tuple[int, ...]:
-        """Return the `(H, W)` of so many positions: the traced one, else one of the traced aspect ratio."""
+        """Return the `(H, W)` of a number of positions.
+
+        For the traced number it is the traced size. For any other it is the grid of the same aspect ratio.
+        """
         if positions == self.positions:
             return self.size
         if self.order is not None:
-            raise ValueError(f"the host keeps tokens in an order known for {self.positions} of them, got {positions}")
+            raise ValueError(f"the host's token order is known for {self.positions} tokens only, got {positions}")
         found = factor_grid(positions, self.size)
         if found is None:
-            raise ValueError(f"{positions} tokens form no grid of the aspect ratio {self.size[0]}:{self.size[1]}")
+            raise ValueError(f"{positions} tokens do not form a grid of aspect ratio {self.size[0]}:{self.size[1]}")
         return found
 
 
 def factor_grid(positions: int, aspect: Sequence[int]) -> tuple[int, int] | None:
-    """Return the whole `(H, W)` with H·W = `positions` nearest to the aspect ratio, None where none is near."""
+    """Factor `positions` into the `(H, W)` nearest to an aspect ratio. None where no factorisation is near it."""
     ideal = math.sqrt(positions * aspect[0] / aspect[1])
     for height in sorted({math.floor(ideal), math.ceil(ideal)}, key=lambda h: abs(h - ideal)):
         if height >= 1 and positions % height == 0 and _fits((height, positions // height), aspect):
@@ -103,9 +109,10 @@ def factor_grid(positions: int, aspect: Sequence[int]) -> tuple[int, int] | None
 
 
 def _fits(grid: Sequence[int], image: Sequence[int]) -> bool:
-    """Whether `grid` is the image over one stride, each side rounded down or up."""
+    """Whether `grid` is the image divided by one stride, with each side rounded down or up."""
     if min(grid) < 1:
         return False
+    # With rounding alone, 7x8 would pass as the map of a square image.
     if image[0] == image[1]:
         return grid[0] == grid[1]
     stride = math.sqrt(math.prod(image) / math.prod(grid))
@@ -119,16 +126,17 @@ def readings(
     prefix: int | None = None,
     grids: Container[Sequence[int]] | None = None,
 ) -> list[MapFormat]:
-    """Return every way to read a tensor as a feature map of an image, the likelier first; [] where there is none.
+    """Return every way to read a tensor as a feature map of an image, the likeliest first. [] if there is none.
 
     Args:
         shape: The tensor's shape, with the batch first.
         image: `(H, W)` of the network's input.
-        prefix: Number of prefix tokens, where the host says it.
-        grids: Spatial sizes seen on the way, as of the patch embedding: tokens must form one of these. Any of the
-            image's aspect ratio if None.
+        prefix: Number of prefix tokens, where the host declares it.
+        grids: Spatial sizes that maps of the network have, such as that of the patch embedding. Tokens must form one of
+            these. If None, they may form any grid of the image's aspect ratio.
     """
     found = []
+    # A map of as many channels as rows fits both layouts. The caller decides by the other maps of the network.
     if len(shape) == 4:
         _, a, b, c = shape
         if _fits((b, c), image):
@@ -138,6 +146,7 @@ def readings(
     if len(shape) == 3:
         _, a, b = shape
         for positions, channels, layout in ((a, b, "NLC"), (b, a, "NCL")):
+            # A single token would fit any image. Prefix tokens exist in NLC only, see `split`.
             found += [
                 MapFormat(layout, channels, grid, count)  # type: ignore[arg-type]
                 for grid, count in _token_grids(positions, image, prefix)
@@ -147,7 +156,7 @@ def readings(
 
 
 def sequence_readings(shape: Sequence[int], widths: Container[int]) -> list[MapFormat]:
-    """Return how to read a tensor `(B, ., .)` of a network on sequences.
+    """Return the ways to read a tensor `(B, ., .)` of a network on sequences. [] for any other shape.
 
     Args:
         shape: The tensor's shape, with the batch first.
@@ -160,9 +169,10 @@ def sequence_readings(shape: Sequence[int], widths: Container[int]) -> list[MapF
 
 
 def _token_grids(tokens: int, image: Sequence[int], prefix: int | None) -> list[tuple[tuple[int, int], int]]:
-    """Return `(grid, prefix)` pairs that explain so many tokens, the likeliest first."""
+    """Return the pairs `(grid, prefix)` that a number of tokens may consist of, the likeliest first."""
     counts = [*range(_MAX_PREFIX + 1)]
     if prefix is not None:
+        # The declared number may not apply everywhere: CaiT adds its class token only in its last layers.
         counts = [prefix, *(c for c in counts if c != prefix)]
     grids = [(factor_grid(tokens - c, image), c) for c in counts if c < tokens]
     return [(grid, count) for grid, count in grids if grid is not None]

@@ -1,4 +1,7 @@
-"""Whether what a slot holds is used: after a ViT's last block only the class token may be read, not the patches."""
+"""Check that the content of a slot is used.
+
+After a ViT's last block only the class token may be read. A module that changes the patches there changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,16 @@ _TOKENWISE = frozenset(
         "detach", "contiguous", "slice", "view", "_unsafe_view",
     )
 )  # fmt: skip
-"""Operators that compute token i of `(B, N, .)` from token i alone, where they keep B and N."""
+"""Operators that compute token i of `(B, N, .)` from token i alone, if their output has the same B and N."""
 
 
 def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int]) -> bool:
     """Whether the output depends on more of a node than its prefix tokens.
 
     Args:
-        trace: The run.
+        trace: The traced run.
         start: The node.
-        form: How its map lies in it.
+        form: Layout of the map in that node.
         useful: The nodes that the output depends on.
     """
     if form.layout != "NLC" or not form.prefix:
@@ -37,6 +40,7 @@ def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int
         node = trace.nodes[index]
         if index not in useful or not aligned.intersection(node.parents) or _takes_prefix(node, form.prefix):
             continue
+        # Any other operator may mix tokens, so the patches count as read.
         if node.op not in _TOKENWISE or node.shape[:2] != shape:
             return True
         aligned.add(index)
@@ -44,7 +48,8 @@ def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int
 
 
 def _takes_prefix(node: Node, prefix: int) -> bool:
-    """Whether an operator reads prefix tokens only: `x[:, 0]`, `x[:, :p]`."""
+    """Whether an operator reads only prefix tokens: `x[:, 0]`, `x[:, :p]`."""
+    # aten.select(input, dim, index) and aten.slice(input, dim, start, end). Tokens lie in dimension 1.
     args: tuple[Any, ...] = node.args
     if node.op == "select":
         return args[1] == 1 and 0 <= args[2] < prefix

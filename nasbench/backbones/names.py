@@ -1,7 +1,7 @@
-"""Backbones by name: stems, timm's architectures, a user's `FILE.py:function`. Imports neither torch nor timm.
+"""Backbone names: stems, timm's architectures, a user's `FILE.py:function`. Imports neither torch nor timm.
 
-The names of timm are on record in `timm_names.json`, which `scripts/update_timm_names` writes. Another version of timm
-than that of the record is asked itself.
+timm's names are recorded in `timm_names.json`, which `scripts/update_timm_names` writes. If the installed version of
+timm is not the recorded one, timm itself is asked.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from nasbench.errors import UnknownNameError
 __all__ = ["TIMM_NAMES", "backbone_names", "check_backbone_name", "is_file", "is_stem", "is_timm", "stem_names"]
 
 TIMM_NAMES = Path(__file__).with_name("timm_names.json")
-"""The record of timm's names."""
+"""The file that records timm's names."""
 
 
 def stem_names() -> tuple[str, ...]:
-    """Return the names of the forecasting stems, a user's own included."""
+    """Return the names of all forecasting stems, including those that the user registered, sorted."""
     return tuple(sorted({*_shipped_stems(), *STEMS.registered}))
 
 
 @cache
 def _shipped_stems() -> tuple[str, ...]:
-    """Each is a file of its own, of the same name."""
+    """Return the names of the stems that ship with nasbench. Each stem has a file of its name."""
+    # Importing the stems would register their names too, but it would import torch.
     files = Path(__file__).with_name("stems").glob("*.py")
     return tuple(file.stem for file in files if not file.stem.startswith("_"))
 
@@ -44,7 +45,7 @@ def timm_names() -> tuple[str, ...]:
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Return the names of all stems and of all timm architectures, sorted each."""
+    """Return the names of all stems, sorted, followed by those of all timm architectures, sorted."""
     return (*stem_names(), *timm_names())
 
 
@@ -54,20 +55,20 @@ def is_stem(name: str) -> bool:
 
 
 def is_timm(name: str) -> bool:
-    """Whether `name` is an architecture of timm, with or without the tag of its weights ("resnet18.a1_in1k")."""
+    """Whether `name` is a timm architecture, with or without the tag of its weights ("resnet18.a1_in1k")."""
     return name.partition(".")[0] in timm_names()
 
 
 def is_file(name: str) -> bool:
-    """Whether `name` is `FILE.py:function`."""
+    """Whether `name` has the form `FILE.py:function`."""
     return name.rpartition(":")[0].endswith(".py")
 
 
 def check_backbone_name(name: str) -> str:
-    """Return `name`, if there is such a backbone.
+    """Return `name` if a backbone of this name exists.
 
     Raises:
-        UnknownNameError: If there is none; the nearest names are offered.
+        UnknownNameError: If none exists. The message offers the nearest names.
     """
     if not (is_file(name) or is_stem(name) or is_timm(name)):
         raise UnknownNameError("backbone", name, backbone_names(), "a timm model, a stem, or FILE.py:function")

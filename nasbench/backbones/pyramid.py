@@ -1,4 +1,4 @@
-"""A classifier over a pyramid: features of a timm backbone -> neck -> pooled and fused."""
+"""Image classifier over a feature pyramid: features of a timm backbone -> neck -> pooling -> linear layer."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nasbench.library.modules import create_module, module_spec
 
 __all__ = ["PyramidClassifier", "create_pyramid"]
 
-_STRIDE = 4  # finer maps than a quarter of the image are left to the backbone, as in FPN
+_STRIDE = 4  # as in FPN, which leaves maps finer than a quarter of the image to the backbone
 
 
 class PyramidClassifier(nn.Module):
-    """Backbone -> neck -> global average of every level -> one linear classifier over all of them.
+    """Backbone -> neck -> global average pooling of every level -> one linear classifier over all levels.
 
     Args:
-        backbone: Gives a list of maps, fine to coarse.
-        neck: A list of `(B, C_i, H_i, W_i)` to a list of maps.
-        channels: Channels of each map the neck gives.
-        channels_last: The backbone's maps are `(B, H, W, C)`.
-        num_classes: Outputs.
+        backbone: Returns a list of maps, fine to coarse.
+        neck: Maps a list of `(B, C_i, H_i, W_i)` to a list of maps.
+        channels: Channels of each map that the neck returns.
+        channels_last: Whether the backbone's maps are `(B, H, W, C)`.
+        num_classes: Number of classes.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class PyramidClassifier(nn.Module):
         return self.head(torch.cat([m.mean((2, 3)) for m in self.neck(maps)], dim=1))
 
     def get_classifier(self) -> nn.Module:
-        """Return the classifier, as timm's models do."""
+        """Return the classifier. Part of timm's interface for models."""
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Give it a new classifier, as timm's models do."""
+        """Replace the classifier by a new one. Part of timm's interface for models."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.head.in_features, num_classes).to(self.head.weight)
 
@@ -66,40 +66,44 @@ def create_pyramid(
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
 ) -> PyramidClassifier:
-    """Build the classifier over a neck.
+    """Build a classifier over a neck.
 
     Args:
         backbone: A timm name.
-        neck: A neck of the library.
+        neck: Name of a neck in the library.
         input_size: `(C, H, W)`.
-        num_classes: Outputs; those of the backbone's own classifier if None.
-        pretrained: Load timm's weights.
-        checkpoint: A file of the bare backbone's weights, as `create_backbone` takes it.
+        num_classes: Number of classes. That of the backbone's own classifier if None.
+        pretrained: Load timm's pretrained weights.
+        checkpoint: A file of the bare backbone's weights, as in `create_backbone`.
 
     Raises:
-        BackboneError: If the backbone gives no pyramid, or the checkpoint is another network's.
-        UnknownNameError: If there is no such neck.
-        PlanError: If `neck` is no neck.
+        BackboneError: If the backbone has no feature pyramid, or the checkpoint belongs to another network.
+        UnknownNameError: If no neck has this name.
+        PlanError: If `neck` is a module of another kind.
     """
     if module_spec(neck).kind != "neck":
-        raise PlanError(f"{neck} is a {module_spec(neck).kind}, no neck; `nasbench modules` lists necks by kind")
+        raise PlanError(f"{neck} is a {module_spec(neck).kind}, not a neck; `nasbench modules` lists all necks")
     if not timm.is_model(backbone):
         raise BackboneError(f"a neck needs the features of a timm model, got {backbone}")
     size = tuple(input_size)
     weights: dict[str, Any] = {"pretrained": pretrained}
     if checkpoint is not None:
-        create_backbone(backbone, input_size=size, checkpoint=checkpoint)  # timm would leave out what does not fit
+        # Built only to check the file, because timm would leave out weights that do not fit.
+        create_backbone(backbone, input_size=size, checkpoint=checkpoint)
+        # timm then loads the file in place of the weights that it would download.
         weights = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(checkpoint)}}
     model = _features(backbone, size, weights)
     shapes = _shapes(model, backbone, input_size)
     image = input_size[1:]
     first = [found[0] if (found := readings(shape, image)) else None for shape in shapes]
     formats = [f for f in first if f is not None]
+    # A pyramid has several levels, each of them a map, no two of one size.
     if len(formats) < 2 or len(formats) != len(first) or len({f.size for f in formats}) != len(formats):
         sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
-        raise BackboneError(f"{backbone} gives no pyramid: its features are {sizes}")
+        raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
     if num_classes is None:
         num_classes = int(getattr(timm.get_pretrained_cfg(backbone), "num_classes", 0)) or 1000
+    # Necks choose their output channels. A run without data tells how many the classifier receives.
     joined = create_module(neck, channels=[f.channels for f in formats])
     with torch.no_grad(), torch.device("meta"):
         levels = meta_copy(joined)([torch.zeros(BATCH, f.channels, *f.size) for f in formats])
@@ -109,25 +113,27 @@ def create_pyramid(
 
 def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) -> nn.Module:
     with torch.device("meta"):
+        # Only the names and strides of its features are needed, so no weight is allocated.
         levels = _levels(backbone, create_backbone(backbone, input_size=size))
     for given in timm_arguments(backbone, size):
         try:
             return timm.create_model(backbone, features_only=True, out_indices=levels, **given, **weights)
         except TypeError as error:
             if "img_size" not in given:
-                raise BackboneError(f"timm gives no features of {backbone}: {error}") from error
+                raise BackboneError(f"timm cannot return the features of {backbone}: {error}") from error
         except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
-            raise BackboneError(f"timm gives no features of {backbone}: {error}") from error
+            raise BackboneError(f"timm cannot return the features of {backbone}: {error}") from error
     raise AssertionError("unreachable")
 
 
 def _levels(name: str, model: nn.Module) -> list[int]:
-    """Return which of timm's features make the pyramid: of each stride from a quarter of the image on, the last."""
+    """Return the indices of timm's features that form the pyramid: the last of each stride, from a stride of 4 on."""
     info: Any = getattr(model, "feature_info", None) or []
+    # A later feature of the same stride overwrites an earlier one.
     last = {level["reduction"]: index for index, level in enumerate(info) if level["reduction"] >= _STRIDE}
     if len(last) < 2:
         strides = ", ".join(dict.fromkeys(str(level["reduction"]) for level in info)) or "unknown"
-        raise BackboneError(f"{name} gives no pyramid: its features have strides {strides}")
+        raise BackboneError(f"{name} has no feature pyramid: its features have strides {strides}")
     return sorted(last.values())
 
 

@@ -1,4 +1,4 @@
-"""Swap what a backbone has already (its `se` blocks, a ViT's attention) for an expression, and back."""
+"""Replace modules that a backbone already has (`se` blocks, a ViT's attention) by expressions, and restore them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Replacement(nn.Module):
 
     Args:
         module: `(B, C, *S) -> (B, C, *S)`.
-        form: The layout in which the host gives its map.
+        form: Layout of the map that the host passes.
     """
 
     def __init__(self, module: nn.Module, form: MapFormat) -> None:
@@ -31,7 +31,10 @@ class Replacement(nn.Module):
         self.module, self.form = module, form
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The host's layout in and out; what else the host passes (masks, rotary angles) is not for a plug-in."""
+        """Map a tensor in the host's layout to one of the same layout.
+
+        Other arguments of the host (masks, rotary angles) are ignored, because a plug-in takes one tensor.
+        """
         inner, prefix = self.form.split(x)
         return self.form.join(self.module(inner), prefix).to(x.dtype)
 
@@ -39,23 +42,25 @@ class Replacement(nn.Module):
 def replace_modules(
     model: nn.Module, swaps: Mapping[str, expression.Expression | str], input_size: Sequence[int]
 ) -> dict[str, nn.Module]:
-    """Swap modules of `model`, in place, and return what was there by path.
+    """Replace modules of `model`, in place. Return the original modules by path.
 
     Args:
         model: The host.
-        swaps: What to swap to an expression: the attribute's name (`se`), a pattern of dotted paths
-            (`layer3.*.se`), or a class name (`SqueezeExcite`). Identities in such places stay.
+        swaps: Which modules to replace, each with its expression. A key is an attribute's name (`se`), a pattern of
+            dotted paths (`layer3.*.se`) or a class name (`SqueezeExcite`). A name or a pattern does not replace
+            identities.
         input_size: Without the batch.
 
     Raises:
-        UnknownNameError: If nothing matches; offers what could be swapped.
-        PlanError: If the expression cannot serve the place, or the host does not run with it there.
+        UnknownNameError: If nothing matches. The message offers what can be replaced.
+        PlanError: If the expression cannot serve the place, or the host does not run with it.
     """
     run = _observed(model, input_size)
     image = tuple(input_size[1:]) if len(input_size) == 3 else None
     forms = {path: form for path in run.calls if path and (form := _format(run, path, image))}
     taken: dict[str, nn.Module] = {}
     for key, part in swaps.items():
+        # A module inside one that an earlier key replaced does not exist any more.
         found = [p for p in forms if _matches(key, p, model) and not any(p.startswith(f"{t}.") for t in taken)]
         if not found:
             there = [p for p in forms if not isinstance(model.get_submodule(p), nn.Identity)]
@@ -64,25 +69,26 @@ def replace_modules(
                 "module to replace",
                 key,
                 known,
-                "an attribute name, a pattern of paths or a class name, of modules whose output is like their input",
+                "an attribute name, a pattern of paths or a class name; the modules must keep the shape of their input",
             )
         for path in found:
             taken[path] = model.get_submodule(path)
             replacement = to_host(_build(expression.parse(part), path, forms[path]), model)
             model.set_submodule(path, replacement.train(model.training))
+    # A host may use more of a module than its output, an attribute for example. Only a second run shows it.
     try:
         _observed(model, input_size)
     except Exception as error:
         paths = ", ".join([*taken][:3]) + (", ..." if len(taken) > 3 else "")
         raise PlanError(
-            f"{type(model).__name__} does not run with {paths} replaced, it uses more of them than their output:"
-            f" {type(error).__name__}: {error}"
+            f"{type(model).__name__} does not run with {paths} replaced, because it uses more of them than their output"
+            f" ({type(error).__name__}: {error})"
         ) from error
     return taken
 
 
 def _observed(model: nn.Module, input_size: Sequence[int]) -> Trace:
-    """Run a copy without data; one with data where the network looks at its data."""
+    """Trace a copy without data, or a copy with data if the network computes with values of its data."""
     try:
         return trace(meta_copy(model), input_size)
     except Exception as error:
@@ -92,13 +98,16 @@ def _observed(model: nn.Module, input_size: Sequence[int]) -> Trace:
 
 
 def put_back(model: nn.Module, taken: Mapping[str, nn.Module]) -> None:
-    """Undo `replace_modules`, in place; what comes back goes to where the model is."""
+    """Undo `replace_modules`, in place. Restored modules move to the model's device and floating-point type."""
     for path, module in taken.items():
         model.set_submodule(path, to_host(module, model))
 
 
 def _matches(key: str, path: str, model: nn.Module) -> bool:
-    """Whether a key names a module; an identity stands where a host has nothing, so only its class name means it."""
+    """Whether a key names the module at `path`.
+
+    Models put an identity where they have no such module, so only the class name matches an identity.
+    """
     module = model.get_submodule(path)
     if key == type(module).__name__:
         return True
@@ -114,7 +123,8 @@ def _build(part: expression.Expression, path: str, form: MapFormat) -> Replaceme
 
 
 def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat | None:
-    """Return the layout of what a module maps to its like, None where it gives another shape than it takes."""
+    """Return the layout of a module that keeps the shape of its first input. None for any other module."""
+    # A plug-in maps one tensor to one of the same shape, so the module must do so in each of its calls.
     for call in run.calls[path]:
         if len(call.outputs) != 1 or call.outputs[0][0] is not None or not call.inputs:
             return None
@@ -124,6 +134,6 @@ def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat |
     if image is None:
         return MapFormat("NLC", shape[2], (shape[1],)) if len(shape) == 3 else None
     if shape[0] != BATCH:
-        image = (1, 1)  # windows folded into the batch are square maps of their own
+        image = (1, 1)  # windows that are folded into the batch are square maps of their own
     found = readings(shape, image, prefix=getattr(run.model, "num_prefix_tokens", None))
     return found[0] if found else None

@@ -1,4 +1,4 @@
-"""The registry of forecasting stems: the hosts that timm does not have."""
+"""The registry of forecasting stems: hosts that timm does not have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nasbench.library.registry import Registry
 
-if TYPE_CHECKING:  # a stem's name is known without torch
+if TYPE_CHECKING:  # the names of stems can be looked up without torch
     from torch import nn
 
 __all__ = ["STEMS", "load_stems", "register_stem", "stage_slots"]
@@ -19,7 +19,7 @@ __all__ = ["STEMS", "load_stems", "register_stem", "stage_slots"]
 
 @cache
 def load_stems() -> None:
-    """Import every stem that ships with nasbench. Once."""
+    """Import every stem that ships with nasbench. Later calls do nothing."""
     from nasbench.backbones import stems
 
     for found in pkgutil.iter_modules(stems.__path__):
@@ -27,7 +27,8 @@ def load_stems() -> None:
 
 
 STEMS: Registry[type[nn.Module]] = Registry("stem", load_stems)
-"""Classes built by `cls(lookback=, horizon=, series=, **hyper)`: `(B, lookback, series) -> (B, horizon, series)`."""
+"""Stem classes by name. `cls(lookback=, horizon=, series=, **hyper)` builds a network from `(B, lookback, series)` to
+`(B, horizon, series)`."""
 
 C = TypeVar("C", bound=type)
 
@@ -35,12 +36,13 @@ C = TypeVar("C", bound=type)
 def register_stem(name: str) -> Callable[[C], C]:
     """Register a forecasting stem under `name`.
 
-    The class may declare `host_slots() -> dict[slot name, (module path, layout)]`, its slots in network order; the
-    layout of `(B, L, C)` is NLC, of `(B, C, L)` NCL, of `(B, series, L, C)` NHWC.
+    The class may declare `host_slots() -> dict[slot name, (module path, layout)]`, its slots in network order. The
+    layout of `(B, L, C)` is NLC, that of `(B, C, L)` is NCL, and that of `(B, series, L, C)` is NHWC.
 
     Raises:
-        PluginError: If another class has the name.
+        PluginError: If another class is registered under this name.
     """
+    # Where the stem is registered. A file that is loaded again registers the same stem, not a duplicate.
     frame = sys._getframe(1)
     origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -52,7 +54,7 @@ def register_stem(name: str) -> Callable[[C], C]:
 
 
 def stage_slots(path: str, count: int, layout: str) -> dict[str, tuple[str, str]]:
-    """Return the slots of layers that are a stage of one block each, for `host_slots`.
+    """Return the `host_slots` of layers that are each a stage of one block.
 
     Args:
         path: Module path of a layer, with `{}` for its index.

@@ -1,4 +1,4 @@
-"""Run a network once without data and record which module made which tensor out of which."""
+"""Run a network once without data, and record which module computed which tensor from which."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["Call", "Node", "Ref", "Trace", "meta_copy", "trace"]
 
-BATCH = 2  # told apart from 1, so that a dimension of one position is not taken for the batch
+BATCH = 2  # not 1, so that a dimension of one position is not mistaken for the batch
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor among an operator's arguments: its node (None where it does not come from the input) and shape."""
+    """A tensor among an operator's arguments: its shape and its node, None if it does not depend on the input."""
 
     node: int | None
     shape: tuple[int, ...]
@@ -31,8 +31,8 @@ class Node:
 
     Attributes:
         parents: Indices of the nodes it was computed from.
-        func: The operator; None for the network's input.
-        args: The operator's positional arguments, tensors as `Ref`.
+        func: The operator. None for the network's input.
+        args: The operator's positional arguments, with tensors as `Ref`.
         shape: Shape of the value.
     """
 
@@ -49,12 +49,13 @@ class Node:
 
 @dataclass
 class Call:
-    """One call of one module: the nodes that went in, the node of each tensor that came out.
+    """One call of one module: the nodes that went in, and the node of each tensor that came out.
 
     Attributes:
         inputs: Nodes of its tensor arguments.
-        outputs: `(index, node)`: index None where the module returns the tensor itself, else its place in the tuple.
-        span: The range of nodes made inside the call.
+        outputs: Pairs `(index, node)`. The index is None where the module returns the tensor itself, else it is the
+            tensor's place in the tuple.
+        span: The range of nodes made during the call.
     """
 
     inputs: tuple[int, ...]
@@ -64,11 +65,11 @@ class Call:
 
 @dataclass
 class Trace:
-    """What one run of a network showed.
+    """The record of one run of a network.
 
     Attributes:
         model: The network that ran, a copy without data.
-        nodes: The data-flow graph in topological order; node 0 is the input.
+        nodes: The data-flow graph in topological order. Node 0 is the input.
         calls: Calls by module path.
         outputs: Nodes of the network's output.
     """
@@ -81,15 +82,16 @@ class Trace:
     def last_uses(
         self, sources: Iterable[int], sinks: Iterable[int], span: tuple[int, int] | None = None
     ) -> dict[int, int]:
-        """Return every node on a way from `sources` to `sinks`, with the last such node that uses it.
+        """Return every node on a path from `sources` to `sinks`, with the last node on such a path that uses it.
 
         Args:
-            sources: Where the ways begin.
+            sources: Where the paths begin.
             sinks: Where they end.
-            span: The range of nodes made on the way; all by default.
+            span: The range of nodes to look at. All nodes by default.
         """
         start, stop = span or (0, len(self.nodes))
         live, ends = set(sources), set(sinks)
+        # Forwards, `live` gathers what depends on a source. Backwards, `uses` keeps what a sink depends on.
         for index in range(start, stop):
             if any(parent in live for parent in self.nodes[index].parents):
                 live.add(index)
@@ -98,23 +100,25 @@ class Trace:
             if index in uses:
                 for parent in self.nodes[index].parents:
                     if parent in live:
+                        # The first use met on the way back is the last one of the run.
                         uses.setdefault(parent, index)
         return uses
 
 
 class _Recorder(TorchDispatchMode):
-    """Records the data flow of every operator; tensors that share memory see each other's in-place writes."""
+    """Record the data flow of every operator. A write in place counts for all tensors that share the memory."""
 
     def __init__(self) -> None:
         super().__init__()
         self.nodes: list[Node] = []
         self.node_of: dict[int, int] = {}
-        self._alive: dict[int, list[Tensor]] = {}  # by storage; keeps ids from being used again
+        self._alive: dict[int, list[Tensor]] = {}  # by storage, as a freed tensor's id is reused
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         tensors = list(_tensors((args, kwargs)))
         parents = tuple(dict.fromkeys(self.node_of[id(t)] for t in tensors if id(t) in self.node_of))
+        # An operator that returns one of its arguments wrote to it in place.
         known = {id(t) for t in tensors}
         for result in _tensors(out):
             if id(result) in known:
@@ -129,18 +133,20 @@ class _Recorder(TorchDispatchMode):
         return type(value)(map(self._refs, value)) if isinstance(value, (list, tuple)) else value
 
     def add(self, tensor: Tensor, node: Node) -> None:
-        """Enter a new value of a tensor, or one of a new tensor."""
+        """Add a node as the new value of a tensor."""
         known = id(tensor) in self.node_of
         self.nodes.append(node)
         self.node_of[id(tensor)] = len(self.nodes) - 1
         if not known:
+            # On the meta device all data pointers are 0, so the storage object itself is the key.
             self._alive.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
 
     def _write(self, target: Tensor, parents: tuple[int, ...], func: Any) -> None:
-        """An in-place operator wrote `target`: everything that shares its memory changed with it."""
+        """Record that an operator wrote to `target` in place. All tensors that share its memory changed with it."""
         shared = self._alive.get(target.untyped_storage()._cdata, [])
         for tensor in shared if any(t is target for t in shared) else [*shared, target]:
             own = self.node_of.get(id(tensor))
+            # A write may cover a part only, so the new value depends on the old one too.
             sources = parents if own is None or own in parents else (own, *parents)
             if sources:
                 self.add(tensor, Node(sources, func, (), tuple(tensor.shape)))
@@ -161,7 +167,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` on the meta device, in eval mode; its weights are never duplicated."""
+    """Return a copy of `model` on the meta device, in eval mode. Its weights are never duplicated."""
+    # deepcopy takes an entry of its memo for a copy made already. So it never copies a weight, and tied weights stay
+    # tied.
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
@@ -171,14 +179,15 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 
 def is_data_dependent(error: Exception) -> bool:
-    """Whether only the missing data made a run on the meta device fail."""
+    """Whether a run on the meta device failed only because the data is missing."""
     return isinstance(error, NotImplementedError) or any(word in str(error).lower() for word in ("meta", "item()"))
 
 
 def _unrolled_never(rnn: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """What a recurrent layer gives, in shape and in what depends on what, without running all its steps."""
+    """Stand in for a recurrent layer: the right shapes and dependencies, without running all steps."""
     ways = 2 if rnn.bidirectional else 1
     width = rnn.proj_size or rnn.hidden_size
+    # Computed from a mean of the input, every output depends on it in the recorded graph.
     mixed = x.mean((-2, -1), keepdim=True)
     output = mixed.expand(*x.shape[:-1], width * ways).clone()
     batch = () if x.ndim == 2 else (x.shape[0 if rnn.batch_first else 1],)
@@ -190,10 +199,10 @@ def _unrolled_never(rnn: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tens
 def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     """Run `model` on an input of `input_shape`, without the batch, and record its data flow.
 
-    On the meta device recurrent layers are not run step by step, and keep a forward that does not: give a copy.
+    On the meta device recurrent layers are not run step by step. Their `forward` is replaced for good, so pass a copy.
 
     Raises:
-        Exception: Whatever the network raises, as it stands.
+        Exception: Whatever the network raises, unchanged.
     """
     device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("meta"))
     recorder, calls, started = _Recorder(), {}, {}  # type: ignore[var-annotated]

@@ -1,7 +1,7 @@
-"""The contract of a plug-in module, as tests that run on anyone's module.
+"""The contract of a plug-in module, as tests that run on any module.
 
-nasbench's own modules pass them (`tests/test_contract.py`), and `nasbench check FILE` runs them on a user's file. Every
-check is a function of a `Candidate` that returns "" when the contract holds and the fault in one line when it does not.
+nasbench's own modules pass these tests, and `nasbench check FILE` runs them on a user's file. Every check is a function
+of a `Candidate`. It returns "" if the contract holds, and otherwise the fault in one line.
 
 In a plug-in author's test suite:
 

@@ -1,4 +1,4 @@
-"""The contract of a user's backbone: it builds, runs, has slots, and takes a module in each of them."""
+"""The contract of a user's backbone: it builds, runs, has slots, and accepts a module in each of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nasbench.testing._run import CheckResult
 
 __all__ = ["check_backbone"]
 
-_PROBE = "se"  # serves one dimension and two, and every channel count
+_PROBE = "se"  # supports 1-D and 2-D maps and every channel count
 
 
 def check_backbone(
@@ -23,13 +23,13 @@ def check_backbone(
     """Check a backbone: `FILE.py:build`, a timm name or a stem.
 
     Args:
-        name: As `nasbench.insert` takes it.
+        name: A backbone as `nasbench.insert` takes it.
         input_size: (3, H, W), or (lookback, series).
-        num_classes: Classes asked for.
-        horizon: Steps asked for, of a forecasting backbone.
+        num_classes: Number of classes to build it with.
+        horizon: Forecast steps, for a forecasting backbone. It then replaces `num_classes`.
 
     Returns:
-        One result a check; after one that a later check needs has failed, no more.
+        One result for each check. If a check fails that later ones depend on, those are not run.
     """
     size = tuple(input_size)
     kwargs = {"horizon": horizon} if horizon is not None else {"num_classes": num_classes}
@@ -55,6 +55,7 @@ def check_backbone(
     def answers() -> str:
         assert model is not None
         y = _run(model, torch.randn(2, *size))
+        # A forecast has as many series as the window.
         wanted = (2, horizon, size[1]) if horizon is not None else (2, num_classes)
         if tuple(y.shape) != wanted:
             return f"the output for a batch of 2 is {tuple(y.shape)}, expected {wanted}"
@@ -86,6 +87,7 @@ def check_backbone(
         x = torch.randn(2, *size)
         bare = _run(model, x)
         for slot in found:
+            # Bit for bit: pretrained weights must stay valid when a module is inserted.
             if not torch.equal(_run(_with(model, slot, size, True), x), bare):
                 return f"a module at {slot.name} changes the output before training"
         return ""
@@ -95,6 +97,7 @@ def check_backbone(
         x = torch.randn(2, *size)
         bare = _run(model, x)
         for slot in found:
+            # Without the gate, a module whose slot is used must change the output.
             if torch.equal(_run(_with(model, slot, size, False), x), bare):
                 return f"a module at {slot.name} does not reach the output"
         return ""

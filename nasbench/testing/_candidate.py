@@ -1,4 +1,4 @@
-"""What is checked: a module with its hyper-parameters, dimensions and channels fixed."""
+"""What is checked: a module whose hyper-parameters, dimensions and channels are fixed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nasbench.library.registry import ModuleSpec
 
 __all__ = ["Candidate", "candidates", "seeded", "variants"]
 
-_CHANNELS = (32, 48, 64, 96)  # tried in this order: the first count that a variant serves is the one it is checked at
+_CHANNELS = (32, 48, 64, 96)  # in this order. A variant is checked at the first count that it supports.
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Candidate:
     """A variant of a module, ready to be built.
 
     Attributes:
-        spec: What the module declares.
+        spec: The module's declaration.
         hyper: Hyper-parameters that differ from the defaults.
         dims: Spatial dimensions, 1 or 2.
-        channels: Channels C; for a neck one count a level, fine to coarse.
-        inputs: Number of maps a fusion joins.
+        channels: Channels C. For a neck one number for each level, fine to coarse.
+        inputs: Number of maps that a fusion joins.
     """
 
     spec: ModuleSpec
@@ -41,33 +41,37 @@ class Candidate:
 
     @property
     def variant(self) -> str:
-        """The variant in words: "32 channels, 2-D, reduction=4"."""
+        """A description of the variant: "32 channels, 2-D, reduction=4"."""
         words = [f"{self.channels} channels", f"{self.dims}-D"]
         if "inputs" in self.spec.socket:
             words.append(f"{self.inputs} inputs")
         return ", ".join(words + [f"{key}={value!r}" for key, value in self.hyper.items()])
 
     def build(self) -> nn.Module:
-        """Return a new instance; what its constructor raises is passed on."""
+        """Return a new instance. Exceptions of its constructor are passed on."""
+        # A constructor takes only the arguments of the socket that it declares.
         socket = {"dims": self.dims, "inputs": self.inputs}
         passed = {key: value for key, value in socket.items() if key in self.spec.socket}
         channels = list(self.channels) if isinstance(self.channels, tuple) else self.channels
         return self.spec.cls(channels, **passed, **self.hyper)
 
     def shapes(self, size: Sequence[int], batch: int = 2) -> list[tuple[int, ...]]:
-        """Return the shape of each input map; the levels of a pyramid halve, rounded up."""
+        """Return the shape of each input map.
+
+        Each level of a pyramid has half the size of the level before, rounded up.
+        """
         if isinstance(self.channels, tuple):
             return [(batch, c, *(-(-s // 2**level) for s in size)) for level, c in enumerate(self.channels)]
         count = self.inputs if self.spec.kind == "fusion" else 1
         return [(batch, self.channels, *size)] * count
 
     def maps(self, size: Sequence[int], batch: int = 2, seed: int = 0) -> list[Tensor]:
-        """Return standard normal input maps `(batch, C, *size)`, one an input or level."""
+        """Return standard normal input maps `(batch, C, *size)`, one for each input or level."""
         generator = torch.Generator().manual_seed(seed)
         return [torch.randn(shape, generator=generator) for shape in self.shapes(size, batch)]
 
     def run(self, module: nn.Module, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Return what `module` makes of `maps`, always as a list."""
+        """Return the module's output for `maps`, always as a list."""
         if self.spec.kind == "neck":
             return list(module(list(maps)))
         return [module(*maps)]
@@ -75,14 +79,18 @@ class Candidate:
 
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Draw from a given seed inside, and leave the caller's random state as it was."""
+    """Seed the random generator for a block of code, and restore the caller's random state after it."""
+    # The checks run on the CPU, so the state of GPUs need not be saved.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def variants(spec: ModuleSpec) -> list[dict[str, Any]]:
-    """Return the defaults, `{}`, and each search value of each hyper-parameter with the others at their defaults."""
+    """Return the variants of a module to check.
+
+    The first has the defaults, `{}`. Each other one sets a single hyper-parameter to one of its search values.
+    """
     return [{}] + [
         {name: value}
         for name, values in spec.space.items()
@@ -92,11 +100,13 @@ def variants(spec: ModuleSpec) -> list[dict[str, Any]]:
 
 
 def candidates(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = None) -> list[Candidate]:
-    """Return every variant in every dimension it serves, a fusion with 2 and with 3 inputs where it takes them.
+    """Return every variant in every dimension that it supports.
+
+    A fusion that takes any number of inputs has one candidate with 2 and one with 3.
 
     Args:
         spec: The module.
-        hypers: The variants; all of `variants(spec)` by default.
+        hypers: The variants. All of `variants(spec)` by default.
     """
     inputs = (2, 3) if "inputs" in spec.socket else (2,)
     return [
@@ -108,7 +118,7 @@ def candidates(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = No
 
 
 def _at_served_channels(spec: ModuleSpec, hyper: Mapping[str, Any], dims: int, inputs: int) -> Candidate:
-    """Return the variant at the first channel count it serves; at the first of all where it serves none."""
+    """Return the variant with the first channel count that it supports, or with the first of all if none is."""
     trials = [
         Candidate(spec, hyper, dims, (c // 4, c // 2, c) if spec.kind == "neck" else c, inputs) for c in _CHANNELS
     ]
@@ -117,10 +127,11 @@ def _at_served_channels(spec: ModuleSpec, hyper: Mapping[str, Any], dims: int, i
 
 def _builds(candidate: Candidate) -> bool:
     try:
+        # On the meta device nothing is allocated, so trying is cheap.
         with seeded(), torch.device("meta"):
             candidate.build()
-    except InputError:
+    except InputError:  # the module says that it does not support these channels
         return False
-    except Exception:  # a fault of the module: it is for the checks to report
+    except Exception:  # a fault of the module, which the checks report
         return True
     return True

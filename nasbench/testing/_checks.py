@@ -1,4 +1,4 @@
-"""The checks, one function each: "" when the contract holds, the fault in one line when it does not."""
+"""The checks, one function each. A check returns "" if the contract holds, and otherwise the fault in one line."""
 
 from __future__ import annotations
 
@@ -29,13 +29,17 @@ from nasbench.testing._probes import (
 
 __all__ = ["CHECKS"]
 
-_COUNTS = (1, 2, 3, 8, 20)  # channels that are odd, prime to everything, or smaller than a reduction
-_DRAWS = 3  # a rectifier may be shut for all of one draw; a parameter without gradient in three has none
+_COUNTS = (1, 2, 3, 8, 20)  # channels that are odd, coprime to common divisors, or smaller than a reduction
+_DRAWS = 3  # a ReLU may be 0 for a whole draw. A parameter without a gradient in three draws has none.
 
 
 def keeps_shape(candidate: Candidate) -> str:
-    """Output has the input's shape for every size, in training and evaluation (a neck: its spatial sizes)."""
+    """The output has the input's shape for every size, in training and evaluation.
+
+    A neck may change the channels.
+    """
     module = candidate.build()
+    # A batch of one is checked in evaluation only, where batch norms do not need several values.
     for size in SIZES[candidate.dims]:
         for batch, mode in ((2, True), (1, False)):
             fault = shape_fault(candidate, module.train(mode), size, batch)
@@ -45,15 +49,15 @@ def keeps_shape(candidate: Candidate) -> str:
 
 
 def serves_channels_or_says_so(candidate: Candidate) -> str:
-    """Any channel count works, or gives an `UnsupportedError` that the declared `limits` explain."""
+    """Any channel count works, or raises an `UnsupportedError` that the declared `limits` explain."""
     for count in _COUNTS:
         channels = (count, 2 * count, 3 * count) if isinstance(candidate.channels, tuple) else count
         other = replace(candidate, channels=channels)
         try:
             module = other.build()
-        except UnsupportedError as error:
+        except UnsupportedError as error:  # any other exception is a fault, which the caller reports
             if not candidate.spec.limits:
-                return f"{channels} channels are refused ({error}) though `limits` declares nothing"
+                return f"{channels} channels are refused ({error}), but `limits` declares nothing"
             continue
         fault = shape_fault(other, module.eval(), SIZES[candidate.dims][0])
         if fault:
@@ -62,7 +66,7 @@ def serves_channels_or_says_so(candidate: Candidate) -> str:
 
 
 def gives_gradients(candidate: Candidate) -> str:
-    """A gradient reaches every parameter and every input, with parameters (a zero γ among them) drawn anew."""
+    """A gradient reaches every parameter and every input. Parameters (also a zero γ) are drawn anew before."""
     lacking: set[str] | None = None
     for seed in range(_DRAWS):
         module = candidate.build().train()
@@ -81,7 +85,7 @@ def gives_gradients(candidate: Candidate) -> str:
 
 
 def trains_from_identity(candidate: Candidate) -> str:
-    """In a host that starts as an identity, every parameter has moved after three steps of SGD."""
+    """In a host that starts as an identity, three steps of SGD change every parameter."""
     still: set[str] | None = None
     for seed in range(_DRAWS):
         with seeded(seed):
@@ -93,32 +97,41 @@ def trains_from_identity(candidate: Candidate) -> str:
         for step in range(3):
             optimiser.zero_grad()
             loss_of(candidate, host, maps_of(candidate, 4, 3 * seed + step), seed).backward()
-            # A gradient that is not zero is a step, also one that rounds to nothing (a bias before a batch norm).
+            # Gradients are compared, not parameters: the step of a bias before a batch norm may round to nothing.
             stuck -= {name for name, p in trained(host).items() if p.grad is not None and p.grad.any()}
             optimiser.step()
         still = stuck if still is None else still & stuck
         if not still:
             return ""
-    return f"still where they started after 3 SGD steps from an identity: {', '.join(sorted(still or ()))}"
+    return f"unchanged after 3 SGD steps from an identity: {', '.join(sorted(still or ()))}"
 
 
 def starts_as_declared(candidate: Candidate) -> str:
-    """`starts_as_identity` is declared if and only if f(x) equals x bit for bit as constructed."""
+    """`starts_as_identity` is declared if and only if a new module computes f(x) = x bit for bit."""
     module = candidate.build()
     maps = maps_of(candidate)
     if candidate.spec.kind == "fusion":
+        # A fusion is an identity if it joins copies of a map to that map.
         maps = maps[:1] * candidate.inputs
     with torch.no_grad():
         outputs = [candidate.run(module.train(mode), maps) for mode in (True, False)]
     same = all(torch.equal(x, y) for out in outputs for x, y in zip(maps, out, strict=False))
     if same == candidate.spec.starts_as_identity:
         return ""
-    return "starts as an identity, which is not declared" if same else "declares starts_as_identity, but f(x) is not x"
+    return (
+        "starts as an identity, but starts_as_identity is not declared"
+        if same
+        else "declares starts_as_identity, but f(x) is not x"
+    )
 
 
 def round_trips_state(candidate: Candidate) -> str:
-    """A second instance computes the same after loading the state dict, which is complete before any forward."""
+    """A second instance computes the same after loading the state dict.
+
+    The state dict must be complete before any forward.
+    """
     first, maps = candidate.build(), maps_of(candidate)
+    # Two new instances may have the same weights. Drawn anew, only the state dict makes them equal.
     redraw(first)
     before = list(first.state_dict())
     candidate.run(first.train(), maps)
@@ -130,21 +143,22 @@ def round_trips_state(candidate: Candidate) -> str:
 
 
 def keeps_still_in_eval(candidate: Candidate) -> str:
-    """Evaluation changes no state, gives the same answer twice, and never replaces a parameter."""
+    """Evaluation changes no state, gives the same result twice, and never replaces a parameter."""
     module, maps = candidate.build().eval(), maps_of(candidate)
     before = {name: value.clone() for name, value in module.state_dict().items()}
+    # A new Parameter may hold the same values under the same name, so identities are compared.
     tensors = [id(p) for p in module.parameters()]
     first, second = (evaluate(candidate, module, maps) for _ in range(2))
     changed = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]
     if changed:
         return f"evaluation changes {', '.join(changed)}"
     if [id(p) for p in module.parameters()] != tensors:
-        return "evaluation replaces a Parameter, which its optimiser would not know"
+        return "evaluation replaces a Parameter, which the optimiser would no longer update"
     return "" if equal(first, second) else "two evaluations of one input differ"
 
 
 def is_deterministic(candidate: Candidate) -> str:
-    """One seed gives one result: construction and a forward in training."""
+    """One seed gives one result, for construction and a forward in training."""
     results = []
     for _ in range(2):
         with seeded(7), torch.no_grad():
@@ -153,9 +167,10 @@ def is_deterministic(candidate: Candidate) -> str:
 
 
 def keeps_items_apart(candidate: Candidate) -> str:
-    """In evaluation, item i of a batch does not change when item j does, or when j is not there."""
+    """In evaluation, item i of a batch is the same whatever item j is, and whether there is an item j."""
     module = in_float64(candidate)
     maps = [x.double() for x in maps_of(candidate)]
+    # Item 1 becomes very different, so that any influence on item 0 exceeds rounding.
     other = [torch.cat([x[:1], 50 * x[1:].flip(1) + 3]) for x in maps]
     alone = [x[:1] for x in maps]
     whole, changed, single = (evaluate(candidate, module, m) for m in (maps, other, alone))
@@ -165,7 +180,7 @@ def keeps_items_apart(candidate: Candidate) -> str:
 
 
 def leaves_input_alone(candidate: Candidate) -> str:
-    """The input is not modified, in training and evaluation."""
+    """The input is not modified, neither in training nor in evaluation."""
     module, maps = candidate.build(), maps_of(candidate)
     before = [x.clone() for x in maps]
     for mode in (True, False):
@@ -177,25 +192,27 @@ def leaves_input_alone(candidate: Candidate) -> str:
 
 
 def works_in_float64(candidate: Candidate) -> str:
-    """In float64 the output is float64 and finite."""
+    """For a float64 input the output is float64 and finite."""
     out = evaluate(candidate, in_float64(candidate), [x.double() for x in maps_of(candidate)])
     return finite_fault(out) or next((f"float64 in, {y.dtype} out" for y in out if y.dtype != torch.float64), "")
 
 
 def works_under_autocast(candidate: Candidate) -> str:
-    """Under bfloat16 autocast a training step runs and is finite."""
+    """A training step under bfloat16 autocast runs, and its output is finite."""
     module = candidate.build().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = candidate.run(module, maps_of(candidate))
+    # A module without parameters has no gradient to compute.
     if trained(module):
         sum(y.float().square().mean() for y in out).backward()  # type: ignore[union-attr]
     return finite_fault(out)
 
 
 def works_in_channels_last(candidate: Candidate) -> str:
-    """The memory format changes no result."""
+    """The memory format does not change the result."""
     if candidate.dims == 1:
         return ""
+    # In float64 another order of summation rounds far below the tolerance of `close`.
     module, maps = in_float64(candidate), [x.double() for x in maps_of(candidate)]
     plain = evaluate(candidate, module, maps)
     last = [x.contiguous(memory_format=torch.channels_last) for x in maps]
@@ -204,9 +221,13 @@ def works_in_channels_last(candidate: Candidate) -> str:
 
 
 def copies_and_pickles(candidate: Candidate) -> str:
-    """`copy.deepcopy` and pickle give a module that computes the same, also after a forward with gradients."""
+    """`copy.deepcopy` and pickle give a module that computes the same.
+
+    Both must also work after a forward with gradients.
+    """
     module = candidate.build().train()
     candidate.run(module, maps_of(candidate))
+    # A module that stores its output holds a graph, which neither can copy.
     for word, twin in (("copy.deepcopy", copy.deepcopy(module)), ("pickling", pickle.loads(pickle.dumps(module)))):
         fault = difference(candidate, module, twin, f"after {word}")
         if fault:
@@ -215,7 +236,7 @@ def copies_and_pickles(candidate: Candidate) -> str:
 
 
 def works_on_meta(candidate: Candidate) -> str:
-    """It is built and run on the meta device, where costs are counted."""
+    """The module can be built and run on the meta device, where costs are counted."""
     shapes = candidate.shapes(SIZES[candidate.dims][0])
     with torch.device("meta"):
         module = candidate.build().eval()
@@ -240,4 +261,4 @@ CHECKS: tuple[Callable[[Candidate], str], ...] = (
     copies_and_pickles,
     works_on_meta,
 )
-"""Every check, in the order they run."""
+"""All checks, in the order in which they run."""

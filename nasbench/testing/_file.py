@@ -1,4 +1,4 @@
-"""Check whatever a user's file holds: modules it registers, a backbone it builds, a task it defines."""
+"""Check the content of a user's file: modules that it registers, a backbone that it builds, tasks that it defines."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
     """Run the contract tests on a file.
 
     Args:
-        text: `FILE.py`, for every module it registers, its function `build` and its tasks; `FILE.py:NAME` for one.
-        size: Image side that a backbone is checked at.
+        text: `FILE.py` checks every module that the file registers, its function `build` and its tasks. `FILE.py:NAME`
+            checks one of them.
+        size: Image side at which a backbone is checked.
 
     Returns:
-        The results, in the order of the file's parts.
+        The results: modules first, then backbones, then tasks.
 
     Raises:
         PluginError: If the file fails to load.
-        UnknownNameError: If it has nothing called NAME.
+        UnknownNameError: If the file has nothing called NAME.
         NothingMatched: If it holds nothing that can be checked.
     """
     path, name = plugins.python_file(text)
     before = {spec.name for spec in module_specs()}
     module = plugins.load_python_file(path)
+    # A file that was loaded before registers nothing new, but its modules say where they come from.
     specs = [spec for spec in module_specs() if spec.name not in before or spec.origin.startswith(f"{path}:")]
     tasks = [
         each
@@ -41,6 +43,7 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
     hosts = ["build"] if inspect.isfunction(getattr(module, "build", None)) else []
     if name:
         known = [*(spec.name for spec in specs), *tasks, *hosts]
+        # A backbone may be built by a function of any name.
         if name not in known and callable(getattr(module, name, None)):
             hosts = [name]
         elif name not in known:
@@ -54,7 +57,7 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
         results += check_task(create_task(f"{path}:{each}"))
     if not results:
         raise NothingMatched(
-            f"{path} registers no module (@nasbench.register_module), defines no build() and no Task: "
+            f"{path} registers no module (@nasbench.register_module), has no function build() and no Task: "
             "there is nothing to check"
         )
     return results

@@ -1,4 +1,4 @@
-"""What the checks share: inputs, a host that starts as an identity, losses, comparisons."""
+"""What the checks share: inputs, a host that starts as an identity, losses and comparisons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "trained",
 ]
 
-# Odd, tiny and long maps; the first is the one for checks that need a single size.
+# Odd, tiny and long maps. Checks that need a single size use the first.
 SIZES: dict[int, tuple[tuple[int, ...], ...]] = {
     1: ((7,), (1,), (2,), (48,)),
     2: ((5, 7), (1, 1), (2, 2), (1, 9), (12, 16)),
@@ -33,7 +33,10 @@ SIZES: dict[int, tuple[tuple[int, ...], ...]] = {
 
 
 class Host(nn.Module):
-    """`x + g (f(x) - x)`, g = 0; f alone where it starts as an identity by itself, or is a neck."""
+    """A host that starts as an identity: `x + g (f(x) - x)` with g = 0.
+
+    If the module starts as an identity itself, or is a neck, the host is f alone.
+    """
 
     def __init__(self, candidate: Candidate) -> None:
         super().__init__()
@@ -58,18 +61,21 @@ def in_float64(candidate: Candidate) -> nn.Module:
 
 
 def evaluate(candidate: Candidate, module: nn.Module, maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return what `module` makes of `maps` in evaluation, without gradients."""
+    """Return the module's output for `maps` in eval mode, without gradients."""
     with torch.no_grad():
         return candidate.run(module.eval(), maps)
 
 
 def trained(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters that an optimiser would be given."""
+    """Return the parameters that an optimiser would train, by name."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
 def redraw(module: nn.Module, seed: int = 0) -> None:
-    """Draw every parameter from a small normal distribution, in place: no γ stays zero, no weight symmetric."""
+    """Draw every parameter from a small normal distribution, in place.
+
+    Afterwards no γ is zero and no weight is symmetric.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in module.parameters():
@@ -77,7 +83,7 @@ def redraw(module: nn.Module, seed: int = 0) -> None:
 
 
 def loss_of(candidate: Candidate, module: nn.Module, maps: Sequence[Tensor], seed: int) -> Tensor:
-    """Squared distance to a random target, plus the module's own `aux_loss` as the training loop adds it."""
+    """Return the squared distance to a random target, plus the module's `aux_loss` as in the training loop."""
     generator = torch.Generator().manual_seed(seed + 100)
     loss = torch.zeros(())
     for y in candidate.run(module, maps):
@@ -88,28 +94,28 @@ def loss_of(candidate: Candidate, module: nn.Module, maps: Sequence[Tensor], see
 
 
 def shape_fault(candidate: Candidate, module: nn.Module, size: tuple[int, ...], batch: int = 2) -> str:
-    """Return in words how the output of one forward is not of the shape it should have, or not finite."""
+    """Run one forward. Return the fault if the output has the wrong shape or is not finite, otherwise ""."""
     maps = candidate.maps(size, batch)
     with torch.no_grad():
         out = candidate.run(module, maps)
     neck = candidate.spec.kind == "neck"
     wanted = [tuple(x.shape) for x in (maps if neck else maps[:1])]
     got = [tuple(y.shape) for y in out]
-    if neck:  # a neck may bring all levels to one width
+    if neck:  # a neck may give all levels one width, so channels are not compared
         wanted, got = ([(s[0], *s[2:]) for s in shapes] for shapes in (wanted, got))
     return f"input {wanted} gives output {got}" if got != wanted else finite_fault(out)
 
 
 def finite_fault(maps: Sequence[Tensor]) -> str:
-    """Return in words that an output is not finite."""
+    """Return the fault if an output is not finite, otherwise ""."""
     return "" if all(y.isfinite().all() for y in maps) else "the output is not finite"
 
 
 def difference(candidate: Candidate, first: nn.Module, second: nn.Module, when: str) -> str:
-    """Return in words that two modules compute different things."""
+    """Return the fault if two modules compute different results, otherwise ""."""
     maps = maps_of(candidate)
     same = equal(evaluate(candidate, first, maps), evaluate(candidate, second, maps))
-    return "" if same else f"computes something else {when}"
+    return "" if same else f"computes a different result {when}"
 
 
 def equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
@@ -118,5 +124,5 @@ def equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
 
 
 def close(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    """Whether the maps, in float64, are equal up to rounding."""
+    """Whether the maps, in float64, are equal except for rounding."""
     return all(torch.allclose(x, y, rtol=1e-6, atol=1e-9) for x, y in zip(a, b, strict=True))

@@ -1,4 +1,4 @@
-"""Run the checks and collect what they say."""
+"""Run the checks and collect their results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["CheckResult", "check_candidate", "check_module"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The outcome of one check on one variant.
+    """The result of one check on one variant.
 
     Attributes:
         check: Name of the check.
         module: Registry name.
-        variant: The variant in words.
+        variant: Description of the variant.
         passed: Whether the contract holds.
-        message: The fault in one line; "" when it holds.
+        message: The fault in one line. "" if the contract holds.
     """
 
     check: str
@@ -33,16 +33,16 @@ class CheckResult:
 
 
 def check_candidate(candidate: Candidate, checks: Sequence[Callable[[Candidate], str]] = CHECKS) -> list[CheckResult]:
-    """Run `checks` on one variant; an exception is a failed check, never an error of the caller."""
+    """Run `checks` on one variant. An exception becomes a failed check and is not raised."""
     return [_run(check, candidate) for check in checks]
 
 
 def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = None) -> list[CheckResult]:
-    """Run every check on a module's every variant.
+    """Run every check on every variant of a module.
 
     Args:
         spec: The module.
-        hypers: The variants to check; all of `variants(spec)` by default.
+        hypers: The variants to check. All of `variants(spec)` by default.
 
     Example:
         >>> from nasbench.library.modules import module_spec
@@ -54,6 +54,7 @@ def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = 
 
 def _run(check: Callable[[Candidate], str], candidate: Candidate) -> CheckResult:
     try:
+        # Each check draws the same numbers, whichever checks ran before.
         with seeded():
             message = check(candidate)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The contract of a user's task: splits that are what they say, batches that repeat, metrics that fit their items."""
+"""The contract of a user's task: correct splits, repeatable batches, and metrics that agree with their items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _BATCH = 16
 
 
 def check_task(task: Task) -> list[CheckResult]:
-    """Check a task; every item of `val` is read, of `train` two epochs, of `test` the first batch alone."""
+    """Check a task.
+
+    Every item of `val` is read, two epochs of `train`, and of `test` only the first batch.
+    """
     checks = (_attributes, _validation_is_whole, _batches_repeat, _training_is_shuffled, _loss, _metrics, _description)
     return [_run(check, task) for check in checks]
 
@@ -29,23 +32,24 @@ def _run(check: Callable[[Task], str], task: Task) -> CheckResult:
     except Exception as error:
         lines = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    # A check's docstring is its title in the results.
     return CheckResult(str(check.__doc__).splitlines()[0].rstrip("."), task.name, task.kind, not message, message)
 
 
 def _attributes(task: Task) -> str:
     """Declares splits, metrics and sizes."""
     if task.kind not in ("classification", "forecasting"):
-        return f"kind is {task.kind!r}; it is classification or forecasting"
+        return f"kind must be classification or forecasting, got {task.kind!r}"
     missing = [split for split in SPLITS if split not in task.splits]
     if missing:
-        return f"splits lacks {', '.join(missing)}"
+        return f"splits has no {', '.join(missing)}"
     if task.metric not in task.metrics:
         return f"metric {task.metric!r} is not in metrics ({', '.join(task.metrics)})"
     wrong = {k: v for k, v in task.metrics.items() if v not in ("maximize", "minimize")}
     if wrong:
-        return f"metrics map a name to maximize or minimize, got {wrong}"
+        return f"metrics must map each name to maximize or minimize, got {wrong}"
     wanted = {"classification": "num_classes", "forecasting": "horizon"}[task.kind]
-    return "" if wanted in task.model_kwargs else f"model_kwargs lacks {wanted!r}"
+    return "" if wanted in task.model_kwargs else f"model_kwargs has no {wanted!r}"
 
 
 def _validation_is_whole(task: Task) -> str:
@@ -53,16 +57,17 @@ def _validation_is_whole(task: Task) -> str:
     x, y = zip(*task.eval_batches("val", _BATCH), strict=True)
     shapes = {tuple(batch.shape[1:]) for batch in x}
     if shapes != {tuple(task.input_size)}:
-        return f"items are {shapes}, input_size says {tuple(task.input_size)}"
+        return f"items have shapes {shapes}, but input_size is {tuple(task.input_size)}"
     items, targets = sum(map(len, x)), sum(map(len, y))
     if items != task.splits["val"] or targets != items:
-        return f"{items} items and {targets} targets, splits says {task.splits['val']}"
+        return f"{items} items and {targets} targets, but splits declares {task.splits['val']}"
+    # The test split is opened as little as possible.
     first = next(iter(task.eval_batches("test", _BATCH)))[0]
-    return "" if tuple(first.shape[1:]) == tuple(task.input_size) else f"test items are {tuple(first.shape[1:])}"
+    return "" if tuple(first.shape[1:]) == tuple(task.input_size) else f"test items have shape {tuple(first.shape[1:])}"
 
 
 def _batches_repeat(task: Task) -> str:
-    """Repeats: evaluation batches always, training batches for the same seed and epoch."""
+    """Repeats evaluation batches always, and training batches for the same seed and epoch."""
     for name, batches in (
         ("evaluation", lambda: task.eval_batches("val", _BATCH)),
         ("training", lambda: task.train_batches(_BATCH, seed=0, epoch=1)),
@@ -72,24 +77,25 @@ def _batches_repeat(task: Task) -> str:
             torch.equal(a, b) for one, two in zip(once, again, strict=True) for a, b in zip(one, two, strict=True)
         )
         if not same:
-            return f"{name} batches differ from one reading to the next"
+            return f"{name} batches differ when they are read again"
     return ""
 
 
 def _training_is_shuffled(task: Task) -> str:
-    """Shuffles the training split by epoch, and gives nearly all of it."""
+    """Shuffles the training split in each epoch, and gives nearly all of it."""
     one = [x for x, _ in task.train_batches(_BATCH, seed=0, epoch=1)]
     two = [x for x, _ in task.train_batches(_BATCH, seed=0, epoch=2)]
     items = sum(map(len, one))
+    # A last batch of a single item may be left out, because batch norms cannot train on it.
     if not task.splits["train"] - 1 <= items <= task.splits["train"]:
-        return f"{items} training items an epoch, splits says {task.splits['train']} (one may be left over)"
+        return f"{items} training items an epoch, but splits declares {task.splits['train']} (one may be left out)"
     if task.splits["train"] > _BATCH and all(torch.equal(a, b) for a, b in zip(one, two, strict=False)):
         return "two epochs have the same order"
     return ""
 
 
 def _loss(task: Task) -> str:
-    """Has a loss that is finite and can be differentiated."""
+    """Has a finite and differentiable loss."""
     for _, targets in islice(task.train_batches(_BATCH, seed=0, epoch=1), 2):
         outputs = _outputs(task, len(targets)).requires_grad_()
         loss = task.loss(outputs, targets)
@@ -102,26 +108,27 @@ def _loss(task: Task) -> str:
 
 
 def _metrics(task: Task) -> str:
-    """Has metrics whose primary one is the mean over items."""
+    """Has a primary metric that is the mean over items."""
     targets = torch.cat([y for _, y in task.eval_batches("val", _BATCH)])
     values, items = task.evaluate(_outputs(task, len(targets)), targets)
     if set(values) != set(task.metrics):
-        return f"evaluate returns {sorted(values)}, metrics declares {sorted(task.metrics)}"
+        return f"evaluate returns {sorted(values)}, but metrics declares {sorted(task.metrics)}"
     if len(items) != len(targets):
         return f"evaluate returns {len(items)} figures for {len(targets)} items"
+    # Paired comparisons work on items, so the mean over items must be the metric that is reported.
     if not math.isclose(float(items.mean()), values[task.metric], rel_tol=1e-4, abs_tol=1e-6):
-        return f"the mean over items is {float(items.mean()):.6g}, {task.metric} is {values[task.metric]:.6g}"
+        return f"the mean over items is {float(items.mean()):.6g}, but {task.metric} is {values[task.metric]:.6g}"
     return ""
 
 
 def _description(task: Task) -> str:
-    """Describes its data as JSON, the same each time."""
+    """Describes its data as JSON, the same at each call."""
     once, again = (json.dumps(task.describe(), sort_keys=True) for _ in range(2))
     return "" if once == again else "describe() differs from one call to the next"
 
 
 def _outputs(task: Task, items: int) -> torch.Tensor:
-    """Random outputs of the right shape: logits `(B, K)`, or forecasts `(B, horizon, series)`."""
+    """Return random outputs of the right shape: logits `(B, K)`, or forecasts `(B, horizon, series)`."""
     generator = torch.Generator().manual_seed(0)
     if task.kind == "classification":
         return torch.randn(items, task.model_kwargs["num_classes"], generator=generator)

@@ -1,4 +1,4 @@
-"""Whether torch's tracers take a module: reported beside it, and no condition of the contract."""
+"""Check whether torch's tracers accept a module. This is reported beside the contract and is not part of it."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ _Trace = Callable[[nn.Module, tuple], Callable[..., Tensor | Sequence[Tensor]]]
 
 
 def compile_status(spec: ModuleSpec) -> str:
-    """Return whether `torch.compile(fullgraph=True, backend="eager")` takes the default variant.
+    """Return whether `torch.compile(fullgraph=True, backend="eager")` accepts the default variant.
 
     Returns:
-        "yes", or "no: " with torch's message and the line of the module it is about.
+        "yes", or "no: " with torch's message and the line of the module that it is about.
     """
     return _status(spec, _compile)
 
 
 def export_status(spec: ModuleSpec) -> str:
-    """Return whether `torch.export` takes the default variant: "yes", or "no: " and why, as `compile_status`."""
+    """Return whether `torch.export` accepts the default variant.
+
+    Returns:
+        "yes", or "no: " with torch's message and the line of the module that it is about.
+    """
     return _status(spec, _export)
 
 
 def _compile(module: nn.Module, args: tuple) -> Callable:
-    torch.compiler.reset()  # one module's recompilations do not count against the next
+    torch.compiler.reset()  # recompilations of one module would count against the limit of the next
     return torch.compile(module, fullgraph=True, backend="eager")
 
 
@@ -56,7 +60,7 @@ def _status(spec: ModuleSpec, trace: _Trace) -> str:
 
 def _fault(candidate: Candidate, trace: _Trace) -> str:
     with seeded(), torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")  # tracers warn of their own deprecations, and print graphs when they fail
+        warnings.simplefilter("ignore")  # tracers warn of their own deprecations and print graphs when they fail
         module = candidate.build().eval()
         maps = candidate.maps(_SIZE[candidate.dims])
         args: tuple = (maps,) if candidate.spec.kind == "neck" else tuple(maps)
@@ -65,7 +69,7 @@ def _fault(candidate: Candidate, trace: _Trace) -> str:
             traced = trace(module, args)(*args)
         except Exception as error:  # whatever the tracer raises is the answer
             return _describe(error, inspect.getsourcefile(candidate.spec.cls) or "")
-    return "" if _close(plain, traced) else "the traced module computes something else"
+    return "" if _close(plain, traced) else "the traced module computes a different result"
 
 
 def _close(plain: Sequence[Tensor], traced: Tensor | Sequence[Tensor]) -> bool:
@@ -74,12 +78,16 @@ def _close(plain: Sequence[Tensor], traced: Tensor | Sequence[Tensor]) -> bool:
 
 
 def _describe(error: Exception, file: str) -> str:
-    """Return torch's message in one line, with the line of `file`, and so the operator, that it is about."""
+    """Return torch's message in one line, with the line of `file` that it is about.
+
+    That line names the operator that the tracer does not accept.
+    """
     text = str(error).strip()
     head = f"{type(error).__name__}: {text.splitlines()[0].strip() if text else 'no message'}"
-    reason = re.search(r"Reason: ([^.\n]+)", text)  # dynamo's first line is a class of faults, its reason the fault
+    # The first line of dynamo's message is a class of faults. The reason is the fault itself.
+    reason = re.search(r"Reason: ([^.\n]+)", text)
     head += f": {reason[1]}" if reason else ""
-    # torch.compile names the line in its message; torch.export runs the module, so that the traceback has it
+    # torch.compile names the line in its message. torch.export runs the module, so its traceback has the line.
     named = [
         (int(line), code) for line, code in re.findall(rf'File "{re.escape(file)}", line (\d+), in .*\n\s*(.+)', text)
     ]

@@ -1,1 +1,1 @@
-"""WHAT IT IS WORTH: the one training loop of all tasks, its parts, and zero-cost proxies."""
+"""WHAT IT IS WORTH: the training loop that all tasks share, its parts, and zero-cost proxies."""

@@ -1,4 +1,4 @@
-"""The one training loop of all tasks: a model, a task and a recipe to metrics on the validation split."""
+"""The training loop of all tasks: train a model by a recipe and return its metrics on the validation split."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from nasbench.training.optimisation import autocast, aux_loss, cut, grouped, mix
 __all__ = ["Recipe", "TrainResult", "evaluate", "train"]
 
 Validated = tuple[dict[str, float], np.ndarray]
-"""Metrics, and one figure per item."""
+"""Metrics, and one figure for each item."""
 
-_CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
+_CHECK_EVERY = 20  # steps between checks of the loss. Each check makes the CPU wait for the GPU.
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training a model gave.
+    """The result of training a model.
 
     Attributes:
         metrics: The task's metrics on the validation split.
-        per_item: One figure per validation item, as `Task.evaluate` gives it.
-        history: One dict an epoch: epoch (from 1), train_loss, learning_rate, wall_s, and the validation metrics
-            where the epoch was validated.
+        per_item: One figure for each validation item, as `Task.evaluate` returns it.
+        history: One dict for each epoch: epoch (from 1), train_loss, learning_rate, wall_s, and the validation metrics
+            if the epoch was validated.
         wall_s: Seconds, validation included.
-        epochs: Epochs begun.
-        steps: Optimiser steps made.
+        epochs: Number of epochs begun.
+        steps: Number of optimiser steps.
         stopped: Why training ended before the recipe's last epoch: "patience", "should_stop", or "".
-        batch_parts: Parts that each training batch was cut into because memory ran out; 1 where it did not.
+        batch_parts: Number of parts that each training batch was cut into because memory ran out. 1 if it never did.
     """
 
     metrics: dict[str, float]
@@ -69,26 +69,28 @@ def train(
 ) -> TrainResult:
     """Train a model in place and validate it. The same seed on the same machine's CPU gives the same result.
 
-    Every generator is seeded here; the batches depend on (seed, epoch) alone, so that every model sees the same ones.
-    `aux_loss`, a scalar that a module leaves on itself in forward, is added to the loss. The model ends on `device`,
-    in eval mode; with `patience` it holds its best weights, else the last. Where memory runs out, every batch from
-    there on is cut in two, down to single items, and the gradients of its parts are added up: the step is that of the
-    whole batch, but batch norms see the parts.
+    Every random generator is seeded here. The batches depend on (seed, epoch) alone, so that every model sees the same
+    ones. If a module stores a scalar in its attribute `aux_loss` during forward, the scalar is added to the loss.
+
+    The model ends on `device` in eval mode. With `patience` it has its best weights, otherwise the last.
+
+    If memory runs out, every batch from there on is cut in two, and in two again, down to single items. The gradients
+    of the parts are added up, so the step is that of the whole batch. Only batch norms see the parts.
 
     Args:
-        model: The model; inputs and outputs as the task has them.
+        model: The model. Its inputs and outputs are those of the task.
         task: Data, loss and metrics.
-        recipe: How to train; the task's own by default.
-        seed: Seed of order, augmentation and dropout; not of the weights, which the model brings.
+        recipe: How to train. The task's own recipe by default.
+        seed: Seed of order, augmentation and dropout. The weights are those of the model as given.
         device: Where to train.
-        on_step: Called with the number of steps made after each step, and between validation batches: a device that
-            is shared is let go there.
-        on_epoch: Called with the epoch's line of the history; makes every epoch be validated. What it raises ends
-            training.
-        should_stop: Asked after each step; once true, training ends and the weights are validated as they are.
+        on_step: Called after each step with the number of steps made, and between validation batches. A shared device
+            is released there.
+        on_epoch: Called after each epoch with its line of the history. Every epoch is then validated. An exception that
+            it raises ends training.
+        should_stop: Asked after each step. Once it returns true, training ends and the current weights are validated.
 
     Raises:
-        EvaluationError: If the loss or an output is not finite (kind "nan"), or memory does not suffice for one item
+        EvaluationError: If the loss or an output is not finite (kind "nan"), or one item does not fit into memory
             ("out_of_memory").
         InputError: If the recipe does not fit the task or the device.
 
@@ -118,22 +120,22 @@ def evaluate(
     amp: str = "none",
     on_batch: Callable[[], object] | None = None,
 ) -> Validated:
-    """Evaluate a model on every item of a split; leaves it in eval mode.
+    """Evaluate a model on every item of a split. The model is left in eval mode.
 
-    Draws from a generator of its own: the result is repeatable where a model samples, and training goes on as if it
-    had not been interrupted.
+    Random numbers come from a separate generator. So the result can be repeated even if a model samples, and training
+    continues as if it had not been interrupted.
 
     Args:
         model: The model, on `device`.
         task: Data and metrics.
         split: "train", "val" or "test".
         device: Where to compute.
-        batch_size: Items a batch.
+        batch_size: Number of items in a batch.
         amp: Autocast as in `Recipe.amp`.
         on_batch: Called after each batch.
 
     Returns:
-        The metrics, and one figure per item in the order of the split.
+        The metrics, and one figure for each item in the order of the split.
 
     Raises:
         EvaluationError: If an output is not finite (kind "nan"), or memory runs out ("out_of_memory").
@@ -143,6 +145,7 @@ def evaluate(
     outputs, targets = [], []
     with out_of_memory(), _own_generator(device), torch.no_grad(), autocast(device, amp):
         for x, y in task.eval_batches(split, batch_size, device=device):
+            # Moved to the CPU at once, so that the device never holds the outputs of a whole split.
             outputs.append(apply(model, x).float().cpu())
             targets.append(y.cpu())
             if on_batch is not None:
@@ -155,7 +158,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Best:
-    """The best weights so far."""
+    """The best weights so far, with their epoch and their validation result."""
 
     score: float
     epoch: int
@@ -164,7 +167,7 @@ class _Best:
 
 
 class _Loop:
-    """One training run: what `train` was given, and how far it has come."""
+    """The state of one training run: the arguments of `train`, and the progress."""
 
     def __init__(
         self,
@@ -184,18 +187,20 @@ class _Loop:
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
         )
+        # bfloat16 has the range of float32, so only float16 needs its gradients scaled.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16")
         self.advance = schedule(self.optimizer, recipe, self._total_steps())
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
+        # `model.train()` would let the running statistics of a frozen backbone drift.
         self.frozen = frozen_norms(model)
         self.steps, self.stopped, self.parts = 0, "", 1
-        self.eval_size = 2 * recipe.batch_size  # no gradients are kept, so this fits where training does
+        self.eval_size = 2 * recipe.batch_size  # fits where training does, because no gradients are stored
         self.history: list[dict[str, float]] = []
         self.best: _Best | None = None
 
     def _total_steps(self) -> int:
         items, size = self.task.splits["train"], self.recipe.batch_size
-        batches = max(1, items // size + (items % size > 1))  # a last batch of one item is left out
+        batches = max(1, items // size + (items % size > 1))  # tasks leave out a last batch of a single item
         return self.recipe.epochs * -(-batches // self.recipe.accumulation)
 
     def run(self, on_epoch: Callable[[dict[str, float]], object] | None) -> TrainResult:
@@ -211,11 +216,13 @@ class _Loop:
             line["wall_s"] = time.perf_counter() - begin
             if on_epoch is not None:
                 on_epoch(line)
+            # Checked after `on_epoch`, so that the last epoch is reported too.
             if self.stopped or self._impatient(epoch):
                 break
         if self.best is not None:
             self.model.load_state_dict(self.best.weights)
             validated = self.best.validated
+        # The last epoch may not have been validated.
         metrics, per_item = validated or self._validate()
         self.model.eval()
         wall_s = time.perf_counter() - begin
@@ -224,7 +231,7 @@ class _Loop:
         )
 
     def _remember(self, epoch: int, validated: Validated) -> None:
-        """Keep a copy of the weights if they are the best so far and `patience` wants them."""
+        """Copy the weights if they are the best so far and the recipe has `patience`."""
         value = validated[0][self.task.metric]
         score = value if self.task.metrics[self.task.metric] == "maximize" else -value
         if self.recipe.patience and (self.best is None or score > self.best.score):
@@ -250,10 +257,13 @@ class _Loop:
         )
         total, items = torch.zeros((), device=self.device), 0
         for group in grouped(batches, self.recipe.accumulation):
+            # Mixed before the batch is cut, so that running out of memory does not change what is mixed.
             group = [self.mix(x, y) for x, y in group]
+            # Batches of a group may differ in size, so means are weighted by items.
             count = sum(len(y) for _, y in group)
             total += self._step(group, count) * count
             items += count
+            # The sum of all losses so far is not finite once a single one was not.
             if self.steps % _CHECK_EVERY == 0:
                 self._check_finite(total, epoch)
             self._yield_device()
@@ -265,24 +275,27 @@ class _Loop:
         return {"epoch": epoch, "train_loss": float(total) / items, "learning_rate": rate}
 
     def _step(self, group: list[tuple[Any, Tensor]], count: int) -> Tensor:
-        """Make one optimiser step from a group of batches; return the mean loss, still on the device."""
+        """Make one optimiser step from a group of batches. Return the mean loss, still on the device."""
+        # With as many parts as items there is nothing left to cut.
         largest = max(len(y) for _, y in group)
         while (mean := self._gradients(group, count, last_try=self.parts >= largest)) is None:
             self.parts *= 2
             self._free()
         if self.recipe.clip_grad:
+            # Clipping needs the true norm, and the scaler has multiplied the gradients.
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.steps += 1
-        if self.scaler.get_scale() >= scale:  # else the step was skipped: float16 gradients overflowed
+        # A lower scale means that float16 gradients overflowed and the scaler skipped the step.
+        if self.scaler.get_scale() >= scale:
             self.advance(self.steps)
         return mean
 
     def _gradients(self, group: list[tuple[Any, Tensor]], count: int, *, last_try: bool) -> Tensor | None:
-        """Add up the gradients of a group of batches; return the mean loss, or None where memory ran out."""
+        """Add up the gradients of a group of batches. Return the mean loss, or None if memory ran out."""
         self.optimizer.zero_grad(set_to_none=True)
         mean = torch.zeros((), device=self.device)
         try:
@@ -290,6 +303,8 @@ class _Loop:
                 for x, y in (part for batch in group for part in cut(batch, self.parts)):
                     with autocast(self.device, self.recipe.amp):
                         output = apply(self.model, x)
+                    # Each part counts by its share of the items, so that the sum is the gradient of the mean over the
+                    # group.
                     loss = (self.task.loss(output.float(), y) + aux_loss(self.model)) * (len(y) / count)
                     self.scaler.scale(loss).backward()
                     mean += loss.detach()
@@ -300,7 +315,7 @@ class _Loop:
         return mean
 
     def _free(self) -> None:
-        """Give back what the step that ran out of memory held."""
+        """Release the memory of the step that ran out of it."""
         self.optimizer.zero_grad(set_to_none=True)
         gc.collect()
         if self.device.type == "cuda":
@@ -325,7 +340,7 @@ class _Loop:
         return validated
 
     def _validated(self, *, last_try: bool) -> Validated | None:
-        """Evaluate on the validation split; None where memory ran out."""
+        """Evaluate on the validation split. None if memory ran out."""
         amp, size = self.recipe.amp, self.eval_size
         try:
             return evaluate(
@@ -350,6 +365,7 @@ def _check(recipe: Recipe, task: Task, device: torch.device, seed: int) -> None:
 
 @contextmanager
 def _own_generator(device: torch.device) -> Iterator[None]:
+    # fork_rng restores the state of the CPU's generator always, and that of the devices it is given.
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(0)

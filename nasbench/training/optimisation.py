@@ -1,4 +1,4 @@
-"""The parts of a training step that know no task: schedule, mixing, auxiliary losses and autocast."""
+"""The parts of a training step that do not depend on the task: schedule, mixing, auxiliary losses and autocast."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return what mixes and smooths a batch: timm's Mixup, its label smoothing alone, or nothing."""
+    """Return a function that mixes and smooths a batch: timm's Mixup, its label smoothing alone, or the identity."""
     if not (recipe.mixup or recipe.cutmix or recipe.label_smoothing):
         return lambda x, y: (x, y)
     smoothing = recipe.label_smoothing
     if not (recipe.mixup or recipe.cutmix):
+        # With a mixing weight of 1 only the label smoothing is left.
         return lambda x, y: (x, mixup_target(y, classes, 1.0, smoothing))
     mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=smoothing, num_classes=classes)
 
@@ -37,9 +38,10 @@ def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Ten
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Callable[[int], None]:
-    """Return what sets the learning rate after so many steps made."""
+    """Return a function that sets the learning rate, given the number of steps made."""
     if recipe.schedule == "onecycle":
         share = 0.3 if recipe.warmup is None else recipe.warmup
+        # OneCycle raises an error if it should cycle a momentum that the optimiser does not have.
         momentum = any(key in optimizer.defaults for key in ("betas", "momentum"))
         cycle = OneCycleLR(
             optimizer, recipe.learning_rate, total_steps=total + 1, pct_start=share, cycle_momentum=momentum
@@ -48,29 +50,33 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Ca
     warmup = round((recipe.warmup or 0.0) * total)
     options: dict[str, Any] = {
         "warmup_t": warmup,
-        "warmup_lr_init": recipe.learning_rate / 25,  # where OneCycle starts too
+        "warmup_lr_init": recipe.learning_rate / 25,  # as OneCycle starts
         "t_in_epochs": False,
     }
     if recipe.schedule == "cosine":
         return CosineLRScheduler(optimizer, max(1, total - warmup), warmup_prefix=True, **options).step_update
+    # A decay of 1 keeps the rate constant after the warm-up.
     return StepLRScheduler(optimizer, 1, decay_rate=1.0, **options).step_update
 
 
 def aux_loss(model: nn.Module) -> Tensor | float:
-    """Sum what modules left in `aux_loss` during forward."""
+    """Return the sum of what modules stored in `aux_loss` during forward."""
     found = (getattr(module, "aux_loss", None) for module in model.modules())
     return sum((loss for loss in found if isinstance(loss, Tensor)), 0.0)
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of `size` batches; the last list may be shorter."""
+    """Yield lists of `size` batches. The last list may be shorter."""
     iterator = iter(batches)
     while group := list(islice(iterator, size)):
         yield group
 
 
 def cut(batch: tuple[Any, Tensor], parts: int) -> Iterator[tuple[Any, Tensor]]:
-    """Yield a batch of inputs (a tensor or a tuple of them) and targets in at most `parts` parts, each item once."""
+    """Yield a batch in at most `parts` parts, with each item in one part.
+
+    A batch is a pair of inputs (a tensor or a tuple of tensors) and targets.
+    """
     inputs, targets = batch
     size = -(-len(targets) // parts)
     for start in range(0, len(targets), size):
@@ -79,5 +85,5 @@ def cut(batch: tuple[Any, Tensor], parts: int) -> Iterator[tuple[Any, Tensor]]:
 
 
 def autocast(device: torch.device, amp: str) -> AbstractContextManager[object]:
-    """Return torch's autocast for `Recipe.amp`, or nothing."""
+    """Return torch's autocast for `Recipe.amp`, or a context that does nothing."""
     return nullcontext() if amp == "none" else torch.autocast(device.type, _DTYPES[amp])

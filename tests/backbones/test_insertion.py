@@ -542,9 +542,9 @@ class TestNeck:
         assert run(model.eval(), image(64)).shape == (2, 2)
 
     def test_bad_input(self, resnet):
-        with pytest.raises(PlanError, match="se is a module, no neck"):
+        with pytest.raises(PlanError, match="se is a module, not a neck"):
             insert("test_resnet", "none", neck="se")
-        with pytest.raises(BackboneError, match="no pyramid"):
+        with pytest.raises(BackboneError, match="no feature pyramid"):
             insert("test_vit", "none", neck="fpn")
         with pytest.raises(BackboneError, match="needs the features of a timm model"):
             insert("dlinear", "none", neck="fpn")
@@ -590,7 +590,7 @@ class TestBadInput:
 
     def test_twice(self, resnet):
         model = insert(resnet, "se", input_size=(3, 64, 64))
-        with pytest.raises(PlanError, match="has a plan in it already"):
+        with pytest.raises(PlanError, match="already has a plan"):
             insert(model, "se", input_size=(3, 64, 64))
 
     def test_arguments_for_a_name_with_a_module(self, resnet):

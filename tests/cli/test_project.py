@@ -117,7 +117,7 @@ class Forgetful(Good):
 @pytest.mark.parametrize(
     ("task", "words"),
     [
-        (Short, "splits says"),
+        (Short, "splits declares"),
         (Restless, "training batches differ"),
         (Still, "same order"),
         (Detached, "finite scalar"),

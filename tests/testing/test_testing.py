@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
-from nasbench.library.registry import ModuleSpec
+from nasbench.library.registry import Hyperparameter, ModuleSpec
 from nasbench.testing import (
     CHECKS,
     CheckResult,
@@ -273,9 +274,19 @@ class LosesLevel(GoodNeck):
         return super().forward(pyramid)[1:]
 
 
-def declare(cls: type[nn.Module], **declared: Any) -> ModuleSpec:
+def declare(cls: type[nn.Module], space: dict[str, tuple] | None = None, **declared: Any) -> ModuleSpec:
+    """Return what `register_module` would make of the class, without registering it."""
     declaration = {"kind": "module", "properties": (), "cost_order": 1, "paper": "", "dims": (2,)} | declared
-    return ModuleSpec(name=cls.__name__.lower(), cls=cls, **declaration)
+    keywords = [p for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    own = [p for p in keywords if p.name not in ("dims", "inputs")]
+    return ModuleSpec(
+        name=cls.__name__.lower(),
+        hyperparameters={p.name: Hyperparameter(p.name, p.default, (space or {}).get(p.name, ())) for p in own},
+        socket=frozenset(p.name for p in keywords if p not in own),
+        home=f"{cls.__module__}:{cls.__qualname__}",
+        registered=cls,
+        **declaration,
+    )
 
 
 def faults(cls: type[nn.Module], **declared: Any) -> dict[str, str]:
@@ -312,7 +323,7 @@ def test_a_module_that_keeps_the_contract_passes(cls: type[nn.Module], declared:
         (UnusedParameter, "trains from identity", "inner.spare"),
         (ZeroGate, "starts as declared", "not declared"),
         (LazyBuffer, "round trips state", "keys: ['shift']"),
-        (HiddenState, "round trips state", "something else after a state dict round trip"),
+        (HiddenState, "round trips state", "different result after a state dict round trip"),
         (CountsInEval, "keeps still in eval", "evaluation changes calls"),
         (ReplacesParameter, "keeps still in eval", "replaces a Parameter"),
         (DropsOutInEval, "keeps still in eval", "two evaluations"),
@@ -327,7 +338,7 @@ def test_a_module_that_keeps_the_contract_passes(cls: type[nn.Module], declared:
         (ReadsStrides, "works in channels last", "another result"),
         (HoldsLambda, "copies and pickles", "Can't pickle"),
         (KeepsOutput, "copies and pickles", "RuntimeError: Only Tensors created explicitly"),
-        (ForgetsOnCopy, "copies and pickles", "something else after copy.deepcopy"),
+        (ForgetsOnCopy, "copies and pickles", "different result after copy.deepcopy"),
         (ReadsValues, "works on meta", "meta"),
         (ReturnsCpu, "works on meta", "not on the meta device"),
     ],
@@ -421,4 +432,4 @@ def test_a_no_names_the_operator_and_torchs_message(status: Any, capfd: pytest.C
 
 
 def test_a_trace_that_computes_something_else_is_a_no():
-    assert compile_status(declare(TracesOtherwise)) == "no: the traced module computes something else"
+    assert compile_status(declare(TracesOtherwise)) == "no: the traced module computes a different result"

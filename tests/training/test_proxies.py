@@ -148,7 +148,7 @@ def test_synflow_holds_gates_and_attention_constant():
 
 def test_synflow_where_nothing_flows():
     (layer,) = linear([[0.0, 0.0]])
-    with pytest.raises(EvaluationError, match="nothing flows"):
+    with pytest.raises(EvaluationError, match="the flow is zero"):
         synflow(layer, batch((1.0, 1.0)))
     with pytest.raises(EvaluationError, match="float64"):
         synflow(nn.Sequential(*linear(*[[[1e30]]] * 12)), batch((1.0,)))

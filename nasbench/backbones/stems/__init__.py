@@ -1,1 +1,1 @@
-"""The forecasting stems, one file each; every file is imported by `load_stems`."""
+"""The forecasting stems, one file each. `load_stems` imports every file in this folder."""

@@ -27,32 +27,33 @@ class Crossformer(nn.Module):
               Y_{k+1} = \\mathrm{LN}(\\hat Y_k + \\mathrm{FFN}(\\hat Y_k)),\\quad
               y = \\textstyle\\sum_k W_k Y_{k+1}
 
-    TSA is the two-stage attention of the module `two_stage_attention`, with routers of its own at each segment. The
-    first stage merges nothing. The decoder starts from learned positions Y_0 of the segments of the horizon; its layer
-    k reads the encoder's scale k, the embedding being scale 0, and the forecasts of all layers are summed. A lookback
-    that the segment does not divide is filled up in front with its first value. Segments that a merge lacks are its
-    last one again; the official code takes the last few, which fails where there are too few, and is the same for a
-    merge of 2.
+    TSA is the two-stage attention of the module `two_stage_attention`, with separate routers at each segment. The first
+    stage merges nothing. The decoder starts from learned positions Y_0 of the segments of the horizon. Its layer k
+    reads the encoder's scale k, where scale 0 is the embedding. The forecasts of all layers are summed. If the segment
+    does not divide the lookback, the window is padded in front with its first value. If a merge lacks segments, the
+    last segment is repeated. The official code repeats the last few instead, which fails if there are too few. For a
+    merge of 2 both are the same.
 
-    Each series has position embeddings of its own, so series are mixed and have a place: permuted series do not give
-    permuted forecasts.
+    Series are mixed, and each series has position embeddings of its own. So permuted series do not give permuted
+    forecasts.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after stage
-    K (each stage is one block), maps of series by segments, `(B, series, segments, width)`: two-dimensional modules.
+    K (each stage is one block). Their maps are series by segments, `(B, series, segments, width)`, and take
+    two-dimensional modules.
 
     Args:
         lookback: Input steps L.
         horizon: Forecast steps H.
         series: Series D.
-        segment: Steps of a segment; 6 and 24 in the paper for ETTh1.
-        merge: Segments that become one in each stage but the first; 2 in the paper.
-        width: Model width; 256 in the paper.
+        segment: Steps of a segment. 6 and 24 in the paper for ETTh1.
+        merge: Segments that are merged into one in each stage after the first. 2 in the paper.
+        width: Model width. 256 in the paper.
         heads: Attention heads, 4 in the paper.
         stages: Scales, 3 in the paper.
-        ffn: Width of the feed-forward layers of the two-stage attention; twice the width in the paper.
+        ffn: Width of the feed-forward layers of the two-stage attention. Twice the width in the paper.
         factor: Routers at each segment, 10 in the paper.
-        dropout: After each attention and feed-forward layer; 0.2 in the paper.
-        instance_norm: Normalise each window (RevIN); the paper does not.
+        dropout: After each attention and feed-forward layer. 0.2 in the paper.
+        instance_norm: Normalise each window (RevIN), which the paper does not.
 
     Raises:
         BackboneError: If the heads do not divide the width, or a segment, merge or number of stages is too small.
@@ -79,15 +80,18 @@ class Crossformer(nn.Module):
             raise BackboneError(f"crossformer: {heads} heads do not divide a width of {width}")
         if segment < 1 or merge < 2 or stages < 1:
             raise BackboneError(
-                f"crossformer: segment is {segment}, merge {merge} and stages {stages}; at least 1, 2 and 1"
+                "crossformer: segment, merge and stages must be at least 1, 2 and 1,"
+                f" got segment={segment}, merge={merge} and stages={stages}"
             )
         self.horizon, self.segment, self.missing = horizon, segment, -lookback % segment
+        # Segments at each scale. The attention has routers for each segment, so their number must be known here.
         counts = [-(-lookback // segment)]
         for _ in range(stages - 1):
             counts.append(-(-counts[-1] // merge))
         targets = -(-horizon // segment)
         self.norm = InstanceNorm(series) if instance_norm else None
         self.projection = nn.Linear(segment, width)
+        # Positions in two dimensions: each series has embeddings of its own, as in the paper.
         self.position = nn.Parameter(torch.randn(series, counts[0], width))
         self.embed = nn.LayerNorm(width)
         layer = partial(TwoStageLayer, width, factor=factor, heads=heads, width=ffn, dropout=dropout)
@@ -101,11 +105,11 @@ class Crossformer(nn.Module):
         self.predict = nn.ModuleList(nn.Linear(width, segment) for _ in self.decoder)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Slot name to (module path, layout)."""
+        """Return the stem's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NHWC")} | stage_slots("encoder.{}", len(self.encoder), "NHWC")
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, lookback, series) -> (B, horizon, series)`."""
+        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
         return forecast_normalised(self.norm, x, self._forecast)
 
     def _forecast(self, x: Tensor) -> Tensor:
@@ -114,11 +118,13 @@ class Crossformer(nn.Module):
         scales = [self.embed(tokens + self.position)]
         for stage in self.encoder:
             scales.append(stage(scales[-1]))
+        # The decoder sees nothing of the window but what it reads from the encoder.
         targets = self.target_position.expand(len(x), -1, -1, -1)
         forecasts = []
         for layer, predict, source in zip(self.decoder, self.predict, scales, strict=True):
             targets = layer(targets, source)
             forecasts.append(predict(targets))
+        # The last segment may reach beyond the horizon.
         return sum(forecasts[1:], forecasts[0]).flatten(2)[:, :, : self.horizon].transpose(1, 2)
 
 
@@ -127,7 +133,7 @@ class Stage(nn.Module):
 
     Args:
         width: Channels C.
-        merge: Segments that become one; 1 for no merging.
+        merge: Segments that are merged into one. 1 for no merging.
         attention: The attention at this scale.
     """
 
@@ -140,7 +146,7 @@ class Stage(nn.Module):
         self.attention = attention
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, D, S, C) -> (B, D, ⌈S / merge⌉, C)`."""
+        """Merge segments and attend: `(B, D, S, C) -> (B, D, ⌈S / merge⌉, C)`."""
         if self.merge == 1:
             return self.attention(x)
         short = -x.shape[2] % self.merge
@@ -150,9 +156,10 @@ class Stage(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Two-stage attention of the targets, attention to one scale of the encoder in each series, a feed-forward layer.
+    """Two-stage attention of the targets, attention to one scale of the encoder, and a feed-forward layer.
 
-    Shapes: `(B, D, T, C)` and the encoder's `(B, D, S, C)` to `(B, D, T, C)`.
+    Attention to the encoder stays inside each series. Shapes: the targets `(B, D, T, C)` and the encoder's
+    `(B, D, S, C)` give `(B, D, T, C)`.
 
     Args:
         width: Channels C.
@@ -170,7 +177,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, targets: Tensor, source: Tensor) -> Tensor:
-        """`(B, D, T, C)` and `(B, D, S, C)` to `(B, D, T, C)`."""
+        """Update the targets `(B, D, T, C)` from the encoder's `(B, D, S, C)`: `(B, D, T, C)`."""
         targets = self.attention(targets)
         targets = self.norms[0](targets + self.dropout(self.cross(targets, source)))
         return self.norms[1](targets + self.ffn(targets))

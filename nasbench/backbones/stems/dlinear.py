@@ -12,7 +12,7 @@ __all__ = ["DLinear"]
 
 @register_stem("dlinear")
 class DLinear(nn.Module):
-    """One linear map of the seasonal part plus one of the trend, shared by all series. The baseline.
+    """One linear map of the seasonal part plus one of the trend, shared by all series. The usual baseline.
 
     .. math:: y = W_s\\,(x - \\mathrm{MA}(x)) + W_t\\,\\mathrm{MA}(x)
 
@@ -23,12 +23,13 @@ class DLinear(nn.Module):
         lookback: Input steps L.
         horizon: Forecast steps H.
         series: Series D.
-        kernel: Steps of the moving average; odd, 25 in the paper.
+        kernel: Steps of the moving average. Odd, 25 in the paper.
     """
 
     def __init__(self, lookback: int, horizon: int, series: int, *, kernel: int = 25) -> None:
         super().__init__()
         self.kernel = kernel
+        # Identities give slots to places where the stem has no module of its own.
         self.input = nn.Identity()
         self.seasonal = nn.Identity()
         self.trend = nn.Identity()
@@ -37,11 +38,11 @@ class DLinear(nn.Module):
 
     @classmethod
     def host_slots(cls) -> dict[str, tuple[str, str]]:
-        """Slot name to (module path, layout)."""
+        """Return the stem's slots: slot name to (module path, layout)."""
         return {name: (name, "NCL") for name in ("input", "trend", "seasonal")}
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, lookback, series) -> (B, horizon, series)`."""
+        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
         seasonal, trend = decompose(self.input(x.transpose(1, 2)), self.kernel)
         forecast = self.linear_seasonal(self.seasonal(seasonal)) + self.linear_trend(self.trend(trend))
         return forecast.transpose(1, 2)

@@ -15,44 +15,45 @@ from nasbench.ops.series import InstanceNorm, forecast_normalised
 __all__ = ["Informer"]
 
 _DENSE = 512
-"""Up to this length all products of queries and keys are made faster than the sampled ones are gathered."""
+"""Up to this length it is faster to compute all products of queries and keys than to gather the sampled ones."""
 
 
 @register_stem("informer")
 class Informer(nn.Module):
-    """A ProbSparse encoder that halves time between its layers, and a head that gives all steps at once.
+    """A ProbSparse encoder that halves time between its layers, and a head that forecasts all steps at once.
 
     .. math:: X_1 = \\mathrm{layer}_1(\\mathrm{embed}(x)),\\qquad
               X_{j+1} = \\mathrm{layer}_{j+1}(\\mathrm{MaxPool}_{3,2}(\\mathrm{ELU}(\\mathrm{BN}(
               \\mathrm{conv}_3(X_j))))),\\qquad y = W_s\\, (W_t\\, \\mathrm{LN}(X_J))
 
     A layer is ProbSparse self-attention (the module `probsparse_attention`) and a feed-forward layer, post-norm. All
-    series share the tokens (mixed). The direct head is two linear maps: W_t from the steps that are left to the
-    horizon, W_s from channels to series. `decoder_layers` puts the paper's generative decoder in its place: the last
-    `label` steps as start token and zeros for the horizon pass, in one go, through causal ProbSparse attention,
-    attention to the encoder and a feed-forward layer each.
+    series share the tokens (mixed). The direct head is two linear maps: W_t from the remaining steps to the horizon,
+    and W_s from channels to series. `decoder_layers` replaces it by the paper's generative decoder. Its input is the
+    last `label` steps as start token, followed by zeros for the horizon. All of it passes at once through layers of
+    causal ProbSparse attention, attention to the encoder and a feed-forward layer.
 
-    The distilling keeps ⌈L / 2⌉ steps. Copies pad its convolution by two on either side, as torch 1.4 needed it; since
-    then that adds two steps a layer. In the official decoder (`mix`) heads and positions change places before they are
-    merged, so that a token holds pieces of several positions; here heads are merged position by position.
+    The distilling keeps ⌈L / 2⌉ steps. Copies pad its convolution by two on either side, which torch 1.4 needed. In
+    later versions that adds two steps a layer. The official decoder (`mix`) swaps heads and positions before it merges
+    them, so that a token holds pieces of several positions. Here heads are merged position by position.
 
-    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding, `(B, lookback, width)`;
-    `stageK` after encoder layer K (each stage is one block), `(B, ⌈lookback / 2^(K-1)⌉, width)`.
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding, with maps
+    `(B, lookback, width)`, and `stageK` after encoder layer K (each stage is one block), with maps
+    `(B, ⌈lookback / 2^(K-1)⌉, width)`.
 
     Args:
         lookback: Input steps L.
         horizon: Forecast steps H.
         series: Series D.
-        width: Model width; 512 in the paper.
-        heads: Attention heads; 8 in the official code.
-        layers: Encoder layers; 3 in the paper's main stack, 2 in the official code's default.
-        ffn: Width of the feed-forward layers; 2048 in the paper.
+        width: Model width. 512 in the paper.
+        heads: Attention heads. 8 in the official code.
+        layers: Encoder layers. 3 in the paper's main stack, 2 in the official code's default.
+        ffn: Width of the feed-forward layers. 2048 in the paper.
         factor: c of the ProbSparse attention.
         dropout: In the embedding, after attention, inside and after the feed-forward layers.
-        decoder_layers: Layers of the generative decoder; 1 or 2 in the paper, 0 for the direct head.
-        label: Steps of the decoder's start token; half of the lookback by default.
-        covariates: Covariates of each time step, given to `forward` as `marks`; 0 for none.
-        instance_norm: Normalise each window (RevIN); the paper does not.
+        decoder_layers: Layers of the generative decoder. 1 or 2 in the paper, 0 for the direct head.
+        label: Steps of the decoder's start token. Half of the lookback by default.
+        covariates: Covariates of each time step, given to `forward` as `marks`. 0 for none.
+        instance_norm: Normalise each window (RevIN), which the paper does not.
 
     Raises:
         BackboneError: If the heads do not divide the width, or the label is longer than the lookback.
@@ -80,11 +81,15 @@ class Informer(nn.Module):
         if width % heads:
             raise BackboneError(f"informer: {heads} heads do not divide a width of {width}")
         if not 0 <= label <= lookback:
-            raise BackboneError(f"informer: label is {label}; the start token is part of the {lookback} input steps")
+            raise BackboneError(
+                f"informer: label counts input steps, so it must be from 0 to the lookback of {lookback}, got {label}"
+            )
         self.lookback, self.horizon, self.label = lookback, horizon, label
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embedding = SeriesEmbedding(series, width, covariates)
+        # The last layer of the embedding, so it carries the slot.
         self.embed = nn.Dropout(dropout)
+        # Each distilling halves the steps and rounds up.
         lengths = [-(-lookback // 2**k) for k in range(layers)]
         self.encoder = nn.ModuleList(EncoderLayer(width, heads, ffn, factor, dropout, n <= _DENSE) for n in lengths)
         self.distil = nn.ModuleList(Distilling(width) for _ in lengths[1:])
@@ -103,15 +108,15 @@ class Informer(nn.Module):
         self.projection = nn.Linear(width, series)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Slot name to (module path, layout)."""
+        """Return the stem's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
-        """`(B, lookback, series) -> (B, horizon, series)`.
+        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`.
 
         Args:
             x: The window.
-            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`; zeros by default.
+            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`. Zeros by default.
         """
         return forecast_normalised(self.norm, x, lambda window: self._forecast(window, marks))
 
@@ -124,10 +129,12 @@ class Informer(nn.Module):
         if self.decoder is None:
             return self.projection(self.over_time(tokens.transpose(1, 2)).transpose(1, 2))
         start = self.lookback - self.label
+        # Zeros stand for the unknown steps, so that one pass forecasts all of them.
         queries = F.pad(x[:, start:], (0, 0, 0, self.horizon))
         queries = self.decoder_embed(self.decoder_embedding(queries, None if marks is None else marks[:, start:]))
         for layer in self.decoder:
             queries = layer(queries, tokens)
+        # The start token's steps are known and dropped.
         return self.projection(self.decoder_norm(queries)[:, self.label :])
 
 
@@ -151,15 +158,15 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, N, C) -> (B, N, C)`."""
+        """Attend and transform: `(B, N, C) -> (B, N, C)`."""
         x = self.norms[0](x + self.dropout(self.attention(x)))
         return self.norms[1](x + self.ffn(x))
 
 
 class DecoderLayer(nn.Module):
-    """Causal ProbSparse self-attention, attention to the encoder, a feed-forward layer; each post-norm.
+    """Causal ProbSparse self-attention, attention to the encoder, a feed-forward layer, each post-norm.
 
-    Shapes: `(B, M, C)` and the encoder's `(B, N, C)` to `(B, M, C)`.
+    Shapes: the queries `(B, M, C)` and the encoder's `(B, N, C)` give `(B, M, C)`.
 
     Args:
         width: Channels C.
@@ -179,7 +186,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """`(B, M, C)` and `(B, N, C)` to `(B, M, C)`."""
+        """Update the queries `(B, M, C)` from the encoder's `(B, N, C)`: `(B, M, C)`."""
         x = self.norms[0](x + self.dropout(self.attention(x)))
         x = self.norms[1](x + self.dropout(self.cross(x, source)))
         return self.norms[2](x + self.ffn(x))
@@ -194,17 +201,21 @@ class Distilling(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        # A padding of one keeps the length. Copies of the official code pad by two, see `Informer`.
         self.conv = nn.Conv1d(width, width, 3, padding=1, padding_mode="circular")
         self.norm = nn.BatchNorm1d(width)
         self.pool = nn.MaxPool1d(3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, N, C) -> (B, ⌈N / 2⌉, C)`."""
+        """Halve the steps: `(B, N, C) -> (B, ⌈N / 2⌉, C)`."""
         return self.pool(F.elu(self.norm(self.conv(x.transpose(1, 2))))).transpose(1, 2)
 
 
 def feed_forward(width: int, ffn: int, dropout: float) -> nn.Sequential:
-    """Return two linear maps with a GELU between: `(..., width) -> (..., width)`; 2 C F + C + F parameters."""
+    """Return two linear maps with a GELU between them: `(..., width) -> (..., width)`.
+
+    With width C and ffn F it has 2 C F + C + F parameters.
+    """
     return nn.Sequential(
         nn.Linear(width, ffn), nn.GELU(), nn.Dropout(dropout), nn.Linear(ffn, width), nn.Dropout(dropout)
     )

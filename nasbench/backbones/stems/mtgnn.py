@@ -19,32 +19,32 @@ __all__ = ["MTGNN"]
 
 @register_stem("mtgnn")
 class MTGNN(nn.Module):
-    """Gated dilated convolutions along time with a series axis kept beside it, by default without the graph.
+    """Gated dilated convolutions along time, with the series as a second axis. By default without the graph.
 
     .. math:: z_0 = W_0 x,\\quad h_k = \\tanh(\\mathrm{DIL}_k(z_{k-1})) \\odot \\sigma(\\mathrm{DIL}'_k(z_{k-1})),\\quad
               z_k = \\mathrm{LN}(R_k h_k + z_{k-1}), \\\\
               y = W_2\\,\\mathrm{relu}(W_1\\,\\mathrm{relu}(S_0 x + \\textstyle\\sum_k S_k h_k + S_{K+1} z_K))
 
     DIL is the dilated inception layer: kernels 2, 3, 6 and 7 side by side, cropped to the end of the shortest. Nothing
-    is padded between layers: layer k takes 6 d_k steps off the time axis, and residuals keep the end. Each S maps all
-    channels and steps of a series that are left. A lookback below the receptive field, 1 + 6 Σ d, is padded with zeros
-    on the left. LN normalises over channels, series and time together, with a weight for each of their entries, so it
-    is the one place where series meet, unless there is a graph: then R_k h_k becomes a mix-hop propagation along a
-    learned graph plus one against it, and R_k is not built (the authors' code builds both).
+    is padded between layers. Layer k removes 6 d_k steps from the time axis, and residuals keep the end. Each S maps
+    all remaining channels and steps of a series. A lookback below the receptive field, 1 + 6 Σ d, is padded with zeros
+    on the left. LN normalises over channels, series and time together, with a weight for each of their entries.
+    Without the graph it is the only place where series meet. With the graph, R_k h_k becomes a mix-hop propagation
+    along a learned graph plus one against it, and R_k is not built (the authors' code builds both).
 
-    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after W_0, `stageK` after layer K (each
-    stage is one block), all `(B, width, series, steps)`: two-dimensional. With the defaults and a lookback of 96 there
-    are 96, 90, 78 and 54 steps.
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after W_0 and `stageK` after layer K (each
+    stage is one block). Their maps are two-dimensional, `(B, width, series, steps)`. With the defaults and a lookback
+    of 96 they have 96, 90, 78 and 54 steps.
 
     Args:
         lookback: Input steps L.
         horizon: Forecast steps H.
         series: Series D.
-        width: Channels of the layers; the paper has 16 for single-step and 32 for multi-step forecasts.
-        skip: Channels of the skip sum; 32 and 64 in the paper.
-        end: Channels before the output; 64 and 128 in the paper.
-        dilations: Distance between two taps, one number a layer; the paper has (1, 2, 4, 8, 16) for lookbacks of
-            168 and (1, 1, 1) for 12.
+        width: Channels of the layers. The paper has 16 for single-step and 32 for multi-step forecasts.
+        skip: Channels of the skip sum. 32 and 64 in the paper.
+        end: Channels before the output. 64 and 128 in the paper.
+        dilations: Distance between two taps, one number for each layer. The paper has (1, 2, 4, 8, 16) for a lookback
+            of 168 and (1, 1, 1) for 12.
         kernels: Lengths of the convolutions of a layer.
         graph: Learn a graph over the series, as the paper does.
         neighbours: Neighbours of a series in the graph.
@@ -53,7 +53,7 @@ class MTGNN(nn.Module):
         beta: Share of its input that each hop keeps.
         alpha: Saturation of the graph's tanh.
         dropout: On the gated convolutions and the input's skip.
-        norm_affine: Whether the normalisations have weights; in the authors' code for multi-step forecasts alone.
+        norm_affine: Whether the normalisations have weights. In the authors' code only for multi-step forecasts.
         instance_norm: Normalise each window (RevIN), which the paper does not.
 
     Raises:
@@ -84,9 +84,11 @@ class MTGNN(nn.Module):
         super().__init__()
         if min(dilations, default=0) < 1 or min(kernels, default=0) < 1:
             raise BackboneError(
-                f"mtgnn: dilations are {dilations!r}, kernels {kernels!r}; one or more, each at least 1"
+                "mtgnn: dilations and kernels must each have one or more numbers of at least 1,"
+                f" got dilations={dilations!r} and kernels={kernels!r}"
             )
         reach = (max(kernels) - 1) * sum(dilations)
+        # Unpadded layers need at least one step to be left after the last of them.
         self.missing = max(0, reach + 1 - lookback)
         steps = lookback + self.missing
         self.norm = InstanceNorm(series) if instance_norm else None
@@ -112,16 +114,18 @@ class MTGNN(nn.Module):
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(skip, end), nn.ReLU(), nn.Linear(end, horizon))
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Slot name to (module path, layout)."""
+        """Return the stem's slots: slot name to (module path, layout)."""
+        # The slot is after a layer's norm, as the layer itself returns a map and a skip.
         return {"embed": ("embed", "NCHW")} | stage_slots("layers.{}.norm", len(self.layers), "NCHW")
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, lookback, series) -> (B, horizon, series)`."""
+        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
         return forecast_normalised(self.norm, x, self._forecast)
 
     def _forecast(self, x: Tensor) -> Tensor:
         window = F.pad(x.transpose(1, 2), (self.missing, 0)).contiguous()
         adjacency = self.graph() if self.graph is not None else None
+        # The series are rows of a map of one channel, as pixels of an image are.
         state, total = self.embed(window.unsqueeze(1)), self.skip_input(self.dropout(window))
         for layer in self.layers:
             state, skipped = layer(state, adjacency)
@@ -130,12 +134,12 @@ class MTGNN(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer: `(B, C, D, T)` and the graph `(D, D)` to `(B, C, D, T')` and its skip `(B, D, skip)`.
+    """One layer. The map `(B, C, D, T)` and the graph `(D, D)` give `(B, C, D, T')` and its skip `(B, D, skip)`.
 
     Args:
-        filter: The dilated inception layer under the tanh; it sets T'.
-        gate: That under the sigmoid.
-        mixes: Propagation along the graph and against it; a 1×1 convolution if empty.
+        filter: The dilated inception layer under the tanh. It determines T'.
+        gate: The dilated inception layer under the sigmoid.
+        mixes: Propagation along the graph and against it. If empty, a 1×1 convolution takes their place.
         skip: From all channels and steps of a series to its skip.
         norm: Normalisation of the output.
         dropout: On the gated maps.
@@ -158,7 +162,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, adjacency: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`(B, C, D, T) -> (B, C, D, T'), (B, D, skip)`."""
+        """Return the next map and the skip: `(B, C, D, T) -> (B, C, D, T'), (B, D, skip)`."""
         a, b = side_by_side(self.filter, self.gate, x)
         gated = self.dropout(a.tanh() * b.sigmoid())
         if self.mix is not None:
@@ -167,9 +171,13 @@ class Layer(nn.Module):
             assert adjacency is not None
             along, against = self.mixes
             mixed = along(gated, adjacency) + against(gated, adjacency.T)
+        # The convolutions keep the latest steps, so the residual is cropped to them.
         return self.norm(mixed + x[..., -mixed.shape[3] :]), self.skip(_by_series(gated))
 
 
 def _by_series(x: Tensor) -> Tensor:
-    """`(B, C, D, T) -> (B, D, C·T)`: a linear map of it is a convolution over all of time."""
+    """Flatten `(B, C, D, T)` to `(B, D, C·T)`.
+
+    A linear map of the result is the authors' convolution over all remaining steps.
+    """
     return x.transpose(1, 2).flatten(2)

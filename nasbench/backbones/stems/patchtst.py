@@ -17,16 +17,16 @@ __all__ = ["PatchTST"]
 class PatchTST(nn.Module):
     """A transformer encoder over patches of each series alone (channel-independent), with a flattening linear head.
 
-    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the patch embedding, `stageK` after
-    encoder layer K (each stage is one block), all `(B·series, patches, width)`.
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the patch embedding and `stageK` after
+    encoder layer K (each stage is one block). Their maps are `(B·series, patches, width)`.
 
     Args:
         lookback: Input steps L.
         horizon: Forecast steps H.
         series: Series D.
-        patch: Steps of a patch, 16 in the paper; cut to the lookback where that is shorter.
+        patch: Steps of a patch, 16 in the paper. At most the lookback.
         stride: Steps between patches, 8 in the paper.
-        width: Model width; the paper has 128 for large sets and 16 for ETTh, the default lies between.
+        width: Model width. The paper has 128 for large sets and 16 for ETTh, and the default lies between.
         heads: Attention heads.
         layers: Encoder layers, 3 in the paper.
         ffn: Width of the feed-forward layers.
@@ -54,32 +54,36 @@ class PatchTST(nn.Module):
             raise BackboneError(f"patchtst: {heads} heads do not divide a width of {width}")
         self.horizon = horizon
         self.patch, self.stride = min(patch, lookback), stride
+        # Each series is padded at its end by one stride, as in the paper.
         count = (lookback + stride - self.patch) // stride + 1
         self.norm = InstanceNorm(series) if instance_norm else None
         self.projection = nn.Linear(self.patch, width)
+        # Drawn as in the authors' code.
         self.position = nn.Parameter(torch.empty(count, width).uniform_(-0.02, 0.02))
+        # The last layer of the embedding, so it carries the slot.
         self.embed = nn.Dropout(dropout)
         self.encoder = nn.Sequential(*[EncoderLayer(width, heads, ffn, dropout) for _ in range(layers)])
         self.head = nn.Linear(count * width, horizon)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Slot name to (module path, layout)."""
+        """Return the stem's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, lookback, series) -> (B, horizon, series)`."""
+        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
         return forecast_normalised(self.norm, x, self._forecast)
 
     def _forecast(self, x: Tensor) -> Tensor:
         batch, _, series = x.shape
         cut = patches(x.transpose(1, 2), self.patch, self.stride)
+        # Series become items of the batch, so that attention never mixes them.
         tokens = self.embed((self.projection(cut) + self.position).flatten(0, 1))
         encoded = self.encoder(tokens).transpose(1, 2).flatten(1)
         return self.head(encoded).view(batch, series, self.horizon).transpose(1, 2)
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward, each with residual and batch normalisation after it: `(B, N, C) -> (B, N, C)`.
+    """Attention and feed-forward layer, each followed by residual and batch normalisation: `(B, N, C) -> (B, N, C)`.
 
     Args:
         width: Channels C.
@@ -95,11 +99,12 @@ class EncoderLayer(nn.Module):
         self.out = nn.Linear(width, width)
         self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.GELU(), nn.Dropout(dropout), nn.Linear(ffn, width))
         self.dropout = nn.Dropout(dropout)
+        # Batch and not layer normalisation, as in the paper.
         self.norm_attention = nn.BatchNorm1d(width)
         self.norm_ffn = nn.BatchNorm1d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, N, C) -> (B, N, C)`."""
+        """Attend and transform: `(B, N, C) -> (B, N, C)`."""
         batch, count, width = x.shape
         q, k, v = self.qkv(x).view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, count, width)

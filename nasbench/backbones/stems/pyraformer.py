@@ -24,30 +24,30 @@ class Pyraformer(nn.Module):
     .. math:: T_0 = \\mathrm{pyramid}(\\mathrm{embed}([x, 0])),\\qquad T_k = \\mathrm{layer}_k(T_{k-1}),\\qquad
               y = W\\, [T_K^{(0, \\mathrm{last})}, \\dots, T_K^{(S, \\mathrm{last})}]
 
-    Level 0 is the lookback with an end token after it, a step of zeros, which is what the forecast is read from; each
-    coarser level has ⌊n / c⌋ nodes of the n below, at least one. A layer is attention of every node to its neighbours,
-    its children and its parent, and a feed-forward layer, post-norm; the equations stand with the module
-    `pyramidal_attention`. Neighbours are gathered, so memory is linear in the lookback; copies hold a T x T mask. All
-    series share the tokens (mixed). The head is the paper's first prediction module, which gives all steps at once.
+    Level 0 is the lookback and an end token, a step of zeros from which the forecast is read. Each coarser level has
+    ⌊n / c⌋ nodes for the n below it, and at least one. A layer is attention of every node to its neighbours, its
+    children and its parent, followed by a feed-forward layer, post-norm. The module `pyramidal_attention` gives the
+    equations. Neighbours are gathered, so memory is linear in the lookback. Copies hold a T x T mask. All series share
+    the tokens (mixed). The head is the paper's first prediction module, which forecasts all steps at once.
 
-    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding; `stageK` after layer K
-    (each stage is one block), level 0 of its pyramid: `(B, lookback + 1, width)`. A plug-in sees time steps alone,
-    never nodes of several scales in one line.
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after layer
+    K (each stage is one block). The map of a stage is level 0 of its pyramid, `(B, lookback + 1, width)`. So a plug-in
+    sees time steps only, never nodes of several scales in one row.
 
     Args:
         lookback: Input steps L.
         horizon: Forecast steps H.
         series: Series D.
-        width: Model width; 512 in the paper.
-        heads: Attention heads, each of width / heads channels; 4 or 6 of 128 channels in the paper.
+        width: Model width. 512 in the paper.
+        heads: Attention heads, each of width / heads channels. 4 or 6 of 128 channels in the paper.
         layers: Attention layers, 4 in the paper.
-        ffn: Width of the feed-forward layers; the paper's is the model width.
-        scales: Children c of a node of each coarse level, fine to coarse; (4, 4, 4) in the paper for hours.
-        window: Nodes of its own level that a node attends to, itself in the middle: odd, 3 or 5 in the paper.
-        bottleneck: Channels in which the pyramid is built; a quarter of the width by default, as in the paper.
+        ffn: Width of the feed-forward layers. The model width in the paper.
+        scales: Children c of a node of each coarse level, fine to coarse. (4, 4, 4) in the paper for hourly data.
+        window: Nodes of its own level that a node attends to, itself in the middle. Odd, 3 or 5 in the paper.
+        bottleneck: Channels in which the pyramid is built. A quarter of the width by default, as in the paper.
         dropout: In the embedding, after attention and after the feed-forward layers.
-        covariates: Covariates of each time step, given to `forward` as `marks`; 0 for none.
-        instance_norm: Normalise each window (RevIN); the paper does not.
+        covariates: Covariates of each time step, given to `forward` as `marks`. 0 for none.
+        instance_norm: Normalise each window (RevIN), which the paper does not.
 
     Raises:
         BackboneError: If the heads do not divide the width, there is no scale or one is below 2, or the window is even.
@@ -75,35 +75,38 @@ class Pyraformer(nn.Module):
             raise BackboneError(f"pyraformer: {heads} heads do not divide a width of {width}")
         if not scales or min(scales) < 2 or window < 1 or window % 2 == 0:
             raise BackboneError(
-                f"pyraformer: scales is {scales!r} and window {window}; "
-                "give at least one scale, none below 2, and an odd window"
+                "pyraformer: scales needs at least one scale, none below 2, and window must be odd,"
+                f" got scales={scales!r} and window={window}"
             )
         self.lookback, self.horizon, self.scales, self.window = lookback, horizon, tuple(scales), window
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embedding = SeriesEmbedding(series, width, covariates)
+        # The last layer of the embedding, so it carries the slot.
         self.embed = nn.Dropout(dropout)
         self.pyramid = TimePyramid(width, max(1, width // 4) if bottleneck is None else bottleneck, scales)
         self.encoder = nn.ModuleList(Block(width, heads, ffn, dropout) for _ in range(layers))
         self.head = nn.Linear((1 + len(scales)) * width, horizon * series)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Slot name to (module path, layout)."""
+        """Return the stem's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
-        """`(B, lookback, series) -> (B, horizon, series)`.
+        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`.
 
         Args:
             x: The window.
-            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`, of which the
-                first step after the lookback is the last that is read; zeros by default.
+            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`. Of the horizon
+                only the first step is read. Zeros by default.
         """
         return forecast_normalised(self.norm, x, lambda window: self._forecast(window, marks))
 
     def _forecast(self, x: Tensor, marks: Tensor | None) -> Tensor:
+        # The end token stands at the first step of the horizon.
         marks = None if marks is None else marks[:, : self.lookback + 1]
         nodes, sizes = self.pyramid(self.embed(self.embedding(F.pad(x, (0, 0, 0, 1)), marks)))
         links = edges(sizes, self.scales, self.window, x.device)
+        # The blocks return level 0 by itself, since that is what their slots hold.
         fine, coarse = nodes[:, : sizes[0]], nodes[:, sizes[0] :]
         for block in self.encoder:
             coarse, fine = block(coarse, fine, links)
@@ -112,7 +115,7 @@ class Pyraformer(nn.Module):
 
 
 class Block(nn.Module):
-    """A pyramid layer that keeps level 0 apart, so that it can be a slot: the last item of what it returns.
+    """A pyramid layer with level 0 as an output of its own, so that level 0 can be a slot.
 
     Args:
         width: Channels C.
@@ -126,6 +129,9 @@ class Block(nn.Module):
         self.layer = PyramidLayer(width, heads, ffn, dropout)
 
     def forward(self, coarse: Tensor, fine: Tensor, links: Sequence[Edges]) -> tuple[Tensor, Tensor]:
-        """The nodes `(B, T - L, C)` of all coarse levels and `(B, L, C)` of level 0, before and after."""
+        """Map the nodes `(B, T - L, C)` of all coarse levels and `(B, L, C)` of level 0 to their next values.
+
+        Level 0 is the last item of the result, because a slot in a tuple holds the last map.
+        """
         nodes = self.layer(torch.cat([fine, coarse], dim=1), links)
         return nodes[:, fine.shape[1] :], nodes[:, : fine.shape[1]]

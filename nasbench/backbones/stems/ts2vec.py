@@ -21,24 +21,25 @@ class TS2Vec(nn.Module):
               \\mathrm{gelu}(z_i)),\\qquad r = z_{last},\\quad y = W_h\\, r_L
 
     The projection mixes all series at each step (the paper's encoder is multivariate), and all series are forecast
-    from the one representation r. P_i is the identity but in the last block, which changes the width and has a 1×1
-    convolution even where it does not, as in the authors' code. Convolutions keep the length and look both ways inside
-    the window; behind its ends they see zeros. The last step reaches (kernel - 1)(2^blocks - 1) steps back.
+    from the one representation r. P_i is the identity in all blocks but the last. The last block changes the width, and
+    has a 1×1 convolution even where the width stays, as in the authors' code. Convolutions keep the length and look
+    both ways inside the window. Beyond its ends they see zeros. The last step reaches (kernel - 1)(2^blocks - 1) steps
+    back.
 
     The paper trains the encoder by contrast between masked crops and fits W_h by ridge regression on frozen
     representations. Here both are trained together on the forecast, so nothing is masked or cropped.
 
-    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the projection,
-    `(B, lookback, width)`; `stageK` after block K (each stage is one block), `(B, width, lookback)`, after the last
-    `(B, representation, lookback)`.
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the projection, with maps
+    `(B, lookback, width)`, and `stageK` after block K (each stage is one block), with maps `(B, width, lookback)`. The
+    last stage has maps `(B, representation, lookback)`.
 
     Args:
         lookback: Input steps L.
         horizon: Forecast steps H.
         series: Series D.
-        width: Channels of the hidden blocks; 64 in the paper.
-        representation: Channels of the last block; 320 in the paper.
-        blocks: Blocks, 11 in the paper; by default the fewest whose last step sees the whole lookback: 6 for 96.
+        width: Channels of the hidden blocks. 64 in the paper.
+        representation: Channels of the last block. 320 in the paper.
+        blocks: Blocks, 11 in the paper. By default the fewest whose last step sees the whole lookback: 6 for 96.
         kernel: Taps of each convolution, odd.
         dropout: On the representation.
         instance_norm: Normalise each window (RevIN), which the paper does not.
@@ -63,7 +64,8 @@ class TS2Vec(nn.Module):
         super().__init__()
         if kernel < 3 or kernel % 2 == 0 or (blocks is not None and blocks < 1):
             raise BackboneError(
-                f"ts2vec: kernel is {kernel}, it must be odd, 3 or more; blocks are {blocks}, 1 or more"
+                "ts2vec: kernel must be odd and at least 3, and blocks at least 1,"
+                f" got kernel={kernel} and blocks={blocks}"
             )
         count = blocks or _blocks_to_reach(lookback - 1, kernel)
         widths = [width] * count + [representation]
@@ -72,6 +74,7 @@ class TS2Vec(nn.Module):
         self.embed = nn.Linear(series, width)
         self.encoder = nn.Sequential(
             *[
+                # Dilations double, so the reach doubles with each block.
                 ConvBlock(widths[i], widths[i + 1], kernel=kernel, dilation=2**i, project=i == count - 1)
                 for i in range(count)
             ]
@@ -80,21 +83,25 @@ class TS2Vec(nn.Module):
         self.head = nn.Linear(representation, horizon * series)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Slot name to (module path, layout)."""
+        """Return the stem's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NCL")
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, lookback, series) -> (B, horizon, series)`."""
+        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
         return forecast_normalised(self.norm, x, self._forecast)
 
     def _forecast(self, x: Tensor) -> Tensor:
-        # contiguous, as plug-ins give their maps: else a convolution may round differently behind one
+        # Plug-ins return contiguous maps. With another memory format a convolution may round differently, and an
+        # inserted module would change the forecast before training.
         encoded = self.encoder(self.embed(x).transpose(1, 2).contiguous())
         return self.head(self.dropout(encoded[..., -1])).unflatten(1, (self.horizon, x.shape[2]))
 
 
 def _blocks_to_reach(steps: int, kernel: int) -> int:
-    """Return the fewest blocks of dilations 1, 2, 4, ... that reach so many steps back: two convolutions each."""
+    """Return the fewest blocks of dilations 1, 2, 4, ... that reach a number of steps back.
+
+    Each block has two convolutions, and each of these reaches half of its taps to one side.
+    """
     blocks = 1
     while (kernel - 1) * (2**blocks - 1) < steps:
         blocks += 1
@@ -109,7 +116,7 @@ class ConvBlock(nn.Module):
         out_channels: Channels C_out.
         kernel: Taps of both convolutions, odd.
         dilation: Distance between two taps.
-        project: A 1×1 convolution on the residual; always where the widths differ.
+        project: Put a 1×1 convolution on the residual. Different widths always have one.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, dilation: int, project: bool) -> None:
@@ -119,6 +126,6 @@ class ConvBlock(nn.Module):
         self.projection = conv(1, in_channels, out_channels) if project or in_channels != out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, C_in, L) -> (B, C_out, L)`."""
+        """Add the convolutions' result to the residual: `(B, C_in, L) -> (B, C_out, L)`."""
         residual = x if self.projection is None else self.projection(x)
         return residual + self.second(F.gelu(self.first(F.gelu(x))))

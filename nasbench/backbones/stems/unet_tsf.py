@@ -16,32 +16,32 @@ __all__ = ["UnetTSF"]
 
 @register_stem("unet_tsf")
 class UnetTSF(nn.Module):
-    """A pyramid of pooled windows, a linear forecast from each level, merged from the coarsest to the finest.
+    """A pyramid of pooled windows with a linear forecast from each level, merged from the coarsest to the finest.
 
     .. math:: x_1 = x,\\quad x_{k+1} = \\mathrm{AvgPool}(x_k),\\quad f_k = W_k x_k,\\qquad
               m_K = f_K,\\quad m_k = V_k [f_k, m_{k+1}],\\quad y = m_1
 
-    Level k forecasts at its own resolution: pooling makes the forecast shorter as it does the window, n to
-    ⌊(n - kernel) / stride⌋ + 1 steps, and V_k brings it back to the length of level k. All maps are linear, so the
-    stem is one; what it learns is a factorisation of it. Levels are added while there are steps left to pool: a short
-    lookback has fewer; a forecast of one step stays at one.
+    Level k forecasts at its own resolution. Pooling shortens the forecast as it shortens the window, from n to
+    ⌊(n - kernel) / stride⌋ + 1 steps, and V_k restores the length of level k. All maps are linear, so the stem is one
+    linear map, and it learns a factorisation of this map. Levels are added while there are steps left to pool, so a
+    short lookback has fewer. A forecast of one step stays at one.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Each series is forecast from itself alone. Slots: `stageK`
-    on level K, stage1 on the window itself, `(B, series, steps)` with the series as channels; what a slot gives goes
-    into the level's forecast and into the pooling below it.
+    on level K, where stage1 is the window itself. Their maps are `(B, series, steps)` with the series as channels. The
+    output of a slot goes into the level's forecast and into the pooling of the next level.
 
-    Source: Chu, Xiao, Yuan, arXiv:2401.03001 (2024) and its code, which builds normalisation layers that it never
-    runs, and pools once more than it uses; neither is here.
+    Source: Chu, Xiao, Yuan, arXiv:2401.03001 (2024) and its code. The code also builds normalisation layers that it
+    never runs, and pools once more than it uses. Both are left out here.
 
     Args:
         lookback: Input steps L.
         horizon: Forecast steps H.
         series: Series D.
-        levels: Levels K at most; the code has 4, 3 for ETTh1.
+        levels: Largest number of levels K. The code has 4, and 3 for ETTh1.
         kernel: Steps that the pooling averages.
         stride: Steps between two averages.
-        individual: Weights of its own for each series, as the authors' scripts have; else shared by all.
-        dropout: On each level's forecast; none in the paper.
+        individual: Give each series weights of its own, as the authors' scripts do. Otherwise all series share them.
+        dropout: On each level's forecast. None in the paper.
         instance_norm: Normalise each window (RevIN), as the paper does.
 
     Raises:
@@ -63,7 +63,7 @@ class UnetTSF(nn.Module):
     ) -> None:
         super().__init__()
         if min(levels, kernel, stride) < 1:
-            raise BackboneError(f"unet_tsf: levels {levels}, kernel {kernel} and stride {stride} must be at least 1")
+            raise BackboneError(f"unet_tsf: levels, kernel and stride must be 1 or more, got {levels, kernel, stride}")
 
         def linear(inputs: int, outputs: int) -> nn.Module:
             return SeriesLinear(series, inputs, outputs) if individual else nn.Linear(inputs, outputs)
@@ -73,18 +73,19 @@ class UnetTSF(nn.Module):
             steps.append((steps[-1] - kernel) // stride + 1)
             ahead.append(max(1, (ahead[-1] - kernel) // stride + 1))
         self.norm = InstanceNorm(series) if instance_norm else None
+        # The identity gives the window itself a slot.
         self.pools = nn.ModuleList([nn.Identity(), *(nn.AvgPool1d(kernel, stride) for _ in steps[1:])])
         self.forecasts = nn.ModuleList(linear(n, h) for n, h in zip(steps, ahead, strict=True))
-        # merges[k] brings level k + 1 to the length of level k
+        # merges[k] maps level k + 1 to the length of level k.
         self.merges = nn.ModuleList(linear(fine + coarse, fine) for fine, coarse in pairwise(ahead))
         self.dropout = nn.Dropout(dropout)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Slot name to (module path, layout)."""
+        """Return the stem's slots: slot name to (module path, layout)."""
         return {f"stage{level + 1}": (f"pools.{level}", "NCL") for level in range(len(self.pools))}
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, lookback, series) -> (B, horizon, series)`."""
+        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
         return forecast_normalised(self.norm, x, self._forecast)
 
     def _forecast(self, x: Tensor) -> Tensor:
@@ -109,10 +110,10 @@ class SeriesLinear(nn.Module):
 
     def __init__(self, series: int, inputs: int, outputs: int) -> None:
         super().__init__()
-        bound = inputs**-0.5  # what nn.Linear draws from
+        bound = inputs**-0.5  # the bound of nn.Linear's own initialisation
         self.weight = nn.Parameter(torch.empty(series, outputs, inputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(series, outputs).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, D, inputs) -> (B, D, outputs)`."""
+        """Map each series with its own weights: `(B, D, inputs) -> (B, D, outputs)`."""
         return torch.einsum("bdi,doi->bdo", x, self.weight) + self.bias

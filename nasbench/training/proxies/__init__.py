@@ -1,8 +1,8 @@
-"""Zero-cost proxies: figures of an untrained model that are said to tell how well it will train.
+"""Zero-cost proxies: scores of an untrained model that are said to predict how well it will train.
 
-`score` gives one for a model and a task. None of them is a result: over 19 tasks NASWOT and the plain number of MACs
-correlate with the trained metric alike (0.621 and 0.609 mean Spearman). So `nasbench.evidence.proxy_agreement`
-always sets them beside parameters and MACs, in the study at hand.
+`score` computes one of them for a model and a task. None of them is a result. Over 19 tasks NASWOT and the plain number
+of MACs correlate about equally with the trained metric (0.621 and 0.609 mean Spearman). So
+`nasbench.evidence.proxy_agreement` always reports them beside parameters and MACs, in the study at hand.
 """
 
 from __future__ import annotations
@@ -23,17 +23,21 @@ from nasbench.training.proxies.zico import zico
 __all__ = ["BATCHES", "PROXIES", "Proxy", "check_names", "naswot", "score", "synflow", "zico"]
 
 Proxy = Callable[[nn.Module, Sequence[tuple[object, Tensor]], Callable[[Tensor, Tensor], Tensor]], float]
-"""`proxy(model, batches, loss)`; higher is better, the model is not touched."""
+"""`proxy(model, batches, loss)`. Higher is better, and the model is not changed."""
 
 PROXIES: dict[str, Proxy] = {"naswot": naswot, "synflow": synflow, "zico": zico}
 """Every proxy by name."""
 
 BATCHES = 4
-"""Training batches that `score` gives a proxy."""
+"""Number of training batches that `score` passes to a proxy."""
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise `UnknownNameError` for a name that is no proxy."""
+    """Check the names of proxies.
+
+    Raises:
+        UnknownNameError: If one of them is not a proxy. The message offers the nearest names.
+    """
     for name in names:
         if name not in PROXIES:
             raise UnknownNameError("zero-cost proxy", name, PROXIES)
@@ -48,25 +52,25 @@ def score(
     batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> float:
-    """Score an untrained model; the same seed gives the same score.
+    """Score an untrained model. The same seed gives the same score.
 
-    Batch norms use the statistics of the batch, since those of an untrained model say nothing; dropout and stochastic
-    depth are off. The model is not changed and may be in any mode, on any device.
+    Batch norms use the statistics of the batch, because the running statistics of an untrained model carry no
+    information. Dropout and stochastic depth are off. The model is not changed and may be in any mode, on any device.
 
     Args:
         name: One of `PROXIES`.
-        model: The model, as its training would find it.
-        task: Gives the training batches, not augmented, and the loss.
-        seed: Of the batches, and of what a model draws in its forward pass.
-        batch_size: Items a batch.
+        model: The model, as training would receive it.
+        task: Gives the training batches, without augmentation, and the loss.
+        seed: Seed of the batches, and of what a model draws in its forward pass.
+        batch_size: Number of items in a batch.
         device: Where to compute.
 
     Returns:
-        The score; higher is said to be better. Its scale means nothing across tasks or backbones.
+        The score. Higher is said to be better. Its scale cannot be compared across tasks or backbones.
 
     Raises:
-        UnknownNameError: If there is no such proxy.
-        EvaluationError: If the score is not a number ("nan"), or memory runs out ("out_of_memory").
+        UnknownNameError: If no proxy has this name.
+        EvaluationError: If the score is not finite ("nan"), or memory runs out ("out_of_memory").
 
     Example:
         >>> import timm
@@ -77,10 +81,11 @@ def score(
     check_names([name])
     device = torch.device(device)
     home = {"devices": [device]} if device.type == "cuda" else {"devices": []}
+    # The caller's random state must not depend on whether a proxy was computed.
     with out_of_memory(), torch.random.fork_rng(**home):
         torch.manual_seed(seed)
         batches = list(islice(task.train_batches(batch_size, seed=seed, epoch=1, device=device), BATCHES))
         value = PROXIES[name](model, batches, task.loss)
     if not math.isfinite(value):
-        raise EvaluationError(f"{name} is {value}, not a number", kind="nan")
+        raise EvaluationError(f"{name} has no value: the score is {value}", kind="nan")
     return value

@@ -1,4 +1,4 @@
-"""A model run as a linear map: activations are the identity, norms scale, attention and gates are constants."""
+"""Run a model as a linear map: activations are the identity, norms scale, attention and gates are constants."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ _IDENTITY = frozenset(
 )
 _CONSTANT = frozenset({"softmax", "_softmax", "log_softmax", "sigmoid", "sigmoid_", "hardsigmoid", "logsigmoid"})
 _NORMS: dict[str, int] = {"layer_norm": 2, "group_norm": 2, "rms_norm": 2, "instance_norm": 3}
-"""Where the scale stands among the arguments."""
+"""Index of the scale among the arguments of each norm."""
 
 
 class Linearised(TorchFunctionMode):
-    """While it is on, torch's functions act as in a linear network; by name, so that modules and methods are alike."""
+    """A context in which torch's functions act as in a linear network.
+
+    Functions are recognised by name. So modules, functions and methods of tensors are treated alike.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in _IDENTITY:
             return args[0] if args else kwargs["input"]
+        # Detached, a gate weighs signals with the value that it has, but no flow passes through the gate itself.
         if name in _CONSTANT:
             return func(*args, **kwargs).detach()
         if name == "batch_norm":
@@ -42,19 +46,21 @@ class Linearised(TorchFunctionMode):
 
 
 def _attention(func: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **more: Any) -> Tensor:
-    """Weigh the values by the attention there is; an identity for the values gives it.
+    """Apply attention with weights that are held constant.
 
-    Its own backward pass turns logits as large as they get here to NaN.
+    The weights are computed with an identity as values. The backward pass of torch's own function gives NaN for logits
+    as large as they are here.
     """
     steps = value.shape[-2]
     eye = torch.eye(steps, dtype=value.dtype, device=value.device).expand(*value.shape[:-2], steps, steps)
     weights = func(query.detach(), key.detach(), eye, *rest, **more).detach()
+    # With grouped queries several heads share one head of values.
     groups = weights.shape[-3] // value.shape[-3] if more.get("enable_gqa") else 1
     return weights @ (value.repeat_interleave(groups, -3) if groups > 1 else value)
 
 
 def _batch_norm(input: Tensor, running_mean: Any, running_var: Any, weight: Any = None, *rest: Any, **more: Any) -> Any:
-    """Scale by the weight over the running deviation; the mean is no part of a linear map."""
+    """Scale by the weight over the running deviation. The mean is left out, as a linear map has no offset."""
     eps = more.get("eps", rest[3] if len(rest) > 3 else 1e-5)
     scaled = _scaled(input, weight, last=False)
     return scaled if running_var is None else _scaled(scaled, (running_var + eps).rsqrt(), last=False)

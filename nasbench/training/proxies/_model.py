@@ -12,10 +12,10 @@ __all__ = ["working_copy"]
 
 
 def working_copy(model: nn.Module, device: torch.device, *, batch_statistics: bool = True) -> nn.Module:
-    """Return a copy on `device` in eval mode, with batch norms that use the batch's statistics if asked.
+    """Return a copy on `device` in eval mode. If asked, its batch norms use the statistics of the batch.
 
-    Dropout and stochastic depth are off in eval mode; the running statistics of an untrained model, mean 0 and variance
-    1, would leave its signals unnormalised.
+    Eval mode turns off dropout and stochastic depth. But the running statistics of an untrained model, mean 0 and
+    variance 1, would leave its signals without normalisation.
     """
     twin = copy.deepcopy(model).to(device).eval()
     for module in twin.modules():

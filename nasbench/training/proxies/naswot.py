@@ -24,36 +24,35 @@ _ACTIVATIONS = frozenset(
     )
     for suffix in ("", "_")
 )
-"""Operators whose input's sign is a unit's code: the ReLU family, and what stands where a ReLU would."""
+"""Operators whose input's sign is a unit's code: the ReLU family, and activations used in its place."""
 
-_CHUNK = 1 << 20  # columns counted at once: a float32 counts exactly up to 2^24
+_CHUNK = 1 << 20  # columns counted at once. A float32 counts exactly only up to 2^24.
 
 
 def naswot(
     model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable[[Tensor, Tensor], Tensor] | None = None
 ) -> float:
-    """Return the log-determinant of how alike the activation codes of a batch's items are.
+    """Return the log-determinant of the similarity between the activation codes of a batch's items.
 
     .. math:: s = \\log |K|,\\quad K_{ij} = \\sum_{layers} \\#\\{units: c_i = c_j\\}
 
-    The code of an item holds, for each unit of each activation, whether its pre-activation is above 0 (which linear
-    region of the network the item lies in). The more the codes differ, the higher the score. Activations are found as
-    the operators that run, modules or not; a gate (sigmoid, softmax) is none.
+    The code of an item holds, for each unit of each activation, whether its pre-activation is above 0. It says in which
+    linear region of the network the item lies. The more the codes differ, the higher the score. Activations are found
+    as the operators that run, whether modules call them or not. A gate (sigmoid, softmax) does not count.
 
-    Limits: for GELU, SiLU, Hardswish, Mish, ELU and softplus the sign of the pre-activation is taken likewise, but
-    those networks have no linear regions, so that there the score is an analogy without the paper's reason. A model
-    without any such activation has no score, and a module without one is seen only by what it does to the next. An
-    operator inside `nn.LSTM` or `nn.GRU` is not seen. The items are
-    cut to a prime number of them, so that an activation that has nothing to do with the batch (a position bias's
-    MLP) is told by its size and left out.
+    Limits: for GELU, SiLU, Hardswish, Mish, ELU and softplus the sign of the pre-activation is used in the same way.
+    But those networks have no linear regions, so the score is an analogy without the paper's justification. A model
+    without any such activation has no score. A module without one counts only by its effect on the next activation.
+    Operators inside `nn.LSTM` or `nn.GRU` are not seen. The batch is cut to a prime number of items. So an activation
+    that does not depend on the batch (the MLP of a position bias) is recognised by its size and left out.
 
     Args:
-        model: `(N, ...)` to anything; batch norms use the batch's statistics.
-        batches: The first is used.
+        model: `(N, ...)` to anything. Batch norms use the statistics of the batch.
+        batches: Only the first is used.
         loss: Not used.
 
     Raises:
-        EvaluationError: If there is no activation, or two items have one code (kind "nan").
+        EvaluationError: If there is no activation, or two items have the same code (kind "nan").
     """
     inputs, targets = batches[0]
     count = _prime(len(targets))
@@ -62,12 +61,12 @@ def naswot(
     with torch.no_grad(), _no_fused_layers(), codes:
         apply(working_copy(model, targets.device), items)
     if not codes.units:
-        raise EvaluationError("naswot has no value: the model has no activation with a code", kind="nan")
+        raise EvaluationError("naswot has no value: the model has no activation to read codes from", kind="nan")
     return codes.log_determinant()
 
 
 class _Codes(TorchDispatchMode):
-    """Adds up, activation by activation, for how many units two items have the same code."""
+    """Count, over all activations, the units for which two items have the same code."""
 
     def __init__(self, count: int, device: torch.device) -> None:
         super().__init__()
@@ -80,12 +79,14 @@ class _Codes(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _add(self, x: Tensor) -> None:
+        # The batch is the first or the second axis. Windows or heads folded into it multiply its size.
         axis = next((axis for axis in (0, 1) if x.ndim > axis and x.shape[axis] % self.count == 0), None)
         if axis is None:  # its size has nothing to do with the batch
             return
         codes = (x.movedim(axis, 0) > 0).reshape(self.count, -1)
         for part in codes.split(_CHUNK, dim=1):
             on = part.float()
+            # Units that agree are those on in both items and those off in both: n - |a| - |b| + 2 |a and b|.
             both, either = on @ on.T, on.sum(dim=1)
             self.alike += part.shape[1] - either[:, None] - either[None, :] + 2 * both
         self.units += codes.shape[1]
@@ -100,7 +101,7 @@ class _Codes(TorchDispatchMode):
 
 @contextmanager
 def _no_fused_layers() -> Iterator[None]:
-    """Have torch run its transformer layers operator by operator: a fused one hides its activation."""
+    """Make torch run its transformer layers operator by operator. A fused layer hides its activation."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -110,5 +111,5 @@ def _no_fused_layers() -> Iterator[None]:
 
 
 def _prime(most: int) -> int:
-    """Return the largest prime up to `most`; 1 where there is none."""
+    """Return the largest prime up to `most`. 1 if there is none."""
     return next((n for n in range(most, 1, -1) if all(n % d for d in range(2, int(n**0.5) + 1))), 1)

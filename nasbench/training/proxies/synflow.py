@@ -28,21 +28,21 @@ def synflow(
     .. math:: s = \\log \\sum_\\theta \\left| \\theta\\, \\frac{\\partial R}{\\partial \\theta} \\right|,\\quad
               R = \\sum f_{|\\theta|}(\\mathbf 1)
 
-    One input of ones, in float64. Every parameter is replaced by its absolute value and every bias by 0; activations
-    become the identity, norms keep their scale alone, and what weighs signals (attention, sigmoid gates) is held at the
-    value it has there. It is the logarithm because the sum spans hundreds of orders of magnitude. No data is looked
-    at, only the shape of the first input; parameters that are not trained do not count.
+    The input is a single item of ones, in float64. Every parameter is replaced by its absolute value and every bias by
+    0. Activations become the identity, norms keep only their scale, and weights of signals (attention, sigmoid gates)
+    are held at their current values. The result is a logarithm because the sum spans hundreds of orders of magnitude.
+    Data is not used, except for the shape of the first input. Frozen parameters do not count.
 
-    Limits: differences of signals cancel on a constant input (DLinear's seasonal part gets no flow), recurrent layers
-    run as they are, and a module that starts as an identity by a zero scale adds nothing but that scale's flow.
+    Limits: differences of signals cancel on a constant input (DLinear's seasonal part gets no flow). Recurrent layers
+    run as they are. A module that starts as an identity by a zero scale adds only the flow of that scale.
 
     Args:
-        model: In the mode and with the weights that it has.
-        batches: For the shape of an input.
+        model: Used in its mode and with its weights.
+        batches: Give the shape of an input.
         loss: Not used.
 
     Raises:
-        EvaluationError: If nothing flows, or more than float64 holds (kind "nan").
+        EvaluationError: If there is no flow, or more than a float64 can hold (kind "nan").
     """
     inputs, targets = batches[0]
     twin = working_copy(model, targets.device, batch_statistics=False).double()
@@ -52,10 +52,11 @@ def synflow(
     with Linearised():
         flow = apply(twin, ones[0] if isinstance(inputs, Tensor) else (ones[0], ones[1])).sum()
     trained = [p for p in twin.parameters() if p.requires_grad]
+    # A parameter may not reach the output, for example behind a detached gate.
     found = torch.autograd.grad(flow, trained, allow_unused=True)
     total = float(sum((p.detach() * g).abs().sum() for p, g in zip(trained, found, strict=True) if g is not None))
     if not (math.isfinite(total) and total > 0):
-        what = "nothing flows" if total == 0 else "the flow is more than float64 holds"
+        what = "the flow is zero" if total == 0 else "the flow is too large for float64"
         raise EvaluationError(f"synflow has no value: {what}", kind="nan")
     return math.log(total)
 
@@ -67,7 +68,8 @@ def _make_positive(model: nn.Module) -> None:
             if "bias" in name.rpartition(".")[2]:
                 parameter.zero_()
     for module in model.modules():
-        if isinstance(module, InstanceNorm):  # it would bring the constant input to 0
+        # This norm would turn the constant input to 0. It is not a function of torch, so `Linearised` does not see it.
+        if isinstance(module, InstanceNorm):
             module.forward = _scale_alone(module)  # type: ignore[assignment,method-assign]
 
 

@@ -21,14 +21,14 @@ def zico(model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable
     .. math:: s = \\sum_{l} \\log \\sum_{\\omega \\in \\theta_l}
               \\frac{E[|\\nabla_\\omega L|]}{\\sqrt{\\mathrm{Var}[|\\nabla_\\omega L|]}}
 
-    Mean and variance are over batches. A layer is a weight of two or more dimensions that is trained: biases, norms
-    and gates are left out, as are entries whose gradient does not vary and layers that get none. The variance is that
-    of the absolute gradient, as in the paper; the authors' code takes that of the signed one.
+    Mean and variance are over batches. A layer is a trained weight of two or more dimensions. Biases, norms and gates
+    are left out. So are entries whose gradient does not vary, and layers without a gradient. The variance is that of
+    the absolute gradient, as in the paper. The authors' code uses that of the signed gradient.
 
     Args:
-        model: Batch norms use the batch's statistics.
-        batches: Two or more; a single one is cut in two.
-        loss: Of outputs and targets, a scalar.
+        model: Its batch norms use the statistics of the batch.
+        batches: Two or more. A single one is cut in two.
+        loss: Scalar loss of outputs and targets.
 
     Raises:
         EvaluationError: If no weight has a gradient that varies (kind "nan").
@@ -51,12 +51,18 @@ def _gradients(
     inputs, targets = batch
     value = loss(apply(model, inputs).float(), targets)
     found = torch.autograd.grad(value, weights, allow_unused=True)
+    # A weight that the loss does not reach never varies, so its layer is left out.
     return [torch.zeros_like(w) if g is None else g.abs() for w, g in zip(weights, found, strict=True)]
 
 
 def _layer(gradients: Tensor) -> float | None:
-    """Return the logarithm of a layer's summed ratios from absolute gradients `(batches, ...)`; None without any."""
+    """Return the logarithm of a layer's summed ratios. None if no gradient varies.
+
+    Args:
+        gradients: Absolute gradients `(batches, ...)`.
+    """
     deviation, mean = torch.std_mean(gradients.double(), dim=0, correction=0)
+    # A ratio with a deviation of 0 is infinite and would decide the score alone.
     varies = deviation > 0
     total = (mean[varies] / deviation[varies]).sum()
     return None if not bool(varies.any()) else float(total.log())

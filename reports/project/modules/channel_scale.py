@@ -1,4 +1,4 @@
-"""A module of your own. Copy this file, change it, and run `nasbench check modules/channel_scale.py`."""
+"""An example of a module of your own. Copy and change this file, then run `nasbench check modules/channel_scale.py`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import nasbench
     dims=(1, 2),
 )
 class ChannelScale(nn.Module):
-    """Scale each channel by what its mean over all positions says.
+    """Scale each channel by a function of its mean over all positions.
 
-    y = x * 2 * squash(w * mean(x) + b), with one w and one b a channel.
+    y = x * 2 * squash(w * mean(x) + b), with one w and one b for each channel.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`.
 
@@ -36,7 +36,8 @@ class ChannelScale(nn.Module):
         self.squash = squash
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, *S) -> (B, C, *S)`."""
+        """Scale the channels: `(B, C, *S) -> (B, C, *S)`."""
+        # All dimensions after the channels: (L,) of a series, (H, W) of an image.
         mean = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
         score = self.weight * mean + self.bias
         return x * 2 * (score.tanh() if self.squash == "tanh" else score.sigmoid())

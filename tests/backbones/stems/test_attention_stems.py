@@ -187,7 +187,10 @@ class TestInformer:
         assert [layer.attention.dense for layer in layers] == [False, True, True]
 
     def test_what_it_refuses(self):
-        for hyper, message in (({"heads": 5}, "5 heads do not divide"), ({"label": 25}, "part of the 24 input steps")):
+        for hyper, message in (
+            ({"heads": 5}, "5 heads do not divide"),
+            ({"label": 25}, "to the lookback of 24, got 25"),
+        ):
             with pytest.raises(BackboneError, match=message):
                 stem("informer", **hyper)
 
@@ -273,7 +276,7 @@ class TestPyraformer:
             ({"heads": 5}, "5 heads do not divide"),
             ({"scales": ()}, "at least one scale"),
             ({"scales": (4, 1)}, "none below 2"),
-            ({"window": 2}, "odd window"),
+            ({"window": 2}, "window must be odd"),
         ):
             with pytest.raises(BackboneError, match=message):
                 stem("pyraformer", **hyper)
@@ -368,9 +371,9 @@ class TestCrossformer:
     def test_what_it_refuses(self):
         for hyper, message in (
             ({"heads": 5}, "5 heads do not divide"),
-            ({"segment": 0}, "segment is 0"),
-            ({"merge": 1}, "merge 1"),
-            ({"stages": 0}, "stages 0"),
+            ({"segment": 0}, "segment=0"),
+            ({"merge": 1}, "merge=1"),
+            ({"stages": 0}, "stages=0"),
         ):
             with pytest.raises(BackboneError, match=message):
                 stem("crossformer", **hyper)

@@ -145,7 +145,7 @@ class TestUnetTSF:
             assert (own(x[..., order]) - own(x)[..., order]).abs().max() > 0.01  # weights of its own for each series
 
     def test_what_it_refuses(self):
-        with pytest.raises(BackboneError, match="levels 0, kernel 3 and stride 2 must be at least 1"):
+        with pytest.raises(BackboneError, match=r"must be 1 or more, got \(0, 3, 2\)"):
             stem("unet_tsf", levels=0)
 
 
@@ -236,7 +236,7 @@ class TestMTGNN:
 
     def test_what_it_refuses(self):
         for hyper in ({"dilations": ()}, {"dilations": (0, 1)}, {"kernels": ()}):
-            with pytest.raises(BackboneError, match="one or more, each at least 1"):
+            with pytest.raises(BackboneError, match="one or more numbers of at least 1"):
                 stem("mtgnn", **hyper)
 
 
@@ -391,7 +391,7 @@ class TestTS2Vec:
             assert heard.ne(0).all()
 
     def test_what_it_refuses(self):
-        with pytest.raises(BackboneError, match="kernel is 4, it must be odd"):
+        with pytest.raises(BackboneError, match=r"must be odd .* got kernel=4"):
             stem("ts2vec", kernel=4)
-        with pytest.raises(BackboneError, match="blocks are 0"):
+        with pytest.raises(BackboneError, match="blocks=0"):
             stem("ts2vec", blocks=0)
