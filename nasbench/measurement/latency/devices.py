@@ -1,4 +1,4 @@
-"""Which torch device a name stands for, and whether it is there."""
+"""Find the torch device that a name stands for, and check that this machine has it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["all_devices", "usable_device"]
 
 
 def all_devices() -> list[str]:
-    """Return the names of the devices of this machine: "cpu", then each "cuda:N"."""
+    """Return the names of this machine's devices: "cpu", then each "cuda:N"."""
     return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()) if torch.cuda.is_available())]
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """Return the device that `name` stands for, with its index; "auto" is CUDA where there is any.
+    """Return the device that `name` stands for, with its index. "auto" is CUDA if there is a CUDA device, else the CPU.
 
     Raises:
-        DeviceError: If it is not there, or is none of CPU and CUDA.
+        DeviceError: If this machine does not have it, or it is neither a CPU nor a CUDA device.
     """
     there = f"there is {', '.join(all_devices())}"
     try:
