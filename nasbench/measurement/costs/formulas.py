@@ -115,9 +115,9 @@ def register_formula(operator: str, macs: Formula | None = None, *, elementwise_
         >>> costs.register_formula("mylib::scan", macs=lambda inputs, outputs: math.prod(inputs[0]) * inputs[1][-1])
     """
     if not _NAME.match(operator):
-        raise InputError(f"{operator!r} is no operator name; write 'namespace::name', such as 'mylib::scan'")
+        raise InputError(f"{operator!r} is not an operator name; write 'namespace::name', such as 'mylib::scan'")
     if macs is None and elementwise_flops is None:
-        raise InputError(f"no formula for {operator} given: pass macs=, elementwise_flops=, or both")
+        raise InputError(f"no formula given for {operator}; pass macs=, elementwise_flops=, or both")
     global _generation  # invalidates the cached counts of `inferred_shapes`
     _generation += 1
     MAC_FORMULAS[operator] = macs or (lambda inputs, outputs: 0)

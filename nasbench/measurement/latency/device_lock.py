@@ -135,7 +135,7 @@ def _saying(lock: Path, gate: Path) -> Iterator[None]:
     def say() -> None:
         others = sorted({*_holders(lock), *_holders(gate)} - {os.getpid()})
         who = f", held by process {', '.join(map(str, others))}" if others else ""
-        narrate(f"waiting for the device's lock {lock}{who}; going on as soon as it is free")
+        narrate(f"waiting for the device's lock {lock}{who}; will continue as soon as it is free")
 
     timer = threading.Timer(PATIENCE_S, say)
     timer.daemon = True

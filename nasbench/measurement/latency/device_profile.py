@@ -170,7 +170,9 @@ class DeviceProfile:
 
     def _ratio(self, text: str) -> float:
         if text not in self.measured:
-            raise DeviceError(f"this device profile is not complete: {text} is not measured; make it again to go on")
+            raise DeviceError(
+                f"this device profile is not complete: {text} is not measured yet; repeat the command that made it"
+            )
         return self.measured[text][0]
 
     def quality(self) -> HeldOut | None:
@@ -226,13 +228,13 @@ class DeviceProfile:
             _check_slot(known.get(choices.slot), choices)
         if dict(self.versions) != versions_here():
             raise DeviceError(
-                f"this device profile was made with {_spell(self.versions)}, here is {_spell(versions_here())}: "
+                f"this device profile was made with {_spell(self.versions)}, this is {_spell(versions_here())}: "
                 "modules may differ; profile again, or install the versions it was made with"
             )
         if self.missing:
             raise DeviceError(
-                f"this device profile is not complete: {len(self.missing)} plans are not measured yet; the command "
-                "that began it, given again, goes on where it ended"
+                f"this device profile is not complete: {len(self.missing)} plans are not measured yet; repeat the "
+                "command that made it, which resumes where it stopped"
             )
 
     def describe(self) -> dict[str, Any]:
@@ -313,10 +315,10 @@ def load_device_profile(path: str | Path) -> DeviceProfile:
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InputError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes: no device profile is that long")
+            raise InputError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes, too many for a device profile")
         given = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(given, dict) or given.get("schema_version") != SCHEMA_VERSION or "slots" not in given:
-            raise InputError(f"{path} is no device profile of version {SCHEMA_VERSION}; make one on the device")
+            raise InputError(f"{path} is not a device profile of version {SCHEMA_VERSION}; make one on the device")
         _Document.model_validate(given)
         return DeviceProfile(
             **{key: given[key] for key in _PLAIN},
@@ -334,7 +336,7 @@ def load_device_profile(path: str | Path) -> DeviceProfile:
         place = ".".join(str(part) for part in first["loc"])[:200]
         raise InputError(f"{path} is a damaged device profile: {place}: {first['msg']}; make it again") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} is not valid JSON: {str(error).splitlines()[0]}") from None
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(
             f"{path} is a damaged device profile ({type(error).__name__}: {error}); make it again"
@@ -413,12 +415,12 @@ def _number(tau: float | None) -> str:
 
 def _check_slot(known: SlotChoices | None, wanted: SlotChoices) -> None:
     if known is None:
-        raise SpaceError(f"this device profile has nothing on slot {wanted.slot}; profile this space on the device")
+        raise SpaceError(f"this device profile has no figures of slot {wanted.slot}; profile this space on the device")
     lacking = [v.canonical() for v in wanted.variants if v not in known.variants]
     lacking += [c for c in wanted.parameters[f"{wanted.slot}.composition"] if c not in (*known.compositions, "none")]
     if lacking:
         raise SpaceError(
-            f"this device profile is of another space: it has nothing on {lacking[0]} at {wanted.slot}"
+            f"this device profile is of another space: it has no figure of {lacking[0]} at {wanted.slot}"
             f"{f' and {len(lacking) - 1} more' if lacking[1:] else ''}; profile this space on the device"
         )
 

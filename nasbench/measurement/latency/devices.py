@@ -24,7 +24,7 @@ def usable_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     except RuntimeError:
-        raise DeviceError(f"{name!r} names no device; {there}") from None
+        raise DeviceError(f"{name!r} is not the name of a device; {there}") from None
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type != "cuda" or not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():

@@ -68,7 +68,7 @@ def examine(
         InputError: If there are too few trials.
     """
     if trials < MIN_TRIALS:
-        raise InputError(f"{trials} trials tell too little of a rate; give at least {MIN_TRIALS}")
+        raise InputError(f"{trials} trials are too few to estimate a rate; give at least {MIN_TRIALS}")
     torch.manual_seed(seed)
     models = {"reference": chain(_LAYERS), "same": chain(_LAYERS), "slowed": chain(_LAYERS + 1)}
     found: list[Profile] = []
@@ -157,7 +157,7 @@ def _no_compiler(device: str) -> str:
         return "torch.compile needs Triton for a GPU, which is not installed (pip install triton)"
     compilers = (os.environ.get("CXX", "g++"), "clang++")
     if not any(shutil.which(name) for name in compilers):
-        return f"torch.compile needs a C++ compiler, and finds none of {', '.join(compilers)}"
+        return f"torch.compile needs a C++ compiler, and found none of {', '.join(compilers)}"
     return ""
 
 
@@ -165,8 +165,8 @@ def _faults(intervals: dict[str, list[float]]) -> list[str]:
     aims = {"aa_same": (MIN_SAME, "identical models are called SAME"), "power_5pct": (MIN_POWER, "5 % is found")}
     # Even the upper end of the interval lies under the aim, so chance alone does not explain the rate.
     return [
-        f"{what} in at most {100 * intervals[key][1]:.0f} % of trials, under the {100 * least:.0f} % aimed at: take no "
-        "verdict from this machine as it is now; end what else runs on it, and try again"
+        f"{what} in at most {100 * intervals[key][1]:.0f} % of trials, under the aim of {100 * least:.0f} %: do not "
+        "trust a verdict from this machine in its present state; stop other programs on it and try again"
         for key, (least, what) in aims.items()
         if intervals[key][1] < least
     ]

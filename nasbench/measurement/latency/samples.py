@@ -190,7 +190,7 @@ class Profile:
             InputError: If `given` is not a latency profile, or is one of another version.
         """
         if given.get("schema_version") != SCHEMA_VERSION or "blocks" not in given:
-            raise InputError(f"this is no latency profile of version {SCHEMA_VERSION}; measure it again")
+            raise InputError(f"this is not a latency profile of version {SCHEMA_VERSION}; measure it again")
         return cls(
             scenario=Scenario.from_dict(given["scenario"]),
             blocks=Blocks(**given["blocks"]),

@@ -82,7 +82,7 @@ def profile_device(
     device = usable_device(options.get("device", "cpu"))
     size = tuple(input_size or default_input_size(backbone) or ())
     if not size:
-        raise InputError(f"nothing says the input size of {backbone}; pass input_size, without the batch")
+        raise InputError(f"the input size of {backbone} is not known; pass input_size, without the batch")
     resolved = load_space(space).resolve(slots(backbone, input_size=size))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def estimate_s(resolved: ResolvedSpace, *, held_out: int = HELD_OUT, time_s: flo
 def _alone(out: Path) -> Iterator[None]:
     lock = FileLock(out.with_name(out.name + ".lock"))
     if not lock.acquire(wait=False):
-        raise RunError(f"another process is making {out}; wait for its end, or give another file")
+        raise RunError(f"another process is making {out}; wait until it ends, or give another file")
     try:
         yield
     finally:
@@ -160,7 +160,7 @@ def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DevicePr
     if there.slots != wanted.slots:
         differ.append("another space")
     if differ:
-        raise RunError(f"{out} is a device profile of something else ({'; '.join(differ)}); give another file")
+        raise RunError(f"{out} holds a different device profile ({'; '.join(differ)}); give another file")
     return there
 
 

@@ -215,7 +215,7 @@ def fingerprint_plan(model: nn.Module, **options: Any) -> dict[str, Fingerprint]
     """
     plan = plan_of(model)
     if plan.is_bare:
-        raise InputError(f"there is no plan in this {type(model).__name__}; nasbench.insert puts one in")
+        raise InputError(f"there is no plan in this {type(model).__name__}; insert one with nasbench.insert")
     plugins, found = plugins_of(model), {}
     for slot in slots_of(model):
         if slot.name in plugins and math.prod(slot.size) > 1:
@@ -276,7 +276,7 @@ def _draw(subject: Subject, seed: int, exact: bool) -> _Draw:
     module = module.eval().requires_grad_(False)  # derivatives by the input alone are needed
     state = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     if state.is_meta:
-        raise InputError(f"{subject.name} is on the meta device; influence needs its numbers")
+        raise InputError(f"{subject.name} is on the meta device; influence needs real weights")
     dtype = torch.float64 if state.dtype == torch.float64 else torch.float32
     module = module.to(dtype)
     x = torch.randn(1, subject.maps * subject.channels, *subject.size).to(state.device, dtype).requires_grad_()

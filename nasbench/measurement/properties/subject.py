@@ -90,14 +90,15 @@ def run(module: nn.Module, x: Tensor, subject: Subject) -> Tensor:
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{subject.name} fails on a map of {given} (channels first): {line}; `channels` and `size` choose another"
+            f"{subject.name} fails on a map of {given} (channels first): {line}; "
+            "choose another map with `channels` and `size`"
         ) from error
     if not isinstance(y, Tensor):
-        raise InputError(f"{subject.name} returns {type(y).__name__}, not one tensor; a plug-in maps (B, C, *S) to it")
+        raise InputError(f"{subject.name} returns {type(y).__name__}, not one tensor; a plug-in maps (B, C, *S) to one")
     wanted = (1, subject.channels if subject.keeps_channels else y.shape[1], *x.shape[2:])
     if y.shape != wanted:
         got = "x".join(map(str, y.shape[1:]))
-        raise InputError(f"{subject.name} changes the shape: {given} to {got}; influence is measured on equal maps")
+        raise InputError(f"{subject.name} changes the shape: {given} to {got}; influence needs equal shapes")
     return y
 
 
