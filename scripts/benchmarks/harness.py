@@ -1,11 +1,11 @@
-"""What the search itself costs a trial, with an evaluator that answers at once, beside Optuna's own loop.
+"""Measure the search's own cost of a trial, with an evaluator that takes no time, against Optuna's own loop.
 
     .venv/bin/python scripts/benchmarks/harness.py [--trials 200] [--rounds 3] [--sampler random]
     .venv/bin/python scripts/benchmarks/harness.py --grow [--largest 5000]
 
-The first form prints the trials a second of Optuna's ask and tell on a journal, and of nasbench with 1, 2 and 4
-workers. The ratio is nasbench's over Optuna's in the same round: above 1 nasbench is faster. The second form prints the
-milliseconds a trial takes when the study holds 100, 1,000 and 5,000 of them.
+The first form prints trials per second of Optuna's ask and tell on a journal, and of nasbench with 1, 2 and 4 workers.
+The ratio is nasbench's rate over Optuna's in the same round. Above 1 nasbench is faster. The second form prints the
+milliseconds that a trial takes when the study holds 100, 1,000 and 5,000 trials.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SPACE = {"variants": [{"property": "locality"}], "compositions": ["none", "a", "
 OBJECTIVES: dict[str, Literal["maximize", "minimize"]] = {"score": "maximize", "modules": "minimize"}
 SIZES = (100, 1000, 5000)
 WORKERS = (1, 2, 4)
-LAST = 90  # trials that the cost at a size is the mean of
+LAST = 90  # the cost at a size is the mean over this many trials
 
 
 def evaluate(plan: Mapping[str, str]) -> dict[str, float]:
-    """Answer at once."""
+    """Return figures at once, without training."""
     return {"score": float(len(str(plan))), "modules": float(len(plan))}
 
 
 def search(trials: int, workers: int, sampler: str, folder: Path) -> list[float]:
-    """Search and return when each trial was done, in seconds from the first (bare) one."""
+    """Run a search. Return when each trial was done, in seconds from the end of the first one (bare backbone)."""
     done: list[float] = []
     nb.search(
         SPACE, backbone="test_resnet", evaluate=evaluate, objectives=OBJECTIVES, trials=trials, workers=workers,
@@ -70,7 +70,7 @@ def optunas_own(trials: int, sampler: str, folder: Path) -> list[float]:
 
 
 def cost_ms(done: list[float], size: int) -> float | None:
-    """Return the milliseconds a trial takes when the study holds `size`, over the last 90. None if it never did."""
+    """Return the milliseconds of a trial when the study holds `size`, over the last 90. None if it never does."""
     return (done[size - 1] - done[size - 1 - LAST]) / LAST * 1000 if len(done) >= size else None
 
 
@@ -88,7 +88,7 @@ def print_growth(largest: int, sampler: str, folder: Path) -> None:
 
 
 def print_rates(trials: int, rounds: int, sampler: str, folder: Path) -> None:
-    """Print the trials a second of Optuna's loop and of searches with several workers."""
+    """Print the trials per second of Optuna's loop and of searches with several workers."""
     own: list[float] = []
     ours: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     for number in range(rounds):

@@ -1,11 +1,12 @@
-"""A/A error of three ways to compare two identical models, in one run: ours, torch.utils.benchmark's, a plain mean's.
+"""Measure the A/A error of three ways to compare two identical models: ours, torch.utils.benchmark, a plain mean.
 
     .venv/bin/python scripts/benchmarks/latency.py [--backbone test_resnet] [--size 64] [--batch 1] [--device cpu]
                                                    [--seconds 2] [--repeats 15] [--json]
 
 Every repeat gives each method the same seconds for two fresh copies of the model. The order of the methods rotates. The
-figure is the standard deviation over repeats of the log-ratio between the two copies: 0 if nothing disturbed it. The
-ratio is a peer's deviation over ours, with the 95 % interval of a bootstrap of the repeats: above 1 ours is steadier.
+figure is the standard deviation over repeats of the log-ratio between the two copies. It is 0 if nothing disturbed the
+measurement. The ratio is a peer's deviation over ours, with the 95 % interval of a bootstrap of the repeats. Above 1
+ours is steadier.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Method = Callable[[Pair, torch.Tensor, float], float]
 
 
 def ours(pair: Pair, x: torch.Tensor, seconds: float) -> float:
-    """Randomised blocks, without early stop, so that all methods have the same time."""
+    """Compare in randomised blocks, without an early stop, so that all methods have the same time."""
     answer = profile(
         {"a": pair[0], "b": pair[1]}, input_size=tuple(x.shape[1:]), device=x.device, batch_size=len(x),
         time_s=seconds, resolution=1e-6,
@@ -41,7 +42,7 @@ def ours(pair: Pair, x: torch.Tensor, seconds: float) -> float:
 
 
 def torch_benchmark(pair: Pair, x: torch.Tensor, seconds: float) -> float:
-    """`blocked_autorange` of one after the other, and the ratio of its medians."""
+    """Compare the medians of `blocked_autorange`, one model after the other."""
     a, b = (
         benchmark.Timer("model(x)", globals={"model": model, "x": x}, num_threads=torch.get_num_threads())
         .blocked_autorange(min_run_time=seconds / 2)
@@ -52,13 +53,13 @@ def torch_benchmark(pair: Pair, x: torch.Tensor, seconds: float) -> float:
 
 
 def plain_mean(pair: Pair, x: torch.Tensor, seconds: float) -> float:
-    """A loop over one after the other, and the ratio of the means."""
+    """Compare the means of two loops, one model after the other."""
     a, b = (mean_time(model, x, seconds / 2) for model in pair)
     return math.log(b / a)
 
 
 def mean_time(model: torch.nn.Module, x: torch.Tensor, seconds: float) -> float:
-    """Return the seconds of a call, after five calls of warm-up."""
+    """Return the mean seconds of a call, after five calls of warm-up."""
     for _ in range(5):
         model(x)
     begin, calls = time.perf_counter(), 0
@@ -74,13 +75,13 @@ METHODS: tuple[Method, ...] = (ours, torch_benchmark, plain_mean)
 
 
 def aa_errors(model: torch.nn.Module, x: torch.Tensor, seconds: float, repeats: int) -> dict[str, list[float]]:
-    """Return each method's log-ratios between two copies of the model, one a repeat."""
+    """Return each method's log-ratios between two copies of the model, one for each repeat."""
     errors: dict[str, list[float]] = {method.__name__: [] for method in METHODS}
     for repeat in range(repeats):
         first = repeat % len(METHODS)
         for method in METHODS[first:] + METHODS[:first]:
             pair = copy.deepcopy(model), copy.deepcopy(model)
-            if method is ours:  # takes the device's lock itself
+            if method is ours:  # it takes the device's lock itself
                 errors[method.__name__].append(ours(pair, x, seconds))
                 continue
             with torch.no_grad(), device_lock(x.device):
@@ -92,7 +93,8 @@ def deviation_ratio(theirs: Sequence[float], mine: Sequence[float]) -> Interval:
     """Return the ratio of the standard deviations with its interval, from a bootstrap of the repeats in pairs."""
     both = np.array([theirs, mine])
     drawn = np.random.default_rng(0).integers(both.shape[1], size=(2000, both.shape[1]))
-    # A resample of one repeat alone has no deviation. So few repeats are seen in the width of the interval.
+    # A resample that holds one repeat several times has no deviation, and gives NaN or infinity. Infinity counts, so
+    # the interval shows if there are too few repeats.
     with np.errstate(divide="ignore", invalid="ignore"):
         a, b = both[:, drawn].std(axis=2, ddof=1)
         low, high = np.nanquantile(a / b, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])

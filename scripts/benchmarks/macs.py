@@ -1,11 +1,12 @@
-"""Hold the MAC counter against the known figures, and its time against stock fvcore's.
+"""Compare the MAC counter with known figures, and its time with that of stock fvcore.
 
     .venv/bin/python scripts/benchmarks/macs.py [BACKBONE...] [--rounds 3]
 
-For each backbone: GMACs of `nasbench.measurement.costs.measure` beside the known figure, and the time of a full audited
-count as a multiple of stock fvcore's count of the same model on the CPU, with the range of the rounds. "first" is with
-an empty cache of inferred shapes, "again" with the cache that a process keeps.
-Ends with 1 where a figure is wrong, a count is not exact, or the geometric mean of the ratios exceeds the aim of 2.5.
+For each backbone it prints the GMACs of `nasbench.measurement.costs.measure` beside the known figure. It also prints
+the time of a full audited count as a multiple of the time of stock fvcore's count on the CPU, with its interval over
+the rounds. "first" is with an empty cache of inferred shapes, "again" with a full one.
+The exit code is 1 if a figure is wrong, a count is not exact, or the geometric mean of the ratios exceeds the aim of
+2.5.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def times_of(model: torch.nn.Module, batch: torch.Tensor, rounds: int) -> dict[s
 
 
 def is_wrong(macs: float, known_gmacs: float) -> bool:
-    """Say whether a count misses the known figure by more than its rounding. An unknown figure (NaN) is not missed."""
+    """Whether a count differs from the known figure by more than its rounding. False if the figure is unknown (NaN)."""
     return abs(macs / 1e9 - known_gmacs) > max(0.0006, 0.0005 * known_gmacs)
 
 

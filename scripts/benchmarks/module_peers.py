@@ -1,6 +1,6 @@
-"""The peer of each module for `scripts/benchmarks/modules.py`: what it is, and how it is built. Never code of nasbench.
+"""The peer of each module for `scripts/benchmarks/modules.py`, which is never code of nasbench.
 
-A label begins with the package that the peer comes from; "plain torch" says that no installed package has the module.
+A label begins with the package that the peer comes from. "plain torch" says that no installed package has the module.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from scripts.benchmarks.plain_modules import heads_of, tokens_of
 
 @dataclass(frozen=True)
 class Peer:
-    """What a module is compared with: a label, and `build(channels, size)`."""
+    """What a module is compared with: a label, and `build(channels, size)` to make it."""
 
     label: str
     build: Callable[[int, tuple[int, ...]], nn.Module]

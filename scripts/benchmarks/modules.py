@@ -1,15 +1,17 @@
-"""Time every module beside the most direct public or plain-torch form of it, and look how its memory grows.
+"""Time every module beside its most direct public or plain-torch form, and measure how its memory grows.
 
     .venv/bin/python scripts/benchmarks/modules.py [NAME...] [--rounds 15] [--device cuda] [--json]
 
-The ratio is (peer's time) / (our time) of a forward and backward pass: above 1 we are faster. Ours and the peer take
-turns in random order. The ratio is the median over the rounds of the paired ratios, with its 95 % interval. On a CPU
-the times are of one thread's processor time. A peer is a layer of timm, torchvision or torch where one of them has the
+The ratio is (peer's time) / (our time) of a forward and backward pass. Above 1 we are faster. Our module and the peer
+take turns in random order. The ratio is the median over the rounds of the paired ratios, with its 95 % interval. On a
+CPU the times are processor time of one thread. A peer is a layer of timm, torchvision or torch if one of them has the
 module, else a plain-torch form (plain_modules.py, plain_maps.py). It is never code of nasbench.
 
-Growth is the exponent of a training step's peak memory in the number of positions N: 1 where it is linear, a little
-more for N log N (probsparse_attention), 2 where something of N x N is allocated.
-timm/* are timm's own layers in a wrapper, so there is nothing to compare. Ends with 1 where the aim is missed.
+Growth is the exponent of a training step's peak memory in the number of positions N. It is 1 for linear growth, a
+little more for N log N (probsparse_attention), and 2 if something of N x N is allocated.
+
+The modules timm/* are timm's own layers in a wrapper, so there is nothing to compare. The exit code is 1 if an aim is
+missed.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ SIZES: dict[int, tuple[tuple[int, tuple[int, ...]], ...]] = {
 }
 GROWTH: dict[int, tuple[tuple[int, ...], ...]] = {2: ((32, 32), (64, 32), (64, 64)), 1: ((1024,), (2048,), (4096,))}
 BATCH = 8
-LONG_ENOUGH_S = 0.01  # a shorter timing is repeated to that length
+LONG_ENOUGH_S = 0.01  # a shorter timing gets more calls until it takes this long
 MEAN, LEAST, MOST = 1.0, 0.8, 1.25  # N log N grows by about 1.15 here, N x N by 2
 
 Arguments = tuple[Tensor | list[Tensor], ...]
@@ -55,7 +57,7 @@ Row = dict[str, Any]
 
 
 def inputs(spec: ModuleSpec, channels: int, size: tuple[int, ...], device: str, batch: int = BATCH) -> Arguments:
-    """Return what a module of this kind takes: a map, two of them, or a pyramid of three levels."""
+    """Return the input of a module of this kind: a map, two maps, or a pyramid of three levels."""
     if spec.kind == "neck":
         levels = [torch.randn(batch, channels << i, *(-(-s >> i) for s in size), device=device) for i in range(3)]
         return ([x.requires_grad_() for x in levels],)
@@ -97,7 +99,10 @@ def compare(spec: ModuleSpec, peer: Peer, channels: int, size: tuple[int, ...], 
 
 
 def growth(spec: ModuleSpec, device: str) -> float:
-    """Return the exponent in N of the peak memory of a training step, from N, 2 N and 4 N: constant parts cancel."""
+    """Return the exponent in N of the peak memory of a training step.
+
+    It comes from the differences between N, 2 N and 4 N, in which constant parts cancel.
+    """
     dims = max(spec.dims)
     module = ours(spec, 64, dims).to(device)
     larger = 8 if spec.kind == "neck" else 1  # a neck's weights and their gradients hide the maps of a small pyramid
@@ -109,7 +114,7 @@ def growth(spec: ModuleSpec, device: str) -> float:
 
 
 def benchmark(names: list[str], rounds: int, device: str, show: Callable[[Row], None]) -> list[Row]:
-    """Compare the named modules, or all that have a peer, and show each row when it is done."""
+    """Compare the named modules, or all that have a peer. Show each row when it is done."""
     rows = []
     for spec in library.module_specs():
         if spec.name not in PEERS or (names and spec.name not in names):

@@ -1,9 +1,10 @@
-"""The share of a search's wall time that is neither training nor measuring.
+"""Measure the share of a search's wall time that is neither training nor measuring.
 
     .venv/bin/python scripts/benchmarks/overhead.py [TRIALS] [--epochs 1] [--latency-s 2]
 
-Runs the demo's search in a fresh folder and prints where its time went, in seconds and as shares of the same search.
-Aim: the harness takes under 5 %. With few trials and epochs its share is larger, because starting costs the same.
+Runs the demo's search in a new folder and prints where its time went, in seconds and as shares of the whole search. The
+aim is a harness that takes under 5 %. With few trials and epochs its share is larger, because the start takes the same
+time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the benchmarks share: timing side by side, ratios with intervals, tables, the command line.
+"""Shared code of the benchmarks: timing side by side, ratios with intervals, tables, the command line.
 
-What is compared takes turns in one process, in random order, so that a drift of the machine meets all alike. A ratio is
-the median of the rounds' own ratios with its 95 % bootstrap interval. Times on a CPU are processor time, which a busy
-machine changes little. Times on a GPU are those of CUDA events.
+The candidates take turns in one process, in random order, so that a drift of the machine affects all of them alike. A
+ratio is the median of the ratios of the rounds, with its 95 % bootstrap interval. Times on a CPU are processor time,
+which a busy machine changes little. Times on a GPU are those of CUDA events.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def times_side_by_side(
     repeats: int = 1,
     at_least_s: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Time several things in turns, after one round of warm-up.
+    """Time several candidates in turns, after one round of warm-up.
 
     Args:
-        works: What is timed, by name.
-        rounds: Timings of each.
-        device: Where they run.
-        repeats: Calls in one timing.
-        at_least_s: Shorter timings get more calls, the same number for all, until the slowest takes this long.
+        works: The functions to time, by name.
+        rounds: Number of timings of each.
+        device: Device on which they run.
+        repeats: Number of calls in one timing.
+        at_least_s: Shortest timing of the slowest candidate. Shorter timings get more calls, the same number for all.
 
     Returns:
-        Seconds a call by name. Position i of each list is of round i.
+        Seconds per call, by name. Item i of each list is of round i.
     """
     slowest = max(elapsed_s(work, repeats, device) for work in works.values())
     # The processor's clock may tick too coarsely for one short call, which then reads 0.

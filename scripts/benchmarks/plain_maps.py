@@ -17,7 +17,7 @@ from scripts.benchmarks.plain_modules import dense, heads_of, merge, split, toke
 def conv_bn(
     i: int, o: int, k: int = 1, act: Callable[[], nn.Module] = nn.SiLU, *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """A convolution of `i` to `o` channels with a square kernel, its batch norm and an activation."""
+    """Return a convolution of `i` to `o` channels with a square kernel, a batch norm and an activation."""
     convolution = nn.Conv2d(i, o, k, stride, padding=k // 2, groups=groups, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(o), act())
 
@@ -195,7 +195,7 @@ class PositionBias(nn.Module):
         self.register_buffer("offsets", torch.cartesian_prod(torch.arange(1.0 - h, h), torch.arange(1.0 - w, w)))
 
     def forward(self) -> Tensor:
-        """The bias `(heads, N, N)`."""
+        """Return the bias, `(heads, N, N)`."""
         return self.mlp(self.offsets)[self.index].permute(2, 0, 1)
 
 
@@ -422,12 +422,15 @@ class Asff(nn.Module):
 
 
 def leaky() -> nn.Module:
-    """The activation of ASFF."""
+    """Return the activation of ASFF."""
     return nn.LeakyReLU(0.1)
 
 
 def resize(i: int, o: int, finer: int) -> nn.Module:
-    """Return what brings a level to one that lies `finer` levels below it. Interpolation does the rest upwards."""
+    """Return a layer that takes a level to one that lies `finer` levels below it.
+
+    Upwards it changes the channels alone, and an interpolation follows.
+    """
     if finer == 0:
         return nn.Identity()
     if finer < 0:

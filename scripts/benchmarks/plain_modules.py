@@ -17,22 +17,22 @@ def heads_of(channels: int) -> int:
 
 
 def tokens_of(x: Tensor) -> Tensor:
-    """`(B, C, *S) -> (B, N, C)`."""
+    """Flatten a map to tokens, `(B, C, *S) -> (B, N, C)`."""
     return x.flatten(2).transpose(1, 2)
 
 
 def split(tokens: Tensor, heads: int) -> Tensor:
-    """`(*, N, C) -> (*, heads, N, C / heads)`."""
+    """Split channels into heads, `(*, N, C) -> (*, heads, N, C / heads)`."""
     return tokens.reshape(*tokens.shape[:-1], heads, -1).transpose(-2, -3)
 
 
 def merge(tokens: Tensor) -> Tensor:
-    """`(*, heads, N, C / heads) -> (*, N, C)`."""
+    """Join heads into channels, `(*, heads, N, C / heads) -> (*, N, C)`."""
     return tokens.transpose(-2, -3).flatten(-2)
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    """Attention with its matrix of scores written out, and a bias on them."""
+    """Attend with an explicit matrix of scores and a bias on it."""
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     return (scores + bias).softmax(-1) @ v
 

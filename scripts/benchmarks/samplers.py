@@ -1,22 +1,24 @@
-"""Compare all samplers on tabulated spaces: hypervolume of the front found so far against distinct evaluations.
+"""Compare all samplers on tabulated spaces: hypervolume of the front against the number of distinct evaluations.
 
     .venv/bin/python scripts/benchmarks/samplers.py [TABLE.parquet ...] [--seeds 10] [--trials 100]
                                                     [--samplers auto,random] [--resample] [--jobs 1] [--out FOLDER]
     .venv/bin/python scripts/benchmarks/samplers.py --speed [--rounds 20]
 
-Without a table it makes three of its own, 2,401 plans each: the metric is a sum over the slots, the same with
-interactions of every pair of modules, and the sum with noise of half its spread. Each sampler runs as in a search, the
-common first plans included. Evaluations are replayed. Hypervolume is relative to the true front, with the metric and
-the log of the costs scaled to the table's own range, and the worst corner of it as reference. `auto` is compared with
-each other sampler on the same seeds: in how many it is better, and how many times its evaluations the other needs.
-Prints a table, writes samplers.csv and a PNG a table.
+Without a table the script makes three, of 2,401 plans each. Their metric is a sum over the slots, the same with
+interactions of every pair of modules, and the sum with noise of half its spread. Each sampler runs as in a search, with
+the first plans that all samplers share. Evaluations are replayed from the table.
 
-One table has one lucky plan, which a sampler meets early or late, and in a space that it can list `auto` goes nearly
-the same way whatever the seed: its quartiles then say nothing of how it does in general. `--resample` makes a table a
-seed out of the one given: the effect of each module in each slot, by ridge regression, plus its residuals in another
-order.
+Hypervolume is relative to that of the true front. The metric and the log of the costs are scaled to the table's range,
+and the reference point is the worst corner of it. `auto` is compared with each other sampler on the same seeds: in how
+many seeds it is better, and how many times as many evaluations the other needs. The script prints a table, and writes
+samplers.csv and one PNG for each table.
 
-`--speed` times proposals instead, at 200 evaluations in a space of more than 10^9 plans, beside Optuna's TPE in the
+A single table has a single lucky plan, which a sampler meets early or late. In a space that it can list, `auto` takes
+nearly the same path under every seed. Its quartiles on one table then say nothing about tables in general. With
+`--resample`, each seed gets a table made from the given one: the effect of each module in each slot, by ridge
+regression, plus the residuals in another order.
+
+`--speed` times proposals instead, after 200 evaluations in a space of more than 10^9 plans, beside Optuna's TPE in the
 same study.
 """
 
@@ -65,7 +67,7 @@ SHARE = 0.95
 
 
 def synthetic(folder: Path, kind: str, seed: int = 0) -> Path:
-    """Write a table whose metric is a sum over the slots, with interactions or noise; the same for the same seed."""
+    """Write a table whose metric is a sum over the slots, with interactions or noise. Equal seeds give equal tables."""
     written = {"name": kind, "variants": list(VARIANTS), "slots": ["stage*"]}
     space = Space.from_dict(written).resolve(SLOTS)
     rng = np.random.default_rng(seed)
@@ -91,7 +93,7 @@ def synthetic(folder: Path, kind: str, seed: int = 0) -> Path:
 
 
 def resampled(file: str, seed: int, folder: Path) -> str:
-    """Write a table with the effects of another one and its residuals in another order; return the file."""
+    """Write a table with the effects of another one and its residuals in another order. Return the file."""
     table = read_table(file)
     rows = table.frame[(table.frame["state"] == "complete") & (table.frame["seed"] == table.info.seeds[0])]
     held = [{(slot, part.canonical()) for slot, part in nb.Plan.of(text).items()} for text in rows["plan"]]
@@ -116,7 +118,7 @@ def resampled(file: str, seed: int, folder: Path) -> str:
 
 
 class Truth:
-    """The true front of a table under one of its seeds, and how much of it some plans have."""
+    """The true front of a table under one of its seeds, and the share of its hypervolume that some plans reach."""
 
     def __init__(self, table: Table, directions: dict[str, str], seed: int) -> None:
         frame = table.frame[(table.frame["state"] == "complete")]
@@ -127,7 +129,7 @@ class Truth:
         self.volume = self.volume_of(points)
 
     def points(self, frame: pd.DataFrame) -> np.ndarray:
-        """Return objectives, minimised, costs on a log scale."""
+        """Return the objectives, turned so that less is better, with costs on a log scale."""
         values = frame[list(self.directions)].to_numpy(dtype=float).copy()
         for column, name in enumerate(self.directions):
             if name in self.costs and (values[:, column] > 0).all():
@@ -135,7 +137,7 @@ class Truth:
         return minimised(values, list(self.directions.values()))
 
     def volume_of(self, points: np.ndarray) -> float:
-        """Return the hypervolume of points, the table's own range scaled to 1."""
+        """Return the hypervolume of points, with the table's range scaled to 1."""
         return float(moocore.hypervolume((points - self.low) / self.span, ref=np.ones(points.shape[1])))
 
     def curve(self, rows: pd.DataFrame) -> list[float]:
@@ -147,7 +149,7 @@ class Truth:
 
 
 def search(file: str, sampler: str, seed: int, trials: int) -> dict[str, Any]:
-    """Search a table once; return the curve, and the seconds that proposals took, repeats among them."""
+    """Search a table once. Return the curve, and the seconds that proposals took, repeats included."""
     warnings.simplefilter("ignore")
     table = read_table(file)
     with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +166,7 @@ def search(file: str, sampler: str, seed: int, trials: int) -> dict[str, Any]:
 
 
 def long_frame(results: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row a table, sampler, seed and evaluation."""
+    """Return one row for each table, sampler, seed and evaluation."""
     rows = [
         (r["table"], r["sampler"], r["seed"], n, share, r["seconds"])
         for r in results
@@ -174,7 +176,7 @@ def long_frame(results: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def needed(curve: list[float], trials: int) -> float:
-    """Return the evaluations to `SHARE` of the true hypervolume; one more than were made where that was not reached."""
+    """Return the evaluations to `SHARE` of the true hypervolume. If not reached, one more than were made."""
     return next((n for n, share in enumerate(curve, 1) if share >= SHARE), trials + 1)
 
 
@@ -185,7 +187,7 @@ def quartiles(values: list[float], digits: int = 3) -> str:
 
 
 def show(name: str, results: list[dict[str, Any]], trials: int) -> None:
-    """Print how far each sampler came at each mark, and how `auto` stands against the others."""
+    """Print the hypervolume of each sampler at each mark, and the comparison of `auto` with the others."""
     marks = [mark for mark in MARKS if mark <= trials]
     print(f"\n{name}: share of the true hypervolume after distinct evaluations, median [quartiles] of the seeds")
     heads = {f"at {mark}": ">22" for mark in marks}
@@ -202,7 +204,7 @@ def show(name: str, results: list[dict[str, Any]], trials: int) -> None:
 
 
 def compare(results: list[dict[str, Any]], marks: list[int], trials: int) -> None:
-    """Say how auto stands against the others, on paired seeds."""
+    """Print how `auto` compares with each other sampler, on paired seeds."""
     by = {(r["sampler"], r["seed"]): r["curve"] for r in results}
     samplers = dict.fromkeys(r["sampler"] for r in results)
     if "auto" not in samplers:
@@ -242,7 +244,7 @@ def draw(name: str, frame: pd.DataFrame, file: Path) -> None:
 
 
 def speed(rounds: int) -> None:
-    """Print the time of a proposal at 200 evaluations, in a space of more than 10^9 plans, on one thread."""
+    """Print the time of a proposal after 200 evaluations, in a space of more than 10^9 plans, on one thread."""
     written = {"variants": [{"dims": 2, "max_cost_order": 1}], "compositions": ["none", "a", "a >> b", "gate(a, b)"],
                "slots": ["stage*"]}  # fmt: skip
     space = Space.from_dict(written).resolve(SLOTS)
@@ -290,7 +292,7 @@ def speed(rounds: int) -> None:
 
 
 def compare_on(file: str, given: argparse.Namespace) -> pd.DataFrame:
-    """Search a table with every sampler and seed, print and draw how they did, and return the curves."""
+    """Search a table with every sampler and seed, print and draw the results, and return the curves."""
     seeds = range(given.seeds)
     of_seed = [resampled(file, seed, given.out) if given.resample else file for seed in seeds]
     asked = [(of_seed[seed], s, seed, given.trials) for s in given.samplers.split(",") for seed in seeds]

@@ -1,6 +1,7 @@
 """The peers for `scripts/benchmarks/stems.py`: public implementations of the stems, set to the same widths and shapes.
 
-Each peer is `(B, lookback, series) -> (B, horizon, series)` around the public class as it is; never code of nasbench.
+Each peer wraps an unchanged public class as `(B, lookback, series) -> (B, horizon, series)`. It is never code of
+nasbench.
 """
 
 import importlib.util
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 NEEDS = ("neuralforecast==3.3.0", "einops==0.8.2")
 ALONE = ("basicts==1.1.0", "pypots==1.5", "torch-geometric-temporal==0.56.2")
-"""Installed without what they ask for, which is older than the torch and NumPy here; one model file of each is used."""
+"""Installed without their requirements, which are older than the torch and NumPy used here. One model file of each
+package is used."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Peer:
 
 
 class Each(nn.Module):
-    """A model of neuralforecast, which forecasts one series, on every series as a window of its own."""
+    """A model of neuralforecast, which forecasts one series, applied to each series as a window of its own."""
 
     def __init__(self, name: str, shape: Shape, **hyper: Any) -> None:
         super().__init__()
@@ -70,7 +72,7 @@ def dlinear(shape: Shape) -> nn.Module:
 
 def patchtst(shape: Shape) -> nn.Module:
     """PatchTST of neuralforecast."""
-    # Residual attention has no fused kernel and is not in the paper; without it both call the fused attention.
+    # Residual attention has no fused kernel and is not in the paper. Without it both sides call the fused attention.
     return Each(
         "PatchTST", shape, encoder_layers=3, n_heads=4, hidden_size=64, linear_hidden_size=128, dropout=0.2,
         fc_dropout=0.2, patch_len=16, stride=8, revin=True, revin_affine=True, revin_subtract_last=False,
@@ -206,7 +208,7 @@ class MTGNN(nn.Module):
 
 
 def without_init(name: str) -> None:
-    """Make a package's modules importable without running its `__init__`, which would import all that it asks for."""
+    """Make a package's modules importable without running its `__init__`, which would import all its requirements."""
     if name not in sys.modules:
         found = importlib.util.find_spec(name)
         if found is None or found.submodule_search_locations is None:
@@ -229,4 +231,4 @@ PEERS: dict[str, list[Peer]] = {
     "mtgnn": [Peer("PyTorch Geometric Temporal, no graph", MTGNN)],
     "ts2vec": [Peer("encoder of PyPOTS", TS2Vec)],
 }
-"""By stem; `unet_tsf` has no public implementation on PyPI."""
+"""Peers by stem. `unet_tsf` has no public implementation on PyPI."""

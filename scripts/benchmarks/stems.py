@@ -1,15 +1,15 @@
-"""Training steps per second of each forecasting stem beside a public implementation of it, at the same shapes.
+"""Measure training steps per second of each forecasting stem beside a public implementation, at the same shapes.
 
     .venv/bin/python scripts/benchmarks/stems.py [NAME...] [--rounds 15] [--steps 2] [--threads 1] [--device cuda]
                                                  [--batch 32] [--lookback 96] [--horizon 96] [--series 7] [--json]
 
-A step is forward, mean squared error, backward and AdamW. The ratio is (peer's time) / (our time): above 1 we are
-faster. Ours and the peer take turns in random order. The ratio is the median of the rounds' ratios, with its 95 %
-bootstrap interval. On a CPU the times are processor time, so that a busy machine counts little. The widths are our
-defaults, the peer's are set to them (stem_peers.py).
+A step is forward, mean squared error, backward and AdamW. The ratio is (peer's time) / (our time). Above 1 we are
+faster. Our stem and the peer take turns in random order. The ratio is the median of the rounds' ratios, with its 95 %
+bootstrap interval. On a CPU the times are processor time, which a busy machine changes little. The widths are our
+defaults, and the peer's widths are set to them (stem_peers.py).
 
-The peers live in an environment of their own, build/bench-stems, which the first call makes.
-Ends with 1 where the whole interval of a ratio lies under 1.
+The peers are installed in an environment of their own, build/bench-stems, which the first call makes. The exit code is
+1 if the whole interval of a ratio lies under 1.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def train_step(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y:
 
 
 def compare(ours: nn.Module, theirs: nn.Module, shape: Shape, rounds: int, steps: int, device: str) -> dict[str, Any]:
-    """Return the steps a second and the parameters of both, and the ratio with its interval."""
+    """Return the steps per second and the parameters of both, and the ratio with its interval."""
     x = torch.randn(shape.batch, shape.lookback, shape.series, device=device)
     y = torch.randn(shape.batch, shape.horizon, shape.series, device=device)
     pair = {"ours": ours.to(device).train(), "theirs": theirs.to(device).train()}

@@ -126,7 +126,7 @@ def test_a_device_profile_is_made_and_gone_on_with(nasbench, tmp_path):
             ("search", "small.yaml", "--backbone", "test_resnet", "--size", "32", "--latency-profile", "x.json"),
             "x.json",
         ),
-        (("search", "small.yaml", "--backbone", "test_resnet", "--latency-profile", "small.yaml"), "is no JSON"),
+        (("search", "small.yaml", "--backbone", "test_resnet", "--latency-profile", "small.yaml"), "is not valid JSON"),
     ],
 )
 def test_what_is_wrong_is_one_clear_error(nasbench, arguments, words):

@@ -1,4 +1,8 @@
-"""The auditor: torch's FlopCounterMode, completed, and what lets it run beside a trace on the meta device."""
+"""The auditor: torch's FlopCounterMode with our formulas added, able to run beside a trace on the meta device.
+
+The auditor counts multiply-adds below torch's dispatcher. The counter (`counter.py`) counts them in a traced graph.
+Two independent counts that agree are the reason to believe either.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +28,17 @@ __all__ = ["Observer", "PythonSide", "flop_counter"]
 
 aten = torch.ops.aten
 
+# torch's formulas for these read shapes alone, so they count a complex product as one real product.
 _DTYPE_BLIND = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution)
 _TRACER = torch._C._dispatch_key_parse("Tracer")
 
 
 def flop_counter() -> FlopCounterMode:
-    """Return a FlopCounterMode that has our formulas where it has none, and counts complex products as four."""
+    """Return a FlopCounterMode with our formulas where it has none. A complex product counts as four real ones."""
     mapping: dict[Any, Any] = {packet: _complex_aware(flop_registry[packet]) for packet in _DTYPE_BLIND}
     for name, formula in formulas.MAC_FORMULAS.items():
         packet = _packet(name)
+        # torch's own formulas stay, which makes the audit independent of ours. A registered formula wins over both.
         if packet is not None and (packet not in flop_registry or name in formulas.REGISTERED):
             mapping[packet] = _raw(_by_shapes(formula, name in formulas.REGISTERED))
     counter = FlopCounterMode(display=False, custom_mapping=mapping)
@@ -41,19 +47,22 @@ def flop_counter() -> FlopCounterMode:
 
 
 class _NoModules(nullcontext[None]):
-    """Stands for FlopCounterMode's module tracker: only totals are wanted, and hooks on every module are not."""
+    """An empty stand-in for FlopCounterMode's module tracker, which would hook every module.
+
+    Only totals are needed here.
+    """
 
     parents = frozenset({"Global"})
 
 
 def _packet(name: str) -> Any | None:
-    """The operator of that name, None where this torch (or this process) has none."""
+    """Return the operator of that name. None if this version of torch lacks it, or no loaded library registers it."""
     namespace, _, operator = name.partition("::")
     return getattr(getattr(torch.ops, namespace), operator, None) if operator else None
 
 
 def _raw(function: Callable[..., int]) -> Callable[..., int]:
-    function._get_raw = True  # type: ignore[attr-defined]  # how FlopCounterMode is told to pass tensors, not shapes
+    function._get_raw = True  # type: ignore[attr-defined]  # makes FlopCounterMode pass tensors instead of shapes
     return function
 
 
@@ -65,7 +74,12 @@ def _complex_aware(base: Callable[..., int]) -> Callable[..., int]:
 
 
 def _by_shapes(formula: Formula, as_it_is: bool) -> Callable[..., int]:
-    """FlopCounterMode counts 2 a multiply-add, our formulas 1."""
+    """Turn one of our formulas into one of FlopCounterMode's, which counts 2 operations for each multiply-add.
+
+    Args:
+        formula: Takes shapes and returns multiply-adds.
+        as_it_is: Use the result unchanged for complex tensors too. A user's registered formula includes that factor.
+    """
 
     def count(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
         made = [tuple(t.shape) for t in tree_leaves(out_val) if isinstance(t, Tensor)]
@@ -88,12 +102,14 @@ def _shape(value: Any) -> Any:
 
 
 class PythonSide(TorchFunctionMode):
-    """Tells the observer what only Python knows: that a product belongs to an einsum, where it is a contraction
-    without a sum, and that numbers leave torch for numpy.
+    """Tells the observer two things that are visible in Python alone.
+
+    A product inside an einsum is a contraction even without a sum. And a tensor that becomes a numpy array leaves
+    torch, where its further use cannot be counted.
 
     Args:
-        observer: Who is told.
-        kept: Where to put the results of contractions, if anywhere.
+        observer: The observer to tell.
+        kept: List that receives the results of contractions. None to store none.
     """
 
     def __init__(self, observer: Observer, kept: list[Tensor] | None = None) -> None:
@@ -122,12 +138,13 @@ _LEAVING = (Tensor.numpy, Tensor.__array__)
 class Observer(TorchDispatchMode):
     """Sees every operator below the dispatcher, and passes it to FlopCounterMode once for each combination of shapes.
 
-    It notes operators in no table, counts products that a sum alone consumes, and lets a trace run on the meta device:
-    there a convolution never reaches the operator that the tracer records, and the Python code that infers its shape
-    must not itself be traced.
+    It also records operators that are in no table, and counts products that a sum alone consumes.
+
+    It lets a trace run on the meta device, where two things would go wrong. A convolution never reaches the operator
+    that the tracer records. And the Python code that infers a shape would itself be traced.
 
     Args:
-        counter: A FlopCounterMode that is entered before this mode.
+        counter: A FlopCounterMode. It must be entered before this mode.
     """
 
     supports_higher_order_operators = True
@@ -139,43 +156,47 @@ class Observer(TorchDispatchMode):
         self.left: set[str] = set()
         self.seen: set[Any] = set()
         self.macs_so_far = 0
-        self._products: dict[int, tuple[Tensor, bool]] = {}  # the product, and whether it still counts as contraction
+        # By id: the product, and whether sums alone have used it so far. Holding the tensor keeps its id from reuse.
+        self._products: dict[int, tuple[Tensor, bool]] = {}
         self._summed: set[int] = set()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing here is compiled, and the wrapper that forbids it costs more than the counting
+        return False  # nothing here is compiled, and the wrapper that forbids compiling costs more than the counting
 
     @property
     def macs(self) -> int:
-        """Multiply-adds seen: FlopCounterMode's, products consumed by sums alone, and einsums that need no sum."""
+        """Multiply-adds so far: FlopCounterMode's, products that sums alone consume, and einsums without a sum."""
         return self.macs_so_far + sum(
             _products_macs(product) for key, (product, alone) in self._products.items() if alone and key in self._summed
         )
 
     def returned(self, outputs: Iterable[Tensor]) -> None:
-        """Tell which tensors the model returned: a product that is also an output is no contraction."""
+        """Tell the observer what the model returned. A product that is also an output is not a contraction."""
         for tensor in outputs:
             self._consumed(tensor, by_sum=False)
 
     def unknown(self) -> tuple[str, ...]:
-        """Names of the operators met that are in no table."""
+        """Return the names of the operators met that are in no table."""
         return tuple(sorted(self.left | {f._schema.name for f in self.seen if not _known(f)}))
 
     def formula(self) -> tuple[str, ...]:
-        """Names of the operators met that FlopCounterMode has no formula for and ours has."""
+        """Return the names of the operators met that our formulas cover and FlopCounterMode's do not."""
         names = {f._schema.name for f in self.seen if f._overloadpacket not in flop_registry}
         return tuple(sorted(names & formulas.MAC_FORMULAS.keys()))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if isinstance(func, HigherOrderOperator):  # torch.cond and its like: what they run is not a graph of tensors
+        if isinstance(func, HigherOrderOperator):  # torch.cond and the like run functions, not operators on tensors
             self.left.add(f"higher_order::{func.name()}")
             return func(*args, **(kwargs or {}))
         if torch._C._get_tracing_state() is None:
             return self._observe(func, args, kwargs or {})
+        # The tracer's key is excluded below its own kernels. Include it, so that what runs here can be recorded.
         torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, False)
         try:
             if func is aten.convolution.default:
+                # The tracer skips `convolution` and waits for the `_convolution` inside it, which the meta kernel
+                # never calls. Call it here, with this mode active again. The flags choose a backend and cost nothing.
                 with self:
                     return aten._convolution.default(*args, False, False, True, True)
             return self._untraced(func, args, kwargs or {})
@@ -183,6 +204,7 @@ class Observer(TorchDispatchMode):
             torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, True)
 
     def _untraced(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        # Shape inference on the meta device is Python code, whose operators would otherwise enter the graph.
         state = torch._C._get_tracing_state()
         torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
         try:
@@ -192,30 +214,35 @@ class Observer(TorchDispatchMode):
 
     def _observe(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if func is aten._convolution.default:
-            func, args = aten.convolution.default, args[:9]
+            func, args = aten.convolution.default, args[:9]  # the further arguments are the backend flags
         self.seen.add(func)
         if self._products:
             self._note_consumers(args, func is aten.sum.default or func is aten.sum.dim_IntList)
         out, macs = self._run(func, args, kwargs)
         self.macs_so_far += macs
+        # A product of integers is index arithmetic.
         if func in _MULTIPLY and (out.is_floating_point() or out.is_complex()):
             self._note_product(out)
         return out
 
     def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, int]:
-        """Run `func`, or make its outputs anew where the same call was seen before; and its multiply-adds."""
+        """Run `func`, or recreate its outputs if the same call was seen before.
+
+        Returns:
+            The outputs and the multiply-adds.
+        """
         key = inferred.call_key(func, args, kwargs)
         known = inferred.recalled(key, args)
         if known is not None:
             return known
         before = self.counter.get_total_flops()
         out = func(*args, **kwargs)
-        macs = (self.counter.get_total_flops() - before) // 2
+        macs = (self.counter.get_total_flops() - before) // 2  # it counts 2 operations for each multiply-add
         inferred.remember(key, out, macs)
         return out, macs
 
     def _note_product(self, out: Tensor) -> None:
-        if self.in_einsum:
+        if self.in_einsum:  # an outer product such as "bi,bj->bij" sums over nothing, but is a contraction
             self.macs_so_far += _products_macs(out)
         else:
             self._products[id(out)] = (out, True)

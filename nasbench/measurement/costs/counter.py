@@ -1,4 +1,4 @@
-"""The counter: fvcore over a traced graph, with handles for what its own table leaves out or gets wrong."""
+"""The counter: fvcore on a traced graph, with our handles for operators that its own table lacks or counts wrongly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasbench.measurement.costs import formulas
 from nasbench.measurement.costs.formulas import COMPLEX_FACTOR, Formula
 from nasbench.measurement.costs.vocabulary import ELEMENTWISE, FREE, NORMS
 
-with warnings.catch_warnings():  # fvcore scripts its focal loss on import, which recent torch warns of
+with warnings.catch_warnings():  # fvcore scripts its focal loss on import, and recent versions of torch warn about it
     warnings.simplefilter("ignore")
     from fvcore.nn import FlopCountAnalysis
     from fvcore.nn.jit_handles import addmm_flop_jit, bmm_flop_jit, conv_flop_jit, linear_flop_jit
@@ -27,6 +27,7 @@ __all__ = ["GraphCount", "Opaque", "graph_count"]
 
 Handle = Callable[[list[Any], list[Any]], "Counter[str]"]
 
+# The contractions that fvcore counts correctly for real numbers.
 _STOCK = {
     "aten::_convolution": conv_flop_jit,
     "aten::addmm": addmm_flop_jit,
@@ -38,15 +39,16 @@ _STOCK = {
 
 @dataclass(frozen=True)
 class GraphCount:
-    """What the traced graph says.
+    """The counts of a traced graph.
 
     Attributes:
         macs: Multiply-adds by operator.
         elementwise_flops: Elementwise operations by operator.
         activations: Elements of contraction outputs.
-        unknown: Operators in no table.
+        unknown: Operators that are in no table.
         formula: Operators counted by our own formulas.
-        hidden: Multiply-adds by formula of operators whose inside the trace cannot show (autograd functions, scripts).
+        hidden: Multiply-adds that formulas give for autograd functions and scripts. The trace does not show the
+            operators inside them.
     """
 
     macs: dict[str, int]
@@ -58,18 +60,20 @@ class GraphCount:
 
 
 class Opaque(nn.Module):
-    """A model and its inputs, so wrapped that a trace sees plain tensors in and out, and fvcore hooks no part of it.
+    """Wraps a model and its inputs, so that a trace sees plain tensors as inputs and outputs.
+
+    fvcore sees this wrapper alone and hooks no part of the model.
 
     Attributes:
-        tensors: The tensors among the inputs: what to call it with.
+        tensors: The tensors among the inputs. Call the wrapper with them.
         outputs: The tensors of the last output.
-        kept: Further tensors to return, so that the trace does not drop what made them.
+        kept: Further tensors to return. Otherwise the trace drops the work that made them, because nothing uses it.
     """
 
     def __init__(self, model: nn.Module, inputs: Sequence[Any], kept: list[Tensor] | None = None) -> None:
         super().__init__()
         self.kept = [] if kept is None else kept
-        self.inner = (model,)
+        self.inner = (model,)  # in a tuple, so that torch does not register the model as a submodule
         self.leaves, self.spec = tree_flatten(tuple(inputs))
         self.tensors = tuple(leaf for leaf in self.leaves if isinstance(leaf, Tensor))
         self.outputs: list[Tensor] = []
@@ -85,9 +89,11 @@ class Opaque(nn.Module):
 
 def graph_count(model: Opaque) -> GraphCount:
     """Trace `model` once and count every node of the graph."""
+    # fvcore's own handles mix norms and other elementwise work into one figure, so all of them are removed.
     analysis = FlopCountAnalysis(model, model.tensors).clear_op_handles()
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle(**_handles(), **dict.fromkeys(_free(), None))
+    # A handle returns keys of a figure and an operator, such as "macs aten::mm". One trace yields all figures this way.
     counted: dict[str, dict[str, int]] = {}
     for key, value in analysis.by_operator().items():
         what, _, operator = key.partition(" ")
@@ -104,13 +110,13 @@ def graph_count(model: Opaque) -> GraphCount:
 
 
 def _spoken(kind: str) -> str:
-    """`prim::PythonOp.MyFunction` is the autograd function MyFunction."""
+    """Return the name for a reader: the autograd function `prim::PythonOp.MyFunction` is MyFunction."""
     return kind.removeprefix("prim::PythonOp.")
 
 
 @functools.cache
 def _fixed_handles() -> dict[str, Handle]:
-    """Handles of the operators torch has: built once."""
+    """Return the handles of torch's own operators. They are built once a process."""
     handles: dict[str, Handle] = {}
     for name in sorted(ELEMENTWISE | NORMS):
         factor = 5 if name in NORMS else 1
@@ -132,7 +138,7 @@ def _free() -> tuple[str, ...]:
 
 
 def _handles() -> dict[str, Handle]:
-    own = {
+    own = {  # not cached: a formula may be registered at any time, and it comes last to win over the fixed handles
         _node_kind(name): _formula(name, formulas.MAC_FORMULAS.get(name), formulas.ELEMENTWISE_FORMULAS.get(name))
         for name in formulas.MAC_FORMULAS.keys() | formulas.ELEMENTWISE_FORMULAS.keys()
     }
@@ -144,7 +150,7 @@ def _node_kind(name: str) -> str:
 
 
 def _tensors(values: list[Any]) -> list[Any]:
-    """Tensor values, those in lists included."""
+    """Return the tensor values, those inside lists included."""
     found = []
     for value in values:
         if value.isCompleteTensor():
@@ -155,7 +161,7 @@ def _tensors(values: list[Any]) -> list[Any]:
 
 
 def _numeric(types: list[Any]) -> bool:
-    """Whether any tensor holds floating or complex numbers: arithmetic on integers alone is index arithmetic."""
+    """Whether any tensor holds floating-point or complex numbers. Integers alone are index arithmetic and free."""
     return any(t.dtype() is not None and (t.dtype().is_floating_point or t.dtype().is_complex) for t in types)
 
 
@@ -166,6 +172,8 @@ def _factor(types: list[Any]) -> int:
 def _pointwise(kind: str, factor: int) -> Handle:
     key = f"elementwise {kind}"
 
+    # The convention is 1 for an output element of a pointwise operator and 1 for an input element of a reduction. The
+    # larger side is right for both. A norm (factor 5) counts its input alone, without statistics and weights.
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         given = _tensors(inputs[:1] if factor > 1 else inputs)
         if not _numeric(given):
@@ -193,12 +201,12 @@ _PRODUCTS = ("aten::mul", "aten::mul_", "aten::multiply", "aten::multiply_")
 
 
 def _summed(product: Any) -> bool:
-    """Whether a sum alone consumes this product of numbers, which makes the pair a contraction."""
+    """Whether `aten::sum` alone uses this product of numbers, which makes the pair a contraction."""
     return {use.user.kind() for use in product.uses()} == {"aten::sum"} and _numeric(_tensors([product]))
 
 
 def _multiply(kind: str, plain: Handle) -> Handle:
-    """A product that a sum alone consumes is a contraction; any other is elementwise."""
+    """Return the handle of a product: a contraction if a sum alone consumes it, elementwise otherwise."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         if not _summed(outputs[0]):
@@ -210,7 +218,10 @@ def _multiply(kind: str, plain: Handle) -> Handle:
 
 
 def _sum(plain: Handle) -> Handle:
-    """The sum of such a product is its other half: its additions are counted, its outputs are the activations."""
+    """Return the handle of a sum, which may be the second half of a contraction.
+
+    The product already counted the multiply-adds, additions included. The sum's outputs are the activations.
+    """
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         if inputs[0].node().kind() in _PRODUCTS and _summed(inputs[0]):
@@ -221,7 +232,7 @@ def _sum(plain: Handle) -> Handle:
 
 
 def _script(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """A scripted function or module: the trace does not look inside, so only a formula by its name can count it."""
+    """Count a scripted function or module, which needs a formula under its name. The trace does not look inside."""
     name = _script_name(inputs)
     if name not in formulas.REGISTERED:
         return Counter({f"unknown torch.jit.script {name}": 1})
@@ -235,7 +246,7 @@ def _script_name(inputs: list[Any]) -> str:
 
 
 def _formula(name: str, macs: Formula | None, elementwise: Formula | None) -> Handle:
-    """A handle that gives shapes to a formula of ours."""
+    """Return a handle that gives the shapes of a call to our formulas."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         shapes, made = [_shape(v) for v in inputs], [s for s in map(_shape, outputs) if isinstance(s, tuple)]
@@ -245,9 +256,11 @@ def _formula(name: str, macs: Formula | None, elementwise: Formula | None) -> Ha
                 result[f"elementwise {name}"] = int(elementwise(shapes, made))
                 result[f"formula {name}"] = macs is None or name in formulas.REGISTERED
             if macs is not None:
+                # A registered formula counts complex products itself: its author knows the operator.
                 count = int(macs(shapes, made)) * (1 if name in formulas.REGISTERED else _factor(_tensors(inputs)))
                 result[f"macs {name}"] = count
                 result[f"activations {name}"] = math.prod(made[0]) if made and count else 0
+                # Names without a namespace are those of autograd functions and scripts.
                 result[f"hidden {name}"] = 0 if "::" in name else count
         except (TypeError, IndexError, KeyError, ValueError):
             return Counter({f"unknown {name}": 1})  # a shape that the trace does not hold as a constant
@@ -257,7 +270,7 @@ def _formula(name: str, macs: Formula | None, elementwise: Formula | None) -> Ha
 
 
 def _shape(value: Any) -> Any:
-    """A traced value as formulas see it."""
+    """Return a traced value as a formula sees it: a shape, a list of them, a constant, or None where it is unknown."""
     if value.isCompleteTensor():
         return tuple(value.type().sizes())
     node = value.node()

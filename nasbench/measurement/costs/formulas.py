@@ -1,8 +1,10 @@
-"""One table of formulas for operators that fvcore or FlopCounterMode count wrongly or not at all; both engines use it.
+"""The table of formulas for operators that fvcore or FlopCounterMode count wrongly or not at all. Both engines use it.
 
-A formula sees shapes only: every tensor argument is a tuple of sizes, a list of tensors a list of such tuples, and
-anything else its plain value (None where a traced value is not a constant). Names are those of the operator schema,
-"namespace::name", so one entry serves the traced graph of fvcore and the dispatcher below torch.
+A formula sees shapes alone. A tensor argument is a tuple of sizes, and a list of tensors is a list of such tuples. Any
+other argument is its plain value, or None where a traced value is not a constant.
+
+Names are those of the operator schema, "namespace::name". One entry serves both the traced graph of fvcore and torch's
+dispatcher.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from nasbench.measurement.costs import operators as operators
 __all__ = ["COMPLEX_FACTOR", "ELEMENTWISE_FORMULAS", "MAC_FORMULAS", "REGISTERED", "Formula", "register_formula"]
 
 Formula = operators.Formula
-"""`formula(inputs, outputs) -> count`, the arguments in the order of the operator's schema."""
+"""`formula(inputs, outputs) -> count`. The inputs have the order of the operator's schema."""
 
 COMPLEX_FACTOR = 4
 """Real multiply-adds in one complex multiply-add."""
@@ -65,7 +67,7 @@ MAC_FORMULAS: dict[str, Formula] = {
     "aten::_upsample_bicubic2d_aa": operators.antialiased(4),
     "torchvision::deform_conv2d": operators.deformable,
 }
-"""Multiply-adds of one call. Convolution, addmm, bmm, mm and linear are the engines' own."""
+"""Multiply-adds of one call. The engines' own formulas count convolution, addmm, bmm, mm and linear."""
 
 _FFT = [f"aten::fft_{i}{kind}fft{n}" for kind in ("", "r", "h") for i in ("", "i") for n in ("", "2", "n")]
 
@@ -78,32 +80,34 @@ ELEMENTWISE_FORMULAS: dict[str, Formula] = {
     **dict.fromkeys(_FFT, operators.transform),
     **dict.fromkeys(("aten::_fft_c2c", "aten::_fft_r2c", "aten::_fft_c2r"), operators.transform_kernel),
 }
-"""Elementwise operations of one call, where they are not one an element."""
+"""Elementwise operations of one call, for operators that need more or less than one for each element."""
 
 REGISTERED: set[str] = set()
-"""Names entered by `register_formula`."""
+"""Names that `register_formula` added."""
 
 _generation = 0
 
 
 def generation() -> int:
-    """Return how often a formula was registered: what was counted before is stale when it changes."""
+    """Return the number of registrations so far. Counts stored under an earlier number are stale."""
     return _generation
 
 
 def register_formula(operator: str, macs: Formula | None = None, *, elementwise_flops: Formula | None = None) -> None:
-    """Tell both counting engines what a custom operator costs; without it, a model that calls it is a lower bound.
+    """Tell both counting engines what a custom operator costs.
+
+    Without a formula, the count of a model that calls the operator is a lower bound.
 
     Args:
-        operator: The operator's schema name, "namespace::name"; for a `torch.autograd.Function` its class name
+        operator: The operator's schema name, "namespace::name". For a `torch.autograd.Function` it is the class name
             ("MyFunction"), for a `torch.jit.script` function the function's name.
-        macs: `macs(inputs, outputs) -> int`, the multiply-adds of one call. `inputs` follows the operator's schema:
-            a tensor is its shape, a tuple of ints; a list of tensors a list of shapes; any other value itself.
-            `outputs` is the list of output shapes.
-        elementwise_flops: The same for work that is no contraction; 0 where it is not given.
+        macs: `macs(inputs, outputs) -> int`, the multiply-adds of one call. `inputs` follows the operator's schema. A
+            tensor is given as its shape (a tuple of ints), a list of tensors as a list of shapes, and any other value
+            as it is. `outputs` is the list of output shapes.
+        elementwise_flops: The same for elementwise work. 0 if not given.
 
     Raises:
-        InputError: If `operator` is no such name, or neither formula is given.
+        InputError: If `operator` is not such a name, or neither formula is given.
 
     Example:
         >>> import math
@@ -111,11 +115,12 @@ def register_formula(operator: str, macs: Formula | None = None, *, elementwise_
         >>> costs.register_formula("mylib::scan", macs=lambda inputs, outputs: math.prod(inputs[0]) * inputs[1][-1])
     """
     if not _NAME.match(operator):
-        raise InputError(f"{operator!r} is no operator name; write 'namespace::name', such as 'mylib::scan'")
+        raise InputError(f"{operator!r} is not an operator name; write 'namespace::name', such as 'mylib::scan'")
     if macs is None and elementwise_flops is None:
-        raise InputError(f"no formula for {operator} given: pass macs=, elementwise_flops=, or both")
-    global _generation
+        raise InputError(f"no formula given for {operator}; pass macs=, elementwise_flops=, or both")
+    global _generation  # invalidates the cached counts of `inferred_shapes`
     _generation += 1
     MAC_FORMULAS[operator] = macs or (lambda inputs, outputs: 0)
+    # Both tables get an entry, so that a formula for one kind of work says that the other kind is 0, not unknown.
     ELEMENTWISE_FORMULAS[operator] = elementwise_flops or (lambda inputs, outputs: 0)
     REGISTERED.add(operator)

@@ -1,6 +1,7 @@
-"""What operators make of shapes, remembered: a network repeats its blocks, and a search its backbone.
+"""A cache of the output shapes of operators on the meta device.
 
-Inferring a shape on the meta device runs much Python; making the same outputs again costs a hundredth of it.
+Shape inference there runs much Python code. Recreating the same outputs costs about a hundredth of it. The cache pays
+because a network repeats its blocks, and a search its backbone.
 """
 
 from __future__ import annotations
@@ -16,24 +17,27 @@ from nasbench.measurement.costs import formulas
 __all__ = ["call_key", "forget", "recalled", "remember"]
 
 _INFERRED: dict[Any, tuple[tuple[Any, ...] | None, int]] = {}
-"""Calls on the meta device seen before: shape, stride and dtype of each output (None: the first argument, changed in
-place), and the multiply-adds."""
+"""By call: shape, stride and dtype of each output, and the multiply-adds. None in place of the outputs stands for the
+first argument, changed in place."""
 
-_LIMIT = 20_000
+_LIMIT = 20_000  # calls, so that the memory of a long search stays bounded
 
 
 def forget() -> None:
-    """Forget all calls."""
+    """Empty the cache."""
     _INFERRED.clear()
 
 
 def call_key(func: Any, args: Any, kwargs: dict[str, Any]) -> Any | None:
-    """What decides the outputs of a call; None where they may share memory with an input, or hold real numbers."""
+    """Return a key of everything that decides the outputs of a call.
+
+    None if the call cannot be cached: its outputs may share memory with an input, or depend on real numbers.
+    """
     if not (_makes_new_tensors(func) or _changes_values_only(func)):
         return None
     try:
         key = (func, formulas.generation(), _frozen(args), _frozen(tuple(kwargs.items())))
-        hash(key)
+        hash(key)  # fails here, not later, if an argument is unhashable
     except (TypeError, _HoldsDataError):
         return None
     return key
@@ -41,6 +45,7 @@ def call_key(func: Any, args: Any, kwargs: dict[str, Any]) -> Any | None:
 
 @functools.cache
 def _makes_new_tensors(func: Any) -> bool:
+    """Whether every output is a new tensor, and the first argument is a tensor or a list of them."""
     schema = func._schema
     return (
         not schema.is_mutable
@@ -53,26 +58,26 @@ def _makes_new_tensors(func: Any) -> bool:
 
 @functools.cache
 def _changes_values_only(func: Any) -> bool:
-    """Whether it is a pointwise operator in place, whose first argument is its result."""
+    """Whether this is a pointwise operator in place, whose first argument is its result."""
     return func._schema.name.endswith("_") and torch.Tag.pointwise in func.tags
 
 
 class _HoldsDataError(Exception):
-    """A tensor that is not on the meta device, whose numbers an operator may use."""
+    """An argument holds a tensor outside the meta device. The operator may use its numbers."""
 
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, Tensor):
         if not value.is_meta:
             raise _HoldsDataError
-        return value.shape, value.stride(), value.dtype
+        return value.shape, value.stride(), value.dtype  # strides too: they decide those of the output
     if isinstance(value, list | tuple):
         return tuple([_frozen(v) for v in value])
-    return value, type(value)
+    return value, type(value)  # 1, 1.0 and True are equal, but lead to different output dtypes
 
 
 def recalled(key: Any | None, args: Any) -> tuple[Any, int] | None:
-    """Make the outputs of a call anew, with its multiply-adds; None where it was not seen before."""
+    """Recreate the outputs of a cached call and return them with its multiply-adds. None if the call is not cached."""
     if key is None or key not in _INFERRED:
         return None
     made, macs = _INFERRED[key]
@@ -83,7 +88,7 @@ def recalled(key: Any | None, args: Any) -> tuple[Any, int] | None:
 
 
 def remember(key: Any | None, out: Any, macs: int) -> None:
-    """Keep what a call made, if `key` says that only its key decides that."""
+    """Store the outputs and multiply-adds of a call, unless `key` is None."""
     if key is None:
         return
     made = None

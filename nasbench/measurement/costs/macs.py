@@ -21,7 +21,7 @@ from nasbench.measurement.costs.shadow import on_meta, rng_kept, shadow
 __all__ = ["TOLERANCE", "Count", "count"]
 
 TOLERANCE = 1e-3
-"""Relative difference up to which the two engines agree."""
+"""Largest relative difference at which the two engines count as agreeing."""
 
 DATA_DEPENDENT = "control flow depends on data; counted the branch taken for one random input"
 
@@ -34,15 +34,15 @@ class Count:
 
     Attributes:
         macs: Multiply-adds of contractions (convolution, matrix product, einsum, attention, recurrent cell, bilinear
-            sampling); 1 MAC is one multiply-add.
-        elementwise_flops: Everything else that computes: 1 an output element of a pointwise operator, 1 an input
-            element of a reduction, 5 for softmax and norms, 5·N·log2 N for an FFT.
+            sampling). 1 MAC is one multiply-add.
+        elementwise_flops: All other arithmetic. 1 for each output element of a pointwise operator, 1 for each input
+            element of a reduction, 5 for each element of softmax and norms, 5·N·log2 N for an FFT.
         activations: Elements of contraction outputs.
-        exact: Whether the two engines agree and know every operator; otherwise `macs` is a lower bound.
-        unknown_ops: Why not exact: operators that no table has, or on which the engines disagree.
-        formula_ops: Operators counted by this package's formulas in both engines, so not independently audited.
+        exact: Whether the two engines agree and know every operator. Otherwise `macs` is a lower bound.
+        unknown_ops: Why the count is not exact: operators that are in no table, or on which the engines disagree.
+        formula_ops: Operators that both engines count by this package's formulas. They are not independently audited.
         notes: What else a reader should know, such as data-dependent control flow.
-        macs_by_operator: `macs`, split.
+        macs_by_operator: `macs` of each operator.
     """
 
     macs: int
@@ -58,13 +58,13 @@ class Count:
 def count(model: nn.Module, *inputs: Any) -> Count:
     """Count one forward pass of `model` on `inputs`.
 
-    The model is copied without its data and run on the meta device, so it is not touched and its size does not
-    matter. Where that is impossible (control flow that depends on data, an operator without shape inference), a real
-    copy runs on the model's own device and `notes` says so.
+    A copy of the model without data runs on the meta device. The model itself does not change, and its size does not
+    matter. Some models cannot run there: control flow depends on data, or an operator has no shape inference. Then a
+    real copy runs on the model's own device, and `notes` says so.
 
     Args:
-        model: A backbone, a plug-in, a fusion, a neck: any module.
-        *inputs: What its forward takes: tensors, or lists of tensors. Only shapes and dtypes matter.
+        model: Any module: a backbone, a plug-in, a fusion or a neck.
+        *inputs: The arguments of its forward: tensors, or lists of tensors. Only shapes and dtypes matter.
 
     Raises:
         InputError: If the model cannot be copied, or fails on these inputs.
@@ -75,7 +75,7 @@ def count(model: nn.Module, *inputs: Any) -> Count:
         >>> costs.count(torch.nn.Conv2d(3, 8, 3, padding=1), torch.empty(1, 3, 16, 16)).macs
         55296
     """
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped: a compiled model cannot be traced
+    model = getattr(model, "_orig_mod", model)  # unwrap torch.compile: a compiled model cannot be traced
     meta = torch.device("meta")
     try:
         return _either(shadow(model, meta=True), on_meta(inputs), meta)
@@ -86,14 +86,14 @@ def count(model: nn.Module, *inputs: Any) -> Count:
 
 
 def _for_real(model: nn.Module, inputs: Sequence[Any], reason: Exception) -> Count:
-    """Count on real numbers after the meta device failed with `reason`."""
+    """Count on real numbers, after the count on the meta device failed with `reason`."""
     states = [*model.parameters(), *model.buffers()]
     if any(t.is_meta for t in states):
         cause = "its control flow depends on data" if _data_dependent(reason) else _first_line(reason)
         raise InputError(f"{type(model).__name__} is on the meta device, and cannot run there: {cause}") from reason
     device = states[0].device if states else torch.device("cpu")
     with rng_kept(device):
-        torch.manual_seed(0)
+        torch.manual_seed(0)  # the branch that random data takes is the same in every process
         real = tuple(tree_map_only(Tensor, lambda t: _filled(t, device), list(inputs)))
         try:
             found = _either(shadow(model, meta=False), real, device)
@@ -107,7 +107,7 @@ def _for_real(model: nn.Module, inputs: Sequence[Any], reason: Exception) -> Cou
 
 
 def _filled(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return real numbers in place of a tensor without data."""
+    """Return a tensor with data: a copy of `tensor`, or random numbers of its shape if it has none."""
     if not tensor.is_meta:
         return tensor.detach().to(device, copy=True)
     made = torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
@@ -115,14 +115,16 @@ def _filled(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _harmless(reason: Exception) -> bool:
-    """Whether running on real numbers instead hides nothing: data is read, or an operator has no shape inference.
+    """Whether a count on real numbers can be complete although the meta device failed.
 
-    Anything else may be code that works on memory behind torch's back.
+    It can if the model reads data, or an operator has no shape inference. Any other failure may come from code that
+    works on memory directly, where torch sees no operator.
     """
     return _data_dependent(reason) or isinstance(reason, NotImplementedError) or "no fake impl" in str(reason)
 
 
 def _data_dependent(reason: Exception) -> bool:
+    # torch has no exception class for this, and its wording differs from operator to operator.
     return any(mark in str(reason) for mark in ("meta tensors", "_local_scalar_dense", "data-dependent", "data-indep"))
 
 
@@ -136,7 +138,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _either(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> Count:
-    """Count under both engines; where the model cannot be traced at all, the auditor alone gives a lower bound."""
+    """Count with both engines. If the model cannot be traced at all, the auditor alone gives a lower bound."""
     try:
         return _both(model, inputs, device)
     except InputError:
@@ -156,13 +158,18 @@ def _either(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> 
 
 
 def _both(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> Count:
-    """Run under both engines and compare them; once more where the trace dropped work whose result is not used."""
+    """Run both engines and compare them.
+
+    A trace drops work whose result is not used. If that may explain a difference, run once more with the results of
+    all contractions returned.
+    """
     found = _compared(model, inputs, device, None)
+    # The reported figure is the larger one. If it is the trace's own, the auditor saw nothing that the trace dropped.
     if found.exact or found.macs == sum(macs for _, macs in found.macs_by_operator):
         return found
     try:
         again = _compared(model, inputs, device, [])
-    except Exception:  # what is kept may not outlive its function, as in vmap
+    except Exception:  # a tensor from inside vmap cannot be used after it, so it cannot be returned
         return found
     return replace(again, notes=(UNUSED,)) if again.exact else found
 
@@ -178,11 +185,12 @@ def _compared(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, k
 
 
 def _under(observer: Observer, device: torch.device, kept: list[Tensor] | None = None) -> ExitStack:
-    """Everything that surrounds a run: no warnings, no gradients, tensors made on `device`, and the auditor."""
+    """Return the entered contexts of a run: no warnings, no gradients, new tensors on `device`, and the auditor."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         python = PythonSide(observer, kept)
+        # The order matters: the mode that is entered last sees an operator first, so the observer comes last.
         for context in (rng_kept(device), torch.no_grad(), device, python, observer.counter, observer):
             stack.enter_context(context)
         return stack.pop_all()
@@ -190,14 +198,14 @@ def _under(observer: Observer, device: torch.device, kept: list[Tensor] | None =
 
 def _agreed(graph: GraphCount, observer: Observer) -> Count:
     counted, audited = sum(graph.macs.values()), observer.macs
-    # An autograd function or script may or may not show its inside to the auditor: its formula stands either way.
+    # The auditor sees inside some autograd functions and scripts and not inside others. The formula holds either way.
     agree = any(abs(a - counted) <= TOLERANCE * max(a, counted) for a in (audited, audited + graph.hidden))
     names = {*graph.unknown, *observer.unknown()}
     notes = () if agree else (f"fvcore counts {counted} MACs, FlopCounterMode {audited}",)
-    if not agree and not names:
+    if not agree and not names:  # name the suspects: a user's formulas if it calls any, else every contraction
         names = set(graph.macs) & formulas.REGISTERED or set(graph.macs) or {"an operator that the trace does not show"}
     return Count(
-        macs=max(counted, audited),
+        macs=max(counted, audited),  # the tighter of two lower bounds where they differ
         elementwise_flops=sum(graph.elementwise_flops.values()),
         activations=graph.activations,
         exact=agree and not names,

@@ -1,4 +1,4 @@
-"""Peak memory of a model: what CUDA's allocator says on a GPU, an estimate from live tensors elsewhere."""
+"""Peak memory of a model: measured by CUDA's allocator on a GPU, estimated from live tensors elsewhere."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ __all__ = ["LiveStorages", "peak_memory_of"]
 
 
 def peak_memory_of(model: nn.Module, inputs: tuple[Any, ...], *, training: bool) -> int:
-    """Return the peak memory in bytes of one pass, weights, buffers and inputs included.
+    """Return the peak memory of one pass in bytes, weights, buffers and inputs included.
 
-    On a GPU this is measured: the allocator's peak while a copy of the model runs, less what was allocated before. On
-    any other device it is an estimate: a copy without data runs on the meta device, and the bytes of all storages
-    alive at one moment (weights, activations kept for the backward pass, gradients) are summed after every operator.
-    The workspace of kernels, fragmentation and Python's own memory are not in it, nor is an optimiser's state.
+    On a GPU this is a measurement: the allocator's peak while a copy of the model runs, less what was allocated before.
+
+    On any other device it is an estimate. A copy without data runs on the meta device. After every operator the bytes
+    of all live storages are summed: weights, activations stored for the backward pass, gradients. The estimate leaves
+    out the workspace of kernels, fragmentation and Python's own memory.
+
+    Neither figure includes an optimiser's state.
 
     Args:
-        model: Any module; it is not touched.
-        inputs: What its forward takes.
-        training: A training step (forward in training mode, backward of the sum of the outputs) or inference.
+        model: Any module. It does not change.
+        inputs: The arguments of its forward.
+        training: Whether to run a training step (forward in training mode, backward of the sum of the outputs) or
+            inference.
 
     Raises:
         BackboneError: If the pass fails.
@@ -60,7 +64,7 @@ def _allocated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, 
     with rng_kept(device):
         twin = shadow(model, meta=False, training=training)
         batch = tuple(t.to(device, copy=True) if isinstance(t, Tensor) else t for t in inputs)
-        _step(twin, batch, training)  # the first pass also allocates what libraries keep
+        _step(twin, batch, training)  # the first pass also allocates workspaces that libraries hold for the process
         twin.zero_grad(set_to_none=True)
         torch.cuda.reset_peak_memory_stats(device)
         _step(twin, batch, training)
@@ -73,13 +77,14 @@ def _estimated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, 
         return _tracked(shadow(model, meta=True, training=training), on_meta(inputs), torch.device("meta"), training)
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
         if any(p.is_meta for p in model.parameters()):
-            raise
+            raise  # a model without data has no other device to run on
         real = tuple(torch.zeros_like(t, device=device) if isinstance(t, Tensor) else t for t in inputs)
         return _tracked(shadow(model, meta=False, training=training), real, device, training)
 
 
 def _tracked(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, training: bool) -> int:
     live = LiveStorages()
+    # These were made before the mode was active, which would not see them.
     live.add([*model.parameters(), *model.buffers(), *tree_leaves(list(inputs))])
     with rng_kept(device), device, live:
         _step(model, inputs, training)
@@ -87,11 +92,11 @@ def _tracked(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, tr
 
 
 class LiveStorages(TorchDispatchMode):
-    """Sums the bytes of all storages made under it that are still alive.
+    """Sums the bytes of all live storages that were made while it was active.
 
     Attributes:
         current: Bytes alive now.
-        peak: The most there have been.
+        peak: Most bytes alive at one time.
     """
 
     def __init__(self) -> None:
@@ -101,7 +106,7 @@ class LiveStorages(TorchDispatchMode):
         self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def add(self, values: list[Any]) -> None:
-        """Count the storages of `values`, each once however many tensors view it."""
+        """Count the storages of `values`. A storage counts once, however many tensors view it."""
         for value in values:
             if isinstance(value, Tensor) and value.layout is torch.strided:
                 self._add(value.untyped_storage())
@@ -116,6 +121,7 @@ class LiveStorages(TorchDispatchMode):
             del self._alive[key]
             self.current -= size
 
+        # The callback runs when the last tensor on this storage is gone.
         self._alive[key] = weakref.ref(storage, freed)
         self.current += size
 

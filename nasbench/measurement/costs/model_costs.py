@@ -1,4 +1,4 @@
-"""What a whole model costs: the figures a search compares."""
+"""Costs of a whole model: the figures that a search compares."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ class Cost:
     """What a model costs at one input size and batch size.
 
     Attributes:
-        params: Parameters, each counted once however often it is used.
-        trainable_params: Those that need a gradient.
-        macs: Multiply-adds of contractions for the batch; a lower bound unless `exact`.
-        elementwise_flops: All other arithmetic, see `Count`.
+        params: Number of parameters. A shared parameter counts once.
+        trainable_params: Number of parameters that need a gradient.
+        macs: Multiply-adds of contractions for the batch. A lower bound unless `exact`.
+        elementwise_flops: All other arithmetic, as defined in `Count`.
         activations: Elements of contraction outputs.
         exact: Whether fvcore and FlopCounterMode agree and know every operator.
-        unknown_ops: Why it is not exact.
+        unknown_ops: Why the count is not exact: operators in no table, or on which the two engines disagree.
         formula_ops: Operators counted by this package's formulas in both engines.
         notes: What else a reader should know.
-        peak_memory_bytes: Peak of an inference pass, None unless asked for.
-        training_memory_bytes: The same of forward and backward, without optimiser state; None where it cannot train.
+        peak_memory_bytes: Peak memory of an inference pass. None unless asked for.
+        training_memory_bytes: Peak memory of forward and backward, without optimiser state. None unless asked for, or
+            if a training step fails.
         input_size: Shape of one input, without the batch.
         batch_size: Inputs in the batch.
     """
@@ -60,16 +61,18 @@ def measure(
     peak_memory: bool = False,
     inputs: Sequence[Any] | None = None,
 ) -> Cost:
-    """Measure what `model` costs: one forward pass as in evaluation, without gradients; the model is not touched.
+    """Measure what one forward pass of `model` costs, in evaluation mode and without gradients.
+
+    The model does not change.
 
     Args:
-        model: Any module, on any device, the meta device included, in either mode.
+        model: Any module, on any device (the meta device included), in either mode.
         input_size: Shape of one input without the batch: (3, 224, 224) for images, (lookback, series) for series. A
             timm model's own by default.
-        batch_size: Inputs in the batch; every figure but `params` is for the batch.
-        peak_memory: Also measure the peak memory, of inference and of a training step.
-        inputs: The positional arguments of forward, instead of `input_size`, for a model that takes something else
-            than one floating-point tensor; only their shapes and dtypes matter.
+        batch_size: Inputs in the batch. All figures but the numbers of parameters are for the batch.
+        peak_memory: Also measure the peak memory of inference and of a training step.
+        inputs: The positional arguments of forward, instead of `input_size`. For a model whose input is not one
+            floating-point tensor. Only their shapes and dtypes matter.
 
     Raises:
         InputError: If the input size is missing or impossible, or the model fails on it.
@@ -111,10 +114,12 @@ def measure(
 
 
 def peak_memory(model: nn.Module, input_size: Sequence[int], batch_size: int = 1, *, training: bool = False) -> int:
-    """Return the peak memory in bytes of a training step or of inference; see `peak_memory_of` for what is in it.
+    """Return the peak memory of a training step or of inference in bytes.
+
+    `peak_memory_of` says what the figure includes.
 
     Args:
-        model: Any module; measured by the allocator where its weights are on a GPU, estimated otherwise.
+        model: Any module. The figure is measured if its weights are on a GPU, estimated otherwise.
         input_size: Shape of one input without the batch.
         batch_size: Inputs in the batch.
         training: Whether to run a backward pass as well, in training mode.
@@ -127,7 +132,10 @@ def peak_memory(model: nn.Module, input_size: Sequence[int], batch_size: int = 1
 
 
 def _training_step(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[int | None, tuple[str, ...]]:
-    """Memory of a training step, or why there is none: a batch norm over one value refuses, for one."""
+    """Return the peak memory of a training step, or a note why it failed.
+
+    One reason is a batch norm that gets one value a channel, which fails in training mode.
+    """
     try:
         return peak_memory_of(model, arguments, training=True), ()
     except BackboneError as error:
@@ -149,7 +157,7 @@ def _input_size(model: nn.Module, given: Sequence[int] | None) -> tuple[int, ...
 
 
 def _batch(model: nn.Module, size: tuple[int, ...], batch_size: int) -> Tensor:
-    """An input without data, in the dtype of the model's weights."""
+    """Return an input batch without data, in the dtype of the model's weights."""
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a positive whole number, got {batch_size!r}")
     dtypes = (p.dtype for p in model.parameters() if p.is_floating_point() or p.is_complex())

@@ -1,6 +1,7 @@
-"""Multiply-adds and other work of single operators, from shapes alone; `formulas` says which operator has which.
+"""Multiply-adds and elementwise work of single operators, computed from shapes alone.
 
-Every function is a formula: `formula(inputs, outputs) -> count`, see `formulas.Formula`.
+Most functions here are a formula, `formula(inputs, outputs) -> count` (see `formulas.Formula`), or return one. The
+tables in `formulas` say which operator has which formula.
 """
 
 from __future__ import annotations
@@ -14,39 +15,42 @@ Formula = Callable[[Sequence[Any], Sequence[Shape]], int]
 
 
 def matmul(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """`(..., n, k) @ (..., k, m)`, either side broadcast or 1-D."""
+    """Count `(..., n, k) @ (..., k, m)`, where either side may be broadcast or 1-D."""
     a, b = inputs[0], inputs[1]
     return math.prod(outputs[0]) * (b[0] if len(b) == 1 else a[-1])
 
 
 def batched_sum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """`addbmm(c, (b, n, k), (b, k, m))`: the products of every item, summed."""
+    """Count `addbmm(c, (b, n, k), (b, k, m))`, the sum of the products of all items."""
     return math.prod(inputs[1]) * inputs[2][-1]
 
 
 def added_product(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """`c + a @ b`: addmm, baddbmm, addmv."""
+    """Count `c + a @ b`: addmm, baddbmm, addmv."""
     return matmul(inputs[1:3], outputs)
 
 
 def tensordot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Every output element sums over the contracted dimensions of the first operand."""
+    """Count a tensordot: each output element sums over the contracted dimensions."""
     return math.prod(outputs[0]) * math.prod(inputs[0][d] for d in inputs[2])
 
 
 def inner(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Products over the last dimension of both operands."""
+    """Count an inner product over the last dimension of both operands."""
     return math.prod(outputs[0]) * (inputs[0][-1] if inputs[0] else 1)
 
 
 def broadcast_dot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """An elementwise product, broadcast, and a sum over one dimension: vecdot, cosine_similarity."""
+    """Count a broadcast elementwise product that is summed over one dimension: vecdot, cosine_similarity."""
     a, b = inputs[0], inputs[1]
     return math.prod(_broadcast(a, b))
 
 
 def multi_dot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """A chain of matrices in its cheapest order (what `linalg.multi_dot` executes): the classic dynamic programme."""
+    """Count a chain of matrix products in its cheapest order, which is what `linalg.multi_dot` executes.
+
+    The order comes from the standard dynamic programme for matrix chains.
+    """
     shapes = inputs[0]
     first = 1 if len(shapes[0]) == 1 else shapes[0][0]
     sizes = [first, *(shape[0] for shape in shapes[1:]), 1 if len(shapes[-1]) == 1 else shapes[-1][-1]]
@@ -59,21 +63,23 @@ def multi_dot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def matrix_power(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """A^n by repeated squaring; a negative n adds an inversion, which is not counted as a contraction."""
+    """Count A^n by repeated squaring. A negative n adds an inversion, which does not count as a contraction."""
     exponent = int(inputs[1])
+    # one squaring for each bit after the first, and one product for each further bit that is set
     products = max(0, exponent.bit_length() - 1 + exponent.bit_count() - 1)
     return products * math.prod(outputs[0]) * outputs[0][-1]
 
 
 def einsum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Pairwise, in the order torch executes: along the path it was given, else from left to right.
+    """Count an einsum pair by pair in the order that torch executes: the given path, else from left to right.
 
-    A pair costs the product of all its index sizes, after an index that only one operand has and nothing later needs
-    was summed out of that operand.
+    A pair costs the product of the sizes of all its indices. An index that one operand alone has, and that nothing
+    later needs, does not count. torch sums it out of that operand first.
     """
     left, arrow, written = inputs[0].replace(" ", "").partition("->")
     terms, sizes = _einsum_terms(left.split(","), inputs[1])
     letters = "".join(terms)
+    # Without an arrow, the result has the indices that occur once, as in numpy. Digits stand for "...".
     result = {c for c in letters if c.isdigit() or (c in written if arrow else letters.count(c) == 1)}
     path = list(inputs[2]) if len(inputs) > 2 and inputs[2] else [0, 1] * (len(terms) - 1)
     total, operands = 0, [set(term) for term in terms]
@@ -88,13 +94,17 @@ def einsum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def _contracted(operands: list[set[str]], i: int, j: int, made: set[str], *, first: bool) -> list[set[str]]:
-    """Operands after i and j became one: torch puts the result first without a path, last with one."""
+    """Return the operands after i and j became one. torch puts the result first without a path, and last with one."""
     rest = [operand for k, operand in enumerate(operands) if k not in (i, j)]
     return [made, *rest] if first else [*rest, made]
 
 
 def _einsum_terms(terms: list[str], shapes: Sequence[Shape]) -> tuple[list[str], dict[str, int]]:
-    """Spell "..." as digits, counted from the right, and return each index's size (1 broadcasts)."""
+    """Replace "..." by digits, counted from the right because broadcasting aligns there.
+
+    Returns:
+        The terms, and the size of each index. A size of 1 gives way to a larger one.
+    """
     spelled: list[str] = []
     sizes: dict[str, int] = {}
     for term, shape in zip(terms, shapes, strict=True):
@@ -107,45 +117,55 @@ def _einsum_terms(terms: list[str], shapes: Sequence[Shape]) -> tuple[list[str],
 
 
 def convolution_mode(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """A convolution with padding given by name ("same"); every output element sums over one filter."""
+    """Count a convolution whose padding is given by name ("same"). Each output element sums over one filter."""
     return math.prod(outputs[0]) * math.prod(inputs[1][1:])
 
 
 def attention(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Scaled dot-product attention: q·k plus a·v, whatever the mask."""
+    """Count scaled dot-product attention: q·k plus a·v. A mask does not reduce the count."""
     return scores(inputs) * (inputs[0][-1] + inputs[2][-1])
 
 
 def scores(inputs: Sequence[Any]) -> int:
-    """Elements of the attention matrix."""
+    """Return the number of elements of the attention matrix."""
     q, k = inputs[0], inputs[1]
+    # With grouped heads the keys have fewer heads than the queries, so the leading sizes need not broadcast.
     return math.prod(_broadcast(q[:-2], k[:-2]) if len(q) < 4 else q[:-2]) * q[-2] * k[-2]
 
 
 def recurrent(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """RNN, GRU, LSTM, projections too: every weight matrix is used once a step and item."""
+    """Count an RNN, GRU or LSTM, projections included. Each step of each item uses every weight matrix once."""
     steps, weights = _recurrent(inputs)
     return steps * sum(math.prod(w) for w in weights)
 
 
 def recurrent_layer(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """One layer below the dispatcher: oneDNN's (input, w_ih, w_hh, ...), cuDNN's (input, [weights], ...)."""
+    """Count one recurrent layer of a backend: oneDNN's (input, w_ih, w_hh, ...) or cuDNN's (input, [weights], ...)."""
     weights = inputs[1] if isinstance(inputs[1], list) else inputs[1:3]
     return math.prod(inputs[0][:-1]) * sum(math.prod(w) for w in weights if len(w) == 2)
 
 
 def _recurrent(inputs: Sequence[Any]) -> tuple[int, list[Shape]]:
-    """Steps times items, and the weight matrices. A packed sequence has `batch_sizes` second and hx, params after."""
+    """Return steps times items, and the shapes of the weight matrices.
+
+    A packed sequence has another schema: `batch_sizes` is second, and hx and the parameters follow.
+    """
     packed = not isinstance(inputs[1], list) and isinstance(inputs[3], list)
     parameters = inputs[3] if packed else inputs[2]
     return math.prod(inputs[0][:-1]), [p for p in parameters if len(p) == 2]
 
 
 def recurrent_gates(gates: int, operations: int) -> Formula:
-    """Elementwise work of a recurrent cell: `operations` a step, item and hidden unit."""
+    """Return the formula of a recurrent cell's elementwise work.
+
+    Args:
+        gates: Gates of the cell: 4 for an LSTM, 3 for a GRU, 1 for a plain RNN.
+        operations: Operations for each step, item and hidden unit.
+    """
 
     def formula(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
         steps, weights = _recurrent(inputs)
+        # A cell has two matrices with a row for each gate and hidden unit. The matrix of a projection has fewer rows.
         cells = sum(w[0] == weights[0][0] for w in weights) // 2
         return steps * cells * (weights[0][0] // gates) * operations
 
@@ -153,32 +173,36 @@ def recurrent_gates(gates: int, operations: int) -> Formula:
 
 
 def bilinear(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """`y_o = x1 · W_o · x2`: rows times the elements of W."""
+    """Count `y_o = x1 · W_o · x2`: the number of rows times the elements of W."""
     return math.prod(inputs[0][:-1]) * math.prod(inputs[2])
 
 
 def trilinear(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """The form `bilinear` takes below the dispatcher: W comes second."""
+    """Count `bilinear` as it appears below the dispatcher, where W comes second."""
     return math.prod(inputs[0][:-1]) * math.prod(inputs[1])
 
 
 def distances(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """cdist: one multiply-add a pair of points and coordinate."""
+    """Count cdist: one multiply-add for each pair of points and coordinate."""
     return math.prod(outputs[0]) * inputs[0][-1]
 
 
 def grid_sample(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Bilinear: 4 neighbours an output element (8 in a volume); nearest: none; bicubic: 16."""
+    """Count grid sampling for each output element: bilinear 4 (8 in a volume), nearest 0, bicubic 16."""
     return math.prod(outputs[0]) * {0: 2 ** (len(inputs[0]) - 2), 1: 0, 2: 16}[inputs[2]]
 
 
 def weighted_neighbours(neighbours: int) -> Formula:
-    """Interpolation: each output element is a weighted sum of so many neighbours."""
+    """Return the formula of an interpolation whose output elements are weighted sums of `neighbours` inputs."""
     return lambda inputs, outputs: math.prod(outputs[0]) * neighbours
 
 
 def antialiased(reach: int) -> Formula:
-    """Antialiased resizing in two passes, columns then rows; a filter grows with the factor it shrinks by."""
+    """Return the formula of antialiased resizing in two passes, along each row and then along each column.
+
+    Args:
+        reach: Filter taps where the size does not shrink. The filter grows with the factor of shrinking.
+    """
 
     def formula(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
         before, after = inputs[0][-2:], outputs[0][-2:]
@@ -190,12 +214,12 @@ def antialiased(reach: int) -> Formula:
 
 
 def deformable(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """deform_conv2d: the convolution's product."""
+    """Count deform_conv2d: the product of the convolution."""
     return math.prod(outputs[0]) * math.prod(inputs[1][1:])
 
 
 def transform(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """FFT: 5·N·log2 N real operations a transform of N points; schema (self, n or s, dim, norm)."""
+    """Count an FFT: 5·N·log2 N real operations for a transform of N points. Schema: (self, n or s, dim, norm)."""
     rank, given, dims = len(inputs[0]), inputs[1], inputs[2]
     if dims is None:
         dims = range(rank if given is None else len(given))
@@ -204,12 +228,12 @@ def transform(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def transform_kernel(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """The form an FFT takes below the dispatcher: (self, dim, ...)."""
+    """Count an FFT as it appears below the dispatcher: (self, dim, ...)."""
     return _transform(inputs[0], outputs[0], inputs[1])
 
 
 def _transform(before: Shape, after: Shape, dims: Sequence[int]) -> int:
-    """The points are counted on the longer side, the real one where only half a spectrum is kept."""
+    """Count points on the longer side. A real transform stores half a spectrum, so its real side is the longer one."""
     points = math.prod(max(before[d], after[d]) for d in dims)
     rows = math.prod(before) // math.prod(before[d] for d in dims)
     return round(5 * rows * points * math.log2(points))

@@ -1,7 +1,8 @@
-"""What a plan costs, without building it: the bare backbone and every part of a slot are counted once and added.
+"""Costs of plans, added up from their parts without building the models.
 
-A module is counted at each slot shape it stands in, a fusion at each shape and number of branches; the gate of an
-identity start adds its own three operations an element. Whole models are counted for finalists, as a check.
+The bare backbone is counted once. A module is counted once for each slot shape at which it is used, a fusion once for
+each shape and number of branches. The gate of an identity start adds three operations for each element. As a check,
+the models of the finalists are counted whole.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from nasbench.measurement.costs import count, measure
 
 __all__ = ["PartCost", "PlanCosts"]
 
-_GATE_OPERATIONS = 3  # an element of x + g·(f(x) − x): subtract, multiply, add
+_GATE_OPERATIONS = 3  # of each element in x + g·(f(x) − x): subtract, multiply, add
 
 
 @dataclass(frozen=True)
 class PartCost:
-    """What one part of a plan adds for one input; parts add up.
+    """The cost that one part of a plan adds for one input. Parts can be added.
 
     Attributes:
-        params: Parameters.
+        params: Number of parameters.
         macs: Multiply-adds of contractions.
         elementwise_flops: All other arithmetic.
         activations: Elements of contraction outputs.
-        unknown_ops: Operators without a formula; the counts are a lower bound where there are any.
+        unknown_ops: Operators without a formula. If there are any, the counts are a lower bound.
     """
 
     params: int = 0
@@ -55,22 +56,22 @@ class PartCost:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The columns of the trials table that it fills."""
+        """The columns of the trials table that a cost fills."""
         counts = {name: getattr(self, name) for name in ("params", "macs", "elementwise_flops", "activations")}
         return {**counts, "exact": not self.unknown_ops, "unknown_ops": list(self.unknown_ops)}
 
 
 class PlanCosts:
-    """Costs of plans in one host. Calling it with a plan takes microseconds once the plan's parts were counted.
+    """Returns the cost of any plan in one host. A call takes microseconds once the plan's parts have been counted.
 
     Args:
-        host: The bare backbone, on any device; not touched.
-        slots: Its slots.
-        input_size: Without the batch.
-        identity_init: Whether plans are inserted behind gates.
+        host: The bare backbone, on any device. It does not change.
+        slots: Slots of the host.
+        input_size: Shape of one input, without the batch.
+        identity_init: Whether plans are inserted behind gates that start at zero.
 
     Raises:
-        InputError: If the host fails on the input size.
+        InputError: If the host fails on an input of this size.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class PlanCosts:
         self.bare = PartCost(bare.params, bare.macs, bare.elementwise_flops, bare.activations, bare.unknown_ops)
 
     def __call__(self, plan: Plan) -> PartCost:
-        """Return the whole cost of a resolved plan, for one input.
+        """Return the cost of the host with a resolved plan, for one input.
 
         Raises:
             UnsupportedError: If a module cannot serve its slot.
@@ -103,7 +104,7 @@ class PlanCosts:
         return found
 
     def _elements(self, slot: Slot, batch: int) -> int:
-        """Return the elements the gate works on: the whole tensor of the host, prefix tokens among them."""
+        """Return the number of elements that a gate works on: the host's whole tensor, prefix tokens included."""
         return batch * slot.channels * (torch.Size(slot.size).numel() + slot.prefix_tokens)
 
     def _expression(self, expression: Expression, shape: tuple[int, ...], rowwise: bool) -> PartCost:
@@ -132,7 +133,7 @@ class PlanCosts:
 
     def _counted(self, key: tuple[object, ...], make: Any, shape: tuple[int, ...], inputs: int = 1) -> PartCost:
         if key not in self._parts:
-            with torch.device("meta"):
+            with torch.device("meta"):  # only shapes matter, so neither weights nor maps hold data
                 module = make()
                 found = count(module, *(torch.empty(shape) for _ in range(inputs)))
             params = sum(p.numel() for p in module.parameters())
@@ -143,8 +144,9 @@ class PlanCosts:
 
 
 def _batches(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]) -> Mapping[str, int]:
-    """Return how many maps a slot holds for one input: a channel-independent stem has one a series."""
+    """Return how many maps each slot holds for one input. A channel-independent stem has one for each series."""
     found: dict[str, int] = {}
+    # A copy on the meta device: the host gets no hooks and nothing is computed.
     twin = copy.deepcopy(host).to("meta").eval()
 
     def watch(slot: Slot) -> Any:

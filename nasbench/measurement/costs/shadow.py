@@ -1,4 +1,4 @@
-"""A copy of a model that can be run and hooked at will, so that counting never touches the model itself."""
+"""Copies of models to run and hook, so that counting never changes the model itself."""
 
 from __future__ import annotations
 
@@ -20,37 +20,39 @@ __all__ = ["on_meta", "rng_kept", "shadow"]
 
 
 def shadow(model: nn.Module, *, meta: bool, training: bool = False) -> nn.Module:
-    """Copy `model`.
+    """Return a copy of `model`.
 
     Args:
-        model: Any module; it is left as it is.
-        meta: Whether the copy's tensors are on the meta device, so that it holds no data and computes nothing.
-        training: Its mode. In training mode parameters keep their `requires_grad`; otherwise none needs a gradient.
+        model: Any module. It does not change.
+        meta: Whether the copy's tensors are on the meta device, where they hold no data and compute nothing.
+        training: Mode of the copy. In training mode parameters keep their `requires_grad`. Otherwise none needs a
+            gradient.
 
     Raises:
-        InputError: If it has uninitialised (lazy) parameters, or cannot be copied.
+        InputError: If the model has uninitialised (lazy) parameters, or cannot be copied.
     """
     memo: dict[int, Any] = {}
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(f"parameter {name} is not initialised; run one batch through the model first")
+        # deepcopy takes an object that it finds in its memo instead of copying it.
         memo[id(parameter)] = nn.Parameter(_twin(parameter, meta), requires_grad=training and parameter.requires_grad)
     with _CopyTensors(meta):
         try:
-            twin = copy.deepcopy(model, dict(memo))
+            twin = copy.deepcopy(model, dict(memo))  # a copy of the memo, which a failure would leave half filled
         except Exception:
             twin = _copied_where_possible(model, memo)
     return twin.train(training)
 
 
 def _copied_where_possible(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """Copy `model`, but share what refuses to be copied: an operator, a handle, a generator."""
+    """Return a copy of `model` that shares the attributes that cannot be copied: an operator, a handle, a generator."""
     for module in model.modules():
         for value in vars(module).values():
             try:
                 copy.deepcopy(value, dict(memo))
             except Exception:
-                if not _holds_modules(value):
+                if not _holds_modules(value):  # a shared submodule would let the copy change the model
                     memo[id(value)] = value
     try:
         return copy.deepcopy(model, memo)
@@ -63,7 +65,7 @@ def _holds_modules(value: Any) -> bool:
 
 
 def on_meta(inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the inputs with every tensor replaced by one without data."""
+    """Return the inputs with every tensor moved to the meta device, without data."""
     return tuple(tree_map_only(Tensor, lambda t: _twin(t, meta=True), list(inputs)))
 
 
@@ -73,7 +75,10 @@ def _twin(tensor: Tensor, meta: bool) -> Tensor:
 
 
 class _CopyTensors(TorchFunctionMode):
-    """Decides how `copy.deepcopy` copies a tensor: buffers, and tensors that are plain attributes."""
+    """Replaces the way `copy.deepcopy` copies tensors: buffers, and tensors that are plain attributes.
+
+    deepcopy itself would copy the data, and refuses a tensor that is not a leaf of the autograd graph.
+    """
 
     def __init__(self, meta: bool) -> None:
         super().__init__()
@@ -90,7 +95,7 @@ class _CopyTensors(TorchFunctionMode):
 
 @contextmanager
 def rng_kept(device: torch.device) -> Iterator[None]:
-    """Put back the random state of Python, numpy and torch (CPU, and `device` if it is another) afterwards."""
+    """Restore the random states of Python, numpy and torch (CPU and `device`) when the context ends."""
     python, legacy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:

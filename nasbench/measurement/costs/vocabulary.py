@@ -1,4 +1,4 @@
-"""The closed world: which operators are elementwise and which are free. What is in no table makes a lower bound."""
+"""Tables of the elementwise and the free operators. An operator in no table makes a count a lower bound."""
 
 from __future__ import annotations
 
@@ -61,16 +61,17 @@ _NORMALISATIONS = """
 
 
 def unqualified(kind: str) -> str:
-    """`aten::relu_` is `relu`: without namespace, and without the mark of an in-place operator."""
+    """Return a name without its namespace and without the mark of an in-place operator: `aten::relu_` is `relu`."""
     name = kind.rpartition("::")[2]
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 
 
 ELEMENTWISE = frozenset((_POINTWISE + _REDUCTIONS).split())
-"""1 an output element of a pointwise operator, 1 an input element of a reduction."""
+"""Operators that cost 1 for each output element (pointwise) or 1 for each input element (reductions)."""
 
 NORMS = frozenset(_NORMALISATIONS.split())
-"""5 an input element: normalisations and softmax."""
+"""Operators that cost 5 for each input element: normalisations and softmax."""
 
 FREE = frozenset(_FREE.split())
-"""Views, copies, gathers, fills, random numbers: no arithmetic on activations."""
+"""Operators that cost nothing, because they do no arithmetic on activations: views, copies, gathers, fills, random
+numbers."""

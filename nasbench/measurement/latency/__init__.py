@@ -1,1 +1,1 @@
-"""Latency beside the bare backbone: the profiler, device profiles and the predictions made from them, the doctor."""
+"""Latency relative to the bare backbone: the profiler, device profiles with their predictions, and the doctor."""

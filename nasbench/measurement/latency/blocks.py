@@ -1,4 +1,7 @@
-"""Randomised blocks: every candidate once, in random order, together with the reference, until enough is known."""
+"""Randomised blocks: each block runs every candidate and the reference once, in random order.
+
+Blocks are added until the intervals are narrow enough or the time is up.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,13 @@ __all__ = ["OK", "PREEMPTED", "SLOW_CLOCK", "Blocks", "Runner", "Sample", "Stopp
 Stopped = Literal["resolution", "time", "blocks", "no accepted samples"]
 
 OK, PREEMPTED, SLOW_CLOCK = 0, 1, 2
-"""Flaws of a sample: none; another process took the core meanwhile; the GPU ran under 75 % of its default clock."""
+"""Flaws of a sample, worse ones higher: none, preempted by another process, or with the GPU under 75 % of its default
+clock."""
 
 MAX_DISCARDS = 200
-"""So many blocks with a slow clock, and not one good one, end the measurement."""
+"""A measurement ends after this many blocks if not one is accepted. Each later multiple is checked as well."""
 
-_WINDOW = 20  # rounds over which a steady state must show no trend
+_WINDOW = 20  # last rounds of the warm-up, over which the time must show no trend
 _FIRST_CHECK = 30  # blocks before the first look at the intervals
 
 
@@ -29,8 +33,8 @@ class Sample:
     """One timed call.
 
     Attributes:
-        ms: Milliseconds on the device; of a preempted call of one thread, those it had the core.
-        wall_ms: Milliseconds on the host, until the result was there.
+        ms: Milliseconds on the device. For a preempted call on one thread, the milliseconds that it had the core.
+        wall_ms: Milliseconds on the host, until the result was available.
         flaw: OK, PREEMPTED or SLOW_CLOCK.
     """
 
@@ -44,7 +48,7 @@ Runner = Callable[[], Sample]
 
 @dataclass
 class Blocks:
-    """The samples of a measurement, block by block: item i of every list is of block i.
+    """The samples of a measurement. Item i of every list belongs to block i.
 
     Attributes:
         ms: Device milliseconds by candidate.
@@ -67,15 +71,16 @@ class Blocks:
             self.flaws.setdefault(name, []).append(sample.flaw)
 
     def ordered(self, names: Sequence[str]) -> Blocks:
-        """Return the same with the candidates in another order."""
+        """Return the same samples with the candidates in another order."""
         ms, wall_ms = ({name: table[name] for name in names} for table in (self.ms, self.wall_ms))
         return Blocks(ms, wall_ms, {name: self.flaws[name] for name in names})
 
     def accepted(self, *names: str) -> list[int]:
         """Return the blocks in which no sample of `names` has a flaw.
 
-        On a machine so busy that fewer than eight blocks escaped being preempted, those that did not count as well: a
-        candidate longer than a time slice would have no figure at all. A slow clock is never accepted.
+        On a busy machine fewer than eight blocks may be free of preemption. Then the preempted blocks are accepted as
+        well, because a candidate that is longer than a time slice would otherwise have no figure at all. A block with a
+        slow clock is never accepted.
         """
         worst = [max(flaws) for flaws in zip(*[self.flaws[name] for name in names], strict=True)]
         clean = [i for i, flaw in enumerate(worst) if flaw == OK]
@@ -83,15 +88,15 @@ class Blocks:
 
 
 def warm_up(runners: Mapping[str, Runner], *, now: Callable[[], float], until: float) -> tuple[int, bool]:
-    """Run rounds of all candidates until their time shows no trend over the last rounds.
+    """Run rounds of all candidates until the time of a round shows no trend over the last rounds.
 
     Args:
-        runners: By candidate.
-        now: Seconds.
-        until: When to give up waiting for a steady state.
+        runners: What runs a candidate once, by candidate.
+        now: Clock, in seconds.
+        until: Time at which to stop waiting for a steady state.
 
     Returns:
-        Rounds run, and whether the state was steady at the end.
+        The number of rounds, and whether the state was steady at the end.
     """
     totals: list[float] = []
     while True:
@@ -103,12 +108,16 @@ def warm_up(runners: Mapping[str, Runner], *, now: Callable[[], float], until: f
 
 
 def _steady(window: Sequence[float]) -> bool:
-    """Whether no trend shows (Kendall's rank test at 5 %) beyond a hundredth from one half to the other."""
+    """Whether a window shows no trend.
+
+    It shows none if the medians of its halves differ by at most 1 %, or if Kendall's rank test finds none at the 5 %
+    level.
+    """
     half = len(window) // 2
     first, second = statistics.median(window[:half]), statistics.median(window[half:])
     if abs(first - second) <= 0.01 * second:
         return True
-    from scipy.stats import kendalltau  # takes a second
+    from scipy.stats import kendalltau  # imported here because it takes a second
 
     return bool(kendalltau(range(len(window)), window).pvalue > 0.05)
 
@@ -125,21 +134,24 @@ def run_blocks(
     """Run blocks until the intervals are narrow enough, the time is up, or there are enough blocks.
 
     Args:
-        runners: By candidate, the reference among them.
-        seed: Of the order within each block.
-        now: Seconds.
-        until: When to stop.
-        max_blocks: The most blocks to run; None for no limit.
-        settled: Whether the intervals are narrow enough.
+        runners: What runs a candidate once, by candidate, the reference included.
+        seed: Seed of the order within each block.
+        now: Clock, in seconds.
+        until: Time at which to stop.
+        max_blocks: Most blocks to run. None for no limit.
+        settled: Says whether the intervals of the blocks so far are narrow enough.
+
+    Returns:
+        The blocks, and why the measurement stopped.
     """
     rng, names, blocks = random.Random(seed), list(runners), Blocks()
     check = _FIRST_CHECK
     while True:
-        rng.shuffle(names)
+        rng.shuffle(names)  # so that no candidate always runs after the same other one
         blocks.add({name: runners[name]() for name in names})
         n = len(blocks)
         if n >= check:
-            check = n + max(10, n // 10)  # a look costs a sort: the more blocks there are, the rarer
+            check = n + max(10, n // 10)  # a check sorts all samples, so it gets rarer as their number grows
             if settled(blocks):
                 return blocks, "resolution"
         hopeless = n % MAX_DISCARDS == 0 and _none_accepted(blocks)

@@ -1,4 +1,7 @@
-"""One lock a device across processes: a measurement has it alone, training steps share it and let go between steps."""
+"""One lock for each device, across processes.
+
+A measurement holds the lock alone. Training steps share it, and release it between steps if a measurement waits.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,23 @@ from nasbench.text import narrate
 __all__ = ["DeviceLock", "device_lock"]
 
 PATIENCE_S = 2.0
-"""A measurement that waits this long for its device says so."""
+"""A measurement that has waited this long for its device says so on stderr."""
 
 _ALONE: set[tuple[Path, int]] = set()
-"""Device and thread of every exclusive hold of this process."""
+"""Lock file and thread of every exclusive lock that this process holds."""
 
 
 class DeviceLock:
-    """The kernel lock of a device, gone with its process. A context manager.
+    """The kernel lock of a device, as a context manager. The kernel releases it when the process dies.
 
-    Two files: who measures first takes the gate, then the device; who shares passes the gate on its way in, and leaves
-    the device when it finds the gate shut. So a measurement waits for one training step, however many train. A thread
-    that has the device alone may take it again.
+    There are two lock files, the gate and the device. A measurement takes the gate first and then the device, and holds
+    both. Training passes through the gate to take the device, and releases the device when it finds the gate closed. So
+    a measurement waits for one training step at most, however many processes train. A thread that holds the device
+    alone may take it again.
 
     Args:
-        path: The lock file; the gate lies beside it.
-        shared: Shared by training; exclusive for a measurement.
+        path: The device's lock file. The gate's file is beside it.
+        shared: True for training, False for a measurement.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
@@ -44,12 +48,16 @@ class DeviceLock:
         self._device = FileLock(path, shared=shared)
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """Take the device; False where it is not free and `wait` is False."""
+        """Take the device.
+
+        Returns:
+            Whether it was taken. False only if it is not free and `wait` is False.
+        """
         if (self._path, threading.get_ident()) in _ALONE:
-            self._within = True
+            self._within = True  # a second kernel lock of the same thread would wait for the first for ever
             return True
         if wait and not self.shared:
-            if self.acquire(wait=False):
+            if self.acquire(wait=False):  # in the common case it is free, and no timer is needed
                 return True
             with _saying(self._path, self._gate.path):
                 return self._take(wait=True)
@@ -62,7 +70,7 @@ class DeviceLock:
         try:
             taken = self._device.acquire(wait=wait)
         finally:
-            if self.shared or not taken:
+            if self.shared or not taken:  # a measurement holds the gate, so that no further training step begins
                 self._gate.release()
         if taken and not self.shared:
             self._alone = (self._path, threading.get_ident())
@@ -70,7 +78,7 @@ class DeviceLock:
         return taken
 
     def release(self) -> None:
-        """Give it back; nothing where it is not held."""
+        """Release the device. Does nothing if it is not held."""
         if self._within:
             self._within = False
             return
@@ -81,12 +89,15 @@ class DeviceLock:
         self._gate.release()
 
     def yield_device(self, *_: object) -> None:
-        """Let a waiting measurement run, then go on; made to be training's `on_step`. A few µs where none waits."""
-        if self._gate.acquire(wait=False):
+        """Let a waiting measurement run, then continue.
+
+        Made to be the `on_step` of training. It takes a few µs if no measurement waits.
+        """
+        if self._gate.acquire(wait=False):  # an open gate means that no measurement waits
             self._gate.release()
             return
         if torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # what was launched must be done before another has the device
+            torch.cuda.synchronize()  # kernels that were launched must end before another process has the device
         self.release()
         self.acquire()
 
@@ -101,29 +112,30 @@ class DeviceLock:
 
 
 def device_lock(device: str | torch.device, *, shared: bool = False) -> DeviceLock:
-    """Return the lock of a device: one a user and device, whatever name a process has for it.
+    """Return the lock of a device. There is one for each user and device, whatever name a process has for the device.
 
     Args:
-        device: "cpu" (the machine), "cuda", "cuda:1".
-        shared: Many may hold it shared: training, one step at a time. A measurement holds it alone.
+        device: "cpu" (the whole machine), "cuda" or "cuda:1".
+        shared: True for training, which many processes may do, one step at a time. A measurement holds the lock alone.
 
     Example:
         >>> with device_lock("cpu", shared=True) as lock:
         ...     lock.yield_device()
     """
     device = torch.device(device)
+    # By UUID, because the number of a GPU differs between processes with different CUDA_VISIBLE_DEVICES.
     name = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else device.type
     return DeviceLock(Path(tempfile.gettempdir()) / f"nasbench-{os.getuid()}-{name}.lock", shared=shared)
 
 
 @contextmanager
 def _saying(lock: Path, gate: Path) -> Iterator[None]:
-    """Say on stderr what a measurement waits for, once it has waited `PATIENCE_S`."""
+    """Say on stderr what a measurement waits for, as soon as it has waited `PATIENCE_S`."""
 
     def say() -> None:
         others = sorted({*_holders(lock), *_holders(gate)} - {os.getpid()})
         who = f", held by process {', '.join(map(str, others))}" if others else ""
-        narrate(f"waiting for the device's lock {lock}{who}; going on as soon as it is free")
+        narrate(f"waiting for the device's lock {lock}{who}; will continue as soon as it is free")
 
     timer = threading.Timer(PATIENCE_S, say)
     timer.daemon = True
@@ -135,11 +147,11 @@ def _saying(lock: Path, gate: Path) -> Iterator[None]:
 
 
 def _holders(path: Path) -> list[int]:
-    """Return the processes that hold a kernel lock on a file, as Linux tells; empty elsewhere."""
+    """Return the ids of the processes that hold a kernel lock on a file. Known on Linux alone, empty elsewhere."""
     try:
         inode = str(path.stat().st_ino)
         rows = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
     except OSError:
         return []
-    # "1: FLOCK ADVISORY WRITE 4711 08:01:9182 0 EOF"; a row that waits has "->" after its number
+    # A row is "1: FLOCK ADVISORY WRITE 4711 08:01:9182 0 EOF". A process that waits has "->" after its number.
     return [int(row[4]) for row in rows if row[1] == "FLOCK" and row[5].rpartition(":")[2] == inode]

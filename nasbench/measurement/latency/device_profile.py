@@ -1,7 +1,8 @@
-"""A device profile: what each part of a space adds on one device, so that a search elsewhere can predict latency there.
+"""A device profile: the latency that each part of a space adds on one device.
 
-The time of a plan over the bare backbone's is taken as 1 + the sum over slots of what its variants add there alone and
-of what the composition that joins them adds itself. How well that holds is measured on whole plans of the space.
+A search on another machine predicts latency from it. The predicted ratio of a plan's time to the bare backbone's is 1
+plus a sum over slots. At each slot the sum has what each variant adds alone, and the overhead of the composition that
+joins them. Whole plans of the space are measured as well, to check how good the prediction is.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 
-_MAX_FILE_BYTES = 50_000_000
-_TOLERANCE = 0.1
+_MAX_FILE_BYTES = 50_000_000  # the file may come from anybody, so its length is checked before it is read
+_TOLERANCE = 0.1  # largest error of a prediction that counts as good
 _PLAIN = ("backbone", "identity_init", "versions")
 
 
@@ -54,7 +55,7 @@ class Prediction:
 
     Attributes:
         latency_ms: Milliseconds on the profiled device.
-        ratio: Over the bare backbone's.
+        ratio: Latency over that of the bare backbone.
     """
 
     latency_ms: float
@@ -63,14 +64,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well whole plans are predicted, such as those that a profile was not made from.
+    """How well whole plans are predicted. For a profile, these are plans that it was not made from.
 
     Attributes:
-        plans: How many were measured.
-        within_10pct: Share predicted within ±10 % of the measured ratio.
-        kendall_tau: Rank correlation of predicted and measured; None where it has no value.
-        macs_tau: The same for MACs alone, a baseline.
-        kernels_tau: The same for the number of kernels, a baseline.
+        plans: Number of plans measured.
+        within_10pct: Share of plans predicted within ±10 % of the measured ratio.
+        kendall_tau: Kendall's rank correlation of predicted and measured ratios. None where it is undefined.
+        macs_tau: The same for MACs alone, as a baseline.
+        kernels_tau: The same for the number of kernels, as a baseline.
     """
 
     plans: int
@@ -81,7 +82,7 @@ class HeldOut:
 
     @property
     def text(self) -> str:
-        """One line for reports."""
+        """The figures in one line, for reports."""
         return (
             f"{100 * self.within_10pct:.0f} % of {self.plans} whole plans within ±10 %, Kendall's tau "
             f"{_number(self.kendall_tau)} (MACs alone {_number(self.macs_tau)}, kernel count "
@@ -91,18 +92,18 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """What was measured on a device.
+    """The measurements of one space in one backbone on one device, and the predictions made from them.
 
     Attributes:
-        backbone: Its name.
+        backbone: Name of the backbone.
         input_size: Shape of one input, without the batch.
-        identity_init: Whether modules were inserted with their gate, as `insert` has it.
+        identity_init: Whether modules were inserted with their gate, as in `insert`.
         slots: The choices of the space, slot by slot.
-        scenario: Of the first measurement.
-        versions: Of nasbench and timm, which define modules and backbone.
-        reference_ms: Latency of the bare backbone, one figure a group measured.
-        measured: Plan text to the ratio over the bare backbone: estimate, low, high.
-        held_out: Texts of the whole plans that predictions are checked on, to their MACs and kernels.
+        scenario: Scenario of the first measurement.
+        versions: Versions of nasbench and timm, which define modules and backbone.
+        reference_ms: Latency of the bare backbone, one figure for each group measured.
+        measured: Ratio over the bare backbone (estimate, low, high), by the text of the plan.
+        held_out: MACs and number of kernels of the whole plans that check the predictions, by the text of the plan.
     """
 
     backbone: str
@@ -127,26 +128,26 @@ class DeviceProfile:
 
     @cached_property
     def parts(self) -> dict[str, tuple[str, str]]:
-        """Plans that the predictions are made from: text to (slot, variant or composition)."""
+        """The plans that predictions are made from: (slot, variant or composition), by the text of the plan."""
         return {text: (choices.slot, key) for choices in self.slots for key, text in _parts(choices)}
 
     def predict(self, plan: Plan | Mapping[str, Any] | str | None) -> Prediction:
         """Predict the latency of a plan.
 
         Raises:
-            PlanError: If the plan is not in the space profiled.
-            DeviceError: If what it needs is not measured yet.
+            PlanError: If the plan is not in the profiled space.
+            DeviceError: If a figure that it needs is not measured yet.
         """
         plan = Plan.of(plan).resolve([choices.slot for choices in self.slots])
         ratio = 1.0 + sum(self._slot(choices, plan) for choices in self.slots if choices.slot in plan)
         return Prediction(ratio * self.bare_ms, ratio)
 
     def added(self, slot: str, variant: str) -> float:
-        """Return what a variant alone adds at a slot, as a share of the bare backbone's time."""
+        """Return the time that a variant alone adds at a slot, as a share of the bare backbone's time."""
         return self._ratio(_text(slot, variant)) - 1
 
     def overhead(self, slot: str, composition: str) -> float:
-        """Return what a composition adds itself at a slot, beside its variants; 0 for a variant alone."""
+        """Return the share that a composition adds at a slot on top of its variants. 0 for a variant alone."""
         if composition in LETTERS:
             return 0.0
         choices = next(choices for choices in self.slots if choices.slot == slot)
@@ -156,7 +157,7 @@ class DeviceProfile:
 
     def _slot(self, choices: SlotChoices, plan: Plan) -> float:
         expression = plan[choices.slot]
-        if expression in choices.variants:
+        if expression in choices.variants:  # was measured by itself, without a composition
             return self.added(choices.slot, expression.canonical())
         setting = choices.options.get(expression)
         if setting is None:
@@ -169,13 +170,15 @@ class DeviceProfile:
 
     def _ratio(self, text: str) -> float:
         if text not in self.measured:
-            raise DeviceError(f"this device profile is not complete: {text} is not measured; make it again to go on")
+            raise DeviceError(
+                f"this device profile is not complete: {text} is not measured yet; repeat the command that made it"
+            )
         return self.measured[text][0]
 
     def quality(self) -> HeldOut | None:
-        """Return how well the held-out plans are predicted; None where fewer than two were measured."""
+        """Return how well the held-out plans are predicted. None if fewer than two were measured."""
         texts = [text for text in self.held_out if text in self.measured]
-        if len(texts) < 2:
+        if len(texts) < 2:  # a rank correlation needs two
             return None
         truth = np.array([self.measured[text][0] for text in texts])
         predicted = np.array([self.predict(text).ratio for text in texts])
@@ -183,32 +186,32 @@ class DeviceProfile:
         return judged(predicted, truth, macs, kernels)
 
     def frame(self) -> pd.DataFrame:
-        """Return what each variant adds at each slot, and each composition itself: share and milliseconds."""
+        """Return a table of what each variant and each composition adds at each slot: share and milliseconds."""
         rows, known = [], {choices.slot: choices for choices in self.slots}
         for slot, key in ((choices.slot, key) for choices in self.slots for key, _ in _parts(choices)):
             composed = key in known[slot].compositions
             share = self.overhead(slot, key) if composed else self.added(slot, key)
             row = {"slot": slot, "kind": "composition" if composed else "variant", "name": key}
             rows.append({**row, "added_share": share, "added_ms": share * self.bare_ms})
-        import pandas as pd
+        import pandas as pd  # imported here to keep the command line fast
 
         return pd.DataFrame(rows)
 
     def check(
         self, backbone: str, input_size: Sequence[int], space: ResolvedSpace, *, identity_init: bool | None = None
     ) -> None:
-        """Refuse to predict for what was not profiled.
+        """Check that the profile can predict the plans of a search.
 
         Args:
-            backbone: Its name.
+            backbone: Name of the search's backbone.
             input_size: Shape of one input, without the batch.
             space: The space that plans come from.
-            identity_init: How they are inserted; not checked if None.
+            identity_init: Whether plans are inserted with gates. Not checked if None.
 
         Raises:
             BackboneError: If the profile is of another backbone, input size or kind of insertion.
             SpaceError: If the space has a slot, variant or composition that was not measured.
-            DeviceError: If it was made with another version of nasbench or timm, or is not complete.
+            DeviceError: If the profile was made with another version of nasbench or timm, or is not complete.
         """
         size = tuple(input_size)
         if (backbone, size) != (self.backbone, self.input_size):
@@ -225,18 +228,19 @@ class DeviceProfile:
             _check_slot(known.get(choices.slot), choices)
         if dict(self.versions) != versions_here():
             raise DeviceError(
-                f"this device profile was made with {_spell(self.versions)}, here is {_spell(versions_here())}: "
+                f"this device profile was made with {_spell(self.versions)}, this is {_spell(versions_here())}: "
                 "modules may differ; profile again, or install the versions it was made with"
             )
         if self.missing:
             raise DeviceError(
-                f"this device profile is not complete: {len(self.missing)} plans are not measured yet; the command "
-                "that began it, given again, goes on where it ended"
+                f"this device profile is not complete: {len(self.missing)} plans are not measured yet; repeat the "
+                "command that made it, which resumes where it stopped"
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the profile and how good it is, JSON-able: part of the identity of a run."""
+        """Return what identifies the profile, and its quality, as JSON-able data for the identity of a run."""
         quality = self.quality()
+        # The hash covers every figure, so that a profile made again has another identity.
         figures = {"reference_ms": self.reference_ms, "measured": dict(sorted(self.measured.items()))}
         return {
             **{key: getattr(self.scenario, key) for key in ("device", "device_name", "date")},
@@ -246,7 +250,10 @@ class DeviceProfile:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the profile as JSON, at once or not at all; `added` and `quality` are there for readers."""
+        """Write the profile as JSON, whole or not at all.
+
+        The entries `added`, `bare_ms`, `scenario_text` and `quality` are for human readers. Loading ignores them.
+        """
         quality = None if self.missing else self.quality()
         document = {
             "schema_version": SCHEMA_VERSION,
@@ -262,6 +269,7 @@ class DeviceProfile:
         }
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside the target and then renamed, because a rename within a folder is atomic.
         draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         os.replace(draft, path)
@@ -271,7 +279,7 @@ _Ratio = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_
 
 
 class _Choices(BaseModel):
-    """One slot of a device profile on file."""
+    """One slot of a device profile in a file."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -282,7 +290,7 @@ class _Choices(BaseModel):
 
 
 class _Document(BaseModel):
-    """What a device profile on file must hold, of what is read from it; it may come from anybody."""
+    """The entries of a file that are read. They are validated because the file may come from anybody."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -298,19 +306,19 @@ class _Document(BaseModel):
 
 
 def load_device_profile(path: str | Path) -> DeviceProfile:
-    """Read a device profile.
+    """Read a device profile from its file.
 
     Raises:
-        InputError: If the file cannot be read, or is none of this version.
+        InputError: If the file cannot be read, or is not a device profile of this version.
         UnknownNameError: If a module of its space does not exist here.
     """
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InputError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes: no device profile is that long")
+            raise InputError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes, too many for a device profile")
         given = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(given, dict) or given.get("schema_version") != SCHEMA_VERSION or "slots" not in given:
-            raise InputError(f"{path} is no device profile of version {SCHEMA_VERSION}; make one on the device")
+            raise InputError(f"{path} is not a device profile of version {SCHEMA_VERSION}; make one on the device")
         _Document.model_validate(given)
         return DeviceProfile(
             **{key: given[key] for key in _PLAIN},
@@ -328,7 +336,7 @@ def load_device_profile(path: str | Path) -> DeviceProfile:
         place = ".".join(str(part) for part in first["loc"])[:200]
         raise InputError(f"{path} is a damaged device profile: {place}: {first['msg']}; make it again") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} is not valid JSON: {str(error).splitlines()[0]}") from None
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(
             f"{path} is a damaged device profile ({type(error).__name__}: {error}); make it again"
@@ -336,7 +344,14 @@ def load_device_profile(path: str | Path) -> DeviceProfile:
 
 
 def judged(predicted: ArrayLike, measured: ArrayLike, macs: ArrayLike, kernels: ArrayLike) -> HeldOut:
-    """Hold predictions, and the baselines of MACs and kernels, against measurements of the same plans: (n,) each."""
+    """Compare predictions, and the baselines of MACs and kernels, with measurements of the same plans.
+
+    Args:
+        predicted: (n,), predicted ratios or latencies.
+        measured: (n,), measured ones in the same unit.
+        macs: (n,), MACs of the plans.
+        kernels: (n,), number of kernels of the plans.
+    """
     predicted, measured = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
     return HeldOut(
         plans=len(measured),
@@ -353,19 +368,19 @@ def within_10pct(predicted: ArrayLike, measured: ArrayLike) -> float:
 
 
 def versions_here() -> dict[str, str]:
-    """Return the versions that define modules and backbones: a prediction holds for equal ones."""
+    """Return the versions that define modules and backbones. A prediction holds for equal versions alone."""
     return {"nasbench": nasbench.__version__, "timm": importlib.metadata.version("timm")}
 
 
 def with_measured(
     found: DeviceProfile, ratios: Mapping[str, tuple[float, float, float]], reference_ms: float
 ) -> DeviceProfile:
-    """Return `found` with another group's figures."""
+    """Return `found` with the figures of a further group."""
     return replace(found, measured={**found.measured, **ratios}, reference_ms=(*found.reference_ms, reference_ms))
 
 
 def _parts(choices: SlotChoices) -> Iterator[tuple[str, str]]:
-    """Yield (variant or composition, plan text) of what must be measured at a slot."""
+    """Yield (variant or composition, text of the plan) for everything that must be measured at a slot."""
     for variant in choices.variants:
         yield variant.canonical(), _text(choices.slot, variant.canonical())
     for composition in choices.parameters[f"{choices.slot}.composition"]:
@@ -374,7 +389,7 @@ def _parts(choices: SlotChoices) -> Iterator[tuple[str, str]]:
 
 
 def _probe(choices: SlotChoices, composition: str) -> dict[str, str]:
-    """Return the variants that a composition's own overhead is measured with: the first ones, in turn."""
+    """Return the variants with which a composition's overhead is measured: the first ones, repeated if too few."""
     variants = [variant.canonical() for variant in choices.variants]
     return {letter: variants[i % len(variants)] for i, letter in enumerate(letters_of(composition))}
 
@@ -388,7 +403,7 @@ def _text(slot: str, expression: str) -> str:
 
 
 def _tau(a: ArrayLike, b: ArrayLike) -> float | None:
-    from scipy.stats import kendalltau  # takes a second
+    from scipy.stats import kendalltau  # imported here because it takes a second
 
     tau = float(kendalltau(a, b).statistic)
     return None if np.isnan(tau) else tau
@@ -400,12 +415,12 @@ def _number(tau: float | None) -> str:
 
 def _check_slot(known: SlotChoices | None, wanted: SlotChoices) -> None:
     if known is None:
-        raise SpaceError(f"this device profile has nothing on slot {wanted.slot}; profile this space on the device")
+        raise SpaceError(f"this device profile has no figures of slot {wanted.slot}; profile this space on the device")
     lacking = [v.canonical() for v in wanted.variants if v not in known.variants]
     lacking += [c for c in wanted.parameters[f"{wanted.slot}.composition"] if c not in (*known.compositions, "none")]
     if lacking:
         raise SpaceError(
-            f"this device profile is of another space: it has nothing on {lacking[0]} at {wanted.slot}"
+            f"this device profile is of another space: it has no figure of {lacking[0]} at {wanted.slot}"
             f"{f' and {len(lacking) - 1} more' if lacking[1:] else ''}; profile this space on the device"
         )
 

@@ -1,4 +1,7 @@
-"""The instrument tested on this machine: does it call identical models the same, and find a model slowed by 5 %?"""
+"""Test the latency profiler on this machine.
+
+Two questions are answered. Are identical models called SAME, and is a model that is slowed by 5 % found?
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,18 @@ from nasbench.measurement.latency.profiler import AMP, MODES, Profile, device_lo
 __all__ = ["MIN_POWER", "MIN_SAME", "MIN_TRIALS", "TIME_S", "examine", "summarise", "supported"]
 
 MIN_SAME, MIN_POWER = 0.95, 0.8
-"""Rates aimed at: identical models called SAME, and one slowed by 5 % called SLOWER."""
+"""Rates to reach: of identical models called SAME, and of models slowed by 5 % called SLOWER."""
 
 MIN_TRIALS = 40
-"""Fewer trials say too little of a rate."""
+"""Fewest trials from which a rate is estimated."""
 
 TIME_S = 32.0
-"""Of all trials, copying the models included: with the start of Python it stays within 40 s."""
+"""Seconds of all trials, copies of the models included. With the start of Python the command stays within 40 s."""
 
 RESOLUTION = 0.015
-"""Half-width asked of the intervals: a trial lasts less than a second, and must tell 0 from 5 %."""
+"""Half-width of the intervals to reach. A trial has less than a second, and must tell 0 % from 5 %."""
 
-_LAYERS = 20  # one more is 5 % more work
+_LAYERS = 20  # so that one more layer is 5 % more work
 _INPUT_SIZE = (8, 16, 16)
 
 
@@ -44,35 +47,37 @@ def examine(
     seed: int = 0,
     measure: Callable[..., Profile] = profile,
 ) -> dict[str, Any]:
-    """Test the latency profiler on a device: `trials` measurements, each of a model, its twin and one slowed by 5 %.
+    """Test the latency profiler on a device. Each trial measures a model, its twin and a model slowed by 5 %.
 
-    The model is a chain of 20 equal convolutions, the slowed one a chain of 21: 5 % more of the same work, whatever the
-    device, on one thread. Each trial has copies of its own, and so a place in memory of its own.
+    The model is a chain of 20 equal convolutions, and the slowed one a chain of 21. That is 5 % more of the same work
+    on any device. The CPU uses one thread. Each trial makes its own copies of the models, so their place in memory
+    varies from trial to trial.
 
     Args:
         device: "cpu", "cuda", "cuda:1", or "auto".
-        trials: Measurements, at least 40 for a rate worth telling.
-        time_s: Seconds in all; what a trial does not need is shared among those that follow.
-        seed: Of inputs and orders.
-        measure: What is tested, with the signature of `profile`.
+        trials: Number of measurements, at least 40.
+        time_s: Seconds of all trials together. Time that a trial does not need is shared among the later ones.
+        seed: Seed of inputs and orders.
+        measure: The function to test, with the signature of `profile`.
 
     Returns:
-        As `summarise`, with the wall time.
+        The figures of `summarise`, and `wall_s`, the wall time.
 
     Raises:
-        DeviceError: If the device is not there.
+        DeviceError: If this machine does not have the device.
         InputError: If there are too few trials.
     """
     if trials < MIN_TRIALS:
-        raise InputError(f"{trials} trials tell too little of a rate; give at least {MIN_TRIALS}")
+        raise InputError(f"{trials} trials are too few to estimate a rate; give at least {MIN_TRIALS}")
     torch.manual_seed(seed)
     models = {"reference": chain(_LAYERS), "same": chain(_LAYERS), "slowed": chain(_LAYERS + 1)}
     found: list[Profile] = []
-    with device_lock(usable_device(device)):  # held throughout: waiting for it is no part of the time
+    with device_lock(usable_device(device)):  # held throughout, so that no trial spends its time waiting
         begin = time.perf_counter()
         for trial in range(trials):
             spent = time.perf_counter() - begin
-            aside = (spent - sum(p.wall_s for p in found)) / trial if trial else 0.0  # a trial's copies and set-up
+            # the mean time of a trial beside its measurement: copies and set-up
+            aside = (spent - sum(p.wall_s for p in found)) / trial if trial else 0.0
             share = max((time_s - spent) / (trials - trial) - aside, 0.01)
             options: dict[str, Any] = {"time_s": share, "resolution": RESOLUTION, "seed": seed + trial}
             found.append(measure(models, input_size=_INPUT_SIZE, device=device, threads=1, **options))
@@ -84,11 +89,17 @@ def summarise(found: list[Profile]) -> dict[str, Any]:
     """Return the rates of a list of trials as JSON-able data.
 
     Returns:
-        device; trials; aa_same_rate, the share of twins called SAME, and power_5pct, the share of slowed models called
-        SLOWER, each with its 95 % Wilson interval; aa_sd, the standard deviation of the twins' log-ratio; the median
-        ratio of the slowed model; the shares that stopped at the resolution and that were discarded; the scenario of
-        the first trial, its text, and the versions; faults, a sentence for each rate whose whole interval lies under
-        what is aimed at.
+        A dictionary with these entries.
+
+        - device, trials, resolution: What was tested, how often, and the half-width of the intervals to reach.
+        - aa_same_rate: Share of twins called SAME, with its 95 % Wilson interval in aa_same_interval.
+        - power_5pct: Share of slowed models called SLOWER, with its Wilson interval in power_5pct_interval.
+        - aa_sd: Standard deviation of the twins' log-ratio. None for fewer than two.
+        - slowed_ratio: Median ratio of the slowed model. None if there is no sample.
+        - settled_share: Share of trials that stopped at the resolution.
+        - discarded_share: Share of calls that were discarded.
+        - scenario, scenario_text, versions: Those of the first trial.
+        - faults: A sentence for each rate whose whole interval lies under the rate to reach.
     """
     same = sum(p["same"].verdict == "SAME" for p in found)
     slower = sum(p["slowed"].verdict == "SLOWER" for p in found)
@@ -117,13 +128,13 @@ def summarise(found: list[Profile]) -> dict[str, Any]:
 
 
 def supported(device: str) -> dict[str, str]:
-    """Say of each mode and autocast type why a device does not support it; "" where it does.
+    """Return for each mode and autocast type why a device does not support it. "" if it does.
 
-    Each is tried on a small model, but for "compile", whose first call takes half a minute: there the compiler that it
-    needs is looked for.
+    Each is tried on a small model. The exception is "compile", whose first call takes half a minute. For it, the
+    function checks that the compiler it needs is installed.
 
     Raises:
-        DeviceError: If the device is not there.
+        DeviceError: If this machine does not have the device.
     """
     usable_device(device)
     asked = [*(("mode", mode) for mode in MODES), *(("amp", amp) for amp in AMP if amp != "none")]
@@ -141,32 +152,33 @@ def _refusal(device: str, options: dict[str, Any]) -> str:
 
 
 def _no_compiler(device: str) -> str:
-    """Say what torch.compile's default backend lacks: a C++ compiler, and Triton for a GPU."""
+    """Return what torch.compile's default backend lacks: a C++ compiler, or Triton for a GPU. "" if nothing."""
     if usable_device(device).type == "cuda" and importlib.util.find_spec("triton") is None:
         return "torch.compile needs Triton for a GPU, which is not installed (pip install triton)"
     compilers = (os.environ.get("CXX", "g++"), "clang++")
     if not any(shutil.which(name) for name in compilers):
-        return f"torch.compile needs a C++ compiler, and finds none of {', '.join(compilers)}"
+        return f"torch.compile needs a C++ compiler, and found none of {', '.join(compilers)}"
     return ""
 
 
 def _faults(intervals: dict[str, list[float]]) -> list[str]:
     aims = {"aa_same": (MIN_SAME, "identical models are called SAME"), "power_5pct": (MIN_POWER, "5 % is found")}
+    # Even the upper end of the interval lies under the aim, so chance alone does not explain the rate.
     return [
-        f"{what} in at most {100 * intervals[key][1]:.0f} % of trials, under the {100 * least:.0f} % aimed at: take no "
-        "verdict from this machine as it is now; end what else runs on it, and try again"
+        f"{what} in at most {100 * intervals[key][1]:.0f} % of trials, under the aim of {100 * least:.0f} %: do not "
+        "trust a verdict from this machine in its present state; stop other programs on it and try again"
         for key, (least, what) in aims.items()
         if intervals[key][1] < least
     ]
 
 
 def chain(layers: int) -> nn.Sequential:
-    """Return `layers` equal convolutions, one after another: (B, 8, H, W) to the same."""
+    """Return a chain of `layers` equal convolutions, `(B, 8, H, W) -> (B, 8, H, W)`."""
     return nn.Sequential(*[nn.Conv2d(_INPUT_SIZE[0], _INPUT_SIZE[0], 3, padding=1) for _ in range(layers)])
 
 
 def _wilson(successes: int, trials: int) -> list[float]:
-    from scipy.stats import binomtest  # takes a second
+    from scipy.stats import binomtest  # imported here because it takes a second
 
     interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return [float(interval.low), float(interval.high)]

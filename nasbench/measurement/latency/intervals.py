@@ -1,4 +1,4 @@
-"""The statistics of a latency measurement: medians with bootstrap intervals, and verdicts."""
+"""Statistics of a latency measurement: medians with bootstrap intervals, and verdicts."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ Interval = tuple[float, float, float]
 """Estimate, low, high."""
 
 MIN_PAIRS = 8
-"""Fewer blocks than this decide nothing: below it no interval of a median can be sure to 99 %."""
+"""Fewest blocks from which a verdict is given.
+
+The range of n samples misses the median with probability 2·(1/2)^n. From n = 8 on that is under 1 %.
+"""
 
 
 def median_interval(values: ArrayLike, confidence: float) -> Interval:
     """Return the median of `values` with its bootstrap percentile interval.
 
-    The median of a resample of n values is the value at rank ⌊n·U⌋, with U distributed as the middle order statistic
-    of n uniform draws, Beta((n+1)/2, (n+1)/2): the interval of infinitely many resamples is read off the sorted values,
-    without drawing any (Efron, "Bootstrap Methods", Annals of Statistics 1979, section 3). It mirrors exactly when the
-    values change sign.
+    The interval is that of infinitely many resamples, and is computed without drawing any. The median of a resample of
+    n values is the value at rank ⌊n·U⌋. U is distributed as the middle order statistic of n uniform draws, which is
+    Beta((n+1)/2, (n+1)/2). So the ends of the interval are two of the sorted values (Efron, "Bootstrap Methods", Annals
+    of Statistics 1979, section 3). If all values change sign, the interval is mirrored exactly.
 
     Args:
-        values: (n,); not-a-number values are left out.
-        confidence: Such as 0.99.
+        values: (n,). NaN is left out.
+        confidence: Confidence of the interval, such as 0.99.
 
     Returns:
-        Median, low, high; three NaN where nothing is left.
+        Median, low, high. Three NaN if no value is left.
     """
     kept = np.asarray(values, dtype=float)
     kept = np.sort(kept[~np.isnan(kept)])
     n = len(kept)
     if n == 0:
         return math.nan, math.nan, math.nan
-    from scipy.stats import beta  # takes a second
+    from scipy.stats import beta  # imported here because it takes a second
 
     rank = int(n * beta.ppf((1 - confidence) / 2, (n + 1) / 2, (n + 1) / 2))
     return float(np.median(kept)), float(kept[rank]), float(kept[n - 1 - rank])
@@ -48,13 +51,13 @@ def verdict(interval: Interval, pairs: int, resolution: float) -> Verdict:
     """Judge a candidate against a reference from the interval of its log-ratio.
 
     Args:
-        interval: Of log(candidate / reference).
-        pairs: Blocks behind it.
-        resolution: Differences up to this share count as none, such as 0.01.
+        interval: Interval of log(candidate / reference).
+        pairs: Number of blocks behind the interval.
+        resolution: Largest difference, as a share, that counts as none, such as 0.01.
 
     Returns:
-        SAME if the whole interval lies within the resolution, or it holds 0 and is no wider than ± the resolution.
-        FASTER or SLOWER if it is apart from 0 and reaches further than the resolution. Else UNDECIDED.
+        SAME if the whole interval lies within the resolution, or if it contains 0 and is no wider than ± the
+        resolution. FASTER or SLOWER if it does not contain 0 and reaches further than the resolution. Else UNDECIDED.
     """
     _, low, high = interval
     if pairs < MIN_PAIRS or math.isnan(low):

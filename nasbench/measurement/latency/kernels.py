@@ -1,4 +1,4 @@
-"""How many kernels a forward pass launches: a baseline that any predictor of latency must beat."""
+"""Count the kernels of a forward pass. Their number is a baseline that any predictor of latency must beat."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ class _Counter(TorchDispatchMode):
         self.kernels = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # A view launches nothing: it only makes new sizes and strides.
         self.kernels += not func.is_view
         return func(*args, **(kwargs or {}))
 
 
 def count_kernels(model: nn.Module, input_size: tuple[int, ...]) -> int:
-    """Return the operators that a forward pass runs, views left out: about the kernels an eager GPU launches.
+    """Return the number of operators that a forward pass runs, views left out.
+
+    That is about the number of kernels that a GPU launches in eager mode.
 
     Args:
-        model: On the CPU; put in evaluation mode meanwhile.
+        model: A model on the CPU. It runs in evaluation mode and gets its mode back.
         input_size: Shape of one input, without the batch.
     """
     training, x = model.training, torch.zeros(1, *input_size)

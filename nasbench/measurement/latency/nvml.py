@@ -1,4 +1,4 @@
-"""Clocks, temperature and throttling of an NVIDIA GPU, where nvidia-ml-py is installed and the driver tells."""
+"""Clocks, temperature and throttling of an NVIDIA GPU, if nvidia-ml-py is installed and the driver reports them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 __all__ = ["Nvml"]
 
 SLOW = 0.75
-"""Share of the default clock under which a sample does not count."""
+"""A sample taken at less than this share of the default clock is discarded."""
 
 
 class Nvml:
-    """What the driver tells of one GPU.
+    """The state of one GPU, as its driver reports it.
 
     Args:
-        pynvml: The library, initialised.
-        handle: Its handle of the GPU.
+        pynvml: The initialised library.
+        handle: The library's handle of the GPU.
 
     Attributes:
-        default_mhz: The SM clock that applications get by default, or else its maximum; None where neither is told.
-        driver: The driver's version.
+        default_mhz: SM clock that applications get by default, or its maximum if that is unknown. None if both are.
+        driver: Version of the driver.
     """
 
     def __init__(self, pynvml: Any, handle: Any) -> None:
@@ -33,36 +33,38 @@ class Nvml:
 
     @classmethod
     def open(cls, device: torch.device) -> Nvml | None:
-        """Return the driver's view of a CUDA device; None where nvidia-ml-py or the driver does not give one."""
+        """Return the state of a CUDA device. None if nvidia-ml-py is not installed or the driver does not answer."""
         try:
             import pynvml
 
             pynvml.nvmlInit()
+            # NVML numbers all GPUs of the machine and torch the visible ones, so an index would not do.
             uuid = str(torch.cuda.get_device_properties(device).uuid)
             return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}"))
-        except ImportError:
+        except ImportError:  # a clause of its own, because the next one needs the module
             return None
         except pynvml.NVMLError:
             return None
 
     @property
     def slow(self) -> bool:
-        """Whether the SM clock is now under 75 % of its default; False where the driver does not tell."""
+        """Whether the SM clock is now under 75 % of its default. False if the driver does not report it."""
         clock = self._ask("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
         return clock is not None and self.default_mhz is not None and clock < SLOW * self.default_mhz
 
     def state(self) -> dict[str, int | None]:
-        """Return SM clock and its default (MHz), temperature (°C), power (W) and the throttle reasons (a bit mask)."""
+        """Return the SM clock and its default (MHz), temperature (°C), power (W) and throttle reasons (a bit mask)."""
         power = self._ask("nvmlDeviceGetPowerUsage")
         return {
             "sm_mhz": self._ask("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM),
             "default_sm_mhz": self.default_mhz,
             "temperature_c": self._ask("nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU),
-            "power_w": None if power is None else power // 1000,
+            "power_w": None if power is None else power // 1000,  # NVML gives milliwatts
             "throttle_reasons": self._throttle_reasons(),
         }
 
     def _throttle_reasons(self) -> int | None:
+        # NVML renamed the question, and an old driver or library knows the old name alone.
         new, old = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
         reasons = self._ask(new)
         return self._ask(old) if reasons is None else reasons

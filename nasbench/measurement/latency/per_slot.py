@@ -1,4 +1,4 @@
-"""Where the time of a plan goes: latency slot by slot beside MACs slot by slot, because one is not the other."""
+"""Latency and MACs of a plan, slot by slot. They are shown side by side because one does not follow from the other."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class PerSlot:
     """The cost of a plan, slot by slot.
 
     Attributes:
-        plan: The plan, fitted to the backbone.
-        profile: "bare", "whole" and each slot alone, side by side.
+        plan: The plan, resolved for the slots of the backbone.
+        profile: Latency of the bare backbone ("bare"), of the whole plan ("whole") and of each slot alone.
         macs: MACs for one input, by the same names.
     """
 
@@ -38,14 +38,15 @@ class PerSlot:
     macs: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data: the rows of `frame`, and the raw samples and counts behind them."""
+        """Return JSON-able data: the rows of `frame`, and the raw samples and counts behind them."""
         rows = self.frame().to_dict("records")
         return {"plan": self.plan.text, "rows": rows, "profile": self.profile.to_dict(), "macs": dict(self.macs)}
 
     def frame(self) -> pd.DataFrame:
-        """Return one row a slot, then the whole: what it adds in MACs and in time, and the share of the bare backbone.
+        """Return a table with one row for each slot and one for the whole plan.
 
-        The slots' times need not sum to the whole's.
+        A row says what is added in MACs and in time, also as a share of the bare backbone. The times of the slots need
+        not add up to that of the whole plan.
         """
         bare_ms, rows = self.profile[_BARE].latency_ms, []
         for name in (*self.plan, _WHOLE):
@@ -80,14 +81,14 @@ def profile_slots(
     """Measure the bare backbone, each slot of a plan alone, and the whole plan, side by side.
 
     Args:
-        backbone: As `insert`.
-        plan: As `insert`.
+        backbone: A backbone, as for `insert`.
+        plan: A plan, as for `insert`.
         input_size: Shape of one input, without the batch.
-        identity_init: As `insert`.
-        options: As `profile`.
+        identity_init: Whether modules are inserted with gates, as for `insert`.
+        options: Options of `profile`.
 
     Raises:
-        InputError: As `insert` and `profile`.
+        InputError: As `insert` and `profile` do.
     """
     size = tuple(input_size)
     fitted = Plan.of(plan).resolve([slot.name for slot in slots(backbone, size)])

@@ -1,7 +1,8 @@
-"""Latency side by side: models interleaved with a reference in randomised blocks, with intervals and verdicts.
+"""Measure the latency of models side by side, with intervals and verdicts.
 
-What is believed is the log-ratio to the reference within a block, of which the median is taken: whatever slows the
-machine for a while slows both. The absolute figure is a median of milliseconds, and holds for its scenario alone.
+Models and a reference take turns in randomised blocks. The main figure is the median over blocks of the log-ratio to
+the reference. A disturbance that slows the machine for a while slows both, so the ratio is hardly affected. The
+absolute figure is a median of milliseconds, and holds for its scenario alone.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ __all__ = ["DeviceLock", "Latency", "Profile", "Scenario", "Verdict", "device_lo
 MODES = ("eager", "compile", "cudagraph")
 AMP = ("none", "bfloat16", "float16")
 
-_WARM_UP_SHARE = 0.25  # of the time, at most
-_BUSY_CALLS = 5
-_MANY_NUMBERS = 2**59  # in bytes more than an address can name
+_WARM_UP_SHARE = 0.25  # largest share of the time that the warm-up may take
+_BUSY_CALLS = 5  # calls for the time that the GPU works, of which the median is taken
+_MANY_NUMBERS = 2**59  # so many numbers take more bytes than there are addresses
 
 
 def profile(
@@ -55,29 +56,33 @@ def profile(
     seed: int = 0,
     max_blocks: int | None = None,
 ) -> Profile:
-    """Measure the latency of models side by side, in evaluation mode; the models are not touched.
+    """Measure the latency of models side by side, in evaluation mode. The models do not change.
 
-    Holds the device's lock: waits until no other measurement runs, and training elsewhere has let go.
+    The function holds the device's lock. It waits until no other measurement runs, and until training in other
+    processes has released the device.
 
     Args:
-        models: By name; copies of all of them are on the device at once.
+        models: The models by name. Copies of all of them are on the device at the same time.
         input_size: Shape of one input, without the batch.
         batch_size: Inputs in the batch.
         device: "cpu", "cuda", "cuda:1", or "auto".
-        reference: Name of the model that the others are compared with; the first by default.
-        time_s: Seconds for warm-up and blocks; copying, compiling and waiting for the device come on top.
-        resolution: Stop when the interval of every ratio is within ± this share.
-        confidence: Of the intervals.
+        reference: Name of the model that the others are compared with. The first one by default.
+        time_s: Seconds for warm-up and blocks. Copying, compiling and waiting for the device come on top.
+        resolution: Stop as soon as the interval of every ratio is within ± this share.
+        confidence: Confidence of the intervals.
         mode: "eager", "compile" (torch.compile) or "cudagraph".
         amp: Autocast: "none", "bfloat16" or "float16".
-        channels_last: Memory format, for images.
-        threads: Of the CPU, meanwhile; torch's present number by default.
-        seed: Of the input and the order.
-        max_blocks: The most blocks to run.
+        channels_last: Use the channels-last memory format, for images.
+        threads: CPU threads during the measurement. torch's present number by default.
+        seed: Seed of the input and the order.
+        max_blocks: Most blocks to run. No limit by default.
+
+    Returns:
+        The scenario, the raw samples and every figure computed from them.
 
     Raises:
-        DeviceError: If the device is not there, or its memory too small.
-        UnknownNameError: If the reference is none of the models.
+        DeviceError: If this machine does not have the device, or its memory is too small.
+        UnknownNameError: If the reference is not one of the models.
         InputError: If an argument is impossible, or a model fails on the input.
 
     Example:
@@ -109,7 +114,7 @@ def profile(
             seed=seed,
             max_blocks=max_blocks,
         )
-        if isinstance(timer, CudaTimer):
+        if isinstance(timer, CudaTimer):  # after the blocks, so that it does not disturb them
             state = nvml.state() if nvml else {}
             found = dataclasses.replace(found, busy_ms=_busy(timer, calls, found), gpu_after=state)
         return found
@@ -118,15 +123,18 @@ def profile(
 def profile_batches(
     models: Mapping[str, nn.Module], batch_sizes: Sequence[int], **options: Any
 ) -> dict[int, Profile | DeviceError]:
-    """Profile at several batch sizes: a batch that does not fit is reported, and the next one tried.
+    """Profile at several batch sizes. A batch that does not fit in memory gives an error, and the next one is tried.
 
     Args:
-        models: As `profile`.
-        batch_sizes: In the order tried.
-        options: As `profile`.
+        models: The models by name, as for `profile`.
+        batch_sizes: Batch sizes in the order in which they are tried.
+        options: Further options of `profile`.
+
+    Returns:
+        By batch size, the profile or the error.
 
     Raises:
-        InputError: As `profile`, but for a memory that is too small.
+        InputError: As `profile` does, except for a memory that is too small.
     """
     usable_device(options.get("device", "cpu"))
     found: dict[int, Profile | DeviceError] = {}
@@ -134,7 +142,7 @@ def profile_batches(
         try:
             found[size] = profile(models, batch_size=size, **options)
         except DeviceError as error:
-            found[size] = DeviceError(str(error))  # without the frames of the original, which hold models and input
+            found[size] = DeviceError(str(error))  # a new error: the frames of the original hold models and input
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -153,7 +161,7 @@ def measure_runners(
     max_blocks: int | None,
     now: Callable[[], float] = time.perf_counter,
 ) -> Profile:
-    """Warm up, run blocks, return the profile: what `profile` does once the models are on the device."""
+    """Warm up, run blocks and return the profile. `profile` calls this when the models are on the device."""
     begin = now()
     rounds, steady = warm_up(runners, now=now, until=begin + _WARM_UP_SHARE * time_s)
     blocks, stopped = run_blocks(
@@ -164,7 +172,7 @@ def measure_runners(
         max_blocks=max_blocks,
         settled=lambda found: settled(found, reference, resolution, confidence),
     )
-    names = list(runners)  # as given, not as the first block shuffled them
+    names = list(runners)  # in the order given, because the first block shuffled them
     return Profile(
         scenario=scenario,
         reference=reference,
@@ -196,7 +204,7 @@ def _prepare(name: str, model: nn.Module, x: Tensor, options: Mapping[str, objec
 
 
 def _input(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int, channels_last: bool) -> Tensor:
-    if (numbers := math.prod(shape)) > _MANY_NUMBERS:  # torch has no error class for it, and several messages
+    if (numbers := math.prod(shape)) > _MANY_NUMBERS:  # torch has several messages for it, and no exception class
         raise MemoryError(f"an input of {numbers:.0e} numbers")
     x = torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device).to(dtype)
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
@@ -215,6 +223,7 @@ def _too_small(device: torch.device, batch_size: int, models: int) -> Iterator[N
 
 
 def _current(device: torch.device) -> torch.cuda.device | nullcontext[None]:
+    # Events, streams and graphs are made on the current CUDA device, which may be another one.
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 

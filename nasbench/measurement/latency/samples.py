@@ -1,4 +1,4 @@
-"""What a latency measurement found: raw samples by block, and every figure computed from them."""
+"""The result of a latency measurement: raw samples by block, and every figure computed from them."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ class Latency:
     """The latency of one model.
 
     Attributes:
-        name: The model.
-        latency_ms: Median of its calls, device time.
+        name: Name of the model.
+        latency_ms: Median device time of a call.
         low_ms: Lower end of the bootstrap interval of that median, at the profile's confidence.
-        high_ms: Upper end.
+        high_ms: Upper end of that interval.
         q25_ms: First quartile of the calls.
-        q75_ms: Third quartile.
-        ratio: Time over the reference's, from the median log-ratio within blocks.
-        ratio_low: Lower end of its bootstrap interval, at the profile's confidence.
-        ratio_high: Upper end.
-        verdict: Against the reference.
-        samples: Calls the figures come from.
-        discarded: Calls left out: the GPU's clock was low, or another process had the core.
-        wall_ms: Median of the host's time for a call, until the result was there.
-        launch_bound: Host wall time over the time the GPU works; far above 1: it waits for the host. None on a CPU.
+        q75_ms: Third quartile of the calls.
+        ratio: Time over the reference's time, from the median log-ratio within blocks.
+        ratio_low: Lower end of the bootstrap interval of the ratio, at the profile's confidence.
+        ratio_high: Upper end of that interval.
+        verdict: Verdict against the reference.
+        samples: Number of calls that the figures come from.
+        discarded: Number of calls left out, because the GPU's clock was low or another process had the core.
+        wall_ms: Median host time of a call, until the result was available.
+        launch_bound: Host wall time over the time that the GPU works. Far above 1 the GPU waits for the host. None on a
+            CPU.
     """
 
     name: str
@@ -62,20 +63,21 @@ class Latency:
 
 @dataclass(frozen=True)
 class Profile:
-    """A measurement: the raw samples, and every figure computed from them.
+    """A latency measurement: the raw samples, and every figure computed from them.
 
     Attributes:
-        scenario: Under what it was measured.
-        reference: The model the others are compared with.
+        scenario: Conditions of the measurement.
+        reference: Name of the model that the others are compared with.
         blocks: The raw samples.
-        stopped: Why it ended: "resolution" (every interval is narrow enough), "time", "blocks" (the most allowed), or
-            "no accepted samples".
-        resolution: Half-width asked of the intervals of the ratios, as a share.
-        confidence: Of all intervals.
+        stopped: Why the measurement ended: "resolution" (every interval is narrow enough), "time", "blocks" (the
+            largest number allowed), or "no accepted samples".
+        resolution: Half-width of the ratios' intervals to reach, as a share.
+        confidence: Confidence of all intervals.
         warm_up_rounds: Rounds run before the first block.
         steady: Whether the warm-up ended in a steady state.
-        busy_ms: Time the GPU works for a call, by model; empty on a CPU.
-        gpu_after: As the scenario's `gpu`, right after the last block, while the GPU is warm; empty on a CPU.
+        busy_ms: Time that the GPU works for a call, by model. Empty on a CPU.
+        gpu_after: The figures of the scenario's `gpu` right after the last block, while the GPU is warm. Empty on a
+            CPU.
         wall_s: Seconds of warm-up and blocks.
     """
 
@@ -93,35 +95,36 @@ class Profile:
 
     @property
     def samples(self) -> dict[str, list[float]]:
-        """Device milliseconds by model, block by block, those left out included (`blocks.flaws` tells which)."""
+        """Device milliseconds by model and block. Discarded samples are included (`blocks.flaws` says which)."""
         return self.blocks.ms
 
     @cached_property
     def rows(self) -> list[Latency]:
-        """One row a model, in the order given."""
+        """One row for each model, in the order given."""
         return [self._row(name) for name in self.blocks.ms]
 
     def __getitem__(self, name: str) -> Latency:
         return self.rows[list(self.blocks.ms).index(self._known(name))]
 
     def ratio(self, name: str, reference: str | None = None) -> Interval:
-        """Return time of `name` over that of `reference` (the profile's by default): estimate, low, high."""
+        """Return the time of `name` over that of `reference`, the profile's by default, as estimate, low, high."""
         names = self._known(name), self._known(reference or self.reference)
         estimate, low, high = (math.exp(value) for value in log_ratio(self.blocks, *names, self.confidence)[0])
         return estimate, low, high
 
     def compare(self, a: str, b: str) -> Verdict:
-        """Judge `a` against `b`, from their ratio within blocks: FASTER means that `a` is faster.
+        """Judge `a` against `b` from their ratio within blocks. FASTER means that `a` is faster.
 
         Raises:
-            UnknownNameError: If one was not measured.
+            UnknownNameError: If one of them was not measured.
         """
         interval, pairs = log_ratio(self.blocks, self._known(a), self._known(b), self.confidence)
         return verdict(interval, pairs, self.resolution)
 
     def ranks(self) -> dict[str, int]:
-        """Return the rank of each model by latency, from 1; who is not shown to be slower than the first of a rank
-        shares it.
+        """Return the rank of each model by latency, from 1.
+
+        A model shares a rank unless it is shown to be slower than the first model of that rank.
         """
         found: dict[str, int] = {}
         leader, rank = "", 0
@@ -143,6 +146,7 @@ class Profile:
         return name
 
     def _row(self, name: str) -> Latency:
+        # The absolute figures use all blocks accepted for this model. The ratio uses those accepted for both models.
         accepted = self.blocks.accepted(name)
         ms = np.array(self.blocks.ms[name])[accepted]
         wall_ms = _median(np.array(self.blocks.wall_ms[name])[accepted])
@@ -168,7 +172,7 @@ class Profile:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data, raw samples included, from which `from_dict` computes every figure again."""
+        """Return JSON-able data with the raw samples, from which `from_dict` computes every figure again."""
         return {
             "schema_version": SCHEMA_VERSION,
             **{key: getattr(self, key) for key in _PLAIN},
@@ -180,13 +184,13 @@ class Profile:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Profile:
-        """Read what `to_dict` gave.
+        """Return the profile that `to_dict` wrote.
 
         Raises:
-            InputError: If it is none, or of another version.
+            InputError: If `given` is not a latency profile, or is one of another version.
         """
         if given.get("schema_version") != SCHEMA_VERSION or "blocks" not in given:
-            raise InputError(f"this is no latency profile of version {SCHEMA_VERSION}; measure it again")
+            raise InputError(f"this is not a latency profile of version {SCHEMA_VERSION}; measure it again")
         return cls(
             scenario=Scenario.from_dict(given["scenario"]),
             blocks=Blocks(**given["blocks"]),
@@ -200,7 +204,10 @@ _PLAIN = ("reference", "stopped", "resolution", "confidence", "warm_up_rounds", 
 
 
 def log_ratio(blocks: Blocks, name: str, reference: str | None, confidence: float) -> tuple[Interval, int]:
-    """Return the median of log(name / reference) with its interval, and the blocks behind it; log(name) without one."""
+    """Return the median of log(name / reference) with its interval, and the number of blocks behind it.
+
+    Without a reference, the same of log(name).
+    """
     accepted = blocks.accepted(name, reference) if reference else blocks.accepted(name)
     logs = np.log(np.array(blocks.ms[name])[accepted])
     if reference:
@@ -209,11 +216,15 @@ def log_ratio(blocks: Blocks, name: str, reference: str | None, confidence: floa
 
 
 def settled(blocks: Blocks, reference: str, resolution: float, confidence: float) -> bool:
-    """Whether the interval of every ratio to the reference (alone: of its own time) is within ± `resolution`."""
+    """Whether the interval of every ratio to the reference is within ± `resolution`.
+
+    If the reference is alone, the interval of its own time counts.
+    """
     others = [name for name in blocks.ms if name != reference]
     pairs: list[tuple[str, str | None]] = [(name, reference) for name in others] or [(reference, None)]
     for name, base in pairs:
         (_, low, high), count = log_ratio(blocks, name, base, confidence)
+        # The width of an interval of logarithms is a relative width.
         if count < MIN_PAIRS or high - low > 2 * resolution:
             return False
     return True

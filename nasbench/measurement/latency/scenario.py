@@ -1,4 +1,4 @@
-"""What a latency was measured under: a figure without a scenario is no figure."""
+"""The scenario of a latency: the conditions without which the figure means nothing."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ class Scenario:
         device_name: Model of the processor or GPU.
         input_size: Shape of one input, without the batch.
         batch_size: Inputs in the batch.
-        dtype: Of weights and input.
+        dtype: Type of weights and input.
         amp: Autocast: "none", "bfloat16" or "float16".
         tf32: Whether matrix products and convolutions of float32 may use TF32.
-        channels_last: Memory format of weights and input.
+        channels_last: Whether weights and input are in the channels-last memory format.
         mode: "eager", "compile" or "cudagraph".
-        threads: Of the CPU.
-        cache: "interleaved": other candidates ran in between; "flushed": the L2 cache was overwritten before each call.
+        threads: CPU threads.
+        cache: State of the cache before a call. "interleaved" means that other candidates ran in between, "flushed"
+            that the L2 cache was overwritten.
         denormals: "flushed" to zero or "kept".
-        load_average: Of the machine over the last minute, at the start.
-        versions: Of nasbench, torch, timm, python, and CUDA, cuDNN and driver where there is a GPU.
-        gpu: What the driver told at the start: clocks, temperature, power, throttle reasons; empty where it did not.
-        date: UTC day and time, ISO 8601.
+        load_average: Load average of the machine over the last minute, at the start.
+        versions: Versions of nasbench, torch, timm and python. On a GPU also of CUDA, cuDNN and the driver.
+        gpu: What the driver reported at the start: clocks, temperature, power, throttle reasons. Empty if it did not.
+        date: UTC date and time, ISO 8601.
     """
 
     device: str
@@ -61,7 +62,7 @@ class Scenario:
 
     @classmethod
     def now(cls, device: torch.device, dtype: torch.dtype, nvml: Nvml | None, given: Mapping[str, Any]) -> Scenario:
-        """Describe this moment: `given` as asked for, the rest as found."""
+        """Return the scenario of this moment. `given` holds what the caller asked for, and the rest is looked up."""
         cuda = device.type == "cuda"
         return cls(
             device=str(device),
@@ -80,7 +81,7 @@ class Scenario:
 
     @property
     def text(self) -> str:
-        """One line for reports."""
+        """The scenario in one line, for reports."""
         size = "x".join(map(str, self.input_size))
         parts = [f"{self.device} ({self.device_name})", f"batch {self.batch_size}", f"input {size}", self.dtype]
         parts += [f"autocast {self.amp}"] * (self.amp != "none") + ["TF32"] * self.tf32
@@ -91,12 +92,12 @@ class Scenario:
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data."""
+        """Return JSON-able data."""
         return {**dataclasses.asdict(self), "input_size": list(self.input_size)}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Scenario:
-        """Read what `to_dict` gave."""
+        """Return the scenario that `to_dict` wrote."""
         return cls(**{**given, "input_size": tuple(given["input_size"])})
 
 
@@ -106,6 +107,7 @@ def _tf32() -> bool:
 
 
 def _processor() -> str:
+    # platform.processor() does not name the model on Linux.
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
@@ -129,7 +131,7 @@ def _versions(cuda: bool, nvml: Nvml | None) -> dict[str, str]:
 
 
 def _driver() -> str | None:
-    """Return the version of NVIDIA's driver from the kernel, where NVML is missing; None where that does not tell."""
+    """Return the version of NVIDIA's driver from the kernel, for use without NVML. None if the kernel does not say."""
     try:
         with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
             words = file.readline().split()

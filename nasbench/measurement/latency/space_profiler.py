@@ -1,4 +1,7 @@
-"""Make a device profile: measure a space's parts on this device, group by group, in a file that can be gone on with."""
+"""Make a device profile: measure the parts of a space on this device, group by group.
+
+The file is written after each group, and an interrupted profile can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,12 @@ from nasbench.spaces import ResolvedSpace, load_space
 __all__ = ["GROUP", "estimate_s", "profile_device"]
 
 GROUP = 8
-"""Plans measured side by side, the bare backbone aside."""
+"""Plans measured side by side, in addition to the bare backbone."""
 
 HELD_OUT = 16
-"""Whole plans that the predictions are checked on."""
+"""Number of whole plans that check the predictions."""
 
-_SETUP_S = 2.0  # building and copying a group, roughly
+_SETUP_S = 2.0  # rough time to build and copy the models of a group
 _BARE = "bare"
 _ASKED = ("batch_size", "mode", "amp", "channels_last")
 _CONDITIONS = ("device", "device_name", "threads", "tf32", *_ASKED)
@@ -53,32 +56,33 @@ def profile_device(
     measure_group: Callable[..., Profile] = profile,
     **options: Any,
 ) -> DeviceProfile:
-    """Measure what each variant adds at each slot and each composition itself, and whole plans to check predictions on.
+    """Measure what each variant and each composition adds at each slot, and whole plans that check the predictions.
 
-    Each group holds the bare backbone. The file is written after each: the same call goes on where the last one ended.
+    Each group contains the bare backbone. The file is written after each group. If the call is interrupted, the same
+    call resumes where it stopped.
 
     Args:
         backbone: A timm name, a stem, or `FILE.py:function`.
-        space: Name, YAML file or mapping.
-        out: The JSON file.
-        input_size: Shape of one input, without the batch; the backbone's own by default.
-        identity_init: Insert with the gate that a search with loaded weights has.
-        held_out: Whole plans drawn from the space to check the predictions on.
-        time_s: Seconds a group at most, of blocks and warm-up.
-        seed: Of the draw.
-        on_group: Told plans done, plans in all and the seconds left at most, before each group.
-        measure_group: What measures a group, with the signature of `profile`.
-        options: As `profile`: device, batch_size, resolution, mode, amp, channels_last.
+        space: A name, a YAML file or a mapping.
+        out: The JSON file to write.
+        input_size: Shape of one input, without the batch. The backbone's own by default.
+        identity_init: Insert with gates, as a search with loaded weights does.
+        held_out: Number of whole plans drawn from the space to check the predictions.
+        time_s: Most seconds of a group's warm-up and blocks.
+        seed: Seed of the draw.
+        on_group: Called before each group with the plans done, the plans in all and the most seconds left.
+        measure_group: The function that measures a group, with the signature of `profile`.
+        options: Options of `profile`: device, batch_size, resolution, mode, amp, channels_last.
 
     Raises:
-        RunError: If the file holds a profile of something else, or another process is making it.
-        DeviceError: If the device is not there, too small, or gives no accepted samples.
-        InputError: If backbone, space or an option is wrong.
+        RunError: If the file holds another profile, or another process is writing it.
+        DeviceError: If this machine does not have the device, its memory is too small, or no sample is accepted.
+        InputError: If the backbone, the space or an option is wrong.
     """
     device = usable_device(options.get("device", "cpu"))
     size = tuple(input_size or default_input_size(backbone) or ())
     if not size:
-        raise InputError(f"nothing says the input size of {backbone}; pass input_size, without the batch")
+        raise InputError(f"the input size of {backbone} is not known; pass input_size, without the batch")
     resolved = load_space(space).resolve(slots(backbone, input_size=size))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +102,7 @@ def profile_device(
 
 
 def estimate_s(resolved: ResolvedSpace, *, held_out: int = HELD_OUT, time_s: float = 20.0) -> float:
-    """Return the seconds that `profile_device` takes at most, waiting for the device and compiling aside."""
+    """Return the most seconds that `profile_device` takes, without waiting for the device and compiling."""
     parts = DeviceProfile("", (), False, resolved.slots, Scenario("", "", (), 1), {}).parts
     return _seconds(len(parts) + held_out, time_s)
 
@@ -107,7 +111,7 @@ def estimate_s(resolved: ResolvedSpace, *, held_out: int = HELD_OUT, time_s: flo
 def _alone(out: Path) -> Iterator[None]:
     lock = FileLock(out.with_name(out.name + ".lock"))
     if not lock.acquire(wait=False):
-        raise RunError(f"another process is making {out}; wait for its end, or give another file")
+        raise RunError(f"another process is making {out}; wait until it ends, or give another file")
     try:
         yield
     finally:
@@ -141,13 +145,14 @@ def _group(
 
 
 def _wanted(device: torch.device, size: tuple[int, ...], options: Mapping[str, Any]) -> Scenario:
-    """Return what is known of the scenario before anything was measured."""
+    """Return the part of the scenario that is known before any measurement."""
     asked = {key: options[key] for key in _ASKED if key in options}
     found = Scenario.now(device, torch.float32, None, {"batch_size": 1, **asked, "input_size": size})
     return replace(found, threads=options.get("threads") or found.threads)
 
 
 def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DeviceProfile:
+    # Only what changes the figures is compared. The date and the load average may differ.
     pairs = {key: (getattr(there, key), getattr(wanted, key)) for key in _IDENTITY}
     pairs |= {key: (getattr(there.scenario, key), getattr(wanted.scenario, key)) for key in _CONDITIONS}
     pairs["torch"] = there.scenario.versions.get("torch"), wanted.scenario.versions.get("torch")
@@ -155,13 +160,14 @@ def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DevicePr
     if there.slots != wanted.slots:
         differ.append("another space")
     if differ:
-        raise RunError(f"{out} is a device profile of something else ({'; '.join(differ)}); give another file")
+        raise RunError(f"{out} holds a different device profile ({'; '.join(differ)}); give another file")
     return there
 
 
 def _with_held_out(found: DeviceProfile, resolved: ResolvedSpace, count: int, seed: int) -> DeviceProfile:
-    """Draw whole plans until there are `count`, or the space has no more, and count their MACs and kernels."""
+    """Draw whole plans until there are `count`, or the space has no more. Count their MACs and kernels."""
     rng, drawn = random.Random(seed), dict(found.held_out)
+    # A plan that the predictions are made from would be predicted perfectly, so it is not drawn.
     seen = {Plan({}).hash, *(Plan.of(text).hash for text in found.parts)}
     for _ in range(count):
         plan = resolved.sample_unseen(rng, seen)

@@ -1,4 +1,4 @@
-"""How one call of a model is timed, on a CPU and on a CUDA device."""
+"""Prepare one call of a model and time it, on a CPU or a CUDA device."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ __all__ = ["Call", "CpuTimer", "CudaTimer", "Timer", "prepare_call", "quiet_proc
 
 Call = Callable[[], Any]
 
-_NAP_S = 0.0005
-_RECENT = 0.05  # weight of the last call in the share of preempted ones
-_MANY = 100_000  # models compiled in one process
-_WARM_GRAPH = 3  # calls before a capture, as torch's own documentation has it
-_LAUNCHED_MS = 100.0  # by then a model is launched, some ten thousand kernels; a longer call is one of a busy device
+_NAP_S = 0.0005  # seconds
+_RECENT = 0.05  # weight of the last call in the moving average of preempted calls
+_MANY = 100_000  # more models than one process compiles
+_WARM_GRAPH = 3  # calls before a capture, as in torch's documentation
+_LAUNCHED_MS = 100.0  # enough to launch some ten thousand kernels. A longer call waits for a busy device.
 
 
 class Timer(Protocol):
     """Times one call."""
 
     def __call__(self, call: Call) -> Sample:
-        """Run `call` once."""
+        """Run `call` once and return its time."""
         ...
 
 
 class CpuTimer:
-    """Times a call on the host, and notices when another process took the core meanwhile.
+    """Times a call on the host, and flags it if another process took the core during the call.
 
-    The kernel counts the times it took the core from this process for another's sake; a call during which that happened
-    shows the other's work. Once that is the rule, a nap before each call gives it a time slice of its own: with five
-    busy processes on two cores, the share of undisturbed calls of 2 ms rose from 2 % to 80 %. Where it is not the rule
-    there are no naps: other processes empty the caches meanwhile, which makes a short call noisier.
+    The kernel counts how often it preempts this process in favour of another. A call that was preempted includes the
+    other's work. If most calls are preempted, a nap before each call makes it start with a fresh time slice. With five
+    busy processes on two cores, this raised the share of undisturbed calls of 2 ms from 2 % to 80 %. Otherwise there
+    are no naps, because other processes would empty the caches meanwhile and make a short call noisier.
 
-    A call longer than a time slice is always preempted on such a machine. With one thread, the time such a call had the
-    core stands for its milliseconds; the wall time beside it is what it took.
+    On such a busy machine a call longer than a time slice is always preempted. With one thread, the time for which the
+    call had the core is recorded as its milliseconds. The wall time is recorded beside it.
     """
 
     def __init__(self) -> None:
@@ -62,22 +62,25 @@ class CpuTimer:
         core, wall_ms = time.thread_time_ns() - core, (time.perf_counter_ns() - start) / 1e6
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
         self._preempted += _RECENT * (preempted - self._preempted)
+        # Naps are never switched off again: they lower the very share that switched them on.
         self._naps = self._naps or self._preempted > 0.5
         if not preempted:
             return Sample(wall_ms, wall_ms)
+        # The clock of this thread knows nothing of the time of others, so it stands for a call of one thread alone.
         return Sample(core / 1e6 if torch.get_num_threads() == 1 else wall_ms, wall_ms, PREEMPTED)
 
 
 class CudaTimer:
-    """Times a call between device events, with the L2 cache overwritten before, outside of the timed span.
+    """Times a call between two device events. The L2 cache is overwritten before, outside the timed span.
 
     Args:
         device: The CUDA device.
-        nvml: The driver's view of it, if there is one.
+        nvml: State of the device from its driver. None if it is not available.
     """
 
     def __init__(self, device: torch.device, nvml: Nvml | None) -> None:
         self._device, self._nvml = device, nvml
+        # Twice the size of the cache, so that nothing of the previous call stays in it.
         bytes_ = max(2 * torch.cuda.get_device_properties(device).L2_cache_size, 2**20)
         self._flush = torch.empty(bytes_, dtype=torch.int8, device=device)
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -91,15 +94,18 @@ class CudaTimer:
         return Sample(ms, wall_ms, SLOW_CLOCK if slow else OK)
 
     def busy_ms(self, call: Call, wall_ms: float) -> float:
-        """Return the time the device works for `call` alone, launched while the device was kept busy.
+        """Return the milliseconds that the device works for `call`, without waiting for the host.
+
+        The device first sleeps while the host launches all kernels of the call. Then they run without gaps.
 
         Args:
-            call: What to run.
-            wall_ms: What it takes on the host; the device is kept busy for twice as long, at about 1 to 2 GHz, but
-                no longer than any launch takes.
+            call: The call to run.
+            wall_ms: Its wall time on the host. The device sleeps for at least about twice as long at clocks of 1 to 2
+                GHz, but no longer than any launch takes.
         """
         self._flush.zero_()
         torch.cuda.synchronize(self._device)
+        # Cycles: twice the wall time at 2e6 cycles a millisecond.
         torch.cuda._sleep(int(2 * min(wall_ms, _LAUNCHED_MS) * 2e6))
         return self._timed(call)[0]
 
@@ -119,13 +125,14 @@ def timer_for(device: torch.device, nvml: Nvml | None) -> Timer:
 
 @contextmanager
 def quiet_process(device: torch.device, threads: int | None = None) -> Iterator[None]:
-    """Without gradients and garbage collection, and on a CPU with denormals flushed to zero; undone afterwards.
+    """Switch off gradients and garbage collection, and flush denormals to zero on a CPU. Restore all of it at the end.
 
     Args:
-        device: Where models run.
-        threads: Of the CPU; as they are if None.
+        device: The device where models run.
+        threads: CPU threads to use. The present number if None.
     """
     before = torch.get_num_threads()
+    # torch has no getter for the handling of denormals, so a product with one shows it.
     collects, kept = gc.isenabled(), bool(torch.tensor(1e-40) * 1 != 0)
     gc.disable()
     torch.set_num_threads(threads or before)
@@ -142,14 +149,16 @@ def quiet_process(device: torch.device, threads: int | None = None) -> Iterator[
 
 
 def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_last: bool) -> Call:
-    """Return a call of a copy of `model`, in evaluation mode on the device of `x`, run once already.
+    """Return a call that runs a copy of `model` on `x`, in evaluation mode and on the device of `x`.
+
+    The call has already run once.
 
     Args:
-        model: Any module; not touched.
+        model: Any module. It does not change.
         x: (B, ...), the input of every call.
         mode: "eager", "compile" or "cudagraph".
-        amp: "none", "bfloat16" or "float16".
-        channels_last: Memory format of the weights.
+        amp: Autocast: "none", "bfloat16" or "float16".
+        channels_last: Whether to put the weights into the channels-last memory format.
     """
     twin = copy.deepcopy(model).eval().to(x.device)
     if channels_last:
@@ -159,17 +168,18 @@ def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_l
     graphed = mode == "cudagraph"
 
     def call() -> Any:
-        # a graph would keep the addresses of casts that the cache has freed
+        # Without the cache of casts for a graph, which would record addresses that the cache frees later.
         with torch.autocast(x.device.type, dtype, enabled=amp != "none", cache_enabled=not graphed):
             return forward(x)
 
+    # The first call compiles and allocates, so that no timed call does.
     with _any_number_compiled() if mode == "compile" else nullcontext():
         call()
     return _captured(call) if graphed else call
 
 
 def _compiled(model: nn.Module) -> Callable[[Tensor], Any]:
-    """Compile one of many models of a class, apart from the others where this torch can."""
+    """Compile one of many models of a class, isolated from the others if this version of torch can do that."""
     known = inspect.signature(torch.compile).parameters
     apart: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
     return torch.compile(model, dynamic=False, **apart)
@@ -177,13 +187,13 @@ def _compiled(model: nn.Module) -> Callable[[Tensor], Any]:
 
 @contextmanager
 def _any_number_compiled() -> Iterator[None]:
-    """Let torch compile more than 8 models of a class: of the ninth on it runs the rest eagerly, with a log line."""
+    """Let torch compile more than 8 models of a class. By default it runs the ninth and later ones in eager mode."""
     with torch._dynamo.config.patch(recompile_limit=_MANY, accumulated_recompile_limit=_MANY):
         yield
 
 
 def _captured(call: Call) -> Call:
-    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # torch's own side stream stays on the first device used
+    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # torch's own stream stays on the first device used
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_GRAPH):
@@ -192,7 +202,7 @@ def _captured(call: Call) -> Call:
             with torch.cuda.graph(graph, stream=side):
                 call()
         except RuntimeError as error:
-            first = error.__context__ or error  # a capture that broke fails again when it is ended
+            first = error.__context__ or error  # ending a broken capture raises again and hides the first error
             if isinstance(first, torch.OutOfMemoryError):
                 raise first from None
             raise InputError(
@@ -200,7 +210,7 @@ def _captured(call: Call) -> Call:
             ) from error
     torch.cuda.current_stream().wait_stream(side)
 
-    def replay(alive: Call = call) -> None:  # `alive` keeps the weights that the graph reads
+    def replay(alive: Call = call) -> None:  # `alive` keeps a reference to the weights that the graph reads
         graph.replay()
 
     return replay

@@ -1,1 +1,1 @@
-"""The five properties, measured: of a module, of what a plan put into a model, of the stages of a network."""
+"""Measure the five properties of a module, of the modules that a plan put into a model, and of a network's stages."""

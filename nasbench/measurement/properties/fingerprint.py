@@ -1,7 +1,8 @@
-"""The five properties of a module, measured: what it mixes from where, and how its cost grows.
+"""Measure the five properties of a module: from where it mixes, and how its cost grows.
 
-For `y = f(x)` on a grid, the influence of position v on position u is `‖∂y_u/∂x_v‖` (Frobenius over channels) over its
-sum over v. What is not u itself is what mixes; `d` is the Chebyshev distance.
+For `y = f(x)` on a grid, the influence of position v on position u is `‖∂y_u/∂x_v‖` (Frobenius norm over channels),
+divided by its sum over v. The part with v ≠ u is the off-self influence: it is what mixes. Distances are Chebyshev
+distances.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from nasbench.measurement.properties.subject import OPENED, Subject, open_gates,
 __all__ = ["CostPoint", "Fingerprint", "fingerprint", "fingerprint_plan", "summarise"]
 
 _CURVE = (0.5, 1, 2, 4)
-"""Sizes of the cost curve, as multiples of the size asked for in each dimension."""
+"""Sizes of the cost curve, as multiples of the given size in each dimension."""
 
 _EXACT_ROWS, _EXACT_WORK = 4096, 4e9
-"""Where the Jacobian is taken whole: its rows, and operations to compute them; up to two seconds of one CPU core."""
+"""Most rows of a Jacobian that is computed whole, and most operations to compute it: up to two seconds on a core."""
 
 _POSITIONS, _PROBES = 24, 8
-"""Output positions of an estimate, and random cotangents for each; where there are fewer channels, all of them."""
+"""Output positions of an estimate, and random cotangents for each. If there are fewer channels, all are taken."""
 
 
 @dataclass(frozen=True)
 class CostPoint:
-    """What a module costs for one item at one number of positions.
+    """The cost of a module for one item at one number of positions.
 
     Attributes:
         positions: Number of positions N.
@@ -59,24 +60,24 @@ class Fingerprint:
         name: Class name, registry name or canonical expression.
         size: Spatial size, `(L,)` or `(H, W)`.
         channels: Channels.
-        locality: Share of the off-self influence within distance 1; None for a pointwise module.
-        globality: Mean distance of the off-self influence over that of a uniform map; 0 for a pointwise module.
-        sparsity: Share of positions in the reach (the smallest box around what is not negligible) that are
-            negligible: under 1 % of the row's largest. None for a pointwise module.
-        multiscale: How evenly the octave rings of the reach are used: 0 as by a uniform map, 1 all alike. None for a
-            pointwise module and where the reach is one ring.
-        complexity: Fitted exponent of `macs + elementwise_flops` in the number of positions; None where the module
-            could be counted at one size only.
+        locality: Share of the off-self influence within distance 1. None for a pointwise module.
+        globality: Mean distance of the off-self influence over that of a uniform map. 0 for a pointwise module.
+        sparsity: Share of negligible positions in the reach. Negligible is under 1 % of the row's largest influence.
+            The reach is the smallest box around the other positions. None for a pointwise module.
+        multiscale: How evenly the octave rings of the reach are used. 0 is no more than a uniform map, 1 is all rings
+            alike. None for a pointwise module, and if the reach has one ring.
+        complexity: Fitted exponent of `macs + elementwise_flops` in the number of positions. None if the module could
+            be counted at one size only.
         self_influence: Mean influence of a position on itself.
         macs: Multiply-adds for one item at `size`.
-        elementwise_flops: All other arithmetic there.
-        params: Parameters.
-        exact: Whether every row of the Jacobian was taken, with all channels.
-        error: Standard error of each spatial figure and of `self_influence`, over draws of input and initialisation,
-            and over positions where not exact. Empty for one exact draw.
-        profile: Share of the off-self influence in each octave ring, ring r holding ⌊log2 d⌋ = r.
-        uniform_profile: The same of a uniform map.
-        influence: Influence on the centre position, of shape `size`; sums to 1.
+        elementwise_flops: All other arithmetic for one item at `size`.
+        params: Number of parameters.
+        exact: Whether every row of the Jacobian was computed, with all channels.
+        error: Standard error of each spatial figure and of `self_influence`, over draws of input and initialisation.
+            If not exact, over positions too. Empty for one exact draw.
+        profile: Share of the off-self influence in each octave ring. Ring r holds the distances d with ⌊log2 d⌋ = r.
+        uniform_profile: The same for a uniform map.
+        influence: Influence on the centre position, of shape `size`. It sums to 1.
         cost_curve: Cost at several sizes, the smallest first.
         notes: What else a reader should know: opened gates, control flow that depends on data, costs that are a
             lower bound.
@@ -104,7 +105,7 @@ class Fingerprint:
 
     @property
     def positions(self) -> int:
-        """Number of positions of the map."""
+        """Number of positions of the map, at `size`."""
         return math.prod(self.size)
 
     @property
@@ -119,11 +120,11 @@ class Fingerprint:
 
     @property
     def pointwise(self) -> bool:
-        """Whether it mixes nothing: under 1 % of the influence is off-self."""
+        """Whether the module mixes nothing: under 1 % of the influence is off-self."""
         return self.globality == 0 and self.locality is None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data."""
+        """Return JSON-able data."""
         row = {each.name: getattr(self, each.name) for each in fields(self)}
         row["influence"] = self.influence.tolist()
         row["cost_curve"] = [vars(point) for point in self.cost_curve]
@@ -145,20 +146,20 @@ def fingerprint(
     """Measure the five properties of a module, in evaluation mode on standard normal maps.
 
     Args:
-        module: A registry name, an expression, a class built from `channels`, or a module as it is, trained or not.
-            A fusion gets two independent maps; a neck one map and pooled copies of it.
-        size: `(H, W)` or `(L,)`; (16, 16) by default, (64,) in one dimension.
+        module: A registry name, an expression, a class that is built from `channels`, or a module as it is, trained or
+            not. A fusion gets two independent maps. A neck gets one map and pooled copies of it.
+        size: `(H, W)` or `(L,)`. By default (16, 16), or (64,) in one dimension.
         channels: Channels of the map.
-        dims: 1 or 2, where `size` does not say; 2 where the module serves it.
-        seed: Of inputs and, where it is built here, initialisation.
-        inputs: Random draws of the input, each with a new initialisation where the module is built here.
-        exact: Take the whole Jacobian, or estimate it from random positions and cotangents. By default exact where
-            that is about a second's work.
+        dims: Spatial dimensions, 1 or 2, if `size` is not given. By default 2 if the module serves it, else 1.
+        seed: Seed of the inputs and, if the module is built here, of its initialisation.
+        inputs: Number of random inputs. If the module is built here, each has a new initialisation.
+        exact: Whether to compute the whole Jacobian, or to estimate it from random positions and cotangents. By default
+            it is exact if that takes about a second.
 
     Raises:
         UnknownNameError: If a module of that name does not exist.
-        UnsupportedError: If it cannot be built for these channels and dims.
-        InputError: If it fails on such a map, changes its shape, or gives no finite derivatives.
+        UnsupportedError: If the module cannot be built for these channels and dims.
+        InputError: If the module fails on such a map, changes its shape, or has derivatives that are not finite.
 
     Example:
         >>> import nasbench as nb
@@ -197,20 +198,24 @@ def fingerprint(
 
 
 def fingerprint_plan(model: nn.Module, **options: Any) -> dict[str, Fingerprint]:
-    """Fingerprint what a plan put into a model, as it is now, slot by slot, at each slot's channels and size.
+    """Fingerprint the modules that a plan put into a model, slot by slot, with their present weights.
 
-    A slot of a single position is left out: nothing can mix there.
+    Each is measured at its slot's channels and size. A slot of a single position is left out, because nothing can mix
+    there.
 
     Args:
-        model: From `insert` or `run.build(trial)`.
-        options: `seed`, `inputs`, `exact` of `fingerprint`.
+        model: A model from `insert` or `run.build(trial)`.
+        options: The options `seed`, `inputs` and `exact` of `fingerprint`.
+
+    Returns:
+        Fingerprints by name of the slot.
 
     Raises:
         InputError: If there is no plan in the model, or a module cannot be measured.
     """
     plan = plan_of(model)
     if plan.is_bare:
-        raise InputError(f"there is no plan in this {type(model).__name__}; nasbench.insert puts one in")
+        raise InputError(f"there is no plan in this {type(model).__name__}; insert one with nasbench.insert")
     plugins, found = plugins_of(model), {}
     for slot in slots_of(model):
         if slot.name in plugins and math.prod(slot.size) > 1:
@@ -224,12 +229,13 @@ def summarise(
 ) -> tuple[dict[str, float | None], dict[str, float], tuple[str, ...]]:
     """Return figures, their standard errors, and notes, from the rows of independent draws.
 
-    A row that does not mix says nothing of where mixing goes, and a draw without any that does (a dead gate) neither;
-    both count in `self_influence`, and with it in whether the module is pointwise.
+    A row that does not mix says nothing about where mixing goes. Neither does a draw without a row that mixes, such as
+    one with a dead gate. Both are left out of the spatial figures. Both count in `self_influence`, which decides
+    whether the module is pointwise.
 
     Args:
-        draws: Rows of each.
-        sampled: Whether the rows are a sample of the positions, so that their spread is an error too.
+        draws: The rows of each draw.
+        sampled: Whether the rows are a sample of the positions. Then their spread is a source of error too.
     """
     own = [draw.self_influence.nanmean() for draw in draws]
     mean_self, self_error = _mean_and_error([draw.self_influence[:, None] for draw in draws], sampled)
@@ -248,7 +254,8 @@ def summarise(
 
 
 def _affordable(subject: Subject, cost: Count) -> bool:
-    """Whether the whole Jacobian is about a second's work."""
+    """Whether the whole Jacobian takes about a second."""
+    # Reverse mode takes one pass for each output element, so the work is that number times the cost of a pass.
     rows = subject.channels * math.prod(subject.size)
     work = rows * (cost.macs + cost.elementwise_flops)
     return subject.keeps_channels and rows <= _EXACT_ROWS and work <= _EXACT_WORK
@@ -266,20 +273,21 @@ def _draw(subject: Subject, seed: int, exact: bool) -> _Draw:
     torch.manual_seed(seed)
     module = subject.make()
     opened = subject.fresh and open_gates(module)
-    module = module.eval().requires_grad_(False)
+    module = module.eval().requires_grad_(False)  # derivatives by the input alone are needed
     state = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     if state.is_meta:
-        raise InputError(f"{subject.name} is on the meta device; influence needs its numbers")
+        raise InputError(f"{subject.name} is on the meta device; influence needs real weights")
     dtype = torch.float64 if state.dtype == torch.float64 else torch.float32
     module = module.to(dtype)
     x = torch.randn(1, subject.maps * subject.channels, *subject.size).to(state.device, dtype).requires_grad_()
     y = run(module, x, subject)
+    # The centre is always the last row, which gives the influence map and does not enter the figures.
     positions = list(range(math.prod(subject.size)))
     if not exact:
         positions = torch.randperm(len(positions))[:_POSITIONS].tolist()
     probes = None if exact or y.shape[1] <= _PROBES else _PROBES
     centre = _centre(subject.size)
-    if y.requires_grad:
+    if y.requires_grad:  # False if no operation connects the output to the input
         rows = influence_rows(y, x, [*positions, centre], probes=probes).cpu()
     else:
         rows = torch.zeros(len(positions) + 1, math.prod(subject.size), dtype=torch.float64)
@@ -299,7 +307,8 @@ def _centre(size: Sequence[int]) -> int:
 def _mean_and_error(draws: Sequence[Tensor], sampled: bool) -> tuple[Tensor, Tensor]:
     """Return mean and standard error of each column of `(R, K)` rows with NaN in them.
 
-    The error is that of the draws' means or, if larger, that of the rows within: a few draws may agree by chance.
+    The error is that of the draws' means, or that of the rows within the draws if it is larger. A few draws may agree
+    by chance.
     """
     means = torch.stack([rows.nanmean(0) for rows in draws])
     kept = ~means.isnan()
@@ -318,7 +327,10 @@ def _mean_rings(draws: Sequence[Tensor]) -> tuple[float, ...]:
 
 
 def _costs(module: nn.Module, subject: Subject) -> tuple[tuple[CostPoint, ...], Count, tuple[str, ...]]:
-    """Count a module at several sizes; those it refuses are left out, but for the one asked for."""
+    """Count a module at several sizes.
+
+    A size at which the module fails is left out, unless it is the given size.
+    """
     found: dict[int, Count] = {}
     refused = ""
     for factor in _CURVE:
@@ -326,10 +338,10 @@ def _costs(module: nn.Module, subject: Subject) -> tuple[tuple[CostPoint, ...], 
         try:
             found[math.prod(size)] = count(module, torch.empty(1, subject.maps * subject.channels, *size))
         except InputError as error:
-            if factor == 1:
+            if factor == 1:  # without the cost at the given size there is no fingerprint
                 run(
                     module.eval(), torch.randn(1, subject.maps * subject.channels, *size), subject
-                )  # the plainer message
+                )  # fails with a clearer message
                 raise
             refused = f"not counted at {'x'.join(map(str, size))}: {error}"
     here = found[math.prod(subject.size)]
@@ -341,9 +353,9 @@ def _costs(module: nn.Module, subject: Subject) -> tuple[tuple[CostPoint, ...], 
 
 
 def _exponent(curve: Sequence[CostPoint]) -> float | None:
-    """Return the slope of log cost over log positions, by least squares; 0 for what costs nothing."""
+    """Return the slope of log cost over log positions, by least squares. 0 if the module costs nothing."""
     cost = np.array([point.macs + point.elementwise_flops for point in curve], dtype=float)
-    if not cost.any():
+    if not cost.any():  # the logarithm of zero has no slope
         return 0.0
     if len(curve) < 2 or not cost.all():
         return None

@@ -1,4 +1,4 @@
-"""How much each input position of a map moves each output position: norms of blocks of the Jacobian."""
+"""Influence of each input position of a map on each output position: norms of blocks of the Jacobian."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 __all__ = ["cells", "influence_rows"]
 
 _ROW_ELEMENTS = 2**25
-"""Elements that a batch of cotangents may take where a module holds N x N weights: its size is this over N²."""
+"""Most elements of a batch of cotangents in a module that holds N x N weights. The batch size is this over N²."""
 
 _MOST_ROWS = 64
-"""Most cotangents in a batch: where a module holds N x N weights, more of them no longer fit a core's cache."""
+"""Most cotangents in a batch. With N x N weights in a module, more of them no longer fit in a core's cache."""
 
 Fold = Callable[[Tensor], Tensor]
 
@@ -22,18 +22,18 @@ Fold = Callable[[Tensor], Tensor]
 def influence_rows(
     y: Tensor, x: Tensor, positions: Sequence[int], *, probes: int | None, fold: Fold | None = None
 ) -> Tensor:
-    """Return ‖∂y_u/∂x_v‖, the Frobenius norm over channels, of chosen output positions u and every v.
+    """Return ‖∂y_u/∂x_v‖, the Frobenius norm over channels, for chosen output positions u and every v.
 
-    Rows come from reverse mode, many cotangents in one batched pass; where an operator has no batching rule, one pass
-    each. A row is exact where the cotangents are all channels, and an estimate where they are random: the mean square
-    of `wᵀ J_uv` over normal `w` is the squared norm.
+    The rows are computed in reverse mode. One pass takes a batch of many cotangents, or a single one if an operator has
+    no batching rule. With one cotangent for each channel a row is exact. With random cotangents it is an estimate: the
+    mean square of `wᵀ J_uv` over normal `w` is the squared norm.
 
     Args:
-        y: `(B, C, *S)`, computed from `x`; rows are those of its first item.
-        x: What `y` is a function of; it requires a gradient.
+        y: `(B, C, *S)`, computed from `x`. The rows are those of its first item.
+        x: The tensor that `y` is a function of. It requires a gradient.
         positions: Flat indices u into S.
-        probes: Random cotangents for each position, drawn from torch's generator; None takes every channel.
-        fold: Turns squared gradients `(R, *x.shape)` into `(R, V)`; sums over batch and channels by default.
+        probes: Random cotangents for each position, drawn from torch's generator. None takes every channel instead.
+        fold: Turns squared gradients `(R, *x.shape)` into `(R, V)`. By default it sums over batch and channels.
 
     Returns:
         `(len(positions), V)` in float64.
@@ -46,6 +46,7 @@ def influence_rows(
     chunk = max(1, min(_MOST_ROWS, _ROW_ELEMENTS // count**2))
     for start in range(0, len(owners), chunk):
         mine = owners[start : start + chunk]
+        # Exact rows repeat the identity for each position. Random rows have weights of their own.
         w = weights[torch.arange(start, start + len(mine)) % len(weights)].to(y)
         cotangents = y.new_zeros(len(mine), *y.shape).flatten(3)
         cotangents[torch.arange(len(mine)), 0, :, torch.tensor(positions)[mine]] = w
@@ -56,11 +57,11 @@ def influence_rows(
 
 
 def cells(source: Sequence[int], target: Sequence[int]) -> Tensor:
-    """Return, for each position of a grid `source` in flat order, the flat position of the coarser grid it lies in.
+    """Return for each position of a fine grid, in flat order, the flat position of the coarse grid's cell it lies in.
 
     Args:
         source: Size of the finer grid.
-        target: Size of the coarser one, of as many dimensions.
+        target: Size of the coarser grid, with as many dimensions.
     """
     flat = torch.zeros(tuple(source), dtype=torch.long)
     for axis, (fine, coarse) in enumerate(zip(source, target, strict=True)):
@@ -74,9 +75,9 @@ def _fold(squares: Tensor) -> Tensor:
 
 
 def _gradients(y: Tensor, x: Tensor, cotangents: Tensor) -> Iterator[Tensor]:
-    """Yield gradients `(R, *x.shape)` of `y` along R cotangents; zeros where `x` does not reach `y`."""
+    """Yield gradients of `y` along R cotangents, `(R, *x.shape)` in all. They are 0 if `y` does not depend on `x`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an operator without a batching rule is looped over, and torch says so
+        warnings.simplefilter("ignore")  # torch warns if it has to loop over an operator without a batching rule
         try:
             (batched,) = torch.autograd.grad(
                 y, x, cotangents, is_grads_batched=True, retain_graph=True, allow_unused=True

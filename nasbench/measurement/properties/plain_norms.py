@@ -1,8 +1,8 @@
-"""Normalisation by plain arithmetic, whose derivatives can be trusted at a batch of one.
+"""Batch and instance norm in plain arithmetic, whose derivatives are correct for a batch of one.
 
-torch's CPU kernel behind `batch_norm` and `instance_norm` (seen in 2.15) gives wrong derivatives for a batch of one
-where the incoming gradient is laid out channels last, as it is behind a flattening to tokens. Influence is taken at a
-batch of one, so it is taken through these forms instead.
+torch's CPU kernel behind `batch_norm` and `instance_norm` (seen in 2.15) gives wrong derivatives for a batch of one if
+the incoming gradient is in the channels-last layout. The gradient is in that layout after a flattening to tokens.
+Influence is measured on a batch of one, so it uses these forms instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["PlainNorms"]
 
 
 class PlainNorms(TorchFunctionMode):
-    """While it is active, batch and instance norm run as the arithmetic that they stand for."""
+    """Replaces batch and instance norm by plain arithmetic while it is active."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _PLAIN.get(func, func)(*args, **(kwargs or {}))
@@ -35,7 +35,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """As `F.batch_norm`, but that running statistics are not updated."""
+    """Compute `F.batch_norm` without updating the running statistics."""
     if training or running_mean is None or running_var is None:
         over = [0, *range(2, input.ndim)]
         var, mean = torch.var_mean(input, over, correction=0)
@@ -57,7 +57,7 @@ def _instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """As `F.instance_norm`, but that running statistics are not updated."""
+    """Compute `F.instance_norm` without updating the running statistics."""
     if not use_input_stats:
         return _batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
     var, mean = torch.var_mean(input, list(range(2, input.ndim)), correction=0, keepdim=True)

@@ -1,8 +1,8 @@
-"""The measured properties of the library, on record, and which of the five a fingerprint has.
+"""Recorded fingerprints of the library's modules, and the thresholds that say which properties a fingerprint has.
 
-Taking every fingerprint takes minutes, so `scripts/update_properties` does it once and writes
-`modules/fingerprints.json`, which ships beside the modules. What a paper claims and the measurement does not show is in
-`modules/disagreements.yaml`, with its reason.
+Measuring all fingerprints takes minutes. `scripts/update_properties` does it once and writes
+`modules/fingerprints.json`, which ships with the modules. If a paper claims a property that the measurement does not
+show, the reason is in `modules/disagreements.yaml`.
 """
 
 from __future__ import annotations
@@ -37,21 +37,27 @@ __all__ = [
 ]
 
 THRESHOLDS = {"locality": 0.1, "globality": 0.5, "sparsity": 0.25, "multiscale": 0.1, "complexity": 1.25}
-"""From where a figure counts as the property (for complexity: up to where), fixed once from hand-known cases.
+"""Smallest figure that counts as having the property. For complexity it is the largest.
 
-On 16x16: locality of a 3x3 kernel is 1, of a 7x7 one 0.19, of a uniform map 0.03. Globality of a 7x7 kernel is 0.31, of
-attention in windows of 7 0.4 or so, of a pooled gate 1. Sparsity of a 3x3 kernel dilated by 2 is 0.65, of any dense one
-0. Multi-scale of a dense random kernel or of attention at initialisation is at most 0.05. The exponent of anything
-linear is about 1, of an FFT 1.1, of attention 2.
+The thresholds were fixed once, from cases that are known by hand.
+
+On 16x16 positions:
+
+- Locality is 1 for a 3x3 kernel, 0.19 for a 7x7 kernel, and 0.03 for a uniform map.
+- Globality is 0.31 for a 7x7 kernel, about 0.4 for attention in windows of 7, and 1 for a pooled gate.
+- Sparsity is 0.65 for a 3x3 kernel dilated by 2, and 0 for any dense kernel.
+- Multi-scale is at most 0.05 for a dense random kernel, and for attention at initialisation.
+- Complexity is about 1 for anything linear, 1.1 for an FFT, and 2 for attention.
 """
 
 
 SECTIONS = ("modules", "series")
-"""Of the record: every module on a map, or on a series if it serves nothing else; and on a series what serves both."""
+"""Sections of the record. "modules" has every module, on a map or on a series if it serves series alone. "series" has
+the modules that serve both, on a series."""
 
 
 class Figures(Protocol):
-    """What has the five figures: a `Fingerprint`, or a `Measured`."""
+    """The five figures of a module, which a `Fingerprint` and a `Measured` have."""
 
     @property
     def locality(self) -> float | None:
@@ -59,7 +65,7 @@ class Figures(Protocol):
 
     @property
     def globality(self) -> float | None:
-        """Mean distance of influence over a uniform map's."""
+        """Mean distance of the off-self influence over that of a uniform map."""
 
     @property
     def sparsity(self) -> float | None:
@@ -67,7 +73,7 @@ class Figures(Protocol):
 
     @property
     def multiscale(self) -> float | None:
-        """How evenly the octave rings are used."""
+        """How evenly the octave rings of the reach are used."""
 
     @property
     def complexity(self) -> float | None:
@@ -76,7 +82,7 @@ class Figures(Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of a fingerprint without its maps; attributes as those of `Fingerprint`."""
+    """The figures of a fingerprint without its maps. The attributes mean the same as those of `Fingerprint`."""
 
     size: tuple[int, ...]
     channels: int
@@ -94,7 +100,7 @@ class Measured:
 
     @classmethod
     def of(cls, found: Fingerprint) -> Measured:
-        """Keep the figures of a fingerprint, rounded to 4 decimals."""
+        """Return the figures of a fingerprint, rounded to 4 decimals."""
         kept: dict[str, Any] = {name: getattr(found, name) for name in cls.__dataclass_fields__}
         kept |= {name: round(value, 4) for name, value in kept.items() if isinstance(value, float)}
         kept["error"] = {name: round(value, 4) for name, value in found.error.items()}
@@ -102,7 +108,7 @@ class Measured:
 
 
 def has(figures: Figures, property: str) -> bool:
-    """Whether a figure says that a module has one of the five properties; a figure that is None says no."""
+    """Whether a figure says that a module has one of the five properties. A figure of None says that it has not."""
     value = getattr(figures, property)
     if value is None:
         return False
@@ -111,26 +117,26 @@ def has(figures: Figures, property: str) -> bool:
 
 
 def measured(figures: Figures) -> tuple[str, ...]:
-    """Return the properties that a fingerprint has, of all five."""
+    """Return which of the five properties a fingerprint has."""
     return tuple(name for name in PROPERTIES if has(figures, name))
 
 
 def lacking(figures: Figures) -> tuple[str, ...]:
-    """Return the spatial properties (all but complexity) that a fingerprint has not."""
+    """Return the spatial properties (all but complexity) that a fingerprint does not have."""
     return tuple(name for name in PROPERTIES[:4] if not has(figures, name))
 
 
 def fingerprints_file() -> Path:
-    """Return where the record is, in a checkout or in a wheel."""
+    """Return the path of the record, in a checkout or in an installed wheel."""
     return builtin.content_folder("modules") / "fingerprints.json"
 
 
 def recorded(name: str, dims: int | None = None) -> Measured | None:
-    """Return what is on record of the module called `name` with its defaults; None of a user's module.
+    """Return the recorded figures of a built-in module with its defaults. None for a user's module.
 
     Args:
-        name: The module.
-        dims: Spatial dimensions of the map it was measured on; by default 2 where it serves them.
+        name: Name of the module.
+        dims: Spatial dimensions of the map that it was measured on. By default 2 if it serves them, else 1.
     """
     for section in SECTIONS:
         row = _record(section).get(name)
@@ -141,13 +147,13 @@ def recorded(name: str, dims: int | None = None) -> Measured | None:
 
 @cache
 def disagreements() -> dict[str, dict[str, str]]:
-    """Return why a declared property is not measured: reason by module and property."""
+    """Return why a declared property does not show in the measurement: the reason, by module and property."""
     file = builtin.content_folder("modules") / "disagreements.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def read(file: Path, section: str = "modules") -> dict[str, Measured]:
-    """Return the figures in a section of `file` by module name; none where there is no file yet."""
+    """Return the figures in a section of `file` by module name. Empty if the file does not exist yet."""
     if not file.is_file():
         return {}
     rows = json.loads(file.read_text(encoding="utf-8")).get(section, {})
@@ -158,7 +164,7 @@ def read(file: Path, section: str = "modules") -> dict[str, Measured]:
 
 
 def write(file: Path, **sections: Mapping[str, Measured]) -> None:
-    """Write figures by module name so that `read` reads them back, each section sorted by name."""
+    """Write figures by module name in the form that `read` takes. Each section is sorted by name."""
     found = {
         section: {name: asdict(row) for name, row in sorted(sections[section].items())}
         for section in SECTIONS

@@ -1,4 +1,4 @@
-"""From the influence of every position on a few: locality, globality, sparsity, multi-scale."""
+"""Locality, globality, sparsity and multi-scale, computed from rows of influence."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from torch import Tensor
 __all__ = ["NEGLIGIBLE", "POINTWISE", "SPATIAL", "RowFigures", "row_figures"]
 
 NEGLIGIBLE = 0.01
-"""Share of a row's largest off-self influence below which a position is not looked at."""
+"""A position with less than this share of the row's largest off-self influence is negligible."""
 
 POINTWISE = 0.01
-"""Share of a row's influence below which what is off-self does not mix."""
+"""A row whose off-self influence is less than this share of its whole influence does not mix."""
 
 SPATIAL = ("locality", "globality", "sparsity", "multiscale")
 
-_EVEN = 1e-9  # an entropy so near to that of even rings leaves no room to measure in
+_EVEN = 1e-9  # if a uniform map is so near to even rings, there is no room to measure in
 
 
 @dataclass(frozen=True)
 class RowFigures:
-    """Figures of single output positions u, NaN where they are not defined; R rows.
+    """Figures of single output positions u, in R rows. NaN where a figure is not defined.
 
     Attributes:
-        figures: `(R, 4)`: those of `SPATIAL`.
-        self_influence: `(R,)`: I_u(u).
-        rings: `(R, K)`: share of the off-self influence in each octave ring, ring r holding ⌊log2 d⌋ = r.
-        even: `(R, K)`: the same of a uniform map.
+        figures: `(R, 4)`, the figures named in `SPATIAL`.
+        self_influence: `(R,)`, the influence I_u(u) of a position on itself.
+        rings: `(R, K)`, share of the off-self influence in each octave ring. Ring r holds the distances d with
+            ⌊log2 d⌋ = r.
+        even: `(R, K)`, the same for a uniform map.
     """
 
     figures: Tensor
@@ -42,8 +43,8 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
     """Return the figures of rows of influence.
 
     Args:
-        rows: `(R, N)`, not negative; N positions of a grid of `size`.
-        positions: u of each row, a flat index.
+        rows: `(R, N)`, the influence of N positions of a grid. Not negative.
+        positions: Output position u of each row, as a flat index.
         size: Spatial size of the grid.
     """
     place = torch.cartesian_prod(*(torch.arange(s) for s in size)).reshape(-1, len(size)).to(rows.device)
@@ -56,6 +57,7 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
     far, near = distance.double(), distance == 1
     even_distance = far.sum(1) / other.sum(1)
     seen = (off >= NEGLIGIBLE * off.amax(1, keepdim=True)) & other
+    # The box of the reach includes u itself, and the figures within the reach leave u out.
     inside = _box(seen | ~other, place) & other
     octave = torch.where(other, distance.double().log2().floor().long(), -1)
     ring = torch.stack([octave == r for r in range(int(octave.max()) + 1)], dim=-1)  # (R, N, K)
@@ -68,6 +70,7 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
         ],
         dim=1,
     )
+    # A row without any influence passes this test too (0 >= 0), so it is excluded by `whole > 0` below.
     mixes = total >= POINTWISE * whole
     return RowFigures(
         figures=torch.where(mixes & (whole > 0), figures, torch.nan),
@@ -78,7 +81,7 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
 
 
 def _box(kept: Tensor, place: Tensor) -> Tensor:
-    """Return which positions lie in the smallest box around those of `kept`, `(R, N)`."""
+    """Return which positions lie in the smallest box around the positions in `kept`, `(R, N)`."""
     within = torch.ones_like(kept)
     for axis in place.T:
         low = torch.where(kept, axis, axis.max() + 1).amin(1, keepdim=True)
@@ -93,7 +96,11 @@ def _per_ring(values: Tensor, ring: Tensor) -> Tensor:
 
 
 def _multiscale(off: Tensor, inside: Tensor, ring: Tensor) -> Tensor:
-    """Return how evenly influence is spread over the rings of the reach, above a uniform map: `(R,)`."""
+    """Return how evenly influence is spread over the rings of the reach, `(R,)`.
+
+    The figure is max(0, (H − H₀)/(log R − H₀)). H is the entropy of the influence over the R rings of the reach. H₀ is
+    that of a uniform map over the same reach, so a uniform map has the figure 0.
+    """
     counts = _per_ring(inside.double(), ring)
     even = (counts > 0).sum(1).double().log()
     uniform, found = _entropy(counts), _entropy(_per_ring(off, ring))

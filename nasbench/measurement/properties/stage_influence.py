@@ -1,4 +1,4 @@
-"""What each stage of a network mixes: the influence of what goes into a stage on what comes out of it."""
+"""Measure what each stage of a network mixes: the influence of the stage's input on its output."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from nasbench.measurement.properties.rings import RowFigures, row_figures
 __all__ = ["StageFigures", "stage_figures"]
 
 INPUT = "input"
-"""What the first stage is measured from: the network's own input."""
+"""Source of the first stage: the network's own input."""
 
 
 @dataclass(frozen=True)
 class StageFigures:
-    """What the part of a network between two slots mixes; the figures as of a `Fingerprint`.
+    """What the part of a network between two slots mixes. The figures mean the same as those of a `Fingerprint`.
 
     Attributes:
-        slot: Where the part ends.
-        source: Where it begins: the slot before, or "input".
+        slot: Name of the slot where the part ends.
+        source: Where the part begins: the name of the slot before, or "input".
         size: Spatial size of the slot's map, on which distances are measured.
         channels: Channels of the slot's map.
         locality: Share of the off-self influence within distance 1.
         globality: Mean distance of the off-self influence over that of a uniform map.
         sparsity: Share of negligible positions in the reach.
         multiscale: How evenly the octave rings of the reach are used.
-        complexity: None: a stage's cost is not measured here.
+        complexity: Always None, because the cost of a stage is not measured here.
         self_influence: Mean influence of a position on itself.
-        error: Standard errors.
-        notes: Why there are no figures, where there are none.
+        error: Standard errors by name of the figure.
+        notes: Why there are no figures, if there are none.
     """
 
     slot: str
@@ -70,18 +70,21 @@ def stage_figures(
 ) -> list[StageFigures]:
     """Measure what a network mixes between each slot and the one before it, in evaluation mode.
 
-    The influence of a position of the earlier map on one of the later map is the norm of the derivative, estimated from
-    random positions and cotangents. Where the earlier map is finer, its positions are folded into the cells of the
-    later one's grid, so that distances mean the same at both ends. Class tokens are left out.
+    The influence of a position of the earlier map on a position of the later map is the norm of the derivative. It is
+    estimated from random positions and cotangents. If the earlier map is finer, its positions are added up in the cells
+    of the later map's grid, so that distances mean the same at both ends. Class tokens are left out.
 
     Args:
-        model: The network as it is, trained or not; it is copied.
-        slots: Of `model`, in network order.
-        input_size: Without the batch.
-        seed: Of the inputs, positions and cotangents.
-        inputs: Standard normal inputs.
-        positions: Output positions for each input.
-        probes: Random cotangents for each position.
+        model: The network with its present weights, trained or not. A copy is measured.
+        slots: Slots of `model`, in network order.
+        input_size: Shape of one input, without the batch.
+        seed: Seed of the inputs, positions and cotangents.
+        inputs: Number of standard normal inputs.
+        positions: Number of output positions for each input.
+        probes: Number of random cotangents for each position.
+
+    Returns:
+        The figures, one for each slot.
 
     Raises:
         InputError: If the network fails on such an input.
@@ -99,7 +102,7 @@ def stage_figures(
             for slot in slots:
                 chosen = torch.randperm(math.prod(slot.size))[:positions].tolist()
                 found = _rows(maps, before, slot, chosen, probes)
-                if before is not None and not found.any():  # slots side by side, not one after the other
+                if before is not None and not found.any():  # the slots are on parallel branches of the network
                     before, found = None, _rows(maps, None, slot, chosen, probes)
                 sources[slot.name] = before.name if before is not None else INPUT
                 if found.shape[1]:
@@ -119,7 +122,7 @@ def _figures(slot: Slot, source: str, rows: Sequence[RowFigures]) -> StageFigure
 
 
 def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor]:
-    """Return the host's tensors at its slots, plug-ins applied, and the input."""
+    """Return the host's tensors at its slots, after the plug-ins, and the input."""
     found: dict[str, Tensor] = {INPUT: x}
 
     def keep(slot: Slot) -> Any:
@@ -141,9 +144,10 @@ def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor
 
 
 def _rows(maps: dict[str, Tensor], before: Slot | None, slot: Slot, chosen: list[int], probes: int) -> Tensor:
-    """Return influence `(R, N)` of the earlier map's cells on the later one's positions; `(R, 0)` if there are none."""
+    """Return the influence of the earlier map's cells on the later one's positions, `(R, N)`. `(R, 0)` if undefined."""
     y = _split(maps[slot.name], slot)
     x = maps[INPUT if before is None else before.name]
+    # Without a slot before, the source is the network's input: images (B, C, H, W) or series (B, L, C).
     source = before.size if before is not None else tuple(x.shape[2:] if x.ndim == 4 else x.shape[1:2])
     if len(source) != len(slot.size) or math.prod(slot.size) < 2:
         return y.new_zeros(len(chosen), 0)

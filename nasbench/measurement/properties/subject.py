@@ -1,4 +1,4 @@
-"""What is fingerprinted: a name, an expression, a class or a module, as something that can be built and run."""
+"""Turn a name, an expression, a class or a module into something that can be built, run and fingerprinted."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from nasbench.measurement.properties.plain_norms import PlainNorms
 __all__ = ["DEFAULT_SIZES", "OPENED", "Subject", "open_gates", "run", "subject_of"]
 
 DEFAULT_SIZES = {1: (64,), 2: (16, 16)}
-"""Size at which a module is fingerprinted, by spatial dimensions."""
+"""Default size of a fingerprint, by number of spatial dimensions."""
 
 OPENED = "gates that start at zero were measured at 1"
 _TWO_MAPS = "a fusion: influence of two independent maps, folded like channels"
 _PYRAMID = "a neck: its input is one map and average-pooled copies of it, its output the finest level"
 
-_LEVELS = 3
+_LEVELS = 3  # of the pyramid that a neck gets
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Subject:
     """A module to fingerprint.
 
     Attributes:
-        name: What it is called.
-        size: Spatial size of the map it gets.
+        name: Name in the fingerprint.
+        size: Spatial size of the map that the module gets.
         channels: Channels of the map.
-        make: Returns it: newly initialised, or a copy of what was given.
-        fresh: Whether it is newly initialised.
-        maps: Maps that it takes, side by side in the channels of its input.
-        keeps_channels: Whether it must give as many channels as it gets.
-        notes: What a reader should know.
+        make: Returns the module: newly initialised, or a copy of the given one.
+        fresh: Whether the module is newly initialised.
+        maps: Number of maps that the module takes, side by side in the channels of its input.
+        keeps_channels: Whether the output must have as many channels as the input.
+        notes: What a reader of the fingerprint should know.
     """
 
     name: str
@@ -57,10 +57,10 @@ class Subject:
 
 
 def subject_of(module: str | nn.Module | type, size: Sequence[int] | None, channels: int, dims: int | None) -> Subject:
-    """Find out what to build or copy.
+    """Return the subject for a name, an expression, a class or a module.
 
     Raises:
-        InputError: If it is none of those, or size, channels or dims are impossible.
+        InputError: If `module` is none of those, or size, channels or dims are impossible.
         UnknownNameError: If an expression names a module that does not exist.
         UnsupportedError: If a module cannot be built for these channels and dims.
     """
@@ -81,7 +81,7 @@ def run(module: nn.Module, x: Tensor, subject: Subject) -> Tensor:
     """Run a subject's module on a map and check that it keeps the shape.
 
     Raises:
-        InputError: If it fails, gives no tensor or another shape; says so.
+        InputError: If the module fails, returns no tensor, or returns a tensor of another shape.
     """
     given = "x".join(map(str, x.shape[1:]))
     try:
@@ -90,14 +90,15 @@ def run(module: nn.Module, x: Tensor, subject: Subject) -> Tensor:
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{subject.name} fails on a map of {given} (channels first): {line}; `channels` and `size` choose another"
+            f"{subject.name} fails on a map of {given} (channels first): {line}; "
+            "choose another map with `channels` and `size`"
         ) from error
     if not isinstance(y, Tensor):
-        raise InputError(f"{subject.name} returns {type(y).__name__}, not one tensor; a plug-in maps (B, C, *S) to it")
+        raise InputError(f"{subject.name} returns {type(y).__name__}, not one tensor; a plug-in maps (B, C, *S) to one")
     wanted = (1, subject.channels if subject.keeps_channels else y.shape[1], *x.shape[2:])
     if y.shape != wanted:
         got = "x".join(map(str, y.shape[1:]))
-        raise InputError(f"{subject.name} changes the shape: {given} to {got}; influence is measured on equal maps")
+        raise InputError(f"{subject.name} changes the shape: {given} to {got}; influence needs equal shapes")
     return y
 
 
@@ -105,6 +106,7 @@ def _named(text: str, size: Sequence[int] | None, channels: int, dims: int | Non
     served: set[int] = {1, 2}
     spec = module_spec(text) if text in MODULES else None
     expression = parse(text) if spec is None or spec.kind == "module" else None
+    # An expression serves the dimensions that all its modules serve.
     for each in expression.specs() if expression is not None else [spec]:
         served &= set(each.dims) if each is not None else served
     shape = _size(size, dims, 2 if 2 in served or not served else 1)
@@ -126,7 +128,7 @@ def _named(text: str, size: Sequence[int] | None, channels: int, dims: int | Non
 
 
 class _Joined(nn.Module):
-    """A fusion as a map of one map: its two inputs lie side by side in the channels."""
+    """A fusion as a function of one tensor, in whose channels the two inputs are side by side."""
 
     def __init__(self, fusion: nn.Module) -> None:
         super().__init__()
@@ -137,7 +139,7 @@ class _Joined(nn.Module):
 
 
 class _FinestLevel(nn.Module):
-    """A neck as a map of one map: its input and pooled copies of it in, its finest level out."""
+    """A neck as a function of one map. It gets the map and pooled copies of it, and returns its finest level."""
 
     def __init__(self, neck: nn.Module) -> None:
         super().__init__()
@@ -162,9 +164,13 @@ def _of_class(cls: type[nn.Module], channels: int, dims: int) -> nn.Module:
 
 
 def open_gates(module: nn.Module) -> bool:
-    """Set scalars and vectors that start at zero (γ, layer scale, a norm's weight) to 1; whether there were any.
+    """Set scalars and vectors that start at zero (γ, layer scale, a norm's weight) to 1.
 
-    Biases are left as they are. A module that is built closed mixes nothing before training, which says nothing of it.
+    Biases stay as they are. A module with a closed gate mixes nothing before training, so its fingerprint would say
+    nothing about it.
+
+    Returns:
+        Whether there were any.
     """
     closed = [
         parameter

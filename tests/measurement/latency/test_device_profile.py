@@ -229,7 +229,7 @@ def test_what_was_not_profiled_is_refused(tmp_path, monkeypatch):
         found.check("test_resnet", SIZE, same)
 
 
-def test_a_file_of_something_else_is_not_gone_on_with(tmp_path, monkeypatch):
+def test_a_file_of_another_profile_is_not_resumed(tmp_path, monkeypatch):
     made(tmp_path)
     for change, named in (
         ({"batch_size": 4}, "batch_size: 1 there, 4 now"),
@@ -254,7 +254,7 @@ def test_a_file_of_something_else_is_not_gone_on_with(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "no JSON"), ("[]", "no device profile"), ('{"schema_version": 1, "slots": []}', "damaged")],
+    [("{", "not valid JSON"), ("[]", "not a device profile"), ('{"schema_version": 1, "slots": []}', "damaged")],
 )
 def test_a_file_that_is_no_profile(tmp_path, text, message):
     (tmp_path / "x.json").write_text(text)
