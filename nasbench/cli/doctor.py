@@ -1,4 +1,4 @@
-"""What this machine can be trusted with: versions, devices, and the latency profiler tested on each."""
+"""The command that tests this machine: versions, devices, and the latency profiler on each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Test this machine: versions, devices, and whether the profiler tells equal models from one 5 % slower.
+    """Test this machine: versions, devices, latency profiler.
+
+    The profiler is tested on equal models, and on one that is 5 % slower.
 
     Example: nasbench doctor --device cpu --time 2
     """

@@ -1,4 +1,4 @@
-"""The five properties, measured: of a module, and what a network lacks of them."""
+"""Commands on measured properties: the fingerprint of a module, and what a network lacks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def fingerprint(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the five properties: locality, globality, sparsity, multi-scale, complexity.
+    """Measure the five properties of a module or a trained plan.
+
+    They are locality, globality, sparsity, multi-scale and complexity.
 
     Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
     """
@@ -122,7 +124,9 @@ def suggest(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a network lacks at each stage, and propose the modules that add it at the fewest MACs.
+    """Propose modules for the properties that a network lacks.
+
+    Each stage is measured. The modules that add a missing property at the fewest MACs are proposed.
 
     Example: nasbench suggest resnet18 --size 64 --out suggested.yaml
     """

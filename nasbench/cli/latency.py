@@ -1,4 +1,4 @@
-"""Latency: of plans beside the bare backbone, of a whole space as a device profile, of a run's front."""
+"""The command that measures latency: of plans, of a space as a device profile, or of the front of a run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def profile(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> int:
-    """Measure latency beside the bare backbone, with intervals and verdicts; or a space's parts for searches elsewhere.
+    """Measure latency beside the bare backbone, with verdicts.
+
+    Measures plans, the front of a run, or the parts of a space for searches on other machines. All have intervals.
 
     Example: nasbench profile test_resnet --plan se --size 32 --device cpu --time 2
 
@@ -141,7 +143,7 @@ def _plans(
 
 
 def _document(one: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
-    """Return the measurement of one batch size as JSON-able data."""
+    """Return the measurement of one batch size as JSON-able data, with every sample if `raw`."""
     if "error" in one:
         return dict(one)
     found: Profile = one["profile"]

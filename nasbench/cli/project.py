@@ -1,4 +1,4 @@
-"""One's own: a project to start from, and the contract tests of what one wrote."""
+"""Commands on a user's own code: create a project, run the contract tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nasbench.text import narrate
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where.")] = Path()) -> None:
-    """Make a project: a module, a space and a run.yaml of your own, whose search runs at once.
+    """Create a project: a module, a space and a run.yaml. Its search runs at once.
 
     Example: nasbench init my-project
     """
@@ -52,16 +52,16 @@ def check(
 
 
 def init_project(folder: str | Path) -> list[Path]:
-    """Make a project.
+    """Create a project.
 
     Args:
-        folder: Where; made if missing. Files that are there already are left alone, and refused.
+        folder: The folder, created if it is missing. Existing files are never overwritten.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: If one of the files is there already, or the folder cannot be written.
+        InputError: If one of the files exists already, or if the folder cannot be written.
     """
     folder = Path(folder)
     template = content_folder("reports") / "project"

@@ -1,4 +1,4 @@
-"""What runs left: the list of them, and the report of one."""
+"""Commands on runs: list them, report one, compare several."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
-    """Build (again) the report, figures and tables of a run.
+    """Build or rebuild the report, figures and tables of a run.
 
     Example: nasbench report runs/demo
     """
@@ -36,7 +36,7 @@ def runs(
     root: Annotated[Path, typer.Argument(help="The folder that holds run ")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """List the runs here: state, trials, front.
+    """List the runs in a folder: state, trials, front.
 
     Example: nasbench runs
     """
@@ -60,7 +60,9 @@ def compare(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figure and tables there.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs: fronts overlaid, paired differences with intervals, the settings that differ.
+    """Compare runs: fronts, paired differences, settings.
+
+    Fronts are drawn over each other, differences have intervals, and settings are shown where they differ.
 
     Example: nasbench compare runs/try runs/other --out comparison
     """

@@ -1,4 +1,4 @@
-"""The spaces a search may draw from."""
+"""The command that lists spaces and shows one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def spaces(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> int:
-    """List the ready-made spaces, or show one, with how many plans each holds in a backbone.
+    """List the ready-made spaces, or show one. Both say how many plans a space has in a backbone.
 
     Example: nasbench spaces five-properties --backbone resnet18
     """
@@ -55,7 +55,7 @@ def spaces(
 
 
 def _row(name: str, backbone: str, size: int | None) -> dict[str, Any]:
-    """Return what is told of a space, as JSON-able data."""
+    """Return the description of a space as JSON-able data."""
     from nasbench import backbones
     from nasbench.spaces import load_space
 

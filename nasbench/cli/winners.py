@@ -1,4 +1,4 @@
-"""The winner in the user's hands: export it, train it fully."""
+"""Commands on the winner: export it, train it at a full budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too, checked with onnxruntime.")] = False,
     format: Annotated[str | None, typer.Option(help="Write the trials table: csv, json, md or latex.")] = None,
 ) -> None:
-    """Write a trial's model as code, weights, card and example (no nasbench needed to use it), or the trials table.
+    """Export the model of a trial, or the table of all trials.
+
+    The model comes as code, weights, card and example. It works without nasbench.
 
     Example: nasbench export runs/try --trial 0 --out exported
     """
@@ -59,7 +61,7 @@ def train(
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds for each model; the run's by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a plan to a full budget under the run's own protocol, beside the bare backbone.
+    """Train a plan and the bare backbone at a full budget. The protocol is that of the run.
 
     Example: nasbench train runs/try --trial 1 --epochs 2 --seeds 1
     """

@@ -1,4 +1,4 @@
-"""Which modules and properties paid, against their controls too, and how far zero-cost proxies told: tables."""
+"""Tables of the report: effects of modules and properties, finalists beside their controls, agreement of proxies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST = 16
 
 
 def tables(run: Run) -> Iterable[Table]:
-    """Yield finalists against their equal-cost controls, then the effect of each property and module by slot."""
+    """Yield the table of finalists and equal-cost controls, then those of the effects of properties and modules."""
     if run.metric is None:
         return
     controls = control_table(run)
@@ -52,7 +52,7 @@ def tables(run: Run) -> Iterable[Table]:
 
 
 def proxies(run: Run) -> Iterable[Table]:
-    """Yield the correlation of each proxy, and of params and MACs, with the trained metric."""
+    """Yield the table of correlations of each proxy, params and MACs with the trained metric, if a proxy was scored."""
     found = proxy_table(run)
     if set(found["predictor"]) - set(BASELINES):
         caption = (
@@ -63,8 +63,9 @@ def proxies(run: Run) -> Iterable[Table]:
 
 
 def _foremost(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the decided rows first, then the largest estimates; those without one are left out."""
+    """Return the rows to show: decided ones first, then by size of the estimate. Rows without one are omitted."""
     known = found.dropna(subset=["estimate"]).drop(columns="adjusted", errors="ignore")
+    # Two stable sorts: the second keeps the order by size within decided and undecided rows.
     order = known["estimate"].abs().sort_values(ascending=False, kind="stable").index
     return known.loc[order].sort_values("verdict", key=lambda told: told.eq("NOT DECIDED"), kind="stable").head(_MOST)
 

@@ -1,4 +1,4 @@
-"""What `nasbench profile --run RUN --front` measured: the front on that device, and its best plan slot by slot."""
+"""Tables of what `nasbench profile --run RUN --front` measured: the front on a device, and its best plan by slot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["front_table", "slots_table"]
 
 
 def slots_table(run: Run) -> Table | None:
-    """Return latency slot by slot beside MACs slot by slot, of the plan measured last; None where none was."""
+    """Return latency and MACs slot by slot for the plan measured last, None if none was measured."""
     found = latest(run, "slots")
     if found is None:
         return None
@@ -31,7 +31,7 @@ def slots_table(run: Run) -> Table | None:
 
 
 def front_table(run: Run) -> Table | None:
-    """Return the front as it was measured last, beside what was predicted; None where it was not measured."""
+    """Return the front as measured last, with predictions where there are any. None if it was not measured."""
     found = latest(run, "front")
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What the report says, as data: question, answer, tables and facts. The HTML template only lays it out."""
+"""The content of the report as data: question, answer, tables and facts. The HTML template only lays it out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Section:
 
     Attributes:
         title: Its heading.
-        lead: One paragraph, "" for none.
+        lead: An introductory paragraph, "" for none.
         pictures: In reading order.
         tables: In reading order.
         widget: "explorer" for the interactive front, "" for none.
@@ -43,15 +43,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything the report says.
+    """The content of the report.
 
     Attributes:
         question: What was asked, as the title.
         answer: Two sentences.
-        notes: What a reader must know of the data and the comparison.
+        notes: What a reader must know about the data and the comparison.
         sections: In reading order.
-        facts: How it was made: (name, value).
-        command: The command that reproduces it.
+        facts: How the run was made, as (name, value).
+        command: The command that reproduces the run.
     """
 
     question: str
@@ -77,12 +77,12 @@ def page_of(
     naive: Mapping[str, Mapping[str, float]],
     pictures: Pictures | None = None,
 ) -> Page:
-    """Write the report of a run.
+    """Return the report of a run.
 
     Args:
         run: The run.
         test: Metrics on the test split by plan hash.
-        naive: Metrics of the naive forecasts on the test split by name; empty where there are none.
+        naive: Metrics of the naive forecasts on the test split by name. Empty if there are none.
         pictures: Pictures by section.
     """
     finalists = run.finalists()
@@ -158,6 +158,7 @@ def _what_helps(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[st
     trials = run.trials()
     plans = trials["plan_hash"].nunique()
     better = finalists[finalists["verdict"] == "BETTER"] if "verdict" in finalists else finalists.iloc[:0]
+    # The sentences go from the least to the most that a run can claim. None claims more than the tables show.
     if len(finalists) == 1:
         evaluated = f"{_counted(plans, 'plan')} {'was' if plans == 1 else 'were'} evaluated"
         return f"{evaluated}, and none but the bare backbone could be compared under the same seeds."
@@ -181,7 +182,7 @@ def _what_helps(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[st
 
 
 def _on_test(metric: str, best: pd.Series, bare: pd.Series, test: Mapping[str, Mapping[str, float]]) -> str:
-    """Say how the best plan did on the test split, where nothing was selected."""
+    """Return a sentence on the best plan's test metric, on which nothing was selected, or ""."""
     figures = [test.get(row["plan_hash"], {}).get(metric) for row in (best, bare)]
     if figures[0] is None or figures[1] is None:
         return ""
@@ -227,6 +228,7 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
             f"Costs are sums over a plan's parts; counted as whole models, {len(checks) - len(wrong)} of {len(checks)} "
             f"finalists agree exactly{'.' if not wrong else ': ' + '; '.join(wrong)}"
         )
+    # Selection bias: the seed that put a plan on the front counts again in its mean.
     if run.settings.finalists == "front" and len(finalists) > 1 and finalists["seeds"].max() > 1:
         yield (
             f"The compared plans were chosen by their results of seed {run.settings.seed}, which is one of the seeds "
@@ -240,7 +242,12 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
 
 
 def predicted_note(file: str, told: Mapping[str, Any]) -> str:
-    """Say that latency is predicted, from what, and how well that does (`DeviceProfile.describe` told it)."""
+    """Return the note that latency is predicted, from which profile and how well.
+
+    Args:
+        file: The profile.
+        told: What `DeviceProfile.describe` says of it.
+    """
     quality = HeldOut(**told["quality"]).text if told["quality"] else "not checked on whole plans"
     return (
         f"Latency is predicted from {file} ({told['device']}, {told['device_name']}, {told['date'][:10]}, batch size "
@@ -341,7 +348,7 @@ def _listed(value: Any) -> str:
 
 
 def command_of(run: Run) -> str:
-    """Return the command that reproduces a run."""
+    """Return the command that reproduces a run, or why there is none."""
     if run.config["task"] is None:
         return "nasbench.search(..., evaluate=fn): the function is not part of the run"
     return shlex.join(command_words(run.settings, run.config["task"].get("recipe_changes", {})))

@@ -1,4 +1,4 @@
-"""Every picture of a report, by section; each is saved as SVG, PNG and PDF with its numbers as CSV."""
+"""Pictures of a report by section. Each is saved as SVG, PNG and PDF, with its numbers as CSV."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["pictures_of"]
 
 
 def pictures_of(run: Run, models: TrainedModels) -> dict[str, list[Picture]]:
-    """Draw and save the pictures of a run, by section of the page."""
+    """Draw and save the pictures of a run, and return them by section of the page."""
     return {
         "front": list(_fronts(run)),
         "where": _optional("the effect of modules", lambda: _effects(run)),
@@ -39,10 +39,10 @@ def pictures_of(run: Run, models: TrainedModels) -> dict[str, list[Picture]]:
 
 
 def _optional(what: str, draw: Callable[[], Iterable[Picture]]) -> list[Picture]:
-    """Return pictures of a model, or none with a warning: a report does not fail for a picture beside the point."""
+    """Return the pictures that `draw` yields, or none with a warning if it fails, so that the report is still built."""
     try:
         return list(draw())
-    except OSError:
+    except OSError:  # a full or read-only disk would stop the rest of the report too
         raise
     except Exception as error:
         warnings.warn(f"the report goes without {what}: {type(error).__name__}: {error}", stacklevel=2)
@@ -50,7 +50,7 @@ def _optional(what: str, draw: Callable[[], Iterable[Picture]]) -> list[Picture]
 
 
 def _saved(run: Run, figure: Figure, table: pd.DataFrame, name: str, alt: str, caption: str) -> Picture:
-    """Write a figure with its numbers beside it."""
+    """Save a figure with its numbers as CSV, and return it for the page."""
     folder = run.path / "figures"
     picture = save_picture(figure, folder, name, alt=alt, caption=caption)
     table.to_csv(folder / f"{name}.csv", index=False)
@@ -108,6 +108,7 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
     number, plan = winner
     file = run.path / "figures" / "winner-fingerprints.csv"
     data = pd.read_csv(file) if file.is_file() else None
+    # A fingerprint takes a while. It is measured again only if another trial is now the winner.
     if data is None or set(data["trial"]) != {number}:
         found = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
         if not found:
