@@ -37,9 +37,9 @@ def slots(
 @app.command()
 def measure(
     backbone: Annotated[str, typer.Argument(help="A timm name, a stem, or FILE.py:build.")],
-    plan: Annotated[str | None, typer.Option(help="JSON of slot to expression, or one expression.")] = None,
+    plan: Annotated[str | None, typer.Option(help="JSON that maps slots to expressions, or one expression.")] = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size of the memory figures.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size at which memory is measured.")] = 1,
     lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
     series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
     modules: Modules = None,

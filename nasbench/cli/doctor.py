@@ -13,9 +13,9 @@ from nasbench.text import duration_s, narrate
 
 @app.command()
 def doctor(
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1; every device by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. By default every device.")] = None,
     time: Annotated[
-        str | None, typer.Option(metavar="30s", help="Time for the trials of a device; within 40 s by default.")
+        str | None, typer.Option(metavar="30s", help="Time for the trials of each device. By default at most 40 s.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:

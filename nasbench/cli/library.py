@@ -14,11 +14,11 @@ from nasbench.text import narrate
 
 @app.command()
 def modules(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern on the name.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Shell pattern of names.")] = "*",
     property: Annotated[
         str | None, typer.Option(help="locality, globality, sparsity, multiscale, or complexity (at most linear cost).")
     ] = None,
-    dims: Annotated[int | None, typer.Option(min=1, max=2, help="Spatial dimensions served.")] = None,
+    dims: Annotated[int | None, typer.Option(min=1, max=2, help="Only modules for so many spatial dimensions.")] = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:

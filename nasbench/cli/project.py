@@ -16,7 +16,7 @@ from nasbench.text import narrate
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where.")] = Path()) -> None:
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the project.")] = Path()) -> None:
     """Create a project: a module, a space and a run.yaml. Its search runs at once.
 
     Example: nasbench init my-project
@@ -30,7 +30,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where.")] =
 @app.command()
 def check(
     file: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]", help="Modules, a backbone build(), or a Task.")],
-    size: Annotated[int, typer.Option(metavar="PX", min=1, help="Image side that a backbone is checked at.")] = 64,
+    size: Annotated[int, typer.Option(metavar="PX", min=1, help="Image side at which a backbone is checked.")] = 64,
     as_json: AsJson = False,
 ) -> int:
     """Run the contract tests on your own module, backbone or task. Exit code 1 if one fails.

@@ -33,7 +33,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
 
 @app.command()
 def runs(
-    root: Annotated[Path, typer.Argument(help="The folder that holds run ")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """List the runs in a folder: state, trials, front.
@@ -56,8 +56,8 @@ def runs(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run ")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figure and tables there.")] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the figure and tables to this folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs: fronts, paired differences, settings.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @app.command(cls=SettingsCommand)
 def search(
     context: typer.Context,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; resumes the run there.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder. A run in it is resumed.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training or the search.")
     ] = None,

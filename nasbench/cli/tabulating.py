@@ -30,7 +30,7 @@ class _OfEveryPlan(SettingsCommand):
 @app.command(cls=_OfEveryPlan)
 def tabulate(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The table.")] = Path("table.parquet"),
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The file of the table.")] = Path("table.parquet"),
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
     as_json: AsJson = False,
 ) -> int:

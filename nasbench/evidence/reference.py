@@ -58,7 +58,7 @@ class Reference:
 
     def __post_init__(self) -> None:
         if not set(self.directions) == set(self.point) == set(self.ideal) >= set(self.logarithmic):
-            raise ValueError(f"a reference has a point and an ideal for each of {', '.join(self.directions)}")
+            raise ValueError(f"a reference needs a point and an ideal for each of {', '.join(self.directions)}")
 
     def coordinates(self, values: FloatArray) -> FloatArray:
         """Return objectives in units of the box: 0 at the ideal, 1 at the reference point, smaller is better.
@@ -115,12 +115,14 @@ def reference_point(
     boxes = {name: _box(name, float(bare[name]), direction) for name, direction in directions.items()}
     point = {name: given.pop(name, worst) for name, (_, worst) in boxes.items()}
     if given:
-        raise InputError(f"a reference is given for {', '.join(given)}; the objectives are {', '.join(directions)}")
+        raise InputError(
+            f"a reference is given for {', '.join(given)}, not an objective; there are {', '.join(directions)}"
+        )
     ideal = {name: best for name, (best, _) in boxes.items()}
     for name, direction in directions.items():
         if (point[name] > ideal[name]) != (direction == "minimize") or point[name] == ideal[name]:
             raise InputError(
-                f"the reference {point[name]:g} of {name} is not worse than {ideal[name]:g}, the best that counts"
+                f"the reference {point[name]:g} of {name} is not worse than {ideal[name]:g}, the best value that counts"
             )
     logarithmic = tuple(name for name, d in directions.items() if _is_cost(name, float(bare[name]), d))
     return Reference(dict(directions), point, ideal, logarithmic)

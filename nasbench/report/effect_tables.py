@@ -33,8 +33,9 @@ def tables(run: Run) -> Iterable[Table]:
             **{"against it [95 %]": interval}, verdict=controls["verdict"]
         )
         caption = (
-            "Does the module help, or only its size? Each finalist stands beside a plain residual 3x3 bottleneck in "
-            "the same slots, whose width brings its added MACs as near to the plan's as it can (`ratio`)."
+            "Does the module help, or only its size? Each finalist is compared with a plain residual 3x3 bottleneck in "
+            "the same slots. Its width is chosen so that its added MACs come as close as possible to those of the plan "
+            "(`ratio`)."
         )
         yield _table("Finalists against a plain block of their cost", shown, caption)
     effects = run_effects(run)
@@ -43,10 +44,10 @@ def tables(run: Run) -> Iterable[Table]:
         if shown.empty:
             continue
         caption = (
-            f"Change in {run.metric} where it stands, against nothing there, over all plans trained in full; 95 % "
-            "interval of each row for itself. HELPS and HURTS take into account that a whole table is looked at "
-            "(Holm): most rows of a short search stay NOT DECIDED. n is the number of plans that have it there. "
-            f"The first {_MOST} rows."
+            f"Change in {run.metric} where it stands, compared with an empty slot, over all plans trained in full. "
+            "Each 95 % interval is that of its row by itself. HELPS and HURTS are corrected for the whole table "
+            "(Holm), so most rows of a short search stay NOT DECIDED. n is the number of plans that have it there. "
+            f"At most the first {_MOST} rows are shown."
         )
         yield _table(title, shown, caption)
 
@@ -56,8 +57,9 @@ def proxies(run: Run) -> Iterable[Table]:
     found = proxy_table(run)
     if set(found["predictor"]) - set(BASELINES):
         caption = (
-            "Spearman correlation with the trained metric of this study, beside the baselines that any proxy must "
-            "beat; `retest` is the proxy's correlation with itself for other initial weights and batches."
+            "Spearman correlation with the trained metric of this study. Parameters and MACs are the baselines that a "
+            "proxy must beat. `retest` is the correlation of the proxy with itself under other initial weights and "
+            "batches."
         )
         yield _table("Proxies against parameters and MACs", found, caption)
 

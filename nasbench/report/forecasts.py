@@ -325,9 +325,15 @@ def _wanted(run: Run, kept: set[int]) -> dict[str, tuple[int, str]]:
 
 
 def _pictures(data: ForecastData, folder: Path) -> list[Picture]:
-    who = f"The winner is {data.plans[WINNER]}" if WINNER in data.plans else "No other plan of the front kept weights"
+    who = (
+        f"The winner is {data.plans[WINNER]}"
+        if WINNER in data.plans
+        else "No other plan of the front has stored weights"
+    )
     total, shown = data.by_series["series"].nunique(), len(series_shown(data))
-    some = "" if shown == total else f" The {shown} of {total} series whose errors differ most; all are in the CSV."
+    some = (
+        "" if shown == total else f" Shown are the {shown} of {total} series whose errors differ most. The CSV has all."
+    )
     drawn = (
         ("windows", draw_windows, "Forecasts beside the truth", f"Test windows spread over the span. {who}."),
         ("by_step", draw_by_step, "Error by step of the horizon", "Over all test windows and series, scaled values."),

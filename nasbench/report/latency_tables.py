@@ -24,8 +24,8 @@ def slots_table(run: Run) -> Table | None:
     )
     rows = tuple(_slot_row(row) for row in found["rows"])
     caption = (
-        f"Trial {found['number']}: each slot alone in the bare backbone, then the whole plan; slots need not sum "
-        f"to the whole. Measured {found['date'][:10]}: {found['scenario_text']}."
+        f"Trial {found['number']}: each slot alone in the bare backbone, then the whole plan. The slots need not sum "
+        f"to the whole. Measured on {found['date'][:10]}: {found['scenario_text']}."
     )
     return Table("Where the time goes: latency beside MACs, slot by slot", columns, rows, caption)
 
@@ -52,11 +52,13 @@ def front_table(run: Run) -> Table | None:
         if predicted:
             cells += [Cell(f"{row[name]:.4g}" if name in row else "", True) for name in _PREDICTED]
         rows.append(Row(tuple(cells), bare=row["plan"] == BARE.text))
-    caption = f"Measured {found['date'][:10]}, side by side: {found['scenario_text']}."
+    caption = f"Measured on {found['date'][:10]}, side by side: {found['scenario_text']}."
     if found["quality"] is not None:
         quality = found["quality"]
-        caption += f" Of the predicted ratios {100 * quality['within_10pct']:.0f} % lie within ±10 % of the measured"
-        caption += f", of the milliseconds {100 * found['within_10pct_ms']:.0f} %."
+        caption += (
+            f" {100 * quality['within_10pct']:.0f} % of the predicted ratios lie within ±10 % of the measured ones,"
+        )
+        caption += f" and {100 * found['within_10pct_ms']:.0f} % of the predicted milliseconds."
     return Table("The front, measured on a device", tuple(columns), tuple(rows), caption)
 
 

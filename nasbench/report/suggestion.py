@@ -123,7 +123,7 @@ class Advice:
         ]
         return {
             "name": f"suggested for {self.host}",
-            "description": f"what {self.host} lacks by measurement: {', '.join(self._properties)}",
+            "description": f"properties that {self.host} lacks by measurement: {', '.join(self._properties)}",
             "slots": list(choices),
             "distinct_properties": len(self._properties) > 1,
             **usual,
@@ -149,7 +149,7 @@ class Advice:
         host = self.host if isinstance(parse(self.host), Leaf) else f"({self.host})"
         return {
             "name": f"suggested for {self.host}",
-            "description": f"what {self.host} lacks by measurement: {', '.join(self._properties)}",
+            "description": f"properties that {self.host} lacks by measurement: {', '.join(self._properties)}",
             "slots": ["stages"],
             "compositions": ["none", host, f"{host} >> a", f"{host} + a", f"gate({self.host}, a)"],
             "variants": list(dict.fromkeys(s.module for s in self.suggestions)),
@@ -158,7 +158,9 @@ class Advice:
     @property
     def space_yaml(self) -> str:
         """The space as a file for `search_spaces/`. Comments say what is missing and what each variant adds."""
-        lines = ["# Written by `nasbench suggest`: measured, what is missing and what adds it at the fewest MACs."]
+        lines = [
+            "# Written by `nasbench suggest`: the properties that are missing, and the modules that add them, measured."
+        ]
         lines += [
             f"# {slot or self.host} lacks {', '.join(names) or 'nothing'}" for slot, names in self.missing.items()
         ]
@@ -207,7 +209,7 @@ def suggest(
         if error.name != text:  # a name inside a user's file is unknown, not the host
             raise
         known = [*(spec.name for spec in module_specs()), *backbones.backbone_names()]
-        raise UnknownNameError("module, backbone or run", text, known, "an expression will do too") from None
+        raise UnknownNameError("module, backbone or run", text, known, "an expression is accepted too") from None
     places = backbones.slots(text, size)
     costs = PlanCosts(model, places, input_size=size, identity_init=False)
     # Trained gates are part of what the network does. Untrained ones only hide what it can do.
@@ -226,7 +228,7 @@ def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advi
     """
     spec = next((spec for spec in module_specs() if spec.name == expression), None)
     if spec is not None and spec.kind != "module":
-        raise InputError(f"{expression} is a {spec.kind}; modules, expressions, backbones and runs can be complemented")
+        raise InputError(f"{expression} is a {spec.kind}; give a module, an expression, a backbone or a run")
     text = parse(expression).canonical()
     found = fingerprint(text, seed=seed)
     dims = len(found.size)

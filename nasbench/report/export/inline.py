@@ -169,7 +169,7 @@ class Inliner:
             if key[1] in file.imports:  # re-exported
                 return self._follow(file, key)
             raise UnsupportedError(
-                f"{key[1]} of {key[0]} is not written out in its file, so it cannot be exported as source"
+                f"{key[1]} of {key[0]} is not defined in its file, so it cannot be exported as source"
             )
         taken = self._taken[key] = _Taken(node)
         for reference in _Walk(self, file, node, taken).run():
@@ -353,7 +353,9 @@ class _Walk:
             elif attribute is not None and self._module(imported) is None:
                 self.found.append(_Reference(self.inliner.origin(module, attribute), *self.file.span(node), eager))
             else:
-                raise UnsupportedError(f"{self.file.name} passes the module {node.id} on; name what is used of it")
+                raise UnsupportedError(
+                    f"{self.file.name} uses the module {node.id} as a value; import what is used of it by name"
+                )
 
     def _annotation(self, node: ast.expr, local: frozenset[str]) -> None:
         """Add what an annotation names. It is not executed, but a reader looks for it."""

@@ -16,9 +16,9 @@ import nasbench
     dims=(1, 2),
 )
 class ChannelScale(nn.Module):
-    """Scale each channel by what its mean over all positions says.
+    """Scale each channel by a function of its mean over all positions.
 
-    y = x * 2 * squash(w * mean(x) + b), with one w and one b a channel.
+    y = x * 2 * squash(w * mean(x) + b), with one w and one b per channel.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`.
 
