@@ -1,5 +1,5 @@
 """WHAT IS SAID: figures, tables and the offline HTML page of a run, comparison, export, suggestion and catalogue."""
 
-from nasbench.report.assembly import build
+import lazy_loader
 
-__all__ = ["build"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
