@@ -113,8 +113,8 @@
       (!comparedOnly.checked || point.kind !== "other") &&
       (!frontOnly.checked || point.kind === "front" || point.kind === "bare"));
     const all = data.points.filter((point) => point.state === "complete").length;
-    count.textContent = shown.length + " of " + all + " finished plans shown; " +
-      (data.points.length - all) + " were rejected or failed (tables below). Point at one, or tab to it, to read its row.";
+    count.textContent = shown.length + " of " + all + " finished plans shown. " +
+      (data.points.length - all) + " were rejected or failed (see the tables below). Point at a plan, or tab to it, to read its row.";
     picture.replaceChildren();
     if (!shown.length) {
       picture.append(draw("text", { x: 360, y: 200, "text-anchor": "middle" }, "no plan passes these filters"));

@@ -34,8 +34,9 @@ _SIGINT = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
-    0 done; 1 done, but some trials or checks failed; 2 interrupted, state saved; 3 internal error; 4 what the user
-    gave is wrong; 5 nothing matched.
+    Returns:
+        0: done. 1: done, but some trials or checks failed. 2: interrupted, state saved. 3: internal error. 4: wrong
+        input. 5: nothing matched.
     """
     warnings.showwarning = lambda message, *_, **__: narrate(f"warning: {message}")
     try:

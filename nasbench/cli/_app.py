@@ -1,4 +1,4 @@
-"""The command itself, the options that several commands share, and what they stand for."""
+"""The typer application, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ORDER = (
 
 
 class _InOrder(typer.core.TyperGroup):
-    """Lists the commands of `--help` as a newcomer meets them."""
+    """Lists the commands of `--help` in the order in which a newcomer needs them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=_ORDER.index)
@@ -51,14 +51,18 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
 def input_size(backbone: str, size: int | None, lookback: int = 96, series: int = 7) -> tuple[int, ...]:
-    """Return the input size that options stand for; the backbone's own where they say nothing."""
+    """Return the input size that the options give, by default the backbone's own.
+
+    Raises:
+        InputError: If `size` is below 1.
+    """
     from nasbench import backbones
 
     if backbones.is_stem(backbone):
@@ -74,7 +78,7 @@ def check_names(backbone: str, *plans: str) -> None:
     """Check the names that a command was given, before it loads torch and timm.
 
     Raises:
-        UnknownNameError: If there is no such backbone or module; the nearest names are offered.
+        UnknownNameError: If there is no such backbone or module. The message offers the nearest names.
         InputError: If a plan is malformed.
     """
     from nasbench.backbones.names import check_backbone_name
@@ -86,7 +90,7 @@ def check_names(backbone: str, *plans: str) -> None:
 
 
 def load_plugins(paths: list[str] | None) -> None:
-    """Load what `--modules` names."""
+    """Load the plug-in files and folders that `--modules` names."""
     from nasbench.library import plugins
 
     for path in paths or []:

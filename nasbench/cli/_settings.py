@@ -1,4 +1,4 @@
-"""Options made from the settings of a search: each is described once, in `SearchSettings`."""
+"""Options made from `SearchSettings`, in which each setting of a search is described once."""
 
 from __future__ import annotations
 
@@ -17,48 +17,49 @@ if TYPE_CHECKING:
 __all__ = ["SettingsCommand", "given_settings"]
 
 _OPTIONS = "nasbench.settings"
-"""Where a context holds the values of these options."""
+"""Key under which a context holds the values of these options."""
 
 _KINDS: Mapping[Any, type] = {int: int, int | None: int, bool: bool}
-"""What the option parser reads for a type of setting. The settings check everything else, which it takes as text."""
+"""Types of settings that the option parser converts. Others stay text, which the settings parse and check."""
 
 
 class SettingsCommand(typer.core.TyperCommand):
-    """A command that takes settings as options, before those of its own signature.
+    """A command that takes settings as options, before the options of its own signature.
 
-    They are made when the command is used: `nasbench --help` needs none, and the settings need pydantic.
+    The options are made when the command is used, because the settings import pydantic. `nasbench --help` does not
+    need them.
     """
 
     names: ClassVar[tuple[str, ...]] = ()
-    """The settings it takes, in this order; by default every one that has an option."""
+    """The settings that the command takes, in this order. By default every setting that has an option."""
 
     meanings: ClassVar[Mapping[str, str]] = {}
-    """Help of a setting that means something else here."""
+    """Help of settings that have another meaning in this command."""
 
     @cached_property
     def _taking_settings(self) -> Any:
-        """A command of these options alone, which returns their values."""
+        """A command with these options only, which returns their values."""
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command()(_function_of(list(_parameters(self.names, self.meanings))))
         return typer.main.get_command(app)
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the settings, the options of the signature and `--help`."""
+        """Return the options of the settings, those of the signature, and `--help`."""
         return [*self._taking_settings.params, *super().get_params(ctx)]
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; its function finds the settings by `given_settings`."""
+        """Run the command. Its function gets the settings from `given_settings`."""
         values = {param.name: ctx.params.pop(param.name) for param in self._taking_settings.params}
         ctx.meta[_OPTIONS] = self._taking_settings.callback(**values)
         return super().invoke(ctx)
 
 
 def given_settings(context: typer.Context, pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Return the settings that a command was given, by its options and by `--set` pairs.
+    """Return the settings given by the options of a command and by its `--set` pairs.
 
     Raises:
         UnknownNameError: If there is no such setting.
-        InputError: If a value is wrong, or given twice.
+        InputError: If a value is wrong, or if a setting is given twice.
     """
     from nasbench.runs.command_line import merged
 
@@ -66,7 +67,7 @@ def given_settings(context: typer.Context, pairs: Sequence[str] | None) -> dict[
 
 
 def _function_of(parameters: Sequence[inspect.Parameter]) -> Callable[..., dict[str, Any]]:
-    """Return a function with this signature, from which typer makes options, that returns its arguments."""
+    """Return a function with this signature that returns its arguments. Typer makes options of the signature."""
 
     def told(**values: Any) -> dict[str, Any]:
         return values
@@ -76,7 +77,7 @@ def _function_of(parameters: Sequence[inspect.Parameter]) -> Callable[..., dict[
 
 
 def _parameters(names: Sequence[str], meanings: Mapping[str, str]) -> Iterator[inspect.Parameter]:
-    """Yield the parameter of each setting that has an option."""
+    """Yield a parameter for each setting that has an option."""
     from nasbench.runs.command_line import command_line
     from nasbench.runs.settings import SearchSettings, meaning
 
@@ -88,7 +89,7 @@ def _parameters(names: Sequence[str], meanings: Mapping[str, str]) -> Iterator[i
 
 
 def _parameter(name: str, annotation: Any, how: CommandLine, text: str) -> inspect.Parameter:
-    """Return a parameter as one would write it for typer; None means not given."""
+    """Return a parameter as it would be written for typer. None means not given."""
     kind: Any = list[str] if how.repeated else _KINDS.get(annotation, str)
     spelling = f"{how.option}/{how.off}" if how.off else how.option
     taken: Any = (
@@ -102,10 +103,10 @@ def _parameter(name: str, annotation: Any, how: CommandLine, text: str) -> inspe
 
 
 def _with_default(phrase: str, default: Any) -> str:
-    """Return what a setting means with its default, where that is a count."""
+    """Return the meaning of a setting, with its default if that is a count."""
     return f"{phrase}; {default} by default" if type(default) is int and default else phrase
 
 
 def _sentence(phrase: str, repeated: bool) -> str:
-    """Return a phrase as the sentence of a help text."""
+    """Return a phrase as a sentence for a help text."""
     return f"{phrase[0].upper()}{phrase[1:]}{'; may be repeated' if repeated else ''}."

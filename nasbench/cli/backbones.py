@@ -1,4 +1,4 @@
-"""Backbones: their slots, and what they cost with and without a plan."""
+"""Commands on backbones: their slots, and their costs with and without a plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def slots(
     series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
     as_json: AsJson = False,
 ) -> None:
-    """List the slots of a backbone: name, channels, spatial size, layout.
+    """List the slots of a backbone: name, channels, size, layout.
 
     Example: nasbench slots resnet18 --size 64
     """
@@ -38,15 +38,17 @@ def slots(
 @app.command()
 def measure(
     backbone: Annotated[str, typer.Argument(help="A timm name, a stem, or FILE.py:build.")],
-    plan: Annotated[str | None, typer.Option(help="JSON of slot to expression, or one expression.")] = None,
+    plan: Annotated[str | None, typer.Option(help="JSON that maps slots to expressions, or one expression.")] = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size of the memory figures.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size at which memory is measured.")] = 1,
     lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
     series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count params, MACs (1 MAC = 1 multiply-add), elementwise operations, activations and peak memory.
+    """Count parameters, MACs, operations, activations and memory.
+
+    1 MAC = 1 multiply-add. Operations are elementwise ones, and memory is its peak.
 
     Example: nasbench measure resnet18 --plan "eca >> triplet_attention" --size 64
     """
@@ -95,7 +97,7 @@ _COUNTS = {
 
 
 def _added(rows: list[dict[str, Any]]) -> dict[str, int]:
-    """Return what the plan, in the second row, adds to the bare backbone; nothing where one of them has no figure."""
+    """Return what the plan (second row) adds to the bare backbone, for each count that both have."""
     bare, plan = rows
     return {name: plan[name] - bare[name] for name in _COUNTS if bare[name] is not None and plan[name] is not None}
 

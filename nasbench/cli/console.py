@@ -1,4 +1,4 @@
-"""What commands print on stdout: data, as a table, as text or as one JSON document. Narration is `nasbench.text`'s."""
+"""Output of commands on stdout: tables, text or one JSON document. Narration goes to stderr by `nasbench.text`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["SCHEMA_VERSION", "print_json", "print_table", "print_text", "width"]
 SCHEMA_VERSION = 1
 """Version of every `--json` document: `{"schema_version", "kind", "data"}`."""
 
-_PIPE_WIDTH = 200  # columns of a table that goes to a file or a pipe, where no terminal says its width
+_PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no terminal to ask
 
 
 def print_json(kind: str, data: Any) -> None:
@@ -22,14 +22,14 @@ def print_json(kind: str, data: Any) -> None:
 
     Args:
         kind: What `data` is ("modules", "slots", ...).
-        data: JSON-able; NaN and infinity become null.
+        data: JSON-able data. NaN and infinity become null.
     """
     document = {"schema_version": SCHEMA_VERSION, "kind": kind, "data": _finite(data)}
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """Print a table on stdout; columns whose cells are all numbers are aligned to the right."""
+    """Print a table on stdout. Columns that hold only numbers are aligned to the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -47,7 +47,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
 
 
 def width() -> int:
-    """Return the columns that a table or page has: the terminal's, or a fixed number where there is none."""
+    """Return the width of tables and pages in columns: that of the terminal, or a fixed one without a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
 
 

@@ -1,4 +1,4 @@
-"""What this machine can be trusted with: versions, devices, and the latency profiler tested on each."""
+"""The command that tests this machine: versions, devices, and the latency profiler on each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from nasbench.text import duration_s, narrate
 
 @app.command()
 def doctor(
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1; every device by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. By default every device.")] = None,
     time: Annotated[
-        str | None, typer.Option(metavar="30s", help="Time for the trials of a device; within 40 s by default.")
+        str | None, typer.Option(metavar="30s", help="Time for the trials of each device. By default at most 40 s.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Test this machine: versions, devices, and whether the profiler tells equal models from one 5 % slower.
+    """Test this machine: versions, devices, latency profiler.
+
+    The profiler is tested on equal models, and on one that is 5 % slower.
 
     Example: nasbench doctor --device cpu --time 2
     """

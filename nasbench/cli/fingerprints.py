@@ -1,4 +1,4 @@
-"""The five properties, measured: of a module, and what a network lacks of them."""
+"""Commands on measured properties: the fingerprint of a module, and what a network lacks."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ def fingerprint(
     module: Annotated[str, typer.Argument(help="A module's name, an expression, or a run folder with --trial.")],
     size: Annotated[
         str | None,
-        typer.Option(metavar="16x16", help="Positions: HxW, or L for one dimension; 16x16 or 64 by default."),
+        typer.Option(metavar="16x16", help="Positions: HxW, or L for one dimension. By default 16x16 or 64."),
     ] = None,
     channels: Annotated[int, typer.Option(help="Channels of the map.")] = 8,
     inputs: Annotated[int, typer.Option(min=1, help="Random draws of input and initialisation.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     exact: Annotated[
-        bool | None, typer.Option("--exact/--estimate", help="The whole Jacobian, or a sample; by size by default.")
+        bool | None, typer.Option("--exact/--estimate", help="Whole Jacobian, or a sample. By default by size.")
     ] = None,
-    trial: Annotated[int | None, typer.Option(metavar="N", help="Of a run: what this trial's plan has learnt.")] = None,
-    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .svg, .png or .pdf.")] = None,
+    trial: Annotated[int | None, typer.Option(metavar="N", help="Measure the trained plan of a run's trial.")] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it as .svg, .png or .pdf.")] = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the five properties: locality, globality, sparsity, multi-scale, complexity.
+    """Measure the five properties of a module or a trained plan.
+
+    They are locality, globality, sparsity, multi-scale and complexity.
 
     Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
     """
@@ -123,12 +125,14 @@ def suggest(
     lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
     series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Measure the backbone with timm's weights.")] = False,
-    each: Annotated[int, typer.Option(min=1, help="Modules for each missing property.")] = 3,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the space that `search` takes.")] = None,
+    each: Annotated[int, typer.Option(min=1, help="Modules proposed for each missing property.")] = 3,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write them as a space for `search`.")] = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a network lacks at each stage, and propose the modules that add it at the fewest MACs.
+    """Propose modules for the properties that a network lacks.
+
+    Each stage is measured. The modules that add a missing property at the fewest MACs are proposed.
 
     Example: nasbench suggest resnet18 --size 64 --out suggested.yaml
     """

@@ -1,4 +1,4 @@
-"""Latency: of plans beside the bare backbone, of a whole space as a device profile, of a run's front."""
+"""The command that measures latency: of plans, of a space as a device profile, or of the front of a run."""
 
 from __future__ import annotations
 
@@ -24,23 +24,21 @@ _FIRST = "give one of: BACKBONE [--plan PLAN]..., BACKBONE --space SPACE --out F
 def profile(
     backbone: Annotated[str | None, typer.Argument(help="A timm name, a stem, or FILE.py:build.")] = None,
     plan: Annotated[
-        list[str] | None, typer.Option(help="JSON of slot to expression, or one expression; may be repeated.")
+        list[str] | None, typer.Option(help="JSON that maps slots to expressions, or one expression. Repeatable.")
     ] = None,
-    space: Annotated[str | None, typer.Option(help="Measure this space's parts: a device profile.")] = None,
+    space: Annotated[str | None, typer.Option(help="Measure the parts of this space: a device profile.")] = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder, with --front.")] = None,
     front: Annotated[bool, typer.Option("--front", help="Measure the front of --run on this device.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size, 1 by default; may be repeated.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size, 1 by default. Repeatable.")] = None,
     mode: Annotated[str | None, typer.Option(help="eager (default), compile or cudagraph.")] = None,
     channels_last: Annotated[
-        bool | None, typer.Option("--channels-last/--channels-first", help="Memory format; channels first by default.")
+        bool | None, typer.Option("--channels-last/--channels-first", help="Memory format. By default channels first.")
     ] = None,
     amp: Annotated[str | None, typer.Option(help="Autocast: none (default), bfloat16 or float16.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the CPU; torch's own number by default.")
-    ] = None,
-    time: Annotated[str, typer.Option(metavar="20s", help="The most that one measurement takes.")] = "20s",
-    slots: Annotated[bool, typer.Option(help="Also measure plans slot by slot, in as much time again each.")] = True,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. By default torch's own number.")] = None,
+    time: Annotated[str, typer.Option(metavar="20s", help="Time limit of one measurement.")] = "20s",
+    slots: Annotated[bool, typer.Option(help="Also measure each plan slot by slot, in the same time again.")] = True,
     size: Size = None,
     lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
     series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
@@ -48,16 +46,18 @@ def profile(
         bool, typer.Option("--identity-init", help="Insert with gates, as a search with loaded weights does.")
     ] = False,
     held_out: Annotated[
-        int | None, typer.Option(min=2, help="Whole plans that a device profile is checked on; 16 by default.")
+        int | None, typer.Option(min=2, help="Whole plans that check a device profile, 16 by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of inputs, orders and draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of inputs, orders and draws.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Where the device profile, or raw samples, go.")
+        Path | None, typer.Option(metavar="FILE.json", help="File for the device profile or raw samples.")
     ] = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> int:
-    """Measure latency beside the bare backbone, with intervals and verdicts; or a space's parts for searches elsewhere.
+    """Measure latency beside the bare backbone, with verdicts.
+
+    Measures plans, the front of a run, or the parts of a space for searches on other machines. All have intervals.
 
     Example: nasbench profile test_resnet --plan se --size 32 --device cpu --time 2
 
@@ -146,7 +146,7 @@ def _plans(
 
 
 def _document(one: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
-    """Return the measurement of one batch size as JSON-able data."""
+    """Return the measurement of one batch size as JSON-able data, with every sample if `raw`."""
     if "error" in one:
         return dict(one)
     found: Profile = one["profile"]

@@ -1,4 +1,4 @@
-"""The library: list it, show one module."""
+"""Commands on the library: list its modules, show one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from nasbench.text import narrate
 
 @app.command()
 def modules(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern on the name.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Shell pattern of names.")] = "*",
     property: Annotated[
         str | None, typer.Option(help="locality, globality, sparsity, multiscale, or complexity (at most linear cost).")
     ] = None,
-    dims: Annotated[int | None, typer.Option(min=1, max=2, help="Spatial dimensions served.")] = None,
+    dims: Annotated[int | None, typer.Option(min=1, max=2, help="Only modules for so many spatial dimensions.")] = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the library: properties, costs, whether torch compiles and exports it. Papers with --json or `show`.
+    """List the modules of the library with properties and costs.
+
+    The table also says whether torch compiles and exports them. Papers are in `nasbench show` and --json.
 
     Example: nasbench modules "*attention*" --property globality
     """
@@ -50,7 +52,7 @@ def show(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one module: definition, hyper-parameters, cost at a default size, source.
+    """Show one module: definition, hyper-parameters, cost, source. The cost is that at a default size.
 
     Example: nasbench show se
     """

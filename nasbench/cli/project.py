@@ -1,4 +1,4 @@
-"""One's own: a project to start from, and the contract tests of what one wrote."""
+"""Commands on a user's own code: create a project, run the contract tests."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nasbench.text import narrate
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where.")] = Path()) -> None:
-    """Make a project: a module, a space and a run.yaml of your own, whose search runs at once.
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the project.")] = Path()) -> None:
+    """Create a project: a module, a space and a run.yaml. Its search runs at once.
 
     Example: nasbench init my-project
     """
@@ -30,7 +30,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where.")] =
 @app.command()
 def check(
     file: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]", help="Modules, a backbone build(), or a Task.")],
-    size: Annotated[int, typer.Option(metavar="PX", min=1, help="Image side that a backbone is checked at.")] = 64,
+    size: Annotated[int, typer.Option(metavar="PX", min=1, help="Image side at which a backbone is checked.")] = 64,
     as_json: AsJson = False,
 ) -> int:
     """Run the contract tests on your own module, backbone or task. Exit code 1 if one fails.
@@ -55,16 +55,16 @@ def check(
 
 
 def init_project(folder: str | Path) -> list[Path]:
-    """Make a project.
+    """Create a project.
 
     Args:
-        folder: Where; made if missing. Files that are there already are left alone, and refused.
+        folder: The folder, created if it is missing. Existing files are never overwritten.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: If one of the files is there already, or the folder cannot be written.
+        InputError: If one of the files exists already, or if the folder cannot be written.
     """
     folder = Path(folder)
     template = content_folder("reports") / "project"

@@ -1,4 +1,4 @@
-"""What runs left: the list of them, and the report of one."""
+"""Commands on runs: list them, report one, compare several."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
-    """Build (again) the report, figures and tables of a run.
+    """Build or rebuild the report, figures and tables of a run.
 
     Example: nasbench report runs/demo
     """
@@ -33,10 +33,10 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
 
 @app.command()
 def runs(
-    root: Annotated[Path, typer.Argument(help="The folder that holds run ")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """List the runs here: state, trials, front.
+    """List the runs in a folder: state, trials, front.
 
     Example: nasbench runs
     """
@@ -56,11 +56,13 @@ def runs(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run ")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figure and tables there.")] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the figure and tables to this folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs: fronts overlaid, paired differences with intervals, the settings that differ.
+    """Compare runs: fronts, paired differences, settings.
+
+    Fronts are drawn over each other, differences have intervals, and settings are shown where they differ.
 
     Example: nasbench compare runs/try runs/other --out comparison
     """

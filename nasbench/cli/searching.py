@@ -1,4 +1,4 @@
-"""The search, with its progress."""
+"""The search command, and its progress display."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @app.command(cls=SettingsCommand)
 def search(
     context: typer.Context,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; resumes the run there.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder. A run in it is resumed.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training or the search.")
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with settings.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Search a space: which plans are worth having, at what cost, how surely. Leaves a run folder with a report.
+    """Search a space: which plans help, at what cost, how surely. Writes a run folder with a report.
 
     Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --seeds 1 --out runs/try
     """
@@ -46,7 +46,7 @@ def search(
 
 
 class Progress:
-    """Shows the events of a search: a bar on a terminal, a line each elsewhere, on stderr."""
+    """Shows the events of a search on stderr: a progress bar on a terminal, and a line per event."""
 
     def __init__(self) -> None:
         from rich.console import Console

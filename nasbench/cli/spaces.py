@@ -1,4 +1,4 @@
-"""The spaces a search may draw from."""
+"""The command that lists spaces and shows one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def spaces(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> int:
-    """List the ready-made spaces, or show one, with how many plans each holds in a backbone.
+    """List the ready-made spaces, or show one. Both say how many plans a space has in a backbone.
 
     Example: nasbench spaces five-properties --backbone resnet18
     """
@@ -54,7 +54,7 @@ def spaces(
 
 
 def _row(name: str, backbone: str, size: int | None) -> dict[str, Any]:
-    """Return what is told of a space, from the record where it has that."""
+    """Return the description of a space as JSON-able data, from the record if it is there."""
     from nasbench.report.spaces import describe_space, recorded_space, usual_backbone
     from nasbench.spaces import load_space
 

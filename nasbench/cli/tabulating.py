@@ -1,4 +1,4 @@
-"""Every plan of a space evaluated: a benchmark of one's own."""
+"""The command that evaluates every plan of a space, which makes a benchmark of your own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nasbench.text import narrate
 
 
 class _OfEveryPlan(SettingsCommand):
-    """Takes what a search of all plans leaves open."""
+    """Takes the settings that a search leaves open when it evaluates every plan."""
 
     names = (
         "space", "backbone", "task", "seed", "seeds", "size", "lookback", "horizon", "fill", "objectives", "device",
@@ -30,13 +30,13 @@ class _OfEveryPlan(SettingsCommand):
 @app.command(cls=_OfEveryPlan)
 def tabulate(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The table.")] = Path("table.parquet"),
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The file of the table.")] = Path("table.parquet"),
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Evaluate every plan of a space into one Parquet file, which `--task table:FILE` replays at once.
+    """Evaluate every plan of a space into one Parquet file. `search --task table:FILE` replays it at once.
 
-    It can be stopped: the same command goes on from there. Its run folder lies beside the table.
+    If it is interrupted, the same command resumes it. The run folder is beside the table.
 
     Example: nasbench tabulate small.yaml --backbone test_resnet --task digits --set epochs=1 --out small.parquet
     """

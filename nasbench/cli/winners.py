@@ -1,4 +1,4 @@
-"""The winner in the user's hands: export it, train it fully."""
+"""Commands on the winner: export it, train it at a full budget."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from nasbench.text import narrate
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    trial: Annotated[int | None, typer.Option(metavar="N", help="Write this trial's model.")] = None,
+    trial: Annotated[int | None, typer.Option(metavar="N", help="Export the model of this trial.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Folder of the model, or file of the table.")] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too, checked with onnxruntime.")] = False,
-    format: Annotated[str | None, typer.Option(help="Write the trials table: csv, json, md or latex.")] = None,
+    format: Annotated[str | None, typer.Option(help="Export the trials table as csv, json, md or latex.")] = None,
 ) -> None:
-    """Write a trial's model as code, weights, card and example (no nasbench needed to use it), or the trials table.
+    """Export the model of a trial, or the table of all trials.
+
+    The model comes as code, weights, card and example. It works without nasbench.
 
     Example: nasbench export runs/try --trial 0 --out exported
     """
@@ -56,12 +58,12 @@ def export(
 @app.command()
 def train(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    trial: Annotated[int, typer.Option(metavar="N", help="Whose plan to train.")],
-    epochs: Annotated[int, typer.Option(metavar="E", min=1, help="The full budget.")],
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds for each model; the run's by default.")] = None,
+    trial: Annotated[int, typer.Option(metavar="N", help="The trial whose plan is trained.")],
+    epochs: Annotated[int, typer.Option(metavar="E", min=1, help="Epochs of the full budget.")],
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds for each model. By default as in the run.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a plan to a full budget under the run's own protocol, beside the bare backbone.
+    """Train a plan and the bare backbone at a full budget. The protocol is that of the run.
 
     Example: nasbench train runs/try --trial 1 --epochs 2 --seeds 1
     """

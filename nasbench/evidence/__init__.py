@@ -1,1 +1,1 @@
-"""HOW SURE: intervals, paired comparisons, fronts, hypervolume and effects. Arrays and tables in, the same out."""
+"""HOW SURE: intervals, paired comparisons, fronts, hypervolume and effects. Takes and returns arrays and tables."""

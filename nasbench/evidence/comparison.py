@@ -1,4 +1,4 @@
-"""Plans that were evaluated under the same seeds, held against each other and against the bare backbone."""
+"""Comparison of plans evaluated under the same seeds, with each other and with the bare backbone."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def compare(
     metric: str | None,
     block: int,
 ) -> pd.DataFrame:
-    """Add what is known of each plan beside the others.
+    """Add the front, its probability, intervals and verdicts to a table of plans.
 
     Args:
-        table: One row a plan: its text in `plan` (for the bare backbone that of `BARE`), means of objectives, costs.
-        items: For each plan and seed the metric per evaluation item, None where it was not stored.
+        table: One row per plan: its text in `plan` (for the bare backbone that of `BARE`), means of objectives, costs.
+        items: The metric per evaluation item, for each plan and seed. None where it was not stored.
         directions: Objectives with their directions.
-        metric: The objective that is trained; None where all are costs.
-        block: Items in a row that a bootstrap draws together.
+        metric: The objective that is trained. None where every objective is a cost.
+        block: Number of consecutive items that a bootstrap draws together.
 
     Returns:
-        The table with `on_front` and `probability`; where all items are stored, also `<metric>_low` and `<metric>_high`
-        (95 %), and, where the bare backbone is among the plans, `difference`, `difference_low`, `difference_high` and
-        `verdict`.
+        The table with `on_front` and `probability`. Where all items are stored, also `<metric>_low` and
+        `<metric>_high` (95 %). If the bare backbone is among the plans, also `difference`, `difference_low`,
+        `difference_high` and `verdict`.
     """
     table = table.copy()
     table["on_front"] = on_front(table[list(directions)].to_numpy(dtype=float), directions)
@@ -51,7 +51,8 @@ def compare(
     spread = pooled_seed_deviation(stored)
     intervals = [metric_interval(of_plan, spread, block=block) for of_plan in stored]
     table[f"{metric}_low"], table[f"{metric}_high"] = zip(*intervals, strict=True)
-    for bare in np.flatnonzero(table["plan"] == BARE.text):
+    for bare in np.flatnonzero(table["plan"] == BARE.text):  # one row, or none
+        # The spread is pooled over all plans: a pair alone has too few seeds to estimate it.
         pairs = [
             compare_pair(
                 of_plan, stored[bare], direction=directions[metric], block=block, spread=spread, fewest_seeds=1
@@ -75,6 +76,7 @@ def _probability(
 ) -> NDArray[np.float64]:
     others = [name for name in directions if name != metric]
     costs = table[others].to_numpy(dtype=float)
+    # Counted costs are exact. Only a measured latency has noise and a resolution.
     deviation, resolution = np.zeros_like(costs), np.zeros(len(others))
     if "latency_ms" in others and "latency_ratio_low" in table:
         latency = others.index("latency_ms")

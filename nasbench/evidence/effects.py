@@ -1,14 +1,14 @@
-"""What paid: effects of properties, modules and slots on the trained metric of a study, with intervals.
+"""Effects of properties, modules and slots on the trained metric of a study, with intervals.
 
-Each is a table with the columns `estimate`, `low`, `high` (95 %, each row for itself), `n` and `verdict`. A verdict
-takes into account that a whole table is looked at: HELPS and HURTS have a chance of 5 % that any one of them in the
-table is wrong (Holm's correction). With the few plans of a search most rows are NOT DECIDED: a table of effects says
-where to look, the finalists' seeds say what is so.
+Each table has the columns `estimate`, `low`, `high` (95 %, of each row by itself), `n` and `verdict`. Verdicts are
+corrected for the whole table (Holm): the chance that any HELPS or HURTS in it is wrong is 5 %. With the few plans of a
+search most rows are NOT DECIDED. A table of effects shows where to look. Only the finalists, which are trained on
+several seeds, show what is true.
 
-Contributions are taken to add up. Where modules help one another, an effect is what it is on average over the plans of
-the study. A slot's effects are adjusted for what stands in the other slots where there are plans enough (`adjusted`);
-else the others count as noise, which is right for plans drawn at random, while a sampler that has found something good
-in one slot combines it with good things in others.
+The model is additive. Where modules interact, an effect is the average over the plans of the study. If there are enough
+plans, the effects in a slot are adjusted for the contents of the other slots (`adjusted`). Otherwise the other slots
+count as noise. That is unbiased for plans drawn at random. It is biased for a sampler that combines good modules of one
+slot with good modules of others.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ FloatArray = NDArray[np.float64]
 Labels = Callable[[Expression], Iterable[str]]
 
 ANY = "any"
-"""In the column `slot`: wherever it stands; in the column `property`: anything inserted at all."""
+"""In the column `slot`: in any slot. In the column `property`: any module at all."""
 
 _FREEDOM = 5
-"""Observations that must be left over when a model is fitted, so that its error is known at all."""
+"""Fewest residual degrees of freedom for which a fitted effect is reported. With fewer its error is unknown."""
 
 
 def declared_properties(expression: Expression) -> list[str]:
-    """Return which of the five properties the modules of an expression declare, in the order of `PROPERTIES`."""
+    """Return the properties that the modules of an expression declare, in the order of `PROPERTIES`."""
     specs = [spec for leaf in expression.leaves() for spec in leaf.specs()]
     return [name for name in PROPERTIES if any(spec.has(name) for spec in specs)]
 
@@ -50,51 +50,51 @@ def property_effects(
     *,
     properties_of: Callable[[Expression], Collection[str]] = declared_properties,
 ) -> pd.DataFrame:
-    """Return the effect of each property in each slot: the metric with it less the metric without, all else equal.
+    """Return the effect of each property in each slot: metric with the property minus metric without, all else equal.
 
-    Beside the properties stands the effect of anything inserted there (property `any`), so that a property does not
-    get the credit for being a module. `complexity` is a cost at most linear in the number of positions.
+    The effect of any module at all is fitted too (property `any`). Without it, a property would take the credit for
+    the presence of a module. The property `complexity` means a cost at most linear in the number of positions.
 
     Args:
         plans: Distinct plans.
-        values: The metric of each.
-        direction: Of the metric, "maximize" or "minimize".
-        properties_of: The properties of an expression: as declared, or as measured.
+        values: The metric of each plan.
+        direction: Direction of the metric, "maximize" or "minimize".
+        properties_of: Returns the properties of an expression, declared or measured.
 
     Returns:
-        Columns slot, property, estimate, low, high, n (plans that have it there), adjusted, verdict. The rows of slot
-        `any` are the effect of each occurrence, in whatever slot.
+        Columns slot, property, estimate, low, high, n (plans that have the property there), adjusted, verdict. A row
+        of slot `any` is the effect of each occurrence, in whichever slot.
     """
     return _effects(plans, values, direction, "property", lambda expression: [ANY, *properties_of(expression)])
 
 
 def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
-    """Return the effect of each module in each slot against nothing there; a heat map is a pivot of it.
+    """Return the effect of each module in each slot, compared with an empty slot.
 
-    Where a slot holds a composition, each of its modules counts.
+    Each module of a composition counts. The heat map of the report is a pivot of this table.
 
     Args:
         plans: Distinct plans.
-        values: The metric of each.
-        direction: Of the metric, "maximize" or "minimize".
+        values: The metric of each plan.
+        direction: Direction of the metric, "maximize" or "minimize".
 
     Returns:
-        Columns slot, module, estimate, low, high, n (plans that have it there), adjusted, verdict. The rows of slot
-        `any` are the effect of each occurrence, in whatever slot.
+        Columns slot, module, estimate, low, high, n (plans that have the module there), adjusted, verdict. A row of
+        slot `any` is the effect of each occurrence, in whichever slot.
     """
     return _effects(plans, values, direction, "module", _modules)
 
 
 def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
-    """Return the mean difference over pairs of plans that differ in one slot alone: an expression there, or nothing.
+    """Return the mean difference over pairs of plans that differ in one slot only: an expression there, or nothing.
 
-    No model stands behind it, but pairs are few: only those the search happened to make. The interval is Student's
-    over the pairs, from 3 on.
+    This needs no model. There are few pairs, because a search does not plan for them. The interval is Student's over
+    the pairs, if there are 3 or more.
 
     Args:
         plans: Distinct plans.
-        values: The metric of each.
-        direction: Of the metric, "maximize" or "minimize".
+        values: The metric of each plan.
+        direction: Direction of the metric, "maximize" or "minimize".
 
     Returns:
         Columns slot, expression, estimate, low, high, n (pairs), verdict.
@@ -114,14 +114,14 @@ def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
 
 
 def slot_importance(plans: Sequence[Plan], values: Sequence[float]) -> pd.DataFrame:
-    """Return the share of the metric's variance that the modules in each slot explain, each slot for itself.
+    """Return the share of the metric's variance that the modules in each slot explain, one fit per slot.
 
     Args:
         plans: Distinct plans.
-        values: The metric of each.
+        values: The metric of each plan.
 
     Returns:
-        Columns slot, estimate, low, high, n (plans with anything there), verdict: MATTERS or NOT DECIDED. The shares
+        Columns slot, estimate, low, high, n (plans with a module there), verdict (MATTERS or NOT DECIDED). The shares
         of several slots do not sum to 1.
     """
     design = _Design(plans, _modules)
@@ -139,22 +139,22 @@ _COLUMNS = ("estimate", "low", "high", "p")
 
 
 class _Design:
-    """Plans as rows of 0 and 1, a column for each label that was seen in each slot."""
+    """Design matrix of 0 and 1: a row per plan, a column per label seen in a slot."""
 
     def __init__(self, plans: Sequence[Plan], labels: Labels) -> None:
         rows = [{(slot, label) for slot, part in plan.items() for label in labels(part)} for plan in plans]
-        self.slots = list(Plan(dict(item for plan in plans for item in plan.items())))  # in network order
+        self.slots = list(Plan(dict(item for plan in plans for item in plan.items())))  # a plan orders them by depth
         seen = {key for row in rows for key in row}
         self.columns = sorted(seen, key=lambda key: (self.slots.index(key[0]), key[1]))
         matrix = [[float(key in row) for key in self.columns] for row in rows]
         self.matrix = np.array(matrix, dtype=float).reshape(len(plans), len(self.columns))
 
     def of_slot(self, slot: str) -> list[int]:
-        """Return the columns of a slot."""
+        """Return the column indices of a slot."""
         return [index for index, (name, _) in enumerate(self.columns) if name == slot]
 
     def counts(self) -> tuple[list[str], FloatArray]:
-        """Return every label, and in how many slots each plan has it, `(n, labels)`."""
+        """Return the labels, and the number of slots in which each plan has each label, `(n, labels)`."""
         labels = sorted({label for _, label in self.columns})
         of_label = [[i for i, (_, other) in enumerate(self.columns) if other == label] for label in labels]
         return labels, np.stack([self.matrix[:, found].sum(axis=1) for found in of_label], axis=1)
@@ -172,6 +172,7 @@ def _effects(plans: Sequence[Plan], values: Sequence[float], direction: str, wor
         here = design.of_slot(slot)
         alone = Fit(design.matrix[:, here], target)
         for place, column in enumerate(here):
+            # The fit over all slots adjusts for the other slots. With too few plans for it, the slot is fitted alone.
             found = _tell(whole, column)
             adjusted = found is not None
             found = found or _tell(alone, place)
@@ -179,6 +180,7 @@ def _effects(plans: Sequence[Plan], values: Sequence[float], direction: str, wor
             rows.append(
                 {"slot": slot, word: design.columns[column][1], **_columns(found), "n": n, "adjusted": adjusted}
             )
+    # Rows of slot `any`: one coefficient per label, on the number of its occurrences in a plan.
     all_labels, counts = design.counts()
     anywhere = Fit(counts, target)
     for place, label in enumerate(all_labels):
@@ -196,12 +198,13 @@ def _tell(fit: Fit, column: int) -> Estimate | None:
 
 
 def _mean(gaps: Sequence[float]) -> Estimate:
-    """Return the mean of differences; its interval from 3 on."""
+    """Return the mean of differences, with an interval if there are 3 or more."""
     value, count = float(np.mean(gaps)), len(gaps)
     if count < 3:
         return Estimate(value, np.nan, np.nan, np.nan)
     error = float(np.std(gaps, ddof=1) / np.sqrt(count))
     half = float(student.ppf(0.975, count - 1)) * error
+    # Equal differences have no spread, so t is undefined. They are certain (p = 0) unless all are zero (p = 1).
     p = float(2 * student.sf(abs(value) / error, count - 1)) if error > 0 else float(value == 0)
     return Estimate(value, value - half, value + half, p)
 
@@ -212,7 +215,7 @@ def _columns(found: Estimate | None) -> dict[str, float]:
 
 
 def _judged(table: pd.DataFrame, direction: str) -> pd.DataFrame:
-    """Replace the probabilities by verdicts, the whole table taken together."""
+    """Replace the probabilities by verdicts, corrected over the whole table."""
     decided = holm(table.pop("p").to_numpy(dtype=float))
     better = (table["estimate"] > 0) == (direction == "maximize")
     return table.assign(verdict=np.where(decided, np.where(better, "HELPS", "HURTS"), "NOT DECIDED"))

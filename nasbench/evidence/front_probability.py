@@ -1,4 +1,4 @@
-"""How probably a plan is on the front, where its metric and its latency are known with noise."""
+"""Probability that a plan is on the front, given the noise of its metric and its latency."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ __all__ = ["front_probability", "log_deviation"]
 FloatArray = NDArray[np.float64]
 
 _NORMAL_95 = 1.959964
-"""Half the width of a 95 % interval, in standard deviations of a normal."""
+"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 
 
 def log_deviation(low: FloatArray, high: FloatArray) -> FloatArray:
-    """Return the standard deviation of the logarithm of a measured ratio from its 95 % interval; 0 where there is none.
+    """Return the standard deviation of the logarithm of a measured ratio, from its 95 % interval.
 
     Args:
-        low: Lower ends, `(n,)`; NaN where nothing was measured.
+        low: Lower ends, `(n,)`. NaN where nothing was measured.
         high: Upper ends, `(n,)`.
+
+    Returns:
+        `(n,)`, 0 where there is no interval.
     """
     width = np.log(np.asarray(high, dtype=float)) - np.log(np.asarray(low, dtype=float))
     return np.nan_to_num(width / (2 * _NORMAL_95), nan=0.0)
@@ -40,23 +43,24 @@ def front_probability(
     resamples: int = 2000,
     seed: int = 0,
 ) -> FloatArray:
-    """Return each plan's probability of being on the front, by bootstrap over evaluation items, seeds and latency.
+    """Return the probability of each plan to be on the front, by bootstrap over evaluation items, seeds and latency.
 
-    The trained metric of a plan is the mean over items of the mean over its seeds. Each resample draws the items anew,
-    the same for every plan (they saw the same items), and adds seed noise with the variance pooled over all plans that
-    have several seeds: three seeds of one plan alone would be overconfident. A measured cost is multiplied by
-    `exp(deviation · z)` with a z of each plan's own: the ratio to the bare backbone was measured plan by plan.
+    The trained metric of a plan is the mean over items of the mean over its seeds. All plans saw the same items, so
+    each resample draws one set of items for all of them. Seed noise is added with the variance pooled over all plans
+    that have several seeds, because a variance from three seeds of one plan would be overconfident. A measured cost is
+    multiplied by `exp(deviation · z)`. Each plan has its own z, because its ratio to the bare backbone was measured by
+    itself.
 
     Args:
-        items: For each plan, for each of its seeds, the metric per evaluation item, `(n_items,)`.
+        items: The metric per evaluation item, `(n_items,)`, for each plan and each of its seeds.
         costs: The costs, `(n_plans, m - 1)`.
-        directions: Of the trained metric first, then of the costs.
-        cost_deviation: Standard deviation of the logarithm of each cost, `(n_plans, m - 1)`, 0 where it is exactly
-            known; all are if None. See `log_deviation`.
-        resolution: For each cost the largest relative difference that is a tie (`tied`); 0 for all if None.
-        block: Items in a row that are drawn together: the horizon of a forecast, whose windows overlap.
+        directions: Direction of the trained metric, then of each cost.
+        cost_deviation: Standard deviation of the logarithm of each cost, `(n_plans, m - 1)`, 0 for an exact cost. If
+            None, all costs are exact. See `log_deviation`.
+        resolution: Largest relative difference that is a tie (`tied`), for each cost. If None, 0 for all.
+        block: Number of consecutive items drawn together. For a forecast it is the horizon, because windows overlap.
         resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
         `(n_plans,)`, each in [0, 1].
@@ -64,12 +68,14 @@ def front_probability(
     rng = np.random.default_rng(seed)
     means = np.stack([mean_over_seeds(of_plan) for of_plan in items])
     spread = pooled_seed_deviation(items)
-    noise = np.array([spread / np.sqrt(len(of_plan)) for of_plan in items])
-    of_costs = np.random.default_rng([seed, 1])  # its own, so that exact costs leave the other draws as they were
+    noise = np.array([spread / np.sqrt(len(of_plan)) for of_plan in items])  # standard error of a mean over seeds
+    # A generator of its own: whether costs have noise must not change the draws of items and seeds.
+    of_costs = np.random.default_rng([seed, 1])
     hits = np.zeros(len(items))
     for _ in range(resamples):
         metric = means[:, draw_items(rng, means.shape[1], block)].mean(axis=1) + rng.normal(size=len(items)) * noise
         seen = costs if cost_deviation is None else costs * np.exp(cost_deviation * of_costs.normal(size=costs.shape))
+        # Ties are found after the noise, on what a measurement of this resample would have shown.
         if resolution is not None and any(resolution):
             seen = np.column_stack([tied(column, one) for column, one in zip(seen.T, resolution, strict=True)])
         hits += non_dominated(np.column_stack([metric, seen]), directions)

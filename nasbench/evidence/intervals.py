@@ -1,4 +1,4 @@
-"""95 % intervals of a mean over evaluation items and seeds: a bootstrap over the items, normal noise for the seeds."""
+"""95 % intervals of a mean over evaluation items and seeds: bootstrap over the items, normal noise for the seeds."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ def mean_over_seeds(items: Sequence[FloatArray]) -> FloatArray:
     """Return the mean over seeds for each evaluation item, `(n_items,)`.
 
     Args:
-        items: For each seed the metric per evaluation item, `(n_items,)`.
+        items: The metric per evaluation item, `(n_items,)`, for each seed.
     """
     return np.asarray(np.mean(np.stack(list(items)), axis=0))
 
 
 def pooled_seed_deviation(items: Sequence[Sequence[FloatArray]]) -> float:
-    """Return the standard deviation of the metric between seeds, pooled over plans with several; NaN-free 0 for none.
+    """Return the standard deviation of the metric between seeds, pooled over all plans with several seeds.
 
     Args:
-        items: For each plan, for each of its seeds, the metric per evaluation item, `(n_items,)`.
+        items: The metric per evaluation item, `(n_items,)`, for each plan and each of its seeds.
+
+    Returns:
+        The deviation, 0 (not NaN) if no plan has several seeds.
     """
     squares, degrees = 0.0, 0
     for of_plan in items:
@@ -42,11 +45,11 @@ def metric_interval(
     """Return the 95 % interval of one plan's metric, over evaluation items and seeds.
 
     Args:
-        items: Metric per item for each seed.
-        spread: The pooled deviation between seeds.
-        block: Items in a row that are drawn together: the horizon of a forecast, whose windows overlap.
+        items: The metric per evaluation item, for each seed.
+        spread: Standard deviation between seeds, pooled (`pooled_seed_deviation`).
+        block: Number of consecutive items drawn together. For a forecast it is the horizon, because windows overlap.
         resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     noise = spread / np.sqrt(len(items))
     return bootstrap_interval(mean_over_seeds(items), noise, block=block, resamples=resamples, seed=seed)
@@ -55,14 +58,14 @@ def metric_interval(
 def bootstrap_interval(
     items: FloatArray, noise: float, *, block: int = 1, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the mean over items, with normal noise of the seeds added.
+    """Return the 95 % interval of the mean over items, with normal seed noise added.
 
     Args:
-        items: The figure of each evaluation item, `(n_items,)`.
-        noise: Standard deviation that the seeds leave in the mean.
+        items: The value of each evaluation item, `(n_items,)`.
+        noise: Standard error of the mean due to seeds.
         block: As in `metric_interval`.
         resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     rng = np.random.default_rng(seed)
     drawn = np.stack([draw_items(rng, len(items), block) for _ in range(resamples)])
@@ -72,10 +75,11 @@ def bootstrap_interval(
 
 
 def draw_items(rng: np.random.Generator, count: int, block: int) -> NDArray[np.int64]:
-    """Draw `count` items with replacement, in blocks of neighbours (the end joins the start).
+    """Draw `count` item indices with replacement, in blocks of neighbours (circular block bootstrap).
 
-    A block is at most a quarter of the items: of fewer than four blocks no spread can be told.
+    A block is at most a quarter of the items, because fewer than four blocks show no spread.
     """
     block = max(1, min(block, count // 4))
     starts = rng.integers(0, count, -(-count // block))
+    # The modulo joins the end to the start, so that every item is equally likely. The last block may be cut.
     return ((starts[:, None] + np.arange(block)) % count).ravel()[:count]

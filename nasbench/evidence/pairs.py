@@ -1,4 +1,4 @@
-"""One plan held against another on the same evaluation items: the difference, its interval and a verdict."""
+"""Paired comparison of two plans on the same evaluation items: the difference, its interval and a verdict."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How a plan differs from what it is held against.
+    """Difference between a plan and the reference that it is compared with.
 
     Attributes:
-        difference: The plan's metric minus the reference's; NaN where the items do not give it.
-        low: Lower end of its 95 % interval; NaN where there is none.
+        difference: Metric of the plan minus metric of the reference. NaN where items are missing.
+        low: Lower end of the 95 % interval of the difference. NaN where there is none.
         high: Upper end.
-        verdict: BETTER, WORSE or NOT DECIDED; BARE for the bare backbone against itself.
-        seeds: Seeds behind it: those of the side that has fewer.
+        verdict: BETTER, WORSE or NOT DECIDED. BARE for the bare backbone compared with itself.
+        seeds: Number of seeds, of the side that has fewer.
     """
 
     difference: float
@@ -35,12 +35,12 @@ class PairedDifference:
 
     @property
     def has_interval(self) -> bool:
-        """Whether its 95 % interval is known."""
+        """Whether the difference has a 95 % interval."""
         return not np.isnan(self.low)
 
     @classmethod
     def of_itself(cls, seeds: int) -> PairedDifference:
-        """Return the difference of the bare backbone to itself, which is exactly zero."""
+        """Return the difference of the bare backbone from itself, which is exactly zero."""
         return cls(0.0, 0.0, 0.0, "BARE", seeds)
 
 
@@ -53,28 +53,29 @@ def compare_pair(
     spread: float | None = None,
     fewest_seeds: int = 2,
 ) -> PairedDifference:
-    """Return how a plan differs from a reference that was evaluated on the same items.
+    """Compare a plan with a reference that was evaluated on the same items.
 
-    Items are resampled in pairs. The seeds add the noise of a difference of two means, of variance
+    Items are resampled in pairs. The seeds add the noise of a difference of two means, with variance
     `spread² · (1 / S_plan + 1 / S_reference)`.
 
-    Two rules hold for every caller. One seed decides nothing, for nothing is known of how seeds differ. And where the
-    items of a seed were not stored, there is no interval, and so no verdict either.
+    Two rules hold for every caller. One seed decides nothing, because it does not show how much seeds differ. If the
+    items of any seed were not stored, there is no interval and no verdict.
 
     Args:
-        plan_items: For each seed of the plan the metric per evaluation item, `(n_items,)`; None where not stored.
-        reference_items: The same of the reference.
-        direction: Of the metric, "maximize" or "minimize".
-        block: Items in a row that are drawn together: the horizon of a forecast, whose windows overlap.
-        spread: The deviation between seeds, pooled over more plans than these two; by default over these two.
-        fewest_seeds: Seeds of either side from which an interval is given. With 1 that of a single seed covers the
-            items alone.
+        plan_items: The metric per evaluation item, `(n_items,)`, for each seed of the plan. None where not stored.
+        reference_items: The same for the reference.
+        direction: Direction of the metric, "maximize" or "minimize".
+        block: Number of consecutive items drawn together. For a forecast it is the horizon, because windows overlap.
+        spread: Standard deviation between seeds, pooled over more plans than these two. By default over these two.
+        fewest_seeds: Fewest seeds of either side for which an interval is given. With 1, the interval of a single seed
+            covers the items only.
     """
     plan = [one for one in plan_items if one is not None]
     reference = [one for one in reference_items if one is not None]
     seeds = min(len(plan_items), len(reference_items))
     if not seeds or len(plan) < len(plan_items) or len(reference) < len(reference_items):
         return PairedDifference(np.nan, np.nan, np.nan, "NOT DECIDED", seeds)
+    # Item by item: both sides saw the same items, so the difficulty of an item cancels in the difference.
     gap = mean_over_seeds(plan) - mean_over_seeds(reference)
     if seeds < fewest_seeds:
         return PairedDifference(float(gap.mean()), np.nan, np.nan, "NOT DECIDED", seeds)
@@ -85,14 +86,15 @@ def compare_pair(
 
 
 def verdict_of(low: float, high: float, direction: str, seeds: int) -> str:
-    """Say whether a difference is decided: BETTER, WORSE or NOT DECIDED.
+    """Return the verdict on a difference: BETTER, WORSE or NOT DECIDED.
 
     Args:
-        low: Lower end of its 95 % interval; NaN where there is none.
+        low: Lower end of its 95 % interval. NaN where there is none.
         high: Upper end.
-        direction: Of the metric, "maximize" or "minimize".
-        seeds: Seeds behind it.
+        direction: Direction of the metric, "maximize" or "minimize".
+        seeds: Number of seeds of the side that has fewer.
     """
+    # Written with `not`, so that a NaN interval is NOT DECIDED.
     if seeds < 2 or not (low > 0 or high < 0):
         return "NOT DECIDED"
     return "BETTER" if (low > 0) == (direction == "maximize") else "WORSE"

@@ -1,4 +1,4 @@
-"""Which plans no other dominates, and how much of the objectives' space they dominate together."""
+"""Pareto front and hypervolume of plans, and ties between measured costs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["LATENCY_RESOLUTION", "hypervolume", "minimised", "non_dominated", "o
 FloatArray = NDArray[np.float64]
 
 LATENCY_RESOLUTION = 0.01
-"""Relative difference up to which two latencies are one on the front. Latency is measured to that precision."""
+"""Relative difference up to which two latencies count as equal on the front. Latency is measured to this precision."""
 
 
 def minimised(values: FloatArray, directions: Sequence[str]) -> FloatArray:
     """Flip the sign of maximised columns, so that smaller is better everywhere.
 
     Args:
-        values: One row a plan, one column an objective, `(n, m)`.
+        values: One row per plan, one column per objective, `(n, m)`.
         directions: "maximize" or "minimize" for each column.
     """
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
@@ -28,13 +28,14 @@ def minimised(values: FloatArray, directions: Sequence[str]) -> FloatArray:
 
 
 def non_dominated(values: FloatArray, directions: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which rows no other row dominates; equal rows are all kept, a row with a NaN never is.
+    """Return a mask of the rows that no other row dominates. Equal rows are all kept, a row with a NaN never is.
 
     Args:
         values: `(n, m)`.
         directions: "maximize" or "minimize" for each column.
     """
     points = minimised(values, directions)
+    # A plan without a figure cannot be compared. It must neither be on the front nor push others off it.
     kept = np.asarray(~np.isnan(points).any(axis=1))
     if kept.any():
         kept[kept] = moocore.is_nondominated(points[kept], keep_weakly=True)
@@ -42,13 +43,14 @@ def non_dominated(values: FloatArray, directions: Sequence[str]) -> NDArray[np.b
 
 
 def on_front(values: FloatArray, directions: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Return which plans are on the front. Latencies that cannot be told apart count as one.
+    """Return a mask of the plans on the front. Latencies that the measurement cannot tell apart count as equal.
 
     Args:
-        values: One row a plan, one column an objective, `(n, m)`.
+        values: One row per plan, one column per objective, `(n, m)`.
         directions: Objectives with their directions, in the order of the columns.
     """
     values = np.array(values, dtype=float).reshape(-1, len(directions))
+    # Without ties, noise of the measurement would decide who is on the front.
     if "latency_ms" in directions:
         column = list(directions).index("latency_ms")
         values[:, column] = tied(values[:, column], LATENCY_RESOLUTION)
@@ -56,12 +58,12 @@ def on_front(values: FloatArray, directions: Mapping[str, str]) -> NDArray[np.bo
 
 
 def hypervolume(values: FloatArray, directions: Sequence[str], reference: Sequence[float]) -> float:
-    """Return the volume dominated up to a reference point (in the objectives' own signs); 0 for no point.
+    """Return the volume between the points and a reference point, 0 without points.
 
     Args:
         values: `(n, m)`.
         directions: "maximize" or "minimize" for each column.
-        reference: The reference point, fixed before the search.
+        reference: The reference point, fixed before the search, with the signs of `values`.
     """
     points = minimised(values, directions)
     points = points[~np.isnan(points).any(axis=1)]
@@ -71,18 +73,20 @@ def hypervolume(values: FloatArray, directions: Sequence[str], reference: Sequen
 
 
 def tied(values: FloatArray, resolution: float) -> FloatArray:
-    """Return costs in which those that cannot be told apart are one: each that of its rank's smallest.
+    """Return costs in which ties are equal: each cost becomes the smallest of its rank.
 
-    From the smallest up, a cost that exceeds the first of its rank by no more than the resolution shares that rank. So
-    a front is not made of differences that no measurement shows, and no chain of ties joins costs far apart.
+    Costs are visited from the smallest to the largest. A cost shares the current rank if it exceeds the first cost of
+    that rank by at most the resolution. So no plan is on the front by a difference smaller than the measurement shows,
+    and no chain of ties joins costs that are far apart.
 
     Args:
         values: Positive costs, `(n,)`.
-        resolution: Largest relative difference that is a tie; 0 leaves all as they are.
+        resolution: Largest relative difference that is a tie. 0 leaves all costs as they are.
     """
     shared = np.array(values, dtype=float)
     first = np.nan
     for index in np.argsort(shared, kind="stable"):
+        # Written with `not`, so that the first cost opens a rank (`first` is NaN) and a NaN cost never shares one.
         if not shared[index] <= first * (1 + resolution):
             first = shared[index]
         shared[index] = first

@@ -1,7 +1,7 @@
-"""What the zero-cost proxies were worth in a study: their correlation with the trained metric, beside the baselines.
+"""Correlation of the zero-cost proxies of a study with the trained metric, compared with baselines.
 
-A proxy that ranks plans no better than their parameters or MACs do is no reason to compute it; and none can tell more
-than it agrees with itself from one draw of weights and batches to the next.
+A proxy is worth its time only if it ranks plans better than their parameters or MACs do. Its agreement with itself,
+under other initial weights and batches, limits how well it can agree with the metric.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS = (
 )
 
 _FEWEST = 4
-"""Plans below which a rank correlation has no interval worth the name."""
+"""Fewest plans for which a rank correlation and its interval are reported."""
 
 
 def proxy_agreement(
@@ -40,22 +40,30 @@ def proxy_agreement(
     """Return how well each proxy, and the baselines params and MACs, rank plans by their trained metric.
 
     Args:
-        figures: By predictor, the `BASELINES` and the proxies, its figure of each plan, `(n_plans,)`; NaN for none.
+        figures: The score of each plan, `(n_plans,)`, for each predictor: the `BASELINES` and the proxies. NaN for
+            none.
         metric: The trained metric of each plan, `(n_plans,)`.
-        direction: "maximize" or "minimize"; a correlation above 0 means that a higher score goes with a better metric.
-        retests: By proxy its figure for other initial weights and batches, `(n_plans,)`.
+        direction: Direction of the metric, "maximize" or "minimize". A correlation above 0 always means that a higher
+            score goes with a better metric.
+        retests: The score under other initial weights and batches, `(n_plans,)`, for each proxy.
         resamples: Bootstrap resamples over plans.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
-        One row a predictor, the baselines first. Columns: predictor; spearman, with low and high (95 %, bootstrap over
-        plans); n (plans with this figure); retest, the Spearman correlation of the proxy with itself for other initial
-        weights and batches, and retest_n (no draw changes a baseline: 1); over_baseline, the correlation less that of
-        the better baseline on the same plans, with over_low and over_high, the baseline chosen anew in each resample;
-        verdict: BASELINE, BETTER, NOT BETTER (the interval lies below 0) or NOT DECIDED. NaN where there are fewer
-        than 4 plans, or one of the two does not vary.
+        One row per predictor, the baselines first, with these columns:
+
+        - predictor.
+        - spearman, low and high: the correlation with its 95 % interval, by bootstrap over plans.
+        - n: plans with this score.
+        - retest and retest_n: Spearman correlation of the proxy with itself under other initial weights and batches,
+          and the plans behind it. A baseline has 1, because it does not depend on weights.
+        - over_baseline, over_low and over_high: the correlation minus that of the better baseline on the same plans.
+          Each resample chooses the better baseline again.
+        - verdict: BASELINE, BETTER, NOT BETTER (the interval lies below 0) or NOT DECIDED.
+
+        A figure is NaN where there are fewer than 4 plans, or where one of its two sides does not vary.
     """
-    good = metric if direction == "maximize" else -metric
+    good = metric if direction == "maximize" else -metric  # more is better from here on
     base = np.stack([figures[name] for name in BASELINES])
     rows = []
     for name in (*BASELINES, *(name for name in figures if name not in BASELINES)):
@@ -86,12 +94,13 @@ def proxy_agreement(
 def _compared(
     columns: FloatArray, good: FloatArray, resamples: int, seed: int
 ) -> tuple[float, tuple[float, float], float, tuple[float, float]]:
-    """Return the correlation of the first column, and by how much it exceeds the best of the others; with intervals."""
+    """Return the correlation of the first column and its excess over the best of the others, with intervals."""
     if len(good) < _FEWEST:
         return np.nan, (np.nan, np.nan), np.nan, (np.nan, np.nan)
     drawn = np.random.default_rng(seed).integers(0, len(good), (resamples, len(good)))
-    drawn = np.concatenate([np.arange(len(good))[None, :], drawn])  # the first is the study itself
+    drawn = np.concatenate([np.arange(len(good))[None, :], drawn])  # row 0 is the study itself, the estimate
     values = np.stack([_spearman(column[drawn], good[drawn]) for column in columns], axis=1)
+    # A baseline that does not vary has no correlation. It counts as -1, the worst. If neither varies, the best is 0.
     best = np.where(np.isnan(values[:, 1:]).all(axis=1), 0.0, np.nan_to_num(values[:, 1:], nan=-1.0).max(axis=1))
     over = values[:, 0] - best
     return float(values[0, 0]), _interval(values[1:, 0]), float(over[0]), _interval(over[1:])
@@ -102,8 +111,8 @@ def _agreement(first: FloatArray, second: FloatArray) -> float:
 
 
 def _interval(draws: FloatArray) -> tuple[float, float]:
-    """Return the 95 % interval of draws; resamples in which one side does not vary have no correlation."""
-    known = draws[~np.isnan(draws)]
+    """Return the 95 % interval of the draws that have a correlation, NaN if fewer than half have one."""
+    known = draws[~np.isnan(draws)]  # in a resample where one side does not vary there is none
     if len(known) < len(draws) / 2:
         return np.nan, np.nan
     low, high = np.quantile(known, [0.025, 0.975])
@@ -111,7 +120,7 @@ def _interval(draws: FloatArray) -> tuple[float, float]:
 
 
 def _spearman(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return Spearman's rank correlation along the last axis, ties shared; NaN where one of the two does not vary."""
+    """Return Spearman's correlation along the last axis, ties at their mean rank. NaN where a side does not vary."""
     x, y = rankdata(a, axis=-1), rankdata(b, axis=-1)
     x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
     size = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))

@@ -1,6 +1,6 @@
-"""Where hypervolume is measured from: a reference point and bounds that are fixed before a search and stored with it.
+"""The reference point and bounds of hypervolume, fixed before a search and stored with it.
 
-They follow from the bare backbone alone, so that they are known after the first evaluation and never move:
+They follow from the bare backbone alone. So they are known after the first evaluation, and they never move:
 
     a cost that is minimised    from the bare backbone's own to 10 times it, on a logarithmic scale
     a share that is maximised   (accuracy, AUC, R² ...: at most 1, or 100) from its best value to twice the bare
@@ -8,7 +8,7 @@ They follow from the bare backbone alone, so that they are known after the first
     an error that is minimised  from 0 to twice the bare backbone's
     any other metric            as far on either side of the bare backbone's value as that is from 0 (1 where it is 0)
 
-The best corner of each is 0, the reference point 1. A volume of 1 would be a perfect metric at no cost added.
+On each axis the best value is 0 and the reference point is 1. A volume of 1 would be a perfect metric at no added cost.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["COST_FACTOR", "Reference", "reference_point"]
 FloatArray = NDArray[np.float64]
 
 COST_FACTOR = 10.0
-"""A plan that costs so many times what the bare backbone does adds no hypervolume."""
+"""A plan that costs at least this many times the bare backbone adds no hypervolume."""
 
 _LEAST_RANGE = 0.1
-"""Smallest stretch of a share's range that counts: a bare backbone at 0.99 leaves room below it."""
+"""Smallest part of a share's range that the box covers. A bare backbone at 0.99 still leaves room below it."""
 
 
 def _log(values: Any) -> FloatArray:
-    """The logarithm, with a cost of nothing as the smallest number there is."""
+    """Return the logarithm, with 0 replaced by the smallest positive number."""
     return np.log(np.maximum(values, np.finfo(float).tiny))
 
 
@@ -45,10 +45,10 @@ class Reference:
     """The box in which hypervolume is measured.
 
     Attributes:
-        directions: Objectives, to "maximize" or "minimize".
-        point: The reference point: the worst value of each objective that counts.
+        directions: "maximize" or "minimize" for each objective.
+        point: The reference point: the worst value of each objective that still counts.
         ideal: The best corner of the box.
-        logarithmic: The objectives that are measured on a logarithmic scale.
+        logarithmic: Objectives measured on a logarithmic scale.
     """
 
     directions: dict[str, str]
@@ -58,13 +58,13 @@ class Reference:
 
     def __post_init__(self) -> None:
         if not set(self.directions) == set(self.point) == set(self.ideal) >= set(self.logarithmic):
-            raise ValueError(f"a reference has a point and an ideal for each of {', '.join(self.directions)}")
+            raise ValueError(f"a reference needs a point and an ideal for each of {', '.join(self.directions)}")
 
     def coordinates(self, values: FloatArray) -> FloatArray:
-        """Return objectives in the box's units: 0 at the ideal, 1 at the reference point, smaller is better.
+        """Return objectives in units of the box: 0 at the ideal, 1 at the reference point, smaller is better.
 
         Args:
-            values: `(n, m)`, a column an objective in the order of `directions`.
+            values: `(n, m)`, one column per objective in the order of `directions`.
         """
         columns = np.asarray(values, dtype=float).reshape(-1, len(self.directions))
         found = np.empty_like(columns)
@@ -75,7 +75,7 @@ class Reference:
         return found
 
     def hypervolume(self, values: FloatArray) -> float:
-        """Return the share of the box that plans dominate, as a rule in [0, 1]; above 1 only beyond the ideal.
+        """Return the share of the box that plans dominate, in [0, 1], or above 1 if a plan is beyond the ideal.
 
         Args:
             values: `(n, m)`, as in `coordinates`.
@@ -84,27 +84,27 @@ class Reference:
         return hypervolume(self.coordinates(values), ["minimize"] * m, [1.0] * m)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data; `Reference.from_dict` gives it back."""
+        """Return the reference as JSON-able data, which `Reference.from_dict` reads."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Reference:
-        """Read what `to_dict` gave."""
+        """Return the reference that `to_dict` wrote."""
         return cls(**{**data, "logarithmic": tuple(data["logarithmic"])})
 
 
 def reference_point(
     bare: Mapping[str, float], directions: Mapping[str, str], given: Mapping[str, float] | None = None
 ) -> Reference:
-    """Return the reference for a search, from the bare backbone's values.
+    """Return the reference of a search, from the values of the bare backbone.
 
     Args:
-        bare: The bare backbone's metrics and costs.
-        directions: Objectives, to "maximize" or "minimize".
-        given: Reference values that replace the rule's, by objective.
+        bare: Metrics and costs of the bare backbone.
+        directions: "maximize" or "minimize" for each objective.
+        given: Reference values by objective, in place of those of the rule.
 
     Raises:
-        InputError: If a given value is not worse than the ideal, or names no objective.
+        InputError: If a given value is not worse than the ideal, or is not for an objective.
 
     Example:
         >>> found = reference_point({"accuracy": 0.8, "macs": 1e6}, {"accuracy": "maximize", "macs": "minimize"})
@@ -115,26 +115,28 @@ def reference_point(
     boxes = {name: _box(name, float(bare[name]), direction) for name, direction in directions.items()}
     point = {name: given.pop(name, worst) for name, (_, worst) in boxes.items()}
     if given:
-        raise InputError(f"a reference is given for {', '.join(given)}; the objectives are {', '.join(directions)}")
+        raise InputError(
+            f"a reference is given for {', '.join(given)}, not an objective; there are {', '.join(directions)}"
+        )
     ideal = {name: best for name, (best, _) in boxes.items()}
     for name, direction in directions.items():
         if (point[name] > ideal[name]) != (direction == "minimize") or point[name] == ideal[name]:
             raise InputError(
-                f"the reference {point[name]:g} of {name} is not worse than {ideal[name]:g}, the best that counts"
+                f"the reference {point[name]:g} of {name} is not worse than {ideal[name]:g}, the best value that counts"
             )
     logarithmic = tuple(name for name, d in directions.items() if _is_cost(name, float(bare[name]), d))
     return Reference(dict(directions), point, ideal, logarithmic)
 
 
 def _box(name: str, bare: float, direction: str) -> tuple[float, float]:
-    """Return the best and the worst value that count."""
+    """Return the best and the worst value that count, by the rule at the top of this file."""
     if _is_cost(name, bare, direction):
         return bare, COST_FACTOR * bare
-    top = 1.0 if bare <= 1 else 100.0
+    top = 1.0 if bare <= 1 else 100.0  # a share may be given in percent
     if direction == "maximize" and conventional_direction(name) == "maximize" and 0 <= bare <= top:
         distance = max(2 * (top - bare), _LEAST_RANGE * top)
         return top, max(0.0, top - distance)
-    reach = abs(bare) or 1.0
+    reach = abs(bare) or 1.0  # a bare backbone at 0 must still leave a box of some size
     return (bare - reach, bare + reach) if direction == "minimize" else (bare + reach, bare - reach)
 
 

@@ -1,4 +1,4 @@
-"""Least squares that knows what it cannot tell: estimates, Student intervals, and the share of variance explained."""
+"""Least squares with intervals, estimable contrasts only, the share of variance explained, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ __all__ = ["Estimate", "Fit", "explained", "holm"]
 FloatArray = NDArray[np.float64]
 
 _TOLERANCE = 1e-8
+"""Relative size below which a singular value, or the unexplained share of a fit, counts as zero."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval.
+    """An estimate with its 95 % interval.
 
     Attributes:
         value: The estimate.
         low: Lower end.
         high: Upper end.
-        p: Probability of an estimate as far from 0 where the truth is 0.
+        p: Probability of an estimate at least this far from 0 if the true value is 0.
     """
 
     value: float
@@ -37,7 +38,7 @@ class Estimate:
 
 
 class Fit:
-    """Least squares of a target on features and a constant; columns may depend on one another.
+    """Least squares of a target on features and a constant. Features may be linearly dependent.
 
     Args:
         features: `(n, p)`, without a column of ones.
@@ -47,16 +48,18 @@ class Fit:
     def __init__(self, features: FloatArray, target: FloatArray) -> None:
         x = np.asarray(features, dtype=float)
         self.n, self.columns = x.shape
+        # Centring fits the constant, which therefore costs a degree of freedom but has no column.
         self._x = x - x.mean(axis=0)
         self._y = np.asarray(target, dtype=float) - np.mean(target)
         _, sizes, right = np.linalg.svd(self._x, full_matrices=False)
+        # Linearly dependent features have singular values near 0. Division by them would turn rounding into effects.
         kept = sizes > _TOLERANCE * max(float(sizes.max(initial=0.0)), 1.0)
         self._sizes, self._right = sizes[kept], right[kept]
         self.rank = int(kept.sum())
 
     @property
     def freedom(self) -> int:
-        """Observations less what was fitted."""
+        """Residual degrees of freedom."""
         return self.n - 1 - self.rank
 
     @cached_property
@@ -65,21 +68,25 @@ class Fit:
 
     @cached_property
     def unexplained(self) -> float:
-        """Sum of squares that is left."""
+        """Residual sum of squares."""
         return float(((self._y - self._x @ self._coefficients) ** 2).sum())
 
     @property
     def total(self) -> float:
-        """Sum of squares around the mean."""
+        """Sum of squares of the target around its mean."""
         return float((self._y**2).sum())
 
     def contrast(self, weights: FloatArray) -> Estimate | None:
-        """Return a weighted sum of coefficients; None where the data cannot tell it, or nothing is left to judge by.
+        """Return a weighted sum of coefficients with its interval.
 
         Args:
             weights: `(p,)`.
+
+        Returns:
+            The estimate. None if the data do not determine the sum, or if no degree of freedom is left.
         """
         along = self._right @ weights
+        # Estimable only if the weights lie in the row space: the effects of two equal columns cannot be separated.
         if self.freedom < 1 or np.linalg.norm(weights - self._right.T @ along) > 1e-6 * np.linalg.norm(weights):
             return None
         value = float(weights @ self._coefficients)
@@ -92,44 +99,50 @@ class Fit:
 def explained(fit: Fit) -> Estimate | None:
     """Return the share of a target's variance that a fit explains: adjusted R², with the interval of the true share.
 
-    The interval inverts the non-central F distribution (Steiger, Psychological Methods 2004), so it is exact for normal
-    errors and may be [0, 0]; None where nothing is left to judge by, or the target does not vary.
+    The interval inverts the non-central F distribution (Steiger, Psychological Methods 2004). It is exact for normal
+    errors and may be [0, 0].
+
+    Returns:
+        The estimate. None if no degree of freedom is left, if nothing was fitted, or if the target does not vary.
     """
     if fit.rank < 1 or fit.freedom < 1 or fit.total <= 0:
         return None
     share = 1 - fit.unexplained / fit.total
     value = max(0.0, 1 - (1 - share) * (fit.n - 1) / fit.freedom)
-    if fit.unexplained <= _TOLERANCE * fit.total:
+    if fit.unexplained <= _TOLERANCE * fit.total:  # a perfect fit, whose F ratio would be infinite
         return Estimate(1.0, 1.0, 1.0, 0.0)
     ratio = share / (1 - share) * fit.freedom / fit.rank
     low, high = (_noncentrality(ratio, fit.rank, fit.freedom, chance) for chance in (0.975, 0.025))
     p = float(fisher.sf(ratio, fit.rank, fit.freedom))
+    # A non-centrality λ of n observations is a true share of λ / (λ + n).
     return Estimate(value, low / (low + fit.n), high / (high + fit.n), p)
 
 
 def holm(p: FloatArray) -> NDArray[np.bool_]:
-    """Return which hypotheses are rejected so that the chance of one wrong rejection among all is 5 % (Holm 1979).
+    """Return which hypotheses are rejected, with a chance of 5 % of any wrong rejection among them (Holm 1979).
 
     Args:
-        p: One probability each; NaN is never rejected.
+        p: The p-value of each hypothesis. One with NaN is never rejected.
     """
-    values = np.where(np.isnan(p), 2.0, p)
+    values = np.where(np.isnan(p), 2.0, p)  # above 1: sorted last and not counted among the tested
     order = np.argsort(values, kind="stable")
     tested = int((values <= 1).sum())
     passed = values[order] <= 0.05 / np.maximum(tested - np.arange(len(values)), 1)
     rejected = np.zeros(len(values), dtype=bool)
+    # Step-down: the first hypothesis that is not rejected ends it, whatever the later ones would give.
     rejected[order] = np.logical_and.accumulate(passed)
     return rejected
 
 
 def _noncentrality(ratio: float, first: int, second: int, chance: float) -> float:
-    """Return the non-centrality under which an F ratio up to this one has that chance; 0 where none is so small."""
+    """Return the non-centrality under which the F distribution at `ratio` equals `chance`, 0 if none does."""
 
     def gap(noncentrality: float) -> float:
         return float(ncf.cdf(ratio, first, second, noncentrality)) - chance
 
     if fisher.cdf(ratio, first, second) <= chance:
         return 0.0
+    # The distribution function falls as the non-centrality grows. Doubling brackets the root for brentq.
     high = 1.0
     while gap(high) > 0:
         high *= 2

@@ -1,4 +1,4 @@
-"""The report of a run: figures, tables and one offline HTML page. Loaded on first use."""
+"""WHAT IS SAID: figures, tables and the offline HTML page of a run, comparison, export, suggestion and catalogue."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Build everything a reader of a run gets: figures, tables, the test figures of the front, report.html."""
+"""Building a report: figures, tables, test metrics of the front, and report.html."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["build"]
 
 
 def build(run: Run) -> Path:
-    """(Re)build the report of a run and return the path of its HTML page.
+    """Build the report of a run, or build it again, and return the path of its HTML page.
 
-    The test split is opened here and nowhere else, for the compared plans whose weights were kept; figures that
+    The test split is opened here and nowhere else, for the compared plans whose weights were stored. Metrics that
     test.json already holds are not computed again.
 
     Raises:
-        NothingMatched: If the run holds no finished trial.
+        NothingMatched: If the run has no finished trial.
         RunError: If the folder cannot be written.
     """
     if not run.evaluations():
@@ -50,7 +50,7 @@ def build(run: Run) -> Path:
 
 
 def render(run: Run, page: Page) -> str:
-    """Return the report as HTML; every text in it is escaped."""
+    """Return the report as HTML. Every text in it is escaped."""
     folder = content_folder("reports")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
@@ -67,7 +67,7 @@ def render(run: Run, page: Page) -> str:
 
 
 def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Return test metrics by plan hash and those of naive forecasts, computing only what test.json lacks."""
+    """Return test metrics by plan hash and of naive forecasts by name, computing only what test.json lacks."""
     file = run.path / "test.json"
     known: dict[str, Any] = (
         json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"plans": {}, "naive": {}}
@@ -86,5 +86,6 @@ def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, 
             known["plans"][row["plan_hash"]] = evaluate(model, models.task, "test", models.device)[0]
         if isinstance(models.task, ForecastingTask) and not known["naive"]:
             known["naive"] = naive_baselines(models.task, "test")
+        # Stored before the page is written, so that a failing report does not open the test split twice.
         write_text(file, json.dumps(known, indent=2) + "\n")
     return known["plans"], known["naive"]

@@ -1,4 +1,4 @@
-"""The library for reading: a row for each module and the page of one, from what it declares and what is on record."""
+"""The module catalogue: a row for each module, and the page of one, from its declaration and the recorded status."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ __all__ = [
 
 DEFAULT_CHANNELS = 64
 DEFAULT_SIZES = {1: (96,), 2: (16, 16)}
-"""The size at which a module's own cost is quoted, by dims; it is counted in the larger of the dims it serves."""
+"""Size at which the cost of a module is counted, by dims. A module for both is counted in two dimensions."""
 
 _ORDERS = {1: "N", 2: "N²"}
-_LABEL = 12  # columns of a page's labels
-_WIDE = 120  # columns from which a table says its properties in words
+_LABEL = 12  # width of the labels of a page
+_WIDE = 120  # terminal width from which a table writes properties as words
 
 
 @dataclass(frozen=True)
 class ModulePage:
-    """All that is known of one module.
+    """The page of one module.
 
     Attributes:
-        spec: What it declares.
-        status: What is on record, or was counted now for a module of the user's.
+        spec: Its declaration.
+        status: Its recorded status, or its counts of now if it is not on record.
     """
 
     spec: ModuleSpec
     status: ModuleStatus
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data."""
+        """Return the page as JSON-able data."""
         s = self.spec
         return {
             **_row(s, self.status),
@@ -62,7 +62,7 @@ class ModulePage:
         }
 
     def text(self, width: int = 100) -> str:
-        """Return it as a page for a terminal of `width` columns."""
+        """Return the page as text for a terminal of `width` columns."""
         s = self.spec
         facts = [
             ("paper", s.paper),
@@ -101,7 +101,7 @@ class ModulePage:
 
 
 def describe(name: str) -> ModulePage:
-    """Return the page of a module; one that is not on record is counted now.
+    """Return the page of a module. The costs of one that is not on record are counted now.
 
     Raises:
         UnknownNameError: If there is no such module.
@@ -112,12 +112,12 @@ def describe(name: str) -> ModulePage:
 
 
 def overview(specs: Sequence[ModuleSpec]) -> list[dict[str, Any]]:
-    """Return a row for each module, sorted by family and name; figures that are not on record are None or ""."""
+    """Return a row for each module, sorted by family and name. Figures that are not on record are None or ""."""
     return [_row(s, recorded_status(s.name)) for s in sorted(specs, key=lambda s: (s.family, s.name))]
 
 
 def table(rows: Sequence[dict[str, Any]], width: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the columns and cells of `overview`'s rows for people; properties become letters where it is narrow."""
+    """Return the columns and cells of `overview`'s rows as text. In a narrow terminal properties are letters."""
     columns = (
         "name",
         "dims",

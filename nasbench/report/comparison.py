@@ -1,4 +1,4 @@
-"""Several runs side by side: their fronts in one picture, paired differences, and the settings that differ."""
+"""Comparison of several runs: their fronts in one picture, paired differences, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several runs have in common and where they differ.
+    """The fronts of several runs, their differences and the settings that differ.
 
     Attributes:
-        fronts: Every plan of every front: run, number, plan, the metric with its interval and its difference to the
-            run's own bare backbone, and the costs that all runs have.
-        pairs: For each two runs over the same data: the best plan of each and every plan both compared, with the
-            difference second minus first, its 95 % interval over items and seeds, the shared seeds, and a verdict.
-        settings: One row a setting that differs: setting, then one column a run.
-        metric: The metric of the picture and the differences.
-        cost: The cost on its horizontal axis; "" where the runs share none.
-        directions: Of the metric: "maximize" or "minimize".
+        fronts: Every plan of every front: run, number, plan, the metric with its interval and its difference from the
+            bare backbone of the same run, and the costs that all runs have.
+        pairs: Comparisons of each two runs on the same data: the best plan of each, and every plan that both compared.
+            Each row has the difference (second minus first), its 95 % interval over items and seeds, the number of
+            shared seeds, and a verdict.
+        settings: One row per setting that differs: setting, then one column per run.
+        metric: The metric of the picture and of the differences.
+        cost: The cost on the horizontal axis. "" if the runs share none.
+        direction: Direction of the metric, "maximize" or "minimize".
         notes: What could not be compared, and why.
     """
 
@@ -77,10 +78,10 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """Compare runs.
 
     Args:
-        runs: At least two, each with a finished trial and a common metric.
+        runs: At least two runs, each with a finished trial, with a common metric.
 
     Raises:
-        InputError: If there are fewer than two, one is given twice, or they share no metric.
+        InputError: If there are fewer than two, if one is given twice, or if they share no metric.
         NothingMatched: If a run has no finished trial.
     """
     names = _names(runs)
@@ -111,7 +112,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
 
 def draw(data: Comparison) -> Figure:
-    """Draw the fronts over each other: one colour a run; an `error_bar` is against the run's own bare backbone."""
+    """Draw the fronts in one picture, a colour per run. An `error_bar` refers to the bare backbone of the same run."""
     with style():
         figure = Figure(layout="constrained")
         axes = figure.subplots()
@@ -139,7 +140,7 @@ def draw(data: Comparison) -> Figure:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Return the runs' names; with their folders where two have the same."""
+    """Return the names of the runs, with their folders if two have the same name."""
     paths = [run.path.resolve() for run in runs]
     if len(paths) < 2:
         raise InputError("compare needs at least two runs")
@@ -154,7 +155,7 @@ def _columns(front: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _settings(names: Sequence[str], runs: Sequence[Run]) -> pd.DataFrame:
-    """Return the settings in which the runs are not all alike."""
+    """Return the settings, and the identity of the data, where they are not equal in all runs."""
     told = [{**run.config["settings"], "data": run.config["identity"].get("data")} for run in runs]
     keys = dict.fromkeys(line.partition(":")[0] for other in told[1:] for line in differences(told[0], other))
     rows = [{"setting": key, **{n: _value(t, key) for n, t in zip(names, told, strict=True)}} for key in keys]
@@ -172,6 +173,7 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
     notes: list[str] = []
     for (first, a), (second, b) in combinations(zip(names, runs, strict=True), 2):
         if a.config["identity"].get("data") != b.config["identity"].get("data"):
+            # Other items cannot be paired, and a difference of means would compare the data too.
             notes.append(f"{first} and {second} have different data or splits: no paired difference")
             continue
         tables = [run.finalists() for run in (a, b)]
@@ -191,7 +193,7 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
 
 
 def _compare_plans(a: Run, b: Run, left: str, right: str, direction: str) -> PairedDifference:
-    """Return how the second plan differs from the first, over the seeds that both were trained with."""
+    """Compare the second plan with the first, over the seeds that both were trained with."""
     seeds = [{e.seed for e in run.evaluations() if e.plan_hash == h} for run, h in ((a, left), (b, right))]
     stored = [(a.folder.load_items(left, s), b.folder.load_items(right, s)) for s in sorted(seeds[0] & seeds[1])]
     kept = [(x, y) for x, y in stored if x is not None and y is not None and len(x) == len(y)]

@@ -1,4 +1,4 @@
-"""Each finalist beside its equal-cost control: does the module help, or only its size?"""
+"""Comparison of each finalist with its equal-cost control: does the module help, or only its size?"""
 
 from __future__ import annotations
 
@@ -25,18 +25,28 @@ COLUMNS = (
 
 
 def control_table(run: Run) -> pd.DataFrame:
-    """Return one row a finalist whose control was trained.
+    """Return one row for each finalist whose control was trained.
 
-    Columns: number and plan of the finalist; control, its plan; ratio, MACs that the control adds over those that the
-    plan adds, and slot_ratios slot by slot (None where the plan adds none); exact, whether the plan's MACs are;
-    plan_params and control_params, parameters added; seeds that both were trained on; metric and control_metric, their
-    means over these; difference, the finalist's less its control's, with difference_low and difference_high (95 %,
-    over validation items in pairs and seeds; NaN of a single seed, or where no items were stored); verdict: BETTER or
-    WORSE than a plain block of its cost, or NOT DECIDED.
+    Returns:
+        A table with these columns:
+
+        - number, plan: the finalist.
+        - control: the plan of its control.
+        - ratio: MACs that the control adds divided by MACs that the plan adds.
+        - slot_ratios: the same slot by slot (None where the plan adds no MACs).
+        - exact: whether the MACs of the plan are exact.
+        - plan_params, control_params: parameters added.
+        - seeds: number of seeds on which both were trained.
+        - metric, control_metric: means over these seeds.
+        - difference: metric of the finalist minus metric of the control.
+        - difference_low, difference_high: 95 % interval over paired validation items and seeds. NaN for a single seed,
+          or where no items were stored.
+        - verdict: BETTER or WORSE than a plain block of its cost, or NOT DECIDED.
     """
     if run.metric is None:
         return pd.DataFrame(columns=list(COLUMNS))
     of_controls = _by_plan(run.journal.evaluations(CONTROLS))
+    # Reversed, so that a plan keeps the number of its first trial.
     numbers = {one.plan_hash: one.number for one in reversed(run.evaluations())}
     of_plans = _by_plan(run.evaluations())
     rows = []
@@ -75,6 +85,7 @@ def _row(
         "seeds": len(plan),
         "metric": means[0],
         "control_metric": means[1],
+        # The means are known even where no items were stored, so there is always a difference.
         "difference": pair.difference if pair.has_interval else means[0] - means[1],
         "difference_low": pair.low,
         "difference_high": pair.high,
@@ -83,6 +94,6 @@ def _row(
 
 
 def _items(run: Run, metric: str, evaluations: Sequence[Evaluation]) -> list[FloatArray | None]:
-    """Return the metric per validation item of each seed; None where not stored, or where items are of another."""
+    """Return the metric per validation item of each seed, None where it was not stored or is of another metric."""
     of_metric = run.config["task"] is not None and run.config["task"]["metric"] == metric
     return [run.folder.load_items(e.plan_hash, e.seed) if of_metric else None for e in evaluations]

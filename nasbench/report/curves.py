@@ -1,4 +1,4 @@
-"""Learning curves of the compared plans, and how the front of the search grew."""
+"""Learning curves of the compared plans, and the hypervolume of the search."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nasbench.runs.run import Run
 
 __all__ = ["curves_data", "draw_curves", "draw_hypervolume"]
 
-_MOST = 8
+_MOST = 8  # plans whose curves can still be told apart
 
 
 def curves_data(run: Run) -> pd.DataFrame:
-    """Return one row a trained epoch of the compared plans: trial, plan, seed, epoch, what, value.
+    """Return one row per value and epoch of the compared plans: trial, plan, seed, epoch, what, value.
 
-    `what` is "train_loss", or the metric where an epoch was validated. At most eight plans: the bare backbone and those
-    with the best metric.
+    `what` is "train_loss", or the metric if the epoch was validated. There are at most eight plans: the bare backbone
+    and those with the best metric.
     """
     finalists = run.finalists()
     metric = run.metric
@@ -49,7 +49,7 @@ def curves_data(run: Run) -> pd.DataFrame:
 
 
 def draw_curves(data: pd.DataFrame) -> Figure:
-    """Draw one panel for the loss and one for the metric, one colour a trial, one line a seed."""
+    """Draw a panel for the loss and one for the metric, with a colour per trial and a line per seed."""
     panels = list(dict.fromkeys(data["what"]))
     with style():
         figure = Figure(figsize=(6.4, 3.1 * len(panels)), layout="constrained")
@@ -67,7 +67,7 @@ def draw_curves(data: pd.DataFrame) -> Figure:
 
 
 def draw_hypervolume(data: pd.DataFrame) -> Figure:
-    """Draw the hypervolume against distinct plans, a step each."""
+    """Draw the hypervolume by number of distinct plans, as steps."""
     with style():
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")
         axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""Docstrings as text for a terminal: paragraphs wrapped to its width, equations in Unicode, one a line."""
+"""Docstrings as text for a terminal: wrapped paragraphs, and equations in Unicode, one per line."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _DONE: dict[str, str | int | None] = {
     "\ue001": "^",
     "\ue002": "{",
     "\ue003": "}",
-}  # stand-ins for what must not be resolved again
+}  # stand-ins (private use area) for characters that must not be interpreted again
 _GROUP = r"\s*\{([^{}]*)\}"  # the innermost braces are resolved first, so that no group holds another
 
 
 def render(doc: str, width: int) -> str:
-    """Return a Google-style docstring wrapped to `width` columns, its `.. math::` blocks as indented equations."""
+    """Return a Google-style docstring wrapped to `width` columns, with its `.. math::` blocks as indented equations."""
     blocks = re.split(r"\n\s*\n", doc.strip())
     return "\n\n".join(_block(block, width) for block in blocks)
 
 
 def equations(latex: str) -> list[str]:
-    """Return the equations of a LaTeX formula as Unicode text, one for each `\\\\quad` or line break.
+    """Return the equations of a LaTeX formula as Unicode text. A `\\\\quad` or a line break ends an equation.
 
-    Digits become subscripts and superscripts; other indices stay as `x_i`, since Unicode has only some letters.
+    Digits become subscripts and superscripts. Other indices stay as `x_i`, because Unicode has only some letters.
     """
     text = re.sub(r"\\begin\{cases\}(.*?)\\end\{cases\}", _cases, latex, flags=re.DOTALL)
     parts = re.split(r"\\\\|\\q?quad(?![a-z])", text.replace("&", ""))
@@ -55,7 +55,7 @@ def _block(block: str, width: int) -> str:
 
 
 def wrap(text: str, width: int, first: str = "", others: str = "") -> str:
-    """Return `text` as one paragraph of `width` columns, its first line and the others indented."""
+    """Return `text` as one paragraph of `width` columns. `first` and `others` indent the first line and the rest."""
     return textwrap.fill(
         " ".join(text.split()), width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False
     )
@@ -67,9 +67,9 @@ def _cases(found: re.Match[str]) -> str:
 
 
 def _unicode(latex: str) -> str:
-    """Return one equation without a backslash or brace of LaTeX's."""
+    """Return one equation as Unicode text without LaTeX commands."""
     text = re.sub(r"\\([a-zA-Z]+|[{},; ])", lambda m: _SYMBOLS.get(m[1], m[0]), latex)
-    before = ""
+    before = ""  # until nothing changes: each round resolves the innermost braces
     while text != before:
         before = text
         text = re.sub(rf"\\frac{_GROUP}{_GROUP}", _fraction, text)
@@ -101,5 +101,5 @@ def _fraction(found: re.Match[str]) -> str:
 
 
 def _term(text: str) -> str:
-    """Put a part of a fraction or root in parentheses, unless it is one factor."""
+    """Return a part of a fraction or root, in parentheses unless it is a single factor."""
     return text if re.fullmatch(r"[\w\u0300-\u036f\ue000\ue001₀-₉]+", text) else f"({text})"

@@ -1,4 +1,4 @@
-"""Which modules and properties paid, against their controls too, and how far zero-cost proxies told: tables."""
+"""Tables of the report: effects of modules and properties, finalists beside their controls, agreement of proxies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST = 16
 
 
 def tables(run: Run) -> Iterable[Table]:
-    """Yield finalists against their equal-cost controls, then the effect of each property and module by slot."""
+    """Yield the table of finalists and equal-cost controls, then those of the effects of properties and modules."""
     if run.metric is None:
         return
     controls = control_table(run)
@@ -33,8 +33,9 @@ def tables(run: Run) -> Iterable[Table]:
             **{"against it [95 %]": interval}, verdict=controls["verdict"]
         )
         caption = (
-            "Does the module help, or only its size? Each finalist stands beside a plain residual 3x3 bottleneck in "
-            "the same slots, whose width brings its added MACs as near to the plan's as it can (`ratio`)."
+            "Does the module help, or only its size? Each finalist is compared with a plain residual 3x3 bottleneck in "
+            "the same slots. Its width is chosen so that its added MACs come as close as possible to those of the plan "
+            "(`ratio`)."
         )
         yield _table("Finalists against a plain block of their cost", shown, caption)
     effects = run_effects(run)
@@ -43,28 +44,30 @@ def tables(run: Run) -> Iterable[Table]:
         if shown.empty:
             continue
         caption = (
-            f"Change in {run.metric} where it stands, against nothing there, over all plans trained in full; 95 % "
-            "interval of each row for itself. HELPS and HURTS take into account that a whole table is looked at "
-            "(Holm): most rows of a short search stay NOT DECIDED. n is the number of plans that have it there. "
-            f"The first {_MOST} rows."
+            f"Change in {run.metric} where it stands, compared with an empty slot, over all plans trained in full. "
+            "Each 95 % interval is that of its row by itself. HELPS and HURTS are corrected for the whole table "
+            "(Holm), so most rows of a short search stay NOT DECIDED. n is the number of plans that have it there. "
+            f"At most the first {_MOST} rows are shown."
         )
         yield _table(title, shown, caption)
 
 
 def proxies(run: Run) -> Iterable[Table]:
-    """Yield the correlation of each proxy, and of params and MACs, with the trained metric."""
+    """Yield the table of correlations of each proxy, params and MACs with the trained metric, if a proxy was scored."""
     found = proxy_table(run)
     if set(found["predictor"]) - set(BASELINES):
         caption = (
-            "Spearman correlation with the trained metric of this study, beside the baselines that any proxy must "
-            "beat; `retest` is the proxy's correlation with itself for other initial weights and batches."
+            "Spearman correlation with the trained metric of this study. Parameters and MACs are the baselines that a "
+            "proxy must beat. `retest` is the correlation of the proxy with itself under other initial weights and "
+            "batches."
         )
         yield _table("Proxies against parameters and MACs", found, caption)
 
 
 def _foremost(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the decided rows first, then the largest estimates; those without one are left out."""
+    """Return the rows to show: decided ones first, then by size of the estimate. Rows without one are omitted."""
     known = found.dropna(subset=["estimate"]).drop(columns="adjusted", errors="ignore")
+    # Two stable sorts: the second keeps the order by size within decided and undecided rows.
     order = known["estimate"].abs().sort_values(ascending=False, kind="stable").index
     return known.loc[order].sort_values("verdict", key=lambda told: told.eq("NOT DECIDED"), kind="stable").head(_MOST)
 

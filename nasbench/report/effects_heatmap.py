@@ -1,4 +1,4 @@
-"""The effect of each module in each slot as a heat map."""
+"""Heat map of the effect of each module in each slot."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nasbench.report.plotting import style
 
 __all__ = ["draw_effects"]
 
-_MOST = 30
+_MOST = 30  # rows that can still be read
 
 
 def draw_effects(data: pd.DataFrame) -> Figure:
-    """Draw estimates, modules down and slots across; the rows are ordered by their mean, at most thirty.
+    """Draw the estimates with a row per module and a column per slot. Rows are sorted by |mean|, at most 30 are shown.
 
     Args:
-        data: Columns slot, module, estimate, verdict, as of `nasbench.evidence.effects.module_effects`.
+        data: Columns slot, module, estimate, verdict, as returned by `nasbench.evidence.effects.module_effects`.
     """
     kept = data.dropna(subset=["estimate"])
     table = kept.pivot_table(index="module", columns="slot", values="estimate", sort=False)

@@ -1,4 +1,4 @@
-"""The interactive front: the plans of a run as data, for the page's own small script."""
+"""Data of the interactive front, for the script of the page (reports/explorer.js)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LEFT_OUT = ("schema_version", "plan_hash", "latency_scenario", "unknown_ops")
 
 
 def explorer_data(run: Run) -> dict[str, Any]:
-    """Return what the script shows: axes, their units and directions, and one point a distinct plan.
+    """Return what the script shows: axes, their directions, and one point per distinct plan.
 
-    A plan that was trained on several seeds stands at its mean with its `error_bar`; every point brings its whole row,
-    the modules in it and the properties these declare.
+    A plan trained on several seeds is shown at its mean, with its `error_bar`. Each point holds its whole row, its
+    modules and the properties that they declare.
     """
     trials, finalists = run.trials(), run.finalists()
     metric = run.metric or next(iter(run.directions))
@@ -31,7 +31,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
     for plan_hash, rows in trials.groupby("plan_hash", sort=False):
         first: dict[str, Any] = {str(key): value for key, value in rows.iloc[0].items()}
         mean = {str(key): value for key, value in means.get(plan_hash, {}).items() if not is_missing(value)}
-        row: dict[str, Any] = first | mean
+        row: dict[str, Any] = first | mean  # the mean over seeds replaces the figures of the first trial
         modules, properties = _contents(str(row["plan"]))
         several = plan_hash in means and int(means[plan_hash].get("seeds", 1)) > 1
         low, high = map(_plain, error_bar(means[plan_hash], metric)) if several else (None, None)
@@ -66,7 +66,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
 
 
 def script_json(data: Any) -> str:
-    """Return data as JSON that may stand inside a script element: nothing in it can end the element."""
+    """Return data as JSON that is safe inside a script element: nothing in it can end the element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
@@ -80,7 +80,7 @@ def _kind(row: dict[str, Any], compared: bool) -> str:
 
 
 def _contents(text: str) -> tuple[list[str], list[str]]:
-    """Return the modules in a plan and the properties they declare; nothing where a module is not known here."""
+    """Return the modules of a plan and the properties they declare. Both are empty if a module is unknown here."""
     try:
         specs = [spec for expression in Plan.of(text).values() for spec in expression.specs()]
     except InputError:
@@ -98,7 +98,7 @@ def _is_axis(key: str, value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value, rounded to 6 digits; None for what is missing or no plain value."""
+    """Return a JSON value, rounded to 6 digits. None if it is missing or not a plain value."""
     if is_missing(value):
         return None
     if hasattr(value, "item"):

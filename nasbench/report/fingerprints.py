@@ -1,4 +1,4 @@
-"""The figure of one fingerprint: influence on the centre, ring profile, cost curve; data first, then a picture."""
+"""Figure of one fingerprint: influence on the centre, ring profile and cost curve. First as data, then drawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasbench.report.plotting import BLUE, GREY, style
 
 __all__ = ["FingerprintData", "draw_fingerprint", "fingerprint_data"]
 
-_FLOOR = 1e-6  # share of the largest influence below which the map shows nothing
+_FLOOR = 1e-6  # influence below this share of the largest is left blank in the map
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class FingerprintData:
 
     Attributes:
         title: Module, size, channels and the five figures.
-        influence: Influence on the centre position, `(H, W)`; one row for one dimension.
-        profile: ring, distances ("2-3"), measured, uniform: shares of the off-self influence.
-        curve: positions, cost (MACs and elementwise operations), fitted.
-        exponent: Slope of the fit; None where there is none.
+        influence: Influence on the centre position, `(H, W)`, a single row for one dimension.
+        profile: Columns ring, distances ("2-3"), measured, uniform: shares of the off-self influence.
+        curve: Columns positions, cost (MACs and elementwise operations), fitted.
+        exponent: Slope of the fit. None if there is none.
     """
 
     title: str
@@ -41,7 +41,7 @@ class FingerprintData:
 
 
 def fingerprint_data(found: Fingerprint) -> FingerprintData:
-    """Return what the figure of a fingerprint shows."""
+    """Return the data of the figure of a fingerprint."""
     rings = range(len(found.profile))
     profile = pd.DataFrame(
         {
@@ -55,6 +55,7 @@ def fingerprint_data(found: Fingerprint) -> FingerprintData:
     cost = np.array([point.macs + point.elementwise_flops for point in found.cost_curve], dtype=float)
     fitted = np.full_like(cost, np.nan)
     if found.complexity is not None and cost.all():
+        # The fitted line has the measured slope and goes through the mean of the points on logarithmic axes.
         middle = np.exp(np.log(cost).mean() - found.complexity * np.log(positions).mean())
         fitted = middle * positions**found.complexity
     size = "x".join(map(str, found.size))
@@ -84,6 +85,7 @@ def draw_fingerprint(data: FingerprintData) -> Figure:
 def _draw_influence(figure: Figure, axes: Axes, influence: NDArray[np.float64]) -> None:
     top = influence.max() or 1.0
     shown = np.where(influence >= _FLOOR * top, influence, np.nan)
+    # At least one decade, so that a constant map does not make an empty logarithmic scale.
     low = min(float(np.nanmin(shown)), top / 10) if (influence > 0).any() else top / 10
     aspect: Literal["auto", "equal"] = "auto" if len(influence) == 1 else "equal"
     image = axes.imshow(shown, norm=LogNorm(low, top), cmap="viridis", aspect=aspect)

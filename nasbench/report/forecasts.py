@@ -1,4 +1,4 @@
-"""Forecasts of a run's winner and of its bare backbone on the test split: the windows, error by step and by series."""
+"""Figures of forecasts on the test split, of the winner and the bare backbone: windows, error by step and by series."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _MOST_SERIES = 24  # rows of a figure that can still be read
 
 @dataclass(frozen=True)
 class ForecastData:
-    """What the figures show, one row a value; each table is a CSV in the run's figures folder.
+    """Data of the figures, one row per value. Each table is a CSV in the figures folder of the run.
 
     Attributes:
-        windows: window (from 1), series, step (1 is the first forecast, 0 the last row of the input), date, what
-            ("truth" or a forecast's name), value in the units of the data.
-        by_step: forecast, plan (its text; "" for a naive one), step, mse and mae on scaled values, over all test
-            windows and series.
-        by_series: forecast, plan, series, mse and mae likewise, over all test windows and steps.
+        windows: Columns window (from 1), series, step (1 is the first forecast, 0 the last row of the input), date,
+            what ("truth" or the name of a forecast), value in the units of the data.
+        by_step: Columns forecast, plan (its text, "" for a naive forecast), step, mse and mae on scaled values, over
+            all test windows and series.
+        by_series: Columns forecast, plan, series, mse and mae on scaled values, over all test windows and steps.
     """
 
     windows: pd.DataFrame
@@ -63,7 +63,7 @@ class ForecastData:
 
     @property
     def plans(self) -> dict[str, str]:
-        """Plan by name of the forecast; no naive one."""
+        """Plans by name of their forecast. Naive forecasts have none."""
         rows = self.by_step[self.by_step["plan"] != ""]
         return dict(zip(rows["forecast"], rows["plan"], strict=True))
 
@@ -74,16 +74,16 @@ def forecast_data(
     plans: Mapping[str, str],
     device: torch.device | str = "cpu",
 ) -> ForecastData:
-    """Forecast every test window with every model, and with the naive forecasts.
+    """Forecast every test window with every model and with the naive forecasts.
 
-    Four windows, evenly spread from the first to the last, are kept as they are, each with one series, evenly spread
-    as well; before the forecast stands as much of the input as the forecast is long, 12 rows at least.
+    Four windows are stored as they are. They are evenly spread from the first to the last, and each shows one series,
+    evenly spread too. Each begins with the end of its input: as many rows as the forecast has, but at least 12.
 
     Args:
         task: The task.
         models: Trained models by name, on `device`.
-        plans: Plan text of each.
-        device: Where to compute.
+        plans: Plan text by name of the model.
+        device: Device of the models.
     """
     targets = torch.cat([y for _, y in task.eval_batches("test", 256)])
     forecasts = {name: _forecast(model, task, device) for name, model in models.items()}
@@ -131,6 +131,7 @@ def _windows(task: ForecastingTask, forecasts: Mapping[str, Tensor]) -> pd.DataF
         truth = task.values[first - tail : first + task.horizon, column]
         parts.append(_window_rows(task, number, column, first, "truth", 1 - tail, truth))
         for name, forecast in forecasts.items():
+            # Models forecast scaled values. A reader wants the units of the data.
             values = forecast[index, :, column].double().numpy() * task.std[column] + task.mean[column]
             parts.append(_window_rows(task, number, column, first, name, 1, values))
     return pd.concat(parts)
@@ -139,7 +140,7 @@ def _windows(task: ForecastingTask, forecasts: Mapping[str, Tensor]) -> pd.DataF
 def _window_rows(
     task: ForecastingTask, number: int, column: int, first: int, what: str, step: int, values: np.ndarray
 ) -> pd.DataFrame:
-    """Return the rows of one line of one window; `step` is that of the first value."""
+    """Return the rows of one line of one window. `step` is the step of the first value."""
     steps = np.arange(step, step + len(values))
     dates = task.dates[first - 1 + steps]
     return pd.DataFrame(
@@ -148,17 +149,18 @@ def _window_rows(
 
 
 def save_data(data: ForecastData, folder: Path) -> None:
-    """Write the three tables as CSV."""
+    """Write the three tables as CSV, for `load_data`."""
     folder.mkdir(exist_ok=True)
     for name, file in _FILES.items():
         getattr(data, name).to_csv(folder / f"{file}.csv", index=False)
 
 
 def load_data(folder: Path) -> ForecastData | None:
-    """Read what `save_data` wrote; None where a table is missing."""
+    """Read the tables that `save_data` wrote, None if one is missing."""
     files = {name: folder / f"{file}.csv" for name, file in _FILES.items()}
     if not all(file.is_file() for file in files.values()):
         return None
+    # A series may be named "1" or "NA": names are text and never missing.
     text = {"plan": str, "series": str}
     tables = {name: pd.read_csv(file, dtype=text, keep_default_na=False) for name, file in files.items()}
     tables["windows"]["date"] = pd.to_datetime(tables["windows"]["date"])
@@ -166,7 +168,7 @@ def load_data(folder: Path) -> ForecastData | None:
 
 
 def draw_windows(data: ForecastData) -> Figure:
-    """Draw each window in a panel of its own: the end of the input, then the truth and the forecasts."""
+    """Draw a panel per window: the end of the input, then the truth and the forecasts."""
     numbers = sorted(data.windows["window"].unique())
     shown = ["truth", *_shown(data)]
     with style():
@@ -194,7 +196,7 @@ def _draw_window(axes: Axes, rows: pd.DataFrame, shown: list[str]) -> None:
 
 
 def draw_by_step(data: ForecastData) -> Figure:
-    """Draw MSE and MAE over the horizon."""
+    """Draw MSE and MAE by step of the horizon."""
     shown = _shown(data)
     with style():
         figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -211,7 +213,7 @@ def draw_by_step(data: ForecastData) -> Figure:
 
 
 def draw_by_series(data: ForecastData) -> Figure:
-    """Draw MSE and MAE of each series, the hardest for the bare backbone on top; of many, those that differ most."""
+    """Draw MSE and MAE of each series in `series_shown`, the hardest for the bare backbone on top."""
     shown, order = _shown(data), series_shown(data)
     with style():
         figure = Figure(figsize=(9, 1.5 + 0.27 * max(3, len(order))), layout="constrained")
@@ -230,7 +232,10 @@ def draw_by_series(data: ForecastData) -> Figure:
 
 
 def series_shown(data: ForecastData) -> list[str]:
-    """Return the series of the figure, in its order."""
+    """Return the series of the figure, from top to bottom.
+
+    Of more than 24, those whose error changes most from the bare backbone to the winner.
+    """
     table = data.by_series.pivot(index="series", columns="forecast", values="mse")
     reference = BARE_NAME if BARE_NAME in table else WINNER
     table = table.sort_values(reference, ascending=False, kind="stable")
@@ -242,7 +247,7 @@ def series_shown(data: ForecastData) -> list[str]:
 
 
 def _shown(data: ForecastData) -> list[str]:
-    """Return the forecasts of the figures: the models and one naive forecast."""
+    """Return the names of the forecasts in the figures: the models and one naive forecast."""
     known = set(data.by_step["forecast"])
     naive = SEASONAL if SEASONAL in known else LAST
     return [name for name in (naive, BARE_NAME, WINNER) if name in known]
@@ -277,16 +282,16 @@ def _legend(figure: Figure, shown: list[str]) -> None:
 
 
 def forecast_figures(run: Run, models: TrainedModels) -> list[Picture]:
-    """Save the figures of a forecasting run and return them for its page; [] where there is nothing to show."""
+    """Save the figures of a forecasting run and return them for its page, [] if there is nothing to show."""
     data = data_of_run(run, models)
     return [] if data is None else _pictures(data, run.path / "figures")
 
 
 def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
-    """Return what the figures of a run show; None where it forecasts nothing or kept no weights.
+    """Return the data of a run's figures, None if it is no forecasting run or has no stored weights.
 
-    The winner is the best plan of the front whose weights were kept. The data is computed once and kept as CSV; only
-    for another winner are the models asked for again.
+    The winner is the best plan of the front whose weights were stored. The data is computed once and stored as CSV. It
+    is computed again only if the winner has changed.
     """
     if (run.config["task"] or {}).get("kind") != "forecasting":
         return None
@@ -299,7 +304,7 @@ def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
     if known is not None and known.plans == plans:
         return known
     task = models.task
-    if not isinstance(task, ForecastingTask):  # a user's own, which need not have windows
+    if not isinstance(task, ForecastingTask):  # a user's own task of this kind need not have windows
         return None
     loaded = {name: models.load(number, plan) for name, (number, plan) in wanted.items()}
     data = forecast_data(task, loaded, plans, models.device)
@@ -308,7 +313,7 @@ def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
 
 
 def _wanted(run: Run, kept: set[int]) -> dict[str, tuple[int, str]]:
-    """Return number and plan of the bare backbone and of the winner, of those whose weights were kept."""
+    """Return number and plan of the bare backbone and of the winner, if their weights were stored."""
     table = run.finalists()
     table = table[table["number"].isin(kept)]
     bare = table[table["plan"] == BARE.text]
@@ -320,9 +325,15 @@ def _wanted(run: Run, kept: set[int]) -> dict[str, tuple[int, str]]:
 
 
 def _pictures(data: ForecastData, folder: Path) -> list[Picture]:
-    who = f"The winner is {data.plans[WINNER]}" if WINNER in data.plans else "No other plan of the front kept weights"
+    who = (
+        f"The winner is {data.plans[WINNER]}"
+        if WINNER in data.plans
+        else "No other plan of the front has stored weights"
+    )
     total, shown = data.by_series["series"].nunique(), len(series_shown(data))
-    some = "" if shown == total else f" The {shown} of {total} series whose errors differ most; all are in the CSV."
+    some = (
+        "" if shown == total else f" Shown are the {shown} of {total} series whose errors differ most. The CSV has all."
+    )
     drawn = (
         ("windows", draw_windows, "Forecasts beside the truth", f"Test windows spread over the span. {who}."),
         ("by_step", draw_by_step, "Error by step of the horizon", "Over all test windows and series, scaled values."),

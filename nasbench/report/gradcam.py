@@ -1,7 +1,8 @@
 """Where a classifier looks: Grad-CAM of the bare backbone and the winner on the same held-out images.
 
+Grad-CAM weights the channels of the last stage by the mean gradient of the class score and cuts off negative parts.
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
-arXiv:1610.02391: the map of the last stage, weighted by the mean gradient of the class score, negative parts cut.
+arXiv:1610.02391.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
     """Return the Grad-CAM maps of the predicted classes, and these classes.
 
     Args:
-        model: A classifier, `(B, 3, H, W) -> (B, K)`; left as it was.
+        model: A classifier, `(B, 3, H, W) -> (B, K)`. Its mode and weights are left unchanged.
         images: `(B, 3, H, W)`.
-        slots: The model's slots; the last stage with more than one position is looked at.
+        slots: Slots of the model. The map is that of the last stage with more than one position.
 
     Returns:
-        `(B, H, W)` in [0, 1], and `(B,)`.
+        The maps, `(B, H, W)` in [0, 1], and the classes, `(B,)`.
     """
     stages = [slot for slot in slots if is_stage_slot(slot.name)] or list(slots)
     slot = next((s for s in reversed(stages) if np.prod(s.size) > 1), stages[-1])
@@ -46,13 +47,16 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
     training = model.training
     try:
         with torch.enable_grad():
+            # The input requires a gradient, so that the map has one even where every weight is frozen.
             scores = model.eval()(images.clone().requires_grad_())
             classes = scores.argmax(dim=1)
+            # Samples do not mix in eval mode: the gradient of the sum holds the gradient of each image.
             (gradient,) = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), kept[0])
     finally:
         handle.remove()
         model.train(training)
     order = None if slot.order is None else torch.tensor(slot.order, device=images.device)
+    # Tokens and NHWC maps become `(B, C, H, W)`. Prefix tokens such as the class token have no position.
     maps, _ = slot.format.split(kept[0].detach(), order)
     slopes, _ = slot.format.split(gradient, order)
     weights = slopes.flatten(2).mean(dim=2)
@@ -63,11 +67,11 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
 
 
 def held_out(batches: Iterable[tuple[Tensor, Tensor]], count: int = 6) -> tuple[Tensor, Tensor]:
-    """Return the first images of different classes, `(N, 3, H, W)`, with their classes."""
+    """Return the first image of each class, `(N, 3, H, W)` with N at most `count`, and their classes `(N,)`."""
     images: list[Tensor] = []
     labels: list[Tensor] = []
     seen: set[int] = set()
-    for x, y in islice(batches, 8):
+    for x, y in islice(batches, 8):  # a large split is not read to its end
         for image, label in zip(x, y, strict=True):
             if int(label) not in seen and len(images) < count:
                 seen.add(int(label))
@@ -82,12 +86,12 @@ def draw_gradcam(
     maps: Mapping[str, NDArray[np.float32]],
     predicted: Mapping[str, Sequence[str]],
 ) -> Figure:
-    """Draw the images in the first row, then each model's maps over them, with what it predicts.
+    """Draw the images in the first row, then a row per model with its maps over them and its predictions.
 
     Args:
-        images: `(N, 3, H, W)`, in any range; stretched to [0, 1] one by one.
-        labels: True class of each.
-        maps: `(N, H, W)` by model.
+        images: `(N, 3, H, W)` in any range. Each is stretched to [0, 1].
+        labels: True class of each image.
+        maps: Maps `(N, H, W)` by model.
         predicted: Predicted classes by model.
     """
     low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
@@ -114,7 +118,7 @@ def draw_gradcam(
 def as_table(
     labels: Sequence[str], predicted: Mapping[str, Sequence[str]], maps: Mapping[str, NDArray[np.float32]]
 ) -> pd.DataFrame:
-    """Return what the figure shows as numbers: true and predicted classes, and where the map's centre of mass lies."""
+    """Return the numbers of the figure: true and predicted classes, and the centre of mass of each map."""
     rows = []
     for name, cams in maps.items():
         for label, told, cam in zip(labels, predicted[name], cams, strict=True):

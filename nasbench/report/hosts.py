@@ -1,4 +1,4 @@
-"""What can be measured and complemented, told apart by name: a run, a module, an expression, a backbone. No torch."""
+"""Which kind of host a name is: a run, a module, an expression or a backbone. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def is_run(host: str) -> bool:
 
 
 def is_backbone(host: str) -> bool:
-    """Whether `suggest` would take `host` for a backbone: it is no run folder, no module and no expression."""
+    """Whether `suggest` takes `host` for a backbone: not a run folder, a module or an expression."""
     return not (is_run(host) or any(mark in host for mark in _OPERATORS) or host in _module_names())
 
 
 def check_host(host: str) -> None:
-    """Check that there is such a run, module or backbone.
+    """Check that `host` is a run, or names a module, an expression or a backbone that exists.
 
     Raises:
         UnknownNameError: If there is none, or an expression names a module that does not exist.
@@ -40,7 +40,7 @@ def check_host(host: str) -> None:
 
 
 def check_module(text: str) -> None:
-    """Check that a module, fusion or neck of that name exists, or an expression of modules.
+    """Check that `text` names a module, fusion or neck that exists, or is an expression of modules.
 
     Raises:
         UnknownNameError: If it names a module that does not exist.

@@ -1,4 +1,4 @@
-"""What `nasbench profile --run RUN --front` measured: the front on that device, and its best plan slot by slot."""
+"""Tables of what `nasbench profile --run RUN --front` measured: the front on a device, and its best plan by slot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["front_table", "slots_table"]
 
 
 def slots_table(run: Run) -> Table | None:
-    """Return latency slot by slot beside MACs slot by slot, of the plan measured last; None where none was."""
+    """Return latency and MACs slot by slot for the plan measured last, None if none was measured."""
     found = latest(run, "slots")
     if found is None:
         return None
@@ -24,14 +24,14 @@ def slots_table(run: Run) -> Table | None:
     )
     rows = tuple(_slot_row(row) for row in found["rows"])
     caption = (
-        f"Trial {found['number']}: each slot alone in the bare backbone, then the whole plan; slots need not sum "
-        f"to the whole. Measured {found['date'][:10]}: {found['scenario_text']}."
+        f"Trial {found['number']}: each slot alone in the bare backbone, then the whole plan. The slots need not sum "
+        f"to the whole. Measured on {found['date'][:10]}: {found['scenario_text']}."
     )
     return Table("Where the time goes: latency beside MACs, slot by slot", columns, rows, caption)
 
 
 def front_table(run: Run) -> Table | None:
-    """Return the front as it was measured last, beside what was predicted; None where it was not measured."""
+    """Return the front as measured last, with predictions where there are any. None if it was not measured."""
     found = latest(run, "front")
     if found is None:
         return None
@@ -52,11 +52,13 @@ def front_table(run: Run) -> Table | None:
         if predicted:
             cells += [Cell(f"{row[name]:.4g}" if name in row else "", True) for name in _PREDICTED]
         rows.append(Row(tuple(cells), bare=row["plan"] == BARE.text))
-    caption = f"Measured {found['date'][:10]}, side by side: {found['scenario_text']}."
+    caption = f"Measured on {found['date'][:10]}, side by side: {found['scenario_text']}."
     if found["quality"] is not None:
         quality = found["quality"]
-        caption += f" Of the predicted ratios {100 * quality['within_10pct']:.0f} % lie within ±10 % of the measured"
-        caption += f", of the milliseconds {100 * found['within_10pct_ms']:.0f} %."
+        caption += (
+            f" {100 * quality['within_10pct']:.0f} % of the predicted ratios lie within ±10 % of the measured ones,"
+        )
+        caption += f" and {100 * found['within_10pct_ms']:.0f} % of the predicted milliseconds."
     return Table("The front, measured on a device", tuple(columns), tuple(rows), caption)
 
 

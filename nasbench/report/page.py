@@ -1,4 +1,4 @@
-"""What the report says, as data: question, answer, tables and facts. The HTML template only lays it out."""
+"""The content of the report as data: question, answer, tables and facts. The HTML template only lays it out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Section:
 
     Attributes:
         title: Its heading.
-        lead: One paragraph, "" for none.
+        lead: An introductory paragraph, "" for none.
         pictures: In reading order.
         tables: In reading order.
         widget: "explorer" for the interactive front, "" for none.
@@ -43,15 +43,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything the report says.
+    """The content of the report.
 
     Attributes:
         question: What was asked, as the title.
-        answer: Two sentences.
-        notes: What a reader must know of the data and the comparison.
+        answer: What helps, and how sure that is.
+        notes: What a reader must know about the data and the comparison.
         sections: In reading order.
-        facts: How it was made: (name, value).
-        command: The command that reproduces it.
+        facts: How the run was made, as (name, value).
+        command: The command that reproduces the run.
     """
 
     question: str
@@ -77,12 +77,12 @@ def page_of(
     naive: Mapping[str, Mapping[str, float]],
     pictures: Pictures | None = None,
 ) -> Page:
-    """Write the report of a run.
+    """Return the report of a run.
 
     Args:
         run: The run.
         test: Metrics on the test split by plan hash.
-        naive: Metrics of the naive forecasts on the test split by name; empty where there are none.
+        naive: Metrics of the naive forecasts on the test split by name. Empty if there are none.
         pictures: Pictures by section.
     """
     finalists = run.finalists()
@@ -112,12 +112,12 @@ def _sections(
             yield Section(title, _LEADS[key], shown[key], kept, widget)
 
     front = _front_table(run, finalists, test)
-    yield from section("What is worth having", "front", front, widget="explorer")
-    yield from section("Which modules and properties paid, and where", "where", *effect_tables.tables(run))
+    yield from section("Which plans are worth having", "front", front, widget="explorer")
+    yield from section("Which modules and properties help, and where", "where", *effect_tables.tables(run))
     yield from section(
         "Where the time goes", "latency", latency_tables.front_table(run), latency_tables.slots_table(run)
     )
-    yield from section("What the winners do", "winners")
+    yield from section("What the winner does", "winners")
     yield from section("On held-out data", "held out", _naive_table(run, naive))
     yield from section("How the search went", "progress")
     yield from section("How the finalists were trained", "training")
@@ -132,11 +132,12 @@ def _sections(
 
 
 _LEADS = {
-    "front": "Choose the axes, filter, and point at a plan to read its whole row. An error bar is the 95 % interval of "
-    "the difference to the bare backbone, on the same items and seeds; one across the dotted line decides nothing.",
+    "front": "Choose the axes, filter the plans, and point at one to read its whole row. An error bar is the 95 % "
+    "interval of the difference to the bare backbone, on the same items and seeds. A bar that crosses the dotted line "
+    "decides nothing.",
     "where": "",
-    "latency": "Multiply-adds are not milliseconds.",
-    "winners": "The five properties of what the winner inserted, measured after training.",
+    "latency": "Fewer multiply-adds do not always mean fewer milliseconds.",
+    "winners": "The five properties of the modules that the winner inserted, measured after training.",
     "held out": "",
     "progress": "",
     "training": "",
@@ -158,14 +159,16 @@ def _what_helps(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[st
     trials = run.trials()
     plans = trials["plan_hash"].nunique()
     better = finalists[finalists["verdict"] == "BETTER"] if "verdict" in finalists else finalists.iloc[:0]
+    # The sentences go from the least to the most that a run can claim. None claims more than the tables show.
     if len(finalists) == 1:
         evaluated = f"{_counted(plans, 'plan')} {'was' if plans == 1 else 'were'} evaluated"
-        return f"{evaluated}, and none but the bare backbone could be compared under the same seeds."
+        return f"{evaluated}. None but the bare backbone could be compared under the same seeds."
     if run.metric is None or "difference" not in finalists:
-        return f"{plans} plans were evaluated; {len(run.front())} of them are on the front."
+        front = len(run.front())
+        return f"{plans} plans were evaluated. {front} of them {'is' if front == 1 else 'are'} on the front."
     if better.empty:
         return (
-            f"None of the {plans} plans was shown to be better than the bare backbone: every difference in "
+            f"None of the {plans} plans was shown to be better than the bare backbone. Every difference in "
             f"{run.metric} that was measured on several seeds is a loss, or its 95 % interval includes zero."
         )
     best = better.sort_values("difference", ascending=run.directions[run.metric] == "minimize").iloc[0]
@@ -173,39 +176,42 @@ def _what_helps(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[st
     cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in finalists), None)
     price = f" at {best[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
     return (
-        f"{len(better)} of {plans} plans {'is' if len(better) == 1 else 'are'} better than the bare backbone; the best "
-        f"is {best['plan']} with {run.metric} {best[run.metric]:.4g} against {bare[run.metric]:.4g} "
+        f"{len(better)} of {plans} plans {'is' if len(better) == 1 else 'are'} better than the bare backbone. The best "
+        f"is {best['plan']}, with {run.metric} {best[run.metric]:.4g} against {bare[run.metric]:.4g} "
         f"({best['difference']:+.4g}, 95 % interval {best['difference_low']:+.4g} to {best['difference_high']:+.4g})"
         f"{price}.{_on_test(run.metric, best, bare, test)}"
     )
 
 
 def _on_test(metric: str, best: pd.Series, bare: pd.Series, test: Mapping[str, Mapping[str, float]]) -> str:
-    """Say how the best plan did on the test split, where nothing was selected."""
+    """Return a sentence on the best plan's test metric, on which nothing was selected, or ""."""
     figures = [test.get(row["plan_hash"], {}).get(metric) for row in (best, bare)]
     if figures[0] is None or figures[1] is None:
         return ""
-    return f" On the test split, one seed: {figures[0]:.4g} against {figures[1]:.4g}."
+    return f" On the test split, with one seed, it is {figures[0]:.4g} against {figures[1]:.4g}."
 
 
 def _how_sure(run: Run, finalists: pd.DataFrame) -> str:
     if "verdict" not in finalists:
-        return "Each plan was evaluated once, so nothing can be said on how sure that is."
+        return "Each plan was evaluated once, so it is not known how sure this is."
     front = finalists[finalists["on_front"].astype(bool)]
     open_ = front[front["verdict"] == "NOT DECIDED"]
     seeds = int(finalists["seeds"].max())
     unsure = int((front["probability"] < 0.5).sum())
     if len(front) == 1 and front.iloc[0]["plan"] == BARE.text:
         compared = _counted(len(finalists), "plan")
-        return f"The bare backbone alone is on the front (mean of {seeds} seeds), of {compared} compared."
+        return f"Of {compared} compared, only the bare backbone is on the front (mean of {_counted(seeds, 'seed')})."
     told = (
-        f"{len(open_)} of the {len(front)} plans on the front could not be told apart from the bare backbone"
+        f"For {len(open_)} of the {len(front)} plans on the front the difference to the bare backbone is not decided"
         if len(open_)
-        else "Every plan on the front but the bare backbone itself is told apart from it"
+        else "Every plan on the front, except the bare backbone, is shown to differ from it"
     )
-    tail = f", and {unsure} of them are more likely off the front than on it" if unsure else ""
-    basis = f"over {seeds} seeds and the validation items" if seeds > 1 else "over the validation items, one seed alone"
-    return f"{told} ({basis}){tail}."
+    likely = (
+        f" {unsure} of these {_counted(len(front), 'plan')} {'is' if unsure == 1 else 'are'} more likely off the front"
+    )
+    tail = f"{likely} than on it." if unsure else ""
+    basis = f"over {seeds} seeds and the validation items" if seeds > 1 else "over the validation items, one seed only"
+    return f"{told} ({basis}).{tail}"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -224,27 +230,34 @@ def _notes(run: Run, finalists: pd.DataFrame, test: Mapping[str, Any]) -> Iterab
     if checks := run.journal.cost_checks:
         wrong = [told for told in checks.values() if told]
         yield (
-            f"Costs are sums over a plan's parts; counted as whole models, {len(checks) - len(wrong)} of {len(checks)} "
-            f"finalists agree exactly{'.' if not wrong else ': ' + '; '.join(wrong)}"
+            f"Costs are sums over the parts of a plan. A count of the whole model agrees exactly for "
+            f"{len(checks) - len(wrong)} of {len(checks)} finalists{'.' if not wrong else ': ' + '; '.join(wrong)}"
         )
+    # Selection bias: the seed that put a plan on the front counts again in its mean.
     if run.settings.finalists == "front" and len(finalists) > 1 and finalists["seeds"].max() > 1:
         yield (
-            f"The compared plans were chosen by their results of seed {run.settings.seed}, which is one of the seeds "
-            f"compared: their differences are somewhat too favourable{', but not on the test split' if test else ''}."
+            f"The compared plans were chosen by their results with seed {run.settings.seed}, which is also one of the "
+            "compared seeds. So their differences are somewhat too favourable"
+            f"{', but not on the test split' if test else ''}."
         )
     if test:
         yield (
-            f"The test split was opened for {_counted(len(test), 'compared plan')} alone, once each, with the weights "
-            f"of seed {run.settings.seed}; nothing was selected on it."
+            f"The test split was opened only for {_counted(len(test), 'compared plan')}, once each, with the weights "
+            f"of seed {run.settings.seed}. Nothing was selected on it."
         )
 
 
 def predicted_note(file: str, told: Mapping[str, Any]) -> str:
-    """Say that latency is predicted, from what, and how well that does (`DeviceProfile.describe` told it)."""
+    """Return the note that latency is predicted, from which profile and how well.
+
+    Args:
+        file: The profile.
+        told: What `DeviceProfile.describe` says of it.
+    """
     quality = HeldOut(**told["quality"]).text if told["quality"] else "not checked on whole plans"
     return (
         f"Latency is predicted from {file} ({told['device']}, {told['device_name']}, {told['date'][:10]}, batch size "
-        f"{told['batch_size']}, {told['mode']}), quality: {quality}."
+        f"{told['batch_size']}, {told['mode']}). Prediction quality: {quality}."
     )
 
 
@@ -280,8 +293,8 @@ def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[s
             cells.append(Cell(figure_text(test.get(row["plan_hash"], {}).get(metric)), True))
         rows.append(Row(tuple(cells), bare=row["plan"] == BARE.text))
     caption = "All plans that were compared under the same seeds. P(front) is the probability that no other of them "
-    caption += "dominates a plan, by bootstrap over validation items (overlapping windows of a forecast together), "
-    caption += "seeds and measured latency; latencies within 1 % share a rank."
+    caption += "dominates a plan. It is a bootstrap over validation items (overlapping windows of a forecast are drawn "
+    caption += "together), seeds and measured latency. Latencies within 1 % share a rank."
     return Table("The front, and what it was compared with", tuple(columns), tuple(rows), caption)
 
 
@@ -294,7 +307,7 @@ def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | 
         Row((Cell(name), *(Cell(figure_text(values[metric]), True) for metric in metrics)))
         for name, values in naive.items()
     ]
-    return Table("Naive forecasts", columns, tuple(rows), "What a model has to beat on the same test windows.")
+    return Table("Naive forecasts", columns, tuple(rows), "A model must beat these figures on the same test windows.")
 
 
 def _trouble_table(trials: pd.DataFrame, title: str) -> Table:
@@ -329,7 +342,10 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
             else "random weights, plain insertion"
         )
         yield "start", start
-    yield "time", f"{trials['wall_s'].sum():.1f} s in evaluations, {trials['training_s'].sum():.1f} s of these training"
+    yield (
+        "time",
+        f"{trials['wall_s'].sum():.1f} s in evaluations, of which {trials['training_s'].sum():.1f} s in training",
+    )
     yield "seeds", ", ".join(f"{name} {_listed(seeds)}" for name, seeds in env.get("seeds", {}).items())
     yield "versions", ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
     yield "machine", f"{env.get('platform', '')}; {env.get('device', {})}; {env.get('threads', '?')} threads"
@@ -341,7 +357,7 @@ def _listed(value: Any) -> str:
 
 
 def command_of(run: Run) -> str:
-    """Return the command that reproduces a run."""
+    """Return the command that reproduces a run, or why there is none."""
     if run.config["task"] is None:
         return "nasbench.search(..., evaluate=fn): the function is not part of the run"
     return shlex.join(command_words(run.settings, run.config["task"].get("recipe_changes", {})))

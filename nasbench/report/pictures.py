@@ -1,4 +1,4 @@
-"""Every picture of a report, by section; each is saved as SVG, PNG and PDF with its numbers as CSV."""
+"""Pictures of a report by section. Each is saved as SVG, PNG and PDF, with its numbers as CSV."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["pictures_of"]
 
 
 def pictures_of(run: Run, models: TrainedModels) -> dict[str, list[Picture]]:
-    """Draw and save the pictures of a run, by section of the page."""
+    """Draw and save the pictures of a run, and return them by section of the page."""
     return {
         "front": list(_fronts(run)),
         "where": _optional("the effect of modules", lambda: _effects(run)),
@@ -39,18 +39,18 @@ def pictures_of(run: Run, models: TrainedModels) -> dict[str, list[Picture]]:
 
 
 def _optional(what: str, draw: Callable[[], Iterable[Picture]]) -> list[Picture]:
-    """Return pictures of a model, or none with a warning: a report does not fail for a picture beside the point."""
+    """Return the pictures that `draw` yields, or none with a warning if it fails, so that the report is still built."""
     try:
         return list(draw())
-    except OSError:
+    except OSError:  # a full or read-only disk would stop the rest of the report too
         raise
     except Exception as error:
-        warnings.warn(f"the report goes without {what}: {type(error).__name__}: {error}", stacklevel=2)
+        warnings.warn(f"the report leaves out {what}: {type(error).__name__}: {error}", stacklevel=2)
         return []
 
 
 def _saved(run: Run, figure: Figure, table: pd.DataFrame, name: str, alt: str, caption: str) -> Picture:
-    """Write a figure with its numbers beside it."""
+    """Save a figure with its numbers as CSV, and return it for the page."""
     folder = run.path / "figures"
     picture = save_picture(figure, folder, name, alt=alt, caption=caption)
     table.to_csv(folder / f"{name}.csv", index=False)
@@ -63,7 +63,9 @@ def _fronts(run: Run) -> Iterator[Picture]:
         data = scatter.scatter_data(run, cost, metric) if cost != metric else None
         if data is not None:
             label = scatter.LABELS.get(data.x, data.x)
-            caption = f"{data.y} against {label}. Numbers are trials; the step line is the front; bars as above."
+            caption = (
+                f"{data.y} against {label}. Numbers are trials. The step line is the front. Error bars are as above."
+            )
             alt = f"{data.y} against {data.x}, {len(data.points)} plans"
             yield _saved(run, scatter.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
 
@@ -73,8 +75,8 @@ def _effects(run: Run) -> Iterator[Picture]:
     if data is None or data["estimate"].notna().sum() < 2:
         return
     caption = (
-        f"Estimated change in {run.metric} where a module stands, slot by slot, against nothing there; a star marks "
-        "what is decided, with the whole table taken together."
+        f"Estimated change in {run.metric} by module and slot, compared with an empty slot. A star marks a change that "
+        "is decided, with a correction for the whole table."
     )
     yield _saved(run, draw_effects(data), data, "module-effects", "effect of each module in each slot", caption)
 
@@ -85,8 +87,9 @@ def _progress(run: Run) -> Iterator[Picture]:
         return
     reference = ", ".join(f"{name} {bound:.4g}" for name, bound in reference_of(run).point.items())
     caption = (
-        "Share of the box between the best thinkable point and the reference that the plans so far dominate, against "
-        f"distinct plans; one seed each, costs on a log scale. The reference was fixed at the start: {reference}."
+        "Hypervolume by number of distinct plans: the plans so far dominate this share of the box between the ideal "
+        "point and the reference. Each plan counts with one seed, and costs are on a logarithmic scale. The reference "
+        f"was fixed at the start: {reference}."
     )
     yield _saved(run, draw_hypervolume(data), data, "hypervolume", "hypervolume against distinct plans", caption)
 
@@ -95,8 +98,8 @@ def _curves(run: Run) -> Iterator[Picture]:
     data = curves_data(run)
     if not data.empty:
         caption = (
-            "Training loss of the compared plans by epoch, and the validation metric where it was taken; "
-            "one line a seed."
+            "Training loss of the compared plans by epoch, and the validation metric of the epochs that were "
+            "validated. Each line is one seed."
         )
         yield _saved(run, draw_curves(data), data, "learning-curves", "learning curves of the compared plans", caption)
 
@@ -108,13 +111,14 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
     number, plan = winner
     file = run.path / "figures" / "winner-fingerprints.csv"
     data = pd.read_csv(file) if file.is_file() else None
+    # A fingerprint takes a while. It is measured again only if another trial is now the winner.
     if data is None or set(data["trial"]) != {number}:
         found = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
         if not found:
             return
         data = fingerprints_data(number, found)
     caption = (
-        f"Trial {number}, {plan}: the five properties of what stands in each slot, measured on the trained weights "
+        f"Trial {number}, {plan}: the five properties of the modules in each slot, measured on the trained weights "
         "with random inputs. Complexity is the exponent of the cost in the number of positions."
     )
     yield _saved(run, draw_fingerprints(data), data, "winner-fingerprints", "fingerprints of the winner", caption)
@@ -135,8 +139,8 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
         predicted[title] = [names[i] for i in classes]
     labels = [names[int(i)] for i in truth]
     caption = (
-        f"Grad-CAM on test images (Selvaraju et al., ICCV 2017): where the last stage supports the predicted class. "
-        f"Bare backbone and trial {number}, seed {run.settings.seed}; a wrong prediction is red."
+        "Grad-CAM on test images (Selvaraju et al., ICCV 2017): where the last stage supports the predicted class. "
+        f"Shown are the bare backbone and trial {number}, both with seed {run.settings.seed}. Red: a wrong prediction."
     )
     figure = gradcam.draw_gradcam(images, labels, maps, predicted)
     yield _saved(run, figure, gradcam.as_table(labels, predicted, maps), "grad-cam", "Grad-CAM maps", caption)

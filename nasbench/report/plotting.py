@@ -1,4 +1,4 @@
-"""How every figure is drawn and written: the plot style, its colours, the files of a figure and its place on a page."""
+"""Common parts of all figures: plot style, colours, files and the picture on a page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasbench.errors import InputError
 __all__ = ["BLACK", "BLUE", "GREY", "RED", "Picture", "save", "save_figure", "save_picture", "style"]
 
 GREY, BLUE, RED, BLACK = "#9aa5b1", "#2a78b5", "#c44e20", "#111111"
-"""What is in the background, what is measured, what stands out, the bare backbone."""
+"""Colours of the background, of measurements, of what stands out and of the bare backbone."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Picture:
 
     Attributes:
         data: The SVG in base64.
-        alt: What it shows, for those who cannot see it.
-        caption: The text under it.
-        wide: Whether it has a line to itself.
+        alt: Text for readers who cannot see it.
+        caption: The text below it.
+        wide: Whether it takes the full width of the page.
     """
 
     data: str
@@ -40,14 +40,14 @@ class Picture:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the plot style of the reports."""
+    """Apply the plot style of the reports within a `with` block."""
     with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", PendingDeprecationWarning)  # seaborn's calls of matplotlib
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # raised by seaborn's calls of matplotlib
         yield
 
 
 def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
-    """Write a figure as SVG, PNG and PDF; return the files by format."""
+    """Write a figure as SVG, PNG and PDF, and return the files by format."""
     folder.mkdir(exist_ok=True)
     files = {ending: folder / f"{name}.{ending}" for ending in ("svg", "png", "pdf")}
     for file in files.values():
@@ -62,7 +62,7 @@ def save_picture(figure: Figure, folder: Path, name: str, *, alt: str, caption: 
 
 
 def save_figure(figure: Figure, file: Path) -> None:
-    """Write a figure; the file's ending chooses the format.
+    """Write a figure in the format of the file's suffix.
 
     Raises:
         InputError: If matplotlib does not know the format, or the file cannot be written.
@@ -74,5 +74,5 @@ def save_figure(figure: Figure, file: Path) -> None:
 
 
 def _write(figure: Figure, file: Path) -> None:
-    with style():  # without a date the same figure is the same SVG file
+    with style():  # no date, so that the same figure gives the same SVG file
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

@@ -1,4 +1,4 @@
-"""How far a search has come: hypervolume against distinct evaluations."""
+"""Progress of a search: hypervolume by number of distinct plans."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ __all__ = ["hypervolume_curve", "reference_of"]
 
 
 def reference_of(run: Run) -> Reference:
-    """Return the reference of a run: as stored at its start, else worked out from its bare backbone, which is the same.
+    """Return the hypervolume reference of a run.
+
+    It is the one stored at the start. A run without a stored one gets the same reference from its bare backbone.
 
     Raises:
-        RunError: If the bare backbone was not evaluated yet.
+        RunError: If the bare backbone has not been evaluated yet.
     """
     if (stored := run.journal.reference) is not None:
         return stored
@@ -26,22 +28,22 @@ def reference_of(run: Run) -> Reference:
     found = [evaluation for evaluation in run.evaluations() if evaluation.plan_hash == bare]
     complete = [evaluation for evaluation in found if evaluation.state == "complete"]
     if not complete:
-        raise RunError(f"run {run.path.name} has no evaluation of the bare backbone yet, which sets its reference")
+        raise RunError(f"run {run.path.name} has no evaluation of the bare backbone yet, which sets the reference")
     return reference_point(complete[0].values, run.directions)
 
 
 def hypervolume_curve(run: Run) -> pd.DataFrame:
-    """Return how hypervolume grew with each distinct plan of the search, in the order in which they were asked for.
+    """Return the hypervolume after each distinct plan of the search, in the order of their trials.
 
-    Each plan counts once, with its first evaluation at its highest fidelity; a rejected or failed one counts as an
-    evaluation and adds nothing. Plans trained for less than the full budget add nothing either.
+    Each plan counts once, with its first evaluation at its highest fidelity. A rejected or failed plan counts as an
+    evaluation but adds no volume. A plan trained for less than the full budget adds none either.
 
     Returns:
-        One row a plan: evaluations (from 1), number (the trial), state, hypervolume (the share of the reference's box
-        that the plans so far dominate), wall_s (seconds of evaluation so far).
+        One row per plan: evaluations (from 1), number (the trial), state, hypervolume (share of the reference box that
+        the plans so far dominate), wall_s (seconds of evaluation so far).
 
     Raises:
-        RunError: If the bare backbone was not evaluated yet.
+        RunError: If the bare backbone has not been evaluated yet.
     """
     reference = reference_of(run)
     first: dict[str, Evaluation] = {}

@@ -1,4 +1,4 @@
-"""The library in the five-property space: a map of all modules, and a small parallel plot of each."""
+"""Figures of docs/properties.md: a map of all modules by their measured properties, and a small plot of each."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from nasbench.report.plotting import BLUE, RED, save_figure, style
 
 __all__ = ["Cluster", "clusters", "draw_map", "draw_parallel", "property_frame", "save_page_figures"]
 
-_NEAR = 0.02  # points no farther apart than this in either figure share a label
+_NEAR = 0.02  # points at most this far apart, in locality and in globality, share a label
 _COLUMNS = 8
 _LIFTS = (0, 8, -8, 16, -16, 24, -24, 32, -32)
-"""Where a label may stand, in points above its module: beside it, or as far up or down as it takes to be free."""
+"""Positions tried for a label, in points above its module, the nearest first."""
 _AXES = ("L", "G", "S", "M", "N^")
 
 
 def property_frame(rows: Mapping[str, Measured]) -> pd.DataFrame:
-    """Return one row a module: name and the five figures, 0 where one is not defined."""
+    """Return one row per module: name and the five figures, 0 where a figure is not defined."""
     frame = pd.DataFrame([{"name": name, **{p: getattr(row, p) for p in PROPERTIES}} for name, row in rows.items()])
     return frame.astype(dict.fromkeys(PROPERTIES, float)).fillna(dict.fromkeys(PROPERTIES, 0.0))
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Modules that lie together on the map.
+    """Modules close together on the map, which share a label.
 
     Attributes:
-        locality: Mean of theirs.
-        globality: Mean of theirs.
-        names: The modules, by name.
+        locality: Their mean locality.
+        globality: Their mean globality.
+        names: Their names, in the order of the frame.
     """
 
     locality: float
@@ -50,12 +50,12 @@ class Cluster:
 
 
 def clusters(frame: pd.DataFrame) -> list[Cluster]:
-    """Return the modules of a `property_frame` in groups that a label can tell apart, the largest first."""
+    """Group the modules of a `property_frame` so that each group can have a label of its own, the largest first."""
     groups: list[list[int]] = []
     points = frame[["locality", "globality"]].to_numpy()
     for row in range(len(points)):
         near = (g for g in groups if abs(points[g].mean(0) - points[row]).max() <= _NEAR)
-        group = next(near, None)
+        group = next(near, None)  # greedy: the first group whose centre is near
         if group is None:
             groups.append([row])
         else:
@@ -68,7 +68,7 @@ def clusters(frame: pd.DataFrame) -> list[Cluster]:
 
 
 def draw_map(frame: pd.DataFrame) -> Figure:
-    """Draw every module by locality and globality; colour is sparsity, size multi-scale, an edge what is not linear."""
+    """Draw modules by locality and globality. Colour is sparsity, size multi-scale, a red edge a cost above linear."""
     with style():
         figure = Figure(figsize=(9, 6.5), layout="constrained")
         axes = figure.subplots()
@@ -85,16 +85,17 @@ def draw_map(frame: pd.DataFrame) -> Figure:
 
 
 def _areas(frame: pd.DataFrame) -> NDArray[np.float64]:
-    """Return the size of each point, in square points."""
+    """Return the area of each marker, in square points."""
     return (30 + 150 * frame["multiscale"]).to_numpy()
 
 
 def _label(figure: Figure, axes: Axes, groups: list[Cluster], frame: pd.DataFrame) -> None:
-    """Name each group beside its place, at the first place that is free of points and of other names."""
-    figure.draw_without_rendering()  # drawing settles the layout
+    """Label each group at the nearest position that is free of markers and other labels."""
+    figure.draw_without_rendering()  # positions in pixels are right only after the layout is computed
     places = axes.transData.transform(frame[["locality", "globality"]].to_numpy())
     radii = (_areas(frame) / np.pi) ** 0.5
     dots = radii * figure.dpi / 72
+    # Boxes in pixels that a label must not overlap: the markers, then the labels placed so far.
     taken = [Bbox.from_extents(x - r, y - r, x + r, y + r) for (x, y), r in zip(places, dots, strict=True)]
     inside = axes.get_window_extent()
     for group in groups:
@@ -117,13 +118,13 @@ def _label(figure: Figure, axes: Axes, groups: list[Cluster], frame: pd.DataFram
             if free and inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1:
                 break
         taken.append(box)
-        if text.get_position()[1]:
+        if text.get_position()[1]:  # a label that was moved up or down needs a line to its module
             line = {"arrowstyle": "-", "lw": 0.5, "color": "#999999", "shrinkA": 1, "shrinkB": 2}
             axes.annotate("", place, text.get_position(), textcoords="offset points", arrowprops=line)
 
 
 def draw_parallel(frame: pd.DataFrame) -> Figure:
-    """Draw a small parallel plot of the five figures for each module."""
+    """Draw a small parallel-coordinates plot of the five figures for each module."""
     lines = ceil(len(frame) / _COLUMNS)
     with style():
         figure = Figure(figsize=(13, 1.25 * lines), layout="constrained")
@@ -142,10 +143,10 @@ def save_page_figures(frame: pd.DataFrame, folder: Path) -> None:
 
 
 def _draw_panel(axes: Axes, name: str, figures: list[float]) -> None:
-    figures[-1] /= 2  # the exponent: 2, quadratic, is the top of the panel
+    figures[-1] /= 2  # complexity is an exponent: 2 (quadratic) becomes 1, the top of the panel
     axes.fill_between(range(len(_AXES)), figures, color=BLUE, alpha=0.25)
     axes.plot(range(len(_AXES)), figures, "o-", ms=2.5, lw=1, color=BLUE)
     axes.set_title(name, fontsize=7)
     axes.set(xticks=range(len(_AXES)), ylim=(0, 1.05), yticks=[])
     axes.set_xticklabels(_AXES, fontsize=6)
-    axes.tick_params(labelbottom=True)  # shared axes would show them in the last line alone
+    axes.tick_params(labelbottom=True)  # shared axes label only the last row by default

@@ -1,4 +1,4 @@
-"""The effects of properties, modules and slots in a run, over the plans that it trained in full."""
+"""Effects of properties, modules and slots in a run, over the plans trained at the full budget."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["first_full_evaluations", "measured_properties", "run_effects"]
 
 
 def run_effects(run: Run) -> dict[str, pd.DataFrame]:
-    """Return every table of effects of a run, on its first trained metric.
+    """Return the tables of effects of a run on its first trained metric.
 
     Returns:
-        `properties` (measured), `declared` (properties as declared), `modules`, `pairs` and `slots`; {} where every
+        `properties` (measured), `declared` (properties as declared), `modules`, `pairs` and `slots`. {} if every
         objective is a cost.
     """
     if run.metric is None:
@@ -46,9 +46,9 @@ def run_effects(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def measured_properties(expression: Expression) -> list[str]:
-    """Return which of the five properties the modules of an expression have, by the fingerprints on record.
+    """Return the properties that the modules of an expression have, by their recorded fingerprints.
 
-    A module without a fingerprint counts as it declares.
+    For a module without a recorded fingerprint the declared properties count.
     """
     found: set[str] = set()
     for leaf in expression.leaves():
@@ -60,7 +60,8 @@ def measured_properties(expression: Expression) -> list[str]:
 def first_full_evaluations(evaluations: Iterable[Evaluation]) -> dict[str, Evaluation]:
     """Return the first complete evaluation of each plan at the full budget, by plan text.
 
-    One seed a plan, the search's: a plan with more seeds would weigh more than it knows.
+    There is one seed per plan, that of the search. A plan with several seeds would otherwise count several times in
+    the regression.
     """
     complete = [evaluation for evaluation in evaluations if evaluation.state == "complete"]
     full = max((evaluation.fidelity for evaluation in complete), default=0)

@@ -1,4 +1,4 @@
-"""The Pareto scatter of a run: a metric over a cost. A data frame first, which tests read, and a picture second."""
+"""Pareto scatter of a run: a metric over a cost. First a data frame, which tests read, then a picture."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ LABELS = {
 """Axis labels of the costs, with units."""
 
 BARS = "error bar: 95 % interval of the difference to the bare backbone"
-"""Title of a legend where points have an `error_bar`."""
+"""Title of the legend if points have an `error_bar`."""
 
 KINDS = {"other": GREY, "finalist": BLUE, "front": RED, "bare": BLACK}
-"""What a point is, with its colour: one seed only, several seeds but dominated, on the front, the bare backbone."""
+"""Kinds of points with their colours: one seed only, several seeds but dominated, on the front, the bare backbone."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class ScatterData:
     """A Pareto scatter before it is drawn.
 
     Attributes:
-        points: number, plan, x, y, low, high (`error_bar`), kind (one of `KINDS`).
+        points: Columns number, plan, x, y, low, high (`error_bar`), kind (one of `KINDS`).
         x: The cost on the horizontal axis.
         y: The metric on the vertical axis.
-        direction: "maximize" or "minimize", of y.
-        seeds: Seeds behind each finalist.
+        direction: Direction of y, "maximize" or "minimize".
+        seeds: Largest number of seeds of a finalist.
     """
 
     points: pd.DataFrame
@@ -70,16 +70,17 @@ class ScatterData:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The points no other compared point dominates in this plane, by rising x."""
+        """Compared points that no other compared point dominates in this plane, by rising x."""
+        # A single seed is too noisy to be ranked with means over several.
         compared = self.points[self.points["kind"] != "other"] if self.seeds > 1 else self.points
         kept = non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
         return compared[kept].sort_values("x")
 
 
 def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
-    """Return the scatter of metric `y` over cost `x`; None where no plan has both.
+    """Return the scatter of metric `y` over cost `x`, None if no plan has both.
 
-    Finalists stand at their mean over seeds with their `error_bar`; other plans at the one seed they were run with.
+    A finalist is shown at its mean over seeds, with its `error_bar`. Another plan is shown at its only seed.
     """
     finalists = run.finalists()
     if x not in finalists or y not in finalists:
@@ -115,12 +116,16 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
 
 
 def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
-    """Return the ends of a finalist's error bar; NaN for none. `metric` is the run's, whose difference the row holds.
+    """Return the ends of a finalist's error bar, NaN for none.
 
-    What is asked is whether a plan differs from the bare backbone, and both saw the same items and seeds. So a bar is
-    the 95 % interval of the paired difference, put at the bare backbone's value: one that crosses the bare backbone's
-    line is not decided. The bare backbone itself has none, nor has a plan of one seed. Where nothing is known of the
-    difference, a bar is the 95 % interval of the metric.
+    The question is whether a plan differs from the bare backbone, and both saw the same items and seeds. So the bar is
+    the 95 % interval of the paired difference, shifted to the value of the bare backbone. A bar that crosses the line
+    of the bare backbone is not decided. The bare backbone and a plan of one seed have no bar. If the difference is not
+    known, the bar is the 95 % interval of the metric.
+
+    Args:
+        row: A row of `Run.finalists()`.
+        metric: The metric of the run, whose difference the row holds.
     """
     if row.get("seeds", 1) < 2 or row["plan"] == BARE.text:
         return np.nan, np.nan
@@ -131,7 +136,7 @@ def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
 
 
 def draw_scatter(data: ScatterData) -> Figure:
-    """Draw a Pareto scatter: error bars, the front as a step line, the bare backbone marked."""
+    """Draw a Pareto scatter with error bars, the front as a step line, and the bare backbone marked."""
     with style():
         figure = Figure(layout="constrained")
         axes = figure.subplots()
@@ -159,16 +164,16 @@ def draw_scatter(data: ScatterData) -> Figure:
 
 
 def set_cost_axis(axes: Axes, cost: str, values: pd.Series) -> None:
-    """Label the horizontal axis with a cost and its unit; on a logarithmic scale where the values need one."""
+    """Label the horizontal axis with a cost and its unit. Make it logarithmic if the values span a factor above 8."""
     axes.set_xlabel(LABELS.get(cost, cost))
     if values.min() > 0 and values.max() / values.min() > 8:
         axes.set_xscale("log")
-    if cost in COSTS and cost != "latency_ms":  # after the scale, which brings a formatter of its own
+    if cost in COSTS and cost != "latency_ms":  # after set_xscale, which sets its own formatter
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def legend_below(axes: Axes, *, barred: bool) -> None:
-    """Put the legend below the axes; its title says what an error bar is, if there are any."""
+    """Put the legend below the axes. If there are error bars, its title explains them."""
     axes.legend(title=BARS if barred else None, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
@@ -186,7 +191,7 @@ def _kind_labels(data: ScatterData) -> dict[str, str]:
 
 
 def _annotate(axes: Axes, data: ScatterData) -> None:
-    """Write trial numbers beside the front and the bare backbone: the table below says what they are."""
+    """Write trial numbers beside the front and "bare" beside the bare backbone. The table below lists their plans."""
     for row in data.points[data.points["kind"].isin(["front", "bare"])].to_dict(orient="records"):
         text = "bare" if row["kind"] == "bare" else str(row["number"])
         place, colour = (row["x"], row["y"]), KINDS[row["kind"]]
@@ -194,6 +199,6 @@ def _annotate(axes: Axes, data: ScatterData) -> None:
 
 
 def costs_of(run: Run) -> list[str]:
-    """Return the costs worth an axis: MACs, latency where measured, and any other that is an objective."""
+    """Return the costs that get a scatter: MACs, latency, and any other cost that is an objective."""
     wanted = ["macs", "latency_ms", *(name for name in run.directions if name in COSTS)]
     return list(dict.fromkeys(wanted))

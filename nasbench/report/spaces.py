@@ -1,8 +1,8 @@
-"""Spaces for reading: what each holds in a backbone. That of a ready-made space in its example backbone is on record.
+"""Descriptions of spaces: slots, choices and number of plans in a backbone.
 
-The record is `search_spaces/overview.json`. It holds a hash of what the figures follow from, and is left aside where
-that changed, or where a module was registered that does not ship with nasbench. `scripts/update_spaces` writes it, and
-a test keeps it fresh.
+The description of a ready-made space in its example backbone is recorded in `search_spaces/overview.json`. The record
+holds a hash of its sources. It is ignored if the hash has changed, or if a module is registered that does not ship with
+nasbench. `scripts/update_spaces` writes the record, and a test keeps it fresh.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ RECORD = "overview.json"
 
 
 def usual_backbone(space: Space) -> str:
-    """Return the backbone that a space is counted in where nobody names one."""
+    """Return the backbone in which a space is counted by default."""
     return space.example_backbone or "resnet18"
 
 
 def describe_space(space: Space, backbone: str, input_size: Sequence[int]) -> dict[str, Any]:
-    """Return what is told of a space in a backbone, as JSON-able data: its plans, slots, compositions and variants.
+    """Return the plans, slots, compositions and variants of a space in a backbone, as JSON-able data.
 
     Raises:
         UnknownNameError: If there is no such backbone.
@@ -61,7 +61,7 @@ def describe_space(space: Space, backbone: str, input_size: Sequence[int]) -> di
 
 
 def recorded_space(name: str) -> dict[str, Any] | None:
-    """Return what `describe_space` tells of a ready-made space in its example backbone; None if it is not on record."""
+    """Return the recorded description of a ready-made space in its example backbone, None if there is none."""
     modules = content_folder("modules")
     if name not in ready_made() or any(not Path(spec.origin).is_relative_to(modules) for spec in module_specs()):
         return None
@@ -69,7 +69,7 @@ def recorded_space(name: str) -> dict[str, Any] | None:
 
 
 def record_of_spaces() -> dict[str, Any]:
-    """Count every ready-made space in its example backbone, and return the record as JSON-able data."""
+    """Describe every ready-made space in its example backbone, and return the record as JSON-able data."""
     from nasbench import backbones
 
     spaces = {}
@@ -90,7 +90,7 @@ def _record() -> dict[str, dict[str, Any]]:
 
 
 def _sources() -> str:
-    """Return the hash of what the record follows from: the spaces, what modules declare, the backbones."""
+    """Return the hash of the sources of the record: the spaces, the declarations of modules, the version of timm."""
     files = [*sorted(content_folder("search_spaces").glob("*.yaml")), content_folder("modules") / "declarations.json"]
     content = b"".join(file.read_bytes() for file in files if file.is_file())
     return hashlib.sha256(content + importlib.metadata.version("timm").encode()).hexdigest()[:16]

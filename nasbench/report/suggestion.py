@@ -1,12 +1,12 @@
-"""What a network or a module lacks of the five properties, and which modules add it at the least cost.
+"""Properties that a network or a module lacks, and the modules that add them at the least cost.
 
-A host is measured stage by stage: the influence of what goes into a stage on what comes out of it. A property whose
-figure is below the threshold of `nasbench.measurement.properties` is missing there; modules whose own fingerprint has
-it are proposed, fewest MACs at that slot first. Complexity is no property that a module could add: it orders the
-proposals.
+A host is measured stage by stage, by the influence of the input of a stage on its output. A property is missing where
+its figure is below the threshold of `nasbench.measurement.properties`. Modules whose own fingerprint has the property
+are proposed, those with the fewest MACs at that slot first. Complexity is not a property that a module could add. It
+orders the proposals.
 
-A host without trained weights is measured with gates that start at zero (the last norm of a residual branch, a layer
-scale) at 1: closed, it would mix nothing.
+Some gates start at zero: the last norm of a residual branch, a layer scale. In a host without trained weights they are
+set to 1 before it is measured. Closed, the host would mix nothing.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from nasbench.spaces import Space
 
 __all__ = ["Advice", "Suggestion", "suggest", "suggest_for_module"]
 
-_NARROW = 4  # a map of fewer positions a side has no scales, and nothing to choose from
-_VENDOR = "timm/"  # timm's own layers: most stand in the library themselves
+_NARROW = 4  # below this side a map is too small for sparsity and scales to be measured
+_VENDOR = "timm/"  # timm's own layers, most of which the library has under a name of its own
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Suggestion:
     """A module that adds a missing property at a slot.
 
     Attributes:
-        slot: The slot; "" where a module alone was asked about.
-        property: What is missing there.
-        module: The module's name.
-        figure: What its fingerprint has of the property.
-        macs: Multiply-adds it adds for one input.
-        params: Parameters it adds.
-        macs_share: `macs` over those of the bare host; None without a host.
+        slot: The slot, "" if the advice is for a module.
+        property: The property that is missing there.
+        module: Name of the module.
+        figure: Its fingerprint's figure of the property.
+        macs: Multiply-adds that it adds for one input.
+        params: Parameters that it adds.
+        macs_share: `macs` divided by the MACs of the bare host. None without a host.
     """
 
     slot: str
@@ -70,15 +70,15 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Advice:
-    """What is missing, and what would add it.
+    """What a host lacks, and the modules that add it.
 
     Attributes:
-        host: Backbone, expression or run asked about.
-        measured: Figures of each stage; of a module, its own.
+        host: The backbone, expression or run that was measured.
+        measured: Figures of each stage, or the fingerprint of a module.
         missing: Missing properties by slot ("" for a module).
         suggestions: By slot and property, fewest MACs first.
-        backbone: The backbone to search; None of a module.
-        task: The task to search on; of a run alone.
+        backbone: The backbone to search. None for a module.
+        task: The task to search on. None unless the host is a run.
     """
 
     host: str
@@ -90,12 +90,12 @@ class Advice:
 
     @property
     def search_options(self) -> str:
-        """What `nasbench search` must be told beside the space: " --backbone ... --task ..." or nothing."""
+        """Options that `nasbench search` needs besides the space: " --backbone ... --task ...", or ""."""
         given = {"backbone": self.backbone, "task": self.task}
         return "".join(f" --{name} {value}" for name, value in given.items() if value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data."""
+        """Return the advice as JSON-able data."""
         figures = ("size", "channels", *PROPERTIES, "self_influence", "notes")
         return {
             "host": self.host,
@@ -109,12 +109,13 @@ class Advice:
 
     @property
     def space(self) -> dict[str, Any]:
-        """A space that `nasbench.search` accepts: at each slot what was suggested there."""
+        """A space that `nasbench.search` accepts, with the suggestions for each slot."""
         if self.backbone is None:
             return self._space_of_module
         choices = {slot: self._choices(slot) for slot in dict.fromkeys(s.slot for s in self.suggestions)}
         given = list(choices.values())
-        usual = max(given, key=given.count)  # of equal counts the first
+        # The most frequent choices become the default of the space (of equal counts the first), the others overrides.
+        usual = max(given, key=given.count)
         overrides = [
             {"slots": [slot], **{key: value for key, value in here.items() if value != usual[key]}}
             for slot, here in choices.items()
@@ -122,7 +123,7 @@ class Advice:
         ]
         return {
             "name": f"suggested for {self.host}",
-            "description": f"what {self.host} lacks by measurement: {', '.join(self._properties)}",
+            "description": f"properties that {self.host} lacks by measurement: {', '.join(self._properties)}",
             "slots": list(choices),
             "distinct_properties": len(self._properties) > 1,
             **usual,
@@ -134,7 +135,7 @@ class Advice:
         return list(dict.fromkeys(s.property for s in self.suggestions))
 
     def _choices(self, slot: str) -> dict[str, list[str]]:
-        """Return the suggestions for a slot: alone and, where several properties are missing, two together."""
+        """Return the choices for a slot: each suggestion alone, and pairs if several properties are missing."""
         here = [s for s in self.suggestions if s.slot == slot]
         several = len({s.property for s in here}) > 1
         return {
@@ -144,11 +145,11 @@ class Advice:
 
     @property
     def _space_of_module(self) -> dict[str, Any]:
-        """The module or expression asked about, at every stage slot, alone and joined with what it lacks."""
+        """A space of the module or expression at every stage slot, alone and combined with what it lacks."""
         host = self.host if isinstance(parse(self.host), Leaf) else f"({self.host})"
         return {
             "name": f"suggested for {self.host}",
-            "description": f"what {self.host} lacks by measurement: {', '.join(self._properties)}",
+            "description": f"properties that {self.host} lacks by measurement: {', '.join(self._properties)}",
             "slots": ["stages"],
             "compositions": ["none", host, f"{host} >> a", f"{host} + a", f"gate({self.host}, a)"],
             "variants": list(dict.fromkeys(s.module for s in self.suggestions)),
@@ -156,8 +157,10 @@ class Advice:
 
     @property
     def space_yaml(self) -> str:
-        """The space as a file for `search_spaces/`, with what is missing and what each variant adds as comments."""
-        lines = ["# Written by `nasbench suggest`: measured, what is missing and what adds it at the fewest MACs."]
+        """The space as a file for `search_spaces/`. Comments say what is missing and what each variant adds."""
+        lines = [
+            "# Written by `nasbench suggest`: the properties that are missing, and the modules that add them, measured."
+        ]
         lines += [
             f"# {slot or self.host} lacks {', '.join(names) or 'nothing'}" for slot, names in self.missing.items()
         ]
@@ -175,19 +178,19 @@ def suggest(
     each: int = 3,
     seed: int = 0,
 ) -> Advice:
-    """Measure what a host lacks at each stage slot and propose the cheapest modules that add it.
+    """Measure which properties a host lacks at each stage slot, and propose the cheapest modules that add them.
 
     Args:
-        host: A backbone, a run folder (its best plan, with the trained weights where they were kept), or a module's
-            name or expression.
-        input_size: Of a backbone, without the batch; its default if None.
-        pretrained: Of a timm backbone: measure it with timm's weights.
-        each: Modules for each missing property of a slot.
-        seed: Of the inputs that it is measured on, and of its weights.
+        host: A backbone, a run folder, or the name or expression of a module. Of a run the best plan is measured, with
+            its trained weights if they were stored.
+        input_size: Input size of a backbone without the batch. By default its own.
+        pretrained: Whether to measure a timm backbone with timm's weights.
+        each: Number of modules for each missing property of a slot.
+        seed: Seed of the inputs and of the weights.
 
     Raises:
-        UnknownNameError: If it is no backbone and no module.
-        NothingMatched: If nothing is missing, or no module adds it.
+        UnknownNameError: If there is no such backbone or module.
+        NothingMatched: If nothing is missing, or if no module adds it.
 
     Example:
         >>> suggest("test_resnet", input_size=(3, 64, 64)).missing["stage1"]
@@ -204,22 +207,23 @@ def suggest(
     model = insert(text, None, input_size=size, pretrained=pretrained)
     places = backbones.slots(text, size)
     costs = PlanCosts(model, places, input_size=size, identity_init=False)
+    # Trained gates are part of what the network does. Untrained ones only hide what it can do.
     if not pretrained:
         open_gates(model)
     return _advise(text, text, model, places, size, costs, each, seed)
 
 
 def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advice:
-    """Measure what a module or expression lacks, and propose the cheapest modules that complement it.
+    """Measure which properties a module or expression lacks, and propose the cheapest modules that complement it.
 
     Raises:
         UnknownNameError: If it names a module that does not exist.
         InputError: If it is a fusion or a neck.
-        NothingMatched: If nothing is missing, or no module adds it.
+        NothingMatched: If nothing is missing, or if no module adds it.
     """
     spec = next((spec for spec in module_specs() if spec.name == expression), None)
     if spec is not None and spec.kind != "module":
-        raise InputError(f"{expression} is a {spec.kind}; modules, expressions, backbones and runs can be complemented")
+        raise InputError(f"{expression} is a {spec.kind}; give a module, an expression, a backbone or a run")
     text = parse(expression).canonical()
     found = fingerprint(text, seed=seed)
     dims = len(found.size)
@@ -233,10 +237,10 @@ def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advi
 
 
 def _for_run(folder: Path, each: int, seed: int) -> Advice:
-    """Advise on the best plan of a run.
+    """Return the advice for the best plan of a run.
 
     Raises:
-        RunError: If its plans were not trained here, so that there is no model to measure.
+        RunError: If its plans were not trained by nasbench, so that there is no model to measure.
     """
     run = load_run(folder)
     front = run.front()
@@ -248,6 +252,7 @@ def _for_run(folder: Path, each: int, seed: int) -> Advice:
         model = builder.build(Plan.of(front.iloc[0]["plan"] if len(front) else None), run.settings.seed)
         if not builder.identity_init:
             open_gates(model)
+    # Costs are relative to the bare host: a suggestion may stand in a slot that the best plan already fills.
     size, bare = builder.input_size, builder.host()
     costs = PlanCosts(bare, backbones.slots(bare, size), input_size=size, identity_init=builder.identity_init)
     host = f"{folder.name}, trial {number}" if number is not None else folder.name
@@ -265,8 +270,8 @@ def _advise(
     each: int,
     seed: int,
 ) -> Advice:
-    """Measure the stages of a model, and propose modules for what each lacks."""
-    stages = [slot for slot in places if is_stage_slot(slot.name)] or list(places)
+    """Measure the stages of a model, and propose modules for the properties that each lacks."""
+    stages = [slot for slot in places if is_stage_slot(slot.name)] or list(places)  # a stem may have no stages
     found = stage_figures(model, stages, input_size=size, seed=seed)
     missing = {stage.slot: _missing(stage) for stage in found}
     suggestions: list[Suggestion] = []
@@ -281,23 +286,23 @@ def _advise(
 
 
 def _answer(advice: Advice) -> Advice:
-    """Return advice that suggests something.
+    """Return the advice if it suggests anything.
 
     Raises:
-        NothingMatched: If it does not.
+        NothingMatched: If it suggests nothing.
     """
     if not advice.suggestions:
         lacks = ", ".join(dict.fromkeys(name for names in advice.missing.values() for name in names))
         raise NothingMatched(
             f"no module adds what {advice.host} lacks: {lacks}" if lacks else f"{advice.host} lacks nothing"
         )
-    Space.from_dict(advice.space)  # what is handed out can be searched
+    Space.from_dict(advice.space)  # raises here, not in the search that a user starts with it
     return advice
 
 
 def _missing(stage: StageFigures) -> tuple[str, ...]:
-    """Return what a stage lacks; on a map too small for scales, locality and globality alone are asked for."""
-    if stage.self_influence is None:
+    """Return the properties that a stage lacks. On a small map only locality and globality are considered."""
+    if stage.self_influence is None:  # the stage could not be measured
         return ()
     names = lacking(stage)
     return names if max(stage.size) >= _NARROW else tuple(n for n in names if n in ("locality", "globality"))
@@ -311,7 +316,7 @@ def _cheapest(
     host_macs: int | None,
     each: int,
 ) -> list[Suggestion]:
-    """Return the modules of fewest MACs for each missing property."""
+    """Return the modules with the fewest MACs for each missing property."""
     rows = []
     for property in missing:
         fitting = []
@@ -320,7 +325,7 @@ def _cheapest(
                 continue
             try:
                 added = cost(name)
-            except UnsupportedError:  # it cannot serve these channels
+            except UnsupportedError:  # the module cannot be built for these channels
                 continue
             share = None if host_macs is None else added.macs / host_macs
             figure = float(getattr(figures, property))
@@ -330,7 +335,7 @@ def _cheapest(
 
 
 def _candidates(dims: int) -> list[tuple[str, Measured]]:
-    """Return the modules that serve so many dimensions, with their fingerprints there; a user's are taken now."""
+    """Return the modules for `dims` dimensions with their fingerprints. Those not on record are measured now."""
     found = []
     for spec in module_specs(dims=dims, kind="module"):
         if spec.selectable and not spec.name.startswith(_VENDOR):
@@ -342,7 +347,7 @@ def _candidates(dims: int) -> list[tuple[str, Measured]]:
 
 @cache
 def _taken_now(name: str, dims: int) -> Measured | None:
-    """Return the figures of a module that is not on record; None where it cannot be measured."""
+    """Measure a module that is not on record. Return None if it cannot be measured."""
     try:
         return Measured.of(fingerprint(name, dims=dims))
     except InputError:

@@ -1,4 +1,4 @@
-"""Tables of a report as data; the HTML template only lays them out, and each is a file for a paper too."""
+"""Tables of a report as data, saved as files for a paper too. The HTML template only lays them out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table; `verdict` is a style class, "" for none."""
+    """A cell of a table. `verdict` is its style class, "" for none."""
 
     text: str
     numeric: bool = False
@@ -39,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table; `bare` marks the bare backbone's."""
+    """A row of a table. `bare` marks the row of the bare backbone."""
 
     cells: tuple[Cell, ...]
     bare: bool = False
@@ -56,7 +56,7 @@ class Table:
 
 
 def plan_cell(text: str) -> Cell:
-    """Return the cell of a plan: its text as code, the bare backbone by its name."""
+    """Return the cell of a plan: its text as code, or the name of the bare backbone."""
     return Cell(plan_name(text), code=text != BARE.text)
 
 
@@ -66,13 +66,15 @@ def verdict_cell(text: str) -> Cell:
 
 
 def save_tables(tables: Iterable[Table], folder: Path) -> None:
-    """Write each table as CSV, Markdown and LaTeX (booktabs), named by its title, in place of those of before."""
+    """Write each table as CSV, Markdown and LaTeX (booktabs), named after its title. Earlier tables are deleted."""
     folder.mkdir(exist_ok=True)
+    # A table that the report no longer has must not leave a stale file.
     for file in folder.iterdir():
         if file.suffix.removeprefix(".") in _ENDINGS.values():
             file.unlink()
     for table in tables:
         texts = [[cell.text for cell in row.cells] for row in table.rows]
+        # Texts as on the page, so that a paper quotes the same digits and intervals.
         frame = pd.DataFrame(texts, columns=[column.title for column in table.columns], dtype=object)
         name = "-".join(re.findall(r"[a-z0-9]+", table.title.lower()))
         for form, ending in _ENDINGS.items():

@@ -1,4 +1,4 @@
-"""The trained models of a run whose weights were kept; the task and a model are built when they are first asked for."""
+"""Trained models of the trials whose weights were stored. The task and the models are built when first needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["TrainedModels"]
 
 
 class TrainedModels:
-    """Trial number to trained model.
+    """Loads the trained model of a trial.
 
     Args:
         run: The run.
@@ -27,25 +27,29 @@ class TrainedModels:
 
     @property
     def numbers(self) -> set[int]:
-        """The trials whose weights were kept."""
+        """Numbers of the trials whose weights were stored."""
         return self.run.folder.stored_weights
 
     @property
     def task(self) -> Task:
-        """The task that they were trained on, with its data."""
-        assert self._problem.task is not None  # weights are kept for trained plans alone
+        """The task of the run, with its data."""
+        assert self._problem.task is not None  # weights are stored only for plans trained here, on a task
         return self._problem.task
 
     @property
     def device(self) -> str:
-        """Where they are evaluated."""
+        """The device on which models are evaluated."""
         return self._problem.evaluator.device
 
     def load(self, number: int, plan: str) -> nn.Module:
-        """Return the model of a trial and its plan's text, in eval mode on the device.
+        """Return the model of a trial, in eval mode on the device.
+
+        Args:
+            number: The trial.
+            plan: Text of its plan.
 
         Raises:
-            RunError: If its weights were not kept.
+            RunError: If its weights were not stored.
         """
         model = self._builder.build(Plan.of(plan), self.run.settings.seed)
         return self.run.folder.load_weights(number, model).to(self.device).eval()
@@ -56,4 +60,5 @@ class TrainedModels:
 
     @cached_property
     def _builder(self) -> ModelBuilder:
+        # Pretrained weights would be overwritten by the stored ones, and may need a download.
         return self.run.builder().without_weights()

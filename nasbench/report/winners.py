@@ -1,4 +1,4 @@
-"""What the winner inserted, by measurement: the fingerprint of each of its slots after training."""
+"""Measured properties of the winner: the fingerprint of each of its slots after training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["draw_fingerprints", "fingerprints_data", "winner_of"]
 
 
 def winner_of(run: Run, kept: Collection[int]) -> tuple[int, str] | None:
-    """Return number and plan of the best plan on the front, the bare backbone aside, whose weights were kept."""
+    """Return number and plan of the best plan on the front whose weights were stored, the bare backbone excluded."""
     front = run.front()
     rows = front[(front["plan"] != BARE.text) & front["number"].isin(list(kept))]
     return None if rows.empty else (int(rows.iloc[0]["number"]), str(rows.iloc[0]["plan"]))
 
 
 def fingerprints_data(number: int, found: Mapping[str, Fingerprint]) -> pd.DataFrame:
-    """Return one row a slot and property: trial, slot, module, property, value (missing where not defined)."""
+    """Return one row per slot and property: trial, slot, module, property, value (missing where not defined)."""
     return pd.DataFrame(
         [
             {"trial": number, "slot": slot, "module": each.name, "property": name, "value": getattr(each, name)}
@@ -36,7 +36,7 @@ def fingerprints_data(number: int, found: Mapping[str, Fingerprint]) -> pd.DataF
 
 
 def draw_fingerprints(data: pd.DataFrame) -> Figure:
-    """Draw a heat map: slots down, the five properties across, the figure in each cell."""
+    """Draw a heat map with a row per slot, a column per property and the figure in each cell."""
     table = data.pivot(index="slot", columns="property", values="value")[list(PROPERTIES)].astype(float)
     with style():
         figure = Figure(figsize=(6.4, 1.1 + 0.45 * len(table)), layout="constrained")

@@ -136,7 +136,7 @@ def test_the_bare_backbone_alone(tmp_path):
         SPACE, backbone="test_resnet", evaluate=lambda plan: {"accuracy": 0.5}, trials=1, seeds=1,
         objectives={"accuracy": "maximize"}, out=tmp_path / "r",
     )  # fmt: skip
-    assert page_of(alone, {}, {}).answer.startswith("1 plan was evaluated, and none but the bare backbone could be")
+    assert page_of(alone, {}, {}).answer.startswith("1 plan was evaluated. None but the bare backbone could be")
 
 
 def test_each_table_is_a_file_for_a_paper_too(run):

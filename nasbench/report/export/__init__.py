@@ -1,4 +1,4 @@
-"""A trial of a run as a folder that a stranger can use, and the trials table in other formats."""
+"""Export of a trial as a folder that works without nasbench, and of the trials table in other formats."""
 
 from nasbench.report.export.folder import export_trial
 from nasbench.report.export.table import FORMATS, trials_text

@@ -1,4 +1,4 @@
-"""The folder a stranger can use: code, weights, card, example; written from a trial of a run."""
+"""Export of a trial as a folder that works without nasbench: code, weights, model card and example."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from nasbench.tasks import Task
 __all__ = ["export_trial"]
 
 _TOLERANCE = 1e-4
+"""Largest difference between ONNX and torch, relative to the largest output but to 1 at least."""
 
 
 @dataclass(frozen=True)
 class _Winner:
-    """A trained plan and where it comes from."""
+    """A trained plan, its run and its model."""
 
     run: Run
     number: int
@@ -49,22 +50,25 @@ class _Winner:
 
 
 def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) -> Path:
-    """Write model.py, model.safetensors, config.json, README.md (the model card) and example.py of a trial.
+    """Export a trial as a folder that works without nasbench.
 
-    What `model.py` builds is held against the run's model before anything is kept: same keys, same output, bit for bit.
+    It holds model.py, model.safetensors, config.json, README.md (the model card), example.py and requirements.txt.
+
+    The model that `model.py` builds is compared with the run's model before the folder appears. It must have the same
+    keys and the same output, bit for bit.
 
     Args:
         run: The run.
-        number: A trial whose weights were kept.
-        out: The folder; made, must be empty or missing.
-        onnx: Also write model.onnx, checked with onnxruntime.
+        number: A trial whose weights were stored.
+        out: The folder. It is created, or must be empty.
+        onnx: Whether to write model.onnx too. It is checked with onnxruntime.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: If there is no such trial, or `out` is not empty.
-        RunError: If its weights were not kept, or the source does not give the same model.
+        InputError: If there is no such trial, or if `out` is not empty.
+        RunError: If its weights were not stored, or if the source does not give the same model.
         UnsupportedError: If the source of a part cannot be read.
     """
     out = Path(out)
@@ -73,6 +77,7 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
     winner = _winner(run, number)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside `out` and moved there when all checks have passed: a failed export leaves nothing behind.
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
             staged = Path(folder) / "model"
             staged.mkdir()
@@ -126,7 +131,7 @@ def _write(winner: _Winner, folder: Path) -> None:
 
 
 def _config(winner: _Winner) -> dict[str, Any]:
-    """What the model is and how its input is prepared, JSON-able."""
+    """Return config.json: what the model is and how its input is prepared."""
     task, builder = winner.task, winner.builder
     return {
         "schema_version": 1,
@@ -142,7 +147,7 @@ def _config(winner: _Winner) -> dict[str, Any]:
 
 
 def _card(winner: _Winner) -> dict[str, Any]:
-    """The figures of the model card: those of the trial, and of the compared plans where it is one of them."""
+    """Return the figures of the model card: means over seeds if the plan was compared, otherwise those of the trial."""
     run = winner.run
     compared = run.finalists().to_dict(orient="records")
     own = next((row for row in compared if row["plan_hash"] == winner.plan.hash), None)
@@ -162,13 +167,13 @@ def _card(winner: _Winner) -> dict[str, Any]:
 
 
 def _load(folder: Path) -> nn.Module:
-    """Run a written model.py as a stranger would, and return its model with the weights."""
+    """Execute an exported model.py and return its model with the weights."""
     module = ModuleType("exported_model")
     module.__file__ = str(folder / "model.py")
     code = compile((folder / "model.py").read_text(encoding="utf-8"), "model.py", "exec")
     import sys
 
-    sys.modules[module.__name__] = module  # dataclasses look their module up
+    sys.modules[module.__name__] = module  # dataclasses look up their module by name
     try:
         exec(code, module.__dict__)
         return module.load(folder)
@@ -184,7 +189,7 @@ def _example(winner: _Winner) -> Tensor:
 def _check(winner: _Winner, folder: Path) -> None:
     written = _load(folder)
     x = _example(winner)
-    with torch.no_grad():
+    with torch.no_grad():  # the same seed for both, because a module may draw random numbers in eval mode too
         torch.manual_seed(0)
         expected = winner.model(x)
         torch.manual_seed(0)
@@ -195,7 +200,7 @@ def _check(winner: _Winner, folder: Path) -> None:
 
 
 def _write_onnx(winner: _Winner, folder: Path) -> None:
-    """Write model.onnx for any batch size, and hold it against the model with onnxruntime."""
+    """Write model.onnx for any batch size, and compare it with the model in onnxruntime."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  # torch's exporter needs it
@@ -218,7 +223,7 @@ def _write_onnx(winner: _Winner, folder: Path) -> None:
     except Exception as error:
         lines = str(error).strip().splitlines()
         raise RunError(f"trial {winner.number} cannot be written as ONNX: {lines[0] if lines else error!r}") from error
-    for batch_size in (1, len(x)):
+    for batch_size in (1, len(x)):  # the exporter may have fixed the batch size that it saw
         with torch.no_grad():
             expected = winner.model(x[:batch_size])
         (answer,) = session.run(None, {session.get_inputs()[0].name: x[:batch_size].numpy()})

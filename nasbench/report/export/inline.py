@@ -1,7 +1,8 @@
-"""Gather the source of classes and all they need into one text that runs without the packages they came from.
+"""Collect the source of classes, with all they need, into one text that runs without the packages they came from.
 
-A definition is taken as it stands in its file, with the definitions it refers to, wherever they are; decorators that
-register it go, imports of other packages stay. Names that two files use for different things are told apart.
+A definition is copied as it is in its file, with the definitions that it refers to, wherever these are. Decorators that
+register it are removed, and imports of other packages stay. A name that two files use for different things gets a
+number.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign
 
 @dataclass(frozen=True)
 class _Reference:
-    """A place in a definition that names something of a file that is inlined: bytes `start` to `end` of that file."""
+    """A use of an inlined definition, at bytes `start` to `end` of its file.
+
+    It is `eager` if it is evaluated when the text is imported, as a base class is.
+    """
 
     key: Key
     start: int
@@ -43,7 +47,7 @@ class _Reference:
 
 @dataclass
 class _Taken:
-    """A definition that the text needs; `edits` replace the bytes from, to by others."""
+    """A definition that the text needs. Each edit replaces the bytes from `start` to `end` of its file."""
 
     node: _Definition
     references: list[_Reference] = field(default_factory=list)
@@ -51,7 +55,7 @@ class _Taken:
 
 
 class _File:
-    """One source file: its bytes, its top-level definitions and what it imports."""
+    """A source file: its bytes, its top-level definitions and its imports."""
 
     def __init__(self, name: str) -> None:
         module = sys.modules.get(name) or importlib.import_module(name)
@@ -60,13 +64,14 @@ class _File:
             raise UnsupportedError(f"the source of {name} cannot be read, so what is defined there cannot be exported")
         self.name, self.module, self.data = name, module, Path(path).read_bytes()
         self.tree = ast.parse(self.data)
+        # The offsets of `ast` count bytes within a line, not characters, so the source stays bytes.
         starts = [0]
         for line in self.data.splitlines(keepends=True):
             starts.append(starts[-1] + len(line))
         self._starts = starts
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
-        """Return where a node begins and ends, in bytes."""
+        """Return the first byte of a node and the byte after its last."""
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return self._starts[node.lineno - 1] + node.col_offset, self._starts[node.end_lineno - 1] + node.end_col_offset
@@ -89,13 +94,13 @@ class _File:
         """Imported names: (module, attribute or None for the module itself, the statement without its `as`)."""
         found: dict[str, tuple[str, str | None, str]] = {}
         for node in self.tree.body:
-            guarded = node.body if isinstance(node, ast.If) else [node]
+            guarded = node.body if isinstance(node, ast.If) else [node]  # imports under `if TYPE_CHECKING:` too
             for statement in guarded:
                 found |= self.imported(statement)
         return found
 
     def imported(self, node: ast.stmt) -> dict[str, tuple[str, str | None, str]]:
-        """Return what one statement imports."""
+        """Return the names that one statement imports, in the form of `imports`."""
         if isinstance(node, ast.Import):
             return {
                 a.asname or a.name.partition(".")[0]: (
@@ -115,10 +120,10 @@ class _File:
 
 
 class Inliner:
-    """Collects definitions; `need` them, then ask for the `source`.
+    """Collects definitions through `need`, then writes them as `source`.
 
     Args:
-        reserved: Names that the text around the source uses itself.
+        reserved: Names that the text around the source uses.
     """
 
     def __init__(self, reserved: Collection[str] = ()) -> None:
@@ -129,7 +134,7 @@ class Inliner:
         self._roots = {_OWN}
 
     def need(self, thing: Any) -> None:
-        """Take a class or function, with all it refers to.
+        """Add a class or function, with all that it refers to.
 
         Raises:
             UnsupportedError: If its source cannot be read.
@@ -139,17 +144,17 @@ class Inliner:
         self._take((module, name))
 
     def name(self, thing: Any) -> str:
-        """Return what the source calls a class or function that was needed."""
+        """Return the name that a needed class or function has in the source."""
         return self._names[thing.__module__, thing.__qualname__]
 
     @property
     def source(self) -> str:
-        """The imports, then every definition after those it needs to be executed."""
+        """The imports, then the definitions, each after those that must exist when it is executed."""
         names = self._names
         written: dict[int, str] = {}
         for key in self._ordered():
             node = self._taken[key].node
-            if id(node) not in written:
+            if id(node) not in written:  # `a, b = 1, 2` is one statement of two names
                 written[id(node)] = self._text(key, names)
         return "\n".join(self._import_lines()) + "\n\n\n" + "\n\n\n".join(written.values()) + "\n"
 
@@ -164,7 +169,7 @@ class Inliner:
             if key[1] in file.imports:  # re-exported
                 return self._follow(file, key)
             raise UnsupportedError(
-                f"{key[1]} of {key[0]} is not written out in its file, so it cannot be exported as source"
+                f"{key[1]} of {key[0]} is not defined in its file, so it cannot be exported as source"
             )
         taken = self._taken[key] = _Taken(node)
         for reference in _Walk(self, file, node, taken).run():
@@ -177,7 +182,7 @@ class Inliner:
         self._take((module, attribute))
 
     def origin(self, module: str, attribute: str) -> Key:
-        """Return where a name is defined that `module` may only pass on."""
+        """Return the module that defines a name, which `module` may only re-export."""
         file = self._file(module)
         while attribute not in file.definitions and attribute in file.imports:
             module, found, _ = file.imports[attribute]
@@ -187,7 +192,7 @@ class Inliner:
         return module, attribute
 
     def internal(self, module: str) -> bool:
-        """Whether the source of a module goes into the text: ours, the user's, and what lies beside the user's."""
+        """Whether the source of a module is copied: nasbench's, the user's, and files that the user's files import."""
         root = module.partition(".")[0]
         if root in self._roots:
             return True
@@ -198,7 +203,7 @@ class Inliner:
         return path is not None and not _installed(Path(path))
 
     def imports(self, name: str, statement: str) -> str:
-        """Note an import of another package, and return what it is called: with a number where the name is taken."""
+        """Record an import of another package and return its name in the text, with a number if the name is taken."""
         thing = statement.partition(" as ")[0]
         called, number = name, 2
         while self._imports.get(called, thing) != thing:
@@ -215,7 +220,7 @@ class Inliner:
 
     @property
     def _names(self) -> dict[Key, str]:
-        """What each definition is called: its own name, or with a number where that is taken."""
+        """The name of each definition in the text: its own, with a number if that is taken."""
         names: dict[Key, str] = {}
         used = {*self._imports, *self._reserved}
         for key in self._taken:
@@ -227,6 +232,7 @@ class Inliner:
         return names
 
     def _ordered(self) -> Iterator[Key]:
+        """Yield the definitions in an order in which they can be executed (depth first along eager references)."""
         done: set[Key] = set()
 
         def visit(key: Key) -> Iterator[Key]:
@@ -242,7 +248,7 @@ class Inliner:
             yield from visit(key)
 
     def _text(self, key: Key, names: dict[Key, str]) -> str:
-        """Return a definition's source, with the names it has here."""
+        """Return the source of a definition, with the names of this text."""
         taken, file = self._taken[key], self._files[key[0]]
         node = taken.node
         decorators = getattr(node, "decorator_list", [])
@@ -256,6 +262,7 @@ class Inliner:
             at = file.data.index(word + key[1].encode(), file.span(node)[0]) + len(word)
             edits.append((at, at + len(key[1].encode()), names[key].encode()))
         text = file.data[begin:end]
+        # From the last edit to the first, so that the positions of the others stay valid.
         for start, stop, new in sorted(set(edits), reverse=True):
             text = text[: start - begin] + new + text[stop - begin :]
         return text.decode().strip("\n")
@@ -276,7 +283,7 @@ class Inliner:
 
 
 class _Walk:
-    """Finds what one definition refers to."""
+    """Finds the references and edits of one definition."""
 
     def __init__(self, inliner: Inliner, file: _File, node: _Definition, taken: _Taken) -> None:
         self.inliner, self.file, self.node, self.taken = inliner, file, node, taken
@@ -301,6 +308,7 @@ class _Walk:
                     self._annotation(argument.annotation, local)
             if node.returns is not None:
                 self._annotation(node.returns, local)
+            # A body runs when the function is called, so what it names may be defined later in the text.
             inner = local | _bound(node)
             for statement in node.body:
                 self._visit(statement, False, inner)
@@ -345,10 +353,12 @@ class _Walk:
             elif attribute is not None and self._module(imported) is None:
                 self.found.append(_Reference(self.inliner.origin(module, attribute), *self.file.span(node), eager))
             else:
-                raise UnsupportedError(f"{self.file.name} passes the module {node.id} on; name what is used of it")
+                raise UnsupportedError(
+                    f"{self.file.name} uses the module {node.id} as a value; import what is used of it by name"
+                )
 
     def _annotation(self, node: ast.expr, local: frozenset[str]) -> None:
-        """Take what an annotation names: it is not executed, but a reader looks for it."""
+        """Add what an annotation names. It is not executed, but a reader looks for it."""
         for name in ast.walk(node):
             if not isinstance(name, ast.Name) or name.id in local:
                 continue
@@ -364,13 +374,14 @@ class _Walk:
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
             if name.startswith(_REGISTERS):
                 start, end = self.file.span(decorator)
+                # From the @ to the end of the line: the plug-in registers nothing outside nasbench.
                 newline = self.file.data.index(b"\n", end) + 1
                 self.taken.edits.append((start - 1, newline, b""))
             else:
                 self._visit(decorator, eager, local)
 
     def _local_import(self, node: ast.Import | ast.ImportFrom) -> None:
-        """Take what a function imports from ours while it runs; the statement goes."""
+        """Add what a function imports from inlined modules while it runs. The statement becomes `pass`."""
         found = self.file.imported(node)
         ours = {name: row for name, row in found.items() if self.inliner.internal(row[0])}
         if not ours:
@@ -382,7 +393,7 @@ class _Walk:
         self.taken.edits.append((*self.file.span(node), b"pass"))
 
     def _module(self, imported: tuple[str, str | None, str]) -> str | None:
-        """Return the module of ours that an import names, None where it names something else."""
+        """Return the inlined module that an import names, None if it names anything else."""
         module, attribute, _ = imported
         if not self.inliner.internal(module):
             return None
@@ -395,7 +406,7 @@ class _Walk:
 
 
 def _bound(node: ast.FunctionDef | ast.AsyncFunctionDef) -> frozenset[str]:
-    """Return the names that a function binds itself."""
+    """Return the names that a function binds, which hide those of its module."""
     names = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):

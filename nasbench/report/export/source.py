@@ -1,4 +1,4 @@
-"""Write a model down as Python source that needs torch and timm alone."""
+"""A model as Python source that needs torch, timm and safetensors only."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def model_source(
     identity_init: bool,
     title: str,
 ) -> str:
-    """Return the source of `model.py`: `build()` gives the model, `load()` gives it with its weights.
+    """Return the source of `model.py`. Its `build()` returns the model, its `load()` the model with its weights.
 
     Args:
         backbone: A timm name, a stem, or `FILE.py:function`.
-        plan: What is in it.
-        slots: The backbone's.
-        input_size: Without the batch.
+        plan: The plan in the backbone.
+        slots: Slots of the backbone.
+        input_size: Input size without the batch.
         model_kwargs: `num_classes` or `horizon`.
-        identity_init: Whether plug-ins are gated, as `insert` was told.
+        identity_init: Whether plug-ins are gated, as given to `insert`.
         title: First line of the docstring.
 
     Raises:
@@ -97,7 +97,7 @@ def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
 
 
 class _Writer:
-    """Collects what the source needs, then writes constructors."""
+    """Collects the definitions that the source needs, then writes the calls that build the model."""
 
     def __init__(self) -> None:
         self.inliner = Inliner(reserved=("build", "load"))
@@ -109,7 +109,7 @@ class _Writer:
         self.inliner.need(thing)
 
     def collect(self, expression: Expression, slot: Slot) -> None:
-        """Take the classes that an expression is built of."""
+        """Add the classes of which an expression is built."""
         for spec in expression.specs():
             for cls in _written(spec.cls):
                 self.need(cls)
@@ -119,7 +119,10 @@ class _Writer:
             self.need(Branches)
 
     def host(self, backbone: str, size: tuple[int, ...], model_kwargs: dict[str, Any]) -> Any:
-        """Take what the backbone needs; return what gives the text that builds it (names are final later)."""
+        """Add what the backbone needs, and return a function that gives the call that builds it.
+
+        The call is written later, because a name may still get a number while other definitions are added.
+        """
         if is_file(backbone):
             file, _, function = backbone.rpartition(":")
             build = getattr(load_python_file(Path(file)), function)
@@ -136,6 +139,7 @@ class _Writer:
         self.inliner.imports("timm", "import timm")
         for given in timm_arguments(backbone, size, num_classes=model_kwargs.get("num_classes")):
             try:
+                # On the meta device nothing is allocated: this only asks whether timm takes these arguments.
                 with torch.device("meta"):
                     timm.create_model(backbone, **given)
             except TypeError:
@@ -144,7 +148,7 @@ class _Writer:
         raise UnsupportedError(f"timm refuses to build {backbone} for {size}")
 
     def build(self, expression: Expression, slot: Slot) -> str:
-        """Return the text that builds an expression for a slot, as `nasbench.library.building.build` does."""
+        """Return the call that builds an expression for a slot, as `nasbench.library.building.build` does."""
         channels, dims = slot.channels, slot.dims
         if isinstance(expression, Leaf):
             if slot.rows_are_series and runs_rowwise(expression, dims):
@@ -162,7 +166,7 @@ class _Writer:
     def _call(self, name: str, channels: int, dims: int, hyper: dict[str, Any], inputs: int | None) -> str:
         spec = module_spec(name)
         row = getattr(spec.cls, "row", None)
-        if row is not None:  # made by a factory from a row of data
+        if row is not None:  # a factory made the class from a row of data, so it has no source of its own
             complete = {key: hyper.get(key, default) for key, (_, default) in row.options.items()}
             base, _ = _written(spec.cls)
             return f"{self.inliner.name(base)}({row!r}, {channels}, {complete!r})"
@@ -172,7 +176,7 @@ class _Writer:
 
 
 def _written(cls: type) -> tuple[type, ...]:
-    """Return the classes whose source stands for `cls`: itself, or the base and the row that a factory made it from."""
+    """Return the classes whose source is copied for `cls`: itself, or its base and its row if a factory made it."""
     row = getattr(cls, "row", None)
     return (cls,) if row is None else (cls.__mro__[1], type(row))
 

@@ -28,12 +28,12 @@ def trials_text(run: Run, form: str) -> str:
 
 
 def table_text(table: pd.DataFrame, form: str, numeric: Sequence[bool] | None = None) -> str:
-    """Return a table as text in one of `FORMATS`; a missing value is empty, null in JSON.
+    """Return a table as text in one of `FORMATS`. A missing value is empty, in JSON null.
 
     Args:
         table: The table.
         form: One of `FORMATS`.
-        numeric: Which columns to align to the right; by default those that hold numbers.
+        numeric: Whether each column is aligned to the right. By default those that hold numbers.
     """
     if form not in FORMATS:
         raise UnknownNameError("format", form, FORMATS)
