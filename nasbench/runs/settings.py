@@ -1,7 +1,7 @@
-"""Everything a search can be told: each setting once, with its meaning and how it is typed.
+"""The settings of a search. Each is defined once, with its meaning and how it is typed.
 
-The command line, its help, the table in docs/settings.md and the command that reproduces a run are made from the fields
-of `SearchSettings`. Settings are checked once, with the origin of each value.
+The command line, its help, the table in docs/settings.md and the command that reproduces a run are generated from the
+fields of `SearchSettings`. Settings are validated once, together with the origin of each value.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from nasbench.text import duration_s
 __all__ = ["SAMPLERS", "CommandLine", "SearchSettings", "differences", "meaning", "read_settings"]
 
 Sampler = Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"]
-"""The samplers; `nasbench.study.samplers` makes one of each name."""
+"""Names of the samplers. `nasbench.study.samplers` creates them."""
 
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 
 def _listed(given: Any) -> Any:
-    """Take a text as a list with commas: `--set proxies=naswot,zico`."""
+    """Split a text at its commas, as in `--set proxies=naswot,zico`. Other values are returned unchanged."""
     return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
 
 
@@ -36,21 +36,23 @@ def _path(text: str) -> str:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""Texts, as a list or with commas."""
+"""Texts, given as a list or as one text with commas."""
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """How a setting is typed. A field without one is given by `--set NAME=VALUE` and reproduced where it was changed.
+    """How a setting is typed on the command line.
+
+    A setting without one is given by `--set NAME=VALUE`, and the command that reproduces a run repeats it if changed.
 
     Attributes:
-        option: Its option. A word without dashes is an argument; "" leaves it to `--set`.
-        off: The option that turns a flag off, "" for none.
-        metavar: What the help shows as the value; by default the value's type.
-        repeated: The option may be given several times, a value each.
-        parse: Turns the typed text into the value of the setting.
-        reproduce: Whether the command that reproduces a run says it. "never" is for what changes how a run is carried
-            out and not what comes of it, and for what that command says in another way.
+        option: Name of the option. A word without dashes is a positional argument. "" means `--set` only.
+        off: The option that turns a flag off. "" if there is none.
+        metavar: Placeholder for the value in the help. By default the value's type.
+        repeated: Whether the option may be given several times, with one value each.
+        parse: Converts the typed text into the value of the setting.
+        reproduce: Whether the command that reproduces a run contains the setting. "never" is for settings that change
+            how a run is carried out but not its results, and for settings which that command expresses otherwise.
     """
 
     option: str = ""
@@ -62,10 +64,10 @@ class CommandLine:
 
 
 class SearchSettings(BaseModel):
-    """The settings of a search; the defaults are those of `nasbench search`.
+    """The settings of a search. The defaults are those of `nasbench search`.
 
-    Each field carries its meaning as its description and, as a `CommandLine`, how it is typed. The table of all of
-    them is in docs/settings.md. A description is a phrase without a full stop, as in `nasbench.tasks.recipe.Recipe`.
+    The description of a field is its meaning, a phrase without a full stop as in `nasbench.tasks.recipe.Recipe`. Its
+    `CommandLine` says how it is typed. docs/settings.md has the table of all settings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -251,7 +253,7 @@ class SearchSettings(BaseModel):
 
 
 def meaning(about: FieldInfo) -> str:
-    """Return what a setting of a search or of its recipe means, with the values to choose from."""
+    """Return the meaning of a setting of a search or recipe, followed by the values to choose from."""
     kinds = (about.annotation, *get_args(about.annotation))  # a choice that may be None is a union
     choices = [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
     return f"{about.description} ({', '.join(choices)})" if len(choices) > 1 else str(about.description)
@@ -260,21 +262,22 @@ def meaning(about: FieldInfo) -> str:
 def read_settings(
     given: Mapping[str, Any], file: str | Path | None = None, origin: str = "command line"
 ) -> tuple[SearchSettings, dict[str, str]]:
-    """Merge defaults, a `run.yaml` and what was given, in rising order, and check the result.
+    """Merge the defaults, a `run.yaml` and the given values, and validate the result. Later ones take precedence.
 
     Args:
-        given: Values from the command line or Python; None means not given.
+        given: Values from the command line or Python. None means not given.
         file: A YAML file with the same keys.
-        origin: What `given` is called in the origins.
+        origin: Name of the origin of `given`.
 
     Returns:
         The settings, and the origin of each value: "default", the file's path, or `origin`.
 
     Raises:
         UnknownNameError: If a key does not exist.
-        InputError: If a value is wrong; names the key, the value and where it came from.
+        InputError: If a value is wrong. Names the key, the value and its origin.
     """
     from_file = read_yaml(file, "settings") if file else {}
+    # None means not given, so that an option which was not typed does not override the file
     explicit = {key: value for key, value in given.items() if value is not None}
     for key in (*from_file, *explicit):
         if key not in SearchSettings.model_fields:
@@ -294,7 +297,7 @@ def read_settings(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Say where two identities differ, one line a key: "training.epochs: 5 there, 3 now"."""
+    """Return the differences of two identities, one line per key: "training.epochs: 5 there, 3 now"."""
     flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
     keys = sorted({*flat_old, *flat_new})
     return [
@@ -309,6 +312,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in tree.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
+        # an identity read from config.yaml has lists where the settings in memory have tuples
         yield prefix, list(tree) if isinstance(tree, tuple) else tree
 
 
@@ -321,4 +325,5 @@ def _objectives(given: Any) -> dict[str, str]:
     names = [str(name) for name in given]
     if len(set(names)) != len(names):
         raise InputError(f"an objective is given twice: {', '.join(names)}")
+    # "" is filled in from the task's metrics, which are not known here
     return dict.fromkeys(names, "")
