@@ -1,7 +1,7 @@
-"""Tabulate a space: every plan evaluated, under every seed, into one Parquet file.
+"""Tabulate a space: evaluate every plan under every seed, and write the results to one Parquet file.
 
-It is an ordinary search with the grid sampler, whose run folder lies beside the table: so it resumes where it was
-stopped, runs on as many workers as a search does, and its evaluations can be looked at like those of any search.
+A tabulation is an ordinary search with the grid sampler, whose run folder lies beside the table. It therefore resumes
+where it was stopped, runs on several workers, and its run can be inspected like any other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nasbench.study.search import search
 __all__ = ["MAX_PLANS", "frozen", "run_folder", "tabulate"]
 
 MAX_PLANS = 100_000
-"""A space of more plans is not tabulated."""
+"""A space with more plans than this is not tabulated."""
 
 _OF_EVERY_TABLE: dict[str, Any] = {
     "latency_s": 0.0, "keep": "front", "halving": 0, "controls": False, "sampler": "grid", "finalists": "all",
@@ -45,23 +45,24 @@ def tabulate(
     origin: str = "python",
     **settings: Any,
 ) -> Table:
-    """Evaluate every plan of a space and write the table; the same call goes on where an earlier one was stopped.
+    """Evaluate every plan of a space and write the table. The same call resumes an interrupted tabulation.
 
     Args:
         space: As in `nasbench.search`.
-        out: The table, a `.parquet` file; its run folder lies beside it and ends in `.run`.
+        out: The table, a `.parquet` file. Its run folder lies beside it and ends in `.run`.
         evaluate: As in `nasbench.search`.
-        seeds: Seeds each plan is evaluated under, counted up from `seed`; splits depend on the first alone.
+        seeds: Number of seeds that each plan is evaluated under, counted up from `seed`. Data splits depend on the
+            first seed alone.
         on_event: As in `nasbench.search`.
         origin: As in `nasbench.search`.
-        **settings: Fields of `nasbench.runs.settings.SearchSettings` that a search of all plans leaves open.
+        **settings: Fields of `nasbench.runs.settings.SearchSettings`, except those that a tabulation fixes.
 
     Returns:
         The table as written.
 
     Raises:
         InputError: If a setting is wrong, or the space holds more than `MAX_PLANS` plans.
-        RunError: If the run folder holds another tabulation, or is at work.
+        RunError: If the run folder holds another tabulation, or another process is at work in it.
     """
     out = Path(out)
     if out.suffix != ".parquet":
@@ -80,6 +81,7 @@ def tabulate(
             f"space {problem.space.space.name} holds {plans:,} plans in {problem.settings.backbone}, and each would "
             f"be evaluated; at most {MAX_PLANS:,} are tabulated. Restrict the space, or search it"
         )
+    # one trial more than plans, because the bare backbone is evaluated even where the space does not contain it
     run = search(
         space, evaluate=evaluate, out=run_folder(out), on_event=on_event, origin=origin, trials=plans + 1, **given
     )
@@ -92,7 +94,7 @@ def run_folder(out: Path) -> Path:
 
 
 def frozen(space: Space) -> Space:
-    """Return a space with its selectors spelt out, so that modules registered later do not join it."""
+    """Return a space with its selectors replaced by variants, so that modules registered later are not part of it."""
     overrides = [override.model_copy(update={"variants": _spelt(override.variants)}) for override in space.overrides]
     changed: dict[str, Any] = {
         "variants": _spelt(space.variants),
@@ -110,7 +112,7 @@ def _spelt(variants: Iterable[str | Selector]) -> tuple[str, ...]:
 
 
 def _frame(run: Run) -> pd.DataFrame:
-    """Return one row an evaluation, sorted by plan and seed; numbers alone."""
+    """Return one row per evaluation, sorted by plan and seed. Costs and metrics that are not numbers are left out."""
     rows = [_row(evaluation) for evaluation in run.evaluations()]
     return pd.DataFrame(rows).sort_values(["plan", "seed"], ignore_index=True)
 
