@@ -166,8 +166,8 @@ class RunFolder:
         file = self.weights_file(number)
         if not file.is_file():
             raise RunError(
-                f"the weights of trial {number} were not kept (kept: {sorted(self.stored_weights) or 'none'}); "
-                "--keep all keeps every trial's"
+                f"the weights of trial {number} were not stored (stored: {sorted(self.stored_weights) or 'none'}); "
+                "--keep all stores those of every trial"
             )
         try:
             load_model(model, str(file))

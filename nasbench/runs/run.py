@@ -229,13 +229,13 @@ def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping
         differing = differences(there["identity"], config["identity"])
         if differing:
             raise RunError(
-                f"{path} holds a run of another configuration; choose another --out, or search with the same. "
+                f"{path} holds a run of another configuration; choose another --out, or use the same configuration. "
                 "What differs:\n  " + "\n  ".join(differing)
             )
         # Settings outside the identity (trials, workers) may change when a run is resumed, its date of creation not.
         config = {**config, "created": there.get("created", config.get("created"))}
     elif not folder.is_free:
-        raise RunError(f"{path} exists and is no run folder; choose another --out")
+        raise RunError(f"{path} exists and is not a run folder; choose another --out")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.config, config_text(dict(config)))

@@ -198,12 +198,12 @@ def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> N
     _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
     # `type`, because a bool is an instance of int
     if type(evaluation.number) is not int or evaluation.number < 0:
-        raise ValueError(f"{evaluation.number!r} is no number of a trial")
+        raise ValueError(f"{evaluation.number!r} is not a trial number")
     if evaluation.is_complete:
         values = {name: evaluation.values.get(name) for name in directions}
         missing = [n for n, v in values.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
         if missing:
-            raise ValueError(f"a finished evaluation without {', '.join(missing)}")
+            raise ValueError(f"a complete evaluation without {', '.join(missing)}")
 
 
 def _damaged(file: Path, error: ValidationError) -> RunError:

@@ -75,7 +75,7 @@ class SearchSettings(BaseModel):
     space: Annotated[
         str | dict[str, Any] | None,
         CommandLine("space", reproduce="never"),
-        Field(description="a ready-made space, or a YAML file; by default five-properties, or forecasting for series"),
+        Field(description="name of a space, or a YAML file; by default five-properties, or forecasting for series"),
     ] = None
     backbone: Annotated[
         str | None,
@@ -86,37 +86,37 @@ class SearchSettings(BaseModel):
         str | None,
         CommandLine("--task", reproduce="always"),
         Field(
-            description="what is learnt: digits, co2, folder:PATH, tar:TRAIN,TEST, csv:PATH, ett:PATH, table:FILE or "
+            description="task to learn: digits, co2, folder:PATH, tar:TRAIN,TEST, csv:PATH, ett:PATH, table:FILE or "
             "FILE.py:Task; by default digits, or co2 for a stem"
         ),
     ] = None
     trials: Annotated[
         int,
         CommandLine("--trials", reproduce="always"),
-        Field(ge=1, description="distinct plans to evaluate, the bare backbone among them"),
+        Field(ge=1, description="distinct plans to evaluate, including the bare backbone"),
     ] = 24
     time_s: Annotated[
         float | None,
         CommandLine("--time", metavar="30m", parse=duration_s, reproduce="never"),
-        Field(gt=0, description="stop starting trials after this long"),
+        Field(gt=0, description="time after which no new trial is started"),
     ] = None
     objectives: Annotated[
         dict[str, str],
         CommandLine("--objective", repeated=True),
-        Field(description="a metric or cost; by default the metric of the task, and macs"),
+        Field(description="metric or cost to optimise; by default the metric of the task, and macs"),
     ] = {}
     constraints: Annotated[
         Texts,
         CommandLine("--constraint", repeated=True),
-        Field(description='a bound that every plan keeps, such as "params<=1.1x"'),
+        Field(description='bound that every plan must keep, such as "params<=1.1x"'),
     ] = ()
     sampler: Annotated[
-        Sampler, CommandLine("--sampler", reproduce="always"), Field(description="how the next plan is chosen")
+        Sampler, CommandLine("--sampler", reproduce="always"), Field(description="sampler that proposes the next plan")
     ] = "auto"
     seed: Annotated[
         int,
         CommandLine("--seed", reproduce="always"),
-        Field(ge=0, lt=2**31, description="seed of splits, weights, order and sampler"),
+        Field(ge=0, lt=2**31, description="seed of splits, weights, data order and sampler"),
     ] = 0
     seeds: Annotated[
         int,
@@ -125,7 +125,7 @@ class SearchSettings(BaseModel):
     ] = 3
     finalists: Annotated[
         Literal["front", "all"],
-        Field(description="plans that are trained on further seeds, beside the bare backbone"),
+        Field(description="plans to train on further seeds, besides the bare backbone"),
     ] = "front"
     size: Annotated[
         int | None,
@@ -143,12 +143,12 @@ class SearchSettings(BaseModel):
     fill: Annotated[
         Literal["linear", "forward"] | None,
         CommandLine("--fill"),
-        Field(description="fill gaps of a series, which are refused otherwise"),
+        Field(description="how to fill gaps of a series, which are refused otherwise"),
     ] = None
     covariates: Annotated[
         bool,
         Field(
-            description="give a forecasting model the calendar of every step too (hour, weekday, day of month and of "
+            description="also give a forecasting model the calendar of every step (hour, weekday, day of month, day of "
             "year)"
         ),
     ] = False
@@ -161,7 +161,7 @@ class SearchSettings(BaseModel):
     freeze: Annotated[
         Literal["backbone"] | None,
         CommandLine("--freeze"),
-        Field(description='with "backbone", train what was inserted, and the head, alone'),
+        Field(description='with "backbone", train only the inserted modules and the head'),
     ] = None
     device: Annotated[
         str,
@@ -176,32 +176,32 @@ class SearchSettings(BaseModel):
     training: Annotated[
         dict[str, Any],
         CommandLine(reproduce="never"),
-        Field(description="changes of the task's recipe (epochs, learning_rate, ...)"),
+        Field(description="changes to the task's recipe (epochs, learning_rate, ...)"),
     ] = {}
     latency_s: Annotated[
-        float, Field(ge=0, description="seconds spent on measuring latency after the search; 0 for none")
+        float, Field(ge=0, description="seconds for measuring latency after the search; 0 for none")
     ] = 20.0
     latency_profile: Annotated[
         str | None,
         CommandLine("--latency-profile", metavar="FILE", parse=_path),
-        Field(description="predict latency for the device this profile is of, before training"),
+        Field(description="device profile that predicts latency before training"),
     ] = None
     proxies: Annotated[
         Texts,
         CommandLine("--proxy", repeated=True),
-        Field(description="zero-cost proxy of each untrained model, also for constraints: naswot, synflow or zico"),
+        Field(description="zero-cost proxy to compute before training, also for constraints: naswot, synflow or zico"),
     ] = ()
     halving: Annotated[
         int,
         CommandLine("--halving", metavar="ETA"),
-        Field(ge=0, description="train briefly first, and one plan in ETA for longer (3); 0 for all in full"),
+        Field(ge=0, description="train all plans briefly, and one in ETA for longer (such as 3); 0 trains all in full"),
     ] = 0
-    halving_epochs: Annotated[int, Field(ge=1, description="epochs of the first rung, at least")] = 1
+    halving_epochs: Annotated[int, Field(ge=1, description="smallest number of epochs of a rung")] = 1
     halving_slow_epochs: Annotated[
         int | None,
         Field(
             ge=1,
-            description="epochs before which no plan is judged that starts as the bare backbone; by default three "
+            description="epochs before which a plan that starts as the bare backbone is not judged; by default three "
             "tenths of the full budget",
         ),
     ] = None
@@ -215,22 +215,22 @@ class SearchSettings(BaseModel):
         Field(description="accept an objective whose count is only a lower bound"),
     ] = False
     keep: Annotated[
-        Literal["front", "all"], CommandLine("--keep"), Field(description="trials whose weights are kept")
+        Literal["front", "all"], CommandLine("--keep"), Field(description="trials whose weights are stored")
     ] = "front"
     workers: Annotated[
         int,
         CommandLine("--workers", reproduce="never"),
-        Field(ge=1, description="evaluations at once; several GPUs are taken in turn"),
+        Field(ge=1, description="evaluations that run at once; several GPUs are used in turn"),
     ] = 1
     engine: Annotated[
         Literal["local", "ray"],
         CommandLine("--engine", reproduce="never"),
-        Field(description="where evaluations run: processes here, or a Ray cluster"),
+        Field(description="where evaluations run: processes on this machine, or a Ray cluster"),
     ] = "local"
     trial_timeout_s: Annotated[
         float | None,
         CommandLine("--trial-timeout", metavar="10m", parse=duration_s, reproduce="never"),
-        Field(gt=0, description="kill an evaluation that takes longer; it has failed"),
+        Field(gt=0, description="time after which an evaluation is killed and counts as failed"),
     ] = None
     trial_cpus: Annotated[
         float, CommandLine(reproduce="never"), Field(gt=0, description="CPU cores of an evaluation on a Ray cluster")
@@ -238,17 +238,17 @@ class SearchSettings(BaseModel):
     trial_gpus: Annotated[
         float | None,
         CommandLine(reproduce="never"),
-        Field(ge=0, description="GPUs of an evaluation on a Ray cluster; by default 1 where the device is CUDA"),
+        Field(ge=0, description="GPUs of an evaluation on a Ray cluster; by default 1 if the device is CUDA"),
     ] = None
     storage: Annotated[
         str | None,
         CommandLine("--storage", metavar="URL", reproduce="never"),
-        Field(description="postgresql://... for a study that machines share; by default it is in the run folder"),
+        Field(description="postgresql://... of a study that machines share; by default it is in the run folder"),
     ] = None
     reuse: Annotated[
         str | None,
         CommandLine("--reuse", metavar="RUN", parse=_path),
-        Field(description="bring in another run's evaluations where they fit"),
+        Field(description="run whose evaluations are imported where they fit"),
     ] = None
 
 

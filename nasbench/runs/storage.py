@@ -160,7 +160,7 @@ def open_journal(path: str | Path) -> Journal:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
         # Opening replays every line. Optuna does not validate them, so a damaged line raises anything
         raise RunError(
-            f"{path} is no Optuna journal, or is damaged: {type(error).__name__} {str(error)[:200]}"
+            f"{path} is not an Optuna journal, or is damaged: {type(error).__name__} {str(error)[:200]}"
         ) from None
 
 
@@ -177,8 +177,8 @@ def open_database(url: str) -> BaseStorage:
     kind = url.partition("://")[0]
     if kind.partition("+")[0] not in ("postgresql", "mysql"):
         raise InputError(
-            f"storage {url!r} is no postgresql://user:password@host/database; "
-            "leave it out to keep the study in the run folder"
+            f"storage {url!r} is not of the form postgresql://user:password@host/database; "
+            "leave it out to store the study in the run folder"
         )
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
     from sqlalchemy.pool import NullPool

@@ -160,10 +160,10 @@ def read_table(path: str | Path) -> Table:
     except FileNotFoundError:
         raise DataError(f"no table at {path}; `nasbench tabulate SPACE --out {path}` makes one") from None
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from None
     document = (arrow.schema.metadata or {}).get(_KEY)
     if document is None:
-        raise DataError(f"{path} is a Parquet file of something else; a table is made by `nasbench tabulate`")
+        raise DataError(f"{path} is a Parquet file, but not a table that `nasbench tabulate` wrote")
     info = _info(path, document)
     missing = [name for name in (*FIXED_COLUMNS, *info.metrics, *info.costs) if name not in arrow.column_names]
     if missing:
@@ -212,7 +212,7 @@ def _info(path: Path, document: bytes) -> TableInfo:
     except (ValueError, ValidationError) as error:
         if isinstance(error, InputError):  # the DataError above, which is a ValueError too
             raise
-        raise DataError(f"{path} is damaged: its metadata: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} has damaged metadata: {str(error).splitlines()[0]}") from None
 
 
 def _empty(value: Any) -> bool:

@@ -86,13 +86,13 @@ def run_search(
         raise
     except optuna.exceptions.StorageInternalError as error:
         raise RunError(
-            f"the database was lost: {database_fault(error)}; what was finished is saved, the same command goes "
-            "on from there"
+            f"the database was lost: {database_fault(error)}; finished evaluations are saved, and the same command "
+            "resumes the search"
         ) from None
     except OSError as error:
         raise RunError(
-            f"cannot write {folder.path}: {error.strerror}; what was finished is saved, the same command goes on "
-            "from there"
+            f"cannot write {folder.path}: {error.strerror}; finished evaluations are saved, and the same command "
+            "resumes the search"
         ) from None
     finally:
         lock.release()

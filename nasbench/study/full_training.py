@@ -71,7 +71,7 @@ def train_fully(
     """
     plan, builder = run.plan_of(number), run.builder()
     if epochs < 1:
-        raise InputError(f"--epochs {epochs}: at least one")
+        raise InputError(f"--epochs {epochs}: it must be at least 1")
     problem = make_problem(run.settings)
     assert problem.task is not None  # a run with models has one
     recipe = problem.task.recipe.with_settings({**problem.settings.training, "epochs": epochs})
@@ -124,7 +124,7 @@ def _one(
     try:
         result = train(model, training.task, training.recipe, seed=seed, device=training.device, on_epoch=told)
     except EvaluationError as error:
-        raise RunError(f"{title}: {error.kind}: {error.reason}; what was trained before it is kept") from None
+        raise RunError(f"{title}: {error.kind}: {error.reason}; the trainings finished before are stored") from None
     row = {"plan": plan.text, "seed": seed, "epochs": result.epochs, **result.metrics, "wall_s": result.wall_s}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -65,9 +65,13 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
         plugins.load_path(path)
     tabulated = settings.task is not None and settings.task.startswith(TABLE)
     if settings.latency_profile is not None and (evaluate is not None or tabulated):
-        raise InputError("latency_profile is for plans that are built; a function or table has its own latency_ms")
+        raise InputError(
+            "latency_profile needs models, which a function or table does not build; it can give latency_ms itself"
+        )
     if settings.proxies and evaluate is not None:
-        raise InputError(f"a function evaluates, no model is built to score; leave out {', '.join(settings.proxies)}")
+        raise InputError(
+            f"a function evaluates the plans, so no model is built to score; leave out {', '.join(settings.proxies)}"
+        )
     if evaluate is None and settings.task is not None and tabulated:
         return _tabulated_problem(settings, settings.task.removeprefix(TABLE))
     backbone, task = _host(settings)

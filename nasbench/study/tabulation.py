@@ -72,7 +72,9 @@ def tabulate(
     if isinstance(space, Space):
         space = space.model_dump(mode="json", exclude_defaults=True)
     if fixed := [name for name in (*_OF_EVERY_TABLE, "trials") if name in settings]:
-        raise InputError(f"{', '.join(fixed)}: a tabulation evaluates every plan in full, so this is not for one")
+        raise InputError(
+            f"{', '.join(fixed)}: a tabulation evaluates every plan in full, so it does not take this setting"
+        )
     given = {**settings, **_OF_EVERY_TABLE, "seeds": seeds}
     problem = make_problem(read_settings({"space": space, **given}, None, origin)[0], evaluate)
     plans = problem.space.count

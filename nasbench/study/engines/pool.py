@@ -125,7 +125,7 @@ class Pool(Engine):
                 answers += self._hear(by_worker[id(worker)])
             answers += self._overdue()
             if time.monotonic() >= self._give_up:
-                raise NasbenchError(f"no worker got ready within {START_S:g} s: {self.held_up()}")
+                raise NasbenchError(f"no worker became ready within {START_S:g} s: {self.held_up()}")
             if time.monotonic() >= end:
                 break
         self._hand_out()  # workers that have answered continue while the search records their evaluations

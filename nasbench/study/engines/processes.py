@@ -121,7 +121,7 @@ def _with_news(workers: Sequence[Worker], timeout_s: float | None) -> Sequence[W
 def _ending(status: int) -> str:
     """Return how a process ended, as text."""
     if status == -signal.SIGKILL:
-        return "was killed (SIGKILL; by the system, where memory ran out)"
+        return "was killed (SIGKILL, which the system sends when memory runs out)"
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended by itself with status {status}"

@@ -269,7 +269,7 @@ class Exploration(Phase):
         """End a trial in the ledger, then update the sampler's copy, the views and the stored weights."""
         if not self.ledger.close_trial(number, evaluation):
             # this driver wrote no heartbeat for so long that others considered it dead
-            self.narrate(f"trial {number} was taken over by another process meanwhile")
+            self.narrate(f"trial {number} was taken over by another process")
             return
         trial = self.ledger.trial(number)
         self.proposer.end(number, trial.state, trial.values, trial.user_attrs)
@@ -310,4 +310,4 @@ class Exploration(Phase):
                 self.add_known(self.ledger.trial(number), evaluation)
         if new:
             self.run.refresh()
-            self.narrate(f"{len(new)} evaluations brought in from {new[0].run.path}")
+            self.narrate(f"{len(new)} evaluations imported from {new[0].run.path}")

@@ -233,10 +233,10 @@ def strategy_for(problem: Problem) -> FullBudget:
     if not settings.halving:
         return FullBudget()
     if settings.storage is not None:
-        raise InputError("halving is for a search of one machine; leave out halving, or storage")
+        raise InputError("halving works only in a search of one machine; leave out halving, or storage")
     if problem.evaluator.full_epochs is None:
         raise InputError(
-            "halving trains plans for fewer epochs first: a table holds one budget alone, and a function must take "
+            "halving first trains plans for fewer epochs: a table holds only one budget, and a function must take "
             "`epochs` and be given the full budget as training={'epochs': N}"
         )
     ladder = Ladder.of(

@@ -74,15 +74,15 @@ class Ladder:
             (3, 9, 27)
         """
         if eta < 2:
-            raise InputError(f"eta is a whole number from 2 on, got {eta}")
+            raise InputError(f"eta must be a whole number of at least 2, got {eta}")
         if not 1 <= minimum <= full:
-            raise InputError(f"the fewest epochs of a rung lie between 1 and the full budget of {full}, got {minimum}")
+            raise InputError(f"the epochs of a rung must lie between 1 and the full budget of {full}, got {minimum}")
         epochs = [full]  # from the top down, so that the last rung is exactly the full budget
         while (fewer := round(epochs[0] / eta)) >= minimum and fewer < epochs[0]:
             epochs.insert(0, fewer)
         enough = math.ceil(_SLOW_SHARE * full) if slow_minimum is None else slow_minimum
         if not 1 <= enough <= full:
-            raise InputError(f"the fewest epochs of a slow start lie between 1 and {full}, got {slow_minimum}")
+            raise InputError(f"the epochs of a slow start must lie between 1 and {full}, got {slow_minimum}")
         return cls(tuple(epochs), eta, next(rung for rung, count in enumerate(epochs) if count >= enough))
 
     @property
@@ -232,7 +232,8 @@ def _kept(count: int, ladder: Ladder, finish: bool) -> int:
 
 
 def _reason(place: Place, ladder: Ladder, rung: int, keep: int) -> str:
-    on = f"the best {keep} go on" if keep > 1 else "the best goes on" if keep else f"fewer than {ladder.eta} are known"
+    few = f"fewer than {ladder.eta} plans have finished this rung"
+    on = f"the best {keep} are promoted" if keep > 1 else "the best is promoted" if keep else few
     return f"stopped at {ladder.name(rung)}: place {place.place} of {place.of}, rank {place.rank}; {on}"
 
 
