@@ -19,7 +19,8 @@ NasbenchError                      anything below
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 __all__ = [
@@ -57,6 +58,16 @@ _LONGEST_NAME = 80
 """Of a name that nothing answers to, so much is repeated."""
 
 
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
+    """Return up to three names like `name`. Case, blanks and hyphens make no difference: "SE" is near to "se"."""
+    plain = {_plain(each): each for each in reversed(known)}
+    return [plain[each] for each in difflib.get_close_matches(_plain(name), plain, n=3, cutoff=0.5)]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]", "_", name.strip().lower())
+
+
 class UnknownNameError(InputError):
     """A name that nothing answers to.
 
@@ -70,7 +81,7 @@ class UnknownNameError(InputError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
         shown = str(name) if len(str(name)) <= _LONGEST_NAME else f"{str(name)[:_LONGEST_NAME]}..."
-        near = difflib.get_close_matches(shown, self.known, n=3, cutoff=0.5)
+        near = _nearest(shown, self.known)
         message = f"no {kind} named {shown!r}"
         if near:
             message += "; did you mean " + " or ".join(repr(n) for n in near) + "?"

@@ -11,6 +11,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from nasbench.backbones.stem_registry import STEMS
 from nasbench.errors import UnknownNameError
 
 __all__ = ["TIMM_NAMES", "backbone_names", "check_backbone_name", "is_file", "is_stem", "is_timm", "stem_names"]
@@ -19,11 +20,16 @@ TIMM_NAMES = Path(__file__).with_name("timm_names.json")
 """The record of timm's names."""
 
 
-@cache
 def stem_names() -> tuple[str, ...]:
-    """Return the names of the forecasting stems: each is a file of its own."""
+    """Return the names of the forecasting stems, a user's own included."""
+    return tuple(sorted({*_shipped_stems(), *STEMS.registered}))
+
+
+@cache
+def _shipped_stems() -> tuple[str, ...]:
+    """Each is a file of its own, of the same name."""
     files = Path(__file__).with_name("stems").glob("*.py")
-    return tuple(sorted(file.stem for file in files if not file.stem.startswith("_")))
+    return tuple(file.stem for file in files if not file.stem.startswith("_"))
 
 
 @cache

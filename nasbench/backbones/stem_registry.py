@@ -7,18 +7,29 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
-
-from torch import nn
+from typing import TYPE_CHECKING, TypeVar
 
 from nasbench.library.registry import Registry
 
+if TYPE_CHECKING:  # a stem's name is known without torch
+    from torch import nn
+
 __all__ = ["STEMS", "load_stems", "register_stem", "stage_slots"]
 
-STEMS: Registry[type[nn.Module]] = Registry("stem")
+
+@cache
+def load_stems() -> None:
+    """Import every stem that ships with nasbench. Once."""
+    from nasbench.backbones import stems
+
+    for found in pkgutil.iter_modules(stems.__path__):
+        importlib.import_module(f"{stems.__name__}.{found.name}")
+
+
+STEMS: Registry[type[nn.Module]] = Registry("stem", load_stems)
 """Classes built by `cls(lookback=, horizon=, series=, **hyper)`: `(B, lookback, series) -> (B, horizon, series)`."""
 
-C = TypeVar("C", bound=type[nn.Module])
+C = TypeVar("C", bound=type)
 
 
 def register_stem(name: str) -> Callable[[C], C]:
@@ -56,12 +67,3 @@ def stage_slots(path: str, count: int, layout: str) -> dict[str, tuple[str, str]
     for index in range(count):
         found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (path.format(index), layout)
     return found
-
-
-@cache
-def load_stems() -> None:
-    """Import every stem that ships with nasbench. Once."""
-    from nasbench.backbones import stems
-
-    for found in pkgutil.iter_modules(stems.__path__):
-        importlib.import_module(f"{stems.__name__}.{found.name}")

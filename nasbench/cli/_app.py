@@ -10,7 +10,7 @@ import typer.core
 from nasbench.cli import console
 from nasbench.errors import InputError
 
-__all__ = ["AsJson", "Modules", "Size", "app", "input_size", "load_plugins"]
+__all__ = ["AsJson", "Modules", "Size", "app", "check_names", "input_size", "load_plugins"]
 
 _ORDER = (
     "modules", "show", "fingerprint", "suggest", "check", "slots", "spaces", "measure", "profile", "search", "train",
@@ -68,6 +68,21 @@ def input_size(backbone: str, size: int | None, lookback: int = 96, series: int 
             raise InputError(f"--size {size}: an image has at least 1 pixel")
         return (3, size, size)
     return backbones.default_input_size(backbone) or (3, 224, 224)
+
+
+def check_names(backbone: str, *plans: str) -> None:
+    """Check the names that a command was given, before it loads torch and timm.
+
+    Raises:
+        UnknownNameError: If there is no such backbone or module; the nearest names are offered.
+        InputError: If a plan is malformed.
+    """
+    from nasbench.backbones.names import check_backbone_name
+    from nasbench.library.plan import Plan
+
+    check_backbone_name(backbone)
+    for plan in plans:
+        Plan.of(plan)
 
 
 def load_plugins(paths: list[str] | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
+from nasbench.cli._app import AsJson, Modules, Size, app, check_names, input_size, load_plugins
 from nasbench.text import human
 
 
@@ -23,6 +23,7 @@ def slots(
 
     Example: nasbench slots resnet18 --size 64
     """
+    check_names(backbone)
     from nasbench import backbones
 
     found = backbones.slots(backbone, input_size=input_size(backbone, size, lookback, series))
@@ -49,10 +50,11 @@ def measure(
 
     Example: nasbench measure resnet18 --plan "eca >> triplet_attention" --size 64
     """
+    load_plugins(modules)
+    check_names(backbone, *([] if plan is None else [plan]))
     from nasbench.backbones import insertion
     from nasbench.measurement import costs
 
-    load_plugins(modules)
     shape = input_size(backbone, size, lookback, series)
     bare = insertion.insert(backbone, None, input_size=shape)
     models = (

@@ -39,20 +39,26 @@ def fingerprint(
 
     Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
     """
-    from nasbench.measurement.properties.fingerprint import fingerprint as measured
-    from nasbench.measurement.properties.fingerprint import fingerprint_plan
-
     load_plugins(modules)
     if trial is not None:
         from nasbench.runs.run import load_run
 
-        found = fingerprint_plan(load_run(module).build(trial), seed=seed, inputs=inputs, exact=exact)
+        run = load_run(module)
+        run.plan_of(trial)
+        from nasbench.measurement.properties.fingerprint import fingerprint_plan
+
+        found = fingerprint_plan(run.build(trial), seed=seed, inputs=inputs, exact=exact)
     else:
         if (Path(module) / "config.yaml").is_file():
             raise InputError(
                 f"{module} is a run; --trial N says which of its plans, `nasbench report {module}` lists them"
             )
+        from nasbench.report.hosts import check_module
+
+        check_module(module)
         shape = _positions(size) if size else None
+        from nasbench.measurement.properties.fingerprint import fingerprint as measured
+
         one = measured(module, size=shape, channels=channels, seed=seed, inputs=inputs, exact=exact)
         found = {one.name: one}
     if as_json:
@@ -127,10 +133,12 @@ def suggest(
     Example: nasbench suggest resnet18 --size 64 --out suggested.yaml
     """
     from nasbench.files import write_text
-    from nasbench.report.suggestion import is_backbone
-    from nasbench.report.suggestion import suggest as advise
+    from nasbench.report.hosts import check_host, is_backbone
 
     load_plugins(modules)
+    check_host(host)
+    from nasbench.report.suggestion import suggest as advise
+
     shape = input_size(host, size, lookback, series) if is_backbone(host) else None
     advice = advise(host, input_size=shape, pretrained=pretrained, each=each)
     if as_json:

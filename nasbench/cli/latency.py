@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
+from nasbench.cli._app import AsJson, Modules, Size, app, check_names, input_size, load_plugins
 from nasbench.errors import DeviceError, InputError
 from nasbench.text import duration_s, human, narrate
 
@@ -71,6 +71,11 @@ def profile(
         return _front(run if front else None, {**options, **_one_batch(batch)}, slots, as_json)
     if backbone is None:
         raise InputError(_FIRST)
+    check_names(backbone, *(plan or []))
+    if space is not None:
+        from nasbench.spaces import load_space
+
+        load_space(space)
     shape = input_size(backbone, size, lookback, series)
     made = {"input_size": shape, "identity_init": identity_init}
     if space is not None:
@@ -276,13 +281,13 @@ def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_jso
 
 
 def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: bool) -> int:
-    from nasbench.runs.front_latency import measure_front
+    from nasbench.runs.run import load_run
 
     if path is None:
         raise InputError(f"--run goes with --front; {_FIRST}")
-    from nasbench.runs.run import load_run
-
     run = load_run(path)
+    from nasbench.runs.front_latency import measure_front
+
     narrate(f"the front beside the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
     found = measure_front(run, per_slot=per_slot, **options)
     if as_json:

@@ -64,10 +64,12 @@ def compare(
 
     Example: nasbench compare runs/try runs/other --out comparison
     """
-    from nasbench.report.comparison import compare as compared
     from nasbench.runs.run import load_run
 
-    found = compared([load_run(path) for path in runs])
+    opened = [load_run(path) for path in runs]
+    from nasbench.report.comparison import compare as compared
+
+    found = compared(opened)
     tables = {"fronts": found.fronts, "differences": found.pairs, "settings": found.settings}
     if as_json:
         rows = {name: table.to_dict(orient="records") for name, table in tables.items()}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
+from nasbench.cli._app import AsJson, Modules, Size, app, check_names, input_size, load_plugins
 from nasbench.errors import InputError
 from nasbench.text import narrate
-
-if TYPE_CHECKING:
-    from nasbench.spaces import ResolvedSpace
 
 
 @app.command()
@@ -30,6 +27,8 @@ def spaces(
     from nasbench.spaces import list_spaces
 
     load_plugins(modules)
+    if backbone:
+        check_names(backbone)
     if name is not None:
         row = _row(name, backbone, size)
         if as_json:
@@ -55,36 +54,15 @@ def spaces(
 
 
 def _row(name: str, backbone: str, size: int | None) -> dict[str, Any]:
-    """Return what is told of a space, as JSON-able data."""
-    from nasbench import backbones
+    """Return what is told of a space, from the record where it has that."""
+    from nasbench.report.spaces import describe_space, recorded_space, usual_backbone
     from nasbench.spaces import load_space
 
+    if not backbone and size is None and (row := recorded_space(name)) is not None:
+        return row
     space = load_space(name)
-    host = backbone or space.example_backbone or "resnet18"
-    resolved = space.resolve(backbones.slots(host, input_size=input_size(host, size)))
-    return {
-        "name": space.name,
-        "description": space.description,
-        "backbone": host,
-        "plans": resolved.count,
-        "slots": [slot.slot for slot in resolved.slots],
-        "compositions": _together(resolved, "compositions"),
-        "variants": [variant.canonical() for variant in _together(resolved, "variants")],
-        "choices": [
-            {
-                "slot": slot.slot,
-                "compositions": list(slot.compositions),
-                "variants": [variant.canonical() for variant in slot.variants],
-            }
-            for slot in resolved.slots
-        ],
-        "narrowed_by": space.narrowing(),
-        "excluded": [list(row) for row in resolved.excluded],
-    }
-
-
-def _together(resolved: ResolvedSpace, field: str) -> list[Any]:
-    return list(dict.fromkeys(value for slot in resolved.slots for value in getattr(slot, field)))
+    host = backbone or usual_backbone(space)
+    return describe_space(space, host, input_size(host, size))
 
 
 def _page(row: dict[str, Any]) -> str:

@@ -25,13 +25,15 @@ def export(
 
     Example: nasbench export runs/try --trial 0 --out exported
     """
-    from nasbench.report import export as exporting
-
     if (trial is None) == (format is None):
         raise InputError("say what to export: --trial N --out DIR for a model, or --format csv|json|md|latex")
     from nasbench.runs.run import load_run
 
     found = load_run(run)
+    if trial is not None:
+        found.plan_of(trial)
+    from nasbench.report import export as exporting
+
     if format is not None:
         if onnx:
             raise InputError("--onnx is for a model; with --format give no --onnx")
@@ -64,9 +66,11 @@ def train(
     Example: nasbench train runs/try --trial 1 --epochs 2 --seeds 1
     """
     from nasbench.runs.run import load_run
-    from nasbench.study.full_training import train_fully
 
     found = load_run(run)
+    found.plan_of(trial)
+    from nasbench.study.full_training import train_fully
+
     first = found.settings.seed
 
     def tell(title: str, line: dict[str, float]) -> None:

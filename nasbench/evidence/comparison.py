@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 from nasbench.evidence.front_probability import front_probability, log_deviation
 from nasbench.evidence.intervals import metric_interval, pooled_seed_deviation
 from nasbench.evidence.pairs import PairedDifference, compare_pair
-from nasbench.evidence.pareto import non_dominated, tied
+from nasbench.evidence.pareto import LATENCY_RESOLUTION, on_front
 from nasbench.library.plan import BARE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["compare"]
-
-_LATENCY_RESOLUTION = 0.01
-"""Relative difference up to which two latencies are one on the front: to that the measurement is carried out."""
 
 
 def compare(
@@ -45,10 +42,7 @@ def compare(
         `verdict`.
     """
     table = table.copy()
-    values = table[list(directions)].astype(float)
-    if "latency_ms" in values:  # those that cannot be told apart share a rank
-        values["latency_ms"] = tied(values["latency_ms"].to_numpy(), _LATENCY_RESOLUTION)
-    table["on_front"] = non_dominated(values.to_numpy(), list(directions.values()))
+    table["on_front"] = on_front(table[list(directions)].to_numpy(dtype=float), directions)
     table["probability"] = np.where(table["on_front"], 1.0, 0.0)
     stored = [[one for one in of_plan if one is not None] for of_plan in items]
     if metric is None or [len(of_plan) for of_plan in stored] != [len(of_plan) for of_plan in items]:
@@ -85,7 +79,7 @@ def _probability(
     if "latency_ms" in others and "latency_ratio_low" in table:
         latency = others.index("latency_ms")
         ratio = table[["latency_ratio_low", "latency_ratio_high"]].to_numpy(dtype=float)
-        deviation[:, latency], resolution[latency] = log_deviation(*ratio.T), _LATENCY_RESOLUTION
+        deviation[:, latency], resolution[latency] = log_deviation(*ratio.T), LATENCY_RESOLUTION
     return front_probability(
         items,
         costs,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["hypervolume", "minimised", "non_dominated", "tied"]
+__all__ = ["LATENCY_RESOLUTION", "hypervolume", "minimised", "non_dominated", "on_front", "tied"]
 
 FloatArray = NDArray[np.float64]
+
+LATENCY_RESOLUTION = 0.01
+"""Relative difference up to which two latencies are one on the front. Latency is measured to that precision."""
 
 
 def minimised(values: FloatArray, directions: Sequence[str]) -> FloatArray:
@@ -36,6 +39,20 @@ def non_dominated(values: FloatArray, directions: Sequence[str]) -> NDArray[np.b
     if kept.any():
         kept[kept] = moocore.is_nondominated(points[kept], keep_weakly=True)
     return kept
+
+
+def on_front(values: FloatArray, directions: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Return which plans are on the front. Latencies that cannot be told apart count as one.
+
+    Args:
+        values: One row a plan, one column an objective, `(n, m)`.
+        directions: Objectives with their directions, in the order of the columns.
+    """
+    values = np.array(values, dtype=float).reshape(-1, len(directions))
+    if "latency_ms" in directions:
+        column = list(directions).index("latency_ms")
+        values[:, column] = tied(values[:, column], LATENCY_RESOLUTION)
+    return non_dominated(values, list(directions.values()))
 
 
 def hypervolume(values: FloatArray, directions: Sequence[str], reference: Sequence[float]) -> float:

@@ -140,13 +140,15 @@ class Registry(Generic[T]):
 
     Args:
         kind: What the entries are, in the singular, for messages.
+        load: Registers the entries that ship with nasbench. It is called before an entry is looked up.
 
     Attributes:
         refused: Names that are known and not offered, with the reason.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, load: Callable[[], object] = lambda: None) -> None:
         self.kind = kind
+        self._load = load
         self._entries: dict[str, tuple[T, str, str]] = {}
         self.refused: dict[str, str] = {}
 
@@ -181,6 +183,7 @@ class Registry(Generic[T]):
             UnsupportedError: If the name is known and refused; the message is the reason.
             UnknownNameError: If there is none; offers the nearest names.
         """
+        self._load()
         if name not in self._entries and name in self.refused:
             raise UnsupportedError(f"{self.kind} {name!r} is not offered: {self.refused[name]}")
         if name not in self._entries:
@@ -191,13 +194,21 @@ class Registry(Generic[T]):
         """Forget what `origin_file` registered: a file that breaks half-way leaves nothing behind."""
         self._entries = {n: e for n, e in self._entries.items() if e[1].rsplit(":", 1)[0] != origin_file}
 
+    @property
+    def registered(self) -> list[str]:
+        """The names registered until now, sorted. Loads nothing."""
+        return sorted(self._entries)
+
     def __contains__(self, name: object) -> bool:
+        self._load()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._entries))
+        self._load()
+        return iter(self.registered)
 
     def __len__(self) -> int:
+        self._load()
         return len(self._entries)
 
 

@@ -1,5 +1,5 @@
-"""The report of a run: figures, tables and one offline HTML page."""
+"""The report of a run: figures, tables and one offline HTML page. Loaded on first use."""
 
-from nasbench.report.assembly import build
+import lazy_loader
 
-__all__ = ["build"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +51,7 @@ class ModulePage:
             "exact": self.status.exact,
             "limits": s.limits,
             "starts_as_identity": s.starts_as_identity,
-            "doc": inspect.getdoc(s.cls) or "",
+            "doc": s.doc,
             "hyperparameters": [
                 {"name": h.name, "default": h.default, "values": list(h.values), "type": h.annotation}
                 for h in s.hyperparameters.values()
@@ -77,7 +76,7 @@ class ModulePage:
         ]
         lines = [f"{s.name}: a {s.kind} of the family {s.family}", ""]
         lines += [wrap(fact, width, f"{label:{_LABEL}}", " " * _LABEL) for label, fact in facts if fact]
-        lines += ["", render(inspect.getdoc(s.cls) or "", width), ""]
+        lines += ["", render(s.doc, width), ""]
         if s.hyperparameters:
             lines += ["Hyper-parameters:", *(wrap(h, width, "    ", 8 * " ") for h in self._hyperparameters()), ""]
         return "\n".join([*lines, f"{'source':{_LABEL}}{s.origin}"])

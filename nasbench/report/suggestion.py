@@ -22,7 +22,7 @@ import yaml
 
 from nasbench import backbones
 from nasbench.backbones.insertion import insert, slots_of
-from nasbench.errors import InputError, NothingMatched, UnknownNameError, UnsupportedError
+from nasbench.errors import InputError, NothingMatched, UnsupportedError
 from nasbench.library.building import build
 from nasbench.library.expression import Expression, Leaf, parse
 from nasbench.library.modules import module_specs
@@ -35,13 +35,13 @@ from nasbench.measurement.properties.stage_influence import StageFigures, stage_
 from nasbench.measurement.properties.subject import open_gates
 from nasbench.report.catalogue import DEFAULT_CHANNELS
 from nasbench.report.catalogue import DEFAULT_SIZES as CATALOGUE_SIZES
+from nasbench.report.hosts import check_host, is_backbone, is_run
 from nasbench.runs.run import load_run
 from nasbench.spaces import Space
 
 __all__ = ["Advice", "Suggestion", "suggest", "suggest_for_module"]
 
 _NARROW = 4  # a map of fewer positions a side has no scales, and nothing to choose from
-_OPERATORS = (">>", "+", "(")
 _VENDOR = "timm/"  # timm's own layers: most stand in the library themselves
 
 
@@ -194,19 +194,14 @@ def suggest(
         ('globality', 'sparsity', 'multiscale')
     """
     text = str(host)
-    if _is_run(text):
+    check_host(text)
+    if is_run(text):
         return _for_run(Path(host), each, seed)
     if not is_backbone(text):
         return suggest_for_module(text, each=each, seed=seed)
     size = tuple(input_size) if input_size is not None else backbones.default_input_size(text) or (3, 224, 224)
     torch.manual_seed(seed)
-    try:
-        model = insert(text, None, input_size=size, pretrained=pretrained)
-    except UnknownNameError as error:
-        if error.name != text:  # such as what a user's file lacks
-            raise
-        known = [*(spec.name for spec in module_specs()), *backbones.backbone_names()]
-        raise UnknownNameError("module, backbone or run", text, known, "an expression will do too") from None
+    model = insert(text, None, input_size=size, pretrained=pretrained)
     places = backbones.slots(text, size)
     costs = PlanCosts(model, places, input_size=size, identity_init=False)
     if not pretrained:
@@ -235,15 +230,6 @@ def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advi
     missing = lacking(found)
     suggestions = _cheapest("", dims, missing, cost, None, each)
     return _answer(Advice(text, (found,), {"": missing}, tuple(suggestions)))
-
-
-def is_backbone(host: str) -> bool:
-    """Whether `suggest` would take `host` for a backbone: it is no run folder, no module and no expression."""
-    return not (_is_run(host) or any(mark in host for mark in _OPERATORS) or host in {s.name for s in module_specs()})
-
-
-def _is_run(host: str) -> bool:
-    return (Path(host) / "config.yaml").is_file()
 
 
 def _for_run(folder: Path, each: int, seed: int) -> Advice:

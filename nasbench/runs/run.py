@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench.errors import InputError, RunError
+from nasbench.evidence.pareto import on_front
 from nasbench.files import write_text
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS
@@ -127,19 +128,23 @@ class Run:
 
         from nasbench.evidence.comparison import compare
 
-        plans: dict[str, list[Evaluation]] = {}
-        for evaluation in evaluations:
-            if evaluation.is_complete:
-                plans.setdefault(evaluation.plan_hash, []).append(evaluation)
-        # a paired comparison needs the same seeds on both sides, so plans with fewer seeds are left out
-        most = max(map(len, plans.values()), default=0)
-        chosen = [of_plan for of_plan in plans.values() if len(of_plan) == most]
+        chosen = _under_all_seeds(evaluations)
         if not chosen:
             return pd.DataFrame(columns=["number", "plan", "plan_hash", *self.directions, "on_front", "probability"])
         latency = self.journal.latency
         table = pd.DataFrame([_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen])
         items = [[self.folder.load_items(e.plan_hash, e.seed) for e in of_plan] for of_plan in chosen]
         return compare(table, items, self.directions, self.metric, self.block)
+
+    def _front_size(self, evaluations: Iterable[Evaluation]) -> int:
+        """Return the number of plans on the front of `front`, without its intervals, which need items and pandas."""
+        latency = self.journal.latency
+        rows = [_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in _under_all_seeds(evaluations)]
+        return int(
+            on_front(
+                np.array([[row.get(name, np.nan) for name in self.directions] for row in rows]), self.directions
+            ).sum()
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return one row about the run, for `nasbench runs`."""
@@ -157,7 +162,7 @@ class Run:
             "of": self.settings.trials,
             "failed": sum(evaluation.state == "failed" for evaluation in evaluations),
             "rejected": sum(evaluation.state == "rejected" for evaluation in evaluations),
-            "front": len(self.front()),
+            "front": self._front_size(evaluations),
             "backbone": self.settings.backbone,
             "task": self.settings.task if self.config["task"] else "function",
             "created": self.config.get("created", ""),
@@ -293,6 +298,17 @@ def _tail(evaluation: Evaluation) -> dict[str, Any]:
 
 def _costs(evaluation: Evaluation) -> dict[str, Any]:
     return {name: value for name, value in evaluation.costs.items() if name != "unknown_ops"}
+
+
+def _under_all_seeds(evaluations: Iterable[Evaluation]) -> list[list[Evaluation]]:
+    """Return the complete evaluations of each plan that was evaluated under all seeds."""
+    plans: dict[str, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        if evaluation.is_complete:
+            plans.setdefault(evaluation.plan_hash, []).append(evaluation)
+    # a paired comparison needs the same seeds on both sides, so plans with fewer seeds are left out
+    most = max(map(len, plans.values()), default=0)
+    return [of_plan for of_plan in plans.values() if len(of_plan) == most]
 
 
 def _mean_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:

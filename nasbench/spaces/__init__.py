@@ -7,7 +7,7 @@ not use is ignored and disappears in the canonical form: plans are counted, enum
 
 from nasbench.spaces._choices import SlotChoices
 from nasbench.spaces._compositions import LETTERS, letters_of, usual_compositions
-from nasbench.spaces._files import list_spaces
+from nasbench.spaces._files import list_spaces, ready_made
 from nasbench.spaces._filters import Selector
 from nasbench.spaces._overrides import Override
 from nasbench.spaces._quotas import Quota, Restriction
@@ -28,5 +28,6 @@ __all__ = [
     "letters_of",
     "list_spaces",
     "load_space",
+    "ready_made",
     "usual_compositions",
 ]

@@ -10,7 +10,7 @@ from nasbench import builtin
 from nasbench.errors import SpaceError, UnknownNameError
 from nasbench.files import read_yaml
 
-__all__ = ["SpaceFile", "list_spaces", "read_space_file"]
+__all__ = ["SpaceFile", "list_spaces", "read_space_file", "ready_made"]
 
 _MAX_NESTED = 20
 _FOLDER = "search_spaces"
@@ -19,6 +19,12 @@ _FOLDER = "search_spaces"
 def list_spaces() -> list[str]:
     """List the names of the ready-made spaces and those of the project's own `search_spaces/`, sorted."""
     return sorted(_files())
+
+
+def ready_made() -> list[str]:
+    """List the names of the spaces that ship with nasbench and that the project has none of its own for, sorted."""
+    shipped = builtin.content_folder(_FOLDER).resolve()
+    return sorted(name for name, file in _files().items() if file.resolve().parent == shipped)
 
 
 @dataclass(frozen=True)

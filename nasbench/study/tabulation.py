@@ -9,21 +9,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import InputError
 from nasbench.objectives import COSTS, conventional_direction
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
 from nasbench.runs.settings import read_settings
-from nasbench.runs.tabulated import FIXED_COLUMNS, Table, TableInfo, TableSlot, write_table
 from nasbench.spaces import Selector, Space
 from nasbench.study.evaluators.asked import EvaluateFunction
+from nasbench.study.names import check_names
 from nasbench.study.phases.events import Listener
-from nasbench.study.problem import Problem, make_problem
 from nasbench.study.search import search
+
+if TYPE_CHECKING:  # what can be mistyped is found out without pandas and torch
+    import pandas as pd
+
+    from nasbench.runs.tabulated import Table, TableInfo
+    from nasbench.study.problem import Problem
 
 __all__ = ["MAX_PLANS", "frozen", "run_folder", "tabulate"]
 
@@ -76,7 +79,12 @@ def tabulate(
             f"{', '.join(fixed)}: a tabulation evaluates every plan in full, so it does not take this setting"
         )
     given = {**settings, **_OF_EVERY_TABLE, "seeds": seeds}
-    problem = make_problem(read_settings({"space": space, **given}, None, origin)[0], evaluate)
+    read, _ = read_settings({"space": space, **given}, None, origin)
+    check_names(read, trains=evaluate is None)
+    from nasbench.runs.tabulated import write_table
+    from nasbench.study.problem import make_problem
+
+    problem = make_problem(read, evaluate)
     plans = problem.space.count
     if plans > MAX_PLANS:
         raise InputError(
@@ -115,11 +123,15 @@ def _spelt(variants: Iterable[str | Selector]) -> tuple[str, ...]:
 
 def _frame(run: Run) -> pd.DataFrame:
     """Return one row per evaluation, sorted by plan and seed. Costs and metrics that are not numbers are left out."""
+    import pandas as pd
+
     rows = [_row(evaluation) for evaluation in run.evaluations()]
     return pd.DataFrame(rows).sort_values(["plan", "seed"], ignore_index=True)
 
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:
+    from nasbench.runs.tabulated import FIXED_COLUMNS
+
     fixed = {name: getattr(evaluation, name) for name in FIXED_COLUMNS}
     return {**fixed, **_numbers(evaluation.costs), **_numbers(evaluation.metrics)}
 
@@ -129,6 +141,8 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _info(run: Run, problem: Problem) -> TableInfo:
+    from nasbench.runs.tabulated import TableInfo, TableSlot
+
     done = run.evaluations()
     values = dict.fromkeys(name for e in done for name in (*_numbers(e.costs), *_numbers(e.metrics)))
     known = {**run.directions, **(problem.task.metrics if problem.task else {})}

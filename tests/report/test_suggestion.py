@@ -18,7 +18,8 @@ from nasbench.measurement.costs.plan_costs import PlanCosts
 from nasbench.measurement.properties import record
 from nasbench.measurement.properties.stage_influence import StageFigures, stage_figures
 from nasbench.measurement.properties.subject import open_gates
-from nasbench.report.suggestion import Advice, Suggestion, _answer, is_backbone, suggest, suggest_for_module
+from nasbench.report.hosts import is_backbone
+from nasbench.report.suggestion import Advice, Suggestion, _answer, suggest, suggest_for_module
 from nasbench.spaces import Space
 
 SIZE = (3, 32, 32)

@@ -9,7 +9,6 @@ import torch
 
 import nasbench as nb
 from nasbench.backbones import STEMS, create_backbone, takes_covariates
-from nasbench.backbones.stem_registry import load_stems
 from nasbench.runs.settings import read_settings
 from nasbench.study.problem import make_problem
 from nasbench.tasks import ForecastingTask, apply, create_task
@@ -17,7 +16,6 @@ from nasbench.tasks._series import calendar
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.loop import evaluate, train
 
-load_stems()
 SPANS = {"train": (0, 300), "val": (300, 360), "test": (360, 420)}
 
 

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 import nasbench as nb
 from nasbench.backbones import STEMS
-from nasbench.backbones.stem_registry import load_stems
 from nasbench.backbones.stems.crossformer import Stage
 from nasbench.backbones.stems.informer import DecoderLayer
 from nasbench.errors import BackboneError
@@ -28,8 +27,6 @@ from nasbench.ops.two_stage import TwoStageLayer
 from nasbench.tasks import ForecastingTask, naive_baselines
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.loop import train
-
-load_stems()
 
 
 def stem(name, lookback=24, horizon=5, series=3, seed=0, **hyper):

@@ -10,13 +10,11 @@ import torch
 
 import nasbench as nb
 from nasbench.backbones import STEMS, create_backbone, is_stem
-from nasbench.backbones.stem_registry import load_stems
 from nasbench.errors import BackboneError, PlanError
 from nasbench.library import building
 from nasbench.library import modules as library
 from nasbench.ops.series import InstanceNorm, decompose, patches
 
-load_stems()
 STEM_NAMES = sorted(STEMS)
 CHANNEL_INDEPENDENT = ["dlinear", "patchtst", "unet_tsf"]
 TEMPORAL = [s.name for s in library.module_specs(kind="module") if "modules.temporal" in s.cls.__module__]

@@ -1,0 +1,3 @@
+from .assembly import build
+
+__all__ = ["build"]

@@ -1,0 +1,54 @@
+"""What can be measured and complemented, told apart by name: a run, a module, an expression, a backbone. No torch."""
+
+from __future__ import annotations
+
+from nasbench.backbones.names import backbone_names, is_file, is_stem, is_timm
+from nasbench.errors import UnknownNameError
+from nasbench.library.expression import parse
+from nasbench.library.modules import module_specs
+from nasbench.runs.folder import RunFolder
+
+__all__ = ["check_host", "check_module", "is_backbone", "is_run"]
+
+_OPERATORS = (">>", "+", "(")
+
+
+def is_run(host: str) -> bool:
+    """Whether `host` is a run folder."""
+    return RunFolder(host).is_run
+
+
+def is_backbone(host: str) -> bool:
+    """Whether `suggest` would take `host` for a backbone: it is no run folder, no module and no expression."""
+    return not (is_run(host) or any(mark in host for mark in _OPERATORS) or host in _module_names())
+
+
+def check_host(host: str) -> None:
+    """Check that there is such a run, module or backbone.
+
+    Raises:
+        UnknownNameError: If there is none, or an expression names a module that does not exist.
+        ExpressionError: If an expression is malformed.
+    """
+    if is_run(host):
+        return
+    if not is_backbone(host):
+        check_module(host)
+    elif not (is_file(host) or is_stem(host) or is_timm(host)):
+        known = [*_module_names(), *backbone_names()]
+        raise UnknownNameError("module, backbone or run", host, known, "an expression will do too")
+
+
+def check_module(text: str) -> None:
+    """Check that a module, fusion or neck of that name exists, or an expression of modules.
+
+    Raises:
+        UnknownNameError: If it names a module that does not exist.
+        ExpressionError: If it is malformed.
+    """
+    if text.strip() not in _module_names():
+        parse(text)
+
+
+def _module_names() -> set[str]:
+    return {spec.name for spec in module_specs()}
