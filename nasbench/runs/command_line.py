@@ -1,4 +1,4 @@
-"""A search on the command line: what its options and `--set` tell, and the command that reproduces a run."""
+"""Settings of a search on the command line: reading its options and `--set`, and writing the command for a run."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ __all__ = ["command_line", "command_words", "merged"]
 
 
 def command_line(name: str) -> CommandLine:
-    """Return how a setting is typed."""
+    """Return how a setting is typed on the command line."""
     metadata = SearchSettings.model_fields[name].metadata
     return next((each for each in metadata if isinstance(each, CommandLine)), CommandLine())
 
 
 def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Return the settings that were given; `--set` reaches those of the search and those of its training recipe.
+    """Return the settings given by options and by `--set`, which reaches the search and its training recipe.
 
     Args:
-        options: Values of the command's options by the name of the setting, as typed; None where one was not given.
-        pairs: Texts `KEY=VALUE`.
+        options: Values of the command's options as typed, by name of the setting. None for an option not given.
+        pairs: Values of `--set`, each `KEY=VALUE`.
 
     Raises:
-        UnknownNameError: If there is no such setting.
+        UnknownNameError: If a setting does not exist.
         InputError: If a pair has no "=", a text cannot be parsed, or a setting is given by an option and by `--set`.
     """
-    from nasbench.tasks.recipe import Recipe  # imports torch, which the help does without
+    from nasbench.tasks.recipe import Recipe  # imported here because the help does not need it
 
     given = {name: _parsed(name, value) for name, value in options.items() if value is not None}
     training = {}
@@ -54,11 +54,11 @@ def _parsed(name: str, value: Any) -> Any:
 
 
 def command_words(settings: SearchSettings, recipe_changes: Mapping[str, Any]) -> list[str]:
-    """Return the words of the command that reproduces a search: every setting that is not a default, spelled out.
+    """Return the words of the command that reproduces a search. Settings at their defaults are left out.
 
     Args:
         settings: The settings of the search.
-        recipe_changes: What its training changed of the task's recipe.
+        recipe_changes: Recipe settings that differ from the task's own recipe.
     """
     words = ["nasbench", "search", settings.space if isinstance(settings.space, str) else "SPACE.yaml"]
     for name, about in SearchSettings.model_fields.items():
@@ -69,7 +69,7 @@ def command_words(settings: SearchSettings, recipe_changes: Mapping[str, Any]) -
 
 
 def _words(name: str, how: CommandLine, value: Any) -> list[str]:
-    """Return the words that give a search this setting."""
+    """Return the words that set one setting."""
     if not how.option:
         return ["--set", f"{name}={','.join(value) if isinstance(value, tuple) else value}"]
     if how.repeated:

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, devices, git, seeds. Written to environment.json."""
+"""The environment of a run: versions, devices, git commit, seeds. Written to environment.json."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _PACKAGES = ("torch", "torchvision", "timm", "optuna", "fvcore", "numpy", "panda
 
 
 def describe_environment(settings: SearchSettings) -> dict[str, Any]:
-    """Return the environment of a search as JSON-able data; paths and user names of the machine are left out."""
+    """Return the environment of a search as data that JSON can hold.
+
+    Paths and user names of the machine are left out.
+    """
     return {
         "nasbench": nasbench.__version__,
         "python": platform.python_version(),
@@ -36,7 +39,7 @@ def describe_environment(settings: SearchSettings) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str | None]:
-    """Return the versions of the packages that results depend on; None where one is not installed."""
+    """Return the versions of the packages that results depend on, None for one that is not installed."""
     return {name: _version(name) for name in _PACKAGES}
 
 
@@ -56,7 +59,7 @@ def _device() -> dict[str, Any]:
 
 
 def _git() -> str | None:
-    """Return the commit of the working directory, with "+dirty" where files differ; None outside a repository."""
+    """Return the commit of the working directory, or None outside a repository. "+dirty" marks changed files."""
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
         status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)

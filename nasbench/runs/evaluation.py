@@ -1,4 +1,7 @@
-"""What is recorded of one plan under one seed: the one form of a result, from evaluator to table. Imports no torch."""
+"""The record of one plan under one seed. Evaluators return it, the journal stores it, tables show it.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Items = NDArray[np.float64]
-else:  # whoever validates a record, or only names a plan, need not import NumPy
+else:  # pydantic resolves this name at run time, and reading a record must not import NumPy
     Items = Any
 
 __all__ = ["BARE_TEXT", "Evaluation", "Items", "State", "describe_error"]
@@ -24,29 +27,29 @@ BARE_TEXT = "{}"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of one plan after one evaluation. Immutable once recorded.
+    """The result of evaluating one plan under one seed. Immutable once recorded.
 
     Attributes:
         plan: The plan's canonical text.
         plan_hash: Its hash.
-        seed: Of weights and data order.
-        fidelity: Training epochs that were given, which patience may have ended sooner. 0 where nothing was trained.
-        state: "complete", "rejected" (a bound refused it) or "failed" (it broke).
-        reason: Why not complete; "" if it is.
-        metrics: Trained metrics on the validation split.
+        seed: Seed of the initial weights and of the data order.
+        fidelity: Budget in training epochs. Early stopping may have ended the training sooner. 0 without training.
+        state: "complete", "rejected" (a constraint or a slot refused it) or "failed" (an error ended it).
+        reason: Why it is not complete. "" if it is.
+        metrics: Metrics on the validation split.
         costs: params, macs, elementwise_flops, activations, exact, peak_memory_bytes where measured.
-        wall_s: Seconds it took.
-        training_s: Seconds of these spent in training.
-        device: Where it ran.
-        history: One entry an epoch.
-        batch_parts: Parts that each training batch was cut into because memory ran out; 1 where it did not.
-        reused_from: The run that it was imported from; "" where it was made here.
-        proxies: Zero-cost proxies of the untrained model, and of a second one under `<name>_retest`. A proxy that has
-            no value is left out.
-        number: The trial of the search that it belongs to; None before it is recorded. Not part of the record.
-        items: The primary metric per validation item, for paired comparisons; None where there is none, and in what
-            is read from a journal. Stored in a file of its own.
-        weights: The trained weights in the safetensors format, where they were asked for. Stored in a file of its own.
+        wall_s: Seconds that the evaluation took.
+        training_s: Seconds of `wall_s` that were spent in training.
+        device: The torch device that it ran on.
+        history: One entry per epoch.
+        batch_parts: Number of parts that each training batch was split into because memory ran out. 1 if it did not.
+        reused_from: Name of the run that it was imported from. "" if this run evaluated it.
+        proxies: Zero-cost proxies of the untrained model. Scores of a second untrained model have the name
+            `<name>_retest`. A proxy without a value is left out.
+        number: The trial of the search that it belongs to. None before it is recorded. Not part of the record.
+        items: The primary metric per validation item, for paired comparisons. None where the metric has none, and in
+            evaluations read from a journal. Stored in a file of its own.
+        weights: The trained weights in the safetensors format, if they were requested. Stored in a file of its own.
     """
 
     plan: str
@@ -69,31 +72,31 @@ class Evaluation:
     weights: bytes | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain JSON-able data. `Evaluation(**data)` gives it back."""
+        """Return the record as data that JSON can hold. `Evaluation(**data)` restores it."""
         return {name: getattr(self, name) for name in _RECORDED}
 
     @property
     def values(self) -> dict[str, float]:
-        """Metrics, costs and proxies in one mapping: what objectives and constraints are named after."""
+        """Metrics, costs and proxies in one mapping, by the names that objectives and constraints use."""
         return {**self.proxies, **self.costs, **self.metrics}
 
     @property
     def is_complete(self) -> bool:
-        """Whether it was evaluated to the end."""
+        """Whether the evaluation finished without being rejected or failing."""
         return self.state == "complete"
 
     @property
     def is_bare(self) -> bool:
-        """Whether it is of the bare backbone."""
+        """Whether the plan is the bare backbone."""
         return self.plan == BARE_TEXT
 
     @property
     def record(self) -> Evaluation:
-        """The evaluation without items and weights, which may be large."""
+        """The evaluation without items and weights, both of which may be large."""
         return replace(self, items=None, weights=None)
 
     def objectives(self, directions: Mapping[str, str]) -> list[float] | None:
-        """Return the objectives in the order of `directions`; None where it is not complete."""
+        """Return the objectives in the order of `directions`, or None if the evaluation is not complete."""
         return [float(self.values[name]) for name in directions] if self.is_complete else None
 
 
@@ -102,5 +105,6 @@ _RECORDED = tuple(one.name for one in fields(Evaluation) if one.name not in ("nu
 
 def describe_error(error: BaseException) -> str:
     """Return an exception as one line for the reason column."""
+    # torch's errors run over many lines and can hold kilobytes, and the reason is a cell of a table
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"

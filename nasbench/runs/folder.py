@@ -1,15 +1,15 @@
-"""The folder of a run: where its files lie, and how items, weights and latency samples are stored in it.
+"""The folder of a run: its files, and how items, weights and latency samples are stored in it.
 
 config.yaml        settings as resolved, the origin of each, and the run's identity
 environment.json   versions, device, git, seeds
-journal.log        the Optuna journal: the truth; each evaluation is written there first
-trials.jsonl       one line an evaluation        } views, rebuilt from the journal
+journal.log        the Optuna journal, to which each evaluation is written first
+trials.jsonl       one line per evaluation       } views, rebuilt from the journal
 trials.csv, front.csv                            }
 latency/           raw samples of each latency measurement
 items/             metric per validation item of each trained plan and seed, for paired comparisons
 models/            weights, trial-N.safetensors
-full/              plans brought to a full budget, by epochs
-test.json          metrics on the test split, one entry a plan
+full/              plans trained for a full budget after the search, by epochs
+test.json          metrics on the test split, one entry per plan
 figures/, tables/, report.html   written by nasbench.report
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["RunFolder"]
 
 _OURS = (".lock",)
-"""What a folder may hold and still count as empty: it is made before the run is."""
+"""Files that a folder may hold and still count as empty. The lock is created before the run is."""
 
 
 class RunFolder:
@@ -63,31 +63,33 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether there is a run in it."""
+        """Whether the folder holds a run."""
         return self.config.is_file()
 
     @property
     def is_free(self) -> bool:
-        """Whether a new run can be made there: nothing is at the path, or an empty folder."""
+        """Whether a new run can be created: the path does not exist, or is an empty folder."""
         return not self.path.exists() or (self.path.is_dir() and all(p.name in _OURS for p in self.path.iterdir()))
 
     def lock(self) -> FileLock:
-        """Return the lock that the one process searching in this folder holds."""
+        """Return the lock that a process holds while it searches in this folder."""
         return FileLock(self.path / ".lock")
 
     @cached_property
     def driver(self) -> str:
-        """What the process searching in this folder is called among those that share a study, killed or not."""
+        """Name of this folder's driver among those that share a study. It stays the same when a search is resumed."""
         file = self.path / ".driver"
         if not file.is_file():
             write_text(file, uuid.uuid4().hex)
-        where = f"{socket.gethostname()} {self.path.resolve()} {file.read_text()}"  # a copy of the folder is another
+        # Host and path are part of the name: a copy of the folder is another driver and leaves the original's trials.
+        where = f"{socket.gethostname()} {self.path.resolve()} {file.read_text()}"
         return hashlib.sha256(where.encode()).hexdigest()[:16]
 
     # -- views of the trials -----------------------------------------------------------------------------------
 
     def append_trial(self, row: Mapping[str, Any]) -> None:
-        """Add a line to trials.jsonl."""
+        """Append a line to trials.jsonl."""
+        # not durable: a view is rebuilt from the journal
         append(self.path / "trials.jsonl", _json_line(row).encode(), durable=False)
 
     def write_views(self, rows: Iterable[Mapping[str, Any]], trials: pd.DataFrame, front: pd.DataFrame) -> None:
@@ -99,11 +101,11 @@ class RunFolder:
     # -- the metric per validation item --------------------------------------------------------------------------
 
     def items_file(self, plan_hash: str, seed: int) -> Path:
-        """Return where the metric per validation item of a plan and seed is, if it was stored."""
+        """Return the file for the metric per validation item of a plan and seed, which need not exist."""
         return self.path / "items" / f"{plan_hash}-{seed}.npy"
 
     def save_items(self, plan_hash: str, seed: int, items: NDArray[np.float64] | None) -> None:
-        """Store the metric per validation item, if there is any."""
+        """Store the metric per validation item. Does nothing for None."""
         import numpy as np
 
         if items is not None:
@@ -112,7 +114,7 @@ class RunFolder:
             np.save(file, items, allow_pickle=False)
 
     def load_items(self, plan_hash: str, seed: int) -> NDArray[np.float64] | None:
-        """Return the metric per validation item of a plan and seed; None where it was not stored.
+        """Return the metric per validation item of a plan and seed, or None if it was not stored.
 
         Raises:
             RunError: If the file is damaged.
@@ -123,7 +125,7 @@ class RunFolder:
         if not file.is_file():
             return None
         try:
-            items = np.load(file, allow_pickle=False).astype(float)
+            items = np.load(file, allow_pickle=False).astype(float)  # a pickle from a foreign run could execute code
         except (ValueError, EOFError, OSError) as error:
             raise RunError(f"{file} is damaged: {str(error)[:200]}") from None
         if items.ndim != 1 or not np.isfinite(items).all():
@@ -133,7 +135,7 @@ class RunFolder:
     # -- weights -------------------------------------------------------------------------------------------------
 
     def weights_file(self, number: int) -> Path:
-        """Return where the weights of a trial are, if they were stored."""
+        """Return the file for the weights of a trial, which need not exist."""
         return self.path / "models" / f"trial-{number}.safetensors"
 
     @property
@@ -148,15 +150,15 @@ class RunFolder:
         file.write_bytes(weights)
 
     def remove_weights(self, but: Collection[int]) -> None:
-        """Remove the weights of every trial but these."""
+        """Remove the stored weights of all trials except these."""
         for number in self.stored_weights.difference(but):
             self.weights_file(number).unlink()
 
     def load_weights(self, number: int, model: nn.Module) -> nn.Module:
-        """Load the stored weights of a trial into a model built from its plan, and return that.
+        """Load the stored weights of a trial into a model built from its plan, and return the model.
 
         Raises:
-            RunError: If they were not stored, or are damaged.
+            RunError: If the weights were not stored, are damaged, or belong to another model.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_model
@@ -164,8 +166,8 @@ class RunFolder:
         file = self.weights_file(number)
         if not file.is_file():
             raise RunError(
-                f"the weights of trial {number} were not kept (kept: {sorted(self.stored_weights) or 'none'}); "
-                "--keep all keeps every trial's"
+                f"the weights of trial {number} were not stored (stored: {sorted(self.stored_weights) or 'none'}); "
+                "--keep all stores those of every trial"
             )
         try:
             load_model(model, str(file))
@@ -174,13 +176,14 @@ class RunFolder:
         return model
 
     def full_training(self, epochs: int) -> Path:
-        """Return the folder of plans that were trained for so many epochs after the search."""
+        """Return the folder for plans that are trained for this number of epochs after the search."""
         return self.path / "full" / f"epochs-{epochs}"
 
     # -- latency -------------------------------------------------------------------------------------------------
 
     def latency_files(self, kind: str) -> list[Path]:
-        """Return the files of a kind of latency measurement ("profile", "front", "slots"), oldest first."""
+        """Return the files of one kind of latency measurement ("profile", "front" or "slots"), oldest first."""
+        # sorted by number: by name, 10 would come before 2
         return sorted((self.path / "latency").glob(f"{kind}-*.json"), key=lambda file: int(file.stem.split("-")[1]))
 
     def save_latency(self, kind: str, document: Mapping[str, Any]) -> Path:
@@ -190,6 +193,7 @@ class RunFolder:
             OSError: If it cannot be written.
         """
         files = self.latency_files(kind)
+        # one more than the last, not their count: a file may have been removed, and none must be overwritten
         number = int(files[-1].stem.split("-")[1]) + 1 if files else 0
         file = self.path / "latency" / f"{kind}-{number}.json"
         file.parent.mkdir(exist_ok=True)

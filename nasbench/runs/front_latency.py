@@ -1,6 +1,6 @@
-"""Latency of a run's front on this device: side by side, beside what was predicted, and slot by slot.
+"""Latency of a run's front on this device: measured side by side, compared with the prediction, and slot by slot.
 
-Models are built from what config.yaml tells: neither the data nor any weights need be on the device's machine.
+Models are built from config.yaml alone. The device's machine needs neither the data nor any weights.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _ASKED = ("batch_size", "mode", "amp", "channels_last")
 
 @dataclass(frozen=True)
 class FrontLatency:
-    """What was measured of a front.
+    """The measured latency of a front.
 
     Attributes:
-        rows: One a plan, the bare backbone first: number, plan, plan_hash, macs, kernels, the figures of `Latency`,
-            rank, and, where the run predicted latency, predicted_ms and predicted_ratio.
-        profile: The measurement; its models are named by plan hash.
-        quality: Of the predicted ratios; None where nothing was predicted or fewer than two plans were measured.
-        within_10pct_ms: Share of the predicted milliseconds within ±10 %; None likewise.
-        slots: The best plan slot by slot; None where the front is the bare backbone alone, or it was not asked for.
-        file: Where figures and raw samples are.
+        rows: One row per plan, the bare backbone first. Columns: number, plan, plan_hash, macs, kernels, the figures
+            of `Latency`, rank, and predicted_ms and predicted_ratio if the run predicted latency.
+        profile: The measurement. Its models are named by plan hash.
+        quality: Quality of the predicted ratios. None without a prediction or with fewer than two plans.
+        within_10pct_ms: Share of predicted milliseconds within ±10 % of the measured ones. None as for `quality`.
+        slots: The best plan slot by slot. None if the front is the bare backbone alone, or if not requested.
+        file: The file with the figures and the raw samples.
     """
 
     rows: list[dict[str, Any]]
@@ -47,7 +47,7 @@ class FrontLatency:
     file: Path = Path()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON-able data, without raw samples."""
+        """Return the figures as data that JSON can hold, without raw samples."""
         return {
             "rows": self.rows,
             "stopped": self.profile.stopped,
@@ -62,19 +62,19 @@ class FrontLatency:
 def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLatency:
     """Measure the plans of a run's front beside the bare backbone on this device, and its best plan slot by slot.
 
-    Figures and raw samples are kept in `latency/` of the run folder.
+    Figures and raw samples are stored in `latency/` of the run folder.
 
     Args:
         run: The run.
-        per_slot: Also measure the best plan slot by slot, in as much time again.
-        options: As `profile`. Batch size, mode, autocast and memory format are by default those that the run's
-            latency was predicted for.
+        per_slot: Also measure the best plan slot by slot. This takes as long again.
+        options: Options of `profile`. By default, batch size, mode, autocast and memory format are those that the
+            run's latency was predicted for.
 
     Raises:
-        RunError: If a function evaluated the run's plans.
+        RunError: If a function evaluated the run's plans, so that there are no models.
         NothingMatched: If the run has no front yet.
-        DeviceError: If the device is not there, too small, or gives no accepted samples.
-        InputError: As `profile`.
+        DeviceError: If the device does not exist, has too little memory, or gives no accepted samples.
+        InputError: If an option is wrong, see `profile`.
     """
     front = run.front()
     if front.empty:
@@ -82,8 +82,9 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
     options = {**{k: v for k, v in predicted_scenario(run).items() if k in _ASKED}, **options}
     bare = Plan({})
     hashes = list(dict.fromkeys([bare.hash, *front["plan_hash"]]))
+    # reversed: a plan's first evaluation wins, the one whose trial number the front shows
     first = {evaluation.plan_hash: evaluation for evaluation in reversed(run.evaluations())}
-    builder = run.builder().without_weights()
+    builder = run.builder().without_weights()  # latency does not depend on the values of weights
     texts = {bare.hash: bare.text, **dict(zip(front["plan_hash"], front["plan"], strict=True))}
     size, models = builder.input_size, {key: builder.build(Plan.of(texts[key])) for key in hashes}
     kernels = {key: count_kernels(model, size) for key, model in models.items()}
@@ -105,6 +106,7 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
             row |= {"predicted_ms": cost["latency_ms"], "predicted_ratio": cost["latency_ratio"]}
         rows.append(row)
     quality, within_ms = _quality([row for row in rows if row["plan_hash"] != bare.hash])
+    # the front is sorted by the metric, so its first plan that is not the bare backbone is the best one
     best = next((key for key in front["plan_hash"] if key != bare.hash), None)
     slots = measure_slots(run, texts[best], first[best].number, **options) if per_slot and best is not None else None
     result = FrontLatency(rows, found, quality, within_ms, slots)
@@ -113,16 +115,16 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
 
 
 def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> PerSlot:
-    """Measure one plan slot by slot and keep it in the run folder, where the report finds it.
+    """Measure one plan slot by slot, and store the result in the run folder for the report.
 
     Args:
         run: The run.
-        plan: Text of a plan of it.
-        number: Its trial.
-        options: As `profile`.
+        plan: Text of a plan of the run.
+        number: Number of its trial.
+        options: Options of `profile`.
 
     Raises:
-        DeviceError: As `measure_front`.
+        DeviceError: If the device does not exist, has too little memory, or gives no accepted samples.
     """
     builder = run.builder().without_weights()
     options = {**options, "input_size": builder.input_size, "identity_init": builder.identity_init}
@@ -134,13 +136,13 @@ def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> Pe
 
 
 def latest(run: Run, kind: str) -> dict[str, Any] | None:
-    """Return what was kept last of a kind, "front" or "slots"; None where nothing was."""
+    """Return the latest stored measurement of a kind ("front" or "slots"), or None if there is none."""
     files = run.folder.latency_files(kind)
     return json.loads(files[-1].read_text(encoding="utf-8")) if files else None
 
 
 def predicted_scenario(run: Run) -> dict[str, Any]:
-    """Return what the run's device profile was made under (`DeviceProfile.describe`); empty where it used none."""
+    """Return the scenario of the run's device profile (`DeviceProfile.describe`). Empty if the run used none."""
     return dict(run.config["identity"].get("latency_profile") or {})
 
 

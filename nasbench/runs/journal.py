@@ -1,7 +1,7 @@
-"""The journal of a run: its Optuna studies in a file or a shared database, read and checked.
+"""The journal of a run: its Optuna studies in a file or in a shared database.
 
-A journal may be anybody's, so everything read is validated. A finished trial never changes: it is validated once,
-however often it is read.
+A journal may come from anybody, so everything read is validated. A finished trial never changes, so it is validated
+only once.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ __all__ = ["RunJournal"]
 
 
 class RunJournal:
-    """The studies of a run: the search itself, the finalists' further seeds, their equal-cost controls.
+    """The Optuna studies of a run: the search, the finalists' further seeds, and their equal-cost controls.
 
     Args:
         folder: The run's folder.
-        directions: The objectives, to "maximize" or "minimize".
-        url: The database that the study is shared through; None where it lies in the folder.
-        identity: What makes two runs the same: a database tells runs apart by it.
+        directions: The objectives, each to "maximize" or "minimize".
+        url: URL of the database that holds the studies. None if they are in the run folder.
+        identity: The identity of the run. A database distinguishes runs by it.
     """
 
     def __init__(
@@ -55,22 +55,24 @@ class RunJournal:
     ) -> None:
         self.folder, self.directions, self._url, self._identity = folder, dict(directions), url, identity
         self._studies: dict[str, optuna.Study] = {}
-        self._checked: dict[tuple[str, int], Evaluation] = {}  # of finished trials
+        self._checked: dict[tuple[str, int], Evaluation] = {}  # validated evaluations of finished trials
 
     @cached_property
     def storage(self) -> BaseStorage:
-        """The Optuna storage."""
+        """The Optuna storage. It is opened at first use."""
         return open_journal(self.folder.journal) if self._url is None else open_database(self._url)
 
     @property
     def is_shared(self) -> bool:
-        """Whether other machines write it too."""
+        """Whether other machines may write the studies too."""
         return self._url is not None
 
     def study_name(self, name: str) -> str:
-        """Return what one of the studies is called in the storage."""
+        """Return the name of a study in the storage."""
         if not self.is_shared:
             return name
+        # A database holds the studies of many runs. Drivers of the same search have the same identity, hence the same
+        # name, and join each other's study without agreeing on a name.
         identity = json.dumps(self._identity, sort_keys=True, default=list)
         return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
@@ -84,13 +86,14 @@ class RunJournal:
                     directions=[StudyDirection[d.upper()] for d in self.directions.values()],
                     load_if_exists=True,
                 )
-                if study.metric_names is None and not study.get_trials(deepcopy=False):  # for Optuna's dashboard
+                # For Optuna's dashboard. Only while the study is empty, because reading an older run must not change it
+                if study.metric_names is None and not study.get_trials(deepcopy=False):
                     study.set_metric_names(list(self.directions))
                 self._studies[name] = study
         return self._studies[name]
 
     def ledger(self, name: str = SEARCH) -> Ledger:
-        """Open (or create) the ledger of one of the studies: who evaluates what, and what came of it."""
+        """Open (or create) the ledger of one of the studies, which records claims and evaluations."""
         study = self.study(name).study_name
         if not self.is_shared:
             return Ledger(self.storage, study, self.directions)
@@ -99,12 +102,12 @@ class RunJournal:
     # -- evaluations -------------------------------------------------------------------------------------------
 
     def evaluations(self, *names: str) -> list[Evaluation]:
-        """Return every evaluation of the studies named, in order of trial.
+        """Return every evaluation of the named studies, in order of trials.
 
-        By default the search's and the finalists' further seeds.
+        By default these are the search and the finalists' further seeds.
 
         Raises:
-            RunError: If the storage holds what no search writes.
+            RunError: If the storage holds something that no search writes.
         """
         with self._undamaged():
             return [
@@ -115,11 +118,11 @@ class RunJournal:
             ]
 
     def fetch_items(self) -> None:
-        """Store the metric per validation item of what other machines have evaluated."""
+        """Copy the metric per validation item of other machines' evaluations from the database to the run folder."""
         for name in (SEARCH, FINALISTS) if self.is_shared else ():
             for trial in self._trials(name):
                 evaluation, packed = evaluation_of(trial), trial.user_attrs.get("items")
-                if evaluation is None or packed is None:
+                if evaluation is None or packed is None:  # not finished, or a metric without a value per item
                     continue
                 if not self.folder.items_file(evaluation.plan_hash, evaluation.seed).is_file():
                     self.folder.save_items(evaluation.plan_hash, evaluation.seed, unpack_items(packed))
@@ -135,12 +138,13 @@ class RunJournal:
             if evaluation is None:
                 return None
             check_evaluation(evaluation, self.directions)
-            if not trial.state.is_finished():
+            if not trial.state.is_finished():  # it may still be taken over by another driver
                 return evaluation
             self._checked[key] = evaluation
         return self._checked[key]
 
     def _known_study(self, name: str) -> optuna.Study | None:
+        # not `study`, which would create it: reading a run changes nothing
         known = {study.study_name for study in self.storage.get_all_studies()}
         return self.study(name) if self.study_name(name) in known else None
 
@@ -148,12 +152,15 @@ class RunJournal:
 
     @property
     def latency(self) -> dict[str, dict[str, Any]]:
-        """Measured latency by plan hash: columns of the trials table."""
+        """Measured latency by plan hash, as columns of the trials table."""
         return self._attribute(SEARCH, LATENCY)
 
     @property
     def cost_checks(self) -> dict[str, str]:
-        """Where counts of finalists, added from their parts, differ from the whole's, by plan hash; "" is nowhere."""
+        """For each finalist by plan hash, where the summed costs of its parts differ from the whole model's.
+
+        "" means that they do not differ.
+        """
         return self._attribute(SEARCH, COST_CHECKS)
 
     @property
@@ -163,25 +170,26 @@ class RunJournal:
 
     @property
     def reference(self) -> Reference | None:
-        """The reference point, stored at the search's start; None before."""
+        """The reference point of hypervolume. None until the bare backbone has been evaluated."""
         return self._attribute(SEARCH, REFERENCE)
 
     def record_latency(self, columns: Mapping[str, Mapping[str, Any]]) -> None:
-        """Add measured latency, by plan hash, to what is there."""
+        """Add measured latency by plan hash to the recorded one."""
         self.study().set_user_attr(LATENCY, {**self.latency, **columns})
 
     def record_cost_checks(self, found: Mapping[str, str]) -> None:
-        """Add checks of costs, by plan hash, to those that are there."""
+        """Add checks of costs by plan hash to the recorded ones."""
         self.study().set_user_attr(COST_CHECKS, {**self.cost_checks, **found})
 
     def record_controls(self, controls: Mapping[str, RecordedControl]) -> None:
-        """Add controls, by the finalist's plan hash, to those that are there."""
+        """Add controls by the finalist's plan hash to the recorded ones."""
         every = {**self.controls, **controls}
         self.study(CONTROLS).set_user_attr(CONTROLS, {key: control.to_dict() for key, control in every.items()})
 
     def record_reference(self, reference: Reference) -> None:
-        """Store where hypervolume is measured from; nothing where that was stored before."""
+        """Store the reference point of hypervolume, unless one is stored."""
         study = self.study()
+        # fixed once: hypervolumes of a run are comparable only with one and the same reference point
         if REFERENCE not in study.user_attrs:
             study.set_user_attr(REFERENCE, reference.to_dict())
 
@@ -192,6 +200,7 @@ class RunJournal:
 
     @contextmanager
     def _undamaged(self) -> Iterator[None]:
+        """Turn whatever reading a damaged journal raises into one `RunError`."""
         try:
             yield
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, AssertionError) as error:

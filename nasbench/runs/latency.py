@@ -1,4 +1,4 @@
-"""The columns of the trials table that latency fills, measured or predicted."""
+"""The latency columns of the trials table, from a measurement or a prediction."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["measured_columns", "predicted_columns"]
 
 
 def measured_columns(found: Profile, name: str) -> dict[str, Any]:
-    """Return the columns that the measurement of one model fills.
+    """Return the latency columns from the measurement of one model.
 
     Args:
         found: The measurement.
-        name: What the model is called in it.
+        name: Name of the model in the measurement.
     """
     row = found[name]
     return {
@@ -32,12 +32,12 @@ def measured_columns(found: Profile, name: str) -> dict[str, Any]:
 
 
 def predicted_columns(found: DeviceProfile, plan: Plan, name: str) -> dict[str, Any]:
-    """Return the columns that a prediction fills.
+    """Return the latency columns from a prediction.
 
     Args:
-        found: The device profile.
+        found: The device profile that predicts.
         plan: The plan.
-        name: Where the device profile is.
+        name: The file of the device profile, for the scenario column.
     """
     predicted, scenario = found.predict(plan), found.scenario
     return {

@@ -1,7 +1,7 @@
-"""The ledger of a search: each trial of an Optuna study is a claim on one plan and seed, then what came of it.
+"""The ledger of a search. Each trial of an Optuna study is first a claim on one plan and seed, then its evaluation.
 
-A claim is written as a whole before its evaluation starts, and what came of it as a whole after it ended. So whoever
-is killed leaves claims that are running, no half trials, and the next process takes them up under the same number.
+A claim is written atomically before its evaluation, and its result atomically afterwards. A killed process leaves
+running claims, never half-written trials. The next process resumes these claims under the same trial numbers.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _STATES = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "fail
 
 
 class Ledger:
-    """The trials of one study, written by this process alone.
+    """The trials of one study that this process alone writes.
 
     Args:
-        storage: Where the study lies.
-        study: Its name.
-        directions: The objectives with their directions.
+        storage: The Optuna storage that holds the study.
+        study: The study's name.
+        directions: The objectives, each to "maximize" or "minimize".
 
     Attributes:
-        poll_s: Seconds after which there may be news from other processes; None where there are no others.
-        budget: Claims there may be, those brought in from another run aside; None for any number.
+        poll_s: Seconds between two looks for trials of other processes. None if there are no other processes.
+        budget: Largest number of claims. Trials imported from another run do not count. None for no limit.
     """
 
     poll_s: float | None = None
@@ -41,35 +41,36 @@ class Ledger:
     def __init__(self, storage: BaseStorage, study: str, directions: Mapping[str, str]) -> None:
         self.storage, self.directions = storage, dict(directions)
         self.study_id = storage.get_study_id_from_name(study)
-        self._ids: dict[int, int] = {}
+        self._ids: dict[int, int] = {}  # trial number -> Optuna's id, which differs where a database holds many studies
         self._told = False
         self.count = 0
         self.trials()
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials, in order of their numbers. They are not to be changed."""
+        """Return all trials in order of their numbers. Do not modify them: they are the storage's own objects."""
         trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
         self._ids.update((trial.number, trial._trial_id) for trial in trials)
         self.count = len(trials)
         return trials
 
     def trial(self, number: int) -> FrozenTrial:
-        """Return one trial. It is not to be changed."""
+        """Return one trial. Do not modify it: it is the storage's own object."""
         return self.storage.get_trial(self._ids[number])
 
     # -- claims ------------------------------------------------------------------------------------------------
 
     def claim_trial(self, key: str, user_attrs: Mapping[str, Any], proposal: FrozenTrial | None = None) -> int | None:
-        """Claim a plan, so that this process evaluates it and no other.
+        """Claim a plan, so that this process evaluates it and no other does.
 
         Args:
-            key: What is claimed: a plan's hash, with the seed where several are run.
-            user_attrs: What else to note.
-            proposal: Gives the parameters, where the plan has any.
+            key: What is claimed: the plan's hash, followed by the seed in a study of several seeds.
+            user_attrs: Further attributes to record with the claim.
+            proposal: The sampler's proposal, whose parameters the trial gets. None for a plan without parameters.
 
         Returns:
-            The number of the trial, or None where another process has it.
+            The number of the trial, or None if another process has claimed the plan.
         """
+        # Not durable: a claim lost in a power cut is evaluated again. The durable write of its result covers it.
         return self.add_trial(TrialState.RUNNING, {**user_attrs, "claim": key}, proposal, durable=False)
 
     def add_trial(
@@ -81,7 +82,7 @@ class Ledger:
         *,
         durable: bool = True,
     ) -> int:
-        """Write a trial as a whole and return its number."""
+        """Write a trial with all its attributes at once, and return its number."""
         trial = create_trial(
             state=state,
             values=values,
@@ -90,6 +91,7 @@ class Ledger:
             user_attrs=dict(user_attrs),
             system_attrs=proposal.system_attrs if proposal else {},
         )
+        # the storage waits for the disk after each write unless this context tells it not to
         with self.atomically(durable=durable):
             trial_id = self.storage.create_new_trial(self.study_id, trial)
             number = self.storage.get_trial_number_from_id(trial_id)
@@ -98,28 +100,28 @@ class Ledger:
         return number
 
     def close_trial(self, number: int, evaluation: Evaluation) -> bool:
-        """Write the evaluation of a claimed trial and end it.
+        """Write the evaluation of a claimed trial, and end the trial.
 
         Args:
             number: The trial.
-            evaluation: What came of it.
+            evaluation: Its evaluation.
 
         Returns:
-            False where another process has taken it over.
+            False if another process has taken the trial over.
         """
         with self.atomically():
             self.annotate_trial(number, evaluation=evaluation.to_dict())
             return self.end_trial(number, state_of(evaluation), evaluation.objectives(self.directions))
 
     def end_trial(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """End a trial; False where it was ended before."""
+        """End a trial. Returns False if it had ended before."""
         try:
             return self.storage.set_trial_state_values(self._ids[number], state, values)
         except optuna.exceptions.UpdateFinishedTrialError:
             return False
 
     def annotate_trial(self, number: int, **user_attrs: Any) -> None:
-        """Note something on a running trial; nothing where it was ended before."""
+        """Record attributes of a running trial. Does nothing if the trial has ended."""
         try:
             for key, value in user_attrs.items():
                 self.storage.set_trial_user_attr(self._ids[number], key, value)
@@ -127,21 +129,21 @@ class Ledger:
             pass
 
     def atomically(self, *, durable: bool = True) -> AbstractContextManager[None]:
-        """Write what is written within as one piece, where the storage can."""
+        """Return a context whose writes are stored all at once or not at all, if the storage supports that."""
         return self.storage.file.atomically(durable=durable) if isinstance(self.storage, Journal) else nullcontext()
 
     # -- other processes ---------------------------------------------------------------------------------------
 
     def is_claimed(self, key: str) -> bool:
-        """Whether another claim stands on a plan whose claim was given up."""
+        """Whether a plan whose claim was abandoned has another valid claim."""
         return False
 
     def owns(self, trial: FrozenTrial) -> bool:
-        """Whether a running trial is this process's to take up: with no others, each is."""
+        """Whether this process may resume a running trial. Without other processes, it may resume each one."""
         return True
 
     def new_trials(self) -> list[FrozenTrial]:
-        """Return the trials that others have written since it was asked last; at first, all that are there."""
+        """Return the trials that other processes have written since the last call. The first call returns all."""
         first, self._told = not self._told, True
         return self.trials() if first else []
 
@@ -151,23 +153,27 @@ class Ledger:
 
 
 def state_of(evaluation: Evaluation) -> TrialState:
-    """Return Optuna's state of a trial that ended so: rejected is PRUNED, failed is FAIL."""
+    """Return Optuna's state of a trial with this evaluation: "rejected" is PRUNED, "failed" is FAIL."""
     return _STATES[evaluation.state]
 
 
 def evaluation_of(trial: FrozenTrial) -> Evaluation | None:
-    """Return the evaluation that a trial holds; None where it has none that counts."""
+    """Return the evaluation that a trial holds, or None if it holds none or is void."""
     recorded = trial.user_attrs.get("evaluation")
     if recorded is None or is_void(trial):
         return None
+    # a further seed of a finalist is a trial of another study: "number" is the finalist's trial in the search
     return Evaluation(**recorded, number=trial.user_attrs.get("number", trial.number))
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:
-    """Whether a trial was given up because its process died: its plan is still wanted."""
+    """Whether a trial was abandoned because its process died. Its plan has still to be evaluated."""
     return is_void(trial) and "abandoned" in trial.user_attrs
 
 
 def is_void(trial: FrozenTrial) -> bool:
-    """Whether a trial stands for nothing: its claim was withdrawn, or its process died and another took over."""
+    """Whether a trial is void: its claim was withdrawn, or it was abandoned when its process died.
+
+    Optuna cannot delete a trial of a study, so a void trial remains as a failed one.
+    """
     return trial.state == TrialState.FAIL and bool({"withdrawn", "abandoned"} & set(trial.user_attrs))

@@ -1,4 +1,4 @@
-"""The models of a run: one builder for whoever needs one, from what config.yaml tells. No data are read."""
+"""The builder of a run's models, made from its settings or config.yaml. It reads no data."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["ModelBuilder"]
 
 @dataclass(frozen=True)
 class ModelBuilder:
-    """Builds the model of a plan in one host.
+    """Builds the models of plans in one host.
 
     Attributes:
         backbone: Name of the host.
-        input_size: Of one input, without the batch.
-        model_kwargs: What the host's constructor needs beside it, as `Task.model_kwargs`.
-        identity_init: Whether insertion preserves the host's function: where it starts from loaded weights (DESIGN
-            rule 7).
-        pretrained: Load timm's weights.
-        checkpoint: Load these weights.
-        freeze: Train what was inserted, and the head, alone.
+        input_size: Size of one input, without the batch dimension.
+        model_kwargs: Further arguments of the host's constructor, as `Task.model_kwargs`.
+        identity_init: Whether insertion preserves the host's function. True where training starts from loaded
+            weights, which stay valid in this way.
+        pretrained: Whether to load timm's weights.
+        checkpoint: File of weights to load. None for none.
+        freeze: Whether to train only the inserted modules and the head.
     """
 
     backbone: str
@@ -44,7 +44,7 @@ class ModelBuilder:
 
     @classmethod
     def of(cls, settings: SearchSettings, input_size: tuple[int, ...], model_kwargs: Mapping[str, int]) -> ModelBuilder:
-        """Return the builder that settings stand for, whose backbone is filled in."""
+        """Return the builder for settings whose backbone is resolved."""
         return cls(
             backbone=str(settings.backbone),
             input_size=input_size,
@@ -60,11 +60,11 @@ class ModelBuilder:
         """Return the builder of a run's models, and load the plug-ins that the run names.
 
         Args:
-            config: What its config.yaml holds.
-            name: What the run is called in messages.
+            config: The contents of the run's config.yaml.
+            name: Name of the run in messages.
 
         Raises:
-            RunError: If a function or a table evaluated the run's plans: there are no models.
+            RunError: If a function or a table evaluated the run's plans, so that there are no models.
             PluginError: If a plug-in cannot be loaded.
         """
         task = config["task"]
@@ -93,12 +93,12 @@ class ModelBuilder:
 
         Args:
             plan: The plan.
-            seed: Of the initial weights.
-            identity_init: Whether modules stand behind closed gates; as the builder says if None.
+            seed: Seed of the initial weights.
+            identity_init: Whether modules start behind closed gates. By default the builder's own setting.
         """
         torch.manual_seed(seed)
         host = self.host()
-        torch.manual_seed(seed)  # again: a host draws as many numbers as it has weights
+        torch.manual_seed(seed)  # again, so that the modules' weights do not depend on how many numbers the host drew
         gated = self.identity_init if identity_init is None else identity_init
         model = insert(host, plan, input_size=self.input_size, identity_init=gated)
         if self.freeze:
@@ -106,12 +106,12 @@ class ModelBuilder:
         return model
 
     def without_weights(self) -> ModelBuilder:
-        """Return a builder that loads no weights into its host: for models whose trained weights are loaded next."""
+        """Return a builder that loads no weights into its host, for models that get their trained weights next."""
         return replace(self, pretrained=False, checkpoint=None)
 
 
 def _kwargs_of_data(data: Mapping[str, Any]) -> dict[str, int]:
-    """Return `model_kwargs` of a run of version 0.1.0, which recorded the data alone."""
+    """Return `model_kwargs` of a run of version 0.1.0, which recorded only its data."""
     found = {"num_classes": data.get("classes"), "horizon": data.get("horizon")}
     found["covariates"] = len(data["covariates"]) if data.get("covariates") else None
     return {name: value for name, value in found.items() if value is not None}

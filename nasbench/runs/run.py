@@ -1,4 +1,4 @@
-"""A run as its readers see it: what was searched, the trials, the plans that were compared, the front, the models."""
+"""A run as its readers see it: its configuration, trials, finalists, front and models."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = ["Run", "create_run", "list_runs", "load_run"]
 
 
 class Run:
-    """A run. `load_run` opens an existing one, `nasbench.search` makes one.
+    """A run. `nasbench.search` creates one, `load_run` opens an existing one.
 
     Args:
-        path: The folder.
-        config: What config.yaml holds.
+        path: The run folder.
+        config: The contents of config.yaml.
 
     Attributes:
-        folder: Its files.
-        journal: Its Optuna studies.
+        folder: The files of the run.
+        journal: The Optuna studies of the run.
     """
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
@@ -48,48 +48,51 @@ class Run:
         self.settings = SearchSettings.model_validate(self.config["settings"])
         identity = self.config["identity"]
         self.journal = RunJournal(self.folder, self.directions, self.settings.storage, identity)
-        self._compared: tuple[object, pd.DataFrame] | None = None
+        self._compared: tuple[object, pd.DataFrame] | None = None  # what the comparison depends on, and its table
 
     # -- what the run is ---------------------------------------------------------------------------------------
 
     @property
     def path(self) -> Path:
-        """The folder it lies in."""
+        """The run folder."""
         return self.folder.path
 
     @property
     def directions(self) -> dict[str, str]:
-        """Objectives with their directions; the first is the trained metric where there is one."""
+        """Objectives with their directions. The first one is the trained metric, if there is one."""
         return dict(self.config["objectives"])
 
     @property
     def metric(self) -> str | None:
-        """The first objective that is no cost; None where all are costs."""
+        """The first objective that is not a cost. None if all are costs."""
         return next((name for name in self.directions if name not in COSTS), None)
 
     @property
     def block(self) -> int:
-        """Validation items that a bootstrap draws together: as many windows of a forecast overlap as its horizon."""
+        """Number of consecutive validation items that a bootstrap draws together.
+
+        The horizon for forecasts, because that many consecutive windows overlap. 1 for all other tasks.
+        """
         return int(self.config["identity"]["data"].get("horizon", 1)) if self.config["task"] else 1
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """What environment.json holds; empty where it is missing."""
+        """The contents of environment.json. Empty if the file is missing."""
         file = self.folder.environment
         return read_environment(file) if file.is_file() else {}
 
     # -- what was found ----------------------------------------------------------------------------------------
 
     def evaluations(self) -> list[Evaluation]:
-        """Return every evaluation of the search and of the finalists' further seeds, in order of trial.
+        """Return every evaluation of the search and of the finalists' further seeds, in order of trials.
 
         Raises:
-            RunError: If the journal holds what no search writes.
+            RunError: If the journal holds something that no search writes.
         """
         return self.journal.evaluations()
 
     def trials(self) -> pd.DataFrame:
-        """Return one row an evaluation: number, state, reason, plan, seed, metrics, costs, latency, time."""
+        """Return one row per evaluation: number, state, reason, plan, seed, metrics, costs, latency, time."""
         import pandas as pd
 
         evaluations = self.evaluations()
@@ -98,16 +101,17 @@ class Run:
         return pd.DataFrame(self._rows(evaluations), columns=list(columns))
 
     def finalists(self) -> pd.DataFrame:
-        """Return one row a plan that was compared under all seeds: means, intervals, probability of being on the front.
+        """Return one row per plan that was evaluated under all seeds and compared with the bare backbone.
 
         Columns: number, plan, plan_hash, seeds, the objectives, `<metric>_sd` over seeds, `<metric>_low` and
         `<metric>_high` (95 %, over items and seeds), `difference` to the bare backbone with `difference_low` and
         `difference_high` (95 %), `verdict` (BETTER, WORSE, NOT DECIDED, or BARE), the costs, latency, `on_front` and
-        `probability`.
+        `probability` of being on the front.
         """
         evaluations, latency = self.evaluations(), self.journal.latency
         stored = [self.folder.items_file(e.plan_hash, e.seed).is_file() for e in evaluations]
-        seen = (len(evaluations), stored, latency)  # evaluations are only added, never changed
+        # The comparison bootstraps, so it is cached. Evaluations are only added, never changed: their number tells.
+        seen = (len(evaluations), stored, latency)
         if self._compared is None or self._compared[0] != seen:
             self._compared = seen, self._compare(evaluations)
         return self._compared[1].copy()
@@ -133,7 +137,7 @@ class Run:
         return compare(table, items, self.directions, self.metric, self.block)
 
     def _front_size(self, evaluations: Iterable[Evaluation]) -> int:
-        """Return how many plans are on the front, as `front` has them. Needs no items and no pandas."""
+        """Return the number of plans on the front of `front`, without its intervals, which need items and pandas."""
         latency = self.journal.latency
         rows = [_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in _under_all_seeds(evaluations)]
         return int(
@@ -143,9 +147,11 @@ class Run:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return one row on the run, for `nasbench runs`."""
+        """Return one row about the run, for `nasbench runs`."""
         evaluations = self.evaluations()
+        # as the budget counts: distinct plans, without those imported from another run
         plans = {evaluation.plan_hash for evaluation in evaluations if not evaluation.reused_from}
+        # the kernel releases the lock of a process that died, so a lock that is held means a search at work
         is_searching = not (lock := self.folder.lock()).acquire(wait=False)
         lock.release()
         is_done = len(plans) >= min(self.settings.trials, self.config["space"]["plans"])
@@ -177,10 +183,10 @@ class Run:
         return Plan.of(texts[number])
 
     def builder(self) -> ModelBuilder:
-        """Return what builds the models of its plans, with the weights that its training started from.
+        """Return the builder of the run's models, with the weights that training started from.
 
         Raises:
-            RunError: If a function or a table evaluated its plans: it has no models.
+            RunError: If a function or a table evaluated the run's plans, so that there are no models.
         """
         from nasbench.runs.models import ModelBuilder
 
@@ -191,16 +197,17 @@ class Run:
 
         Raises:
             InputError: If there is no such trial.
-            RunError: If its weights were not kept.
+            RunError: If its weights were not stored.
         """
         plan = self.plan_of(number)
+        # without pretrained weights: the trained ones replace them, and they would be downloaded for nothing
         model = self.builder().without_weights().build(plan, self.settings.seed)
         return self.folder.load_weights(number, model).eval()
 
     # -- writing -----------------------------------------------------------------------------------------------
 
     def append_trial(self, evaluation: Evaluation) -> None:
-        """Add the line of an evaluation that is in the journal to trials.jsonl."""
+        """Append an evaluation, which the journal must already hold, to trials.jsonl."""
         self.folder.append_trial(*self._rows([evaluation]))
 
     def refresh(self) -> None:
@@ -216,10 +223,10 @@ class Run:
 
 
 def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> Run:
-    """Make a run folder, or open the one there if it has the same identity.
+    """Create a run folder, or open an existing one if its run has the same identity.
 
     Raises:
-        RunError: If the folder holds something else, or a run of another identity; says what differs.
+        RunError: If the folder holds something else, or a run of another identity. Says what differs.
     """
     folder = RunFolder(path)
     if folder.is_run:
@@ -227,12 +234,13 @@ def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping
         differing = differences(there["identity"], config["identity"])
         if differing:
             raise RunError(
-                f"{path} holds a run of another configuration; choose another --out, or search with the same. "
+                f"{path} holds a run of another configuration; choose another --out, or use the same configuration. "
                 "What differs:\n  " + "\n  ".join(differing)
             )
+        # Settings outside the identity (trials, workers) may change when a run is resumed, its date of creation not.
         config = {**config, "created": there.get("created", config.get("created"))}
     elif not folder.is_free:
-        raise RunError(f"{path} exists and is no run folder; choose another --out")
+        raise RunError(f"{path} exists and is not a run folder; choose another --out")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.config, config_text(dict(config)))
@@ -246,7 +254,7 @@ def load_run(path: str | Path) -> Run:
     """Open a run folder.
 
     Raises:
-        RunError: If there is none at `path`, or its config.yaml is damaged.
+        RunError: If there is no run at `path`, or its config.yaml is damaged.
     """
     folder = RunFolder(path)
     if not folder.is_run:
@@ -257,7 +265,7 @@ def load_run(path: str | Path) -> Run:
 
 
 def list_runs(root: str | Path = "runs") -> list[Path]:
-    """Return the run folders right below `root`, by name."""
+    """Return the run folders directly below `root`, sorted by name."""
     root = Path(root)
     return sorted(path for path in root.iterdir() if RunFolder(path).is_run) if root.is_dir() else []
 
@@ -273,7 +281,7 @@ _COLUMNS_LAST = ("wall_s", "training_s", "device", "batch_parts", "reused_from")
 
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the columns of the trials table that an evaluation fills, up to those of latency."""
+    """Return the columns of the trials table for an evaluation, up to the latency columns."""
     return {
         "schema_version": SCHEMA_VERSION,
         **{name: getattr(evaluation, name) for name in _COLUMNS_BEFORE},
@@ -283,7 +291,7 @@ def _row(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _tail(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the columns after those of latency."""
+    """Return the columns of the trials table after the latency columns."""
     values = {name: getattr(evaluation, name) for name in _COLUMNS_LAST}
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
 
@@ -293,17 +301,18 @@ def _costs(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _under_all_seeds(evaluations: Iterable[Evaluation]) -> list[list[Evaluation]]:
-    """Return the complete evaluations of each plan that has as many as any."""
+    """Return the complete evaluations of each plan that was evaluated under all seeds."""
     plans: dict[str, list[Evaluation]] = {}
     for evaluation in evaluations:
         if evaluation.is_complete:
             plans.setdefault(evaluation.plan_hash, []).append(evaluation)
+    # a paired comparison needs the same seeds on both sides, so plans with fewer seeds are left out
     most = max(map(len, plans.values()), default=0)
     return [of_plan for of_plan in plans.values() if len(of_plan) == most]
 
 
 def _mean_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Return one row on a plan: the means over its seeds, and their spread."""
+    """Return one row about a plan: the means over its seeds, and their standard deviations."""
     first = evaluations[0]
     metrics = {name: [e.metrics[name] for e in evaluations] for name in first.metrics}
     spread = {f"{name}_sd": float(np.std(v, ddof=1)) for name, v in metrics.items() if len(v) > 1}
@@ -314,7 +323,7 @@ def _mean_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "seeds": len(evaluations),
         **{name: float(np.mean(v)) for name, v in metrics.items()},
         **spread,
-        **_costs(first),
+        **_costs(first),  # the same under every seed
     }
 
 

@@ -1,4 +1,7 @@
-"""What a run folder may hold, checked on reading: config.yaml, environment.json, the journal. It may be anybody's."""
+"""Validation of what is read from a run folder: config.yaml, environment.json and the journal.
+
+A run folder may come from anybody, so nothing in it is trusted before it is validated.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +28,25 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
-"""Of config.yaml and of a row of the trials table."""
+"""Version of config.yaml and of a row of the trials table."""
 
 SEARCH, FINALISTS, CONTROLS = "search", "finalists", "controls"
-"""The Optuna studies of a journal: the search itself, the finalists' further seeds, their equal-cost controls."""
+"""Names of the Optuna studies in a journal: the search, the finalists' further seeds, their equal-cost controls."""
 LATENCY, COST_CHECKS, REFERENCE = "latency", "cost_checks", "reference"
-"""Attributes of the search's study: latency by plan, checks of costs, the reference point of hypervolume."""
+"""Attributes of the search's study: latency by plan, checks of costs, the hypervolume's reference point."""
 
 
 _Text = Annotated[str, Field(max_length=100_000)]
 
 
 class _Part(BaseModel):
-    """Strict types; keys of later versions are let through."""
+    """Base of the parts of a file. Types are strict. Unknown keys are accepted, since later versions may add some."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class SpaceInfo(_Part):
-    """The space as resolved: its name, distinct plans, slots, and (slot, variant, reason) of what was left out."""
+    """The resolved space: its name, number of distinct plans, slots, and (slot, variant, reason) of each exclusion."""
 
     name: _Text
     plans: int = Field(ge=0)
@@ -52,7 +55,7 @@ class SpaceInfo(_Part):
 
 
 class TaskInfo(_Part):
-    """The task: its data, and where the recipe differs from the task's own."""
+    """The task: its data, and the recipe settings that differ from the task's own."""
 
     kind: Literal["classification", "forecasting"]
     metric: _Text
@@ -64,17 +67,17 @@ class TaskInfo(_Part):
 
 
 class RunConfig(_Part):
-    """The whole file.
+    """The contents of config.yaml.
 
     Attributes:
-        schema_version: Of the file.
-        created: When the run was made.
-        settings: As resolved; fields of `SearchSettings`.
-        origins: Where each setting came from.
-        objectives: Name to direction.
-        identity: What makes two runs the same.
-        space: The space.
-        task: The task; None where a function evaluates.
+        schema_version: Version of the file's schema.
+        created: Date and time at which the run was created.
+        settings: The resolved settings, fields of `SearchSettings`.
+        origins: The origin of each setting.
+        objectives: Direction of each objective.
+        identity: The settings and data that two runs must share to be the same search.
+        space: The resolved space.
+        task: The task. None if a function or a table evaluates.
     """
 
     schema_version: int
@@ -88,15 +91,15 @@ class RunConfig(_Part):
 
 
 class Environment(_Part):
-    """What a run was made with, as the report shows it.
+    """The contents of environment.json, as far as the report shows it.
 
     Attributes:
         platform: Operating system.
-        packages: Versions; None for one that was not installed.
+        packages: Version of each package. None for a package that was not installed.
         device: Processor and GPUs.
-        threads: Of torch.
-        git: Commit of the working directory; None outside a repository.
-        seeds: By what they are for.
+        threads: Number of torch's threads.
+        git: Commit of the working directory. None outside a repository.
+        seeds: Seeds by purpose.
     """
 
     platform: _Text = ""
@@ -108,10 +111,10 @@ class Environment(_Part):
 
 
 def read_environment(file: Path) -> dict[str, Any]:
-    """Return what a run's environment.json holds.
+    """Read and validate a run's environment.json.
 
     Raises:
-        RunError: If it cannot be read, or is damaged; names the first place.
+        RunError: If it cannot be read, or is damaged. Names the first damaged place.
     """
     given = read_json(file, "environment", RunError)
     try:
@@ -122,10 +125,10 @@ def read_environment(file: Path) -> dict[str, Any]:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Return what a run's config.yaml holds.
+    """Read and validate a run's config.yaml.
 
     Raises:
-        RunError: If it cannot be read, or is damaged; names the first place.
+        RunError: If it cannot be read, or is damaged. Names the first damaged place.
     """
     try:
         given = read_yaml(file, "run configuration")
@@ -140,13 +143,13 @@ def read_config(file: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RecordedControl:
-    """What is recorded of a finalist's equal-cost control.
+    """The record of a finalist's equal-cost control.
 
     Attributes:
-        plan: The control, a plan.
+        plan: Canonical text of the control, itself a plan.
         plan_hash: Its hash.
-        ratio: MACs that it adds over those that the finalist adds; None where the finalist adds none.
-        slots: The same slot by slot.
+        ratio: MACs that the control adds, divided by those that the finalist adds. None if the finalist adds none.
+        slots: The ratio of each slot.
         plan_params: Parameters that the finalist adds.
         control_params: Parameters that the control adds.
         exact: Whether the finalist's MACs are exact.
@@ -161,7 +164,7 @@ class RecordedControl:
     exact: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON-able data. `RecordedControl(**data)` gives it back."""
+        """Return the record as data that JSON can hold. `RecordedControl(**data)` restores it."""
         return asdict(self)
 
 
@@ -174,7 +177,7 @@ _ATTRIBUTES: dict[str, TypeAdapter[Any]] = {
 
 
 def read_attribute(key: str, value: Any) -> Any:
-    """Return what a study holds beside its trials under `key`; the empty thing for None.
+    """Validate an attribute of a study and return it. None becomes an empty mapping, except for the reference point.
 
     Raises:
         ValueError: If no search writes such a value.
@@ -186,29 +189,32 @@ _EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
 
 
 def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
-    """Check an evaluation that was read, and the number of its trial.
+    """Validate an evaluation that was read, and the number of its trial.
 
     Raises:
-        ValueError: If no search writes such a one.
+        ValueError: If no search writes such an evaluation.
     """
+    # as JSON: pydantic accepts an instance of a dataclass without validating its fields
     _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
+    # `type`, because a bool is an instance of int
     if type(evaluation.number) is not int or evaluation.number < 0:
-        raise ValueError(f"{evaluation.number!r} is no number of a trial")
+        raise ValueError(f"{evaluation.number!r} is not a trial number")
     if evaluation.is_complete:
         values = {name: evaluation.values.get(name) for name in directions}
         missing = [n for n, v in values.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
         if missing:
-            raise ValueError(f"a finished evaluation without {', '.join(missing)}")
+            raise ValueError(f"a complete evaluation without {', '.join(missing)}")
 
 
 def _damaged(file: Path, error: ValidationError) -> RunError:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])[:200] or "the whole"
+    # the first error alone: one damaged part usually causes many, and names in a foreign file may be long
     return RunError(f"{file} is damaged: {place}: {first['msg']}")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes every value out: a reader refuses aliases."""
+    """Writes no YAML aliases, because `read_yaml` refuses them."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,7 +1,7 @@
-"""Everything a search can be told: each setting once, with its meaning and how it is typed.
+"""The settings of a search. Each is defined once, with its meaning and how it is typed.
 
-The command line, its help, the table in docs/settings.md and the command that reproduces a run are made from the fields
-of `SearchSettings`. Settings are checked once, with the origin of each value.
+The command line, its help, the table in docs/settings.md and the command that reproduces a run are generated from the
+fields of `SearchSettings`. Settings are validated once, together with the origin of each value.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from nasbench.text import duration_s
 __all__ = ["SAMPLERS", "CommandLine", "SearchSettings", "differences", "meaning", "read_settings"]
 
 Sampler = Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"]
-"""The samplers; `nasbench.study.samplers` makes one of each name."""
+"""Names of the samplers. `nasbench.study.samplers` creates them."""
 
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 
 def _listed(given: Any) -> Any:
-    """Take a text as a list with commas: `--set proxies=naswot,zico`."""
+    """Split a text at its commas, as in `--set proxies=naswot,zico`. Other values are returned unchanged."""
     return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
 
 
@@ -36,21 +36,23 @@ def _path(text: str) -> str:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""Texts, as a list or with commas."""
+"""Texts, given as a list or as one text with commas."""
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """How a setting is typed. A field without one is given by `--set NAME=VALUE` and reproduced where it was changed.
+    """How a setting is typed on the command line.
+
+    A setting without one is given by `--set NAME=VALUE`, and the command that reproduces a run repeats it if changed.
 
     Attributes:
-        option: Its option. A word without dashes is an argument; "" leaves it to `--set`.
-        off: The option that turns a flag off, "" for none.
-        metavar: What the help shows as the value; by default the value's type.
-        repeated: The option may be given several times, a value each.
-        parse: Turns the typed text into the value of the setting.
-        reproduce: Whether the command that reproduces a run says it. "never" is for what changes how a run is carried
-            out and not what comes of it, and for what that command says in another way.
+        option: Name of the option. A word without dashes is a positional argument. "" means `--set` only.
+        off: The option that turns a flag off. "" if there is none.
+        metavar: Placeholder for the value in the help. By default the value's type.
+        repeated: Whether the option may be given several times, with one value each.
+        parse: Converts the typed text into the value of the setting.
+        reproduce: Whether the command that reproduces a run contains the setting. "never" is for settings that change
+            how a run is carried out but not its results, and for settings which that command expresses otherwise.
     """
 
     option: str = ""
@@ -62,10 +64,10 @@ class CommandLine:
 
 
 class SearchSettings(BaseModel):
-    """The settings of a search; the defaults are those of `nasbench search`.
+    """The settings of a search. The defaults are those of `nasbench search`.
 
-    Each field carries its meaning as its description and, as a `CommandLine`, how it is typed. The table of all of
-    them is in docs/settings.md. A description is a phrase without a full stop, as in `nasbench.tasks.recipe.Recipe`.
+    The description of a field is its meaning, a phrase without a full stop as in `nasbench.tasks.recipe.Recipe`. Its
+    `CommandLine` says how it is typed. docs/settings.md has the table of all settings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,7 +75,7 @@ class SearchSettings(BaseModel):
     space: Annotated[
         str | dict[str, Any] | None,
         CommandLine("space", reproduce="never"),
-        Field(description="a ready-made space, or a YAML file; by default five-properties, or forecasting for series"),
+        Field(description="name of a space, or a YAML file; by default five-properties, or forecasting for series"),
     ] = None
     backbone: Annotated[
         str | None,
@@ -84,37 +86,37 @@ class SearchSettings(BaseModel):
         str | None,
         CommandLine("--task", reproduce="always"),
         Field(
-            description="what is learnt: digits, co2, folder:PATH, tar:TRAIN,TEST, csv:PATH, ett:PATH, table:FILE or "
+            description="task to learn: digits, co2, folder:PATH, tar:TRAIN,TEST, csv:PATH, ett:PATH, table:FILE or "
             "FILE.py:Task; by default digits, or co2 for a stem"
         ),
     ] = None
     trials: Annotated[
         int,
         CommandLine("--trials", reproduce="always"),
-        Field(ge=1, description="distinct plans to evaluate, the bare backbone among them"),
+        Field(ge=1, description="distinct plans to evaluate, including the bare backbone"),
     ] = 24
     time_s: Annotated[
         float | None,
         CommandLine("--time", metavar="30m", parse=duration_s, reproduce="never"),
-        Field(gt=0, description="stop starting trials after this long"),
+        Field(gt=0, description="time after which no new trial is started"),
     ] = None
     objectives: Annotated[
         dict[str, str],
         CommandLine("--objective", repeated=True),
-        Field(description="a metric or cost; by default the metric of the task, and macs"),
+        Field(description="metric or cost to optimise; by default the metric of the task, and macs"),
     ] = {}
     constraints: Annotated[
         Texts,
         CommandLine("--constraint", repeated=True),
-        Field(description='a bound that every plan keeps, such as "params<=1.1x"'),
+        Field(description='bound that every plan must keep, such as "params<=1.1x"'),
     ] = ()
     sampler: Annotated[
-        Sampler, CommandLine("--sampler", reproduce="always"), Field(description="how the next plan is chosen")
+        Sampler, CommandLine("--sampler", reproduce="always"), Field(description="sampler that proposes the next plan")
     ] = "auto"
     seed: Annotated[
         int,
         CommandLine("--seed", reproduce="always"),
-        Field(ge=0, lt=2**31, description="seed of splits, weights, order and sampler"),
+        Field(ge=0, lt=2**31, description="seed of splits, weights, data order and sampler"),
     ] = 0
     seeds: Annotated[
         int,
@@ -123,7 +125,7 @@ class SearchSettings(BaseModel):
     ] = 3
     finalists: Annotated[
         Literal["front", "all"],
-        Field(description="plans that are trained on further seeds, beside the bare backbone"),
+        Field(description="plans to train on further seeds, besides the bare backbone"),
     ] = "front"
     size: Annotated[
         int | None,
@@ -141,12 +143,12 @@ class SearchSettings(BaseModel):
     fill: Annotated[
         Literal["linear", "forward"] | None,
         CommandLine("--fill"),
-        Field(description="fill gaps of a series, which are refused otherwise"),
+        Field(description="how to fill gaps of a series, which are refused otherwise"),
     ] = None
     covariates: Annotated[
         bool,
         Field(
-            description="give a forecasting model the calendar of every step too (hour, weekday, day of month and of "
+            description="also give a forecasting model the calendar of every step (hour, weekday, day of month, day of "
             "year)"
         ),
     ] = False
@@ -159,7 +161,7 @@ class SearchSettings(BaseModel):
     freeze: Annotated[
         Literal["backbone"] | None,
         CommandLine("--freeze"),
-        Field(description='with "backbone", train what was inserted, and the head, alone'),
+        Field(description='with "backbone", train only the inserted modules and the head'),
     ] = None
     device: Annotated[
         str,
@@ -174,32 +176,32 @@ class SearchSettings(BaseModel):
     training: Annotated[
         dict[str, Any],
         CommandLine(reproduce="never"),
-        Field(description="changes of the task's recipe (epochs, learning_rate, ...)"),
+        Field(description="changes to the task's recipe (epochs, learning_rate, ...)"),
     ] = {}
     latency_s: Annotated[
-        float, Field(ge=0, description="seconds spent on measuring latency after the search; 0 for none")
+        float, Field(ge=0, description="seconds for measuring latency after the search; 0 for none")
     ] = 20.0
     latency_profile: Annotated[
         str | None,
         CommandLine("--latency-profile", metavar="FILE", parse=_path),
-        Field(description="predict latency for the device this profile is of, before training"),
+        Field(description="device profile that predicts latency before training"),
     ] = None
     proxies: Annotated[
         Texts,
         CommandLine("--proxy", repeated=True),
-        Field(description="zero-cost proxy of each untrained model, also for constraints: naswot, synflow or zico"),
+        Field(description="zero-cost proxy to compute before training, also for constraints: naswot, synflow or zico"),
     ] = ()
     halving: Annotated[
         int,
         CommandLine("--halving", metavar="ETA"),
-        Field(ge=0, description="train briefly first, and one plan in ETA for longer (3); 0 for all in full"),
+        Field(ge=0, description="train all plans briefly, and one in ETA for longer (such as 3); 0 trains all in full"),
     ] = 0
-    halving_epochs: Annotated[int, Field(ge=1, description="epochs of the first rung, at least")] = 1
+    halving_epochs: Annotated[int, Field(ge=1, description="smallest number of epochs of a rung")] = 1
     halving_slow_epochs: Annotated[
         int | None,
         Field(
             ge=1,
-            description="epochs before which no plan is judged that starts as the bare backbone; by default three "
+            description="epochs before which a plan that starts as the bare backbone is not judged; by default three "
             "tenths of the full budget",
         ),
     ] = None
@@ -213,22 +215,22 @@ class SearchSettings(BaseModel):
         Field(description="accept an objective whose count is only a lower bound"),
     ] = False
     keep: Annotated[
-        Literal["front", "all"], CommandLine("--keep"), Field(description="trials whose weights are kept")
+        Literal["front", "all"], CommandLine("--keep"), Field(description="trials whose weights are stored")
     ] = "front"
     workers: Annotated[
         int,
         CommandLine("--workers", reproduce="never"),
-        Field(ge=1, description="evaluations at once; several GPUs are taken in turn"),
+        Field(ge=1, description="evaluations that run at once; several GPUs are used in turn"),
     ] = 1
     engine: Annotated[
         Literal["local", "ray"],
         CommandLine("--engine", reproduce="never"),
-        Field(description="where evaluations run: processes here, or a Ray cluster"),
+        Field(description="where evaluations run: processes on this machine, or a Ray cluster"),
     ] = "local"
     trial_timeout_s: Annotated[
         float | None,
         CommandLine("--trial-timeout", metavar="10m", parse=duration_s, reproduce="never"),
-        Field(gt=0, description="kill an evaluation that takes longer; it has failed"),
+        Field(gt=0, description="time after which an evaluation is killed and counts as failed"),
     ] = None
     trial_cpus: Annotated[
         float, CommandLine(reproduce="never"), Field(gt=0, description="CPU cores of an evaluation on a Ray cluster")
@@ -236,22 +238,22 @@ class SearchSettings(BaseModel):
     trial_gpus: Annotated[
         float | None,
         CommandLine(reproduce="never"),
-        Field(ge=0, description="GPUs of an evaluation on a Ray cluster; by default 1 where the device is CUDA"),
+        Field(ge=0, description="GPUs of an evaluation on a Ray cluster; by default 1 if the device is CUDA"),
     ] = None
     storage: Annotated[
         str | None,
         CommandLine("--storage", metavar="URL", reproduce="never"),
-        Field(description="postgresql://... for a study that machines share; by default it is in the run folder"),
+        Field(description="postgresql://... of a study that machines share; by default it is in the run folder"),
     ] = None
     reuse: Annotated[
         str | None,
         CommandLine("--reuse", metavar="RUN", parse=_path),
-        Field(description="bring in another run's evaluations where they fit"),
+        Field(description="run whose evaluations are imported where they fit"),
     ] = None
 
 
 def meaning(about: FieldInfo) -> str:
-    """Return what a setting of a search or of its recipe means, with the values to choose from."""
+    """Return the meaning of a setting of a search or recipe, followed by the values to choose from."""
     kinds = (about.annotation, *get_args(about.annotation))  # a choice that may be None is a union
     choices = [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
     return f"{about.description} ({', '.join(choices)})" if len(choices) > 1 else str(about.description)
@@ -260,21 +262,22 @@ def meaning(about: FieldInfo) -> str:
 def read_settings(
     given: Mapping[str, Any], file: str | Path | None = None, origin: str = "command line"
 ) -> tuple[SearchSettings, dict[str, str]]:
-    """Merge defaults, a `run.yaml` and what was given, in rising order, and check the result.
+    """Merge the defaults, a `run.yaml` and the given values, and validate the result. Later ones take precedence.
 
     Args:
-        given: Values from the command line or Python; None means not given.
+        given: Values from the command line or Python. None means not given.
         file: A YAML file with the same keys.
-        origin: What `given` is called in the origins.
+        origin: Name of the origin of `given`.
 
     Returns:
         The settings, and the origin of each value: "default", the file's path, or `origin`.
 
     Raises:
         UnknownNameError: If a key does not exist.
-        InputError: If a value is wrong; names the key, the value and where it came from.
+        InputError: If a value is wrong. Names the key, the value and its origin.
     """
     from_file = read_yaml(file, "settings") if file else {}
+    # None means not given, so that an option which was not typed does not override the file
     explicit = {key: value for key, value in given.items() if value is not None}
     for key in (*from_file, *explicit):
         if key not in SearchSettings.model_fields:
@@ -294,7 +297,7 @@ def read_settings(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Say where two identities differ, one line a key: "training.epochs: 5 there, 3 now"."""
+    """Return the differences of two identities, one line per key: "training.epochs: 5 there, 3 now"."""
     flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
     keys = sorted({*flat_old, *flat_new})
     return [
@@ -309,6 +312,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in tree.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
+        # an identity read from config.yaml has lists where the settings in memory have tuples
         yield prefix, list(tree) if isinstance(tree, tuple) else tree
 
 
@@ -321,4 +325,5 @@ def _objectives(given: Any) -> dict[str, str]:
     names = [str(name) for name in given]
     if len(set(names)) != len(names):
         raise InputError(f"an objective is given twice: {', '.join(names)}")
+    # "" is filled in from the task's metrics, which are not known here
     return dict.fromkeys(names, "")

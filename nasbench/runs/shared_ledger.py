@@ -1,12 +1,13 @@
-"""A study that several machines share through a database: who evaluates what is settled without locks.
+"""The ledger of a study that several machines share through a database. Claims are settled without locks.
 
-Each driver (the process that searches on one machine) claims by writing a running trial. Numbers are given by the
-database, one after the other; of several claims on one plan the lowest number stands, and who sees a lower one than
-its own withdraws. The budget is counted over the claims that stand, in order of number. So any two drivers that read
-the same trials agree on every claim.
+A driver is the process that searches on one machine. It claims a plan by writing a running trial. The database numbers
+the trials in the order in which they are written. If several trials claim one plan, the lowest number is the valid
+claim. A driver that finds a lower number than its own withdraws. The budget is counted over the valid claims, in order
+of their numbers. Any two drivers that read the same trials therefore agree on every claim.
 
-A driver counts up an entry of its own every few seconds. One that stood still for a minute, by the watch of whoever
-looks, is dead: its running trials are ended as abandoned, and claimed anew by whoever comes first.
+Each driver changes its heartbeat, an attribute of the study, every few seconds. A driver whose heartbeat has not
+changed for 60 s on the observer's clock is considered dead. Its running trials are marked abandoned and can be claimed
+by any other driver. Clocks of different machines are never compared.
 """
 
 from __future__ import annotations
@@ -29,23 +30,26 @@ from nasbench.runs.ledger import Ledger, evaluation_of, is_abandoned, is_void
 __all__ = ["SharedLedger", "pack_items", "unpack_items"]
 
 BEAT_S = 5.0
-"""Seconds between two signs of life of a driver."""
+"""Seconds between two heartbeats of a driver."""
 
 DEAD_S = 60.0
-"""Seconds without a sign of life after which a driver counts as dead."""
+"""Seconds without a new heartbeat after which a driver is considered dead."""
 
 DEAF_S = 30.0
-"""Seconds between two looks of a driver, as while the database is away, after which it begins to watch anew."""
+"""Seconds between two looks at the heartbeats after which the observer starts observing anew.
+
+Such a gap arises while the database is down. Other drivers could not write their heartbeats then, and are not dead.
+"""
 
 
 class SharedLedger(Ledger):
-    """The trials of one study, written by this driver among others.
+    """The trials of one study that several drivers write.
 
     Args:
-        storage: Where the study lies.
-        study: Its name.
-        directions: The objectives with their directions.
-        driver: What this driver is called; the same again where it goes on after it was killed.
+        storage: The Optuna storage that holds the study.
+        study: The study's name.
+        directions: The objectives, each to "maximize" or "minimize".
+        driver: Name of this driver. A driver that resumes after it was killed has the same name again.
     """
 
     poll_s = 1.0
@@ -53,14 +57,15 @@ class SharedLedger(Ledger):
     def __init__(self, storage: BaseStorage, study: str, directions: Mapping[str, str], driver: str) -> None:
         super().__init__(storage, study, directions)
         self.driver = driver
-        self._states: dict[int, TrialState] = {}  # as they were told last
-        self._signs: dict[str, tuple[Any, float]] = {}  # driver -> its last sign of life, when it was first seen
+        self._states: dict[int, TrialState] = {}  # state of each trial when `new_trials` last looked
+        self._signs: dict[str, tuple[Any, float]] = {}  # driver -> its last heartbeat, and when this one first saw it
         self._looked = time.monotonic()
-        self._beats, self._beaten = 0, -BEAT_S
+        self._beats, self._beaten = 0, -BEAT_S  # so that the first heartbeat is due at once
         self.beat()
 
     def claim_trial(self, key: str, user_attrs: Mapping[str, Any], proposal: FrozenTrial | None = None) -> int | None:
-        """Claim a plan; None where another driver has it, or others have spent the budget."""
+        """Claim a plan. Returns None if another driver has claimed it, or if other claims have spent the budget."""
+        # Write first, then look. A driver that looked first could miss a claim that is written in between.
         attrs = {**user_attrs, "claim": key, "driver": self.driver}
         number = self.add_trial(TrialState.RUNNING, attrs, proposal)
         trials = self.trials()
@@ -72,30 +77,36 @@ class SharedLedger(Ledger):
         return None
 
     def close_trial(self, number: int, evaluation: Evaluation) -> bool:
-        """Write the evaluation of a claimed trial for all to see; False where another driver has taken it over.
+        """Write the evaluation of a claimed trial to the database. Returns False if another driver took the trial over.
 
-        The metric per validation item goes along: the others do not see this machine's run folder.
+        The metric per validation item is written as well, because other machines cannot read this run folder.
         """
         for attempt in (1, 2):
             try:
+                # before the evaluation: whoever sees an evaluation can then rely on its items
                 if evaluation.items is not None:
                     self.annotate_trial(number, items=pack_items(evaluation.items))
                 return super().close_trial(number, evaluation) or not is_void(self.trial(number))
-            except optuna.exceptions.StorageInternalError:  # the server went away just then: it may have it, or not
+            except optuna.exceptions.StorageInternalError:
+                # The connection broke, and the server may have written the trial or not. The second attempt finds out:
+                # a trial that has ended and is not void is the first attempt's.
                 if attempt == 2:
                     raise
         raise AssertionError
 
     def is_claimed(self, key: str) -> bool:
-        """Whether a claim stands on a plan."""
+        """Whether a plan has a valid claim."""
         return key in _standing(self.trials())
 
     def owns(self, trial: FrozenTrial) -> bool:
-        """Whether a trial is this driver's, from before it was killed."""
+        """Whether a trial is this driver's, also from before it was killed and resumed."""
         return trial.user_attrs.get("driver") == self.driver
 
     def new_trials(self) -> list[FrozenTrial]:
-        """Return what other drivers have written since it was asked last; at first, all. Give a sign of life."""
+        """Return the trials that other drivers have changed since the last call, and write a heartbeat if due.
+
+        The first call returns all trials. Later ones also return this driver's own trials that were taken over.
+        """
         self.beat()
         self._bury()
         first, self._told = not self._told, True
@@ -104,19 +115,19 @@ class SharedLedger(Ledger):
         return changed if first else [trial for trial in changed if not self.owns(trial) or is_void(trial)]
 
     def others_running(self) -> bool:
-        """Whether another driver is evaluating something, or seemed to a minute ago."""
+        """Whether another driver is evaluating something. A dead driver counts until it is found dead."""
         standing = _standing(self.trials()).values()
         return any(trial.state == TrialState.RUNNING and not self.owns(trial) for trial in standing)
 
     def beat(self) -> None:
-        """Give a sign of life, if it is time."""
+        """Write this driver's heartbeat, if one is due."""
         if time.monotonic() - self._beaten >= BEAT_S:
             self._beats, self._beaten = self._beats + 1, time.monotonic()
-            # counted anew each time it is started: what matters is that it changes
+            # Only a change of the value counts. The time makes it differ from those of an earlier start of this driver.
             self.storage.set_study_user_attr(self.study_id, f"driver {self.driver}", f"{time.time_ns()} {self._beats}")
 
     def _bury(self) -> None:
-        """End the running trials of drivers that are dead."""
+        """Mark the running trials of dead drivers as abandoned, and end them."""
         now = time.monotonic()
         if now - self._looked > DEAF_S:
             self._signs.clear()
@@ -127,36 +138,40 @@ class SharedLedger(Ledger):
         dead = {name for name, (_, since) in self._signs.items() if now - since > DEAD_S}
         for trial in self.trials():
             if trial.state == TrialState.RUNNING and f"driver {trial.user_attrs.get('driver')}" in dead:
+                # Mark before ending: Optuna refuses attributes of a finished trial. If the driver was only slow, the
+                # first of the two to end the trial wins, and the other one finds it finished.
                 self.annotate_trial(trial.number, abandoned=True)
                 self.end_trial(trial.number, TrialState.FAIL)
 
     def _over_budget(
         self, number: int, key: str, standing: Mapping[str, FrozenTrial], trials: Iterable[FrozenTrial]
     ) -> bool:
-        """Whether the budget was spent by claims before this one, those left by the dead among them."""
+        """Whether claims with lower numbers have spent the budget. Claims of dead drivers count too."""
         if self.budget is None:
             return False
+        # An abandoned plan keeps its place until it is claimed again. Otherwise a new plan would take the place, and
+        # the abandoned one could not be evaluated within the budget.
         before = {other for other, trial in standing.items() if trial.number < number and not _is_reused(trial)}
         left = {trial.user_attrs["claim"] for trial in trials if is_abandoned(trial)} - set(standing)
         return len((before | left) - {key}) >= self.budget
 
 
 def pack_items(per_item: NDArray[np.float64]) -> str:
-    """Return figures as text for a database: little-endian floats of 32 bits, compressed."""
+    """Return figures as text for a database: compressed 32-bit little-endian floats in base64."""
     return base64.b64encode(zlib.compress(per_item.astype("<f4").tobytes())).decode()
 
 
 def unpack_items(text: str) -> NDArray[np.float64]:
-    """Return what `pack_items` packed, to 7 digits."""
+    """Return the figures that `pack_items` packed, to about 7 digits."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<f4").astype(np.float64)
 
 
 def _standing(trials: Iterable[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """Return the claim that stands on each plan: of those not void, the one with the lowest number."""
+    """Return the valid claim on each plan: among those not void, the one with the lowest number."""
     found: dict[str, FrozenTrial] = {}
     for trial in trials:
         if "claim" in trial.user_attrs and not is_void(trial):
-            found.setdefault(trial.user_attrs["claim"], trial)
+            found.setdefault(trial.user_attrs["claim"], trial)  # trials come in order of their numbers
     return found
 
 

@@ -1,8 +1,8 @@
-"""The study's storage: Optuna's journal on one file, made to survive being killed; or a database.
+"""Storage of a study: Optuna's journal in one file that survives a killed process, or a database.
 
-Optuna's own file locks are files that a killed process leaves behind, and a line torn by a kill makes every later load
-raise once something was appended to it. Here the lock is the kernel's (`flock`: gone with its process), and whoever
-gets it first cuts an incomplete last line.
+Optuna's own file lock is a file, which a killed process leaves behind. A line torn by a kill makes every later load
+raise once something is appended to it. Here the lock is the kernel's (`flock`), which ends with its process. Whoever
+holds it cuts an incomplete last line before writing.
 """
 
 from __future__ import annotations
@@ -33,34 +33,35 @@ __all__ = [
 
 
 OUTAGE_S = 300.0
-"""Seconds for which a database that was there is waited for, as while it is restarted."""
+"""Seconds to retry a connection to a database server, which may be restarting."""
 
 _POSTGRESQL = {
     "connect_timeout": 10,
-    "keepalives_idle": 30,  # with the next one: a network that was cut is noticed within a minute
+    # Together these two detect a cut network within a minute. TCP's defaults take hours
+    "keepalives_idle": 30,
     "tcp_user_timeout": 60_000,
-    # one driver that stands still within a transaction would hold up all the others for ever
+    # a driver that hangs within a transaction would block all other drivers forever
     "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
 }
-"""What libpq is told where the URL says nothing else, so that nothing is waited for without end."""
+"""Connection parameters of libpq, so that no wait is endless. Parameters in the URL take precedence."""
 
 
 class JournalFile(BaseJournalBackend):
-    """Optuna's journal on one file: a line an operation, appended under a kernel lock and synced to the disk.
+    """Optuna's journal in one file, one line per operation, appended under a kernel lock and synced to the disk.
 
     Args:
-        path: The file; absolute, so that its lock can never lie elsewhere.
+        path: The file. It must be absolute, so that a change of the working directory does not move its lock.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(path.with_name(path.name + ".lock"))
-        self._number, self._offset = 0, 0  # up to where it was read: lines, bytes
+        self._number, self._offset = 0, 0  # lines and bytes read so far: each read starts there, not at the beginning
         self._pending: list[bytes] | None = None
         path.touch()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append operations, all or none."""
+        """Append operations, either all or none."""
         lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
         if self._pending is not None:
             self._pending += lines
@@ -69,29 +70,33 @@ class JournalFile(BaseJournalBackend):
             self._write(lines)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yield the operations from a number on; an incomplete last line is none yet."""
-        if log_number_from < self._number:
+        """Yield the operations from a number on. An incomplete last line is not an operation yet."""
+        if log_number_from < self._number:  # lines before the offset are wanted again
             self._number, self._offset = 0, 0
         with self._path.open("rb") as file:
             file.seek(self._offset)
             for line in file:
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n"):  # another process is writing it, or was killed while writing
                     break
                 self._number, self._offset = self._number + 1, self._offset + len(line)
                 if self._number > log_number_from:
                     yield json.loads(line)
+        # Optuna replays its own operations right after appending them, also those that `atomically` still holds back
         unwritten = self._pending or []
         for line in unwritten[max(0, log_number_from - self._number) :]:
             yield json.loads(line)
 
     @contextmanager
     def atomically(self, *, durable: bool = True) -> Iterator[None]:
-        """Write what is appended within as one piece, with no other process in between.
+        """Write everything appended within this context at once, with no operation of another process in between.
+
+        If the context raises, nothing is written.
 
         Args:
-            durable: Wait for the disk, so that it survives a power cut too. What follows durably takes it along.
+            durable: Wait for the disk, so that the lines survive a power cut. A later durable write also covers the
+                lines of earlier ones that did not wait.
         """
-        if self._pending is not None:  # within another one
+        if self._pending is not None:  # nested: the outermost context writes
             yield
             return
         with self._lock:
@@ -110,7 +115,7 @@ class JournalFile(BaseJournalBackend):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Optuna's notices of studies opened and of experimental samplers."""
+    """Silence Optuna's messages about created studies and experimental samplers."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -128,7 +133,7 @@ class Journal(JournalStorage):
         path: The file, absolute.
 
     Attributes:
-        file: The file behind it.
+        file: The backend that writes the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,10 +145,10 @@ def open_journal(path: str | Path) -> Journal:
     """Open (or create) the journal of a run.
 
     Args:
-        path: `journal.log` of the run folder; made absolute, so that a lock can never point elsewhere.
+        path: `journal.log` of the run folder. A relative path is resolved here, see `JournalFile`.
 
     Raises:
-        RunError: If the file cannot be written, or is no journal.
+        RunError: If the file cannot be written, or is not a journal.
     """
     path = Path(path).resolve()
     try:
@@ -153,33 +158,34 @@ def open_journal(path: str | Path) -> Journal:
     except OSError as error:
         raise RunError(f"cannot use the journal {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        # Opening replays every line. Optuna does not validate them, so a damaged line raises anything
         raise RunError(
-            f"{path} is no Optuna journal, or is damaged: {type(error).__name__} {str(error)[:200]}"
+            f"{path} is not an Optuna journal, or is damaged: {type(error).__name__} {str(error)[:200]}"
         ) from None
 
 
 def open_database(url: str) -> BaseStorage:
-    """Open (or create) Optuna's tables in a database that several machines use at once.
+    """Open (or create) Optuna's tables in a database that several machines share.
 
     Args:
-        url: postgresql://user:password@host/database; mysql:// is left to Optuna too.
+        url: postgresql://user:password@host/database. mysql:// is passed to Optuna as well.
 
     Raises:
-        InputError: If it is no such URL, or its driver is not installed.
+        InputError: If the URL is of another kind, or its database driver is not installed.
         RunError: If the database cannot be reached.
     """
     kind = url.partition("://")[0]
     if kind.partition("+")[0] not in ("postgresql", "mysql"):
         raise InputError(
-            f"storage {url!r} is no postgresql://user:password@host/database; "
-            "leave it out to keep the study in the run folder"
+            f"storage {url!r} is not of the form postgresql://user:password@host/database; "
+            "leave it out to store the study in the run folder"
         )
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
     for attempt in (1, 2):
         try:
-            # no connection is held open between evaluations
+            # NullPool: no connection stays open during an evaluation, which may take hours
             options = {"poolclass": NullPool, "connect_args": _connect_args(url)}
             database = RDBStorage(url, engine_kwargs=options)
             _wait_for_server(database)
@@ -189,12 +195,12 @@ def open_database(url: str) -> BaseStorage:
         except (ArgumentError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if attempt == 2 or isinstance(error, ArgumentError):
                 raise RunError(f"cannot use the database: {database_fault(error)}") from None
-            time.sleep(1)  # another process may be making the tables just now
+            time.sleep(1)  # another driver may be creating the tables at this moment
     raise AssertionError
 
 
 def database_fault(error: Exception) -> str:
-    """Return in one line what a database's error says, where Optuna hides it behind one of its own."""
+    """Return the message of a database error in one line. Optuna wraps the driver's error in one of its own."""
     cause = error.__cause__ or error
     return (str(cause).splitlines() or [type(cause).__name__])[0]
 
@@ -209,7 +215,7 @@ def _connect_args(url: str) -> dict[str, Any]:
 
 
 def _wait_for_server(database: RDBStorage) -> None:
-    """Have each connection wait for a server that is not there for a while, as while it is restarted."""
+    """Make each new connection retry for up to `OUTAGE_S` while the server does not answer."""
     from sqlalchemy import event
 
     @event.listens_for(database.engine, "do_connect")

@@ -1,15 +1,15 @@
-"""A tabulated space: every plan evaluated, in one Parquet file.
+"""A tabulated space: the evaluations of all its plans in one Parquet file.
 
 A row is one plan under one seed:
 
     plan, plan_hash     canonical text and its hash
-    seed                of initial weights and data order
+    seed                seed of the initial weights and of the data order
     state, reason       complete, rejected or failed, and why
     fidelity            training epochs
-    wall_s              seconds the evaluation took
-    metrics and costs   a column each under its own name; empty where the plan was not evaluated to the end
+    wall_s              seconds that the evaluation took
+    metrics and costs   one column each, under its own name. Empty if the evaluation is not complete
 
-The file's metadata has one JSON document under the key `nasbench`, the fields of `TableInfo`.
+The file's metadata holds one JSON document under the key `nasbench`, with the fields of `TableInfo`.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ FIXED_COLUMNS = ("plan", "plan_hash", "seed", "state", "reason", "fidelity", "wa
 
 
 class TableSlot(BaseModel):
-    """A slot of the tabulated backbone: all that a space needs to know of it.
+    """A slot of the tabulated backbone, with all that a space needs to resolve against it.
 
     Attributes:
-        name: Its name.
-        channels: Channels of its map.
-        size: Spatial size of its map.
-        layout: How the host lays it out.
-        rows_are_series: Whether the map is series by time.
+        name: Name of the slot.
+        channels: Channels of its feature map.
+        size: Spatial size of its feature map.
+        layout: Memory layout in the host.
+        rows_are_series: Whether the map's axes are series and time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,24 +69,24 @@ class TableSlot(BaseModel):
 
     @property
     def dims(self) -> int:
-        """Spatial dimensions of its map."""
+        """Number of spatial dimensions of its feature map."""
         return len(self.size)
 
 
 class TableInfo(BaseModel):
-    """What a table says of itself.
+    """The metadata of a table.
 
     Attributes:
-        schema_version: Of the file.
-        backbone: The host.
-        task: What it was trained on.
-        space: The space, its variants named one by one: modules added later do not join.
+        schema_version: Version of the file's schema.
+        backbone: Name of the host.
+        task: The task that plans were trained on.
+        space: The space, with every variant listed by name. Modules that are registered later are not part of it.
         slots: The slots of the backbone.
-        metrics: Metric columns, to "maximize" or "minimize".
-        metric: The metric that selection uses; None where there are costs alone.
-        costs: Cost columns, known before training.
-        seeds: The seeds each plan was evaluated under.
-        recipe: How it was trained.
+        metrics: Metric columns, each to "maximize" or "minimize".
+        metric: The metric that selection uses. None if there are only costs.
+        costs: Cost columns, whose values are known before training.
+        seeds: The seeds that each plan was evaluated under.
+        recipe: The training recipe.
         environment: Versions and device.
     """
 
@@ -110,9 +110,9 @@ class Table:
     """A tabulated space.
 
     Attributes:
-        info: What it says of itself.
-        frame: One row a plan and seed, with the columns of the module's docstring.
-        name: What it is called in messages: its file.
+        info: Its metadata.
+        frame: One row per plan and seed, with the columns of the module's docstring.
+        name: Its name in messages, the path of its file.
     """
 
     info: TableInfo
@@ -121,7 +121,7 @@ class Table:
 
     @cached_property
     def rows(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """Each row by plan hash and seed."""
+        """The rows by plan hash and seed."""
         rows = [{str(name): value for name, value in row.items()} for row in self.frame.to_dict("records")]
         return {(row["plan_hash"], row["seed"]): row for row in rows}
 
@@ -131,20 +131,20 @@ class Table:
         return Space.from_dict(self.info.space, origin=self.name).resolve(self.info.slots)
 
     def row(self, plan: Plan, seed: int) -> dict[str, Any] | None:
-        """Return the row of a plan, None where it has none.
+        """Return the row of a plan, or None if the table does not hold the plan.
 
         Args:
             plan: The plan.
-            seed: Any seed: it is counted through the table's own, round and round.
+            seed: Any seed. It is reduced modulo the number of the table's seeds, so that every seed has a row.
         """
         return self.rows.get((plan.hash, self.info.seeds[seed % len(self.info.seeds)]))
 
     def costs(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the costs that a row has."""
+        """Return the costs in a row, without empty ones."""
         return {name: row[name] for name in self.info.costs if not _empty(row[name])}
 
     def metrics(self, row: Mapping[str, Any]) -> dict[str, float]:
-        """Return the metrics that a row has."""
+        """Return the metrics in a row, without empty ones."""
         return {name: float(row[name]) for name in self.info.metrics if not _empty(row[name])}
 
 
@@ -152,7 +152,7 @@ def read_table(path: str | Path) -> Table:
     """Read a table.
 
     Raises:
-        DataError: If there is none at `path`, it is no Parquet file, or none that `nasbench tabulate` wrote.
+        DataError: If the file does not exist, is not a Parquet file, or was not written by `nasbench tabulate`.
     """
     path = Path(path)
     try:
@@ -160,10 +160,10 @@ def read_table(path: str | Path) -> Table:
     except FileNotFoundError:
         raise DataError(f"no table at {path}; `nasbench tabulate SPACE --out {path}` makes one") from None
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from None
     document = (arrow.schema.metadata or {}).get(_KEY)
     if document is None:
-        raise DataError(f"{path} is a Parquet file of something else; a table is made by `nasbench tabulate`")
+        raise DataError(f"{path} is a Parquet file, but not a table that `nasbench tabulate` wrote")
     info = _info(path, document)
     missing = [name for name in (*FIXED_COLUMNS, *info.metrics, *info.costs) if name not in arrow.column_names]
     if missing:
@@ -172,12 +172,12 @@ def read_table(path: str | Path) -> Table:
 
 
 def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table:
-    """Write a table; the file appears whole or not at all.
+    """Write a table atomically.
 
     Args:
-        path: Ends in `.parquet`.
-        frame: Its rows.
-        info: What it says of itself.
+        path: The file, which ends in `.parquet`.
+        frame: The rows.
+        info: The metadata.
 
     Raises:
         InputError: If the file cannot be written.
@@ -186,7 +186,7 @@ def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table
     columns = [*FIXED_COLUMNS, *info.metrics, *info.costs]
     arrow = pa.Table.from_pandas(frame[columns], preserve_index=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KEY: info.model_dump_json().encode()})
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.part")  # in the same folder, since a rename works within one file system
     try:
         pq.write_table(arrow, temporary)
         temporary.replace(path)
@@ -196,7 +196,7 @@ def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table
 
 
 def fingerprint_of(path: str | Path) -> str:
-    """Return the SHA-256 of a table's bytes: what makes two replays the same."""
+    """Return the SHA-256 of a table's bytes. It is part of the identity of a run that replays the table."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -210,10 +210,11 @@ def _info(path: Path, document: bytes) -> TableInfo:
             )
         return TableInfo.model_validate(given)
     except (ValueError, ValidationError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError):  # the DataError above, which is a ValueError too
             raise
-        raise DataError(f"{path} is damaged: its metadata: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} has damaged metadata: {str(error).splitlines()[0]}") from None
 
 
 def _empty(value: Any) -> bool:
+    # a Parquet column without a value reads as NaN or None, by its type
     return value is None or bool(pd.isna(value))

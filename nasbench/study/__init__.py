@@ -1,1 +1,1 @@
-"""THE SEARCH: from settings to a problem, its phases, samplers, evaluators and engines."""
+"""THE SEARCH: the problem that settings describe, and its phases, samplers, evaluators and engines."""

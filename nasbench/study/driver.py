@@ -1,6 +1,6 @@
-"""The driver of a search: explore, train the finalists and their controls on several seeds, measure latency.
+"""The driver of a search: explore, train finalists and their controls on several seeds, measure latency.
 
-One process proposes and records. Evaluations run where the engine runs them.
+One process proposes plans and records evaluations. The engine decides where evaluations run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from nasbench.study.samplers import Knowledge, make_sampler
 __all__ = ["run_search"]
 
 MAX_TIMED = 32
-"""Up to so many plans are all timed after a search; of more, the finalists alone."""
+"""If a search evaluated more plans than this, only the finalists are timed."""
 
 
 def run_search(
@@ -51,24 +51,25 @@ def run_search(
     """Carry out a search.
 
     Args:
-        settings: As read.
-        origins: Where each setting came from.
+        settings: The settings, as read.
+        origins: The origin of each setting.
         evaluate: A function that replaces building and training.
-        out: The run folder; one named after backbone, task and time if None.
-        listen: Told of every step.
+        out: The run folder. By default one named after backbone, task and time.
+        listen: Called with an event after every step.
 
     Raises:
         InputError: If anything in the settings does not exist or does not fit together.
         RunError: If the folder holds another configuration, is being searched by another process, or cannot be
             written (any more).
     """
+    # All that a user can get wrong is resolved first, so that a wrong setting leaves no folder behind.
     problem = make_problem(settings, evaluate)
     fidelity = strategy_for(problem)
     shared = problem.settings.storage is not None
-    # a driver among others must not be deaf while it evaluates
+    # In a shared study evaluations run in another process: this one must write its heartbeat meanwhile.
     engine = make_engine(problem.settings, problem.evaluator, apart=shared)
     folder = RunFolder(out if out is not None else _default_folder(problem.settings))
-    lock = _claim_folder(folder)
+    lock = _claim_folder(folder)  # before anything is read or written there: one process searches in a folder
     try:
         run = create_run(folder.path, _config(problem, origins), describe_environment(problem.settings))
         with _apart_if_it_crashed(run, problem, engine) as engine:
@@ -77,21 +78,21 @@ def run_search(
             Exploration(run, problem, engine, listen, sampler, knowledge.first_plans(), fidelity).run_all()
             Refinement(run, problem, engine, listen).run_all()
             Controls(run, problem, engine, listen).run_all()
-        time_plans(run, problem, listen)
+        time_plans(run, problem, listen)  # after the engine has ended its workers, which would disturb the measurement
         run.refresh()
     except KeyboardInterrupt:
-        with contextlib.suppress(RunError, OSError):  # it may not have come far
+        with contextlib.suppress(RunError, OSError):  # the run may not exist yet
             load_run(folder.path).refresh()
         raise
     except optuna.exceptions.StorageInternalError as error:
         raise RunError(
-            f"the database was lost: {database_fault(error)}; what was finished is saved, the same command goes "
-            "on from there"
+            f"the database was lost: {database_fault(error)}; finished evaluations are saved, and the same command "
+            "resumes the search"
         ) from None
     except OSError as error:
         raise RunError(
-            f"cannot write {folder.path}: {error.strerror}; what was finished is saved, the same command goes on "
-            "from there"
+            f"cannot write {folder.path}: {error.strerror}; finished evaluations are saved, and the same command "
+            "resumes the search"
         ) from None
     finally:
         lock.release()
@@ -111,13 +112,16 @@ def _claim_folder(folder: RunFolder) -> FileLock:
 
 
 def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
-    """Return an engine apart from this process where a trial was begun twice and died with it: it may be the cause."""
+    """Return an engine in another process if a trial was started twice and its process died both times.
+
+    Such a trial may be what kills the process. In a process of its own it fails, and the search continues.
+    """
     trials = (trial for trial in run.journal.ledger().trials() if trial.state == TrialState.RUNNING)
     if not isinstance(engine, Inline) or all(trial.user_attrs.get("attempts", 1) < 2 for trial in trials):
         return engine
     try:
         return make_engine(problem.settings, problem.evaluator, apart=True)
-    except InputError:  # a function that cannot be sent to another process
+    except InputError:  # a function that cannot be sent to another process is evaluated in this one again
         return engine
 
 
@@ -160,14 +164,15 @@ def _default_folder(settings: SearchSettings) -> Path:
 
 
 def time_plans(run: Run, problem: Problem, listen: Listener) -> None:
-    """Measure the latency of the finalists (of all plans, where they are few) beside the bare backbone's."""
+    """Measure latency beside the bare backbone, for all plans up to `MAX_TIMED` and otherwise for the finalists."""
     settings = problem.settings
-    if not settings.latency_s or problem.evaluator.plan_costs is None:  # there are no models
+    if not settings.latency_s or problem.evaluator.plan_costs is None:  # an evaluator without costs builds no models
         return
     plans = {one.plan_hash: one.plan for one in run.evaluations() if one.is_complete}
     if len(plans) > MAX_TIMED:
         plans = {one.plan_hash: one.plan for one in choose_finalists(run)}
     known = run.journal.latency
+    # the bare backbone is always measured again: a ratio needs both sides from the same measurement
     todo = [BARE, *(Plan.of(text) for key, text in plans.items() if key not in known and key != BARE.hash)]
     if len(todo) == 1 and BARE.hash in known:
         return
@@ -180,5 +185,5 @@ def time_plans(run: Run, problem: Problem, listen: Listener) -> None:
 
 
 def _sampler(settings: SearchSettings, knowledge: Knowledge, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of the trial that is to have this number."""
+    """Return the sampler for the trial that will have this number."""
     return make_sampler(settings.sampler, seed=settings.seed, number=number, knowledge=knowledge)

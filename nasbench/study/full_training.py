@@ -1,7 +1,7 @@
-"""Bring a plan of a run to a full budget, under the run's own protocol, beside the bare backbone.
+"""Trains a plan of a run for a full budget under the run's own protocol, beside the bare backbone.
 
-Everything but the number of epochs is the run's: data, splits, recipe, seeds, start. Results lie in the run folder
-under `full/epochs-E/`, one file a plan and seed, so that an interrupted training goes on with what is missing.
+Data, splits, recipe, seeds and initial weights are the run's. Only the number of epochs differs. Results are stored in
+the run folder under `full/epochs-E/`, one file per plan and seed. An interrupted training resumes with what is missing.
 """
 
 from __future__ import annotations
@@ -33,14 +33,13 @@ __all__ = ["FullTraining", "train_fully"]
 
 @dataclass(frozen=True)
 class FullTraining:
-    """What a plan reached with the full budget.
+    """The results of a plan and of the bare backbone after the full budget.
 
     Attributes:
-        folder: Where weights (`NAME-seed-S.safetensors`) and results lie.
-        table: One row a model and seed: model ("bare" or "trial N"), plan, seed, epochs, the metrics.
-        metric: The metric they are compared by.
-        difference: The plan against the bare backbone over validation items and seeds. Of one seed there is no
-            interval.
+        folder: Folder of the weights (`NAME-seed-S.safetensors`) and results.
+        table: One row per model and seed: model ("bare" or "trial N"), plan, seed, epochs, the metrics.
+        metric: The metric that they are compared by.
+        difference: The plan minus the bare backbone over validation items and seeds. It has no interval with one seed.
     """
 
     folder: Path
@@ -61,18 +60,18 @@ def train_fully(
 
     Args:
         run: The run.
-        number: The trial.
-        epochs: Passes over the training split; the schedule is stretched to them.
-        seeds: By default the run's.
-        on_epoch: Called with what is trained ("trial 7, seed 0") and each epoch's line.
+        number: Number of the trial.
+        epochs: Passes over the training split. The learning-rate schedule is stretched to this length.
+        seeds: Seeds to train under. By default the run's.
+        on_epoch: Called after each epoch with the name of the training ("trial 7, seed 0") and the epoch's metrics.
 
     Raises:
         InputError: If there is no such trial.
-        RunError: If the run trained nothing, or the training breaks.
+        RunError: If the run trained nothing, or a training fails.
     """
     plan, builder = run.plan_of(number), run.builder()
     if epochs < 1:
-        raise InputError(f"--epochs {epochs}: at least one")
+        raise InputError(f"--epochs {epochs}: it must be at least 1")
     problem = make_problem(run.settings)
     assert problem.task is not None  # a run with models has one
     recipe = problem.task.recipe.with_settings({**problem.settings.training, "epochs": epochs})
@@ -97,7 +96,7 @@ def train_fully(
 
 @dataclass(frozen=True)
 class _Training:
-    """What all trainings have in common."""
+    """The arguments that all trainings share."""
 
     builder: ModelBuilder
     task: Task
@@ -113,7 +112,7 @@ def _one(
     seed: int,
     on_epoch: Callable[[str, dict[str, float]], object] | None,
 ) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """Return one result, trained now unless it is there."""
+    """Return the result of one plan and seed. It is trained now unless it is stored."""
     folder = training.folder
     file = folder / f"{plan.hash}-seed-{seed}.json"
     kept = file.with_suffix(".npy")
@@ -125,13 +124,13 @@ def _one(
     try:
         result = train(model, training.task, training.recipe, seed=seed, device=training.device, on_epoch=told)
     except EvaluationError as error:
-        raise RunError(f"{title}: {error.kind}: {error.reason}; what was trained before it is kept") from None
+        raise RunError(f"{title}: {error.kind}: {error.reason}; the trainings finished before are stored") from None
     row = {"plan": plan.text, "seed": seed, "epochs": result.epochs, **result.metrics, "wall_s": result.wall_s}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_model(model.cpu(), str(folder / f"{plan.hash}-seed-{seed}.safetensors"))
         np.save(kept, result.per_item, allow_pickle=False)
-        write_text(file, json.dumps(row) + "\n")
+        write_text(file, json.dumps(row) + "\n")  # last: an interrupted training without it is done again
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}") from None
     return {"model": name, **row}, result.per_item

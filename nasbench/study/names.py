@@ -1,4 +1,4 @@
-"""The names that a search is given, checked before anything heavy is loaded. Imports no torch."""
+"""Checks the names in the settings of a search before anything heavy is imported. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from nasbench.tasks.recipe import Recipe
 __all__ = ["TABLE", "check_names"]
 
 TABLE = "table:"
-"""What a task begins with that is a tabulated space."""
+"""Prefix of a task that is a tabulated space."""
 
 
 def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
-    """Check backbone, task, space, objectives, proxies and training settings by name.
+    """Check the names of backbone, task, space, objectives, proxies and training settings.
 
-    What only the user's own files know (`FILE.py`, a table, metrics of a function) is left to those.
+    Names that only a user's own files define (`FILE.py`, a table, metrics of a function) are checked later.
 
     Args:
-        settings: As read.
-        trains: Whether plans are trained, and not asked of a function.
+        settings: The settings, as read.
+        trains: Whether plans are trained. False if a function evaluates them.
 
     Raises:
-        UnknownNameError: If a name does not exist; the nearest ones are offered.
+        UnknownNameError: If a name does not exist. Suggests the nearest ones.
         InputError: If a task names no data.
     """
-    for path in settings.modules:
+    for path in settings.modules:  # first: a space may name modules of these plug-ins
         plugins.load_path(path)
     if settings.space is not None:
         load_space(settings.space)
@@ -48,8 +48,9 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         if name not in PROXY_NAMES:
             raise UnknownNameError("zero-cost proxy", name, PROXY_NAMES)
     known = [*METRICS.get(kind, ()), *COSTS]
-    if settings.task is None:  # it follows from the backbone: any metric may be meant
+    if settings.task is None:  # the backbone decides the task later, so every task's metrics are allowed here
         known = [*(name for metrics in METRICS.values() for name in metrics), *COSTS]
     for name, direction in settings.objectives.items():
+        # a name with its direction may be a metric of the user's own
         if kind and not direction and name not in known:
             raise UnknownNameError("objective", name, known, "a metric of your own: objectives={name: 'maximize'}")

@@ -1,6 +1,6 @@
-"""From settings to everything a search or a loaded run needs: task, slots, space, recipe, evaluator, identity.
+"""Resolves settings into a problem: task, slots, space, recipe, evaluator and identity.
 
-All that a user can get wrong is found out here, before anything is written.
+Everything that a user can get wrong is found here, before anything is written.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ __all__ = ["Problem", "make_problem"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What a search is given to solve: everything that settings stand for.
+    """The problem that a search solves: its settings resolved into objects.
 
     Attributes:
-        settings: With every "by default" filled in.
-        task: The task; None where a function or a table evaluates.
-        space: Fitted to the backbone.
-        directions: Objectives with their directions.
-        evaluator: Evaluates one plan.
-        identity: What makes two runs the same.
+        settings: The settings with every default resolved.
+        task: The task. None if a function or a table evaluates.
+        space: The space, resolved for the backbone.
+        directions: The objectives, each to "maximize" or "minimize".
+        evaluator: Evaluates one plan at a time.
+        identity: The settings and data that two runs must share to be the same search.
         slots: The slots of the backbone.
     """
 
@@ -52,10 +52,10 @@ class Problem:
 
 
 def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Problem:
-    """Resolve settings.
+    """Resolve settings into a problem.
 
     Args:
-        settings: As read.
+        settings: The settings, as read.
         evaluate: A function that replaces building and training.
 
     Raises:
@@ -65,9 +65,13 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
         plugins.load_path(path)
     tabulated = settings.task is not None and settings.task.startswith(TABLE)
     if settings.latency_profile is not None and (evaluate is not None or tabulated):
-        raise InputError("latency_profile is for plans that are built; a function or table has its own latency_ms")
+        raise InputError(
+            "latency_profile needs models, which a function or table does not build; it can give latency_ms itself"
+        )
     if settings.proxies and evaluate is not None:
-        raise InputError(f"a function evaluates, no model is built to score; leave out {', '.join(settings.proxies)}")
+        raise InputError(
+            f"a function evaluates the plans, so no model is built to score; leave out {', '.join(settings.proxies)}"
+        )
     if evaluate is None and settings.task is not None and tabulated:
         return _tabulated_problem(settings, settings.task.removeprefix(TABLE))
     backbone, task = _host(settings)
@@ -78,7 +82,7 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
 
 
 def _host(settings: SearchSettings) -> tuple[str, str]:
-    """Return backbone and task, each filled in from the other: a stem forecasts `co2`, all else classifies `digits`."""
+    """Return backbone and task. A missing one is chosen to fit the other: `co2` for a stem, otherwise `digits`."""
     backbone, task = settings.backbone, settings.task
     if backbone is None:
         series = task is not None and task.partition(":")[0] in ("co2", "csv", "ett")
@@ -90,6 +94,7 @@ def _host(settings: SearchSettings) -> tuple[str, str]:
 
 def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFunction) -> Problem:
     series = backbones.is_stem(backbone)
+    # a function needs no data, but the slots of the backbone depend on an input size
     size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
     settings = settings.model_copy(update={"space": settings.space or ("forecasting" if series else "five-properties")})
     assert settings.space is not None
@@ -105,13 +110,13 @@ def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFu
 
 
 def _told_epochs(settings: SearchSettings) -> int | None:
-    """Return the full budget that a function is told of: `training={"epochs": N}`."""
+    """Return the full budget that a function is given by `training={"epochs": N}`. None if there is none."""
     epochs = settings.training.get("epochs")
     return None if epochs is None else Recipe().with_settings({"epochs": epochs}).epochs
 
 
 def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) -> Problem:
-    # what a function's search does without: timm, and the readers of data
+    # imported here, because a search by a function needs neither timm nor the readers of data
     from nasbench.measurement.costs.plan_costs import PlanCosts
     from nasbench.measurement.latency.device_profile import load_device_profile
     from nasbench.measurement.latency.devices import usable_device
@@ -147,7 +152,7 @@ def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) ->
     gated = builder.identity_init
     if predictor is not None:
         predictor.check(backbone, task.input_size, space, identity_init=gated)
-        settings = settings.model_copy(update={"latency_s": 0.0})  # of another device: nothing to measure here
+        settings = settings.model_copy(update={"latency_s": 0.0})  # the profile is of another device than this one
     evaluator = TrainedEvaluator(
         builder=builder,
         task=task,
@@ -174,7 +179,10 @@ _IDLE_IN_A_REPLAY = (
 
 
 def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
-    """Backbone, space, objectives and directions come from the table; what contradicts it is refused."""
+    """Return the problem of a replay. Backbone, space and objectives come from the table.
+
+    Settings that contradict the table, or that have no effect in a replay, are refused.
+    """
     from nasbench.runs.tabulated import fingerprint_of, read_table
     from nasbench.study.evaluators.replayed import ReplayedEvaluator
 
@@ -207,7 +215,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
 
 
 def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:
-    """Return the image side that bounds a task's, and the normalisation that loaded weights expect."""
+    """Return the default image side for the task's data, and the normalisation that loaded weights expect."""
     if not is_timm(backbone):
         return {}
     import timm
@@ -232,7 +240,10 @@ def _check_pair(backbone: str, task: Task) -> None:
 def _identity(
     settings: SearchSettings, space: ResolvedSpace, wanted: Mapping[str, str], data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Space, backbone, task, data, training, objectives, seed: the same identity resumes, another is refused."""
+    """Return what two runs must share to be the same search. A run folder with another identity is not resumed.
+
+    Settings that change how a search is carried out, such as the number of trials or workers, are not part of it.
+    """
     return {
         "space": space.identity,
         **{
@@ -247,6 +258,6 @@ def _identity(
 
 
 def _halving(settings: SearchSettings) -> dict[str, Any]:
-    """Return what tells a search by successive halving from one that trains every plan in full."""
+    """Return the settings of successive halving for the identity. Empty for a search that trains every plan in full."""
     names = ("halving", "halving_epochs", "halving_slow_epochs")
     return {name: getattr(settings, name) for name in names} if settings.halving else {}

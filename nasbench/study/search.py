@@ -1,4 +1,4 @@
-"""Search a space. What a user can mistype is found out before anything heavy is loaded."""
+"""The public function `search`. Names that a user can mistype are checked before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def search(
     origin: str = "python",
     **settings: Any,
 ) -> Run:
-    """Search a space and leave a run folder; with the folder of an earlier run, resume and extend it.
+    """Search a space and record the search in a run folder. With the folder of an earlier run, resume and extend it.
 
     Args:
-        space: A ready-made space's name, a YAML file, or a mapping; `five-properties` by default, `forecasting` for
-            a forecasting task.
-        evaluate: A function `fn(plan) -> {metric: value}` that replaces building and training; `plan` is a dict of
-            slot to expression text. It is asked once a plan, unless it accepts `seed=`.
-        objectives: Names (a list, or one text with commas), or name to "maximize" / "minimize"; the task's metric and
-            `macs` by default.
-        out: The run folder, exactly; `runs/<backbone>-<task>-<time>` by default.
+        space: The name of a ready-made space, a YAML file, or a mapping. By default `five-properties`, or
+            `forecasting` for a forecasting task.
+        evaluate: A function `fn(plan) -> {metric: value}` that replaces building and training. `plan` is a dict of
+            slot to expression text. It is called once per plan, unless it accepts `seed=`.
+        objectives: Names, as a list or one text with commas, or a mapping of name to "maximize" or "minimize". By
+            default the task's metric and `macs`.
+        out: The run folder. By default `runs/<backbone>-<task>-<time>`.
         config: A YAML file with settings.
         on_event: Called with an `Event` after each step.
-        origin: What the given settings are called in config.yaml.
+        origin: The origin that config.yaml records for the given settings.
         **settings: Any field of `nasbench.runs.settings.SearchSettings`.
 
     Returns:
         The run.
 
     Raises:
-        InputError: If a setting is wrong; nothing was written.
+        InputError: If a setting is wrong. Nothing has been written.
         RunError: If `out` holds another configuration, is being searched by another process, or cannot be written
-            (any more): what was finished is kept, and the same call goes on from there.
+            (any more). Finished evaluations are stored, and the same call resumes the search.
 
     Example:
         >>> import nasbench as nb, tempfile
@@ -60,12 +60,12 @@ def search(
         >>> len(run.trials())
         5
     """
-    if (dump := getattr(space, "model_dump", None)) is not None:  # a Space
+    if (dump := getattr(space, "model_dump", None)) is not None:  # a Space, whose class is not imported here
         space = dump(mode="json")
     named = objectives if objectives is None or isinstance(objectives, (str, Mapping)) else list(objectives)
     given = {"space": str(space) if isinstance(space, Path) else space, "objectives": named, **settings}
     read, origins = read_settings(given, config, origin)
     check_names(read, trains=evaluate is None)
-    from nasbench.study.driver import run_search  # torch and all that a search needs
+    from nasbench.study.driver import run_search  # imports torch and everything else that a search needs
 
     return run_search(read, origins, evaluate, out, on_event or (lambda event: None))

@@ -1,7 +1,7 @@
-"""Tabulate a space: every plan evaluated, under every seed, into one Parquet file.
+"""Tabulate a space: evaluate every plan under every seed, and write the results to one Parquet file.
 
-It is an ordinary search with the grid sampler, whose run folder lies beside the table: so it resumes where it was
-stopped, runs on as many workers as a search does, and its evaluations can be looked at like those of any search.
+A tabulation is an ordinary search with the grid sampler, whose run folder lies beside the table. It therefore resumes
+where it was stopped, runs on several workers, and its run can be inspected like any other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what can be mistyped is found out without pandas and torch
 __all__ = ["MAX_PLANS", "frozen", "run_folder", "tabulate"]
 
 MAX_PLANS = 100_000
-"""A space of more plans is not tabulated."""
+"""A space with more plans than this is not tabulated."""
 
 _OF_EVERY_TABLE: dict[str, Any] = {
     "latency_s": 0.0, "keep": "front", "halving": 0, "controls": False, "sampler": "grid", "finalists": "all",
@@ -48,23 +48,24 @@ def tabulate(
     origin: str = "python",
     **settings: Any,
 ) -> Table:
-    """Evaluate every plan of a space and write the table; the same call goes on where an earlier one was stopped.
+    """Evaluate every plan of a space and write the table. The same call resumes an interrupted tabulation.
 
     Args:
         space: As in `nasbench.search`.
-        out: The table, a `.parquet` file; its run folder lies beside it and ends in `.run`.
+        out: The table, a `.parquet` file. Its run folder lies beside it and ends in `.run`.
         evaluate: As in `nasbench.search`.
-        seeds: Seeds each plan is evaluated under, counted up from `seed`; splits depend on the first alone.
+        seeds: Number of seeds that each plan is evaluated under, counted up from `seed`. Data splits depend on the
+            first seed alone.
         on_event: As in `nasbench.search`.
         origin: As in `nasbench.search`.
-        **settings: Fields of `nasbench.runs.settings.SearchSettings` that a search of all plans leaves open.
+        **settings: Fields of `nasbench.runs.settings.SearchSettings`, except those that a tabulation fixes.
 
     Returns:
         The table as written.
 
     Raises:
         InputError: If a setting is wrong, or the space holds more than `MAX_PLANS` plans.
-        RunError: If the run folder holds another tabulation, or is at work.
+        RunError: If the run folder holds another tabulation, or another process is at work in it.
     """
     out = Path(out)
     if out.suffix != ".parquet":
@@ -74,7 +75,9 @@ def tabulate(
     if isinstance(space, Space):
         space = space.model_dump(mode="json", exclude_defaults=True)
     if fixed := [name for name in (*_OF_EVERY_TABLE, "trials") if name in settings]:
-        raise InputError(f"{', '.join(fixed)}: a tabulation evaluates every plan in full, so this is not for one")
+        raise InputError(
+            f"{', '.join(fixed)}: a tabulation evaluates every plan in full, so it does not take this setting"
+        )
     given = {**settings, **_OF_EVERY_TABLE, "seeds": seeds}
     read, _ = read_settings({"space": space, **given}, None, origin)
     check_names(read, trains=evaluate is None)
@@ -88,6 +91,7 @@ def tabulate(
             f"space {problem.space.space.name} holds {plans:,} plans in {problem.settings.backbone}, and each would "
             f"be evaluated; at most {MAX_PLANS:,} are tabulated. Restrict the space, or search it"
         )
+    # one trial more than plans, because the bare backbone is evaluated even where the space does not contain it
     run = search(
         space, evaluate=evaluate, out=run_folder(out), on_event=on_event, origin=origin, trials=plans + 1, **given
     )
@@ -100,7 +104,7 @@ def run_folder(out: Path) -> Path:
 
 
 def frozen(space: Space) -> Space:
-    """Return a space with its selectors spelt out, so that modules registered later do not join it."""
+    """Return a space with its selectors replaced by variants, so that modules registered later are not part of it."""
     overrides = [override.model_copy(update={"variants": _spelt(override.variants)}) for override in space.overrides]
     changed: dict[str, Any] = {
         "variants": _spelt(space.variants),
@@ -118,7 +122,7 @@ def _spelt(variants: Iterable[str | Selector]) -> tuple[str, ...]:
 
 
 def _frame(run: Run) -> pd.DataFrame:
-    """Return one row an evaluation, sorted by plan and seed; numbers alone."""
+    """Return one row per evaluation, sorted by plan and seed. Costs and metrics that are not numbers are left out."""
     import pandas as pd
 
     rows = [_row(evaluation) for evaluation in run.evaluations()]

@@ -50,7 +50,7 @@ def test_search_has_an_option_for_each_setting_that_names_one(nasbench):
         assert re.search(rf"^  {how.option}[ ,]", out, re.MULTILINE) or not how.option, name
     for line in (
         r"  --trials <int>  +Distinct plans to evaluate",
-        r"  --time 30m  +Stop starting",
+        r"  --time 30m  +Time after",
         r"  --objective <list\[str\]>  +",
         r"  --controls / --no-controls  +Train a plain block",
         r"  --latency-profile FILE  +",

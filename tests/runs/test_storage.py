@@ -98,7 +98,7 @@ def test_shared_and_exclusive(tmp_path):
 
 def test_what_is_no_journal(tmp_path):
     (tmp_path / "journal.log").write_text("hello\nworld\n")
-    with pytest.raises(RunError, match="no Optuna journal"):
+    with pytest.raises(RunError, match="not an Optuna journal"):
         open_journal(tmp_path / "journal.log").get_all_studies()
     with pytest.raises(RunError, match="cannot use"):
         open_journal(tmp_path / "nowhere" / "journal.log")

@@ -127,7 +127,7 @@ def test_another_configuration_is_refused_and_nothing_changed(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("precious")
-    with pytest.raises(RunError, match="no run folder"):
+    with pytest.raises(RunError, match="not a run folder"):
         run_search(other, trials=3)
     assert [f.name for f in other.iterdir() if f.name != ".lock"] == ["thesis.txt"]
 

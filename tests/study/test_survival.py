@@ -196,7 +196,7 @@ def test_a_full_disk(tmp_path, host, small_disk):
     assert host.run(log, **order) == 4
     assert log.read_text().splitlines()[-1] == (
         f"cannot write {folder}: No space left on device; "
-        "what was finished is saved, the same command goes on from there"
+        "finished evaluations are saved, and the same command resumes the search"
     )
     before = finished_in(folder)
     assert before

@@ -196,10 +196,10 @@ def test_what_is_no_table_is_refused(table, tmp_path):
     with pytest.raises(DataError, match=r"no table at .*nasbench tabulate"):
         nb.search(task=f"table:{tmp_path / 'missing.parquet'}")
     (tmp_path / "text.parquet").write_text("not a table")
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         read_table(tmp_path / "text.parquet")
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
-    with pytest.raises(DataError, match="something else"):
+    with pytest.raises(DataError, match="not a table"):
         read_table(tmp_path / "other.parquet")
 
 

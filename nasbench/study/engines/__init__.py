@@ -1,4 +1,4 @@
-"""Engines: where and how evaluations run. The search proposes and records; an engine evaluates."""
+"""Engines decide where and how evaluations run. The search proposes and records, an engine evaluates."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Answer", "Engine", "Inline", "Lost", "make_engine", "worker_devices"
 
 
 def make_engine(settings: SearchSettings, evaluator: Evaluator, *, apart: bool = False) -> Engine:
-    """Return the engine that settings ask for; its workers start with the first request.
+    """Return the engine that the settings request. Its workers start with the first request.
 
     Args:
         settings: The settings of the search.
-        evaluator: What evaluates its plans.
-        apart: Evaluate in another process than this one even where one worker is asked for.
+        evaluator: Evaluates the plans of the search.
+        apart: Whether to evaluate in another process even with a single worker.
 
     Raises:
         InputError: If the engine's package is missing, or a function cannot be sent to workers.
@@ -35,19 +35,19 @@ def make_engine(settings: SearchSettings, evaluator: Evaluator, *, apart: bool =
         from nasbench.study.engines.on_ray import make_ray_engine
 
         return make_ray_engine(workplace, settings)
-    if settings.workers == 1 and settings.trial_timeout_s is None and not apart:
+    if settings.workers == 1 and settings.trial_timeout_s is None and not apart:  # a timeout has to kill a process
         return Inline(evaluator)
     places = [workplace.on(name) for name in worker_devices(settings.device, evaluator.device, settings.workers)]
     return Processes(places, timeout_s=settings.trial_timeout_s)
 
 
 def worker_devices(asked: str, device: str, workers: int) -> list[str]:
-    """Return a device for each worker: all GPUs in turn, unless one of them was asked for.
+    """Return the device of each worker. GPUs are assigned in turn, unless the setting names one.
 
     Args:
         asked: The setting: "auto", "cpu", "cuda" or "cuda:1".
-        device: What it stands for in this process, as "cuda:0".
-        workers: How many there are.
+        device: The device that the setting resolves to in this process, for example "cuda:0".
+        workers: Number of workers.
     """
     if asked not in ("auto", "cuda") or not device.startswith("cuda"):
         return [device] * workers

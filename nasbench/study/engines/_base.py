@@ -1,4 +1,4 @@
-"""What every engine offers: requests go in, answers come out in any order; a worker that dies is an answer too."""
+"""The base class of engines. Requests go in, and answers come out in any order. A dead worker is an answer too."""
 
 from __future__ import annotations
 
@@ -14,48 +14,53 @@ __all__ = ["Answer", "Engine", "Lost"]
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker died with its request, whose fault it need not be."""
+    """The answer to a request whose worker died. The request is not necessarily the cause."""
 
     reason: str
 
 
 Answer = Evaluation | Lost
-"""What comes of a request."""
+"""The answer to a request: its evaluation, or the loss of its worker."""
 
 
 class Engine(ABC):
-    """Evaluates requests, up to `capacity` at a time. A context manager: leaving it ends every worker.
+    """Evaluates up to `capacity` requests at a time. A context manager that ends every worker on exit.
 
     Attributes:
-        capacity: Evaluations that can run at once.
+        capacity: Number of evaluations that can run at once.
     """
 
     capacity: int
 
     @abstractmethod
     def submit(self, ticket: int, request: Request) -> None:
-        """Take a request; `ticket`, unique among those at work, comes back with its answer."""
+        """Accept a request.
+
+        Args:
+            ticket: Returned with the answer. Must be unique among the running requests.
+            request: The request.
+        """
 
     @abstractmethod
     def wait(self, timeout_s: float | None = None) -> list[tuple[int, Answer]]:
         """Wait for answers.
 
         Args:
-            timeout_s: Seconds after which it returns without any; None waits for one.
+            timeout_s: Seconds after which it returns without an answer. None waits until there is one.
 
         Returns:
-            Answers with their tickets, oldest first; none where nothing is at work.
+            Answers with their tickets, oldest first. Empty if no request is running or queued.
 
         Raises:
             NasbenchError: If no worker can be started.
         """
 
     def held_up(self) -> str:
-        """Say what requests wait for where none is at work though some are queued; "" where nothing holds them up."""
+        """Return what queued requests wait for if none of them is running. "" if nothing holds them up."""
         return ""
 
     def close(self) -> None:  # noqa: B027  # an engine without workers has nothing to end
-        """End every worker at once; requests at work are lost."""
+        """End every worker at once. Running requests are lost."""
 
     def __enter__(self) -> Engine:
         return self

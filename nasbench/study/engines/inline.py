@@ -1,4 +1,4 @@
-"""Evaluates in the process of the search itself, one request at a time: nothing to start, nothing to send."""
+"""The engine that evaluates in the process of the search itself, one request at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Inline"]
 
 
 class Inline(Engine):
-    """The engine of one worker. What hangs or is killed takes the search with it, until it is resumed.
+    """Evaluates in this process. An evaluation that hangs or kills its process stops the search until it is resumed.
 
     Args:
         evaluator: Evaluates plans.
@@ -21,11 +21,11 @@ class Inline(Engine):
         self._requests: list[tuple[int, Request]] = []
 
     def submit(self, ticket: int, request: Request) -> None:
-        """Take a request."""
+        """Accept a request."""
         self._requests.append((ticket, request))
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[int, Answer]]:
-        """Evaluate the oldest request, however long it takes."""
+        """Evaluate the oldest request. The timeout has no effect."""
         if not self._requests:
             return []
         ticket, request = self._requests.pop(0)

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: actors, each with the resources of one evaluation, on whatever node has them."""
+"""The engine whose workers are actors on a Ray cluster. Ray places each on a node with the resources it needs."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["RayEngine", "make_ray_engine"]
 
 
 class RayEngine(Pool):
-    """An engine of Ray actors. A lost node's workers are started anew where there is room.
+    """An engine of Ray actors. Workers of a lost node are restarted on nodes with room.
 
-    A cluster that runs here, or that `RAY_ADDRESS` names, is joined; where there is none, one of this machine alone is
-    started. Paths in the settings, and nasbench itself, must be there on every node.
+    The engine joins the cluster that `RAY_ADDRESS` names or that runs on this machine. If there is none, it starts one
+    on this machine alone. Paths in the settings, and nasbench itself, must exist on every node.
 
     Args:
-        workplace: What each worker builds its evaluator from.
-        size: Workers, of which as many run as the cluster has room for.
-        cpus: CPU cores of each.
-        gpus: GPUs of each; a part of one is allowed.
-        timeout_s: Seconds after which a request counts as hung and its worker is killed; None lets it run.
+        workplace: The description from which each worker builds its evaluator.
+        size: Number of workers. As many of them run as the cluster has room for.
+        cpus: CPU cores per worker.
+        gpus: GPUs per worker. Fractions are allowed.
+        timeout_s: Seconds after which a request is considered hung and its worker is killed. None for no limit.
 
     Raises:
         InputError: If Ray is not installed, or the cluster cannot hold one worker.
@@ -48,7 +48,7 @@ class RayEngine(Pool):
         super().__init__(self._start_actor, self._with_news, size, timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Kill every worker, and leave the cluster if it was joined here."""
+        """Kill every worker, and leave the cluster if this engine joined it."""
         super().close()
         if self._joined:
             self._ray.shutdown()
@@ -62,9 +62,10 @@ class RayEngine(Pool):
                 address = os.environ.get("RAY_ADDRESS", "this machine")
                 raise InputError(f"no Ray cluster can be joined or started at {address}: {error}") from None
             self._joined = True
-        if not self._has_room:  # an actor that fits nowhere would be waited for without end
+        if not self._has_room:  # Ray would wait forever to place an actor that fits on no node
             self._check_room()
             self._has_room = True
+        # max_restarts=0: the pool replaces dead workers. An actor that Ray restarts has not built its evaluator.
         actor = self._ray.remote(_Actor).options(**self._resources, max_restarts=0)
         return _RayWorker(self._ray, actor.remote(), self._workplace)
 
@@ -78,7 +79,7 @@ class RayEngine(Pool):
                 )
 
     def held_up(self) -> str:
-        """Say what requests wait for; see `Engine.held_up`."""
+        """Return what requests wait for. See `Engine.held_up`."""
         if not (reason := super().held_up()):
             return ""
         there, free = self._ray.cluster_resources(), self._ray.available_resources()
@@ -95,10 +96,10 @@ class RayEngine(Pool):
 
 
 class _Actor:
-    """What runs on the cluster."""
+    """The actor that evaluates on the cluster."""
 
     def start(self, workplace: bytes, folder: str) -> Ready:
-        if os.path.isdir(folder):  # of the search, for relative paths
+        if os.path.isdir(folder):  # the folder of the search, so that relative paths in its settings work
             os.chdir(folder)
         place: Workplace = pickle.loads(workplace)
         self._evaluator = place.evaluator()
@@ -109,7 +110,7 @@ class _Actor:
 
 
 class _RayWorker:
-    """Our handle of an actor."""
+    """The engine's handle on an actor."""
 
     def __init__(self, ray: Any, actor: Any, workplace: bytes) -> None:
         self._ray, self._actor = ray, actor
@@ -126,7 +127,7 @@ class _RayWorker:
             return self._ray.get(answer)
         except self._ray.exceptions.RayTaskError as error:
             return Lost(str(error)) if self._ready else Broken(str(error))
-        except self._ray.exceptions.RayError:  # the actor's, or that of an answer which was on a node
+        except self._ray.exceptions.RayError:  # the actor died, or the node that stored its answer
             return Lost("its process, or its node, was lost")
 
     def kill(self) -> None:
@@ -134,17 +135,19 @@ class _RayWorker:
 
 
 def make_ray_engine(workplace: Workplace, settings: SearchSettings) -> RayEngine:
-    """Return the engine that a search's settings ask for."""
+    """Return the Ray engine that the settings of a search request."""
     device = workplace.device or "cpu"
     gpus = settings.trial_gpus
     if gpus is None:
         gpus = 1.0 if device.startswith("cuda") else 0.0
-    place = workplace.on("cuda" if gpus else "cpu")  # Ray shows a worker its own GPU alone
+    place = workplace.on("cuda" if gpus else "cpu")  # without an index: Ray shows each worker only its own GPU
     return RayEngine(place, settings.workers, cpus=settings.trial_cpus, gpus=gpus, timeout_s=settings.trial_timeout_s)
 
 
 def _cluster() -> str | None:
-    """Return which cluster to join: None where Ray's own choice answers, for which it would wait for minutes.
+    """Return the address of the cluster to join. None leaves the choice to Ray.
+
+    Ray waits for minutes for a cluster that does not answer, so its choice is checked here first.
 
     Raises:
         OSError: If nothing answers at `RAY_ADDRESS`.
@@ -152,18 +155,19 @@ def _cluster() -> str | None:
     if named := os.environ.get("RAY_ADDRESS"):
         _call(named)
         return None
-    record = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # Ray's own
+    # Ray writes the address of the machine's current cluster to this file
+    record = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     try:
         if record.is_file():
             _call(record.read_text().strip())
-    except OSError:  # that cluster was killed, and could not take back its record
+    except OSError:  # the cluster was killed and could not remove its file
         return "local"
     return None
 
 
 def _call(address: str) -> None:
     place = urlsplit(address if "://" in address else f"//{address}")
-    if place.hostname and place.port:  # not "auto" or "local"
+    if place.hostname and place.port:  # absent in "auto" and "local"
         socket.create_connection((place.hostname, place.port), timeout=10).close()
 
 

@@ -1,4 +1,4 @@
-"""Keeps several workers busy, one request each: kills what hangs, replaces what died or grew old."""
+"""The base class of engines with several workers. Kills workers that hang, and replaces dead and old ones."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from nasbench.study.evaluators.base import Request, failed
 __all__ = ["MAX_REQUESTS", "START_S", "Broken", "Pool", "Ready", "Worker"]
 
 MAX_REQUESTS = 100
-"""Requests after which a worker is replaced: what a user's module leaks is gone with its process."""
+"""Requests after which a worker is replaced, because a user's module may leak memory."""
 
 START_S = 1800.0
-"""Seconds within which one worker must get ready: as long as a busy cluster is waited for."""
+"""Seconds within which at least one worker must become ready. A busy cluster may need that long."""
 
 _MAX_STARTS = 3
-"""Workers of one place that may die in a row before they were ready."""
+"""Workers of one place that may die in a row before they are ready."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker has built its evaluator."""
+    """Message of a worker that has built its evaluator."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A worker could not build its evaluator, for the reason in `text`."""
+    """Message of a worker that could not build its evaluator, with the reason in `text`."""
 
     text: str
 
 
 class Worker(Protocol):
-    """A process, here or elsewhere, that does one request at a time."""
+    """A process, here or on another machine, that evaluates one request at a time."""
 
     def give(self, request: Request) -> None:
-        """Hand it a request. Never raises for a worker that died: `take` tells."""
+        """Send a request. Never raises if the worker is dead: `take` returns that."""
 
     def take(self) -> Ready | Evaluation | Lost | Broken:
-        """Return what it has to say; waits for it."""
+        """Wait for the worker's next message and return it."""
 
     def kill(self) -> None:
-        """End it at once and wait until it is gone."""
+        """End the worker at once, and wait until it has ended."""
 
 
 @dataclass
 class _Place:
-    """One place for a worker, and what it is doing."""
+    """The place of one worker in the pool, with the worker's state. The place remains when its worker is replaced."""
 
     number: int
     worker: Worker | None = None
@@ -66,11 +66,13 @@ class _Place:
     started: float = math.inf
 
     def vacate(self) -> None:
+        """Kill the worker, so that a new one is started here."""
         if self.worker is not None:
             self.worker.kill()
         self.worker, self.ready, self.done, self.started = None, False, 0, math.inf
 
     def rest(self) -> int:
+        """Return the ticket of the request that has been answered, and forget the request."""
         ticket, self.ticket, self.request = self.ticket, None, None
         assert ticket is not None
         return ticket
@@ -80,11 +82,11 @@ class Pool(Engine):
     """An engine of several workers.
 
     Args:
-        start: Starts the worker of a place, numbered from 0.
-        listen: Waits until one of some workers has something to say, for so many seconds (None: as long as it
-            takes), and returns those that have.
-        size: Workers.
-        timeout_s: Seconds after which a request counts as hung and its worker is killed; None lets it run.
+        start: Starts the worker of a place. Places are numbered from 0.
+        listen: Waits until at least one of the given workers has a message, for at most the given seconds (None for
+            no limit), and returns the workers that have one.
+        size: Number of workers.
+        timeout_s: Seconds after which a request is considered hung and its worker is killed. None for no limit.
         max_requests: Requests after which a worker is replaced.
     """
 
@@ -104,17 +106,18 @@ class Pool(Engine):
         self._queue: deque[tuple[int, Request]] = deque()
 
     def submit(self, ticket: int, request: Request) -> None:
-        """Take a request; it starts at once where a worker is free."""
+        """Accept a request. It starts at once if a worker is free."""
         self._queue.append((ticket, request))
         self._hand_out()
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[int, Answer]]:
-        """Wait for answers; see `Engine.wait`."""
+        """Wait for answers. See `Engine.wait`."""
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
         answers: list[tuple[int, Answer]] = []
         while not answers and (self._queue or any(place.request for place in self._places)):
             self._hand_out()
             due = [place.began + self._timeout_s for place in self._places if place.request]
+            # wake up at the earliest deadline, even if no worker sends a message
             pause = min([end, self._give_up, *due]) - time.monotonic()
             by_worker = {id(place.worker): place for place in self._places if place.worker is not None}
             workers = [place.worker for place in by_worker.values() if place.worker is not None]
@@ -122,19 +125,19 @@ class Pool(Engine):
                 answers += self._hear(by_worker[id(worker)])
             answers += self._overdue()
             if time.monotonic() >= self._give_up:
-                raise NasbenchError(f"no worker got ready within {START_S:g} s: {self.held_up()}")
+                raise NasbenchError(f"no worker became ready within {START_S:g} s: {self.held_up()}")
             if time.monotonic() >= end:
                 break
-        self._hand_out()
+        self._hand_out()  # workers that have answered continue while the search records their evaluations
         return answers
 
     def held_up(self) -> str:
-        """Say what requests wait for; see `Engine.held_up`."""
+        """Return what requests wait for. See `Engine.held_up`."""
         return "" if self._give_up == math.inf else f"{self.capacity} worker(s) starting, none of them ready yet"
 
     @property
     def _give_up(self) -> float:
-        """When to give up waiting for a first worker; never where one is ready."""
+        """Time at which to give up waiting for a first worker. Infinite if one is ready, or nothing is queued."""
         if not self._queue or any(place.ready for place in self._places):
             return math.inf
         return max(place.started for place in self._places) + START_S
@@ -147,7 +150,7 @@ class Pool(Engine):
             place.vacate()
 
     def _hand_out(self) -> None:
-        """Start workers where there are none, and give queued requests to those that are free."""
+        """Start missing workers, and give queued requests to free ones."""
         if not self._queue:
             return
         for place in self._places:
@@ -155,10 +158,11 @@ class Pool(Engine):
                 place.worker, place.started = self._start(place.number), time.monotonic()
             elif place.ready and place.request is None and self._queue:
                 place.ticket, place.request = self._queue.popleft()
-                place.began = time.monotonic()
+                place.began = time.monotonic()  # from here, so that a worker's start does not count towards the timeout
                 place.worker.give(place.request)
 
     def _hear(self, place: _Place) -> list[tuple[int, Answer]]:
+        """Return the answer in a worker's message, if it contains one."""
         assert place.worker is not None
         said = place.worker.take()
         if isinstance(said, Ready):
@@ -169,13 +173,13 @@ class Pool(Engine):
             if place.done >= self._max_requests:
                 place.vacate()
             return [(place.rest(), said)]
-        if isinstance(said, Broken):
+        if isinstance(said, Broken):  # settings or data are at fault, so every other worker would fail likewise
             raise NasbenchError(f"a worker could not start: {said.text}")
         return self._bury(place, said)
 
     def _bury(self, place: _Place, lost: Lost) -> list[tuple[int, Answer]]:
-        """Note a worker's death; with its request, if it had one."""
-        if not place.ready:
+        """Record a worker's death. Returns its request as lost, if it had one."""
+        if not place.ready:  # without a limit here, workers that cannot start would be replaced forever
             place.failed_starts += 1
             if place.failed_starts >= _MAX_STARTS:
                 raise NasbenchError(f"workers die before they are ready: {lost.reason}")
@@ -183,7 +187,7 @@ class Pool(Engine):
         return [(place.rest(), lost)] if place.request is not None else []
 
     def _overdue(self) -> list[tuple[int, Answer]]:
-        """Kill the workers whose requests take too long."""
+        """Kill the workers whose requests exceed the timeout, and return failed evaluations of these requests."""
         answers: list[tuple[int, Answer]] = []
         now = time.monotonic()
         for place in self._places:

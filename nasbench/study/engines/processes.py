@@ -1,7 +1,7 @@
-"""Worker processes on this machine: fresh interpreters, each with a pipe of its own to the search.
+"""The engine of worker processes on this machine: new interpreters, each with its own pipe to the search.
 
-They are started as commands, not through `multiprocessing`, which would run the user's script again in each of them
-unless it is guarded. No lock is shared: a worker killed at any moment blocks no other.
+They are started as commands and not through `multiprocessing`, which would run a user's script without a main guard
+again in each of them. Workers share no lock, so a worker that is killed at any moment does not block the others.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from nasbench.study.evaluators.base import Request
 __all__ = ["Processes"]
 
 _ENDING_S = 10
-"""Seconds a worker that has closed its pipe is given to end."""
+"""Seconds that a worker has to end after it closed its pipe."""
 
 _LOOK_S = 1.0
-"""Seconds between two looks at whether the workers live: a process one of them started may hold its pipe open."""
+"""Seconds between two checks that the workers are alive.
+
+The end of a pipe alone does not show a worker's death, because a process that it started may hold the pipe open.
+"""
 
 _PROGRAM = (
     "import sys; sys.path[:] = {path!r}; from nasbench.study.engines.worker import main; main({descriptor}, {parent})"
@@ -39,8 +42,8 @@ class Processes(Pool):
     """An engine of worker processes.
 
     Args:
-        workplaces: What each worker builds its evaluator from; as many as there are to be workers.
-        timeout_s: Seconds after which a request counts as hung and its worker is killed; None lets it run.
+        workplaces: The description from which each worker builds its evaluator, one per worker.
+        timeout_s: Seconds after which a request is considered hung and its worker is killed. None for no limit.
         max_requests: Requests after which a worker is replaced.
 
     Raises:
@@ -50,7 +53,7 @@ class Processes(Pool):
     def __init__(
         self, workplaces: Sequence[Workplace], *, timeout_s: float | None = None, max_requests: int = MAX_REQUESTS
     ) -> None:
-        written = [workplace.to_bytes() for workplace in workplaces]
+        written = [workplace.to_bytes() for workplace in workplaces]  # here, so that what cannot be sent fails at once
         environment = {**os.environ, **threads_for(len(written)), "PYTHONWARNINGS": ",".join(sys.warnoptions)}
 
         def start(number: int) -> Worker:
@@ -60,7 +63,7 @@ class Processes(Pool):
 
 
 class _Process:
-    """One worker process and our end of its pipe."""
+    """One worker process, with the search's end of its pipe."""
 
     def __init__(self, workplace: bytes, environment: dict[str, str]) -> None:
         self.pipe, theirs = Pipe()
@@ -68,12 +71,12 @@ class _Process:
         self._process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=subprocess.DEVNULL,
-            stdout=2,  # what a user's code prints is narration: stdout is for data
+            stdout=2,  # to stderr: stdout of the search is for data, and a user's code may print anything
             env=environment,
             pass_fds=[theirs.fileno()],
-            process_group=0,  # Ctrl-C is for the search, which then ends its workers
+            process_group=0,  # Ctrl-C reaches only the search, which then ends its workers
         )
-        theirs.close()
+        theirs.close()  # so that the worker holds the only copy, and its death closes the pipe
         self._send(workplace)
 
     def give(self, request: Request) -> None:
@@ -84,7 +87,7 @@ class _Process:
             if self.has_ended() and not self.pipe.poll():
                 raise EOFError
             return pickle.loads(self.pipe.recv_bytes())
-        except (EOFError, OSError):  # it is ending; how, is seen in a moment
+        except (EOFError, OSError):  # the worker is ending, and its exit status will follow in a moment
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ENDING_S)
             self.kill()
@@ -94,17 +97,17 @@ class _Process:
         return self._process.poll() is not None
 
     def kill(self) -> None:
-        """Kill it with all the processes it started, those that outlived it too."""
-        if self.pipe.closed:
+        """Kill the worker and all processes that it started, including those that outlive it."""
+        if self.pipe.closed:  # killed before, and another process may have its id by now
             return
-        with suppress(ProcessLookupError, PermissionError):  # none is left; macOS says so by the second
+        with suppress(ProcessLookupError, PermissionError):  # no process is left, for which macOS raises the second
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
         self.pipe.close()
 
     def _send(self, data: bytes) -> None:
-        with suppress(OSError):  # it died; `take` tells
+        with suppress(OSError):  # the worker is dead, which `take` will return
             self.pipe.send_bytes(data)
 
 
@@ -116,9 +119,9 @@ def _with_news(workers: Sequence[Worker], timeout_s: float | None) -> Sequence[W
 
 
 def _ending(status: int) -> str:
-    """Say how a process ended."""
+    """Return how a process ended, as text."""
     if status == -signal.SIGKILL:
-        return "was killed (SIGKILL; by the system, where memory ran out)"
+        return "was killed (SIGKILL, which the system sends when memory runs out)"
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended by itself with status {status}"

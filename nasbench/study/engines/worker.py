@@ -1,4 +1,7 @@
-"""The program of a worker process: build the evaluator, then do requests until the search closes the pipe or dies."""
+"""The program of a worker process. Builds the evaluator, then serves requests until the search ends or closes the pipe.
+
+Its messages are first `Ready` or `Broken`, then one evaluation per request.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ def main(descriptor: int, parent: int) -> None:
     """Serve the search whose pipe is open as `descriptor`.
 
     Args:
-        descriptor: The file descriptor of the pipe.
-        parent: Process id of the search: when it dies, this process does.
+        descriptor: File descriptor of the pipe.
+        parent: Process id of the search. This process is killed when the search dies.
     """
     die_with(parent)
     pipe: Connection = Connection(descriptor)
@@ -37,6 +40,7 @@ def main(descriptor: int, parent: int) -> None:
     except EOFError:
         return
     except Exception as error:
+        # An error of ours explains itself. For any other one, the traceback shows where it came from
         text = str(error) if isinstance(error, NasbenchError) else traceback.format_exc()
         pipe.send_bytes(pickle.dumps(Broken(text)))
         return
@@ -52,11 +56,11 @@ def main(descriptor: int, parent: int) -> None:
 
 def die_with(parent: int) -> None:
     """Have this process killed when its parent dies, whatever it is doing then."""
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # the kernel does it, even while this process hangs in native code
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it died before we asked
+    if os.getppid() != parent:  # the parent died before the request above took effect
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""What a worker builds its evaluator from, wherever it runs."""
+"""The description from which a worker builds its evaluator, on this machine or another."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 @dataclass(frozen=True)
 class Workplace:
-    """The settings of a search, from which a worker makes its own evaluator once, or an evaluator as it is.
+    """The settings from which a worker builds its evaluator once, or the evaluator itself if it can be sent.
 
     Attributes:
         settings: Fields of `SearchSettings`.
-        sent: The evaluator, where it can be sent; None where a worker builds its own.
-        device: The torch device; as in `settings` where None.
+        sent: The evaluator, if it can be sent. None if a worker builds its own.
+        device: The torch device. None for the one in `settings`.
     """
 
     settings: dict[str, Any]
@@ -31,28 +31,29 @@ class Workplace:
     device: str | None = None
 
     def on(self, device: str) -> Workplace:
-        """Return it with another device."""
+        """Return this workplace with another device."""
         return replace(self, device=device)
 
     def evaluator(self) -> Evaluator:
-        """Build the evaluator: plug-ins are loaded and data are read."""
+        """Return the evaluator. Building it loads plug-ins and reads data."""
         if self.sent is not None:
             return self.sent
-        from nasbench.runs.settings import SearchSettings  # these import torch, which asking a function does not need
+        # imported here, because these import torch, which a worker that only calls a function does not need
+        from nasbench.runs.settings import SearchSettings
         from nasbench.study.problem import make_problem
 
         settings = {**self.settings, "device": self.device or self.settings["device"]}
         return make_problem(SearchSettings.model_validate(settings)).evaluator
 
     def to_bytes(self) -> bytes:
-        """Return it as a worker can read it.
+        """Return this workplace as bytes that a worker can read.
 
         Raises:
             InputError: If the function cannot be sent to another process.
         """
         try:
-            return cloudpickle.dumps(self)
-        except Exception as error:  # whatever the function's parts raise
+            return cloudpickle.dumps(self)  # pickle itself cannot send lambdas and functions of a script
+        except Exception as error:  # the objects that a function refers to may raise anything
             raise InputError(
                 f"evaluate cannot be sent to worker processes ({type(error).__name__}: {error}); "
                 "leave out what it holds open (files, locks, connections), or use workers=1"
@@ -60,9 +61,9 @@ class Workplace:
 
 
 def threads_for(workers: int) -> dict[str, str]:
-    """Return environment variables that share the machine's cores among workers, where the user set none.
+    """Return environment variables that divide the machine's cores among workers. Variables set by the user are kept.
 
-    Whoever sets OMP_NUM_THREADS alone means every library, as MKL does.
+    If only OMP_NUM_THREADS is set, its value is used for every library, as MKL does.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     each = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // workers)))

@@ -1,1 +1,1 @@
-"""Evaluators: a request for one plan and seed becomes an evaluation, by training, by asking, or from a table."""
+"""Evaluators turn a request into an evaluation: by training, by calling a user's function, or from a table."""

@@ -1,4 +1,7 @@
-"""Evaluates a plan by asking a user's function. Imports no torch, so that a process that only asks starts at once."""
+"""Evaluates a plan by calling a user's function.
+
+Imports no torch, so that a process that only calls the function starts quickly.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,21 @@ from nasbench.study.evaluators.base import Evaluator, Findings, Request
 __all__ = ["AskedEvaluator", "EvaluateFunction"]
 
 EvaluateFunction = Callable[..., Mapping[str, float]]
-"""`fn(plan)`, with the plan as a dict of slot to expression text; returns a mapping of metric to number. It gets
-`seed=` and `epochs=` where it takes them."""
+"""`fn(plan)`, which returns a mapping of metric to number. The plan is a dict of slot to expression text.
+
+The function is given `seed=` and `epochs=` if it accepts them.
+"""
 
 
 @dataclass(frozen=True)
 class AskedEvaluator(Evaluator):
-    """Asks a user's function for the metrics of a plan. No model is built and nothing is trained.
+    """Calls a user's function for the metrics of a plan. No model is built and nothing is trained.
 
     Attributes:
         function: The function.
-        expected: Metrics it must return.
-        constraints: Bounds on what it returns.
-        epochs: The full budget that it is told of; None where it was given none.
+        expected: Names of the metrics that it must return.
+        constraints: Bounds on the returned metrics.
+        epochs: The full budget that it is given. None if the settings name none.
     """
 
     function: EvaluateFunction
@@ -37,26 +42,28 @@ class AskedEvaluator(Evaluator):
     is_portable = True
 
     @property
-    def takes_seed(self) -> bool:  # type: ignore[override]  # known of each function
+    def takes_seed(self) -> bool:  # type: ignore[override]  # depends on the function
         """Whether the function accepts `seed=`."""
         parameters = inspect.signature(self.function).parameters.values()
         return any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in parameters)
 
     @property
     def takes_epochs(self) -> bool:
-        """Whether the function names `epochs=`: only then does a shorter evaluation make sense."""
+        """Whether the function has a parameter `epochs`. Only then does a shorter evaluation make sense."""
+        # unlike for a seed, `**kwargs` does not count: it does not show that the function uses a budget
         return "epochs" in inspect.signature(self.function).parameters
 
     @property
     def full_epochs(self) -> int | None:  # type: ignore[override]
-        """The full budget, where the function can be asked for less."""
+        """The full budget, if the function accepts a shorter one."""
         return self.epochs if self.takes_epochs else None
 
     def find(self, request: Request, found: Findings) -> None:
-        """Call the function; what a shorter evaluation gave is not looked at."""
+        """Call the function. The result of a shorter evaluation is not used."""
         options = {"seed": request.seed} if self.takes_seed else {}
         if request.epochs is not None and self.takes_epochs:
             options["epochs"] = request.epochs
+        # The canonical text of a plan is JSON. Parsing it needs no module, hence no torch
         found.metrics = self._checked(self.function(json.loads(request.plan), **options))
         found.fidelity = options.get("epochs", 0)
         self.check_bounds(found.metrics, request)

@@ -1,6 +1,6 @@
-"""What every evaluator shares: one request comes in, one evaluation goes out, whatever the plan does.
+"""The base class of evaluators: one request comes in, one evaluation goes out, whatever the plan does.
 
-Imports no torch, so that a process that only asks a user's function starts at once.
+Imports no torch, so that a process that only calls a user's function starts quickly.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Request:
     Attributes:
         plan: The plan's canonical text.
         plan_hash: Its hash.
-        seed: Of weights and data order.
-        bare: The bare backbone's values; None while that itself is evaluated.
-        epochs: How long to train; the full budget if None.
-        before: What a shorter training of the same plan and seed gave: its gates are not passed again.
-        weights: Whether the trained weights are wanted.
+        seed: Seed of the initial weights and of the data order.
+        bare: The bare backbone's values. None while the bare backbone itself is evaluated.
+        epochs: Number of training epochs. None for the full budget.
+        before: The evaluation of a shorter training of the same plan and seed. Its gates are not checked again.
+        weights: Whether the evaluation is to include the trained weights.
     """
 
     plan: str
@@ -51,17 +51,20 @@ class Request:
         return cls(plan.text, plan.hash, seed, **more)
 
     def reference(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what relative bounds refer to: the bare backbone's values, its own while that is evaluated."""
+        """Return the values that relative bounds refer to: the bare backbone's, or `values` while it is evaluated."""
         return values if self.bare is None else self.bare
 
 
 class RejectedError(Exception):
-    """A bound, or a slot that a module cannot serve, refuses the plan before it is trained."""
+    """Rejects a plan before it is trained, because it breaks a bound or a module cannot serve its slot."""
 
 
 @dataclass
 class Findings:
-    """What is found of a plan on its way through the gates. What was found stays when a later gate breaks."""
+    """The results of a plan so far, filled in gate by gate. They are recorded even if a later gate fails.
+
+    The fields are those of `Evaluation` with the same names.
+    """
 
     state: State = "complete"
     reason: str = ""
@@ -77,19 +80,19 @@ class Findings:
 
 
 class Evaluator(ABC):
-    """Evaluates plans. Never raises for a fault of a plan: that becomes its record.
+    """Base class of evaluators. A fault of a plan is never raised but recorded in its evaluation.
 
-    What a search may ask of any evaluator has a default here, for those that cannot tell.
+    Everything that a search may ask of an evaluator has a default here.
 
     Attributes:
-        constraints: Bounds on what is known or found of a plan.
+        constraints: Bounds on the values of a plan.
         device: The torch device that it evaluates on.
         takes_seed: Whether another seed can give another result.
-        identity_init: Whether modules stand behind gates that start closed.
-        full_epochs: Epochs of a full evaluation; None where nothing can be evaluated for less.
-        plan_costs: Counts a plan from its parts; None where no model is built.
-        is_portable: Whether it can be sent to another process as it is. Otherwise a worker builds its own from the
-            settings.
+        identity_init: Whether inserted modules start behind closed gates.
+        full_epochs: Epochs of a full evaluation. None if no shorter evaluation is possible.
+        plan_costs: Counts the costs of a plan from its parts. None if no model is built.
+        is_portable: Whether it can be sent to another process as it is. Otherwise a worker builds its own evaluator
+            from the settings.
     """
 
     constraints: Sequence[Constraint] = ()
@@ -103,14 +106,14 @@ class Evaluator(ABC):
     def evaluate(self, request: Request) -> Evaluation:
         """Evaluate a plan under a seed."""
         begun = time.perf_counter()
-        found = Findings()
+        found = Findings()  # filled in from below, so that the results before a failure are not lost with the exception
         try:
             self.find(request, found)
         except RejectedError as refusal:
             found.state, found.reason = "rejected", str(refusal)
         except EvaluationError as error:
             found.state, found.reason = "failed", f"{error.kind}: {error.reason}"
-        except Exception as error:
+        except Exception as error:  # a module is anybody's code: a trial can fail, a study cannot
             found.state, found.reason = "failed", describe_error(error)
         return Evaluation(
             plan=request.plan,
@@ -123,15 +126,15 @@ class Evaluator(ABC):
 
     @abstractmethod
     def find(self, request: Request, found: Findings) -> None:
-        """Fill in what is found of a plan.
+        """Evaluate a plan and fill in `found` step by step.
 
         Raises:
-            RejectedError: If a gate refuses the plan.
-            Exception: Whatever breaks: the evaluation has failed for that reason.
+            RejectedError: If a gate rejects the plan.
+            Exception: Any other exception makes the evaluation a failed one, with the exception as its reason.
         """
 
     def known(self, plan: Plan) -> dict[str, Any]:
-        """Return what is exactly known of a plan before it is evaluated, by name.
+        """Return the values of a plan that are known exactly before it is evaluated, by name.
 
         Raises:
             InputError: If the plan cannot be built.
@@ -139,22 +142,26 @@ class Evaluator(ABC):
         return {}
 
     def cost_error(self, plan: Plan) -> str | None:
-        """Say where the count of a plan's whole model differs from the sum of its parts.
+        """Compare the costs of a plan's whole model with the sum of its parts.
 
         Returns:
-            "" where it does not; None where no model is built.
+            The differences as text, "" if there are none. None if no model is built.
         """
         return None
 
     def measure_latency(self, plans: Sequence[Plan], seed: int, time_s: float) -> Profile | None:
-        """Measure the latency of plans side by side, named by hash, the first as reference; None without models."""
+        """Measure the latency of plans side by side, named by hash. The first plan is the reference.
+
+        Returns:
+            The measurement. None if no models are built.
+        """
         return None
 
     def check_bounds(self, values: Mapping[str, Any], request: Request) -> None:
-        """Check the bounds on what is known so far.
+        """Check the bounds on the values that are known so far.
 
         Raises:
-            RejectedError: If one is broken.
+            RejectedError: If a bound is broken.
         """
         reference = request.reference(values)
         for constraint in self.constraints:
@@ -163,5 +170,5 @@ class Evaluator(ABC):
 
 
 def failed(request: Request, reason: str, wall_s: float = 0.0) -> Evaluation:
-    """Return the evaluation of a request that no evaluator could finish."""
+    """Return the failed evaluation of a request that no evaluator could finish."""
     return Evaluation(request.plan, request.plan_hash, request.seed, 0, "failed", reason, wall_s=wall_s)

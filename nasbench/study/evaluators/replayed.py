@@ -1,4 +1,4 @@
-"""Evaluates a plan by looking it up in a tabulated space: nothing is built and nothing is trained."""
+"""Evaluates a plan by looking it up in a tabulated space. Nothing is built and nothing is trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ReplayedEvaluator"]
 
 @dataclass(frozen=True)
 class ReplayedEvaluator(Evaluator):
-    """Answers from a table.
+    """Evaluates plans from a table.
 
     Attributes:
         table: The table.
@@ -31,12 +31,12 @@ class ReplayedEvaluator(Evaluator):
         """Return the costs of a plan, which are known before training.
 
         Raises:
-            PlanError: If it is not in the table.
+            PlanError: If the plan is not in the table.
         """
-        return self.table.costs(self._row(plan, 0))
+        return self.table.costs(self._row(plan, 0))  # costs are the same under every seed
 
     def find(self, request: Request, found: Findings) -> None:
-        """Look the plan up. It was tabulated at one budget, whatever number of epochs is asked for."""
+        """Look the plan up. The table holds one budget, whatever number of epochs is requested."""
         plan = Plan.of(request.plan)
         try:
             found.costs = self.known(plan)

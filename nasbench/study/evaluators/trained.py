@@ -1,9 +1,10 @@
-"""The gate ladder: what happens to one plan, from building it to an immutable record.
+"""The gates that a plan passes before it is trained, and the training itself.
 
     cost -> constraints -> build -> (latency) -> (zero-cost proxies) -> train -> record
 
-A gate that refuses ends the ladder with state "rejected". Anything that breaks ends it with "failed". Either way the
-evaluation is recorded with its reason, and never with a made-up number.
+The gates are in order of their price: a plan that breaks a bound on its costs is never built. A gate that refuses the
+plan ends its evaluation as "rejected", and any error ends it as "failed". In both cases the evaluation is recorded with
+its reason, and without invented values.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_model  # knows what to do with weights that two names share
+from safetensors.torch import save_model  # handles weights that two names share, unlike `save_file`
 from torch import nn
 
 from nasbench.errors import EvaluationError, InputError
@@ -39,27 +40,27 @@ __all__ = ["TrainedEvaluator"]
 
 @dataclass(frozen=True)
 class TrainedEvaluator(Evaluator):
-    """Builds, counts and trains a plan on a task.
+    """Builds a plan's model, counts its costs and trains it on a task.
 
     Attributes:
-        builder: Builds the model of a plan.
+        builder: Builds the models of plans.
         task: Data, loss and metric.
-        recipe: How it is trained.
-        plan_costs: Counts a plan from its parts, before anything is built.
-        constraints: Bounds on costs, checked before training.
-        counted: Costs that are objectives or bounded: their count must be exact.
+        recipe: The training recipe.
+        plan_costs: Counts the costs of a plan from its parts, before anything is built.
+        constraints: Bounds on costs and proxies, checked before training.
+        counted: Values that are objectives or bounded. If MACs are among them, their count must be exact.
         device: Torch device.
-        allow_lower_bound: Accept counts that are only lower bounds.
-        latency_s: Seconds of one latency measurement, where latency is an objective or bounded.
-        predictor: Predicts latency before anything is built, instead of a measurement.
-        predictor_name: What the predictor was read from.
-        proxies: Zero-cost proxies to compute before training, twice each, so that their own noise is known.
+        allow_lower_bound: Whether to accept counts that are only lower bounds.
+        latency_s: Seconds of one latency measurement, made if latency is an objective or bounded.
+        predictor: Device profile that predicts latency before anything is built. Replaces the measurement.
+        predictor_name: The file of the predictor.
+        proxies: Zero-cost proxies to compute before training. Each is computed twice to estimate its own noise.
     """
 
     builder: ModelBuilder
     task: Task
     recipe: Recipe
-    plan_costs: PlanCosts = field()  # required: the base class has a default that must not be taken
+    plan_costs: PlanCosts = field()  # `field()` makes it required: otherwise the base class's None would be its default
     constraints: Sequence[Constraint] = ()
     counted: Sequence[str] = ()
     device: str = "cpu"
@@ -70,26 +71,29 @@ class TrainedEvaluator(Evaluator):
     proxies: Sequence[str] = ()
 
     @property
-    def identity_init(self) -> bool:  # type: ignore[override]  # the builder knows
+    def identity_init(self) -> bool:  # type: ignore[override]  # defined by the builder
         """Whether insertion preserves the host's function."""
         return self.builder.identity_init
 
     @property
-    def full_epochs(self) -> int:  # type: ignore[override]  # the recipe knows
+    def full_epochs(self) -> int:  # type: ignore[override]  # defined by the recipe
         """Epochs of a full training."""
         return self.recipe.epochs
 
     def known(self, plan: Plan) -> dict[str, Any]:
-        """Return a plan's counts and, with a device profile, its latency.
+        """Return a plan's costs and, with a device profile, its predicted latency.
 
         Raises:
-            InputError: If a module cannot serve its slot, or the plan is not in the space that was profiled.
+            InputError: If a module cannot serve its slot, or the plan is not in the profiled space.
         """
         found = self.plan_costs(plan).columns
         return found if self.predictor is None else found | predicted_columns(self.predictor, plan, self.predictor_name)
 
     def cost_error(self, plan: Plan) -> str:
-        """Count a plan's whole model, and say where that differs from the sum of its parts; "" where it does not."""
+        """Count the costs of a plan's whole model, and return where they differ from the sum of its parts.
+
+        See `Evaluator.cost_error`.
+        """
         added = self.plan_costs(plan)
         whole = costs.measure(self.builder.build(plan), input_size=self.task.input_size)
         names = ("params", "macs", "elementwise_flops", "activations")
@@ -100,14 +104,15 @@ class TrainedEvaluator(Evaluator):
         )
 
     def measure_latency(self, plans: Sequence[Plan], seed: int, time_s: float) -> Profile:
-        """Measure the latency of plans side by side; see `Evaluator.measure_latency`."""
+        """Measure the latency of plans side by side. See `Evaluator.measure_latency`."""
         models = {plan.hash: self.builder.build(plan, seed) for plan in plans}
         return profile(models, input_size=self.task.input_size, device=self.device, time_s=time_s)
 
     def find(self, request: Request, found: Findings) -> None:
-        """Pass the gates and train; after a shorter training the gates are not passed again."""
+        """Check the gates and train. After a shorter training the gates are not checked again."""
         plan, before = Plan.of(request.plan), request.before
         try:
+            # after a shorter training the costs include a measured latency, which is not measured again
             found.costs = self.known(plan) if before is None else dict(before.costs)
             self._check(found.costs, request)
             model = self.builder.build(plan, request.seed)
@@ -120,8 +125,10 @@ class TrainedEvaluator(Evaluator):
         self._train(model, request, found)
 
     def _train(self, model: nn.Module, request: Request, found: Findings) -> None:
+        # a shorter training is a recipe of its own: its learning-rate schedule ends with its last epoch
         recipe = self.recipe if request.epochs is None else self.recipe.with_settings({"epochs": request.epochs})
-        with device_lock(self.device, shared=True) as lock:  # a measurement elsewhere waits for one step, no longer
+        # Trainings share the device. A latency measurement needs it alone, so training yields to it between two steps.
+        with device_lock(self.device, shared=True) as lock:
             result = train(model, self.task, recipe, seed=request.seed, device=self.device, on_step=lock.yield_device)
         bad = [name for name, value in result.metrics.items() if not math.isfinite(value)]
         if bad:
@@ -132,8 +139,9 @@ class TrainedEvaluator(Evaluator):
             found.weights = _weights_of(model)
 
     def _pass_measured_gates(self, plan: Plan, model: nn.Module, request: Request, found: Findings) -> None:
-        """Measure what is asked for before training, and reject on it."""
+        """Measure latency and proxies if requested, and check their bounds."""
         if "latency_ms" in self.counted and self.predictor is None:
+            # Without a predictor latency is known only now. Its bounds are checked here, before the costly training.
             found.costs |= self._latency(model, request)
             self._check(found.costs, request)
         if self.proxies:
@@ -143,9 +151,10 @@ class TrainedEvaluator(Evaluator):
     def _proxies(self, plan: Plan, seed: int) -> dict[str, float]:
         """Score the untrained model, and a second one with other weights and batches.
 
-        A proxy that has no value is left out; where it is bounded, the plan is rejected. Modules stand without gates:
-        behind closed ones every plan scores as the bare backbone does.
+        A proxy without a value is left out. If it is bounded, the plan is rejected. Modules are inserted without
+        gates, because behind closed gates every plan would score like the bare backbone.
         """
+        # derived from the seed, so that the second score is reproducible too
         again = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
         bounded = {constraint.name for constraint in self.constraints}
         scores: dict[str, float] = {}
@@ -161,15 +170,16 @@ class TrainedEvaluator(Evaluator):
         return scores
 
     def _latency(self, model: nn.Module, request: Request) -> dict[str, Any]:
-        """Measure the plan beside the bare backbone and return its columns.
+        """Measure the plan beside the bare backbone, and return its latency columns.
 
-        The bare backbone's own figure is scaled by the ratio to it, in which drift cancels.
+        The latency of a plan is its ratio to the bare backbone times the latency recorded for the bare backbone. Drift
+        of the device between two measurements cancels in the ratio.
         """
         models = {"bare": self.builder.build(BARE), "plan": model}
         found = profile(models, input_size=self.task.input_size, device=self.device, time_s=self.latency_s)
         if found.stopped == "no accepted samples":
             raise EvaluationError(f"no accepted latency samples: the clock of {self.device} stayed low")
-        if request.bare is None:
+        if request.bare is None:  # this is the bare backbone's own evaluation
             return measured_columns(found, "bare")
         columns = measured_columns(found, "plan")
         return {**columns, "latency_ms": columns["latency_ratio"] * request.bare["latency_ms"]}
@@ -184,7 +194,7 @@ class TrainedEvaluator(Evaluator):
 
 
 def _weights_of(model: nn.Module) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:  # `save_model` writes only to a file
         file = Path(folder) / "model.safetensors"
         save_model(model, str(file))
         return file.read_bytes()

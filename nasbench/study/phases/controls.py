@@ -1,7 +1,7 @@
 """The third phase of a search: the equal-cost control of each finalist, trained on the same seeds.
 
-Controls are no candidates. They have a ledger of their own and never come near the front.
-`nasbench.report.control_table` sets each finalist beside its control.
+Controls are not candidates. They have a ledger of their own and cannot be on the front.
+`nasbench.report.control_table` compares each finalist with its control.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Controls(Refinement):
     stage, noun = CONTROLS, "control, "
 
     def run_all(self) -> None:
-        """Work out the controls, and have those evaluated that are missing."""
+        """Determine the controls, and have the missing ones evaluated."""
         costs = self.problem.evaluator.plan_costs
         if not self.settings.controls or self.settings.seeds < 2 or costs is None:
             return
@@ -37,7 +37,7 @@ class Controls(Refinement):
         self.work()
 
     def missing(self, controls: list[tuple[Evaluation, Control]]) -> list[Wanted]:
-        """Return the controls and seeds that were not evaluated; two finalists may have one control."""
+        """Return the controls and seeds without an evaluation. A control that two finalists share is listed once."""
         known = {t.user_attrs["claim"] for t in self.ledger.trials() if evaluation_of(t) is not None}
         wanted = [
             replace(Wanted.of(finalist, seed), plan=control.plan.text, plan_hash=control.plan.hash)
@@ -47,4 +47,4 @@ class Controls(Refinement):
         return [one for one in {one.key: one for one in wanted}.values() if one.key not in known]
 
     def append_trial(self, evaluation: Evaluation) -> None:
-        """Leave the control out of the trials table."""
+        """Do nothing: controls are not part of the trials table."""

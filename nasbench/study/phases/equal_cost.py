@@ -1,7 +1,7 @@
-"""The equal-cost control of a plan: a plain residual bottleneck in the same slots, as dear as what the plan adds.
+"""The equal-cost control of a plan: a plain residual bottleneck in each of its slots, at the cost the plan adds there.
 
-A module may help because of what it does, or only because it makes the model larger. The control tells: it is a plan
-like any other, with text and hash, trained under the same budget and seeds, and nothing in it is new.
+A module may help because of what it does, or only because it makes the model larger. The control tells the two apart.
+It is a plan like any other, with a text and a hash, and is trained under the same budget and seeds.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from nasbench.runs.schema import RecordedControl
 __all__ = ["MODULE", "Control", "SlotControl", "control_for"]
 
 MODULE = "bottleneck"
-"""The module of the library that controls are made of."""
+"""Name of the library's module that controls are built from."""
 
 
 @dataclass(frozen=True)
 class SlotControl:
-    """What stands in one slot of the control.
+    """The bottleneck in one slot of a control.
 
     Attributes:
-        slot: The slot.
+        slot: Name of the slot.
         width: Inner channels of the bottleneck.
         plan_macs: MACs that the plan adds in this slot.
         control_macs: MACs that the bottleneck adds there.
@@ -38,7 +38,7 @@ class SlotControl:
 
     @property
     def ratio(self) -> float | None:
-        """MACs of the control over the plan's; None where the plan adds none."""
+        """MACs that the control adds, divided by those that the plan adds. None if the plan adds none."""
         return self.control_macs / self.plan_macs if self.plan_macs else None
 
 
@@ -50,8 +50,8 @@ class Control:
         plan: The control, a plan in the same slots.
         slots: Slot by slot, in network order.
         plan_params: Parameters that the plan adds.
-        control_params: Parameters that the control adds: the match is by MACs, this shows what it left open.
-        exact: Whether the plan's MACs are exact; of a lower bound the control may be too small.
+        control_params: Parameters that the control adds. They may differ, since the control matches MACs.
+        exact: Whether the plan's MACs are exact. If they are a lower bound, the control may be too small.
     """
 
     plan: Plan
@@ -62,16 +62,16 @@ class Control:
 
     @property
     def ratio(self) -> float | None:
-        """MACs that the control adds over those that the plan adds, all slots together; None where the plan adds none.
+        """MACs that the control adds in all slots, divided by those that the plan adds. None if the plan adds none.
 
-        Above 1 the control is the larger: where a plan adds less than the smallest bottleneck does, that one is used.
+        It may be above 1: a plan that adds less than the smallest bottleneck gets the smallest one.
         """
         added = sum(slot.plan_macs for slot in self.slots)
         return sum(slot.control_macs for slot in self.slots) / added if added else None
 
     @property
     def record(self) -> RecordedControl:
-        """What is recorded of it."""
+        """The control as the journal records it."""
         return RecordedControl(
             plan=self.plan.text,
             plan_hash=self.plan.hash,
@@ -84,11 +84,11 @@ class Control:
 
 
 def control_for(plan: Plan, costs: PlanCosts) -> Control:
-    """Return the control of a plan: in each of its slots the bottleneck whose added MACs come nearest to the plan's.
+    """Return the control of a plan. Each of its slots gets the bottleneck whose added MACs are nearest to the plan's.
 
     Args:
-        plan: A plan resolved to the slots of `costs`; the bare backbone has an empty control.
-        costs: Counts plans in this host.
+        plan: A plan resolved to the slots of `costs`. The bare backbone has an empty control.
+        costs: Counts the costs of plans in this host.
 
     Raises:
         UnsupportedError: If a module of the plan cannot serve its slot.
@@ -118,7 +118,8 @@ def _block(width: int) -> str:
 
 
 def _nearest(target: int, macs: Callable[[int], int]) -> int:
-    """Return the width from 1 on whose rising `macs` is nearest to `target`; of two as near the smaller."""
+    """Return the width, at least 1, whose `macs` is nearest to `target`. `macs` must rise. A tie gives the smaller."""
+    # double until the target is enclosed, then bisect, since each new width has to be built to be counted
     high = 1
     while macs(high) < target:
         high *= 2

@@ -1,4 +1,4 @@
-"""What a user who watches a search is told."""
+"""Events that report the progress of a search to a user."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["Event", "Listener"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something a user watching a search wants to know.
+    """One step of a search, as reported to a user.
 
     Attributes:
-        stage: "search", "finalists" or "latency".
+        stage: "search", "finalists", "controls" or "latency".
         done: Units done in this stage.
-        total: Units in all.
-        message: One line of narration.
+        total: All units of this stage.
+        message: The step in one line.
     """
 
     stage: str

@@ -1,12 +1,12 @@
 """The first phase of a search: propose a plan, have it evaluated, record it, until the budget is spent.
 
-The budget counts distinct plans: a repeated one costs nothing and is not counted, after 20 repeats in a row the next
-plan is drawn uniformly from the unseen, and an exhausted space ends the phase. The sampler is made anew for each
-proposal, seeded by (seed, trial number), so that a killed and resumed search with one worker proposes what an
-uninterrupted one would.
+The budget counts distinct plans. A repeated plan costs nothing and is not counted. After 20 repeats in a row the next
+plan is drawn uniformly from the unseen ones. An exhausted space ends the phase. Each proposal gets a new sampler,
+seeded by (seed, trial number). A search with one worker that is killed and resumed therefore proposes the same plans as
+an uninterrupted one.
 
-With successive halving (`fidelity`) a plan that is promoted goes before a new one, and a trial stays open between its
-rungs; those that are promoted no further are ended when no plan is left to promote.
+With successive halving (`fidelity`), promoted plans are trained before new ones. A trial stays open between its rungs.
+Trials that are not promoted further are ended when no plan is left to promote.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from nasbench.study.problem import Problem
 __all__ = ["Exploration"]
 
 MAX_REPEATS = 20
-"""Repeats in a row after which the next plan is drawn from the unseen."""
+"""Repeated proposals in a row after which the next plan is drawn from the unseen ones."""
 
 
 class Exploration(Phase):
-    """The search itself.
+    """The phase that searches the space.
 
     Args:
         run: The run.
-        problem: What the search is given to solve.
-        engine: Evaluates.
-        listen: Told of every step.
-        sampler: Makes the sampler of one proposal from the number of its trial.
+        problem: The problem of the search.
+        engine: Evaluates the requests.
+        listen: Called with an event after every step.
+        sampler: Creates the sampler of one proposal from the number of its trial.
         first: Plans to begin with, whatever the sampler.
-        fidelity: For how long the trials are trained; every one in full by default.
+        fidelity: Strategy for the length of trainings. By default every plan is trained in full.
     """
 
     stage = SEARCH
@@ -73,9 +73,9 @@ class Exploration(Phase):
         super().__init__(run, problem, engine, listen)
         self.space, self.directions = problem.space, problem.directions
         self.proposer = Proposer(self.space.parameters, list(self.directions.values()), sampler)
-        self.seen: dict[str, FrozenTrial | None] = {}  # by hash, every plan taken; None while it is being evaluated
+        self.seen: dict[str, FrozenTrial | None] = {}  # every claimed plan by hash, None while it is being evaluated
         self.first = deque(first)
-        self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died
+        self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died, to be evaluated again
         self.front: dict[int, Sequence[float]] = {}  # number and objectives of the plans that may become finalists
         self.bare: Evaluation | None = None
         self.fidelity = FullBudget() if fidelity is None else fidelity
@@ -83,10 +83,10 @@ class Exploration(Phase):
         self.began = time.monotonic()
 
     def run_all(self) -> None:
-        """Adopt what an earlier process left, then search until the budget is spent or the space exhausted."""
+        """Adopt the trials of an earlier process, then search until the budget is spent or the space is exhausted."""
         self.ledger.budget = self.settings.trials
         self.adopt_new_trials()
-        self.run.refresh()
+        self.run.refresh()  # a process that was killed may have left views without its last trial
         if self.settings.reuse is not None:
             self.import_evaluations(find_reusable(self.settings.reuse, self.problem).values())
         self.work()
@@ -95,34 +95,36 @@ class Exploration(Phase):
         if self.exhausted and self.done < self.settings.trials:
             self.narrate("every plan of the space was evaluated")
 
-    # -- what is known -----------------------------------------------------------------------------------------
+    # -- trials of the ledger ----------------------------------------------------------------------------------
 
     def adopt_new_trials(self) -> None:
-        """Adopt what earlier processes, and others, have written."""
+        """Adopt the trials that earlier processes, or other drivers, have written since the last call."""
         for trial in self.ledger.new_trials():
             self.adopt_trial(trial)
         self.done = len(self.seen) - self.reused
 
     def adopt_trial(self, trial: FrozenTrial) -> None:
-        """Adopt a trial that an earlier process, or another one, has written."""
+        """Adopt a trial that an earlier process, or another driver, has written."""
         if trial.state == TrialState.RUNNING and self.ledger.owns(trial):
             self.settle_trial(trial)
-            trial = self.ledger.trial(trial.number)
+            trial = self.ledger.trial(trial.number)  # it may have ended now
         self.proposer.add(trial)
         evaluation = evaluation_of(trial)
         if trial.state == TrialState.RUNNING:
-            if "claim" in trial.user_attrs:  # else another program made it
+            if "claim" in trial.user_attrs:  # without one, another program than nasbench created the trial
                 self.seen.setdefault(trial.user_attrs["claim"], None)
         elif evaluation is not None:
+            # a trial that has ended still counts among those of its rungs when others are promoted
             self.fidelity.restore(trial.number, trial.user_attrs.get("rungs", ()), over=True)
             self.add_known(trial, evaluation)
-        elif is_abandoned(trial) and not self.ledger.is_claimed(trial.user_attrs["claim"]):  # another process left it
+        elif is_abandoned(trial) and not self.ledger.is_claimed(trial.user_attrs["claim"]):
+            # A dead driver left the plan unevaluated, so it is proposed again before any new plan.
             self.seen.pop(trial.user_attrs["claim"], None)
             self.first.appendleft(Plan.of(trial.user_attrs["plan"]))
 
     def settle_trial(self, trial: FrozenTrial) -> None:
-        """Decide what becomes of a running trial whose process died: it is closed, waits, or is evaluated again."""
-        evaluation = evaluation_of(trial)  # there is one where it died between writing that and ending the trial
+        """Settle a running trial whose process died: close it, leave it waiting at a rung, or evaluate it again."""
+        evaluation = evaluation_of(trial)  # exists if the process died between writing it and ending the trial
         if evaluation is None:
             evaluation = self.fidelity.restore(trial.number, trial.user_attrs.get("rungs", ()))
         if evaluation is not None:
@@ -131,13 +133,13 @@ class Exploration(Phase):
             return
         elif "claim" in trial.user_attrs:
             self.unfinished.append(trial)
-        else:  # another program made it
+        else:  # another program than nasbench created the trial, so its plan is not known
             self.ledger.end_trial(trial.number, TrialState.FAIL)
 
     def add_known(self, trial: FrozenTrial, evaluation: Evaluation) -> None:
-        """Add an evaluation that is in the ledger to what is known."""
+        """Add an evaluation of the ledger to the plans seen, the budget used and the front."""
         self.seen[evaluation.plan_hash] = trial
-        self.reused += bool(evaluation.reused_from)
+        self.reused += bool(evaluation.reused_from)  # imported evaluations do not count towards the budget
         self.done = len(self.seen) - self.reused
         if evaluation.is_complete and not evaluation.is_bare:
             self.front = self.front_with(trial.number, trial.values)
@@ -148,49 +150,52 @@ class Exploration(Phase):
                     f"the bare backbone itself {evaluation.state}, so there is nothing to compare with: "
                     f"{evaluation.reason}"
                 )
+            # now, before any other plan is evaluated: the reference point must not depend on what the search finds
             self.run.journal.record_reference(reference_point(evaluation.values, self.directions))
 
     def front_with(self, number: int, values: Sequence[float]) -> dict[int, Sequence[float]]:
-        """Return the front of all plans but the bare backbone, as `choose_finalists`, with one more trial."""
+        """Return the front with one more trial. It excludes the bare backbone, as in `choose_finalists`."""
         points = {**self.front, number: values}
         kept = non_dominated(np.array(list(points.values()), dtype=float), list(self.directions.values()))
         return {one: points[one] for one, on_front in zip(points, kept, strict=True) if on_front}
 
     @property
     def exhausted(self) -> bool:
-        """Whether every plan of the space, and the bare backbone, was taken."""
+        """Whether every plan of the space, and the bare backbone, was claimed."""
         return len(self.seen) >= self.space.count + (BARE not in self.space)
 
     @property
     def late(self) -> bool:
-        """Whether the time is up."""
+        """Whether the time limit has passed."""
         return self.settings.time_s is not None and time.monotonic() - self.began > self.settings.time_s
 
     # -- proposals ---------------------------------------------------------------------------------------------
 
     def next_request(self) -> tuple[int, Request] | None:
-        """Return the next trial: one left unfinished, the bare backbone, one promoted, then what is proposed."""
+        """Return the next trial: an unfinished one, the bare backbone, a promoted one, or else a new proposal."""
         while True:
             self.adopt_new_trials()
             if self.unfinished:
                 return self.resume_trial(self.unfinished.popleft())
-            if self.bare is None and BARE.hash in self.seen:  # it is being evaluated: all others are held against it
+            if self.bare is None and BARE.hash in self.seen:
+                # The bare backbone is being evaluated. Relative bounds of all other plans need its values.
                 return None
             over = self.bare is not None and (self.done >= self.settings.trials or self.exhausted or self.late)
             if (step := self.fidelity.promote(finish=over)) is not None:
                 return step.number, self.request(step)
             if over:
                 return None
-            if (found := self.propose()) is not None:
+            if (found := self.propose()) is not None:  # None: another driver was faster, so look again
                 return found
 
     def resume_trial(self, trial: FrozenTrial) -> tuple[int, Request]:
-        """Begin a trial again whose process died."""
+        """Start a trial again whose process died."""
+        # counted, so that the driver can move a trial that keeps killing its process into another one
         self.ledger.annotate_trial(trial.number, attempts=trial.user_attrs.get("attempts", 1) + 1)
         return trial.number, self.request(self.fidelity.start(trial.number, Plan.of(trial.user_attrs["plan"])))
 
     def propose(self) -> tuple[int, Request] | None:
-        """Claim a plan that was not seen; None where another process was quicker."""
+        """Propose an unseen plan and claim it. Returns None if another driver has claimed it first."""
         if self.bare is None:
             return self.claim_trial(BARE, self.proposer.fixed(self.space.params(BARE)))
         while self.first:
@@ -202,13 +207,14 @@ class Exploration(Phase):
             if plan.hash not in self.seen and plan in self.space:
                 return self.claim_trial(plan, asked)
             self.record_repeat(plan, asked)
-        draw = random.Random(f"{self.settings.seed}-{self.ledger.count}")
+        # a model-based sampler may propose its optimum over and over, so the unseen plans are drawn from directly
+        draw = random.Random(f"{self.settings.seed}-{self.ledger.count}")  # the same draw in a resumed search
         unseen = self.space.sample_unseen(draw, self.seen.keys())
         assert unseen is not None, "asked of an exhausted space"
         return self.claim_trial(unseen, self.proposer.fixed(self.space.params(unseen)))
 
     def claim_trial(self, plan: Plan, proposal: FrozenTrial) -> tuple[int, Request] | None:
-        """Claim a plan; None where another process was quicker."""
+        """Claim a plan. Returns None if another driver has claimed it first."""
         number = self.ledger.claim_trial(plan.hash, {"plan": plan.text}, proposal)
         if number is None:
             self.proposer.drop(proposal)
@@ -219,7 +225,8 @@ class Exploration(Phase):
         return number, self.request(self.fidelity.start(number, plan))
 
     def record_repeat(self, plan: Plan, proposal: FrozenTrial) -> None:
-        """Tell the sampler what is known of a plan that was taken, or that the space does not admit."""
+        """Record a proposal that was seen before, or that the space excludes, so that the sampler learns from it."""
+        # with the values of the plan's own trial: for the sampler, a repeat is a second observation of that plan
         known = self.seen.get(plan.hash)
         state, values = (TrialState.FAIL, None) if known is None else (known.state, known.values)
         self.add_finished(state, {"repeats": plan.hash}, proposal, values)
@@ -227,14 +234,14 @@ class Exploration(Phase):
     def add_finished(
         self, state: TrialState, attrs: Mapping[str, Any], proposal: FrozenTrial, values: Sequence[float] | None
     ) -> int:
-        """Write a finished trial, which costs nothing, and return its number."""
+        """Write a finished trial that needs no evaluation, and return its number."""
         number = self.ledger.add_trial(state, attrs, proposal, values, durable=False)
         self.proposer.settle(proposal, number)
         self.proposer.end(number, state, values, attrs)
         return number
 
     def request(self, step: Step) -> Request:
-        """Return the request for one training; weights are wanted of a full one."""
+        """Return the request for one training. Weights are requested only at the full budget."""
         bare = None if self.bare is None else self.bare.values
         plan_hash = Plan.of(step.plan).hash
         return Request(step.plan, plan_hash, self.settings.seed, bare, step.epochs, step.before, step.is_full)
@@ -242,7 +249,8 @@ class Exploration(Phase):
     # -- evaluations -------------------------------------------------------------------------------------------
 
     def record(self, number: int, evaluation: Evaluation) -> None:
-        """Write down an evaluation: what hangs on it, then the ledger, which is the truth, then the views."""
+        """Record an evaluation: first its items and weights, then the ledger, then the views."""
+        # This order survives a kill: a trial that has ended in the ledger has its files, and views can be rebuilt.
         result = self.fidelity.add(number, evaluation)
         if result is not None:
             self.save_items(evaluation)
@@ -258,35 +266,38 @@ class Exploration(Phase):
             self.close_trial(number, result)
 
     def close_trial(self, number: int, evaluation: Evaluation) -> None:
-        """End a trial in the ledger, then in the views."""
+        """End a trial in the ledger, then update the sampler's copy, the views and the stored weights."""
         if not self.ledger.close_trial(number, evaluation):
-            self.narrate(f"trial {number} was taken over by another process meanwhile")
+            # this driver wrote no heartbeat for so long that others considered it dead
+            self.narrate(f"trial {number} was taken over by another process")
             return
         trial = self.ledger.trial(number)
         self.proposer.end(number, trial.state, trial.values, trial.user_attrs)
         self.run.append_trial(replace(evaluation, number=number))
         self.add_known(trial, evaluation)
         if evaluation.weights is not None and self.settings.keep == "front":
+            # the new plan may dominate plans whose weights were stored
             self.run.folder.remove_weights(
                 but=[*self.front, *(t.number for t in [self.seen[BARE.hash]] if t is not None)]
             )
         self.narrate(evaluation_line(number, evaluation, self.directions))
 
     def keeps(self, number: int, evaluation: Evaluation) -> bool:
-        """Whether the weights of an evaluation are kept: of all, or of the plans' own front and the bare backbone."""
+        """Whether to store the weights of an evaluation: always, or for the bare backbone and plans on the front."""
         if self.settings.keep == "all" or evaluation.is_bare:
             return True
         values = evaluation.objectives(self.directions)
         return values is not None and number in self.front_with(number, values)
 
     def import_evaluations(self, found: Iterable[Reusable]) -> None:
-        """Import what another run has evaluated, each plan once, as finished trials."""
+        """Import evaluations of another run as finished trials, each plan once."""
+        # only this run's seed: the evaluations on further seeds are imported by the second phase
         new = [
             one
             for one in found
             if one.evaluation.seed == self.settings.seed and one.evaluation.plan_hash not in self.seen
         ]
-        with self.ledger.atomically():
+        with self.ledger.atomically():  # one wait for the disk for all of them
             for one in new:
                 evaluation = one.evaluation
                 attrs = {"plan": evaluation.plan, "claim": evaluation.plan_hash, "evaluation": evaluation.to_dict()}
@@ -299,4 +310,4 @@ class Exploration(Phase):
                 self.add_known(self.ledger.trial(number), evaluation)
         if new:
             self.run.refresh()
-            self.narrate(f"{len(new)} evaluations brought in from {new[0].run.path}")
+            self.narrate(f"{len(new)} evaluations imported from {new[0].run.path}")

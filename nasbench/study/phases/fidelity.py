@@ -1,8 +1,8 @@
-"""For how long the trials of a search are trained: each in full, or by successive halving.
+"""Strategies for how long the trials of a search are trained: each in full, or by successive halving.
 
-A strategy knows where each trial stands, what to train next, and why the others stop. With halving, a trial's
+A strategy knows the rung of each trial, what to train next, and why the other trials stop. With halving, a trial's
 evaluations at lower rungs are stored with it (`rungs` in the ledger), so that a resumed search continues from there.
-The decisions are those of `nasbench.study.phases.ladder`.
+`nasbench.study.phases.ladder` makes the decisions.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Step:
     """One training to do.
 
     Attributes:
-        number: The trial.
+        number: Number of the trial.
         plan: The plan's canonical text.
-        epochs: How long; None for the full budget.
-        before: What the rung below gave; None at a trial's first.
-        is_full: Whether it is a training at the full budget.
+        epochs: Number of epochs. None for the full budget.
+        before: The evaluation at the rung below. None for a trial's first training.
+        is_full: Whether this is a training at the full budget.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Step:
 
 
 class FullBudget:
-    """Every plan is trained once, in full. What another strategy does more, this one answers with nothing."""
+    """The strategy that trains every plan once, in full. Base class of other strategies, without any rungs."""
 
     def start(self, number: int, plan: Plan) -> Step:
         """Return the first training of a new trial."""
@@ -54,54 +54,53 @@ class FullBudget:
         """Adopt a trial that an earlier process trained at some rungs.
 
         Args:
-            number: The trial.
-            rungs: The evaluations at its rungs, lowest first, each as `Evaluation.to_dict`; none where there are no
-                rungs.
-            over: It has ended since: it is promoted no further, but others are held against it.
+            number: Number of the trial.
+            rungs: The evaluations at its rungs, lowest first, each as `Evaluation.to_dict`. Empty without rungs.
+            over: Whether the trial has ended. It is not promoted then, but others are still compared with it.
 
         Returns:
-            Its result, where it needs no more training.
+            The result of the trial, if it needs no more training.
         """
         return None
 
     def is_waiting(self, number: int) -> bool:
-        """Whether a trial waits at a rung: it is not to be evaluated again from the start."""
+        """Whether a trial waits at a rung for a promotion. Such a trial must not be evaluated again from the start."""
         return False
 
     def add(self, number: int, evaluation: Evaluation) -> Evaluation | None:
-        """Add what came of a training; return the trial's result, None where it may be promoted yet."""
+        """Add the evaluation of one training. Returns the trial's result, or None if it may still be promoted."""
         return evaluation
 
     def promote(self, *, finish: bool = False) -> Step | None:
-        """Return the next trial to train for longer; None where none may be.
+        """Return the next trial to train for longer, or None if there is none now.
 
         Args:
-            finish: No new plan will come: at least one of each rung is promoted.
+            finish: Whether no new plan will come. At least one plan of each rung is promoted then.
         """
         return None
 
     def stopped(self) -> list[tuple[int, Evaluation]]:
-        """Return how each trial ends that is promoted no further: rejected, with the reason and its last result."""
+        """Return the results of trials that are not promoted further: rejected, with the reason and the last values."""
         return []
 
     def rungs(self, number: int) -> list[Evaluation]:
-        """Return what a trial has given so far, lowest rung first; nothing where there are no rungs."""
+        """Return the evaluations of a trial so far, lowest rung first. Empty without rungs."""
         return []
 
     def describe(self, number: int) -> str:
-        """Return where a trial is, for narration: "rung 2 of 3 (9 of 27 epochs)"."""
+        """Return the rung of a trial as text for messages: "rung 2 of 3 (9 of 27 epochs)"."""
         return "full budget"
 
 
 @dataclass
 class _Trial:
-    """A trial on its way up.
+    """A trial on the ladder.
 
     Attributes:
         plan: The plan's canonical text.
-        rung: The highest it was sent to.
-        evaluations: What came of each rung, by rung.
-        over: Whether it has ended.
+        rung: The highest rung that it was sent to.
+        evaluations: Its evaluation at each finished rung.
+        over: Whether the trial has ended.
     """
 
     plan: str
@@ -111,12 +110,12 @@ class _Trial:
 
 
 class SuccessiveHalving(FullBudget):
-    """Every plan is trained briefly, and one in `eta` for longer.
+    """The strategy that trains every plan briefly, and promotes one in `eta` plans to the next rung.
 
     Args:
         ladder: The rungs.
-        directions: The objectives, to "maximize" or "minimize".
-        identity_init: Whether modules stand behind gates that start closed.
+        directions: The objectives, each to "maximize" or "minimize".
+        identity_init: Whether inserted modules start behind closed gates.
     """
 
     def __init__(self, ladder: Ladder, directions: Mapping[str, str], *, identity_init: bool) -> None:
@@ -130,12 +129,14 @@ class SuccessiveHalving(FullBudget):
         return self._step(number, rung)
 
     def restore(self, number: int, rungs: Sequence[Mapping[str, Any]], *, over: bool = False) -> Evaluation | None:
-        """Adopt a trial at its last rung; see `FullBudget.restore`."""
+        """Adopt a trial at its last rung. See `FullBudget.restore`."""
         if not rungs:
             return None
         found = [Evaluation(**rung) for rung in rungs]
+        # the stored list begins at the trial's entry rung, which is not 0 for a plan that starts slowly
         first = self.ladder.entry(Plan.of(found[0].plan), identity_init=self._identity_init)
         known = dict(enumerate(found, start=first))
+        # A trial that has ended counts as sent to the top, so that `promotable` does not promote it again.
         ended = over or max(known) == self.ladder.top or not found[-1].is_complete
         self._trials[number] = _Trial(found[0].plan, self.ladder.top if ended else max(known), known, ended)
         return self._result(number) if ended else None
@@ -145,16 +146,17 @@ class SuccessiveHalving(FullBudget):
         return number in self._trials and not self._trials[number].over
 
     def add(self, number: int, evaluation: Evaluation) -> Evaluation | None:
-        """Add what came of a rung; the trial is over once it is trained in full, rejected or failed."""
+        """Add the evaluation at a rung. The trial is over once it is trained in full, rejected or failed."""
         trial = self._trials[number]
-        trial.evaluations[trial.rung] = evaluation.record
+        trial.evaluations[trial.rung] = evaluation.record  # without weights, which would fill the memory
         trial.over = not evaluation.is_complete or trial.rung == self.ladder.top
         if not trial.over:
             return None
         return replace(self._result(number), items=evaluation.items, weights=evaluation.weights)
 
     def promote(self, *, finish: bool = False) -> Step | None:
-        """Send the next trial up; where a training may yet tell another, the last ones wait for it."""
+        """Promote the next trial, if there is one. The last promotions wait until no trial is being trained."""
+        # at the end one plan of each rung is promoted in any case, and a training at work may still be the better one
         found = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
         if found is None:
             return None
@@ -164,7 +166,7 @@ class SuccessiveHalving(FullBudget):
         return self._step(number, found.rung, before)
 
     def stopped(self) -> list[tuple[int, Evaluation]]:
-        """Return how each trial ends that is promoted no further."""
+        """Return the result of each trial that is not promoted further. See `FullBudget.stopped`."""
         reasons = {int(number): reason for number, reason in stops(self._readings(), self.ladder).items()}
         return [
             (number, replace(self._result(number), state="rejected", reason=reason))
@@ -172,11 +174,11 @@ class SuccessiveHalving(FullBudget):
         ]
 
     def rungs(self, number: int) -> list[Evaluation]:
-        """Return what a trial has given so far, lowest rung first."""
+        """Return the evaluations of a trial so far, lowest rung first."""
         return [evaluation for _, evaluation in sorted(self._trials[number].evaluations.items())]
 
     def describe(self, number: int) -> str:
-        """Return where a trial is."""
+        """Return the rung of a trial as text."""
         return self.ladder.name(self._trials[number].rung)
 
     @property
@@ -189,13 +191,14 @@ class SuccessiveHalving(FullBudget):
         return Step(number, self._trials[number].plan, epochs, before, is_full=rung == self.ladder.top)
 
     def _result(self, number: int) -> Evaluation:
-        """Return how a trial has ended: as its last rung, with the time of all."""
+        """Return the result of a trial: the evaluation at its last rung, with the time of all rungs."""
         found = self.rungs(number)
         wall_s, training_s = (sum(getattr(one, name) for one in found) for name in ("wall_s", "training_s"))
         return replace(found[-1], wall_s=wall_s, training_s=training_s)
 
     def _readings(self) -> list[Reading]:
-        """Return every reading, called by the trial's number; the bare backbone is held against nobody."""
+        """Return all readings, named by trial numbers. The bare backbone does not compete, so it has none."""
+        # the rung that a trial was sent to has a reading without values, which shows that it was promoted
         return [
             Reading(str(number), rung, self._values(trial.evaluations.get(rung)))
             for number, trial in sorted(self._trials.items())
@@ -204,10 +207,11 @@ class SuccessiveHalving(FullBudget):
         ]
 
     def _values(self, evaluation: Evaluation | None) -> tuple[float, ...] | None:
-        """Return the objectives minimised, costs as logarithms; None where it runs or did not end well."""
+        """Return the objectives to be minimised, costs as logarithms. None if running, rejected or failed."""
         values = None if evaluation is None else evaluation.objectives(self._directions)
         if values is None:
             return None
+        # costs span orders of magnitude: without the logarithm, the dearest plan would set the scale of hypervolume
         scaled = [
             np.log(value) if name in COSTS and value > 0 else value
             for name, value in zip(self._directions, values, strict=True)
@@ -216,23 +220,23 @@ class SuccessiveHalving(FullBudget):
 
 
 def strategy_for(problem: Problem) -> FullBudget:
-    """Return how long a search trains its plans.
+    """Return the strategy for how long a search trains its plans.
 
     Args:
-        problem: What the settings stand for.
+        problem: The problem of the search.
 
     Raises:
-        InputError: If halving is asked for where nothing can be trained for less: a table, or a function that takes no
-            `epochs`; or where several machines share the study, whose trials stay open between two rungs.
+        InputError: If halving is requested but no shorter training is possible, as for a table or a function without
+            `epochs`. Also if several machines share the study, because trials stay open between two rungs.
     """
     settings = problem.settings
     if not settings.halving:
         return FullBudget()
     if settings.storage is not None:
-        raise InputError("halving is for a search of one machine; leave out halving, or storage")
+        raise InputError("halving works only in a search of one machine; leave out halving, or storage")
     if problem.evaluator.full_epochs is None:
         raise InputError(
-            "halving trains plans for fewer epochs first: a table holds one budget alone, and a function must take "
+            "halving first trains plans for fewer epochs: a table holds only one budget, and a function must take "
             "`epochs` and be given the full budget as training={'epochs': N}"
         )
     ladder = Ladder.of(

@@ -1,17 +1,20 @@
-"""Multi-objective successive halving: many plans are trained shortly, the best of them longer, few in full.
+"""Multi-objective successive halving: all plans are trained briefly, the best of them longer, and few in full.
 
-A rung is a number of epochs; plans that do well at one go on to the next, about one in `eta`. What counts is the
-metric at the rung and the costs, which are known: plans are ordered by non-dominated rank, and within a rank by how
-much hypervolume each adds.
+A rung is a number of epochs. About one in `eta` plans is promoted to the next rung. Promotion depends on the metric at
+the rung and on the costs, which are known. Plans are ordered by non-dominated rank, and within a rank by the
+hypervolume that each adds.
 
-A learning-rate schedule belongs to its budget: halfway through a one-cycle of 9 epochs the rate is at its height and
-the metric says little of what 4 epochs can give. So every rung trains from scratch with a schedule of its own length,
-and results are compared within a rung alone. The price is that a plan which climbs from the first rung to the top
-trains for the sum of the rungs, less than eta / (eta - 1) times the full budget.
+A learning-rate schedule belongs to its budget. Halfway through a one-cycle schedule of 9 epochs, the rate is at its
+maximum and the metric says little about what 4 epochs can reach. Every rung therefore trains from scratch with a
+schedule of its own length, and results are compared only within a rung. As a consequence, a plan that climbs from the
+first rung to the top trains for the sum of the rungs, which is less than eta / (eta - 1) times the full budget.
 
-Everything here is pure: the study keeps the readings. Sources: Li et al., "Hyperband", JMLR 2018, arXiv:1603.06560; Li
-et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), MLSys 2020, arXiv:1810.05934; Schmucker et al.,
-"Multi-objective Asynchronous Successive Halving", 2021, arXiv:2106.12639.
+All functions here are pure. The strategy in `fidelity` stores the readings.
+
+Sources:
+    Li et al., "Hyperband", JMLR 2018, arXiv:1603.06560.
+    Li et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), MLSys 2020, arXiv:1810.05934.
+    Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021, arXiv:2106.12639.
 """
 
 from __future__ import annotations
@@ -32,10 +35,10 @@ __all__ = ["Ladder", "Place", "Promotion", "Reading", "places", "promotable", "s
 FloatArray = NDArray[np.float64]
 
 _SLOW_SHARE = 0.3
-"""Share of the full budget before which a plan that starts slowly is not judged, unless told otherwise."""
+"""Default share of the full budget before which a plan that starts slowly is not judged."""
 
 _MARGIN = 0.1
-"""How far beyond the worst value of a rung hypervolume counts, in ranges."""
+"""Distance of the reference point from the worst value of a rung, as a share of the rung's range."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class Ladder:
     """The rungs of a search.
 
     Attributes:
-        epochs: Epochs of each rung, rising; the last is the full budget.
-        eta: Of so many plans at a rung one goes on.
-        slow_entry: The first rung, from 0, at which plans that start slowly are judged.
+        epochs: Epochs of each rung, in rising order. The last one is the full budget.
+        eta: One in `eta` plans is promoted to the next rung.
+        slow_entry: Index of the first rung at which plans that start slowly are judged.
     """
 
     epochs: tuple[int, ...]
@@ -58,10 +61,10 @@ class Ladder:
 
         Args:
             full: Epochs of the full budget.
-            minimum: Fewest epochs of a rung.
-            eta: Of so many plans at a rung one goes on, 2 or more.
-            slow_minimum: Fewest epochs after which a plan may be judged that starts slowly; by default three tenths
-                of the full budget.
+            minimum: Smallest number of epochs of a rung.
+            eta: One in `eta` plans is promoted to the next rung. At least 2.
+            slow_minimum: Smallest number of epochs after which a plan that starts slowly may be judged. By default
+                three tenths of the full budget.
 
         Raises:
             InputError: If a number is out of range.
@@ -71,41 +74,42 @@ class Ladder:
             (3, 9, 27)
         """
         if eta < 2:
-            raise InputError(f"eta is a whole number from 2 on, got {eta}")
+            raise InputError(f"eta must be a whole number of at least 2, got {eta}")
         if not 1 <= minimum <= full:
-            raise InputError(f"the fewest epochs of a rung lie between 1 and the full budget of {full}, got {minimum}")
-        epochs = [full]
+            raise InputError(f"the epochs of a rung must lie between 1 and the full budget of {full}, got {minimum}")
+        epochs = [full]  # from the top down, so that the last rung is exactly the full budget
         while (fewer := round(epochs[0] / eta)) >= minimum and fewer < epochs[0]:
             epochs.insert(0, fewer)
         enough = math.ceil(_SLOW_SHARE * full) if slow_minimum is None else slow_minimum
         if not 1 <= enough <= full:
-            raise InputError(f"the fewest epochs of a slow start lie between 1 and {full}, got {slow_minimum}")
+            raise InputError(f"the epochs of a slow start must lie between 1 and {full}, got {slow_minimum}")
         return cls(tuple(epochs), eta, next(rung for rung, count in enumerate(epochs) if count >= enough))
 
     @property
     def top(self) -> int:
-        """The last rung, the full budget."""
+        """Index of the last rung, the full budget."""
         return len(self.epochs) - 1
 
     def entry(self, plan: Plan, *, identity_init: bool) -> int:
         """Return the rung at which a plan is trained first.
 
-        The bare backbone is trained in full: every plan is held against it. A plan that starts slowly waits.
+        The bare backbone starts at the top, because every plan is compared with it at the full budget. A plan that
+        starts slowly begins at `slow_entry`.
         """
         if plan.is_bare:
             return self.top
         return self.slow_entry if starts_slowly(plan, identity_init=identity_init) else 0
 
     def name(self, rung: int) -> str:
-        """Return how a rung is called in a reason: "rung 2 of 3 (9 of 27 epochs)"."""
+        """Return the name of a rung in messages: "rung 2 of 3 (9 of 27 epochs)"."""
         return f"rung {rung + 1} of {len(self.epochs)} ({self.epochs[rung]} of {self.epochs[-1]} epochs)"
 
 
 def starts_slowly(plan: Plan, *, identity_init: bool) -> bool:
-    """Whether a plan, or a module in it, computes at first what the backbone alone does (DESIGN rule 7).
+    """Whether a plan, or a module in it, is an identity at first, so that the model computes what the backbone does.
 
     Behind a gate that starts closed, or with a scale of its own that starts at 0, a module needs some epochs before it
-    does anything: judged early, it would be judged as the backbone.
+    has an effect. Judged early, the plan would be judged as the bare backbone.
     """
     if plan.is_bare:
         return False
@@ -114,13 +118,13 @@ def starts_slowly(plan: Plan, *, identity_init: bool) -> bool:
 
 @dataclass(frozen=True)
 class Reading:
-    """What is known of a plan at a rung.
+    """The values of a plan at a rung.
 
     Attributes:
-        plan: Its hash.
-        rung: From 0.
-        values: The metric there and the costs, all minimised (`Reference.coordinates`); None while it is running, and
-            where it failed: such a plan holds its place and goes no further.
+        plan: The plan's hash, or another name that is unique.
+        rung: Index of the rung, from 0.
+        values: The metric at this rung and the costs, all to be minimised. None while the plan is running, and if it
+            was rejected or failed. A plan without values is never promoted.
     """
 
     plan: str
@@ -130,13 +134,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a plan stands among those of its rung.
+    """The place of a plan among those of its rung.
 
     Attributes:
-        plan: Its hash.
-        place: From 1, the best.
-        rank: Non-dominated rank, from 1, the front.
-        of: Plans at this rung that have values.
+        plan: Name of the plan, as in its reading.
+        place: Place from 1, the best.
+        rank: Non-dominated rank from 1, the front.
+        of: Number of plans at this rung that have values.
     """
 
     plan: str
@@ -147,11 +151,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What to train next.
+    """A plan to promote.
 
     Attributes:
-        plan: The hash of the plan.
-        rung: The rung to train it at.
+        plan: Name of the plan, as in its reading.
+        rung: Index of the rung to train it at.
     """
 
     plan: str
@@ -159,10 +163,11 @@ class Promotion:
 
 
 def places(readings: Iterable[Reading]) -> list[Place]:
-    """Order the plans of one rung, best first; plans without values are left out.
+    """Order the plans of one rung, best first. Plans without values are left out.
 
-    By non-dominated rank, then by the hypervolume that each adds to its rank, with each value scaled to the range it
-    has at this rung and a reference point a tenth of the range beyond the worst; then in the order given.
+    The order is by non-dominated rank, then by the hypervolume that each plan adds to its rank, then as given. For the
+    hypervolume each value is scaled to its range at this rung. The reference point lies a tenth of the range beyond the
+    worst values.
     """
     known = [reading for reading in readings if reading.values is not None]
     if not known:
@@ -171,30 +176,31 @@ def places(readings: Iterable[Reading]) -> list[Place]:
     ranks = np.asarray(moocore.pareto_rank(points))
     gains = _gains(points, ranks)
     order = sorted(range(len(known)), key=lambda i: (ranks[i], -gains[i], i))
-    lowest = int(ranks.min())
+    lowest = int(ranks.min())  # ranks are counted from 1 here, wherever moocore starts
     return [
         Place(known[i].plan, place, int(ranks[i]) - lowest + 1, len(known)) for place, i in enumerate(order, start=1)
     ]
 
 
 def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = False) -> Promotion | None:
-    """Return the plan to promote now, whoever is still running (asynchronous halving, ASHA).
+    """Return the plan to promote now, without waiting for plans that are still running (asynchronous halving, ASHA).
 
-    The highest rung comes first. A plan may go on while it is among the best one in `eta` of those that are known at
-    its rung, and has not gone on yet.
+    Higher rungs come first. A plan is promoted if it is among the best 1/`eta` of the plans with values at its rung,
+    and has not been promoted before.
 
     Args:
-        readings: All there are, those still running among them: a plan is promoted once.
+        readings: All readings, including those of running plans, so that no plan is promoted twice.
         ladder: The rungs.
-        finish: No new plan will come: at least one of each rung goes on, so that something is trained in full.
+        finish: Whether no new plan will come. At least one plan of each rung is promoted then, so that something is
+            trained in full.
 
     Returns:
-        None where no plan may go on: begin a new one.
+        The promotion, or None if no plan can be promoted and a new one should be started.
     """
     reached: dict[str, int] = {}
     for reading in readings:
         reached[reading.plan] = max(reached.get(reading.plan, 0), reading.rung)
-    for rung in reversed(range(ladder.top)):
+    for rung in reversed(range(ladder.top)):  # as in ASHA: a plan that can finish goes before one that is far from it
         order = places(reading for reading in readings if reading.rung == rung)
         for place in order[: _kept(len(order), ladder, finish)]:
             if reached[place.plan] == rung:
@@ -203,10 +209,10 @@ def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = Fa
 
 
 def stops(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = True) -> dict[str, str]:
-    """Return the reason of every plan that stopped below the full budget, by plan; for the trials table.
+    """Return for every plan that stopped below the full budget its reason, for the trials table.
 
     Args:
-        readings: All there are; plans that failed have a reason of their own and are left out.
+        readings: All readings. Plans without values have a reason of their own and are left out.
         ladder: The rungs.
         finish: As in `promotable`.
     """
@@ -226,7 +232,8 @@ def _kept(count: int, ladder: Ladder, finish: bool) -> int:
 
 
 def _reason(place: Place, ladder: Ladder, rung: int, keep: int) -> str:
-    on = f"the best {keep} go on" if keep > 1 else "the best goes on" if keep else f"fewer than {ladder.eta} are known"
+    few = f"fewer than {ladder.eta} plans have finished this rung"
+    on = f"the best {keep} are promoted" if keep > 1 else "the best is promoted" if keep else few
     return f"stopped at {ladder.name(rung)}: place {place.place} of {place.of}, rank {place.rank}; {on}"
 
 
@@ -235,7 +242,7 @@ def _gains(points: FloatArray, ranks: NDArray[np.int64]) -> FloatArray:
     low, spread = points.min(axis=0), np.ptp(points, axis=0)
     scaled = (points - low) / np.where(spread > 0, spread, 1.0)
     gains = np.zeros(len(points))
-    if points.shape[1] == 1:  # a rank of one objective is of equals
+    if points.shape[1] == 1:  # with one objective, all plans of a rank have the same value
         return gains
     for rank in np.unique(ranks):
         here = ranks == rank

@@ -1,4 +1,4 @@
-"""What the phases of a search share: the run they write to, and an engine they keep busy."""
+"""The base class of a search's phases, which keeps the engine busy and writes to the run."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from nasbench.study.problem import Problem
 __all__ = ["Phase", "evaluation_line"]
 
 NARRATE_S = 60.0
-"""Seconds between two lines on what holds up an engine that does nothing."""
+"""Seconds between two messages about what an idle engine waits for."""
 
 
 class Phase(ABC):
-    """A phase of a search. Its process alone writes the run; evaluations run where the engine runs them.
+    """A phase of a search. Only its process writes to the run, wherever the engine runs evaluations.
 
     Args:
         run: The run.
-        problem: What the search is given to solve.
-        engine: Evaluates.
-        listen: Told of every step.
+        problem: The problem of the search.
+        engine: Evaluates the requests.
+        listen: Called with an event after every step.
 
     Attributes:
-        stage: What the phase, and its Optuna study, is called.
+        stage: Name of the phase and of its Optuna study.
     """
 
     stage = ""
@@ -43,20 +43,21 @@ class Phase(ABC):
 
     @abstractmethod
     def run_all(self) -> None:
-        """Run the phase from where an earlier process left it to its end."""
+        """Run the phase to its end, resuming from where an earlier process left it."""
 
     @abstractmethod
     def next_request(self) -> tuple[int, Request] | None:
-        """Return the number and the request of the next trial; None where there is none now."""
+        """Return the number and the request of the next trial, or None if there is none now."""
 
     @abstractmethod
     def record(self, number: int, evaluation: Evaluation) -> None:
-        """Write down what came of a trial."""
+        """Record the evaluation of a trial."""
 
     def work(self) -> None:
-        """Keep the engine busy until there are no requests.
+        """Keep the engine busy until there are no more requests.
 
-        A trial whose worker died is tried once more, for it need not be to blame. The second time it has failed.
+        A trial whose worker died is tried once more, because the trial is not necessarily the cause. If the worker dies
+        again, the trial has failed.
         """
         running: dict[int, Request] = {}
         lost: set[int] = set()
@@ -65,6 +66,7 @@ class Phase(ABC):
                 number, running[number] = found
                 self.engine.submit(*found)
             if not running:
+                # another driver may still die and leave a plan for this one, so wait until none is at work
                 if not self.ledger.others_running():
                     return
                 time.sleep(self.ledger.poll_s or 0)
@@ -72,7 +74,7 @@ class Phase(ABC):
                 if isinstance(answer, Lost) and number not in lost:
                     lost.add(number)
                     self.narrate(f"trial {number} is tried once more: {answer.reason}")
-                    self.engine.submit(number, running[number])
+                    self.engine.submit(number, running[number])  # the claim still stands, under the same number
                     continue
                 request = running.pop(number)
                 lost.discard(number)
@@ -81,7 +83,8 @@ class Phase(ABC):
                 self.record(number, answer)
 
     def answers(self) -> list[tuple[int, Answer]]:
-        """Wait for answers; say what holds them up, where nothing is at work."""
+        """Wait for answers. Report what holds them up if nothing is running."""
+        # no longer than `poll_s` in a shared study, where each round writes the heartbeat
         found = self.engine.wait(self.ledger.poll_s or NARRATE_S)
         if time.monotonic() - self.narrated >= NARRATE_S and (reason := self.engine.held_up()):
             self.narrated = time.monotonic()
@@ -93,12 +96,12 @@ class Phase(ABC):
         self.run.folder.save_items(evaluation.plan_hash, evaluation.seed, evaluation.items)
 
     def narrate(self, message: str) -> None:
-        """Tell how far the phase is, with a line of narration."""
+        """Report the progress of the phase with one line of text."""
         self.listen(Event(self.stage, self.done, self.total, message))
 
 
 def evaluation_line(number: int, evaluation: Evaluation, directions: Iterable[str]) -> str:
-    """Return one line on a finished evaluation."""
+    """Return one line about a finished evaluation."""
     plan = "bare backbone" if evaluation.is_bare else evaluation.plan
     if not evaluation.is_complete:
         return f"trial {number} {evaluation.state}: {evaluation.reason}; {plan}"

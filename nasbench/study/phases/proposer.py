@@ -1,7 +1,7 @@
-"""Proposes settings of a space's parameters by an Optuna sampler, on a copy of the study in memory.
+"""Proposes values of a space's parameters by an Optuna sampler that works on a copy of the study in memory.
 
-Optuna writes each parameter it suggests to the storage by itself, which on a file is a wait for the disk each. Here
-the sampler works on a copy in memory; what it proposes goes to the storage as a whole.
+Optuna writes each suggested parameter to the storage separately, and a journal file would wait for the disk each time.
+With the copy, a proposal is written to the study's storage at once, as one trial.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["Proposer"]
 
 
 class Proposer:
-    """A copy of a study, and the samplers that look at it.
+    """A copy of a study in memory, and the samplers that read it.
 
-    A proposal is a running trial of the copy, with parameters. It is then given the number of its trial in the study,
-    or dropped.
+    A proposal is a running trial of the copy, with parameters. It is then either settled, which links it to a trial of
+    the study, or dropped.
 
     Args:
-        parameters: Name to choices of every parameter of the space.
-        directions: "maximize" or "minimize" of each objective.
-        sampler: Makes the sampler of one proposal from the number that its trial is to have.
+        parameters: The choices of every parameter of the space, by name.
+        directions: "maximize" or "minimize" for each objective.
+        sampler: Creates the sampler of one proposal from the number that its trial will have.
     """
 
     def __init__(
@@ -53,47 +53,53 @@ class Proposer:
     # -- proposals ---------------------------------------------------------------------------------------------
 
     def ask(self, number: int) -> FrozenTrial:
-        """Propose by the sampler; `number` is the one that the trial is to have."""
+        """Propose by the sampler.
+
+        Args:
+            number: The number that the trial will have in the study. In the copy it may have another one.
+        """
         with quiet():
+            # a new sampler per proposal: its state after a resumed search is that of an uninterrupted one
             self._copy.sampler = self._sampler(number)
             asked = self._copy.ask(self._distributions)
         return self._storage.get_trial(self._storage.get_trial_id_from_study_id_trial_number(self._id, asked.number))
 
     def fixed(self, params: Mapping[str, str] | None) -> FrozenTrial:
-        """Propose these parameters; None for a plan that the space has no parameters for."""
+        """Propose these parameters. None stands for a plan outside the space, which has no parameters."""
         params = dict(params or {})
         distributions = {name: self._distributions[name] for name in params}
         trial = create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
         return self._storage.get_trial(self._storage.create_new_trial(self._id, trial))
 
     def settle(self, proposal: FrozenTrial, number: int) -> None:
-        """Say which trial of the study a proposal has become."""
+        """Link a proposal to the trial of the study that it has become."""
         self._ids[number] = proposal._trial_id
 
     def drop(self, proposal: FrozenTrial) -> None:
-        """Say that a proposal has become none."""
+        """Discard a proposal that did not become a trial."""
+        # a running trial of the copy would otherwise count as being evaluated
         self._storage.set_trial_state_values(proposal._trial_id, TrialState.FAIL)
 
     # -- trials of the study -----------------------------------------------------------------------------------
 
     def add(self, trial: FrozenTrial) -> None:
-        """Take over a trial of the study, or how it ended."""
+        """Add a trial of the study to the copy, or update how it ended."""
         if trial.number not in self._ids:
             self._ids[trial.number] = self._storage.create_new_trial(self._id, trial)
         elif trial.state.is_finished():
             self.end(trial.number, trial.state, trial.values, trial.user_attrs)
 
     def note(self, number: int, **user_attrs: Any) -> None:
-        """Say what was noted on a running trial of the study."""
+        """Copy attributes that were recorded on a running trial of the study."""
         for key, value in user_attrs.items():
             self._storage.set_trial_user_attr(self._ids[number], key, value)
 
     def end(
         self, number: int, state: TrialState, values: Sequence[float] | None, user_attrs: Mapping[str, Any]
     ) -> None:
-        """Say how a trial of the study ended."""
+        """End a trial of the copy as the trial of the study ended."""
         trial_id = self._ids[number]
-        if self._storage.get_trial(trial_id).state.is_finished():
+        if self._storage.get_trial(trial_id).state.is_finished():  # this process ended it before the ledger returned it
             return
         for key, value in user_attrs.items():
             self._storage.set_trial_user_attr(trial_id, key, value)

@@ -1,4 +1,4 @@
-"""The second phase of a search: the finalists, and the bare backbone beside them, on further seeds."""
+"""The second phase of a search: evaluates the finalists and the bare backbone on further seeds."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from nasbench.study.phases.reuse import Reusable, find_reusable
 __all__ = ["MAX_FINALISTS", "Refinement", "Wanted", "choose_finalists"]
 
 MAX_FINALISTS = 8
-"""At most so many plans, the bare backbone aside, are retrained on further seeds."""
+"""Largest number of plans, besides the bare backbone, that are retrained on further seeds."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A plan to evaluate on a further seed; `number` is its trial in the search."""
+    """A plan to evaluate on a further seed. `number` is the plan's trial in the search."""
 
     number: int
     plan: str
@@ -38,29 +38,30 @@ class Wanted:
 
     @classmethod
     def of(cls, finalist: Evaluation, seed: int) -> Wanted:
-        """Return a further seed of a finalist, an evaluation of the search."""
+        """Return a further seed of a finalist, given as its evaluation in the search."""
         assert finalist.number is not None
         return cls(finalist.number, finalist.plan, finalist.plan_hash, seed)
 
     @property
     def key(self) -> str:
-        """What is claimed."""
+        """The key of the claim: plan and seed."""
         return f"{self.plan_hash}:{self.seed}"
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What is written with the claim."""
+        """The attributes that are written with the claim."""
+        # "wanted" is complete, so that another driver can continue the trial from the claim alone
         return {"plan": self.plan, "number": self.number, "wanted": asdict(self)}
 
 
 class Refinement(Phase):
-    """Trains the finalists on the seeds that they lack."""
+    """The phase that trains the finalists on the seeds that they lack."""
 
     stage = FINALISTS
     todo: deque[Wanted]
 
     def run_all(self) -> None:
-        """Take stock of what is missing, and have it evaluated."""
+        """Determine which seeds are missing, and have them evaluated."""
         if self.settings.seeds < 2 or not self.problem.evaluator.takes_seed:
             return
         every = self.settings.finalists == "all"
@@ -76,7 +77,7 @@ class Refinement(Phase):
         self.work()
 
     def begin(self, *, every: bool = False) -> list[Evaluation]:
-        """Settle what an earlier process left, and return the finalists, the bare backbone first."""
+        """Settle the trials of an earlier process, and return the finalists, the bare backbone first."""
         for trial in self.ledger.new_trials():
             if trial.state == TrialState.RUNNING and self.ledger.owns(trial):
                 self.settle_trial(trial)
@@ -91,16 +92,16 @@ class Refinement(Phase):
         return range(self.settings.seed, self.settings.seed + self.settings.seeds)
 
     def settle_trial(self, trial: FrozenTrial) -> None:
-        """End a trial whose process died; whether it is wanted again is seen afresh."""
+        """End a running trial whose process died. If it is still wanted, it is claimed again as a new trial."""
         evaluation = evaluation_of(trial)
-        if evaluation is not None:  # killed between writing it and ending the trial
+        if evaluation is not None:  # the process died between writing the evaluation and ending the trial
             self.ledger.close_trial(trial.number, evaluation)
         else:
             self.ledger.annotate_trial(trial.number, abandoned=True)
             self.ledger.end_trial(trial.number, TrialState.FAIL)
 
     def next_request(self) -> tuple[int, Request] | None:
-        """Return the next finalist and seed; what another process left when it died comes again."""
+        """Return the next finalist and seed. Those that a dead driver left are evaluated again."""
         for trial in self.ledger.new_trials():
             if is_abandoned(trial) and not self.ledger.is_claimed(trial.user_attrs["claim"]):
                 self.todo.append(Wanted(**trial.user_attrs["wanted"]))
@@ -113,7 +114,7 @@ class Refinement(Phase):
         return None
 
     def import_evaluations(self, found: Mapping[tuple[str, int], Reusable]) -> None:
-        """Import the seeds that another run has evaluated."""
+        """Import the evaluations of wanted seeds from another run."""
         for wanted in list(self.todo):
             if (one := found.get((wanted.plan_hash, wanted.seed))) is None:
                 continue
@@ -125,7 +126,8 @@ class Refinement(Phase):
             self.done += 1
 
     def record(self, number: int, evaluation: Evaluation) -> None:
-        """Write down one further seed."""
+        """Record the evaluation of one further seed."""
+        # items first, as in the search: an evaluation that is in the ledger then has its items
         self.save_items(evaluation)
         evaluation = replace(evaluation, number=self.numbers[number])
         if self.ledger.close_trial(number, evaluation):
@@ -135,14 +137,14 @@ class Refinement(Phase):
         self.narrate(f"{self.noun}seed {evaluation.seed}: {line}")
 
     noun = ""
-    """What an evaluation of this phase is called in its narration."""
+    """Name of an evaluation of this phase in messages, before its seed."""
 
     def append_trial(self, evaluation: Evaluation) -> None:
         """Add an evaluation to the trials table."""
         self.run.append_trial(evaluation)
 
     def check_costs(self, plans: Iterable[Plan]) -> None:
-        """Count the finalists as whole models: the trials' costs are sums over parts."""
+        """Count the finalists as whole models, and record where these costs differ from the sums of their parts."""
         known = self.run.journal.cost_checks
         told = {plan.hash: self.problem.evaluator.cost_error(plan) for plan in plans if plan.hash not in known}
         found = {plan_hash: error for plan_hash, error in told.items() if error is not None}
@@ -151,14 +153,14 @@ class Refinement(Phase):
 
 
 def choose_finalists(run: Run, *, every: bool = False) -> list[Evaluation]:
-    """Return the bare backbone and the front of the other plans; of a long front those that add most hypervolume.
+    """Return the bare backbone and the front of the other plans.
 
-    The bare backbone takes no plan off the front here: its one seed may have been a lucky one, and whether a plan is
-    better is what the further seeds are to tell.
+    A front of more than `MAX_FINALISTS` plans is reduced to those that add most hypervolume. The bare backbone does not
+    dominate any plan here: its one seed may have been a lucky one, and the further seeds are to decide which is better.
 
     Args:
         run: The run.
-        every: Return every plan instead.
+        every: Whether to return all complete plans instead.
     """
     directions = list(run.directions.values())
     found = [evaluation for evaluation in run.journal.evaluations(SEARCH) if evaluation.is_complete]
@@ -170,6 +172,8 @@ def choose_finalists(run: Run, *, every: bool = False) -> list[Evaluation]:
     kept = np.flatnonzero(non_dominated(values, directions))
     if len(kept) > MAX_FINALISTS:
         points = minimised(values[kept], directions)
+        # a reference point beyond the worst values: at the worst values themselves, the extremes would add no volume
         gains = moocore.hv_contributions(points, ref=points.max(axis=0) + np.ptp(points, axis=0) * 0.1 + 1e-9)
+        # a stable sort breaks ties by trial, and the finalists stay in order of their trials
         kept = kept[np.sort(np.argsort(-gains, kind="stable")[:MAX_FINALISTS])]
     return [*bare, *(front[index] for index in kept)]

@@ -1,4 +1,4 @@
-"""What another run has evaluated, where this one may import it: same backbone, task, data, training and seed."""
+"""Finds evaluations of another run that this one may import: same backbone, task, data, training and seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nasbench.study.problem import Problem
 __all__ = ["Reusable", "find_reusable"]
 
 FREE = ("space", "objectives", "constraints")
-"""Parts of a run's identity that may differ: what an evaluation found does not depend on them."""
+"""Parts of a run's identity that may differ, because the result of an evaluation does not depend on them."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Reusable:
     """An evaluation of another run.
 
     Attributes:
-        evaluation: It, with the name of that run and the number it has there.
-        run: That run.
+        evaluation: The evaluation, with the name of the other run and its trial number there.
+        run: The other run.
     """
 
     evaluation: Evaluation
@@ -32,29 +32,30 @@ class Reusable:
 
     @property
     def items(self) -> Items | None:
-        """The metric per validation item; None where none was stored."""
+        """The metric per validation item. None if it was not stored."""
         return self.run.folder.load_items(self.evaluation.plan_hash, self.evaluation.seed)
 
     @property
     def weights(self) -> bytes | None:
-        """The trained weights, in the safetensors format; None where they were not kept."""
+        """The trained weights in the safetensors format. None if they were not stored."""
         assert self.evaluation.number is not None
+        # weights are stored by trial, and a trial's are those of the run's first seed
         file = self.run.folder.weights_file(self.evaluation.number)
         return file.read_bytes() if self.evaluation.seed == self.run.settings.seed and file.is_file() else None
 
 
 def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], Reusable]:
-    """Return the complete evaluations of another run by plan hash and seed, as far as they belong to a search.
+    """Return the complete evaluations of another run that fit a search, by plan hash and seed.
 
-    Left out are plans outside the search's space, evaluations that lack one of its objectives, and those that break
-    one of its constraints.
+    Plans outside the search's space are left out. So are evaluations that lack one of its objectives or break one of
+    its constraints.
 
     Args:
         path: The other run's folder.
-        problem: The search.
+        problem: The problem of the search.
 
     Raises:
-        RunError: If there is no run, or it was made under other conditions; says which.
+        RunError: If there is no run, or it was made under other conditions. Says which ones.
     """
     run = load_run(path)
     there, here = (

@@ -1,4 +1,4 @@
-"""Samplers: how the next plan of a search is proposed. All stand behind Optuna's sampler interface."""
+"""Samplers propose the next plan of a search. All implement Optuna's sampler interface."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _STARTUP = 8
-"""Random trials with which Optuna's model-based samplers begin; the first plans of a study count among them."""
+"""Random trials with which Optuna's model-based samplers begin. The first plans of a study count towards them."""
 
 _MAKERS: dict[str, Callable[[Knowledge, int, int], BaseSampler]] = {
     "auto": lambda knowledge, number, _: AutoSampler(knowledge, number),
@@ -41,7 +41,7 @@ _MAKERS: dict[str, Callable[[Knowledge, int, int], BaseSampler]] = {
     "grid": lambda knowledge, number, _: GridSampler(knowledge, number),
     "local": lambda knowledge, number, _: LocalSampler(knowledge, number),
 }
-"""How each of `SAMPLERS` is made, from what is known of the space, the trial's number and a seed of its own."""
+"""Creates each of `SAMPLERS` from the knowledge of the space, the trial's number and a seed for this proposal."""
 
 
 def make_sampler(name: str, *, seed: int, number: int, knowledge: Knowledge) -> BaseSampler:
@@ -50,13 +50,14 @@ def make_sampler(name: str, *, seed: int, number: int, knowledge: Knowledge) -> 
     Args:
         name: One of `nasbench.runs.settings.SAMPLERS`.
         seed: The study's seed.
-        number: The trial's number: each proposal has a random stream of its own.
-        knowledge: What is known of the space; one object for a whole search, it remembers what it read.
+        number: The trial's number. Each proposal has a random stream of its own.
+        knowledge: The knowledge of the space. Share one object within a search, since it caches what it computes.
 
     Raises:
         UnknownNameError: If there is no such sampler.
     """
     if name not in _MAKERS:
         raise UnknownNameError("sampler", name, SAMPLERS)
+    # a hash of seed and number: seed + number would give trial 1 of seed 0 the stream of trial 0 of seed 1
     own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     return _MAKERS[name](knowledge, number, own)

@@ -1,4 +1,4 @@
-"""A sampler that chooses whole plans, behind Optuna's interface."""
+"""The base class of samplers that choose whole plans, with Optuna's sampler interface."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from nasbench.study.samplers.knowledge import Knowledge, stream
 __all__ = ["PlanSampler"]
 
 _MAX_DRAWS = 64
-"""Draws after which a plan that breaks no constraint is looked for no longer."""
+"""Draws after which the search for a plan that breaks no constraint is given up."""
 
 
 class PlanSampler(BaseSampler):
-    """Proposes a plan at a time and gives Optuna the parameters that stand for it.
+    """Proposes one plan at a time, and gives Optuna the parameters that represent it.
 
-    What it proposes depends on the study's seed, the trial's number and the trials so far, on nothing else.
+    A proposal depends only on the study's seed, the trial's number and the trials so far.
 
     Args:
-        knowledge: What is known of the space.
-        number: The trial's number in the study; Optuna may know it by another.
+        knowledge: The knowledge of the space.
+        number: The trial's number in the study. Optuna's own number in its copy of the study may differ.
     """
 
     def __init__(self, knowledge: Knowledge, number: int) -> None:
         self.knowledge, self.number = knowledge, number
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return the plan to evaluate next, or None to have one drawn uniformly from the unseen."""
+        """Return the plan to evaluate next, or None to have one drawn uniformly from the unseen plans."""
         raise NotImplementedError
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return every parameter of the space: a plan is chosen as a whole."""
+        """Return every parameter of the space, because a plan is chosen as a whole."""
         if set(trial.system_attrs.get("fixed_params", {})) >= set(self.knowledge.space.parameters):
-            return {}  # queued: there is nothing to choose
+            return {}  # a queued trial with all parameters fixed leaves nothing to choose
         return {name: CategoricalDistribution(choices) for name, choices in self.knowledge.space.parameters.items()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the parameters of the plan to evaluate next; of any plan where every one was seen."""
+        """Return the parameters of the plan to evaluate next. If every plan was seen, they are of a random one."""
         if not search_space:
             return {}
         history = read_history(self.knowledge, study, trial)
         rng = stream(self.knowledge.seed, self.number)
         plan = self.propose(history, rng)
-        if plan is None:  # a bare plan is empty, so `or` would pass over it
+        if plan is None:  # not `or`: the bare plan is an empty mapping and counts as false
             plan = self.unseen(history, rng)
         params = self.knowledge.space.params(self.knowledge.space.sample(rng) if plan is None else plan)
         assert params is not None, f"a plan outside the space was proposed: {plan}"
@@ -62,12 +62,15 @@ class PlanSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return a uniform draw; asked only where a trial was queued with some of its parameters."""
+        """Return a uniform draw. Optuna calls this only for a trial that was queued with some of its parameters."""
         assert isinstance(param_distribution, CategoricalDistribution)
         return stream(self.knowledge.seed, self.number, param_name).choice(param_distribution.choices)
 
     def unseen(self, history: History, rng: random.Random) -> Plan | None:
-        """Draw a plan that was not seen, one that breaks no known constraint if such a one is found soon."""
+        """Draw an unseen plan uniformly, if possible one that breaks no known constraint.
+
+        Returns a plan that breaks one if `_MAX_DRAWS` draws give no other, and None if every plan was seen.
+        """
         seen = {plan.hash for plan in history.seen}
         refused = None
         for _ in range(_MAX_DRAWS):

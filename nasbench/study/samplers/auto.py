@@ -1,8 +1,8 @@
-"""The default sampler: models what only training can tell, takes costs as exactly known, never repeats itself.
+"""The default sampler: cost-aware Bayesian optimisation. It never proposes a plan twice.
 
-A Gaussian process on features of the plan models each objective that is not known before evaluation. Of a pool of
-unseen plans (uniform draws, neighbours of the front) the one with the largest expected hypervolume improvement is
-evaluated next. Costs are on a log scale and enter exactly.
+A Gaussian process on features of the plan models each objective that is not known before evaluation. Known costs enter
+exactly, on a log scale. The sampler builds a pool of unseen plans from uniform draws and neighbours of the front, and
+proposes the one with the largest expected hypervolume improvement.
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ from nasbench.study.samplers.surrogate import Surrogate
 __all__ = ["AutoSampler"]
 
 START = 4
-"""Complete evaluations before which plans are drawn uniformly."""
+"""Number of complete evaluations from which on the model is used. Plans are drawn uniformly before."""
 
 UNIFORM, NEAR, CLIMBS = 400, 200, 2
-"""Plans of the pool: uniform draws, neighbours of the front; and rounds among neighbours of the best found."""
+"""Size of the pool: uniform draws, and neighbours of the front. Then rounds of hill climbing from the best plan."""
 
 
 class AutoSampler(PlanSampler):
     """Cost-aware Bayesian optimisation over plans.
 
-    Source: choosing the largest expected hypervolume improvement is Emmerich et al., CEC 2011; Gaussian processes over
-    architectures are Kandasamy et al., NeurIPS 2018, arXiv:1802.07191, and Ru et al., ICLR 2021, arXiv:2006.07556.
+    Sources:
+        Emmerich et al., CEC 2011, for the expected hypervolume improvement.
+        Kandasamy et al., NeurIPS 2018, arXiv:1802.07191, for Gaussian processes over architectures.
+        Ru et al., ICLR 2021, arXiv:2006.07556, for Gaussian processes over architectures.
     """
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return the unseen plan that is expected to add most hypervolume; None where there is nothing to go by."""
+        """Return the unseen plan with the largest expected hypervolume improvement.
+
+        None with too few evaluations for a model, or if no plan of the pool has a positive expected improvement.
+        """
         if len(history.plans) < START or not self.knowledge.sample:
             return None
         surrogate = Surrogate(self.knowledge, history)
@@ -47,16 +52,20 @@ class AutoSampler(PlanSampler):
             if not gains[top] > most:
                 break
             best, most = pool[top], float(gains[top])
+            # hill climbing: in a large space the pool holds few of the best plan's neighbours
             pool = [] if self.whole else self.fresh(self.knowledge.near(best, rng, NEAR), history)
         return best
 
     @property
     def whole(self) -> bool:
-        """Whether the space is so small that the pool is all of it."""
+        """Whether the space is so small that the pool contains all of it."""
         return self.knowledge.listed is not None
 
     def pool(self, history: History, rng: random.Random) -> list[Plan]:
-        """Return unseen plans that break no known constraint: all of a small space, else draws and neighbours."""
+        """Return unseen plans that break no known constraint.
+
+        In a small space these are all such plans. In a large one they are uniform draws and neighbours of the front.
+        """
         if self.knowledge.listed is not None:
             return self.fresh(self.knowledge.listed, history)
         drawn = [self.knowledge.space.sample(rng) for _ in range(UNIFORM)]
@@ -67,6 +76,6 @@ class AutoSampler(PlanSampler):
         return self.fresh(drawn, history)
 
     def fresh(self, plans: list[Plan], history: History) -> list[Plan]:
-        """Return those that were not seen and break no known constraint, each once."""
+        """Return the plans that were not seen and break no known constraint, without duplicates."""
         seen = history.seen
         return [plan for plan in dict.fromkeys(plans) if plan not in seen and self.knowledge.allowed(plan)]

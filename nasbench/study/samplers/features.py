@@ -1,8 +1,9 @@
-"""A plan as numbers for a Gaussian process: what sits where, what is in it at all, its properties, its known costs.
+"""Features of a plan for a Gaussian process: modules by slot, modules in any slot, properties, known costs.
 
-Each is a block of columns, centred and scaled on a uniform sample of the space so that a plan drawn at random has a
-squared norm of 1 in each. A linear kernel on the first block is an effect of each module at each slot, on the second
-one an effect shared by all slots; the measured properties carry what was learnt of one module over to another.
+Each of these is a block of columns. A block is centred and scaled on a uniform sample of the space, so that a random
+plan has an expected squared norm of 1 in it. A linear kernel on the first block models an effect of each module at each
+slot, and on the second block an effect that all slots share. The measured properties transfer what was learnt about one
+module to another.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ __all__ = ["BLOCKS", "Features"]
 FloatArray = NDArray[np.float64]
 
 BLOCKS = ("placement", "modules", "properties", "costs")
-"""The blocks, in order."""
+"""Names of the blocks, in order."""
 
 _FORM = 0.5
-"""Weight of how an expression is composed beside that of its modules, 1."""
+"""Weight of an expression's composition. The weight of its modules is 1."""
 
 
 class Features:
-    """Turns plans into blocks of columns.
+    """Converts plans into blocks of columns.
 
     Args:
-        space: The space the plans are from.
-        sample: Plans drawn uniformly from it, for centre and scale.
-        costs: Gives a plan's known costs on the scale that is modelled, `(k,)`, k may be 0.
+        space: The space of the plans.
+        sample: Plans drawn uniformly from the space, for centre and scale.
+        costs: Returns a plan's known costs on the modelled scale, `(k,)`. k may be 0.
     """
 
     def __init__(self, space: ResolvedSpace, sample: Sequence[Plan], costs: Callable[[Plan], FloatArray]) -> None:
@@ -44,12 +45,15 @@ class Features:
         inside = dict.fromkeys(expression for plan in sample for expression in plan.values())
         labels = {label for expression in [NONE, *variants, *inside] for label, _ in _labels(expression)}
         self._column = {label: column for column, label in enumerate(sorted(labels))}
+        # one row per distinct expression: plans of a space share few of them, and rows are gathered by index
         self._row: dict[Expression, int] = {}
         self._rows: list[FloatArray] = []
+        # Labels all have the same unit, so their two blocks are scaled as a whole, properties and costs by column.
         self._scales = [_Scale(block, each=index >= 2) for index, block in enumerate(self._raw(sample))]
 
     def __call__(self, plans: Sequence[Plan]) -> tuple[FloatArray, ...]:
-        """Return the blocks of plans, `(plans, columns)` each; a cost that is not known counts as the mean."""
+        """Return the blocks of plans, `(plans, columns)` each. An unknown cost is replaced by the mean."""
+        # after centring the mean is 0, so `nan_to_num` does that
         return tuple(np.nan_to_num(scale(block)) for scale, block in zip(self._scales, self._raw(plans), strict=True))
 
     def _raw(self, plans: Sequence[Plan]) -> tuple[FloatArray, ...]:
@@ -62,11 +66,11 @@ class Features:
         return labels.reshape(len(plans), -1), labels.sum(axis=1), described, costs
 
     def _row_of(self, expression: Expression) -> int:
-        """Return where an expression's columns are: labels, mean properties, and whether there is anything."""
+        """Return the index of an expression's row: its labels, mean properties, and whether it is not `none`."""
         if expression not in self._row:
             row = np.zeros(len(self._column) + len(PROPERTIES) + 1)
             for label, weight in _labels(expression):
-                if label in self._column:
+                if label in self._column:  # a plan from outside the space may have modules without a column
                     row[self._column[label]] += weight
             row[len(self._column) :] = [*_properties(expression), float(not expression.is_none)]
             self._row[expression] = len(self._rows)
@@ -75,12 +79,12 @@ class Features:
 
 
 class _Scale:
-    """Centre and scale of a block; of each of its columns too, where they are in units of their own."""
+    """Centres and scales a block. With `each`, its columns have different units and are first scaled one by one."""
 
     def __init__(self, sample: FloatArray, *, each: bool) -> None:
         self.center = sample.mean(axis=0)
         spread = sample.std(axis=0)
-        self.kept = spread > 1e-9
+        self.kept = spread > 1e-9  # constant columns say nothing, and their scale would be a division by 0
         self.unit = spread[self.kept] if each else np.ones(int(self.kept.sum()))
         self.unit = self.unit * np.sqrt(
             ((sample[:, self.kept] - self.center[self.kept]) ** 2 / self.unit**2).sum(1).mean()
@@ -88,20 +92,21 @@ class _Scale:
 
     def __call__(self, block: FloatArray) -> FloatArray:
         if not self.kept.any():
-            return np.zeros((len(block), 1))
+            return np.zeros((len(block), 1))  # one column of zeros: a block is never empty, and its kernel is 0
         return (block[:, self.kept] - self.center[self.kept]) / self.unit
 
 
 def _labels(expression: Expression) -> list[tuple[str, float]]:
-    """Return what stands in an expression, with weights whose squares sum to about 1 for each kind of label."""
+    """Return the labels of an expression with weights, whose squares sum to about 1 for each kind of label."""
     leaves = list(expression.leaves())
+    # without this, an expression of many modules would have a larger norm, hence a larger prior variance
     share = 1.0 / np.sqrt(max(len(leaves), 1))
     named = [(label, share) for leaf in leaves for label in (f"module {leaf.name}", f"variant {leaf.canonical()}")]
     return [(f"form {_form(expression)}", _FORM), *named]
 
 
 def _form(expression: Expression) -> str:
-    """Return how an expression is composed, whatever stands in it: `m >> m`, `gate(m, m)`."""
+    """Return the composition of an expression with every module replaced by `m`: `m >> m`, `gate(m, m)`."""
     if isinstance(expression, Series):
         return " >> ".join(_form(part) for part in expression.parts) or "none"
     if isinstance(expression, Fused):
@@ -110,7 +115,7 @@ def _form(expression: Expression) -> str:
 
 
 def _properties(expression: Expression) -> FloatArray:
-    """Return the mean over an expression's modules of the five properties, 0 for `none`."""
+    """Return the five properties as means over an expression's modules. They are 0 for `none`."""
     figures = [
         _figures(leaf.name, [p for spec in leaf.specs() for p in spec.properties]) for leaf in expression.leaves()
     ]
@@ -118,7 +123,7 @@ def _properties(expression: Expression) -> FloatArray:
 
 
 def _figures(name: str, declared: Sequence[str]) -> list[float]:
-    """Return the five properties of a module, measured where they are on record, else as it declares them."""
+    """Return the five properties of a module: the recorded measurement, or else the declaration as 0 and 1."""
     found = recorded(name)
     if found is None:
         return [float(p in declared) for p in PROPERTIES]

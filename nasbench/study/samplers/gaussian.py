@@ -1,8 +1,8 @@
-"""Gaussian process regression on given kernels: their weights, a length and the noise are found by maximum likelihood.
+"""Gaussian process regression with fitted hyper-parameters: kernel weights, a length scale and the noise.
 
-The covariance is a weighted sum of kernels that are linear in blocks of features, and of one Matérn-5/2 kernel on the
-distance over all of them, for interactions. The hyper-parameters maximise the marginal likelihood times a log-normal
-prior (type II maximum a posteriori), so that a handful of points gives a sober answer.
+The covariance is a weighted sum of linear kernels, one per block of features, and one Matérn-5/2 kernel on the distance
+over all blocks, which models interactions. The hyper-parameters maximise the marginal likelihood times a log-normal
+prior (type II maximum a posteriori). The prior keeps them from overfitting a handful of points.
 
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", MIT Press 2006, equations 2.25, 2.26, 5.9.
 """
@@ -22,12 +22,12 @@ __all__ = ["Gaussian", "Hyper", "fit"]
 FloatArray = NDArray[np.float64]
 
 _SPREAD = 1.5
-"""Standard deviation of the prior on each log hyper-parameter."""
+"""Standard deviation of the prior on the log of each hyper-parameter."""
 
 _MAX_STEPS = 25
 
 _JITTER = (1e-8, 1e-6, 1e-4, 1e-2)
-"""Added to the diagonal, in units of its mean, until the covariance can be factored."""
+"""Multiples of the mean diagonal that are added to the diagonal in turn until the covariance can be factored."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Hyper:
     Attributes:
         weights: Variance of each linear block.
         interaction: Variance of the Matérn kernel.
-        length: Its length, in units of the distance of two plans drawn at random.
+        length: Length scale of the Matérn kernel, in units of the distance of two random plans.
         noise: Variance of the noise.
     """
 
@@ -47,27 +47,27 @@ class Hyper:
     noise: float = 0.1
 
     def to_logs(self) -> FloatArray:
-        """Return them as the optimiser sees them."""
+        """Return the logs of the hyper-parameters, in which the optimiser works. They need no bound at 0."""
         return np.log([*self.weights, self.interaction, self.length, self.noise])
 
     @classmethod
     def of_logs(cls, logs: FloatArray) -> Hyper:
-        """The inverse of `to_logs`."""
+        """Return the hyper-parameters for given logs, the inverse of `to_logs`."""
         *weights, interaction, length, noise = np.exp(logs)
         return cls(tuple(float(w) for w in weights), float(interaction), float(length), float(noise))
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A fitted process.
+    """A fitted Gaussian process.
 
     Attributes:
-        blocks: Features of the points it was fitted to, `(n, d)` each, one a linear kernel.
-        hyper: The hyper-parameters in use.
+        blocks: Features of the points it was fitted to, `(n, d)` each, one block per linear kernel.
+        hyper: Its hyper-parameters.
         center: Mean of the targets.
-        scale: Their standard deviation; 1 where all are equal.
+        scale: Standard deviation of the targets. 1 if all are equal.
         factor: Lower Cholesky factor of the covariance, `(n, n)`.
-        alpha: The covariance's inverse times the scaled targets, `(n,)`.
+        alpha: Inverse of the covariance times the scaled targets, `(n,)`.
     """
 
     blocks: tuple[FloatArray, ...]
@@ -78,45 +78,48 @@ class Gaussian:
     alpha: FloatArray
 
     def predict(self, blocks: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-        """Return mean and standard deviation of the noise-free target at new points.
+        """Return mean and standard deviation of the noise-free target at new points, `(m,)` each.
 
         Args:
-            blocks: Their features, `(m, d)` each, as those it was fitted to.
+            blocks: Features of the new points, `(m, d)` each, in the same blocks as the fitted points.
         """
         grams = [a @ b.T for a, b in zip(blocks, self.blocks, strict=True)]
         squares = [_squares(block) for block in blocks]
         distance = _squared_distance(grams, squares, [_squares(block) for block in self.blocks])
         cross = _covariance(self.hyper, grams, distance)
         prior = sum((w * s for w, s in zip(self.hyper.weights, squares, strict=True)), np.zeros(len(cross)))
+        # equations 2.25 and 2.26, through the triangular factor instead of an inverse
         solved = linalg.solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         variance = prior + self.hyper.interaction - (solved**2).sum(axis=0)
+        # rounding can make the variance of a point that was fitted slightly negative
         return self.center + self.scale * (cross @ self.alpha), self.scale * np.sqrt(np.maximum(variance, 1e-12))
 
     def extended(self, blocks: Sequence[FloatArray], targets: FloatArray) -> Gaussian:
-        """Return the process with further points, on the same scale and hyper-parameters.
+        """Return the process conditioned on further points, with the same scale and hyper-parameters.
 
         Args:
-            blocks: Their features.
-            targets: Their targets, `(m,)`.
+            blocks: Features of the further points, `(m, d)` each.
+            targets: Targets of the further points, `(m,)`.
         """
+        # the targets are not stored: they are the covariance times alpha
         known = self.center + self.scale * (self.factor @ (self.factor.T @ self.alpha))
         joined = tuple(np.concatenate([old, new]) for old, new in zip(self.blocks, blocks, strict=True))
         return _solved(joined, np.concatenate([known, targets]), self.hyper, self.center, self.scale)
 
 
 def fit(blocks: Sequence[FloatArray], targets: FloatArray, start: Hyper, *, optimise: bool = True) -> Gaussian:
-    """Fit a process.
+    """Fit a Gaussian process.
 
     Args:
         blocks: Features of n points, `(n, d)` each.
-        targets: `(n,)`, finite.
-        start: The centre of the prior; the hyper-parameters used where `optimise` is False or the optimiser fails.
-        optimise: Look for better hyper-parameters.
+        targets: Targets of the points, `(n,)`, all finite.
+        start: Centre of the prior. Used as the hyper-parameters if `optimise` is False or the optimiser fails.
+        optimise: Whether to optimise the hyper-parameters.
     """
     blocks = tuple(np.asarray(block, dtype=float) for block in blocks)
     center, scale = float(np.mean(targets)), float(np.std(targets))
     if not scale > 1e-12 * max(1.0, abs(center)):
-        scale, optimise = 1.0, False
+        scale, optimise = 1.0, False  # constant targets hold no information on the hyper-parameters
     scaled = (np.asarray(targets, dtype=float) - center) / scale
     grams = [block @ block.T for block in blocks]
     squares = [np.diag(gram) for gram in grams]
@@ -138,7 +141,10 @@ def _solved(blocks: tuple[FloatArray, ...], targets: FloatArray, hyper: Hyper, c
 def negative_log_posterior(
     logs: FloatArray, grams: Sequence[FloatArray], distance: FloatArray, targets: FloatArray, start: FloatArray
 ) -> tuple[float, FloatArray]:
-    """Return minus the log of marginal likelihood times prior, and its gradient in the log hyper-parameters."""
+    """Return minus the log of marginal likelihood times prior, and its gradient in the log hyper-parameters.
+
+    Constants are left out. Source: equations 5.8 and 5.9.
+    """
     hyper = Hyper.of_logs(logs)
     matern, by_length = _matern(distance, hyper.length)
     n = len(targets)
@@ -149,8 +155,10 @@ def negative_log_posterior(
     inverse = _inverse(factor)
     alpha = inverse @ targets
     outer = np.outer(alpha, alpha) - inverse
+    # dK / d log(w) = w * gram: the gradient in a log is the derivative times the hyper-parameter
     slopes = [*(w * gram for w, gram in zip(hyper.weights, grams, strict=True)),
               hyper.interaction * matern, hyper.interaction * by_length]  # fmt: skip
+    # the trace of a product of symmetric matrices, without the product: n² instead of n³ operations
     gradient = [-0.5 * float(np.vdot(outer, slope)) for slope in slopes]
     gradient.append(-0.5 * hyper.noise * float(np.trace(outer)))
     value = 0.5 * float(targets @ alpha) + float(np.log(np.diag(factor)).sum())
@@ -166,7 +174,7 @@ def _optimised(grams: list[FloatArray], distance: FloatArray, targets: FloatArra
             negative_log_posterior, logs, args=arguments, jac=True, method="L-BFGS-B",
             bounds=[(center - 6, center + 6) for center in logs], options={"maxiter": _MAX_STEPS},
         )  # fmt: skip
-    except (linalg.LinAlgError, ValueError):
+    except (linalg.LinAlgError, ValueError):  # no Cholesky factor at some step: the prior's centre is safe
         return start
     return Hyper.of_logs(found.x) if np.isfinite(found.x).all() else start
 
@@ -179,7 +187,7 @@ def _covariance(hyper: Hyper, grams: Sequence[FloatArray], distance: FloatArray)
 
 
 def _matern(squared: FloatArray, length: float) -> tuple[FloatArray, FloatArray]:
-    """Return the Matérn-5/2 kernel of squared distances, and its slope in the log of the length."""
+    """Return the Matérn-5/2 kernel of squared distances, and its derivative in the log of the length."""
     r = np.sqrt(5.0 * squared) / length
     decay = np.exp(-r)
     return (1.0 + r + r * r / 3.0) * decay, r * r * (1.0 + r) / 3.0 * decay
@@ -192,22 +200,23 @@ def _squares(block: FloatArray) -> FloatArray:
 def _squared_distance(
     grams: Sequence[FloatArray], left: Sequence[FloatArray], right: Sequence[FloatArray]
 ) -> FloatArray:
-    """Return squared distances over all blocks, in units of that of two plans drawn at random (2 a block)."""
+    """Return squared distances over all blocks, in units of the expected one of two random plans (2 per block)."""
+    # |a - b|² from the Gram matrices, which are there already. Rounding can make it slightly negative
     total = sum((a[:, None] + b[None, :] - 2.0 * gram for gram, a, b in zip(grams, left, right, strict=True)),
                 np.zeros_like(grams[0]))  # fmt: skip
     return np.maximum(total / (2.0 * len(grams)), 0.0)
 
 
 def _inverse(factor: FloatArray) -> FloatArray:
-    """Return the inverse of a matrix from its lower Cholesky factor, at half the price of solving for it."""
+    """Return the inverse of a matrix from its lower Cholesky factor. Costs half of solving for the identity."""
     lower, failed = linalg.lapack.dpotri(factor, lower=1)
     if failed:
         raise linalg.LinAlgError("the covariance is singular")
-    return np.tril(lower) + np.tril(lower, -1).T
+    return np.tril(lower) + np.tril(lower, -1).T  # LAPACK fills only the lower triangle
 
 
 def _factored(covariance: FloatArray) -> FloatArray:
-    """Return the lower Cholesky factor, of the matrix with as little added to its diagonal as it takes."""
+    """Return the lower Cholesky factor of a covariance, with the smallest jitter on its diagonal that suffices."""
     mean = float(np.mean(np.diag(covariance))) or 1.0
     for jitter in _JITTER:
         try:

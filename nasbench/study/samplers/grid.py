@@ -1,4 +1,4 @@
-"""Every plan once, in a seeded order that needs no list of them."""
+"""Proposes every plan once, in a seeded order that needs no list of all plans."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class GridSampler(PlanSampler):
-    """Walks over the numbered plans of the space with a stride: each once, early ones spread over all of it.
+    """Walks over the numbered plans of the space with a fixed stride. The first plans are spread over the whole space.
 
-    Start and stride are fixed by the study's seed. Plans that break a known constraint come last.
+    The study's seed determines start and stride. Plans that break a known constraint come last.
     """
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return the next plan of the walk that was not seen."""
+        """Return the next unseen plan of the walk."""
         space, refused = self.knowledge.space, None
         for index in strided(space.count, stream(self.knowledge.seed, "grid")):
             plan = space.at(index)
@@ -35,9 +35,10 @@ class GridSampler(PlanSampler):
 
 
 def strided(count: int, rng: random.Random) -> Iterator[int]:
-    """Yield every number below `count` once: a stride near the golden section of it that has no divisor with it."""
+    """Yield every number below `count` once, in steps of a stride near the golden section of `count`."""
+    # multiples of the golden section spread evenly, however many are taken (a Weyl sequence of low discrepancy)
     start = rng.randrange(count)
     stride = max(1, round(count * _GOLDEN) + rng.randrange(max(1, count // 100)))
-    while math.gcd(stride, count) != 1:
+    while math.gcd(stride, count) != 1:  # only a stride coprime to `count` meets every number
         stride += 1
     return ((start + step * stride) % count for step in range(count))

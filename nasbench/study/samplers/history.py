@@ -1,4 +1,4 @@
-"""What a study holds so far, as a sampler reads it."""
+"""The trials of a study so far, as a sampler reads them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from nasbench.study.samplers.knowledge import Knowledge
 __all__ = ["ENOUGH", "History", "read_history"]
 
 ENOUGH = 8
-"""Plans trained for so long, from which on a longer training is looked at instead of a shorter one."""
+"""Number of plans with results at a longer training from which on these are used instead of shorter ones."""
 
 
 @dataclass(frozen=True)
 class History:
-    """The trials of a study, in order; each plan once.
+    """The plans of a study, each once, in order of trials.
 
-    Where plans were trained for different lengths (successive halving), results of one length alone are compared: the
-    longest that `ENOUGH` plans were given, as in BOHB (Falkner et al., ICML 2018, arXiv:1807.01774).
+    With successive halving, plans are trained for different lengths. Results of only one length are compared: the
+    longest one that at least `ENOUGH` plans have, as in BOHB (Falkner et al., ICML 2018, arXiv:1807.01774).
 
     Attributes:
-        plans: Plans evaluated to the end.
-        values: Their objectives on the scale of `Knowledge.scaled`: smaller is better, `(n, m)`.
+        plans: Plans with a complete evaluation of that length.
+        values: Their objectives on the scale of `Knowledge.scaled`, where smaller is better, `(n, m)`.
         broken: Plans that were rejected or failed.
         pending: Plans that are being evaluated now.
-        others: Plans of which only results of another length are known.
+        others: Plans that have only results of another length.
     """
 
     plans: Sequence[Plan]
@@ -45,19 +45,19 @@ class History:
 
     @cached_property
     def seen(self) -> set[Plan]:
-        """Every plan that need not be proposed again."""
+        """Every plan that must not be proposed again."""
         return {*self.plans, *self.broken, *self.pending, *self.others}
 
 
 def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) -> History:
-    """Read a study.
+    """Read the history of a study.
 
     Args:
-        knowledge: Of its space.
+        knowledge: The knowledge of the study's space.
         study: The study.
         trial: The trial that is being proposed, which is left out.
     """
-    found: dict[int, dict[Plan, list[float]]] = {0: {}}  # by fidelity
+    found: dict[int, dict[Plan, list[float]]] = {0: {}}  # values by fidelity and plan
     broken: dict[Plan, None] = {}
     pending: dict[Plan, None] = {}
     given: dict[Plan, None] = {}
@@ -67,13 +67,14 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
             continue
         readings = list(_readings(knowledge, other))
         for fidelity, values in readings:
-            found.setdefault(fidelity, {}).setdefault(plan, values)
+            found.setdefault(fidelity, {}).setdefault(plan, values)  # a repeat of a plan counts once
         if readings:
             given[plan] = None
         elif "evaluation" in other.user_attrs:
             broken[plan] = None
-        else:  # running, queued, or dropped because another process was quicker
+        else:  # running, queued, or dropped because another driver claimed the plan first
             pending[plan] = None
+    # without enough plans at any one length, the length with most plans is used
     longest = max((fidelity for fidelity, of in found.items() if len(of) >= ENOUGH), default=None)
     complete = max(found.values(), key=len) if longest is None else found[longest]
     return History(
@@ -86,7 +87,7 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
 
 
 def _readings(knowledge: Knowledge, trial: FrozenTrial) -> Iterator[tuple[int, list[float]]]:
-    """Yield what a trial has given: its fidelity and its objectives, of each rung that it was trained at."""
+    """Yield fidelity and objectives of a trial's result, and of each rung that it was trained at."""
     if trial.state == TrialState.COMPLETE and np.isfinite(trial.values).all():
         yield trial.user_attrs.get("evaluation", {}).get("fidelity", 0), trial.values
     for rung in trial.user_attrs.get("rungs", ()):
@@ -97,7 +98,7 @@ def _readings(knowledge: Knowledge, trial: FrozenTrial) -> Iterator[tuple[int, l
 
 
 def _plan_of(knowledge: Knowledge, trial: FrozenTrial) -> Plan | None:
-    """Return the plan of a trial: from its parameters, its queued parameters or, outside the space, its record."""
+    """Return the plan of a trial, from its parameters or its queued ones. Outside the space, from its record."""
     for params in (trial.params, trial.system_attrs.get("fixed_params", {})):
         if params.keys() >= knowledge.space.parameters.keys():
             return knowledge.plan(params)

@@ -1,11 +1,14 @@
-"""Expected hypervolume improvement, exact: the region not dominated is cut into boxes, whose expected shares add up.
+"""Exact expected hypervolume improvement by a decomposition of the region that is not dominated into boxes.
 
-For independent objectives the expected volume that a candidate covers of a box is a product over the axes: a known
-coordinate gives a length, a normal one the integral of its distribution function. So it is exact in the known costs
-and analytic in any number of modelled objectives. All axes are minimised.
+The improvement is the sum over boxes of the expected volume that a candidate covers of each. For independent objectives
+this volume is a product over the axes. A known coordinate contributes a length, and a normally distributed one the
+integral of its distribution function. The result is exact in the known costs and analytic in any number of modelled
+objectives. All axes are minimised.
 
-Source: Emmerich et al., "Hypervolume-based expected improvement", CEC 2011; Yang et al., "Efficient computation of
-expected hypervolume improvement using box decomposition algorithms", J. Global Optimization 2019, arXiv:1904.12672.
+Sources:
+    Emmerich et al., "Hypervolume-based expected improvement", CEC 2011.
+    Yang et al., "Efficient computation of expected hypervolume improvement using box decomposition algorithms",
+    J. Global Optimization 2019, arXiv:1904.12672.
 """
 
 from __future__ import annotations
@@ -20,43 +23,45 @@ __all__ = ["MAX_FRONT", "expected_improvement", "free_boxes"]
 FloatArray = NDArray[np.float64]
 
 MAX_FRONT = 60
-"""A longer front is thinned to the points that add most hypervolume; each one left out only overstates a gain."""
+"""A longer front is reduced to the points that add most hypervolume. A left-out point can only overstate a gain."""
 
 
 def expected_improvement(
     front: FloatArray, reference: FloatArray, mean: FloatArray, deviation: FloatArray
 ) -> FloatArray:
-    """Return by how much each candidate is expected to enlarge the dominated hypervolume.
+    """Return the expected increase of the dominated hypervolume by each candidate.
 
     Args:
-        front: Points seen so far, `(n, m)`, dominated ones allowed.
-        reference: The corner up to which volume counts, `(m,)`.
-        mean: Coordinates of the candidates, `(candidates, m)`: known values, or means.
-        deviation: Standard deviations, `(candidates, m)`; 0 where a coordinate is known.
+        front: Points seen so far, `(n, m)`. Dominated ones are allowed.
+        reference: The reference point, `(m,)`.
+        mean: Coordinates of the candidates, `(candidates, m)`: known values or means.
+        deviation: Standard deviations, `(candidates, m)`. 0 for a known coordinate.
 
     Returns:
-        `(candidates,)`, each at least 0.
+        The expected increases, `(candidates,)`, each at least 0.
     """
     lower, upper = free_boxes(front, reference)
     shares = np.ones((len(mean), len(lower)))
     for axis in range(len(reference)):
-        # many boxes share their bounds: each distinct one is worked out once
+        # many boxes share their bounds, so the normal integral is evaluated once per distinct bound
         bounds, place = np.unique(np.concatenate([lower[:, axis], upper[:, axis]]), return_inverse=True)
         below = _expected_below(bounds, mean[:, axis, None], deviation[:, axis, None])
+        # E[length covered of (lower, upper)] = E[max(0, upper - Y)] - E[max(0, lower - Y)]
         shares *= below[:, place[len(lower) :]] - below[:, place[: len(lower)]]
     return shares.sum(axis=1)
 
 
 def free_boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Cut the region below the reference point that no point dominates into disjoint boxes.
+    """Decompose the region below the reference point that no point dominates into disjoint boxes.
 
     Args:
-        front: `(n, m)`.
-        reference: `(m,)`.
+        front: Points, `(n, m)`.
+        reference: The reference point, `(m,)`.
 
     Returns:
-        Lower and upper corners, `(boxes, m)` each; a lower bound may be -inf.
+        Lower and upper corners, `(boxes, m)` each. A lower bound may be -inf.
     """
+    # Start with one box, the whole region. Each point then removes the part it dominates from the boxes it cuts.
     lower = np.full((1, len(reference)), -np.inf)
     upper = np.asarray(reference, dtype=float)[None, :].copy()
     for point in _thinned(np.asarray(front, dtype=float).reshape(-1, len(reference)), upper[0]):
@@ -64,20 +69,21 @@ def free_boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, Fl
         low, high = lower[hit], upper[hit]
         pieces = [(lower[~hit], upper[~hit])]
         for axis in range(len(reference)):
-            # of each box: the slab below the point on this axis; what is left lies above it there
+            # Split off each slab below the point on this axis. The remainder lies above the point there
             piece_high = high.copy()
             piece_high[:, axis] = point[axis]
             real = low[:, axis] < point[axis]
             pieces.append((low[real], piece_high[real]))
             low = low.copy()
             low[:, axis] = np.maximum(low[:, axis], point[axis])
+        # the remainder after all axes is dominated by the point and is dropped
         lower = np.concatenate([part for part, _ in pieces])
         upper = np.concatenate([part for _, part in pieces])
     return lower, upper
 
 
 def _thinned(points: FloatArray, reference: FloatArray) -> FloatArray:
-    """Return the points that shape the region, by rising first coordinate."""
+    """Return the points that bound the region, by rising first coordinate."""
     points = points[(points < reference).all(axis=1)]
     if len(points):
         points = points[moocore.is_nondominated(points, keep_weakly=False)]
@@ -88,10 +94,11 @@ def _thinned(points: FloatArray, reference: FloatArray) -> FloatArray:
 
 
 def _expected_below(bounds: FloatArray, mean: FloatArray, deviation: FloatArray) -> FloatArray:
-    """Return E[max(0, bound - Y)] of a normal (or known) Y: `(candidates, bounds)`."""
+    """Return E[max(0, bound - Y)] of a normal or known Y, `(candidates, bounds)`."""
+    # for a normal Y: (b - mean) Phi(z) + deviation phi(z), with z = (b - mean) / deviation
     gap = bounds[None, :] - mean
     known = deviation <= 0
-    with np.errstate(invalid="ignore"):  # -inf times 0 at the open end of a box, put right below
+    with np.errstate(invalid="ignore"):  # -inf times 0 at the open end of a box, replaced by 0 below
         z = gap / np.where(known, 1.0, deviation)
         normal = gap * ndtr(z) + deviation * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
     normal = np.where(np.isneginf(gap), 0.0, normal)

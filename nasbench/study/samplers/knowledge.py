@@ -1,4 +1,4 @@
-"""What a sampler may know of plans before any is evaluated."""
+"""What a sampler may know about plans before any is evaluated: the space, known costs, constraints, features."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ __all__ = ["Knowledge", "known_before", "nothing_breaks", "nothing_known", "stre
 FloatArray = NDArray[np.float64]
 
 MAX_LISTED = 1_000
-"""Plans of a space that is listed; a larger one is drawn from."""
+"""Largest number of plans of a space that is listed completely. A larger space is sampled."""
 
 _LEAST = 1e-300
-"""What a cost that is not positive counts as on a log scale."""
+"""Value that replaces a cost that is not positive before its logarithm is taken."""
 
 MAX_REMEMBERED = 20_000
-"""Plans whose costs are remembered."""
+"""Number of plans whose costs are cached."""
 
 SAMPLE = 256
-"""Plans drawn once a study, for the bounds of the costs and the scale of the features."""
+"""Number of plans drawn once per study, for the bounds of the costs and the scale of the features."""
 
 
 def nothing_known(plan: Plan) -> Mapping[str, Any]:
-    """Say that nothing is known of a plan before it is evaluated."""
+    """Return no known values. The default for a space whose evaluator knows nothing beforehand."""
     return {}
 
 
 def nothing_breaks(known: Mapping[str, Any]) -> bool:
-    """Say that no constraint is broken."""
+    """Return that no constraint is broken. The default for a search without constraints."""
     return False
 
 
 def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | None]:
-    """Return a function that gives what an evaluator knows of a plan beforehand; None where it cannot be built."""
+    """Return a function from a plan to its values known before evaluation. It returns None if it cannot be built."""
 
     def known(plan: Plan) -> Mapping[str, Any] | None:
         try:
@@ -61,12 +61,13 @@ def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | N
 
 def stream(*parts: object) -> random.Random:
     """Return a random stream of its own for each combination of parts, the same on every machine."""
+    # seeded with text: Python hashes it by SHA-512 there, while `hash` differs from process to process
     return random.Random("-".join(str(part) for part in parts))
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is known of a plan: its known objectives as `Knowledge.costs` returns them, whether it may be proposed."""
+    """The known objectives of a plan, as `Knowledge.costs` returns them, and whether it may be proposed."""
 
     costs: FloatArray
     allowed: bool
@@ -74,13 +75,13 @@ class _Facts:
 
 @dataclass
 class Knowledge:
-    """What is known of a space before anything was evaluated. One for a whole search: it remembers what it read.
+    """The knowledge of a space before any plan is evaluated. A search shares one object, which caches results.
 
     Attributes:
-        space: The space that plans come from.
-        directions: Objectives, to "maximize" or "minimize".
-        known: Gives what is exactly known of a plan before it is evaluated, by name; None where it cannot be built.
-        breaks: Whether what `known` gave breaks a constraint.
+        space: The space of the plans.
+        directions: The objectives, each to "maximize" or "minimize".
+        known: Returns the exactly known values of a plan by name, or None if the plan cannot be built.
+        breaks: Returns whether the values of `known` break a constraint.
         seed: The study's seed.
     """
 
@@ -94,16 +95,17 @@ class Knowledge:
 
     @classmethod
     def of(cls, space: ResolvedSpace, directions: Mapping[str, str], evaluator: Evaluator, seed: int) -> Knowledge:
-        """Return what an evaluator of plans knows before it evaluates them.
+        """Return the knowledge of an evaluator about the plans of a space.
 
         Args:
-            space: The space that plans come from.
-            directions: Objectives, to "maximize" or "minimize".
-            evaluator: What evaluates the plans.
+            space: The space of the plans.
+            directions: The objectives, each to "maximize" or "minimize".
+            evaluator: The evaluator of the plans.
             seed: The study's seed.
         """
         known = known_before(evaluator)
         bare = known(Plan({})) or {}
+        # a relative bound on a value that is unknown for the bare backbone cannot be checked beforehand
         bounds = [bound for bound in evaluator.constraints if bound.name in bare or not bound.relative]
 
         def breaks(row: Mapping[str, Any]) -> bool:
@@ -112,26 +114,26 @@ class Knowledge:
         return cls(space, directions, known, breaks, seed)
 
     def first_plans(self) -> list[Plan]:
-        """Return the plans that a study of this space begins with; none of them breaks a constraint on its costs."""
+        """Return the first plans of a study of this space. None of them breaks a constraint on known costs."""
         return initial_plans(self.space, lambda plan: self.known(plan) if self.allowed(plan) else None)
 
     # -- plans -------------------------------------------------------------------------------------------------
 
     def plan(self, params: Mapping[str, str]) -> Plan:
-        """Return the plan of one setting of the space's parameters."""
+        """Return the plan for values of the space's parameters."""
         key = tuple(params[name] for name in self.space.parameters)
         if key not in self._plans:
             self._plans[key] = self.space.plan(params)
         return self._plans[key]
 
     def allowed(self, plan: Plan) -> bool:
-        """Whether a plan can be built, as far as is known, and breaks no constraint on its costs."""
+        """Whether a plan can be built, as far as is known, and breaks no constraint on known costs."""
         facts = self._look(plan)
         return facts is not None and facts.allowed
 
     @cached_property
     def sample(self) -> list[Plan]:
-        """Plans drawn uniformly from the space that can be built, the same for every proposal of a study."""
+        """Plans drawn uniformly from those of the space that can be built, the same for every proposal of a study."""
         return [plan for plan, known in self._drawn if self._tells(known)]
 
     @cached_property
@@ -141,16 +143,16 @@ class Knowledge:
         return [(plan, self.known(plan)) for plan in drawn]
 
     def _tells(self, known: Mapping[str, Any] | None) -> bool:
-        """Whether what is known of a plan has every objective that is known of any."""
+        """Whether the known values of a plan include every objective that is known for any plan."""
         return known is not None and all(name in known for name in self.known_names)
 
     @cached_property
     def listed(self) -> list[Plan] | None:
-        """All plans by number; None where there are too many to list."""
+        """All plans in order of their numbers. None if there are too many to list."""
         return list(self.space) if self.space.count <= MAX_LISTED else None
 
     def near(self, plan: Plan, rng: random.Random, most: int) -> list[Plan]:
-        """Draw up to `most` distinct neighbours of a plan of the space: a slot uniformly, then another choice there."""
+        """Draw up to `most` distinct neighbours of a plan: a slot uniformly, then another expression in this slot."""
         found: dict[Plan, None] = {}
         for _ in range(most):
             slot, combinations = rng.choice(self._combinations)
@@ -173,13 +175,14 @@ class Knowledge:
 
     @cached_property
     def known_names(self) -> tuple[str, ...]:
-        """The objectives that are known before a plan is evaluated."""
+        """Names of the objectives that are known before a plan is evaluated."""
+        # seen on a sample, because `known` alone tells which names it returns
         told = {name for _, known in self._drawn for name in known or {}}
         return tuple(name for name in self.directions if name in told)
 
     @cached_property
     def logarithmic(self) -> frozenset[str]:
-        """The objectives that are put on a log scale: costs, and what is known, where all are positive."""
+        """Names of the objectives on a log scale: costs, and known objectives whose values are all positive."""
         rows = [known for _, known in self._drawn if known is not None and self._tells(known)]
         return frozenset(
             name
@@ -189,7 +192,7 @@ class Knowledge:
         )
 
     def scaled(self, values: FloatArray) -> FloatArray:
-        """Return objectives, `(n, m)`, minimised and with costs on a log scale: smaller is better."""
+        """Return objectives `(n, m)` on the modelled scale: costs as logarithms, and smaller is always better."""
         values = np.array(values, dtype=float).reshape(-1, len(self.directions))
         for column, (name, direction) in enumerate(self.directions.items()):
             if name in self.logarithmic:
@@ -199,17 +202,17 @@ class Knowledge:
         return values
 
     def costs(self, plan: Plan) -> FloatArray:
-        """Return the known objectives of a plan, in order, on the scale that `scaled` gives; nan if it cannot be built.
+        """Return the known objectives of a plan, in order, on the scale of `scaled`.
 
         Args:
-            plan: Any plan.
+            plan: Any plan. The result is nan for one that cannot be built.
         """
         facts = self._look(plan)
         return np.full(len(self.known_names), np.nan) if facts is None else facts.costs
 
     def _look(self, plan: Plan) -> _Facts | None:
         if plan not in self._facts:
-            if len(self._facts) >= MAX_REMEMBERED:
+            if len(self._facts) >= MAX_REMEMBERED:  # a bound on memory, and refilling the cache changes no result
                 self._facts.clear()
             known = self.known(plan)
             if known is None or not self._tells(known):

@@ -1,4 +1,4 @@
-"""Local search on several objectives: a neighbour of a plan on the front."""
+"""Multi-objective local search: proposes a neighbour of a plan on the front."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ __all__ = ["LocalSampler"]
 
 
 class LocalSampler(PlanSampler):
-    """Proposes an unseen neighbour of a plan on the current front, drawn uniformly front plan first.
+    """Draws a plan of the current front uniformly, then proposes one of its unseen neighbours.
 
-    Where every neighbour of the front was seen, the next plan is drawn uniformly from the unseen: a restart.
+    If every neighbour of the front was seen, the search restarts: the next plan is drawn uniformly from the unseen.
 
-    Source: Paquete et al., "Pareto local optimum sets in the biobjective traveling salesman problem", in Metaheuristics
-    for Multiobjective Optimisation, 2004; White et al., "Exploring the loss landscape in neural architecture search",
-    UAI 2021, arXiv:2005.02960.
+    Sources:
+        Paquete et al., "Pareto local optimum sets in the biobjective traveling salesman problem", in Metaheuristics for
+        Multiobjective Optimisation, 2004.
+        White et al., "Exploring the loss landscape in neural architecture search", UAI 2021, arXiv:2005.02960.
     """
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return a neighbour, or None where there is none left."""
+        """Return an unseen neighbour of the front, or None if none is left."""
         if not len(history.plans):
             return None
         kept = moocore.is_nondominated(history.values, keep_weakly=True)

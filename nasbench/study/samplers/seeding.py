@@ -1,4 +1,4 @@
-"""The first plans of a study: the bare backbone, then one module at a time, cheap ones first and spread."""
+"""The first plans of a study: the bare backbone, then single modules, spread over modules, slots and properties."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from nasbench.spaces import ResolvedSpace
 __all__ = ["FIRST_PLANS", "initial_plans"]
 
 FIRST_PLANS = 6
-"""Plans a study begins with, the bare backbone among them: a quarter of the default budget.
+"""Number of plans that a study begins with, including the bare backbone. It is a quarter of the default budget.
 
-It is the same for any budget, so that a study that is extended is the study that was long from the start.
+It does not depend on the budget. A study that is extended later thus has the same trials as one with the full budget
+from the start.
 """
 
 
 def initial_plans(
     space: ResolvedSpace, known: Callable[[Plan], Mapping[str, Any] | None], most: int = FIRST_PLANS
 ) -> list[Plan]:
-    """Return the plans a study should begin with: what each module does alone.
+    """Return the plans that a study should begin with. They show what single modules do alone.
 
-    After the bare backbone each next plan has the module used least so far, in the slot used least, with the properties
-    met least; of those that are equal there the cheapest comes first. So a short beginning is spread over all of them.
+    After the bare backbone, each plan has the module used least so far, then the slot used least, then the properties
+    used least. The cheapest of equal candidates comes first. Even a few plans are thus spread over modules and slots.
 
     Args:
-        space: The space; only its own plans are returned.
-        known: What is known of a plan before it is evaluated; None where it cannot be built.
-        most: How many are wanted.
+        space: The space. Only plans of it are returned.
+        known: Returns the known values of a plan before its evaluation, or None if it cannot be built.
+        most: Largest number of plans.
     """
     costs = {plan: row for plan in _singles(space) if (row := known(plan)) is not None}
     left = sorted(costs, key=lambda plan: (_size(costs[plan]), plan.text))
@@ -57,12 +58,12 @@ def _singles(space: ResolvedSpace) -> Iterator[Plan]:
 
 
 def _size(costs: Mapping[str, Any]) -> float:
-    """Return what a plan costs over all its known costs, each on a log scale."""
+    """Return one figure for the size of a plan: the sum of its known costs, each on a log scale."""
     return sum(math.log1p(abs(value)) for value in costs.values() if isinstance(value, (int, float)))
 
 
 def _kinds(plan: Plan) -> tuple[list[str], list[str], list[str]]:
-    """Return a single's module, slot and properties."""
+    """Return the modules, the slot and the properties of a plan with one slot."""
     ((slot, expression),) = plan.items()
     names = [leaf.name for leaf in expression.leaves()]
     found = [recorded(name) for name in names]

@@ -1,4 +1,4 @@
-"""What the default sampler believes of plans not yet evaluated: known costs exactly, each other objective modelled."""
+"""The surrogate model of the default sampler: known costs enter exactly, every other objective is predicted."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ __all__ = ["Surrogate"]
 FloatArray = NDArray[np.float64]
 
 PRIOR = Hyper(weights=(0.4, 0.4, 0.1, 0.1), interaction=0.2, length=1.0, noise=0.05)
-"""Centre of the prior, for targets of unit variance; the weights are those of `features.BLOCKS`."""
+"""Centre of the prior, for targets of unit variance. The weights are in the order of `features.BLOCKS`."""
 
 MOST_FITTED, MOST_OPTIMISED = 400, 150
-"""Plans that a process is fitted to, and plans on which its hyper-parameters are found, at most."""
+"""Largest number of plans that a process is fitted to, and on which its hyper-parameters are optimised."""
 
 MARGIN_ONE, MARGIN_MORE = 0.1, 0.5
-"""How far beyond the worst value the reference point lies, in ranges, with one modelled objective and with more.
+"""Distance of the reference point from the worst value in ranges, with one modelled objective and with more.
 
-With one, the cheapest plans bound the region. With more, a cost may be among them, and the dearest plans seen so far
-need not be the dearest worth having.
+With one, the cheapest plans bound the region. With more, a cost may be among them, and the most expensive plans seen so
+far need not be the most expensive ones of interest.
 """
 
 
 class Surrogate:
-    """The models of one proposal.
+    """The models of the objectives for one proposal.
 
     Args:
-        knowledge: What is known of the space.
-        history: What was evaluated; at least one plan.
+        knowledge: The knowledge of the space.
+        history: The evaluated plans, at least one.
     """
 
     def __init__(self, knowledge: Knowledge, history: History) -> None:
@@ -52,12 +52,15 @@ class Surrogate:
             self._believe(running)
 
     def gains(self, plans: Sequence[Plan]) -> FloatArray:
-        """Return each plan's expected hypervolume improvement, times the chance that it can be evaluated at all."""
+        """Return each plan's expected hypervolume improvement times the probability that its evaluation succeeds."""
         mean, deviation = self.predict(plans)
         return expected_improvement(self.front, self.reference, mean, deviation) * self._success(plans)
 
     def predict(self, plans: Sequence[Plan]) -> tuple[FloatArray, FloatArray]:
-        """Return means and standard deviations of the objectives, minimised, `(plans, m)`; deviation 0 where known."""
+        """Return means and standard deviations of the objectives, `(plans, m)` each.
+
+        All objectives are minimised. The deviation of a known objective is 0.
+        """
         mean = np.zeros((len(plans), len(self._known)))
         deviation = np.zeros_like(mean)
         mean[:, self._known] = np.array([self._knowledge.costs(plan) for plan in plans]).reshape(len(plans), -1)
@@ -67,7 +70,7 @@ class Surrogate:
         return mean, deviation
 
     def _fitted(self) -> list[Gaussian]:
-        """Fit a process to each objective that is not known."""
+        """Fit a Gaussian process to each objective that is not known."""
         values, plans = self._history.values, list(self._history.plans)
         chosen = self._thinned(MOST_FITTED)
         blocks = self._knowledge.features([plans[i] for i in chosen])
@@ -75,22 +78,24 @@ class Surrogate:
         models = []
         for column in self._modelled:
             targets = clipped(values[chosen, column])
+            # in two steps: the optimiser factors an n x n matrix at each step, conditioning on all points only once
             hyper = fit([block[fewer] for block in blocks], targets[fewer], PRIOR).hyper
             models.append(fit(blocks, targets, hyper, optimise=False))
         return models
 
     def _thinned(self, most: int) -> NDArray[np.int64]:
-        """Return which plans of the history to learn from: the front, and a fixed random choice of the others."""
+        """Return the indices of plans to learn from: the front, and a fixed random choice of the others."""
         values = self._history.values
         if len(values) <= most:
             return np.arange(len(values))
         order = list(range(len(values)))
+        # a stream of its own, so that the same history gives the same choice
         stream(self._knowledge.seed, "learn").shuffle(order)
         front = moocore.is_nondominated(values, keep_weakly=False)
         return np.sort(sorted(order, key=lambda i: not front[i])[:most])
 
     def _reference(self) -> FloatArray:
-        """Return the corner up to which volume counts, of known costs the dearest of the plans that are allowed."""
+        """Return the reference point. For a known cost it depends on the most expensive allowed plan of the sample."""
         sample = self._knowledge.sample
         allowed = [plan for plan in sample if self._knowledge.allowed(plan)]
         known = np.array([self._knowledge.costs(plan) for plan in allowed or sample])
@@ -102,7 +107,8 @@ class Surrogate:
         return high + margin * np.maximum(high - low, 1e-9)
 
     def _believe(self, pending: list[Plan]) -> None:
-        """Take what is predicted of running plans for what they will give, so that others look elsewhere."""
+        """Treat the predictions of running plans as their results, so that other workers look elsewhere."""
+        # the "kriging believer" strategy of Ginsbourger et al. (2010)
         mean, _ = self.predict(pending)
         blocks = self._knowledge.features(pending)
         self.models = [model.extended(blocks, mean[:, column])
@@ -110,18 +116,21 @@ class Surrogate:
         self.front = np.concatenate([self.front, mean])
 
     def _success(self, plans: Sequence[Plan]) -> FloatArray:
-        """Return the chance that a plan's evaluation ends well, by the worst record of any of its modules."""
+        """Return the probability that a plan's evaluation succeeds, from the worst record of its modules."""
         history = self._history
+        # plans that break a known constraint are excluded anyway, and their modules are not to blame
         broken = [plan for plan in history.broken if self._knowledge.allowed(plan)]
         if not broken:
             return np.ones(len(plans))
         good, bad = _occurrences(history.plans), _occurrences(broken)
+        # a module that never succeeded keeps a chance, which halves with each failure
         chance = {name: good[name] / (good[name] + bad[name]) if name in good else 0.5 ** bad[name] for name in bad}
         return np.array([min((chance.get(name, 1.0) for name in _modules(plan)), default=1.0) for plan in plans])
 
 
 def clipped(targets: FloatArray) -> FloatArray:
-    """Pull in values so bad (training that collapsed) that they would hide all other differences; smaller is better."""
+    """Limit very bad values, as of collapsed trainings, which would hide all other differences. Smaller is better."""
+    # quartiles, because a mean and a deviation would themselves be moved by the collapsed trainings
     low, middle = np.quantile(targets, [0.25, 0.5])
     return np.minimum(targets, middle + 6.0 * (middle - low)) if middle > low else targets
 

@@ -133,7 +133,7 @@ def test_no_plan_stops_the_engine(capfd):
     assert failed[2:] == ["timeout: still running after 1 s, so its process was killed"] * 2
     lost = [one.reason for one in found if isinstance(one, Lost)]
     assert lost == [
-        "its process was killed (SIGKILL; by the system, where memory ran out)",
+        "its process was killed (SIGKILL, which the system sends when memory runs out)",
         "its process ended by itself with status 3",
     ]
     assert [isinstance(one, Lost) for one in found] == [False] * 5 + [True, True, False]
@@ -216,7 +216,7 @@ def test_workers_that_never_get_ready_are_not_waited_for_without_end(monkeypatch
         engine.submit(0, request())
         assert engine.wait(0.1) == []
         assert engine.held_up() == "2 worker(s) starting, none of them ready yet"
-        with pytest.raises(NasbenchError, match="no worker got ready within 1 s"):
+        with pytest.raises(NasbenchError, match="no worker became ready within 1 s"):
             engine.wait()
 
 

@@ -76,7 +76,9 @@ def test_a_search_by_halving():
     assert not set(ended) & set(over)
     worst = ended[1]
     assert worst.state == "rejected"
-    assert worst.reason.startswith("stopped at rung 1 of 3 (1 of 4 epochs): place 8 of 8, rank 8; the best 4 go on")
+    assert worst.reason.startswith(
+        "stopped at rung 1 of 3 (1 of 4 epochs): place 8 of 8, rank 8; the best 4 are promoted"
+    )
     assert worst.fidelity == 1
     assert worst.metrics["accuracy"] == pytest.approx(0.2)
 
@@ -206,7 +208,7 @@ def test_the_default_sampler_learns_from_short_trainings(tmp_path):
     ("wrong", "words"),
     [
         ({"evaluate": lambda plan: {"accuracy": 0.5, "macs": 1.0}}, "must take `epochs`"),
-        ({"halving": 1}, "eta is a whole number from 2 on"),
+        ({"halving": 1}, "eta must be a whole number of at least 2"),
         ({"halving_epochs": 9}, "between 1 and the full budget of 4"),
         ({"storage": "postgresql://nowhere/x"}, "one machine"),
     ],

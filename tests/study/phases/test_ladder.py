@@ -87,7 +87,7 @@ def test_why_plans_stop():
     """Six plans at rung 1, two of them promoted: the reason of the others counts the one that broke for nothing."""
     ladder = Ladder.of(9)
     reasons = stops([*FRONT, *at(0, broken=None), *at(1, low=(9.0, 9.0), high=(9.0, 9.0))], ladder)
-    assert reasons["last"] == "stopped at rung 1 of 3 (1 of 9 epochs): place 6 of 6, rank 3; the best 2 go on"
+    assert reasons["last"] == "stopped at rung 1 of 3 (1 of 9 epochs): place 6 of 6, rank 3; the best 2 are promoted"
     assert {"middle", "crowded", "second", "last"} <= set(reasons)
     assert "broken" not in reasons
 
@@ -111,13 +111,15 @@ def test_asynchronous_by_hand():
     done = [*both, *at(2, c=(1.0,))]
     assert promotable(done, ladder, finish=True) is None
     assert stops(done, ladder) == {
-        "b": "stopped at rung 1 of 3 (1 of 4 epochs): place 3 of 3, rank 3; the best goes on",
-        "a": "stopped at rung 2 of 3 (2 of 4 epochs): place 2 of 2, rank 2; the best goes on",
+        "b": "stopped at rung 1 of 3 (1 of 4 epochs): place 3 of 3, rank 3; the best is promoted",
+        "a": "stopped at rung 2 of 3 (2 of 4 epochs): place 2 of 2, rank 2; the best is promoted",
     }
 
 
 def test_too_few_to_decide_is_said():
-    assert stops(at(0, a=(1.0,)), Ladder.of(4, eta=2), finish=False)["a"].endswith("fewer than 2 are known")
+    assert stops(at(0, a=(1.0,)), Ladder.of(4, eta=2), finish=False)["a"].endswith(
+        "fewer than 2 plans have finished this rung"
+    )
 
 
 @given(
