@@ -52,7 +52,7 @@ def list_modules(
     """List module names, sorted.
 
     Args:
-        pattern: A shell pattern ("*attention*").
+        pattern: A shell pattern, such as `"*attention*"`.
         property: Only modules that declare it: locality, globality, sparsity, multiscale, or complexity (a cost at
             most linear in the number of positions).
         dims: Only modules that serve maps of 1 or 2 spatial dimensions.

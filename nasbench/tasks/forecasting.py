@@ -147,7 +147,7 @@ class ForecastingTask(Task):
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
         """Return the metrics of scaled forecasts `(N, horizon, D)`, and the mean squared error of each window.
 
-        mse, mae: on scaled values. smape: 200·mean(|f − y| / (|f| + |y|)) in percent, 0 to 200, 0/0 counting as 0,
+        mse, mae: on scaled values. smape: `200·mean(|f − y| / (|f| + |y|))` in percent, 0 to 200, 0/0 counting as 0,
         on original values. mase: mean error over that of the seasonal naive forecast of one step in the training
         span, averaged over series that are not constant there (Hyndman & Koehler, Int. J. Forecasting 2006).
         """
