@@ -1,13 +1,33 @@
 """Sphinx configuration; `scripts/docs` builds the site."""
 
+from sphinx.ext.napoleon.docstring import GoogleDocstring
+
 project = "nasbench"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "nasbench"
-autodoc_typehints = "none"
+default_role = "code"  # `name` in a docstring is code, as in Markdown
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
+maximum_signature_line_length = 88
 napoleon_use_ivar = True
 myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]
+
+
+# napoleon reads what precedes a colon in the text of a property or of `Returns:` as its type. Here types stand in
+# signatures only, and a colon is punctuation.
+def _inline_attribute(self: GoogleDocstring) -> tuple[str, list[str]]:
+    return "", self.__class__([self._lines.next(), *self._dedent(self._consume_to_end())], self._config).lines()
+
+
+def _returns_section(self: GoogleDocstring, preprocess_types: bool = False) -> list[tuple[str, str, list[str]]]:
+    lines = self._dedent(self._consume_to_next_section())
+    return [("", "", self.__class__(lines, self._config).lines())] if lines else []
+
+
+GoogleDocstring._consume_inline_attribute = _inline_attribute
+GoogleDocstring._consume_returns_section = _returns_section

@@ -1,5 +1,11 @@
 """The tutorials run as written, and the site builds without a warning."""
 
+import contextlib
+import html
+import importlib
+import inspect
+import io
+import pkgutil
 import re
 import runpy
 import shlex
@@ -7,12 +13,16 @@ import shutil
 import sys
 import warnings
 
+import pydantic
 import pytest
 import torch
 from support import ROOT
 
 import nasbench as nb
+import nasbench.ops
 from nasbench import cli
+from nasbench.runs.settings import SearchSettings
+from nasbench.tasks.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("small_data", "brief_latency")
 
@@ -62,17 +72,88 @@ def test_the_page_on_searching_runs_as_written(tmp_path, monkeypatch):
     assert len(together["run"].trials()) == 40
 
 
-def test_the_site_builds_without_warnings(tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Build the site as `scripts/docs` does; return its folder, Sphinx's exit code and what it said."""
     pytest.importorskip("furo")
     sphinx = pytest.importorskip("sphinx.cmd.build")
-    source = tmp_path / "source"
-    shutil.copytree(ROOT / "docs", source)
-    monkeypatch.setattr(sys, "argv", ["reference_pages", str(source)])
-    runpy.run_path(str(ROOT / "scripts" / "reference_pages"), run_name="__main__")
-    capsys.readouterr()
-    with warnings.catch_warnings():
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(ROOT / "docs", folder / "source")
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), contextlib.redirect_stderr(said):
         warnings.simplefilter("ignore")  # of Sphinx's own code, which a command does not show either
-        words = ["--fail-on-warning", "--keep-going", "--quiet", "-b", "html", str(source), str(tmp_path / "site")]
-        code = sphinx.main(words)
-    assert (code, capsys.readouterr().err) == (0, "")
-    assert "Which plug-and-play modules" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+        patch.setattr(sys, "argv", ["reference_pages", str(folder / "source")])
+        runpy.run_path(str(ROOT / "scripts" / "reference_pages"), run_name="__main__")
+        words = ["--fail-on-warning", "--keep-going", "--quiet", "-b", "html"]
+        code = sphinx.main([*words, str(folder / "source"), str(folder / "site")])
+    return folder / "site", code, said.getvalue()
+
+
+def test_the_site_builds_without_warnings(site):
+    folder, code, said = site
+    assert (code, said) == (0, "")
+    assert "Which plug-and-play modules" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def promised():
+    """Return the object of each name that is promised, by the path that the reference must give it."""
+    ops = [f"nasbench.ops.{info.name}" for info in pkgutil.iter_modules(nasbench.ops.__path__)]
+    modules = ["nasbench", "nasbench.errors", "nasbench.testing", "nasbench.tasks", "nasbench.spaces", *ops]
+    paths = [f"{module}.{name}" for module in modules for name in importlib.import_module(module).__all__]
+    paths += [
+        "nasbench.backbones.Slot",
+        "nasbench.library.registry.ModuleSpec",
+        "nasbench.measurement.costs.Cost",
+        "nasbench.measurement.latency.profiler.Profile",
+        "nasbench.measurement.properties.fingerprint.Fingerprint",
+        "nasbench.runs.evaluation.Evaluation",
+        "nasbench.runs.run.Run",
+        "nasbench.runs.settings.SearchSettings",
+        "nasbench.study.search.Event",
+        "nasbench.tasks.recipe.Recipe",
+    ]
+    found = {}
+    for path in paths:
+        module, _, name = path.rpartition(".")
+        thing = getattr(importlib.import_module(module), name)
+        if inspect.isfunction(thing) or (inspect.isclass(thing) and thing.__module__.startswith("nasbench.")):
+            found[path] = thing
+    return found
+
+
+def signatures(folder):
+    """Return the text of every signature of the reference by the full name that it has there."""
+    found = {}
+    for page in [folder / "python.html", *(folder / "reference").glob("*.html")]:
+        text = page.read_text(encoding="utf-8")
+        for name, signature in re.findall(r'<dt class="sig[^>]*? id="([^"]+)">(.*?)</dt>', text, re.DOTALL):
+            found[name] = " ".join(html.unescape(re.sub("<[^>]+>", "", signature)).split())
+    return found
+
+
+def test_every_promised_name_is_in_the_reference_with_its_types(site):
+    shown, faults = signatures(site[0]), []
+    for path, thing in promised().items():
+        if path not in shown:
+            faults.append(f"{path} has no entry")
+            continue
+        listed = inspect.isclass(thing) and issubclass(
+            thing, (pydantic.BaseModel, Exception)
+        )  # their fields are, below
+        for name in () if listed or getattr(thing, "_is_protocol", False) else inspect.signature(thing).parameters:
+            if not re.search(rf"\b{name}: \S", shown[path]):
+                faults.append(f"{path}: {name} has no type in {shown[path]!r}")
+        if inspect.isfunction(thing) and "→" not in shown[path]:
+            faults.append(f"{path} does not say what it returns")
+    assert faults == []
+
+
+def test_the_fields_of_settings_are_in_the_reference_with_their_types(site):
+    shown = signatures(site[0])
+    for model in (Recipe, SearchSettings):
+        for name in model.model_fields:
+            assert re.match(rf"{name}: \S", shown[f"{model.__module__}.{model.__qualname__}.{name}"]), name
+
+
+def test_no_entry_of_the_reference_has_a_private_path(site):
+    assert [name for name in signatures(site[0]) if re.search(r"\._[a-z]", name)] == []
