@@ -184,7 +184,6 @@ class Registry(Generic[T]):
             UnsupportedError: If the name is refused. The message gives the reason.
             UnknownNameError: If no entry has the name. The message offers the nearest names.
         """
-        # A user may register a name that is refused, for instance to offer a layer that timm cannot build.
         if name not in self._entries and name in self.refused:
             raise UnsupportedError(f"{self.kind} {name!r} is not offered: {self.refused[name]}")
         if name not in self._entries:
