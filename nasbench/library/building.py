@@ -42,7 +42,7 @@ class Rowwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W) -> (B, C, H, W)`."""
-        rows = x.transpose(1, 2)
+        rows = x.transpose(1, 2)  # rows join the batch, so that each is a sample of its own
         return self.module(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).transpose(1, 2)
 
 

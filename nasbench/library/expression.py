@@ -33,6 +33,7 @@ __all__ = ["NONE", "Expression", "Fused", "Leaf", "Series", "parse", "runs_rowwi
 _MAX_LENGTH = 10_000  # characters
 _MAX_DEPTH = 40  # nested operators and calls
 _SERIES, _SUM, _ATOM = 0, 1, 2  # binding strength, weakest first
+# Only keywords in lower case: True, False and None are values of hyper-parameters.
 _VENDOR_KEYWORD = re.compile(rf"([a-z0-9_]\s*/\s*)({'|'.join(k for k in kwlist if k.islower())})\b")
 """A vendor's layer whose name is a Python keyword (`timm/lambda`).
 
@@ -41,6 +42,7 @@ It is parsed with a capital letter, which no registered name has."""
 
 def text_hash(text: str) -> str:
     """Return the stable hash of a canonical text: 16 hexadecimal digits of its SHA-256."""
+    # Python's own hash of a text differs from process to process.
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -308,10 +310,10 @@ class _Parser:
 
     def value(self, node: ast.expr) -> Any:
         try:
-            value = ast.literal_eval(node)
+            value = ast.literal_eval(node)  # builds literals and calls nothing
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise self.fault(node, "a hyper-parameter is a number, a text, True, False, None or a tuple") from None
-        if not _plain(value):
+        if not _plain(value):  # sets, dicts and bytes are literals too
             raise self.fault(node, f"a hyper-parameter cannot be a {type(value).__name__}")
         return value
 
@@ -358,7 +360,7 @@ def _fused(fusion: str, branches: list[Expression], hyper: tuple[tuple[str, Any]
             for branch in branches
             for inner in (branch.branches if isinstance(branch, Fused) and branch.fusion == "add" else (branch,))
         ]
-    if module_spec(fusion).commutative:
+    if module_spec(fusion).commutative:  # the order of the branches makes no difference, so one order is chosen
         branches = sorted(branches, key=lambda branch: branch.canonical())
     return Fused(fusion, tuple(branches), hyper)
 

@@ -136,6 +136,7 @@ def _check_channels(spec: ModuleSpec, channels: object) -> None:
 
 
 def _positive(value: object) -> bool:
+    # In Python True is an int.
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 

@@ -147,6 +147,7 @@ def load_python_file(path: str | Path) -> ModuleType:
     path = Path(path).expanduser().resolve()
     if not path.is_file():
         raise PluginError(f"no file at {path}")
+    # The hash of the path tells files of the same name in different folders apart.
     name = f"_nasbench_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -93,6 +93,7 @@ class ModuleSpec:
     limits: str = ""
     selectable: bool = True
     origin: str = ""
+    # Not compared, so that a recorded spec and the one that its file registers are equal.
     registered: type | None = field(default=None, repr=False, compare=False)
 
     @cached_property

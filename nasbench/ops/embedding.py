@@ -27,6 +27,7 @@ class SeriesEmbedding(nn.Module):
     def __init__(self, series: int, width: int, covariates: int = 0) -> None:
         super().__init__()
         self.value = nn.Conv1d(series, width, 3, padding=1, padding_mode="circular")
+        # As in the official code.
         nn.init.kaiming_normal_(self.value.weight, mode="fan_in", nonlinearity="leaky_relu")
         self.marks = nn.Linear(covariates, width, bias=False) if covariates else None
 

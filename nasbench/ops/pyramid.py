@@ -52,6 +52,6 @@ class TopDown(nn.Module):
         """A list of `(B, C_i, H_i, W_i)` to a list of `(B, width, H_i, W_i)`."""
         check_levels(maps, len(self.lateral))
         merged = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
-        for i in range(len(merged) - 2, -1, -1):
+        for i in range(len(merged) - 2, -1, -1):  # from coarse to fine, so that each level has all coarser ones
             merged[i] = merged[i] + resize(merged[i + 1], merged[i].shape[2:])
         return [smooth(x) for smooth, x in zip(self.smooth, merged, strict=True)]

@@ -59,7 +59,7 @@ class BranchSelect(nn.Module):
 
     def __init__(self, channels: int, branches: int, *, dims: int, reduction: int) -> None:
         super().__init__()
-        width = max(channels // reduction, 32)
+        width = max(channels // reduction, 32)  # 32 is the paper's L
         self.reduce = conv(dims, channels, width, bias=False)
         self.norm = batch_norm(dims, width)
         self.expand = nn.ModuleList(conv(dims, width, channels, bias=False) for _ in range(branches))

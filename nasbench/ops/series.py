@@ -30,6 +30,7 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(B, L, D) -> (B, L, D)`, and the mean and deviation `(B, 1, D)` that `restore` needs."""
+        # No gradient through the statistics, and the eps² in `restore`, are as in the authors' code.
         mean = x.mean(dim=1, keepdim=True).detach()
         deviation = (x.var(dim=1, keepdim=True, unbiased=False) + self.eps).sqrt().detach()
         x = (x - mean) / deviation

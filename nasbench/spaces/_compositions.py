@@ -106,6 +106,7 @@ class Combinations:
 
     def _all_settings(self) -> dict[Expression, list[Setting]]:
         """Return the settings by expression. A reduced setting is included only if no other gives its expression."""
+        # `se` alone must not have the neighbours of a composition that happens to be reduced to `se`.
         proper: dict[Expression, list[Setting]] = {}
         reduced: dict[Expression, list[Setting]] = {}
         for composition in self.compositions:

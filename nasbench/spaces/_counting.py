@@ -107,6 +107,7 @@ class PlanTable:
         states, held, layers = [self._rule.start], 1, []
         for slot, expressions in offered:
             seen = {e: view for e in expressions if (view := self._rule.view(slot, e)) is not None}
+            # Expressions with the same view lead to the same state, so they are counted together.
             alike: dict[View, list[Expression]] = {}
             for expression, view in seen.items():
                 alike.setdefault(view, []).append(expression)

@@ -116,6 +116,7 @@ def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) ->
 
 def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
     """Fit a union: every plan of each part, and no plan that mixes parts."""
+    # The joined choices also spell plans that mix parts. The rule excludes them.
     at: dict[str, list[SlotChoices]] = {}
     for part in parts:
         for choices in part.choices:
@@ -127,7 +128,7 @@ def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
 
 
 def _with_empty(choices: SlotChoices, needed: bool) -> SlotChoices:
-    """Add `none` where a part of a union leaves the slot empty."""
+    """Add the composition `none` if it is needed, because a part of a union leaves the slot empty."""
     if not needed or "none" in choices.compositions:
         return choices
     return SlotChoices(choices.slot, ("none", *choices.compositions), choices.variants, choices.distinct_properties)
@@ -161,6 +162,7 @@ def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotL
     there = [slot for slot in slots if slot.name in {choices.slot for choices in fitted.choices}]
     fillable = frozenset(slot.name for slot in choose_slots(only.slots, there, f"space {name}: only"))
     rule = AllOf([fitted.rule, Only(fitted.rule.slots, only, fillable)])
+    # A slot that must stay empty needs no parameters.
     kept = tuple(_narrowed(choices, only) for choices in fitted.choices if choices.slot in fillable)
     excluded = tuple(row for row in fitted.excluded if row[0] in fillable)
     return Fitted(kept, rule, excluded)
@@ -174,6 +176,7 @@ def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
     """
     variants = tuple(v for v in choices.variants if only.admits(v))
     compositions = tuple(c for c in choices.fillable if only.admits(skeleton(c)))
+    # The shorter list of compositions is used only if it still gives every allowed expression.
     wanted = [e for e in choices.combinations.expressions if only.admits(e)]
     kept = SlotChoices(choices.slot, compositions, variants, choices.distinct_properties)
     if compositions and all(e in kept.combinations for e in wanted):

@@ -41,6 +41,7 @@ class WithDepth(Written):
         depth = given["depth"]
         if "compositions" in given:
             raise SpaceError("give `depth` or `compositions`, not both")
+        # In Python True is an int.
         if not isinstance(depth, int) or isinstance(depth, bool) or not 0 <= depth <= MAX_DEPTH:
             raise SpaceError(f"depth is {depth!r}; allowed: 0 (one module) to {MAX_DEPTH} ({MAX_DEPTH + 1} joined)")
         rest = {key: value for key, value in given.items() if key != "depth"}

@@ -109,6 +109,7 @@ class PlanSet:
 
     @cached_property
     def _table(self) -> PlanTable:
+        # A rule may read a slot that has no choices, for instance one that a restriction empties.
         offered = {slot.slot: slot.combinations.expressions for slot in self.slots}
         return PlanTable([(slot, offered.get(slot, (NONE,))) for slot in self.rule.slots], self.rule)
 

@@ -85,7 +85,7 @@ def folder(path: Path) -> ImageSource:
     if not path.is_dir():
         raise DataError(f"no folder at {path}; give one that holds a folder of images for each class")
     parts = {split: path / name for split, names in _SUBFOLDERS.items() for name in names if (path / name).is_dir()}
-    if "train" not in parts:
+    if "train" not in parts:  # then folders called `val` or `test` are classes like all others
         return _joined({"": _read_folder(path)}, str(path))
     return _joined({split: _read_folder(part) for split, part in parts.items()}, str(path))
 
@@ -126,6 +126,7 @@ def torchvision_set(name: str) -> ImageSource:
     return ImageSource(
         names=[f"train/{i}" for i in range(count)] + [f"test/{i}" for i in range(len(test))],
         labels=labels,
+        # SVHN has no names for its classes.
         classes=tuple(getattr(train, "classes", None) or (str(i) for i in range(int(labels.max()) + 1))),
         read=lambda i: train[i][0] if i < count else test[i - count][0],
         given={"train": np.arange(count), "test": np.arange(count, len(labels))},
@@ -133,6 +134,7 @@ def torchvision_set(name: str) -> ImageSource:
 
 
 def _targets(dataset: Any) -> Any:
+    # torchvision has no common name: it is `labels` in SVHN and STL10 and `targets` in the others.
     return dataset.targets if hasattr(dataset, "targets") else dataset.labels
 
 
@@ -174,6 +176,7 @@ def _read_tar(path: Path) -> _Part:
         """
         member, _, inner_tar = reader.samples[index]
         with path.open("rb") as file:
+            # The offset of a member in an inner tar counts from the start of that tar.
             file.seek(member.offset_data + (inner_tar.offset_data if inner_tar is not None else 0))
             return file.read(member.size)
 

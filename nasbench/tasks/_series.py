@@ -81,7 +81,7 @@ def read_csv(path: Path) -> Series:
         )
     left_out = [str(c) for c in values.columns if c not in numeric.columns]
     notes = (f"{path.name}: not numeric, left out: {', '.join(left_out)}",) if left_out else ()
-    frame = numeric.astype(float).replace([np.inf, -np.inf], np.nan)
+    frame = numeric.astype(float).replace([np.inf, -np.inf], np.nan)  # an infinity counts as a missing value
     frame.index = pd.DatetimeIndex(dates)
     return Series(frame, notes)
 

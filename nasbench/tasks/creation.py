@@ -61,6 +61,7 @@ def create_task(
     """
     image_options: dict[str, Any] = {"size": size, "default_size": default_size, "seed": seed}
     image_options |= {k: v for k, v in {"mean": mean, "std": std}.items() if v is not None}
+    # Only what the user gave is passed on, so that each task keeps its own defaults.
     window: dict[str, Any] = {k: v for k, v in {"lookback": lookback, "horizon": horizon}.items() if v is not None}
     window |= {"covariates": True} if covariates else {}
     if not kind_of(text):

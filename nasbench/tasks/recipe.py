@@ -88,6 +88,7 @@ class Recipe(BaseModel):
         for key in settings:
             if key not in fields:
                 raise UnknownNameError("training setting", key, fields)
+        # The text "none" is None only where None is the default. For `amp` and `augmentation` it is a value.
         none = {k: None for k, v in settings.items() if v == "none" and fields[k].default is None}
         try:
             return type(self)(**{**self.model_dump(), **settings, **none})
