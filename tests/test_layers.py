@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support import ROOT as REPOSITORY
 
+import nasbench
+
 ROOT = REPOSITORY / "nasbench"
 
 LAYERS = (
@@ -29,6 +31,9 @@ SAME_ROOM = {"builtin": "library"}
 FREE = {"__init__", "__main__"}
 """`nasbench` itself, which loads names lazily, and the command."""
 
+OF_THE_ROOT = "__version__"
+"""All that a file may take from `nasbench` itself. Any other name there is known by its home."""
+
 RANKS = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 
 
@@ -45,18 +50,28 @@ def file_of(dotted: str) -> Path | None:
 
 
 def imported(tree: ast.AST):
-    """Yield the line and the dotted module of everything of nasbench that a file imports, by either form of import."""
+    """Yield the line and the dotted module of everything of nasbench that a file imports, by any form of import."""
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: imports are absolute"
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if file_of(name) else str(node.module) for name in inside]
+            names = [module_of(str(node.module), alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
+            assert "nasbench" not in names, f"line {node.lineno}: import what you need of nasbench, not all of it"
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            names = [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
         for name in dict.fromkeys(names):
-            if name.startswith("nasbench."):
+            if name.startswith("nasbench.") and name != f"nasbench.{OF_THE_ROOT}":
                 yield node.lineno, name
+
+
+def module_of(module: str, name: str) -> str:
+    """Return the module that `from module import name` imports: the name itself, or the one that holds it."""
+    if module == "nasbench" and name in nasbench._HOME:
+        return nasbench._HOME[name]
+    inside = f"{module}.{name}"
+    return inside if module == "nasbench" or file_of(inside) else module
 
 
 def upward(source: str, own: str) -> list[str]:
@@ -97,14 +112,22 @@ def test_every_unit_is_ranked_and_there():
         ("def late():\n    from nasbench.cli import console", "report"),
         ("from nasbench.training.loop import train", "measurement"),  # side by side
         ("import torch, nasbench.study.search as s", "runs"),
+        ("def late():\n    from nasbench import search", "errors"),  # by way of the lazy root
+        ("def late():\n    return importlib.import_module('nasbench.report.page')", "runs"),
     ],
 )
-def test_the_test_sees_both_forms(source, own):
+def test_the_test_sees_every_form(source, own):
     assert len(upward(source, own)) == 1
 
 
+def test_the_test_refuses_the_root_as_a_whole():
+    with pytest.raises(AssertionError, match="line 1: import what you need"):
+        upward("import nasbench", "text")
+
+
 def test_the_test_lets_pass_what_points_down():
-    assert upward("from nasbench.errors import InputError\nfrom nasbench import load_run, files", "runs") == []
+    source = "from nasbench.errors import InputError\nfrom nasbench import __version__, load_run, files"
+    assert upward(source, "runs") == []
 
 
 FOLDERS = sorted({file.relative_to(ROOT).parts[0] for file in FILES if file.parent != ROOT})
@@ -145,29 +168,51 @@ def test_the_test_sees_every_circle(source):
     assert "spaces/_files.py" in circle
 
 
-def parent_of(dotted: str) -> str:
-    return dotted.rpartition(".")[0]
-
-
-def test_no_underscored_name_crosses_folders():
-    """What begins with an underscore belongs to its folder: others import the public names alone."""
+def underscored(source: str, folder: str) -> list[str]:
+    """Return the imports of a file in a folder (dotted) that take what begins with an underscore in another folder."""
     found = []
-    for file in FILES:
-        folder = ".".join(("nasbench", *file.relative_to(ROOT).parent.parts))
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("nasbench"):
+    for node in ast.walk(ast.parse(source)):
+        taken: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            taken = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            taken = [alias.name for alias in node.names]
+        for name in taken:
+            if not name.startswith("nasbench.") or name == f"nasbench.{OF_THE_ROOT}":
                 continue
-            names = [alias.name for alias in node.names if alias.name.startswith("_") and alias.name != "__version__"]
-            private = any(part.startswith("_") for part in node.module.split("."))
-            home = node.module if (ROOT.parent / Path(*node.module.split("."))).is_dir() else parent_of(node.module)
-            if (private or names) and home != folder:
-                found.append(f"{file.relative_to(ROOT)}:{node.lineno} imports {node.module} {names}")
-    assert found == []
+            parts = name.split(".")
+            private = next((index for index, part in enumerate(parts) if part.startswith("_")), None)
+            if private is not None and home_of(".".join(parts[:private])) != folder:
+                found.append(f"line {node.lineno} imports {name}")
+    return found
+
+
+def home_of(dotted: str) -> str:
+    """Return the folder, dotted, that a module or folder is or lies in."""
+    return dotted if REPOSITORY.joinpath(*dotted.split(".")).is_dir() else dotted.rpartition(".")[0]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_underscored_name_crosses_folders(file):
+    """What begins with an underscore belongs to its folder: others import the public names alone."""
+    folder = ".".join(("nasbench", *file.relative_to(ROOT).parent.parts))
+    assert underscored(file.read_text(encoding="utf-8"), folder) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import nasbench.spaces._space",
+        "from nasbench.spaces import _space",
+        "from nasbench.spaces._space import Space",
+        "def late():\n    from nasbench.runs.run import _row",
+    ],
+)
+def test_the_test_sees_every_underscore(source):
+    assert len(underscored(source, "nasbench.report")) == 1
 
 
 def test_no_folder_hides_a_public_function():
     """`nasbench.search` is a function: a file or folder of that name would overwrite it when it is imported."""
-    import nasbench
-
     names = {path.stem for path in ROOT.iterdir()}
     assert not names & set(nasbench.__all__)

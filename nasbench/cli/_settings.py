@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SettingsCommand", "given_settings"]
 
-_OPTIONS = "nasbench.settings"
+_OPTIONS = "nasbench: options of settings"
 """Key under which a context holds the values of these options."""
 
 _KINDS: Mapping[Any, type] = {int: int, int | None: int, bool: bool}
@@ -109,4 +109,6 @@ def _with_default(phrase: str, default: Any) -> str:
 
 def _sentence(phrase: str, repeated: bool) -> str:
     """Return a phrase as a sentence for a help text."""
-    return f"{phrase[0].upper()}{phrase[1:]}{'; may be repeated' if repeated else ''}."
+    is_literal = "://" in phrase.split()[0]  # it is copied, so it stays as it is typed
+    first = phrase[0] if is_literal else phrase[0].upper()
+    return f"{first}{phrase[1:]}{'; may be repeated' if repeated else ''}."

@@ -299,6 +299,8 @@ def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: 
 
 
 def _print_front(found: Any) -> None:
+    from nasbench.report.formatting import plan_name
+
     predicted = any("predicted_ms" in row for row in found.rows)
     columns = ["trial", "rank", "median ms", "interval", "ratio", "interval", "verdict"]
     columns += ["predicted ms", "predicted ratio"] * predicted + ["MACs", "kernels", "plan"]
@@ -309,7 +311,7 @@ def _print_front(found: Any) -> None:
         if predicted:
             cells += [f"{row[name]:.4g}" if name in row else "" for name in ("predicted_ms", "predicted_ratio")]
         macs = "" if row["macs"] is None else human(row["macs"])
-        rows.append([*cells, macs, row["kernels"], "bare backbone" if row["plan"] == "{}" else row["plan"]])
+        rows.append([*cells, macs, row["kernels"], plan_name(row["plan"])])
     console.print_table(columns, rows, "the front, measured here")
     _print_ending(found.profile)
     if found.quality is not None:

@@ -22,6 +22,7 @@ class _OfEveryPlan(SettingsCommand):
         "modules", "workers",
     )  # fmt: skip
     meanings: ClassVar[dict[str, str]] = {
+        "space": "a space of at most 100,000 plans: its name or a YAML file",
         "seed": "seed of splits and order, and the first of the seeds",
         "seeds": "seeds for each plan; 1 by default",
     }

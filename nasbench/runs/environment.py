@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-import nasbench
+from nasbench import __version__
 from nasbench.runs.settings import SearchSettings
 
 __all__ = ["describe_environment", "package_versions"]
@@ -25,7 +25,7 @@ def describe_environment(settings: SearchSettings) -> dict[str, Any]:
     Paths and user names of the machine are left out.
     """
     return {
-        "nasbench": nasbench.__version__,
+        "nasbench": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": package_versions(),

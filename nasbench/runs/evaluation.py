@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from nasbench.library.plan import BARE
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -17,12 +19,9 @@ if TYPE_CHECKING:
 else:  # pydantic resolves this name at run time, and reading a record must not import NumPy
     Items = Any
 
-__all__ = ["BARE_TEXT", "Evaluation", "Items", "State", "describe_error"]
+__all__ = ["Evaluation", "Items", "State", "describe_error"]
 
 State = Literal["complete", "rejected", "failed"]
-
-BARE_TEXT = "{}"
-"""The canonical text of the empty plan: the bare backbone."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Evaluation:
     @property
     def is_bare(self) -> bool:
         """Whether the plan is the bare backbone."""
-        return self.plan == BARE_TEXT
+        return self.plan == BARE.text
 
     @property
     def record(self) -> Evaluation:

@@ -18,7 +18,7 @@ from nasbench.report import catalogue
 from nasbench.report.docstrings import equations, render
 
 SPECS = {spec.name: spec for spec in module_specs()}
-HANDFUL = 3  # modules traced anew a day; tests/test_contract.py traces all
+HANDFUL = 3  # modules traced anew a day; tests/modules/test_contract.py traces all
 SHORT = {"locality": "L", "globality": "G", "sparsity": "S", "multiscale": "M"}
 
 

@@ -1,6 +1,7 @@
 """The study on a cheap evaluator: budget, repeats, constraints, failures, resume, kill."""
 
 import json
+import sys
 
 import pytest
 
@@ -77,6 +78,8 @@ def test_a_trial_can_fail_and_a_study_cannot(tmp_path):
     def fragile(plan):
         if "eca" in str(plan):
             raise ZeroDivisionError("no good")
+        if "cbam" in str(plan):
+            sys.exit(3)
         if "dual_pool" in str(plan):
             return {"accuracy": float("nan"), "cost": 1.0}
         return score(plan)
@@ -85,7 +88,7 @@ def test_a_trial_can_fail_and_a_study_cannot(tmp_path):
     rows = run.trials()
     failed = rows[rows["state"] == "failed"]
     assert len(rows) == 40
-    assert {"ZeroDivisionError: no good", "nan: accuracy is not finite"} == set(failed["reason"])
+    assert {"ZeroDivisionError: no good", "SystemExit: 3", "nan: accuracy is not finite"} == set(failed["reason"])
     assert failed["accuracy"].isna().all()
     assert not set(run.front()["plan_hash"]) & set(failed["plan_hash"])
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import nasbench
+from nasbench import __version__
 from nasbench.errors import BackboneError, DeviceError, InputError, PlanError, SpaceError
 from nasbench.library.expression import parse
 from nasbench.library.plan import Plan
@@ -369,7 +369,7 @@ def within_10pct(predicted: ArrayLike, measured: ArrayLike) -> float:
 
 def versions_here() -> dict[str, str]:
     """Return the versions that define modules and backbones. A prediction holds for equal versions alone."""
-    return {"nasbench": nasbench.__version__, "timm": importlib.metadata.version("timm")}
+    return {"nasbench": __version__, "timm": importlib.metadata.version("timm")}
 
 
 def with_measured(

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-import nasbench
+from nasbench import __version__
 from nasbench.measurement.latency.nvml import Nvml
 
 __all__ = ["Scenario"]
@@ -118,7 +118,7 @@ def _processor() -> str:
 
 def _versions(cuda: bool, nvml: Nvml | None) -> dict[str, str]:
     found = {
-        "nasbench": nasbench.__version__,
+        "nasbench": __version__,
         "torch": torch.__version__,
         "timm": importlib.metadata.version("timm"),
         "python": platform.python_version(),

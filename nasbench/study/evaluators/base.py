@@ -113,7 +113,7 @@ class Evaluator(ABC):
             found.state, found.reason = "rejected", str(refusal)
         except EvaluationError as error:
             found.state, found.reason = "failed", f"{error.kind}: {error.reason}"
-        except Exception as error:  # a module is anybody's code: a trial can fail, a study cannot
+        except (Exception, SystemExit) as error:  # a module is anybody's code: a trial can fail, a study cannot
             found.state, found.reason = "failed", describe_error(error)
         return Evaluation(
             plan=request.plan,
