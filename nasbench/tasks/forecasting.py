@@ -151,7 +151,7 @@ class ForecastingTask(Task):
 
         mse and mae are computed on scaled values, smape and mase on original values.
 
-        smape is 200·mean(|f − y| / (|f| + |y|)) in percent, from 0 to 200, where 0/0 counts as 0. mase is the mean
+        smape is `200·mean(|f − y| / (|f| + |y|))` in percent, from 0 to 200, where 0/0 counts as 0. mase is the mean
         error divided by that of the seasonal naive forecast of one step in the training span. It is averaged over the
         series that are not constant there (Hyndman & Koehler, Int. J. Forecasting 2006).
         """

@@ -149,7 +149,7 @@ def test_the_profile_is_part_of_what_a_run_is(problem, device_file):
     [
         ({"backbone": "test_convnext"}, BackboneError, "of test_resnet .* not of test_convnext"),
         ({"size": 64}, BackboneError, "64"),
-        ({"space": {**SPACE, "variants": ["eca", "cbam"]}}, SpaceError, "nothing on cbam at stage2"),
+        ({"space": {**SPACE, "variants": ["eca", "cbam"]}}, SpaceError, "no figure of cbam at stage2"),
         ({"latency_profile": "missing.json"}, InputError, "cannot read device profile missing.json"),
     ],
 )
@@ -273,7 +273,7 @@ def test_options_reach_both_measurements(run):
 
 
 def test_neither_data_nor_weights_are_needed_on_the_device(run, monkeypatch):
-    from nasbench.study import problem as problems
+    from nasbench import tasks
 
-    monkeypatch.setattr(problems, "create_task", lambda *_, **__: pytest.fail("data was read"))
+    monkeypatch.setattr(tasks, "create_task", lambda *_, **__: pytest.fail("data was read"))
     assert measure_front(nb.load_run(run.path), device="cpu", time_s=0.2, per_slot=False).rows
