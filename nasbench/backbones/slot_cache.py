@@ -13,26 +13,28 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from nasbench.backbones.names import is_file, is_stem, is_timm
 from nasbench.files import write_text
 
-__all__ = ["RememberedSlot", "slots_by_name"]
+__all__ = ["RecordedSlot", "slots_by_name"]
 
 
-@dataclass(frozen=True)
-class RememberedSlot:
-    """What a space needs to know about a slot.
+class RecordedSlot(BaseModel):
+    """A slot as it is recorded, with all that a space needs to know about it.
 
     Attributes:
         name: Name of the slot.
-        channels: Channels of its map.
-        size: Spatial size of its map.
+        channels: Channels of its feature map.
+        size: Spatial size of its feature map.
         layout: How the host lays its map out.
         rows_are_series: Whether each row of its map is one series along time.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     channels: int
@@ -46,7 +48,10 @@ class RememberedSlot:
         return len(self.size)
 
 
-def slots_by_name(name: str, input_size: Sequence[int]) -> list[RememberedSlot]:
+_SLOTS = TypeAdapter(list[RecordedSlot])
+
+
+def slots_by_name(name: str, input_size: Sequence[int]) -> list[RecordedSlot]:
     """Return the slots of a backbone, from the cache if it has them.
 
     Args:
@@ -60,19 +65,15 @@ def slots_by_name(name: str, input_size: Sequence[int]) -> list[RememberedSlot]:
     # Not cached: a user's file, which may change, and an unknown name, for which `slots` raises.
     file = None if is_file(name) or not (is_stem(name) or is_timm(name)) else _cache_file(name, input_size)
     if file is not None and file.is_file():
-        with suppress(OSError, ValueError, TypeError, KeyError):  # a damaged file is written again below
-            return [RememberedSlot(**{**row, "size": tuple(row["size"])}) for row in json.loads(file.read_text())]
+        with suppress(OSError, ValueError):  # a damaged file is written again below
+            return _SLOTS.validate_json(file.read_bytes())
     from nasbench.backbones.discovery import slots  # late: it imports torch and timm
 
-    fields = ("name", "channels", "layout", "rows_are_series")
-    found = [
-        RememberedSlot(**{field: getattr(slot, field) for field in fields}, size=tuple(slot.size))
-        for slot in slots(name, input_size=input_size)
-    ]
+    found = [RecordedSlot.model_validate(slot, from_attributes=True) for slot in slots(name, input_size=input_size)]
     if file is not None:
         with suppress(OSError):  # without a writable home the slots are found each time
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps([asdict(slot) for slot in found]))
+            write_text(file, _SLOTS.dump_json(found).decode())
     return found
 
 

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from nasbench.backbones.slot_cache import RecordedSlot
 from nasbench.errors import DataError, InputError
 from nasbench.library.plan import Plan
 from nasbench.spaces import ResolvedSpace, Space
@@ -36,7 +37,6 @@ __all__ = [
     "SCHEMA_VERSION",
     "Table",
     "TableInfo",
-    "TableSlot",
     "fingerprint_of",
     "read_table",
     "write_table",
@@ -46,31 +46,6 @@ SCHEMA_VERSION = 1
 
 _KEY = b"nasbench"
 FIXED_COLUMNS = ("plan", "plan_hash", "seed", "state", "reason", "fidelity", "wall_s")
-
-
-class TableSlot(BaseModel):
-    """A slot of the tabulated backbone, with all that a space needs to resolve against it.
-
-    Attributes:
-        name: Name of the slot.
-        channels: Channels of its feature map.
-        size: Spatial size of its feature map.
-        layout: Memory layout in the host.
-        rows_are_series: Whether the map's axes are series and time.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    channels: int
-    size: tuple[int, ...]
-    layout: str
-    rows_are_series: bool = False
-
-    @property
-    def dims(self) -> int:
-        """Number of spatial dimensions of its feature map."""
-        return len(self.size)
 
 
 class TableInfo(BaseModel):
@@ -96,7 +71,7 @@ class TableInfo(BaseModel):
     backbone: str
     task: str
     space: dict[str, Any]
-    slots: tuple[TableSlot, ...]
+    slots: tuple[RecordedSlot, ...]
     metrics: dict[str, str]
     metric: str | None
     costs: tuple[str, ...]

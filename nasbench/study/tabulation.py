@@ -141,7 +141,8 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _info(run: Run, problem: Problem) -> TableInfo:
-    from nasbench.runs.tabulated import TableInfo, TableSlot
+    from nasbench.backbones.slot_cache import RecordedSlot
+    from nasbench.runs.tabulated import TableInfo
 
     done = run.evaluations()
     values = dict.fromkeys(name for e in done for name in (*_numbers(e.costs), *_numbers(e.metrics)))
@@ -154,7 +155,7 @@ def _info(run: Run, problem: Problem) -> TableInfo:
         backbone=str(settings.backbone),
         task="function" if problem.task is None else str(settings.task),
         space=frozen(problem.space.space).model_dump(mode="json", exclude_defaults=True),
-        slots=tuple(TableSlot.model_validate(s, from_attributes=True) for s in problem.slots),
+        slots=tuple(RecordedSlot.model_validate(s, from_attributes=True) for s in problem.slots),
         metrics=told,
         metric=next((name for name in run.directions if name in told), next(iter(told), None)),
         costs=tuple(costs),

@@ -49,16 +49,17 @@ import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 import nasbench as nb
+from nasbench.backbones.slot_cache import RecordedSlot
 from nasbench.evidence.pareto import minimised
 from nasbench.library.plan import Plan
 from nasbench.runs.settings import SAMPLERS
-from nasbench.runs.tabulated import Table, TableInfo, TableSlot, read_table, write_table
+from nasbench.runs.tabulated import Table, TableInfo, read_table, write_table
 from nasbench.spaces import Space
 from nasbench.study.samplers import Knowledge, make_sampler
 from scripts.benchmarks import paired
 
 VARIANTS = ("se", "eca", "dual_pool", "cbam", "coord_attention", "triplet_attention")
-SLOTS = tuple(TableSlot(name=f"stage{k}", channels=2 ** (k + 4), size=(8, 8), layout="NCHW") for k in (1, 2, 3, 4))
+SLOTS = tuple(RecordedSlot(name=f"stage{k}", channels=2 ** (k + 4), size=(8, 8), layout="NCHW") for k in (1, 2, 3, 4))
 MARKS = (25, 50, 100)
 SHARE = 0.95
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
 import nasbench as nb
+from nasbench.backbones.slot_cache import RecordedSlot
 from nasbench.errors import PlanError, UnknownNameError
 from nasbench.library.plan import Plan
 from nasbench.runs.settings import SAMPLERS
 from nasbench.runs.storage import quiet
-from nasbench.runs.tabulated import TableSlot
 from nasbench.spaces import Space
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.study.samplers import _MAKERS, Knowledge, initial_plans, make_sampler
@@ -34,7 +34,7 @@ DIRECTIONS = {"accuracy": "maximize", "cost": "minimize"}
 
 def resolved(slots=4, **space):
     written = {"variants": VARIANTS, "slots": ["stage*"], **space}
-    there = [TableSlot(name=f"stage{i + 1}", channels=32, size=(8, 8), layout="NCHW") for i in range(slots)]
+    there = [RecordedSlot(name=f"stage{i + 1}", channels=32, size=(8, 8), layout="NCHW") for i in range(slots)]
     return Space.from_dict(written).resolve(there)
 
 
