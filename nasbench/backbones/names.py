@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nasbench.backbones.stem_registry import STEMS
 from nasbench.errors import UnknownNameError
+from nasbench.library.plugins import python_file
 
 __all__ = ["TIMM_NAMES", "backbone_names", "check_backbone_name", "is_file", "is_stem", "is_timm", "stem_names"]
 
@@ -33,15 +34,20 @@ def _shipped_stems() -> tuple[str, ...]:
     return tuple(file.stem for file in files if not file.stem.startswith("_"))
 
 
-@cache
 def timm_names() -> tuple[str, ...]:
     """Return the names of all timm architectures, sorted."""
+    return _timm("names")
+
+
+@cache
+def _timm(key: str) -> tuple[str, ...]:
+    """Return the names of timm's architectures ("names"), or those with the tag of their weights ("tagged")."""
     record = json.loads(TIMM_NAMES.read_text(encoding="utf-8"))
     if record["timm"] == importlib.metadata.version("timm"):
-        return tuple(record["names"])
-    import timm
+        return tuple(record[key])
+    import timm  # another version than the recorded one: its names are its own
 
-    return tuple(timm.list_models())
+    return tuple(name for name in timm.list_models(include_tags=key == "tagged") if key == "names" or "." in name)
 
 
 def backbone_names() -> tuple[str, ...]:
@@ -56,7 +62,7 @@ def is_stem(name: str) -> bool:
 
 def is_timm(name: str) -> bool:
     """Whether `name` is a timm architecture, with or without the tag of its weights ("resnet18.a1_in1k")."""
-    return name.partition(".")[0] in timm_names()
+    return name in _timm("tagged" if "." in name else "names")
 
 
 def is_file(name: str) -> bool:
@@ -65,11 +71,17 @@ def is_file(name: str) -> bool:
 
 
 def check_backbone_name(name: str) -> str:
-    """Return `name` if a backbone of this name exists.
+    """Return `name` if it is a backbone.
 
     Raises:
-        UnknownNameError: If none exists. The message offers the nearest names.
+        UnknownNameError: If it is not. Suggests the nearest names.
+        PluginError: If it is `FILE.py:function` and there is no such file.
     """
-    if not (is_file(name) or is_stem(name) or is_timm(name)):
-        raise UnknownNameError("backbone", name, backbone_names(), "a timm model, a stem, or FILE.py:function")
+    if is_file(name):
+        python_file(name)
+    elif not (is_stem(name) or is_timm(name)):
+        architecture, has_tag, _ = name.partition(".")
+        tagged = [each for each in _timm("tagged") if each.startswith(f"{architecture}.")] if has_tag else []
+        known = tagged or backbone_names()
+        raise UnknownNameError("backbone", name, known, "a timm model, a stem, or FILE.py:function")
     return name

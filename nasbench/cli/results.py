@@ -9,7 +9,7 @@ import typer
 
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
-from nasbench.errors import NothingMatched
+from nasbench.errors import InputError, NothingMatched
 from nasbench.text import narrate
 
 if TYPE_CHECKING:
@@ -35,23 +35,30 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
 def runs(
     root: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs"),
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """List the runs in a folder: state, trials, front.
 
     Example: nasbench runs
     """
-
     from nasbench.runs.run import list_runs, load_run
 
-    found = [load_run(path) for path in list_runs(root)]
-    if not found:
-        raise NothingMatched(f"no run in {root}/; `nasbench search` makes one")
-    rows = [run.summary() for run in found]
+    rows, faults = [], {}
+    for path in list_runs(root):
+        try:
+            rows.append(load_run(path).summary())
+        except InputError as error:  # one damaged run does not hide the others
+            faults[path.name] = str(error)
+    if not rows and not faults:
+        missing = "" if root.is_dir() else " (there is no such folder)"
+        raise NothingMatched(f"no run in {root}/{missing}; `nasbench search` makes one")
     if as_json:
         console.print_json("runs", rows)
-        return
-    columns = ("name", "state", "trials", "of", "failed", "front", "backbone", "task", "created")
-    console.print_table(columns, [[row[column] for column in columns] for row in rows])
+    else:
+        columns = ("name", "state", "trials", "of", "failed", "front", "backbone", "task", "created")
+        console.print_table(columns, [[row[column] for column in columns] for row in rows])
+    for name, fault in faults.items():
+        narrate(f"left out: {name}: {fault}")
+    return 1 if faults else 0
 
 
 @app.command()

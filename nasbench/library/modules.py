@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,19 @@ def module_spec(name: str) -> ModuleSpec:
     hint = "`nasbench modules` lists all"
     if plugins.problems():
         hint += "; skipped as broken: " + "; ".join(str(p) for p in plugins.problems())
+    called = {_snake(spec.home.partition(":")[2]): each for each, spec in _specs_by_name().items()}
+    if name not in MODULES and (known := called.get(_snake(name))) is not None:
+        hint = f"it is called {known!r} here; {hint}"
     return MODULES.get(name, hint)
+
+
+def _specs_by_name() -> dict[str, ModuleSpec]:
+    return {name: MODULES.get(name) for name in MODULES}
+
+
+def _snake(name: str) -> str:
+    """Return a class name or phrase in lower case, without what separates its words."""
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def module_specs(

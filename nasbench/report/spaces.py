@@ -17,6 +17,7 @@ from typing import Any
 
 from nasbench.builtin import content_folder
 from nasbench.library.modules import module_specs
+from nasbench.library.plugins import builtin_files
 from nasbench.spaces import ResolvedSpace, Space, load_space, ready_made
 
 __all__ = ["RECORD", "describe_space", "record_of_spaces", "recorded_space", "usual_backbone"]
@@ -91,7 +92,7 @@ def _record() -> dict[str, dict[str, Any]]:
 
 def _sources() -> str:
     """Return the hash of the sources of the record: the spaces, the declarations of modules, the version of timm."""
-    files = [*sorted(content_folder("search_spaces").glob("*.yaml")), content_folder("modules") / "declarations.json"]
+    files = [*sorted(content_folder("search_spaces").glob("*.yaml")), *builtin_files()]
     content = b"".join(file.read_bytes() for file in files if file.is_file())
     return hashlib.sha256(content + importlib.metadata.version("timm").encode()).hexdigest()[:16]
 

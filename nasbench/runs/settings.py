@@ -6,6 +6,7 @@ fields of `SearchSettings`. Settings are validated once, together with the origi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,8 @@ class SearchSettings(BaseModel):
         str | None,
         CommandLine("--task", reproduce="always"),
         Field(
-            description="task to learn: digits, co2, folder:PATH, tar:TRAIN,TEST, csv:PATH, ett:PATH, table:FILE or "
-            "FILE.py:Task; by default digits, or co2 for a stem"
+            description="task to learn: digits, co2, folder:PATH, tar:FILE, tar:TRAIN,TEST, torchvision:NAME, "
+            "csv:PATH, ett:PATH, table:FILE or FILE.py:Task; by default digits, or co2 for a stem"
         ),
     ] = None
     trials: Annotated[
@@ -293,6 +294,9 @@ def read_settings(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         where = origins.get(str(first["loc"][0]), origin)
+        if first["type"] == "literal_error":  # a name out of a few
+            known = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            raise UnknownNameError(f"{key} ({where})", str(first["input"]), known) from None
         raise InputError(f"{key}={first['input']!r} ({where}): {first['msg']}") from None
 
 

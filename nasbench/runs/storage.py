@@ -164,6 +164,19 @@ def open_journal(path: str | Path) -> Journal:
         ) from None
 
 
+def check_storage_url(url: str) -> None:
+    """Check the form of the URL of a shared study, without connecting to it.
+
+    Raises:
+        InputError: If the URL is of another kind.
+    """
+    if url.partition("://")[0].partition("+")[0] not in ("postgresql", "mysql"):
+        raise InputError(
+            f"storage {url!r} is not of the form postgresql://user:password@host/database; "
+            "leave it out to store the study in the run folder"
+        )
+
+
 def open_database(url: str) -> BaseStorage:
     """Open (or create) Optuna's tables in a database that several machines share.
 
@@ -174,12 +187,7 @@ def open_database(url: str) -> BaseStorage:
         InputError: If the URL is of another kind, or its database driver is not installed.
         RunError: If the database cannot be reached.
     """
-    kind = url.partition("://")[0]
-    if kind.partition("+")[0] not in ("postgresql", "mysql"):
-        raise InputError(
-            f"storage {url!r} is not of the form postgresql://user:password@host/database; "
-            "leave it out to store the study in the run folder"
-        )
+    check_storage_url(url)
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
@@ -191,6 +199,7 @@ def open_database(url: str) -> BaseStorage:
             _wait_for_server(database)
             return optuna.storages.get_storage(database)
         except ImportError as error:
+            kind = url.partition("://")[0]
             raise InputError(f"{kind}:// needs {error.name or 'a driver'}: pip install nasbench[postgres]") from None
         except (ArgumentError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if attempt == 2 or isinstance(error, ArgumentError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nasbench.backbones.names import check_backbone_name
 from nasbench.errors import UnknownNameError
 from nasbench.library import plugins
-from nasbench.objectives import COSTS, PROXY_NAMES
+from nasbench.objectives import COSTS, PROXY_NAMES, parse_constraint
 from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import load_space
 from nasbench.tasks.forms import METRICS, kind_of
@@ -37,6 +37,14 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
     for name in settings.training:
         if name not in Recipe.model_fields:
             raise UnknownNameError("training setting", name, Recipe.model_fields)
+    if settings.storage is not None:
+        from nasbench.runs.storage import check_storage_url  # late: it imports Optuna
+
+        check_storage_url(settings.storage)
+    if settings.reuse is not None:
+        from nasbench.runs.run import load_run  # late: it imports Optuna
+
+        load_run(settings.reuse)
     if settings.task is not None and settings.task.startswith(TABLE):
         return
     if settings.backbone is not None:
@@ -47,6 +55,8 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
     for name in settings.proxies:
         if name not in PROXY_NAMES:
             raise UnknownNameError("zero-cost proxy", name, PROXY_NAMES)
+    for constraint in settings.constraints:
+        parse_constraint(constraint, [*COSTS, *settings.proxies])
     known = [*METRICS.get(kind, ()), *COSTS]
     if settings.task is None:  # the backbone decides the task later, so every task's metrics are allowed here
         known = [*(name for metrics in METRICS.values() for name in metrics), *COSTS]
@@ -54,3 +64,5 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         # a name with its direction may be a metric of the user's own
         if kind and not direction and name not in known:
             raise UnknownNameError("objective", name, known, "a metric of your own: objectives={name: 'maximize'}")
+    if settings.training:  # last: the names of optimizers are timm's
+        Recipe().with_settings(settings.training)

@@ -8,7 +8,7 @@ import pytest
 from nasbench.backbones import STEMS, slot_cache
 from nasbench.backbones.discovery import slots
 from nasbench.backbones.names import backbone_names, check_backbone_name, is_stem, is_timm, stem_names
-from nasbench.errors import UnknownNameError
+from nasbench.errors import PluginError, UnknownNameError
 
 
 def test_the_stems_are_those_that_are_registered():
@@ -22,18 +22,29 @@ def test_a_stem_of_the_users_is_one(monkeypatch):
     assert "mine" in backbone_names()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k", "dlinear", "hosts.py:build"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k", "dlinear"])
 def test_a_name_that_is_a_backbone(name):
     assert check_backbone_name(name) == name
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("resnet19", "resnet18"), ("ResNet-18", "resnet18"), ("Dlinear", "dlinear")]
+    ("name", "near"),
+    [
+        ("resnet19", "resnet18"),
+        ("ResNet-18", "resnet18"),
+        ("Dlinear", "dlinear"),
+        ("resnet18.a1_in1kk", "resnet18.a1_in1k"),
+    ],
 )
 def test_a_name_that_is_none_is_answered_with_the_nearest(name, near):
     assert not is_timm(name)
     with pytest.raises(UnknownNameError, match=f"did you mean.* '{near}'"):
         check_backbone_name(name)
+
+
+def test_a_file_that_is_not_there_is_no_backbone(tmp_path):
+    with pytest.raises(PluginError, match="no file at"):
+        check_backbone_name(f"{tmp_path / 'hosts.py'}:build")
 
 
 def test_remembered_slots_are_those_that_were_found(tmp_path, monkeypatch):
