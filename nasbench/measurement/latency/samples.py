@@ -34,15 +34,15 @@ class Latency:
         high_ms: Upper end of that interval.
         q25_ms: First quartile of the calls.
         q75_ms: Third quartile of the calls.
-        ratio: Time over the reference's time, from the median log-ratio within blocks.
+        ratio: Time divided by the time of the reference, from the median log-ratio within blocks.
         ratio_low: Lower end of the bootstrap interval of the ratio, at the profile's confidence.
         ratio_high: Upper end of that interval.
         verdict: Verdict against the reference.
         samples: Number of calls that the figures come from.
         discarded: Number of calls left out, because the GPU's clock was low or another process had the core.
         wall_ms: Median host time of a call, until the result was available.
-        launch_bound: Host wall time over the time that the GPU works. Far above 1 the GPU waits for the host. None on a
-            CPU.
+        launch_bound: Host wall time divided by the time that the GPU works. Far above 1 the GPU waits for the
+            host. None on a CPU.
     """
 
     name: str

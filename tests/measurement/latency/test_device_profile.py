@@ -224,7 +224,7 @@ def test_what_was_not_profiled_is_refused(tmp_path, monkeypatch):
         dataclasses.replace(found, measured={}).check("test_resnet", SIZE, same)
     with pytest.raises(DeviceError, match="not complete"):
         dataclasses.replace(found, measured={}).predict({"stage2": "se"})
-    monkeypatch.setattr(nasbench, "__version__", "9.9")
+    monkeypatch.setattr(device_profile, "__version__", "9.9")
     with pytest.raises(DeviceError, match=r"nasbench 9\.9"):
         found.check("test_resnet", SIZE, same)
 

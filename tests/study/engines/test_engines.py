@@ -73,6 +73,8 @@ def moody(plan):
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "exits":
+            os._exit(3)
+        case "calls exit":
             sys.exit(3)
         case "prints":
             print("narration of a user's module")  # noqa: T201
@@ -127,16 +129,19 @@ def test_what_comes_back_is_what_was_asked():
 def test_no_plan_stops_the_engine(capfd):
     """Two workers; each fault is answered for its own job, and the jobs after it are done."""
     with Processes(places(moody, 2), timeout_s=1.0) as engine:
-        found = answers(engine, named("raises", "nan", "hangs", "fine", "spins", "killed", "exits", "prints"))
+        found = answers(
+            engine, named("raises", "nan", "hangs", "fine", "spins", "killed", "exits", "prints", "calls exit")
+        )
     failed = [one.reason for one in found if isinstance(one, Evaluation) and one.state == "failed"]
     assert failed[:2] == ["ZeroDivisionError: no good", "nan: score is not finite"]
-    assert failed[2:] == ["timeout: still running after 1 s, so its process was killed"] * 2
+    assert failed[2:4] == ["timeout: still running after 1 s, so its process was killed"] * 2
+    assert failed[4:] == ["SystemExit: 3"]
     lost = [one.reason for one in found if isinstance(one, Lost)]
     assert lost == [
         "its process was killed (SIGKILL, which the system sends when memory runs out)",
         "its process ended by itself with status 3",
     ]
-    assert [isinstance(one, Lost) for one in found] == [False] * 5 + [True, True, False]
+    assert [isinstance(one, Lost) for one in found] == [False] * 5 + [True, True, False, False]
     assert [found[3].state, found[7].state] == ["complete"] * 2
     out, err = capfd.readouterr()
     assert out == "", "stdout is for data"
