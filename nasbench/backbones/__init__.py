@@ -1,4 +1,4 @@
-"""WHERE modules go: host networks, their slots, insertion and removal.
+"""Where modules go: backbones, their slots, insertion and removal.
 
 Names are loaded on first use. Code that only handles backbone names imports neither torch nor timm.
 """

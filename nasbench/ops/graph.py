@@ -17,9 +17,9 @@ class LearnedGraph(nn.Module):
               A = \\mathrm{relu}(\\tanh(\\alpha (M_1 M_2^T - M_2 M_1^T)))
 
     The argument of the relu is antisymmetric. The diagonal is therefore 0, and at most one of A_ij and A_ji is not 0.
-    In each row only the `neighbours` largest entries stay. Some copies add noise before choosing them, which makes the
-    network random also in evaluation. It is not needed here, because it makes no difference which zeros are chosen.
-    2 D d + 2 (d² + d) parameters.
+    In each row only the `neighbours` largest entries stay. Some reimplementations add noise before choosing them, which
+    makes the network random also in evaluation. No noise is needed: ties occur only among zeros, and it does not
+    matter which of them are chosen. The graph has 2 D d + 2 (d² + d) parameters.
 
     Args:
         series: Number of series D.

@@ -26,15 +26,16 @@ class Informer(nn.Module):
               X_{j+1} = \\mathrm{layer}_{j+1}(\\mathrm{MaxPool}_{3,2}(\\mathrm{ELU}(\\mathrm{BN}(
               \\mathrm{conv}_3(X_j))))),\\qquad y = W_s\\, (W_t\\, \\mathrm{LN}(X_J))
 
-    A layer is ProbSparse self-attention (the module `probsparse_attention`) and a feed-forward layer, post-norm. All
-    series share the tokens (mixed). The direct head is two linear maps: W_t from the remaining steps to the horizon,
-    and W_s from channels to series. `decoder_layers` replaces it by the paper's generative decoder. Its input is the
-    last `label` steps as start token, followed by zeros for the horizon. All of it passes at once through layers of
-    causal ProbSparse attention, attention to the encoder and a feed-forward layer.
+    A layer is ProbSparse self-attention (the module `probsparse_attention`) and a feed-forward layer, post-norm. Each
+    token holds all series of one time step. The direct head is two linear maps: W_t from the remaining steps to the
+    horizon, and W_s from channels to series. `decoder_layers` replaces it by the paper's generative decoder. Its input
+    is the last `label` steps as start token, followed by zeros for the horizon. The whole sequence passes in one
+    forward pass through layers of causal ProbSparse attention, attention to the encoder and a feed-forward layer.
 
-    The distilling keeps ⌈L / 2⌉ steps. Copies pad its convolution by two on either side, which torch 1.4 needed. In
-    later versions that adds two steps a layer. The official decoder (`mix`) swaps heads and positions before it merges
-    them, so that a token holds pieces of several positions. Here heads are merged position by position.
+    Each distilling layer keeps ⌈L / 2⌉ steps. Some reimplementations pad its convolution by two on either side, which
+    torch 1.4 needed. In later versions that adds two steps per layer. The official decoder (`mix`) swaps heads and
+    positions before it merges them, so that a token holds pieces of several positions. Here heads are merged position
+    by position.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding, with maps
     `(B, lookback, width)`, and `stageK` after encoder layer K (each stage is one block), with maps
@@ -87,7 +88,7 @@ class Informer(nn.Module):
         self.lookback, self.horizon, self.label = lookback, horizon, label
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embedding = SeriesEmbedding(series, width, covariates)
-        # The last layer of the embedding, so it carries the slot.
+        # It is the last layer of the embedding, so the slot `embed` is here.
         self.embed = nn.Dropout(dropout)
         # Each distilling halves the steps and rounds up.
         lengths = [-(-lookback // 2**k) for k in range(layers)]

@@ -36,7 +36,7 @@ AMP = ("none", "bfloat16", "float16")
 
 _WARM_UP_SHARE = 0.25  # largest share of the time that the warm-up may take
 _BUSY_CALLS = 5  # calls for the time that the GPU works, of which the median is taken
-_MANY_NUMBERS = 2**59  # so many numbers take more bytes than there are addresses
+_MANY_NUMBERS = 2**59  # a tensor of more elements exceeds the address space
 
 
 def profile(
@@ -114,7 +114,7 @@ def profile(
             seed=seed,
             max_blocks=max_blocks,
         )
-        if isinstance(timer, CudaTimer):  # after the blocks, so that it does not disturb them
+        if isinstance(timer, CudaTimer):  # after the blocks, so that these calls do not disturb them
             state = nvml.state() if nvml else {}
             found = dataclasses.replace(found, busy_ms=_busy(timer, calls, found), gpu_after=state)
         return found
@@ -134,7 +134,7 @@ def profile_batches(
         By batch size, the profile or the error.
 
     Raises:
-        InputError: As `profile` does, except for a memory that is too small.
+        InputError: As `profile` does, except when memory is too small.
     """
     usable_device(options.get("device", "cpu"))
     found: dict[int, Profile | DeviceError] = {}
@@ -204,7 +204,7 @@ def _prepare(name: str, model: nn.Module, x: Tensor, options: Mapping[str, objec
 
 
 def _input(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int, channels_last: bool) -> Tensor:
-    if (numbers := math.prod(shape)) > _MANY_NUMBERS:  # torch has several messages for it, and no exception class
+    if (numbers := math.prod(shape)) > _MANY_NUMBERS:  # torch has no exception class for this
         raise MemoryError(f"an input of {numbers:.0e} numbers")
     x = torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device).to(dtype)
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
