@@ -48,7 +48,9 @@ def spaces(
         columns = ("name", "backbone", "plans", "description")
         console.print_table(columns, [[row[column] for column in columns] for row in rows])
     for each, fault in faults.items():
-        narrate(f"left out: {each}: {fault}; a space with modules of your own needs --modules PATH")
+        narrate(f"left out: {each}: {fault}")
+    if faults and not modules:
+        narrate("a space with modules of your own needs --modules PATH")
     narrate("`nasbench spaces NAME` shows one; `nasbench search NAME` searches it")
     return 1 if faults else 0
 

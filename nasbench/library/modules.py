@@ -28,18 +28,20 @@ def module_spec(name: str) -> ModuleSpec:
     hint = "`nasbench modules` lists all"
     if plugins.problems():
         hint += "; skipped as broken: " + "; ".join(str(p) for p in plugins.problems())
-    called = {_snake(spec.home.partition(":")[2]): each for each, spec in _specs_by_name().items()}
-    if name not in MODULES and (known := called.get(_snake(name))) is not None:
+    if name not in MODULES and (known := _named_by_class(name)) is not None:
         hint = f"it is called {known!r} here; {hint}"
     return MODULES.get(name, hint)
 
 
-def _specs_by_name() -> dict[str, ModuleSpec]:
-    return {name: MODULES.get(name) for name in MODULES}
+def _named_by_class(name: str) -> str | None:
+    """Return the name of the module whose class is called `name`, as in "Squeeze-Excitation". None if none is."""
+    wanted = _letters(name)
+    classes = ((each, MODULES.get(each).home.partition(":")[2]) for each in MODULES)
+    return next((each for each, cls in classes if _letters(cls) == wanted), None)
 
 
-def _snake(name: str) -> str:
-    """Return a class name or phrase in lower case, without what separates its words."""
+def _letters(name: str) -> str:
+    """Return a name in lower case without what separates its words."""
     return re.sub(r"[\W_]", "", name).lower()
 
 

@@ -91,7 +91,7 @@ def _record() -> dict[str, dict[str, Any]]:
 
 
 def _sources() -> str:
-    """Return the hash of the sources of the record: the spaces, the declarations of modules, the version of timm."""
+    """Return the hash of the sources of the record: the spaces, the files of modules, the version of timm."""
     files = [*sorted(content_folder("search_spaces").glob("*.yaml")), *builtin_files()]
     content = b"".join(file.read_bytes() for file in files if file.is_file())
     return hashlib.sha256(content + importlib.metadata.version("timm").encode()).hexdigest()[:16]

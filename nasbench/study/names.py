@@ -8,7 +8,7 @@ from nasbench.library import plugins
 from nasbench.objectives import COSTS, PROXY_NAMES, parse_constraint
 from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import load_space
-from nasbench.tasks.forms import METRICS, kind_of
+from nasbench.tasks.forms import METRICS, is_user_task, kind_of
 from nasbench.tasks.recipe import Recipe
 
 __all__ = ["TABLE", "check_names"]
@@ -28,15 +28,14 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
 
     Raises:
         UnknownNameError: If a name does not exist. Suggests the nearest ones.
-        InputError: If a task names no data.
+        InputError: If a task names no data, a value of a training setting is not allowed, or a constraint is malformed.
+        PluginError: If a file of the user's is not there.
+        RunError: If there is no run at `reuse`.
     """
     for path in settings.modules:  # first: a space may name modules of these plug-ins
         plugins.load_path(path)
     if settings.space is not None:
         load_space(settings.space)
-    for name in settings.training:
-        if name not in Recipe.model_fields:
-            raise UnknownNameError("training setting", name, Recipe.model_fields)
     if settings.storage is not None:
         from nasbench.runs.storage import check_storage_url  # late: it imports Optuna
 
@@ -45,12 +44,19 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         from nasbench.runs.run import load_run  # late: it imports Optuna
 
         load_run(settings.reuse)
-    if settings.task is not None and settings.task.startswith(TABLE):
-        return
-    if settings.backbone is not None:
-        check_backbone_name(settings.backbone)
-    if not trains:
-        return
+    task = settings.task or ""
+    if not task.startswith(TABLE):  # a table knows the names of its own
+        if settings.backbone is not None:
+            check_backbone_name(settings.backbone)
+        if trains:
+            _check_names_of_training(settings)
+    if is_user_task(task):
+        plugins.python_file(task)  # its recipe may have settings of its own
+    else:  # last: the names of optimizers are timm's
+        Recipe().with_settings(settings.training)
+
+
+def _check_names_of_training(settings: SearchSettings) -> None:
     kind = "classification" if settings.task is None else kind_of(settings.task)
     for name in settings.proxies:
         if name not in PROXY_NAMES:
@@ -64,5 +70,3 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         # a name with its direction may be a metric of the user's own
         if kind and not direction and name not in known:
             raise UnknownNameError("objective", name, known, "a metric of your own: objectives={name: 'maximize'}")
-    if settings.training:  # last: the names of optimizers are timm's
-        Recipe().with_settings(settings.training)

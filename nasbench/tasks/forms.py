@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from nasbench.errors import InputError, UnknownNameError
 
-__all__ = ["FORMS", "METRICS", "check_form", "kind_of"]
+__all__ = ["FORMS", "METRICS", "is_user_task", "kind_of"]
 
 _KINDS: dict[str, str] = {
     "digits": "classification",
@@ -51,9 +51,3 @@ def kind_of(text: str) -> str:
     if colon and not place:
         raise InputError(f"{text!r} names no data; write it as one of {', '.join(f for f in FORMS if ':' in f)}")
     return found[0]
-
-
-def check_form(text: str) -> str:
-    """Return the text of a task unchanged, or raise as `kind_of` does."""
-    kind_of(text)
-    return text

@@ -90,10 +90,11 @@ class Recipe(BaseModel):
                 raise UnknownNameError("training setting", key, fields)
         # The text "none" is None only where None is the default. For `amp` and `augmentation` it is a value.
         none = {k: None for k, v in settings.items() if v == "none" and fields[k].default is None}
-        try:
-            return type(self)(**{**self.model_dump(), **settings, **none})
+        try:  # of what is given alone: to check the name of the default optimizer would import timm
+            changed = type(self)(**{**settings, **none})
         except ValidationError as error:
             raise InputError(_describe(error)) from None
+        return self.model_copy(update={key: getattr(changed, key) for key in settings})
 
     def with_text(self, *pairs: str) -> Recipe:
         """Return a recipe changed by texts of the form "key=value".

@@ -1,6 +1,7 @@
 """What answers at once: these commands load none of the packages that take seconds to import."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,12 +9,25 @@ import sys
 import pytest
 from support import ROOT
 
+from nasbench.objectives import PROXY_NAMES
+from nasbench.training.proxies import PROXIES
+
 HEAVY = ("torch", "timm", "pandas", "scipy.stats", "matplotlib", "seaborn", "sklearn", "fvcore")
 
 ANSWERS = ("runs", "modules", "modules *attention* --json", "show se", "show se --json", "spaces", "spaces tiny --json")
 MISTAKES = {
     "show SE": "'se'",
     "show agent-attention": "'agent_attention'",
+    "show Squeeze-Excitation": "it is called 'se' here",
+    "slots resnet18.a1_in1kk": "'resnet18.a1_in1k'",
+    "search --backbone resnet18.a1_in1kk --task digits": "'resnet18.a1_in1k'",
+    "search --backbone nothing.py:build": "no file at",
+    "search --task nothing.py:Task": "no file at",
+    "search --sampler randm": "'random'",
+    "search --set epochs=three": "epochs='three'",
+    "search --constraint parms<=1.1x --task digits": "'params'",
+    "search --storage foo://bar": "not of the form postgresql://",
+    "search --reuse runs/nothing": "no run at",
     "spaces tinny": "'tiny'",
     "spaces tiny --backbone resnet19": "'resnet18'",
     "slots resnet19": "'resnet18'",
@@ -58,6 +72,8 @@ def told(tmp_path_factory):
     shutil.copytree(ROOT / "tests" / "runs" / "version-0.1.0", folder / "runs")
     command = [sys.executable, "-W", "ignore", "-c", CODE, json.dumps([*ANSWERS, *MISTAKES])]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["runs"], "a refused command leaves nothing behind"
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["co2", "function", "halving"]
     return json.loads(done.stdout)
 
 
@@ -79,3 +95,37 @@ def test_an_import_loads_nothing_heavy(name):
     code = f"import sys, {name}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_damaged_run_does_not_hide_the_others(nasbench, tmp_path):
+    shutil.copytree(ROOT / "tests" / "runs" / "version-0.1.0", tmp_path / "runs")
+    (tmp_path / "runs" / "halving" / "config.yaml").write_text("settings: [")
+    code, out, error = nasbench("runs", str(tmp_path / "runs"))
+    assert code == 1
+    assert "function" in out
+    assert "co2" in out
+    assert "left out: halving" in error
+
+
+def test_spaces_are_counted_anew_after_a_module_was_edited(tmp_path):
+    """In a copy of the tree: a new channel gate joins the space of channel gates."""
+    for name in ("nasbench", "modules", "search_spaces", "reports"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    gate = (tmp_path / "modules" / "channel" / "se.py").read_text()
+    (tmp_path / "modules" / "channel" / "mine.py").write_text(gate.replace('name="se"', 'name="mine"'))
+    code = "import sys; from nasbench.cli import main; main(['spaces', 'channel-gates', '--json']); print('torch' in sys.modules)"  # noqa: E501
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    *document, loaded = done.stdout.strip().splitlines()
+    (row,) = json.loads("\n".join(document))["data"]
+    recorded = json.loads((ROOT / "search_spaces" / "overview.json").read_text())["spaces"]["channel-gates"]
+    assert "mine" in row["variants"]
+    assert "mine" not in recorded["variants"]
+    assert row["plans"] > recorded["plans"]
+    assert loaded == "True"
+
+
+def test_the_names_that_need_no_torch_are_those_that_exist():
+    assert tuple(PROXIES) == PROXY_NAMES
