@@ -172,7 +172,10 @@
     KINDS.filter(([kind]) => shown.some((point) => point.kind === kind)).forEach(([kind, text], i) => {
       const key = draw("g", { class: "point " + kind });
       key.append(kind === "bare"
-        ? draw("rect", { x: LEFT + 7 + 140 * i, y: TOP - 8, width: 8, height: 8 })
+        ? draw("rect", {
+            x: LEFT + 7 + 140 * i, y: TOP - 8, width: 8, height: 8,
+            transform: "rotate(45 " + (LEFT + 11 + 140 * i) + " " + (TOP - 4) + ")",
+          })
         : draw("circle", { cx: LEFT + 11 + 140 * i, cy: TOP - 4, r: 4 }));
       picture.append(key, draw("text", { x: LEFT + 22 + 140 * i, y: TOP }, text));
     });

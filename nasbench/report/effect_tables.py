@@ -35,7 +35,7 @@ def tables(run: Run) -> Iterable[Table]:
         caption = (
             "Does the module help, or only its size? Each finalist is compared with a plain residual 3x3 bottleneck in "
             "the same slots. Its width is chosen so that its added MACs come as close as possible to those of the plan "
-            "(`ratio`)."
+            "(the column ratio)."
         )
         yield _table("Finalists against a plain block of their cost", shown, caption)
     effects = run_effects(run)
