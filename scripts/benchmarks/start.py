@@ -36,7 +36,7 @@ AT_ONCE = (
     *("--help", "search --help", "runs", "modules", "modules *attention*", "show se", "spaces", "spaces tiny"),
     *("show SE", "spaces tinny", "slots resnet19", "measure resnet19", "measure resnet18 --plan see"),
     *("profile resnet19", "suggest resnet19", "fingerprint see", "search tinny", "search --backbone resnet19"),
-    *("search --task digitz", "search --objectives acuracy", "search --set epoch=3", "tabulate tinny"),
+    *("search --task digitz", "search --task digits --objective acuracy", "search --set epoch=3", "tabulate tinny"),
     *("report runs/nothing", "export runs/run0 --trial 99 --out x", "train runs/run0 --trial 99 --epochs 1"),
     *("compare runs/nothing runs/run0", "check nothing.py", "init project"),
 )
