@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 
 import cloudpickle
@@ -20,6 +21,12 @@ def _one_thread():
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     library.module_specs()
+    # What is loaded by now stays until the end. Unfrozen, each collection would search all of it, and where memory
+    # runs out the training loop collects every time.
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -45,6 +45,8 @@ def test_a_tutorial_runs_as_written(page, tmp_path, monkeypatch, clean_registry)
         for line in code.strip().splitlines():
             words = shlex.split(line)
             assert words.pop(0) == "nasbench"
+            if words[0] == "doctor":  # whose figures are not looked at
+                words = re.sub("--time [^ ]+", "--time 1", " ".join(words)).split()
             if not torch.cuda.is_available():
                 words = ["cpu" if word == "cuda" else word for word in words]
             assert cli.main(words) in (0, 1), line  # 1: a check of a noisy machine's timer may fail

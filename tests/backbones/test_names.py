@@ -69,13 +69,11 @@ def test_a_damaged_file_of_slots_is_written_anew(tmp_path, monkeypatch):
 
 def test_a_function_is_searched_without_timm_once_the_slots_are_known(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    slot_cache.slots_by_name("test_resnet", (3, 64, 64))
     code = """import sys, nasbench as nb
 nb.search("tiny", evaluate=lambda plan: {"score": float(len(plan))}, objectives={"score": "maximize"}, trials=3,
           sampler="random", out=sys.argv[1])
 print("timm" in sys.modules)"""
-    told = []
-    for out in ("first", "second"):
-        command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        told.append(done.stdout.strip().splitlines()[-1])
-    assert told == ["True", "False"]
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "False"

@@ -1,18 +1,14 @@
 """The command as a person types it: exit codes, streams, JSON, messages."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from support.commands import data
 
-from nasbench import cli
 from nasbench.cli import console
 from nasbench.errors import InputError
 from nasbench.runs.command_line import command_line
@@ -281,26 +277,3 @@ def test_numbers_for_people():
 def test_json_has_no_nan(capsys):
     console.print_json("x", {"a": float("nan"), "b": [float("inf"), 1.0]})
     assert json.loads(capsys.readouterr().out)["data"] == {"a": None, "b": [None, 1.0]}
-
-
-def test_ctrl_c_saves_and_resumes(tmp_path, image_folder):
-    """A real process, a real signal: exit code 2, no colours, and the same command goes on from there."""
-    environment = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"} | {"NO_COLOR": "1"}
-    command = ["search", "tiny", "--backbone", "test_resnet", "--task", image_folder, "--size", "32", "--trials", "8"]
-    command += ["--seeds", "1", "--set", "epochs=1", "--set", "latency_s=0", "--sampler", "random"]
-    command += ["--out", str(tmp_path / "r")]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "nasbench", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored
-    )  # fmt: skip
-    jsonl, deadline = tmp_path / "r" / "trials.jsonl", time.monotonic() + 120
-    while time.monotonic() < deadline and not (jsonl.is_file() and jsonl.read_text()):
-        time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
-    output, _ = child.communicate(timeout=60)
-    assert child.returncode == 2, output
-    assert "\x1b" not in output
-    assert cli.main(command) == 0
-    lines = [json.loads(line) for line in jsonl.read_text().splitlines()]
-    assert len({line["plan_hash"] for line in lines}) == len(lines) == 8

@@ -144,17 +144,24 @@ def test_interrupted(tmp_path, host, workers):
 
 
 def test_the_command_interrupted(tmp_path, host, image_folder):
-    """`nasbench search` ends with exit code 2 and says that its state is saved."""
+    """`nasbench search` ends with exit code 2, says that its state is saved; the same command goes on."""
     folder, log = tmp_path / "run", tmp_path / "log"
-    command = ["search", "five-properties", "--backbone", "test_resnet", "--task", image_folder, "--size", "32"]
-    command += ["--trials", "50", "--seeds", "1", "--set", "epochs=1", "--out", str(folder)]
+    command = ["search", "tiny", "--backbone", "test_resnet", "--task", image_folder, "--size", "32"]
+    command += ["--trials", "8", "--seeds", "1", "--set", "epochs=1", "--set", "latency_s=0", "--sampler", "random"]
+    command += ["--out", str(folder)]
     search = host.start(log, command=command)
     while not lines_of(folder / "trials.jsonl") and alive(search):
         time.sleep(0.01)
     os.kill(search, signal.SIGINT)
     assert host.wait(search) == 2, log.read_text()
     assert log.read_text().splitlines()[-1].startswith("interrupted; what was finished is saved")
-    assert finished_in(folder)
+    assert "\x1b" not in log.read_text()
+    before = finished_in(folder)
+    assert before
+    assert host.wait(host.start(log, command=command)) == 0, log.read_text()
+    after = finished_in(folder)
+    assert len({evaluation.plan_hash for evaluation in after.values()}) == len(after) == 8
+    assert all(after[number] == evaluation for number, evaluation in before.items())
 
 
 def test_a_module_that_kills_its_process(tmp_path, host):

@@ -131,10 +131,12 @@ def main():
     """Serve orders until the pipe is closed."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     # What each search would import and load anew is there before it is forked.
+    import pandas  # noqa: F401
+
     import nasbench as nb
     import nasbench.cli
+    import nasbench.study.driver
     from nasbench.library.modules import module_specs
-    from nasbench.study.search import search as study  # noqa: F401
 
     module_specs()
     nb.slots("test_resnet", input_size=(3, 32, 32))
