@@ -1,4 +1,4 @@
-"""Comparison of plans evaluated under the same seeds, with each other and with the bare backbone."""
+"""Comparison of the plans of a run, with each other and with the bare backbone, as a table."""
 
 from __future__ import annotations
 
@@ -9,70 +9,98 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasbench.evidence.front_probability import front_probability, log_deviation
-from nasbench.evidence.intervals import metric_interval, pooled_seed_deviation
-from nasbench.evidence.pairs import PairedDifference, compare_pair
+from nasbench.evidence.noise import Noise, pooled_noise
+from nasbench.evidence.pairs import PairedDifference, mean_interval
 from nasbench.evidence.pareto import LATENCY_RESOLUTION, on_front
-from nasbench.library.plan import BARE
+from nasbench.evidence.race import Until
+from nasbench.evidence.trainings import Trainings
+from nasbench.evidence.verdicts import judge_plans
+from nasbench.library.plan import BARE, Plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["compare"]
+__all__ = ["compare", "contents_of"]
+
+
+def contents_of(plan: Plan) -> list[tuple[str, str]]:
+    """Return the (slot, module) pairs of a plan. A variant counts as its module, an expression gives all its modules.
+
+    Example:
+        >>> contents_of(Plan.of({"stage1": "se(reduction=4)", "stage3": "eca >> se"}))
+        [('stage1', 'se'), ('stage3', 'eca'), ('stage3', 'se')]
+    """
+    return [(slot, leaf.name) for slot, expression in plan.items() for leaf in expression.leaves()]
 
 
 def compare(
     table: pd.DataFrame,
-    items: Sequence[Sequence[NDArray[np.float64] | None]],
+    trainings: Sequence[Trainings],
     directions: Mapping[str, str],
     metric: str | None,
-    block: int,
+    *,
+    noise: Noise | None = None,
+    until: Until | None = None,
 ) -> pd.DataFrame:
     """Add the front, its probability, intervals and verdicts to a table of plans.
 
     Args:
         table: One row per plan: its text in `plan` (for the bare backbone that of `BARE`), means of objectives, costs.
-        items: The metric per evaluation item, for each plan and seed. None where it was not stored.
+        trainings: The trainings of the metric, for each row. Not read where every objective is a cost.
         directions: Objectives with their directions.
         metric: The objective that is trained. None where every objective is a cost.
-        block: Number of consecutive items that a bootstrap draws together.
+        noise: The noise pooled over the run, controls and earlier runs included. By default over the rows.
+        until: How the search ended, if it ended by its verdicts (`judge_plans`).
 
     Returns:
-        The table with `on_front` and `probability`. Where all items are stored, also `<metric>_low` and
-        `<metric>_high` (95 %). If the bare backbone is among the plans, also `difference`, `difference_low`,
-        `difference_high` and `verdict`.
+        The table with `on_front` and `probability` (NaN where no plan has two seeds). With a metric also
+        `<metric>_low` and `<metric>_high` (95 %, in the metric's own direction). If the bare backbone is among the
+        plans, also `difference`, `difference_low`, `difference_high` (positive is better, also for an error),
+        `verdict`, `p_better` and `more_seeds`.
     """
     table = table.copy()
     table["on_front"] = on_front(table[list(directions)].to_numpy(dtype=float), directions)
     table["probability"] = np.where(table["on_front"], 1.0, 0.0)
-    stored = [[one for one in of_plan if one is not None] for of_plan in items]
-    if metric is None or [len(of_plan) for of_plan in stored] != [len(of_plan) for of_plan in items]:
+    if metric is None:
         return table
-    table["probability"] = _probability(table, stored, directions, metric, block)
-    spread = pooled_seed_deviation(stored)
-    intervals = [metric_interval(of_plan, spread, block=block) for of_plan in stored]
-    table[f"{metric}_low"], table[f"{metric}_high"] = zip(*intervals, strict=True)
-    for bare in np.flatnonzero(table["plan"] == BARE.text):  # one row, or none
-        # The spread is pooled over all plans: a pair alone has too few seeds to estimate it.
-        pairs = [
-            compare_pair(
-                of_plan, stored[bare], direction=directions[metric], block=block, spread=spread, fewest_seeds=1
-            )
-            for of_plan in stored
-        ]
-        pairs[bare] = PairedDifference.of_itself(len(stored[bare]))
-        table["difference"] = [pair.difference for pair in pairs]
-        table["difference_low"] = [pair.low for pair in pairs]
-        table["difference_high"] = [pair.high for pair in pairs]
-        table["verdict"] = [pair.verdict for pair in pairs]
+    noise = pooled_noise(trainings) if noise is None else noise
+    sign = -1.0 if directions[metric] == "minimize" else 1.0
+    ends = sign * np.array([mean_interval(plan, noise) for plan in trainings], dtype=float).reshape(-1, 2)
+    table[f"{metric}_low"], table[f"{metric}_high"] = ends.min(axis=1), ends.max(axis=1)
+    is_bare = (table["plan"] == BARE.text).to_numpy(dtype=bool)
+    if is_bare.any():
+        noise = _judge(table, trainings, is_bare, noise, until)
+    table["probability"] = _probability(table, trainings, directions, metric, noise)
     return table
+
+
+def _judge(
+    table: pd.DataFrame, trainings: Sequence[Trainings], is_bare: NDArray[np.bool_], noise: Noise, until: Until | None
+) -> Noise:
+    """Add the columns of the verdicts, and return the noise with the variance of the items."""
+    bare = trainings[int(np.argmax(is_bare))]
+    others = np.flatnonzero(~is_bare)
+    contents = [contents_of(Plan.of(text)) for text in table["plan"].iloc[others]]
+    judged = judge_plans([trainings[row] for row in others], bare, contents, noise=noise, until=until)
+    pairs = [PairedDifference.of_itself(bare.seeds)] * len(table)
+    verdicts = ["BARE"] * len(table)
+    p_better, more_seeds = np.full(len(table), np.nan), np.full(len(table), np.nan)
+    p_better[others], more_seeds[others] = judged.p_better, judged.more_seeds
+    for row, pair, verdict in zip(others, judged.pairs, judged.verdicts, strict=True):
+        pairs[row], verdicts[row] = pair, verdict
+    table["difference"] = [pair.difference for pair in pairs]
+    table["difference_low"] = [pair.low for pair in pairs]
+    table["difference_high"] = [pair.high for pair in pairs]
+    table["verdict"], table["p_better"], table["more_seeds"] = verdicts, p_better, more_seeds
+    return judged.standing.noise
 
 
 def _probability(
     table: pd.DataFrame,
-    items: Sequence[Sequence[NDArray[np.float64]]],
+    trainings: Sequence[Trainings],
     directions: Mapping[str, str],
     metric: str,
-    block: int,
+    noise: Noise,
 ) -> NDArray[np.float64]:
     others = [name for name in directions if name != metric]
     costs = table[others].to_numpy(dtype=float)
@@ -83,10 +111,11 @@ def _probability(
         ratio = table[["latency_ratio_low", "latency_ratio_high"]].to_numpy(dtype=float)
         deviation[:, latency], resolution[latency] = log_deviation(*ratio.T), LATENCY_RESOLUTION
     return front_probability(
-        items,
+        table[metric].to_numpy(dtype=float),
+        np.array([plan.seeds for plan in trainings], dtype=int),
+        noise,
         costs,
         [directions[metric], *(directions[name] for name in others)],
         cost_deviation=deviation,
         resolution=resolution.tolist(),
-        block=block,
     )

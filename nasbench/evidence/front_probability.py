@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nasbench.evidence.intervals import draw_items, mean_over_seeds, pooled_seed_deviation
+from nasbench.evidence.noise import Noise
 from nasbench.evidence.pareto import non_dominated, tied
 
 __all__ = ["front_probability", "log_deviation"]
@@ -33,50 +33,59 @@ def log_deviation(low: FloatArray, high: FloatArray) -> FloatArray:
 
 
 def front_probability(
-    items: Sequence[Sequence[FloatArray]],
+    scores: FloatArray,
+    seeds: NDArray[np.int64],
+    noise: Noise,
     costs: FloatArray,
     directions: Sequence[str],
     *,
     cost_deviation: FloatArray | None = None,
     resolution: Sequence[float] | None = None,
-    block: int = 1,
     resamples: int = 2000,
     seed: int = 0,
 ) -> FloatArray:
-    """Return the probability of each plan to be on the front, by bootstrap over evaluation items, seeds and latency.
+    """Return the probability of each plan to be on the front, given the noise of its metric and of its latency.
 
-    The trained metric of a plan is the mean over items of the mean over its seeds. All plans saw the same items, so
-    each resample draws one set of items for all of them. Seed noise is added with the variance pooled over all plans
-    that have several seeds, because a variance from three seeds of one plan would be overconfident. A measured cost is
-    multiplied by `exp(deviation · z)`. Each plan has its own z, because its ratio to the bare backbone was measured by
-    itself.
+    Each draw adds noise to the measured metrics and finds the front. The difference of two plans then has the error
+    and Student's t of their interval: all plans of a draw share one error of s². A measured cost is multiplied by
+    `exp(deviation · z)`. Each plan has its own z, because its ratio to the bare backbone was measured by itself. The
+    metrics are not shrunk by the hierarchical model, because that made the probabilities less true.
 
     Args:
-        items: The metric per evaluation item, `(n_items,)`, for each plan and each of its seeds.
+        scores: The mean of the trained metric over the seeds of each plan, `(n_plans,)`, in its own direction.
+        seeds: Number of seeds of each plan, `(n_plans,)`. The pooled s² serves for plans of one seed too.
+        noise: The noise, with the variance of the items (`Standing.noise`).
         costs: The costs, `(n_plans, m - 1)`.
         directions: Direction of the trained metric, then of each cost.
         cost_deviation: Standard deviation of the logarithm of each cost, `(n_plans, m - 1)`, 0 for an exact cost. If
             None, all costs are exact. See `log_deviation`.
         resolution: Largest relative difference that is a tie (`tied`), for each cost. If None, 0 for all.
-        block: Number of consecutive items drawn together. For a forecast it is the horizon, because windows overlap.
-        resamples: Bootstrap resamples.
-        seed: Seed of the bootstrap.
+        resamples: Number of draws.
+        seed: Seed of the draws.
 
     Returns:
-        `(n_plans,)`, each in [0, 1].
+        `(n_plans,)`, each in [0, 1]. NaN for all plans if none has two seeds, so that the noise is not known.
     """
+    if not noise.freedom:
+        return np.full(len(scores), np.nan)
     rng = np.random.default_rng(seed)
-    means = np.stack([mean_over_seeds(of_plan) for of_plan in items])
-    spread = pooled_seed_deviation(items)
-    noise = np.array([spread / np.sqrt(len(of_plan)) for of_plan in items])  # standard error of a mean over seeds
-    # A generator of its own: whether costs have noise must not change the draws of items and seeds.
+    of_items = np.sqrt(noise.item_variance / 2)  # of one plan. The variance of the items is that of a difference
+    of_seeds = np.sqrt(noise.seed_variance / np.asarray(seeds, dtype=float))
+    # A generator of its own: whether costs have noise must not change the draws of the metric.
     of_costs = np.random.default_rng([seed, 1])
-    hits = np.zeros(len(items))
+    hits = np.zeros(len(scores))
     for _ in range(resamples):
-        metric = means[:, draw_items(rng, means.shape[1], block)].mean(axis=1) + rng.normal(size=len(items)) * noise
+        items, between = rng.normal(size=(2, len(scores)))
+        metric = scores + items * of_items * _inflation(rng, noise.item_freedom)
+        metric = metric + between * of_seeds * _inflation(rng, noise.freedom)
         seen = costs if cost_deviation is None else costs * np.exp(cost_deviation * of_costs.normal(size=costs.shape))
-        # Ties are found after the noise, on what a measurement of this resample would have shown.
+        # Ties are found after the noise, on what a measurement of this draw would have shown.
         if resolution is not None and any(resolution):
             seen = np.column_stack([tied(column, one) for column, one in zip(seen.T, resolution, strict=True)])
         hits += non_dominated(np.column_stack([metric, seen]), directions)
     return hits / resamples
+
+
+def _inflation(rng: np.random.Generator, freedom: float) -> float:
+    """Draw by how much a standard deviation with these degrees of freedom is too small. It makes a normal Student's."""
+    return float(np.sqrt(freedom / rng.chisquare(freedom))) if np.isfinite(freedom) else 1.0

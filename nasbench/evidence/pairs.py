@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import t as student
 
-from nasbench.evidence.intervals import bootstrap_interval, mean_over_seeds, pooled_seed_deviation
+from nasbench.evidence.items import long_run_variance
+from nasbench.evidence.noise import Noise, pooled_noise
+from nasbench.evidence.trainings import Trainings
 
-__all__ = ["PairedDifference", "compare_pair", "verdict_of"]
-
-FloatArray = NDArray[np.float64]
+__all__ = ["PairedDifference", "compare_pair", "item_variance", "mean_interval", "verdict_of"]
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference between a plan and the reference that it is compared with.
+    """Difference between a plan and the reference that it is compared with. More is better.
 
     Attributes:
-        difference: Metric of the plan minus metric of the reference. NaN where items are missing.
+        difference: Metric of the plan minus metric of the reference. Positive is better, also for an error.
         low: Lower end of the 95 % interval of the difference. NaN where there is none.
         high: Upper end.
         verdict: BETTER, WORSE or NOT DECIDED. BARE for the bare backbone compared with itself.
         seeds: Number of seeds, of the side that has fewer.
+        error: Standard error of the difference. NaN where there is no interval.
+        freedom: Degrees of freedom of the error.
+        p: Probability of a difference at least this far from 0 if the true one is 0. NaN where there is no interval.
     """
 
     difference: float
@@ -32,6 +34,9 @@ class PairedDifference:
     high: float
     verdict: str
     seeds: int
+    error: float = np.nan
+    freedom: float = np.nan
+    p: float = np.nan
 
     @property
     def has_interval(self) -> bool:
@@ -41,60 +46,88 @@ class PairedDifference:
     @classmethod
     def of_itself(cls, seeds: int) -> PairedDifference:
         """Return the difference of the bare backbone from itself, which is exactly zero."""
-        return cls(0.0, 0.0, 0.0, "BARE", seeds)
+        return cls(0.0, 0.0, 0.0, "BARE", seeds, 0.0, np.inf, 1.0)
 
 
-def compare_pair(
-    plan_items: Sequence[FloatArray | None],
-    reference_items: Sequence[FloatArray | None],
-    *,
-    direction: str,
-    block: int,
-    spread: float | None = None,
-    fewest_seeds: int = 2,
-) -> PairedDifference:
+def compare_pair(plan: Trainings, reference: Trainings, noise: Noise | None = None) -> PairedDifference:
     """Compare a plan with a reference that was evaluated on the same items.
 
-    Items are resampled in pairs. The seeds add the noise of a difference of two means, with variance
-    `spread² · (1 / S_plan + 1 / S_reference)`.
+    The interval is Δ ± t(0.975, df)·SE with SE² = V + s²·(1/S + 1/S_reference). The items' part V is of these two
+    plans. What the seeds change on single items is subtracted from it, because s² holds that already. One seed gives no
+    interval and decides nothing. The two sides may have different numbers of seeds.
 
-    Two rules hold for every caller. One seed decides nothing, because it does not show how much seeds differ. If the
-    items of any seed were not stored, there is no interval and no verdict.
+    Where items depend on each other, V is a long-run variance with few degrees of freedom (`item_freedom`). They
+    combine with those of s². Without seed noise the interval is then that of the fixed-b quantile.
 
     Args:
-        plan_items: The metric per evaluation item, `(n_items,)`, for each seed of the plan. None where not stored.
-        reference_items: The same for the reference.
-        direction: Direction of the metric, "maximize" or "minimize".
-        block: Number of consecutive items drawn together. For a forecast it is the horizon, because windows overlap.
-        spread: Standard deviation between seeds, pooled over more plans than these two. By default over these two.
-        fewest_seeds: Fewest seeds of either side for which an interval is given. With 1, the interval of a single seed
-            covers the items only.
+        plan: The trainings of the plan.
+        reference: Those of the reference.
+        noise: The noise pooled over the run. By default over these two plans.
+
+    Raises:
+        ValueError: If both have items, but not equally many.
     """
-    plan = [one for one in plan_items if one is not None]
-    reference = [one for one in reference_items if one is not None]
-    seeds = min(len(plan_items), len(reference_items))
-    if not seeds or len(plan) < len(plan_items) or len(reference) < len(reference_items):
-        return PairedDifference(np.nan, np.nan, np.nan, "NOT DECIDED", seeds)
-    # Item by item: both sides saw the same items, so the difficulty of an item cancels in the difference.
-    gap = mean_over_seeds(plan) - mean_over_seeds(reference)
-    if seeds < fewest_seeds:
-        return PairedDifference(float(gap.mean()), np.nan, np.nan, "NOT DECIDED", seeds)
-    if spread is None:
-        spread = pooled_seed_deviation([plan, reference])
-    low, high = bootstrap_interval(gap, spread * np.sqrt(1 / len(plan) + 1 / len(reference)), block=block)
-    return PairedDifference(float(gap.mean()), low, high, verdict_of(low, high, direction, seeds), seeds)
+    seeds = min(plan.seeds, reference.seeds)
+    difference = plan.mean - reference.mean
+    noise = pooled_noise([plan, reference]) if noise is None else noise
+    if seeds < 2 or not noise.freedom:
+        return PairedDifference(difference, np.nan, np.nan, "NOT DECIDED", seeds)
+    of_items = item_variance(plan, reference, plan.interaction, reference.interaction)
+    error, freedom = noise.with_items(of_items).error(plan.seeds, reference.seeds)
+    half = float(student.ppf(0.975, freedom)) * error
+    low, high = difference - half, difference + half
+    # Without any noise t is undefined. A difference is then certain (p = 0) unless it is zero (p = 1).
+    p = float(2 * student.sf(abs(difference) / error, freedom)) if error != 0 else float(difference == 0)
+    return PairedDifference(difference, low, high, verdict_of(low, high), seeds, error, freedom, p)
 
 
-def verdict_of(low: float, high: float, direction: str, seeds: int) -> str:
-    """Return the verdict on a difference: BETTER, WORSE or NOT DECIDED.
+def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of one plan's metric, over items and seeds. NaN from one seed.
+
+    Args:
+        plan: The trainings of the plan. The interval has their sign: more is better.
+        noise: As in `compare_pair`.
+    """
+    noise = pooled_noise([plan]) if noise is None else noise
+    if plan.seeds < 2 or not noise.freedom:
+        return np.nan, np.nan
+    of_items = 0.0
+    if plan.item_means is not None:
+        square = float(long_run_variance(plan.item_means, plan.block)) - plan.interaction / plan.seeds
+        of_items = square / len(plan.item_means)
+    error, freedom = noise.with_items(of_items).error(plan.seeds)
+    half = float(student.ppf(0.975, freedom)) * error
+    return plan.mean - half, plan.mean + half
+
+
+def item_variance(plan: Trainings, reference: Trainings, of_plan: float, of_reference: float) -> float:
+    """Return the variance of a difference due to the choice of the items.
+
+    It is unbiased, so it may be negative where it is small. Without items it is 0.
+
+    Args:
+        plan: The trainings of the plan.
+        reference: Those of the reference.
+        of_plan: What seeds change per item of the plan: its own `interaction`, or a pooled one.
+        of_reference: The same for the reference.
+
+    Raises:
+        ValueError: If both have items, but not equally many.
+    """
+    if plan.item_means is None or reference.item_means is None:
+        return 0.0
+    gaps = plan.item_means - reference.item_means
+    square = float(long_run_variance(gaps, plan.block)) - of_plan / plan.seeds - of_reference / reference.seeds
+    return square / len(gaps)
+
+
+def verdict_of(low: float, high: float) -> str:
+    """Return the verdict on a difference of which more is better: BETTER, WORSE or NOT DECIDED.
 
     Args:
         low: Lower end of its 95 % interval. NaN where there is none.
         high: Upper end.
-        direction: Direction of the metric, "maximize" or "minimize".
-        seeds: Number of seeds of the side that has fewer.
     """
-    # Written with `not`, so that a NaN interval is NOT DECIDED.
-    if seeds < 2 or not (low > 0 or high < 0):
-        return "NOT DECIDED"
-    return "BETTER" if (low > 0) == (direction == "maximize") else "WORSE"
+    if low > 0:
+        return "BETTER"
+    return "WORSE" if high < 0 else "NOT DECIDED"

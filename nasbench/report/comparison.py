@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from nasbench.errors import InputError, NothingMatched
 from nasbench.evidence.pairs import PairedDifference, compare_pair
 from nasbench.evidence.pareto import non_dominated
+from nasbench.evidence.trainings import Trainings
 from nasbench.files import write_text
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
@@ -36,8 +37,8 @@ class Comparison:
         fronts: Every plan of every front: run, number, plan, the metric with its interval and its difference from the
             bare backbone of the same run, and the costs that all runs have.
         pairs: Comparisons of each two runs on the same data: the best plan of each, and every plan that both compared.
-            Each row has the difference (second minus first), its 95 % interval over items and seeds, the number of
-            shared seeds, and a verdict.
+            Each row has the difference (second minus first, positive is better), its 95 % interval over items and
+            seeds, the number of shared seeds, and a verdict.
         settings: One row per setting that differs: setting, then one column per run.
         metric: The metric of the picture and of the differences.
         cost: The cost on the horizontal axis. "" if the runs share none.
@@ -197,5 +198,10 @@ def _compare_plans(a: Run, b: Run, left: str, right: str, direction: str) -> Pai
     seeds = [{e.seed for e in run.evaluations() if e.plan_hash == h} for run, h in ((a, left), (b, right))]
     stored = [(a.folder.load_items(left, s), b.folder.load_items(right, s)) for s in sorted(seeds[0] & seeds[1])]
     kept = [(x, y) for x, y in stored if x is not None and y is not None and len(x) == len(y)]
-    first, second = [x for x, _ in kept], [y for _, y in kept]
-    return compare_pair(second, first, direction=direction, block=a.block, fewest_seeds=1)
+    first, second = ([items[side] for items in kept] for side in (0, 1))
+    return compare_pair(
+        *(
+            Trainings.of([float(x.mean()) for x in items], items, direction=direction, block=a.block)
+            for items in (second, first)
+        )
+    )

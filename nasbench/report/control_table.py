@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nasbench.evidence.pairs import compare_pair
+from nasbench.evidence.trainings import Trainings
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
 from nasbench.runs.schema import CONTROLS, RecordedControl
@@ -38,7 +39,7 @@ def control_table(run: Run) -> pd.DataFrame:
         - plan_params, control_params: parameters added.
         - seeds: number of seeds on which both were trained.
         - metric, control_metric: means over these seeds.
-        - difference: metric of the finalist minus metric of the control.
+        - difference: metric of the finalist minus metric of the control. Positive is better, also for an error.
         - difference_low, difference_high: 95 % interval over paired validation items and seeds. NaN for a single seed,
           or where no items were stored.
         - verdict: BETTER or WORSE than a plain block of its cost, or NOT DECIDED.
@@ -71,9 +72,15 @@ def _by_plan(evaluations: Sequence[Evaluation]) -> dict[str, dict[int, Evaluatio
 def _row(
     run: Run, metric: str, control: RecordedControl, plan: Sequence[Evaluation], other: Sequence[Evaluation]
 ) -> dict[str, Any]:
-    means = [float(np.mean([e.metrics[metric] for e in evaluations])) for evaluations in (plan, other)]
+    scores = [[e.metrics[metric] for e in evaluations] for evaluations in (plan, other)]
+    means = [float(np.mean(of_plan)) for of_plan in scores]
     items = [_items(run, metric, evaluations) for evaluations in (plan, other)]
-    pair = compare_pair(*items, direction=run.directions[metric], block=run.block)
+    pair = compare_pair(
+        *(
+            Trainings.of(of_plan, of_items, direction=run.directions[metric], block=run.block)
+            for of_plan, of_items in zip(scores, items, strict=True)
+        )
+    )
     return {
         "plan": plan[0].plan,
         "control": control.plan,
@@ -85,8 +92,7 @@ def _row(
         "seeds": len(plan),
         "metric": means[0],
         "control_metric": means[1],
-        # The means are known even where no items were stored, so there is always a difference.
-        "difference": pair.difference if pair.has_interval else means[0] - means[1],
+        "difference": pair.difference,
         "difference_low": pair.low,
         "difference_high": pair.high,
         "verdict": pair.verdict,

@@ -66,7 +66,7 @@ def proxies(run: Run) -> Iterable[Table]:
 
 def _foremost(found: pd.DataFrame) -> pd.DataFrame:
     """Return the rows to show: decided ones first, then by size of the estimate. Rows without one are omitted."""
-    known = found.dropna(subset=["estimate"]).drop(columns="adjusted", errors="ignore")
+    known = found.dropna(subset=["estimate"]).drop(columns=["adjusted", "p"], errors="ignore")
     # Two stable sorts: the second keeps the order by size within decided and undecided rows.
     order = known["estimate"].abs().sort_values(ascending=False, kind="stable").index
     return known.loc[order].sort_values("verdict", key=lambda told: told.eq("NOT DECIDED"), kind="stable").head(_MOST)

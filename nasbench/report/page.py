@@ -13,7 +13,7 @@ from nasbench.library.plan import BARE
 from nasbench.measurement.latency.device_profile import HeldOut
 from nasbench.objectives import COSTS
 from nasbench.report import effect_tables, latency_tables
-from nasbench.report.formatting import figure_text, with_interval
+from nasbench.report.formatting import figure_text, is_missing, with_interval
 from nasbench.report.plotting import Picture
 from nasbench.report.tables import Cell, Column, Row, Table, plan_cell, verdict_cell
 from nasbench.runs.command_line import command_words
@@ -171,7 +171,7 @@ def _what_helps(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[st
             f"None of the {plans} plans was shown to be better than the bare backbone. Every difference in "
             f"{run.metric} that was measured on several seeds is a loss, or its 95 % interval includes zero."
         )
-    best = better.sort_values("difference", ascending=run.directions[run.metric] == "minimize").iloc[0]
+    best = better.sort_values("difference", ascending=False).iloc[0]
     bare = finalists[finalists["plan"] == BARE.text].iloc[0]
     cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in finalists), None)
     price = f" at {best[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
@@ -287,14 +287,14 @@ def _front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[s
             verdict_cell(row.get("verdict", "")),
             *(Cell(figure_text(row[name]), True) for name in extra),
             *(Cell(figure_text(row[name]), True) for name in costs),
-            Cell(f"{row['probability']:.2f}", True),
+            Cell("" if is_missing(row["probability"]) else f"{row['probability']:.2f}", True),
         ]
         if test:
             cells.append(Cell(figure_text(test.get(row["plan_hash"], {}).get(metric)), True))
         rows.append(Row(tuple(cells), bare=row["plan"] == BARE.text))
     caption = "All plans that were compared under the same seeds. P(front) is the probability that no other of them "
-    caption += "dominates a plan. It is a bootstrap over validation items (overlapping windows of a forecast are drawn "
-    caption += "together), seeds and measured latency. Latencies within 1 % share a rank."
+    caption += "dominates a plan. It follows from the noise of validation items, "
+    caption += "seeds and measured latency. Latencies within 1 % share a rank."
     return Table("The front, and what it was compared with", tuple(columns), tuple(rows), caption)
 
 

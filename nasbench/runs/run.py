@@ -69,7 +69,7 @@ class Run:
 
     @property
     def block(self) -> int:
-        """Number of consecutive validation items that a bootstrap draws together.
+        """Number of consecutive validation items that depend on each other.
 
         The horizon for forecasts, because that many consecutive windows overlap. 1 for all other tasks.
         """
@@ -127,14 +127,28 @@ class Run:
         import pandas as pd
 
         from nasbench.evidence.comparison import compare
+        from nasbench.evidence.trainings import Trainings
 
         chosen = _under_all_seeds(evaluations)
         if not chosen:
             return pd.DataFrame(columns=["number", "plan", "plan_hash", *self.directions, "on_front", "probability"])
         latency = self.journal.latency
         table = pd.DataFrame([_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen])
-        items = [[self.folder.load_items(e.plan_hash, e.seed) for e in of_plan] for of_plan in chosen]
-        return compare(table, items, self.directions, self.metric, self.block)
+        metric = self.metric
+        trainings = (
+            []
+            if metric is None
+            else [
+                Trainings.of(
+                    [e.metrics[metric] for e in of_plan],
+                    [self.folder.load_items(e.plan_hash, e.seed) for e in of_plan],
+                    direction=self.directions[metric],
+                    block=self.block,
+                )
+                for of_plan in chosen
+            ]
+        )
+        return compare(table, trainings, self.directions, metric)
 
     def _front_size(self, evaluations: Iterable[Evaluation]) -> int:
         """Return the number of plans on the front of `front`, without its intervals, which need items and pandas."""

@@ -19,6 +19,7 @@ from safetensors.torch import save_model
 
 from nasbench.errors import EvaluationError, InputError, RunError
 from nasbench.evidence.pairs import PairedDifference, compare_pair
+from nasbench.evidence.trainings import Trainings
 from nasbench.files import write_text
 from nasbench.library.plan import Plan
 from nasbench.runs.models import ModelBuilder
@@ -84,13 +85,18 @@ def train_fully(
         for seed in wanted:
             row, items[name, seed] = _one(training, each, name, seed, on_epoch)
             rows.append(row)
-    bare, *others = ([items[name, seed] for seed in wanted] for name in models)
     metric = problem.task.metric
-    difference = (
-        compare_pair(others[0], bare, direction=problem.task.metrics[metric], block=run.block)
-        if others
-        else PairedDifference.of_itself(len(wanted))
+    scores = {(row["model"], row["seed"]): row[metric] for row in rows}
+    bare, *others = (
+        Trainings.of(
+            [scores[name, seed] for seed in wanted],
+            [items[name, seed] for seed in wanted],
+            direction=problem.task.metrics[metric],
+            block=run.block,
+        )
+        for name in models
     )
+    difference = compare_pair(others[0], bare) if others else PairedDifference.of_itself(len(wanted))
     return FullTraining(training.folder, pd.DataFrame(rows), metric, difference)
 
 

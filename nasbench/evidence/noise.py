@@ -1,0 +1,103 @@
+"""The noise of a metric: variance between seeds and of the items, pooled over the plans of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nasbench.evidence.items import item_freedom
+from nasbench.evidence.trainings import Trainings
+
+__all__ = ["Noise", "pooled_noise"]
+
+_ITEM_SHARE = 0.2
+"""Variance of the items' difference between two plans, in units of the interaction. It serves before there are two."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What separates a measured difference of two plans from the true one.
+
+    Attributes:
+        seed_variance: Variance of one training's score around its plan's mean: s². NaN where no plan has two seeds.
+        freedom: Degrees of freedom of `seed_variance`: ν, the sum over plans of their seeds less one.
+        interaction: Variance per item of what a seed changes on it: W. 0 without items.
+        items: Number of evaluation items: N. 0 without items.
+        item_variance: Variance of a difference of two plans due to the choice of the items: V. 0 without items.
+        item_freedom: Degrees of freedom of `item_variance`. Infinite without items.
+        grid: Step of the metric, 1/N for a share of items. 0 where it has none.
+    """
+
+    seed_variance: float
+    freedom: int
+    interaction: float = 0.0
+    items: int = 0
+    item_variance: float = 0.0
+    item_freedom: float = np.inf
+    grid: float = 0.0
+
+    def with_items(self, item_variance: float) -> Noise:
+        """Return the noise with another variance of the items. An estimate below 0 counts as 0."""
+        return replace(self, item_variance=float(np.maximum(item_variance, 0.0)))
+
+    def with_seeds(self, added: int) -> Noise:
+        """Return the noise as if `added` further trainings had told as much about the seeds."""
+        return replace(self, freedom=self.freedom + added)
+
+    def error(self, *seeds: int) -> tuple[float, float]:
+        """Return the standard error of a difference, or of one plan's mean, and its degrees of freedom.
+
+        Two variances add up, that of the items and that of the seeds. Their degrees of freedom combine by
+        Satterthwaite's rule (Biometrics Bulletin 1946).
+
+        Args:
+            seeds: Number of seeds of each plan: two numbers for a difference, one for a mean.
+        """
+        of_seeds = self.seed_variance * sum(1 / count for count in seeds)
+        # Scores that are rounded to a grid may agree by chance. Rounding alone gives a score a variance of grid²/12.
+        square = max(self.item_variance + of_seeds, self.grid**2 * len(seeds) / 12)
+        uncertainty = self.item_variance**2 / self.item_freedom + of_seeds**2 / self.freedom if self.freedom else np.nan
+        if uncertainty == 0:
+            return float(np.sqrt(square)), float(self.freedom)
+        return float(np.sqrt(square)), float(square**2 / uncertainty)
+
+
+def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -> Noise:
+    """Return the noise of a run, pooled over all plans that have two seeds or more.
+
+    A variance from two or three seeds of one plan is hardly known. Plans of one run share it.
+
+    Args:
+        plans: The trainings of every plan of the run: the bare backbone, the plans, their controls.
+        earlier: The noise of earlier runs of the same task. They add their degrees of freedom.
+
+    Returns:
+        The noise, with the variance of the items as expected before any two plans were compared.
+    """
+    several = [plan for plan in plans if plan.seeds > 1]
+    squares = sum(float(((plan.scores - plan.mean) ** 2).sum()) for plan in several)
+    freedom = sum(plan.seeds - 1 for plan in several) + sum(noise.freedom for noise in earlier)
+    squares += sum(noise.seed_variance * noise.freedom for noise in earlier if noise.freedom)
+    grid = max((plan.grid for plan in plans), default=0.0)
+    stored = [plan.items.shape[1] for plan in plans if plan.items is not None]
+    items = stored[0] if stored else 0
+    block = max((plan.block for plan in plans), default=1)
+    interaction = _interaction(several, earlier)
+    return Noise(
+        seed_variance=max(squares / freedom, grid**2 / 12) if freedom else np.nan,
+        freedom=freedom,
+        interaction=interaction,
+        items=items,
+        item_variance=_ITEM_SHARE * interaction / items if items else 0.0,
+        item_freedom=item_freedom(items, block) if items else np.inf,
+        grid=grid,
+    )
+
+
+def _interaction(several: Sequence[Trainings], earlier: Sequence[Noise]) -> float:
+    known = [(plan.interaction, plan.seeds - 1) for plan in several if not np.isnan(plan.interaction)]
+    known += [(noise.interaction, noise.freedom) for noise in earlier if noise.items and noise.freedom]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if total else 0.0

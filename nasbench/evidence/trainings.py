@@ -1,0 +1,98 @@
+"""The trainings of one plan as the statistics see them: a score a seed, a figure an evaluation item, more is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasbench.evidence.items import long_run_variance
+
+__all__ = ["Trainings"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trainings:
+    """All trainings of one plan that succeeded. More is better in every figure. Make one with `Trainings.of`.
+
+    Attributes:
+        scores: The metric of each seed, `(S,)`.
+        items: The metric per evaluation item, `(S, N)`. None if those of a seed are not stored.
+        block: Number of consecutive items that depend on each other: the horizon of a forecast, 1 elsewhere.
+    """
+
+    scores: FloatArray
+    items: FloatArray | None = None
+    block: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        scores: Sequence[float | None],
+        items: Sequence[FloatArray | None] | None = None,
+        *,
+        direction: str = "maximize",
+        block: int = 1,
+    ) -> Trainings:
+        """Return the trainings of a plan. A metric that is minimised changes its sign here, and nowhere else.
+
+        Args:
+            scores: The metric of each seed. A training whose score is None or not finite failed and is left out.
+            items: The metric per evaluation item, `(N,)`, of each seed. None where it was not stored.
+            direction: Direction of the metric, "maximize" or "minimize".
+            block: As in the attributes.
+
+        Raises:
+            ValueError: If `items` does not have an entry for each score, or entries of different lengths.
+
+        Example:
+            >>> Trainings.of([0.25, 0.35, None], direction="minimize").scores
+            array([-0.25, -0.35])
+        """
+        sign = -1.0 if direction == "minimize" else 1.0
+        figures = np.array([np.nan if score is None else score for score in scores], dtype=float)
+        succeeded = np.isfinite(figures)
+        stored = None
+        if items is not None:
+            of_succeeded = [one for one, kept in zip(items, succeeded, strict=True) if kept]
+            known = [np.asarray(one, dtype=float) for one in of_succeeded if one is not None]
+            if known and len(known) == len(of_succeeded):
+                stored = sign * np.stack(known)
+        return cls(sign * figures[succeeded], stored, block)
+
+    @property
+    def seeds(self) -> int:
+        """Number of trainings, one a seed."""
+        return len(self.scores)
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean score over the seeds. NaN if no training succeeded."""
+        return float(self.scores.mean()) if self.seeds else np.nan
+
+    @cached_property
+    def item_means(self) -> FloatArray | None:
+        """Mean over the seeds of each item, `(N,)`. None without items."""
+        return None if self.items is None else np.asarray(self.items.mean(axis=0))
+
+    @cached_property
+    def interaction(self) -> float:
+        """Variance per item of what a seed changes on it beyond the mean: W. NaN with one seed, or without items."""
+        if self.items is None or self.seeds < 2:
+            return np.nan
+        residuals = self.items - self.item_means
+        # The part of a seed that all items share is seed variance. Left in, it would be subtracted from the items' too.
+        residuals = residuals - residuals.mean(axis=1, keepdims=True)
+        return float(long_run_variance(residuals, self.block).sum() / (self.seeds - 1))
+
+    @cached_property
+    def grid(self) -> float:
+        """Step of the metric: 1/N where every item is an integer, as for accuracy. 0 where it has none."""
+        if self.items is None or not np.array_equal(self.items, np.round(self.items)):
+            return 0.0
+        return 1 / self.items.shape[1]

@@ -1,0 +1,131 @@
+"""Verdicts on all plans of a run against its bare backbone, and what would decide those that are open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from nasbench.evidence.hierarchy import Contents, Posterior, posterior
+from nasbench.evidence.noise import Noise, pooled_noise
+from nasbench.evidence.pairs import PairedDifference, compare_pair
+from nasbench.evidence.power import more_seeds
+from nasbench.evidence.race import Until, sureness
+from nasbench.evidence.regression import holm
+from nasbench.evidence.standing import Standing, standing
+from nasbench.evidence.trainings import Trainings
+
+__all__ = ["FEWEST_FOR_MODEL", "Judgement", "judge_plans"]
+
+FEWEST_FOR_MODEL = 4
+"""With fewer plans the hierarchical model has nothing to learn from. Each is then judged by its own interval."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Every plan of a run against its bare backbone. Arrays have one entry per plan. More is better.
+
+    Attributes:
+        pairs: The raw difference of each plan with its interval. Its `verdict` is that of the interval alone.
+        verdicts: BETTER, WORSE or NOT DECIDED: what a report says.
+        p_better: Probability that the plan is better than the bare backbone, `(n,)`. NaN where it is not known.
+        more_seeds: How many more seeds would decide, `(n,)`. NaN for a plan that is decided, for one that no number of
+            seeds would decide, and where the noise is not known.
+        rule: What the verdicts come from: the hierarchical "model", or with few plans their intervals and "holm".
+        posterior: What the model believes. None with few plans, and before the noise is known.
+        standing: The raw differences, numbers of seeds and the noise of the run.
+    """
+
+    pairs: tuple[PairedDifference, ...]
+    verdicts: tuple[str, ...]
+    p_better: NDArray[np.float64]
+    more_seeds: NDArray[np.float64]
+    rule: Literal["model", "holm"]
+    posterior: Posterior | None
+    standing: Standing
+
+
+def judge_plans(
+    plans: Sequence[Trainings],
+    bare: Trainings,
+    contents: Contents,
+    *,
+    noise: Noise | None = None,
+    until: Until | None = None,
+) -> Judgement:
+    """Judge the plans of a run.
+
+    Four plans or more are judged by the hierarchical model, because they were chosen among many. It does not compare
+    plans far below the bare backbone: these are WORSE by their own interval. Fewer plans are judged by their intervals,
+    corrected for their number (Holm).
+
+    Args:
+        plans: The trainings of each plan, without the bare backbone.
+        bare: Those of the bare backbone.
+        contents: The (slot, module) pairs of each plan.
+        noise: The noise pooled over the run, controls and earlier runs included. By default over these plans.
+        until: How the search ended, if it ended by its verdicts. They must then be surer.
+    """
+    noise = pooled_noise([bare, *plans]) if noise is None else noise
+    seen = standing(plans, bare, noise)
+    pairs = tuple(compare_pair(plan, bare, noise) for plan in plans)
+    believed = posterior(seen, contents) if len(plans) >= FEWEST_FOR_MODEL else None
+    if len(plans) >= FEWEST_FOR_MODEL:
+        verdicts = _by_model(seen, pairs, believed, sureness(until))
+    else:
+        verdicts = _by_intervals(pairs)
+    p_better = np.array([_chance(pair) for pair in pairs]) if believed is None else believed.better
+    # what is believed of a plan, or its raw difference where nothing is
+    effects = seen.difference if believed is None else np.where(seen.left_out, seen.difference, believed.mean)
+    more = [
+        more_seeds(float(effect), plan.seeds, bare.seeds, seen.noise) if verdict == "NOT DECIDED" else None
+        for effect, plan, verdict in zip(effects, plans, verdicts, strict=True)
+    ]
+    return Judgement(
+        pairs=pairs,
+        verdicts=verdicts,
+        p_better=p_better,
+        more_seeds=np.array([np.nan if one is None else one for one in more], dtype=float),
+        rule="model" if len(plans) >= FEWEST_FOR_MODEL else "holm",
+        posterior=believed,
+        standing=seen,
+    )
+
+
+def _by_model(
+    seen: Standing, pairs: Sequence[PairedDifference], believed: Posterior | None, sure: float
+) -> tuple[str, ...]:
+    if believed is None:
+        return ("NOT DECIDED",) * len(pairs)
+    verdicts = []
+    for index, pair in enumerate(pairs):
+        if pair.seeds < 2:  # one seed does not show how much seeds differ, whatever the others show
+            verdicts.append("NOT DECIDED")
+        elif seen.left_out[index]:
+            verdicts.append("WORSE" if pair.verdict == "WORSE" else "NOT DECIDED")
+        elif believed.better[index] > sure:
+            verdicts.append("BETTER")
+        else:
+            verdicts.append("WORSE" if believed.worse[index] > sure else "NOT DECIDED")
+    return tuple(verdicts)
+
+
+def _by_intervals(pairs: Sequence[PairedDifference]) -> tuple[str, ...]:
+    decided = holm(np.array([pair.p for pair in pairs], dtype=float))
+    return tuple(
+        ("BETTER" if pair.difference > 0 else "WORSE") if is_decided else "NOT DECIDED"
+        for pair, is_decided in zip(pairs, decided, strict=True)
+    )
+
+
+def _chance(pair: PairedDifference) -> float:
+    """Return the probability that a difference is positive, by its own interval. NaN where there is none."""
+    if not pair.has_interval:
+        return np.nan
+    if pair.error == 0:
+        return 0.5 + 0.5 * float(np.sign(pair.difference))
+    return float(student.cdf(pair.difference / pair.error, pair.freedom))
