@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,10 @@ class Noise:
     item_variance: float = 0.0
     item_freedom: float = np.inf
     grid: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a noise whose seed variance is known as data that JSON can hold. `Noise(**data)` restores it."""
+        return {name: value for name, value in asdict(self).items() if np.isfinite(value)}
 
     def with_items(self, item_variance: float) -> Noise:
         """Return the noise with another variance of the items. An estimate below 0 counts as 0."""

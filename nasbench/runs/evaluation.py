@@ -5,7 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:  # pydantic resolves this name at run time, and reading a record must not import NumPy
     Items = Any
 
-__all__ = ["Evaluation", "Items", "State", "describe_error"]
+__all__ = ["Evaluation", "Items", "State", "at_full_budget", "describe_error"]
 
 State = Literal["complete", "rejected", "failed"]
 
@@ -97,6 +97,20 @@ class Evaluation:
     def objectives(self, directions: Mapping[str, str]) -> list[float] | None:
         """Return the objectives in the order of `directions`, or None if the evaluation is not complete."""
         return [float(self.values[name]) for name in directions] if self.is_complete else None
+
+
+def at_full_budget(evaluations: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
+    """Return the complete evaluations of each plan at the full budget, by plan hash, in order of trials.
+
+    Successive halving stops some plans early. Their metric is not comparable with one at the full budget.
+    """
+    complete = [evaluation for evaluation in evaluations if evaluation.is_complete]
+    full = max((evaluation.fidelity for evaluation in complete), default=0)
+    plans: dict[str, list[Evaluation]] = {}
+    for evaluation in complete:
+        if evaluation.fidelity == full:
+            plans.setdefault(evaluation.plan_hash, []).append(evaluation)
+    return plans
 
 
 _RECORDED = tuple(one.name for one in fields(Evaluation) if one.name not in ("number", "items", "weights"))

@@ -26,6 +26,7 @@ from nasbench.runs.ledger import Ledger, evaluation_of
 from nasbench.runs.schema import (
     CONTROLS,
     COST_CHECKS,
+    EARLIER_NOISE,
     FINALISTS,
     LATENCY,
     REFERENCE,
@@ -172,6 +173,16 @@ class RunJournal:
     def reference(self) -> Reference | None:
         """The reference point of hypervolume. None until the bare backbone has been evaluated."""
         return self._attribute(SEARCH, REFERENCE)
+
+    @property
+    def earlier_noise(self) -> dict[str, dict[str, Any]]:
+        """The noise of earlier runs of the same task by run name, as fields of `nasbench.evidence.noise.Noise`."""
+        return self._attribute(SEARCH, EARLIER_NOISE)
+
+    def record_earlier_noise(self, run: str, noise: Mapping[str, Any]) -> None:
+        """Store the noise of an earlier run, unless it is stored. Later readers then need this run only."""
+        if run not in self.earlier_noise:
+            self.study().set_user_attr(EARLIER_NOISE, {**self.earlier_noise, run: dict(noise)})
 
     def record_latency(self, columns: Mapping[str, Mapping[str, Any]]) -> None:
         """Add measured latency by plan hash to the recorded one."""

@@ -13,9 +13,9 @@ import numpy as np
 from nasbench.errors import InputError, RunError
 from nasbench.evidence.pareto import on_front
 from nasbench.files import write_text
-from nasbench.library.plan import Plan
+from nasbench.library.plan import BARE, Plan
 from nasbench.objectives import COSTS
-from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.evaluation import Evaluation, at_full_budget
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.journal import RunJournal
 from nasbench.runs.schema import SCHEMA_VERSION, config_text, read_config, read_environment
@@ -101,12 +101,16 @@ class Run:
         return pd.DataFrame(self._rows(evaluations), columns=list(columns))
 
     def finalists(self) -> pd.DataFrame:
-        """Return one row per plan that was evaluated under all seeds and compared with the bare backbone.
+        """Return one row per plan that was compared with the bare backbone.
+
+        These are the bare backbone, every plan of two seeds or more, and every plan on the front. If no plan has two
+        seeds, they are all plans.
 
         Columns: number, plan, plan_hash, seeds, the objectives, `<metric>_sd` over seeds, `<metric>_low` and
         `<metric>_high` (95 %, over items and seeds), `difference` to the bare backbone with `difference_low` and
-        `difference_high` (95 %), `verdict` (BETTER, WORSE, NOT DECIDED, or BARE), the costs, latency, `on_front` and
-        `probability` of being on the front.
+        `difference_high` (95 %; positive is better, also for an error), `verdict` (BETTER, WORSE, NOT DECIDED, or
+        BARE), `p_better` (probability of being better), `more_seeds` (how many more would decide, NaN if no number
+        would), the costs, latency, `on_front` and `probability` of being on the front (NaN if no plan has two seeds).
         """
         evaluations, latency = self.evaluations(), self.journal.latency
         stored = [self.folder.items_file(e.plan_hash, e.seed).is_file() for e in evaluations]
@@ -127,33 +131,29 @@ class Run:
         import pandas as pd
 
         from nasbench.evidence.comparison import compare
-        from nasbench.evidence.trainings import Trainings
+        from nasbench.runs.trainings import trainings_of
 
-        chosen = _under_all_seeds(evaluations)
+        chosen = at_full_budget(evaluations).values()
         if not chosen:
             return pd.DataFrame(columns=["number", "plan", "plan_hash", *self.directions, "on_front", "probability"])
         latency = self.journal.latency
         table = pd.DataFrame([_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen])
-        metric = self.metric
-        trainings = (
-            []
-            if metric is None
-            else [
-                Trainings.of(
-                    [e.metrics[metric] for e in of_plan],
-                    [self.folder.load_items(e.plan_hash, e.seed) for e in of_plan],
-                    direction=self.directions[metric],
-                    block=self.block,
-                )
-                for of_plan in chosen
-            ]
-        )
-        return compare(table, trainings, self.directions, metric)
+        if self.metric is None:
+            return compare(table, [], self.directions, None)
+        recorded = trainings_of(self)
+        by_hash = {one.plan_hash: one.trainings for one in recorded.all_plans}
+        trainings = [by_hash[plan_hash] for plan_hash in table["plan_hash"]]
+        table = compare(table, trainings, self.directions, self.metric, noise=recorded.noise, until=self.settings.until)
+        # Plans of one seed are in the model and in P(front), but only plans of two can be told from the bare backbone.
+        several = table["seeds"] > 1
+        shown = several | table["on_front"] | (table["plan"] == BARE.text)
+        return (table[shown] if several.any() else table).reset_index(drop=True)
 
     def _front_size(self, evaluations: Iterable[Evaluation]) -> int:
         """Return the number of plans on the front of `front`, without its intervals, which need items and pandas."""
         latency = self.journal.latency
-        rows = [_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in _under_all_seeds(evaluations)]
+        chosen = at_full_budget(evaluations).values()
+        rows = [_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen]
         return int(
             on_front(
                 np.array([[row.get(name, np.nan) for name in self.directions] for row in rows]), self.directions
@@ -312,17 +312,6 @@ def _tail(evaluation: Evaluation) -> dict[str, Any]:
 
 def _costs(evaluation: Evaluation) -> dict[str, Any]:
     return {name: value for name, value in evaluation.costs.items() if name != "unknown_ops"}
-
-
-def _under_all_seeds(evaluations: Iterable[Evaluation]) -> list[list[Evaluation]]:
-    """Return the complete evaluations of each plan that was evaluated under all seeds."""
-    plans: dict[str, list[Evaluation]] = {}
-    for evaluation in evaluations:
-        if evaluation.is_complete:
-            plans.setdefault(evaluation.plan_hash, []).append(evaluation)
-    # a paired comparison needs the same seeds on both sides, so plans with fewer seeds are left out
-    most = max(map(len, plans.values()), default=0)
-    return [of_plan for of_plan in plans.values() if len(of_plan) == most]
 
 
 def _mean_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:

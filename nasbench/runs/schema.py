@@ -32,8 +32,9 @@ SCHEMA_VERSION = 1
 
 SEARCH, FINALISTS, CONTROLS = "search", "finalists", "controls"
 """Names of the Optuna studies in a journal: the search, the finalists' further seeds, their equal-cost controls."""
-LATENCY, COST_CHECKS, REFERENCE = "latency", "cost_checks", "reference"
-"""Attributes of the search's study: latency by plan, checks of costs, the hypervolume's reference point."""
+LATENCY, COST_CHECKS, REFERENCE, EARLIER_NOISE = "latency", "cost_checks", "reference", "earlier_noise"
+"""Attributes of the search's study: latency by plan, checks of costs, the hypervolume's reference point, and the noise
+of the run whose evaluations were reused."""
 
 
 _Text = Annotated[str, Field(max_length=100_000)]
@@ -173,6 +174,7 @@ _ATTRIBUTES: dict[str, TypeAdapter[Any]] = {
     COST_CHECKS: TypeAdapter(dict[str, str]),
     CONTROLS: TypeAdapter(dict[str, RecordedControl]),
     REFERENCE: TypeAdapter(Reference | None),
+    EARLIER_NOISE: TypeAdapter(dict[str, dict[str, int | float]]),
 }
 
 

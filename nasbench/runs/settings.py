@@ -120,14 +120,28 @@ class SearchSettings(BaseModel):
         Field(ge=0, lt=2**31, description="seed of splits, weights, data order and sampler"),
     ] = 0
     seeds: Annotated[
-        int,
-        CommandLine("--seeds", reproduce="always"),
-        Field(ge=1, description="seeds for each finalist and the bare backbone"),
-    ] = 3
-    finalists: Annotated[
-        Literal["front", "all"],
-        Field(description="plans to train on further seeds, besides the bare backbone"),
-    ] = "front"
+        int | None,
+        CommandLine("--seeds"),
+        Field(
+            ge=1,
+            description="most seeds that a plan is trained on, 1 for no further trainings; by default 8, or 5 for "
+            "given plans, which are all trained on exactly these seeds",
+        ),
+    ] = None
+    refine: Annotated[
+        int | None,
+        CommandLine("--refine"),
+        Field(
+            ge=0,
+            description="trainings on further seeds after exploring, for the plans that look best and the bare "
+            "backbone; 0 for none, by default 10, or 20 with `until`",
+        ),
+    ] = None
+    until: Annotated[
+        Literal["decided", "first"] | None,
+        CommandLine("--until"),
+        Field(description="end the further trainings when every plan is decided, or at the first that is better"),
+    ] = None
     size: Annotated[
         int | None,
         CommandLine("--size", metavar="PX"),

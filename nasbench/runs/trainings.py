@@ -1,0 +1,140 @@
+"""All trainings of a run, plan by plan, in the form that the statistics read.
+
+The race of a search, the tables of a report, power and the comparison with controls all read a run through this file,
+so they see the same trainings and the same noise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from nasbench.evidence.comparison import contents_of
+from nasbench.evidence.noise import Noise, pooled_noise
+from nasbench.evidence.standing import Standing, standing
+from nasbench.evidence.trainings import Trainings
+from nasbench.library.plan import Plan
+from nasbench.runs.evaluation import Evaluation, at_full_budget
+from nasbench.runs.schema import CONTROLS
+
+if TYPE_CHECKING:
+    from nasbench.runs.run import Run
+
+__all__ = ["PlanTrainings", "RunTrainings", "trainings_of"]
+
+
+@dataclass(frozen=True)
+class PlanTrainings:
+    """The trainings of one plan at the full budget.
+
+    Attributes:
+        evaluations: Those that succeeded, at least one, in order of trials.
+        failures: Number of those that failed.
+        trainings: The metric of each seed and, where they are stored, of each validation item.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    failures: int
+    trainings: Trainings
+
+    @property
+    def plan(self) -> Plan:
+        """The plan."""
+        return Plan.of(self.evaluations[0].plan)
+
+    @property
+    def plan_hash(self) -> str:
+        """Hash of the plan."""
+        return self.evaluations[0].plan_hash
+
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """The (slot, module) pairs of the plan."""
+        return contents_of(self.plan)
+
+
+@dataclass(frozen=True)
+class RunTrainings:
+    """All trainings of a run at the full budget. A plan without a successful one is not in it.
+
+    Attributes:
+        bare: Those of the bare backbone. None before its first.
+        plans: Those of every other plan, in order of their first trials.
+        controls: Those of the equal-cost controls, by the control's plan hash.
+        earlier: The noise of earlier runs of the same task, which adds to this run's.
+    """
+
+    bare: PlanTrainings | None
+    plans: tuple[PlanTrainings, ...]
+    controls: Mapping[str, PlanTrainings]
+    earlier: tuple[Noise, ...] = ()
+
+    @property
+    def all_plans(self) -> tuple[PlanTrainings, ...]:
+        """The bare backbone, if it has a training, and every other plan."""
+        return self.plans if self.bare is None else (self.bare, *self.plans)
+
+    @cached_property
+    def noise(self) -> Noise:
+        """The noise of the metric, pooled over the bare backbone, all plans, their controls and earlier runs."""
+        every = (*self.all_plans, *self.controls.values())
+        return pooled_noise([one.trainings for one in every], earlier=self.earlier)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """All plans beside the bare backbone, in the order of `plans`.
+
+        Raises:
+            ValueError: If the bare backbone has no training yet.
+        """
+        if self.bare is None:
+            raise ValueError("the bare backbone has no training yet")
+        return standing([one.trainings for one in self.plans], self.bare.trainings, self.noise)
+
+    @property
+    def contents(self) -> list[list[tuple[str, str]]]:
+        """The (slot, module) pairs of each plan, in the order of `plans`."""
+        return [one.contents for one in self.plans]
+
+
+def trainings_of(run: Run) -> RunTrainings:
+    """Return all trainings of a run.
+
+    Args:
+        run: A run with a trained metric (`Run.metric`).
+
+    Raises:
+        ValueError: If every objective of the run is a cost.
+        RunError: If the journal or a file of items is damaged.
+    """
+    if run.metric is None:
+        raise ValueError("every objective of the run is a cost")
+    plans = _by_plan(run, run.evaluations())
+    bare = next((one for one in plans.values() if one.evaluations[0].is_bare), None)
+    others = tuple(one for one in plans.values() if one is not bare)
+    controls = _by_plan(run, run.journal.evaluations(CONTROLS))
+    earlier = tuple(Noise(**fields) for fields in run.journal.earlier_noise.values())
+    return RunTrainings(bare, others, controls, earlier)
+
+
+def _by_plan(run: Run, evaluations: Sequence[Evaluation]) -> dict[str, PlanTrainings]:
+    failures = Counter(one.plan_hash for one in evaluations if one.state == "failed")
+    return {
+        plan_hash: PlanTrainings(tuple(of_plan), failures[plan_hash], _trainings(run, of_plan))
+        for plan_hash, of_plan in at_full_budget(evaluations).items()
+    }
+
+
+def _trainings(run: Run, evaluations: Iterable[Evaluation]) -> Trainings:
+    assert run.metric is not None
+    of_metric = run.config["task"] is None or run.config["task"]["metric"] == run.metric
+    return Trainings.of(
+        [one.metrics.get(run.metric) for one in evaluations],
+        # the stored items are those of the task's own metric
+        [run.folder.load_items(one.plan_hash, one.seed) for one in evaluations] if of_metric else None,
+        direction=run.directions[run.metric],
+        block=run.block,
+    )
