@@ -35,7 +35,7 @@ class Slot:
         module: Dotted path of the module after which the plug-in goes.
         prefix_tokens: Tokens before those of the map (class, register), which plug-ins never see.
         index: Place of the map in the module's output. None where the output is the map.
-        order: Set where the host keeps its tokens in an order of its own: the place of each position among them.
+        order: For each position of the image, its place among the tokens. None where tokens lie row by row.
         rows_are_series: Whether each row of the map is one series along time. A one-dimensional module then gets each
             row by itself.
     """
@@ -105,16 +105,16 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     except Exception as error:
         if fallback is None or not is_data_dependent(error):
             raise BackboneError(_refusal(name, model, size, error)) from error
-        # The network computes with values (`x.item()`), so it runs once more with real weights and zeros as its input.
+        # The network computes with values (`x.item()`), so it runs again with real weights and an input of zeros.
         try:
             run = trace(strip(_eval_copy(fallback)), size)
         except Exception as again:
             raise BackboneError(_refusal(name, model, size, again)) from again
     declared = getattr(model, "host_slots", None)
-    found = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
-    if not found:
+    places = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
+    if not places:
         raise BackboneError(f"{name} has no slot at {size}: no module returns a map whose content reaches the output")
-    return found
+    return places
 
 
 def _eval_copy(model: nn.Module) -> nn.Module:
@@ -131,11 +131,11 @@ def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
     if len(size) not in (2, 3):
         raise BackboneError(f"{name}: the input size must be (channels, height, width) or (length, series), got {size}")
     blocks = _discover(run, size)
-    found = []
+    slots_found = []
     for k, stage in enumerate(_stages(blocks), start=1):
-        found += [_slot(f"stage{k}.block{j}", block) for j, block in enumerate(stage, start=1)]
-        found.append(_slot(f"stage{k}", stage[-1]))
-    return found
+        slots_found += [_slot(f"stage{k}.block{j}", block) for j, block in enumerate(stage, start=1)]
+        slots_found.append(_slot(f"stage{k}", stage[-1]))
+    return slots_found
 
 
 def _discover(run: Trace, size: tuple[int, ...]) -> list[Block]:
@@ -166,7 +166,7 @@ def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int
 
     A host for series, whose input is (lookback, series), may keep both axes. Each row of its map is then one series.
     """
-    found = []
+    slots_found = []
     for name, (path, layout) in places.items():
         calls = run.calls.get(path, [])
         if layout not in LAYOUTS or len(calls) != 1 or not calls[0].outputs:
@@ -180,5 +180,5 @@ def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int
         last = layout in ("NHWC", "NLC")
         channels, positions = (rest[-1], rest[:-1]) if last else (rest[0], rest[1:])
         rows = len(size) == 2 and len(positions) == 2 and positions[0] == size[1]
-        found.append(Slot(name, channels, tuple(positions), layout, path, 0, index, rows_are_series=rows))
-    return found
+        slots_found.append(Slot(name, channels, tuple(positions), layout, path, 0, index, rows_are_series=rows))
+    return slots_found

@@ -1,4 +1,4 @@
-"""Attach plug-ins to a backbone: the root owns their modules in one child, and forward hooks on the slots call them."""
+"""Attach plug-ins to a backbone: one child of the root holds their modules, and forward hooks on the slots call them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Plugin(nn.Module):
         super().__init__()
         self.module, self.form = module, form
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
-        # Buffers move with the model. They follow from the host, so the state dict does not hold them.
+        # Buffers, so that they move with the model. Not in the state dict, because the host determines them.
         order = torch.tensor(form.order) if form.order is not None else None
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", None if order is None else order.argsort(), persistent=False)
@@ -65,7 +65,7 @@ class Plugins(nn.ModuleDict):
         return plugin
 
     def forward(self, x: Any) -> Any:
-        """Return the input. A root that runs all its children in turn (`nn.Sequential`) is not affected."""
+        """Return the input unchanged, for a root that runs all its children in turn (`nn.Sequential`)."""
         return x
 
 
@@ -117,7 +117,7 @@ def to_host(module: nn.Module, host: nn.Module) -> nn.Module:
 def strip(model: nn.Module) -> nn.Module:
     """Remove every plug-in from `model`, in place. Return the model."""
     for module in model.modules():
-        # torch removes a hook by its handle, but a copied model has none. Hooks of the user must stay.
+        # torch removes a hook by its handle, but a copied model has no handles. The user's own hooks must stay.
         hooks = module._forward_hooks
         for key in [k for k, hook in hooks.items() if isinstance(hook, SlotHook)]:
             del hooks[key]

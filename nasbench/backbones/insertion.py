@@ -1,4 +1,4 @@
-"""Insert a plan into a backbone, and remove it. An inserted model first computes what the bare backbone computes."""
+"""Insert a plan into a backbone, and remove it. Before training, the model computes what the bare backbone computes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def insert(
         num_classes: As in `create_backbone`. Only for a backbone given by name.
         horizon: As in `create_backbone`. Only for a backbone given by name.
         identity_init: Start as the bare backbone, bit for bit: `x + g·(f(x) − x)` with g = 0. A module that starts as
-            an identity by its own definition gets no second gate. False inserts `f(x)`.
+            an identity by its own definition gets no such gate. False inserts `f(x)`.
         pretrained: Load timm's pretrained weights. Only for a backbone given by name.
         checkpoint: A file of the bare backbone's weights. Only for a backbone given by name.
         neck: A neck of the library. The model is then: features of the backbone -> neck -> pooling -> one classifier
@@ -117,9 +117,9 @@ def _insert_into(
 
 
 def _refuse_for_modules(given: Mapping[str, object]) -> None:
-    told = [name for name, value in given.items() if value is not None]
-    if told:
-        raise InputError(f"{', '.join(told)}: only for a backbone given by name, and this one is a module")
+    refused = [name for name, value in given.items() if value is not None]
+    if refused:
+        raise InputError(f"{', '.join(refused)}: only for a backbone given by name, and this one is a module")
 
 
 def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plugin:
@@ -222,9 +222,9 @@ def _trains(model: nn.Module, path: str) -> bool:
 def _heads(model: nn.Module) -> list[nn.Module]:
     """Return the classifiers that a timm model names, and the neck of a pyramid."""
     classifier = getattr(model, "get_classifier", None)
-    found = classifier() if callable(classifier) else None
+    classifiers = classifier() if callable(classifier) else None
     # A distilled model has one classifier for each of its tokens.
-    heads = list(found) if isinstance(found, (tuple, list)) else [found]
+    heads = list(classifiers) if isinstance(classifiers, (tuple, list)) else [classifiers]
     if isinstance(model, PyramidClassifier):
         heads.append(model.neck)
     return [head for head in heads if isinstance(head, nn.Module)]

@@ -61,8 +61,8 @@ def replace_modules(
     taken: dict[str, nn.Module] = {}
     for key, part in swaps.items():
         # A module inside one that an earlier key replaced does not exist any more.
-        found = [p for p in forms if _matches(key, p, model) and not any(p.startswith(f"{t}.") for t in taken)]
-        if not found:
+        matching = [p for p in forms if _matches(key, p, model) and not any(p.startswith(f"{t}.") for t in taken)]
+        if not matching:
             there = [p for p in forms if not isinstance(model.get_submodule(p), nn.Identity)]
             known = {p.rpartition(".")[2] for p in there if not p.rpartition(".")[2].isdigit()}
             raise UnknownNameError(
@@ -71,7 +71,7 @@ def replace_modules(
                 known,
                 "an attribute name, a pattern of paths or a class name; the modules must keep the shape of their input",
             )
-        for path in found:
+        for path in matching:
             taken[path] = model.get_submodule(path)
             replacement = to_host(_build(expression.parse(part), path, forms[path]), model)
             model.set_submodule(path, replacement.train(model.training))
@@ -135,5 +135,5 @@ def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat |
         return MapFormat("NLC", shape[2], (shape[1],)) if len(shape) == 3 else None
     if shape[0] != BATCH:
         image = (1, 1)  # windows that are folded into the batch are square maps of their own
-    found = readings(shape, image, prefix=getattr(run.model, "num_prefix_tokens", None))
-    return found[0] if found else None
+    formats = readings(shape, image, prefix=getattr(run.model, "num_prefix_tokens", None))
+    return formats[0] if formats else None

@@ -44,8 +44,8 @@ class Quota(ModuleFilter):
     def of(self, expression: Expression) -> int:
         """Return how much of the quota an expression uses up."""
         kinds = {"modules": ("module",), "fusions": ("fusion",)}.get(self._counted(), ("module", "fusion"))
-        found = sum(spec.kind in kinds and self.takes(spec) for spec in expression.specs())
-        return min(found, 1) if self._counted() == "slots" else found
+        amount = sum(spec.kind in kinds and self.takes(spec) for spec in expression.specs())
+        return min(amount, 1) if self._counted() == "slots" else amount
 
     def _counted(self) -> str:
         return self.count or ("parts" if self.asks_cost() else "modules")

@@ -143,7 +143,7 @@ def choose_slots(
         raise SpaceError(
             f"{what}: no slot matches {spelt or 'nothing'}; the backbone has {_names(slots)}{_near(written, slots)}"
         )
-    # A full name is meant literally. Another match must not hide that the slot does not exist.
+    # A slot given by its full name must exist, even if another entry matches something.
     missing = [w for w in written if isinstance(w, str) and w != STAGES and not is_pattern(w) and w not in chosen]
     if missing:
         raise SpaceError(

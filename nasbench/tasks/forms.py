@@ -36,7 +36,7 @@ def is_user_task(text: str) -> bool:
 
 
 def kind_of(text: str) -> str:
-    """Return the kind of a task by its text, or "" for a user's own task, whose kind only its file tells.
+    """Return the kind of a task by its text, or "" for a user's own task, because only its file knows the kind.
 
     Raises:
         UnknownNameError: If the text is not a task.

@@ -41,7 +41,7 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Ca
     """Return a function that sets the learning rate, given the number of steps made."""
     if recipe.schedule == "onecycle":
         share = 0.3 if recipe.warmup is None else recipe.warmup
-        # OneCycle raises an error if it should cycle a momentum that the optimiser does not have.
+        # OneCycle raises an error if it is to cycle a momentum that the optimiser does not have.
         momentum = any(key in optimizer.defaults for key in ("betas", "momentum"))
         cycle = OneCycleLR(
             optimizer, recipe.learning_rate, total_steps=total + 1, pct_start=share, cycle_momentum=momentum

@@ -118,7 +118,7 @@ class Crossformer(nn.Module):
         scales = [self.embed(tokens + self.position)]
         for stage in self.encoder:
             scales.append(stage(scales[-1]))
-        # The decoder sees nothing of the window but what it reads from the encoder.
+        # The decoder sees the window only through the encoder.
         targets = self.target_position.expand(len(x), -1, -1, -1)
         forecasts = []
         for layer, predict, source in zip(self.decoder, self.predict, scales, strict=True):

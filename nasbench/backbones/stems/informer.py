@@ -15,7 +15,7 @@ from nasbench.ops.series import InstanceNorm, forecast_normalised
 __all__ = ["Informer"]
 
 _DENSE = 512
-"""Up to this length it is faster to compute all products of queries and keys than to gather the sampled ones."""
+"""Up to this length, computing all products of queries and keys is faster than gathering the sampled ones."""
 
 
 @register_stem("informer")
