@@ -1,4 +1,4 @@
-"""Attach plug-ins to a backbone: one child of the root holds their modules, and forward hooks on the slots call them."""
+"""Attach plug-ins to a backbone: one child of the root holds the modules, and forward hooks on the slots call them."""
 
 from __future__ import annotations
 

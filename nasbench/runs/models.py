@@ -98,7 +98,7 @@ class ModelBuilder:
         """
         torch.manual_seed(seed)
         host = self.host()
-        torch.manual_seed(seed)  # again, so that the modules' weights do not depend on how many numbers the host drew
+        torch.manual_seed(seed)  # again: the modules' weights must not depend on how many numbers the host drew
         gated = self.identity_init if identity_init is None else identity_init
         model = insert(host, plan, input_size=self.input_size, identity_init=gated)
         if self.freeze:
@@ -112,6 +112,6 @@ class ModelBuilder:
 
 def _kwargs_of_data(data: Mapping[str, Any]) -> dict[str, int]:
     """Return `model_kwargs` of a run of version 0.1.0, which recorded only its data."""
-    found = {"num_classes": data.get("classes"), "horizon": data.get("horizon")}
-    found["covariates"] = len(data["covariates"]) if data.get("covariates") else None
-    return {name: value for name, value in found.items() if value is not None}
+    kwargs = {"num_classes": data.get("classes"), "horizon": data.get("horizon")}
+    kwargs["covariates"] = len(data["covariates"]) if data.get("covariates") else None
+    return {name: value for name, value in kwargs.items() if value is not None}

@@ -88,7 +88,7 @@ class PlanSet:
     def sample_unseen(self, rng: random.Random, seen: Iterable[str]) -> Plan | None:
         """Draw one plan uniformly from those whose hash is not in `seen`. Return None if all were seen."""
         hashes = seen if isinstance(seen, Collection) else set(seen)
-        # While less than half of the plans were seen, rejection takes at most two draws on average. Later it takes more.
+        # While less than half of the plans were seen, rejection takes at most two draws on average, and later more.
         if len(hashes) * 2 < self.count:
             while (plan := self.sample(rng)).hash in hashes:
                 pass

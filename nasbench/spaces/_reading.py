@@ -1,4 +1,4 @@
-"""Shared by all parts of a written space: strict keys, single values in place of lists, and errors that name the place."""
+"""The base of all parts of a written space: strict keys, single values for lists, and errors that name their place."""
 
 from __future__ import annotations
 

@@ -40,13 +40,14 @@ class Timer(Protocol):
 class CpuTimer:
     """Times a call on the host, and flags it if another process took the core during the call.
 
-    The kernel counts how often it preempts this process in favour of another. A call that was preempted includes the
-    other's work. If most calls are preempted, a nap before each call makes it start with a fresh time slice. With five
-    busy processes on two cores, this raised the share of undisturbed calls of 2 ms from 2 % to 80 %. Otherwise there
-    are no naps, because other processes would empty the caches meanwhile and make a short call noisier.
+    The kernel counts how often it preempts this process in favour of another. The time of a preempted call includes the
+    other's work. If most calls are preempted, the timer sleeps for a moment before each call, so that the call starts
+    with a fresh time slice. With five busy processes on two cores, this raised the share of undisturbed calls of 2 ms
+    from 2 % to 80 %. Otherwise the timer does not sleep, because meanwhile other processes would empty the caches and
+    make a short call noisier.
 
-    On such a busy machine a call longer than a time slice is always preempted. With one thread, the time for which the
-    call had the core is recorded as its milliseconds. The wall time is recorded beside it.
+    On such a busy machine a call that takes longer than a time slice is always preempted. With one thread, the time for
+    which the call had the core is recorded as its milliseconds. The wall time is recorded beside it.
     """
 
     def __init__(self) -> None:
@@ -62,11 +63,11 @@ class CpuTimer:
         core, wall_ms = time.thread_time_ns() - core, (time.perf_counter_ns() - start) / 1e6
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
         self._preempted += _RECENT * (preempted - self._preempted)
-        # Naps are never switched off again: they lower the very share that switched them on.
+        # Sleeping is never switched off again, because it lowers the share of preempted calls that switched it on.
         self._naps = self._naps or self._preempted > 0.5
         if not preempted:
             return Sample(wall_ms, wall_ms)
-        # The clock of this thread knows nothing of the time of others, so it stands for a call of one thread alone.
+        # This clock counts only the time of this thread, so it is right only for calls that use one thread.
         return Sample(core / 1e6 if torch.get_num_threads() == 1 else wall_ms, wall_ms, PREEMPTED)
 
 
@@ -80,7 +81,7 @@ class CudaTimer:
 
     def __init__(self, device: torch.device, nvml: Nvml | None) -> None:
         self._device, self._nvml = device, nvml
-        # Twice the size of the cache, so that nothing of the previous call stays in it.
+        # Twice the size of the cache, so that overwriting it removes everything of the previous call.
         bytes_ = max(2 * torch.cuda.get_device_properties(device).L2_cache_size, 2**20)
         self._flush = torch.empty(bytes_, dtype=torch.int8, device=device)
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -168,7 +169,7 @@ def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_l
     graphed = mode == "cudagraph"
 
     def call() -> Any:
-        # Without the cache of casts for a graph, which would record addresses that the cache frees later.
+        # A graph would record addresses in the cache of casts, which are freed later. So a graph gets no such cache.
         with torch.autocast(x.device.type, dtype, enabled=amp != "none", cache_enabled=not graphed):
             return forward(x)
 

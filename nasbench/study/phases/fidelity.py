@@ -132,13 +132,13 @@ class SuccessiveHalving(FullBudget):
         """Adopt a trial at its last rung. See `FullBudget.restore`."""
         if not rungs:
             return None
-        found = [Evaluation(**rung) for rung in rungs]
+        evaluations = [Evaluation(**rung) for rung in rungs]
         # the stored list begins at the trial's entry rung, which is not 0 for a plan that starts slowly
-        first = self.ladder.entry(Plan.of(found[0].plan), identity_init=self._identity_init)
-        known = dict(enumerate(found, start=first))
+        first = self.ladder.entry(Plan.of(evaluations[0].plan), identity_init=self._identity_init)
+        known = dict(enumerate(evaluations, start=first))
         # A trial that has ended counts as sent to the top, so that `promotable` does not promote it again.
-        ended = over or max(known) == self.ladder.top or not found[-1].is_complete
-        self._trials[number] = _Trial(found[0].plan, self.ladder.top if ended else max(known), known, ended)
+        ended = over or max(known) == self.ladder.top or not evaluations[-1].is_complete
+        self._trials[number] = _Trial(evaluations[0].plan, self.ladder.top if ended else max(known), known, ended)
         return self._result(number) if ended else None
 
     def is_waiting(self, number: int) -> bool:
@@ -156,7 +156,7 @@ class SuccessiveHalving(FullBudget):
 
     def promote(self, *, finish: bool = False) -> Step | None:
         """Promote the next trial, if there is one. The last promotions wait until no trial is being trained."""
-        # at the end one plan of each rung is promoted in any case, and a training at work may still be the better one
+        # at the end one plan of each rung is promoted in any case, so wait for running trainings, which may be better
         found = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
         if found is None:
             return None
@@ -211,7 +211,7 @@ class SuccessiveHalving(FullBudget):
         values = None if evaluation is None else evaluation.objectives(self._directions)
         if values is None:
             return None
-        # costs span orders of magnitude: without the logarithm, the dearest plan would set the scale of hypervolume
+        # costs span orders of magnitude: without the logarithm, the most expensive plan would dominate the hypervolume
         scaled = [
             np.log(value) if name in COSTS and value > 0 else value
             for name, value in zip(self._directions, values, strict=True)

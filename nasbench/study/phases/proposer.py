@@ -1,7 +1,7 @@
 """Proposes values of a space's parameters by an Optuna sampler that works on a copy of the study in memory.
 
 Optuna writes each suggested parameter to the storage separately, and a journal file would wait for the disk each time.
-With the copy, a proposal is written to the study's storage at once, as one trial.
+With the copy, a proposal is written to the study's storage in one step, as one trial.
 """
 
 from __future__ import annotations

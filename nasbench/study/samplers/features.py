@@ -84,7 +84,7 @@ class _Scale:
     def __init__(self, sample: FloatArray, *, each: bool) -> None:
         self.center = sample.mean(axis=0)
         spread = sample.std(axis=0)
-        self.kept = spread > 1e-9  # constant columns say nothing, and their scale would be a division by 0
+        self.kept = spread > 1e-9  # constant columns carry no information, and their scale would be a division by 0
         self.unit = spread[self.kept] if each else np.ones(int(self.kept.sum()))
         self.unit = self.unit * np.sqrt(
             ((sample[:, self.kept] - self.center[self.kept]) ** 2 / self.unit**2).sum(1).mean()
@@ -124,7 +124,7 @@ def _properties(expression: Expression) -> FloatArray:
 
 def _figures(name: str, declared: Sequence[str]) -> list[float]:
     """Return the five properties of a module: the recorded measurement, or else the declaration as 0 and 1."""
-    found = recorded(name)
-    if found is None:
+    fingerprint = recorded(name)
+    if fingerprint is None:
         return [float(p in declared) for p in PROPERTIES]
-    return [float(getattr(found, p) or 0.0) for p in PROPERTIES]
+    return [float(getattr(fingerprint, p) or 0.0) for p in PROPERTIES]
