@@ -26,12 +26,12 @@ def slots(
     check_names(backbone)
     from nasbench import backbones
 
-    found = backbones.slots(backbone, input_size=input_size(backbone, size, lookback, series))
+    places = backbones.slots(backbone, input_size=input_size(backbone, size, lookback, series))
     if as_json:
         fields = ("name", "channels", "size", "layout", "module", "prefix_tokens")
-        console.print_json("slots", [{field: getattr(slot, field) for field in fields} for slot in found])
+        console.print_json("slots", [{field: getattr(slot, field) for field in fields} for slot in places])
         return
-    rows = [(s.name, s.channels, "x".join(map(str, s.size)), s.layout, s.module) for s in found]
+    rows = [(s.name, s.channels, "x".join(map(str, s.size)), s.layout, s.module) for s in places]
     console.print_table(("slot", "channels", "size", "layout", "module"), rows)
 
 

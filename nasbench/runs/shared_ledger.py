@@ -88,8 +88,8 @@ class SharedLedger(Ledger):
                     self.annotate_trial(number, items=pack_items(evaluation.items))
                 return super().close_trial(number, evaluation) or not is_void(self.trial(number))
             except optuna.exceptions.StorageInternalError:
-                # The connection broke, and the server may or may not have written the trial. The second attempt shows it:
-                # a trial that has ended and is not void is the first attempt's.
+                # The connection broke, and the server may or may not have written the trial. The second attempt shows
+                # it: if the trial has ended and is not void, the first attempt wrote it.
                 if attempt == 2:
                     raise
         raise AssertionError

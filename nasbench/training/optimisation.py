@@ -61,8 +61,8 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Ca
 
 def aux_loss(model: nn.Module) -> Tensor | float:
     """Return the sum of what modules stored in `aux_loss` during forward."""
-    found = (getattr(module, "aux_loss", None) for module in model.modules())
-    return sum((loss for loss in found if isinstance(loss, Tensor)), 0.0)
+    losses = (getattr(module, "aux_loss", None) for module in model.modules())
+    return sum((loss for loss in losses if isinstance(loss, Tensor)), 0.0)
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -168,7 +168,7 @@ def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DevicePr
     if there.slots != wanted.slots:
         differ.append("another space")
     if differ:
-        raise RunError(f"{out} holds a different device device_profile ({'; '.join(differ)}); give another file")
+        raise RunError(f"{out} holds a different device profile ({'; '.join(differ)}); give another file")
     return there
 
 

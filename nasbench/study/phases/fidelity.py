@@ -157,13 +157,13 @@ class SuccessiveHalving(FullBudget):
     def promote(self, *, finish: bool = False) -> Step | None:
         """Promote the next trial, if there is one. The last promotions wait until no trial is being trained."""
         # at the end one plan of each rung is promoted in any case, so wait for running trainings, which may be better
-        found = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
-        if found is None:
+        promotion = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
+        if promotion is None:
             return None
-        number = int(found.plan)
+        number = int(promotion.plan)
         trial = self._trials[number]
-        before, trial.rung = trial.evaluations[trial.rung], found.rung
-        return self._step(number, found.rung, before)
+        before, trial.rung = trial.evaluations[trial.rung], promotion.rung
+        return self._step(number, promotion.rung, before)
 
     def stopped(self) -> list[tuple[int, Evaluation]]:
         """Return the result of each trial that is not promoted further. See `FullBudget.stopped`."""
@@ -192,9 +192,9 @@ class SuccessiveHalving(FullBudget):
 
     def _result(self, number: int) -> Evaluation:
         """Return the result of a trial: the evaluation at its last rung, with the time of all rungs."""
-        found = self.rungs(number)
-        wall_s, training_s = (sum(getattr(one, name) for one in found) for name in ("wall_s", "training_s"))
-        return replace(found[-1], wall_s=wall_s, training_s=training_s)
+        evaluations = self.rungs(number)
+        wall_s, training_s = (sum(getattr(e, name) for e in evaluations) for name in ("wall_s", "training_s"))
+        return replace(evaluations[-1], wall_s=wall_s, training_s=training_s)
 
     def _readings(self) -> list[Reading]:
         """Return all readings, named by trial numbers. The bare backbone does not compete, so it has none."""
