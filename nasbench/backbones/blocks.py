@@ -22,7 +22,7 @@ __all__ = ["Block", "find_blocks"]
 
 _LIST = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _AROUND = re.compile(r"(^|[._])(stem|downsample)([._]|$)")
-"""Names that the field gives to parts that are not blocks, whatever they are made of."""
+"""Usual names of parts that are not blocks, even if they are built like blocks."""
 
 
 @dataclass(frozen=True)

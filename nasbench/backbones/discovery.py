@@ -28,10 +28,10 @@ class Slot:
     """A named place in a backbone where a module can go.
 
     Attributes:
-        name: `stageK`, `stageK.blockJ`, or a name that the host declares.
+        name: `stageK`, `stageK.blockJ`, or a name that the backbone declares.
         channels: Channels C of the map in this place.
         size: Spatial size of the map, `(H, W)` or `(L,)`, at the requested input size.
-        layout: How the host lays the map out: NCHW, NHWC, NLC (tokens) or NCL.
+        layout: How the backbone lays the map out: NCHW, NHWC, NLC (tokens) or NCL.
         module: Dotted path of the module after which the plug-in goes.
         prefix_tokens: Tokens before those of the map (class, register), which plug-ins never see.
         index: Place of the map in the module's output. None where the output is the map.
@@ -65,7 +65,8 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
     """List the slots of a backbone, in network order.
 
     Args:
-        backbone: A timm name, a stem, `FILE.py:function`, or a module (on any device, also meta).
+        backbone: A timm name, a built-in forecasting backbone (stem), `FILE.py:function`, or a module (on any device,
+            also meta).
         input_size: Without the batch: `(C, H, W)` of an image, `(lookback, series)` of a forecast. The backbone's
             default if None.
 
@@ -147,7 +148,7 @@ def _discover(run: Trace, size: tuple[int, ...]) -> list[Block]:
 
 
 def _stages(blocks: list[Block]) -> list[list[Block]]:
-    """Group blocks into stages, maximal runs of one spatial size. A host of a single size is cut into four stages."""
+    """Group blocks into stages: maximal runs of one spatial size, or four equal parts if all blocks have one size."""
     runs = [list(run) for _, run in itertools.groupby(blocks, key=lambda b: b.format.size)]
     if len(runs) != 1:
         return runs
@@ -162,9 +163,9 @@ def _slot(name: str, block: Block) -> Slot:
 
 
 def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int, ...]) -> list[Slot]:
-    """Return the slots that a host declares itself as `{slot: (module path, layout)}`.
+    """Return the slots that a backbone declares itself as `{slot: (module path, layout)}`.
 
-    A host for series, whose input is (lookback, series), may keep both axes. Each row of its map is then one series.
+    A backbone for series, with input (lookback, series), may keep both axes. Each row of its map is then one series.
     """
     slots_found = []
     for name, (path, layout) in places.items():

@@ -119,7 +119,7 @@ def timm_arguments(
     """Return the arguments to try with `timm.create_model`, in order. The first that it accepts are the right ones.
 
     Only models that are built for one size know `img_size`. All others take any size and refuse the argument. For the
-    default size `img_size` is left out, so that the host is exactly the model that timm gives.
+    default size `img_size` is left out, so that the backbone is exactly the model that timm gives.
     """
     given: dict[str, Any] = {}
     if size is not None:

@@ -48,8 +48,8 @@ def insert(
     inserted modules.
 
     Args:
-        backbone: A timm name, a stem, `FILE.py:function`, or a module. A module is copied, and what is inserted takes
-            its device and floating-point type.
+        backbone: A timm name, a built-in forecasting backbone (stem), `FILE.py:function`, or a module. A module is
+            copied, and the inserted modules get its device and floating-point type.
         plan: Slot to expression, or one expression for every stage slot.
         input_size: Without the batch. The backbone's default if None.
         num_classes: As in `create_backbone`. Only for a backbone given by name.
@@ -111,7 +111,7 @@ def _insert_into(
         if slot.name in plugins:
             attach(model, slot.module, plugins[slot.name], slot.index)
     record = {"plan": plan, "identity_init": identity_init, "slots": tuple(places), "taken": taken}
-    # New modules are in training mode and on the CPU. The host may be neither.
+    # New modules are in training mode and on the CPU. The backbone may be neither.
     model.add_module(CHILD, to_host(Plugins(plugins, record), model).train(model.training))
     return model
 
@@ -179,7 +179,7 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of the backbone alone. They load strictly into the bare backbone."""
     host = _host(model)
     taken: dict[str, nn.Module] = _record(model).get("taken", {})
-    # A replaced module is absent from the host's state dict. Its weights are those that it had when it was replaced.
+    # A replaced module is not in the model's state dict. Its weights are those that it had when it was replaced.
     away = tuple(f"{path}." for path in (CHILD, *taken))
     state = {key: value for key, value in host.state_dict().items() if not key.startswith(away)}
     for path, module in taken.items():
@@ -231,10 +231,10 @@ def _heads(model: nn.Module) -> list[nn.Module]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the optimiser's parameter groups: with weight decay, without, and the gates in a group of their own.
+    """Return three parameter groups for an optimiser: with weight decay, without weight decay, and the gates.
 
-    Norms and biases do not decay. Neither do the parameters that the backbone's own `no_weight_decay()` names (timm:
-    position embeddings, class tokens).
+    Norms and biases do not decay. The same holds for the parameters that the backbone's `no_weight_decay()` names (in
+    timm: position embeddings, class tokens).
 
     Args:
         model: Any model. Frozen parameters are left out.

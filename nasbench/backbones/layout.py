@@ -15,21 +15,21 @@ __all__ = ["LAYOUTS", "Layout", "MapFormat", "factor_grid", "readings", "sequenc
 Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-# Class, distillation and register tokens. A host with more of them declares `num_prefix_tokens`.
+# Class, distillation and register tokens. A backbone with more of them declares `num_prefix_tokens`.
 _MAX_PREFIX = 8
 
 
 @dataclass(frozen=True)
 class MapFormat:
-    """How a host lays out one feature map.
+    """How a backbone lays out one feature map.
 
     Attributes:
         layout: `NCHW` and `NCL` have channels first, `NHWC` and `NLC` last.
         channels: Channels C.
         size: Spatial size, `(H, W)` or `(L,)`. Tokens of a grid have layout `NLC` and a size of two numbers.
         prefix: Tokens before those of the grid (class, register), which a plug-in never sees.
-        order: For each position of the image, its place among the tokens. It is needed where a host does not keep its
-            tokens row by row (Hiera: window by window). None where tokens lie row by row.
+        order: For each position of the image, its place among the tokens. It is needed where a backbone does not keep
+            its tokens row by row (Hiera: window by window). None where tokens lie row by row.
     """
 
     layout: Layout
@@ -44,10 +44,10 @@ class MapFormat:
         return math.prod(self.size)
 
     def split(self, x: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Convert a host's tensor to a map `(B, C, *S)` and its prefix tokens (None where it has none).
+        """Convert a backbone's tensor to a map `(B, C, *S)` and its prefix tokens (None where it has none).
 
         Args:
-            x: The host's tensor.
+            x: The backbone's tensor.
             order: `self.order` as a tensor.
         """
         if self.layout in ("NCHW", "NCL"):
@@ -63,7 +63,7 @@ class MapFormat:
         return x.movedim(-1, 1), prefix
 
     def join(self, x: Tensor, prefix: Tensor | None, back: Tensor | None = None) -> Tensor:
-        """Convert a map `(B, C, *S)` and its prefix tokens to the host's layout. This is the inverse of `split`.
+        """Convert a map `(B, C, *S)` and its prefix tokens to the backbone's layout. This is the inverse of `split`.
 
         Args:
             x: The map.
@@ -81,7 +81,7 @@ class MapFormat:
 
     @property
     def folded(self) -> bool:
-        """Whether the host keeps the positions of a grid in one dimension."""
+        """Whether the backbone keeps the positions of a grid in one dimension."""
         return self.layout in ("NLC", "NCL") and len(self.size) == 2
 
     def grid(self, positions: int) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ def readings(
     Args:
         shape: The tensor's shape, with the batch first.
         image: `(H, W)` of the network's input.
-        prefix: Number of prefix tokens, where the host declares it.
+        prefix: Number of prefix tokens, where the backbone declares it.
         grids: Spatial sizes that maps of the network have, such as that of the patch embedding. Tokens must form one of
             these. If None, they may form any grid of the image's aspect ratio.
     """

@@ -85,5 +85,5 @@ def check_backbone_name(name: str) -> str:
         architecture, has_tag, _ = name.partition(".")
         tagged = [each for each in _timm("tagged") if each.startswith(f"{architecture}.")] if has_tag else []
         known = tagged or backbone_names()
-        raise UnknownNameError("backbone", name, known, "a timm model, a stem, or FILE.py:function")
+        raise UnknownNameError("backbone", name, known, "a timm model, a forecasting backbone, or FILE.py:function")
     return name

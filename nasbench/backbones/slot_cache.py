@@ -30,7 +30,7 @@ class RecordedSlot(BaseModel):
         name: Name of the slot.
         channels: Channels of its feature map.
         size: Spatial size of its feature map.
-        layout: How the host lays its map out.
+        layout: How the backbone lays its map out.
         rows_are_series: Whether each row of its map is one series along time.
     """
 
@@ -55,7 +55,8 @@ def slots_by_name(name: str, input_size: Sequence[int]) -> list[RecordedSlot]:
     """Return the slots of a backbone, from the cache if it has them.
 
     Args:
-        name: A timm architecture, a stem, or `FILE.py:function`. A user's function is run each time.
+        name: A timm architecture, a built-in forecasting backbone (stem), or `FILE.py:function`. A user's function is
+            run each time.
         input_size: Size of one input, without the batch.
 
     Raises:

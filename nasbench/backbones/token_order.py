@@ -1,8 +1,8 @@
-"""Find where in the image each token of a host comes from.
+"""Find where in the image each token of a backbone comes from.
 
-Most hosts keep tokens row by row. Hiera keeps them window by window, so that its pooling is a maximum over neighbours
-in memory. Read row by row, such tokens do not form an image. To find the order, each position of the image gets a
-number. The recorded operators are then applied to these numbers in place of the data.
+Most backbones keep tokens row by row. Hiera keeps them window by window, so that its pooling is a maximum over
+neighbours in memory. Read row by row, these tokens do not form an image. To find the order, each position of the image
+gets a number. The recorded operators are then applied to these numbers in place of the data.
 """
 
 from __future__ import annotations

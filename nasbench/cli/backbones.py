@@ -13,10 +13,10 @@ from nasbench.text import human
 
 @app.command()
 def slots(
-    backbone: Annotated[str, typer.Argument(help="A timm name, a stem, or FILE.py:build.")],
+    backbone: Annotated[str, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")],
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
     as_json: AsJson = False,
 ) -> None:
     """List the slots of a backbone: name, channels, size, layout.
@@ -37,12 +37,12 @@ def slots(
 
 @app.command()
 def measure(
-    backbone: Annotated[str, typer.Argument(help="A timm name, a stem, or FILE.py:build.")],
+    backbone: Annotated[str, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")],
     plan: Annotated[str | None, typer.Option(help="JSON that maps slots to expressions, or one expression.")] = None,
     size: Size = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size at which memory is measured.")] = 1,
-    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:

@@ -121,8 +121,8 @@ def _print_fingerprint(measured: Fingerprint, prefix: str, inputs: int) -> None:
 def suggest(
     host: Annotated[str, typer.Argument(help="A backbone, a module's name or expression, or a run folder.")],
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Measure the backbone with timm's weights.")] = False,
     each: Annotated[int, typer.Option(min=1, help="Modules proposed for each missing property.")] = 3,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write them as a space for `search`.")] = None,

@@ -22,7 +22,9 @@ _FIRST = "give one of: BACKBONE [--plan PLAN]..., BACKBONE --space SPACE --out F
 
 @app.command()
 def profile(
-    backbone: Annotated[str | None, typer.Argument(help="A timm name, a stem, or FILE.py:build.")] = None,
+    backbone: Annotated[
+        str | None, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")
+    ] = None,
     plan: Annotated[
         list[str] | None, typer.Option(help="JSON that maps slots to expressions, or one expression. Repeatable.")
     ] = None,
@@ -40,8 +42,8 @@ def profile(
     time: Annotated[str, typer.Option(metavar="20s", help="Time limit of one measurement.")] = "20s",
     slots: Annotated[bool, typer.Option(help="Also measure each plan slot by slot, which takes as long again.")] = True,
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
     identity_init: Annotated[
         bool, typer.Option("--identity-init", help="Insert with gates, as a search with loaded weights does.")
     ] = False,

@@ -295,7 +295,7 @@ class _Parser:
         given: dict[str, Any] = {}
         for keyword in call.keywords if call else ():
             if keyword.arg is None:
-                raise self.fault(keyword.value, "`**` is not part of the language")
+                raise self.fault(keyword.value, "`**` is not allowed in an expression")
             if keyword.arg not in spec.hyperparameters:
                 raise UnknownNameError(f"hyper-parameter of {spec.name}", keyword.arg, spec.hyperparameters)
             if keyword.arg in given:

@@ -72,8 +72,8 @@ class ModuleSpec:
             it returns equal maps unchanged.
         commutative: For a fusion, whether the order of its inputs does not change what it can compute.
         limits: What the module cannot serve, in words. It is "" if every channel count and size is served.
-        selectable: Whether a space that selects modules by their declarations includes it. A control has False and
-            stands in a plan only if it is named.
+        selectable: Whether a space that selects modules by their declarations includes it. False for a control, which a
+            plan contains only if it is named.
         origin: "file:line" of the registration.
         registered: The class `cls(channels, *, ...)` itself, or None as long as its file is not imported.
     """

@@ -1,4 +1,4 @@
-"""Convolutions over time that do not see the future, for temporal modules and forecasting stems."""
+"""Convolutions over time that do not see the future, for temporal modules and forecasting backbones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A pyramid over time, and attention along its edges (Liu et al., Pyraformer, ICLR 2022), for module and stem."""
+"""A pyramid over time, and attention along its edges (Liu et al., Pyraformer, ICLR 2022).
+
+The module `pyramidal_attention` and the forecasting backbone `pyraformer` use it.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Properties that a network or a module lacks, and the modules that add them at the least cost.
 
-A host is measured stage by stage, by the influence of the input of a stage on its output. A property is missing where
+A network is measured stage by stage, by the influence of a stage's input on its output. A property is missing where
 its value is below the threshold of `nasbench.measurement.properties`. Modules whose own fingerprint has the property
 are proposed, those with the fewest MACs at that slot first. Complexity is not proposed, because a module cannot add it.
 
-Some gates start at zero: the last norm of a residual branch, a layer scale. In a host without trained weights they are
-set to 1 before it is measured. Otherwise the host would mix nothing.
+Some gates start at zero: the last norm of a residual branch, a layer scale. In a network without trained weights they
+are set to 1 before it is measured. Otherwise the network would mix nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Suggestion:
         figure: The value of the property in the module's fingerprint.
         macs: Multiply-adds that it adds for one input.
         params: Parameters that it adds.
-        macs_share: `macs` divided by the MACs of the bare host. None without a host.
+        macs_share: `macs` divided by the MACs of the bare backbone. None if the advice is for a module.
     """
 
     slot: str
@@ -69,7 +69,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Advice:
-    """What a host lacks, and the modules that add it.
+    """The properties that a network or module lacks, and the modules that add them.
 
     Attributes:
         host: The backbone, expression or run that was measured.
@@ -77,7 +77,7 @@ class Advice:
         missing: Missing properties by slot ("" for a module).
         suggestions: By slot and property, fewest MACs first.
         backbone: The backbone to search. None for a module.
-        task: The task to search on. None unless the host is a run.
+        task: The task to search on. None unless the advice is for a run.
     """
 
     host: str
@@ -177,7 +177,7 @@ def suggest(
     each: int = 3,
     seed: int = 0,
 ) -> Advice:
-    """Measure which properties a host lacks at each stage slot, and propose the cheapest modules that add them.
+    """Measure which properties a network lacks at each stage slot, and propose the cheapest modules that add them.
 
     Args:
         host: A backbone, a run folder, or the name or expression of a module. Of a run the best plan is measured, with

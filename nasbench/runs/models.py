@@ -21,13 +21,13 @@ __all__ = ["ModelBuilder"]
 
 @dataclass(frozen=True)
 class ModelBuilder:
-    """Builds the models of plans in one host.
+    """Builds the models of plans in one backbone.
 
     Attributes:
-        backbone: Name of the host.
+        backbone: Name of the backbone.
         input_size: Size of one input, without the batch dimension.
-        model_kwargs: Further arguments of the host's constructor, as `Task.model_kwargs`.
-        identity_init: Whether insertion preserves the host's function. True where training starts from loaded
+        model_kwargs: Further arguments of the backbone's constructor, as `Task.model_kwargs`.
+        identity_init: Whether insertion preserves the backbone's function. True where training starts from loaded
             weights, which stay valid in this way.
         pretrained: Whether to load timm's weights.
         checkpoint: File of weights to load. None for none.
@@ -89,7 +89,7 @@ class ModelBuilder:
         )
 
     def build(self, plan: Plan, seed: int = 0, *, identity_init: bool | None = None) -> nn.Module:
-        """Build the model of a plan. The host's initial weights depend on the seed alone, not on the plan.
+        """Build the model of a plan. The backbone's initial weights depend on the seed alone, not on the plan.
 
         Args:
             plan: The plan.
@@ -98,7 +98,7 @@ class ModelBuilder:
         """
         torch.manual_seed(seed)
         host = self.host()
-        torch.manual_seed(seed)  # again: the modules' weights must not depend on how many numbers the host drew
+        torch.manual_seed(seed)  # again: the modules' weights must not depend on how many numbers the backbone drew
         gated = self.identity_init if identity_init is None else identity_init
         model = insert(host, plan, input_size=self.input_size, identity_init=gated)
         if self.freeze:
@@ -106,7 +106,7 @@ class ModelBuilder:
         return model
 
     def without_weights(self) -> ModelBuilder:
-        """Return a builder that loads no weights into its host, for models that get their trained weights next."""
+        """Return a builder that loads no weights into its backbone, for models that get their trained weights next."""
         return replace(self, pretrained=False, checkpoint=None)
 
 

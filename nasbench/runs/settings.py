@@ -82,7 +82,10 @@ class SearchSettings(BaseModel):
     backbone: Annotated[
         str | None,
         CommandLine("--backbone", reproduce="always"),
-        Field(description="a timm name, a stem, or FILE.py:build; by default test_resnet, or patchtst for series"),
+        Field(
+            description="a timm name, a forecasting backbone that ships with nasbench (stem), or FILE.py:build; by "
+            "default test_resnet, or patchtst for series"
+        ),
     ] = None
     task: Annotated[
         str | None,

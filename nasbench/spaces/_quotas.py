@@ -63,6 +63,6 @@ class Restriction(ModuleFilter):
     slots: SlotsWritten = ("*",)
 
     def admits(self, expression: Expression) -> bool:
-        """Whether an expression holds only what is allowed, at whatever slot it stands."""
+        """Whether an expression holds only what is allowed. The slot makes no difference."""
         modules = (module_spec(leaf.name) for leaf in expression.leaves())
         return all(self.takes(spec) for spec in modules) and all(self.takes_cost(s) for s in expression.specs())

@@ -16,7 +16,7 @@ from nasbench.spaces._reading import Many, Written
 __all__ = ["STAGES", "SlotLike", "SlotSelector", "SlotsWritten", "choose_slots"]
 
 STAGES = "stages"
-"""The word for every stage slot. On a host without stages it means every slot, as for an expression without a slot."""
+"""The word for every stage slot. In a backbone without stages it means every slot."""
 
 _LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL")
 

@@ -82,7 +82,10 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
 
 
 def _host(settings: SearchSettings) -> tuple[str, str]:
-    """Return backbone and task. A missing one is chosen to fit the other: `co2` for a stem, otherwise `digits`."""
+    """Return backbone and task. If one is missing, it is chosen to fit the other.
+
+    The task is `co2` for a built-in forecasting backbone (stem), and `digits` otherwise.
+    """
     backbone, task = settings.backbone, settings.task
     if backbone is None:
         series = task is not None and task.partition(":")[0] in ("co2", "csv", "ett")

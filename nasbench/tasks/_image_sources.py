@@ -206,7 +206,7 @@ def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
         raise DataError(
             f"{where} has one class, {classes[0]!r}; classification needs two or more, a folder of images for each"
         )
-    # Each reader numbers only the classes of its own part, so the labels are numbered anew.
+    # Each reader numbers only the classes of its own part, so all labels are numbered again here.
     number = {name: i for i, name in enumerate(classes)}
     starts = np.cumsum([0] + [len(part.names) for part in parts.values()])
     readers = list(parts.values())

@@ -20,7 +20,7 @@ _PROBE = "se"  # supports 1-D and 2-D maps and every channel count
 def check_backbone(
     name: str, *, input_size: Sequence[int] = (3, 64, 64), num_classes: int | None = 7, horizon: int | None = None
 ) -> list[CheckResult]:
-    """Check a backbone: `FILE.py:build`, a timm name or a stem.
+    """Check a backbone: `FILE.py:build`, a timm name or a built-in forecasting backbone (stem).
 
     Args:
         name: A backbone as `nasbench.insert` takes it.

@@ -88,7 +88,7 @@ def gives_gradients(candidate: Candidate) -> str:
 
 
 def trains_from_identity(candidate: Candidate) -> str:
-    """In a host that starts as an identity, three steps of SGD change every parameter."""
+    """In a network that starts as an identity, three steps of SGD change every parameter of the module."""
     still: set[str] | None = None
     for seed in range(_DRAWS):
         with seeded(seed):

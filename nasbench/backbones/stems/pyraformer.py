@@ -47,7 +47,7 @@ class Pyraformer(nn.Module):
         bottleneck: Channels in which the pyramid is built. A quarter of the width by default, as in the paper.
         dropout: In the embedding, after attention and after the feed-forward layers.
         covariates: Covariates of each time step, given to `forward` as `marks`. 0 for none.
-        instance_norm: Normalise each window (RevIN), which the paper does not.
+        instance_norm: Normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If the heads do not divide the width, there is no scale or one is below 2, or the window is even.

@@ -62,16 +62,16 @@ class PartCost:
 
 
 class PlanCosts:
-    """Returns the cost of any plan in one host. A call takes microseconds once the plan's parts have been counted.
+    """Returns the cost of any plan in one backbone. A call takes microseconds once the plan's parts have been counted.
 
     Args:
         host: The bare backbone, on any device. It does not change.
-        slots: Slots of the host.
+        slots: Slots of the backbone.
         input_size: Shape of one input, without the batch.
         identity_init: Whether plans are inserted behind gates that start at zero.
 
     Raises:
-        InputError: If the host fails on an input of this size.
+        InputError: If the backbone fails on an input of this size.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class PlanCosts:
         self.bare = PartCost(bare.params, bare.macs, bare.elementwise_flops, bare.activations, bare.unknown_ops)
 
     def __call__(self, plan: Plan) -> PartCost:
-        """Return the cost of the host with a resolved plan, for one input.
+        """Return the cost of the backbone with a resolved plan, for one input.
 
         Raises:
             UnsupportedError: If a module cannot serve its slot.
@@ -104,7 +104,7 @@ class PlanCosts:
         return cost
 
     def _elements(self, slot: Slot, batch: int) -> int:
-        """Return the number of elements that a gate works on: the host's whole tensor, prefix tokens included."""
+        """Return the number of elements that a gate works on: the backbone's whole tensor, prefix tokens included."""
         return batch * slot.channels * (torch.Size(slot.size).numel() + slot.prefix_tokens)
 
     def _expression(self, expression: Expression, shape: tuple[int, ...], rowwise: bool) -> PartCost:
@@ -149,7 +149,7 @@ def _batches(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]
     A forecasting backbone (stem) that treats each series alone has one map for each series.
     """
     batches: dict[str, int] = {}
-    # A copy on the meta device: the host gets no hooks and nothing is computed.
+    # A copy on the meta device: the backbone gets no hooks and nothing is computed.
     twin = copy.deepcopy(host).to("meta").eval()
 
     def watch(slot: Slot) -> Any:

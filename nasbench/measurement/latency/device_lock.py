@@ -54,7 +54,7 @@ class DeviceLock:
             Whether it was taken. False only if it is not free and `wait` is False.
         """
         if (self._path, threading.get_ident()) in _ALONE:
-            self._within = True  # a second kernel lock in the same thread would wait for ever for the first
+            self._within = True  # a second kernel lock in the same thread would wait forever for the first
             return True
         if wait and not self.shared:
             if self.acquire(wait=False):  # in the common case it is free, and no timer is needed

@@ -22,7 +22,7 @@ __all__ = ["Call", "CpuTimer", "CudaTimer", "Timer", "prepare_call", "quiet_proc
 
 Call = Callable[[], Any]
 
-_NAP_S = 0.0005  # seconds
+_SLEEP_S = 0.0005  # seconds
 _RECENT = 0.05  # weight of the last call in the moving average of preempted calls
 _MANY = 100_000  # more models than one process compiles
 _WARM_GRAPH = 3  # calls before a capture, as in torch's documentation
@@ -51,12 +51,12 @@ class CpuTimer:
     """
 
     def __init__(self) -> None:
-        self._preempted, self._naps = 0.0, False
+        self._preempted, self._sleeps = 0.0, False
 
     def __call__(self, call: Call) -> Sample:
         """Run `call` once."""
-        if self._naps:
-            time.sleep(_NAP_S)
+        if self._sleeps:
+            time.sleep(_SLEEP_S)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         start, core = time.perf_counter_ns(), time.thread_time_ns()
         call()
@@ -64,7 +64,7 @@ class CpuTimer:
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
         self._preempted += _RECENT * (preempted - self._preempted)
         # Sleeping is never switched off again, because it lowers the share of preempted calls that switched it on.
-        self._naps = self._naps or self._preempted > 0.5
+        self._sleeps = self._sleeps or self._preempted > 0.5
         if not preempted:
             return Sample(wall_ms, wall_ms)
         # This clock counts only the time of this thread, so it is right only for calls that use one thread.

@@ -122,7 +122,7 @@ def _figures(slot: Slot, source: str, rows: Sequence[RowFigures]) -> StageFigure
 
 
 def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor]:
-    """Return the host's tensors at its slots, after the plug-ins, and the input."""
+    """Return the backbone's tensors at its slots, after the plug-ins, and the input."""
     maps: dict[str, Tensor] = {INPUT: x}
 
     def keep(slot: Slot) -> Any:

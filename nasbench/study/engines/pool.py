@@ -176,7 +176,7 @@ class Pool(Engine):
             if place.done >= self._max_requests:
                 place.vacate()
             return [(place.rest(), said)]
-        if isinstance(said, Broken):  # settings or data are at fault, so every other worker would fail likewise
+        if isinstance(said, Broken):  # settings or data are at fault, so every other worker would fail too
             raise NasbenchError(f"a worker could not start: {said.text}")
         return self._bury(place, said)
 

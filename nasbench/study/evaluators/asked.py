@@ -63,7 +63,7 @@ class AskedEvaluator(Evaluator):
         options = {"seed": request.seed} if self.takes_seed else {}
         if request.epochs is not None and self.takes_epochs:
             options["epochs"] = request.epochs
-        # The canonical text of a plan is JSON. Parsing it needs no module, hence no torch
+        # The canonical text of a plan is JSON. Parsing it imports no module, so torch is not needed.
         findings.metrics = self._checked(self.function(json.loads(request.plan), **options))
         findings.fidelity = options.get("epochs", 0)
         self.check_bounds(findings.metrics, request)

@@ -36,7 +36,7 @@ class ReplayedEvaluator(Evaluator):
         return self.table.costs(self._row(plan, 0))  # costs are the same under every seed
 
     def find(self, request: Request, findings: Findings) -> None:
-        """Look the plan up. The table holds one budget, whatever number of epochs is requested."""
+        """Look the plan up. The table holds only one budget, so the requested number of epochs has no effect."""
         plan = Plan.of(request.plan)
         try:
             findings.costs = self.known(plan)

@@ -72,7 +72,7 @@ class TrainedEvaluator(Evaluator):
 
     @property
     def identity_init(self) -> bool:  # type: ignore[override]  # defined by the builder
-        """Whether insertion preserves the host's function."""
+        """Whether insertion preserves the backbone's function."""
         return self.builder.identity_init
 
     @property

@@ -88,7 +88,7 @@ def control_for(plan: Plan, costs: PlanCosts) -> Control:
 
     Args:
         plan: A plan resolved to the slots of `costs`. The bare backbone has an empty control.
-        costs: Counts the costs of plans in this host.
+        costs: Counts the costs of plans in this backbone.
 
     Raises:
         UnsupportedError: If a module of the plan cannot serve its slot.

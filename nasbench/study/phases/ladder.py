@@ -209,7 +209,7 @@ def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = Fa
 
 
 def stops(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = True) -> dict[str, str]:
-    """Return for every plan that stopped below the full budget its reason, for the trials table.
+    """Return the reason, for the trials table, why each plan stopped below the full budget.
 
     Args:
         readings: All readings. Plans without values have a reason of their own and are left out.

@@ -99,7 +99,7 @@ class _Scale:
 def _labels(expression: Expression) -> list[tuple[str, float]]:
     """Return the labels of an expression with weights, whose squares sum to about 1 for each kind of label."""
     leaves = list(expression.leaves())
-    # without this, an expression of many modules would have a larger norm, hence a larger prior variance
+    # without this, an expression of many modules would have a larger norm, and so a larger prior variance
     share = 1.0 / np.sqrt(max(len(leaves), 1))
     named = [(label, share) for leaf in leaves for label in (f"module {leaf.name}", f"variant {leaf.canonical()}")]
     return [(f"form {_form(expression)}", _FORM), *named]
