@@ -155,7 +155,7 @@ class NothingMatched(NasbenchError):  # noqa: N818  (an empty answer is not a fa
 
 
 class EvaluationError(NasbenchError):
-    """One evaluation failed for a reason that belongs in its trial row.
+    """One evaluation failed. The reason is recorded in the row of its trial.
 
     Args:
         reason: One line for the `reason` column.
@@ -186,10 +186,10 @@ def out_of_memory() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         # torch's class is recognised by its name, so that this file need not import torch.
-        told = isinstance(error, MemoryError) or any(
+        device_error = isinstance(error, MemoryError) or any(
             base.__name__ == "OutOfMemoryError" for base in type(error).__mro__
         )
-        if not told and not any(words in str(error) for words in _NO_MEMORY):
+        if not device_error and not any(words in str(error) for words in _NO_MEMORY):
             raise
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise EvaluationError(f"out of memory: {first}", kind="out_of_memory") from error

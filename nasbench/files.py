@@ -132,7 +132,7 @@ def append(path: Path, data: bytes, *, durable: bool) -> None:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Remove what follows the last newline of a file, which is the trace of a killed write.
+    """Remove what follows the last newline of a file: half a line that a killed process left.
 
     The caller must hold the file's lock, so that no write is in progress.
     """

@@ -91,13 +91,13 @@ class Constraint:
     def limit(self, bare: Mapping[str, float]) -> float:
         """Return the limit in the units of the metric, given the bare backbone's values.
 
-        A bound of "0.9x" lies a tenth of the value's size below the value, also if the value is negative, as a
-        proxy's may be.
+        A bound of "0.9x" is a tenth of the value's size below the value. This also holds for a negative value, such as
+        that of a proxy.
         """
         if not self.relative:
             return self.bound
         value = bare[self.name]
-        # 0.9 times a negative value lies above the value, where 0.9 times a positive one lies below.
+        # 0.9 times a negative value would lie above the value.
         return self.bound * value if value >= 0 else value + (self.bound - 1) * abs(value)
 
     def holds(self, value: float, bare: Mapping[str, float]) -> bool:
@@ -120,9 +120,9 @@ def parse_constraint(text: str, known: Iterable[str] = COSTS) -> Constraint:
         SpaceError: If the text is malformed.
         UnknownNameError: If the text bounds something that is neither a cost nor a metric.
     """
-    found = _CONSTRAINT.match(text)
+    match = _CONSTRAINT.match(text)
     try:
-        name, operator, number, relative = found.groups() if found else ("", "", "", "")
+        name, operator, number, relative = match.groups() if match else ("", "", "", "")
         bound = float(number)  # raises for "" and for numbers that the pattern lets pass, such as 1.2.3
     except ValueError:
         raise SpaceError(

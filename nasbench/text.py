@@ -37,7 +37,7 @@ def duration_s(text: str) -> float:
     Raises:
         InputError: If the text is not a positive duration.
     """
-    found = _DURATION.match(text.strip())
-    if not found or float(found.group(1)) <= 0:
+    match = _DURATION.match(text.strip())
+    if not match or float(match.group(1)) <= 0:
         raise InputError(f"{text!r} is not a duration; write 90s, 30m or 2h")
-    return float(found.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found.group(2) or "s"]
+    return float(match.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match.group(2) or "s"]

@@ -1,8 +1,8 @@
 """Find the blocks of a network: the units that its designer stacked.
 
-All that is known about the architecture is one traced run. A container is opened if most of its weights lie in a row of
-units that everything passes through one after another. What cannot be opened like that is a block. A residual block
-is one, because its shortcut goes around each of its parts.
+The only source is one traced run. The search starts at the whole network and looks inside modules. A module is replaced
+by its parts if most of its weights lie in a row of parts, and all data passes through these parts one after another. A
+module that is not such a row is a block. A residual block is one, because its shortcut goes around each of its parts.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["Block", "find_blocks"]
 
 _LIST = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _AROUND = re.compile(r"(^|[._])(stem|downsample)([._]|$)")
-"""Names that the field gives to parts that are not blocks, whatever they are made of."""
+"""Usual names of parts that are not blocks, even if they are built like blocks."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block, and where its map is.
+    """A block, and where to find the feature map that it returns.
 
     Attributes:
         path: Dotted path of the module whose output contains the map.
@@ -50,10 +50,10 @@ def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
         image: `(H, W)` of its input. None where the input is a sequence.
     """
     useful = trace.last_uses([0], trace.outputs)
-    # At first tokens must form a grid that some map of the network has. A network without a convolutional patch
-    # embedding has no such map. There, tokens may form any grid of the image's aspect ratio.
+    # In a first attempt, tokens must form a grid that some map of the network has. A network without a convolutional
+    # patch embedding has no such map. A second attempt then accepts any grid of the image's aspect ratio.
     finders = (_Finder(trace, image, useful, seen_only=seen_only) for seen_only in (True, False))
-    blocks = next((found for finder in finders if (found := finder.trunk())), [])
+    blocks = next((trunk for finder in finders if (trunk := finder.trunk())), [])
     return [b for b in blocks if map_is_read(trace, b.node, b.format, useful)]
 
 
@@ -73,11 +73,11 @@ class _Finder:
     def trunk(self) -> list[Block]:
         """Return the blocks of the network, in network order."""
         paths = self.inside("", self.trace.model, top=True) or self.layers("", self.trace.model)
-        # The names are a convention only. They do not count if no path would be left.
+        # The names are only a convention. They are ignored if they would exclude every path.
         paths = [p for p in paths if not _AROUND.search(p)] or paths
         cuts = [p for p in paths if self.is_cut(p, self.trace.calls[""][0])]
-        # Blocks of a side branch or of a multi-level head do not belong to the trunk. In NASNet
-        # each cell reads the two cells before it, so that no cell cuts the flow. There, all blocks are the trunk.
+        # Blocks of a side branch or of a multi-level head do not belong to the trunk. In NASNet each cell reads the
+        # two cells before it, so some data passes around every cell. All blocks then belong to the trunk.
         return self.blocks(cuts if 2 * len(cuts) >= len(paths) else paths)
 
     # What is inside a container
@@ -85,13 +85,13 @@ class _Finder:
     def inside(self, path: str, module: nn.Module, *, top: bool = False) -> list[str]:
         """Return the paths of the blocks inside `module`. [] if it is a block itself, or holds none."""
         if isinstance(module, _LIST):
-            found = self.elements(path, module)
+            blocks = self.elements(path, module)
         else:
             lists = [(p, m) for p, m in self.children(path, module) if isinstance(m, _LIST)]
-            found = [unit for p, m in lists for unit in self.elements(p, m)]
-            if not found:
-                found = self.single(path, module, top)
-        return found if top or self.is_container(path, module, found) else []
+            blocks = [unit for p, m in lists for unit in self.elements(p, m)]
+            if not blocks:
+                blocks = self.single(path, module, top)
+        return blocks if top or self.is_container(path, module, blocks) else []
 
     def elements(self, path: str, module: nn.Module) -> list[str]:
         """Return the blocks in a list of modules. [] if the list holds nothing bigger than a layer."""
@@ -101,19 +101,19 @@ class _Finder:
         return [unit for p, m in children for unit in (self.inside(p, m) or self.block(p, m))]
 
     def single(self, path: str, module: nn.Module, top: bool) -> list[str]:
-        """Return the blocks among attributes.
+        """Return the blocks among the attributes of a module.
 
-        Of the network itself all attributes count. Of a part of it only a numbered row counts (`b1`, `b2`).
+        For the whole network all attributes count. For a part of it only numbered attributes count (`b1`, `b2`).
         """
         children = [(p, m) for p, m in self.children(path, module) if _is_composite(m)]
         if not top:
             children = [(p, m) for p, m in children if p[-1].isdigit()]
             if len({p.rstrip("0123456789") for p, _ in children}) != 1:
                 return []
-        found = [unit for p, m in children for unit in (self.inside(p, m) or self.block(p, m))]
+        blocks = [unit for p, m in children for unit in (self.inside(p, m) or self.block(p, m))]
         # A plain network has few composite attributes, but many layers in its lists.
         layers = self.layers(path, module) if top and self.layer_lists(path, module) else []
-        return layers if len(layers) > len(found) else found
+        return layers if len(layers) > len(blocks) else blocks
 
     def layer_lists(self, path: str, module: nn.Module) -> list[str]:
         """Return the child lists that hold several layers."""
@@ -121,49 +121,49 @@ class _Finder:
 
     def layers(self, path: str, module: nn.Module) -> list[str]:
         """Return the layers of a plain network (VGG): each weight together with the norm and activation after it."""
-        # A list of layers is the trunk. What lies beside it is the head.
+        # If the network has lists of layers, these are the trunk, and all other layers belong to the head.
         roots = tuple(f"{p}." for p in self.layer_lists(path, module)) or ("",)
         leaves = [
             (p, c[0])
             for p, c in sorted(self.trace.calls.items(), key=lambda item: item[1][0].span)
             if len(c) == 1 and p and p.startswith(roots) and _is_leaf(self.module[p])
         ]
-        found: list[str] = []
+        layers: list[str] = []
         size: tuple[int, ...] | None = None
         for p, call in leaves:
             here = self.map_size(call)
             if here is None:
                 size = None
             elif _weights(self.module[p]):
-                found.append(p)
+                layers.append(p)
                 size = here
-            elif size == here and found:
-                # A norm or activation of the same size moves the layer's end behind itself.
-                found[-1] = p
+            elif size == here and layers:
+                # The layer ends after the norm or activation that follows its weight at the same size.
+                layers[-1] = p
             else:
                 size = None
-        return found
+        return layers
 
     def children(self, path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
         """Return the children that ran, and lists of modules that ran, with their paths."""
         named = [(f"{path}.{n}" if path else n, m) for n, m in module.named_children()]
         return [(p, m) for p, m in named if p in self.ran]
 
-    def is_container(self, path: str, module: nn.Module, found: list[str]) -> bool:
-        """Whether `module` is nothing more than the row of blocks `found`."""
+    def is_container(self, path: str, module: nn.Module, blocks: list[str]) -> bool:
+        """Whether `module` consists of nothing but a row of blocks."""
         calls = self.trace.calls.get(path)
-        if not found or (calls is not None and len(calls) != 1):
+        if not blocks or (calls is not None and len(calls) != 1):
             return False
-        inner = sum(p.numel() for unit in found for p in self.module[unit].parameters())
+        inner = sum(p.numel() for unit in blocks for p in self.module[unit].parameters())
         around = [m for n, m in module.named_children() if _AROUND.search(n)]
         whole = sum(p.numel() for p in module.parameters()) - sum(p.numel() for m in around for p in m.parameters())
         if 2 * inner < whole:
             return False
         # A shortcut around the whole row ends after its last block, so the last block shows it.
-        return calls is None or self.is_cut(found[-1], calls[0])
+        return calls is None or self.is_cut(blocks[-1], calls[0])
 
     def is_cut(self, path: str, around: Call) -> bool:
-        """Whether all that flows through the call `around` passes the outputs of the module at `path`."""
+        """Whether all data that flows through the call `around` passes through the module at `path`."""
         outputs = {node for _, node in self.trace.calls[path][0].outputs}
         last = max(outputs, default=-1)
         return all(node in outputs for node, use in self.flow(around).items() if node <= last < use)
@@ -185,7 +185,7 @@ class _Finder:
             return []
         if _is_composite(module):
             return [path]
-        # A lone layer is an embedding. A layer with its norm is a block, unless it only leads to the next stage.
+        # A single layer is an embedding. A layer with its norm is a block, unless it only leads to the next stage.
         return [] if _is_leaf(module) or self.map_size(calls[0]) != self.input_size(calls[0]) else [path]
 
     def innermost(self, path: str) -> str:
@@ -203,13 +203,13 @@ class _Finder:
 
     def map_size(self, call: Call) -> tuple[int, ...] | None:
         """Return the spatial size of a call's output. None if it is not a map."""
-        found = [r[0].size for _, node in call.outputs if (r := self.read(node))]
-        return found[-1] if found else None
+        sizes = [r[0].size for _, node in call.outputs if (r := self.read(node))]
+        return sizes[-1] if sizes else None
 
     def input_size(self, call: Call) -> tuple[int, ...] | None:
         """Return the spatial size of a call's first input that is a map. None if there is none."""
-        found = [r[0].size for node in call.inputs if (r := self.read(node))]
-        return found[0] if found else None
+        sizes = [r[0].size for node in call.inputs if (r := self.read(node))]
+        return sizes[0] if sizes else None
 
     def read(self, node: int) -> list[MapFormat]:
         """Return every way to read a node as a map."""
@@ -221,7 +221,7 @@ class _Finder:
         return readings(shape, self.image, prefix=self.prefix, grids=self.grids)
 
     def blocks(self, paths: list[str]) -> list[Block]:
-        """Choose the layout of each block's map. An ambiguous one follows the majority of the clear ones."""
+        """Choose the layout of each block's map. An ambiguous map gets the layout that most unambiguous maps have."""
         options: list[tuple[str, int | None, int, list[MapFormat]]] = []
         for path in sorted(paths, key=lambda p: self.trace.calls[p][0].span[1]):
             call = self.trace.calls[path][0]
@@ -232,7 +232,7 @@ class _Finder:
         return [Block(p, i, n, max(r, key=lambda f: votes[f.layout])) for p, i, n, r in options]
 
     def rank(self, option: tuple[int | None, int, list[MapFormat]], call: Call) -> tuple[bool, bool, int]:
-        """Order the maps of one tuple. The highest is the block's map.
+        """Return a sort key for the maps in one output tuple. The map with the highest key is the block's map.
 
         A map that was made in the call ranks above one that only passed through it. Maps rank above states and tokens.
         Among equals the last one is the highest, as it is the coarsest.

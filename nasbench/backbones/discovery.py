@@ -28,14 +28,14 @@ class Slot:
     """A named place in a backbone where a module can go.
 
     Attributes:
-        name: `stageK`, `stageK.blockJ`, or a name that the host declares.
+        name: `stageK`, `stageK.blockJ`, or a name that the backbone declares.
         channels: Channels C of the map in this place.
         size: Spatial size of the map, `(H, W)` or `(L,)`, at the requested input size.
-        layout: How the host lays the map out: NCHW, NHWC, NLC (tokens) or NCL.
+        layout: How the backbone lays the map out: NCHW, NHWC, NLC (tokens) or NCL.
         module: Dotted path of the module after which the plug-in goes.
         prefix_tokens: Tokens before those of the map (class, register), which plug-ins never see.
         index: Place of the map in the module's output. None where the output is the map.
-        order: Set where the host keeps its tokens in an order of its own: the place of each position among them.
+        order: For each position of the image, its place among the tokens. None where tokens lie row by row.
         rows_are_series: Whether each row of the map is one series along time. A one-dimensional module then gets each
             row by itself.
     """
@@ -65,7 +65,8 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
     """List the slots of a backbone, in network order.
 
     Args:
-        backbone: A timm name, a stem, `FILE.py:function`, or a module (on any device, also meta).
+        backbone: A timm name, a built-in forecasting backbone (stem), `FILE.py:function`, or a module (on any device,
+            also meta).
         input_size: Without the batch: `(C, H, W)` of an image, `(lookback, series)` of a forecast. The backbone's
             default if None.
 
@@ -105,16 +106,16 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     except Exception as error:
         if fallback is None or not is_data_dependent(error):
             raise BackboneError(_refusal(name, model, size, error)) from error
-        # The network computes with values (`x.item()`), so it runs once more with real weights and zeros as its input.
+        # The network computes with values (`x.item()`), so it runs again with real weights and an input of zeros.
         try:
             run = trace(strip(_eval_copy(fallback)), size)
         except Exception as again:
             raise BackboneError(_refusal(name, model, size, again)) from again
     declared = getattr(model, "host_slots", None)
-    found = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
-    if not found:
+    places = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
+    if not places:
         raise BackboneError(f"{name} has no slot at {size}: no module returns a map whose content reaches the output")
-    return found
+    return places
 
 
 def _eval_copy(model: nn.Module) -> nn.Module:
@@ -131,11 +132,11 @@ def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
     if len(size) not in (2, 3):
         raise BackboneError(f"{name}: the input size must be (channels, height, width) or (length, series), got {size}")
     blocks = _discover(run, size)
-    found = []
+    slots_found = []
     for k, stage in enumerate(_stages(blocks), start=1):
-        found += [_slot(f"stage{k}.block{j}", block) for j, block in enumerate(stage, start=1)]
-        found.append(_slot(f"stage{k}", stage[-1]))
-    return found
+        slots_found += [_slot(f"stage{k}.block{j}", block) for j, block in enumerate(stage, start=1)]
+        slots_found.append(_slot(f"stage{k}", stage[-1]))
+    return slots_found
 
 
 def _discover(run: Trace, size: tuple[int, ...]) -> list[Block]:
@@ -147,7 +148,7 @@ def _discover(run: Trace, size: tuple[int, ...]) -> list[Block]:
 
 
 def _stages(blocks: list[Block]) -> list[list[Block]]:
-    """Group blocks into stages, maximal runs of one spatial size. A host of a single size is cut into four stages."""
+    """Group blocks into stages: maximal runs of one spatial size, or four equal parts if all blocks have one size."""
     runs = [list(run) for _, run in itertools.groupby(blocks, key=lambda b: b.format.size)]
     if len(runs) != 1:
         return runs
@@ -162,11 +163,11 @@ def _slot(name: str, block: Block) -> Slot:
 
 
 def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int, ...]) -> list[Slot]:
-    """Return the slots that a host declares itself as `{slot: (module path, layout)}`.
+    """Return the slots that a backbone declares itself as `{slot: (module path, layout)}`.
 
-    A host for series, whose input is (lookback, series), may keep both axes. Each row of its map is then one series.
+    A backbone for series, with input (lookback, series), may keep both axes. Each row of its map is then one series.
     """
-    found = []
+    slots_found = []
     for name, (path, layout) in places.items():
         calls = run.calls.get(path, [])
         if layout not in LAYOUTS or len(calls) != 1 or not calls[0].outputs:
@@ -180,5 +181,5 @@ def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int
         last = layout in ("NHWC", "NLC")
         channels, positions = (rest[-1], rest[:-1]) if last else (rest[0], rest[1:])
         rows = len(size) == 2 and len(positions) == 2 and positions[0] == size[1]
-        found.append(Slot(name, channels, tuple(positions), layout, path, 0, index, rows_are_series=rows))
-    return found
+        slots_found.append(Slot(name, channels, tuple(positions), layout, path, 0, index, rows_are_series=rows))
+    return slots_found

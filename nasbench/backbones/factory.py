@@ -1,4 +1,4 @@
-"""Build a backbone: a timm model, a forecasting stem, or a network of the user's own."""
+"""Build a backbone: a timm model, a built-in forecasting backbone (stem), or a network of the user's own."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def timm_arguments(
     """Return the arguments to try with `timm.create_model`, in order. The first that it accepts are the right ones.
 
     Only models that are built for one size know `img_size`. All others take any size and refuse the argument. For the
-    default size `img_size` is left out, so that the host is exactly the model that timm gives.
+    default size `img_size` is left out, so that the backbone is exactly the model that timm gives.
     """
     given: dict[str, Any] = {}
     if size is not None:
@@ -148,7 +148,7 @@ def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None, covariat
 
 @lru_cache(maxsize=32)
 def _user_file(path: Path, modified: int) -> ModuleType:
-    """Load a user's file once for each version of it. A model does not pickle after its class is loaded again."""
+    """Load each version of a user's file only once. After a second load, models of the first no longer pickle."""
     return load_python_file(path)
 
 
@@ -182,7 +182,7 @@ def _load(model: nn.Module, file: Path) -> None:
     except Exception as error:
         raise BackboneError(f"cannot read {file} as a checkpoint: {error}") from error
     own = model.state_dict()
-    # timm names a model's classifier in its configuration, several of them for a distilled model.
+    # timm's configuration names a model's classifier. A distilled model has several.
     heads = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     state = {

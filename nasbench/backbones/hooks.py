@@ -1,4 +1,4 @@
-"""Attach plug-ins to a backbone: the root owns their modules in one child, and forward hooks on the slots call them."""
+"""Attach plug-ins to a backbone: one child of the root holds the modules, and forward hooks on the slots call them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CHILD = "nasbench"
 
 
 class Plugin(nn.Module):
-    """A module in a host's layout, behind a gate that starts at 0: `x + g·(f(x) − x)`.
+    """A module in a backbone's layout, behind a gate that starts at 0: `x + g·(f(x) − x)`.
 
     Args:
         module: `(B, C, *S) -> (B, C, *S)`.
-        form: The host's layout.
+        form: The backbone's layout.
         gated: Whether there is a gate. Without one the plug-in computes `f(x)`.
     """
 
@@ -32,13 +32,13 @@ class Plugin(nn.Module):
         super().__init__()
         self.module, self.form = module, form
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
-        # Buffers move with the model. They follow from the host, so the state dict does not hold them.
+        # Buffers, so that they move with the model. Not in the state dict, because the backbone determines them.
         order = torch.tensor(form.order) if form.order is not None else None
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", None if order is None else order.argsort(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a tensor in the host's layout to another. Memory format and dtype stay as the host expects them."""
+        """Map a tensor in the backbone's layout to another one, of the same memory format and dtype."""
         inner, prefix = self.form.split(x, self.order)
         y = self.form.join(self.module(inner), prefix, self.back).to(x.dtype)
         if self.gate is not None:
@@ -65,7 +65,7 @@ class Plugins(nn.ModuleDict):
         return plugin
 
     def forward(self, x: Any) -> Any:
-        """Return the input. A root that runs all its children in turn (`nn.Sequential`) is not affected."""
+        """Return the input unchanged, for a root that runs all its children in turn (`nn.Sequential`)."""
         return x
 
 
@@ -105,7 +105,7 @@ def attach(model: nn.Module, path: str, plugin: nn.Module, index: int | None) ->
 
 
 def to_host(module: nn.Module, host: nn.Module) -> nn.Module:
-    """Move a module, in place, to the device and floating-point type of its host. Return the module."""
+    """Move a module, in place, to the device and floating-point type of its backbone. Return the module."""
     example = next((p for p in host.parameters() if p.is_floating_point()), None)
     if example is None:
         return module
@@ -117,7 +117,7 @@ def to_host(module: nn.Module, host: nn.Module) -> nn.Module:
 def strip(model: nn.Module) -> nn.Module:
     """Remove every plug-in from `model`, in place. Return the model."""
     for module in model.modules():
-        # torch removes a hook by its handle, but a copied model has none. Hooks of the user must stay.
+        # torch removes a hook by its handle, but a copied model has no handles. The user's own hooks must stay.
         hooks = module._forward_hooks
         for key in [k for k, hook in hooks.items() if isinstance(hook, SlotHook)]:
             del hooks[key]

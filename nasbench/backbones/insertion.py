@@ -1,4 +1,4 @@
-"""Insert a plan into a backbone, and remove it. An inserted model first computes what the bare backbone computes."""
+"""Insert a plan into a backbone, and remove it. Before training, the model computes what the bare backbone computes."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def insert(
     inserted modules.
 
     Args:
-        backbone: A timm name, a stem, `FILE.py:function`, or a module. A module is copied, and what is inserted takes
-            its device and floating-point type.
+        backbone: A timm name, a built-in forecasting backbone (stem), `FILE.py:function`, or a module. A module is
+            copied, and the inserted modules get its device and floating-point type.
         plan: Slot to expression, or one expression for every stage slot.
         input_size: Without the batch. The backbone's default if None.
         num_classes: As in `create_backbone`. Only for a backbone given by name.
         horizon: As in `create_backbone`. Only for a backbone given by name.
         identity_init: Start as the bare backbone, bit for bit: `x + g·(f(x) − x)` with g = 0. A module that starts as
-            an identity by its own definition gets no second gate. False inserts `f(x)`.
+            an identity by its own definition gets no such gate. False inserts `f(x)`.
         pretrained: Load timm's pretrained weights. Only for a backbone given by name.
         checkpoint: A file of the bare backbone's weights. Only for a backbone given by name.
         neck: A neck of the library. The model is then: features of the backbone -> neck -> pooling -> one classifier
@@ -111,15 +111,15 @@ def _insert_into(
         if slot.name in plugins:
             attach(model, slot.module, plugins[slot.name], slot.index)
     record = {"plan": plan, "identity_init": identity_init, "slots": tuple(places), "taken": taken}
-    # New modules are in training mode and on the CPU. The host may be neither.
+    # New modules are in training mode and on the CPU. The backbone may be neither.
     model.add_module(CHILD, to_host(Plugins(plugins, record), model).train(model.training))
     return model
 
 
 def _refuse_for_modules(given: Mapping[str, object]) -> None:
-    told = [name for name, value in given.items() if value is not None]
-    if told:
-        raise InputError(f"{', '.join(told)}: only for a backbone given by name, and this one is a module")
+    refused = [name for name, value in given.items() if value is not None]
+    if refused:
+        raise InputError(f"{', '.join(refused)}: only for a backbone given by name, and this one is a module")
 
 
 def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plugin:
@@ -179,7 +179,7 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of the backbone alone. They load strictly into the bare backbone."""
     host = _host(model)
     taken: dict[str, nn.Module] = _record(model).get("taken", {})
-    # A replaced module is absent from the host's state dict. Its weights are those that it had when it was replaced.
+    # A replaced module is not in the model's state dict. Its weights are those that it had when it was replaced.
     away = tuple(f"{path}." for path in (CHILD, *taken))
     state = {key: value for key, value in host.state_dict().items() if not key.startswith(away)}
     for path, module in taken.items():
@@ -222,19 +222,19 @@ def _trains(model: nn.Module, path: str) -> bool:
 def _heads(model: nn.Module) -> list[nn.Module]:
     """Return the classifiers that a timm model names, and the neck of a pyramid."""
     classifier = getattr(model, "get_classifier", None)
-    found = classifier() if callable(classifier) else None
+    classifiers = classifier() if callable(classifier) else None
     # A distilled model has one classifier for each of its tokens.
-    heads = list(found) if isinstance(found, (tuple, list)) else [found]
+    heads = list(classifiers) if isinstance(classifiers, (tuple, list)) else [classifiers]
     if isinstance(model, PyramidClassifier):
         heads.append(model.neck)
     return [head for head in heads if isinstance(head, nn.Module)]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the optimiser's parameter groups: with weight decay, without, and the gates in a group of their own.
+    """Return three parameter groups for an optimiser: with weight decay, without weight decay, and the gates.
 
-    Norms and biases do not decay. Neither do the parameters that the backbone's own `no_weight_decay()` names (timm:
-    position embeddings, class tokens).
+    Norms and biases do not decay. The same holds for the parameters that the backbone's `no_weight_decay()` names (in
+    timm: position embeddings, class tokens).
 
     Args:
         model: Any model. Frozen parameters are left out.

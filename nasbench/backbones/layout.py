@@ -15,21 +15,21 @@ __all__ = ["LAYOUTS", "Layout", "MapFormat", "factor_grid", "readings", "sequenc
 Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-# Class, distillation and register tokens. A host with more of them declares `num_prefix_tokens`.
+# Class, distillation and register tokens. A backbone with more of them declares `num_prefix_tokens`.
 _MAX_PREFIX = 8
 
 
 @dataclass(frozen=True)
 class MapFormat:
-    """How a host lays out one feature map.
+    """How a backbone lays out one feature map.
 
     Attributes:
         layout: `NCHW` and `NCL` have channels first, `NHWC` and `NLC` last.
         channels: Channels C.
         size: Spatial size, `(H, W)` or `(L,)`. Tokens of a grid have layout `NLC` and a size of two numbers.
         prefix: Tokens before those of the grid (class, register), which a plug-in never sees.
-        order: Set where a host keeps its tokens in an order of its own (Hiera: window by window). For each position of
-            the image it gives the place among the tokens. None where tokens lie row by row.
+        order: For each position of the image, its place among the tokens. It is needed where a backbone does not keep
+            its tokens row by row (Hiera: window by window). None where tokens lie row by row.
     """
 
     layout: Layout
@@ -44,17 +44,17 @@ class MapFormat:
         return math.prod(self.size)
 
     def split(self, x: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Convert a host's tensor to a map `(B, C, *S)` and its prefix tokens (None where it has none).
+        """Convert a backbone's tensor to a map `(B, C, *S)` and its prefix tokens (None where it has none).
 
         Args:
-            x: The host's tensor.
+            x: The backbone's tensor.
             order: `self.order` as a tensor.
         """
         if self.layout in ("NCHW", "NCL"):
             return (x.unflatten(2, self.grid(x.shape[2])) if self.folded else x), None
         prefix = x[:, : self.prefix] if self.prefix else None
         x = x[:, self.prefix :] if self.prefix else x
-        # The grid comes from the tensor that is running: its size may differ from that of the traced one.
+        # The grid is computed from this tensor, because its size may differ from that of the traced run.
         grid = self.grid(x.shape[1]) if self.folded else None
         if order is not None:
             x = x.index_select(1, order)
@@ -63,7 +63,7 @@ class MapFormat:
         return x.movedim(-1, 1), prefix
 
     def join(self, x: Tensor, prefix: Tensor | None, back: Tensor | None = None) -> Tensor:
-        """Convert a map `(B, C, *S)` and its prefix tokens to the host's layout. This is the inverse of `split`.
+        """Convert a map `(B, C, *S)` and its prefix tokens to the backbone's layout. This is the inverse of `split`.
 
         Args:
             x: The map.
@@ -81,7 +81,7 @@ class MapFormat:
 
     @property
     def folded(self) -> bool:
-        """Whether the host keeps the positions of a grid in one dimension."""
+        """Whether the backbone keeps the positions of a grid in one dimension."""
         return self.layout in ("NLC", "NCL") and len(self.size) == 2
 
     def grid(self, positions: int) -> tuple[int, ...]:
@@ -93,10 +93,10 @@ class MapFormat:
             return self.size
         if self.order is not None:
             raise ValueError(f"the host's token order is known for {self.positions} tokens only, got {positions}")
-        found = factor_grid(positions, self.size)
-        if found is None:
+        grid = factor_grid(positions, self.size)
+        if grid is None:
             raise ValueError(f"{positions} tokens do not form a grid of aspect ratio {self.size[0]}:{self.size[1]}")
-        return found
+        return grid
 
 
 def factor_grid(positions: int, aspect: Sequence[int]) -> tuple[int, int] | None:
@@ -131,28 +131,28 @@ def readings(
     Args:
         shape: The tensor's shape, with the batch first.
         image: `(H, W)` of the network's input.
-        prefix: Number of prefix tokens, where the host declares it.
+        prefix: Number of prefix tokens, where the backbone declares it.
         grids: Spatial sizes that maps of the network have, such as that of the patch embedding. Tokens must form one of
             these. If None, they may form any grid of the image's aspect ratio.
     """
-    found = []
-    # A map of as many channels as rows fits both layouts. The caller decides by the other maps of the network.
+    formats = []
+    # A map with as many channels as rows fits both layouts. The caller decides by the other maps of the network.
     if len(shape) == 4:
         _, a, b, c = shape
         if _fits((b, c), image):
-            found.append(MapFormat("NCHW", a, (b, c)))
+            formats.append(MapFormat("NCHW", a, (b, c)))
         if _fits((a, b), image):
-            found.append(MapFormat("NHWC", c, (a, b)))
+            formats.append(MapFormat("NHWC", c, (a, b)))
     if len(shape) == 3:
         _, a, b = shape
         for positions, channels, layout in ((a, b, "NLC"), (b, a, "NCL")):
             # A single token would fit any image. Prefix tokens exist in NLC only, see `split`.
-            found += [
+            formats += [
                 MapFormat(layout, channels, grid, count)  # type: ignore[arg-type]
                 for grid, count in _token_grids(positions, image, prefix)
                 if (positions > 1 if grids is None else grid in grids) and (layout == "NLC" or count == 0)
             ][:1]
-    return found
+    return formats
 
 
 def sequence_readings(shape: Sequence[int], widths: Container[int]) -> list[MapFormat]:

@@ -1,4 +1,6 @@
-"""Backbone names: stems, timm's architectures, a user's `FILE.py:function`. Imports neither torch nor timm.
+"""Backbone names: built-in forecasting backbones (stems), timm's architectures, a user's `FILE.py:function`.
+
+Nothing here imports torch, and timm is imported only if it is not the recorded version.
 
 timm's names are recorded in `timm_names.json`, which `scripts/update_timm_names` writes. If the installed version of
 timm is not the recorded one, timm itself is asked.
@@ -45,7 +47,7 @@ def _timm(key: str) -> tuple[str, ...]:
     record = json.loads(TIMM_NAMES.read_text(encoding="utf-8"))
     if record["timm"] == importlib.metadata.version("timm"):
         return tuple(record[key])
-    import timm  # another version than the recorded one: its names are its own
+    import timm  # another version than the recorded one may have other names
 
     return tuple(name for name in timm.list_models(include_tags=key == "tagged") if key == "names" or "." in name)
 
@@ -83,5 +85,5 @@ def check_backbone_name(name: str) -> str:
         architecture, has_tag, _ = name.partition(".")
         tagged = [each for each in _timm("tagged") if each.startswith(f"{architecture}.")] if has_tag else []
         known = tagged or backbone_names()
-        raise UnknownNameError("backbone", name, known, "a timm model, a stem, or FILE.py:function")
+        raise UnknownNameError("backbone", name, known, "a timm model, a forecasting backbone, or FILE.py:function")
     return name

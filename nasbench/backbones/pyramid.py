@@ -90,12 +90,12 @@ def create_pyramid(
     if checkpoint is not None:
         # Built only to check the file, because timm would leave out weights that do not fit.
         create_backbone(backbone, input_size=size, checkpoint=checkpoint)
-        # timm then loads the file in place of the weights that it would download.
+        # With this configuration timm loads the file in place of the weights that it would download.
         weights = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(checkpoint)}}
     model = _features(backbone, size, weights)
     shapes = _shapes(model, backbone, input_size)
     image = input_size[1:]
-    first = [found[0] if (found := readings(shape, image)) else None for shape in shapes]
+    first = [formats_of_one[0] if (formats_of_one := readings(shape, image)) else None for shape in shapes]
     formats = [f for f in first if f is not None]
     # A pyramid has several levels, each of them a map, no two of one size.
     if len(formats) < 2 or len(formats) != len(first) or len({f.size for f in formats}) != len(formats):
@@ -103,7 +103,7 @@ def create_pyramid(
         raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
     if num_classes is None:
         num_classes = int(getattr(timm.get_pretrained_cfg(backbone), "num_classes", 0)) or 1000
-    # Necks choose their output channels. A run without data tells how many the classifier receives.
+    # A neck chooses its output channels. A run without data shows how many the classifier receives.
     joined = create_module(neck, channels=[f.channels for f in formats])
     with torch.no_grad(), torch.device("meta"):
         levels = meta_copy(joined)([torch.zeros(BATCH, f.channels, *f.size) for f in formats])

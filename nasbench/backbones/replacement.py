@@ -19,11 +19,11 @@ __all__ = ["Replacement", "put_back", "replace_modules"]
 
 
 class Replacement(nn.Module):
-    """An expression in the place of a host's own module.
+    """An expression in the place of a backbone's own module.
 
     Args:
         module: `(B, C, *S) -> (B, C, *S)`.
-        form: Layout of the map that the host passes.
+        form: Layout of the map that the backbone passes.
     """
 
     def __init__(self, module: nn.Module, form: MapFormat) -> None:
@@ -31,9 +31,9 @@ class Replacement(nn.Module):
         self.module, self.form = module, form
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Map a tensor in the host's layout to one of the same layout.
+        """Map a tensor in the backbone's layout to one of the same layout.
 
-        Other arguments of the host (masks, rotary angles) are ignored, because a plug-in takes one tensor.
+        Other arguments of the backbone (masks, rotary angles) are ignored, because a plug-in takes one tensor.
         """
         inner, prefix = self.form.split(x)
         return self.form.join(self.module(inner), prefix).to(x.dtype)
@@ -45,7 +45,7 @@ def replace_modules(
     """Replace modules of `model`, in place. Return the original modules by path.
 
     Args:
-        model: The host.
+        model: The backbone.
         swaps: Which modules to replace, each with its expression. A key is an attribute's name (`se`), a pattern of
             dotted paths (`layer3.*.se`) or a class name (`SqueezeExcite`). A name or a pattern does not replace
             identities.
@@ -53,7 +53,7 @@ def replace_modules(
 
     Raises:
         UnknownNameError: If nothing matches. The message offers what can be replaced.
-        PlanError: If the expression cannot serve the place, or the host does not run with it.
+        PlanError: If the expression cannot serve the place, or the backbone does not run with it.
     """
     run = _observed(model, input_size)
     image = tuple(input_size[1:]) if len(input_size) == 3 else None
@@ -61,8 +61,8 @@ def replace_modules(
     taken: dict[str, nn.Module] = {}
     for key, part in swaps.items():
         # A module inside one that an earlier key replaced does not exist any more.
-        found = [p for p in forms if _matches(key, p, model) and not any(p.startswith(f"{t}.") for t in taken)]
-        if not found:
+        matching = [p for p in forms if _matches(key, p, model) and not any(p.startswith(f"{t}.") for t in taken)]
+        if not matching:
             there = [p for p in forms if not isinstance(model.get_submodule(p), nn.Identity)]
             known = {p.rpartition(".")[2] for p in there if not p.rpartition(".")[2].isdigit()}
             raise UnknownNameError(
@@ -71,11 +71,11 @@ def replace_modules(
                 known,
                 "an attribute name, a pattern of paths or a class name; the modules must keep the shape of their input",
             )
-        for path in found:
+        for path in matching:
             taken[path] = model.get_submodule(path)
             replacement = to_host(_build(expression.parse(part), path, forms[path]), model)
             model.set_submodule(path, replacement.train(model.training))
-    # A host may use more of a module than its output, an attribute for example. Only a second run shows it.
+    # A backbone may use more of a module than its output, an attribute for example. Only a second run shows it.
     try:
         _observed(model, input_size)
     except Exception as error:
@@ -88,7 +88,7 @@ def replace_modules(
 
 
 def _observed(model: nn.Module, input_size: Sequence[int]) -> Trace:
-    """Trace a copy without data, or a copy with data if the network computes with values of its data."""
+    """Trace a copy of the model without data. If the network reads values of its tensors, trace a copy with data."""
     try:
         return trace(meta_copy(model), input_size)
     except Exception as error:
@@ -134,6 +134,6 @@ def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat |
     if image is None:
         return MapFormat("NLC", shape[2], (shape[1],)) if len(shape) == 3 else None
     if shape[0] != BATCH:
-        image = (1, 1)  # windows that are folded into the batch are square maps of their own
-    found = readings(shape, image, prefix=getattr(run.model, "num_prefix_tokens", None))
-    return found[0] if found else None
+        image = (1, 1)  # if windows are folded into the batch, each of them is a square map
+    formats = readings(shape, image, prefix=getattr(run.model, "num_prefix_tokens", None))
+    return formats[0] if formats else None

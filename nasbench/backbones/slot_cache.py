@@ -1,8 +1,8 @@
 """The slots of a backbone by name, cached between processes.
 
-Finding slots takes timm and a run of the network, seconds in all. A search whose plans are evaluated by a function
-needs the network for nothing else. So the slots are stored in the user's cache folder, by name, input size and
-versions.
+Finding slots needs timm and one run of the network, which takes seconds. A search that evaluates plans by a user's
+function needs the network for nothing else. So the slots are stored in the user's cache folder, by name, input size
+and versions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RecordedSlot(BaseModel):
         name: Name of the slot.
         channels: Channels of its feature map.
         size: Spatial size of its feature map.
-        layout: How the host lays its map out.
+        layout: How the backbone lays its map out.
         rows_are_series: Whether each row of its map is one series along time.
     """
 
@@ -55,7 +55,8 @@ def slots_by_name(name: str, input_size: Sequence[int]) -> list[RecordedSlot]:
     """Return the slots of a backbone, from the cache if it has them.
 
     Args:
-        name: A timm architecture, a stem, or `FILE.py:function`. A user's function is run each time.
+        name: A timm architecture, a built-in forecasting backbone (stem), or `FILE.py:function`. A user's function is
+            run each time.
         input_size: Size of one input, without the batch.
 
     Raises:
@@ -69,12 +70,12 @@ def slots_by_name(name: str, input_size: Sequence[int]) -> list[RecordedSlot]:
             return _SLOTS.validate_json(file.read_bytes())
     from nasbench.backbones.discovery import slots  # late: it imports torch and timm
 
-    found = [RecordedSlot.model_validate(slot, from_attributes=True) for slot in slots(name, input_size=input_size)]
+    recorded = [RecordedSlot.model_validate(slot, from_attributes=True) for slot in slots(name, input_size=input_size)]
     if file is not None:
-        with suppress(OSError):  # without a writable home the slots are found each time
+        with suppress(OSError):  # without a writable home the slots are searched for each time
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, _SLOTS.dump_json(found).decode())
-    return found
+            write_text(file, _SLOTS.dump_json(recorded).decode())
+    return recorded
 
 
 def _cache_file(name: str, input_size: Sequence[int]) -> Path:

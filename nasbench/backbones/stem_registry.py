@@ -1,4 +1,4 @@
-"""The registry of forecasting stems: hosts that timm does not have."""
+"""The registry of the built-in forecasting backbones, called stems."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def load_stems() -> None:
     """Import every stem that ships with nasbench. Later calls do nothing."""
     from nasbench.backbones import stems
 
-    for found in pkgutil.iter_modules(stems.__path__):
-        importlib.import_module(f"{stems.__name__}.{found.name}")
+    for module in pkgutil.iter_modules(stems.__path__):
+        importlib.import_module(f"{stems.__name__}.{module.name}")
 
 
 STEMS: Registry[type[nn.Module]] = Registry("stem", load_stems)
@@ -65,7 +65,7 @@ def stage_slots(path: str, count: int, layout: str) -> dict[str, tuple[str, str]
         >>> stage_slots("encoder.{}", 1, "NLC")
         {'stage1.block1': ('encoder.0', 'NLC'), 'stage1': ('encoder.0', 'NLC')}
     """
-    found = {}
+    places = {}
     for index in range(count):
-        found[f"stage{index + 1}.block1"] = found[f"stage{index + 1}"] = (path.format(index), layout)
-    return found
+        places[f"stage{index + 1}.block1"] = places[f"stage{index + 1}"] = (path.format(index), layout)
+    return places

@@ -1,8 +1,8 @@
-"""Find where in the image each token of a host comes from.
+"""Find where in the image each token of a backbone comes from.
 
-Most hosts keep tokens row by row. Hiera keeps them window by window, so that its pooling is a maximum over neighbours
-in memory. Read row by row, such tokens do not form an image. To find the order, each position gets a number, and the
-numbers are moved along the recorded data flow.
+Most backbones keep tokens row by row. Hiera keeps them window by window, so that its pooling is a maximum over
+neighbours in memory. Read row by row, these tokens do not form an image. To find the order, each position of the image
+gets a number. The recorded operators are then applied to these numbers in place of the data.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Positions:
         return tuple(order.tolist())
 
     def of(self, index: int) -> Tensor | None:
-        """Return the position of the image that each element of a node's value stands for. None if unknown.
+        """Return the image position of each element of a node's value. None if unknown.
 
-        Positions are numbered row by row at whatever resolution, so only their order has a meaning.
+        Positions are numbered row by row at the resolution of the map, so only their order has a meaning.
         """
         if index not in self._known:
             self._known[index] = None
@@ -83,7 +83,8 @@ class Positions:
             return self._reduce(node, -1, True)
         if node.op in _REDUCES and len(node.args) > 1:
             return self._reduce(node, node.args[1], len(node.args) > 2 and bool(node.args[2]))
-        # Pointwise operators and norms keep positions. In a residual sum the shortcut has them. It is the older node.
+        # Pointwise operators and norms keep positions. In a residual sum the shortcut, which is the older node, has
+        # them.
         same = sorted(p for p in node.parents if self.trace.nodes[p].shape == node.shape)
         return self.of(same[0]) if same else None
 

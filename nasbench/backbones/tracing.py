@@ -106,7 +106,7 @@ class Trace:
 
 
 class _Recorder(TorchDispatchMode):
-    """Record the data flow of every operator. A write in place counts for all tensors that share the memory."""
+    """Record the data flow of every operator. A write in place changes all tensors that share the memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,8 +168,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def meta_copy(model: nn.Module) -> nn.Module:
     """Return a copy of `model` on the meta device, in eval mode. Its weights are never duplicated."""
-    # deepcopy takes an entry of its memo for a copy made already. So it never copies a weight, and tied weights stay
-    # tied.
+    # deepcopy looks up each object in its memo and uses the entry as the copy. So it never copies a weight, and tied
+    # weights stay tied.
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
@@ -184,7 +184,7 @@ def is_data_dependent(error: Exception) -> bool:
 
 
 def _unrolled_never(rnn: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """Stand in for a recurrent layer: the right shapes and dependencies, without running all steps."""
+    """Replace the `forward` of a recurrent layer: the right shapes and dependencies, without running all steps."""
     ways = 2 if rnn.bidirectional else 1
     width = rnn.proj_size or rnn.hidden_size
     # Computed from a mean of the input, every output depends on it in the recorded graph.

@@ -48,11 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         narrate(f"error: {error}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        narrate("interrupted; what was finished is saved, the same command goes on from there")
+        narrate("interrupted; all finished work is saved, and the same command continues from there")
         return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
-            narrate(f"error: {error.format_message()}\n`nasbench --help` and `nasbench COMMAND --help` tell more")
+            narrate(f"error: {error.format_message()}\nsee `nasbench --help` or `nasbench COMMAND --help`")
             return InputError.exit_code
         traceback.print_exc()
         narrate("this is a fault of nasbench, not of what you typed; please report it with the lines above")

@@ -69,11 +69,11 @@ def given_settings(context: typer.Context, pairs: Sequence[str] | None) -> dict[
 def _function_of(parameters: Sequence[inspect.Parameter]) -> Callable[..., dict[str, Any]]:
     """Return a function with this signature that returns its arguments. Typer makes options of the signature."""
 
-    def told(**values: Any) -> dict[str, Any]:
+    def values_of(**values: Any) -> dict[str, Any]:
         return values
 
-    told.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return told
+    values_of.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return values_of
 
 
 def _parameters(names: Sequence[str], meanings: Mapping[str, str]) -> Iterator[inspect.Parameter]:

@@ -13,10 +13,10 @@ from nasbench.text import human
 
 @app.command()
 def slots(
-    backbone: Annotated[str, typer.Argument(help="A timm name, a stem, or FILE.py:build.")],
+    backbone: Annotated[str, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")],
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
     as_json: AsJson = False,
 ) -> None:
     """List the slots of a backbone: name, channels, size, layout.
@@ -26,23 +26,23 @@ def slots(
     check_names(backbone)
     from nasbench import backbones
 
-    found = backbones.slots(backbone, input_size=input_size(backbone, size, lookback, series))
+    places = backbones.slots(backbone, input_size=input_size(backbone, size, lookback, series))
     if as_json:
         fields = ("name", "channels", "size", "layout", "module", "prefix_tokens")
-        console.print_json("slots", [{field: getattr(slot, field) for field in fields} for slot in found])
+        console.print_json("slots", [{field: getattr(slot, field) for field in fields} for slot in places])
         return
-    rows = [(s.name, s.channels, "x".join(map(str, s.size)), s.layout, s.module) for s in found]
+    rows = [(s.name, s.channels, "x".join(map(str, s.size)), s.layout, s.module) for s in places]
     console.print_table(("slot", "channels", "size", "layout", "module"), rows)
 
 
 @app.command()
 def measure(
-    backbone: Annotated[str, typer.Argument(help="A timm name, a stem, or FILE.py:build.")],
+    backbone: Annotated[str, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")],
     plan: Annotated[str | None, typer.Option(help="JSON that maps slots to expressions, or one expression.")] = None,
     size: Size = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size at which memory is measured.")] = 1,
-    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:

@@ -21,7 +21,7 @@ def doctor(
 ) -> int:
     """Test this machine: versions, devices, latency profiler.
 
-    The profiler is tested on equal models, and on one that is 5 % slower.
+    The profiler is tested on equal models, and on result that is 5 % slower.
 
     Example: nasbench doctor --device cpu --time 2
     """
@@ -31,47 +31,48 @@ def doctor(
 
     seconds = examination.TIME_S if time is None else duration_s(time)
     names = all_devices() if device is None else [str(usable_device(device))]
-    found = []
+    results = []
     for name in names:
         narrate(f"{name}: {examination.MIN_TRIALS} trials of each kind, {seconds:g} s")
-        found.append({**examination.examine(name, time_s=seconds), "supports": examination.supported(name)})
+        results.append({**examination.examine(name, time_s=seconds), "supports": examination.supported(name)})
     if as_json:
-        console.print_json("doctor", {"versions": package_versions(), "devices": found})
+        console.print_json("doctor", {"versions": package_versions(), "devices": results})
     else:
         versions = [(name, version) for name, version in package_versions().items() if version]
         console.print_table(("package", "version"), versions)
-        for one in found:
-            _print_device(one)
-    wrong = [one["device"] for one in found if one["faults"]]
-    for one in found:
-        for fault in one["faults"]:
-            narrate(f"{one['device']}: {fault}")
+        for result in results:
+            _print_device(result)
+    wrong = [result["device"] for result in results if result["faults"]]
+    for result in results:
+        for fault in result["faults"]:
+            narrate(f"{result['device']}: {fault}")
     return 1 if wrong else 0
 
 
-def _print_device(one: dict[str, Any]) -> None:
+def _print_device(result: dict[str, Any]) -> None:
     from nasbench.measurement.latency.doctor import MIN_POWER, MIN_SAME
 
     def rate(key: str) -> str:
-        low, high = one[f"{key}_interval"]
+        low, high = result[f"{key}_interval"]
         return f"{100 * low:.0f} to {100 * high:.0f} %"
 
-    name = one["scenario"]["device_name"]
-    works = ", ".join(key for key, reason in one["supports"].items() if not reason)
-    console.print_text(f"\n{one['device']}: {name}\nsupports: {works}")
-    for key, reason in one["supports"].items():
+    name = result["scenario"]["device_name"]
+    works = ", ".join(key for key, reason in result["supports"].items() if not reason)
+    console.print_text(f"\n{result['device']}: {name}\nsupports: {works}")
+    for key, reason in result["supports"].items():
         if reason:
             console.print_text(f"  not {key}: {reason}")
     rows = [
-        ("identical models called SAME", f"{100 * one['aa_same_rate']:.1f} %", rate("aa_same")),
-        ("5 % slower model called SLOWER", f"{100 * one['power_5pct']:.1f} %", rate("power_5pct")),
+        ("identical models called SAME", f"{100 * result['aa_same_rate']:.1f} %", rate("aa_same")),
+        ("5 % slower model called SLOWER", f"{100 * result['power_5pct']:.1f} %", rate("power_5pct")),
     ]
     aims = (f"at least {100 * MIN_SAME:.0f} %", f"at least {100 * MIN_POWER:.0f} %")
     table = [(*row, aim) for row, aim in zip(rows, aims, strict=True)]
-    console.print_table((f"of {one['trials']} trials", "rate", "95 % Wilson interval", "aim"), table)
-    deviation = "-" if one["aa_sd"] is None else f"{100 * one['aa_sd']:.2f} %"
+    console.print_table((f"of {result['trials']} trials", "rate", "95 % Wilson interval", "aim"), table)
+    deviation = "-" if result["aa_sd"] is None else f"{100 * result['aa_sd']:.2f} %"
     console.print_text(
-        f"log-ratio of identical models: standard deviation {deviation}; {100 * one['settled_share']:.0f} % of the "
-        f"trials reached ±{100 * one['resolution']:g} %; {100 * one['discarded_share']:.1f} % of calls were left out"
+        f"log-ratio of identical models: standard deviation {deviation}; {100 * result['settled_share']:.0f} % of the "
+        f"trials reached ±{100 * result['resolution']:g} %; "
+        f"{100 * result['discarded_share']:.1f} % of calls were left out"
     )
-    console.print_text(f"scenario: {one['scenario_text']}; {one['wall_s']:.1f} s")
+    console.print_text(f"scenario: {result['scenario_text']}; {result['wall_s']:.1f} s")

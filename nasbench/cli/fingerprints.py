@@ -49,7 +49,7 @@ def fingerprint(
         run.plan_of(trial)
         from nasbench.measurement.properties.fingerprint import fingerprint_plan
 
-        found = fingerprint_plan(run.build(trial), seed=seed, inputs=inputs, exact=exact)
+        fingerprints = fingerprint_plan(run.build(trial), seed=seed, inputs=inputs, exact=exact)
     else:
         if (Path(module) / "config.yaml").is_file():
             raise InputError(
@@ -62,21 +62,21 @@ def fingerprint(
         from nasbench.measurement.properties.fingerprint import fingerprint as measured
 
         one = measured(module, size=shape, channels=channels, seed=seed, inputs=inputs, exact=exact)
-        found = {one.name: one}
+        fingerprints = {one.name: one}
     if as_json:
-        rows = [{"slot": slot, **each.to_dict()} for slot, each in found.items()]
+        rows = [{"slot": slot, **each.to_dict()} for slot, each in fingerprints.items()]
         console.print_json("fingerprint", rows if trial is not None else rows[0])
     else:
-        for slot, each in found.items():
+        for slot, each in fingerprints.items():
             _print_fingerprint(each, f"{slot}: " if trial is not None else "", inputs)
     if figure is not None:
         from nasbench.report import fingerprints as pictures
         from nasbench.report.plotting import save_figure
 
-        for slot, each in found.items():
-            file = figure.with_stem(f"{figure.stem}-{slot}") if len(found) > 1 else figure
+        for slot, each in fingerprints.items():
+            file = figure.with_stem(f"{figure.stem}-{slot}") if len(fingerprints) > 1 else figure
             save_figure(pictures.draw_fingerprint(pictures.fingerprint_data(each)), file)
-            narrate(f"figure: {file}")
+            narrate(f"plot: {file}")
 
 
 def _positions(text: str) -> tuple[int, ...]:
@@ -86,7 +86,7 @@ def _positions(text: str) -> tuple[int, ...]:
     return tuple(int(side) for side in sides)
 
 
-def _print_fingerprint(found: Fingerprint, prefix: str, inputs: int) -> None:
+def _print_fingerprint(measured: Fingerprint, prefix: str, inputs: int) -> None:
     from nasbench.library.registry import PROPERTIES
     from nasbench.measurement.properties.record import has
 
@@ -94,27 +94,26 @@ def _print_fingerprint(found: Fingerprint, prefix: str, inputs: int) -> None:
         "locality": "share of the off-self influence within distance 1",
         "globality": "mean distance of influence over a uniform map's; 0 is pointwise",
         "sparsity": "share of negligible positions in the reach",
-        "multiscale": "how evenly octave rings are used; 0 as by a uniform map",
+        "multiscale": "how evenly influence spreads over octave rings; 0 as by a uniform map",
         "complexity": "exponent of MACs + elementwise operations in the number of positions",
         "self_influence": "influence of a position on itself",
     }
     rows = []
     for name, words in meaning.items():
-        value, error = getattr(found, name), found.error.get(name)
-        counts = "yes" if name in PROPERTIES and has(found, name) else ""
+        value, error = getattr(measured, name), measured.error.get(name)
+        counts = "yes" if name in PROPERTIES and has(measured, name) else ""
         rows.append(
             (name, "-" if value is None else f"{value:.3f}", "" if error is None else f"{error:.3f}", counts, words)
         )
-    size = "x".join(map(str, found.size))
-    how = "exact Jacobian" if found.exact else "estimated from random positions"
-    title = f"{prefix}{found.name}, {size}, {found.channels} channels, {inputs} draws, {how}"
-    console.print_table(("", "figure", "±", "has it", "meaning"), rows, title)
-    each = [f"{human(v)} {unit}" for v, unit in ((found.macs, "MACs"), (found.params, "params"))]
-    per = [
-        f"{human(v)} {unit}" for v, unit in ((found.macs_per_position, "MACs"), (found.params_per_position, "params"))
-    ]
+    size = "x".join(map(str, measured.size))
+    how = "exact Jacobian" if measured.exact else "estimated from random positions"
+    title = f"{prefix}{measured.name}, {size}, {measured.channels} channels, {inputs} draws, {how}"
+    console.print_table(("", "value", "±", "has it", "meaning"), rows, title)
+    each = [f"{human(v)} {unit}" for v, unit in ((measured.macs, "MACs"), (measured.params, "params"))]
+    per_position = ((measured.macs_per_position, "MACs"), (measured.params_per_position, "params"))
+    per = [f"{human(v)} {unit}" for v, unit in per_position]
     console.print_text(f"{', '.join(each)} for one item; a position: {', '.join(per)} (1 MAC = 1 multiply-add)")
-    for note in found.notes:
+    for note in measured.notes:
         console.print_text(f"note: {note}")
 
 
@@ -122,8 +121,8 @@ def _print_fingerprint(found: Fingerprint, prefix: str, inputs: int) -> None:
 def suggest(
     host: Annotated[str, typer.Argument(help="A backbone, a module's name or expression, or a run folder.")],
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Measure the backbone with timm's weights.")] = False,
     each: Annotated[int, typer.Option(min=1, help="Modules proposed for each missing property.")] = 3,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write them as a space for `search`.")] = None,
@@ -183,7 +182,7 @@ def _print_advice(advice: Advice) -> None:
         )
         for s in advice.suggestions
     ]  # fmt: skip
-    header = ("adds", "module", "figure", "MACs", *(["of the host"] if stages else []), "params")
+    header = ("adds", "module", "value", "MACs", *(["of the host"] if stages else []), "params")
     console.print_table((*(["slot"] if stages else []), *header), table)
     for row in advice.measured:
         for note in row.notes:

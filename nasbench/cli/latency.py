@@ -1,4 +1,4 @@
-"""The command that measures latency: of plans, of a space as a device profile, or of the front of a run."""
+"""The command that measures latency: of plans, of a space as a device profile, or of a run's Pareto front."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _FIRST = "give one of: BACKBONE [--plan PLAN]..., BACKBONE --space SPACE --out F
 
 @app.command()
 def profile(
-    backbone: Annotated[str | None, typer.Argument(help="A timm name, a stem, or FILE.py:build.")] = None,
+    backbone: Annotated[
+        str | None, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")
+    ] = None,
     plan: Annotated[
         list[str] | None, typer.Option(help="JSON that maps slots to expressions, or one expression. Repeatable.")
     ] = None,
@@ -38,10 +40,10 @@ def profile(
     amp: Annotated[str | None, typer.Option(help="Autocast: none (default), bfloat16 or float16.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. By default torch's own number.")] = None,
     time: Annotated[str, typer.Option(metavar="20s", help="Time limit of one measurement.")] = "20s",
-    slots: Annotated[bool, typer.Option(help="Also measure each plan slot by slot, in the same time again.")] = True,
+    slots: Annotated[bool, typer.Option(help="Also measure each plan slot by slot, which takes as long again.")] = True,
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Input steps of a stem.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a stem.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
     identity_init: Annotated[
         bool, typer.Option("--identity-init", help="Insert with gates, as a search with loaded weights does.")
     ] = False,
@@ -57,7 +59,7 @@ def profile(
 ) -> int:
     """Measure latency beside the bare backbone, with verdicts.
 
-    Measures plans, the front of a run, or the parts of a space for searches on other machines. All have intervals.
+    Measures plans, the Pareto front of a run, or the parts of a space for searches elsewhere. All have intervals.
 
     Example: nasbench profile test_resnet --plan se --size 32 --device cpu --time 2
 
@@ -122,9 +124,9 @@ def _plans(
     apart = [text for text in models if text != "bare" and not plan_of(models[text]).is_bare] if per_slot else []
     most = len(batches) * options["time_s"] * (1 + len(apart))
     narrate(f"{len(models)} models side by side, {len(apart)} slot by slot: at most {_seconds(most)}")
-    found = profile_batches(models, batches, input_size=made["input_size"], reference="bare", **options)
+    by_batch = profile_batches(models, batches, input_size=made["input_size"], reference="bare", **options)
     measured = []
-    for size, answer in found.items():
+    for size, answer in by_batch.items():
         if isinstance(answer, DeviceError):
             narrate(f"error: batch size {size}: {answer}")
             measured.append({"batch_size": size, "error": str(answer)})
@@ -145,46 +147,46 @@ def _plans(
     return 1 if any("error" in one for one in measured) else 0
 
 
-def _document(one: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
-    """Return the measurement of one batch size as JSON-able data, with every sample if `raw`."""
-    if "error" in one:
-        return dict(one)
-    found: Profile = one["profile"]
-    parts: dict[str, PerSlot] = one["slots"]
-    ranks = found.ranks()
-    rows = [{**row, "rank": ranks[row["name"]]} for row in found.frame().to_dict("records")]
+def _document(measurement: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
+    """Return the measurement at one batch size as JSON-able data, with every sample if `raw`."""
+    if "error" in measurement:
+        return dict(measurement)
+    profile: Profile = measurement["profile"]
+    parts: dict[str, PerSlot] = measurement["slots"]
+    ranks = profile.ranks()
+    rows = [{**row, "rank": ranks[row["name"]]} for row in profile.frame().to_dict("records")]
     slots = [{"plan": text, **part.to_dict()} for text, part in parts.items()]
     if not raw:
         slots = [{"plan": text, "rows": part.frame().to_dict("records")} for text, part in parts.items()]
     fields = ("reference", "stopped", "resolution", "confidence", "warm_up_rounds", "steady", "wall_s", "gpu_after")
     return {
-        "batch_size": one["batch_size"],
+        "batch_size": measurement["batch_size"],
         "rows": rows,
-        **{field: getattr(found, field) for field in fields},
-        "blocks": len(found.blocks),
-        "scenario": found.scenario.to_dict(),
-        "scenario_text": found.scenario.text,
+        **{field: getattr(profile, field) for field in fields},
+        "blocks": len(profile.blocks),
+        "scenario": profile.scenario.to_dict(),
+        "scenario_text": profile.scenario.text,
         "slots": slots,
-        **({"profile": found.to_dict()} if raw else {}),
+        **({"profile": profile.to_dict()} if raw else {}),
     }
 
 
-def _print_measured(one: Mapping[str, Any]) -> None:
-    if "error" in one:
-        console.print_text(f"batch size {one['batch_size']}: not measured, {one['error']}")
+def _print_measured(measurement: Mapping[str, Any]) -> None:
+    if "error" in measurement:
+        console.print_text(f"batch size {measurement['batch_size']}: not measured, {measurement['error']}")
         return
-    found: Profile = one["profile"]
-    cuda = any(row.launch_bound is not None for row in found.rows)
-    ranks = found.ranks()
-    columns = ["model", "median ms", f"{_share(found.confidence)} interval", "ratio", "interval", "verdict", "rank"]
+    profile: Profile = measurement["profile"]
+    cuda = any(row.launch_bound is not None for row in profile.rows)
+    ranks = profile.ranks()
+    columns = ["model", "median ms", f"{_share(profile.confidence)} interval", "ratio", "interval", "verdict", "rank"]
     columns += ["calls", "left out", *(["wall ms", "launch bound"] if cuda else [])]
     rows = []
-    for row in found.rows:
+    for row in profile.rows:
         cells = [row.name, *_figures(row), row.verdict, ranks[row.name], row.samples, row.discarded]
         rows.append(cells + ([f"{row.wall_ms:.4g}", f"{row.launch_bound or 0:.2f}"] if cuda else []))
-    console.print_table(columns, rows, f"latency, batch size {one['batch_size']}; ratio to {found.reference}")
-    _print_ending(found)
-    for text, part in one["slots"].items():
+    console.print_table(columns, rows, f"latency, batch size {measurement['batch_size']}; ratio to {profile.reference}")
+    _print_ending(profile)
+    for text, part in measurement["slots"].items():
         _print_slots(part, f"\n{text}: slot by slot, each alone in the bare backbone")
 
 
@@ -197,19 +199,20 @@ def _figures(row: Any) -> list[str]:
     ]
 
 
-def _print_ending(found: Profile) -> None:
+def _print_ending(profile: Profile) -> None:
     why = {
-        "resolution": f"every interval of a ratio is within ±{100 * found.resolution:g} %",
+        "resolution": f"every interval of a ratio is within ±{100 * profile.resolution:g} %",
         "time": "the time was up",
-        "blocks": "the most blocks allowed were run",
+        "blocks": "the largest number of blocks was run",
         "no accepted samples": "NO ACCEPTED SAMPLES: the GPU's clock stayed under 75 % of its default",
     }
-    steady = "" if found.steady else "; the warm-up ended without a steady state"
-    console.print_text(f"stopped after {len(found.blocks)} blocks, {found.wall_s:.1f} s: {why[found.stopped]}{steady}")
-    console.print_text(f"scenario: {found.scenario.text}")
+    steady = "" if profile.steady else "; the warm-up ended without a steady state"
+    length = f"{len(profile.blocks)} blocks, {profile.wall_s:.1f} s"
+    console.print_text(f"stopped after {length}: {why[profile.stopped]}{steady}")
+    console.print_text(f"scenario: {profile.scenario.text}")
 
 
-def _print_slots(found: PerSlot, title: str) -> None:
+def _print_slots(per_slot: PerSlot, title: str) -> None:
     rows = [
         (
             row["slot"],
@@ -221,11 +224,11 @@ def _print_slots(found: PerSlot, title: str) -> None:
             f"{100 * row['added_share_low']:+.2f} to {100 * row['added_share_high']:+.2f} %",
             row["verdict"],
         )
-        for row in found.frame().to_dict("records")
+        for row in per_slot.frame().to_dict("records")
     ]
     columns = ("slot", "expression", "MACs", "of the bare", "ms", "of the bare", "interval", "verdict")
     console.print_table(columns, rows, title)
-    console.print_text(f"stopped by {found.profile.stopped} after {len(found.profile.blocks)} blocks")
+    console.print_text(f"stopped by {per_slot.profile.stopped} after {len(per_slot.profile.blocks)} blocks")
 
 
 # -- a device profile --------------------------------------------------------------------------------------------------
@@ -241,32 +244,33 @@ def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_jso
     places = backbones.slots(backbone, input_size=options["input_size"])
     resolved = load_space(space).resolve(places)
     most = estimate_s(resolved, held_out=options.get("held_out", HELD_OUT), time_s=options["time_s"])
-    narrate(f"estimate: at most {_seconds(most)} for the whole profile, compiling and waiting aside")
+    narrate(f"estimate: at most {_seconds(most)} for the whole profile, without compiling and waiting")
 
     def on_group(done: int, total: int, left_s: float) -> None:
         narrate(f"{done} of {total} plans measured, at most {_seconds(left_s)} left")
 
-    found = profile_device(backbone, space, out, on_group=on_group, **options)
-    quality = found.quality()
+    device_profile = profile_device(backbone, space, out, on_group=on_group, **options)
+    quality = device_profile.quality()
     if as_json:
         data = {
             "file": str(out),
             "backbone": backbone,
-            "input_size": found.input_size,
-            "bare_ms": found.bare_ms,
-            "added": found.frame().to_dict("records"),
+            "input_size": device_profile.input_size,
+            "bare_ms": device_profile.bare_ms,
+            "added": device_profile.frame().to_dict("records"),
             "quality": None if quality is None else asdict(quality),
-            "scenario": found.scenario.to_dict(),
-            "scenario_text": found.scenario.text,
+            "scenario": device_profile.scenario.to_dict(),
+            "scenario_text": device_profile.scenario.text,
         }
         console.print_json("device_profile", data)
     else:
         rows = [
             (row["slot"], row["kind"], row["name"], f"{row['added_ms']:+.4g}", f"{100 * row['added_share']:+.2f} %")
-            for row in found.frame().to_dict("records")
+            for row in device_profile.frame().to_dict("records")
         ]
-        console.print_table(("slot", "what", "name", "ms", "of the bare"), rows, f"bare {found.bare_ms:.4g} ms; adds:")
-        console.print_text(f"scenario: {found.scenario.text}")
+        title = f"bare {device_profile.bare_ms:.4g} ms; adds:"
+        console.print_table(("slot", "what", "name", "ms", "of the bare"), rows, title)
+        console.print_text(f"scenario: {device_profile.scenario.text}")
         console.print_text(f"predictions: {quality.text if quality else 'not checked, too few plans to hold out'}")
     shape = options["input_size"]
     fit = f"--size {shape[-1]}" if len(shape) == 3 else f"--lookback {shape[0]}"
@@ -289,40 +293,40 @@ def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: 
     from nasbench.runs.front_latency import measure_front
 
     narrate(f"the front beside the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
-    found = measure_front(run, per_slot=per_slot, **options)
+    measured = measure_front(run, per_slot=per_slot, **options)
     if as_json:
-        console.print_json("front_latency", {"run": str(path), "file": str(found.file), **found.to_dict()})
+        console.print_json("front_latency", {"run": str(path), "file": str(measured.file), **measured.to_dict()})
     else:
-        _print_front(found)
-    narrate(f"raw samples: {found.file}; next: nasbench report {path}")
+        _print_front(measured)
+    narrate(f"raw samples: {measured.file}; next: nasbench report {path}")
     return 0
 
 
-def _print_front(found: Any) -> None:
+def _print_front(measured: Any) -> None:
     from nasbench.report.formatting import plan_name
 
-    predicted = any("predicted_ms" in row for row in found.rows)
+    predicted = any("predicted_ms" in row for row in measured.rows)
     columns = ["trial", "rank", "median ms", "interval", "ratio", "interval", "verdict"]
     columns += ["predicted ms", "predicted ratio"] * predicted + ["MACs", "kernels", "plan"]
     rows = []
-    for row in found.rows:
-        latency = found.profile[row["plan_hash"]]
+    for row in measured.rows:
+        latency = measured.profile[row["plan_hash"]]
         cells = [row["number"], row["rank"], *_figures(latency), latency.verdict]
         if predicted:
             cells += [f"{row[name]:.4g}" if name in row else "" for name in ("predicted_ms", "predicted_ratio")]
         macs = "" if row["macs"] is None else human(row["macs"])
         rows.append([*cells, macs, row["kernels"], plan_name(row["plan"])])
     console.print_table(columns, rows, "the front, measured here")
-    _print_ending(found.profile)
-    if found.quality is not None:
+    _print_ending(measured.profile)
+    if measured.quality is not None:
         console.print_text(
-            f"predicted ratios: {found.quality.text}; of the predicted milliseconds "
-            f"{100 * found.within_10pct_ms:.0f} % within ±10 %"
+            f"predicted ratios: {measured.quality.text}; of the predicted milliseconds "
+            f"{100 * measured.within_10pct_ms:.0f} % within ±10 %"
         )
     elif predicted:
         console.print_text("predictions: too few plans on the front to judge them")
-    if found.slots is not None:
-        _print_slots(found.slots, f"\n{found.slots.plan.text}: slot by slot, each alone in the bare backbone")
+    if measured.slots is not None:
+        _print_slots(measured.slots, f"\n{measured.slots.plan.text}: slot by slot, each alone in the bare backbone")
 
 
 def _save(out: Path, kind: str, data: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ def modules(
     console.print_table(*catalogue.table(rows, console.width()))
     narrate(
         "L locality, G globality, S sparsity, M multi-scale; cost in the number N of positions; params and MACs at "
-        f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` tells all about one"
+        f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` shows all about one"
     )
 
 

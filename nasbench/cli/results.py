@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
-    """Build or rebuild the report, figures and tables of a run.
+    """Build or rebuild the report, plots and tables of a run.
 
     Example: nasbench report runs/demo
     """
     from nasbench import report as reports
     from nasbench.runs.run import load_run
 
-    found = load_run(run)
-    page = reports.build(found)
-    print_front(found, as_json)
+    opened = load_run(run)
+    page = reports.build(opened)
+    print_front(opened, as_json)
     narrate(f"report: {page}")
 
 
@@ -36,7 +36,7 @@ def runs(
     root: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> int:
-    """List the runs in a folder: state, trials, front.
+    """List the runs in a folder: state, trials, size of the Pareto front.
 
     Example: nasbench runs
     """
@@ -64,12 +64,12 @@ def runs(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the figure and tables to this folder.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the plot and tables to this folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs: fronts, paired differences, settings.
+    """Compare runs: Pareto fronts, paired differences, settings.
 
-    Fronts are drawn over each other, differences have intervals, and settings are shown where they differ.
+    The fronts are drawn in one plot. Differences have intervals. Settings are shown where they differ.
 
     Example: nasbench compare runs/try runs/other --out comparison
     """
@@ -78,26 +78,26 @@ def compare(
     opened = [load_run(path) for path in runs]
     from nasbench.report.comparison import compare as compared
 
-    found = compared(opened)
-    tables = {"fronts": found.fronts, "differences": found.pairs, "settings": found.settings}
+    comparison = compared(opened)
+    tables = {"fronts": comparison.fronts, "differences": comparison.pairs, "settings": comparison.settings}
     if as_json:
         rows = {name: table.to_dict(orient="records") for name, table in tables.items()}
-        console.print_json("comparison", {**rows, "metric": found.metric, "notes": list(found.notes)})
+        console.print_json("comparison", {**rows, "metric": comparison.metric, "notes": list(comparison.notes)})
     else:
         for name, table in tables.items():
             if len(table):
                 console.print_table(list(table.columns), table.itertuples(index=False), name)
-    for note in found.notes:
+    for note in comparison.notes:
         narrate(f"note: {note}")
     if out is not None:
-        found.save(out)
-        narrate(f"figure and tables: {out}")
+        comparison.save(out)
+        narrate(f"plot and tables: {out}")
     else:
-        narrate("next: the same with --out DIR writes the figure and the tables")
+        narrate("next: the same command with --out DIR writes the plot and the tables")
 
 
 def print_front(run: Run, as_json: bool) -> None:
-    """Print the front of a run, as a table or as JSON."""
+    """Print the Pareto front of a run, as a table or as JSON."""
     front = run.front()
     if as_json:
         console.print_json("front", {"run": str(run.path), "rows": front.to_dict(orient="records")})

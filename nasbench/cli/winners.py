@@ -31,15 +31,15 @@ def export(
         raise InputError("say what to export: --trial N --out DIR for a model, or --format csv|json|md|latex")
     from nasbench.runs.run import load_run
 
-    found = load_run(run)
+    opened = load_run(run)
     if trial is not None:
-        found.plan_of(trial)
+        opened.plan_of(trial)
     from nasbench.report import export as exporting
 
     if format is not None:
         if onnx:
             raise InputError("--onnx is for a model; with --format give no --onnx")
-        text = exporting.trials_text(found, format)
+        text = exporting.trials_text(opened, format)
         if out is None:
             console.print_text(text.rstrip("\n"))
         else:
@@ -51,7 +51,7 @@ def export(
     assert trial is not None
     if out is None:
         raise InputError("--trial needs --out DIR, the folder to write")
-    folder = exporting.export_trial(found, trial, out, onnx=onnx)
+    folder = exporting.export_trial(opened, trial, out, onnx=onnx)
     narrate(f"model: {folder}; next: cd {folder} && python example.py")
 
 
@@ -69,23 +69,23 @@ def train(
     """
     from nasbench.runs.run import load_run
 
-    found = load_run(run)
-    found.plan_of(trial)
+    opened = load_run(run)
+    opened.plan_of(trial)
     from nasbench.study.full_training import train_fully
 
-    first = found.settings.seed
+    first = opened.settings.seed
 
     def tell(title: str, line: dict[str, float]) -> None:
-        figures = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in ("epoch", "learning_rate", "wall_s"))
-        narrate(f"{title}  epoch {line['epoch']:.0f}/{epochs}  {figures}")
+        values = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in ("epoch", "learning_rate", "wall_s"))
+        narrate(f"{title}  epoch {line['epoch']:.0f}/{epochs}  {values}")
 
     chosen = None if seeds is None else range(first, first + seeds)
-    done = train_fully(found, trial, epochs=epochs, seeds=chosen, on_epoch=tell)
+    done = train_fully(opened, trial, epochs=epochs, seeds=chosen, on_epoch=tell)
     gap, low, high = done.difference.difference, done.difference.low, done.difference.high
     if as_json:
         rows = done.table.to_dict(orient="records")
-        told = {"difference": gap, "low": low, "high": high}
-        console.print_json("training", {"run": str(run), "metric": done.metric, "rows": rows, **told})
+        interval = {"difference": gap, "low": low, "high": high}
+        console.print_json("training", {"run": str(run), "metric": done.metric, "rows": rows, **interval})
     else:
         columns = [name for name in done.table.columns if name not in ("plan", "wall_s")]
         console.print_table(columns, done.table[columns].itertuples(index=False), f"{epochs} epochs")

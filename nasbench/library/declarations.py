@@ -104,7 +104,7 @@ def _key(root: Path, file: Path) -> str:
 
 def _hash(file: Path) -> str:
     content = file.read_bytes()
-    if _OF_TIMM.search(content):  # what such a file declares depends on the installed timm
+    if _OF_TIMM.search(content):  # what a file that imports timm declares depends on the installed version of timm
         content += importlib.metadata.version("timm").encode()
     return hashlib.sha256(content).hexdigest()[:16]
 
@@ -112,7 +112,7 @@ def _hash(file: Path) -> str:
 def _row(spec: ModuleSpec) -> dict[str, Any]:
     plain = {name: getattr(spec, name) for name in _PLAIN} | {name: list(getattr(spec, name)) for name in _TUPLES}
     # Defaults and values are stored as Python literals, because JSON would turn tuples into lists.
-    hyper = [[one.name, repr(one.default), repr(one.values), one.annotation] for one in spec.hyperparameters.values()]
+    hyper = [[h.name, repr(h.default), repr(h.values), h.annotation] for h in spec.hyperparameters.values()]
     line = int(spec.origin.rpartition(":")[2])
     return {**plain, "hyperparameters": hyper, "socket": sorted(spec.socket), "line": line}
 

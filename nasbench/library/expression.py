@@ -10,7 +10,7 @@ The grammar is a subset of Python's and has Python's precedence. The text is par
                 | fusion(a, b, ..., key=value)   a fusion of branches: gate, select, interact, concat, ...
 
 The canonical form drops defaults and `none` in a series, sorts keywords, flattens `>>` and `+`, and sorts the
-operands of commuting fusions. Expressions that describe the same function class thus have one text and one hash.
+operands of commutative fusions. Expressions that describe the same function class thus have one text and one hash.
 """
 
 from __future__ import annotations
@@ -295,7 +295,7 @@ class _Parser:
         given: dict[str, Any] = {}
         for keyword in call.keywords if call else ():
             if keyword.arg is None:
-                raise self.fault(keyword.value, "`**` is not part of the language")
+                raise self.fault(keyword.value, "`**` is not allowed in an expression")
             if keyword.arg not in spec.hyperparameters:
                 raise UnknownNameError(f"hyper-parameter of {spec.name}", keyword.arg, spec.hyperparameters)
             if keyword.arg in given:
@@ -339,7 +339,7 @@ def _normal(value: Any, default: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    # Python holds 1, 1.0 and True for equal, but as hyper-parameters they differ.
+    # In Python 1, 1.0 and True are equal, but as hyper-parameters they differ.
     return type(a) is type(b) and a == b
 
 

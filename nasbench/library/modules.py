@@ -34,14 +34,14 @@ def module_spec(name: str) -> ModuleSpec:
 
 
 def _named_by_class(name: str) -> str | None:
-    """Return the name of the module whose class is called `name`, as in "Squeeze-Excitation". None if none is."""
+    """Return the name of the module whose class is called `name`, as in "Squeeze-Excitation". None if there is none."""
     wanted = _letters(name)
     classes = ((each, MODULES.get(each).home.partition(":")[2]) for each in MODULES)
     return next((each for each, cls in classes if _letters(cls) == wanted), None)
 
 
 def _letters(name: str) -> str:
-    """Return a name in lower case without what separates its words."""
+    """Return a name in lower case, without blanks, hyphens and underscores."""
     return re.sub(r"[\W_]", "", name).lower()
 
 

@@ -40,11 +40,11 @@ class Plan(Mapping[str, Expression]):
 
     @classmethod
     def of(cls, given: Plan | Mapping[str, Any] | Expression | str | None) -> Plan:
-        """Return the plan that is given in any of these forms.
+        """Make a plan from any of the forms in which a person gives one.
 
         Args:
-            given: A plan, a dict of slot to expression, or the JSON text of such a dict. A single expression or its
-                text is meant for every stage slot. None or "none" is the bare backbone.
+            given: A plan, a dict of slot to expression, or the JSON text of such a dict. A single expression, or its
+                text, goes to every stage slot. None or "none" gives the bare backbone.
 
         Raises:
             PlanError: If the JSON is malformed or is not such a dict.
@@ -84,7 +84,7 @@ class Plan(Mapping[str, Expression]):
         placed: dict[str, Expression] = {}
         if EVERY_STAGE in self._expressions and EVERY_STAGE not in slots:
             placed = dict.fromkeys(stages or slots, self._expressions[EVERY_STAGE])
-        # An expression for a slot by name replaces the one for every stage.
+        # An expression that names its slot replaces the one for every stage.
         for slot, expression in self._expressions.items():
             if slot in slots:
                 placed[slot] = expression

@@ -1,7 +1,8 @@
 """Load plug-ins from the built-in folder, a user's folder, a single file, or installed entry points.
 
-A file of a folder that fails to load does not stop the others. It becomes a `Problem` with its file and line, which is
-shown as a warning and again when an unknown name is asked for. A single file that the user named raises at once.
+If one file of a folder fails to load, the others are still loaded. The failure becomes a `Problem` with file and line.
+It is shown as a warning, and again in the message about an unknown name. A single file that the user named raises at
+once.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def load_builtin() -> None:
     root = builtin.content_folder("modules")
     declarations = read_declarations(root)
     for file in _plugin_files(root):
-        if declarations.holds(root, file):  # an up-to-date record spares the import of the file, and so that of torch
+        if declarations.holds(root, file):  # with an up-to-date record neither the file nor torch is imported
             for spec in declarations.of(root, file):
                 name = spec.home.partition(":")[2]
                 MODULES.add(spec.name, spec, origin=spec.origin, identity=f"{file}:{name}")
@@ -126,7 +127,7 @@ def load_path(path: str | Path) -> None:
 
 
 def python_file(text: str) -> tuple[Path, str]:
-    """Split `FILE.py[:NAME]` into the file, absolute, and the name; "" where none is given.
+    """Split `FILE.py[:NAME]` into the absolute path of the file and the name. The name is "" if none is given.
 
     Raises:
         PluginError: If there is no such file.

@@ -72,8 +72,8 @@ class ModuleSpec:
             it returns equal maps unchanged.
         commutative: For a fusion, whether the order of its inputs does not change what it can compute.
         limits: What the module cannot serve, in words. It is "" if every channel count and size is served.
-        selectable: Whether a space that selects modules by their declarations includes it. A control has False and
-            stands in a plan only if it is named.
+        selectable: Whether a space that selects modules by their declarations includes it. False for a control, which a
+            plan contains only if it is named.
         origin: "file:line" of the registration.
         registered: The class `cls(channels, *, ...)` itself, or None as long as its file is not imported.
     """
@@ -107,7 +107,7 @@ class ModuleSpec:
     @property
     def space(self) -> dict[str, tuple[Any, ...]]:
         """Search values of the hyper-parameters that are searched."""
-        return {one.name: one.values for one in self.hyperparameters.values() if one.values}
+        return {parameter.name: parameter.values for parameter in self.hyperparameters.values() if parameter.values}
 
     @property
     def family(self) -> str:
@@ -118,8 +118,8 @@ class ModuleSpec:
     def year(self) -> int | None:
         """The year of the paper, or None if the source names none."""
         # The last year counts. Four digits before a point and more digits are an arXiv id.
-        found = re.findall(r"\b(?:19|20)\d\d\b(?!\.\d)", self.paper)
-        return int(found[-1]) if found else None
+        years = re.findall(r"\b(?:19|20)\d\d\b(?!\.\d)", self.paper)
+        return int(years[-1]) if years else None
 
     def has(self, property: str) -> bool:
         """Whether the module has `property`. It has `complexity` if its cost order is at most 1."""

@@ -28,9 +28,9 @@ class ModuleStatus:
         params: Parameters at the default size of `nasbench.report.catalogue`, or None if they were not counted.
         macs: Multiply-adds at that size, for one item.
         exact: Whether `macs` is exact. If not, it is a lower bound.
-        compile: Whether `torch.compile(fullgraph=True)` takes the module: "yes", "no: " with the reason, or "" if it
-            was not tried.
-        export: Whether `torch.export` takes the module, in the same words.
+        compile: Whether `torch.compile(fullgraph=True)` supports the module: "yes", "no: " with the reason, or "" if
+            it was not tried.
+        export: Whether `torch.export` supports the module, in the same form.
     """
 
     params: int | None = None

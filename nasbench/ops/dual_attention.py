@@ -12,7 +12,7 @@ __all__ = ["ChannelSelfAttention", "PositionSelfAttention"]
 
 
 class ChannelSelfAttention(nn.Module):
-    """Attention among channels, which weighs less similar channels more, added with a weight γ that starts at 0.
+    """Attention among channels, added with a weight γ that starts at 0. Less similar channels get larger weights.
 
     .. math:: E = X X^T,\\quad A = \\mathrm{softmax}(\\mathrm{rowmax}(E) - E),\\quad y = \\gamma A X + x
 

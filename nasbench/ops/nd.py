@@ -1,4 +1,4 @@
-"""Layers for one or two dimensions by one call, and conversion to tokens, so that a module is written once for both."""
+"""Layers for one or two dimensions, and conversion to tokens, so that a module is written once for both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""ProbSparse self-attention (Zhou et al., Informer, AAAI 2021, arXiv:2012.07436), for the module and the stem."""
+"""ProbSparse self-attention (Zhou et al., Informer, AAAI 2021, arXiv:2012.07436).
+
+The module `probsparse_attention` and the forecasting backbone `informer` use it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that forecasting stems share: instance normalisation, decomposition and patches."""
+"""Layers that the forecasting backbones share: instance normalisation, decomposition and patches."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def conv_block(channels: int) -> nn.Sequential:
 
 
 class StripGate(nn.Module):
-    """A gate in (0, 1) from two depthwise strips, which see far along both axes at a cost of 2k per position.
+    """A gate in (0, 1) from two depthwise strips. They reach far along both axes, at a cost of 2k per position.
 
     .. math:: a = \\sigma(f_2(\\mathrm{dw}_{k \\times 1}(\\mathrm{dw}_{1 \\times k}(f_1(\\mathrm{avg}_7(x))))))
 

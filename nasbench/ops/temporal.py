@@ -1,4 +1,4 @@
-"""Convolutions over time that do not see the future, for temporal modules and forecasting stems."""
+"""Convolutions over time that do not see the future, for temporal modules and forecasting backbones."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class DilatedInception(nn.Module):
         share, rest = divmod(out_channels, len(kernels))
         widths = [share + (i < rest) for i in range(len(kernels))]
         parts = [(width, kernel) for width, kernel in zip(widths, kernels, strict=True) if width]
-        # `side_by_side` reads both: it runs the convolutions of two layers itself.
+        # `side_by_side` reads these attributes, because it runs the convolutions of two layers itself.
         self.dilation = (dilation,) if dims == 1 else (1, dilation)
         self.unused = [(max(kernels) - kernel) * dilation for _, kernel in parts]
         self.branches = nn.ModuleList(
@@ -76,7 +76,7 @@ class DilatedInception(nn.Module):
 
 
 def side_by_side(first: DilatedInception, second: DilatedInception, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `first(x)` and `second(x)` of two layers with the same arguments, in less time than the two calls take.
+    """Return `first(x)` and `second(x)` of two layers with the same arguments, faster than by two calls.
 
     The two convolutions of each kernel run as one. A convolution of few channels does not fill the device, so one of
     twice as many takes little longer.

@@ -1,4 +1,7 @@
-"""A pyramid over time, and attention along its edges (Liu et al., Pyraformer, ICLR 2022), for module and stem."""
+"""A pyramid over time, and attention along its edges (Liu et al., Pyraformer, ICLR 2022).
+
+The module `pyramidal_attention` and the forecasting backbone `pyraformer` use it.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ Edges = tuple[Tensor, Tensor]
 class TimePyramid(nn.Module):
     """The coarser-scale construction, from a series to the normalised nodes of all levels, fine to coarse.
 
-    Above a level of n nodes stands one of ⌊n / c⌋ nodes. A level of fewer than c nodes is padded with zeros, so that it
-    has one parent. `nasbench show pyramidal_attention` has the equations.
+    The level above n nodes has ⌊n / c⌋ nodes. A level of fewer than c nodes is padded with zeros, so that it has one
+    parent. `nasbench show pyramidal_attention` has the equations.
 
     Shapes: `(B, L, C)` to `(B, T, C)`, and the number of nodes in each level, which sum to T.
 
@@ -86,7 +89,7 @@ class PyramidLayer(nn.Module):
     @staticmethod
     def _attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, exists: Tensor) -> Tensor:
         """`(B, n, heads, D)`, 2 x `(B, T, C)` and edges `(n, K)` to `(B, n, C)`."""
-        # Each query has a handful of keys. Sums of products are faster than thousands of tiny matrix products.
+        # Each query has only a few keys, so sums of products are faster than thousands of tiny matrix products.
         k, v = (t.index_select(1, keys.flatten()).view(len(t), *keys.shape, *q.shape[2:]) for t in (k, v))
         logits = (q.unsqueeze(2) * k).sum(dim=-1) / math.sqrt(q.shape[3])  # (B, n, K, heads)
         weights = logits.masked_fill(~exists.unsqueeze(-1), float("-inf")).softmax(dim=2)
@@ -99,7 +102,7 @@ def edges(
     """Return the nodes that each node of level 0, and each of the T - L other nodes, attends to.
 
     A node attends to `window` nodes of its own level with itself in the middle, to its children and to its parent. The
-    last node of a level takes the children that are left over. Level 0 has no children, so its rows are shorter.
+    last node of a level also gets the children that are left over. Level 0 has no children, so its rows are shorter.
 
     Args:
         sizes: Number of nodes in each level, fine to coarse. The nodes are numbered through all levels.

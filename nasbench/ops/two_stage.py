@@ -1,4 +1,7 @@
-"""Two-stage attention (Zhang and Yan, Crossformer, ICLR 2023), for the module and the stem."""
+"""Two-stage attention (Zhang and Yan, Crossformer, ICLR 2023).
+
+The module `two_stage_attention` and the forecasting backbone `crossformer` use it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WHAT IS SAID: figures, tables and the offline HTML page of a run, comparison, export, suggestion and catalogue."""
+"""WHAT IS SAID: plots, tables and the offline HTML page of a run, comparison, export, suggestion and catalogue."""
 
 import lazy_loader
 

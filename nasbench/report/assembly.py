@@ -1,4 +1,4 @@
-"""Building a report: figures, tables, test metrics of the front, and report.html."""
+"""Building a report: plots, tables, test metrics of the plans on the Pareto front, and report.html."""
 
 from __future__ import annotations
 

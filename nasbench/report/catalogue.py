@@ -112,7 +112,7 @@ def describe(name: str) -> ModulePage:
 
 
 def overview(specs: Sequence[ModuleSpec]) -> list[dict[str, Any]]:
-    """Return a row for each module, sorted by family and name. Figures that are not on record are None or ""."""
+    """Return a row for each module, sorted by family and name. Numbers that are not on record are None or ""."""
     return [_row(s, recorded_status(s.name)) for s in sorted(specs, key=lambda s: (s.family, s.name))]
 
 
@@ -136,7 +136,7 @@ def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
     """Return params, MACs and exactness of a module with its defaults, at the default size, for one item."""
     import torch
 
-    from nasbench.measurement import costs  # fvcore and all: a table that shows what is on record does without
+    from nasbench.measurement import costs  # late: it imports fvcore, which a table of recorded numbers does not need
 
     dims = max(spec.dims)
     levels = [DEFAULT_CHANNELS, 2 * DEFAULT_CHANNELS, 4 * DEFAULT_CHANNELS]
@@ -162,10 +162,10 @@ def _row(spec: ModuleSpec, status: ModuleStatus) -> dict[str, Any]:
 
 def _cells(row: dict[str, Any], *, words: bool) -> tuple[str, ...]:
     letters = "".join(p[0].upper() if p in row["properties"] else "·" for p in PROPERTIES[:4])
-    figures = (f"{'' if row[key] is None else human(row[key]):>6}" for key in ("params", "macs"))
+    counts = (f"{'' if row[key] is None else human(row[key]):>6}" for key in ("params", "macs"))
     return (
         *(row["name"], ", ".join(map(str, row["dims"])), ", ".join(row["properties"]) if words else letters),
-        *(_ORDERS[row["cost_order"]], *figures),
+        *(_ORDERS[row["cost_order"]], *counts),
         *(row[key].partition(":")[0] for key in ("compile", "export")),
         str(row["year"] or ""),
     )

@@ -61,8 +61,8 @@ def wrap(text: str, width: int, first: str = "", others: str = "") -> str:
     )
 
 
-def _cases(found: re.Match[str]) -> str:
-    text = re.sub(r"&\s*\\text\{else\}", r"\\text{ else}", found[1])
+def _cases(match: re.Match[str]) -> str:
+    text = re.sub(r"&\s*\\text\{else\}", r"\\text{ else}", match[1])
     return r"\{ " + re.sub(r"\\\\", "; ", text).replace("&", r"\text{ for }") + r" \}"
 
 
@@ -85,8 +85,8 @@ def _unicode(latex: str) -> str:
     return text.translate(str.maketrans(_DONE))
 
 
-def _index(found: re.Match[str]) -> str:
-    kind, index = found[1], (found[2] or found[3]).strip()
+def _index(match: re.Match[str]) -> str:
+    kind, index = match[1], (match[2] or match[3]).strip()
     index = re.sub(r"\s*×\s*", "×", index)
     small = _SUBSCRIPTS if kind == "_" else _SUPERSCRIPTS
     if all(ord(letter) in small for letter in index):
@@ -95,8 +95,8 @@ def _index(found: re.Match[str]) -> str:
     return kind + (index if re.fullmatch(r"[\w×]+|\(.*\)", index) else f"({index})")
 
 
-def _fraction(found: re.Match[str]) -> str:
-    over, under = (_term(part.strip()) for part in found.groups())
+def _fraction(match: re.Match[str]) -> str:
+    over, under = (_term(part.strip()) for part in match.groups())
     return f"{over} / {under}" if over[-1] == ")" or under[-1] == ")" else f"{over}/{under}"
 
 

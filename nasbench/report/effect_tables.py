@@ -44,32 +44,33 @@ def tables(run: Run) -> Iterable[Table]:
         if shown.empty:
             continue
         caption = (
-            f"Change in {run.metric} where it stands, compared with an empty slot, over all plans trained in full. "
-            "Each 95 % interval is that of its row by itself. HELPS and HURTS are corrected for the whole table "
-            "(Holm), so most rows of a short search stay NOT DECIDED. n is the number of plans that have it there. "
-            f"At most the first {_MOST} rows are shown."
+            f"Change in {run.metric} compared with an empty slot, over all plans trained in full. "
+            "Each 95 % interval is for its row alone. The verdicts HELPS and HURTS are corrected for the number "
+            "of rows (Holm), so most rows of a short search stay NOT DECIDED. n is the number of plans that hold it "
+            f"there. At most the first {_MOST} rows are shown."
         )
         yield _table(title, shown, caption)
 
 
 def proxies(run: Run) -> Iterable[Table]:
     """Yield the table of correlations of each proxy, params and MACs with the trained metric, if a proxy was scored."""
-    found = proxy_table(run)
-    if set(found["predictor"]) - set(BASELINES):
+    agreement = proxy_table(run)
+    if set(agreement["predictor"]) - set(BASELINES):
         caption = (
             "Spearman correlation with the trained metric of this study. Parameters and MACs are the baselines that a "
             "proxy must beat. `retest` is the correlation of the proxy with itself under other initial weights and "
             "batches."
         )
-        yield _table("Proxies against parameters and MACs", found, caption)
+        yield _table("Proxies against parameters and MACs", agreement, caption)
 
 
-def _foremost(found: pd.DataFrame) -> pd.DataFrame:
+def _foremost(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the rows to show: decided ones first, then by size of the estimate. Rows without one are omitted."""
-    known = found.dropna(subset=["estimate"]).drop(columns=["adjusted", "p"], errors="ignore")
+    known = effects.dropna(subset=["estimate"]).drop(columns=["adjusted", "p"], errors="ignore")
     # Two stable sorts: the second keeps the order by size within decided and undecided rows.
     order = known["estimate"].abs().sort_values(ascending=False, kind="stable").index
-    return known.loc[order].sort_values("verdict", key=lambda told: told.eq("NOT DECIDED"), kind="stable").head(_MOST)
+    by_size = known.loc[order]
+    return by_size.sort_values("verdict", key=lambda verdicts: verdicts.eq("NOT DECIDED"), kind="stable").head(_MOST)
 
 
 def _table(title: str, frame: pd.DataFrame, caption: str) -> Table:

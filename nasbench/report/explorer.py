@@ -1,4 +1,4 @@
-"""Data of the interactive front, for the script of the page (reports/explorer.js)."""
+"""Data of the interactive plot of the Pareto front, for the script of the page (reports/explorer.js)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
     for plan_hash, rows in trials.groupby("plan_hash", sort=False):
         first: dict[str, Any] = {str(key): value for key, value in rows.iloc[0].items()}
         mean = {str(key): value for key, value in means.get(plan_hash, {}).items() if not is_missing(value)}
-        row: dict[str, Any] = first | mean  # the mean over seeds replaces the figures of the first trial
+        row: dict[str, Any] = first | mean  # the means over seeds replace the values of the first trial
         modules, properties = _contents(str(row["plan"]))
         several = plan_hash in means and int(means[plan_hash].get("seeds", 1)) > 1
         low, high = map(_plain, error_bar(means[plan_hash], metric)) if several else (None, None)

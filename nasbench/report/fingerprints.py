@@ -1,4 +1,4 @@
-"""Figure of one fingerprint: influence on the centre, ring profile and cost curve. First as data, then drawn."""
+"""Plot of one fingerprint: influence on the centre, ring profile and cost curve. First as data, then drawn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FingerprintData:
     """A fingerprint before it is drawn.
 
     Attributes:
-        title: Module, size, channels and the five figures.
+        title: Module, size, channels and the five property values.
         influence: Influence on the centre position, `(H, W)`, a single row for one dimension.
         profile: Columns ring, distances ("2-3"), measured, uniform: shares of the off-self influence.
         curve: Columns positions, cost (MACs and elementwise operations), fitted.
@@ -40,33 +40,33 @@ class FingerprintData:
     exponent: float | None
 
 
-def fingerprint_data(found: Fingerprint) -> FingerprintData:
-    """Return the data of the figure of a fingerprint."""
-    rings = range(len(found.profile))
+def fingerprint_data(fingerprint: Fingerprint) -> FingerprintData:
+    """Return the data that the plot of a fingerprint shows."""
+    rings = range(len(fingerprint.profile))
     profile = pd.DataFrame(
         {
             "ring": list(rings),
             "distances": ["1" if r == 0 else f"{2**r}-{2 ** (r + 1) - 1}" for r in rings],
-            "measured": found.profile,
-            "uniform": found.uniform_profile,
+            "measured": fingerprint.profile,
+            "uniform": fingerprint.uniform_profile,
         }
     )
-    positions = np.array([point.positions for point in found.cost_curve], dtype=float)
-    cost = np.array([point.macs + point.elementwise_flops for point in found.cost_curve], dtype=float)
+    positions = np.array([point.positions for point in fingerprint.cost_curve], dtype=float)
+    cost = np.array([point.macs + point.elementwise_flops for point in fingerprint.cost_curve], dtype=float)
     fitted = np.full_like(cost, np.nan)
-    if found.complexity is not None and cost.all():
+    if fingerprint.complexity is not None and cost.all():
         # The fitted line has the measured slope and goes through the mean of the points on logarithmic axes.
-        middle = np.exp(np.log(cost).mean() - found.complexity * np.log(positions).mean())
-        fitted = middle * positions**found.complexity
-    size = "x".join(map(str, found.size))
-    figures = ("locality", "globality", "sparsity", "multiscale", "complexity")
-    values = (f"{name} {'-' if (v := getattr(found, name)) is None else f'{v:.2f}'}" for name in figures)
+        middle = np.exp(np.log(cost).mean() - fingerprint.complexity * np.log(positions).mean())
+        fitted = middle * positions**fingerprint.complexity
+    size = "x".join(map(str, fingerprint.size))
+    properties = ("locality", "globality", "sparsity", "multiscale", "complexity")
+    values = (f"{name} {'-' if (v := getattr(fingerprint, name)) is None else f'{v:.2f}'}" for name in properties)
     return FingerprintData(
-        title=f"{found.name}, {size}, {found.channels} channels\n{'  '.join(values)}",
-        influence=np.atleast_2d(found.influence),
+        title=f"{fingerprint.name}, {size}, {fingerprint.channels} channels\n{'  '.join(values)}",
+        influence=np.atleast_2d(fingerprint.influence),
         profile=profile,
         curve=pd.DataFrame({"positions": positions, "cost": cost, "fitted": fitted}),
-        exponent=found.complexity,
+        exponent=fingerprint.complexity,
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of forecasts on the test split, of the winner and the bare backbone: windows, error by step and by series."""
+"""Plots of forecasts on the test split, of the winner and the bare backbone: windows, error by step and by series."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _COLOURS = {"truth": GREY, BARE_NAME: KINDS["bare"], WINNER: KINDS["front"], SEA
 _FILES = {"windows": "forecast-windows", "by_step": "forecast-error-by-step", "by_series": "forecast-error-by-series"}
 _WINDOWS = 4
 _LEAST_TAIL = 12
-_MOST_SERIES = 24  # rows of a figure that can still be read
+_MOST_SERIES = 24  # rows of a plot that can still be read
 
 
 @dataclass(frozen=True)
 class ForecastData:
-    """Data of the figures, one row per value. Each table is a CSV in the figures folder of the run.
+    """Data of the plots, one row per value. Each table is a CSV in the folder `figures` of the run.
 
     Attributes:
         windows: Columns window (from 1), series, step (1 is the first forecast, 0 the last row of the input), date,
@@ -232,9 +232,9 @@ def draw_by_series(data: ForecastData) -> Figure:
 
 
 def series_shown(data: ForecastData) -> list[str]:
-    """Return the series of the figure, from top to bottom.
+    """Return the series of the plot, from top to bottom.
 
-    Of more than 24, those whose error changes most from the bare backbone to the winner.
+    If there are more than 24, only those whose error changes most from the bare backbone to the winner are shown.
     """
     table = data.by_series.pivot(index="series", columns="forecast", values="mse")
     reference = BARE_NAME if BARE_NAME in table else WINNER
@@ -247,7 +247,7 @@ def series_shown(data: ForecastData) -> list[str]:
 
 
 def _shown(data: ForecastData) -> list[str]:
-    """Return the names of the forecasts in the figures: the models and one naive forecast."""
+    """Return the names of the forecasts in the plots: the models and one naive forecast."""
     known = set(data.by_step["forecast"])
     naive = SEASONAL if SEASONAL in known else LAST
     return [name for name in (naive, BARE_NAME, WINNER) if name in known]
@@ -282,15 +282,15 @@ def _legend(figure: Figure, shown: list[str]) -> None:
 
 
 def forecast_figures(run: Run, models: TrainedModels) -> list[Picture]:
-    """Save the figures of a forecasting run and return them for its page, [] if there is nothing to show."""
+    """Save the plots of a forecasting run and return them for its page, [] if there is nothing to show."""
     data = data_of_run(run, models)
     return [] if data is None else _pictures(data, run.path / "figures")
 
 
 def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
-    """Return the data of a run's figures, None if it is no forecasting run or has no stored weights.
+    """Return the data of a run's plots, None if it is not a forecasting run or has no stored weights.
 
-    The winner is the best plan of the front whose weights were stored. The data is computed once and stored as CSV. It
+    The winner is the best plan of the Pareto front whose weights were stored. The data is stored as CSV files. It
     is computed again only if the winner has changed.
     """
     if (run.config["task"] or {}).get("kind") != "forecasting":
@@ -328,7 +328,7 @@ def _pictures(data: ForecastData, folder: Path) -> list[Picture]:
     who = (
         f"The winner is {data.plans[WINNER]}"
         if WINNER in data.plans
-        else "No other plan of the front has stored weights"
+        else "No other plan on the front has stored weights"
     )
     total, shown = data.by_series["series"].nunique(), len(series_shown(data))
     some = (
@@ -340,7 +340,7 @@ def _pictures(data: ForecastData, folder: Path) -> list[Picture]:
         ("by_series", draw_by_series, "Error by series", f"Over all test windows and steps, scaled values.{some}"),
     )
     pictures = []
-    for name, draw, title, told in drawn:
-        alt, caption = f"{title}: {', '.join(_shown(data))}", f"{title}. {told}"
+    for name, draw, title, text in drawn:
+        alt, caption = f"{title}: {', '.join(_shown(data))}", f"{title}. {text}"
         pictures.append(save_picture(draw(data), folder, _FILES[name], alt=alt, caption=caption, wide=True))
     return pictures

@@ -40,8 +40,7 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, args: object, output: Tensor | Sequence[Tensor]) -> None:
-        found = output if isinstance(output, Tensor) else output[slot.index or 0]
-        kept.append(found)
+        kept.append(output if isinstance(output, Tensor) else output[slot.index or 0])
 
     handle = model.get_submodule(slot.module).register_forward_hook(keep)
     training = model.training
@@ -103,10 +102,10 @@ def draw_gradcam(
             axes.imshow(image)
             axes.set_title(str(label), fontsize=8)
         for row, (name, cams) in zip(grid[1:], maps.items(), strict=True):
-            for axes, image, cam, told, label in zip(row, pixels, cams, predicted[name], labels, strict=True):
+            for axes, image, cam, guess, label in zip(row, pixels, cams, predicted[name], labels, strict=True):
                 axes.imshow(image.mean(axis=-1), cmap="gray")
                 axes.imshow(cam, cmap="inferno", alpha=0.75 * cam, vmin=0, vmax=1)
-                axes.set_title(str(told), fontsize=8, color="black" if told == label else "#a40e26")
+                axes.set_title(str(guess), fontsize=8, color="black" if guess == label else "#a40e26")
             row[0].set_ylabel(name, fontsize=8)
         grid[0, 0].set_ylabel("held out", fontsize=8)
         for axes in grid.flat:
@@ -118,17 +117,17 @@ def draw_gradcam(
 def as_table(
     labels: Sequence[str], predicted: Mapping[str, Sequence[str]], maps: Mapping[str, NDArray[np.float32]]
 ) -> pd.DataFrame:
-    """Return the numbers of the figure: true and predicted classes, and the centre of mass of each map."""
+    """Return the numbers of the plot: true and predicted classes, and the centre of mass of each map."""
     rows = []
     for name, cams in maps.items():
-        for label, told, cam in zip(labels, predicted[name], cams, strict=True):
+        for label, guess, cam in zip(labels, predicted[name], cams, strict=True):
             total = max(float(cam.sum()), 1e-12)
             ys, xs = (np.arange(side) for side in cam.shape)
             rows.append(
                 {
                     "model": name,
                     "label": label,
-                    "predicted": told,
+                    "predicted": guess,
                     "centre_y": float((cam.sum(1) * ys).sum()) / total,
                     "centre_x": float((cam.sum(0) * xs).sum()) / total,
                 }

@@ -19,7 +19,7 @@ def is_run(host: str) -> bool:
 
 
 def is_backbone(host: str) -> bool:
-    """Whether `suggest` takes `host` for a backbone: not a run folder, a module or an expression."""
+    """Whether `host` is a backbone for `suggest`: it is not a run folder, a module or an expression."""
     return not (is_run(host) or any(mark in host for mark in _OPERATORS) or host in _module_names())
 
 
@@ -36,7 +36,7 @@ def check_host(host: str) -> None:
         check_module(host)
     elif not (is_file(host) or is_stem(host) or is_timm(host)):
         known = [*_module_names(), *backbone_names()]
-        raise UnknownNameError("module, backbone or run", host, known, "an expression will do too")
+        raise UnknownNameError("module, backbone or run", host, known, "or an expression of modules")
 
 
 def check_module(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Tables of what `nasbench profile --run RUN --front` measured: the front on a device, and its best plan by slot."""
+"""Tables of what `nasbench profile --run RUN --front` measured: the Pareto front, and its best plan by slot."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ __all__ = ["front_table", "slots_table"]
 
 def slots_table(run: Run) -> Table | None:
     """Return latency and MACs slot by slot for the plan measured last, None if none was measured."""
-    found = latest(run, "slots")
-    if found is None:
+    measured = latest(run, "slots")
+    if measured is None:
         return None
     columns = (
         *(Column("slot"), Column("expression"), Column("MACs added", True), Column("of the bare", True)),
         *(Column("ms added", True), Column("of the bare [99 %]", True), Column("verdict")),
     )
-    rows = tuple(_slot_row(row) for row in found["rows"])
+    rows = tuple(_slot_row(row) for row in measured["rows"])
     caption = (
-        f"Trial {found['number']}: each slot alone in the bare backbone, then the whole plan. The slots need not sum "
-        f"to the whole. Measured on {found['date'][:10]}: {found['scenario_text']}."
+        f"Trial {measured['number']}: each slot alone in the bare backbone, then the whole plan. The times of the "
+        f"slots need not sum to that of the plan. Measured on {measured['date'][:10]}: {measured['scenario_text']}."
     )
     return Table("Where the time goes: latency beside MACs, slot by slot", columns, rows, caption)
 
 
 def front_table(run: Run) -> Table | None:
-    """Return the front as measured last, with predictions where there are any. None if it was not measured."""
-    found = latest(run, "front")
-    if found is None:
+    """Return the last measurement of the Pareto front, with predictions if there are any. None if there is none."""
+    measured = latest(run, "front")
+    if measured is None:
         return None
-    predicted = any("predicted_ms" in row for row in found["rows"])
+    predicted = any("predicted_ms" in row for row in measured["rows"])
     columns = [Column("trial", True), Column("plan"), Column("rank", True), Column("ms [99 %]", True)]
     columns += [Column("ratio to bare [99 %]", True), Column("verdict")]
     columns += [Column("predicted ms", True), Column("predicted ratio", True)] * predicted
     rows = []
-    for row in found["rows"]:
+    for row in measured["rows"]:
         cells = [
             Cell("" if row["number"] is None else str(row["number"]), True),
             plan_cell(row["plan"]),
@@ -52,13 +52,13 @@ def front_table(run: Run) -> Table | None:
         if predicted:
             cells += [Cell(f"{row[name]:.4g}" if name in row else "", True) for name in _PREDICTED]
         rows.append(Row(tuple(cells), bare=row["plan"] == BARE.text))
-    caption = f"Measured on {found['date'][:10]}, side by side: {found['scenario_text']}."
-    if found["quality"] is not None:
-        quality = found["quality"]
+    caption = f"Measured on {measured['date'][:10]}, side by side: {measured['scenario_text']}."
+    if measured["quality"] is not None:
+        quality = measured["quality"]
         caption += (
             f" {100 * quality['within_10pct']:.0f} % of the predicted ratios lie within ±10 % of the measured ones,"
         )
-        caption += f" and {100 * found['within_10pct_ms']:.0f} % of the predicted milliseconds."
+        caption += f" and {100 * measured['within_10pct_ms']:.0f} % of the predicted milliseconds."
     return Table("The front, measured on a device", tuple(columns), tuple(rows), caption)
 
 

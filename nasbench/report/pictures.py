@@ -50,7 +50,7 @@ def _optional(what: str, draw: Callable[[], Iterable[Picture]]) -> list[Picture]
 
 
 def _saved(run: Run, figure: Figure, table: pd.DataFrame, name: str, alt: str, caption: str) -> Picture:
-    """Save a figure with its numbers as CSV, and return it for the page."""
+    """Save a plot with its numbers as CSV, and return it for the page."""
     folder = run.path / "figures"
     picture = save_picture(figure, folder, name, alt=alt, caption=caption)
     table.to_csv(folder / f"{name}.csv", index=False)
@@ -113,10 +113,10 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
     data = pd.read_csv(file) if file.is_file() else None
     # A fingerprint takes a while. It is measured again only if another trial is now the winner.
     if data is None or set(data["trial"]) != {number}:
-        found = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
-        if not found:
+        fingerprints = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
+        if not fingerprints:
             return
-        data = fingerprints_data(number, found)
+        data = fingerprints_data(number, fingerprints)
     caption = (
         f"Trial {number}, {plan}: the five properties of the modules in each slot, measured on the trained weights "
         "with random inputs. Complexity is the exponent of the cost in the number of positions."

@@ -1,4 +1,4 @@
-"""Common parts of all figures: plot style, colours, files and the picture on a page."""
+"""Common parts of all plots: style, colours, files and the picture on a page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GREY, BLUE, RED, BLACK = "#9aa5b1", "#2a78b5", "#c44e20", "#111111"
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page shows it.
+    """A plot as the page shows it.
 
     Attributes:
         data: The SVG in base64.
@@ -47,7 +47,7 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
-    """Write a figure as SVG, PNG and PDF, and return the files by format."""
+    """Write a plot as SVG, PNG and PDF, and return the files by format."""
     folder.mkdir(exist_ok=True)
     files = {ending: folder / f"{name}.{ending}" for ending in ("svg", "png", "pdf")}
     for file in files.values():
@@ -56,13 +56,13 @@ def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
 
 
 def save_picture(figure: Figure, folder: Path, name: str, *, alt: str, caption: str, wide: bool = False) -> Picture:
-    """Write a figure as SVG, PNG and PDF, and return it for a page."""
+    """Write a plot as SVG, PNG and PDF, and return it for a page."""
     svg = save(figure, folder, name)["svg"]
     return Picture(base64.b64encode(svg.read_bytes()).decode("ascii"), alt, caption, wide)
 
 
 def save_figure(figure: Figure, file: Path) -> None:
-    """Write a figure in the format of the file's suffix.
+    """Write a plot in the format of the file's suffix.
 
     Raises:
         InputError: If matplotlib does not know the format, or the file cannot be written.
@@ -74,5 +74,5 @@ def save_figure(figure: Figure, file: Path) -> None:
 
 
 def _write(figure: Figure, file: Path) -> None:
-    with style():  # no date, so that the same figure gives the same SVG file
+    with style():  # no date, so that the same plot gives the same SVG file
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

@@ -25,8 +25,8 @@ def reference_of(run: Run) -> Reference:
     if (stored := run.journal.reference) is not None:
         return stored
     bare = Plan({}).hash
-    found = [evaluation for evaluation in run.evaluations() if evaluation.plan_hash == bare]
-    complete = [evaluation for evaluation in found if evaluation.state == "complete"]
+    evaluations = [evaluation for evaluation in run.evaluations() if evaluation.plan_hash == bare]
+    complete = [evaluation for evaluation in evaluations if evaluation.state == "complete"]
     if not complete:
         raise RunError(f"run {run.path.name} has no evaluation of the bare backbone yet, which sets the reference")
     return reference_point(complete[0].values, run.directions)

@@ -1,4 +1,4 @@
-"""Figures of docs/properties.md: a map of all modules by their measured properties, and a small plot of each."""
+"""Plots of docs/properties.md: a map of all modules by their measured properties, and a small plot of each module."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _AXES = ("L", "G", "S", "M", "N^")
 
 
 def property_frame(rows: Mapping[str, Measured]) -> pd.DataFrame:
-    """Return one row per module: name and the five figures, 0 where a figure is not defined."""
+    """Return one row per module: its name and its five property values, 0 where a value is not defined."""
     frame = pd.DataFrame([{"name": name, **{p: getattr(row, p) for p in PROPERTIES}} for name, row in rows.items()])
     return frame.astype(dict.fromkeys(PROPERTIES, float)).fillna(dict.fromkeys(PROPERTIES, 0.0))
 
@@ -60,11 +60,11 @@ def clusters(frame: pd.DataFrame) -> list[Cluster]:
             groups.append([row])
         else:
             group.append(row)
-    found = []
+    labelled = []
     for group in groups:
         locality, globality = points[group].mean(0).tolist()
-        found.append(Cluster(locality, globality, tuple(frame["name"].iloc[group])))
-    return sorted(found, key=lambda cluster: -len(cluster.names))
+        labelled.append(Cluster(locality, globality, tuple(frame["name"].iloc[group])))
+    return sorted(labelled, key=lambda cluster: -len(cluster.names))
 
 
 def draw_map(frame: pd.DataFrame) -> Figure:
@@ -124,7 +124,7 @@ def _label(figure: Figure, axes: Axes, groups: list[Cluster], frame: pd.DataFram
 
 
 def draw_parallel(frame: pd.DataFrame) -> Figure:
-    """Draw a small parallel-coordinates plot of the five figures for each module."""
+    """Draw, for each module, a small parallel-coordinates plot of its five property values."""
     lines = ceil(len(frame) / _COLUMNS)
     with style():
         figure = Figure(figsize=(13, 1.25 * lines), layout="constrained")
@@ -137,7 +137,7 @@ def draw_parallel(frame: pd.DataFrame) -> Figure:
 
 
 def save_page_figures(frame: pd.DataFrame, folder: Path) -> None:
-    """Write the two figures of docs/properties.md."""
+    """Write the two plots of docs/properties.md."""
     save_figure(draw_map(frame), folder / "properties-map.svg")
     save_figure(draw_parallel(frame), folder / "properties-parallel.svg")
 

@@ -39,6 +39,6 @@ def proxy_table(run: Run, *, resamples: int = 2000, seed: int = 0) -> pd.DataFra
 
 
 def _column(evaluations: Iterable[Evaluation], name: str) -> NDArray[np.float64]:
-    """Return a figure of each evaluation, NaN where it has none."""
-    found = [evaluation.values.get(name) for evaluation in evaluations]
-    return np.array([np.nan if value is None else float(value) for value in found], dtype=float)
+    """Return one value of each evaluation, NaN where it has none."""
+    values = [evaluation.values.get(name) for evaluation in evaluations]
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=float)

@@ -50,11 +50,11 @@ def measured_properties(expression: Expression) -> list[str]:
 
     For a module without a recorded fingerprint the declared properties count.
     """
-    found: set[str] = set()
+    properties: set[str] = set()
     for leaf in expression.leaves():
         figures = recorded(leaf.name)
-        found |= set(declared_properties(leaf) if figures is None else measured(figures))
-    return [name for name in PROPERTIES if name in found]
+        properties |= set(declared_properties(leaf) if figures is None else measured(figures))
+    return [name for name in PROPERTIES if name in properties]
 
 
 def first_full_evaluations(evaluations: Iterable[Evaluation]) -> dict[str, Evaluation]:
@@ -65,8 +65,8 @@ def first_full_evaluations(evaluations: Iterable[Evaluation]) -> dict[str, Evalu
     """
     complete = [evaluation for evaluation in evaluations if evaluation.state == "complete"]
     full = max((evaluation.fidelity for evaluation in complete), default=0)
-    found: dict[str, Evaluation] = {}
+    first: dict[str, Evaluation] = {}
     for evaluation in complete:
         if evaluation.fidelity == full:
-            found.setdefault(evaluation.plan, evaluation)
-    return found
+            first.setdefault(evaluation.plan, evaluation)
+    return first

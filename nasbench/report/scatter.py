@@ -118,10 +118,10 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
 def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
     """Return the ends of a finalist's error bar, NaN for none.
 
-    The question is whether a plan differs from the bare backbone, and both saw the same items and seeds. So the bar is
-    the 95 % interval of the paired difference, shifted to the value of the bare backbone. A bar that crosses the line
-    of the bare backbone is not decided. The bare backbone and a plan of one seed have no bar. If the difference is not
-    known, the bar is the 95 % interval of the metric.
+    The bar shows whether a plan differs from the bare backbone. Both were evaluated on the same items and seeds, so the
+    bar is the 95 % interval of the paired difference, shifted to the value of the bare backbone. If it crosses the line
+    of the bare backbone, the plan is neither better nor worse for certain. The bare backbone and a plan of one seed
+    have no bar. If the difference is not known, the bar is the 95 % interval of the metric.
 
     Args:
         row: A row of `Run.finalists()`.

@@ -1,12 +1,11 @@
 """Properties that a network or a module lacks, and the modules that add them at the least cost.
 
-A host is measured stage by stage, by the influence of the input of a stage on its output. A property is missing where
-its figure is below the threshold of `nasbench.measurement.properties`. Modules whose own fingerprint has the property
-are proposed, those with the fewest MACs at that slot first. Complexity is not a property that a module could add. It
-orders the proposals.
+A network is measured stage by stage, by the influence of a stage's input on its output. A property is missing where
+its value is below the threshold of `nasbench.measurement.properties`. Modules whose own fingerprint has the property
+are proposed, those with the fewest MACs at that slot first. Complexity is not proposed, because a module cannot add it.
 
-Some gates start at zero: the last norm of a residual branch, a layer scale. In a host without trained weights they are
-set to 1 before it is measured. Closed, the host would mix nothing.
+Some gates start at zero: the last norm of a residual branch, a layer scale. In a network without trained weights they
+are set to 1 before it is measured. Otherwise the network would mix nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from nasbench.spaces import Space
 __all__ = ["Advice", "Suggestion", "suggest", "suggest_for_module"]
 
 _NARROW = 4  # below this side a map is too small for sparsity and scales to be measured
-_VENDOR = "timm/"  # timm's own layers, most of which the library has under a name of its own
+_VENDOR = "timm/"  # timm's own layers; the library has its own version of most of them, under another name
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ class Suggestion:
         slot: The slot, "" if the advice is for a module.
         property: The property that is missing there.
         module: Name of the module.
-        figure: Its fingerprint's figure of the property.
+        figure: The value of the property in the module's fingerprint.
         macs: Multiply-adds that it adds for one input.
         params: Parameters that it adds.
-        macs_share: `macs` divided by the MACs of the bare host. None without a host.
+        macs_share: `macs` divided by the MACs of the bare backbone. None if the advice is for a module.
     """
 
     slot: str
@@ -70,15 +69,15 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Advice:
-    """What a host lacks, and the modules that add it.
+    """The properties that a network or module lacks, and the modules that add them.
 
     Attributes:
         host: The backbone, expression or run that was measured.
-        measured: Figures of each stage, or the fingerprint of a module.
+        measured: Property values of each stage, or the fingerprint of a module.
         missing: Missing properties by slot ("" for a module).
         suggestions: By slot and property, fewest MACs first.
         backbone: The backbone to search. None for a module.
-        task: The task to search on. None unless the host is a run.
+        task: The task to search on. None unless the advice is for a run.
     """
 
     host: str
@@ -178,7 +177,7 @@ def suggest(
     each: int = 3,
     seed: int = 0,
 ) -> Advice:
-    """Measure which properties a host lacks at each stage slot, and propose the cheapest modules that add them.
+    """Measure which properties a network lacks at each stage slot, and propose the cheapest modules that add them.
 
     Args:
         host: A backbone, a run folder, or the name or expression of a module. Of a run the best plan is measured, with
@@ -207,7 +206,7 @@ def suggest(
     model = insert(text, None, input_size=size, pretrained=pretrained)
     places = backbones.slots(text, size)
     costs = PlanCosts(model, places, input_size=size, identity_init=False)
-    # Trained gates are part of what the network does. Untrained ones only hide what it can do.
+    # Trained gates are part of what the network does. Untrained gates are opened, because they hide what it can do.
     if not pretrained:
         open_gates(model)
     return _advise(text, text, model, places, size, costs, each, seed)
@@ -225,15 +224,15 @@ def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advi
     if spec is not None and spec.kind != "module":
         raise InputError(f"{expression} is a {spec.kind}; give a module, an expression, a backbone or a run")
     text = parse(expression).canonical()
-    found = fingerprint(text, seed=seed)
-    dims = len(found.size)
+    measured = fingerprint(text, seed=seed)
+    dims = len(measured.size)
 
     def cost(name: str) -> PartCost:
         return _alone(name, dims)
 
-    missing = lacking(found)
+    missing = lacking(measured)
     suggestions = _cheapest("", dims, missing, cost, None, each)
-    return _answer(Advice(text, (found,), {"": missing}, tuple(suggestions)))
+    return _answer(Advice(text, (measured,), {"": missing}, tuple(suggestions)))
 
 
 def _for_run(folder: Path, each: int, seed: int) -> Advice:
@@ -272,8 +271,8 @@ def _advise(
 ) -> Advice:
     """Measure the stages of a model, and propose modules for the properties that each lacks."""
     stages = [slot for slot in places if is_stage_slot(slot.name)] or list(places)  # a stem may have no stages
-    found = stage_figures(model, stages, input_size=size, seed=seed)
-    missing = {stage.slot: _missing(stage) for stage in found}
+    measured = stage_figures(model, stages, input_size=size, seed=seed)
+    missing = {stage.slot: _missing(stage) for stage in measured}
     suggestions: list[Suggestion] = []
     for slot in stages:
 
@@ -282,7 +281,7 @@ def _advise(
             return PartCost(whole.params - costs.bare.params, whole.macs - costs.bare.macs)
 
         suggestions += _cheapest(slot.name, slot.dims, missing[slot.name], cost, costs.bare.macs, each)
-    return _answer(Advice(host, tuple(found), missing, tuple(suggestions), backbone))
+    return _answer(Advice(host, tuple(measured), missing, tuple(suggestions), backbone))
 
 
 def _answer(advice: Advice) -> Advice:
@@ -336,13 +335,13 @@ def _cheapest(
 
 def _candidates(dims: int) -> list[tuple[str, Measured]]:
     """Return the modules for `dims` dimensions with their fingerprints. Those not on record are measured now."""
-    found = []
+    candidates = []
     for spec in module_specs(dims=dims, kind="module"):
         if spec.selectable and not spec.name.startswith(_VENDOR):
             figures = recorded(spec.name, dims) or _taken_now(spec.name, dims)
             if figures is not None:
-                found.append((spec.name, figures))
-    return found
+                candidates.append((spec.name, figures))
+    return candidates
 
 
 @cache
@@ -363,5 +362,5 @@ def _alone(name: str, dims: int) -> PartCost:
     size = CATALOGUE_SIZES[dims]
     with torch.device("meta"):
         module = build(expression, channels=DEFAULT_CHANNELS, dims=dims)
-        found = count(module, torch.empty(1, DEFAULT_CHANNELS, *size))
-    return PartCost(sum(p.numel() for p in module.parameters()), found.macs)
+        cost = count(module, torch.empty(1, DEFAULT_CHANNELS, *size))
+    return PartCost(sum(p.numel() for p in module.parameters()), cost.macs)

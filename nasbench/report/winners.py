@@ -24,19 +24,19 @@ def winner_of(run: Run, kept: Collection[int]) -> tuple[int, str] | None:
     return None if rows.empty else (int(rows.iloc[0]["number"]), str(rows.iloc[0]["plan"]))
 
 
-def fingerprints_data(number: int, found: Mapping[str, Fingerprint]) -> pd.DataFrame:
+def fingerprints_data(number: int, fingerprints: Mapping[str, Fingerprint]) -> pd.DataFrame:
     """Return one row per slot and property: trial, slot, module, property, value (missing where not defined)."""
     return pd.DataFrame(
         [
             {"trial": number, "slot": slot, "module": each.name, "property": name, "value": getattr(each, name)}
-            for slot, each in found.items()
+            for slot, each in fingerprints.items()
             for name in PROPERTIES
         ]
     )
 
 
 def draw_fingerprints(data: pd.DataFrame) -> Figure:
-    """Draw a heat map with a row per slot, a column per property and the figure in each cell."""
+    """Draw a heat map with a row per slot, a column per property and the value in each cell."""
     table = data.pivot(index="slot", columns="property", values="value")[list(PROPERTIES)].astype(float)
     with style():
         figure = Figure(figsize=(6.4, 1.1 + 0.45 * len(table)), layout="constrained")

@@ -18,7 +18,7 @@ def command_line(name: str) -> CommandLine:
 
 
 def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Return the settings given by options and by `--set`, which reaches the search and its training recipe.
+    """Return the settings given by options and by `--set`, which also sets keys of the training recipe.
 
     Args:
         options: Values of the command's options as typed, by name of the setting. None for an option not given.

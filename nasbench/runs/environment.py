@@ -51,11 +51,11 @@ def _version(package: str) -> str | None:
 
 
 def _device() -> dict[str, Any]:
-    found: dict[str, Any] = {"cpu": platform.processor() or platform.machine()}
+    device: dict[str, Any] = {"cpu": platform.processor() or platform.machine()}
     if torch.cuda.is_available():
-        found["cuda"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        found["cuda_version"] = torch.version.cuda
-    return found
+        device["cuda"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        device["cuda_version"] = torch.version.cuda
+    return device
 
 
 def _git() -> str | None:

@@ -33,7 +33,8 @@ class Evaluation:
         plan_hash: Its hash.
         seed: Seed of the initial weights and of the data order.
         fidelity: Budget in training epochs. Early stopping may have ended the training sooner. 0 without training.
-        state: "complete", "rejected" (a constraint or a slot refused it) or "failed" (an error ended it).
+        state: "complete", "rejected" (it breaks a constraint, or a module does not fit its slot) or "failed" (an error
+            ended it).
         reason: Why it is not complete. "" if it is.
         metrics: Metrics on the validation split.
         costs: params, macs, elementwise_flops, activations, exact, peak_memory_bytes where measured.
@@ -118,6 +119,6 @@ _RECORDED = tuple(one.name for one in fields(Evaluation) if one.name not in ("nu
 
 def describe_error(error: BaseException) -> str:
     """Return an exception as one line for the reason column."""
-    # torch's errors run over many lines and can hold kilobytes, and the reason is a cell of a table
+    # torch's errors can have many lines and kilobytes of text, but the reason is a cell of a table
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"

@@ -129,7 +129,7 @@ class RunFolder:
         except (ValueError, EOFError, OSError) as error:
             raise RunError(f"{file} is damaged: {str(error)[:200]}") from None
         if items.ndim != 1 or not np.isfinite(items).all():
-            raise RunError(f"{file} is damaged: it must hold one finite figure an item")
+            raise RunError(f"{file} is damaged: it must hold one finite number for each item")
         return items
 
     # -- weights -------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class RunFolder:
             OSError: If it cannot be written.
         """
         files = self.latency_files(kind)
-        # one more than the last, not their count: a file may have been removed, and none must be overwritten
+        # One more than the last number. The number of files plus one might exist, because files may have been removed.
         number = int(files[-1].stem.split("-")[1]) + 1 if files else 0
         file = self.path / "latency" / f"{kind}-{number}.json"
         file.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Latency of a run's front on this device: measured side by side, compared with the prediction, and slot by slot.
+"""Latency of a run's Pareto front on this device: side by side, compared with the prediction, and slot by slot.
 
 Models are built from config.yaml alone. The device's machine needs neither the data nor any weights.
 """
@@ -27,16 +27,16 @@ _ASKED = ("batch_size", "mode", "amp", "channels_last")
 
 @dataclass(frozen=True)
 class FrontLatency:
-    """The measured latency of a front.
+    """The measured latency of the plans on a Pareto front.
 
     Attributes:
-        rows: One row per plan, the bare backbone first. Columns: number, plan, plan_hash, macs, kernels, the figures
+        rows: One row per plan, the bare backbone first. Columns: number, plan, plan_hash, macs, kernels, the attributes
             of `Latency`, rank, and predicted_ms and predicted_ratio if the run predicted latency.
         profile: The measurement. Its models are named by plan hash.
         quality: Quality of the predicted ratios. None without a prediction or with fewer than two plans.
         within_10pct_ms: Share of predicted milliseconds within ±10 % of the measured ones. None as for `quality`.
         slots: The best plan slot by slot. None if the front is the bare backbone alone, or if not requested.
-        file: The file with the figures and the raw samples.
+        file: The file with the rows and the raw samples.
     """
 
     rows: list[dict[str, Any]]
@@ -47,7 +47,7 @@ class FrontLatency:
     file: Path = Path()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as data that JSON can hold, without raw samples."""
+        """Return the results as data that JSON can hold, without raw samples."""
         return {
             "rows": self.rows,
             "stopped": self.profile.stopped,
@@ -62,11 +62,11 @@ class FrontLatency:
 def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLatency:
     """Measure the plans of a run's front beside the bare backbone on this device, and its best plan slot by slot.
 
-    Figures and raw samples are stored in `latency/` of the run folder.
+    Results and raw samples are stored in `latency/` of the run folder.
 
     Args:
         run: The run.
-        per_slot: Also measure the best plan slot by slot. This takes as long again.
+        per_slot: Also measure the best plan slot by slot. This doubles the time.
         options: Options of `profile`. By default, batch size, mode, autocast and memory format are those that the
             run's latency was predicted for.
 
@@ -82,18 +82,18 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
     options = {**{k: v for k, v in predicted_scenario(run).items() if k in _ASKED}, **options}
     bare = Plan({})
     hashes = list(dict.fromkeys([bare.hash, *front["plan_hash"]]))
-    # reversed: a plan's first evaluation wins, the one whose trial number the front shows
+    # reversed, so that a plan's first evaluation is kept: the front shows its trial number
     first = {evaluation.plan_hash: evaluation for evaluation in reversed(run.evaluations())}
     builder = run.builder().without_weights()  # latency does not depend on the values of weights
     texts = {bare.hash: bare.text, **dict(zip(front["plan_hash"], front["plan"], strict=True))}
     size, models = builder.input_size, {key: builder.build(Plan.of(texts[key])) for key in hashes}
     kernels = {key: count_kernels(model, size) for key, model in models.items()}
-    found = _accepted(profile(models, input_size=size, reference=bare.hash, **options))
-    ranks = found.ranks()
+    measured = _accepted(profile(models, input_size=size, reference=bare.hash, **options))
+    ranks = measured.ranks()
     rows = []
     for key in hashes:
         cost = first[key].costs if key in first else {}
-        figures = {name: value for name, value in asdict(found[key]).items() if name != "name"}
+        figures = {name: value for name, value in asdict(measured[key]).items() if name != "name"}
         row = {
             "number": first[key].number if key in first else None,
             "plan": texts[key],
@@ -109,8 +109,8 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
     # the front is sorted by the metric, so its first plan that is not the bare backbone is the best one
     best = next((key for key in front["plan_hash"] if key != bare.hash), None)
     slots = measure_slots(run, texts[best], first[best].number, **options) if per_slot and best is not None else None
-    result = FrontLatency(rows, found, quality, within_ms, slots)
-    document = {**result.to_dict(), "date": found.scenario.date, "profile": found.to_dict()}
+    result = FrontLatency(rows, measured, quality, within_ms, slots)
+    document = {**result.to_dict(), "date": measured.scenario.date, "profile": measured.to_dict()}
     return replace(result, file=_save(run, "front", document))
 
 
@@ -128,11 +128,11 @@ def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> Pe
     """
     builder = run.builder().without_weights()
     options = {**options, "input_size": builder.input_size, "identity_init": builder.identity_init}
-    found = profile_slots(builder.host(), plan, **options)
-    scenario = _accepted(found.profile).scenario
-    told = {"number": number, "scenario_text": scenario.text, "date": scenario.date}
-    _save(run, "slots", {**told, **found.to_dict()})
-    return found
+    per_slot = profile_slots(builder.host(), plan, **options)
+    scenario = _accepted(per_slot.profile).scenario
+    source = {"number": number, "scenario_text": scenario.text, "date": scenario.date}
+    _save(run, "slots", {**source, **per_slot.to_dict()})
+    return per_slot
 
 
 def latest(run: Run, kind: str) -> dict[str, Any] | None:
@@ -154,10 +154,11 @@ def _quality(rows: list[dict[str, Any]]) -> tuple[HeldOut | None, float | None]:
     return ratios, within_10pct(columns["predicted_ms"], columns["latency_ms"])
 
 
-def _accepted(found: Profile) -> Profile:
-    if found.stopped == "no accepted samples":
-        raise DeviceError(f"no accepted samples on {found.scenario.device}: its clock stayed under 75 % of the default")
-    return found
+def _accepted(measured: Profile) -> Profile:
+    if measured.stopped == "no accepted samples":
+        device = measured.scenario.device
+        raise DeviceError(f"no accepted samples on {device}: its clock stayed under 75 % of the default")
+    return measured
 
 
 def _save(run: Run, kind: str, data: Mapping[str, Any]) -> Path:

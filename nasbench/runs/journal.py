@@ -72,8 +72,8 @@ class RunJournal:
         """Return the name of a study in the storage."""
         if not self.is_shared:
             return name
-        # A database holds the studies of many runs. Drivers of the same search have the same identity, hence the same
-        # name, and join each other's study without agreeing on a name.
+        # A database holds the studies of many runs. Drivers of the same search compute the same name from its identity,
+        # so they share a study without having to agree on a name.
         identity = json.dumps(self._identity, sort_keys=True, default=list)
         return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
@@ -87,7 +87,7 @@ class RunJournal:
                     directions=[StudyDirection[d.upper()] for d in self.directions.values()],
                     load_if_exists=True,
                 )
-                # For Optuna's dashboard. Only while the study is empty, because reading an older run must not change it
+                # For Optuna's dashboard. Only in an empty study, because reading an older run must not change it
                 if study.metric_names is None and not study.get_trials(deepcopy=False):
                     study.set_metric_names(list(self.directions))
                 self._studies[name] = study
@@ -158,7 +158,7 @@ class RunJournal:
 
     @property
     def cost_checks(self) -> dict[str, str]:
-        """For each finalist by plan hash, where the summed costs of its parts differ from the whole model's.
+        """For each finalist by plan hash, how the costs of the whole model differ from the sum of its parts.
 
         "" means that they do not differ.
         """
@@ -188,9 +188,9 @@ class RunJournal:
         """Add measured latency by plan hash to the recorded one."""
         self.study().set_user_attr(LATENCY, {**self.latency, **columns})
 
-    def record_cost_checks(self, found: Mapping[str, str]) -> None:
+    def record_cost_checks(self, checks: Mapping[str, str]) -> None:
         """Add checks of costs by plan hash to the recorded ones."""
-        self.study().set_user_attr(COST_CHECKS, {**self.cost_checks, **found})
+        self.study().set_user_attr(COST_CHECKS, {**self.cost_checks, **checks})
 
     def record_controls(self, controls: Mapping[str, RecordedControl]) -> None:
         """Add controls by the finalist's plan hash to the recorded ones."""
@@ -211,7 +211,7 @@ class RunJournal:
 
     @contextmanager
     def _undamaged(self) -> Iterator[None]:
-        """Turn whatever reading a damaged journal raises into one `RunError`."""
+        """Turn any error that a damaged journal causes when it is read into a `RunError`."""
         try:
             yield
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, AssertionError) as error:

@@ -11,14 +11,14 @@ from nasbench.measurement.latency.samples import Profile
 __all__ = ["measured_columns", "predicted_columns"]
 
 
-def measured_columns(found: Profile, name: str) -> dict[str, Any]:
+def measured_columns(measurement: Profile, name: str) -> dict[str, Any]:
     """Return the latency columns from the measurement of one model.
 
     Args:
-        found: The measurement.
+        measurement: The measurement.
         name: Name of the model in the measurement.
     """
-    row = found[name]
+    row = measurement[name]
     return {
         "latency_ms": row.latency_ms,
         "latency_low_ms": row.low_ms,
@@ -27,19 +27,19 @@ def measured_columns(found: Profile, name: str) -> dict[str, Any]:
         "latency_ratio_low": row.ratio_low,
         "latency_ratio_high": row.ratio_high,
         "latency_verdict": row.verdict,
-        "latency_scenario": found.scenario.text,
+        "latency_scenario": measurement.scenario.text,
     }
 
 
-def predicted_columns(found: DeviceProfile, plan: Plan, name: str) -> dict[str, Any]:
+def predicted_columns(profile: DeviceProfile, plan: Plan, name: str) -> dict[str, Any]:
     """Return the latency columns from a prediction.
 
     Args:
-        found: The device profile that predicts.
+        profile: The device profile that predicts.
         plan: The plan.
         name: The file of the device profile, for the scenario column.
     """
-    predicted, scenario = found.predict(plan), found.scenario
+    predicted, scenario = profile.predict(plan), profile.scenario
     return {
         "latency_ms": predicted.latency_ms,
         "latency_ratio": predicted.ratio,

@@ -23,7 +23,7 @@ _STATES = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "fail
 
 
 class Ledger:
-    """The trials of one study that this process alone writes.
+    """The trials of a study that only this process writes.
 
     Args:
         storage: The Optuna storage that holds the study.
@@ -31,7 +31,7 @@ class Ledger:
         directions: The objectives, each to "maximize" or "minimize".
 
     Attributes:
-        poll_s: Seconds between two looks for trials of other processes. None if there are no other processes.
+        poll_s: Seconds between two checks for new trials of other processes. None if there are no other processes.
         budget: Largest number of claims. Trials imported from another run do not count. None for no limit.
     """
 
@@ -70,7 +70,8 @@ class Ledger:
         Returns:
             The number of the trial, or None if another process has claimed the plan.
         """
-        # Not durable: a claim lost in a power cut is evaluated again. The durable write of its result covers it.
+        # Not durable: a plan whose claim is lost in a power cut is evaluated again. Writing the result waits for the
+        # disk, and then the claim is on the disk too.
         return self.add_trial(TrialState.RUNNING, {**user_attrs, "claim": key}, proposal, durable=False)
 
     def add_trial(

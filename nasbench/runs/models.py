@@ -21,13 +21,13 @@ __all__ = ["ModelBuilder"]
 
 @dataclass(frozen=True)
 class ModelBuilder:
-    """Builds the models of plans in one host.
+    """Builds the models of plans in one backbone.
 
     Attributes:
-        backbone: Name of the host.
+        backbone: Name of the backbone.
         input_size: Size of one input, without the batch dimension.
-        model_kwargs: Further arguments of the host's constructor, as `Task.model_kwargs`.
-        identity_init: Whether insertion preserves the host's function. True where training starts from loaded
+        model_kwargs: Further arguments of the backbone's constructor, as `Task.model_kwargs`.
+        identity_init: Whether insertion preserves the backbone's function. True where training starts from loaded
             weights, which stay valid in this way.
         pretrained: Whether to load timm's weights.
         checkpoint: File of weights to load. None for none.
@@ -89,7 +89,7 @@ class ModelBuilder:
         )
 
     def build(self, plan: Plan, seed: int = 0, *, identity_init: bool | None = None) -> nn.Module:
-        """Build the model of a plan. The host's initial weights depend on the seed alone, not on the plan.
+        """Build the model of a plan. The backbone's initial weights depend on the seed alone, not on the plan.
 
         Args:
             plan: The plan.
@@ -98,7 +98,7 @@ class ModelBuilder:
         """
         torch.manual_seed(seed)
         host = self.host()
-        torch.manual_seed(seed)  # again, so that the modules' weights do not depend on how many numbers the host drew
+        torch.manual_seed(seed)  # again: the modules' weights must not depend on how many numbers the backbone drew
         gated = self.identity_init if identity_init is None else identity_init
         model = insert(host, plan, input_size=self.input_size, identity_init=gated)
         if self.freeze:
@@ -106,12 +106,12 @@ class ModelBuilder:
         return model
 
     def without_weights(self) -> ModelBuilder:
-        """Return a builder that loads no weights into its host, for models that get their trained weights next."""
+        """Return a builder that loads no weights into its backbone, for models that get their trained weights next."""
         return replace(self, pretrained=False, checkpoint=None)
 
 
 def _kwargs_of_data(data: Mapping[str, Any]) -> dict[str, int]:
     """Return `model_kwargs` of a run of version 0.1.0, which recorded only its data."""
-    found = {"num_classes": data.get("classes"), "horizon": data.get("horizon")}
-    found["covariates"] = len(data["covariates"]) if data.get("covariates") else None
-    return {name: value for name, value in found.items() if value is not None}
+    kwargs = {"num_classes": data.get("classes"), "horizon": data.get("horizon")}
+    kwargs["covariates"] = len(data["covariates"]) if data.get("covariates") else None
+    return {name: value for name, value in kwargs.items() if value is not None}

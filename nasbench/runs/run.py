@@ -1,4 +1,4 @@
-"""A run as its readers see it: its configuration, trials, finalists, front and models."""
+"""A run as its readers see it: its configuration, trials, finalists, Pareto front and models."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ class Run:
         """
         evaluations, latency = self.evaluations(), self.journal.latency
         stored = [self.folder.items_file(e.plan_hash, e.seed).is_file() for e in evaluations]
-        # The comparison bootstraps, so it is cached. Evaluations are only added, never changed: their number tells.
+        # The comparison draws a bootstrap, so it is cached. Evaluations are only added and never changed, so their
+        # number shows whether the cached table is up to date.
         seen = (len(evaluations), stored, latency)
         if self._compared is None or self._compared[0] != seen:
             self._compared = seen, self._compare(evaluations)
@@ -150,7 +151,7 @@ class Run:
         return (table[shown] if several.any() else table).reset_index(drop=True)
 
     def _front_size(self, evaluations: Iterable[Evaluation]) -> int:
-        """Return the number of plans on the front of `front`, without its intervals, which need items and pandas."""
+        """Return the number of plans that `front` would return, without its intervals, which need items and pandas."""
         latency = self.journal.latency
         chosen = at_full_budget(evaluations).values()
         rows = [_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen]
@@ -163,7 +164,7 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """Return one row about the run, for `nasbench runs`."""
         evaluations = self.evaluations()
-        # as the budget counts: distinct plans, without those imported from another run
+        # counted as the budget counts them: distinct plans, without those imported from another run
         plans = {evaluation.plan_hash for evaluation in evaluations if not evaluation.reused_from}
         # the kernel releases the lock of a process that died, so a lock that is held means a search at work
         is_searching = not (lock := self.folder.lock()).acquire(wait=False)
@@ -214,7 +215,7 @@ class Run:
             RunError: If its weights were not stored.
         """
         plan = self.plan_of(number)
-        # without pretrained weights: the trained ones replace them, and they would be downloaded for nothing
+        # without pretrained weights: they would be downloaded in vain, because the trained weights replace them
         model = self.builder().without_weights().build(plan, self.settings.seed)
         return self.folder.load_weights(number, model).eval()
 
@@ -251,7 +252,7 @@ def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping
                 f"{path} holds a run of another configuration; choose another --out, or use the same configuration. "
                 "What differs:\n  " + "\n  ".join(differing)
             )
-        # Settings outside the identity (trials, workers) may change when a run is resumed, its date of creation not.
+        # Settings outside the identity (trials, workers) may change when a run is resumed. Its date of creation stays.
         config = {**config, "created": there.get("created", config.get("created"))}
     elif not folder.is_free:
         raise RunError(f"{path} exists and is not a run folder; choose another --out")

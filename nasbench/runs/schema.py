@@ -211,7 +211,7 @@ def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> N
 def _damaged(file: Path, error: ValidationError) -> RunError:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])[:200] or "the whole"
-    # the first error alone: one damaged part usually causes many, and names in a foreign file may be long
+    # only the first error: one damaged part usually causes many, and names in a foreign file may be long
     return RunError(f"{file} is damaged: {place}: {first['msg']}")
 
 

@@ -44,7 +44,8 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 class CommandLine:
     """How a setting is typed on the command line.
 
-    A setting without one is given by `--set NAME=VALUE`, and the command that reproduces a run repeats it if changed.
+    A setting without an option is given by `--set NAME=VALUE`. The command that reproduces a run contains it if it
+    differs from its default.
 
     Attributes:
         option: Name of the option. A word without dashes is a positional argument. "" means `--set` only.
@@ -81,7 +82,10 @@ class SearchSettings(BaseModel):
     backbone: Annotated[
         str | None,
         CommandLine("--backbone", reproduce="always"),
-        Field(description="a timm name, a stem, or FILE.py:build; by default test_resnet, or patchtst for series"),
+        Field(
+            description="a timm name, a forecasting backbone that ships with nasbench (stem), or FILE.py:build; by "
+            "default test_resnet, or patchtst for series"
+        ),
     ] = None
     task: Annotated[
         str | None,

@@ -1,9 +1,9 @@
 """The ledger of a study that several machines share through a database. Claims are settled without locks.
 
 A driver is the process that searches on one machine. It claims a plan by writing a running trial. The database numbers
-the trials in the order in which they are written. If several trials claim one plan, the lowest number is the valid
-claim. A driver that finds a lower number than its own withdraws. The budget is counted over the valid claims, in order
-of their numbers. Any two drivers that read the same trials therefore agree on every claim.
+the trials in the order in which they are written. If several trials claim one plan, the one with the lowest number is
+the valid claim. A driver that sees a lower number than its own withdraws its claim. The budget is counted over the
+valid claims, in order of their numbers. Any two drivers that read the same trials therefore agree on every claim.
 
 Each driver changes its heartbeat, an attribute of the study, every few seconds. A driver whose heartbeat has not
 changed for 60 s on the observer's clock is considered dead. Its running trials are marked abandoned and can be claimed
@@ -36,9 +36,9 @@ DEAD_S = 60.0
 """Seconds without a new heartbeat after which a driver is considered dead."""
 
 DEAF_S = 30.0
-"""Seconds between two looks at the heartbeats after which the observer starts observing anew.
+"""If more seconds than this pass between two checks of the heartbeats, the observer starts to count again.
 
-Such a gap arises while the database is down. Other drivers could not write their heartbeats then, and are not dead.
+Such a gap arises while the database is down. The other drivers could not write heartbeats then, so they are not dead.
 """
 
 
@@ -88,8 +88,8 @@ class SharedLedger(Ledger):
                     self.annotate_trial(number, items=pack_items(evaluation.items))
                 return super().close_trial(number, evaluation) or not is_void(self.trial(number))
             except optuna.exceptions.StorageInternalError:
-                # The connection broke, and the server may have written the trial or not. The second attempt finds out:
-                # a trial that has ended and is not void is the first attempt's.
+                # The connection broke, and the server may or may not have written the trial. The second attempt shows
+                # it: if the trial has ended and is not void, the first attempt wrote it.
                 if attempt == 2:
                     raise
         raise AssertionError
@@ -99,7 +99,7 @@ class SharedLedger(Ledger):
         return key in _standing(self.trials())
 
     def owns(self, trial: FrozenTrial) -> bool:
-        """Whether a trial is this driver's, also from before it was killed and resumed."""
+        """Whether a trial belongs to this driver, also if it claimed the trial before it was killed and resumed."""
         return trial.user_attrs.get("driver") == self.driver
 
     def new_trials(self) -> list[FrozenTrial]:
@@ -115,7 +115,7 @@ class SharedLedger(Ledger):
         return changed if first else [trial for trial in changed if not self.owns(trial) or is_void(trial)]
 
     def others_running(self) -> bool:
-        """Whether another driver is evaluating something. A dead driver counts until it is found dead."""
+        """Whether another driver is evaluating something. A dead driver counts until its heartbeat is overdue."""
         standing = _standing(self.trials()).values()
         return any(trial.state == TrialState.RUNNING and not self.owns(trial) for trial in standing)
 
@@ -138,8 +138,8 @@ class SharedLedger(Ledger):
         dead = {name for name, (_, since) in self._signs.items() if now - since > DEAD_S}
         for trial in self.trials():
             if trial.state == TrialState.RUNNING and f"driver {trial.user_attrs.get('driver')}" in dead:
-                # Mark before ending: Optuna refuses attributes of a finished trial. If the driver was only slow, the
-                # first of the two to end the trial wins, and the other one finds it finished.
+                # Mark before ending: Optuna refuses attributes of a finished trial. If the driver was only slow, only
+                # one of the two ends the trial, and the other sees that it has ended.
                 self.annotate_trial(trial.number, abandoned=True)
                 self.end_trial(trial.number, TrialState.FAIL)
 
@@ -149,30 +149,30 @@ class SharedLedger(Ledger):
         """Whether claims with lower numbers have spent the budget. Claims of dead drivers count too."""
         if self.budget is None:
             return False
-        # An abandoned plan keeps its place until it is claimed again. Otherwise a new plan would take the place, and
-        # the abandoned one could not be evaluated within the budget.
+        # An abandoned plan keeps its place in the budget until it is claimed again. Otherwise a new plan would take
+        # this place, and the abandoned plan could not be evaluated within the budget.
         before = {other for other, trial in standing.items() if trial.number < number and not _is_reused(trial)}
         left = {trial.user_attrs["claim"] for trial in trials if is_abandoned(trial)} - set(standing)
         return len((before | left) - {key}) >= self.budget
 
 
 def pack_items(per_item: NDArray[np.float64]) -> str:
-    """Return figures as text for a database: compressed 32-bit little-endian floats in base64."""
+    """Return numbers as text for a database: compressed 32-bit little-endian floats in base64."""
     return base64.b64encode(zlib.compress(per_item.astype("<f4").tobytes())).decode()
 
 
 def unpack_items(text: str) -> NDArray[np.float64]:
-    """Return the figures that `pack_items` packed, to about 7 digits."""
+    """Return the numbers that `pack_items` packed, to about 7 digits."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<f4").astype(np.float64)
 
 
 def _standing(trials: Iterable[FrozenTrial]) -> dict[str, FrozenTrial]:
     """Return the valid claim on each plan: among those not void, the one with the lowest number."""
-    found: dict[str, FrozenTrial] = {}
+    valid: dict[str, FrozenTrial] = {}
     for trial in trials:
         if "claim" in trial.user_attrs and not is_void(trial):
-            found.setdefault(trial.user_attrs["claim"], trial)  # trials come in order of their numbers
-    return found
+            valid.setdefault(trial.user_attrs["claim"], trial)  # trials come in order of their numbers
+    return valid
 
 
 def _is_reused(trial: FrozenTrial) -> bool:

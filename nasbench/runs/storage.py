@@ -1,8 +1,8 @@
 """Storage of a study: Optuna's journal in one file that survives a killed process, or a database.
 
-Optuna's own file lock is a file, which a killed process leaves behind. A line torn by a kill makes every later load
-raise once something is appended to it. Here the lock is the kernel's (`flock`), which ends with its process. Whoever
-holds it cuts an incomplete last line before writing.
+Optuna's own file lock is a file, which a killed process leaves behind. A process killed while it writes leaves half a
+line, and after the next line is appended to it, Optuna can no longer load the file. Here the kernel's lock is used
+(`flock`), which ends with its process. A process that holds it removes an incomplete last line before it writes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class JournalFile(BaseJournalBackend):
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the operations from a number on. An incomplete last line is not an operation yet."""
-        if log_number_from < self._number:  # lines before the offset are wanted again
+        if log_number_from < self._number:  # lines before the offset are requested again
             self._number, self._offset = 0, 0
         with self._path.open("rb") as file:
             file.seek(self._offset)

@@ -53,7 +53,7 @@ class TableInfo(BaseModel):
 
     Attributes:
         schema_version: Version of the file's schema.
-        backbone: Name of the host.
+        backbone: Name of the backbone.
         task: The task that plans were trained on.
         space: The space, with every variant listed by name. Modules that are registered later are not part of it.
         slots: The slots of the backbone.

@@ -1,9 +1,8 @@
 """The set of plans that a search may draw from: a `Space` as a person writes it, and resolved for a backbone.
 
-A slot of a space is a few categorical choices: a composition such as `gate(a, b)`, then one variant for each letter.
-All of them are always asked for, so that every sampler sees a flat space without conditionals. Letters that a
-composition does not use are ignored and disappear in the canonical form. Plans are counted, enumerated and drawn as
-distinct plans.
+Each slot has a few categorical choices: a composition such as `gate(a, b)`, and one variant for each letter. A sampler
+always sets all of them, so that it sees a flat space without conditionals. Letters that a composition does not use are
+ignored and do not appear in the canonical form. Plans are counted, enumerated and drawn as distinct plans.
 """
 
 from nasbench.spaces._choices import SlotChoices

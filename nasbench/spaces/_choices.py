@@ -90,8 +90,8 @@ def join(choices: Iterable[SlotChoices]) -> SlotChoices:
     compositions = list(dict.fromkeys(c for each in several for c in each.fillable))
     variants = tuple(dict.fromkeys(v for each in several for v in each.variants))
     reducing = {each.distinct_properties for each in several}
-    # The joined choices reduce only if all of them do. What one of them reduces to a single variant must then be spelt
-    # with the composition `a`.
+    # The joined choices reduce compositions only if all of the given choices do. Otherwise the single variants to which
+    # one of them reduces a composition need the composition `a`.
     if reducing == {True, False} and "a" not in compositions:
         compositions.append("a")
     return SlotChoices(several[0].slot, tuple(compositions), variants, reducing == {True})

@@ -54,11 +54,11 @@ def usual_compositions(depth: int) -> tuple[str, ...]:
         >>> usual_compositions(1)
         ('none', 'a', 'a >> b', 'a + b', 'gate(a, b)')
     """
-    found, newest = ["none", "a"], [("a", "module")]
+    templates, newest = ["none", "a"], [("a", "module")]
     for letter in LETTERS[1 : depth + 1]:
         newest = [joined for text, kind in newest for joined in _joined(text, kind, letter)]
-        found += [text for text, _ in newest]
-    return tuple(found)
+        templates += [text for text, _ in newest]
+    return tuple(templates)
 
 
 def _joined(text: str, kind: str, letter: str) -> Iterator[tuple[str, str]]:
@@ -66,7 +66,7 @@ def _joined(text: str, kind: str, letter: str) -> Iterator[tuple[str, str]]:
     yield f"{text if kind == 'series' else closed} >> {letter}", "series"
     yield f"{text if kind == 'sum' else closed} + {letter}", "sum"
     yield f"gate({text}, {letter})", "gate"
-    # Put before a series or a single module, a variant would make a series that is listed already.
+    # Before a series or a single module, a new variant would give a series that is listed already.
     if kind in ("sum", "gate"):
         yield f"{letter} >> {closed}", "series"
 
@@ -126,14 +126,14 @@ class Combinations:
         return parse(composition, dict(bound))
 
     def neighbours(self, expression: Expression) -> tuple[Expression, ...]:
-        """Return the other expressions with a setting one choice apart from one of `expression`.
+        """Return the other expressions that have a setting one choice apart from a setting of `expression`.
 
         The relation is symmetric.
         """
         if expression not in self._near:
-            found = dict.fromkeys(e for setting in self.settings.get(expression, ()) for e in self._beside(setting))
-            found.pop(expression, None)
-            self._near[expression] = tuple(found)
+            near = dict.fromkeys(e for setting in self.settings.get(expression, ()) for e in self._beside(setting))
+            near.pop(expression, None)
+            self._near[expression] = tuple(near)
         return self._near[expression]
 
     @cached_property

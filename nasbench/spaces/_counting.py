@@ -1,8 +1,8 @@
 """Count, number and check plans by the states of a rule, exactly and without enumerating the plans.
 
-From the last slot to the first, the plans that can still follow each state are counted. The counts are Python integers,
-which have no upper limit. Plan `index` is found by walking from the first slot on and skipping whole blocks of plans. A
-uniform draw is the plan of a uniform number.
+For each state, from the last slot to the first, the table holds the number of ways to complete a plan from there. The
+counts are Python integers, which have no upper limit. Plan number `index` is found from the first slot to the last, by
+skipping whole blocks of plans. A uniform draw takes the plan of a uniform number.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from nasbench.files import read_yaml
 
 __all__ = ["SpaceFile", "list_spaces", "read_space_file", "ready_made"]
 
-_MAX_NESTED = 20  # files that name one another, before it is taken for an endless chain
+_MAX_NESTED = 20  # files that name one another; a longer chain is refused as endless
 _FOLDER = "search_spaces"
 
 
@@ -22,7 +22,7 @@ def list_spaces() -> list[str]:
 
 
 def ready_made() -> list[str]:
-    """List the names of the spaces that ship with nasbench and that the project has none of its own for, sorted."""
+    """List the names of the spaces that ship with nasbench, sorted, without those that the project replaces."""
     shipped = builtin.content_folder(_FOLDER).resolve()
     return sorted(name for name, file in _files().items() if file.resolve().parent == shipped)
 

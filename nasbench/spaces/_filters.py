@@ -54,7 +54,7 @@ class ModuleFilter(Written):
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         """Refuse a module or family that does not exist, and a pattern that matches nothing."""
-        # A misspelt name would otherwise change the space without a word.
+        # Otherwise a misspelt name would silently change the space.
         specs = module_specs()
         names, families = [spec.name for spec in specs], {spec.family for spec in specs}
         for text in (*self.modules, *self.exclude):

@@ -116,7 +116,7 @@ def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) ->
 
 def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
     """Fit a union: every plan of each part, and no plan that mixes parts."""
-    # The joined choices also spell plans that mix parts. The rule excludes them.
+    # The joined choices can also form plans that mix parts. The rule excludes them.
     at: dict[str, list[SlotChoices]] = {}
     for part in parts:
         for choices in part.choices:
@@ -171,8 +171,8 @@ def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotL
 def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
     """Remove variants and compositions that no plan can use any more.
 
-    A composition with a forbidden fusion stays if it is the only way to a single variant. It gives a single variant if
-    its variants declare the same properties.
+    A composition with a forbidden fusion stays if nothing else gives a single variant. It is reduced to a single
+    variant if its variants declare the same properties.
     """
     variants = tuple(v for v in choices.variants if only.admits(v))
     compositions = tuple(c for c in choices.fillable if only.admits(skeleton(c)))

@@ -20,10 +20,10 @@ __all__ = ["PlanSet"]
 class PlanSet:
     """The plans that the choices at some slots give and a rule admits.
 
-    The set has two sides. The parameters are flat categorical choices, all of which are always asked for. Every sampler
-    thus sees a space without conditionals. The plans are the members of the set, each once. Without quotas and unions
-    every setting of the parameters is a plan of the set. With them a setting can lie outside, and `plan in plans` tells
-    whether it does.
+    The set can be used in two ways. A sampler sees the parameters: flat categorical choices, all of which are always
+    set, without conditionals. Other code sees the distinct plans. Without quotas and unions every setting of the
+    parameters gives a plan of the set. With them a setting can give a plan outside the set, which `plan in plans`
+    tells.
 
     Attributes:
         slots: The choices, slot by slot in network order.
@@ -49,13 +49,13 @@ class PlanSet:
         """
         if set(plan) - {slot.slot for slot in self.slots}:
             return None
-        found: dict[str, str] = {}
+        settings: dict[str, str] = {}
         for slot in self.slots:
             setting = slot.setting(plan.get(slot.slot, NONE))
             if setting is None:
                 return None
-            found |= setting
-        return found
+            settings |= setting
+        return settings
 
     def admits(self, plan: Plan) -> bool:
         """Whether `plan` belongs to the set."""
@@ -88,7 +88,7 @@ class PlanSet:
     def sample_unseen(self, rng: random.Random, seen: Iterable[str]) -> Plan | None:
         """Draw one plan uniformly from those whose hash is not in `seen`. Return None if all were seen."""
         hashes = seen if isinstance(seen, Collection) else set(seen)
-        # While less than half was seen, rejection takes at most two draws on average. Later it would take ever more.
+        # While less than half of the plans were seen, rejection takes at most two draws on average, and later more.
         if len(hashes) * 2 < self.count:
             while (plan := self.sample(rng)).hash in hashes:
                 pass
@@ -99,9 +99,9 @@ class PlanSet:
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
         """Yield once each plan of the set that differs from `plan` in one slot by one choice.
 
-        One choice is another variant, or another composition of the same variants. A variant that only one of the two
-        compositions has is free. A slot can thus also be emptied, filled, or given a further module. Neighbours of
-        neighbours include the plan itself. `plan` may lie outside the set.
+        One choice is another variant, or another composition of the same variants. If the new composition has more
+        letters, each additional letter may take any variant. A slot can thus also be emptied, filled, or given a
+        further module. Neighbours of neighbours include the plan itself. `plan` may lie outside the set.
         """
         for place in self._places(plan):
             for expression in self._replacements(plan, place):

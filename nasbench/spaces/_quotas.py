@@ -44,8 +44,8 @@ class Quota(ModuleFilter):
     def of(self, expression: Expression) -> int:
         """Return how much of the quota an expression uses up."""
         kinds = {"modules": ("module",), "fusions": ("fusion",)}.get(self._counted(), ("module", "fusion"))
-        found = sum(spec.kind in kinds and self.takes(spec) for spec in expression.specs())
-        return min(found, 1) if self._counted() == "slots" else found
+        amount = sum(spec.kind in kinds and self.takes(spec) for spec in expression.specs())
+        return min(amount, 1) if self._counted() == "slots" else amount
 
     def _counted(self) -> str:
         return self.count or ("parts" if self.asks_cost() else "modules")
@@ -63,6 +63,6 @@ class Restriction(ModuleFilter):
     slots: SlotsWritten = ("*",)
 
     def admits(self, expression: Expression) -> bool:
-        """Whether an expression holds only what is allowed, at whatever slot it stands."""
+        """Whether an expression holds only what is allowed. The slot makes no difference."""
         modules = (module_spec(leaf.name) for leaf in expression.leaves())
         return all(self.takes(spec) for spec in modules) and all(self.takes_cost(s) for s in expression.specs())

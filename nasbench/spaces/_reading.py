@@ -1,4 +1,4 @@
-"""What all parts of a written space share: strict keys, single values for lists, and errors that help to repair it."""
+"""The base of all parts of a written space: strict keys, single values for lists, and errors that name their place."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Written(BaseModel):
 def explain(error: ValidationError) -> str:
     """Return the first fault in one line, with its place, what was given and what is allowed."""
     first = error.errors()[0]
-    # Parts in angle brackets are tags of unions, which nobody wrote.
+    # pydantic adds tags of unions in angle brackets, which are not keys of the file.
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("<"))
     cause = first.get("ctx", {}).get("error")
     # The text of our own errors is complete. pydantic's message would put "Value error" before it.

@@ -1,8 +1,9 @@
 """Rules that decide, slot by slot in network order, which plans belong to a space.
 
-A rule reads a plan as a finite automaton reads a word. From a state, what the rule sees at a slot leads to the next
-state or out of the space. Two plans in the same state have the same future. Plans can therefore be counted and drawn by
-state and not one by one. Rules combine: there is one for each part of a union or a product, and one for quotas.
+A rule reads a plan as a finite automaton reads a word. At each slot, the state and what the rule sees of the expression
+give the next state, or exclude the plan. Two plans in the same state can be completed in the same ways. Plans can
+therefore be counted and drawn by state, not one by one. Rules combine: there is one for each part of a union or a
+product, and one for quotas.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class Only(Rule):
 class Counted(Rule):
     """Plans within quotas, by the sum of what the slots use up of each quota.
 
-    The state has one entry per quota. It is the sum so far, or None once the rest of the plan cannot break the quota
-    any more. A sum that the rest of the plan cannot bring within the quota leads out of the space at once.
+    The state has one entry per quota. It is the sum so far, or None as soon as the rest of the plan can no longer break
+    the quota. A plan is excluded as soon as its remaining slots cannot bring the sum within the quota.
 
     Args:
         quotas: The quotas.
@@ -134,13 +135,13 @@ class Counted(Rule):
     @cached_property
     def _rest(self) -> Mapping[str, list[tuple[int, int]]]:
         """The least and the most that all later slots can use up, for each slot and each quota."""
-        bounds, found = [(0, 0)] * len(self._quotas), {}
+        bounds, rest = [(0, 0)] * len(self._quotas), {}
         for choices in reversed(self._choices):
-            found[choices.slot] = bounds
+            rest[choices.slot] = bounds
             views = {self.view(choices.slot, e) for e in choices.combinations.expressions}
             each = [(min(used), max(used)) for used in zip(*views, strict=True)]
             bounds = [(low + a, high + b) for (low, high), (a, b) in zip(bounds, each, strict=True)]
-        return found
+        return rest
 
 
 class AllOf(Rule):
@@ -166,7 +167,7 @@ class AllOf(Rule):
 
 
 class AnyOf(Rule):
-    """Plans that belong to at least one of several sets, which is a union. A plan in two of them is one plan.
+    """Plans that belong to at least one of several sets: their union. A plan in two sets counts once.
 
     Args:
         rules: The rules of the sets. A plan of one set leaves the slots empty that only other sets read.

@@ -16,7 +16,7 @@ from nasbench.spaces._reading import Many, Written
 __all__ = ["STAGES", "SlotLike", "SlotSelector", "SlotsWritten", "choose_slots"]
 
 STAGES = "stages"
-"""The word for every stage slot. On a host without stages it means every slot, as for an expression without a slot."""
+"""The word for every stage slot. In a backbone without stages it means every slot."""
 
 _LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL")
 
@@ -143,7 +143,7 @@ def choose_slots(
         raise SpaceError(
             f"{what}: no slot matches {spelt or 'nothing'}; the backbone has {_names(slots)}{_near(written, slots)}"
         )
-    # A full name is meant literally. Another match must not hide that the slot does not exist.
+    # A slot given by its full name must exist, even if another entry matches something.
     missing = [w for w in written if isinstance(w, str) and w != STAGES and not is_pattern(w) and w not in chosen]
     if missing:
         raise SpaceError(

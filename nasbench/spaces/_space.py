@@ -171,7 +171,7 @@ class Space(WithDepth):
         return bound(self.name, fitted, self.quotas, slots) if self.quotas else fitted
 
     def restrict(self, **only: Any) -> Space:
-        """Return the space of those plans of this one that use only what is given.
+        """Return the space of all plans of this space that use only what is given.
 
         Args:
             **only: As in `only` of a file: slots, modules, exclude, property, family, exclude_family, dims,
@@ -187,7 +187,7 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name}, restricted", "base": self, "only": only})
 
     def with_quotas(self, *quotas: Mapping[str, Any]) -> Space:
-        """Return the space of those plans of this one that are within the quotas, each written as in a file.
+        """Return the space of all plans of this space that are within the quotas, each written as in a file.
 
         Raises:
             SpaceError: If a key or value is wrong.
@@ -208,20 +208,20 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name} * {other.name}", "product": (self, other)})
 
     def narrowing(self) -> dict[str, Any]:
-        """Return what the flat choices of a resolved space do not tell of it, as JSON-able data.
+        """Return, as JSON-able data, what narrows the plans of a resolved space beyond its flat choices.
 
-        This is {} if the flat choices tell all.
+        This is {} if nothing does.
         """
-        found: dict[str, Any] = {}
+        narrowed: dict[str, Any] = {}
         if self.only:
-            found["only"] = self.only.model_dump(mode="json")
+            narrowed["only"] = self.only.model_dump(mode="json")
         if self.quotas:
-            found["quotas"] = [quota.model_dump(mode="json") for quota in self.quotas]
+            narrowed["quotas"] = [quota.model_dump(mode="json") for quota in self.quotas]
         if self.union:
-            found["union"] = [_unnamed(part.model_dump(mode="json")) for part in self.union]
+            narrowed["union"] = [_unnamed(part.model_dump(mode="json")) for part in self.union]
         # The parts of a union are written out above. Those of a base or a product matter only if they are narrowed.
         inner = [part.narrowing() for part in self.parts if not self.union]
-        return found | ({"parts": inner} if any(inner) else {})
+        return narrowed | ({"parts": inner} if any(inner) else {})
 
 
 def _unnamed(written: Any) -> Any:

@@ -66,7 +66,7 @@ def run_search(
     problem = make_problem(settings, evaluate)
     fidelity = strategy_for(problem)
     shared = problem.settings.storage is not None
-    # In a shared study evaluations run in another process: this one must write its heartbeat meanwhile.
+    # In a shared study evaluations run in another process, because this one must write its heartbeat meanwhile.
     engine = make_engine(problem.settings, problem.evaluator, apart=shared)
     folder = RunFolder(out if out is not None else _default_folder(problem.settings))
     lock = _claim_folder(folder)  # before anything is read or written there: one process searches in a folder
@@ -114,7 +114,7 @@ def _claim_folder(folder: RunFolder) -> FileLock:
 def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
     """Return an engine in another process if a trial was started twice and its process died both times.
 
-    Such a trial may be what kills the process. In a process of its own it fails, and the search continues.
+    Such a trial may be what kills the process. In another process only the trial fails, and the search continues.
     """
     trials = (trial for trial in run.journal.ledger().trials() if trial.state == TrialState.RUNNING)
     if not isinstance(engine, Inline) or all(trial.user_attrs.get("attempts", 1) < 2 for trial in trials):
@@ -177,11 +177,12 @@ def time_plans(run: Run, problem: Problem, listen: Listener) -> None:
     if len(todo) == 1 and BARE.hash in known:
         return
     listen(Event("latency", 0, len(todo), f"measuring {len(todo)} models side by side"))
-    found = problem.evaluator.measure_latency(todo, settings.seed, settings.latency_s)
-    assert found is not None
-    run.folder.save_latency("profile", found.to_dict())
-    run.journal.record_latency({row.name: measured_columns(found, row.name) for row in found.rows if row.samples})
-    listen(Event("latency", len(todo), len(todo), f"stopped by {found.stopped}; {found.scenario.text}"))
+    measurement = problem.evaluator.measure_latency(todo, settings.seed, settings.latency_s)
+    assert measurement is not None
+    run.folder.save_latency("profile", measurement.to_dict())
+    columns = {row.name: measured_columns(measurement, row.name) for row in measurement.rows if row.samples}
+    run.journal.record_latency(columns)
+    listen(Event("latency", len(todo), len(todo), f"stopped by {measurement.stopped}; {measurement.scenario.text}"))
 
 
 def _sampler(settings: SearchSettings, knowledge: Knowledge, number: int) -> optuna.samplers.BaseSampler:

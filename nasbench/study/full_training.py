@@ -57,7 +57,7 @@ def train_fully(
     seeds: Sequence[int] | None = None,
     on_epoch: Callable[[str, dict[str, float]], object] | None = None,
 ) -> FullTraining:
-    """Train a trial's plan and the bare backbone for `epochs`.
+    """Train the plan of a trial and the bare backbone for `epochs` epochs.
 
     Args:
         run: The run.
@@ -121,21 +121,21 @@ def _one(
     """Return the result of one plan and seed. It is trained now unless it is stored."""
     folder = training.folder
     file = folder / f"{plan.hash}-seed-{seed}.json"
-    kept = file.with_suffix(".npy")
-    if file.is_file() and kept.is_file():
-        return {"model": name, **json.loads(file.read_text(encoding="utf-8"))}, np.load(kept, allow_pickle=False)
+    items_file = file.with_suffix(".npy")
+    if file.is_file() and items_file.is_file():
+        return {"model": name, **json.loads(file.read_text(encoding="utf-8"))}, np.load(items_file, allow_pickle=False)
     model = training.builder.build(plan, seed)
     title = f"{name}, seed {seed}"
-    told = None if on_epoch is None else (lambda line: on_epoch(title, line))
+    report_epoch = None if on_epoch is None else (lambda line: on_epoch(title, line))
     try:
-        result = train(model, training.task, training.recipe, seed=seed, device=training.device, on_epoch=told)
+        result = train(model, training.task, training.recipe, seed=seed, device=training.device, on_epoch=report_epoch)
     except EvaluationError as error:
         raise RunError(f"{title}: {error.kind}: {error.reason}; the trainings finished before are stored") from None
     row = {"plan": plan.text, "seed": seed, "epochs": result.epochs, **result.metrics, "wall_s": result.wall_s}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_model(model.cpu(), str(folder / f"{plan.hash}-seed-{seed}.safetensors"))
-        np.save(kept, result.per_item, allow_pickle=False)
+        np.save(items_file, result.per_item, allow_pickle=False)
         write_text(file, json.dumps(row) + "\n")  # last: an interrupted training without it is done again
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}") from None

@@ -82,7 +82,10 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
 
 
 def _host(settings: SearchSettings) -> tuple[str, str]:
-    """Return backbone and task. A missing one is chosen to fit the other: `co2` for a stem, otherwise `digits`."""
+    """Return backbone and task. If one is missing, it is chosen to fit the other.
+
+    The task is `co2` for a built-in forecasting backbone (stem), and `digits` otherwise.
+    """
     backbone, task = settings.backbone, settings.task
     if backbone is None:
         series = task is not None and task.partition(":")[0] in ("co2", "csv", "ett")
@@ -104,12 +107,12 @@ def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFu
     wanted = directions(settings.objectives, known)
     bounds = [parse_constraint(text, wanted) for text in settings.constraints]
     expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
-    evaluator = AskedEvaluator(evaluate, expected, bounds, _told_epochs(settings))
+    evaluator = AskedEvaluator(evaluate, expected, bounds, _epochs_of_function(settings))
     identity = _identity(settings, space, wanted, {"evaluate": "function"})
     return Problem(settings, None, space, wanted, evaluator, identity, slots)
 
 
-def _told_epochs(settings: SearchSettings) -> int | None:
+def _epochs_of_function(settings: SearchSettings) -> int | None:
     """Return the full budget that a function is given by `training={"epochs": N}`. None if there is none."""
     epochs = settings.training.get("epochs")
     return None if epochs is None else Recipe().with_settings({"epochs": epochs}).epochs
@@ -152,7 +155,7 @@ def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) ->
     gated = builder.identity_init
     if predictor is not None:
         predictor.check(backbone, task.input_size, space, identity_init=gated)
-        settings = settings.model_copy(update={"latency_s": 0.0})  # the profile is of another device than this one
+        settings = settings.model_copy(update={"latency_s": 0.0})  # the latency that matters is that of another device
     evaluator = TrainedEvaluator(
         builder=builder,
         task=task,

@@ -22,7 +22,7 @@ from nasbench.study.names import check_names
 from nasbench.study.phases.events import Listener
 from nasbench.study.search import search
 
-if TYPE_CHECKING:  # what can be mistyped is found out without pandas and torch
+if TYPE_CHECKING:  # mistyped names are reported before pandas and torch are imported
     import pandas as pd
 
     from nasbench.runs.tabulated import Table, TableInfo
@@ -149,15 +149,15 @@ def _info(run: Run, problem: Problem) -> TableInfo:
     known = {**run.directions, **(problem.task.metrics if problem.task else {})}
     costs = [name for name in values if name in COSTS or any(name in e.costs for e in done)]
     metrics = {n: known.get(n) or conventional_direction(n) for n in values if n not in costs}
-    told = {name: direction for name, direction in metrics.items() if direction is not None}
+    directions = {name: direction for name, direction in metrics.items() if direction is not None}
     settings = run.settings
     return TableInfo(
         backbone=str(settings.backbone),
         task="function" if problem.task is None else str(settings.task),
         space=frozen(problem.space.space).model_dump(mode="json", exclude_defaults=True),
         slots=tuple(RecordedSlot.model_validate(s, from_attributes=True) for s in problem.slots),
-        metrics=told,
-        metric=next((name for name in run.directions if name in told), next(iter(told), None)),
+        metrics=directions,
+        metric=next((name for name in run.directions if name in directions), next(iter(directions), None)),
         costs=tuple(costs),
         seeds=tuple(range(settings.seed, settings.seed + settings.seeds)),
         recipe=settings.training,

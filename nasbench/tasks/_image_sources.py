@@ -1,6 +1,6 @@
 """Sources of images: class folders, tar files, torchvision's data sets and scikit-learn's digits.
 
-timm's readers find the files and their classes. This module checks what they found. It does not split the images.
+timm's readers find the files and their classes. This module checks the result. It does not split the images.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _read_tar(path: Path) -> _Part:
         """
         member, _, inner_tar = reader.samples[index]
         with path.open("rb") as file:
-            # The offset of a member in an inner tar counts from the start of that tar.
+            # The offset of a member in a nested tar counts from the start of the nested tar.
             file.seek(member.offset_data + (inner_tar.offset_data if inner_tar is not None else 0))
             return file.read(member.size)
 
@@ -189,7 +189,7 @@ def _part(reader: Any, labels: list[int], class_to_index: Mapping[str, int], rea
 
 
 def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
-    """Join the images of several readers into one source. A single part with the name "" makes no split."""
+    """Join the images of several readers into one source. A single part with the name "" defines no split."""
     first = next(iter(parts.values()))
     classes = sorted(set(first.class_names), key=natural_key)
     for split, part in parts.items():
@@ -206,7 +206,7 @@ def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
         raise DataError(
             f"{where} has one class, {classes[0]!r}; classification needs two or more, a folder of images for each"
         )
-    # Each reader numbers only the classes of its own part, so the labels are numbered anew.
+    # Each reader numbers only the classes of its own part, so all labels are numbered again here.
     number = {name: i for i, name in enumerate(classes)}
     starts = np.cumsum([0] + [len(part.names) for part in parts.values()])
     readers = list(parts.values())

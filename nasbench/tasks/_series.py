@@ -92,7 +92,7 @@ def _date_column(table: pd.DataFrame, path: Path) -> pd.Series:
         if pd.api.types.is_numeric_dtype(table[column]):
             continue
         with warnings.catch_warnings():
-            # pandas warns that it could not infer a format. Whether all entries are dates is checked below.
+            # pandas warns that it could not infer a format. Below, it is checked that all entries are dates.
             warnings.simplefilter("ignore", UserWarning)
             dates = pd.to_datetime(table[column], errors="coerce")
         if len(dates) and dates.notna().all():

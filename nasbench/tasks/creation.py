@@ -90,7 +90,7 @@ def _images(text: str, source: sources.ImageSource, options: dict[str, Any], **f
 def _digits(text: str, options: dict[str, Any]) -> ImageTask:
     """Return the digits task with 360 training images.
 
-    With 60 % of the images for training every plan reaches an accuracy of 0.99. So few leave room for differences.
+    With 60 % of the images for training, every plan reaches an accuracy of 0.99. With only 360, plans can differ.
     """
     recipe = Recipe(epochs=5, batch_size=32, learning_rate=3e-3)
     return _images(text, sources.digits(), options, held_out={"test": 719, "val": 718}, recipe=recipe)

@@ -94,7 +94,7 @@ class ForecastingTask(Task):
     def _starts(self, split: str) -> Tensor:
         """Return the first input row of each window of a split."""
         start, end = self.spans[split]
-        # Only training windows must lie wholly in their span. What lies before a later span is known by then.
+        # Only training windows must lie wholly in their span. Rows before a later span are in the past at that time.
         first = start if split == "train" else start - self.lookback
         return torch.arange(first, end - self.lookback - self.horizon + 1)
 

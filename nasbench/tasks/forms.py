@@ -36,7 +36,7 @@ def is_user_task(text: str) -> bool:
 
 
 def kind_of(text: str) -> str:
-    """Return the kind of a task by its text, or "" for a user's own task, whose kind only its file tells.
+    """Return the kind of a task by its text, or "" for a user's own task, because only its file knows the kind.
 
     Raises:
         UnknownNameError: If the text is not a task.
@@ -45,9 +45,9 @@ def kind_of(text: str) -> str:
     if is_user_task(text):
         return ""
     form, colon, place = text.partition(":")
-    found = [kind for known, kind in _KINDS.items() if known.partition(":")[:2] == (form, colon)]
-    if not found:
+    kinds = [kind for known, kind in _KINDS.items() if known.partition(":")[:2] == (form, colon)]
+    if not kinds:
         raise UnknownNameError("task", text, FORMS)
     if colon and not place:
         raise InputError(f"{text!r} names no data; write it as one of {', '.join(f for f in FORMS if ':' in f)}")
-    return found[0]
+    return kinds[0]

@@ -158,7 +158,7 @@ def augment(pixels: Tensor, augmentation: str, generator: torch.Generator) -> Te
         return pixels
     if augmentation not in ("flip", "crop", "randaug"):
         raise UnknownNameError("augmentation", augmentation, ("none", "flip", "crop", "randaug"))
-    # Each image draws for itself, from the generator of the epoch: the same for every model.
+    # Every image gets its own random numbers from the epoch's generator, so every model sees the same images.
     mirror = torch.rand(len(pixels), generator=generator) < 0.5
     pixels = torch.where(mirror[:, None, None, None], pixels.flip(3), pixels)
     if augmentation == "crop":

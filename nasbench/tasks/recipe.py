@@ -67,7 +67,7 @@ class Recipe(BaseModel):
     @field_validator("optimizer")
     @classmethod
     def _known_optimizer(cls, name: str) -> str:
-        import timm.optim  # takes seconds, which a default recipe is spared because pydantic does not validate defaults
+        import timm.optim  # takes seconds; a default recipe never gets here, because pydantic validates no defaults
 
         known = [str(known) for known in timm.optim.list_optimizers()]
         if name not in known:
@@ -90,7 +90,7 @@ class Recipe(BaseModel):
                 raise UnknownNameError("training setting", key, fields)
         # The text "none" is None only where None is the default. For `amp` and `augmentation` it is a value.
         none = {k: None for k, v in settings.items() if v == "none" and fields[k].default is None}
-        try:  # of what is given alone: to check the name of the default optimizer would import timm
+        try:  # only the given settings are validated: checking the default optimizer's name would import timm
             changed = type(self)(**{**settings, **none})
         except ValidationError as error:
             raise InputError(_describe(error)) from None

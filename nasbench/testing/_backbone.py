@@ -20,7 +20,7 @@ _PROBE = "se"  # supports 1-D and 2-D maps and every channel count
 def check_backbone(
     name: str, *, input_size: Sequence[int] = (3, 64, 64), num_classes: int | None = 7, horizon: int | None = None
 ) -> list[CheckResult]:
-    """Check a backbone: `FILE.py:build`, a timm name or a stem.
+    """Check a backbone: `FILE.py:build`, a timm name or a built-in forecasting backbone (stem).
 
     Args:
         name: A backbone as `nasbench.insert` takes it.
@@ -35,7 +35,7 @@ def check_backbone(
     kwargs = {"horizon": horizon} if horizon is not None else {"num_classes": num_classes}
     results: list[CheckResult] = []
     model: nn.Module | None = None
-    found: list[Slot] = []
+    places: list[Slot] = []
 
     def check(title: str, test: Callable[[], str]) -> bool:
         try:
@@ -77,16 +77,16 @@ def check_backbone(
         return f"no gradient reaches {', '.join(silent[:3])}" if silent else ""
 
     def has_slots() -> str:
-        nonlocal found
+        nonlocal places
         assert model is not None
-        found = slots(model, size)
-        return "" if found else "no slot was found"
+        places = slots(model, size)
+        return "" if places else "no slot was found"
 
     def starts_unchanged() -> str:
         assert model is not None
         x = torch.randn(2, *size)
         bare = _run(model, x)
-        for slot in found:
+        for slot in places:
             # Bit for bit: pretrained weights must stay valid when a module is inserted.
             if not torch.equal(_run(_with(model, slot, size, True), x), bare):
                 return f"a module at {slot.name} changes the output before training"
@@ -96,7 +96,7 @@ def check_backbone(
         assert model is not None
         x = torch.randn(2, *size)
         bare = _run(model, x)
-        for slot in found:
+        for slot in places:
             # Without the gate, a module whose slot is used must change the output.
             if torch.equal(_run(_with(model, slot, size, False), x), bare):
                 return f"a module at {slot.name} does not reach the output"

@@ -118,7 +118,7 @@ def candidates(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = No
 
 
 def _at_served_channels(spec: ModuleSpec, hyper: Mapping[str, Any], dims: int, inputs: int) -> Candidate:
-    """Return the variant with the first channel count that it supports, or with the first of all if none is."""
+    """Return the variant with the first channel count that it supports, or else with the first of all."""
     trials = [
         Candidate(spec, hyper, dims, (c // 4, c // 2, c) if spec.kind == "neck" else c, inputs) for c in _CHANNELS
     ]

@@ -66,7 +66,10 @@ def serves_channels_or_says_so(candidate: Candidate) -> str:
 
 
 def gives_gradients(candidate: Candidate) -> str:
-    """A gradient reaches every parameter and every input. Parameters (also a zero γ) are drawn anew before."""
+    """A gradient reaches every parameter and every input.
+
+    All parameters are first drawn at random, so that a γ that starts at zero blocks no gradient.
+    """
     lacking: set[str] | None = None
     for seed in range(_DRAWS):
         module = candidate.build().train()
@@ -85,7 +88,7 @@ def gives_gradients(candidate: Candidate) -> str:
 
 
 def trains_from_identity(candidate: Candidate) -> str:
-    """In a host that starts as an identity, three steps of SGD change every parameter."""
+    """In a network that starts as an identity, three steps of SGD change every parameter of the module."""
     still: set[str] | None = None
     for seed in range(_DRAWS):
         with seeded(seed):
@@ -167,7 +170,7 @@ def is_deterministic(candidate: Candidate) -> str:
 
 
 def keeps_items_apart(candidate: Candidate) -> str:
-    """In evaluation, item i of a batch is the same whatever item j is, and whether there is an item j."""
+    """In evaluation, the output of an item does not depend on the other items of the batch."""
     module = in_float64(candidate)
     maps = [x.double() for x in maps_of(candidate)]
     # Item 1 becomes very different, so that any influence on item 0 exceeds rounding.

@@ -1,4 +1,4 @@
-"""What the checks share: inputs, a host that starts as an identity, losses and comparisons."""
+"""Shared by the checks: inputs, a small host network that starts as an identity, losses and comparisons."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ SIZES: dict[int, tuple[tuple[int, ...], ...]] = {
 
 
 class Host(nn.Module):
-    """A host that starts as an identity: `x + g (f(x) - x)` with g = 0.
+    """A network that holds a module f and starts as an identity: `x + g (f(x) - x)` with g = 0.
 
-    If the module starts as an identity itself, or is a neck, the host is f alone.
+    If the module starts as an identity itself, or is a neck, the network is f alone.
     """
 
     def __init__(self, candidate: Candidate) -> None:

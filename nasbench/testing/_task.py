@@ -114,7 +114,7 @@ def _metrics(task: Task) -> str:
     if set(values) != set(task.metrics):
         return f"evaluate returns {sorted(values)}, but metrics declares {sorted(task.metrics)}"
     if len(items) != len(targets):
-        return f"evaluate returns {len(items)} figures for {len(targets)} items"
+        return f"evaluate returns {len(items)} values for {len(targets)} items"
     # Paired comparisons work on items, so the mean over items must be the metric that is reported.
     if not math.isclose(float(items.mean()), values[task.metric], rel_tol=1e-4, abs_tol=1e-6):
         return f"the mean over items is {float(items.mean()):.6g}, but {task.metric} is {values[task.metric]:.6g}"

@@ -84,7 +84,7 @@ def _describe(error: Exception, file: str) -> str:
     """
     text = str(error).strip()
     head = f"{type(error).__name__}: {text.splitlines()[0].strip() if text else 'no message'}"
-    # The first line of dynamo's message is a class of faults. The reason is the fault itself.
+    # The first line of dynamo's message names only a class of faults. The line "Reason" has the fault itself.
     reason = re.search(r"Reason: ([^.\n]+)", text)
     head += f": {reason[1]}" if reason else ""
     # torch.compile names the line in its message. torch.export runs the module, so its traceback has the line.

@@ -25,7 +25,7 @@ from nasbench.training.optimisation import autocast, aux_loss, cut, grouped, mix
 __all__ = ["Recipe", "TrainResult", "evaluate", "train"]
 
 Validated = tuple[dict[str, float], np.ndarray]
-"""Metrics, and one figure for each item."""
+"""Metrics, and one number for each item."""
 
 _CHECK_EVERY = 20  # steps between checks of the loss. Each check makes the CPU wait for the GPU.
 
@@ -36,7 +36,7 @@ class TrainResult:
 
     Attributes:
         metrics: The task's metrics on the validation split.
-        per_item: One figure for each validation item, as `Task.evaluate` returns it.
+        per_item: One number for each validation item, as `Task.evaluate` returns it.
         history: One dict for each epoch: epoch (from 1), train_loss, learning_rate, wall_s, and the validation metrics
             if the epoch was validated.
         wall_s: Seconds, validation included.
@@ -74,8 +74,8 @@ def train(
 
     The model ends on `device` in eval mode. With `patience` it has its best weights, otherwise the last.
 
-    If memory runs out, every batch from there on is cut in two, and in two again, down to single items. The gradients
-    of the parts are added up, so the step is that of the whole batch. Only batch norms see the parts.
+    If memory runs out, every batch from then on is cut in two, and in two again, down to single items. The gradients
+    of the parts are added up, so the optimiser step is the same as for the whole batch. Only batch norms see the parts.
 
     Args:
         model: The model. Its inputs and outputs are those of the task.
@@ -83,8 +83,8 @@ def train(
         recipe: How to train. The task's own recipe by default.
         seed: Seed of order, augmentation and dropout. The weights are those of the model as given.
         device: Where to train.
-        on_step: Called after each step with the number of steps made, and between validation batches. A shared device
-            is released there.
+        on_step: Called after each step with the number of steps made, and between validation batches. A caller that
+            shares the device can release it there.
         on_epoch: Called after each epoch with its line of the history. Every epoch is then validated. An exception that
             it raises ends training.
         should_stop: Asked after each step. Once it returns true, training ends and the current weights are validated.
@@ -135,7 +135,7 @@ def evaluate(
         on_batch: Called after each batch.
 
     Returns:
-        The metrics, and one figure for each item in the order of the split.
+        The metrics, and one number for each item in the order of the split.
 
     Raises:
         EvaluationError: If an output is not finite (kind "nan"), or memory runs out ("out_of_memory").
@@ -365,7 +365,7 @@ def _check(recipe: Recipe, task: Task, device: torch.device, seed: int) -> None:
 
 @contextmanager
 def _own_generator(device: torch.device) -> Iterator[None]:
-    # fork_rng restores the state of the CPU's generator always, and that of the devices it is given.
+    # fork_rng always restores the state of the CPU's generator, and that of the devices it is given.
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(0)

@@ -41,7 +41,7 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Ca
     """Return a function that sets the learning rate, given the number of steps made."""
     if recipe.schedule == "onecycle":
         share = 0.3 if recipe.warmup is None else recipe.warmup
-        # OneCycle raises an error if it should cycle a momentum that the optimiser does not have.
+        # OneCycle raises an error if it is to cycle a momentum that the optimiser does not have.
         momentum = any(key in optimizer.defaults for key in ("betas", "momentum"))
         cycle = OneCycleLR(
             optimizer, recipe.learning_rate, total_steps=total + 1, pct_start=share, cycle_momentum=momentum
@@ -61,8 +61,8 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Ca
 
 def aux_loss(model: nn.Module) -> Tensor | float:
     """Return the sum of what modules stored in `aux_loss` during forward."""
-    found = (getattr(module, "aux_loss", None) for module in model.modules())
-    return sum((loss for loss in found if isinstance(loss, Tensor)), 0.0)
+    losses = (getattr(module, "aux_loss", None) for module in model.modules())
+    return sum((loss for loss in losses if isinstance(loss, Tensor)), 0.0)
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:

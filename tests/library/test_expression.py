@@ -64,7 +64,7 @@ def test_hash_is_stable_between_releases():
         ("se.forward", 0, "expected"),
         ("none(3)", 0, "takes no arguments"),
         ("None", 0, "none"),
-        ("se(**eca)", 5, "not part of the language"),
+        ("se(**eca)", 5, "not allowed in an expression"),
         ("se(reduction=eca)", 13, "hyper-parameter is a number"),
         ("se(reduction={1})", 13, "cannot be"),
         ("lambda: 1", 0, "expected"),

@@ -149,7 +149,7 @@ def test_the_profile_is_part_of_what_a_run_is(problem, device_file):
     [
         ({"backbone": "test_convnext"}, BackboneError, "of test_resnet .* not of test_convnext"),
         ({"size": 64}, BackboneError, "64"),
-        ({"space": {**SPACE, "variants": ["eca", "cbam"]}}, SpaceError, "no figure of cbam at stage2"),
+        ({"space": {**SPACE, "variants": ["eca", "cbam"]}}, SpaceError, "cbam was not measured at stage2"),
         ({"latency_profile": "missing.json"}, InputError, "cannot read device profile missing.json"),
     ],
 )

@@ -127,7 +127,7 @@ def test_killed_in_the_midst_of_a_write(tmp_path, host, workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_interrupted(tmp_path, host, workers):
-    """Ctrl-C: what was finished is saved, its views are there, no worker is left, and the same call goes on."""
+    """Ctrl-C: all finished work is saved, its views are there, no worker is left, and the same call continues."""
     folder, calls, log = tmp_path / "run", tmp_path / "calls", tmp_path / "log"
     order = order_for(tmp_path, workers, 30, pause_s=0.05)
     search = host.start(log, **order)
@@ -154,7 +154,7 @@ def test_the_command_interrupted(tmp_path, host, image_folder):
         time.sleep(0.01)
     os.kill(search, signal.SIGINT)
     assert host.wait(search) == 2, log.read_text()
-    assert log.read_text().splitlines()[-1].startswith("interrupted; what was finished is saved")
+    assert log.read_text().splitlines()[-1].startswith("interrupted; all finished work is saved")
     assert "\x1b" not in log.read_text()
     before = finished_in(folder)
     assert before

@@ -53,7 +53,7 @@ class Crossformer(nn.Module):
         ffn: Width of the feed-forward layers of the two-stage attention. Twice the width in the paper.
         factor: Routers at each segment, 10 in the paper.
         dropout: After each attention and feed-forward layer. 0.2 in the paper.
-        instance_norm: Normalise each window (RevIN), which the paper does not.
+        instance_norm: Normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If the heads do not divide the width, or a segment, merge or number of stages is too small.
@@ -118,7 +118,7 @@ class Crossformer(nn.Module):
         scales = [self.embed(tokens + self.position)]
         for stage in self.encoder:
             scales.append(stage(scales[-1]))
-        # The decoder sees nothing of the window but what it reads from the encoder.
+        # The decoder sees the window only through the encoder.
         targets = self.target_position.expand(len(x), -1, -1, -1)
         forecasts = []
         for layer, predict, source in zip(self.decoder, self.predict, scales, strict=True):

@@ -15,7 +15,7 @@ from nasbench.ops.series import InstanceNorm, forecast_normalised
 __all__ = ["Informer"]
 
 _DENSE = 512
-"""Up to this length it is faster to compute all products of queries and keys than to gather the sampled ones."""
+"""Up to this length, computing all products of queries and keys is faster than gathering the sampled ones."""
 
 
 @register_stem("informer")
@@ -54,7 +54,7 @@ class Informer(nn.Module):
         decoder_layers: Layers of the generative decoder. 1 or 2 in the paper, 0 for the direct head.
         label: Steps of the decoder's start token. Half of the lookback by default.
         covariates: Covariates of each time step, given to `forward` as `marks`. 0 for none.
-        instance_norm: Normalise each window (RevIN), which the paper does not.
+        instance_norm: Normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If the heads do not divide the width, or the label is longer than the lookback.

@@ -54,7 +54,7 @@ class MTGNN(nn.Module):
         alpha: Saturation of the graph's tanh.
         dropout: On the gated convolutions and the input's skip.
         norm_affine: Whether the normalisations have weights. In the authors' code only for multi-step forecasts.
-        instance_norm: Normalise each window (RevIN), which the paper does not.
+        instance_norm: Normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If there is no layer or no kernel, or one of their numbers is below 1.

@@ -27,8 +27,8 @@ class Pyraformer(nn.Module):
     Level 0 is the lookback and an end token, a step of zeros from which the forecast is read. Each coarser level has
     ⌊n / c⌋ nodes for the n below it, and at least one. A layer is attention of every node to its neighbours, its
     children and its parent, followed by a feed-forward layer, post-norm. The module `pyramidal_attention` gives the
-    equations. Neighbours are gathered, so memory is linear in the lookback. Copies hold a T x T mask. All series share
-    the tokens (mixed). The head is the paper's first prediction module, which forecasts all steps at once.
+    equations. Neighbours are gathered, so memory is linear in the lookback. Reimplementations hold a T x T mask. Each
+    token holds all series. The head is the paper's first prediction module, which forecasts all steps at once.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after layer
     K (each stage is one block). The map of a stage is level 0 of its pyramid, `(B, lookback + 1, width)`. So a plug-in
@@ -47,7 +47,7 @@ class Pyraformer(nn.Module):
         bottleneck: Channels in which the pyramid is built. A quarter of the width by default, as in the paper.
         dropout: In the embedding, after attention and after the feed-forward layers.
         covariates: Covariates of each time step, given to `forward` as `marks`. 0 for none.
-        instance_norm: Normalise each window (RevIN), which the paper does not.
+        instance_norm: Normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If the heads do not divide the width, there is no scale or one is below 2, or the window is even.

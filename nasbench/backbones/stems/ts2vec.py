@@ -42,7 +42,7 @@ class TS2Vec(nn.Module):
         blocks: Blocks, 11 in the paper. By default the fewest whose last step sees the whole lookback: 6 for 96.
         kernel: Taps of each convolution, odd.
         dropout: On the representation.
-        instance_norm: Normalise each window (RevIN), which the paper does not.
+        instance_norm: Normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If `kernel` is even or `blocks` below 1.

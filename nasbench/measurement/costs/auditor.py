@@ -1,7 +1,7 @@
 """The auditor: torch's FlopCounterMode with our formulas added, able to run beside a trace on the meta device.
 
 The auditor counts multiply-adds below torch's dispatcher. The counter (`counter.py`) counts them in a traced graph.
-Two independent counts that agree are the reason to believe either.
+The two are independent, so if they agree, both are probably right.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def flop_counter() -> FlopCounterMode:
     mapping: dict[Any, Any] = {packet: _complex_aware(flop_registry[packet]) for packet in _DTYPE_BLIND}
     for name, formula in formulas.MAC_FORMULAS.items():
         packet = _packet(name)
-        # torch's own formulas stay, which makes the audit independent of ours. A registered formula wins over both.
+        # torch's own formulas are kept, so that the audit is independent of ours. A registered formula replaces both.
         if packet is not None and (packet not in flop_registry or name in formulas.REGISTERED):
             mapping[packet] = _raw(_by_shapes(formula, name in formulas.REGISTERED))
     counter = FlopCounterMode(display=False, custom_mapping=mapping)
@@ -102,10 +102,10 @@ def _shape(value: Any) -> Any:
 
 
 class PythonSide(TorchFunctionMode):
-    """Tells the observer two things that are visible in Python alone.
+    """Tells the observer two things that only Python code can see.
 
-    A product inside an einsum is a contraction even without a sum. And a tensor that becomes a numpy array leaves
-    torch, where its further use cannot be counted.
+    A product inside an einsum is a contraction even without a sum. A tensor that becomes a numpy array leaves torch,
+    and what is computed with the array cannot be counted.
 
     Args:
         observer: The observer to tell.
@@ -138,10 +138,10 @@ _LEAVING = (Tensor.numpy, Tensor.__array__)
 class Observer(TorchDispatchMode):
     """Sees every operator below the dispatcher, and passes it to FlopCounterMode once for each combination of shapes.
 
-    It also records operators that are in no table, and counts products that a sum alone consumes.
+    It also records operators that are in no table, and counts products whose only use is a sum.
 
-    It lets a trace run on the meta device, where two things would go wrong. A convolution never reaches the operator
-    that the tracer records. And the Python code that infers a shape would itself be traced.
+    It also makes a trace on the meta device correct. Without it, a convolution would not reach the operator that the
+    tracer records, and the Python code that infers a shape would itself be traced.
 
     Args:
         counter: A FlopCounterMode. It must be entered before this mode.
@@ -156,7 +156,7 @@ class Observer(TorchDispatchMode):
         self.left: set[str] = set()
         self.seen: set[Any] = set()
         self.macs_so_far = 0
-        # By id: the product, and whether sums alone have used it so far. Holding the tensor keeps its id from reuse.
+        # By id: the product, and whether only sums have used it so far. While the tensor is held, its id is not reused.
         self._products: dict[int, tuple[Tensor, bool]] = {}
         self._summed: set[int] = set()
 
@@ -166,7 +166,7 @@ class Observer(TorchDispatchMode):
 
     @property
     def macs(self) -> int:
-        """Multiply-adds so far: FlopCounterMode's, products that sums alone consume, and einsums without a sum."""
+        """Multiply-adds so far: FlopCounterMode's, products that only sums use, and einsums without a sum."""
         return self.macs_so_far + sum(
             _products_macs(product) for key, (product, alone) in self._products.items() if alone and key in self._summed
         )

@@ -89,11 +89,12 @@ class Opaque(nn.Module):
 
 def graph_count(model: Opaque) -> GraphCount:
     """Trace `model` once and count every node of the graph."""
-    # fvcore's own handles mix norms and other elementwise work into one figure, so all of them are removed.
+    # fvcore's own handles add norms and other elementwise work to the MACs, so all of them are removed.
     analysis = FlopCountAnalysis(model, model.tensors).clear_op_handles()
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle(**_handles(), **dict.fromkeys(_free(), None))
-    # A handle returns keys of a figure and an operator, such as "macs aten::mm". One trace yields all figures this way.
+    # The keys of a handle's result name a quantity and an operator, such as "macs aten::mm". So one trace gives all
+    # quantities.
     counted: dict[str, dict[str, int]] = {}
     for key, value in analysis.by_operator().items():
         what, _, operator = key.partition(" ")
@@ -110,7 +111,7 @@ def graph_count(model: Opaque) -> GraphCount:
 
 
 def _spoken(kind: str) -> str:
-    """Return the name for a reader: the autograd function `prim::PythonOp.MyFunction` is MyFunction."""
+    """Return the name to show: MyFunction for the autograd function `prim::PythonOp.MyFunction`."""
     return kind.removeprefix("prim::PythonOp.")
 
 
@@ -151,13 +152,13 @@ def _node_kind(name: str) -> str:
 
 def _tensors(values: list[Any]) -> list[Any]:
     """Return the tensor values, those inside lists included."""
-    found = []
+    tensors = []
     for value in values:
         if value.isCompleteTensor():
-            found.append(value.type())
+            tensors.append(value.type())
         elif value.node().kind() == "prim::ListConstruct":
-            found += _tensors(list(value.node().inputs()))
-    return found
+            tensors += _tensors(list(value.node().inputs()))
+    return tensors
 
 
 def _numeric(types: list[Any]) -> bool:
@@ -172,8 +173,9 @@ def _factor(types: list[Any]) -> int:
 def _pointwise(kind: str, factor: int) -> Handle:
     key = f"elementwise {kind}"
 
-    # The convention is 1 for an output element of a pointwise operator and 1 for an input element of a reduction. The
-    # larger side is right for both. A norm (factor 5) counts its input alone, without statistics and weights.
+    # The convention is 1 for an output element of a pointwise operator and 1 for an input element of a reduction.
+    # Taking the larger of input and output is right for both. A norm (factor 5) counts only its input, not its
+    # statistics and weights.
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         given = _tensors(inputs[:1] if factor > 1 else inputs)
         if not _numeric(given):
@@ -186,8 +188,8 @@ def _pointwise(kind: str, factor: int) -> Handle:
 
 def _contraction(kind: str, stock: Callable[[list[Any], list[Any]], Any]) -> Handle:
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-        found = stock(inputs, outputs)
-        macs = sum(found.values()) if isinstance(found, dict) else found
+        stock_count = stock(inputs, outputs)
+        macs = sum(stock_count.values()) if isinstance(stock_count, dict) else stock_count
         return _counted(kind, macs * _factor(_tensors(inputs)), outputs)
 
     return handle
@@ -201,12 +203,12 @@ _PRODUCTS = ("aten::mul", "aten::mul_", "aten::multiply", "aten::multiply_")
 
 
 def _summed(product: Any) -> bool:
-    """Whether `aten::sum` alone uses this product of numbers, which makes the pair a contraction."""
+    """Whether the only use of this product of numbers is `aten::sum`, so that the two are one contraction."""
     return {use.user.kind() for use in product.uses()} == {"aten::sum"} and _numeric(_tensors([product]))
 
 
 def _multiply(kind: str, plain: Handle) -> Handle:
-    """Return the handle of a product: a contraction if a sum alone consumes it, elementwise otherwise."""
+    """Return the handle of a product: a contraction if its only use is a sum, elementwise otherwise."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         if not _summed(outputs[0]):
@@ -246,7 +248,7 @@ def _script_name(inputs: list[Any]) -> str:
 
 
 def _formula(name: str, macs: Formula | None, elementwise: Formula | None) -> Handle:
-    """Return a handle that gives the shapes of a call to our formulas."""
+    """Return a handle that passes the shapes of a call to our formulas."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         shapes, made = [_shape(v) for v in inputs], [s for s in map(_shape, outputs) if isinstance(s, tuple)]

@@ -121,6 +121,6 @@ def register_formula(operator: str, macs: Formula | None = None, *, elementwise_
     global _generation  # invalidates the cached counts of `inferred_shapes`
     _generation += 1
     MAC_FORMULAS[operator] = macs or (lambda inputs, outputs: 0)
-    # Both tables get an entry, so that a formula for one kind of work says that the other kind is 0, not unknown.
+    # Both tables get an entry. If only one kind of work has a formula, the other kind then counts as 0, not as unknown.
     ELEMENTWISE_FORMULAS[operator] = elementwise_flops or (lambda inputs, outputs: 0)
     REGISTERED.add(operator)

@@ -1,7 +1,7 @@
 """A cache of the output shapes of operators on the meta device.
 
-Shape inference there runs much Python code. Recreating the same outputs costs about a hundredth of it. The cache pays
-because a network repeats its blocks, and a search its backbone.
+Shape inference on the meta device runs much Python code. Recreating the same outputs takes about a hundredth of its
+time. The cache is worth it because a network repeats its blocks, and a search counts the same backbone many times.
 """
 
 from __future__ import annotations

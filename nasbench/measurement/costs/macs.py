@@ -96,14 +96,14 @@ def _for_real(model: nn.Module, inputs: Sequence[Any], reason: Exception) -> Cou
         torch.manual_seed(0)  # the branch that random data takes is the same in every process
         real = tuple(tree_map_only(Tensor, lambda t: _filled(t, device), list(inputs)))
         try:
-            found = _either(shadow(model, meta=False), real, device)
+            counted = _either(shadow(model, meta=False), real, device)
         except Exception as error:
             shapes = ", ".join(str(tuple(t.shape)) for t in tree_leaves(list(inputs)) if isinstance(t, Tensor))
             raise InputError(
                 f"{type(model).__name__} fails on inputs of shape {shapes}: {_first_line(error)}"
             ) from error
-    names = found.unknown_ops if _harmless(reason) else (*found.unknown_ops, _why(reason))
-    return replace(found, exact=not names, unknown_ops=names, notes=(*found.notes, _why(reason)))
+    names = counted.unknown_ops if _harmless(reason) else (*counted.unknown_ops, _why(reason))
+    return replace(counted, exact=not names, unknown_ops=names, notes=(*counted.notes, _why(reason)))
 
 
 def _filled(tensor: Tensor, device: torch.device) -> Tensor:
@@ -163,15 +163,15 @@ def _both(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> Co
     A trace drops work whose result is not used. If that may explain a difference, run once more with the results of
     all contractions returned.
     """
-    found = _compared(model, inputs, device, None)
-    # The reported figure is the larger one. If it is the trace's own, the auditor saw nothing that the trace dropped.
-    if found.exact or found.macs == sum(macs for _, macs in found.macs_by_operator):
-        return found
+    first = _compared(model, inputs, device, None)
+    # The reported count is the larger one. If it is that of the trace, the auditor saw nothing that the trace dropped.
+    if first.exact or first.macs == sum(macs for _, macs in first.macs_by_operator):
+        return first
     try:
         again = _compared(model, inputs, device, [])
     except Exception:  # a tensor from inside vmap cannot be used after it, so it cannot be returned
-        return found
-    return replace(again, notes=(UNUSED,)) if again.exact else found
+        return first
+    return replace(again, notes=(UNUSED,)) if again.exact else first
 
 
 def _compared(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, kept: list[Tensor] | None) -> Count:
@@ -198,7 +198,8 @@ def _under(observer: Observer, device: torch.device, kept: list[Tensor] | None =
 
 def _agreed(graph: GraphCount, observer: Observer) -> Count:
     counted, audited = sum(graph.macs.values()), observer.macs
-    # The auditor sees inside some autograd functions and scripts and not inside others. The formula holds either way.
+    # The auditor sees the operators inside some autograd functions and scripts, but not inside others. A formula gives
+    # the right count in both cases.
     agree = any(abs(a - counted) <= TOLERANCE * max(a, counted) for a in (audited, audited + graph.hidden))
     names = {*graph.unknown, *observer.unknown()}
     notes = () if agree else (f"fvcore counts {counted} MACs, FlopCounterMode {audited}",)

@@ -27,7 +27,7 @@ def peak_memory_of(model: nn.Module, inputs: tuple[Any, ...], *, training: bool)
     of all live storages are summed: weights, activations stored for the backward pass, gradients. The estimate leaves
     out the workspace of kernels, fragmentation and Python's own memory.
 
-    Neither figure includes an optimiser's state.
+    Neither value includes an optimiser's state.
 
     Args:
         model: Any module. It does not change.
@@ -84,7 +84,7 @@ def _estimated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, 
 
 def _tracked(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, training: bool) -> int:
     live = LiveStorages()
-    # These were made before the mode was active, which would not see them.
+    # These tensors were made before the mode was active, so it has not counted them.
     live.add([*model.parameters(), *model.buffers(), *tree_leaves(list(inputs))])
     with rng_kept(device), device, live:
         _step(model, inputs, training)

@@ -1,4 +1,4 @@
-"""Costs of a whole model: the figures that a search compares."""
+"""Costs of a whole model, as a search compares them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def measure(
         model: Any module, on any device (the meta device included), in either mode.
         input_size: Shape of one input without the batch: (3, 224, 224) for images, (lookback, series) for series. A
             timm model's own by default.
-        batch_size: Inputs in the batch. All figures but the numbers of parameters are for the batch.
+        batch_size: Inputs in the batch. All costs except the numbers of parameters are for the whole batch.
         peak_memory: Also measure the peak memory of inference and of a training step.
         inputs: The positional arguments of forward, instead of `input_size`. For a model whose input is not one
             floating-point tensor. Only their shapes and dtypes matter.
@@ -89,8 +89,8 @@ def measure(
         arguments: tuple[Any, ...] = (_batch(model, size, batch_size),)
     else:
         arguments, size, batch_size = _given(inputs)
-    found = count(model, *arguments)
-    notes, inference, step = found.notes, None, None
+    counted = count(model, *arguments)
+    notes, inference, step = counted.notes, None, None
     if peak_memory:
         inference = peak_memory_of(model, arguments, training=False)
         step, why = _training_step(model, arguments)
@@ -99,12 +99,12 @@ def measure(
     return Cost(
         params=sum(p.numel() for p in parameters),
         trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
-        macs=found.macs,
-        elementwise_flops=found.elementwise_flops,
-        activations=found.activations,
-        exact=found.exact,
-        unknown_ops=found.unknown_ops,
-        formula_ops=found.formula_ops,
+        macs=counted.macs,
+        elementwise_flops=counted.elementwise_flops,
+        activations=counted.activations,
+        exact=counted.exact,
+        unknown_ops=counted.unknown_ops,
+        formula_ops=counted.formula_ops,
         notes=notes,
         peak_memory_bytes=inference,
         training_memory_bytes=step,
@@ -116,10 +116,10 @@ def measure(
 def peak_memory(model: nn.Module, input_size: Sequence[int], batch_size: int = 1, *, training: bool = False) -> int:
     """Return the peak memory of a training step or of inference in bytes.
 
-    `peak_memory_of` says what the figure includes.
+    `peak_memory_of` says what is included.
 
     Args:
-        model: Any module. The figure is measured if its weights are on a GPU, estimated otherwise.
+        model: Any module. The memory is measured if the model's weights are on a GPU, and estimated otherwise.
         input_size: Shape of one input without the batch.
         batch_size: Inputs in the batch.
         training: Whether to run a backward pass as well, in training mode.

@@ -73,8 +73,8 @@ def matrix_power(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 def einsum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
     """Count an einsum pair by pair in the order that torch executes: the given path, else from left to right.
 
-    A pair costs the product of the sizes of all its indices. An index that one operand alone has, and that nothing
-    later needs, does not count. torch sums it out of that operand first.
+    A pair costs the product of the sizes of all its indices. An index does not count if only one operand has it and
+    nothing later needs it, because torch sums it out of that operand first.
     """
     left, arrow, written = inputs[0].replace(" ", "").partition("->")
     terms, sizes = _einsum_terms(left.split(","), inputs[1])
@@ -103,7 +103,7 @@ def _einsum_terms(terms: list[str], shapes: Sequence[Shape]) -> tuple[list[str],
     """Replace "..." by digits, counted from the right because broadcasting aligns there.
 
     Returns:
-        The terms, and the size of each index. A size of 1 gives way to a larger one.
+        The terms, and the size of each index: the larger one where an operand has size 1.
     """
     spelled: list[str] = []
     sizes: dict[str, int] = {}
@@ -201,7 +201,7 @@ def antialiased(reach: int) -> Formula:
     """Return the formula of antialiased resizing in two passes, along each row and then along each column.
 
     Args:
-        reach: Filter taps where the size does not shrink. The filter grows with the factor of shrinking.
+        reach: Filter taps along a dimension that does not shrink. The filter grows with the factor of shrinking.
     """
 
     def formula(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:

@@ -1,8 +1,8 @@
 """Costs of plans, added up from their parts without building the models.
 
 The bare backbone is counted once. A module is counted once for each slot shape at which it is used, a fusion once for
-each shape and number of branches. The gate of an identity start adds three operations for each element. As a check,
-the models of the finalists are counted whole.
+each shape and number of branches. The gate that makes a module start as an identity adds three operations for each
+element. As a check, the models of the finalists are counted whole.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ class PartCost:
 
 
 class PlanCosts:
-    """Returns the cost of any plan in one host. A call takes microseconds once the plan's parts have been counted.
+    """Returns the cost of any plan in one backbone. A call takes microseconds once the plan's parts have been counted.
 
     Args:
         host: The bare backbone, on any device. It does not change.
-        slots: Slots of the host.
+        slots: Slots of the backbone.
         input_size: Shape of one input, without the batch.
         identity_init: Whether plans are inserted behind gates that start at zero.
 
     Raises:
-        InputError: If the host fails on an input of this size.
+        InputError: If the backbone fails on an input of this size.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class PlanCosts:
         self.bare = PartCost(bare.params, bare.macs, bare.elementwise_flops, bare.activations, bare.unknown_ops)
 
     def __call__(self, plan: Plan) -> PartCost:
-        """Return the cost of the host with a resolved plan, for one input.
+        """Return the cost of the backbone with a resolved plan, for one input.
 
         Raises:
             UnsupportedError: If a module cannot serve its slot.
@@ -98,13 +98,13 @@ class PlanCosts:
     def _slot(self, expression: Expression, name: str) -> PartCost:
         slot, batch = self._slots[name], self._batches[name]
         shape = (batch, slot.channels, *slot.size)
-        found = self._expression(expression, shape, slot.rows_are_series)
+        cost = self._expression(expression, shape, slot.rows_are_series)
         if self._identity_init and not expression.starts_as_identity:
-            found = found + PartCost(params=1, elementwise_flops=_GATE_OPERATIONS * self._elements(slot, batch))
-        return found
+            cost = cost + PartCost(params=1, elementwise_flops=_GATE_OPERATIONS * self._elements(slot, batch))
+        return cost
 
     def _elements(self, slot: Slot, batch: int) -> int:
-        """Return the number of elements that a gate works on: the host's whole tensor, prefix tokens included."""
+        """Return the number of elements that a gate works on: the backbone's whole tensor, prefix tokens included."""
         return batch * slot.channels * (torch.Size(slot.size).numel() + slot.prefix_tokens)
 
     def _expression(self, expression: Expression, shape: tuple[int, ...], rowwise: bool) -> PartCost:
@@ -135,23 +135,26 @@ class PlanCosts:
         if key not in self._parts:
             with torch.device("meta"):  # only shapes matter, so neither weights nor maps hold data
                 module = make()
-                found = count(module, *(torch.empty(shape) for _ in range(inputs)))
+                counted = count(module, *(torch.empty(shape) for _ in range(inputs)))
             params = sum(p.numel() for p in module.parameters())
             self._parts[key] = PartCost(
-                params, found.macs, found.elementwise_flops, found.activations, found.unknown_ops
+                params, counted.macs, counted.elementwise_flops, counted.activations, counted.unknown_ops
             )
         return self._parts[key]
 
 
 def _batches(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]) -> Mapping[str, int]:
-    """Return how many maps each slot holds for one input. A channel-independent stem has one for each series."""
-    found: dict[str, int] = {}
-    # A copy on the meta device: the host gets no hooks and nothing is computed.
+    """Return how many maps each slot holds for one input.
+
+    A forecasting backbone (stem) that treats each series alone has one map for each series.
+    """
+    batches: dict[str, int] = {}
+    # A copy on the meta device: the backbone gets no hooks and nothing is computed.
     twin = copy.deepcopy(host).to("meta").eval()
 
     def watch(slot: Slot) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            found[slot.name] = (output if slot.index is None else output[slot.index]).shape[0]
+            batches[slot.name] = (output if slot.index is None else output[slot.index]).shape[0]
 
         return hook
 
@@ -159,4 +162,4 @@ def _batches(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]
         twin.get_submodule(slot.module).register_forward_hook(watch(slot))
     with torch.no_grad(), torch.device("meta"):
         twin(torch.empty(1, *input_size))
-    return found
+    return batches

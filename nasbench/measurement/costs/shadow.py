@@ -35,7 +35,7 @@ def shadow(model: nn.Module, *, meta: bool, training: bool = False) -> nn.Module
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(f"parameter {name} is not initialised; run one batch through the model first")
-        # deepcopy takes an object that it finds in its memo instead of copying it.
+        # deepcopy does not copy an object that is in its memo. It uses the entry there.
         memo[id(parameter)] = nn.Parameter(_twin(parameter, meta), requires_grad=training and parameter.requires_grad)
     with _CopyTensors(meta):
         try:

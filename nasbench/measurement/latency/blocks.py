@@ -79,8 +79,8 @@ class Blocks:
         """Return the blocks in which no sample of `names` has a flaw.
 
         On a busy machine fewer than eight blocks may be free of preemption. Then the preempted blocks are accepted as
-        well, because a candidate that is longer than a time slice would otherwise have no figure at all. A block with a
-        slow clock is never accepted.
+        well. Otherwise a candidate that takes longer than a time slice would have no accepted sample at all. A block
+        with a slow clock is never accepted.
         """
         worst = [max(flaws) for flaws in zip(*[self.flaws[name] for name in names], strict=True)]
         clean = [i for i, flaw in enumerate(worst) if flaw == OK]
@@ -110,8 +110,8 @@ def warm_up(runners: Mapping[str, Runner], *, now: Callable[[], float], until: f
 def _steady(window: Sequence[float]) -> bool:
     """Whether a window shows no trend.
 
-    It shows none if the medians of its halves differ by at most 1 %, or if Kendall's rank test finds none at the 5 %
-    level.
+    There is no trend if the medians of its halves differ by at most 1 %, or if Kendall's rank test finds none at the
+    5 % level.
     """
     half = len(window) // 2
     first, second = statistics.median(window[:half]), statistics.median(window[half:])
@@ -151,7 +151,7 @@ def run_blocks(
         blocks.add({name: runners[name]() for name in names})
         n = len(blocks)
         if n >= check:
-            check = n + max(10, n // 10)  # a check sorts all samples, so it gets rarer as their number grows
+            check = n + max(10, n // 10)  # a check sorts all samples, so checks become rarer as samples become more
             if settled(blocks):
                 return blocks, "resolution"
         hopeless = n % MAX_DISCARDS == 0 and _none_accepted(blocks)

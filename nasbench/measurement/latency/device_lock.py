@@ -30,10 +30,10 @@ _ALONE: set[tuple[Path, int]] = set()
 class DeviceLock:
     """The kernel lock of a device, as a context manager. The kernel releases it when the process dies.
 
-    There are two lock files, the gate and the device. A measurement takes the gate first and then the device, and holds
-    both. Training passes through the gate to take the device, and releases the device when it finds the gate closed. So
-    a measurement waits for one training step at most, however many processes train. A thread that holds the device
-    alone may take it again.
+    There are two lock files, the gate and the device. A measurement locks the gate first and then the device, and holds
+    both. Training locks the gate only while it locks the device. Between steps it releases the device if the gate is
+    locked. So a measurement waits for one training step at most, however many processes train. A thread that holds the
+    device exclusively may take it again.
 
     Args:
         path: The device's lock file. The gate's file is beside it.
@@ -54,7 +54,7 @@ class DeviceLock:
             Whether it was taken. False only if it is not free and `wait` is False.
         """
         if (self._path, threading.get_ident()) in _ALONE:
-            self._within = True  # a second kernel lock of the same thread would wait for the first for ever
+            self._within = True  # a second kernel lock in the same thread would wait forever for the first
             return True
         if wait and not self.shared:
             if self.acquire(wait=False):  # in the common case it is free, and no timer is needed
@@ -91,7 +91,7 @@ class DeviceLock:
     def yield_device(self, *_: object) -> None:
         """Let a waiting measurement run, then continue.
 
-        Made to be the `on_step` of training. It takes a few µs if no measurement waits.
+        Meant as the `on_step` of training. It takes a few µs if no measurement waits.
         """
         if self._gate.acquire(wait=False):  # an open gate means that no measurement waits
             self._gate.release()
@@ -147,7 +147,7 @@ def _saying(lock: Path, gate: Path) -> Iterator[None]:
 
 
 def _holders(path: Path) -> list[int]:
-    """Return the ids of the processes that hold a kernel lock on a file. Known on Linux alone, empty elsewhere."""
+    """Return the ids of the processes that hold a kernel lock on a file. Empty on systems other than Linux."""
     try:
         inode = str(path.stat().st_ino)
         rows = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]

@@ -1,8 +1,9 @@
 """A device profile: the latency that each part of a space adds on one device.
 
 A search on another machine predicts latency from it. The predicted ratio of a plan's time to the bare backbone's is 1
-plus a sum over slots. At each slot the sum has what each variant adds alone, and the overhead of the composition that
-joins them. Whole plans of the space are measured as well, to check how good the prediction is.
+plus a sum over slots. Each slot contributes the time that each of its variants adds alone, and the overhead of the
+composition that joins them, as shares of the bare backbone's time. Whole plans of the space are measured as well, to
+check how good the prediction is.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well whole plans are predicted. For a profile, these are plans that it was not made from.
+    """How well the latency of whole plans is predicted. A profile is checked with plans that it was not made from.
 
     Attributes:
         plans: Number of plans measured.
@@ -82,7 +83,7 @@ class HeldOut:
 
     @property
     def text(self) -> str:
-        """The figures in one line, for reports."""
+        """The quality in one line, for reports."""
         return (
             f"{100 * self.within_10pct:.0f} % of {self.plans} whole plans within ±10 %, Kendall's tau "
             f"{_number(self.kendall_tau)} (MACs alone {_number(self.macs_tau)}, kernel count "
@@ -101,7 +102,7 @@ class DeviceProfile:
         slots: The choices of the space, slot by slot.
         scenario: Scenario of the first measurement.
         versions: Versions of nasbench and timm, which define modules and backbone.
-        reference_ms: Latency of the bare backbone, one figure for each group measured.
+        reference_ms: Latency of the bare backbone, one value for each group measured.
         measured: Ratio over the bare backbone (estimate, low, high), by the text of the plan.
         held_out: MACs and number of kernels of the whole plans that check the predictions, by the text of the plan.
     """
@@ -136,7 +137,7 @@ class DeviceProfile:
 
         Raises:
             PlanError: If the plan is not in the profiled space.
-            DeviceError: If a figure that it needs is not measured yet.
+            DeviceError: If a part of the plan is not measured yet.
         """
         plan = Plan.of(plan).resolve([choices.slot for choices in self.slots])
         ratio = 1.0 + sum(self._slot(choices, plan) for choices in self.slots if choices.slot in plan)
@@ -240,17 +241,17 @@ class DeviceProfile:
     def describe(self) -> dict[str, Any]:
         """Return what identifies the profile, and its quality, as JSON-able data for the identity of a run."""
         quality = self.quality()
-        # The hash covers every figure, so that a profile made again has another identity.
-        figures = {"reference_ms": self.reference_ms, "measured": dict(sorted(self.measured.items()))}
+        # The hash covers every measured value, so that a profile made again has another identity.
+        values = {"reference_ms": self.reference_ms, "measured": dict(sorted(self.measured.items()))}
         return {
             **{key: getattr(self.scenario, key) for key in ("device", "device_name", "date")},
             **{key: getattr(self.scenario, key) for key in ("batch_size", "mode", "amp", "channels_last", "threads")},
             "quality": None if quality is None else asdict(quality),
-            "sha256": hashlib.sha256(json.dumps(figures).encode()).hexdigest(),
+            "sha256": hashlib.sha256(json.dumps(values).encode()).hexdigest(),
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the profile as JSON, whole or not at all.
+        """Write the profile as JSON, atomically.
 
         The entries `added`, `bare_ms`, `scenario_text` and `quality` are for human readers. Loading ignores them.
         """
@@ -368,15 +369,15 @@ def within_10pct(predicted: ArrayLike, measured: ArrayLike) -> float:
 
 
 def versions_here() -> dict[str, str]:
-    """Return the versions that define modules and backbones. A prediction holds for equal versions alone."""
+    """Return the versions that define modules and backbones. A prediction is valid only for the same versions."""
     return {"nasbench": __version__, "timm": importlib.metadata.version("timm")}
 
 
 def with_measured(
-    found: DeviceProfile, ratios: Mapping[str, tuple[float, float, float]], reference_ms: float
+    profile: DeviceProfile, ratios: Mapping[str, tuple[float, float, float]], reference_ms: float
 ) -> DeviceProfile:
-    """Return `found` with the figures of a further group."""
-    return replace(found, measured={**found.measured, **ratios}, reference_ms=(*found.reference_ms, reference_ms))
+    """Return `profile` with the measurements of a further group."""
+    return replace(profile, measured={**profile.measured, **ratios}, reference_ms=(*profile.reference_ms, reference_ms))
 
 
 def _parts(choices: SlotChoices) -> Iterator[tuple[str, str]]:
@@ -415,12 +416,12 @@ def _number(tau: float | None) -> str:
 
 def _check_slot(known: SlotChoices | None, wanted: SlotChoices) -> None:
     if known is None:
-        raise SpaceError(f"this device profile has no figures of slot {wanted.slot}; profile this space on the device")
+        raise SpaceError(f"slot {wanted.slot} is not in this device profile; profile this space on the device")
     lacking = [v.canonical() for v in wanted.variants if v not in known.variants]
     lacking += [c for c in wanted.parameters[f"{wanted.slot}.composition"] if c not in (*known.compositions, "none")]
     if lacking:
         raise SpaceError(
-            f"this device profile is of another space: it has no figure of {lacking[0]} at {wanted.slot}"
+            f"this device profile is of another space: {lacking[0]} was not measured at {wanted.slot}"
             f"{f' and {len(lacking) - 1} more' if lacking[1:] else ''}; profile this space on the device"
         )
 

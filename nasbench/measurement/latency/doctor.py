@@ -1,6 +1,7 @@
 """Test the latency profiler on this machine.
 
-Two questions are answered. Are identical models called SAME, and is a model that is slowed by 5 % found?
+It answers two questions. How often is a copy of a model called SAME? How often is a model that is slowed by 5 % called
+SLOWER?
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ MIN_TRIALS = 40
 """Fewest trials from which a rate is estimated."""
 
 TIME_S = 32.0
-"""Seconds of all trials, copies of the models included. With the start of Python the command stays within 40 s."""
+"""Seconds of all trials, including the copies of the models. With the start of Python the command takes under 40 s."""
 
 RESOLUTION = 0.015
-"""Half-width of the intervals to reach. A trial has less than a second, and must tell 0 % from 5 %."""
+"""Half-width of the intervals to reach. A trial takes less than a second, and must distinguish 0 % from 5 %."""
 
 _LAYERS = 20  # so that one more layer is 5 % more work
 _INPUT_SIZE = (8, 16, 16)
@@ -61,7 +62,7 @@ def examine(
         measure: The function to test, with the signature of `profile`.
 
     Returns:
-        The figures of `summarise`, and `wall_s`, the wall time.
+        The entries of `summarise`, and `wall_s`, the wall time.
 
     Raises:
         DeviceError: If this machine does not have the device.
@@ -71,21 +72,21 @@ def examine(
         raise InputError(f"{trials} trials are too few to estimate a rate; give at least {MIN_TRIALS}")
     torch.manual_seed(seed)
     models = {"reference": chain(_LAYERS), "same": chain(_LAYERS), "slowed": chain(_LAYERS + 1)}
-    found: list[Profile] = []
+    profiles: list[Profile] = []
     with device_lock(usable_device(device)):  # held throughout, so that no trial spends its time waiting
         begin = time.perf_counter()
         for trial in range(trials):
             spent = time.perf_counter() - begin
-            # the mean time of a trial beside its measurement: copies and set-up
-            aside = (spent - sum(p.wall_s for p in found)) / trial if trial else 0.0
+            # The mean time that a trial spends outside its measurement, on copies and set-up.
+            aside = (spent - sum(p.wall_s for p in profiles)) / trial if trial else 0.0
             share = max((time_s - spent) / (trials - trial) - aside, 0.01)
             options: dict[str, Any] = {"time_s": share, "resolution": RESOLUTION, "seed": seed + trial}
-            found.append(measure(models, input_size=_INPUT_SIZE, device=device, threads=1, **options))
+            profiles.append(measure(models, input_size=_INPUT_SIZE, device=device, threads=1, **options))
         wall_s = time.perf_counter() - begin
-    return {**summarise(found), "wall_s": round(wall_s, 2)}
+    return {**summarise(profiles), "wall_s": round(wall_s, 2)}
 
 
-def summarise(found: list[Profile]) -> dict[str, Any]:
+def summarise(profiles: list[Profile]) -> dict[str, Any]:
     """Return the rates of a list of trials as JSON-able data.
 
     Returns:
@@ -101,25 +102,25 @@ def summarise(found: list[Profile]) -> dict[str, Any]:
         - scenario, scenario_text, versions: Those of the first trial.
         - faults: A sentence for each rate whose whole interval lies under the rate to reach.
     """
-    same = sum(p["same"].verdict == "SAME" for p in found)
-    slower = sum(p["slowed"].verdict == "SLOWER" for p in found)
-    errors = [math.log(p["same"].ratio) for p in found if p["same"].samples]
-    slowed = [p["slowed"].ratio for p in found if p["slowed"].samples]
-    calls = sum(row.samples + row.discarded for p in found for row in p.rows)
-    scenario = found[0].scenario
-    intervals = {"aa_same": _wilson(same, len(found)), "power_5pct": _wilson(slower, len(found))}
+    same = sum(p["same"].verdict == "SAME" for p in profiles)
+    slower = sum(p["slowed"].verdict == "SLOWER" for p in profiles)
+    errors = [math.log(p["same"].ratio) for p in profiles if p["same"].samples]
+    slowed = [p["slowed"].ratio for p in profiles if p["slowed"].samples]
+    calls = sum(row.samples + row.discarded for p in profiles for row in p.rows)
+    scenario = profiles[0].scenario
+    intervals = {"aa_same": _wilson(same, len(profiles)), "power_5pct": _wilson(slower, len(profiles))}
     return {
         "device": scenario.device,
-        "trials": len(found),
-        "aa_same_rate": same / len(found),
+        "trials": len(profiles),
+        "aa_same_rate": same / len(profiles),
         "aa_same_interval": intervals["aa_same"],
-        "power_5pct": slower / len(found),
+        "power_5pct": slower / len(profiles),
         "power_5pct_interval": intervals["power_5pct"],
         "aa_sd": statistics.stdev(errors) if len(errors) > 1 else None,
         "slowed_ratio": statistics.median(slowed) if slowed else None,
-        "resolution": found[0].resolution,
-        "settled_share": sum(p.stopped == "resolution" for p in found) / len(found),
-        "discarded_share": sum(row.discarded for p in found for row in p.rows) / calls,
+        "resolution": profiles[0].resolution,
+        "settled_share": sum(p.stopped == "resolution" for p in profiles) / len(profiles),
+        "discarded_share": sum(row.discarded for p in profiles for row in p.rows) / calls,
         "scenario": scenario.to_dict(),
         "scenario_text": scenario.text,
         "versions": dict(scenario.versions),
@@ -163,7 +164,7 @@ def _no_compiler(device: str) -> str:
 
 def _faults(intervals: dict[str, list[float]]) -> list[str]:
     aims = {"aa_same": (MIN_SAME, "identical models are called SAME"), "power_5pct": (MIN_POWER, "5 % is found")}
-    # Even the upper end of the interval lies under the aim, so chance alone does not explain the rate.
+    # A rate is a fault only if the upper end of its interval lies under the aim, so that chance does not explain it.
     return [
         f"{what} in at most {100 * intervals[key][1]:.0f} % of trials, under the aim of {100 * least:.0f} %: do not "
         "trust a verdict from this machine in its present state; stop other programs on it and try again"

@@ -17,7 +17,7 @@ Interval = tuple[float, float, float]
 MIN_PAIRS = 8
 """Fewest blocks from which a verdict is given.
 
-The range of n samples misses the median with probability 2·(1/2)^n. From n = 8 on that is under 1 %.
+With n samples, the median lies outside their range with probability 2·(1/2)^n. For n = 8 and more that is under 1 %.
 """
 
 
@@ -53,11 +53,11 @@ def verdict(interval: Interval, pairs: int, resolution: float) -> Verdict:
     Args:
         interval: Interval of log(candidate / reference).
         pairs: Number of blocks behind the interval.
-        resolution: Largest difference, as a share, that counts as none, such as 0.01.
+        resolution: Largest relative difference that counts as no difference, such as 0.01.
 
     Returns:
-        SAME if the whole interval lies within the resolution, or if it contains 0 and is no wider than ± the
-        resolution. FASTER or SLOWER if it does not contain 0 and reaches further than the resolution. Else UNDECIDED.
+        SAME if the whole interval lies within ± the resolution, or if it contains 0 and is no wider than that. FASTER
+        or SLOWER if it does not contain 0 and extends beyond the resolution. UNDECIDED otherwise.
     """
     _, low, high = interval
     if pairs < MIN_PAIRS or math.isnan(low):

@@ -38,7 +38,7 @@ class Nvml:
             import pynvml
 
             pynvml.nvmlInit()
-            # NVML numbers all GPUs of the machine and torch the visible ones, so an index would not do.
+            # NVML numbers all GPUs of the machine, but torch only the visible ones, so their indices may differ.
             uuid = str(torch.cuda.get_device_properties(device).uuid)
             return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}"))
         except ImportError:  # a clause of its own, because the next one needs the module
@@ -64,7 +64,7 @@ class Nvml:
         }
 
     def _throttle_reasons(self) -> int | None:
-        # NVML renamed the question, and an old driver or library knows the old name alone.
+        # NVML renamed this query. An old driver or library knows only the old name.
         new, old = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
         reasons = self._ask(new)
         return self._ask(old) if reasons is None else reasons

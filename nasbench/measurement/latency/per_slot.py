@@ -1,4 +1,4 @@
-"""Latency and MACs of a plan, slot by slot. They are shown side by side because one does not follow from the other."""
+"""Latency and MACs of a plan, slot by slot. Both are shown because MACs do not predict latency well."""
 
 from __future__ import annotations
 

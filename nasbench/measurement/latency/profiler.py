@@ -1,8 +1,8 @@
 """Measure the latency of models side by side, with intervals and verdicts.
 
-Models and a reference take turns in randomised blocks. The main figure is the median over blocks of the log-ratio to
+Models and a reference take turns in randomised blocks. The main result is the median over blocks of the log-ratio to
 the reference. A disturbance that slows the machine for a while slows both, so the ratio is hardly affected. The
-absolute figure is a median of milliseconds, and holds for its scenario alone.
+absolute latency is a median of milliseconds, and is valid only for its scenario.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MODES = ("eager", "compile", "cudagraph")
 AMP = ("none", "bfloat16", "float16")
 
 _WARM_UP_SHARE = 0.25  # largest share of the time that the warm-up may take
-_BUSY_CALLS = 5  # calls for the time that the GPU works, of which the median is taken
+_BUSY_CALLS = 5  # calls with which the working time of the GPU is measured, as their median
 _MANY_NUMBERS = 2**59  # a tensor of more elements exceeds the address space
 
 
@@ -67,7 +67,7 @@ def profile(
         batch_size: Inputs in the batch.
         device: "cpu", "cuda", "cuda:1", or "auto".
         reference: Name of the model that the others are compared with. The first one by default.
-        time_s: Seconds for warm-up and blocks. Copying, compiling and waiting for the device come on top.
+        time_s: Seconds for warm-up and blocks. Copying, compiling and waiting for the device take additional time.
         resolution: Stop as soon as the interval of every ratio is within ± this share.
         confidence: Confidence of the intervals.
         mode: "eager", "compile" (torch.compile) or "cudagraph".
@@ -78,7 +78,7 @@ def profile(
         max_blocks: Most blocks to run. No limit by default.
 
     Returns:
-        The scenario, the raw samples and every figure computed from them.
+        The scenario, the raw samples and everything computed from them.
 
     Raises:
         DeviceError: If this machine does not have the device, or its memory is too small.
@@ -88,8 +88,8 @@ def profile(
     Example:
         >>> import timm
         >>> bare = timm.create_model("test_resnet")
-        >>> found = profile({"bare": bare, "again": bare}, input_size=(3, 32, 32), time_s=1)
-        >>> [row.name for row in found.rows], found["bare"].ratio
+        >>> measured = profile({"bare": bare, "again": bare}, input_size=(3, 32, 32), time_s=1)
+        >>> [row.name for row in measured.rows], measured["bare"].ratio
         (['bare', 'again'], 1.0)
     """
     place = usable_device(device)
@@ -104,7 +104,7 @@ def profile(
         x = _input((batch_size, *input_size), dtype, place, seed, channels_last)
         calls = {name: _prepare(name, model, x, options) for name, model in models.items()}
         timer, scenario = timer_for(place, nvml), Scenario.now(place, dtype, nvml, given)
-        found = measure_runners(
+        measured = measure_runners(
             {name: partial(timer, call) for name, call in calls.items()},
             scenario=scenario,
             reference=reference,
@@ -116,8 +116,8 @@ def profile(
         )
         if isinstance(timer, CudaTimer):  # after the blocks, so that these calls do not disturb them
             state = nvml.state() if nvml else {}
-            found = dataclasses.replace(found, busy_ms=_busy(timer, calls, found), gpu_after=state)
-        return found
+            measured = dataclasses.replace(measured, busy_ms=_busy(timer, calls, measured), gpu_after=state)
+        return measured
 
 
 def profile_batches(
@@ -137,16 +137,16 @@ def profile_batches(
         InputError: As `profile` does, except when memory is too small.
     """
     usable_device(options.get("device", "cpu"))
-    found: dict[int, Profile | DeviceError] = {}
+    by_size: dict[int, Profile | DeviceError] = {}
     for size in batch_sizes:
         try:
-            found[size] = profile(models, batch_size=size, **options)
+            by_size[size] = profile(models, batch_size=size, **options)
         except DeviceError as error:
-            found[size] = DeviceError(str(error))  # a new error: the frames of the original hold models and input
+            by_size[size] = DeviceError(str(error))  # a new error: the frames of the original hold models and input
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-    return found
+    return by_size
 
 
 def measure_runners(
@@ -170,9 +170,9 @@ def measure_runners(
         now=now,
         until=begin + time_s,
         max_blocks=max_blocks,
-        settled=lambda found: settled(found, reference, resolution, confidence),
+        settled=lambda so_far: settled(so_far, reference, resolution, confidence),
     )
-    names = list(runners)  # in the order given, because the first block shuffled them
+    names = list(runners)  # in the order given, because the blocks have another order
     return Profile(
         scenario=scenario,
         reference=reference,
@@ -186,8 +186,8 @@ def measure_runners(
     )
 
 
-def _busy(timer: CudaTimer, calls: Mapping[str, Call], found: Profile) -> dict[str, float]:
-    walls = {row.name: row.wall_ms for row in found.rows if row.samples}
+def _busy(timer: CudaTimer, calls: Mapping[str, Call], measured: Profile) -> dict[str, float]:
+    walls = {row.name: row.wall_ms for row in measured.rows if row.samples}
     busy = {name: [timer.busy_ms(calls[name], wall) for _ in range(_BUSY_CALLS)] for name, wall in walls.items()}
     return {name: sorted(times)[_BUSY_CALLS // 2] for name, times in busy.items()}
 

@@ -1,4 +1,4 @@
-"""The result of a latency measurement: raw samples by block, and every figure computed from them."""
+"""The result of a latency measurement: raw samples by block, and everything computed from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Latency:
         ratio_low: Lower end of the bootstrap interval of the ratio, at the profile's confidence.
         ratio_high: Upper end of that interval.
         verdict: Verdict against the reference.
-        samples: Number of calls that the figures come from.
+        samples: Number of calls that the values above are computed from.
         discarded: Number of calls left out, because the GPU's clock was low or another process had the core.
         wall_ms: Median host time of a call, until the result was available.
         launch_bound: Host wall time divided by the time that the GPU works. Far above 1 the GPU waits for the
@@ -63,7 +63,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Profile:
-    """A latency measurement: the raw samples, and every figure computed from them.
+    """A latency measurement: the raw samples, and everything computed from them.
 
     Attributes:
         scenario: Conditions of the measurement.
@@ -76,8 +76,8 @@ class Profile:
         warm_up_rounds: Rounds run before the first block.
         steady: Whether the warm-up ended in a steady state.
         busy_ms: Time that the GPU works for a call, by model. Empty on a CPU.
-        gpu_after: The figures of the scenario's `gpu` right after the last block, while the GPU is warm. Empty on a
-            CPU.
+        gpu_after: The same entries as the scenario's `gpu`, right after the last block, while the GPU is warm. Empty
+            on a CPU.
         wall_s: Seconds of warm-up and blocks.
     """
 
@@ -126,13 +126,13 @@ class Profile:
 
         A model shares a rank unless it is shown to be slower than the first model of that rank.
         """
-        found: dict[str, int] = {}
+        ranks: dict[str, int] = {}
         leader, rank = "", 0
         for name in sorted(self.blocks.ms, key=lambda name: self[name].ratio):
             if not rank or self.compare(name, leader) == "SLOWER":
-                leader, rank = name, len(found) + 1
-            found[name] = rank
-        return found
+                leader, rank = name, len(ranks) + 1
+            ranks[name] = rank
+        return ranks
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a table."""
@@ -146,7 +146,7 @@ class Profile:
         return name
 
     def _row(self, name: str) -> Latency:
-        # The absolute figures use all blocks accepted for this model. The ratio uses those accepted for both models.
+        # The latency uses all blocks accepted for this model. The ratio uses only those accepted for both models.
         accepted = self.blocks.accepted(name)
         ms = np.array(self.blocks.ms[name])[accepted]
         wall_ms = _median(np.array(self.blocks.wall_ms[name])[accepted])
@@ -172,7 +172,7 @@ class Profile:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able data with the raw samples, from which `from_dict` computes every figure again."""
+        """Return JSON-able data with the raw samples, from which `from_dict` computes everything else again."""
         return {
             "schema_version": SCHEMA_VERSION,
             **{key: getattr(self, key) for key in _PLAIN},

@@ -1,4 +1,4 @@
-"""The scenario of a latency: the conditions without which the figure means nothing."""
+"""The scenario of a latency: the conditions under which it was measured, and without which it means nothing."""
 
 from __future__ import annotations
 
@@ -117,17 +117,17 @@ def _processor() -> str:
 
 
 def _versions(cuda: bool, nvml: Nvml | None) -> dict[str, str]:
-    found = {
+    versions = {
         "nasbench": __version__,
         "torch": torch.__version__,
         "timm": importlib.metadata.version("timm"),
         "python": platform.python_version(),
     }
     if cuda:
-        found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+        versions |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
         driver = nvml.driver if nvml else _driver()
-        found |= {"driver": driver} if driver else {}
-    return found
+        versions |= {"driver": driver} if driver else {}
+    return versions
 
 
 def _driver() -> str | None:

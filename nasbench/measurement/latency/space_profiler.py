@@ -62,15 +62,16 @@ def profile_device(
     call resumes where it stopped.
 
     Args:
-        backbone: A timm name, a stem, or `FILE.py:function`.
+        backbone: A timm name, a built-in forecasting backbone (stem), or `FILE.py:function`.
         space: A name, a YAML file or a mapping.
         out: The JSON file to write.
         input_size: Shape of one input, without the batch. The backbone's own by default.
         identity_init: Insert with gates, as a search with loaded weights does.
         held_out: Number of whole plans drawn from the space to check the predictions.
-        time_s: Most seconds of a group's warm-up and blocks.
+        time_s: Longest time for the warm-up and blocks of a group, in seconds.
         seed: Seed of the draw.
-        on_group: Called before each group with the plans done, the plans in all and the most seconds left.
+        on_group: Called before each group with the number of plans done, the number of all plans, and the longest time
+            left in seconds.
         measure_group: The function that measures a group, with the signature of `profile`.
         options: Options of `profile`: device, batch_size, resolution, mode, amp, channels_last.
 
@@ -88,21 +89,21 @@ def profile_device(
     out.parent.mkdir(parents=True, exist_ok=True)
     with _alone(out):
         scenario = _wanted(device, size, options)
-        found = DeviceProfile(backbone, size, identity_init, resolved.slots, scenario, versions_here())
+        device_profile = DeviceProfile(backbone, size, identity_init, resolved.slots, scenario, versions_here())
         if out.exists():
-            found = _resumed(load_device_profile(out), found, out)
-        found = _with_held_out(found, resolved, held_out, seed)
-        total = len(found.parts) + len(found.held_out)
-        while todo := found.missing:
+            device_profile = _resumed(load_device_profile(out), device_profile, out)
+        device_profile = _with_held_out(device_profile, resolved, held_out, seed)
+        total = len(device_profile.parts) + len(device_profile.held_out)
+        while todo := device_profile.missing:
             if on_group is not None:
                 on_group(total - len(todo), total, _seconds(len(todo), time_s))
-            found = _group(found, todo[:GROUP], time_s, seed, measure_group, options)
-            found.save(out)
-        return found
+            device_profile = _group(device_profile, todo[:GROUP], time_s, seed, measure_group, options)
+            device_profile.save(out)
+        return device_profile
 
 
 def estimate_s(resolved: ResolvedSpace, *, held_out: int = HELD_OUT, time_s: float = 20.0) -> float:
-    """Return the most seconds that `profile_device` takes, without waiting for the device and compiling."""
+    """Return the longest time that `profile_device` takes, in seconds, without waiting for the device and compiling."""
     parts = DeviceProfile("", (), False, resolved.slots, Scenario("", "", (), 1), {}).parts
     return _seconds(len(parts) + held_out, time_s)
 
@@ -123,7 +124,7 @@ def _seconds(plans: int, time_s: float) -> float:
 
 
 def _group(
-    found: DeviceProfile,
+    device_profile: DeviceProfile,
     texts: list[str],
     time_s: float,
     seed: int,
@@ -131,28 +132,35 @@ def _group(
     options: Mapping[str, Any],
 ) -> DeviceProfile:
     models = {
-        name: insert(found.backbone, plan, input_size=found.input_size, identity_init=found.identity_init)
+        name: insert(
+            device_profile.backbone,
+            plan,
+            input_size=device_profile.input_size,
+            identity_init=device_profile.identity_init,
+        )
         for name, plan in {_BARE: None, **{text: text for text in texts}}.items()
     }
-    measured = measure_group(models, input_size=found.input_size, reference=_BARE, time_s=time_s, seed=seed, **options)
+    measured = measure_group(
+        models, input_size=device_profile.input_size, reference=_BARE, time_s=time_s, seed=seed, **options
+    )
     if measured.stopped == "no accepted samples":
         raise DeviceError(
             f"no accepted samples on {measured.scenario.device}: its clock stayed under 75 % of the default"
         )
-    if not found.reference_ms:
-        found = replace(found, scenario=measured.scenario)
-    return with_measured(found, {text: measured.ratio(text) for text in texts}, measured[_BARE].latency_ms)
+    if not device_profile.reference_ms:
+        device_profile = replace(device_profile, scenario=measured.scenario)
+    return with_measured(device_profile, {text: measured.ratio(text) for text in texts}, measured[_BARE].latency_ms)
 
 
 def _wanted(device: torch.device, size: tuple[int, ...], options: Mapping[str, Any]) -> Scenario:
     """Return the part of the scenario that is known before any measurement."""
     asked = {key: options[key] for key in _ASKED if key in options}
-    found = Scenario.now(device, torch.float32, None, {"batch_size": 1, **asked, "input_size": size})
-    return replace(found, threads=options.get("threads") or found.threads)
+    scenario = Scenario.now(device, torch.float32, None, {"batch_size": 1, **asked, "input_size": size})
+    return replace(scenario, threads=options.get("threads") or scenario.threads)
 
 
 def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DeviceProfile:
-    # Only what changes the figures is compared. The date and the load average may differ.
+    # Only what changes the measured times is compared. The date and the load average may differ.
     pairs = {key: (getattr(there, key), getattr(wanted, key)) for key in _IDENTITY}
     pairs |= {key: (getattr(there.scenario, key), getattr(wanted.scenario, key)) for key in _CONDITIONS}
     pairs["torch"] = there.scenario.versions.get("torch"), wanted.scenario.versions.get("torch")
@@ -164,18 +172,23 @@ def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DevicePr
     return there
 
 
-def _with_held_out(found: DeviceProfile, resolved: ResolvedSpace, count: int, seed: int) -> DeviceProfile:
+def _with_held_out(device_profile: DeviceProfile, resolved: ResolvedSpace, count: int, seed: int) -> DeviceProfile:
     """Draw whole plans until there are `count`, or the space has no more. Count their MACs and kernels."""
-    rng, drawn = random.Random(seed), dict(found.held_out)
+    rng, drawn = random.Random(seed), dict(device_profile.held_out)
     # A plan that the predictions are made from would be predicted perfectly, so it is not drawn.
-    seen = {Plan({}).hash, *(Plan.of(text).hash for text in found.parts)}
+    seen = {Plan({}).hash, *(Plan.of(text).hash for text in device_profile.parts)}
     for _ in range(count):
         plan = resolved.sample_unseen(rng, seen)
         if plan is None:
             break
         seen.add(plan.hash)
         if plan.text not in drawn:
-            model = insert(found.backbone, plan, input_size=found.input_size, identity_init=found.identity_init)
-            macs = measure(model, input_size=found.input_size).macs
-            drawn[plan.text] = (macs, count_kernels(model, found.input_size))
-    return replace(found, held_out=drawn)
+            model = insert(
+                device_profile.backbone,
+                plan,
+                input_size=device_profile.input_size,
+                identity_init=device_profile.identity_init,
+            )
+            macs = measure(model, input_size=device_profile.input_size).macs
+            drawn[plan.text] = (macs, count_kernels(model, device_profile.input_size))
+    return replace(device_profile, held_out=drawn)

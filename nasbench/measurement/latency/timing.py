@@ -22,7 +22,7 @@ __all__ = ["Call", "CpuTimer", "CudaTimer", "Timer", "prepare_call", "quiet_proc
 
 Call = Callable[[], Any]
 
-_NAP_S = 0.0005  # seconds
+_SLEEP_S = 0.0005  # seconds
 _RECENT = 0.05  # weight of the last call in the moving average of preempted calls
 _MANY = 100_000  # more models than one process compiles
 _WARM_GRAPH = 3  # calls before a capture, as in torch's documentation
@@ -40,33 +40,34 @@ class Timer(Protocol):
 class CpuTimer:
     """Times a call on the host, and flags it if another process took the core during the call.
 
-    The kernel counts how often it preempts this process in favour of another. A call that was preempted includes the
-    other's work. If most calls are preempted, a nap before each call makes it start with a fresh time slice. With five
-    busy processes on two cores, this raised the share of undisturbed calls of 2 ms from 2 % to 80 %. Otherwise there
-    are no naps, because other processes would empty the caches meanwhile and make a short call noisier.
+    The kernel counts how often it preempts this process in favour of another. The time of a preempted call includes the
+    other's work. If most calls are preempted, the timer sleeps for a moment before each call, so that the call starts
+    with a fresh time slice. With five busy processes on two cores, this raised the share of undisturbed calls of 2 ms
+    from 2 % to 80 %. Otherwise the timer does not sleep, because meanwhile other processes would empty the caches and
+    make a short call noisier.
 
-    On such a busy machine a call longer than a time slice is always preempted. With one thread, the time for which the
-    call had the core is recorded as its milliseconds. The wall time is recorded beside it.
+    On such a busy machine a call that takes longer than a time slice is always preempted. With one thread, the time for
+    which the call had the core is recorded as its milliseconds. The wall time is recorded beside it.
     """
 
     def __init__(self) -> None:
-        self._preempted, self._naps = 0.0, False
+        self._preempted, self._sleeps = 0.0, False
 
     def __call__(self, call: Call) -> Sample:
         """Run `call` once."""
-        if self._naps:
-            time.sleep(_NAP_S)
+        if self._sleeps:
+            time.sleep(_SLEEP_S)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         start, core = time.perf_counter_ns(), time.thread_time_ns()
         call()
         core, wall_ms = time.thread_time_ns() - core, (time.perf_counter_ns() - start) / 1e6
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
         self._preempted += _RECENT * (preempted - self._preempted)
-        # Naps are never switched off again: they lower the very share that switched them on.
-        self._naps = self._naps or self._preempted > 0.5
+        # Sleeping is never switched off again, because it lowers the share of preempted calls that switched it on.
+        self._sleeps = self._sleeps or self._preempted > 0.5
         if not preempted:
             return Sample(wall_ms, wall_ms)
-        # The clock of this thread knows nothing of the time of others, so it stands for a call of one thread alone.
+        # This clock counts only the time of this thread, so it is right only for calls that use one thread.
         return Sample(core / 1e6 if torch.get_num_threads() == 1 else wall_ms, wall_ms, PREEMPTED)
 
 
@@ -80,7 +81,7 @@ class CudaTimer:
 
     def __init__(self, device: torch.device, nvml: Nvml | None) -> None:
         self._device, self._nvml = device, nvml
-        # Twice the size of the cache, so that nothing of the previous call stays in it.
+        # Twice the size of the cache, so that overwriting it removes everything of the previous call.
         bytes_ = max(2 * torch.cuda.get_device_properties(device).L2_cache_size, 2**20)
         self._flush = torch.empty(bytes_, dtype=torch.int8, device=device)
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -168,7 +169,7 @@ def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_l
     graphed = mode == "cudagraph"
 
     def call() -> Any:
-        # Without the cache of casts for a graph, which would record addresses that the cache frees later.
+        # A graph would record addresses in the cache of casts, which are freed later. So a graph gets no such cache.
         with torch.autocast(x.device.type, dtype, enabled=amp != "none", cache_enabled=not graphed):
             return forward(x)
 

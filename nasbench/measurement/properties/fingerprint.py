@@ -1,8 +1,8 @@
-"""Measure the five properties of a module: from where it mixes, and how its cost grows.
+"""Measure the five properties of a module: which positions it mixes, and how its cost grows with their number.
 
 For `y = f(x)` on a grid, the influence of position v on position u is `‖∂y_u/∂x_v‖` (Frobenius norm over channels),
-divided by its sum over v. The part with v ≠ u is the off-self influence: it is what mixes. Distances are Chebyshev
-distances.
+divided by its sum over v. The part with v ≠ u is called off-self influence: only this part mixes positions. Distances
+are Chebyshev distances.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _CURVE = (0.5, 1, 2, 4)
 """Sizes of the cost curve, as multiples of the given size in each dimension."""
 
 _EXACT_ROWS, _EXACT_WORK = 4096, 4e9
-"""Most rows of a Jacobian that is computed whole, and most operations to compute it: up to two seconds on a core."""
+"""A Jacobian is computed whole if it has at most so many rows and takes at most so many operations.
+
+That is up to two seconds on a core."""
 
 _POSITIONS, _PROBES = 24, 8
 """Output positions of an estimate, and random cotangents for each. If there are fewer channels, all are taken."""
@@ -64,8 +66,8 @@ class Fingerprint:
         globality: Mean distance of the off-self influence over that of a uniform map. 0 for a pointwise module.
         sparsity: Share of negligible positions in the reach. Negligible is under 1 % of the row's largest influence.
             The reach is the smallest box around the other positions. None for a pointwise module.
-        multiscale: How evenly the octave rings of the reach are used. 0 is no more than a uniform map, 1 is all rings
-            alike. None for a pointwise module, and if the reach has one ring.
+        multiscale: How evenly the influence is spread over the octave rings of the reach. 0 means no more evenly than
+            by a uniform map, 1 means equally. None for a pointwise module, and if the reach has one ring.
         complexity: Fitted exponent of `macs + elementwise_flops` in the number of positions. None if the module could
             be counted at one size only.
         self_influence: Mean influence of a position on itself.
@@ -73,7 +75,7 @@ class Fingerprint:
         elementwise_flops: All other arithmetic for one item at `size`.
         params: Number of parameters.
         exact: Whether every row of the Jacobian was computed, with all channels.
-        error: Standard error of each spatial figure and of `self_influence`, over draws of input and initialisation.
+        error: Standard error of each spatial property and of `self_influence`, over draws of input and initialisation.
             If not exact, over positions too. Empty for one exact draw.
         profile: Share of the off-self influence in each octave ring. Ring r holds the distances d with ⌊log2 d⌋ = r.
         uniform_profile: The same for a uniform map.
@@ -216,22 +218,22 @@ def fingerprint_plan(model: nn.Module, **options: Any) -> dict[str, Fingerprint]
     plan = plan_of(model)
     if plan.is_bare:
         raise InputError(f"there is no plan in this {type(model).__name__}; insert one with nasbench.insert")
-    plugins, found = plugins_of(model), {}
+    plugins, fingerprints = plugins_of(model), {}
     for slot in slots_of(model):
         if slot.name in plugins and math.prod(slot.size) > 1:
             figures = fingerprint(plugins[slot.name], size=slot.size, channels=slot.channels, **options)
-            found[slot.name] = replace(figures, name=plan[slot.name].canonical())
-    return found
+            fingerprints[slot.name] = replace(figures, name=plan[slot.name].canonical())
+    return fingerprints
 
 
 def summarise(
     draws: Sequence[RowFigures], *, sampled: bool
 ) -> tuple[dict[str, float | None], dict[str, float], tuple[str, ...]]:
-    """Return figures, their standard errors, and notes, from the rows of independent draws.
+    """Return property values, their standard errors, and notes, from the rows of independent draws.
 
-    A row that does not mix says nothing about where mixing goes. Neither does a draw without a row that mixes, such as
-    one with a dead gate. Both are left out of the spatial figures. Both count in `self_influence`, which decides
-    whether the module is pointwise.
+    A row that mixes nothing has no locality, globality, sparsity or multi-scale. Such rows are left out of these four
+    properties, and so are draws that have no other rows, for instance because a gate is closed. They do count in
+    `self_influence`, which decides whether the module is pointwise.
 
     Args:
         draws: The rows of each draw.
@@ -281,7 +283,7 @@ def _draw(subject: Subject, seed: int, exact: bool) -> _Draw:
     module = module.to(dtype)
     x = torch.randn(1, subject.maps * subject.channels, *subject.size).to(state.device, dtype).requires_grad_()
     y = run(module, x, subject)
-    # The centre is always the last row, which gives the influence map and does not enter the figures.
+    # The last row is always that of the centre. It gives the influence map and is not used for the property values.
     positions = list(range(math.prod(subject.size)))
     if not exact:
         positions = torch.randperm(len(positions))[:_POSITIONS].tolist()
@@ -331,12 +333,12 @@ def _costs(module: nn.Module, subject: Subject) -> tuple[tuple[CostPoint, ...], 
 
     A size at which the module fails is left out, unless it is the given size.
     """
-    found: dict[int, Count] = {}
+    counts: dict[int, Count] = {}
     refused = ""
     for factor in _CURVE:
         size = [max(1, round(s * factor)) for s in subject.size]
         try:
-            found[math.prod(size)] = count(module, torch.empty(1, subject.maps * subject.channels, *size))
+            counts[math.prod(size)] = count(module, torch.empty(1, subject.maps * subject.channels, *size))
         except InputError as error:
             if factor == 1:  # without the cost at the given size there is no fingerprint
                 run(
@@ -344,11 +346,11 @@ def _costs(module: nn.Module, subject: Subject) -> tuple[tuple[CostPoint, ...], 
                 )  # fails with a clearer message
                 raise
             refused = f"not counted at {'x'.join(map(str, size))}: {error}"
-    here = found[math.prod(subject.size)]
+    here = counts[math.prod(subject.size)]
     notes = [*here.notes, refused] if refused else list(here.notes)
     if not here.exact:
         notes.append(f"costs are a lower bound: no formula for {', '.join(here.unknown_ops)}")
-    curve = tuple(CostPoint(n, c.macs, c.elementwise_flops) for n, c in sorted(found.items()))
+    curve = tuple(CostPoint(n, c.macs, c.elementwise_flops) for n, c in sorted(counts.items()))
     return curve, here, tuple(notes)
 
 

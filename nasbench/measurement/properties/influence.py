@@ -11,10 +11,10 @@ from torch import Tensor
 __all__ = ["cells", "influence_rows"]
 
 _ROW_ELEMENTS = 2**25
-"""Most elements of a batch of cotangents in a module that holds N x N weights. The batch size is this over N²."""
+"""The batch of cotangents has this number divided by N² items, because a module may hold N x N weights for each."""
 
 _MOST_ROWS = 64
-"""Most cotangents in a batch. With N x N weights in a module, more of them no longer fit in a core's cache."""
+"""Largest batch of cotangents. With N x N weights for each, a larger batch does not fit in a core's cache."""
 
 Fold = Callable[[Tensor], Tensor]
 
@@ -46,18 +46,18 @@ def influence_rows(
     chunk = max(1, min(_MOST_ROWS, _ROW_ELEMENTS // count**2))
     for start in range(0, len(owners), chunk):
         mine = owners[start : start + chunk]
-        # Exact rows repeat the identity for each position. Random rows have weights of their own.
+        # Exact rows use the same identity matrix at each position. Random rows use weights of their own.
         w = weights[torch.arange(start, start + len(mine)) % len(weights)].to(y)
         cotangents = y.new_zeros(len(mine), *y.shape).flatten(3)
         cotangents[torch.arange(len(mine)), 0, :, torch.tensor(positions)[mine]] = w
         squares = torch.cat(list(_gradients(y, x, cotangents.unflatten(3, y.shape[2:])))).double().square()
         rows.append((fold or _fold)(squares))
-    found = rows[0].new_zeros(len(positions), rows[0].shape[1]).index_add_(0, owners.to(y.device), torch.cat(rows))
-    return (found if probes is None else found / probes).sqrt()
+    summed = rows[0].new_zeros(len(positions), rows[0].shape[1]).index_add_(0, owners.to(y.device), torch.cat(rows))
+    return (summed if probes is None else summed / probes).sqrt()
 
 
 def cells(source: Sequence[int], target: Sequence[int]) -> Tensor:
-    """Return for each position of a fine grid, in flat order, the flat position of the coarse grid's cell it lies in.
+    """Return, for each position of a fine grid, the index of the coarse grid's cell that contains it. Both are flat.
 
     Args:
         source: Size of the finer grid.
@@ -82,9 +82,9 @@ def _gradients(y: Tensor, x: Tensor, cotangents: Tensor) -> Iterator[Tensor]:
             (batched,) = torch.autograd.grad(
                 y, x, cotangents, is_grads_batched=True, retain_graph=True, allow_unused=True
             )
-            found = [batched]
+            gradients = [batched]
         except (RuntimeError, NotImplementedError):
             one_by_one = (torch.autograd.grad(y, x, c, retain_graph=True, allow_unused=True)[0] for c in cotangents)
-            found = [None if g is None else g.unsqueeze(0) for g in one_by_one]
-    for gradient in found:
-        yield x.new_zeros(len(cotangents) // len(found), *x.shape) if gradient is None else gradient
+            gradients = [None if g is None else g.unsqueeze(0) for g in one_by_one]
+    for gradient in gradients:
+        yield x.new_zeros(len(cotangents) // len(gradients), *x.shape) if gradient is None else gradient

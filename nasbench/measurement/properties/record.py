@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 THRESHOLDS = {"locality": 0.1, "globality": 0.5, "sparsity": 0.25, "multiscale": 0.1, "complexity": 1.25}
-"""Smallest figure that counts as having the property. For complexity it is the largest.
+"""Smallest value at which a module has the property. For complexity it is the largest.
 
 The thresholds were fixed once, from cases that are known by hand.
 
@@ -57,7 +57,7 @@ the modules that serve both, on a series."""
 
 
 class Figures(Protocol):
-    """The five figures of a module, which a `Fingerprint` and a `Measured` have."""
+    """The five property values of a module, which both a `Fingerprint` and a `Measured` have."""
 
     @property
     def locality(self) -> float | None:
@@ -82,7 +82,7 @@ class Figures(Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of a fingerprint without its maps. The attributes mean the same as those of `Fingerprint`."""
+    """The numbers of a fingerprint without its maps. The attributes mean the same as those of `Fingerprint`."""
 
     size: tuple[int, ...]
     channels: int
@@ -99,16 +99,16 @@ class Measured:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, found: Fingerprint) -> Measured:
-        """Return the figures of a fingerprint, rounded to 4 decimals."""
-        kept: dict[str, Any] = {name: getattr(found, name) for name in cls.__dataclass_fields__}
+    def of(cls, fingerprint: Fingerprint) -> Measured:
+        """Return the numbers of a fingerprint, rounded to 4 decimals."""
+        kept: dict[str, Any] = {name: getattr(fingerprint, name) for name in cls.__dataclass_fields__}
         kept |= {name: round(value, 4) for name, value in kept.items() if isinstance(value, float)}
-        kept["error"] = {name: round(value, 4) for name, value in found.error.items()}
+        kept["error"] = {name: round(value, 4) for name, value in fingerprint.error.items()}
         return cls(**kept)
 
 
 def has(figures: Figures, property: str) -> bool:
-    """Whether a figure says that a module has one of the five properties. A figure of None says that it has not."""
+    """Whether a module has one of the five properties, by its value. It does not if the value is None."""
     value = getattr(figures, property)
     if value is None:
         return False
@@ -132,7 +132,7 @@ def fingerprints_file() -> Path:
 
 
 def recorded(name: str, dims: int | None = None) -> Measured | None:
-    """Return the recorded figures of a built-in module with its defaults. None for a user's module.
+    """Return the recorded numbers of a built-in module with its defaults. None for a user's module.
 
     Args:
         name: Name of the module.
@@ -153,7 +153,7 @@ def disagreements() -> dict[str, dict[str, str]]:
 
 
 def read(file: Path, section: str = "modules") -> dict[str, Measured]:
-    """Return the figures in a section of `file` by module name. Empty if the file does not exist yet."""
+    """Return the records in a section of `file` by module name. Empty if the file does not exist yet."""
     if not file.is_file():
         return {}
     rows = json.loads(file.read_text(encoding="utf-8")).get(section, {})
@@ -164,13 +164,13 @@ def read(file: Path, section: str = "modules") -> dict[str, Measured]:
 
 
 def write(file: Path, **sections: Mapping[str, Measured]) -> None:
-    """Write figures by module name in the form that `read` takes. Each section is sorted by name."""
-    found = {
+    """Write records by module name in the form that `read` reads. Each section is sorted by name."""
+    tables = {
         section: {name: asdict(row) for name, row in sorted(sections[section].items())}
         for section in SECTIONS
         if section in sections
     }
-    document = {"generated_by": "scripts/update_properties", **found}
+    document = {"generated_by": "scripts/update_properties", **tables}
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -18,15 +18,15 @@ POINTWISE = 0.01
 
 SPATIAL = ("locality", "globality", "sparsity", "multiscale")
 
-_EVEN = 1e-9  # if a uniform map is so near to even rings, there is no room to measure in
+_EVEN = 1e-9  # a uniform map this near to even rings leaves nothing to measure
 
 
 @dataclass(frozen=True)
 class RowFigures:
-    """Figures of single output positions u, in R rows. NaN where a figure is not defined.
+    """Property values of single output positions u, in R rows. NaN where a value is not defined.
 
     Attributes:
-        figures: `(R, 4)`, the figures named in `SPATIAL`.
+        figures: `(R, 4)`, the values of the properties in `SPATIAL`.
         self_influence: `(R,)`, the influence I_u(u) of a position on itself.
         rings: `(R, K)`, share of the off-self influence in each octave ring. Ring r holds the distances d with
             ⌊log2 d⌋ = r.
@@ -40,7 +40,7 @@ class RowFigures:
 
 
 def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> RowFigures:
-    """Return the figures of rows of influence.
+    """Return the property values of rows of influence.
 
     Args:
         rows: `(R, N)`, the influence of N positions of a grid. Not negative.
@@ -57,7 +57,7 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
     far, near = distance.double(), distance == 1
     even_distance = far.sum(1) / other.sum(1)
     seen = (off >= NEGLIGIBLE * off.amax(1, keepdim=True)) & other
-    # The box of the reach includes u itself, and the figures within the reach leave u out.
+    # The box of the reach includes u itself, but the values within the reach leave u out.
     inside = _box(seen | ~other, place) & other
     octave = torch.where(other, distance.double().log2().floor().long(), -1)
     ring = torch.stack([octave == r for r in range(int(octave.max()) + 1)], dim=-1)  # (R, N, K)
@@ -98,14 +98,14 @@ def _per_ring(values: Tensor, ring: Tensor) -> Tensor:
 def _multiscale(off: Tensor, inside: Tensor, ring: Tensor) -> Tensor:
     """Return how evenly influence is spread over the rings of the reach, `(R,)`.
 
-    The figure is max(0, (H − H₀)/(log R − H₀)). H is the entropy of the influence over the R rings of the reach. H₀ is
-    that of a uniform map over the same reach, so a uniform map has the figure 0.
+    The value is max(0, (H − H₀)/(log R − H₀)). H is the entropy of the influence over the R rings of the reach. H₀ is
+    that of a uniform map over the same reach, so a uniform map has the value 0.
     """
     counts = _per_ring(inside.double(), ring)
     even = (counts > 0).sum(1).double().log()
-    uniform, found = _entropy(counts), _entropy(_per_ring(off, ring))
+    uniform, entropy = _entropy(counts), _entropy(_per_ring(off, ring))
     room = even - uniform
-    return torch.where(room > _EVEN, ((found - uniform) / room).clamp(min=0), torch.nan)
+    return torch.where(room > _EVEN, ((entropy - uniform) / room).clamp(min=0), torch.nan)
 
 
 def _entropy(weights: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ INPUT = "input"
 
 @dataclass(frozen=True)
 class StageFigures:
-    """What the part of a network between two slots mixes. The figures mean the same as those of a `Fingerprint`.
+    """What the part of a network between two slots mixes. The properties mean the same as those of a `Fingerprint`.
 
     Attributes:
         slot: Name of the slot where the part ends.
@@ -40,8 +40,8 @@ class StageFigures:
         multiscale: How evenly the octave rings of the reach are used.
         complexity: Always None, because the cost of a stage is not measured here.
         self_influence: Mean influence of a position on itself.
-        error: Standard errors by name of the figure.
-        notes: Why there are no figures, if there are none.
+        error: Standard errors by name of the property.
+        notes: Why there are no values, if there are none.
     """
 
     slot: str
@@ -84,7 +84,7 @@ def stage_figures(
         probes: Number of random cotangents for each position.
 
     Returns:
-        The figures, one for each slot.
+        The property values, one object for each slot.
 
     Raises:
         InputError: If the network fails on such an input.
@@ -101,12 +101,12 @@ def stage_figures(
             before: Slot | None = None
             for slot in slots:
                 chosen = torch.randperm(math.prod(slot.size))[:positions].tolist()
-                found = _rows(maps, before, slot, chosen, probes)
-                if before is not None and not found.any():  # the slots are on parallel branches of the network
-                    before, found = None, _rows(maps, None, slot, chosen, probes)
+                influence = _rows(maps, before, slot, chosen, probes)
+                if before is not None and not influence.any():  # the slots are on parallel branches of the network
+                    before, influence = None, _rows(maps, None, slot, chosen, probes)
                 sources[slot.name] = before.name if before is not None else INPUT
-                if found.shape[1]:
-                    rows[slot.name].append(row_figures(found.cpu(), chosen, slot.size))
+                if influence.shape[1]:
+                    rows[slot.name].append(row_figures(influence.cpu(), chosen, slot.size))
                 before = slot
     return [_figures(slot, sources[slot.name], rows[slot.name]) for slot in slots]
 
@@ -122,12 +122,12 @@ def _figures(slot: Slot, source: str, rows: Sequence[RowFigures]) -> StageFigure
 
 
 def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor]:
-    """Return the host's tensors at its slots, after the plug-ins, and the input."""
-    found: dict[str, Tensor] = {INPUT: x}
+    """Return the backbone's tensors at its slots, after the plug-ins, and the input."""
+    maps: dict[str, Tensor] = {INPUT: x}
 
     def keep(slot: Slot) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            found[slot.name] = output if slot.index is None else output[slot.index]
+            maps[slot.name] = output if slot.index is None else output[slot.index]
 
         return hook
 
@@ -140,7 +140,7 @@ def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor
                 model(x)
         except Exception as error:
             raise InputError(f"{type(model).__name__} fails on an input of {tuple(x.shape[1:])}: {error}") from error
-    return found
+    return maps
 
 
 def _rows(maps: dict[str, Tensor], before: Slot | None, slot: Slot, chosen: list[int], probes: int) -> Tensor:

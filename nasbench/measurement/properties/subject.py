@@ -25,7 +25,7 @@ DEFAULT_SIZES = {1: (64,), 2: (16, 16)}
 """Default size of a fingerprint, by number of spatial dimensions."""
 
 OPENED = "gates that start at zero were measured at 1"
-_TWO_MAPS = "a fusion: influence of two independent maps, folded like channels"
+_TWO_MAPS = "a fusion: influence of two independent maps, added up like channels"
 _PYRAMID = "a neck: its input is one map and average-pooled copies of it, its output the finest level"
 
 _LEVELS = 3  # of the pyramid that a neck gets

@@ -147,7 +147,7 @@ def _config(winner: _Winner) -> dict[str, Any]:
 
 
 def _card(winner: _Winner) -> dict[str, Any]:
-    """Return the figures of the model card: means over seeds if the plan was compared, otherwise those of the trial."""
+    """Return the numbers of the model card: means over seeds if the plan was compared, otherwise those of the trial."""
     run = winner.run
     compared = run.finalists().to_dict(orient="records")
     own = next((row for row in compared if row["plan_hash"] == winner.plan.hash), None)
@@ -193,9 +193,9 @@ def _check(winner: _Winner, folder: Path) -> None:
         torch.manual_seed(0)
         expected = winner.model(x)
         torch.manual_seed(0)
-        found = written(x)
-    if not torch.equal(expected, found):
-        gap = float((expected - found).abs().max())
+        actual = written(x)
+    if not torch.equal(expected, actual):
+        gap = float((expected - actual).abs().max())
         raise RunError(f"the exported source of trial {winner.number} does not give the same output: off by {gap:.3g}")
 
 

@@ -1,8 +1,8 @@
 """Collect the source of classes, with all they need, into one text that runs without the packages they came from.
 
-A definition is copied as it is in its file, with the definitions that it refers to, wherever these are. Decorators that
-register it are removed, and imports of other packages stay. A name that two files use for different things gets a
-number.
+A definition is copied unchanged from its file, and so are all definitions that it refers to, from whatever file.
+Decorators that register it are removed, and imports of other packages stay. If two files use one name for different
+things, one of them gets a number.
 """
 
 from __future__ import annotations
@@ -79,25 +79,27 @@ class _File:
     @cached_property
     def definitions(self) -> dict[str, _Definition]:
         """Functions, classes and constants by name."""
-        found: dict[str, _Definition] = {}
+        definitions: dict[str, _Definition] = {}
         for node in self.tree.body:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                found[node.name] = node
+                definitions[node.name] = node
             elif isinstance(node, ast.Assign):
-                found |= {t.id: node for target in node.targets for t in ast.walk(target) if isinstance(t, ast.Name)}
+                definitions |= {
+                    t.id: node for target in node.targets for t in ast.walk(target) if isinstance(t, ast.Name)
+                }
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                found[node.target.id] = node
-        return found
+                definitions[node.target.id] = node
+        return definitions
 
     @cached_property
     def imports(self) -> dict[str, tuple[str, str | None, str]]:
         """Imported names: (module, attribute or None for the module itself, the statement without its `as`)."""
-        found: dict[str, tuple[str, str | None, str]] = {}
+        imports: dict[str, tuple[str, str | None, str]] = {}
         for node in self.tree.body:
             guarded = node.body if isinstance(node, ast.If) else [node]  # imports under `if TYPE_CHECKING:` too
             for statement in guarded:
-                found |= self.imported(statement)
-        return found
+                imports |= self.imported(statement)
+        return imports
 
     def imported(self, node: ast.stmt) -> dict[str, tuple[str, str | None, str]]:
         """Return the names that one statement imports, in the form of `imports`."""
@@ -185,10 +187,10 @@ class Inliner:
         """Return the module that defines a name, which `module` may only re-export."""
         file = self._file(module)
         while attribute not in file.definitions and attribute in file.imports:
-            module, found, _ = file.imports[attribute]
-            if found is None or not self.internal(module):
+            module, original, _ = file.imports[attribute]
+            if original is None or not self.internal(module):
                 raise UnsupportedError(f"{attribute} of {file.name} is a module or a name of another package")
-            attribute, file = found, self._file(module)
+            attribute, file = original, self._file(module)
         return module, attribute
 
     def internal(self, module: str) -> bool:
@@ -198,8 +200,8 @@ class Inliner:
             return True
         if root in sys.stdlib_module_names:
             return False
-        found = sys.modules.get(module)
-        path = getattr(found, "__file__", None)
+        loaded = sys.modules.get(module)
+        path = getattr(loaded, "__file__", None)
         return path is not None and not _installed(Path(path))
 
     def imports(self, name: str, statement: str) -> str:
@@ -287,11 +289,11 @@ class _Walk:
 
     def __init__(self, inliner: Inliner, file: _File, node: _Definition, taken: _Taken) -> None:
         self.inliner, self.file, self.node, self.taken = inliner, file, node, taken
-        self.found: list[_Reference] = []
+        self.references: list[_Reference] = []
 
     def run(self) -> list[_Reference]:
         self._visit(self.node, eager=True, local=frozenset())
-        return self.found
+        return self.references
 
     def _visit(self, node: ast.AST, eager: bool, local: frozenset[str]) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -329,7 +331,7 @@ class _Walk:
             imported = self.file.imports.get(node.value.id)
             if imported is not None and self._module(imported) is not None:
                 key = self.inliner.origin(str(self._module(imported)), node.attr)
-                self.found.append(_Reference(key, *self.file.span(node), eager))
+                self.references.append(_Reference(key, *self.file.span(node), eager))
                 return
         if isinstance(node, ast.Name):
             self._name(node, eager, local)
@@ -342,7 +344,7 @@ class _Walk:
             return
         if node.id in self.file.definitions:
             own = isinstance(self.node, (ast.Assign, ast.AnnAssign)) and self.file.definitions[node.id] is self.node
-            self.found.append(_Reference((self.file.name, node.id), *self.file.span(node), eager and not own))
+            self.references.append(_Reference((self.file.name, node.id), *self.file.span(node), eager and not own))
         elif node.id in self.file.imports:
             imported = self.file.imports[node.id]
             module, attribute, statement = imported
@@ -351,7 +353,7 @@ class _Walk:
                 if called != node.id:
                     self.taken.edits.append((*self.file.span(node), called.encode()))
             elif attribute is not None and self._module(imported) is None:
-                self.found.append(_Reference(self.inliner.origin(module, attribute), *self.file.span(node), eager))
+                self.references.append(_Reference(self.inliner.origin(module, attribute), *self.file.span(node), eager))
             else:
                 raise UnsupportedError(
                     f"{self.file.name} uses the module {node.id} as a value; import what is used of it by name"
@@ -382,14 +384,14 @@ class _Walk:
 
     def _local_import(self, node: ast.Import | ast.ImportFrom) -> None:
         """Add what a function imports from inlined modules while it runs. The statement becomes `pass`."""
-        found = self.file.imported(node)
-        ours = {name: row for name, row in found.items() if self.inliner.internal(row[0])}
+        imported = self.file.imported(node)
+        ours = {name: row for name, row in imported.items() if self.inliner.internal(row[0])}
         if not ours:
             return
         for name, (module, attribute, _) in ours.items():
             if attribute is None or name != attribute:
                 raise UnsupportedError(f"{self.file.name} imports {module} inside a function under another name")
-            self.found.append(_Reference(self.inliner.origin(module, attribute), 0, 0, False))
+            self.references.append(_Reference(self.inliner.origin(module, attribute), 0, 0, False))
         self.taken.edits.append((*self.file.span(node), b"pass"))
 
     def _module(self, imported: tuple[str, str | None, str]) -> str | None:

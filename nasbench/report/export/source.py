@@ -40,7 +40,7 @@ def model_source(
     """Return the source of `model.py`. Its `build()` returns the model, its `load()` the model with its weights.
 
     Args:
-        backbone: A timm name, a stem, or `FILE.py:function`.
+        backbone: A timm name, a built-in forecasting backbone (stem), or `FILE.py:function`.
         plan: The plan in the backbone.
         slots: Slots of the backbone.
         input_size: Input size without the batch.

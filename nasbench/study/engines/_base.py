@@ -14,7 +14,7 @@ __all__ = ["Answer", "Engine", "Lost"]
 
 @dataclass(frozen=True)
 class Lost:
-    """The answer to a request whose worker died. The request is not necessarily the cause."""
+    """The answer to a request whose worker died. The request need not be the cause."""
 
     reason: str
 
@@ -56,7 +56,7 @@ class Engine(ABC):
         """
 
     def held_up(self) -> str:
-        """Return what queued requests wait for if none of them is running. "" if nothing holds them up."""
+        """Return what queued requests wait for if none of them is running. "" otherwise."""
         return ""
 
     def close(self) -> None:  # noqa: B027  # an engine without workers has nothing to end

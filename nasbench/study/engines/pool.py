@@ -1,4 +1,7 @@
-"""The base class of engines with several workers. Kills workers that hang, and replaces dead and old ones."""
+"""The base class of engines with several workers.
+
+It kills workers that hang, and replaces those that died or have served many requests.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ START_S = 1800.0
 """Seconds within which at least one worker must become ready. A busy cluster may need that long."""
 
 _MAX_STARTS = 3
-"""Workers of one place that may die in a row before they are ready."""
+"""Largest number of workers in a row that may die in one place before they are ready."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Worker(Protocol):
     """A process, here or on another machine, that evaluates one request at a time."""
 
     def give(self, request: Request) -> None:
-        """Send a request. Never raises if the worker is dead: `take` returns that."""
+        """Send a request. Never raises if the worker is dead: `take` then returns `Lost`."""
 
     def take(self) -> Ready | Evaluation | Lost | Broken:
         """Wait for the worker's next message and return it."""
@@ -173,7 +176,7 @@ class Pool(Engine):
             if place.done >= self._max_requests:
                 place.vacate()
             return [(place.rest(), said)]
-        if isinstance(said, Broken):  # settings or data are at fault, so every other worker would fail likewise
+        if isinstance(said, Broken):  # settings or data are at fault, so every other worker would fail too
             raise NasbenchError(f"a worker could not start: {said.text}")
         return self._bury(place, said)
 

@@ -1,7 +1,7 @@
 """The engine of worker processes on this machine: new interpreters, each with its own pipe to the search.
 
-They are started as commands and not through `multiprocessing`, which would run a user's script without a main guard
-again in each of them. Workers share no lock, so a worker that is killed at any moment does not block the others.
+They are started as commands, not through `multiprocessing`. That would run the user's script again in each worker,
+unless the script has a main guard. Workers share no lock, so a worker that is killed never blocks the others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ENDING_S = 10
 _LOOK_S = 1.0
 """Seconds between two checks that the workers are alive.
 
-The end of a pipe alone does not show a worker's death, because a process that it started may hold the pipe open.
+A dead worker does not always close its pipe, because a process that it started may hold the pipe open.
 """
 
 _PROGRAM = (
@@ -98,9 +98,9 @@ class _Process:
 
     def kill(self) -> None:
         """Kill the worker and all processes that it started, including those that outlive it."""
-        if self.pipe.closed:  # killed before, and another process may have its id by now
+        if self.pipe.closed:  # it was killed before, and another process may have its id now
             return
-        with suppress(ProcessLookupError, PermissionError):  # no process is left, for which macOS raises the second
+        with suppress(ProcessLookupError, PermissionError):  # no process is left: macOS then raises the second error
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()

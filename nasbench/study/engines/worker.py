@@ -55,7 +55,7 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Have this process killed when its parent dies, whatever it is doing then."""
+    """Have this process killed as soon as its parent dies, even if it hangs."""
     if sys.platform == "linux":  # the kernel does it, even while this process hangs in native code
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:

@@ -58,15 +58,15 @@ class AskedEvaluator(Evaluator):
         """The full budget, if the function accepts a shorter one."""
         return self.epochs if self.takes_epochs else None
 
-    def find(self, request: Request, found: Findings) -> None:
+    def find(self, request: Request, findings: Findings) -> None:
         """Call the function. The result of a shorter evaluation is not used."""
         options = {"seed": request.seed} if self.takes_seed else {}
         if request.epochs is not None and self.takes_epochs:
             options["epochs"] = request.epochs
-        # The canonical text of a plan is JSON. Parsing it needs no module, hence no torch
-        found.metrics = self._checked(self.function(json.loads(request.plan), **options))
-        found.fidelity = options.get("epochs", 0)
-        self.check_bounds(found.metrics, request)
+        # The canonical text of a plan is JSON. Parsing it imports no module, so torch is not needed.
+        findings.metrics = self._checked(self.function(json.loads(request.plan), **options))
+        findings.fidelity = options.get("epochs", 0)
+        self.check_bounds(findings.metrics, request)
 
     def _checked(self, answer: Mapping[str, float]) -> dict[str, float]:
         if not isinstance(answer, Mapping):

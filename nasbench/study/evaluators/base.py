@@ -1,4 +1,4 @@
-"""The base class of evaluators: one request comes in, one evaluation goes out, whatever the plan does.
+"""The base class of evaluators: every request gives one evaluation, whatever the plan does.
 
 Imports no torch, so that a process that only calls a user's function starts quickly.
 """
@@ -61,7 +61,7 @@ class RejectedError(Exception):
 
 @dataclass
 class Findings:
-    """The results of a plan so far, filled in gate by gate. They are recorded even if a later gate fails.
+    """The results of a plan so far, filled in check by check. They are recorded even if a later check fails.
 
     The fields are those of `Evaluation` with the same names.
     """
@@ -106,27 +106,27 @@ class Evaluator(ABC):
     def evaluate(self, request: Request) -> Evaluation:
         """Evaluate a plan under a seed."""
         begun = time.perf_counter()
-        found = Findings()  # filled in from below, so that the results before a failure are not lost with the exception
+        findings = Findings()  # `find` fills it in, so that a failure does not lose the results before it
         try:
-            self.find(request, found)
+            self.find(request, findings)
         except RejectedError as refusal:
-            found.state, found.reason = "rejected", str(refusal)
+            findings.state, findings.reason = "rejected", str(refusal)
         except EvaluationError as error:
-            found.state, found.reason = "failed", f"{error.kind}: {error.reason}"
-        except (Exception, SystemExit) as error:  # a module is anybody's code: a trial can fail, a study cannot
-            found.state, found.reason = "failed", describe_error(error)
+            findings.state, findings.reason = "failed", f"{error.kind}: {error.reason}"
+        except (Exception, SystemExit) as error:  # a module may be anybody's code: it must not end the whole study
+            findings.state, findings.reason = "failed", describe_error(error)
         return Evaluation(
             plan=request.plan,
             plan_hash=request.plan_hash,
             seed=request.seed,
             wall_s=time.perf_counter() - begun,
             device=self.device,
-            **vars(found),
+            **vars(findings),
         )
 
     @abstractmethod
-    def find(self, request: Request, found: Findings) -> None:
-        """Evaluate a plan and fill in `found` step by step.
+    def find(self, request: Request, findings: Findings) -> None:
+        """Evaluate a plan and fill in `findings` step by step.
 
         Raises:
             RejectedError: If a gate rejects the plan.

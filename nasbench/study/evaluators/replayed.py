@@ -35,18 +35,18 @@ class ReplayedEvaluator(Evaluator):
         """
         return self.table.costs(self._row(plan, 0))  # costs are the same under every seed
 
-    def find(self, request: Request, found: Findings) -> None:
-        """Look the plan up. The table holds one budget, whatever number of epochs is requested."""
+    def find(self, request: Request, findings: Findings) -> None:
+        """Look the plan up. The table holds only one budget, so the requested number of epochs has no effect."""
         plan = Plan.of(request.plan)
         try:
-            found.costs = self.known(plan)
+            findings.costs = self.known(plan)
         except PlanError as error:
             raise RejectedError(str(error)) from None
         row = self._row(plan, request.seed)
         metrics = self.table.metrics(row)
-        self.check_bounds({**found.costs, **metrics}, request)
-        found.metrics, found.fidelity = metrics, int(row["fidelity"])
-        found.state, found.reason = row["state"], row["reason"]
+        self.check_bounds({**findings.costs, **metrics}, request)
+        findings.metrics, findings.fidelity = metrics, int(row["fidelity"])
+        findings.state, findings.reason = row["state"], row["reason"]
 
     def _row(self, plan: Plan, seed: int) -> dict[str, Any]:
         row = self.table.row(plan, seed)

@@ -2,9 +2,9 @@
 
     cost -> constraints -> build -> (latency) -> (zero-cost proxies) -> train -> record
 
-The gates are in order of their price: a plan that breaks a bound on its costs is never built. A gate that refuses the
-plan ends its evaluation as "rejected", and any error ends it as "failed". In both cases the evaluation is recorded with
-its reason, and without invented values.
+The gates are checks, the cheapest first: a plan that breaks a bound on its costs is never built. If a gate refuses the
+plan, its evaluation ends as "rejected". If an error occurs, it ends as "failed". In both cases the evaluation is
+recorded with its reason and the values measured so far.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class TrainedEvaluator(Evaluator):
 
     @property
     def identity_init(self) -> bool:  # type: ignore[override]  # defined by the builder
-        """Whether insertion preserves the host's function."""
+        """Whether insertion preserves the backbone's function."""
         return self.builder.identity_init
 
     @property
@@ -86,8 +86,8 @@ class TrainedEvaluator(Evaluator):
         Raises:
             InputError: If a module cannot serve its slot, or the plan is not in the profiled space.
         """
-        found = self.plan_costs(plan).columns
-        return found if self.predictor is None else found | predicted_columns(self.predictor, plan, self.predictor_name)
+        costs = self.plan_costs(plan).columns
+        return costs if self.predictor is None else costs | predicted_columns(self.predictor, plan, self.predictor_name)
 
     def cost_error(self, plan: Plan) -> str:
         """Count the costs of a plan's whole model, and return where they differ from the sum of its parts.
@@ -108,23 +108,23 @@ class TrainedEvaluator(Evaluator):
         models = {plan.hash: self.builder.build(plan, seed) for plan in plans}
         return profile(models, input_size=self.task.input_size, device=self.device, time_s=time_s)
 
-    def find(self, request: Request, found: Findings) -> None:
+    def find(self, request: Request, findings: Findings) -> None:
         """Check the gates and train. After a shorter training the gates are not checked again."""
         plan, before = Plan.of(request.plan), request.before
         try:
             # after a shorter training the costs include a measured latency, which is not measured again
-            found.costs = self.known(plan) if before is None else dict(before.costs)
-            self._check(found.costs, request)
+            findings.costs = self.known(plan) if before is None else dict(before.costs)
+            self._check(findings.costs, request)
             model = self.builder.build(plan, request.seed)
         except InputError as error:
             raise RejectedError(str(error)) from None
         if before is None:
-            self._pass_measured_gates(plan, model, request, found)
+            self._pass_measured_gates(plan, model, request, findings)
         else:
-            found.proxies = dict(before.proxies)
-        self._train(model, request, found)
+            findings.proxies = dict(before.proxies)
+        self._train(model, request, findings)
 
-    def _train(self, model: nn.Module, request: Request, found: Findings) -> None:
+    def _train(self, model: nn.Module, request: Request, findings: Findings) -> None:
         # a shorter training is a recipe of its own: its learning-rate schedule ends with its last epoch
         recipe = self.recipe if request.epochs is None else self.recipe.with_settings({"epochs": request.epochs})
         # Trainings share the device. A latency measurement needs it alone, so training yields to it between two steps.
@@ -133,20 +133,20 @@ class TrainedEvaluator(Evaluator):
         bad = [name for name, value in result.metrics.items() if not math.isfinite(value)]
         if bad:
             raise EvaluationError(f"{', '.join(bad)} is not finite after training", kind="nan")
-        found.metrics, found.items, found.history = result.metrics, result.per_item, list(result.history)
-        found.fidelity, found.training_s, found.batch_parts = recipe.epochs, result.wall_s, result.batch_parts
+        findings.metrics, findings.items, findings.history = result.metrics, result.per_item, list(result.history)
+        findings.fidelity, findings.training_s, findings.batch_parts = recipe.epochs, result.wall_s, result.batch_parts
         if request.weights:
-            found.weights = _weights_of(model)
+            findings.weights = _weights_of(model)
 
-    def _pass_measured_gates(self, plan: Plan, model: nn.Module, request: Request, found: Findings) -> None:
+    def _pass_measured_gates(self, plan: Plan, model: nn.Module, request: Request, findings: Findings) -> None:
         """Measure latency and proxies if requested, and check their bounds."""
         if "latency_ms" in self.counted and self.predictor is None:
             # Without a predictor latency is known only now. Its bounds are checked here, before the costly training.
-            found.costs |= self._latency(model, request)
-            self._check(found.costs, request)
+            findings.costs |= self._latency(model, request)
+            self._check(findings.costs, request)
         if self.proxies:
-            found.proxies = self._proxies(plan, request.seed)
-            self.check_bounds(found.proxies, request)
+            findings.proxies = self._proxies(plan, request.seed)
+            self.check_bounds(findings.proxies, request)
 
     def _proxies(self, plan: Plan, seed: int) -> dict[str, float]:
         """Score the untrained model, and a second one with other weights and batches.
@@ -176,12 +176,12 @@ class TrainedEvaluator(Evaluator):
         of the device between two measurements cancels in the ratio.
         """
         models = {"bare": self.builder.build(BARE), "plan": model}
-        found = profile(models, input_size=self.task.input_size, device=self.device, time_s=self.latency_s)
-        if found.stopped == "no accepted samples":
+        measurement = profile(models, input_size=self.task.input_size, device=self.device, time_s=self.latency_s)
+        if measurement.stopped == "no accepted samples":
             raise EvaluationError(f"no accepted latency samples: the clock of {self.device} stayed low")
         if request.bare is None:  # this is the bare backbone's own evaluation
-            return measured_columns(found, "bare")
-        columns = measured_columns(found, "plan")
+            return measured_columns(measurement, "bare")
+        columns = measured_columns(measurement, "plan")
         return {**columns, "latency_ms": columns["latency_ratio"] * request.bare["latency_ms"]}
 
     def _check(self, known: Mapping[str, Any], request: Request) -> None:

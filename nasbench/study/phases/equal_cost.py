@@ -1,6 +1,6 @@
 """The equal-cost control of a plan: a plain residual bottleneck in each of its slots, at the cost the plan adds there.
 
-A module may help because of what it does, or only because it makes the model larger. The control tells the two apart.
+A module may help because of what it does, or only because it makes the model larger. The control shows which it is.
 It is a plan like any other, with a text and a hash, and is trained under the same budget and seeds.
 """
 
@@ -88,7 +88,7 @@ def control_for(plan: Plan, costs: PlanCosts) -> Control:
 
     Args:
         plan: A plan resolved to the slots of `costs`. The bare backbone has an empty control.
-        costs: Counts the costs of plans in this host.
+        costs: Counts the costs of plans in this backbone.
 
     Raises:
         UnsupportedError: If a module of the plan cannot serve its slot.
@@ -102,7 +102,7 @@ def control_for(plan: Plan, costs: PlanCosts) -> Control:
         target = macs(slot, expression.canonical())
         width = _nearest(target, lambda w, at=slot: macs(at, _block(w)))  # type: ignore[misc]
         slots.append(SlotControl(slot, width, target, macs(slot, _block(width))))
-    control = Plan({found.slot: parse(_block(found.width)) for found in slots})
+    control = Plan({slot.slot: parse(_block(slot.width)) for slot in slots})
     added, of_control = costs(plan), costs(control)
     return Control(
         control,
@@ -118,8 +118,11 @@ def _block(width: int) -> str:
 
 
 def _nearest(target: int, macs: Callable[[int], int]) -> int:
-    """Return the width, at least 1, whose `macs` is nearest to `target`. `macs` must rise. A tie gives the smaller."""
-    # double until the target is enclosed, then bisect, since each new width has to be built to be counted
+    """Return the width, at least 1, whose MACs are nearest to `target`. Of two equally near ones it is the smaller.
+
+    `macs` must rise with the width.
+    """
+    # Double until the target is enclosed, then bisect: each width tried has to be built and counted.
     high = 1
     while macs(high) < target:
         high *= 2

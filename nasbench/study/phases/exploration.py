@@ -1,9 +1,9 @@
 """The first phase of a search: propose a plan, have it evaluated, record it, until the budget is spent.
 
-The budget counts distinct plans. A repeated plan costs nothing and is not counted. After 20 repeats in a row the next
-plan is drawn uniformly from the unseen ones. An exhausted space ends the phase. Each proposal gets a new sampler,
-seeded by (seed, trial number). A search with one worker that is killed and resumed therefore proposes the same plans as
-an uninterrupted one.
+The budget counts distinct plans. A repeated plan is not evaluated again and does not count. After 20 repeats in a row
+the next plan is drawn uniformly from the unseen ones. The phase also ends if every plan of the space was evaluated.
+Each proposal gets a new sampler, seeded by (seed, trial number). A search with one worker that is killed and resumed
+therefore proposes the same plans as an uninterrupted one.
 
 With successive halving (`fidelity`), promoted plans are trained before new ones. A trial stays open between its rungs.
 Trials that are not promoted further are ended when no plan is left to promote.
@@ -114,7 +114,7 @@ class Exploration(Phase):
             if "claim" in trial.user_attrs:  # without one, another program than nasbench created the trial
                 self.seen.setdefault(trial.user_attrs["claim"], None)
         elif evaluation is not None:
-            # a trial that has ended still counts among those of its rungs when others are promoted
+            # a trial that has ended still counts when the trials of its rungs are ranked for promotion
             self.fidelity.restore(trial.number, trial.user_attrs.get("rungs", ()), over=True)
             self.add_known(trial, evaluation)
         elif is_abandoned(trial) and not self.ledger.is_claimed(trial.user_attrs["claim"]):
@@ -185,8 +185,8 @@ class Exploration(Phase):
                 return step.number, self.request(step)
             if over:
                 return None
-            if (found := self.propose()) is not None:  # None: another driver was faster, so look again
-                return found
+            if (claimed := self.propose()) is not None:  # None if another driver was faster: then look again
+                return claimed
 
     def resume_trial(self, trial: FrozenTrial) -> tuple[int, Request]:
         """Start a trial again whose process died."""
@@ -289,23 +289,23 @@ class Exploration(Phase):
         values = evaluation.objectives(self.directions)
         return values is not None and number in self.front_with(number, values)
 
-    def import_evaluations(self, found: Iterable[Reusable]) -> None:
+    def import_evaluations(self, reusable: Iterable[Reusable]) -> None:
         """Import evaluations of another run as finished trials, each plan once."""
         # only this run's seed: the evaluations on further seeds are imported by the second phase
         new = [
-            one
-            for one in found
-            if one.evaluation.seed == self.settings.seed and one.evaluation.plan_hash not in self.seen
+            reused
+            for reused in reusable
+            if reused.evaluation.seed == self.settings.seed and reused.evaluation.plan_hash not in self.seen
         ]
-        with self.ledger.atomically():  # one wait for the disk for all of them
-            for one in new:
-                evaluation = one.evaluation
+        with self.ledger.atomically():  # so that the disk is waited for only once
+            for reused in new:
+                evaluation = reused.evaluation
                 attrs = {"plan": evaluation.plan, "claim": evaluation.plan_hash, "evaluation": evaluation.to_dict()}
                 proposal = self.proposer.fixed(self.space.params(Plan.of(evaluation.plan)))
                 values = evaluation.objectives(self.directions)
                 number = self.add_finished(TrialState.COMPLETE, attrs, proposal, values)
-                self.run.folder.save_items(evaluation.plan_hash, evaluation.seed, one.items)
-                if (weights := one.weights) is not None and self.keeps(number, evaluation):
+                self.run.folder.save_items(evaluation.plan_hash, evaluation.seed, reused.items)
+                if (weights := reused.weights) is not None and self.keeps(number, evaluation):
                     self.run.folder.save_weights(number, weights)
                 self.add_known(self.ledger.trial(number), evaluation)
         if new:

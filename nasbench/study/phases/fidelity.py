@@ -132,13 +132,13 @@ class SuccessiveHalving(FullBudget):
         """Adopt a trial at its last rung. See `FullBudget.restore`."""
         if not rungs:
             return None
-        found = [Evaluation(**rung) for rung in rungs]
+        evaluations = [Evaluation(**rung) for rung in rungs]
         # the stored list begins at the trial's entry rung, which is not 0 for a plan that starts slowly
-        first = self.ladder.entry(Plan.of(found[0].plan), identity_init=self._identity_init)
-        known = dict(enumerate(found, start=first))
+        first = self.ladder.entry(Plan.of(evaluations[0].plan), identity_init=self._identity_init)
+        known = dict(enumerate(evaluations, start=first))
         # A trial that has ended counts as sent to the top, so that `promotable` does not promote it again.
-        ended = over or max(known) == self.ladder.top or not found[-1].is_complete
-        self._trials[number] = _Trial(found[0].plan, self.ladder.top if ended else max(known), known, ended)
+        ended = over or max(known) == self.ladder.top or not evaluations[-1].is_complete
+        self._trials[number] = _Trial(evaluations[0].plan, self.ladder.top if ended else max(known), known, ended)
         return self._result(number) if ended else None
 
     def is_waiting(self, number: int) -> bool:
@@ -156,14 +156,14 @@ class SuccessiveHalving(FullBudget):
 
     def promote(self, *, finish: bool = False) -> Step | None:
         """Promote the next trial, if there is one. The last promotions wait until no trial is being trained."""
-        # at the end one plan of each rung is promoted in any case, and a training at work may still be the better one
-        found = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
-        if found is None:
+        # at the end one plan of each rung is promoted in any case, so wait for running trainings, which may be better
+        promotion = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
+        if promotion is None:
             return None
-        number = int(found.plan)
+        number = int(promotion.plan)
         trial = self._trials[number]
-        before, trial.rung = trial.evaluations[trial.rung], found.rung
-        return self._step(number, found.rung, before)
+        before, trial.rung = trial.evaluations[trial.rung], promotion.rung
+        return self._step(number, promotion.rung, before)
 
     def stopped(self) -> list[tuple[int, Evaluation]]:
         """Return the result of each trial that is not promoted further. See `FullBudget.stopped`."""
@@ -192,9 +192,9 @@ class SuccessiveHalving(FullBudget):
 
     def _result(self, number: int) -> Evaluation:
         """Return the result of a trial: the evaluation at its last rung, with the time of all rungs."""
-        found = self.rungs(number)
-        wall_s, training_s = (sum(getattr(one, name) for one in found) for name in ("wall_s", "training_s"))
-        return replace(found[-1], wall_s=wall_s, training_s=training_s)
+        evaluations = self.rungs(number)
+        wall_s, training_s = (sum(getattr(e, name) for e in evaluations) for name in ("wall_s", "training_s"))
+        return replace(evaluations[-1], wall_s=wall_s, training_s=training_s)
 
     def _readings(self) -> list[Reading]:
         """Return all readings, named by trial numbers. The bare backbone does not compete, so it has none."""
@@ -211,7 +211,7 @@ class SuccessiveHalving(FullBudget):
         values = None if evaluation is None else evaluation.objectives(self._directions)
         if values is None:
             return None
-        # costs span orders of magnitude: without the logarithm, the dearest plan would set the scale of hypervolume
+        # costs span orders of magnitude: without the logarithm, the most expensive plan would dominate the hypervolume
         scaled = [
             np.log(value) if name in COSTS and value > 0 else value
             for name, value in zip(self._directions, values, strict=True)

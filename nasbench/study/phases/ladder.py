@@ -6,8 +6,8 @@ hypervolume that each adds.
 
 A learning-rate schedule belongs to its budget. Halfway through a one-cycle schedule of 9 epochs, the rate is at its
 maximum and the metric says little about what 4 epochs can reach. Every rung therefore trains from scratch with a
-schedule of its own length, and results are compared only within a rung. As a consequence, a plan that climbs from the
-first rung to the top trains for the sum of the rungs, which is less than eta / (eta - 1) times the full budget.
+schedule of its own length, and results are compared only within a rung. A plan that is promoted from the first rung to
+the last thus trains for the sum of all rungs, which is less than eta / (eta - 1) times the full budget.
 
 All functions here are pure. The strategy in `fidelity` stores the readings.
 
@@ -106,10 +106,10 @@ class Ladder:
 
 
 def starts_slowly(plan: Plan, *, identity_init: bool) -> bool:
-    """Whether a plan, or a module in it, is an identity at first, so that the model computes what the backbone does.
+    """Whether a plan, or a module in it, starts as an identity, so that the model begins as the bare backbone.
 
-    Behind a gate that starts closed, or with a scale of its own that starts at 0, a module needs some epochs before it
-    has an effect. Judged early, the plan would be judged as the bare backbone.
+    A module needs some epochs before it has an effect if its gate, or a scale of its own, starts at 0. If such a plan
+    were judged early, its values would be those of the bare backbone.
     """
     if plan.is_bare:
         return False
@@ -139,7 +139,7 @@ class Place:
     Attributes:
         plan: Name of the plan, as in its reading.
         place: Place from 1, the best.
-        rank: Non-dominated rank from 1, the front.
+        rank: Non-dominated rank from 1, which is the Pareto front.
         of: Number of plans at this rung that have values.
     """
 
@@ -200,7 +200,7 @@ def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = Fa
     reached: dict[str, int] = {}
     for reading in readings:
         reached[reading.plan] = max(reached.get(reading.plan, 0), reading.rung)
-    for rung in reversed(range(ladder.top)):  # as in ASHA: a plan that can finish goes before one that is far from it
+    for rung in reversed(range(ladder.top)):  # as in ASHA: plans near the full budget are promoted first
         order = places(reading for reading in readings if reading.rung == rung)
         for place in order[: _kept(len(order), ladder, finish)]:
             if reached[place.plan] == rung:
@@ -209,7 +209,7 @@ def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = Fa
 
 
 def stops(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = True) -> dict[str, str]:
-    """Return for every plan that stopped below the full budget its reason, for the trials table.
+    """Return the reason, for the trials table, why each plan stopped below the full budget.
 
     Args:
         readings: All readings. Plans without values have a reason of their own and are left out.
@@ -219,12 +219,12 @@ def stops(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = True) -
     reached = {reading.plan: 0 for reading in readings}
     for reading in readings:
         reached[reading.plan] = max(reached[reading.plan], reading.rung)
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for rung in range(ladder.top):
         order = places(reading for reading in readings if reading.rung == rung)
         keep = _kept(len(order), ladder, finish)
-        found |= {place.plan: _reason(place, ladder, rung, keep) for place in order if reached[place.plan] == rung}
-    return found
+        reasons |= {place.plan: _reason(place, ladder, rung, keep) for place in order if reached[place.plan] == rung}
+    return reasons
 
 
 def _kept(count: int, ladder: Ladder, finish: bool) -> int:

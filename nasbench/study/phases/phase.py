@@ -56,15 +56,15 @@ class Phase(ABC):
     def work(self) -> None:
         """Keep the engine busy until there are no more requests.
 
-        A trial whose worker died is tried once more, because the trial is not necessarily the cause. If the worker dies
+        A trial whose worker died is tried once more, because the trial need not be the cause. If the worker dies
         again, the trial has failed.
         """
         running: dict[int, Request] = {}
         lost: set[int] = set()
         while True:
-            while len(running) < self.engine.capacity and (found := self.next_request()) is not None:
-                number, running[number] = found
-                self.engine.submit(*found)
+            while len(running) < self.engine.capacity and (next_one := self.next_request()) is not None:
+                number, running[number] = next_one
+                self.engine.submit(*next_one)
             if not running:
                 # another driver may still die and leave a plan for this one, so wait until none is at work
                 if not self.ledger.others_running():
@@ -85,11 +85,11 @@ class Phase(ABC):
     def answers(self) -> list[tuple[int, Answer]]:
         """Wait for answers. Report what holds them up if nothing is running."""
         # no longer than `poll_s` in a shared study, where each round writes the heartbeat
-        found = self.engine.wait(self.ledger.poll_s or NARRATE_S)
+        answers = self.engine.wait(self.ledger.poll_s or NARRATE_S)
         if time.monotonic() - self.narrated >= NARRATE_S and (reason := self.engine.held_up()):
             self.narrated = time.monotonic()
             self.narrate(reason)
-        return found
+        return answers
 
     def save_items(self, evaluation: Evaluation) -> None:
         """Store the metric per validation item of an evaluation, if it has any."""

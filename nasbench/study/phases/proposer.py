@@ -1,7 +1,7 @@
 """Proposes values of a space's parameters by an Optuna sampler that works on a copy of the study in memory.
 
 Optuna writes each suggested parameter to the storage separately, and a journal file would wait for the disk each time.
-With the copy, a proposal is written to the study's storage at once, as one trial.
+With the copy, a proposal is written to the study's storage in one step, as one trial.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Proposer:
             number: The number that the trial will have in the study. In the copy it may have another one.
         """
         with quiet():
-            # a new sampler per proposal: its state after a resumed search is that of an uninterrupted one
+            # a new sampler for each proposal, so that a resumed search proposes the same as an uninterrupted one
             self._copy.sampler = self._sampler(number)
             asked = self._copy.ask(self._distributions)
         return self._storage.get_trial(self._storage.get_trial_id_from_study_id_trial_number(self._id, asked.number))
@@ -83,7 +83,7 @@ class Proposer:
     # -- trials of the study -----------------------------------------------------------------------------------
 
     def add(self, trial: FrozenTrial) -> None:
-        """Add a trial of the study to the copy, or update how it ended."""
+        """Add a trial of the study to the copy. If it is there already and has ended in the study, end it."""
         if trial.number not in self._ids:
             self._ids[trial.number] = self._storage.create_new_trial(self._id, trial)
         elif trial.state.is_finished():
@@ -97,7 +97,7 @@ class Proposer:
     def end(
         self, number: int, state: TrialState, values: Sequence[float] | None, user_attrs: Mapping[str, Any]
     ) -> None:
-        """End a trial of the copy as the trial of the study ended."""
+        """End a trial of the copy with the state and the values of the study's trial."""
         trial_id = self._ids[number]
         if self._storage.get_trial(trial_id).state.is_finished():  # this process ended it before the ledger returned it
             return

@@ -39,7 +39,7 @@ class Reusable:
     def weights(self) -> bytes | None:
         """The trained weights in the safetensors format. None if they were not stored."""
         assert self.evaluation.number is not None
-        # weights are stored by trial, and a trial's are those of the run's first seed
+        # weights are stored for each trial, and a trial is trained under the run's first seed
         file = self.run.folder.weights_file(self.evaluation.number)
         return file.read_bytes() if self.evaluation.seed == self.run.settings.seed and file.is_file() else None
 
@@ -47,7 +47,7 @@ class Reusable:
 def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], Reusable]:
     """Return the complete evaluations of another run that fit a search, by plan hash and seed.
 
-    Plans outside the search's space are left out. So are evaluations that lack one of its objectives or break one of
+    Plans outside the search's space are left out. So are evaluations that lack one of its objectives, or break one of
     its constraints.
 
     Args:
@@ -67,15 +67,15 @@ def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], R
             f"the evaluations of {path} were made under other conditions, so they cannot be reused. What differs:\n  "
             + "\n  ".join(differing)
         )
-    found = [evaluation for evaluation in run.evaluations() if _belongs(evaluation, problem)]
-    bare = next((evaluation for evaluation in found if evaluation.is_bare), None)
+    evaluations = [evaluation for evaluation in run.evaluations() if _belongs(evaluation, problem)]
+    bare = next((evaluation for evaluation in evaluations if evaluation.is_bare), None)
     if bare is None:
         raise RunError(f"{path} has no complete evaluation of the bare backbone, so there is nothing to reuse")
     name = run.path.resolve().name
     return {
-        (one.plan_hash, one.seed): Reusable(replace(one, reused_from=one.reused_from or name), run)
-        for one in found
-        if _holds(one, bare, problem)
+        (e.plan_hash, e.seed): Reusable(replace(e, reused_from=e.reused_from or name), run)
+        for e in evaluations
+        if _holds(e, bare, problem)
     }
 
 

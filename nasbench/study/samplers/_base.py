@@ -18,7 +18,7 @@ from nasbench.study.samplers.knowledge import Knowledge, stream
 __all__ = ["PlanSampler"]
 
 _MAX_DRAWS = 64
-"""Draws after which the search for a plan that breaks no constraint is given up."""
+"""Number of draws in search of a plan that breaks no constraint. After them, a plan that breaks one is taken."""
 
 
 class PlanSampler(BaseSampler):

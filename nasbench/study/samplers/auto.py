@@ -1,8 +1,8 @@
 """The default sampler: cost-aware Bayesian optimisation. It never proposes a plan twice.
 
 A Gaussian process on features of the plan models each objective that is not known before evaluation. Known costs enter
-exactly, on a log scale. The sampler builds a pool of unseen plans from uniform draws and neighbours of the front, and
-proposes the one with the largest expected hypervolume improvement.
+exactly, on a log scale. The sampler builds a pool of unseen plans from uniform draws and neighbours of plans on the
+Pareto front. It proposes the plan with the largest expected hypervolume improvement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ START = 4
 """Number of complete evaluations from which on the model is used. Plans are drawn uniformly before."""
 
 UNIFORM, NEAR, CLIMBS = 400, 200, 2
-"""Size of the pool: uniform draws, and neighbours of the front. Then rounds of hill climbing from the best plan."""
+"""Uniform draws in the pool, neighbours of the front in the pool, rounds of hill climbing from the best plan."""
 
 
 class AutoSampler(PlanSampler):

@@ -84,7 +84,7 @@ class _Scale:
     def __init__(self, sample: FloatArray, *, each: bool) -> None:
         self.center = sample.mean(axis=0)
         spread = sample.std(axis=0)
-        self.kept = spread > 1e-9  # constant columns say nothing, and their scale would be a division by 0
+        self.kept = spread > 1e-9  # constant columns carry no information, and their scale would be a division by 0
         self.unit = spread[self.kept] if each else np.ones(int(self.kept.sum()))
         self.unit = self.unit * np.sqrt(
             ((sample[:, self.kept] - self.center[self.kept]) ** 2 / self.unit**2).sum(1).mean()
@@ -99,7 +99,7 @@ class _Scale:
 def _labels(expression: Expression) -> list[tuple[str, float]]:
     """Return the labels of an expression with weights, whose squares sum to about 1 for each kind of label."""
     leaves = list(expression.leaves())
-    # without this, an expression of many modules would have a larger norm, hence a larger prior variance
+    # without this, an expression of many modules would have a larger norm, and so a larger prior variance
     share = 1.0 / np.sqrt(max(len(leaves), 1))
     named = [(label, share) for leaf in leaves for label in (f"module {leaf.name}", f"variant {leaf.canonical()}")]
     return [(f"form {_form(expression)}", _FORM), *named]
@@ -124,7 +124,7 @@ def _properties(expression: Expression) -> FloatArray:
 
 def _figures(name: str, declared: Sequence[str]) -> list[float]:
     """Return the five properties of a module: the recorded measurement, or else the declaration as 0 and 1."""
-    found = recorded(name)
-    if found is None:
+    fingerprint = recorded(name)
+    if fingerprint is None:
         return [float(p in declared) for p in PROPERTIES]
-    return [float(getattr(found, p) or 0.0) for p in PROPERTIES]
+    return [float(getattr(fingerprint, p) or 0.0) for p in PROPERTIES]

@@ -170,13 +170,13 @@ def _optimised(grams: list[FloatArray], distance: FloatArray, targets: FloatArra
     logs = start.to_logs()
     arguments: Any = (grams, distance, targets, logs)
     try:
-        found = optimize.minimize(
+        optimum = optimize.minimize(
             negative_log_posterior, logs, args=arguments, jac=True, method="L-BFGS-B",
             bounds=[(center - 6, center + 6) for center in logs], options={"maxiter": _MAX_STEPS},
         )  # fmt: skip
     except (linalg.LinAlgError, ValueError):  # no Cholesky factor at some step: the prior's centre is safe
         return start
-    return Hyper.of_logs(found.x) if np.isfinite(found.x).all() else start
+    return Hyper.of_logs(optimum.x) if np.isfinite(optimum.x).all() else start
 
 
 def _covariance(hyper: Hyper, grams: Sequence[FloatArray], distance: FloatArray) -> FloatArray:

@@ -19,7 +19,7 @@ from nasbench.study.samplers.knowledge import Knowledge
 __all__ = ["ENOUGH", "History", "read_history"]
 
 ENOUGH = 8
-"""Number of plans with results at a longer training from which on these are used instead of shorter ones."""
+"""Results of a longer training are used, in place of those of a shorter one, as soon as so many plans have them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
         study: The study.
         trial: The trial that is being proposed, which is left out.
     """
-    found: dict[int, dict[Plan, list[float]]] = {0: {}}  # values by fidelity and plan
+    results: dict[int, dict[Plan, list[float]]] = {0: {}}  # values by fidelity and plan
     broken: dict[Plan, None] = {}
     pending: dict[Plan, None] = {}
     given: dict[Plan, None] = {}
@@ -67,7 +67,7 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
             continue
         readings = list(_readings(knowledge, other))
         for fidelity, values in readings:
-            found.setdefault(fidelity, {}).setdefault(plan, values)  # a repeat of a plan counts once
+            results.setdefault(fidelity, {}).setdefault(plan, values)  # a repeat of a plan counts once
         if readings:
             given[plan] = None
         elif "evaluation" in other.user_attrs:
@@ -75,8 +75,8 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
         else:  # running, queued, or dropped because another driver claimed the plan first
             pending[plan] = None
     # without enough plans at any one length, the length with most plans is used
-    longest = max((fidelity for fidelity, of in found.items() if len(of) >= ENOUGH), default=None)
-    complete = max(found.values(), key=len) if longest is None else found[longest]
+    longest = max((fidelity for fidelity, of in results.items() if len(of) >= ENOUGH), default=None)
+    complete = max(results.values(), key=len) if longest is None else results[longest]
     return History(
         list(complete),
         knowledge.scaled(np.array(list(complete.values()), dtype=float)),

@@ -1,9 +1,9 @@
 """Exact expected hypervolume improvement by a decomposition of the region that is not dominated into boxes.
 
-The improvement is the sum over boxes of the expected volume that a candidate covers of each. For independent objectives
-this volume is a product over the axes. A known coordinate contributes a length, and a normally distributed one the
-integral of its distribution function. The result is exact in the known costs and analytic in any number of modelled
-objectives. All axes are minimised.
+The improvement is the sum, over the boxes, of the expected volume that a candidate covers in the box. For independent
+objectives this volume is a product over the axes. A known coordinate contributes a length, and a normally distributed
+one the integral of its distribution function. The result is exact in the known costs and analytic in any number of
+modelled objectives. All axes are minimised.
 
 Sources:
     Emmerich et al., "Hypervolume-based expected improvement", CEC 2011.
@@ -23,7 +23,7 @@ __all__ = ["MAX_FRONT", "expected_improvement", "free_boxes"]
 FloatArray = NDArray[np.float64]
 
 MAX_FRONT = 60
-"""A longer front is reduced to the points that add most hypervolume. A left-out point can only overstate a gain."""
+"""A Pareto front of more points is reduced to those that add most hypervolume. This can only overstate a gain."""
 
 
 def expected_improvement(
@@ -69,14 +69,14 @@ def free_boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, Fl
         low, high = lower[hit], upper[hit]
         pieces = [(lower[~hit], upper[~hit])]
         for axis in range(len(reference)):
-            # Split off each slab below the point on this axis. The remainder lies above the point there
+            # Split off the part of each box that lies below the point on this axis. The remainder lies above the point
             piece_high = high.copy()
             piece_high[:, axis] = point[axis]
             real = low[:, axis] < point[axis]
             pieces.append((low[real], piece_high[real]))
             low = low.copy()
             low[:, axis] = np.maximum(low[:, axis], point[axis])
-        # the remainder after all axes is dominated by the point and is dropped
+        # what remains after all axes is dominated by the point and is dropped
         lower = np.concatenate([part for part, _ in pieces])
         upper = np.concatenate([part for _, part in pieces])
     return lower, upper

@@ -153,14 +153,14 @@ class Knowledge:
 
     def near(self, plan: Plan, rng: random.Random, most: int) -> list[Plan]:
         """Draw up to `most` distinct neighbours of a plan: a slot uniformly, then another expression in this slot."""
-        found: dict[Plan, None] = {}
+        drawn: dict[Plan, None] = {}
         for _ in range(most):
             slot, combinations = rng.choice(self._combinations)
             others = combinations.neighbours(plan.get(slot, NONE))
             neighbour = Plan({**plan, slot: rng.choice(others)}) if others else plan
             if neighbour != plan and neighbour in self.space:
-                found[neighbour] = None
-        return list(found)
+                drawn[neighbour] = None
+        return list(drawn)
 
     @cached_property
     def _combinations(self) -> list[tuple[str, Any]]:
@@ -176,9 +176,9 @@ class Knowledge:
     @cached_property
     def known_names(self) -> tuple[str, ...]:
         """Names of the objectives that are known before a plan is evaluated."""
-        # seen on a sample, because `known` alone tells which names it returns
-        told = {name for _, known in self._drawn for name in known or {}}
-        return tuple(name for name in self.directions if name in told)
+        # from a sample of plans, because only calling `known` shows which names it returns
+        known_somewhere = {name for _, known in self._drawn for name in known or {}}
+        return tuple(name for name in self.directions if name in known_somewhere)
 
     @cached_property
     def logarithmic(self) -> frozenset[str]:

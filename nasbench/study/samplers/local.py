@@ -1,4 +1,4 @@
-"""Multi-objective local search: proposes a neighbour of a plan on the front."""
+"""Multi-objective local search: proposes a plan one choice away from a plan on the Pareto front."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LocalSampler"]
 class LocalSampler(PlanSampler):
     """Draws a plan of the current front uniformly, then proposes one of its unseen neighbours.
 
-    If every neighbour of the front was seen, the search restarts: the next plan is drawn uniformly from the unseen.
+    If every such neighbour was seen, the search restarts: the next plan is drawn uniformly from the unseen ones.
 
     Sources:
         Paquete et al., "Pareto local optimum sets in the biobjective traveling salesman problem", in Metaheuristics for

@@ -17,8 +17,8 @@ __all__ = ["FIRST_PLANS", "initial_plans"]
 FIRST_PLANS = 6
 """Number of plans that a study begins with, including the bare backbone. It is a quarter of the default budget.
 
-It does not depend on the budget. A study that is extended later thus has the same trials as one with the full budget
-from the start.
+It does not depend on the study's own budget. A study that is extended later thus has the same trials as one that had
+the larger budget from the start.
 """
 
 
@@ -58,7 +58,7 @@ def _singles(space: ResolvedSpace) -> Iterator[Plan]:
 
 
 def _size(costs: Mapping[str, Any]) -> float:
-    """Return one figure for the size of a plan: the sum of its known costs, each on a log scale."""
+    """Return one number for the size of a plan: the sum of its known costs, each on a log scale."""
     return sum(math.log1p(abs(value)) for value in costs.values() if isinstance(value, (int, float)))
 
 
@@ -66,8 +66,8 @@ def _kinds(plan: Plan) -> tuple[list[str], list[str], list[str]]:
     """Return the modules, the slot and the properties of a plan with one slot."""
     ((slot, expression),) = plan.items()
     names = [leaf.name for leaf in expression.leaves()]
-    found = [recorded(name) for name in names]
-    properties = [p for figures in found if figures is not None for p in measured(figures)]
+    records = [recorded(name) for name in names]
+    properties = [p for record in records if record is not None for p in measured(record)]
     return [f"module {name}" for name in names], [f"slot {slot}"], [f"property {name}" for name in properties]
 
 

@@ -25,10 +25,10 @@ MOST_FITTED, MOST_OPTIMISED = 400, 150
 """Largest number of plans that a process is fitted to, and on which its hyper-parameters are optimised."""
 
 MARGIN_ONE, MARGIN_MORE = 0.1, 0.5
-"""Distance of the reference point from the worst value in ranges, with one modelled objective and with more.
+"""Distance of the reference point from the worst value, as a share of the range.
 
-With one, the cheapest plans bound the region. With more, a cost may be among them, and the most expensive plans seen so
-far need not be the most expensive ones of interest.
+The first number is for one modelled objective, the second for more. With more, one of them may be a cost, and the most
+expensive plans seen so far need not be the most expensive ones of interest.
 """
 
 
@@ -123,14 +123,17 @@ class Surrogate:
         if not broken:
             return np.ones(len(plans))
         good, bad = _occurrences(history.plans), _occurrences(broken)
-        # a module that never succeeded keeps a chance, which halves with each failure
+        # a module that never succeeded still gets a chance, which is about halved with each failure
         chance = {name: good[name] / (good[name] + bad[name]) if name in good else 0.5 ** bad[name] for name in bad}
         return np.array([min((chance.get(name, 1.0) for name in _modules(plan)), default=1.0) for plan in plans])
 
 
 def clipped(targets: FloatArray) -> FloatArray:
-    """Limit very bad values, as of collapsed trainings, which would hide all other differences. Smaller is better."""
-    # quartiles, because a mean and a deviation would themselves be moved by the collapsed trainings
+    """Limit very bad values, such as those of diverged trainings. They would hide all other differences.
+
+    Smaller values are better.
+    """
+    # quartiles, because the diverged trainings would change a mean and a deviation
     low, middle = np.quantile(targets, [0.25, 0.5])
     return np.minimum(targets, middle + 6.0 * (middle - low)) if middle > low else targets
 

@@ -1,8 +1,8 @@
 """Zero-cost proxies: scores of an untrained model that are said to predict how well it will train.
 
-`score` computes one of them for a model and a task. None of them is a result. Over 19 tasks NASWOT and the plain number
-of MACs correlate about equally with the trained metric (0.621 and 0.609 mean Spearman). So
-`nasbench.evidence.proxy_agreement` always reports them beside parameters and MACs, in the study at hand.
+`score` computes one of them for a model and a task. A score does not replace training. Over 19 tasks NASWOT and the
+plain number of MACs correlate about equally with the trained metric (0.621 and 0.609 mean Spearman). So for each
+study `nasbench.evidence.proxy_agreement` reports how well proxies, parameters and MACs predict the trained metric.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Linearised(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _IDENTITY:
             return args[0] if args else kwargs["input"]
-        # Detached, a gate weighs signals with the value that it has, but no flow passes through the gate itself.
+        # A detached gate weighs signals with its current value, but no gradient flows through the gate itself.
         if name in _CONSTANT:
             return func(*args, **kwargs).detach()
         if name == "batch_norm":

@@ -81,7 +81,7 @@ class _Codes(TorchDispatchMode):
     def _add(self, x: Tensor) -> None:
         # The batch is the first or the second axis. Windows or heads folded into it multiply its size.
         axis = next((axis for axis in (0, 1) if x.ndim > axis and x.shape[axis] % self.count == 0), None)
-        if axis is None:  # its size has nothing to do with the batch
+        if axis is None:  # no multiple of the batch size: this activation does not depend on the batch
             return
         codes = (x.movedim(axis, 0) > 0).reshape(self.count, -1)
         for part in codes.split(_CHUNK, dim=1):

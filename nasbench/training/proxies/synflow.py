@@ -53,8 +53,8 @@ def synflow(
         flow = apply(twin, ones[0] if isinstance(inputs, Tensor) else (ones[0], ones[1])).sum()
     trained = [p for p in twin.parameters() if p.requires_grad]
     # A parameter may not reach the output, for example behind a detached gate.
-    found = torch.autograd.grad(flow, trained, allow_unused=True)
-    total = float(sum((p.detach() * g).abs().sum() for p, g in zip(trained, found, strict=True) if g is not None))
+    gradients = torch.autograd.grad(flow, trained, allow_unused=True)
+    total = float(sum((p.detach() * g).abs().sum() for p, g in zip(trained, gradients, strict=True) if g is not None))
     if not (math.isfinite(total) and total > 0):
         what = "the flow is zero" if total == 0 else "the flow is too large for float64"
         raise EvaluationError(f"synflow has no value: {what}", kind="nan")

@@ -39,10 +39,10 @@ def zico(model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable
     weights = [p for p in twin.parameters() if p.requires_grad and p.ndim >= 2]
     gradients = [_gradients(twin, weights, batch, loss) for batch in batches]
     layers = [_layer(torch.stack(of_layer)) for of_layer in zip(*gradients, strict=True)]
-    found = [layer for layer in layers if layer is not None]
-    if not found:
+    values = [layer for layer in layers if layer is not None]
+    if not values:
         raise EvaluationError("zico has no value: no weight has a gradient that varies between batches", kind="nan")
-    return float(sum(found))
+    return float(sum(values))
 
 
 def _gradients(
@@ -50,9 +50,9 @@ def _gradients(
 ) -> list[Tensor]:
     inputs, targets = batch
     value = loss(apply(model, inputs).float(), targets)
-    found = torch.autograd.grad(value, weights, allow_unused=True)
+    gradients = torch.autograd.grad(value, weights, allow_unused=True)
     # A weight that the loss does not reach never varies, so its layer is left out.
-    return [torch.zeros_like(w) if g is None else g.abs() for w, g in zip(weights, found, strict=True)]
+    return [torch.zeros_like(w) if g is None else g.abs() for w, g in zip(weights, gradients, strict=True)]
 
 
 def _layer(gradients: Tensor) -> float | None:

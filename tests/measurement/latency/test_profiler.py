@@ -471,7 +471,7 @@ def test_a_call_the_kernel_interrupted_is_flagged_and_naps_begin_when_that_is_th
     flaws = [timer(lambda: None).flaw for _ in range(41)]
     assert flaws == [OK, *[PREEMPTED] * 40]
     assert 0 < len(naps) < 40  # not at once, and then before each call
-    assert timer._naps
+    assert timer._sleeps
 
 
 @pytest.mark.parametrize("threads", [1, 2])
