@@ -1,4 +1,7 @@
-"""Backbone names: stems, timm's architectures, a user's `FILE.py:function`. Imports neither torch nor timm."""
+"""Backbone names: stems, timm's architectures, a user's `FILE.py:function`. Imports neither torch nor timm.
+
+A file of weights is checked here too. Both are what a user types before a backbone is built.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from nasbench.backbones.stem_registry import STEMS
-from nasbench.errors import UnknownNameError
-from nasbench.library.plugins import python_file
+from nasbench.errors import BackboneError, UnknownNameError
+from nasbench.library.source_names import check_defined
 from nasbench.library.timm_names import timm_names
 
-__all__ = ["backbone_names", "check_backbone_name", "is_file", "is_stem", "is_timm", "stem_names"]
+__all__ = ["backbone_names", "check_backbone_name", "check_checkpoint", "is_file", "is_stem", "is_timm", "stem_names"]
 
 
 def stem_names() -> tuple[str, ...]:
@@ -54,10 +57,20 @@ def check_backbone_name(name: str) -> str:
         PluginError: If it is `FILE.py:function` and there is no such file.
     """
     if is_file(name):
-        python_file(name)
+        check_defined(name, "backbone")
     elif not (is_stem(name) or is_timm(name)):
         architecture, has_tag, _ = name.partition(".")
         tagged = [each for each in timm_names("tagged") if each.startswith(f"{architecture}.")] if has_tag else []
         known = tagged or backbone_names()
         raise UnknownNameError("backbone", name, known, "a timm model, a stem, or FILE.py:function")
     return name
+
+
+def check_checkpoint(file: str | Path) -> None:
+    """Check that there is a file of weights.
+
+    Raises:
+        BackboneError: If there is none.
+    """
+    if not Path(file).is_file():
+        raise BackboneError(f"no checkpoint at {file}")

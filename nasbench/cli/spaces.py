@@ -28,7 +28,7 @@ def spaces(
 
     load_plugins(modules)
     if backbone:
-        check_names(backbone)
+        check_names(backbone, size=size)
     if name is not None:
         row = _row(name, backbone, size)
         if as_json:

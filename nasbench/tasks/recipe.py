@@ -112,5 +112,6 @@ def _describe(error: ValidationError) -> str:
     for fault in error.errors():
         name = str(fault["loc"][0])
         meaning = Recipe.model_fields[name].description
-        lines.append(f"training setting {name}={fault['input']!r}: {fault['msg']} ({meaning})")
+        fact = fault["msg"].removeprefix("Value error, ")  # pydantic's mark of an error that a validator raised
+        lines.append(f"training setting {name}={fault['input']!r}: {fact} ({meaning})")
     return "; ".join(lines)
