@@ -6,7 +6,6 @@ from typing import Any
 
 from nasbench.library.plan import BARE
 from nasbench.report.tables import Cell, Column, Row, Table, plan_cell
-from nasbench.runs.front_latency import latest
 from nasbench.runs.run import Run
 from nasbench.text import human
 
@@ -15,7 +14,7 @@ __all__ = ["front_table", "slots_table"]
 
 def slots_table(run: Run) -> Table | None:
     """Return latency and MACs slot by slot for the plan measured last, None if none was measured."""
-    found = latest(run, "slots")
+    found = run.folder.latest_latency("slots")
     if found is None:
         return None
     columns = (
@@ -32,7 +31,7 @@ def slots_table(run: Run) -> Table | None:
 
 def front_table(run: Run) -> Table | None:
     """Return the front as measured last, with predictions where there are any. None if it was not measured."""
-    found = latest(run, "front")
+    found = run.folder.latest_latency("front")
     if found is None:
         return None
     predicted = any("predicted_ms" in row for row in found["rows"])
