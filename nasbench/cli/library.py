@@ -8,7 +8,7 @@ import typer
 
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, Modules, app, load_plugins
-from nasbench.errors import NothingMatched
+from nasbench.errors import NothingMatched, nearest
 from nasbench.text import narrate
 
 
@@ -34,7 +34,10 @@ def modules(
     load_plugins(modules)
     specs = library.module_specs(pattern, property=property, dims=dims)
     if not specs:
-        raise NothingMatched(f"no module matches {pattern!r} with these filters; `nasbench modules` lists all")
+        known = library.list_modules()
+        near = [] if pattern in known else nearest(pattern, known)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise NothingMatched(f"no module matches {pattern!r} with these filters; {hint}`nasbench modules` lists all")
     rows = catalogue.overview(specs)
     if as_json:
         console.print_json("modules", rows)
