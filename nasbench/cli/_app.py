@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,12 +11,15 @@ import typer.core
 from nasbench.cli import console
 from nasbench.errors import InputError
 
-__all__ = ["AsJson", "Modules", "Size", "app", "check_names", "input_size", "load_plugins"]
+__all__ = ["AsJson", "Modules", "Size", "app", "check_names", "input_size", "load_plugins", "load_project"]
 
 _ORDER = (
     "modules", "show", "fingerprint", "suggest", "check", "slots", "spaces", "measure", "profile", "search", "train",
     "report", "compare", "export", "tabulate", "runs", "init", "doctor",
 )  # fmt: skip
+
+_PROJECT = "run.yaml"
+"""The settings of a project, as `nasbench init` writes them."""
 
 
 class _InOrder(typer.core.TyperGroup):
@@ -107,3 +111,16 @@ def load_plugins(paths: list[str] | None) -> None:
 
     for path in paths or []:
         plugins.load_path(path)
+
+
+def load_project() -> bool:
+    """Load the modules of the project in this folder, those that its run.yaml names. Return whether there are any."""
+    from nasbench.runs.settings import read_settings
+
+    try:
+        settings, _ = read_settings({}, _PROJECT) if Path(_PROJECT).is_file() else (None, {})
+    except InputError:  # this command does not run it, so its faults are told by the command that does
+        return False
+    paths = [] if settings is None else list(settings.modules)
+    load_plugins(paths)
+    return bool(paths)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, app, load_plugins
-from nasbench.errors import NothingMatched, nearest
+from nasbench.cli._app import AsJson, Modules, app, load_plugins, load_project
+from nasbench.errors import NothingMatched, UnknownNameError, nearest
 from nasbench.text import narrate
 
 
@@ -62,7 +62,12 @@ def show(
     from nasbench.report import catalogue
 
     load_plugins(modules)
-    page = catalogue.describe(name)
+    try:
+        page = catalogue.describe(name)
+    except UnknownNameError:
+        if not load_project():
+            raise
+        page = catalogue.describe(name)
     if as_json:
         console.print_json("module", page.to_dict())
     else:

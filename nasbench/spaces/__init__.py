@@ -8,7 +8,7 @@ distinct plans.
 
 from nasbench.spaces._choices import SlotChoices
 from nasbench.spaces._compositions import LETTERS, letters_of, usual_compositions
-from nasbench.spaces._files import list_spaces, ready_made
+from nasbench.spaces._files import list_spaces, read_space_file, ready_made
 from nasbench.spaces._filters import Selector
 from nasbench.spaces._overrides import Override
 from nasbench.spaces._quotas import Quota, Restriction
@@ -29,6 +29,7 @@ __all__ = [
     "letters_of",
     "list_spaces",
     "load_space",
+    "read_space_file",
     "ready_made",
     "usual_compositions",
 ]
