@@ -38,6 +38,7 @@ __all__ = [
     "SpaceError",
     "UnknownNameError",
     "UnsupportedError",
+    "nearest",
     "out_of_memory",
 ]
 
@@ -57,11 +58,19 @@ class InputError(NasbenchError, ValueError):
 _LONGEST_NAME = 80
 """A message repeats at most this many characters of an unknown name."""
 
+_SHORTEST_PART = 3
+"""So many letters of a name suggest it. Fewer are part of too many names."""
 
-def _nearest(name: str, known: Sequence[str]) -> list[str]:
-    """Return up to three names like `name`. Case, blanks and hyphens make no difference: "SE" is near to "se"."""
-    plain = {_plain(each): each for each in reversed(known)}
-    return [plain[each] for each in difflib.get_close_matches(_plain(name), plain, n=3, cutoff=0.5)]
+
+def nearest(name: str, known: Sequence[str]) -> list[str]:
+    """Return up to three names that are like `name`, followed by those that contain it.
+
+    Case, blanks and hyphens make no difference: "SE" is near to "se", and "FIVE" to "five-properties".
+    """
+    wanted, plain = _plain(name), {_plain(each): each for each in reversed(known)}
+    like = difflib.get_close_matches(wanted, plain, n=3, cutoff=0.5)
+    longer = [each for each in sorted(plain, key=len) if wanted in each] if len(wanted) >= _SHORTEST_PART else []
+    return [plain[each] for each in dict.fromkeys([*like, *longer])][:3]
 
 
 def _plain(name: str) -> str:
@@ -81,7 +90,7 @@ class UnknownNameError(InputError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
         shown = str(name) if len(str(name)) <= _LONGEST_NAME else f"{str(name)[:_LONGEST_NAME]}..."
-        near = _nearest(shown, self.known)
+        near = nearest(shown, self.known)
         message = f"no {kind} named {shown!r}"
         if near:
             message += "; did you mean " + " or ".join(repr(n) for n in near) + "?"

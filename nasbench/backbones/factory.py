@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasbench.backbones.names import check_backbone_name, is_file, is_stem, is_timm
+from nasbench.backbones.names import check_backbone_name, check_checkpoint, is_file, is_stem, is_timm
 from nasbench.backbones.stem_registry import STEMS
-from nasbench.errors import BackboneError, UnknownNameError
+from nasbench.errors import BackboneError
 from nasbench.library.plugins import load_python_file
+from nasbench.library.source_names import not_defined
 
 __all__ = ["create_backbone", "default_input_size", "takes_covariates", "timm_arguments"]
 
@@ -160,7 +161,7 @@ def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Mod
     if not callable(build):
         # Only the file's own functions are offered, not those that it imports.
         own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
-        raise UnknownNameError("backbone", function, own, f"{file} defines no function of that name")
+        raise not_defined("backbone", function, file, own)
     # A user's function declares only the arguments that it needs, so it receives no others.
     known = inspect.signature(build).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
@@ -173,8 +174,7 @@ def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Mod
 
 def _load(model: nn.Module, file: Path) -> None:
     """Load weights strictly, except for a classifier of another size."""
-    if not file.is_file():
-        raise BackboneError(f"no checkpoint at {file}")
+    check_checkpoint(file)
     try:
         from timm.models import load_state_dict
 

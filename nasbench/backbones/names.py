@@ -2,25 +2,20 @@
 
 Nothing here imports torch, and timm is imported only if it is not the recorded version.
 
-timm's names are recorded in `timm_names.json`, which `scripts/update_timm_names` writes. If the installed version of
-timm is not the recorded one, timm itself is asked.
+A file of weights is checked here too. Both are what a user types before a backbone is built.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 from functools import cache
 from pathlib import Path
 
 from nasbench.backbones.stem_registry import STEMS
-from nasbench.errors import UnknownNameError
-from nasbench.library.plugins import python_file
+from nasbench.errors import BackboneError, UnknownNameError
+from nasbench.library.source_names import check_defined
+from nasbench.library.timm_names import timm_names
 
-__all__ = ["TIMM_NAMES", "backbone_names", "check_backbone_name", "is_file", "is_stem", "is_timm", "stem_names"]
-
-TIMM_NAMES = Path(__file__).with_name("timm_names.json")
-"""The file that records timm's names."""
+__all__ = ["backbone_names", "check_backbone_name", "check_checkpoint", "is_file", "is_stem", "is_timm", "stem_names"]
 
 
 def stem_names() -> tuple[str, ...]:
@@ -36,25 +31,9 @@ def _shipped_stems() -> tuple[str, ...]:
     return tuple(file.stem for file in files if not file.stem.startswith("_"))
 
 
-def timm_names() -> tuple[str, ...]:
-    """Return the names of all timm architectures, sorted."""
-    return _timm("names")
-
-
-@cache
-def _timm(key: str) -> tuple[str, ...]:
-    """Return the names of timm's architectures ("names"), or those with the tag of their weights ("tagged")."""
-    record = json.loads(TIMM_NAMES.read_text(encoding="utf-8"))
-    if record["timm"] == importlib.metadata.version("timm"):
-        return tuple(record[key])
-    import timm  # another version than the recorded one may have other names
-
-    return tuple(name for name in timm.list_models(include_tags=key == "tagged") if key == "names" or "." in name)
-
-
 def backbone_names() -> tuple[str, ...]:
     """Return the names of all stems, sorted, followed by those of all timm architectures, sorted."""
-    return (*stem_names(), *timm_names())
+    return (*stem_names(), *timm_names("architectures"))
 
 
 def is_stem(name: str) -> bool:
@@ -64,7 +43,7 @@ def is_stem(name: str) -> bool:
 
 def is_timm(name: str) -> bool:
     """Whether `name` is a timm architecture, with or without the tag of its weights ("resnet18.a1_in1k")."""
-    return name in _timm("tagged" if "." in name else "names")
+    return name in timm_names("tagged" if "." in name else "architectures")
 
 
 def is_file(name: str) -> bool:
@@ -80,10 +59,20 @@ def check_backbone_name(name: str) -> str:
         PluginError: If it is `FILE.py:function` and there is no such file.
     """
     if is_file(name):
-        python_file(name)
+        check_defined(name, "backbone")
     elif not (is_stem(name) or is_timm(name)):
         architecture, has_tag, _ = name.partition(".")
-        tagged = [each for each in _timm("tagged") if each.startswith(f"{architecture}.")] if has_tag else []
+        tagged = [each for each in timm_names("tagged") if each.startswith(f"{architecture}.")] if has_tag else []
         known = tagged or backbone_names()
         raise UnknownNameError("backbone", name, known, "a timm model, a forecasting backbone, or FILE.py:function")
     return name
+
+
+def check_checkpoint(file: str | Path) -> None:
+    """Check that there is a file of weights.
+
+    Raises:
+        BackboneError: If there is none.
+    """
+    if not Path(file).is_file():
+        raise BackboneError(f"no checkpoint at {file}")

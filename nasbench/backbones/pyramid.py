@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from nasbench.backbones.factory import create_backbone, timm_arguments
 from nasbench.backbones.layout import readings
+from nasbench.backbones.names import is_timm
 from nasbench.backbones.tracing import BATCH, meta_copy
 from nasbench.errors import BackboneError, PlanError
 from nasbench.library.modules import create_module, module_spec
@@ -83,7 +83,7 @@ def create_pyramid(
     """
     if module_spec(neck).kind != "neck":
         raise PlanError(f"{neck} is a {module_spec(neck).kind}, not a neck; `nasbench modules` lists all necks")
-    if not timm.is_model(backbone):
+    if not is_timm(backbone):
         raise BackboneError(f"a neck needs the features of a timm model, got {backbone}")
     size = tuple(input_size)
     weights: dict[str, Any] = {"pretrained": pretrained}
@@ -102,6 +102,8 @@ def create_pyramid(
         sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
         raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
     if num_classes is None:
+        import timm  # late: the import takes seconds, and a backbone without a neck may be a stem
+
         num_classes = int(getattr(timm.get_pretrained_cfg(backbone), "num_classes", 0)) or 1000
     # A neck chooses its output channels. A run without data shows how many the classifier receives.
     joined = create_module(neck, channels=[f.channels for f in formats])
@@ -112,6 +114,8 @@ def create_pyramid(
 
 
 def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) -> nn.Module:
+    import timm
+
     with torch.device("meta"):
         # Only the names and strides of its features are needed, so no weight is allocated.
         levels = _levels(backbone, create_backbone(backbone, input_size=size))

@@ -1,8 +1,8 @@
 """The slots of a backbone by name, cached between processes.
 
-Finding slots needs timm and one run of the network, which takes seconds. A search that evaluates plans by a user's
-function needs the network for nothing else. So the slots are stored in the user's cache folder, by name, input size
-and versions.
+Finding slots takes timm and a run of the network, seconds in all. A search whose plans are evaluated by a function
+needs the network for nothing else, and neither does a check of the slots that a plan names. So the slots are stored in
+the user's cache folder, by name, input size and versions.
 """
 
 from __future__ import annotations
@@ -51,13 +51,12 @@ class RecordedSlot(BaseModel):
 _SLOTS = TypeAdapter(list[RecordedSlot])
 
 
-def slots_by_name(name: str, input_size: Sequence[int]) -> list[RecordedSlot]:
+def slots_by_name(name: str, input_size: Sequence[int] | None) -> list[RecordedSlot]:
     """Return the slots of a backbone, from the cache if it has them.
 
     Args:
-        name: A timm architecture, a built-in forecasting backbone (stem), or `FILE.py:function`. A user's function is
-            run each time.
-        input_size: Size of one input, without the batch.
+        name: A timm architecture, a stem, or `FILE.py:function`. A user's function is run each time.
+        input_size: Size of one input, without the batch. None is the default size of the backbone.
 
     Raises:
         UnknownNameError: If no backbone has this name.
@@ -78,12 +77,12 @@ def slots_by_name(name: str, input_size: Sequence[int]) -> list[RecordedSlot]:
     return recorded
 
 
-def _cache_file(name: str, input_size: Sequence[int]) -> Path:
+def _cache_file(name: str, input_size: Sequence[int] | None) -> Path:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     # Another version of a network or of this code may have other slots.
     versions = [importlib.metadata.version(package) for package in ("timm", "torch")]
     code = [_source_hash(file) for file in sorted(Path(__file__).parent.glob("**/*.py"))]
-    key = hashlib.sha256(json.dumps([name, list(input_size), versions, code]).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps([name, input_size and list(input_size), versions, code]).encode()).hexdigest()[:24]
     return root / "nasbench" / "slots" / f"{key}.json"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -52,8 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
-            narrate(f"error: {error.format_message()}\nsee `nasbench --help` or `nasbench COMMAND --help`")
+            told = _argument_meant(error) or error.format_message()
+            narrate(f"error: {told}\n`nasbench --help` and `nasbench COMMAND --help` tell more")
             return InputError.exit_code
         traceback.print_exc()
         narrate("this is a fault of nasbench, not of what you typed; please report it with the lines above")
         return NasbenchError.exit_code
+
+
+def _argument_meant(error: Any) -> str:
+    """Return the message for an argument that was given as an option, "" if that is not the error."""
+    context, name = getattr(error, "ctx", None), getattr(error, "option_name", "").removeprefix("--")
+    for param in context.command.get_params(context) if context is not None else []:
+        if param.name == name and param.param_type_name == "argument":
+            written = param.metavar or name.upper()
+            return f"there is no option --{name}; {written} is an argument: {context.command_path} {written}"
+    return ""

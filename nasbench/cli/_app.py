@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,12 +11,15 @@ import typer.core
 from nasbench.cli import console
 from nasbench.errors import InputError
 
-__all__ = ["AsJson", "Modules", "Size", "app", "check_names", "input_size", "load_plugins"]
+__all__ = ["AsJson", "Modules", "Size", "app", "check_names", "input_size", "load_plugins", "load_project"]
 
 _ORDER = (
     "modules", "show", "fingerprint", "suggest", "check", "slots", "spaces", "measure", "profile", "search", "train",
     "report", "compare", "export", "tabulate", "runs", "init", "doctor",
 )  # fmt: skip
+
+_PROJECT = "run.yaml"
+"""The settings of a project, as `nasbench init` writes them."""
 
 
 class _InOrder(typer.core.TyperGroup):
@@ -65,28 +69,40 @@ def input_size(backbone: str, size: int | None, lookback: int = 96, series: int 
     """
     from nasbench import backbones
 
-    if backbones.is_stem(backbone):
+    given = _given_size(backbone, size, lookback, series)
+    return given or backbones.default_input_size(backbone) or (3, 224, 224)
+
+
+def _given_size(backbone: str, size: int | None, lookback: int, series: int) -> tuple[int, ...] | None:
+    """Return the input size that the options give. None stands for the backbone's own, which timm knows."""
+    from nasbench.backbones.names import is_stem
+
+    if is_stem(backbone):
         return (lookback, series)
-    if size is not None:
-        if size < 1:
-            raise InputError(f"--size {size}: an image has at least 1 pixel")
-        return (3, size, size)
-    return backbones.default_input_size(backbone) or (3, 224, 224)
+    if size is not None and size < 1:
+        raise InputError(f"--size {size}: an image has at least 1 pixel")
+    return None if size is None else (3, size, size)
 
 
-def check_names(backbone: str, *plans: str) -> None:
+def check_names(backbone: str, *plans: str, size: int | None = None, lookback: int = 96, series: int = 7) -> None:
     """Check the names that a command was given, before it loads torch and timm.
 
+    Slots are checked by the slots that an earlier command found. They are found now if there was none.
+
     Raises:
-        UnknownNameError: If there is no such backbone or module. The message offers the nearest names.
-        InputError: If a plan is malformed.
+        UnknownNameError: If there is no such backbone, module or slot. The message offers the nearest names.
+        InputError: If a plan is malformed, or `size` is below 1.
     """
-    from nasbench.backbones.names import check_backbone_name
-    from nasbench.library.plan import Plan
+    from nasbench.backbones.names import check_backbone_name, is_file
+    from nasbench.backbones.slot_cache import slots_by_name
+    from nasbench.library.plan import EVERY_STAGE, Plan
 
     check_backbone_name(backbone)
-    for plan in plans:
-        Plan.of(plan)
+    shape = _given_size(backbone, size, lookback, series)
+    for plan in map(Plan.of, plans):
+        # The slots of a user's own network are not stored, so they are checked later.
+        if set(plan) - {EVERY_STAGE} and not is_file(backbone):
+            plan.resolve([slot.name for slot in slots_by_name(backbone, shape)])
 
 
 def load_plugins(paths: list[str] | None) -> None:
@@ -95,3 +111,16 @@ def load_plugins(paths: list[str] | None) -> None:
 
     for path in paths or []:
         plugins.load_path(path)
+
+
+def load_project() -> bool:
+    """Load the modules of the project in this folder, those that its run.yaml names. Return whether there are any."""
+    from nasbench.runs.settings import read_settings
+
+    try:
+        settings, _ = read_settings({}, _PROJECT) if Path(_PROJECT).is_file() else (None, {})
+    except InputError:  # this command does not run it, so its faults are told by the command that does
+        return False
+    paths = [] if settings is None else list(settings.modules)
+    load_plugins(paths)
+    return bool(paths)

@@ -23,7 +23,7 @@ def slots(
 
     Example: nasbench slots resnet18 --size 64
     """
-    check_names(backbone)
+    check_names(backbone, size=size)
     from nasbench import backbones
 
     places = backbones.slots(backbone, input_size=input_size(backbone, size, lookback, series))
@@ -53,7 +53,7 @@ def measure(
     Example: nasbench measure resnet18 --plan "eca >> triplet_attention" --size 64
     """
     load_plugins(modules)
-    check_names(backbone, *([] if plan is None else [plan]))
+    check_names(backbone, *([] if plan is None else [plan]), size=size, lookback=lookback, series=series)
     from nasbench.backbones import insertion
     from nasbench.measurement import costs
 

@@ -25,8 +25,11 @@ def doctor(
 
     Example: nasbench doctor --device cpu --time 2
     """
+    from nasbench.measurement.latency.devices import all_devices, check_device_name, usable_device
+
+    if device is not None:
+        check_device_name(device)
     from nasbench.measurement.latency import doctor as examination
-    from nasbench.measurement.latency.devices import all_devices, usable_device
     from nasbench.runs.environment import package_versions
 
     seconds = examination.TIME_S if time is None else duration_s(time)

@@ -65,7 +65,12 @@ def profile(
 
     A device profile: nasbench profile resnet18 --space five-properties --device cuda --out devices/gpu.json
     """
+    from nasbench.measurement.latency.devices import check_device_name
+    from nasbench.measurement.latency.scenario import AMP, MODES, check_mode
+
     load_plugins(modules)
+    check_device_name(device)
+    check_mode(mode or MODES[0], amp or AMP[0])
     given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     if run is not None or front:
@@ -73,7 +78,7 @@ def profile(
         return _front(run if front else None, {**options, **_one_batch(batch)}, slots, as_json)
     if backbone is None:
         raise InputError(_FIRST)
-    check_names(backbone, *(plan or []))
+    check_names(backbone, *(plan or []), size=size, lookback=lookback, series=series)
     if space is not None:
         from nasbench.spaces import load_space
 

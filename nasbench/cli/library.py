@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, app, load_plugins
-from nasbench.errors import NothingMatched
+from nasbench.cli._app import AsJson, Modules, app, load_plugins, load_project
+from nasbench.errors import NothingMatched, UnknownNameError, nearest
 from nasbench.text import narrate
 
 
@@ -34,7 +34,10 @@ def modules(
     load_plugins(modules)
     specs = library.module_specs(pattern, property=property, dims=dims)
     if not specs:
-        raise NothingMatched(f"no module matches {pattern!r} with these filters; `nasbench modules` lists all")
+        known = library.list_modules()
+        near = [] if pattern in known else nearest(pattern, known)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise NothingMatched(f"no module matches {pattern!r} with these filters; {hint}`nasbench modules` lists all")
     rows = catalogue.overview(specs)
     if as_json:
         console.print_json("modules", rows)
@@ -59,7 +62,12 @@ def show(
     from nasbench.report import catalogue
 
     load_plugins(modules)
-    page = catalogue.describe(name)
+    try:
+        page = catalogue.describe(name)
+    except UnknownNameError:
+        if not load_project():
+            raise
+        page = catalogue.describe(name)
     if as_json:
         console.print_json("module", page.to_dict())
     else:

@@ -38,7 +38,11 @@ def check(
     Example: nasbench check modules/channel_scale.py
     """
     from nasbench.library import plugins
+    from nasbench.library.modules import list_modules, module_spec
 
+    if file in list_modules() and not Path(file).exists():
+        own = module_spec(file).origin.rpartition(":")[0]
+        raise InputError(f"{file} is a module of the library, and check takes a file: nasbench check {own}")
     plugins.python_file(file)
     from nasbench.testing import check_file
 

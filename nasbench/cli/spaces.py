@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, Size, app, check_names, input_size, load_plugins
+from nasbench.cli._app import AsJson, Modules, Size, app, check_names, input_size, load_plugins, load_project
 from nasbench.errors import InputError
 from nasbench.text import narrate
 
@@ -28,7 +28,7 @@ def spaces(
 
     load_plugins(modules)
     if backbone:
-        check_names(backbone)
+        check_names(backbone, size=size)
     if name is not None:
         row = _row(name, backbone, size)
         if as_json:
@@ -36,10 +36,14 @@ def spaces(
         else:
             console.print_text(_page(row))
         return 0
-    rows, faults = [], {}
-    for each in list_spaces():
+    rows, faults, uncounted = [], {}, []
+    for each in sorted(list_spaces(), key=_is_of_project):  # these last: they may load modules of the project
         try:
-            rows.append(_row(each, backbone, size))
+            if _is_of_project(each) and not (as_json or backbone or size or modules):
+                rows.append(_uncounted(each))
+                uncounted.append(each)
+            else:
+                rows.append(_row(each, backbone, size))
         except InputError as error:  # one broken file of a project does not hide the others
             faults[each] = str(error)
     if as_json:
@@ -49,8 +53,10 @@ def spaces(
         console.print_table(columns, [[row[column] for column in columns] for row in rows])
     for each, fault in faults.items():
         narrate(f"left out: {each}: {fault}")
+    if uncounted:
+        narrate(f"of this project, not counted here: {', '.join(uncounted)}; `nasbench spaces {uncounted[0]}` counts")
     if faults and not modules:
-        narrate("a space with modules of your own needs --modules PATH")
+        narrate("a space with modules of your own needs --modules PATH, or a run.yaml here that names them")
     narrate("`nasbench spaces NAME` shows one; `nasbench search NAME` searches it")
     return 1 if faults else 0
 
@@ -62,9 +68,26 @@ def _row(name: str, backbone: str, size: int | None) -> dict[str, Any]:
 
     if not backbone and size is None and (row := recorded_space(name)) is not None:
         return row
+    if _is_of_project(name):
+        load_project()
     space = load_space(name)
     host = backbone or usual_backbone(space)
     return describe_space(space, host, input_size(host, size))
+
+
+def _is_of_project(name: str) -> bool:
+    """Whether a name is that of a space in the project's own folder."""
+    from nasbench.spaces import list_spaces, ready_made
+
+    return name in list_spaces() and name not in ready_made()
+
+
+def _uncounted(name: str) -> dict[str, Any]:
+    """Return the row of a space of the project, without its plans: to count them takes seconds."""
+    from nasbench.spaces import read_space_file
+
+    description = read_space_file(name).written.get("description", "")
+    return {"name": name, "backbone": "", "plans": None, "description": description}
 
 
 def _page(row: dict[str, Any]) -> str:

@@ -31,15 +31,13 @@ def export(
         raise InputError("say what to export: --trial N --out DIR for a model, or --format csv|json|md|latex")
     from nasbench.runs.run import load_run
 
-    opened = load_run(run)
-    if trial is not None:
-        opened.plan_of(trial)
-    from nasbench.report import export as exporting
-
     if format is not None:
+        from nasbench.report.export.table import check_format, trials_text
+
         if onnx:
             raise InputError("--onnx is for a model; with --format give no --onnx")
-        text = exporting.trials_text(opened, format)
+        check_format(format)
+        text = trials_text(load_run(run), format)
         if out is None:
             console.print_text(text.rstrip("\n"))
         else:
@@ -51,7 +49,11 @@ def export(
     assert trial is not None
     if out is None:
         raise InputError("--trial needs --out DIR, the folder to write")
-    folder = exporting.export_trial(opened, trial, out, onnx=onnx)
+    found = load_run(run)
+    found.plan_of(trial)
+    from nasbench.report.export.folder import export_trial  # late: it imports torch
+
+    folder = export_trial(found, trial, out, onnx=onnx)
     narrate(f"model: {folder}; next: cd {folder} && python example.py")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from nasbench.errors import PlanError, UnknownNameError
 from nasbench.library.expression import Expression, parse, text_hash
 
-__all__ = ["BARE", "Plan", "is_stage_slot"]
+__all__ = ["BARE", "EVERY_STAGE", "Plan", "is_stage_slot"]
 
 EVERY_STAGE = "stages"
 """The key of an expression that was given without a slot, until `Plan.resolve` knows the backbone."""

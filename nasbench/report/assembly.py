@@ -18,8 +18,6 @@ from nasbench.report.pictures import pictures_of
 from nasbench.report.tables import save_tables
 from nasbench.report.trained_models import TrainedModels
 from nasbench.runs.run import Run
-from nasbench.tasks import ForecastingTask, naive_baselines
-from nasbench.training.loop import evaluate
 
 __all__ = ["build"]
 
@@ -81,6 +79,9 @@ def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, 
         if row["plan_hash"] not in known["plans"] and row["number"] in kept
     ]
     if todo:
+        from nasbench.tasks import ForecastingTask, naive_baselines  # late: they import torch
+        from nasbench.training.loop import evaluate
+
         for row in todo:
             model = models.load(row["number"], row["plan"])
             known["plans"][row["plan_hash"]] = evaluate(model, models.task, "test", models.device)[0]

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasbench.errors import InputError
+from nasbench.library.expression import parse
 from nasbench.library.modules import create_module, module_spec
 from nasbench.library.registry import PROPERTIES, ModuleSpec
 from nasbench.library.status import ModuleStatus, recorded_status
 from nasbench.report.docstrings import render, wrap
+from nasbench.report.hosts import is_expression
 from nasbench.text import human
 
 __all__ = [
@@ -105,7 +108,14 @@ def describe(name: str) -> ModulePage:
 
     Raises:
         UnknownNameError: If there is no such module.
+        InputError: If the name is an expression. The message names its modules.
     """
+    if is_expression(name):
+        pages = dict.fromkeys(f"`nasbench show {spec.name}`" for spec in parse(name).specs())
+        raise InputError(
+            f"{name!r} is an expression; for its modules and their hyper-parameters: {', '.join(pages)}; for its cost: "
+            f"`nasbench measure BACKBONE --plan '{name}'`"
+        )
     spec = module_spec(name)
     status = recorded_status(name)
     return ModulePage(spec, ModuleStatus(*default_count(spec)) if status.params is None else status)

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
 
 from nasbench.errors import InputError, NothingMatched
 from nasbench.evidence.pairs import PairedDifference, compare_pair
@@ -21,10 +19,11 @@ from nasbench.files import write_text
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
 from nasbench.report.formatting import BARE_NAME
-from nasbench.report.plotting import save, style
-from nasbench.report.scatter import error_bar, legend_below, set_cost_axis
 from nasbench.runs.run import Run
 from nasbench.runs.settings import differences
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Comparison", "compare"]
 
@@ -69,6 +68,8 @@ class Comparison:
                 write_text(file, getattr(self, name).to_csv(index=False))
                 files.append(file)
             if self.cost:
+                from nasbench.report.plotting import save  # late: tables are compared without matplotlib
+
                 files += save(draw(self), folder, f"fronts-{self.metric}-{self.cost}").values()
         except OSError as error:
             raise InputError(f"cannot write {folder}: {error.strerror}") from None
@@ -114,6 +115,12 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
 def draw(data: Comparison) -> Figure:
     """Draw the fronts in one picture, a colour per run. An `error_bar` refers to the bare backbone of the same run."""
+    import seaborn as sns  # late, as all that draws: tables are compared without it
+    from matplotlib.figure import Figure
+
+    from nasbench.report.plotting import style
+    from nasbench.report.scatter import error_bar, legend_below, set_cost_axis
+
     with style():
         figure = Figure(layout="constrained")
         axes = figure.subplots()

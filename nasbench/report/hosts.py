@@ -8,7 +8,7 @@ from nasbench.library.expression import parse
 from nasbench.library.modules import module_specs
 from nasbench.runs.folder import RunFolder
 
-__all__ = ["check_host", "check_module", "is_backbone", "is_run"]
+__all__ = ["check_host", "check_module", "is_backbone", "is_expression", "is_run"]
 
 _OPERATORS = (">>", "+", "(")
 
@@ -18,9 +18,14 @@ def is_run(host: str) -> bool:
     return RunFolder(host).is_run
 
 
+def is_expression(text: str) -> bool:
+    """Whether a text is an expression and not only the name of a module."""
+    return any(mark in text for mark in _OPERATORS)
+
+
 def is_backbone(host: str) -> bool:
-    """Whether `host` is a backbone for `suggest`: it is not a run folder, a module or an expression."""
-    return not (is_run(host) or any(mark in host for mark in _OPERATORS) or host in _module_names())
+    """Whether `suggest` takes `host` for a backbone: not a run folder, a module or an expression."""
+    return not (is_run(host) or is_expression(host) or host in _module_names())
 
 
 def check_host(host: str) -> None:

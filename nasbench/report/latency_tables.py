@@ -6,7 +6,6 @@ from typing import Any
 
 from nasbench.library.plan import BARE
 from nasbench.report.tables import Cell, Column, Row, Table, plan_cell
-from nasbench.runs.front_latency import latest
 from nasbench.runs.run import Run
 from nasbench.text import human
 
@@ -15,8 +14,8 @@ __all__ = ["front_table", "slots_table"]
 
 def slots_table(run: Run) -> Table | None:
     """Return latency and MACs slot by slot for the plan measured last, None if none was measured."""
-    measured = latest(run, "slots")
-    if measured is None:
+    found = run.folder.latest_latency("slots")
+    if found is None:
         return None
     columns = (
         *(Column("slot"), Column("expression"), Column("MACs added", True), Column("of the bare", True)),
@@ -31,9 +30,9 @@ def slots_table(run: Run) -> Table | None:
 
 
 def front_table(run: Run) -> Table | None:
-    """Return the last measurement of the Pareto front, with predictions if there are any. None if there is none."""
-    measured = latest(run, "front")
-    if measured is None:
+    """Return the front as measured last, with predictions where there are any. None if it was not measured."""
+    found = run.folder.latest_latency("front")
+    if found is None:
         return None
     predicted = any("predicted_ms" in row for row in measured["rows"])
     columns = [Column("trial", True), Column("plan"), Column("rank", True), Column("ms [99 %]", True)]

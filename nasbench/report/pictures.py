@@ -1,4 +1,7 @@
-"""Pictures of a report by section. Each is saved as SVG, PNG and PDF, with its numbers as CSV."""
+"""Pictures of a report by section. Each is saved as SVG, PNG and PDF, with its numbers as CSV.
+
+What needs torch is imported when a picture needs a model, so that a run without models is reported without it.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nasbench.backbones.insertion import slots_of
 from nasbench.library.plan import BARE
-from nasbench.measurement.properties.fingerprint import fingerprint_plan
-from nasbench.report import gradcam, scatter
+from nasbench.report import scatter
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
 from nasbench.report.effects_heatmap import draw_effects
-from nasbench.report.forecasts import forecast_figures
 from nasbench.report.plotting import Picture, save_picture
 from nasbench.report.progress import hypervolume_curve, reference_of
 from nasbench.report.run_effects import run_effects
 from nasbench.report.trained_models import TrainedModels
 from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
 from nasbench.runs.run import Run
-from nasbench.tasks import ImageTask
 
 __all__ = ["pictures_of"]
 
@@ -33,7 +32,7 @@ def pictures_of(run: Run, models: TrainedModels) -> dict[str, list[Picture]]:
         "where": _optional("the effect of modules", lambda: _effects(run)),
         "progress": _optional("the hypervolume", lambda: _progress(run)),
         "winners": _optional("fingerprints of the winner", lambda: _fingerprints(run, models)),
-        "held out": [*_optional("Grad-CAM", lambda: _gradcam(run, models)), *forecast_figures(run, models)],
+        "held out": [*_optional("Grad-CAM", lambda: _gradcam(run, models)), *_forecasts(run, models)],
         "training": list(_curves(run)),
     }
 
@@ -113,8 +112,10 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
     data = pd.read_csv(file) if file.is_file() else None
     # A fingerprint takes a while. It is measured again only if another trial is now the winner.
     if data is None or set(data["trial"]) != {number}:
-        fingerprints = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
-        if not fingerprints:
+        from nasbench.measurement.properties.fingerprint import fingerprint_plan
+
+        found = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
+        if not found:
             return
         data = fingerprints_data(number, fingerprints)
     caption = (
@@ -126,9 +127,15 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
 
 def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
     winner = winner_of(run, models.numbers)
-    if winner is None or 0 not in models.numbers or not isinstance(models.task, ImageTask):
+    if winner is None or 0 not in models.numbers:
         return
+    from nasbench.backbones.insertion import slots_of
+    from nasbench.report import gradcam
+    from nasbench.tasks import ImageTask
+
     task = models.task
+    if not isinstance(task, ImageTask):
+        return
     images, truth = gradcam.held_out(task.eval_batches("test", 32, device=models.device))
     number, plan = winner
     maps, predicted = {}, {}
@@ -144,3 +151,11 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
     )
     figure = gradcam.draw_gradcam(images, labels, maps, predicted)
     yield _saved(run, figure, gradcam.as_table(labels, predicted, maps), "grad-cam", "Grad-CAM maps", caption)
+
+
+def _forecasts(run: Run, models: TrainedModels) -> Iterable[Picture]:
+    if not models.numbers:
+        return []
+    from nasbench.report.forecasts import forecast_figures
+
+    return forecast_figures(run, models)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from nasbench.library.plan import Plan
-from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
 from nasbench.study.problem import Problem, make_problem
-from nasbench.tasks import Task
+
+if TYPE_CHECKING:  # a run without models is reported without torch
+    from torch import nn
+
+    from nasbench.runs.models import ModelBuilder
+    from nasbench.tasks import Task
 
 __all__ = ["TrainedModels"]
 

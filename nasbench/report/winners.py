@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import seaborn as sns
@@ -10,9 +11,11 @@ from matplotlib.figure import Figure
 
 from nasbench.library.plan import BARE
 from nasbench.library.registry import PROPERTIES
-from nasbench.measurement.properties.fingerprint import Fingerprint
 from nasbench.report.plotting import style
 from nasbench.runs.run import Run
+
+if TYPE_CHECKING:
+    from nasbench.measurement.properties.fingerprint import Fingerprint
 
 __all__ = ["draw_fingerprints", "fingerprints_data", "winner_of"]
 

@@ -186,6 +186,11 @@ class RunFolder:
         # sorted by number: by name, 10 would come before 2
         return sorted((self.path / "latency").glob(f"{kind}-*.json"), key=lambda file: int(file.stem.split("-")[1]))
 
+    def latest_latency(self, kind: str) -> dict[str, Any] | None:
+        """Return the latest stored measurement of a kind, or None if there is none."""
+        files = self.latency_files(kind)
+        return json.loads(files[-1].read_text(encoding="utf-8")) if files else None
+
     def save_latency(self, kind: str, document: Mapping[str, Any]) -> Path:
         """Store a latency measurement beside the earlier ones of its kind, and return the file.
 

@@ -5,7 +5,6 @@ Models are built from config.yaml alone. The device's machine needs neither the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from nasbench.measurement.latency.per_slot import PerSlot, profile_slots
 from nasbench.measurement.latency.profiler import Profile, profile
 from nasbench.runs.run import Run
 
-__all__ = ["FrontLatency", "latest", "measure_front", "measure_slots", "predicted_scenario"]
+__all__ = ["FrontLatency", "measure_front", "measure_slots", "predicted_scenario"]
 
 SCHEMA_VERSION = 1
 _ASKED = ("batch_size", "mode", "amp", "channels_last")
@@ -133,12 +132,6 @@ def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> Pe
     source = {"number": number, "scenario_text": scenario.text, "date": scenario.date}
     _save(run, "slots", {**source, **per_slot.to_dict()})
     return per_slot
-
-
-def latest(run: Run, kind: str) -> dict[str, Any] | None:
-    """Return the latest stored measurement of a kind ("front" or "slots"), or None if there is none."""
-    files = run.folder.latency_files(kind)
-    return json.loads(files[-1].read_text(encoding="utf-8")) if files else None
 
 
 def predicted_scenario(run: Run) -> dict[str, Any]:

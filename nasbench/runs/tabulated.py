@@ -31,6 +31,7 @@ from nasbench.backbones.slot_cache import RecordedSlot
 from nasbench.errors import DataError, InputError
 from nasbench.library.plan import Plan
 from nasbench.spaces import ResolvedSpace, Space
+from nasbench.tasks.places import table_file
 
 __all__ = [
     "FIXED_COLUMNS",
@@ -129,11 +130,9 @@ def read_table(path: str | Path) -> Table:
     Raises:
         DataError: If the file does not exist, is not a Parquet file, or was not written by `nasbench tabulate`.
     """
-    path = Path(path)
+    path = table_file(path)
     try:
         arrow = pq.read_table(path)
-    except FileNotFoundError:
-        raise DataError(f"no table at {path}; `nasbench tabulate SPACE --out {path}` makes one") from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from None
     document = (arrow.schema.metadata or {}).get(_KEY)

@@ -7,7 +7,7 @@ ignored and do not appear in the canonical form. Plans are counted, enumerated a
 
 from nasbench.spaces._choices import SlotChoices
 from nasbench.spaces._compositions import LETTERS, letters_of, usual_compositions
-from nasbench.spaces._files import list_spaces, ready_made
+from nasbench.spaces._files import list_spaces, read_space_file, ready_made
 from nasbench.spaces._filters import Selector
 from nasbench.spaces._overrides import Override
 from nasbench.spaces._quotas import Quota, Restriction
@@ -28,6 +28,7 @@ __all__ = [
     "letters_of",
     "list_spaces",
     "load_space",
+    "read_space_file",
     "ready_made",
     "usual_compositions",
 ]

@@ -1,26 +1,27 @@
-"""Checks the names in the settings of a search before anything heavy is imported. Imports no torch."""
+"""Checks the names and files in the settings of a search before anything heavy is imported. Imports no torch."""
 
 from __future__ import annotations
 
-from nasbench.backbones.names import check_backbone_name
+from nasbench.backbones.names import check_backbone_name, check_checkpoint
 from nasbench.errors import UnknownNameError
 from nasbench.library import plugins
+from nasbench.library.source_names import check_defined
+from nasbench.measurement.latency.device_profile import load_device_profile
+from nasbench.measurement.latency.devices import check_device_name
 from nasbench.objectives import COSTS, PROXY_NAMES, parse_constraint
 from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import load_space
-from nasbench.tasks.forms import METRICS, is_user_task, kind_of
+from nasbench.tasks.forms import METRICS, TABLE, USER_TASK, is_user_task, kind_of
+from nasbench.tasks.places import find_data
 from nasbench.tasks.recipe import Recipe
 
-__all__ = ["TABLE", "check_names"]
-
-TABLE = "table:"
-"""Prefix of a task that is a tabulated space."""
+__all__ = ["check_names"]
 
 
 def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
-    """Check the names of backbone, task, space, objectives, proxies and training settings.
+    """Check the names of backbone, task, space, objectives, proxies, device and training settings, and the files named.
 
-    Names that only a user's own files define (`FILE.py`, a table, metrics of a function) are checked later.
+    Names that only a user's own files define (a table, metrics of a function) are checked later.
 
     Args:
         settings: The settings, as read.
@@ -28,7 +29,10 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
 
     Raises:
         UnknownNameError: If a name does not exist. Suggests the nearest ones.
-        InputError: If a task names no data, a value of a training setting is not allowed, or a constraint is malformed.
+        InputError: If a task names no data, a value of a training setting is not allowed, a constraint is malformed,
+            or a device profile cannot be read.
+        DataError: If the data of the task is not there.
+        BackboneError: If there is no file of weights at `checkpoint`.
         PluginError: If a file of the user's is not there.
         RunError: If there is no run at `reuse`.
     """
@@ -44,16 +48,29 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         from nasbench.runs.run import load_run  # late: it imports Optuna
 
         load_run(settings.reuse)
+    check_device_name(settings.device)
     task = settings.task or ""
-    if not task.startswith(TABLE):  # a table knows the names of its own
-        if settings.backbone is not None:
-            check_backbone_name(settings.backbone)
-        if trains:
-            _check_names_of_training(settings)
     if is_user_task(task):
-        plugins.python_file(task)  # its recipe may have settings of its own
-    else:  # last: the names of optimizers are timm's
+        check_defined(task, "task", USER_TASK)  # its recipe may have settings of its own
+    else:
         Recipe().with_settings(settings.training)
+    if task.startswith(TABLE):  # a table knows the names of its own
+        find_data(task)
+        return
+    if settings.backbone is not None:
+        check_backbone_name(settings.backbone)
+    if trains:
+        _check_names_of_training(settings)
+        _check_files_of_training(settings)
+
+
+def _check_files_of_training(settings: SearchSettings) -> None:
+    if settings.task is not None:
+        find_data(settings.task)
+    if settings.checkpoint is not None:
+        check_checkpoint(settings.checkpoint)
+    if settings.latency_profile is not None:
+        load_device_profile(settings.latency_profile)
 
 
 def _check_names_of_training(settings: SearchSettings) -> None:

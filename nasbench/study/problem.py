@@ -19,7 +19,7 @@ from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import ResolvedSpace, SlotLike, load_space
 from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction
 from nasbench.study.evaluators.base import Evaluator
-from nasbench.study.names import TABLE
+from nasbench.tasks.forms import TABLE
 from nasbench.tasks.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -19,21 +19,16 @@ from timm.data.readers.reader_image_folder import ReaderImageFolder
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from timm.utils.misc import natural_key
 
-from nasbench.errors import DataError, UnknownNameError
+from nasbench.errors import DataError
+from nasbench.tasks.places import TORCHVISION
 
 __all__ = ["DATA_ROOT_VARIABLE", "ImageSource", "digits", "folder", "tar", "torchvision_set"]
 
 DATA_ROOT_VARIABLE = "NASBENCH_DATA"
 """Environment variable with the folder of torchvision's data sets. The default is the current folder."""
 
-# Names of the folders that hold a split, and the arguments with which torchvision selects the training and test part.
+# Names of the folders that hold a split.
 _SUBFOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
-_TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    **{
-        name: ({"train": True}, {"train": False}) for name in ("CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST")
-    },
-    **{name: ({"split": "train"}, {"split": "test"}) for name in ("SVHN", "STL10")},
-}
 
 
 @dataclass(frozen=True)
@@ -79,11 +74,8 @@ def folder(path: Path) -> ImageSource:
     """Return the images of class folders. Folders `train`, `val` and `test` inside are taken as the splits.
 
     Raises:
-        DataError: If the folder does not exist or has no image, an image lies outside a class folder, or there is only
-            one class.
+        DataError: If the folder has no image, an image lies outside a class folder, or there is only one class.
     """
-    if not path.is_dir():
-        raise DataError(f"no folder at {path}; give one that holds a folder of images for each class")
     parts = {split: path / name for split, names in _SUBFOLDERS.items() for name in names if (path / name).is_dir()}
     if "train" not in parts:  # then folders called `val` or `test` are classes like all others
         return _joined({"": _read_folder(path)}, str(path))
@@ -94,7 +86,7 @@ def tar(train: Path, test: Path | None = None) -> ImageSource:
     """Return the images of one tar file with class folders, or of a training and a test tar file.
 
     Raises:
-        DataError: If a file is missing or is not an uncompressed tar file, and in the cases of `folder`.
+        DataError: If a file is not an uncompressed tar file, and in the cases of `folder`.
     """
     if test is None:
         return _joined({"": _read_tar(train)}, str(train))
@@ -104,18 +96,17 @@ def tar(train: Path, test: Path | None = None) -> ImageSource:
 def torchvision_set(name: str) -> ImageSource:
     """Return a data set of torchvision that is already on disk, with its own test part.
 
+    Args:
+        name: One of `TORCHVISION`.
+
     Raises:
-        UnknownNameError: If the data set is not one of the supported ones.
         DataError: If the data set is not on disk. Nothing is downloaded.
     """
     from torchvision import datasets
 
-    if name not in _TORCHVISION:
-        hint = "others: folder:PATH or tar:FILE with class folders"
-        raise UnknownNameError("torchvision data set", name, _TORCHVISION, hint)
     root = os.environ.get(DATA_ROOT_VARIABLE, ".")
     try:
-        train, test = (getattr(datasets, name)(root, download=False, **part) for part in _TORCHVISION[name])
+        train, test = (getattr(datasets, name)(root, download=False, **part) for part in TORCHVISION[name])
     except RuntimeError as error:
         raise DataError(
             f"torchvision's {name} is not in {Path(root).resolve()} ({error}); set {DATA_ROOT_VARIABLE} to the folder "
@@ -158,10 +149,6 @@ def _read_folder(path: Path) -> _Part:
 
 
 def _read_tar(path: Path) -> _Part:
-    if not path.is_file():
-        raise DataError(f"no tar file at {path}")
-    if path.suffix.lower() != ".tar":
-        raise DataError(f"{path} is not named .tar; give an uncompressed tar with class folders inside")
     try:
         reader = ReaderImageInTar(str(path), cache_tarinfo=False)
     except tarfile.TarError as error:

@@ -61,11 +61,9 @@ def read_csv(path: Path) -> Series:
     """Read a CSV file with a date column. Every numeric column is a series.
 
     Raises:
-        DataError: If the file is missing or is not a CSV file, has no date column or no numeric column, or its dates
+        DataError: If the file is not a CSV file, has no date column or no numeric column, or its dates
             do not ascend.
     """
-    if not path.is_file():
-        raise DataError(f"no CSV file at {path}")
     try:
         table = pd.read_csv(path)
     except (ValueError, OSError) as error:  # the parser errors of pandas are ValueErrors

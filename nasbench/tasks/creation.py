@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasbench.errors import InputError, NasbenchError, PluginError, UnknownNameError
+from nasbench.errors import InputError, NasbenchError, PluginError
 from nasbench.library.plugins import load_python_file
+from nasbench.library.source_names import not_defined
 from nasbench.tasks import _image_sources as sources
 from nasbench.tasks._base import Task
-from nasbench.tasks.forms import kind_of
+from nasbench.tasks.forms import USER_TASK, kind_of
 from nasbench.tasks.images import ImageTask, image_size
+from nasbench.tasks.places import class_folder, csv_file, tar_files, torchvision_name
 from nasbench.tasks.recipe import Recipe
 
 __all__ = ["create_task"]
@@ -70,12 +72,12 @@ def create_task(
     form = form if not colon else form + ":"
     makers: dict[str, Callable[[], Task]] = {
         "digits": lambda: _digits(text, image_options),
-        "folder:": lambda: _images(text, sources.folder(_path(place)), image_options),
-        "tar:": lambda: _images(text, sources.tar(*_tars(place)), image_options),
-        "torchvision:": lambda: _images(text, sources.torchvision_set(place), image_options),
+        "folder:": lambda: _images(text, sources.folder(class_folder(place)), image_options),
+        "tar:": lambda: _images(text, sources.tar(*tar_files(place)), image_options),
+        "torchvision:": lambda: _images(text, sources.torchvision_set(torchvision_name(place)), image_options),
         "co2": lambda: _co2(text, window),
-        "csv:": lambda: _csv(text, _path(place), window, fill),
-        "ett:": lambda: _ett(text, _path(place), window, fill),
+        "csv:": lambda: _csv(text, csv_file(place), window, fill),
+        "ett:": lambda: _ett(text, csv_file(place), window, fill),
     }
     return makers[form]()
 
@@ -136,12 +138,12 @@ def _ett(text: str, path: Path, window: dict[str, Any], fill: str | None) -> For
 
 def _user_task(text: str, options: dict[str, Any]) -> Task:
     # From the right, because a path may hold a colon itself.
-    file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "Task")
+    file, _, name = text.rpartition(":") if ".py:" in text else (text, "", USER_TASK)
     module = load_python_file(file)
     maker = getattr(module, name, None)
     if not callable(maker):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise UnknownNameError(f"task in {file}", name, known)
+        raise not_defined("task", name, file, known)
     accepted = inspect.signature(maker).parameters
     try:
         task = maker(**{k: v for k, v in options.items() if k in accepted})
@@ -153,14 +155,3 @@ def _user_task(text: str, options: dict[str, Any]) -> Task:
         raise InputError(f"{text} made a {type(task).__name__}; it must be a nasbench.tasks.Task")
     task.name = text
     return task
-
-
-def _path(place: str) -> Path:
-    return Path(place).expanduser()
-
-
-def _tars(place: str) -> list[Path]:
-    paths = [_path(part) for part in place.split(",")]
-    if len(paths) > 2:
-        raise InputError(f"tar: takes one file or two (training, test), got {len(paths)}")
-    return paths

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nasbench.errors import InputError, UnknownNameError
+from nasbench.tasks.places import TORCHVISION
 
-__all__ = ["FORMS", "METRICS", "is_user_task", "kind_of"]
+__all__ = ["FORMS", "METRICS", "TABLE", "USER_TASK", "is_user_task", "kind_of"]
+
+TABLE = "table:"
+"""Prefix of a task that is a tabulated space. A search replays it, and `create_task` does not make it."""
+
+USER_TASK = "Task"
+"""The class in a user's file that is meant if none is named."""
 
 _KINDS: dict[str, str] = {
     "digits": "classification",
@@ -45,9 +52,10 @@ def kind_of(text: str) -> str:
     if is_user_task(text):
         return ""
     form, colon, place = text.partition(":")
-    kinds = [kind for known, kind in _KINDS.items() if known.partition(":")[:2] == (form, colon)]
-    if not kinds:
-        raise UnknownNameError("task", text, FORMS)
+    found = [kind for known, kind in _KINDS.items() if known.partition(":")[:2] == (form, colon)]
+    if not found:
+        known = (*FORMS, f"{TABLE}FILE", *(f"torchvision:{name}" for name in TORCHVISION))
+        raise UnknownNameError("task", text, known, f"one of {', '.join((*FORMS, f'{TABLE}FILE'))}")
     if colon and not place:
         raise InputError(f"{text!r} names no data; write it as one of {', '.join(f for f in FORMS if ':' in f)}")
     return kinds[0]

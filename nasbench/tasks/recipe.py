@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nasbench.errors import InputError, UnknownNameError
+from nasbench.library.timm_names import timm_names
 
 __all__ = ["Augmentation", "Recipe"]
 
@@ -67,11 +68,8 @@ class Recipe(BaseModel):
     @field_validator("optimizer")
     @classmethod
     def _known_optimizer(cls, name: str) -> str:
-        import timm.optim  # takes seconds; a default recipe never gets here, because pydantic validates no defaults
-
-        known = [str(known) for known in timm.optim.list_optimizers()]
-        if name not in known:
-            raise ValueError(str(UnknownNameError("optimizer", name, known)))
+        if name not in timm_names("optimizers"):
+            raise ValueError(str(UnknownNameError("optimizer", name, timm_names("optimizers"))))
         return name
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
@@ -90,11 +88,10 @@ class Recipe(BaseModel):
                 raise UnknownNameError("training setting", key, fields)
         # The text "none" is None only where None is the default. For `amp` and `augmentation` it is a value.
         none = {k: None for k, v in settings.items() if v == "none" and fields[k].default is None}
-        try:  # only the given settings are validated: checking the default optimizer's name would import timm
-            changed = type(self)(**{**settings, **none})
+        try:
+            return type(self)(**{**self.model_dump(), **settings, **none})
         except ValidationError as error:
             raise InputError(_describe(error)) from None
-        return self.model_copy(update={key: getattr(changed, key) for key in settings})
 
     def with_text(self, *pairs: str) -> Recipe:
         """Return a recipe changed by texts of the form "key=value".
@@ -115,5 +112,6 @@ def _describe(error: ValidationError) -> str:
     for fault in error.errors():
         name = str(fault["loc"][0])
         meaning = Recipe.model_fields[name].description
-        lines.append(f"training setting {name}={fault['input']!r}: {fault['msg']} ({meaning})")
+        fact = fault["msg"].removeprefix("Value error, ")  # pydantic's mark of an error that a validator raised
+        lines.append(f"training setting {name}={fault['input']!r}: {fact} ({meaning})")
     return "; ".join(lines)

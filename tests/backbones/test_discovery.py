@@ -270,7 +270,7 @@ class TestOwnNetworks:
         assert [s.name for s in slots(f"{file}:build", (3, 8, 8))] == ["stage1.block1", "stage1"]
         assert create_backbone(f"{file}:build", num_classes=2)[-1].out_features == 2
         assert create_backbone(f"{file}:build", input_size=(3, 8, 8))(torch.zeros(1, 3, 8, 8)).shape == (1, 5)
-        with pytest.raises(UnknownNameError, match=r"did you mean 'build'.*defines no function"):
+        with pytest.raises(UnknownNameError, match=r"did you mean 'build'.*defines nothing"):
             create_backbone(f"{file}:biuld")
 
     def test_no_slot_at_all(self):

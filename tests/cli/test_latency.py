@@ -10,8 +10,8 @@ from support.commands import data
 
 from nasbench.measurement.latency import device_lock as locks
 from nasbench.measurement.latency import doctor as examination
-from nasbench.measurement.latency import profiler
 from nasbench.measurement.latency.profiler import Profile
+from nasbench.measurement.latency.scenario import MODES
 
 BARE = ("profile", "test_resnet", "--size", "32", "--device", "cpu")
 HUGE = 10**12  # items of a batch: more bytes than an address can name
@@ -211,4 +211,4 @@ def test_help_has_an_example_that_works(nasbench, command, monkeypatch):
     example = lines[lines.index("Example: nasbench") :].removeprefix("Example: nasbench ")
     example = example.split(" A device profile:")[0].split(" Options")[0].split(" Arguments")[0]
     assert nasbench(*shlex.split(example))[0] in (0, 1)
-    assert profiler.MODES == ("eager", "compile", "cudagraph")
+    assert MODES == ("eager", "compile", "cudagraph")

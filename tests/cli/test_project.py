@@ -46,12 +46,13 @@ def noisy(num_classes=10):
 def test_a_new_project_works_at_once(tmp_path, monkeypatch, capsys, clean_registry, small_data):
     assert cli.main(["init", str(tmp_path / "mine")]) == 0
     monkeypatch.chdir(tmp_path / "mine")
+    assert cli.main(["show", "channel_scale"]) == 0
     assert cli.main(["check", "modules/channel_scale.py"]) == 0
     assert "channel_scale" in capsys.readouterr().out
     words = ["--trials", "3", "--seeds", "1", "--size", "32", "--set", "epochs=1", "--set", "latency_s=0"]
     assert cli.main(["search", "--config", "run.yaml", "--out", "runs/one", *words, "--json"]) == 0
     capsys.readouterr()
-    assert cli.main(["spaces", "mine", "--modules", "modules", "--backbone", "test_resnet", "--json"]) == 0
+    assert cli.main(["spaces", "mine", "--backbone", "test_resnet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["data"][0]["plans"] == (1 + 5 + 25) ** 4
     assert cli.main(["init"]) == 4  # nothing is written over
     assert "there already" in capsys.readouterr().err

@@ -9,10 +9,14 @@ import sys
 import pytest
 from support import ROOT
 
+from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.objectives import PROXY_NAMES
 from nasbench.training.proxies import PROXIES
 
 HEAVY = ("torch", "timm", "pandas", "scipy.stats", "matplotlib", "seaborn", "sklearn", "fvcore")
+
+MODULE = ROOT / "modules" / "channel" / "se.py"
+"""A file that defines neither a task nor a function that builds."""
 
 ANSWERS = ("runs", "modules", "modules *attention* --json", "show se", "show se --json", "spaces", "spaces tiny --json")
 MISTAKES = {
@@ -52,7 +56,36 @@ MISTAKES = {
     "train runs/function --trial 99 --epochs 1": "no trial 99",
     "compare runs/function runs/nothing": "no run at",
     "check nothing.py": "no file at",
+    "check se": "nasbench check ",
+    "show se(reduction=4)": "`nasbench show se`",
+    "spaces FIVE": "'five-properties'",
+    "search --space tiny": "SPACE is an argument",
+    "search --device cudaa": "'cuda'",
+    "search --checkpoint nothing.pt": "no checkpoint at nothing.pt",
+    "search --latency-profile nothing.json": "cannot read device profile nothing.json",
+    "search --task csv:nothing.csv": "no CSV file at",
+    "search --task ett:nothing.csv": "no CSV file at",
+    "search --task tar:nothing.tar": "no tar file at",
+    "search --task folder:nothing": "no folder at",
+    "search --task table:nothing.parquet": "no table at",
+    "search --task torchvision:CIFAR11": "'CIFAR10'",
+    "search --task cifar10": "'torchvision:CIFAR10'",
+    "search --task mnist": "'torchvision:MNIST'",
+    "search --task nothing": "table:FILE",
+    "search --set optimizer=adamv": "'adam'",
+    f"search --task {MODULE}:Task": "SqueezeExcitation",
+    f"search --backbone {MODULE}:build": "SqueezeExcitation",
+    'measure test_resnet --size 32 --plan {"stage9":"se"}': "'stage4'",
+    'profile test_resnet --size 32 --plan {"stage9":"se"}': "'stage4'",
+    "profile test_resnet --mode quick": "'quick'; known: compile, cudagraph, eager",
+    "profile test_resnet --amp half": "'half'; known: bfloat16, float16, none",
+    "profile test_resnet --device cudaa": "'cuda'",
+    "doctor --device cudaa": "'cuda'",
+    "export runs/function --format xlsx": "known: csv, json, latex, md",
 }
+NO_MATCH = {"modules SE": "'se'", "modules *Attention*": "'self_attention'"}
+TABLES = ("export runs/function --format csv", "compare runs/function runs/again")
+"""Commands that need pandas and nothing else. They come last in the process, which has it loaded from then on."""
 
 CODE = f"""
 import contextlib, io, json, sys
@@ -69,11 +102,16 @@ print(json.dumps(told))
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     folder = tmp_path_factory.mktemp("start")
-    shutil.copytree(ROOT / "tests" / "runs" / "version-0.1.0", folder / "runs")
-    command = [sys.executable, "-W", "ignore", "-c", CODE, json.dumps([*ANSWERS, *MISTAKES])]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    recorded = ROOT / "tests" / "runs" / "version-0.1.0"
+    shutil.copytree(recorded, folder / "runs")
+    shutil.copytree(recorded / "function", folder / "runs" / "again")
+    command = [sys.executable, "-W", "ignore", "-c", CODE, json.dumps([*ANSWERS, *MISTAKES, *NO_MATCH, *TABLES])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        slots_by_name("test_resnet", (3, 32, 32))  # stored, as any command on these slots would have left them
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert sorted(path.name for path in folder.iterdir()) == ["runs"], "a refused command leaves nothing behind"
-    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["co2", "function", "halving"]
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["again", "co2", "function", "halving"]
     return json.loads(done.stdout)
 
 
@@ -83,11 +121,17 @@ def test_an_answer_loads_nothing_heavy(told, command):
     assert (code, loaded) == (0, [])
 
 
-@pytest.mark.parametrize("command", MISTAKES)
+@pytest.mark.parametrize("command", [*MISTAKES, *NO_MATCH])
 def test_a_mistake_is_answered_before_anything_heavy_is_loaded(told, command):
     code, error, loaded = told[command]
-    assert (code, loaded) == (4, [])
-    assert MISTAKES[command] in error
+    assert (code, loaded) == (4 if command in MISTAKES else 5, [])
+    assert (MISTAKES | NO_MATCH)[command] in error
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_a_table_takes_pandas_alone(told, command):
+    code, _, loaded = told[command]
+    assert (code, loaded) == (0, ["pandas"])
 
 
 @pytest.mark.parametrize("name", ["nasbench", "nasbench.study.search", "nasbench.runs.run", "nasbench.spaces"])
@@ -129,3 +173,13 @@ def test_spaces_are_counted_anew_after_a_module_was_edited(tmp_path):
 
 def test_the_names_that_need_no_torch_are_those_that_exist():
     assert tuple(PROXIES) == PROXY_NAMES
+
+
+def test_a_space_of_the_project_is_listed_without_its_modules(nasbench, tmp_path, monkeypatch):
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "mine.yaml").write_text("description: of my own\nvariants: [not_loaded]\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, error = nasbench("spaces")
+    assert code == 0
+    assert "of my own" in out
+    assert "`nasbench spaces mine`" in error

@@ -21,7 +21,7 @@ from nasbench.measurement.latency.space_profiler import profile_device
 from nasbench.report import latency_tables
 from nasbench.report.page import command_of, page_of
 from nasbench.runs import front_latency
-from nasbench.runs.front_latency import latest, measure_front
+from nasbench.runs.front_latency import measure_front
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.settings import read_settings
 from nasbench.study.evaluators import trained
@@ -216,12 +216,12 @@ def test_the_front_is_measured_where_it_was_predicted(run):
         assert row["kernels"] > 0
     plans = len(first.rows) - 1
     assert (first.quality.plans if first.quality else plans) == plans
-    kept = latest(run, "front")
+    kept = run.folder.latest_latency("front")
     again = Profile.from_dict(kept["profile"])
     assert [row["latency_ms"] for row in kept["rows"]] == [row.latency_ms for row in again.rows]  # from raw samples
     second = measure_front(run, device="cpu", time_s=0.2, per_slot=False)
     assert (first.file.name, second.file.name) == ("front-0.json", "front-1.json")
-    assert latest(run, "front")["date"] >= kept["date"]
+    assert run.folder.latest_latency("front")["date"] >= kept["date"]
     assert run.front()["latency_ms"].tolist() == front["latency_ms"].tolist()  # what the search believed stays
 
 

@@ -13,7 +13,7 @@ def settings(**given):
 
 def test_the_recipe_of_a_users_task_may_have_settings_of_its_own(tmp_path):
     task = tmp_path / "task.py"
-    task.write_text("")
+    task.write_text("class Mine: ...")
     check_names(settings(task=f"{task}:Mine", training={"temperature": 2.0}))
     with pytest.raises(UnknownNameError, match="temperature"):
         check_names(settings(task="digits", training={"temperature": 2.0}))

@@ -1,16 +1,34 @@
-"""Find the torch device that a name stands for, and check that this machine has it."""
+"""Find the torch device that a name stands for, and check that this machine has it. A name is checked without torch."""
 
 from __future__ import annotations
 
-import torch
+import re
+from typing import TYPE_CHECKING
 
-from nasbench.errors import DeviceError
+from nasbench.errors import DeviceError, UnknownNameError
 
-__all__ = ["all_devices", "usable_device"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["all_devices", "check_device_name", "usable_device"]
+
+_DEVICE = re.compile(r"auto|cpu|cuda|(cpu|cuda):\d+")
+
+
+def check_device_name(name: str) -> None:
+    """Check that `name` is the name of a device. Whether this machine has the device is not asked.
+
+    Raises:
+        UnknownNameError: If it is not.
+    """
+    if not _DEVICE.fullmatch(name):
+        raise UnknownNameError("device", name, ("auto", "cpu", "cuda"), "auto, cpu, cuda or cuda:1")
 
 
 def all_devices() -> list[str]:
     """Return the names of this machine's devices: "cpu", then each "cuda:N"."""
+    import torch  # late: the names are checked without it
+
     return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()) if torch.cuda.is_available())]
 
 
@@ -18,15 +36,15 @@ def usable_device(name: str | torch.device) -> torch.device:
     """Return the device that `name` stands for, with its index. "auto" is CUDA if there is a CUDA device, else the CPU.
 
     Raises:
-        DeviceError: If this machine does not have it, or it is neither a CPU nor a CUDA device.
+        UnknownNameError: If it is not the name of a device.
+        DeviceError: If this machine does not have it.
     """
-    there = f"there is {', '.join(all_devices())}"
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    except RuntimeError:
-        raise DeviceError(f"{name!r} is not the name of a device; {there}") from None
+    check_device_name(str(name))
+    import torch  # late: the names are checked without it
+
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     if device.type == "cpu":
         return torch.device("cpu")
-    if device.type != "cuda" or not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"no device {str(name)!r} here; {there}")
+    if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"no device {str(name)!r} here; there is {', '.join(all_devices())}")
     return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)

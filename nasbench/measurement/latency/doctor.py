@@ -20,7 +20,8 @@ from torch import nn
 
 from nasbench.errors import InputError
 from nasbench.measurement.latency.devices import usable_device
-from nasbench.measurement.latency.profiler import AMP, MODES, Profile, device_lock, profile
+from nasbench.measurement.latency.profiler import Profile, device_lock, profile
+from nasbench.measurement.latency.scenario import AMP, MODES
 
 __all__ = ["MIN_POWER", "MIN_SAME", "MIN_TRIALS", "TIME_S", "examine", "summarise", "supported"]
 

@@ -26,13 +26,10 @@ from nasbench.measurement.latency.devices import usable_device
 from nasbench.measurement.latency.intervals import Verdict
 from nasbench.measurement.latency.nvml import Nvml
 from nasbench.measurement.latency.samples import Latency, Profile, settled
-from nasbench.measurement.latency.scenario import Scenario
+from nasbench.measurement.latency.scenario import Scenario, check_mode
 from nasbench.measurement.latency.timing import Call, CudaTimer, prepare_call, quiet_process, timer_for
 
 __all__ = ["DeviceLock", "Latency", "Profile", "Scenario", "Verdict", "device_lock", "profile", "profile_batches"]
-
-MODES = ("eager", "compile", "cudagraph")
-AMP = ("none", "bfloat16", "float16")
 
 _WARM_UP_SHARE = 0.25  # largest share of the time that the warm-up may take
 _BUSY_CALLS = 5  # calls with which the working time of the GPU is measured, as their median
@@ -255,10 +252,7 @@ def _check_figures(*, time_s: float, resolution: float, confidence: float, **cou
 
 
 def _check_mode(device: torch.device, mode: str, amp: str, channels_last: bool, input_size: Sequence[int]) -> None:
-    if mode not in MODES:
-        raise UnknownNameError("mode", mode, MODES)
-    if amp not in AMP:
-        raise UnknownNameError("autocast type", amp, AMP)
+    check_mode(mode, amp)
     if device.type == "cpu" and mode == "cudagraph":
         raise DeviceError("mode='cudagraph' needs a CUDA device, not cpu; use mode='eager' or 'compile'")
     if device.type == "cpu" and amp == "float16":

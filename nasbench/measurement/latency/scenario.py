@@ -9,14 +9,20 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from nasbench import __version__
-from nasbench.measurement.latency.nvml import Nvml
+from nasbench.errors import UnknownNameError
 
-__all__ = ["Scenario"]
+if TYPE_CHECKING:  # a recorded scenario is read without torch
+    import torch
+
+    from nasbench.measurement.latency.nvml import Nvml
+
+__all__ = ["AMP", "MODES", "Scenario", "check_mode"]
+
+MODES = ("eager", "compile", "cudagraph")
+AMP = ("none", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Scenario:
     @classmethod
     def now(cls, device: torch.device, dtype: torch.dtype, nvml: Nvml | None, given: Mapping[str, Any]) -> Scenario:
         """Return the scenario of this moment. `given` holds what the caller asked for, and the rest is looked up."""
+        import torch
+
         cuda = device.type == "cuda"
         return cls(
             device=str(device),
@@ -101,7 +109,21 @@ class Scenario:
         return cls(**{**given, "input_size": tuple(given["input_size"])})
 
 
+def check_mode(mode: str = "eager", amp: str = "none") -> None:
+    """Check the names of a mode and an autocast type.
+
+    Raises:
+        UnknownNameError: If there is no such mode or type.
+    """
+    if mode not in MODES:
+        raise UnknownNameError("mode", mode, MODES)
+    if amp not in AMP:
+        raise UnknownNameError("autocast type", amp, AMP)
+
+
 def _tf32() -> bool:
+    import torch
+
     convolution = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
     return "tf32" in (torch.backends.cuda.matmul.fp32_precision, convolution)
 
@@ -117,7 +139,9 @@ def _processor() -> str:
 
 
 def _versions(cuda: bool, nvml: Nvml | None) -> dict[str, str]:
-    versions = {
+    import torch
+
+    found = {
         "nasbench": __version__,
         "torch": torch.__version__,
         "timm": importlib.metadata.version("timm"),

@@ -1,6 +1,8 @@
-"""Export of a trial as a folder that works without nasbench, and of the trials table in other formats."""
+"""Export of a trial as a folder that works without nasbench, and of the trials table in other formats.
 
-from nasbench.report.export.folder import export_trial
-from nasbench.report.export.table import FORMATS, trials_text
+Names are loaded on first use, so that the table is written without torch.
+"""
 
-__all__ = ["FORMATS", "export_trial", "trials_text"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import UnknownNameError
 from nasbench.report.formatting import is_missing
 from nasbench.runs.run import Run
 from nasbench.runs.schema import SCHEMA_VERSION
 
-__all__ = ["FORMATS", "table_text", "trials_text"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FORMATS", "check_format", "table_text", "trials_text"]
 
 FORMATS = ("csv", "json", "md", "latex")
+
+
+def check_format(form: str) -> None:
+    """Check the name of a format.
+
+    Raises:
+        UnknownNameError: If there is no such format.
+    """
+    if form not in FORMATS:
+        raise UnknownNameError("format", form, FORMATS)
 
 
 def trials_text(run: Run, form: str) -> str:
@@ -35,9 +46,10 @@ def table_text(table: pd.DataFrame, form: str, numeric: Sequence[bool] | None = 
         form: One of `FORMATS`.
         numeric: Whether each column is aligned to the right. By default those that hold numbers.
     """
-    if form not in FORMATS:
-        raise UnknownNameError("format", form, FORMATS)
+    check_format(form)
     if numeric is None:
+        import pandas as pd  # late: a format is checked without it
+
         numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table.columns]
     if form == "csv":
         return table.to_csv(index=False)

@@ -1,0 +1,57 @@
+"""The names that a user's Python file defines, read from its source. The file is not run, so nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from nasbench.errors import UnknownNameError
+from nasbench.library.plugins import python_file
+
+__all__ = ["check_defined", "not_defined"]
+
+_DYNAMIC = {"globals", "locals", "vars", "setattr", "exec"}
+"""Functions by which a file may define names that its source does not show."""
+
+
+def check_defined(text: str, kind: str, default: str = "") -> None:
+    """Check that `FILE.py:NAME` exists, as far as the source of the file tells.
+
+    Args:
+        text: The text that names file and object.
+        kind: What the name stands for, in the singular ("backbone", "task"), for messages.
+        default: The name meant by `FILE.py` alone.
+
+    Raises:
+        PluginError: If there is no such file.
+        UnknownNameError: If the file does not define the name.
+    """
+    file, name = python_file(text)
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+        return  # the file is at fault: to load it gives the error with its line
+    names = set(_bound(tree))
+    dynamic = any(isinstance(node, ast.Name) and node.id in _DYNAMIC for node in ast.walk(tree))
+    if (name or default) not in names and not names & {"*", "__getattr__"} and not dynamic:
+        defined = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        raise not_defined(kind, name or default, file, [each for each in defined if not each.startswith("_")])
+
+
+def not_defined(kind: str, name: str, file: str | Path, known: list[str]) -> UnknownNameError:
+    """Return the error that a file does not define a name; `known` are the names that it may have been."""
+    return UnknownNameError(kind, name, known, f"{file} defines nothing of that name")
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """Yield the names that statements bind at the top level of a module, "*" for a star import."""
+    for each in ast.iter_child_nodes(node):
+        if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield each.name  # what is bound inside is not the module's
+        elif isinstance(each, ast.alias):
+            yield (each.asname or each.name).partition(".")[0]
+        elif isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+            yield each.id
+        else:
+            yield from _bound(each)

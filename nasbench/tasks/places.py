@@ -1,0 +1,106 @@
+"""Where the data of a task lies. It is looked up here without torch and pandas, before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nasbench.errors import DataError, InputError, UnknownNameError
+
+__all__ = ["TORCHVISION", "class_folder", "csv_file", "find_data", "table_file", "tar_files", "torchvision_name"]
+
+# The arguments with which torchvision selects the training and the test part of each data set.
+TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    **{
+        name: ({"train": True}, {"train": False}) for name in ("CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST")
+    },
+    **{name: ({"split": "train"}, {"split": "test"}) for name in ("SVHN", "STL10")},
+}
+
+
+def find_data(text: str) -> None:
+    """Check that the data of a task is there, by the task's text.
+
+    Raises:
+        DataError: If the file or folder is not there.
+        UnknownNameError: If torchvision's data set is not one of the supported ones.
+        InputError: If there are too many files.
+    """
+    form, _, place = text.partition(":")
+    checks: dict[str, Callable[[str], object]] = {
+        "folder": class_folder, "tar": tar_files, "torchvision": torchvision_name, "csv": csv_file, "ett": csv_file,
+        "table": table_file,
+    }  # fmt: skip
+    if form in checks:
+        checks[form](place)
+
+
+def class_folder(place: str) -> Path:
+    """Return the folder of a task `folder:PATH`.
+
+    Raises:
+        DataError: If it does not exist.
+    """
+    path = _path(place)
+    if not path.is_dir():
+        raise DataError(f"no folder at {path}; give one that holds a folder of images for each class")
+    return path
+
+
+def tar_files(place: str) -> list[Path]:
+    """Return the files of a task `tar:FILE` or `tar:TRAIN.tar,TEST.tar`.
+
+    Raises:
+        InputError: If there are more than two.
+        DataError: If one does not exist or is not named .tar.
+    """
+    paths = [_path(part) for part in place.split(",")]
+    if len(paths) > 2:
+        raise InputError(f"tar: takes one file or two (training, test), got {len(paths)}")
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"no tar file at {path}")
+        if path.suffix.lower() != ".tar":
+            raise DataError(f"{path} is not named .tar; give an uncompressed tar with class folders inside")
+    return paths
+
+
+def torchvision_name(place: str) -> str:
+    """Return the data set of a task `torchvision:NAME`. Whether it is on disk is not asked.
+
+    Raises:
+        UnknownNameError: If it is not one of `TORCHVISION`.
+    """
+    if place not in TORCHVISION:
+        hint = "others: folder:PATH or tar:FILE with class folders"
+        raise UnknownNameError("torchvision data set", place, TORCHVISION, hint)
+    return place
+
+
+def csv_file(place: str) -> Path:
+    """Return the file of a task `csv:PATH` or `ett:PATH`.
+
+    Raises:
+        DataError: If it does not exist.
+    """
+    path = _path(place)
+    if not path.is_file():
+        raise DataError(f"no CSV file at {path}")
+    return path
+
+
+def table_file(place: str | Path) -> Path:
+    """Return the file of a task `table:FILE`.
+
+    Raises:
+        DataError: If it does not exist.
+    """
+    path = Path(place)
+    if not path.is_file():
+        raise DataError(f"no table at {path}; `nasbench tabulate SPACE --out {path}` makes one")
+    return path
+
+
+def _path(place: str) -> Path:
+    return Path(place).expanduser()
