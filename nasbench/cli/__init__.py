@@ -64,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _argument_meant(error: Any) -> str:
     """Return the message for an argument that was given as an option, "" if that is not the error."""
     context, name = getattr(error, "ctx", None), getattr(error, "option_name", "").removeprefix("--")
-    for param in context.command.get_params(context) if context is not None else []:
+    if context is None:
+        return ""
+    for param in context.command.get_params(context):
         if param.name == name and param.param_type_name == "argument":
             written = param.metavar or name.upper()
             return f"there is no option --{name}; {written} is an argument: {context.command_path} {written}"

@@ -14,8 +14,8 @@ __all__ = ["front_table", "slots_table"]
 
 def slots_table(run: Run) -> Table | None:
     """Return latency and MACs slot by slot for the plan measured last, None if none was measured."""
-    found = run.folder.latest_latency("slots")
-    if found is None:
+    measured = run.folder.latest_latency("slots")
+    if measured is None:
         return None
     columns = (
         *(Column("slot"), Column("expression"), Column("MACs added", True), Column("of the bare", True)),
@@ -31,8 +31,8 @@ def slots_table(run: Run) -> Table | None:
 
 def front_table(run: Run) -> Table | None:
     """Return the front as measured last, with predictions where there are any. None if it was not measured."""
-    found = run.folder.latest_latency("front")
-    if found is None:
+    measured = run.folder.latest_latency("front")
+    if measured is None:
         return None
     predicted = any("predicted_ms" in row for row in measured["rows"])
     columns = [Column("trial", True), Column("plan"), Column("rank", True), Column("ms [99 %]", True)]

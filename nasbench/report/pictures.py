@@ -114,8 +114,8 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
     if data is None or set(data["trial"]) != {number}:
         from nasbench.measurement.properties.fingerprint import fingerprint_plan
 
-        found = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
-        if not found:
+        fingerprints = fingerprint_plan(models.load(number, plan).cpu(), inputs=1, exact=False)
+        if not fingerprints:
             return
         data = fingerprints_data(number, fingerprints)
     caption = (

@@ -52,8 +52,8 @@ def kind_of(text: str) -> str:
     if is_user_task(text):
         return ""
     form, colon, place = text.partition(":")
-    found = [kind for known, kind in _KINDS.items() if known.partition(":")[:2] == (form, colon)]
-    if not found:
+    kinds = [kind for known, kind in _KINDS.items() if known.partition(":")[:2] == (form, colon)]
+    if not kinds:
         known = (*FORMS, f"{TABLE}FILE", *(f"torchvision:{name}" for name in TORCHVISION))
         raise UnknownNameError("task", text, known, f"one of {', '.join((*FORMS, f'{TABLE}FILE'))}")
     if colon and not place:

@@ -141,7 +141,7 @@ def _processor() -> str:
 def _versions(cuda: bool, nvml: Nvml | None) -> dict[str, str]:
     import torch
 
-    found = {
+    versions = {
         "nasbench": __version__,
         "torch": torch.__version__,
         "timm": importlib.metadata.version("timm"),
