@@ -194,9 +194,9 @@ def freeze_backbone(model: nn.Module) -> nn.Module:
     mode, see `frozen_norms`.
     """
     trained = [m for m in model.modules() if isinstance(m, (Plugin, Replacement))] + _heads(model)
-    kept = {id(parameter) for module in trained for parameter in module.parameters()}
+    trained_ids = {id(parameter) for module in trained for parameter in module.parameters()}
     for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in kept)
+        parameter.requires_grad_(id(parameter) in trained_ids)
     return model
 
 

@@ -21,7 +21,7 @@ def doctor(
 ) -> int:
     """Test this machine: versions, devices, latency profiler.
 
-    The profiler is tested on equal models, and on result that is 5 % slower.
+    The profiler is tested on equal models, and on one that is 5 % slower.
 
     Example: nasbench doctor --device cpu --time 2
     """

@@ -61,8 +61,8 @@ def fingerprint(
         shape = _positions(size) if size else None
         from nasbench.measurement.properties.fingerprint import fingerprint as measured
 
-        one = measured(module, size=shape, channels=channels, seed=seed, inputs=inputs, exact=exact)
-        fingerprints = {one.name: one}
+        module_fingerprint = measured(module, size=shape, channels=channels, seed=seed, inputs=inputs, exact=exact)
+        fingerprints = {module_fingerprint.name: module_fingerprint}
     if as_json:
         rows = [{"slot": slot, **each.to_dict()} for slot, each in fingerprints.items()]
         console.print_json("fingerprint", rows if trial is not None else rows[0])

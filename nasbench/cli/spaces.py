@@ -37,22 +37,22 @@ def spaces(
             console.print_text(_page(row))
         return 0
     rows, faults, uncounted = [], {}, []
-    for each in sorted(list_spaces(), key=_is_of_project):  # these last: they may load modules of the project
+    for space_name in sorted(list_spaces(), key=_is_of_project):  # these last: they may load modules of the project
         try:
-            if _is_of_project(each) and not (as_json or backbone or size or modules):
-                rows.append(_uncounted(each))
-                uncounted.append(each)
+            if _is_of_project(space_name) and not (as_json or backbone or size or modules):
+                rows.append(_uncounted(space_name))
+                uncounted.append(space_name)
             else:
-                rows.append(_row(each, backbone, size))
+                rows.append(_row(space_name, backbone, size))
         except InputError as error:  # one broken file of a project does not hide the others
-            faults[each] = str(error)
+            faults[space_name] = str(error)
     if as_json:
         console.print_json("spaces", rows)
     else:
         columns = ("name", "backbone", "plans", "description")
         console.print_table(columns, [[row[column] for column in columns] for row in rows])
-    for each, fault in faults.items():
-        narrate(f"left out: {each}: {fault}")
+    for space_name, fault in faults.items():
+        narrate(f"left out: {space_name}: {fault}")
     if uncounted:
         narrate(f"of this project, not counted here: {', '.join(uncounted)}; `nasbench spaces {uncounted[0]}` counts")
     if faults and not modules:

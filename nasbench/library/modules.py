@@ -36,8 +36,8 @@ def module_spec(name: str) -> ModuleSpec:
 def _named_by_class(name: str) -> str | None:
     """Return the name of the module whose class is called `name`, as in "Squeeze-Excitation". None if there is none."""
     wanted = _letters(name)
-    classes = ((each, MODULES.get(each).home.partition(":")[2]) for each in MODULES)
-    return next((each for each, cls in classes if _letters(cls) == wanted), None)
+    classes = ((registered, MODULES.get(registered).home.partition(":")[2]) for registered in MODULES)
+    return next((registered for registered, cls in classes if _letters(cls) == wanted), None)
 
 
 def _letters(name: str) -> str:

@@ -35,8 +35,8 @@ class Plan(Mapping[str, Expression]):
 
     def __init__(self, expressions: Mapping[str, Expression]) -> None:
         # One order of the slots and no `none`, so that equal plans have one text and one hash.
-        kept = {slot: e for slot, e in expressions.items() if not e.is_none}
-        self._expressions = {slot: kept[slot] for slot in sorted(kept, key=_natural)}
+        filled = {slot: e for slot, e in expressions.items() if not e.is_none}
+        self._expressions = {slot: filled[slot] for slot in sorted(filled, key=_natural)}
 
     @classmethod
     def of(cls, given: Plan | Mapping[str, Any] | Expression | str | None) -> Plan:

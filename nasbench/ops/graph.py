@@ -40,8 +40,8 @@ class LearnedGraph(nn.Module):
         two = (self.alpha * self.theta_second(self.second.weight)).tanh()
         difference = one @ two.T
         adjacency = (self.alpha * (difference - difference.T)).tanh().relu()
-        kept = adjacency.topk(self.neighbours, dim=1)
-        return torch.zeros_like(adjacency).scatter(1, kept.indices, kept.values)
+        strongest = adjacency.topk(self.neighbours, dim=1)
+        return torch.zeros_like(adjacency).scatter(1, strongest.indices, strongest.values)
 
 
 class MixHop(nn.Module):

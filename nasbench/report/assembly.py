@@ -72,11 +72,11 @@ def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, 
     )
     finalists = run.finalists()
     shown = finalists[finalists["on_front"].astype(bool) | (finalists["plan"] == BARE.text)]
-    kept = models.numbers
+    with_weights = models.numbers
     todo = [
         row
         for row in shown.to_dict(orient="records")
-        if row["plan_hash"] not in known["plans"] and row["number"] in kept
+        if row["plan_hash"] not in known["plans"] and row["number"] in with_weights
     ]
     if todo:
         from nasbench.tasks import ForecastingTask, naive_baselines  # late: they import torch

@@ -20,11 +20,11 @@ def draw_effects(data: pd.DataFrame) -> Figure:
     Args:
         data: Columns slot, module, estimate, verdict, as returned by `nasbench.evidence.effects.module_effects`.
     """
-    kept = data.dropna(subset=["estimate"])
-    table = kept.pivot_table(index="module", columns="slot", values="estimate", sort=False)
+    estimated = data.dropna(subset=["estimate"])
+    table = estimated.pivot_table(index="module", columns="slot", values="estimate", sort=False)
     order = table.mean(axis=1).abs().sort_values(ascending=False).index[:_MOST]
     table = table.loc[order].sort_index(axis=1)
-    marks = kept.assign(mark=np.where(kept["verdict"] == "NOT DECIDED", "", "*"))
+    marks = estimated.assign(mark=np.where(estimated["verdict"] == "NOT DECIDED", "", "*"))
     stars = marks.pivot_table(index="module", columns="slot", values="mark", aggfunc="first").reindex_like(table)
     text = table.map(lambda value: "" if pd.isna(value) else f"{value:+.2g}") + stars.fillna("")
     limit = float(np.nanmax(np.abs(table.to_numpy()))) or 1.0

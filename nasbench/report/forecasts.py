@@ -242,8 +242,8 @@ def series_shown(data: ForecastData) -> list[str]:
     if len(table) <= _MOST_SERIES:
         return list(table.index)
     change = (table[WINNER] - table[BARE_NAME]).abs() if {BARE_NAME, WINNER} <= set(table) else table[reference]
-    kept = set(change.nlargest(_MOST_SERIES).index)
-    return [name for name in table.index if name in kept]
+    changed_most = set(change.nlargest(_MOST_SERIES).index)
+    return [name for name in table.index if name in changed_most]
 
 
 def _shown(data: ForecastData) -> list[str]:
@@ -312,10 +312,10 @@ def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
     return data
 
 
-def _wanted(run: Run, kept: set[int]) -> dict[str, tuple[int, str]]:
+def _wanted(run: Run, with_weights: set[int]) -> dict[str, tuple[int, str]]:
     """Return number and plan of the bare backbone and of the winner, if their weights were stored."""
     table = run.finalists()
-    table = table[table["number"].isin(kept)]
+    table = table[table["number"].isin(with_weights)]
     bare = table[table["plan"] == BARE.text]
     first, direction = next(iter(run.directions.items()))
     best = table[table["on_front"].astype(bool)].sort_values(first, ascending=direction == "minimize").head(1)

@@ -73,8 +73,8 @@ class ScatterData:
         """Compared points that no other compared point dominates in this plane, by rising x."""
         # A single seed is too noisy to be ranked with means over several.
         compared = self.points[self.points["kind"] != "other"] if self.seeds > 1 else self.points
-        kept = non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
-        return compared[kept].sort_values("x")
+        on_front = non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
+        return compared[on_front].sort_values("x")
 
 
 def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:

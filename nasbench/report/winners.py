@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["draw_fingerprints", "fingerprints_data", "winner_of"]
 
 
-def winner_of(run: Run, kept: Collection[int]) -> tuple[int, str] | None:
+def winner_of(run: Run, with_weights: Collection[int]) -> tuple[int, str] | None:
     """Return number and plan of the best plan on the front whose weights were stored, the bare backbone excluded."""
     front = run.front()
-    rows = front[(front["plan"] != BARE.text) & front["number"].isin(list(kept))]
+    rows = front[(front["plan"] != BARE.text) & front["number"].isin(list(with_weights))]
     return None if rows.empty else (int(rows.iloc[0]["number"]), str(rows.iloc[0]["plan"]))
 
 

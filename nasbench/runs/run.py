@@ -193,7 +193,7 @@ class Run:
         """
         texts = {evaluation.number: evaluation.plan for evaluation in self.evaluations()}
         if number not in texts:
-            known = sorted(one for one in texts if one is not None)
+            known = sorted(trial for trial in texts if trial is not None)
             raise InputError(f"run {self.folder.name} has no trial {number}; it has {_ranges(known)}")
         return Plan.of(texts[number])
 

@@ -87,9 +87,9 @@ class SlotChoices:
 def join(choices: Iterable[SlotChoices]) -> SlotChoices:
     """Return the union of several choices at one slot: all their compositions and all their variants."""
     several = list(choices)
-    compositions = list(dict.fromkeys(c for each in several for c in each.fillable))
-    variants = tuple(dict.fromkeys(v for each in several for v in each.variants))
-    reducing = {each.distinct_properties for each in several}
+    compositions = list(dict.fromkeys(c for slot_choices in several for c in slot_choices.fillable))
+    variants = tuple(dict.fromkeys(v for slot_choices in several for v in slot_choices.variants))
+    reducing = {slot_choices.distinct_properties for slot_choices in several}
     # The joined choices reduce compositions only if all of the given choices do. Otherwise the single variants to which
     # one of them reduces a composition need the composition `a`.
     if reducing == {True, False} and "a" not in compositions:

@@ -148,10 +148,10 @@ class Combinations:
             for variant in every:
                 yield from self._at((composition, (*chosen[:place], variant, *chosen[place + 1 :])))
         # Another composition keeps the variants of the letters that both use. Its other letters are free.
-        kept = dict(zip(letters_of(composition), chosen, strict=True))
+        shared = dict(zip(letters_of(composition), chosen, strict=True))
         for other in self.compositions:
             if other != composition:
-                pools = [(kept[letter],) if letter in kept else every for letter in letters_of(other)]
+                pools = [(shared[letter],) if letter in shared else every for letter in letters_of(other)]
                 for filled in itertools.product(*pools):
                     yield from self._at((other, filled))
 

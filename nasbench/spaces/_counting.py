@@ -83,14 +83,14 @@ class PlanTable:
         for i in range(place):
             state = self._step(i, state, views[i])
         verdicts: dict[View, bool] = {}
-        kept = []
+        admitted = []
         for candidate in candidates:
             view = self._see(place, candidate)
             if view not in verdicts:  # the rest of the plan is checked once for all candidates that look the same
                 verdicts[view] = self._follow(place, state, [view, *views[place + 1 :]])
             if verdicts[view]:
-                kept.append(candidate)
-        return kept
+                admitted.append(candidate)
+        return admitted
 
     def _follow(self, place: int, state: State, views: Sequence[View]) -> bool:
         for i, view in enumerate(views, start=place):

@@ -78,7 +78,7 @@ def fit_variants(
         if not compositions:
             raise SpaceError(f"space {name}: no composition fits slot {slot.name}: {excluded[-1][2]}")
         choices.append(SlotChoices(slot.name, tuple(compositions), tuple(variants), here.distinct_properties))
-    if not any(each.variants for each in choices):
+    if not any(at_slot.variants for at_slot in choices):
         reason = f"first reason: {excluded[0][2]}" if excluded else "none is given"
         raise SpaceError(f"space {name}: no variant fits this backbone; {reason}")
     return Fitted(tuple(choices), Chosen(choices), tuple(excluded))
@@ -149,8 +149,8 @@ def multiply(name: str, parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> F
                 )
             at[choices.slot] = choices
     rules = [(part.rule, frozenset(choices.slot for choices in part.choices)) for part in parts]
-    kept = tuple(at[slot.name] for slot in slots if slot.name in at)
-    return Fitted(kept, SideBySide(rules, _read(parts, slots)), _all_excluded(parts))
+    ordered = tuple(at[slot.name] for slot in slots if slot.name in at)
+    return Fitted(ordered, SideBySide(rules, _read(parts, slots)), _all_excluded(parts))
 
 
 def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotLike]) -> Fitted:
@@ -163,9 +163,9 @@ def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotL
     fillable = frozenset(slot.name for slot in choose_slots(only.slots, there, f"space {name}: only"))
     rule = AllOf([fitted.rule, Only(fitted.rule.slots, only, fillable)])
     # A slot that must stay empty needs no parameters.
-    kept = tuple(_narrowed(choices, only) for choices in fitted.choices if choices.slot in fillable)
+    narrowed = tuple(_narrowed(choices, only) for choices in fitted.choices if choices.slot in fillable)
     excluded = tuple(row for row in fitted.excluded if row[0] in fillable)
-    return Fitted(kept, rule, excluded)
+    return Fitted(narrowed, rule, excluded)
 
 
 def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
@@ -178,9 +178,9 @@ def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
     compositions = tuple(c for c in choices.fillable if only.admits(skeleton(c)))
     # The shorter list of compositions is used only if it still gives every allowed expression.
     wanted = [e for e in choices.combinations.expressions if only.admits(e)]
-    kept = SlotChoices(choices.slot, compositions, variants, choices.distinct_properties)
-    if compositions and all(e in kept.combinations for e in wanted):
-        return kept
+    shorter = SlotChoices(choices.slot, compositions, variants, choices.distinct_properties)
+    if compositions and all(e in shorter.combinations for e in wanted):
+        return shorter
     return SlotChoices(choices.slot, choices.compositions, variants, choices.distinct_properties)
 
 

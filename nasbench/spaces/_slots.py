@@ -133,11 +133,11 @@ def choose_slots(
         SpaceError: If a name is not one of the slots, or nothing matches and `optional` is False.
     """
     chosen: set[str] = set()
-    for each in written:
-        if isinstance(each, SlotSelector):
-            chosen |= {slot.name for slot in each.choose(slots)}
+    for entry in written:
+        if isinstance(entry, SlotSelector):
+            chosen |= {slot.name for slot in entry.choose(slots)}
         else:
-            chosen |= set(_named(each, slots))
+            chosen |= set(_named(entry, slots))
     if not chosen and not optional:
         spelt = ", ".join(str(w) if isinstance(w, str) else str(w.model_dump()) for w in written)
         raise SpaceError(

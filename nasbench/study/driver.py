@@ -168,9 +168,9 @@ def time_plans(run: Run, problem: Problem, listen: Listener) -> None:
     settings = problem.settings
     if not settings.latency_s or problem.evaluator.plan_costs is None:  # an evaluator without costs builds no models
         return
-    plans = {one.plan_hash: one.plan for one in run.evaluations() if one.is_complete}
+    plans = {evaluation.plan_hash: evaluation.plan for evaluation in run.evaluations() if evaluation.is_complete}
     if len(plans) > MAX_TIMED:
-        plans = {one.plan_hash: one.plan for one in choose_finalists(run)}
+        plans = {evaluation.plan_hash: evaluation.plan for evaluation in choose_finalists(run)}
     known = run.journal.latency
     # the bare backbone is always measured again: a ratio needs both sides from the same measurement
     todo = [BARE, *(Plan.of(text) for key, text in plans.items() if key not in known and key != BARE.hash)]

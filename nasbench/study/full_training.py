@@ -81,9 +81,9 @@ def train_fully(
     wanted = list(range(first, first + run.settings.seeds)) if seeds is None else list(seeds)
     models = {"bare": Plan({}), **({} if plan.is_bare else {f"trial {number}": plan})}
     rows, items = [], {}
-    for name, each in models.items():
+    for name, model_plan in models.items():
         for seed in wanted:
-            row, items[name, seed] = _one(training, each, name, seed, on_epoch)
+            row, items[name, seed] = _one(training, model_plan, name, seed, on_epoch)
             rows.append(row)
     metric = problem.task.metric
     scores = {(row["model"], row["seed"]): row[metric] for row in rows}

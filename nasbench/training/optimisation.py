@@ -80,8 +80,8 @@ def cut(batch: tuple[Any, Tensor], parts: int) -> Iterator[tuple[Any, Tensor]]:
     inputs, targets = batch
     size = -(-len(targets) // parts)
     for start in range(0, len(targets), size):
-        here = slice(start, start + size)
-        yield inputs[here] if isinstance(inputs, Tensor) else tuple(one[here] for one in inputs), targets[here]
+        items = slice(start, start + size)
+        yield inputs[items] if isinstance(inputs, Tensor) else tuple(tensor[items] for tensor in inputs), targets[items]
 
 
 def autocast(device: torch.device, amp: str) -> AbstractContextManager[object]:

@@ -87,16 +87,16 @@ def einsum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
         i, j = path[step], path[step + 1]
         a, b = operands[i], operands[j]
         rest = [operand for k, operand in enumerate(operands) if k not in (i, j)]
-        kept = result.union(*rest)
-        total += math.prod(sizes[c] for c in (a & b) | ((a | b) & kept))
-        operands = _contracted(operands, i, j, (a | b) & kept, first=len(inputs) <= 2 or not inputs[2])
+        needed_later = result.union(*rest)
+        total += math.prod(sizes[c] for c in (a & b) | ((a | b) & needed_later))
+        operands = _contracted(operands, i, j, (a | b) & needed_later, first=len(inputs) <= 2 or not inputs[2])
     return total
 
 
-def _contracted(operands: list[set[str]], i: int, j: int, made: set[str], *, first: bool) -> list[set[str]]:
+def _contracted(operands: list[set[str]], i: int, j: int, product: set[str], *, first: bool) -> list[set[str]]:
     """Return the operands after i and j became one. torch puts the result first without a path, and last with one."""
     rest = [operand for k, operand in enumerate(operands) if k not in (i, j)]
-    return [made, *rest] if first else [*rest, made]
+    return [product, *rest] if first else [*rest, product]
 
 
 def _einsum_terms(terms: list[str], shapes: Sequence[Shape]) -> tuple[list[str], dict[str, int]]:

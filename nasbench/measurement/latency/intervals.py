@@ -36,15 +36,15 @@ def median_interval(values: ArrayLike, confidence: float) -> Interval:
     Returns:
         Median, low, high. Three NaN if no value is left.
     """
-    kept = np.asarray(values, dtype=float)
-    kept = np.sort(kept[~np.isnan(kept)])
-    n = len(kept)
+    ordered = np.asarray(values, dtype=float)
+    ordered = np.sort(ordered[~np.isnan(ordered)])
+    n = len(ordered)
     if n == 0:
         return math.nan, math.nan, math.nan
     from scipy.special import betaincinv  # not scipy.stats, whose quantile is the same and takes seconds to import
 
     rank = int(n * betaincinv((n + 1) / 2, (n + 1) / 2, (1 - confidence) / 2))
-    return float(np.median(kept)), float(kept[rank]), float(kept[n - 1 - rank])
+    return float(np.median(ordered)), float(ordered[rank]), float(ordered[n - 1 - rank])
 
 
 def verdict(interval: Interval, pairs: int, resolution: float) -> Verdict:

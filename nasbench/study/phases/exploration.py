@@ -156,8 +156,8 @@ class Exploration(Phase):
     def front_with(self, number: int, values: Sequence[float]) -> dict[int, Sequence[float]]:
         """Return the front with one more trial. It excludes the bare backbone, as in `choose_finalists`."""
         points = {**self.front, number: values}
-        kept = non_dominated(np.array(list(points.values()), dtype=float), list(self.directions.values()))
-        return {one: points[one] for one, on_front in zip(points, kept, strict=True) if on_front}
+        undominated = non_dominated(np.array(list(points.values()), dtype=float), list(self.directions.values()))
+        return {trial: points[trial] for trial, on_front in zip(points, undominated, strict=True) if on_front}
 
     @property
     def exhausted(self) -> bool:

@@ -69,8 +69,8 @@ class AutoSampler(PlanSampler):
         if self.knowledge.listed is not None:
             return self.fresh(self.knowledge.listed, history)
         drawn = [self.knowledge.space.sample(rng) for _ in range(UNIFORM)]
-        kept = moocore.is_nondominated(history.values, keep_weakly=True)
-        front = [plan for plan, on_front in zip(history.plans, kept, strict=True) if on_front]
+        undominated = moocore.is_nondominated(history.values, keep_weakly=True)
+        front = [plan for plan, on_front in zip(history.plans, undominated, strict=True) if on_front]
         for plan in front:
             drawn += self.knowledge.near(plan, rng, max(NEAR // len(front), 4))
         return self.fresh(drawn, history)

@@ -28,8 +28,8 @@ class LocalSampler(PlanSampler):
         """Return an unseen neighbour of the front, or None if none is left."""
         if not len(history.plans):
             return None
-        kept = moocore.is_nondominated(history.values, keep_weakly=True)
-        front = [plan for plan, on_front in zip(history.plans, kept, strict=True) if on_front]
+        undominated = moocore.is_nondominated(history.values, keep_weakly=True)
+        front = [plan for plan, on_front in zip(history.plans, undominated, strict=True) if on_front]
         rng.shuffle(front)
         for plan in front:
             near = [

@@ -72,6 +72,6 @@ def _halves(batch: tuple[Any, Tensor]) -> list[tuple[Any, Tensor]]:
     inputs, targets = batch
     middle = len(targets) // 2
     return [
-        (inputs[part] if isinstance(inputs, Tensor) else tuple(one[part] for one in inputs), targets[part])
+        (inputs[part] if isinstance(inputs, Tensor) else tuple(tensor[part] for tensor in inputs), targets[part])
         for part in (slice(0, middle), slice(middle, None))
     ]
