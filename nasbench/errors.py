@@ -59,7 +59,7 @@ _LONGEST_NAME = 80
 """A message repeats at most this many characters of an unknown name."""
 
 _SHORTEST_PART = 3
-"""So many letters of a name suggest it. Fewer are part of too many names."""
+"""A part of a name suggests it if it has at least so many letters. A shorter part occurs in too many names."""
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:
@@ -67,10 +67,14 @@ def nearest(name: str, known: Sequence[str]) -> list[str]:
 
     Case, blanks and hyphens make no difference: "SE" is near to "se", and "FIVE" to "five-properties".
     """
-    wanted, plain = _plain(name), {_plain(each): each for each in reversed(known)}
+    wanted, plain = _plain(name), {_plain(known_name): known_name for known_name in reversed(known)}
     like = difflib.get_close_matches(wanted, plain, n=3, cutoff=0.5)
-    longer = [each for each in sorted(plain, key=len) if wanted in each] if len(wanted) >= _SHORTEST_PART else []
-    return [plain[each] for each in dict.fromkeys([*like, *longer])][:3]
+    longer = (
+        [known_name for known_name in sorted(plain, key=len) if wanted in known_name]
+        if len(wanted) >= _SHORTEST_PART
+        else []
+    )
+    return [plain[known_name] for known_name in dict.fromkeys([*like, *longer])][:3]
 
 
 def _plain(name: str) -> str:

@@ -62,7 +62,11 @@ def check_backbone_name(name: str) -> str:
         check_defined(name, "backbone")
     elif not (is_stem(name) or is_timm(name)):
         architecture, has_tag, _ = name.partition(".")
-        tagged = [each for each in timm_names("tagged") if each.startswith(f"{architecture}.")] if has_tag else []
+        tagged = (
+            [tagged_name for tagged_name in timm_names("tagged") if tagged_name.startswith(f"{architecture}.")]
+            if has_tag
+            else []
+        )
         known = tagged or backbone_names()
         raise UnknownNameError("backbone", name, known, "a timm model, a forecasting backbone, or FILE.py:function")
     return name

@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
-            told = _argument_meant(error) or error.format_message()
-            narrate(f"error: {told}\n`nasbench --help` and `nasbench COMMAND --help` tell more")
+            fault = _argument_meant(error) or error.format_message()
+            narrate(f"error: {fault}\nsee `nasbench --help` or `nasbench COMMAND --help`")
             return InputError.exit_code
         traceback.print_exc()
         narrate("this is a fault of nasbench, not of what you typed; please report it with the lines above")

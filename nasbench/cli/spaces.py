@@ -54,7 +54,10 @@ def spaces(
     for space_name, fault in faults.items():
         narrate(f"left out: {space_name}: {fault}")
     if uncounted:
-        narrate(f"of this project, not counted here: {', '.join(uncounted)}; `nasbench spaces {uncounted[0]}` counts")
+        narrate(
+            f"plans of this project's own spaces are not counted here ({', '.join(uncounted)}); "
+            f"`nasbench spaces {uncounted[0]}` counts them"
+        )
     if faults and not modules:
         narrate("a space with modules of your own needs --modules PATH, or a run.yaml here that names them")
     narrate("`nasbench spaces NAME` shows one; `nasbench search NAME` searches it")
@@ -83,7 +86,7 @@ def _is_of_project(name: str) -> bool:
 
 
 def _uncounted(name: str) -> dict[str, Any]:
-    """Return the row of a space of the project, without its plans: to count them takes seconds."""
+    """Return the row of a space of the project, without the number of its plans, which takes seconds to count."""
     from nasbench.spaces import read_space_file
 
     description = read_space_file(name).written.get("description", "")

@@ -49,11 +49,11 @@ def export(
     assert trial is not None
     if out is None:
         raise InputError("--trial needs --out DIR, the folder to write")
-    found = load_run(run)
-    found.plan_of(trial)
+    opened = load_run(run)
+    opened.plan_of(trial)
     from nasbench.report.export.folder import export_trial  # late: it imports torch
 
-    folder = export_trial(found, trial, out, onnx=onnx)
+    folder = export_trial(opened, trial, out, onnx=onnx)
     narrate(f"model: {folder}; next: cd {folder} && python example.py")
 
 

@@ -16,12 +16,12 @@ _DYNAMIC = {"globals", "locals", "vars", "setattr", "exec"}
 
 
 def check_defined(text: str, kind: str, default: str = "") -> None:
-    """Check that `FILE.py:NAME` exists, as far as the source of the file tells.
+    """Check that `FILE.py:NAME` exists, as far as the source of the file shows.
 
     Args:
         text: The text that names file and object.
         kind: What the name stands for, in the singular ("backbone", "task"), for messages.
-        default: The name meant by `FILE.py` alone.
+        default: The name that `FILE.py` alone stands for.
 
     Raises:
         PluginError: If there is no such file.
@@ -31,27 +31,27 @@ def check_defined(text: str, kind: str, default: str = "") -> None:
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError):
-        return  # the file is at fault: to load it gives the error with its line
+        return  # loading the file later gives the error with its line
     names = set(_bound(tree))
     dynamic = any(isinstance(node, ast.Name) and node.id in _DYNAMIC for node in ast.walk(tree))
     if (name or default) not in names and not names & {"*", "__getattr__"} and not dynamic:
         defined = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-        raise not_defined(kind, name or default, file, [each for each in defined if not each.startswith("_")])
+        raise not_defined(kind, name or default, file, [public for public in defined if not public.startswith("_")])
 
 
 def not_defined(kind: str, name: str, file: str | Path, known: list[str]) -> UnknownNameError:
-    """Return the error that a file does not define a name; `known` are the names that it may have been."""
+    """Return the error that a file does not define a name. `known` are the names from which the nearest is offered."""
     return UnknownNameError(kind, name, known, f"{file} defines nothing of that name")
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
     """Yield the names that statements bind at the top level of a module, "*" for a star import."""
-    for each in ast.iter_child_nodes(node):
-        if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield each.name  # what is bound inside is not the module's
-        elif isinstance(each, ast.alias):
-            yield (each.asname or each.name).partition(".")[0]
-        elif isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
-            yield each.id
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child.name  # names inside it do not belong to the module
+        elif isinstance(child, ast.alias):
+            yield (child.asname or child.name).partition(".")[0]
+        elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+            yield child.id
         else:
-            yield from _bound(each)
+            yield from _bound(child)

@@ -24,7 +24,7 @@ def is_expression(text: str) -> bool:
 
 
 def is_backbone(host: str) -> bool:
-    """Whether `suggest` takes `host` for a backbone: not a run folder, a module or an expression."""
+    """Whether `host` is a backbone for `suggest`: it is not a run folder, a module or an expression."""
     return not (is_run(host) or is_expression(host) or host in _module_names())
 
 

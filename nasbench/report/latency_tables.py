@@ -30,7 +30,7 @@ def slots_table(run: Run) -> Table | None:
 
 
 def front_table(run: Run) -> Table | None:
-    """Return the front as measured last, with predictions where there are any. None if it was not measured."""
+    """Return the last measurement of the Pareto front, with predictions if there are any. None if there is none."""
     measured = run.folder.latest_latency("front")
     if measured is None:
         return None

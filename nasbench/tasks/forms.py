@@ -13,7 +13,7 @@ TABLE = "table:"
 """Prefix of a task that is a tabulated space. A search replays it, and `create_task` does not make it."""
 
 USER_TASK = "Task"
-"""The class in a user's file that is meant if none is named."""
+"""The class in a user's file that `FILE.py` alone stands for."""
 
 _KINDS: dict[str, str] = {
     "digits": "classification",

@@ -1,4 +1,4 @@
-"""Where the data of a task lies. It is looked up here without torch and pandas, before anything is read."""
+"""Find the files of a task's data, and check that they exist, without torch and pandas and before reading anything."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def tar_files(place: str) -> list[Path]:
 
 
 def torchvision_name(place: str) -> str:
-    """Return the data set of a task `torchvision:NAME`. Whether it is on disk is not asked.
+    """Return the data set of a task `torchvision:NAME`. It is not checked whether the data set is on disk.
 
     Raises:
         UnknownNameError: If it is not one of `TORCHVISION`.

@@ -16,7 +16,7 @@ _DEVICE = re.compile(r"auto|cpu|cuda|(cpu|cuda):\d+")
 
 
 def check_device_name(name: str) -> None:
-    """Check that `name` is the name of a device. Whether this machine has the device is not asked.
+    """Check that `name` is the name of a device. It is not checked whether this machine has the device.
 
     Raises:
         UnknownNameError: If it is not.
