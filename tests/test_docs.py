@@ -94,7 +94,7 @@ def site(tmp_path_factory):
 def test_the_site_builds_without_warnings(site):
     folder, code, said = site
     assert (code, said) == (0, "")
-    assert "Which plug-and-play modules" in (folder / "index.html").read_text(encoding="utf-8")
+    assert "which plug-and-play modules" in (folder / "index.html").read_text(encoding="utf-8")
 
 
 def promised():
