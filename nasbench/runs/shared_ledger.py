@@ -108,7 +108,7 @@ class SharedLedger(Ledger):
         The first call returns all trials. Later ones also return this driver's own trials that were taken over.
         """
         self.beat()
-        self._bury()
+        self._abandon_dead()
         first, self._told = not self._told, True
         changed = [trial for trial in self.trials() if self._states.get(trial.number) != trial.state]
         self._states.update((trial.number, trial.state) for trial in changed)
@@ -126,7 +126,7 @@ class SharedLedger(Ledger):
             # Only a change of the value counts. The time makes it differ from those of an earlier start of this driver.
             self.storage.set_study_user_attr(self.study_id, f"driver {self.driver}", f"{time.time_ns()} {self._beats}")
 
-    def _bury(self) -> None:
+    def _abandon_dead(self) -> None:
         """Mark the running trials of dead drivers as abandoned, and end them."""
         now = time.monotonic()
         if now - self._looked > DEAF_S:

@@ -217,7 +217,7 @@ class _Loop:
             if on_epoch is not None:
                 on_epoch(line)
             # Checked after `on_epoch`, so that the last epoch is reported too.
-            if self.stopped or self._impatient(epoch):
+            if self.stopped or self._patience_is_over(epoch):
                 break
         if self.best is not None:
             self.model.load_state_dict(self.best.weights)
@@ -237,7 +237,7 @@ class _Loop:
         if self.recipe.patience and (self.best is None or score > self.best.score):
             self.best = _Best(score, epoch, copy.deepcopy(self.model.state_dict()), validated)
 
-    def _impatient(self, epoch: int) -> bool:
+    def _patience_is_over(self, epoch: int) -> bool:
         waited = 0 if self.best is None else epoch - self.best.epoch
         if waited < max(1, self.recipe.patience) or epoch == self.recipe.epochs:
             return False

@@ -99,7 +99,7 @@ def graph_count(model: Opaque) -> GraphCount:
     for key, value in analysis.by_operator().items():
         what, _, operator = key.partition(" ")
         counted.setdefault(what, {})[operator] = int(value)
-    unknown = {_spoken(kind) for kind in analysis.unsupported_ops()} | set(counted.get("unknown", {}))
+    unknown = {_shown_name(kind) for kind in analysis.unsupported_ops()} | set(counted.get("unknown", {}))
     return GraphCount(
         macs=counted.get("macs", {}),
         elementwise_flops=counted.get("elementwise", {}),
@@ -110,7 +110,7 @@ def graph_count(model: Opaque) -> GraphCount:
     )
 
 
-def _spoken(kind: str) -> str:
+def _shown_name(kind: str) -> str:
     """Return the name to show: MyFunction for the autograd function `prim::PythonOp.MyFunction`."""
     return kind.removeprefix("prim::PythonOp.")
 

@@ -68,7 +68,7 @@ class _Place:
     failed_starts: int = 0
     started: float = math.inf
 
-    def vacate(self) -> None:
+    def clear(self) -> None:
         """Kill the worker, so that a new one is started here."""
         if self.worker is not None:
             self.worker.kill()
@@ -111,27 +111,27 @@ class Pool(Engine):
     def submit(self, ticket: int, request: Request) -> None:
         """Accept a request. It starts at once if a worker is free."""
         self._queue.append((ticket, request))
-        self._hand_out()
+        self._assign()
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[int, Answer]]:
         """Wait for answers. See `Engine.wait`."""
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
         answers: list[tuple[int, Answer]] = []
         while not answers and (self._queue or any(place.request for place in self._places)):
-            self._hand_out()
+            self._assign()
             due = [place.began + self._timeout_s for place in self._places if place.request]
             # wake up at the earliest deadline, even if no worker sends a message
             pause = min([end, self._give_up, *due]) - time.monotonic()
             by_worker = {id(place.worker): place for place in self._places if place.worker is not None}
             workers = [place.worker for place in by_worker.values() if place.worker is not None]
             for worker in self._listen(workers, None if pause == math.inf else max(0.0, pause)):
-                answers += self._hear(by_worker[id(worker)])
+                answers += self._receive(by_worker[id(worker)])
             answers += self._overdue()
             if time.monotonic() >= self._give_up:
                 raise NasbenchError(f"no worker became ready within {START_S:g} s: {self.held_up()}")
             if time.monotonic() >= end:
                 break
-        self._hand_out()  # workers that have answered continue while the search records their evaluations
+        self._assign()  # workers that have answered continue while the search records their evaluations
         return answers
 
     def held_up(self) -> str:
@@ -150,9 +150,9 @@ class Pool(Engine):
         self._queue.clear()
         for place in self._places:
             place.request = place.ticket = None
-            place.vacate()
+            place.clear()
 
-    def _hand_out(self) -> None:
+    def _assign(self) -> None:
         """Start missing workers, and give queued requests to free ones."""
         if not self._queue:
             return
@@ -164,7 +164,7 @@ class Pool(Engine):
                 place.began = time.monotonic()  # from here, so that a worker's start does not count towards the timeout
                 place.worker.give(place.request)
 
-    def _hear(self, place: _Place) -> list[tuple[int, Answer]]:
+    def _receive(self, place: _Place) -> list[tuple[int, Answer]]:
         """Return the answer in a worker's message, if it contains one."""
         assert place.worker is not None
         said = place.worker.take()
@@ -174,19 +174,19 @@ class Pool(Engine):
         if isinstance(said, Evaluation):
             place.done += 1
             if place.done >= self._max_requests:
-                place.vacate()
+                place.clear()
             return [(place.rest(), said)]
         if isinstance(said, Broken):  # settings or data are at fault, so every other worker would fail too
             raise NasbenchError(f"a worker could not start: {said.text}")
-        return self._bury(place, said)
+        return self._record_death(place, said)
 
-    def _bury(self, place: _Place, lost: Lost) -> list[tuple[int, Answer]]:
+    def _record_death(self, place: _Place, lost: Lost) -> list[tuple[int, Answer]]:
         """Record a worker's death. Returns its request as lost, if it had one."""
         if not place.ready:  # without a limit here, workers that cannot start would be replaced forever
             place.failed_starts += 1
             if place.failed_starts >= _MAX_STARTS:
                 raise NasbenchError(f"workers die before they are ready: {lost.reason}")
-        place.vacate()
+        place.clear()
         return [(place.rest(), lost)] if place.request is not None else []
 
     def _overdue(self) -> list[tuple[int, Answer]]:
@@ -197,6 +197,6 @@ class Pool(Engine):
             if place.request is not None and now - place.began >= self._timeout_s:
                 reason = f"timeout: still running after {self._timeout_s:g} s, so its process was killed"
                 result = failed(place.request, reason, now - place.began)
-                place.vacate()
+                place.clear()
                 answers.append((place.rest(), result))
         return answers

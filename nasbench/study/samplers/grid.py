@@ -17,13 +17,13 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class GridSampler(PlanSampler):
-    """Walks over the numbered plans of the space with a fixed stride. The first plans are spread over the whole space.
+    """Goes through the numbered plans with a fixed stride, so that the first plans are spread over the whole space.
 
     The study's seed determines start and stride. Plans that break a known constraint come last.
     """
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return the next unseen plan of the walk."""
+        """Return the next unseen plan in this order."""
         space, refused = self.knowledge.space, None
         for index in strided(space.count, stream(self.knowledge.seed, "grid")):
             plan = space.at(index)

@@ -41,7 +41,7 @@ def initial_plans(
     chosen = [bare] if space.params(bare) is not None else []
     used: Counter[str] = Counter()
     while left and len(chosen) < most:
-        best = min(left, key=lambda plan: _wear(plan, used))
+        best = min(left, key=lambda plan: _uses(plan, used))
         left.remove(best)
         chosen.append(best)
         used.update(itertools.chain(*_kinds(best)))
@@ -71,5 +71,5 @@ def _kinds(plan: Plan) -> tuple[list[str], list[str], list[str]]:
     return [f"module {name}" for name in names], [f"slot {slot}"], [f"property {name}" for name in properties]
 
 
-def _wear(plan: Plan, used: Mapping[str, int]) -> tuple[int, ...]:
+def _uses(plan: Plan, used: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(sum(used[kind] for kind in kinds) for kinds in _kinds(plan))
