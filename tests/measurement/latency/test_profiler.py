@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
 from torch import nn
 
 from nasbench.errors import DeviceError, InputError, UnknownNameError
@@ -235,6 +236,20 @@ def test_warm_up_lasts_until_no_trend_shows():
     assert steady
     assert 60 <= rounds <= 85
     assert block_runner.warm_up(runner(lambda i: 1.0), now=lambda: 2.0, until=1.0) == (1, False)
+
+
+def test_the_trend_of_a_warm_up_is_that_of_kendalls_exact_test():
+    """Windows of 20 rounds, from without a drift to one of a tenth of the noise per round."""
+    draw, found = np.random.default_rng(0), []
+    for drift in np.linspace(0, 0.1, 200):
+        window = 10 + drift * np.arange(20) + draw.normal(size=20)
+        first, second = np.median(window[:10]), np.median(window[10:])
+        steady = abs(first - second) <= 0.01 * second or kendalltau(range(20), window).pvalue > 0.05
+        totals, clock = iter(window), iter(range(1, 21))
+        runners = {"one": lambda totals=totals: Sample(0.0, float(next(totals)))}
+        assert block_runner.warm_up(runners, now=lambda clock=clock: next(clock), until=20) == (20, steady)
+        found.append(steady)
+    assert 20 < sum(found) < 180
 
 
 def test_ranks_are_shared_by_what_is_not_told_apart():
