@@ -182,7 +182,7 @@ def test_the_test_split_is_opened_by_the_report_alone_and_once(trained, monkeypa
     numbers = {int(f.stem.split("-")[1]) for f in (trained.path / "models").iterdir()}
     assert set(trained.finalists()["number"]) <= numbers  # else the front's plans could not be opened
     assert set(known["plans"]) == shown
-    monkeypatch.setattr("nasbench.report.assembly.evaluate", lambda *a, **k: pytest.fail("opened again"))
+    monkeypatch.setattr("nasbench.training.loop.evaluate", lambda *a, **k: pytest.fail("opened again"))
     text = Reader(report.build(trained).read_text()).text
     assert "The test split was opened" in text
     assert "test accuracy" in text
