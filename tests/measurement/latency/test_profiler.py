@@ -403,8 +403,8 @@ def test_the_process_is_left_as_it_was():
         ({"amp": "float16"}, DeviceError, "bfloat16"),
         ({"channels_last": True}, InputError, "images"),
         ({"device": "cuda:99"}, DeviceError, "cuda:99"),
-        ({"device": "toaster"}, DeviceError, "toaster"),
-        ({"device": "meta"}, DeviceError, "meta"),
+        ({"device": "toaster"}, UnknownNameError, "toaster"),
+        ({"device": "meta"}, UnknownNameError, "meta"),
         ({"input_size": (5,)}, InputError, r"'a' fails on an input of shape \(1, 5\)"),
     ],
 )
