@@ -39,6 +39,9 @@ AT_ONCE = (
     *("search --task digitz", "search --task digits --objective acuracy", "search --set epoch=3", "tabulate tinny"),
     *("report runs/nothing", "export runs/run0 --trial 99 --out x", "train runs/run0 --trial 99 --epochs 1"),
     *("compare runs/nothing runs/run0", "check nothing.py", "init project"),
+    *("search --device cudaa", "search --checkpoint nothing.pt", "search --latency-profile nothing.json"),
+    *("search --task csv:nothing.csv", "search --task cifar10", "search --set optimizer=adamv", "modules SE"),
+    *("profile resnet18 --mode quick", "export runs/run0 --format xlsx", "show se(reduction=4)", "search --space tiny"),
 )
 WORKING = (
     *("slots test_resnet --size 32", "measure test_resnet --size 32", "fingerprint se --size 4x4 --inputs 1"),
