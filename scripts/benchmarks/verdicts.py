@@ -208,11 +208,14 @@ class Search:
         return Outcome(int((better & (self.truth > 0)).sum()), int((better & (self.truth <= 0)).sum()), spent)
 
     def front(self) -> list[int]:
-        """Return the plans on the front after exploring, best metric first."""
-        known = [plan for plan in range(self.world.plans) if self.scores[plan]]
-        first = np.array([[self.scores[plan][0], self.costs[plan]] for plan in known])
+        """Return the plans on the front after exploring, the bare backbone on it too at no added cost, best first."""
+        bare = self.world.plans
+        costs = [*self.costs, 0.0]
+        known = [plan for plan in range(bare + 1) if self.scores[plan]]
+        first = np.array([[float(np.mean(self.scores[plan])), costs[plan]] for plan in known])
         kept = np.flatnonzero(non_dominated(first, ["maximize", "minimize"]))
-        return [known[index] for index in sorted(kept, key=lambda index: -first[index, 0])]
+        best_first = sorted(kept, key=lambda index: -first[index, 0])
+        return [known[index] for index in best_first if known[index] != bare]
 
 
 def searches(world: World, count: int, seed: int, *, front_first: bool = True) -> list[Outcome]:
