@@ -407,7 +407,7 @@ def print_forecasts(count: int, seed: int) -> None:
     heads = {"windows": ">8", "forgets within": ">15", "seed sd 0": ">12", "seed sd 0.1": ">12", "seed sd 0.5": ">12"}
     table = Table(heads)
     table.print_head()
-    for windows in (144, 480, 1440, 2880):
+    for windows in (72, 144, 480, 1440, 2880):
         for hours, name in ((24, "a day"), (168, "a week")):
             found = [
                 forecast_coverage(

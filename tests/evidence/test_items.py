@@ -34,12 +34,8 @@ def test_one_block_shows_no_variance():
     assert np.isnan(long_run_variance(np.array([1.0])))
 
 
-@pytest.mark.parametrize(("count", "block"), [(288, 24), (1440, 24), (2880, 96)])
+@pytest.mark.parametrize(("count", "block"), [(144, 24), (1440, 24), (2880, 192)])
 def test_the_freedom_gives_the_fixed_b_quantile(count, block):
-    b = 4 * block / count
+    b = max(4 * block, count // 5) / count
     quantile = 1.96 + 2.9694 * b + 0.416 * b**2 - 0.5324 * b**3
     assert student.ppf(0.975, item_freedom(count, block)) == pytest.approx(quantile)
-
-
-def test_a_very_long_series_has_the_normal_quantile():
-    assert student.ppf(0.975, item_freedom(10_000_000, 2)) == pytest.approx(1.96, abs=1e-4)

@@ -89,8 +89,8 @@ def test_windows_that_overlap_widen_the_interval():
         for block in (1, 10)
     )
     assert overlapping.error == pytest.approx(np.sqrt(10) * alone.error, rel=0.2)
-    # Without seed noise the quantile is the fixed-b one, with b = 40/2000.
-    quantile = 1.96 + 2.9694 * 0.02 + 0.416 * 0.02**2 - 0.5324 * 0.02**3
+    # Without seed noise the quantile is the fixed-b one, with b = 1/5.
+    quantile = 1.96 + 2.9694 * 0.2 + 0.416 * 0.2**2 - 0.5324 * 0.2**3
     assert (overlapping.high - overlapping.difference) / overlapping.error == pytest.approx(quantile)
 
 
