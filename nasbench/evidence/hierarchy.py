@@ -36,8 +36,16 @@ Contents = Sequence[Sequence[tuple[str, str]]]
 _NOTHING, _ONE_MODULE, _GRID = 0.10, 0.05, 0.85
 _SCALES = (0.15, 0.35, 0.7)
 _SPIKES = (1.5, 6.0)
+
 _HARM = 0.35
+"""Standard deviation of the effect that all occurrences share where modules harm, in units of s."""
+
 _MOST = 0.75
+"""Share of plans below the bare backbone from which that effect is considered.
+
+Where nothing differs half the plans lie below, and all of them if the bare backbone had a lucky seed. At one half the
+effect would be considered in every second search, at a cost of power. `scripts/benchmarks/verdicts.py` simulates both.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +58,7 @@ class Posterior:
         better: Probability that the plan is better than the bare backbone, `(n,)`.
         worse: Probability that it is worse, `(n,)`. The two leave the probability that nothing differs.
         left_out: Plans that the model does not compare, `(n,)`.
-        harmful: Whether most plans lie below the bare backbone. Half the prior then has an effect that all occurrences
+        harmful: Whether three quarters of the plans lie below the bare backbone. Half the prior then has an effect that all occurrences
             of all modules share, so that a plan is not called for being less bad than the others.
     """
 
