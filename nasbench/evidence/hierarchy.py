@@ -58,8 +58,8 @@ class Posterior:
         better: Probability that the plan is better than the bare backbone, `(n,)`.
         worse: Probability that it is worse, `(n,)`. The two leave the probability that nothing differs.
         left_out: Plans that the model does not compare, `(n,)`.
-        harmful: Whether three quarters of the plans lie below the bare backbone. Half the prior then has an effect that all occurrences
-            of all modules share, so that a plan is not called for being less bad than the others.
+        harmful: Whether more than three quarters of the plans lie below the bare backbone. Half the prior then has an
+            effect that all occurrences of all modules share, so that no plan is called for being less bad than others.
     """
 
     mean: FloatArray
