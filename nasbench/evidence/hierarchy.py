@@ -36,7 +36,16 @@ Contents = Sequence[Sequence[tuple[str, str]]]
 _NOTHING, _ONE_MODULE, _GRID = 0.10, 0.05, 0.85
 _SCALES = (0.15, 0.35, 0.7)
 _SPIKES = (1.5, 6.0)
+
 _HARM = 0.35
+"""Standard deviation of the effect that all occurrences share where modules harm, in units of s."""
+
+_MOST = 0.75
+"""Share of plans below the bare backbone from which that effect is considered.
+
+Where nothing differs half the plans lie below, and all of them if the bare backbone had a lucky seed. At one half the
+effect would be considered in every second search, at a cost of power. `scripts/benchmarks/verdicts.py` simulates both.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +58,8 @@ class Posterior:
         better: Probability that the plan is better than the bare backbone, `(n,)`.
         worse: Probability that it is worse, `(n,)`. The two leave the probability that nothing differs.
         left_out: Plans that the model does not compare, `(n,)`.
-        harmful: Whether most plans lie below the bare backbone. Half the prior then has an effect that all occurrences
-            of all modules share, so that a plan is not called for being less bad than the others.
+        harmful: Whether more than three quarters of the plans lie below the bare backbone. Half the prior then has an
+            effect that all occurrences of all modules share, so that no plan is called for being less bad than others.
     """
 
     mean: FloatArray
@@ -79,7 +88,7 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
     harmful = False
     if len(kept):
         d = standing.difference[kept]
-        harmful = bool((d < 0).sum() > len(d) / 2)
+        harmful = bool((d < 0).mean() > _MOST)
         columns[:, kept] = _mixture(d, *_noise_of(standing, kept), [contents[index] for index in kept], harmful)
     return Posterior(*columns, left_out=left_out, harmful=harmful)
 
@@ -90,8 +99,8 @@ def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, 
     of_items = noise.item_variance / 2  # of one plan. V is that of a difference of two
     of_plans = of_items + noise.seed_variance / standing.seeds[kept]
     of_bare = of_items + noise.seed_variance / standing.bare_seeds
-    # Where seeds change nothing, as in a deterministic function, the items alone set the scale.
-    scale = max(noise.seed_variance, of_items, float(np.finfo(float).tiny))
+    # Where seeds change nothing, as in a deterministic function, the items alone set the scale, or the differences.
+    scale = max(noise.seed_variance, of_items) or float(np.mean(standing.difference[kept] ** 2)) or 1.0
     return np.diag(of_plans) + of_bare + 1e-9 * scale * np.eye(len(kept)), scale
 
 

@@ -85,7 +85,8 @@ def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -
     squares = sum(float(((plan.scores - plan.mean) ** 2).sum()) for plan in several)
     freedom = sum(plan.seeds - 1 for plan in several) + sum(noise.freedom for noise in earlier)
     squares += sum(noise.seed_variance * noise.freedom for noise in earlier if noise.freedom)
-    grid = max((plan.grid for plan in plans), default=0.0)
+    # A metric has a step only if every plan's items are integers: those of one plan may all be 0 by chance.
+    grid = min((plan.grid for plan in plans if plan.items is not None), default=0.0)
     stored = [plan.items.shape[1] for plan in plans if plan.items is not None]
     items = stored[0] if stored else 0
     block = max((plan.block for plan in plans), default=1)

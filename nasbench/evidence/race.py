@@ -97,7 +97,8 @@ def race(
         budget: Most further trainings. By default `BUDGET`, with `until` `UNTIL_BUDGET`.
         most_seeds: Most seeds of a plan.
         front: The plans on the front after exploring, in order of hypervolume. Those of one seed get a second first,
-            from at most half the budget.
+            from at most half the budget. The bare backbone is on that front too. Otherwise cheap plans that are worse
+            than it would take trainings that the race needs.
         until: "decided" ends the race when every plan is called or dropped, "first" at the first plan called BETTER.
         running: The plan of each running training, None for the bare backbone. They count as if they had returned the
             posterior mean (for the bare backbone its present mean).

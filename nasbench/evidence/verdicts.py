@@ -19,10 +19,12 @@ from nasbench.evidence.regression import holm
 from nasbench.evidence.standing import Standing, standing
 from nasbench.evidence.trainings import Trainings
 
-__all__ = ["FEWEST_FOR_MODEL", "Judgement", "judge_plans"]
+__all__ = ["FEWEST_FOR_MODEL", "Judgement", "judge_plans", "verdicts_by_model"]
 
 FEWEST_FOR_MODEL = 4
 """With fewer plans the hierarchical model has nothing to learn from. Each is then judged by its own interval."""
+
+_FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ def judge_plans(
     pairs = tuple(compare_pair(plan, bare, noise) for plan in plans)
     believed = posterior(seen, contents) if len(plans) >= FEWEST_FOR_MODEL else None
     if len(plans) >= FEWEST_FOR_MODEL:
-        verdicts = _by_model(seen, pairs, believed, sureness(until))
+        verdicts = verdicts_by_model(seen, believed, [pair.verdict for pair in pairs], until)
     else:
         verdicts = _by_intervals(pairs)
     p_better = np.array([_chance(pair) for pair in pairs]) if believed is None else believed.better
@@ -96,17 +98,27 @@ def judge_plans(
     )
 
 
-def _by_model(
-    seen: Standing, pairs: Sequence[PairedDifference], believed: Posterior | None, sure: float
+def verdicts_by_model(
+    seen: Standing, believed: Posterior | None, of_intervals: Sequence[str], until: Until | None = None
 ) -> tuple[str, ...]:
+    """Return the verdict on each plan by the hierarchical model.
+
+    Args:
+        seen: What the trainings say.
+        believed: What the model believes. None before the noise is known: then nothing is decided.
+        of_intervals: The verdict of each plan's raw interval, which counts for plans that the model leaves out.
+        until: As in `judge_plans`.
+    """
     if believed is None:
-        return ("NOT DECIDED",) * len(pairs)
-    verdicts = []
-    for index, pair in enumerate(pairs):
-        if pair.seeds < 2:  # one seed does not show how much seeds differ, whatever the others show
+        return ("NOT DECIDED",) * len(seen.seeds)
+    sure = sureness(until)
+    left_out, verdicts = seen.left_out, []
+    for index, of_interval in enumerate(of_intervals):
+        # One seed does not show how much seeds differ, whatever the others show.
+        if min(seen.seeds[index], seen.bare_seeds) < _FEWEST_SEEDS:
             verdicts.append("NOT DECIDED")
-        elif seen.left_out[index]:
-            verdicts.append("WORSE" if pair.verdict == "WORSE" else "NOT DECIDED")
+        elif left_out[index]:
+            verdicts.append("WORSE" if of_interval == "WORSE" else "NOT DECIDED")
         elif believed.better[index] > sure:
             verdicts.append("BETTER")
         else:

@@ -45,9 +45,9 @@ def tables(run: Run) -> Iterable[Table]:
             continue
         caption = (
             f"Change in {run.metric} compared with an empty slot, over all plans trained in full. "
-            "Each 95 % interval is for its row alone. The verdicts HELPS and HURTS are corrected for the number "
-            "of rows (Holm), so most rows of a short search stay NOT DECIDED. n is the number of plans that hold it "
-            f"there. At most the first {_MOST} rows are shown."
+            "Each 95 % interval is for its row alone. The verdicts HELPS and HURTS are corrected for all rows of "
+            "all tables of effects (Holm), so most rows of a short search stay NOT DECIDED. n is the number of plans "
+            f"that hold it there. At most the first {_MOST} rows are shown."
         )
         yield _table(title, shown, caption)
 
@@ -66,7 +66,7 @@ def proxies(run: Run) -> Iterable[Table]:
 
 def _foremost(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the rows to show: decided ones first, then by size of the estimate. Rows without one are omitted."""
-    known = effects.dropna(subset=["estimate"]).drop(columns=["adjusted", "p"], errors="ignore")
+    known = effects.dropna(subset=["estimate"]).drop(columns="adjusted", errors="ignore")
     # Two stable sorts: the second keeps the order by size within decided and undecided rows.
     order = known["estimate"].abs().sort_values(ascending=False, kind="stable").index
     by_size = known.loc[order]

@@ -1,11 +1,13 @@
 """Effects against made-up studies whose truth is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nasbench.evidence.effects import (
     ANY,
     declared_properties,
+    judge_together,
     module_effects,
     paired_effects,
     property_effects,
@@ -81,7 +83,7 @@ def test_with_few_plans_nothing_is_decided():
         assert set(table["verdict"]) <= {"NOT DECIDED"}
         assert table["estimate"].isna().all()
     empty = module_effects([Plan({})] * 1, [0.5], "maximize")
-    assert list(empty.columns) == ["slot", "module", "estimate", "low", "high", "n", "adjusted", "verdict"]
+    assert list(empty.columns) == ["slot", "module", "estimate", "low", "high", "p", "n", "adjusted", "verdict"]
 
 
 def test_what_every_plan_has_is_not_told():
@@ -142,3 +144,18 @@ def test_the_slot_that_matters():
     assert table.loc["stage1", "verdict"] == "NOT DECIDED"
     assert table.loc["stage1", "low"] == 0.0
     assert slot_importance([], []).empty
+
+
+def test_several_tables_are_corrected_as_one():
+    """A p of 0.02 passes among two rows (0.05/2), but not among five (0.05/5). One of 0.001 passes either way."""
+    tables = {
+        "modules": pd.DataFrame({"p": [0.02, 0.5], "verdict": ["HELPS", "NOT DECIDED"]}),
+        "slots": pd.DataFrame({"p": [0.001, np.nan, 0.4, 0.9], "verdict": ["MATTERS", *["NOT DECIDED"] * 3]}),
+        "pairs": pd.DataFrame({"p": [], "verdict": []}),
+    }
+    judged = judge_together(tables)
+    assert list(judged) == ["modules", "slots", "pairs"]
+    assert judged["modules"]["verdict"].tolist() == ["NOT DECIDED"] * 2
+    assert judged["slots"]["verdict"].tolist() == ["MATTERS", *["NOT DECIDED"] * 3]
+    assert tables["modules"]["verdict"].tolist() == ["HELPS", "NOT DECIDED"]
+    assert judge_together({}) == {}

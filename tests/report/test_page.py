@@ -87,7 +87,8 @@ def test_scatter_data_by_hand(run):
     assert front["x"].is_monotonic_increasing
     assert front["y"].is_monotonic_increasing
     assert scatter.scatter_data(run, "latency_ms", "accuracy") is None
-    assert not data.points["low"].notna().any()  # a function tells nothing of items
+    seeds = run.finalists().query("plan != '{}'").set_index("plan")["seeds"]
+    assert set(points.index[points["low"].notna()]) == set(seeds.index[seeds > 1])  # from repeats, without items
 
 
 def test_the_interactive_front_has_the_same_bars(trained):
