@@ -50,6 +50,23 @@ class PlanTrainings:
         """Hash of the plan."""
         return self.evaluations[0].plan_hash
 
+    def first(self, count: int) -> PlanTrainings:
+        """Return the first trainings alone."""
+        return self._of(slice(count))
+
+    @property
+    def own(self) -> PlanTrainings:
+        """The trainings of this run, without those imported from another one, but at least one."""
+        own = [number for number, one in enumerate(self.evaluations) if not one.reused_from]
+        return self._of(own or [0])
+
+    def _of(self, chosen: slice | list[int]) -> PlanTrainings:
+        scores, items = self.trainings.scores, self.trainings.items
+        kept = Trainings(scores[chosen], None if items is None else items[chosen], self.trainings.block)
+        numbers = range(len(self.evaluations))
+        chosen = list(numbers[chosen]) if isinstance(chosen, slice) else chosen
+        return PlanTrainings(tuple(self.evaluations[number] for number in chosen), self.failures, kept)
+
     @property
     def contents(self) -> list[tuple[str, str]]:
         """The (slot, module) pairs of the plan."""
@@ -81,6 +98,8 @@ class RunTrainings:
     def noise(self) -> Noise:
         """The noise of the metric, pooled over the bare backbone, all plans, their controls and earlier runs."""
         every = (*self.all_plans, *self.controls.values())
+        if self.earlier:  # imported trainings are part of the earlier noise, and must not count twice
+            every = tuple(one.own for one in every)
         return pooled_noise([one.trainings for one in every], earlier=self.earlier)
 
     @cached_property

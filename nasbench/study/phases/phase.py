@@ -112,6 +112,8 @@ class Phase(ABC):
         if evaluation.items is None:
             return evaluation
         if self.items is None:
+            if self.run.journal.is_shared:  # another machine may have evaluated the bare backbone
+                self.run.journal.fetch_items()
             known = self.run.folder.load_items(BARE.hash, self.settings.seed)
             self.items = None if known is None else len(known)
         if self.items in (None, len(evaluation.items)):

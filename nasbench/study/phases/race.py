@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from nasbench.evidence.pareto import minimised, non_dominated
 from nasbench.evidence.race import Race as Position
 from nasbench.evidence.race import State, race
+from nasbench.evidence.verdicts import judge_plans
 from nasbench.library.plan import BARE
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.ledger import evaluation_of
@@ -41,12 +42,14 @@ class View:
         position: Where the race stands.
         tried: Seeds that were begun, by plan hash.
         spent: Number of further trainings begun.
+        running: Number of those that are not finished.
     """
 
     trainings: RunTrainings
     position: Position
     tried: dict[str, set[int]]
     spent: int
+    running: int
 
     def plan(self, index: int | None) -> PlanTrainings:
         """Return a plan by its index in the race. None is the bare backbone."""
@@ -68,11 +71,8 @@ class View:
         if believed is None or np.isnan(believed.better[index]):
             return ""
         better = float(believed.better[index])
+        # "1.000" would say that it is certain
         return " (P > .999)" if better > 0.9995 else f" (P {better:.3f})".replace("P 0.", "P .")
-
-    def with_state(self, state: State) -> str:
-        """Return the names of the plans in a state."""
-        return ", ".join(self.name(index) for index, one in enumerate(self.position.states) if one == state)
 
 
 _SAID: dict[State, str] = {
@@ -81,7 +81,7 @@ _SAID: dict[State, str] = {
     "left out": "is left out, far below the bare backbone",
     "failed": "is out, since its trainings fail",
     "at most seeds": "has all its seeds",
-    "open": "is open",
+    "open": "is not decided",
 }
 
 
@@ -95,6 +95,7 @@ class Race(FurtherSeeds):
         # fixed by the exploration alone, so that every driver has the same order at any time
         self.front = [evaluation.plan_hash for evaluation in explored_front(self.run)]
         self.view = self.look()
+        self.done = self.view.spent - self.view.running
         self.work()
         self.view = self.look()
         self.narrate(self.ending())
@@ -135,7 +136,7 @@ class Race(FurtherSeeds):
             running=running,
             failures=[failures[one.plan_hash] for one in trainings.plans],
         )
-        return View(trainings, position, tried, spent)
+        return View(trainings, position, tried, spent, len(running))
 
     @property
     def most(self) -> int:
@@ -145,7 +146,6 @@ class Race(FurtherSeeds):
     def next_wanted(self) -> Wanted | None:
         """Return what the race trains next."""
         view = self.look()
-        self.done = view.spent
         if (step := view.position.next) is None:
             return None
         plan = view.plan(step.plan)
@@ -159,7 +159,7 @@ class Race(FurtherSeeds):
     def report(self, evaluation: Evaluation) -> None:
         """Narrate a training, what is decided now, and what the next one is for."""
         before, self.view = self.view, self.look()
-        self.done = self.view.spent
+        self.done = self.view.spent - self.view.running
         parts = [self.result(evaluation), *self.decided(evaluation.plan_hash, before)]
         if (step := self.view.position.next) is not None and not self.late:
             parts.append(f"next: {self.view.name(step.plan)} ({step.reason})")
@@ -190,10 +190,19 @@ class Race(FurtherSeeds):
         view, reason = self.view, self.view.position.ended
         if not reason:
             reason = "the time is up" if self.late else "the bare backbone has no seed left"
-        better = view.with_state("called")
-        still = sum(state in ("open", "at most seeds") for state in view.position.states)
-        found = f"BETTER: {better}" if better else "no plan is called BETTER"
-        return f"the race has ended: {reason}; {found}; {still} of {len(view.position.states)} plans not decided"
+        trainings = view.trainings
+        assert trainings.bare is not None
+        # the verdicts of the report, which takes two seeds for one where the race takes three
+        judged = judge_plans(
+            [plan.trainings for plan in trainings.plans],
+            trainings.bare.trainings,
+            trainings.contents,
+            noise=trainings.noise,
+            until=self.settings.until,
+        )
+        better = [view.name(index) for index, verdict in enumerate(judged.verdicts) if verdict == "BETTER"]
+        found = f"BETTER than the bare backbone: {', '.join(better)}" if better else "no plan is called BETTER"
+        return f"no further trainings: {reason}; {found}"
 
 
 def _states(view: View) -> Sequence[tuple[PlanTrainings, State]]:
