@@ -37,6 +37,7 @@ _NOTHING, _ONE_MODULE, _GRID = 0.10, 0.05, 0.85
 _SCALES = (0.15, 0.35, 0.7)
 _SPIKES = (1.5, 6.0)
 _HARM = 0.35
+_MOST = 0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
     harmful = False
     if len(kept):
         d = standing.difference[kept]
-        harmful = bool((d < 0).sum() > len(d) / 2)
+        harmful = bool((d < 0).mean() > _MOST)
         columns[:, kept] = _mixture(d, *_noise_of(standing, kept), [contents[index] for index in kept], harmful)
     return Posterior(*columns, left_out=left_out, harmful=harmful)
 
@@ -90,8 +91,8 @@ def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, 
     of_items = noise.item_variance / 2  # of one plan. V is that of a difference of two
     of_plans = of_items + noise.seed_variance / standing.seeds[kept]
     of_bare = of_items + noise.seed_variance / standing.bare_seeds
-    # Where seeds change nothing, as in a deterministic function, the items alone set the scale.
-    scale = max(noise.seed_variance, of_items, float(np.finfo(float).tiny))
+    # Where seeds change nothing, as in a deterministic function, the items alone set the scale, or the differences.
+    scale = max(noise.seed_variance, of_items) or float(np.mean(standing.difference[kept] ** 2)) or 1.0
     return np.diag(of_plans) + of_bare + 1e-9 * scale * np.eye(len(kept)), scale
 
 

@@ -118,17 +118,6 @@ class RunJournal:
                 if (evaluation := self._evaluation(name, trial)) is not None
             ]
 
-    @property
-    def reasons(self) -> dict[tuple[str, int], str]:
-        """What each further training was for, by plan hash and seed. "" where all plans get the same seeds."""
-        with self._undamaged():
-            found = {}
-            for trial in self._trials(FINALISTS):
-                if "claim" in trial.user_attrs:
-                    plan_hash, _, seed = str(trial.user_attrs["claim"]).partition(":")
-                    found[plan_hash, int(seed)] = str(trial.user_attrs.get("reason", ""))
-            return found
-
     def fetch_items(self) -> None:
         """Copy the metric per validation item of other machines' evaluations from the database to the run folder."""
         for name in (SEARCH, FINALISTS, CONTROLS) if self.is_shared else ():

@@ -50,22 +50,13 @@ class PlanTrainings:
         """Hash of the plan."""
         return self.evaluations[0].plan_hash
 
-    def first(self, count: int) -> PlanTrainings:
-        """Return the first trainings alone."""
-        return self._of(slice(count))
-
     @property
     def own(self) -> PlanTrainings:
         """The trainings of this run, without those imported from another one, but at least one."""
-        own = [number for number, one in enumerate(self.evaluations) if not one.reused_from]
-        return self._of(own or [0])
-
-    def _of(self, chosen: slice | list[int]) -> PlanTrainings:
+        own = [number for number, one in enumerate(self.evaluations) if not one.reused_from] or [0]
         scores, items = self.trainings.scores, self.trainings.items
-        kept = Trainings(scores[chosen], None if items is None else items[chosen], self.trainings.block)
-        numbers = range(len(self.evaluations))
-        chosen = list(numbers[chosen]) if isinstance(chosen, slice) else chosen
-        return PlanTrainings(tuple(self.evaluations[number] for number in chosen), self.failures, kept)
+        trainings = Trainings(scores[own], None if items is None else items[own], self.trainings.block)
+        return PlanTrainings(tuple(self.evaluations[number] for number in own), self.failures, trainings)
 
     @property
     def contents(self) -> list[tuple[str, str]]:
