@@ -1,7 +1,6 @@
 """Intervals over items and seeds, against values by hand."""
 
 import numpy as np
-
 from nasbench.evidence.intervals import metric_interval, pooled_seed_deviation
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from nasbench.evidence.intervals import pooled_seed_deviation
+
 from nasbench.evidence.pairs import PairedDifference, compare_pair, verdict_of
 
 ITEMS_ALONE = {"direction": "maximize", "block": 1, "fewest_seeds": 1}

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nasbench.evidence.intervals import metric_interval
 
 import nasbench as nb
-from nasbench.evidence.intervals import metric_interval
 from nasbench.report import forecasts as fc
 from nasbench.report.formatting import BARE_NAME
 from nasbench.report.trained_models import TrainedModels

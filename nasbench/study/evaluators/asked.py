@@ -72,7 +72,11 @@ class AskedEvaluator(Evaluator):
         if request.epochs is not None and self.takes_epochs:
             options["epochs"] = request.epochs
         # The canonical text of a plan is JSON. Parsing it imports no module, so torch is not needed.
-        findings.metrics = self._checked(self.function(json.loads(request.plan), **options))
+        answer = self.function(json.loads(request.plan), **options)
+        metrics = self._checked(answer)
+        if answer.get(_ITEMS) is not None:
+            findings.items = self._checked_items(answer[_ITEMS], metrics)
+        findings.metrics = metrics
         findings.fidelity = options.get("epochs", 0)
         self.check_bounds(findings.metrics, request)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nasbench.evidence.race import BARE_SEEDS
+from nasbench.library.plan import BARE
 from nasbench.runs.refinement import further_trainings, has_given_plans, most_seeds
 from nasbench.runs.schema import SEARCH
-from nasbench.runs.trainings import trainings_of
 from nasbench.study.phases.foresight import foresight
 from nasbench.study.phases.further_seeds import ListedSeeds, Wanted, explored
 
@@ -29,7 +29,9 @@ class BareSeeds(ListedSeeds):
         self.work_through(
             Wanted.of(self.bare, seed, reason) for seed in range(settings.seed + 1, settings.seed + seeds)
         )
-        if line := foresight(trainings_of(self.run), settings, self.problem.space.count):
+        space = self.problem.space
+        plans = min(settings.trials, space.count + (BARE not in space)) - 1
+        if line := foresight(self.trainings(), settings, plans):
             self.narrate(line)
 
 

@@ -18,26 +18,21 @@ def foresight(trainings: RunTrainings, settings: SearchSettings, plans: int) -> 
     Args:
         trainings: What is trained so far, the bare backbone on two seeds or more.
         settings: The settings of the search.
-        plans: Number of plans of the space.
+        plans: Number of plans that the search will have, without the bare backbone.
     """
     noise = trainings.noise
     if not noise.freedom or trainings.bare is None:
         return ""
-    searched = min(settings.trials, plans) - 1
-    seeds = reachable_seeds(settings, searched)
+    seeds, further = reachable_seeds(settings, plans), further_trainings(settings)
+    if seeds < 2:
+        return f"{further} further trainings give no plan a second seed, so nothing will be decided"
     # the further trainings to come will tell as much about the noise
-    to_come = max(0, further_trainings(settings) - (trainings.bare.trainings.seeds - 1))
-    line = _apart(seeds, noise.with_seeds(to_come))
+    to_come = max(0, further - (trainings.bare.trainings.seeds - 1))
+    line = f"this search can tell {detectable_difference(seeds, noise.with_seeds(to_come)):.2g} apart"
+    line += f" (a plan of {seeds} seeds, the most that it can get)"
+    if noise.items:
+        line += f"; {least_difference(noise):.2g} is the floor of {noise.items:,} validation items"
     return line if settings.effect is None else f"{line}. {_needed(settings.effect, seeds, noise)}"
-
-
-def _apart(seeds: int, noise: Noise) -> str:
-    line = f"this search can tell {detectable_difference(seeds, noise):.2g} apart, for a plan of {seeds} seeds"
-    return (
-        f"{line}; {least_difference(noise):.2g} is the floor of {noise.items:,} validation items"
-        if noise.items
-        else line
-    )
 
 
 def _needed(effect: float, planned: int, noise: Noise) -> str:

@@ -19,6 +19,7 @@ from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.ledger import evaluation_of, is_abandoned, is_void
 from nasbench.runs.schema import FINALISTS, SEARCH
+from nasbench.runs.trainings import RunTrainings, trainings_of
 from nasbench.study.evaluators.base import Request
 from nasbench.study.phases.phase import Phase, evaluation_line
 from nasbench.study.phases.reuse import Reusable, find_reusable
@@ -93,6 +94,12 @@ class FurtherSeeds(Phase):
     def bare(self) -> Evaluation:
         """The bare backbone's evaluation in the search."""
         return next(one for one in explored(self.run.journal.evaluations(SEARCH)) if one.is_bare)
+
+    def trainings(self) -> RunTrainings:
+        """Return all trainings of the run, those of other machines included."""
+        if self.run.journal.is_shared:
+            self.run.journal.fetch_items()
+        return trainings_of(self.run)
 
     # -- the ledger --------------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class Phase(ABC):
         self.done, self.total = 0, problem.settings.trials
         self.ledger = run.journal.ledger(self.stage)
         self.narrated = time.monotonic()
-        self.items: int | None = None  # number of items of the bare backbone, once it is known
+        self.item_count: int | None = None  # number of items of the bare backbone, once it is known
 
     @abstractmethod
     def run_all(self) -> None:
@@ -111,14 +111,14 @@ class Phase(ABC):
         """Return an evaluation, as failed if it has another number of items than the bare backbone's."""
         if evaluation.items is None:
             return evaluation
-        if self.items is None:
+        if self.item_count is None:
             if self.run.journal.is_shared:  # another machine may have evaluated the bare backbone
                 self.run.journal.fetch_items()
             known = self.run.folder.load_items(BARE.hash, self.settings.seed)
-            self.items = None if known is None else len(known)
-        if self.items in (None, len(evaluation.items)):
+            self.item_count = None if known is None else len(known)
+        if self.item_count in (None, len(evaluation.items)):
             return evaluation
-        reason = f"{len(evaluation.items)} items, where the bare backbone has {self.items}: they cannot be paired"
+        reason = f"it has {len(evaluation.items)} items, where the bare backbone has {self.item_count}"
         return replace(evaluation, state="failed", reason=reason, metrics={}, items=None, weights=None)
 
     def save_items(self, evaluation: Evaluation) -> None:

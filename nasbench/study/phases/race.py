@@ -24,7 +24,7 @@ from nasbench.runs.ledger import evaluation_of
 from nasbench.runs.refinement import further_trainings, most_seeds
 from nasbench.runs.run import Run
 from nasbench.runs.schema import SEARCH
-from nasbench.runs.trainings import PlanTrainings, RunTrainings, trainings_of
+from nasbench.runs.trainings import PlanTrainings, RunTrainings
 from nasbench.study.phases.further_seeds import FurtherSeeds, Wanted, explored
 
 __all__ = ["Race", "explored_front"]
@@ -102,10 +102,8 @@ class Race(FurtherSeeds):
 
     def look(self) -> View:
         """Read where the race stands."""
-        if self.run.journal.is_shared:
-            self.run.journal.fetch_items()
         claims = self.claims()  # before the trainings: what ends in between is then seen as ended
-        trainings = trainings_of(self.run)
+        trainings = self.trainings()
         first = self.settings.seed
         tried = {one.plan_hash: {first} for one in trainings.all_plans}
         failures: Counter[str] = Counter()
