@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasbench.errors import InputError, UnknownNameError
-from nasbench.runs.settings import CommandLine, SearchSettings
+from nasbench.runs.settings import GONE, CommandLine, SearchSettings
 
 __all__ = ["command_line", "command_words", "merged"]
 
@@ -39,7 +39,7 @@ def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str,
             raise InputError(f"--set takes KEY=VALUE, as in --set epochs=5; got {pair!r}")
         if key in Recipe.model_fields:
             training[key] = value.strip()
-        elif key not in SearchSettings.model_fields:
+        elif key not in SearchSettings.model_fields and key not in GONE:
             raise UnknownNameError("setting", key, [*Recipe.model_fields, *SearchSettings.model_fields])
         elif options.get(key) is not None:
             raise InputError(f"{key} is given by an option and by --set {pair}; give it once")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from nasbench import __version__
+from nasbench.runs.refinement import most_seeds
 from nasbench.runs.settings import SearchSettings
 
 __all__ = ["describe_environment", "package_versions"]
@@ -34,7 +35,7 @@ def describe_environment(settings: SearchSettings) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "git": _git(),
         "command": " ".join(["nasbench", *sys.argv[1:]]) if os.path.basename(sys.argv[0]) == "nasbench" else "",
-        "seeds": {"search": settings.seed, "finalists": list(range(settings.seed, settings.seed + settings.seeds))},
+        "seeds": {"search": settings.seed, "most": most_seeds(settings)},
     }
 
 

@@ -120,7 +120,7 @@ class RunJournal:
 
     def fetch_items(self) -> None:
         """Copy the metric per validation item of other machines' evaluations from the database to the run folder."""
-        for name in (SEARCH, FINALISTS) if self.is_shared else ():
+        for name in (SEARCH, FINALISTS, CONTROLS) if self.is_shared else ():
             for trial in self._trials(name):
                 evaluation, packed = evaluation_of(trial), trial.user_attrs.get("items")
                 if evaluation is None or packed is None:  # not finished, or a metric without a value per item

@@ -7,24 +7,29 @@ fields of `SearchSettings`. Settings are validated once, together with the origi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.files import read_yaml
 from nasbench.text import duration_s
 
-__all__ = ["SAMPLERS", "CommandLine", "SearchSettings", "differences", "meaning", "read_settings"]
+__all__ = [
+    "GONE", "SAMPLERS", "CommandLine", "SearchSettings", "differences", "gone_notes", "meaning", "read_settings",
+]  # fmt: skip
 
 Sampler = Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"]
 """Names of the samplers. `nasbench.study.samplers` creates them."""
 
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
+
+GONE: dict[str, str] = {"finalists": "which plans get further trainings is decided while they run (refine, plans)"}
+"""Settings of earlier versions that are ignored, each with what replaces it."""
 
 
 def _listed(given: Any) -> Any:
@@ -73,6 +78,12 @@ class SearchSettings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_gone(cls, given: Any) -> Any:
+        # runs of earlier versions have them in config.yaml
+        return {key: value for key, value in given.items() if key not in GONE} if isinstance(given, dict) else given
 
     space: Annotated[
         str | dict[str, Any] | None,
@@ -145,6 +156,11 @@ class SearchSettings(BaseModel):
         Literal["decided", "first"] | None,
         CommandLine("--until"),
         Field(description="end the further trainings when every plan is decided, or at the first that is better"),
+    ] = None
+    effect: Annotated[
+        float | None,
+        CommandLine("--effect", metavar="D", reproduce="never"),
+        Field(gt=0, description="difference of the metric; the search says beforehand what it takes to see it"),
     ] = None
     size: Annotated[
         int | None,
@@ -227,7 +243,7 @@ class SearchSettings(BaseModel):
     controls: Annotated[
         bool,
         CommandLine("--controls", off="--no-controls"),
-        Field(description="train a plain block of equal cost beside each finalist, on its seeds"),
+        Field(description="train a plain block of equal cost for each plan called BETTER, on its seeds"),
     ] = True
     allow_lower_bound: Annotated[
         bool,
@@ -289,7 +305,8 @@ def read_settings(
         origin: Name of the origin of `given`.
 
     Returns:
-        The settings, and the origin of each value: "default", the file's path, or `origin`.
+        The settings, and the origin of each value: "default", the file's path, or `origin`. A given setting that is
+        gone has an origin only.
 
     Raises:
         UnknownNameError: If a key does not exist.
@@ -299,7 +316,7 @@ def read_settings(
     # None means not given, so that an option which was not typed does not override the file
     explicit = {key: value for key, value in given.items() if value is not None}
     for key in (*from_file, *explicit):
-        if key not in SearchSettings.model_fields:
+        if key not in SearchSettings.model_fields and key not in GONE:
             raise UnknownNameError("setting", str(key), SearchSettings.model_fields)
     origins = dict.fromkeys(SearchSettings.model_fields, "default")
     origins |= dict.fromkeys(from_file, str(file)) | dict.fromkeys(explicit, origin)
@@ -316,6 +333,16 @@ def read_settings(
             known = re.findall(r"'([^']*)'", first["ctx"]["expected"])
             raise UnknownNameError(f"{key} ({where})", str(first["input"]), known) from None
         raise InputError(f"{key}={first['input']!r} ({where}): {first['msg']}") from None
+
+
+def gone_notes(given: Iterable[str]) -> list[str]:
+    """Return one note for each given name of a setting that is gone.
+
+    Example:
+        >>> gone_notes(["trials", "finalists"])[0].partition(":")[0]
+        'the setting finalists is gone and is ignored'
+    """
+    return [f"the setting {name} is gone and is ignored: {GONE[name]}" for name in given if name in GONE]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

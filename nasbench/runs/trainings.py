@@ -51,6 +51,14 @@ class PlanTrainings:
         return self.evaluations[0].plan_hash
 
     @property
+    def own(self) -> PlanTrainings:
+        """The trainings of this run, without those imported from another one, but at least one."""
+        own = [number for number, one in enumerate(self.evaluations) if not one.reused_from] or [0]
+        scores, items = self.trainings.scores, self.trainings.items
+        trainings = Trainings(scores[own], None if items is None else items[own], self.trainings.block)
+        return PlanTrainings(tuple(self.evaluations[number] for number in own), self.failures, trainings)
+
+    @property
     def contents(self) -> list[tuple[str, str]]:
         """The (slot, module) pairs of the plan."""
         return contents_of(self.plan)
@@ -81,6 +89,8 @@ class RunTrainings:
     def noise(self) -> Noise:
         """The noise of the metric, pooled over the bare backbone, all plans, their controls and earlier runs."""
         every = (*self.all_plans, *self.controls.values())
+        if self.earlier:  # imported trainings are part of the earlier noise, and must not count twice
+            every = tuple(one.own for one in every)
         return pooled_noise([one.trainings for one in every], earlier=self.earlier)
 
     @cached_property

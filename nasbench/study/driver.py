@@ -1,4 +1,4 @@
-"""The driver of a search: explore, train finalists and their controls on several seeds, measure latency.
+"""The driver of a search: explore, race for further seeds, train controls of equal cost, measure latency.
 
 One process proposes plans and records evaluations. The engine decides where evaluations run.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,24 +22,28 @@ from nasbench.library.plan import BARE, Plan
 from nasbench.runs.environment import describe_environment
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.latency import measured_columns
+from nasbench.runs.refinement import equal_seeds, is_refined
 from nasbench.runs.run import Run, create_run, load_run
-from nasbench.runs.schema import SCHEMA_VERSION
-from nasbench.runs.settings import SearchSettings
+from nasbench.runs.schema import CONTROLS, FINALISTS, SCHEMA_VERSION, SEARCH
+from nasbench.runs.settings import SearchSettings, gone_notes
 from nasbench.runs.storage import database_fault
+from nasbench.runs.trainings import trainings_of
 from nasbench.study.engines import Engine, Inline, make_engine
 from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.phases.controls import Controls
+from nasbench.study.phases.equal_seeds import BareSeeds, EqualSeeds
 from nasbench.study.phases.events import Event, Listener
 from nasbench.study.phases.exploration import Exploration
 from nasbench.study.phases.fidelity import strategy_for
-from nasbench.study.phases.refinement import Refinement, choose_finalists
+from nasbench.study.phases.race import Race
+from nasbench.study.phases.reuse import record_earlier_noise
 from nasbench.study.problem import Problem, make_problem
 from nasbench.study.samplers import Knowledge, make_sampler
 
 __all__ = ["run_search"]
 
 MAX_TIMED = 32
-"""If a search evaluated more plans than this, only the finalists are timed."""
+"""If a search evaluated more plans than this, only those that were compared are timed."""
 
 
 def run_search(
@@ -47,6 +52,8 @@ def run_search(
     evaluate: EvaluateFunction | None,
     out: str | Path | None,
     listen: Listener,
+    *,
+    whole: bool = False,
 ) -> Run:
     """Carry out a search.
 
@@ -56,6 +63,7 @@ def run_search(
         evaluate: A function that replaces building and training.
         out: The run folder. By default one named after backbone, task and time.
         listen: Called with an event after every step.
+        whole: Whether to evaluate every plan on all seeds, as for a table, instead of a race.
 
     Raises:
         InputError: If anything in the settings does not exist or does not fit together.
@@ -65,19 +73,34 @@ def run_search(
     # All that a user can get wrong is resolved first, so that a wrong setting leaves no folder behind.
     problem = make_problem(settings, evaluate)
     fidelity = strategy_for(problem)
+    began = time.monotonic()
     shared = problem.settings.storage is not None
     # In a shared study evaluations run in another process, because this one must write its heartbeat meanwhile.
     engine = make_engine(problem.settings, problem.evaluator, apart=shared)
     folder = RunFolder(out if out is not None else _default_folder(problem.settings))
     lock = _claim_folder(folder)  # before anything is read or written there: one process searches in a folder
     try:
+        for note in gone_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
+            listen(Event(SEARCH, 0, problem.settings.trials, note))
         run = create_run(folder.path, _config(problem, origins), describe_environment(problem.settings))
         with _apart_if_it_crashed(run, problem, engine) as engine:
             knowledge = Knowledge.of(problem.space, problem.directions, problem.evaluator, problem.settings.seed)
             sampler = functools.partial(_sampler, problem.settings, knowledge)
-            Exploration(run, problem, engine, listen, sampler, knowledge.first_plans(), fidelity).run_all()
-            Refinement(run, problem, engine, listen).run_all()
-            Controls(run, problem, engine, listen).run_all()
+            exploration = Exploration(
+                run, problem, engine, listen, sampler, knowledge.first_plans(), fidelity, began=began
+            )
+            exploration.run_bare()
+            if problem.settings.reuse is not None:
+                record_earlier_noise(run, problem.settings.reuse)
+            refines = is_refined(problem.settings) and problem.evaluator.takes_seed
+            if refines and run.metric is not None and not whole:
+                BareSeeds(run, problem, engine, listen, began=began).run_all()
+            exploration.run_all()
+            if refines and whole:
+                seeds = problem.settings.seeds or 1
+                EqualSeeds(run, problem, engine, listen, began=began).train_on(seeds, checks_costs=False)
+            elif refines and run.metric is not None:
+                _refine(run, problem, engine, listen, began)
         time_plans(run, problem, listen)  # after the engine has ended its workers, which would disturb the measurement
         run.refresh()
     except KeyboardInterrupt:
@@ -111,13 +134,30 @@ def _claim_folder(folder: RunFolder) -> FileLock:
     return lock
 
 
+def _earlier_settings(folder: RunFolder) -> list[str]:
+    """Return the names of the settings in the config.yaml that is to be resumed."""
+    return list(load_run(folder.path).config["settings"]) if folder.is_run else []
+
+
+def _refine(run: Run, problem: Problem, engine: Engine, listen: Listener, began: float) -> None:
+    """Train on further seeds, by a race or, where there are few plans or given ones, on equal seeds. Then controls."""
+    seeds = equal_seeds(problem.settings, len(trainings_of(run).plans))
+    if seeds is None:
+        Race(run, problem, engine, listen, began=began).run_all()
+    else:
+        EqualSeeds(run, problem, engine, listen, began=began).train_on(seeds)
+    if problem.settings.controls:
+        Controls(run, problem, engine, listen, began=began).run_all()
+
+
 def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
     """Return an engine in another process if a trial was started twice and its process died both times.
 
     Such a trial may be what kills the process. In another process only the trial fails, and the search continues.
     """
-    trials = (trial for trial in run.journal.ledger().trials() if trial.state == TrialState.RUNNING)
-    if not isinstance(engine, Inline) or all(trial.user_attrs.get("attempts", 1) < 2 for trial in trials):
+    trials = [trial for stage in (SEARCH, FINALISTS, CONTROLS) for trial in run.journal.ledger(stage).trials()]
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    if not isinstance(engine, Inline) or all(trial.user_attrs.get("attempts", 1) < 2 for trial in running):
         return engine
     try:
         return make_engine(problem.settings, problem.evaluator, apart=True)
@@ -130,7 +170,7 @@ def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": problem.settings.model_dump(mode="json"),
-        "origins": dict(origins),
+        "origins": {name: origin for name, origin in origins.items() if name in SearchSettings.model_fields},
         "objectives": dict(problem.directions),
         "identity": problem.identity,
         "space": {
@@ -164,13 +204,15 @@ def _default_folder(settings: SearchSettings) -> Path:
 
 
 def time_plans(run: Run, problem: Problem, listen: Listener) -> None:
-    """Measure latency beside the bare backbone, for all plans up to `MAX_TIMED` and otherwise for the finalists."""
+    """Measure latency beside the bare backbone, for all plans up to `MAX_TIMED` and otherwise for those compared."""
     settings = problem.settings
     if not settings.latency_s or problem.evaluator.plan_costs is None:  # an evaluator without costs builds no models
         return
     plans = {evaluation.plan_hash: evaluation.plan for evaluation in run.evaluations() if evaluation.is_complete}
     if len(plans) > MAX_TIMED:
-        plans = {evaluation.plan_hash: evaluation.plan for evaluation in choose_finalists(run)}
+        # the bare backbone, plans of several seeds and the front, the plans of most seeds first
+        compared = run.finalists().sort_values("seeds", ascending=False, kind="stable")
+        plans = dict(list(zip(compared["plan_hash"], compared["plan"], strict=True))[:MAX_TIMED])
     known = run.journal.latency
     # the bare backbone is always measured again: a ratio needs both sides from the same measurement
     todo = [BARE, *(Plan.of(text) for key, text in plans.items() if key not in known and key != BARE.hash)]

@@ -63,7 +63,7 @@ def train_fully(
         run: The run.
         number: Number of the trial.
         epochs: Passes over the training split. The learning-rate schedule is stretched to this length.
-        seeds: Seeds to train under. By default the run's.
+        seeds: Seeds to train under. By default those of the plan in the run.
         on_epoch: Called after each epoch with the name of the training ("trial 7, seed 0") and the epoch's metrics.
 
     Raises:
@@ -77,8 +77,7 @@ def train_fully(
     assert problem.task is not None  # a run with models has one
     recipe = problem.task.recipe.with_settings({**problem.settings.training, "epochs": epochs})
     training = _Training(builder, problem.task, recipe, problem.evaluator.device, run.folder.full_training(epochs))
-    first = run.settings.seed
-    wanted = list(range(first, first + run.settings.seeds)) if seeds is None else list(seeds)
+    wanted = _seeds_of(run, plan) if seeds is None else list(seeds)
     models = {"bare": Plan({}), **({} if plan.is_bare else {f"trial {number}": plan})}
     rows, items = [], {}
     for name, model_plan in models.items():
@@ -98,6 +97,12 @@ def train_fully(
     )
     difference = compare_pair(others[0], bare) if others else PairedDifference.of_itself(len(wanted))
     return FullTraining(training.folder, pd.DataFrame(rows), metric, difference)
+
+
+def _seeds_of(run: Run, plan: Plan) -> list[int]:
+    """Return the seeds on which a plan succeeded in the run, or the run's first if there is none."""
+    seeds = {one.seed for one in run.evaluations() if one.plan_hash == plan.hash and one.is_complete}
+    return sorted(seeds) or [run.settings.seed]
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
 
     Settings that contradict the table, or that have no effect in a replay, are refused.
     """
+    from nasbench.runs.refinement import most_seeds
     from nasbench.runs.tabulated import fingerprint_of, read_table
     from nasbench.study.evaluators.replayed import ReplayedEvaluator
 
@@ -209,7 +210,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
         "space": info.space if settings.space is None else settings.space,
         "backbone": info.backbone,
         "objectives": wanted,
-        "seeds": min(settings.seeds, len(info.seeds)),
+        "seeds": min(most_seeds(settings), len(info.seeds)),  # under another seed the table gives a known row again
         "latency_s": 0.0,
     }
     settings = settings.model_copy(update=filled)

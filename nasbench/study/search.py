@@ -35,7 +35,8 @@ def search(
         space: The name of a ready-made space, a YAML file, or a mapping. By default `five-properties`, or
             `forecasting` for a forecasting task.
         evaluate: A function `fn(plan) -> {metric: value}` that replaces building and training. `plan` is a dict of
-            slot to expression text. It is called once per plan, unless it accepts `seed=`.
+            slot to expression text. It is called once per plan, unless it accepts `seed=`. It may also return "items",
+            one figure for each evaluation item, whose mean is the first objective. They make comparisons sharper.
         objectives: Names, as a list or one text with commas, or a mapping of name to "maximize" or "minimize". By
             default the task's metric and `macs`.
         out: The run folder. By default `runs/<backbone>-<task>-<time>`.

@@ -20,7 +20,6 @@ from nasbench.spaces import Selector, Space
 from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.names import check_names
 from nasbench.study.phases.events import Listener
-from nasbench.study.search import search
 
 if TYPE_CHECKING:  # mistyped names are reported before pandas and torch are imported
     import pandas as pd
@@ -34,7 +33,7 @@ MAX_PLANS = 100_000
 """A space with more plans than this is not tabulated."""
 
 _OF_EVERY_TABLE: dict[str, Any] = {
-    "latency_s": 0.0, "keep": "front", "halving": 0, "controls": False, "sampler": "grid", "finalists": "all",
+    "latency_s": 0.0, "keep": "front", "halving": 0, "controls": False, "sampler": "grid", "refine": None,
 }  # fmt: skip
 
 
@@ -82,6 +81,7 @@ def tabulate(
     read, _ = read_settings({"space": space, **given}, None, origin)
     check_names(read, trains=evaluate is None)
     from nasbench.runs.tabulated import write_table
+    from nasbench.study.driver import run_search
     from nasbench.study.problem import make_problem
 
     problem = make_problem(read, evaluate)
@@ -92,9 +92,8 @@ def tabulate(
             f"be evaluated; at most {MAX_PLANS:,} are tabulated. Restrict the space, or search it"
         )
     # one trial more than plans, because the bare backbone is evaluated even where the space does not contain it
-    run = search(
-        space, evaluate=evaluate, out=run_folder(out), on_event=on_event, origin=origin, trials=plans + 1, **given
-    )
+    read, origins = read_settings({"space": space, **given, "trials": plans + 1}, None, origin)
+    run = run_search(read, origins, evaluate, run_folder(out), on_event or (lambda event: None), whole=True)
     return write_table(out, _frame(run), _info(run, problem))
 
 
@@ -159,7 +158,7 @@ def _info(run: Run, problem: Problem) -> TableInfo:
         metrics=directions,
         metric=next((name for name in run.directions if name in directions), next(iter(directions), None)),
         costs=tuple(costs),
-        seeds=tuple(range(settings.seed, settings.seed + settings.seeds)),
+        seeds=tuple(range(settings.seed, settings.seed + (settings.seeds or 1))),
         recipe=settings.training,
         environment=run.environment,
     )

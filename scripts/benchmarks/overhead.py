@@ -37,8 +37,9 @@ def timed_search(trials: int, **settings: Any) -> tuple[dict[str, float], float,
         report_s = time.perf_counter() - searched
         rows = run.trials()
     training = float(rows["training_s"].sum())
-    # The front's latency is measured after the finalists, outside of any evaluation.
-    measuring = float(rows["wall_s"].sum()) - training + last["latency"] - last["finalists"]
+    # Latency is measured last, outside of any evaluation.
+    trained = max(at for stage, at in last.items() if stage != "latency")
+    measuring = float(rows["wall_s"].sum()) - training + last["latency"] - trained
     harness = searched - begun - training - measuring
     return {"training": training, "building and measuring": measuring, "harness": harness}, report_s, len(rows)
 

@@ -2,7 +2,8 @@ import pytest
 
 from nasbench.errors import InputError, SpaceError, UnknownNameError
 from nasbench.objectives import conventional_direction, directions, parse_constraint
-from nasbench.runs.settings import SAMPLERS, SearchSettings, differences, meaning, read_settings
+from nasbench.runs.command_line import merged
+from nasbench.runs.settings import SAMPLERS, SearchSettings, differences, gone_notes, meaning, read_settings
 
 
 def test_values_and_their_origins(tmp_path):
@@ -38,6 +39,14 @@ def test_unknown_keys_offer_the_nearest(tmp_path):
         read_settings({}, file)
     with pytest.raises(InputError, match="cannot read"):
         read_settings({}, tmp_path / "nowhere.yaml")
+
+
+def test_settings_of_earlier_versions_are_ignored():
+    settings, origins = read_settings({"finalists": "all", "trials": 3}, origin="python")
+    assert (settings.trials, origins["finalists"]) == (3, "python")
+    assert gone_notes(origins)[0].startswith("the setting finalists is gone")
+    assert merged({}, ["finalists=all"]) == {"finalists": "all"}
+    assert SearchSettings.model_validate({"finalists": "front", "seeds": 3}).seeds == 3
 
 
 def test_settings_survive_their_file():

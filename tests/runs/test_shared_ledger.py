@@ -26,6 +26,7 @@ from nasbench.errors import InputError, RunError
 from nasbench.runs import shared_ledger, storage
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import load_run
+from nasbench.runs.schema import FINALISTS
 from nasbench.runs.shared_ledger import SharedLedger, pack_items, unpack_items
 from nasbench.runs.storage import open_database, quiet
 
@@ -295,6 +296,33 @@ def test_a_search_joins_what_is_there(tmp_path, server):
     assert len(second) == len(set(second)) == 6
     assert second[:4] == first
     assert len([message for message in two if message.startswith("trial")]) == 2
+
+
+def test_two_drivers_share_a_race_and_one_is_killed(tmp_path, server, search_host):
+    """No plan and seed twice, the budget exactly, what the killed one was training included."""
+    calls = tmp_path / "calls"
+
+    def start(name):
+        settings = {"out": str(tmp_path / name), "storage": server, "trials": 8, "seed": 7, "seeds": 8, "refine": 8}
+        impatient = {"BEAT_S": 0.2, "DEAD_S": 3.0}
+        log = tmp_path / f"{name}.log"
+        return search_host.start(log, calls=str(calls), pause_s=0.2, items=True, search=settings, sharing=impatient)
+
+    first, second = start("first"), start("second")
+    while not calls.exists() or len(calls.read_text().splitlines()) < 8 + 4:
+        time.sleep(0.02)
+    os.kill(first, signal.SIGKILL)
+    assert search_host.wait(first) == -signal.SIGKILL
+    assert search_host.wait(second) == 0, (tmp_path / "second.log").read_text()
+    assert search_host.rest()
+    run = load_run(tmp_path / "second")
+    further = [(one.plan, one.seed) for one in run.journal.evaluations(FINALISTS)]
+    assert len(further) == len(set(further)) == 8
+    assert run.trials()["plan"].nunique() == 8
+    asked = Counter(calls.read_text().splitlines())
+    assert len(asked) == 8 + 8
+    assert sum(asked.values()) <= 8 + 8 + 1, "only what the first was evaluating may have been asked again"
+    assert all(run.folder.items_file(row.plan_hash, row.seed).is_file() for row in run.trials().itertuples())
 
 
 @pytest.mark.parametrize(

@@ -61,3 +61,22 @@ def test_a_search_by_halving_continues(tmp_path):
     run = nb.search("tiny", evaluate=score, trials=9, sampler="random", training={"epochs": 4}, out=folder, **options)
     trials = run.trials()
     assert len(trials) == trials["plan"].nunique() == 9
+
+
+def test_a_setting_that_is_gone_is_ignored_with_a_note(tmp_path):
+    def score(plan, seed=0):
+        return {"accuracy": 0.5 + 0.1 * len(plan) + 0.01 * seed, "macs": 1e6 * (1 + len(plan))}
+
+    folder, said = shutil.copytree(RUNS / "function", tmp_path / "run"), []
+    options = {
+        "backbone": "test_resnet",
+        "objectives": {"accuracy": "maximize", "macs": "minimize"},
+        "sampler": "random",
+    }
+    for _ in range(2):
+        nb.search(
+            "tiny", evaluate=score, trials=6, out=folder, on_event=lambda event: said.append(event.message), **options
+        )
+    notes = [line for line in said if line.startswith("the setting finalists is gone and is ignored")]
+    assert len(notes) == 1, "only while config.yaml has it"
+    assert "finalists" not in nb.load_run(folder).config["settings"]

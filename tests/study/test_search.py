@@ -141,35 +141,6 @@ def test_two_processes_on_one_folder(tmp_path):
         run_search(tmp_path / "r", trials=5)
 
 
-def test_finalists_are_paired_with_the_bare_backbone(tmp_path):
-    calls = []
-
-    def seeded(plan, seed):
-        calls.append((json.dumps(plan), seed))
-        return {**score(plan), "accuracy": score(plan)["accuracy"] + 0.001 * seed}
-
-    run = run_search(tmp_path / "r", trials=10, seeds=3, evaluate=seeded)
-    assert len(set(calls)) == len(calls)
-    front = run.finalists()
-    assert set(front["seeds"]) == {3}
-    assert "{}" in set(front["plan"])
-    assert {seed for plan, seed in calls if plan == "{}"} == {0, 1, 2}
-    assert front["accuracy_sd"].round(6).eq(0.001).all()
-
-
-def test_a_lucky_seed_of_the_bare_backbone_hides_no_plan(tmp_path):
-    """On the first seed the bare backbone beats everything; the plans' own front is compared all the same, and wins."""
-
-    def seeded(plan, seed):
-        return {**score(plan), "accuracy": 0.99 if plan == {} and seed == 0 else 0.5 + 0.1 * bool(plan)}
-
-    run = run_search(tmp_path / "r", trials=8, seeds=3, evaluate=seeded, controls=False)
-    found = run.finalists().set_index("plan")
-    assert set(found["seeds"]) == {3}
-    assert found.drop("{}")["cost"].min() == 1.0  # the cheapest plan is on the plans' own front
-    assert found.loc["{}", "accuracy"] == pytest.approx((0.99 + 0.5 + 0.5) / 3)
-
-
 def test_python_surface(tmp_path):
     run = run_search(tmp_path / "r", trials=4)
     again = nb.load_run(tmp_path / "r")

@@ -10,18 +10,26 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nasbench.errors import EvaluationError
-from nasbench.objectives import Constraint
+from nasbench.objectives import COSTS, Constraint
+from nasbench.runs.evaluation import Items
 from nasbench.study.evaluators.base import Evaluator, Findings, Request
 
 __all__ = ["AskedEvaluator", "EvaluateFunction"]
 
-EvaluateFunction = Callable[..., Mapping[str, float]]
+EvaluateFunction = Callable[..., Mapping[str, Any]]
 """`fn(plan)`, which returns a mapping of metric to number. The plan is a dict of slot to expression text.
 
-The function is given `seed=` and `epochs=` if it accepts them.
+The function is given `seed=` and `epochs=` if it accepts them. It may return "items": one figure for each evaluation
+item, whose mean is the first objective.
 """
+
+_ITEMS = "items"
+
+_AGREEMENT = 1e-4
+"""Largest difference of the items' mean from their metric, relative to the items' mean size. Items are often 32-bit."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +72,41 @@ class AskedEvaluator(Evaluator):
         if request.epochs is not None and self.takes_epochs:
             options["epochs"] = request.epochs
         # The canonical text of a plan is JSON. Parsing it imports no module, so torch is not needed.
-        findings.metrics = self._checked(self.function(json.loads(request.plan), **options))
+        answer = self.function(json.loads(request.plan), **options)
+        metrics = self._checked(answer)
+        if answer.get(_ITEMS) is not None:
+            findings.items = self._checked_items(answer[_ITEMS], metrics)
+        findings.metrics = metrics
         findings.fidelity = options.get("epochs", 0)
         self.check_bounds(findings.metrics, request)
 
-    def _checked(self, answer: Mapping[str, float]) -> dict[str, float]:
+    def _checked(self, answer: Mapping[str, Any]) -> dict[str, float]:
         if not isinstance(answer, Mapping):
             raise EvaluationError(f"evaluate returned {type(answer).__name__}, not a mapping of metric to number")
         missing = [name for name in self.expected if name not in answer]
         if missing:
             raise EvaluationError(f"evaluate returned {sorted(answer)}, without {', '.join(missing)}")
-        metrics = {str(name): float(value) for name, value in answer.items()}
+        metrics = {str(name): float(value) for name, value in answer.items() if name != _ITEMS}
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise EvaluationError(f"{', '.join(bad)} is not finite", kind="nan")
         return metrics
+
+    def _checked_items(self, given: Any, metrics: Mapping[str, float]) -> Items:
+        import numpy as np  # here, because most functions return no items
+
+        name = next((name for name in self.expected if name not in COSTS), None)
+        if name is None:
+            raise EvaluationError("evaluate returned items, but every objective is a cost, which has none")
+        try:
+            items = np.asarray(given, dtype=float)
+        except (TypeError, ValueError):
+            raise EvaluationError("the items that evaluate returned are not numbers") from None
+        if items.ndim != 1 or not items.size:
+            raise EvaluationError(f"evaluate returned items of shape {items.shape}; it must be one figure an item")
+        if not np.isfinite(items).all():
+            raise EvaluationError("an item is not finite", kind="nan")
+        mean = float(items.mean())
+        if abs(mean - metrics[name]) > _AGREEMENT * float(np.abs(items).mean()):
+            raise EvaluationError(f"the mean of the items is {mean:.6g}, but {name} is {metrics[name]:.6g}")
+        return items

@@ -1,50 +1,66 @@
-"""The third phase of a search: the equal-cost control of each finalist, trained on the same seeds.
+"""The third phase of a search: the equal-cost controls of the plans that are called BETTER, on the same seeds.
 
 Controls are not candidates. They have a ledger of their own and cannot be on the front.
-`nasbench.report.control_table` compares each finalist with its control.
+`nasbench.report.control_table` compares each plan with its control.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 
 from nasbench.library.plan import Plan
-from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.ledger import evaluation_of
+from nasbench.runs.evaluation import Evaluation, at_full_budget
+from nasbench.runs.refinement import has_given_plans
 from nasbench.runs.schema import CONTROLS
-from nasbench.study.phases.equal_cost import Control, control_for
-from nasbench.study.phases.refinement import Refinement, Wanted
+from nasbench.study.phases.equal_cost import control_for
+from nasbench.study.phases.further_seeds import ListedSeeds, Wanted
 
 __all__ = ["Controls"]
 
 
-class Controls(Refinement):
-    """Trains the control of every finalist on every seed of the study."""
+class Controls(ListedSeeds):
+    """Trains the control of every plan that is called BETTER on that plan's seeds. Given plans all have controls."""
 
-    stage, noun = CONTROLS, "control, "
+    stage, title, noun, checks_costs = CONTROLS, CONTROLS, "control, ", False
 
     def run_all(self) -> None:
         """Determine the controls, and have the missing ones evaluated."""
-        costs = self.problem.evaluator.plan_costs
-        if not self.settings.controls or self.settings.seeds < 2 or costs is None:
+        if self.problem.evaluator.plan_costs is None:  # no models are built
             return
-        finalists = [evaluation for evaluation in self.begin() if not evaluation.is_bare]
-        controls = [(one, control_for(Plan.of(one.plan), costs)) for one in finalists]
-        self.run.journal.record_controls({one.plan_hash: control.record for one, control in controls})
-        self.todo = deque(self.missing(controls))
-        self.total = len(self.todo)
-        self.work()
+        self.begin()
+        wanted = self.wanted()
+        while not self.late and (wanted or self.unfinished):
+            self.work_through(wanted)
+            # the controls add to what is known of the noise, and another plan may now be called BETTER
+            wanted = self.wanted()
 
-    def missing(self, controls: list[tuple[Evaluation, Control]]) -> list[Wanted]:
-        """Return the controls and seeds without an evaluation. A control that two finalists share is listed once."""
-        known = {t.user_attrs["claim"] for t in self.ledger.trials() if evaluation_of(t) is not None}
-        wanted = [
-            replace(Wanted.of(finalist, seed), plan=control.plan.text, plan_hash=control.plan.hash)
-            for seed in self.seeds
-            for finalist, control in controls
-        ]
-        return [one for one in {one.key: one for one in wanted}.values() if one.key not in known]
+    def wanted(self) -> list[Wanted]:
+        """Return the controls and seeds that nobody has claimed. A control that two plans share is listed once."""
+        costs = self.problem.evaluator.plan_costs
+        assert costs is not None
+        found: dict[str, Wanted] = {}
+        known = self.run.journal.controls
+        for evaluations in self.chosen():
+            plan = evaluations[0]
+            if plan.plan_hash not in known:
+                self.run.journal.record_controls({plan.plan_hash: control_for(Plan.of(plan.plan), costs).record})
+            control = self.run.journal.controls[plan.plan_hash]
+            for one in evaluations:
+                wanted = replace(Wanted.of(plan, one.seed), plan=control.plan, plan_hash=control.plan_hash)
+                found.setdefault(wanted.key, wanted)
+        claims = self.claims()
+        return [one for key, one in found.items() if key not in claims]
+
+    def chosen(self) -> list[list[Evaluation]]:
+        """Return the evaluations of each plan that gets a control."""
+        table = self.run.finalists()
+        if "verdict" not in table:
+            return []
+        plans = at_full_budget(self.run.evaluations())
+        rows = (
+            table[table["verdict"] != "BARE"] if has_given_plans(self.settings) else table[table["verdict"] == "BETTER"]
+        )
+        return [plans[plan_hash] for plan_hash in rows["plan_hash"]]
 
     def append_trial(self, evaluation: Evaluation) -> None:
         """Do nothing: controls are not part of the trials table."""

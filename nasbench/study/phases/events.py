@@ -13,7 +13,7 @@ class Event:
     """One step of a search, as reported to a user.
 
     Attributes:
-        stage: "search", "finalists", "controls" or "latency".
+        stage: "search", "seeds" (further trainings), "controls" or "latency".
         done: Units done in this stage.
         total: All units of this stage.
         message: The step in one line.

@@ -12,7 +12,6 @@ Trials that are not promoted further are ended when no plan is left to promote.
 from __future__ import annotations
 
 import random
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -56,6 +55,7 @@ class Exploration(Phase):
         sampler: Creates the sampler of one proposal from the number of its trial.
         first: Plans to begin with, whatever the sampler.
         fidelity: Strategy for the length of trainings. By default every plan is trained in full.
+        began: As in `Phase`.
     """
 
     stage = SEARCH
@@ -69,26 +69,33 @@ class Exploration(Phase):
         sampler: Callable[[int], BaseSampler],
         first: Iterable[Plan] = (),
         fidelity: FullBudget | None = None,
+        began: float | None = None,
     ) -> None:
-        super().__init__(run, problem, engine, listen)
+        super().__init__(run, problem, engine, listen, began=began)
         self.space, self.directions = problem.space, problem.directions
         self.proposer = Proposer(self.space.parameters, list(self.directions.values()), sampler)
         self.seen: dict[str, FrozenTrial | None] = {}  # every claimed plan by hash, None while it is being evaluated
         self.first = deque(first)
         self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died, to be evaluated again
-        self.front: dict[int, Sequence[float]] = {}  # number and objectives of the plans that may become finalists
+        self.front: dict[int, Sequence[float]] = {}  # number and objectives of the best plans
         self.bare: Evaluation | None = None
         self.fidelity = FullBudget() if fidelity is None else fidelity
         self.reused = 0
-        self.began = time.monotonic()
+        self.only_bare = False
 
-    def run_all(self) -> None:
-        """Adopt the trials of an earlier process, then search until the budget is spent or the space is exhausted."""
+    def run_bare(self) -> None:
+        """Adopt the trials of an earlier process, and evaluate the bare backbone if none of them did."""
         self.ledger.budget = self.settings.trials
         self.adopt_new_trials()
         self.run.refresh()  # a process that was killed may have left views without its last trial
         if self.settings.reuse is not None:
             self.import_evaluations(find_reusable(self.settings.reuse, self.problem).values())
+        self.only_bare = True
+        self.work()
+        self.only_bare = False
+
+    def run_all(self) -> None:
+        """Search until the budget is spent or the space is exhausted. `run_bare` comes first."""
         self.work()
         for number, evaluation in self.fidelity.stopped():
             self.close_trial(number, evaluation)
@@ -154,7 +161,7 @@ class Exploration(Phase):
             self.run.journal.record_reference(reference_point(evaluation.values, self.directions))
 
     def front_with(self, number: int, values: Sequence[float]) -> dict[int, Sequence[float]]:
-        """Return the front with one more trial. It excludes the bare backbone, as in `choose_finalists`."""
+        """Return the front with one more trial. It excludes the bare backbone, as in `explored_front`."""
         points = {**self.front, number: values}
         undominated = non_dominated(np.array(list(points.values()), dtype=float), list(self.directions.values()))
         return {trial: points[trial] for trial, on_front in zip(points, undominated, strict=True) if on_front}
@@ -165,9 +172,9 @@ class Exploration(Phase):
         return len(self.seen) >= self.space.count + (BARE not in self.space)
 
     @property
-    def late(self) -> bool:
-        """Whether the time limit has passed."""
-        return self.settings.time_s is not None and time.monotonic() - self.began > self.settings.time_s
+    def waits(self) -> bool:  # type: ignore[override]  # depends on what it evaluates
+        """Whether to wait for other drivers: for the bare backbone only until one has evaluated it."""
+        return not self.only_bare or self.bare is None
 
     # -- proposals ---------------------------------------------------------------------------------------------
 
@@ -175,6 +182,8 @@ class Exploration(Phase):
         """Return the next trial: an unfinished one, the bare backbone, a promoted one, or else a new proposal."""
         while True:
             self.adopt_new_trials()
+            if self.only_bare and self.bare is not None:
+                return None
             if self.unfinished:
                 return self.resume_trial(self.unfinished.popleft())
             if self.bare is None and BARE.hash in self.seen:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 
+from nasbench.library.plan import BARE
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
 from nasbench.study.engines import Answer, Engine, Lost
@@ -27,19 +29,28 @@ class Phase(ABC):
         problem: The problem of the search.
         engine: Evaluates the requests.
         listen: Called with an event after every step.
+        began: When the search began, on the clock of `time.monotonic`. By default now.
 
     Attributes:
-        stage: Name of the phase and of its Optuna study.
+        stage: Name of the phase's Optuna study.
+        title: Name of the phase in its events. By default that of the study.
+        waits: Whether to wait for other drivers at the end, since one that dies may leave trials for this one.
     """
 
     stage = ""
+    title = ""
+    waits = True
 
-    def __init__(self, run: Run, problem: Problem, engine: Engine, listen: Listener) -> None:
+    def __init__(
+        self, run: Run, problem: Problem, engine: Engine, listen: Listener, *, began: float | None = None
+    ) -> None:
         self.run, self.problem, self.engine, self.listen = run, problem, engine, listen
+        self.began = time.monotonic() if began is None else began
         self.settings = problem.settings
         self.done, self.total = 0, problem.settings.trials
         self.ledger = run.journal.ledger(self.stage)
         self.narrated = time.monotonic()
+        self.item_count: int | None = None  # number of items of the bare backbone, once it is known
 
     @abstractmethod
     def run_all(self) -> None:
@@ -67,7 +78,7 @@ class Phase(ABC):
                 self.engine.submit(*next_one)
             if not running:
                 # another driver may still die and leave a plan for this one, so wait until none is at work
-                if not self.ledger.others_running():
+                if not self.waits or not self.ledger.others_running():
                     return
                 time.sleep(self.ledger.poll_s or 0)
             for number, answer in self.answers():
@@ -80,7 +91,7 @@ class Phase(ABC):
                 lost.discard(number)
                 if isinstance(answer, Lost):
                     answer = failed(request, f"worker died twice: {answer.reason}")
-                self.record(number, answer)
+                self.record(number, self.with_equal_items(answer))
 
     def answers(self) -> list[tuple[int, Answer]]:
         """Wait for answers. Report what holds them up if nothing is running."""
@@ -91,13 +102,32 @@ class Phase(ABC):
             self.narrate(reason)
         return answers
 
+    @property
+    def late(self) -> bool:
+        """Whether the time limit has passed."""
+        return self.settings.time_s is not None and time.monotonic() - self.began > self.settings.time_s
+
+    def with_equal_items(self, evaluation: Evaluation) -> Evaluation:
+        """Return an evaluation, as failed if it has another number of items than the bare backbone's."""
+        if evaluation.items is None:
+            return evaluation
+        if self.item_count is None:
+            if self.run.journal.is_shared:  # another machine may have evaluated the bare backbone
+                self.run.journal.fetch_items()
+            known = self.run.folder.load_items(BARE.hash, self.settings.seed)
+            self.item_count = None if known is None else len(known)
+        if self.item_count in (None, len(evaluation.items)):
+            return evaluation
+        reason = f"it has {len(evaluation.items)} items, where the bare backbone has {self.item_count}"
+        return replace(evaluation, state="failed", reason=reason, metrics={}, items=None, weights=None)
+
     def save_items(self, evaluation: Evaluation) -> None:
         """Store the metric per validation item of an evaluation, if it has any."""
         self.run.folder.save_items(evaluation.plan_hash, evaluation.seed, evaluation.items)
 
     def narrate(self, message: str) -> None:
         """Report the progress of the phase with one line of text."""
-        self.listen(Event(self.stage, self.done, self.total, message))
+        self.listen(Event(self.title or self.stage, self.done, self.total, message))
 
 
 def evaluation_line(number: int, evaluation: Evaluation, directions: Iterable[str]) -> str:

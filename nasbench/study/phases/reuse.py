@@ -10,9 +10,10 @@ from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation, Items
 from nasbench.runs.run import Run, load_run
 from nasbench.runs.settings import differences
+from nasbench.runs.trainings import trainings_of
 from nasbench.study.problem import Problem
 
-__all__ = ["Reusable", "find_reusable"]
+__all__ = ["Reusable", "find_reusable", "record_earlier_noise"]
 
 FREE = ("space", "objectives", "constraints")
 """Parts of a run's identity that may differ, because the result of an evaluation does not depend on them."""
@@ -77,6 +78,21 @@ def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], R
         for e in evaluations
         if _holds(e, bare, problem)
     }
+
+
+def record_earlier_noise(run: Run, path: str | Path) -> None:
+    """Record the noise of another run of the same task, if it has any plan of two seeds and the same metric.
+
+    Args:
+        run: The run.
+        path: The other run's folder, which `find_reusable` accepts.
+    """
+    other = load_run(path)
+    if other.metric is None or other.metric != run.metric:
+        return
+    noise = trainings_of(other).noise
+    if noise.freedom:
+        run.journal.record_earlier_noise(other.path.resolve().name, noise.to_dict())
 
 
 def _belongs(evaluation: Evaluation, problem: Problem) -> bool:

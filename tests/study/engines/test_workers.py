@@ -61,16 +61,6 @@ def test_workers_may_change_from_one_resume_to_the_next(tmp_path):
     assert run.trials()["plan_hash"].nunique() == 18
 
 
-def test_finalists_are_shared_among_workers(tmp_path):
-    def seeded(plan, seed):
-        return {**score(plan), "accuracy": score(plan)["accuracy"] + 0.001 * seed}
-
-    run = search(tmp_path / "r", trials=12, seeds=3, workers=2, evaluate=seeded)
-    front = run.finalists()
-    assert set(front["seeds"]) == {3}
-    assert front["accuracy_sd"].round(6).eq(0.001).all()
-
-
 def test_modules_that_hang_die_or_leak_are_recorded_and_the_study_goes_on(tmp_path):
     calls = tmp_path / "calls"
 
@@ -168,21 +158,6 @@ def test_only_what_fits_is_reused(tmp_path):
     fitting = old[(old["state"] == "complete") & ~old["plan"].str.contains("dual_pool") & (old["cost"] <= 2)]
     assert set(reused["plan_hash"]) == set(fitting["plan_hash"])
     assert len(reused)
-
-
-def test_further_seeds_are_reused_too(tmp_path):
-    def seeded(plan, seed):
-        calls.append((json.dumps(plan), seed))
-        return score(plan)
-
-    calls = []
-    search(tmp_path / "old", trials=10, seeds=3, evaluate=seeded)
-    calls.clear()
-    new = search(tmp_path / "new", trials=1, seeds=3, evaluate=seeded, reuse=str(tmp_path / "old"))
-    old = nb.load_run(tmp_path / "old")
-    done = {(row.plan, row.seed) for row in old.trials().itertuples()}
-    assert not {(plan, seed) for plan, seed in calls} & done
-    assert set(new.finalists()["seeds"]) == {3}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The phase that trains controls, on a real search of two plans."""
+"""The phase that trains controls, on a real search of two plans that are treated as given ones."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ import nasbench as nb
 from nasbench.library.plan import Plan
 from nasbench.report.control_table import control_table
 from nasbench.runs.schema import CONTROLS
+from nasbench.study.phases import controls
 from nasbench.study.phases.equal_cost import control_for
 from nasbench.study.problem import make_problem
 
@@ -15,12 +16,17 @@ PLAN = Plan.of({"stage1": "depthwise_separable"})
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory, small_data):
-    """Runs the search and tells what was said of controls; MACs are maximised, so that the plan is on the front."""
+    """Runs the search, which trains controls of all plans, and tells what was said of them."""
     folder = tmp_path_factory.mktemp("controls") / "r"
 
-    def again(**more):
+    def again(*, given=True, **more):
         said = []
-        run = nb.search(
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(controls, "has_given_plans", lambda settings: given)
+            return run(said, **more), said
+
+    def run(said, **more):
+        return nb.search(
             {"variants": ["depthwise_separable"], "slots": ["stage1"]},
             backbone="test_resnet",
             size=32,
@@ -34,7 +40,6 @@ def search(tmp_path_factory, small_data):
             on_event=lambda event: said.append(event.message) if event.stage == CONTROLS else None,
             **more,
         )
-        return run, said
 
     return again
 

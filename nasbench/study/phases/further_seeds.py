@@ -1,0 +1,214 @@
+"""The base of the phases that evaluate known plans on further seeds, and the phase that does so by a list.
+
+The claim of a further seed is its plan and seed. It holds all that is needed to evaluate it, and why it was wanted. Any
+driver can therefore continue the phase from the ledger alone.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from nasbench.library.plan import Plan
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.ledger import evaluation_of, is_abandoned, is_void
+from nasbench.runs.schema import FINALISTS, SEARCH
+from nasbench.runs.trainings import RunTrainings, trainings_of
+from nasbench.study.evaluators.base import Request
+from nasbench.study.phases.phase import Phase, evaluation_line
+from nasbench.study.phases.reuse import Reusable, find_reusable
+
+__all__ = ["FurtherSeeds", "ListedSeeds", "Wanted", "explored"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A plan to evaluate on a further seed.
+
+    Attributes:
+        number: The plan's trial in the search.
+        plan: The plan's canonical text.
+        plan_hash: Its hash.
+        seed: The seed.
+        reason: What it is for. "" if it is one of a list.
+    """
+
+    number: int
+    plan: str
+    plan_hash: str
+    seed: int
+    reason: str = ""
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, seed: int, reason: str = "") -> Wanted:
+        """Return a further seed of a plan, given by its evaluation in the search."""
+        assert evaluation.number is not None
+        return cls(evaluation.number, evaluation.plan, evaluation.plan_hash, seed, reason)
+
+    @property
+    def key(self) -> str:
+        """The key of the claim: plan and seed."""
+        return f"{self.plan_hash}:{self.seed}"
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The attributes that are written with the claim."""
+        # "wanted" is complete, so that another driver can continue the trial from the claim alone
+        return {"plan": self.plan, "number": self.number, "reason": self.reason, "wanted": asdict(self)}
+
+
+class FurtherSeeds(Phase):
+    """A phase that evaluates plans on seeds that they lack."""
+
+    stage, title = FINALISTS, "seeds"
+
+    noun = ""
+    """Name of an evaluation of this phase in messages, before its seed."""
+
+    checks_costs = True
+    """Whether to count the plans as whole models."""
+
+    @abstractmethod
+    def next_wanted(self) -> Wanted | None:
+        """Return the next plan and seed. None if there is none now."""
+
+    def begin(self) -> None:
+        """Settle the trials that an earlier process left running."""
+        self.unfinished: deque[FrozenTrial] = deque()
+        for trial in self.ledger.new_trials():
+            if trial.state == TrialState.RUNNING and self.ledger.owns(trial):
+                if (evaluation := evaluation_of(trial)) is not None:
+                    # the process died between writing the evaluation and ending the trial
+                    self.ledger.close_trial(trial.number, evaluation)
+                else:
+                    self.unfinished.append(trial)
+        self.numbers: dict[int, int] = {}  # number of a trial here -> of the plan's trial in the search
+
+    @cached_property
+    def bare(self) -> Evaluation:
+        """The bare backbone's evaluation in the search."""
+        return next(one for one in explored(self.run.journal.evaluations(SEARCH)) if one.is_bare)
+
+    def trainings(self) -> RunTrainings:
+        """Return all trainings of the run, those of other machines included."""
+        if self.run.journal.is_shared:
+            self.run.journal.fetch_items()
+        return trainings_of(self.run)
+
+    # -- the ledger --------------------------------------------------------------------------------------------
+
+    def claims(self) -> dict[str, FrozenTrial]:
+        """Return the valid claims by key: plan and seed."""
+        # setdefault: of several valid claims the first one stands
+        found: dict[str, FrozenTrial] = {}
+        for trial in self.ledger.trials():
+            if "claim" in trial.user_attrs and not is_void(trial):
+                found.setdefault(trial.user_attrs["claim"], trial)
+        return found
+
+    def abandoned(self, claims: Mapping[str, FrozenTrial]) -> dict[str, Wanted]:
+        """Return by key what dead drivers have left and nobody has claimed again."""
+        return {
+            trial.user_attrs["claim"]: Wanted(**trial.user_attrs["wanted"])
+            for trial in self.ledger.trials()
+            if is_abandoned(trial) and trial.user_attrs["claim"] not in claims
+        }
+
+    def next_request(self) -> tuple[int, Request] | None:
+        """Return the next trial: an unfinished one, one that a dead driver left, or else what is wanted next."""
+        self.ledger.new_trials()  # keeps the heartbeat, and finds dead drivers
+        if self.unfinished:
+            trial = self.unfinished.popleft()
+            # counted, so that the driver can move a trial that keeps killing its process into another one
+            self.ledger.annotate_trial(trial.number, attempts=trial.user_attrs.get("attempts", 1) + 1)
+            return self.started(trial.number, Wanted(**trial.user_attrs["wanted"]))
+        while not self.late:
+            left = self.abandoned(self.claims())
+            wanted = next(iter(left.values()), None) or self.next_wanted()
+            if wanted is None:
+                return None
+            number = self.ledger.claim_trial(wanted.key, wanted.attrs)
+            if number is None:
+                continue  # another driver was faster
+            if (known := self.reusable.get((wanted.plan_hash, wanted.seed))) is None:
+                return self.started(number, wanted)
+            self.import_evaluation(number, wanted, known)
+        return None
+
+    def started(self, number: int, wanted: Wanted) -> tuple[int, Request]:
+        """Return a claimed trial with its request."""
+        self.numbers[number] = wanted.number
+        if self.checks_costs:
+            self.check_costs(Plan.of(wanted.plan))
+        # with halving a function is told the full budget, as it was in the search
+        epochs = self.problem.evaluator.full_epochs if self.settings.halving else None
+        return number, Request(wanted.plan, wanted.plan_hash, wanted.seed, self.bare.values, epochs)
+
+    def record(self, number: int, evaluation: Evaluation) -> None:
+        """Record the evaluation of one further seed."""
+        # items first, as in the search: an evaluation that is in the ledger then has its items
+        self.save_items(evaluation)
+        evaluation = replace(evaluation, number=self.numbers[number])
+        if self.ledger.close_trial(number, evaluation):
+            self.append_trial(evaluation)
+        self.done += 1
+        self.report(evaluation)
+
+    def report(self, evaluation: Evaluation) -> None:
+        """Narrate the evaluation of one further seed."""
+        assert evaluation.number is not None
+        line = evaluation_line(evaluation.number, evaluation, self.problem.directions)
+        self.narrate(f"{self.noun}seed {evaluation.seed}: {line}")
+
+    def append_trial(self, evaluation: Evaluation) -> None:
+        """Add an evaluation to the trials table."""
+        self.run.append_trial(evaluation)
+
+    def check_costs(self, plan: Plan) -> None:
+        """Count a plan as a whole model, and record where its costs differ from the sums of their parts."""
+        if plan.hash not in self.run.journal.cost_checks:
+            error = self.problem.evaluator.cost_error(plan)
+            if error is not None:
+                self.run.journal.record_cost_checks({plan.hash: error})
+
+    # -- evaluations of another run ----------------------------------------------------------------------------
+
+    @cached_property
+    def reusable(self) -> dict[tuple[str, int], Reusable]:
+        """The evaluations of the run to reuse, by plan hash and seed."""
+        return {} if self.settings.reuse is None else find_reusable(self.settings.reuse, self.problem)
+
+    def import_evaluation(self, number: int, wanted: Wanted, known: Reusable) -> None:
+        """Record another run's evaluation as that of a claimed trial."""
+        self.numbers[number] = wanted.number
+        self.record(number, replace(known.evaluation, items=known.items))
+
+
+class ListedSeeds(FurtherSeeds):
+    """A phase that evaluates a list of plans and seeds."""
+
+    def work_through(self, wanted: Iterable[Wanted]) -> None:
+        """Evaluate what nobody has claimed yet."""
+        claims = self.claims()
+        self.todo = deque(one for one in wanted if one.key not in claims)
+        self.done, self.total = 0, len(self.todo) + len(self.unfinished)
+        self.work()
+
+    def next_wanted(self) -> Wanted | None:
+        """Return the next of the list that nobody has claimed."""
+        claims = self.claims()
+        while self.todo:
+            if (wanted := self.todo.popleft()).key not in claims:
+                return wanted
+        return None
+
+
+def explored(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Return the complete evaluations of a search, one a plan."""
+    return [evaluation for evaluation in evaluations if evaluation.is_complete]

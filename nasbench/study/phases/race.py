@@ -1,0 +1,228 @@
+"""The second phase of a search: the plans that look best, and the bare backbone, race for further trainings.
+
+`nasbench.evidence.race` decides after every training which plan is trained next, from what is recorded. A search that
+was killed and resumed, or several workers and machines, therefore continue one race.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+from optuna.trial import TrialState
+
+from nasbench.evidence.pareto import minimised, non_dominated
+from nasbench.evidence.race import Race as Position
+from nasbench.evidence.race import State, race
+from nasbench.evidence.verdicts import judge_plans
+from nasbench.library.plan import BARE
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.ledger import evaluation_of
+from nasbench.runs.refinement import further_trainings, most_seeds
+from nasbench.runs.run import Run
+from nasbench.runs.schema import SEARCH
+from nasbench.runs.trainings import PlanTrainings, RunTrainings
+from nasbench.study.phases.further_seeds import FurtherSeeds, Wanted, explored
+
+__all__ = ["Race", "explored_front"]
+
+_OUT = 2
+"""As many failures end a plan's race."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a driver sees of the race.
+
+    Attributes:
+        trainings: All finished trainings.
+        position: Where the race stands.
+        tried: Seeds that were begun, by plan hash.
+        spent: Number of further trainings begun.
+        running: Number of those that are not finished.
+    """
+
+    trainings: RunTrainings
+    position: Position
+    tried: dict[str, set[int]]
+    spent: int
+    running: int
+
+    def plan(self, index: int | None) -> PlanTrainings:
+        """Return a plan by its index in the race. None is the bare backbone."""
+        found = self.trainings.bare if index is None else self.trainings.plans[index]
+        assert found is not None
+        return found
+
+    def name(self, index: int | None) -> str:
+        """Return the name of a plan in messages."""
+        return "the bare backbone" if index is None else f"trial {self.plan(index).evaluations[0].number}"
+
+    def belief(self, index: int) -> str:
+        """Return what is believed of a plan, in a few words."""
+        return f"{self.name(index)} {_SAID[self.position.states[index]]}{self.chance(index)}"
+
+    def chance(self, index: int) -> str:
+        """Return the probability that a plan is better, in brackets. "" if it is not known."""
+        believed = self.position.posterior
+        if believed is None or np.isnan(believed.better[index]):
+            return ""
+        better = float(believed.better[index])
+        # "1.000" would say that it is certain
+        return " (P > .999)" if better > 0.9995 else f" (P {better:.3f})".replace("P 0.", "P .")
+
+
+_SAID: dict[State, str] = {
+    "called": "is BETTER",
+    "dropped": "is dropped, its mean is below the bare backbone's",
+    "left out": "is left out, far below the bare backbone",
+    "failed": "is out, since its trainings fail",
+    "at most seeds": "has all its seeds",
+    "open": "is not decided",
+}
+
+
+class Race(FurtherSeeds):
+    """The phase that gives further trainings to the plans for which they decide most."""
+
+    def run_all(self) -> None:
+        """Train one plan after the other until the race has ended."""
+        self.begin()
+        self.total = self.ledger.budget = further_trainings(self.settings)
+        # fixed by the exploration alone, so that every driver has the same order at any time
+        self.front = [evaluation.plan_hash for evaluation in explored_front(self.run)]
+        self.view = self.look()
+        self.done = self.view.spent - self.view.running
+        self.work()
+        self.view = self.look()
+        self.narrate(self.ending())
+
+    def look(self) -> View:
+        """Read where the race stands."""
+        claims = self.claims()  # before the trainings: what ends in between is then seen as ended
+        trainings = self.trainings()
+        first = self.settings.seed
+        tried = {one.plan_hash: {first} for one in trainings.all_plans}
+        failures: Counter[str] = Counter()
+        running, spent = [], len(self.abandoned(claims))
+        ended = {(one.plan_hash, one.seed) for plan in trainings.all_plans for one in plan.evaluations}
+        index = {one.plan_hash: number for number, one in enumerate(trainings.plans)}
+        for key, trial in claims.items():
+            plan_hash, _, seed = key.partition(":")
+            evaluation = evaluation_of(trial)
+            spent += evaluation is None or not evaluation.reused_from
+            if plan_hash not in tried:  # a plan of an earlier version of the run that no longer counts
+                continue
+            tried[plan_hash].add(int(seed))
+            failures[plan_hash] += evaluation is not None and not evaluation.is_complete
+            if trial.state == TrialState.RUNNING and (plan_hash, int(seed)) not in ended:
+                running.append(index.get(plan_hash))
+        for plan_hash, seeds in tried.items():
+            if plan_hash in index and len(seeds) >= self.most and failures[plan_hash]:
+                failures[plan_hash] = _OUT  # a plan has as many seeds, whether they succeed or not
+        position = race(
+            trainings.standing,
+            trainings.contents,
+            spent=spent,
+            budget=self.total,
+            most_seeds=self.most,
+            front=[index[plan_hash] for plan_hash in self.front if plan_hash in index],
+            until=self.settings.until,
+            running=running,
+            failures=[failures[one.plan_hash] for one in trainings.plans],
+        )
+        return View(trainings, position, tried, spent, len(running))
+
+    @property
+    def most(self) -> int:
+        """Most seeds of a plan."""
+        return most_seeds(self.settings)
+
+    def next_wanted(self) -> Wanted | None:
+        """Return what the race trains next."""
+        view = self.look()
+        if (step := view.position.next) is None:
+            return None
+        plan = view.plan(step.plan)
+        first = self.settings.seed
+        free = (seed for seed in range(first, first + self.most) if seed not in view.tried[plan.plan_hash])
+        # only the bare backbone may have none left here, if some of its trainings failed
+        return None if (seed := next(free, None)) is None else Wanted.of(plan.evaluations[0], seed, step.reason)
+
+    # -- messages ----------------------------------------------------------------------------------------------
+
+    def report(self, evaluation: Evaluation) -> None:
+        """Narrate a training, what is decided now, and what the next one is for."""
+        before, self.view = self.view, self.look()
+        self.done = self.view.spent - self.view.running
+        parts = [self.result(evaluation), *self.decided(evaluation.plan_hash, before)]
+        if (step := self.view.position.next) is not None and not self.late:
+            parts.append(f"next: {self.view.name(step.plan)} ({step.reason})")
+        self.narrate("; ".join(parts))
+
+    def result(self, evaluation: Evaluation) -> str:
+        """Return the result of a training in a few words."""
+        name = "the bare backbone" if evaluation.is_bare else f"trial {evaluation.number}"
+        metric = self.run.metric
+        if not evaluation.is_complete or metric is None:
+            return f"seed {evaluation.seed} of {name} {evaluation.state}: {evaluation.reason}"
+        return f"seed {evaluation.seed} of {name}: {metric} {evaluation.values[metric]:.4g}"
+
+    def decided(self, plan_hash: str, before: View) -> list[str]:
+        """Return what is believed of the trained plan, and of those whose state has changed."""
+        view = self.view
+        states = {one.plan_hash: state for one, state in _states(before)}
+        return [
+            view.belief(index)
+            for index, (one, state) in enumerate(_states(view))
+            if one.plan_hash == plan_hash
+            # of the plans with one seed nothing was decided
+            or (one.trainings.seeds > 1 and states.get(one.plan_hash, state) != state)
+        ]
+
+    def ending(self) -> str:
+        """Return in one line why the race has ended, and with what."""
+        view, reason = self.view, self.view.position.ended
+        if not reason:
+            reason = "the time is up" if self.late else "the bare backbone has no seed left"
+        trainings = view.trainings
+        assert trainings.bare is not None
+        # the verdicts of the report, which takes two seeds for one where the race takes three
+        judged = judge_plans(
+            [plan.trainings for plan in trainings.plans],
+            trainings.bare.trainings,
+            trainings.contents,
+            noise=trainings.noise,
+            until=self.settings.until,
+        )
+        better = [view.name(index) for index, verdict in enumerate(judged.verdicts) if verdict == "BETTER"]
+        found = f"BETTER than the bare backbone: {', '.join(better)}" if better else "no plan is called BETTER"
+        return f"no further trainings: {reason}; {found}"
+
+
+def _states(view: View) -> Sequence[tuple[PlanTrainings, State]]:
+    return list(zip(view.trainings.plans, view.position.states, strict=True))
+
+
+def explored_front(run: Run) -> list[Evaluation]:
+    """Return the front of the explored plans, those that add most hypervolume first.
+
+    The bare backbone does not dominate any plan here: its one seed may have been a lucky one, and the further seeds are
+    to decide which is better.
+    """
+    directions = list(run.directions.values())
+    plans = [one for one in explored(run.journal.evaluations(SEARCH)) if one.plan != BARE.text]
+    if not plans:
+        return []
+    values = np.array([one.objectives(run.directions) for one in plans], dtype=float)
+    front = np.flatnonzero(non_dominated(values, directions))
+    if values.shape[1] == 1:  # all have the same value
+        return [plans[index] for index in front]
+    points = minimised(values[front], directions)
+    # a reference point beyond the worst values: at the worst values themselves, the extremes would add no volume
+    gains = moocore.hv_contributions(points, ref=points.max(axis=0) + np.ptp(points, axis=0) * 0.1 + 1e-9)
+    # a stable sort breaks ties by trial
+    return [plans[front[index]] for index in np.argsort(-gains, kind="stable")]

@@ -1,0 +1,44 @@
+"""The line before a search, on trainings whose noise is known by hand."""
+
+import math
+
+import pytest
+from scipy.stats import t as student
+
+from nasbench.evidence.trainings import Trainings
+from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.settings import SearchSettings
+from nasbench.runs.trainings import PlanTrainings, RunTrainings
+from nasbench.study.phases.foresight import foresight
+
+
+def bare(*scores):
+    """The bare backbone with these scores and no items."""
+    evaluations = tuple(Evaluation("{}", "0", seed, 0, "complete") for seed, _ in enumerate(scores))
+    return RunTrainings(PlanTrainings(evaluations, 0, Trainings.of(scores)), (), {})
+
+
+def test_it_says_what_can_be_told_apart():
+    """Scores 0.89, 0.90, 0.91: s = 0.01 with ν 2, and 8 of 10 further trainings to come make it 10.
+
+    MDE(6) = (t(.975, 10) + t(.8, 10))·√(2s²/6) = (2.228 + 0.879)·0.005774 = 0.0179.
+    """
+    mde = (student.ppf(0.975, 10) + student.ppf(0.8, 10)) * 0.01 * math.sqrt(2 / 6)
+    assert mde == pytest.approx(0.0179, abs=5e-5)
+    line = foresight(bare(0.89, 0.90, 0.91), SearchSettings(), 23)
+    assert line == "this search can tell 0.018 apart (a plan of 6 seeds, the most that it can get)"
+
+
+def test_it_says_what_a_difference_would_take():
+    trainings = bare(0.89, 0.90, 0.91)
+    line = foresight(trainings, SearchSettings(effect=0.05), 23)
+    assert line.endswith(". 0.05 takes 2 seeds, which a plan can get")
+    line = foresight(trainings, SearchSettings(effect=0.01), 23)
+    # MDE(S) ≈ 2.82·s·√(2/S) ≤ s from about 16 seeds on
+    assert line.endswith(". 0.01 takes 17 seeds: --seeds 17 --refine 32")
+
+
+def test_it_says_that_nothing_will_be_decided():
+    line = foresight(bare(0.89, 0.90, 0.91), SearchSettings(refine=2), 23)
+    assert line == "2 further trainings give no plan a second seed, so nothing will be decided"
+    assert foresight(bare(0.9), SearchSettings(), 23) == ""
