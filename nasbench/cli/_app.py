@@ -11,7 +11,7 @@ import typer.core
 from nasbench.cli import console
 from nasbench.errors import InputError
 
-__all__ = ["AsJson", "Modules", "Size", "app", "check_names", "input_size", "load_plugins", "load_project"]
+__all__ = ["PLAN_HELP", "AsJson", "Modules", "Size", "app", "check_names", "input_size", "load_plugins", "load_project"]
 
 _ORDER = (
     "modules", "show", "fingerprint", "suggest", "check", "slots", "spaces", "measure", "profile", "search", "train",
@@ -38,6 +38,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+PLAN_HELP = 'SLOT=EXPRESSION pieces parted by ";", as JSON too, or one expression for every stage.'
+"""What a plan is, in the help of options that take one."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Modules = Annotated[list[str] | None, typer.Option("--modules", metavar="PATH", help="Plug-in file or folder to load.")]

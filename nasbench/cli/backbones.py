@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, Size, app, check_names, input_size, load_plugins
+from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, app, check_names, input_size, load_plugins
 from nasbench.text import human
 
 
@@ -38,7 +38,7 @@ def slots(
 @app.command()
 def measure(
     backbone: Annotated[str, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")],
-    plan: Annotated[str | None, typer.Option(help="JSON that maps slots to expressions, or one expression.")] = None,
+    plan: Annotated[str | None, typer.Option(help=PLAN_HELP)] = None,
     size: Size = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size at which memory is measured.")] = 1,
     lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, Size, app, check_names, input_size, load_plugins
+from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, app, check_names, input_size, load_plugins
 from nasbench.errors import DeviceError, InputError
 from nasbench.text import duration_s, human, narrate
 
@@ -25,9 +25,7 @@ def profile(
     backbone: Annotated[
         str | None, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")
     ] = None,
-    plan: Annotated[
-        list[str] | None, typer.Option(help="JSON that maps slots to expressions, or one expression. Repeatable.")
-    ] = None,
+    plan: Annotated[list[str] | None, typer.Option(help=f"{PLAN_HELP} Repeatable.")] = None,
     space: Annotated[str | None, typer.Option(help="Measure the parts of this space: a device profile.")] = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder, with --front.")] = None,
     front: Annotated[bool, typer.Option("--front", help="Measure the front of --run on this device.")] = False,

@@ -29,6 +29,8 @@ def search(
     """Search a space: which plans help, at what cost, and how sure that is. Writes a run folder with a report.
 
     Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --seeds 1 --out runs/try
+
+    A handful of plans: nasbench search --plan se --plan "stage3=eca >> se" --backbone resnet18 --task folder:PATH
     """
     from nasbench import report as reports
     from nasbench.study import search as study
@@ -41,7 +43,8 @@ def search(
     print_front(run, as_json)
     if run.settings.latency_profile:
         narrate(f"latency is predicted; on the device itself: nasbench profile --run {run.path} --front")
-    narrate(f"report: {page}; next: nasbench report {run.path}, or the same search with more --trials")
+    more = "--plan" if run.settings.plans else "--trials"
+    narrate(f"report: {page}; next: nasbench report {run.path}, or the same search with more {more}")
     return 1 if (run.trials()["state"] == "failed").any() else 0
 
 

@@ -99,6 +99,9 @@ def _page(row: dict[str, Any]) -> str:
         f"plans in {row['backbone']}: {row['plans']:,}",
         f"slots: {', '.join(row['slots'])}",
     ]
+    lines += [f"one choice serves {', '.join(group)}" for group in row["same"]]
+    if plans := row["narrowed_by"].get("plans"):
+        return "\n".join([*lines, "exactly these plans:", *(f"  {plan}" for plan in plans)])
     kinds = {(tuple(each["compositions"]), tuple(each["variants"])) for each in row["choices"]}
     if len(kinds) == 1:
         lines += [f"compositions: {', '.join(row['compositions'])}", "variants:"]

@@ -1,6 +1,7 @@
 """A plan: which expression stands in which slot of a backbone.
 
 Its canonical text is JSON with the slots in natural order and `none` left out. Its hash is the hash of that text.
+`plan_text` reads the other forms in which a person may write it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from nasbench.errors import PlanError, UnknownNameError
+from nasbench.errors import ExpressionError, PlanError, UnknownNameError
 from nasbench.library.expression import Expression, parse, text_hash
+from nasbench.library.plan_text import EVERY_STAGE, FORMS, read_plan_text
 
 __all__ = ["BARE", "EVERY_STAGE", "Plan", "is_stage_slot"]
-
-EVERY_STAGE = "stages"
-"""The key of an expression that was given without a slot, until `Plan.resolve` knows the backbone."""
 
 _STAGE = re.compile(r"stage\d+\Z")
 
@@ -34,9 +33,11 @@ class Plan(Mapping[str, Expression]):
     """
 
     def __init__(self, expressions: Mapping[str, Expression]) -> None:
-        # One order of the slots and no `none`, so that equal plans have one text and one hash.
-        filled = {slot: e for slot, e in expressions.items() if not e.is_none}
-        self._expressions = {slot: filled[slot] for slot in sorted(filled, key=_natural)}
+        # One order of the slots and no `none`, so that equal plans have one text and one hash. Beside an expression for
+        # every stage, `none` is kept until the plan is resolved: it exempts a slot.
+        exempts = EVERY_STAGE in expressions and not expressions[EVERY_STAGE].is_none
+        kept = {slot: e for slot, e in expressions.items() if exempts or not e.is_none}
+        self._expressions = {slot: kept[slot] for slot in sorted(kept, key=_natural)}
 
     @classmethod
     def of(cls, given: Plan | Mapping[str, Any] | Expression | str | None) -> Plan:
@@ -54,21 +55,23 @@ class Plan(Mapping[str, Expression]):
         Example:
             >>> Plan.of({"stage2": "none", "stage1": "se(reduction=16)"}).text
             '{"stage1": "se"}'
+            >>> Plan.of("stage3=eca >> se; stage4=se(reduction=4)").text
+            '{"stage3": "eca >> se", "stage4": "se(reduction=4)"}'
         """
         if isinstance(given, Plan):
             return given
         if given is None:
             return cls({})
-        if isinstance(given, str) and given.lstrip().startswith("{"):
-            given = _json_object(given)
-        if isinstance(given, Mapping):
-            for slot, expression in given.items():
-                if not isinstance(slot, str) or not isinstance(expression, (str, Expression)):
-                    raise PlanError(f"a plan maps slot names to expressions, got {slot!r}: {expression!r}")
-            return cls({slot: _parse_in(slot, expression) for slot, expression in given.items()})
-        if isinstance(given, (str, Expression)):
-            return cls({EVERY_STAGE: parse(given)})
-        raise PlanError(f"a plan is a dict of slot to expression, or an expression; got {type(given).__name__}")
+        if isinstance(given, Expression):
+            return cls({EVERY_STAGE: given})
+        if isinstance(given, str):
+            given = read_plan_text(given)
+        if not isinstance(given, Mapping):
+            raise PlanError(f"a plan is a dict of slot to expression, or text; got {type(given).__name__}; {FORMS}")
+        for slot, expression in given.items():
+            if not isinstance(slot, str) or not isinstance(expression, (str, Expression)):
+                raise PlanError(f"a plan maps slot names to expressions, got {slot!r}: {expression!r}; {FORMS}")
+        return cls({slot: _parse_in(slot, expression) for slot, expression in given.items()})
 
     def resolve(self, slots: Iterable[str]) -> Plan:
         """Fit the plan to a backbone's slots. An expression without a slot goes to every stage slot.
@@ -90,12 +93,19 @@ class Plan(Mapping[str, Expression]):
                 placed[slot] = expression
             elif slot != EVERY_STAGE:
                 raise UnknownNameError("slot", slot, slots, f"this backbone has {', '.join(slots) or 'none'}")
-        return Plan(placed)
+        return Plan({slot: e for slot, e in placed.items() if not e.is_none})
 
     @cached_property
     def text(self) -> str:
         """The canonical text: JSON with the slots in natural order."""
         return json.dumps({slot: e.canonical() for slot, e in self._expressions.items()}, ensure_ascii=False)
+
+    @property
+    def typed(self) -> str:
+        """The plan as a person types it: `stage3=eca; stage4=se`, or `none` for the bare backbone."""
+        slots = sorted(self, key=lambda slot: slot != EVERY_STAGE)  # first what is meant for all
+        pieces = (f"{self[slot]}" if slot == EVERY_STAGE else f"{slot}={self[slot]}" for slot in slots)
+        return "; ".join(pieces) or "none"
 
     @cached_property
     def hash(self) -> str:
@@ -138,27 +148,15 @@ def _natural(slot: str) -> list[tuple[int, Any]]:
 def _parse_in(slot: str, expression: str | Expression) -> Expression:
     try:
         return parse(expression)
-    except UnknownNameError as error:
+    except (UnknownNameError, ExpressionError) as error:
         # The error is changed and not replaced, so that it keeps its attributes and its hint.
-        error.args = (f"{slot}: {error}",)
+        if slot != EVERY_STAGE:
+            error.args = (f"{slot}: {error}",)
+        elif isinstance(error, ExpressionError):  # perhaps a slot was meant, but not written as one
+            error.args = (f"{error}\n{FORMS}",)
+        elif is_stage_slot(error.name):
+            raise PlanError(f"slot {error.name} has no expression; write {error.name}=se, for instance") from None
         raise
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        # Python's parser would silently let the last of two equal keys win.
-        keys = [key for key, _ in pairs]
-        twice = {key for key in keys if keys.count(key) > 1}
-        if twice:
-            raise PlanError(f"the plan names slot {sorted(twice)[0]!r} twice")
-        return dict(pairs)
-
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise PlanError(f"the plan is not valid JSON: {error.msg} at column {error.colno}: {text[:80]}") from None
-    except RecursionError:
-        raise PlanError("the plan is not a JSON object of slot to expression: it is nested too deep") from None
 
 
 BARE = Plan({})

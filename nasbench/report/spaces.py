@@ -56,6 +56,7 @@ def describe_space(space: Space, backbone: str, input_size: Sequence[int]) -> di
             }
             for slot in resolved.slots
         ],
+        "same": [list(group) for group in resolved.same],
         "narrowed_by": space.narrowing(),
         "excluded": [list(row) for row in resolved.excluded],
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasbench.errors import InputError, UnknownNameError
-from nasbench.runs.settings import GONE, CommandLine, SearchSettings
+from nasbench.runs.settings import GONE, NOT_WITH_PLANS, CommandLine, SearchSettings
 
 __all__ = ["command_line", "command_words", "merged"]
 
@@ -60,8 +60,11 @@ def command_words(settings: SearchSettings, recipe_changes: Mapping[str, Any]) -
         settings: The settings of the search.
         recipe_changes: Recipe settings that differ from the task's own recipe.
     """
-    words = ["nasbench", "search", settings.space if isinstance(settings.space, str) else "SPACE.yaml"]
+    space = settings.space if isinstance(settings.space, str) else "SPACE.yaml"
+    words = ["nasbench", "search", *([] if settings.plans else [space])]
     for name, about in SearchSettings.model_fields.items():
+        if settings.plans and name in NOT_WITH_PLANS:
+            continue
         value, how = getattr(settings, name), command_line(name)
         if how.reproduce == "always" or (how.reproduce == "changed" and value != about.default):
             words += _words(name, how, value)

@@ -36,7 +36,7 @@ def further_trainings(settings: SearchSettings) -> int:
 
 def has_given_plans(settings: SearchSettings) -> bool:
     """Whether the settings give the plans to compare, all on the same seeds."""
-    return bool(getattr(settings, "plans", ()))
+    return bool(settings.plans)
 
 
 def equal_seeds(settings: SearchSettings, plans: int) -> int | None:

@@ -6,6 +6,7 @@ fields of `SearchSettings`. Settings are validated once, together with the origi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +18,14 @@ from pydantic.fields import FieldInfo
 
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.files import read_yaml
+from nasbench.library.expression import Expression
+from nasbench.library.plan import Plan
+from nasbench.library.plan_text import FORMS
 from nasbench.text import duration_s
 
 __all__ = [
-    "GONE", "SAMPLERS", "CommandLine", "SearchSettings", "differences", "gone_notes", "meaning", "read_settings",
+    "GONE", "NOT_WITH_PLANS", "SAMPLERS", "CommandLine", "SearchSettings", "differences", "gone_notes", "meaning",
+    "read_settings",
 ]  # fmt: skip
 
 Sampler = Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"]
@@ -43,6 +48,39 @@ def _path(text: str) -> str:
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """Texts, given as a list or as one text with commas."""
+
+
+def _plans(given: Any) -> Any:
+    """Return plans as the texts of a list. A single plan stands for a list of one.
+
+    Their modules are looked up later, because plug-ins may not be loaded yet.
+    """
+    if isinstance(given, (str, Mapping)) or given is None:
+        given = (given,)
+    if not isinstance(given, (list, tuple)):
+        raise ValueError("a list of plans; each is a text, or a mapping of slots to expressions")
+    return tuple(_plan(each) for each in given)
+
+
+def _plan(given: Any) -> str:
+    if isinstance(given, Plan):
+        return given.typed
+    if given is None:  # in YAML `null`, in Python the bare backbone
+        return "none"
+    if isinstance(given, Expression):
+        return given.canonical()
+    if isinstance(given, Mapping) and all(isinstance(e, (str, Expression)) for e in given.values()):
+        return json.dumps({str(slot): str(e) for slot, e in given.items()}, ensure_ascii=False)
+    if isinstance(given, str):
+        return given.strip()
+    raise ValueError(f"got {given!r}; {FORMS}")
+
+
+Plans = Annotated[tuple[str, ...], BeforeValidator(_plans)]
+"""The texts of plans, given in any of their forms."""
+
+NOT_WITH_PLANS = ("space", "sampler", "trials", "refine", "until", "halving")
+"""Settings that say which plans are evaluated, and how often. Given plans are all evaluated, on equal seeds."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +128,14 @@ class SearchSettings(BaseModel):
         CommandLine("space", reproduce="never"),
         Field(description="name of a space, or a YAML file; by default five-properties, or forecasting for series"),
     ] = None
+    plans: Annotated[
+        Plans,
+        CommandLine("--plan", metavar="PLAN", repeated=True),
+        Field(
+            description="plan to compare, in place of a space: exactly the given ones and the bare backbone, such as "
+            '"stage3=se; stage4=eca", or se for every stage'
+        ),
+    ] = ()
     backbone: Annotated[
         str | None,
         CommandLine("--backbone", reproduce="always"),

@@ -30,7 +30,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nasbench.backbones.slot_cache import RecordedSlot
 from nasbench.errors import DataError, InputError
 from nasbench.library.plan import Plan
-from nasbench.spaces import ResolvedSpace, Space
 from nasbench.tasks.places import table_file
 
 __all__ = [
@@ -100,11 +99,6 @@ class Table:
         """The rows by plan hash and seed."""
         rows = [{str(name): value for name, value in row.items()} for row in self.frame.to_dict("records")]
         return {(row["plan_hash"], row["seed"]): row for row in rows}
-
-    @cached_property
-    def space(self) -> ResolvedSpace:
-        """The space that was tabulated."""
-        return Space.from_dict(self.info.space, origin=self.name).resolve(self.info.slots)
 
     def row(self, plan: Plan, seed: int) -> dict[str, Any] | None:
         """Return the row of a plan, or None if the table does not hold the plan.

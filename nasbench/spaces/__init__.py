@@ -12,10 +12,11 @@ from nasbench.spaces._filters import Selector
 from nasbench.spaces._overrides import Override
 from nasbench.spaces._quotas import Quota, Restriction
 from nasbench.spaces._slots import SlotLike, SlotSelector
-from nasbench.spaces._space import ResolvedSpace, Space, load_space
+from nasbench.spaces._space import GivenPlans, ResolvedSpace, Space, load_space
 
 __all__ = [
     "LETTERS",
+    "GivenPlans",
     "Override",
     "Quota",
     "ResolvedSpace",

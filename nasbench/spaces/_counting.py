@@ -7,7 +7,7 @@ skipping whole blocks of plans. A uniform draw takes the plan of a uniform numbe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nasbench.errors import SpaceError
@@ -111,22 +111,32 @@ class PlanTable:
             alike: dict[View, list[Expression]] = {}
             for expression, view in seen.items():
                 alike.setdefault(view, []).append(expression)
-            moves = {state: self._moves(slot, state, alike) for state in states}
+            moves = {state: self._moves(slot, state, seen, alike) for state in states}
             states = list(dict.fromkeys(after for each in moves.values() for _, after in each))
             held += len(states)
             # Checked at every slot, so that a hopeless space fails before it fills the memory.
             if held > _MAX_STATES:
-                raise SpaceError(f"the quotas have over {_MAX_STATES:,} states to count; give fewer, or smaller bounds")
+                raise SpaceError(
+                    f"over {_MAX_STATES:,} states to count; give fewer quotas or smaller bounds, and where one choice "
+                    "serves all slots, fewer variants"
+                )
             layers.append(_Layer(slot, seen, alike, moves))
         return layers
 
-    def _moves(self, slot: str, state: State, alike: dict[View, list[Expression]]) -> list[tuple[View, State]]:
-        steps = ((view, self._rule.step(slot, state, view)) for view in alike)
+    def _moves(
+        self, slot: str, state: State, seen: Mapping[Expression, View], alike: Mapping[View, list[Expression]]
+    ) -> list[tuple[View, State]]:
+        # Where few expressions can follow, trying all of them from all states would take time quadratic in them.
+        few = self._rule.following(slot, state)
+        views = alike if few is None else dict.fromkeys(seen[expression] for expression in few if expression in seen)
+        steps = ((view, self._rule.step(slot, state, view)) for view in views)
         return [(view, after) for view, after in steps if after is not None]
 
     def _backward(self) -> list[dict[State, int]]:
         """Return how many plans can follow each state, for the states before each slot and after the last."""
-        last = {after for each in self._layers[-1].moves.values() for _, after in each} if self._layers else set()
+        last = {self._rule.start}  # without slots there is one plan, which is empty
+        if self._layers:
+            last = {after for each in self._layers[-1].moves.values() for _, after in each}
         ways: list[dict[State, int]] = [dict.fromkeys(last, 1)]  # one way to add nothing to a complete plan
         for layer in reversed(self._layers):
             following = ways[-1]

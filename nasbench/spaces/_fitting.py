@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from nasbench.errors import SpaceError, UnsupportedError
+from nasbench.errors import SpaceError, UnknownNameError, UnsupportedError
 from nasbench.library.expression import Expression
+from nasbench.library.plan import Plan
 from nasbench.spaces._choices import SlotChoices, join
 from nasbench.spaces._compositions import skeleton
 from nasbench.spaces._filters import Selector, expand
 from nasbench.spaces._overrides import Override
 from nasbench.spaces._quotas import Quota, Restriction
-from nasbench.spaces._rules import AllOf, AnyOf, Chosen, Counted, Only, Rule, SideBySide
+from nasbench.spaces._rules import AllOf, AnyOf, Chosen, Counted, Listed, Only, Rule, Same, SideBySide
 from nasbench.spaces._slots import SlotLike, SlotSelector, choose_slots
 
-__all__ = ["Excluded", "Fitted", "Offer", "bound", "fit_variants", "multiply", "restrict", "unite"]
+__all__ = ["Excluded", "Fitted", "Offer", "bound", "fit_plans", "fit_variants", "multiply", "restrict", "unite"]
 
 Excluded = tuple[str, str, str]
 """The name of a slot, a variant or composition that does not fit there, and the reason."""
@@ -37,11 +39,15 @@ class Offer:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The choices at the slots of a backbone, in network order, and the rule that admits plans."""
+    """The choices at the slots of a backbone, in network order, and the rule that admits plans.
+
+    `same` holds groups of slots that one choice serves, as in `PlanSet`.
+    """
 
     choices: tuple[SlotChoices, ...]
     rule: Rule
     excluded: tuple[Excluded, ...]
+    same: tuple[tuple[str, ...], ...] = ()
 
 
 def fit_variants(
@@ -50,6 +56,8 @@ def fit_variants(
     written: Sequence[str | SlotSelector],
     overrides: Sequence[Override],
     slots: Sequence[SlotLike],
+    *,
+    same: bool = False,
 ) -> Fitted:
     """Fit a space of variants.
 
@@ -59,6 +67,7 @@ def fit_variants(
         written: The space's slots, as written.
         overrides: Other offers at some slots. Of two for the same slot the later one applies.
         slots: The backbone's slots.
+        same: Whether one choice serves all slots. It then offers what fits all of them.
 
     Raises:
         SpaceError: If a slot does not exist, no composition fits one of the slots, or no variant fits any of them.
@@ -81,7 +90,26 @@ def fit_variants(
     if not any(at_slot.variants for at_slot in choices):
         reason = f"first reason: {excluded[0][2]}" if excluded else "none is given"
         raise SpaceError(f"space {name}: no variant fits this backbone; {reason}")
+    if same and len(choices) > 1:
+        return _one_choice(name, choices, tuple(excluded))
     return Fitted(tuple(choices), Chosen(choices), tuple(excluded))
+
+
+def _one_choice(name: str, choices: Sequence[SlotChoices], excluded: tuple[Excluded, ...]) -> Fitted:
+    """Fit one choice to several slots: what all of them offer."""
+
+    def shared(field: str) -> tuple[Any, ...]:
+        return tuple(v for v in getattr(choices[0], field) if all(v in getattr(each, field) for each in choices))
+
+    compositions, variants = shared("compositions"), shared("variants")
+    if not compositions or not variants:
+        reason = f"; first reason: {excluded[0][0]}: {excluded[0][2]}" if excluded else ""
+        raise SpaceError(
+            f"space {name}: one choice serves {', '.join(each.slot for each in choices)} (same: true), and nothing "
+            f"fits all of them{reason}"
+        )
+    equal = tuple(replace(each, compositions=compositions, variants=variants) for each in choices)
+    return Fitted(equal, Same(equal), excluded, (tuple(each.slot for each in equal),))
 
 
 class _Fits:
@@ -114,6 +142,32 @@ def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) ->
     return None
 
 
+def fit_plans(plans: Sequence[Plan], slots: Sequence[SlotLike]) -> Fitted:
+    """Fit a list of plans.
+
+    Raises:
+        SpaceError: If a plan names a slot that does not exist, or a module does not fit its slot. Names the plan.
+    """
+    named, fits, refused = {slot.name: slot for slot in slots}, _Fits(), []
+    resolved = []
+    for plan in plans:
+        try:
+            resolved.append(plan.resolve(named))
+        except UnknownNameError as error:
+            raise SpaceError(f"plan {plan.typed}: {error}") from None
+        for at, expression in resolved[-1].items():
+            if not fits(expression, expression.canonical(), named[at], refused):
+                raise SpaceError(f"plan {plan.typed} does not fit slot {at}: {refused[-1][2]}")
+    distinct = list(dict.fromkeys(resolved))
+    filled = [slot.name for slot in slots if any(slot.name in plan for plan in distinct)]
+    choices = []
+    for at in filled:
+        held = dict.fromkeys(plan[at] for plan in distinct if at in plan)
+        compositions = ("a",) if all(at in plan for plan in distinct) else ("none", "a")
+        choices.append(SlotChoices(at, compositions, tuple(held)))
+    return Fitted(tuple(choices), Listed(tuple(filled), distinct), ())
+
+
 def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
     """Fit a union: every plan of each part, and no plan that mixes parts."""
     # The joined choices can also form plans that mix parts. The rule excludes them.
@@ -124,7 +178,9 @@ def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
     joined = tuple(
         _with_empty(join(at[slot.name]), len(at[slot.name]) < len(parts)) for slot in slots if slot.name in at
     )
-    return Fitted(joined, AnyOf([part.rule for part in parts], _read(parts, slots)), _all_excluded(parts))
+    # One choice serves several slots of a union only if it does so in every part.
+    same = tuple(group for group in parts[0].same if all(group in part.same for part in parts))
+    return Fitted(joined, AnyOf([part.rule for part in parts], _read(parts, slots)), _all_excluded(parts), same)
 
 
 def _with_empty(choices: SlotChoices, needed: bool) -> SlotChoices:
@@ -149,23 +205,32 @@ def multiply(name: str, parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> F
                 )
             at[choices.slot] = choices
     rules = [(part.rule, frozenset(choices.slot for choices in part.choices)) for part in parts]
-    ordered = tuple(at[slot.name] for slot in slots if slot.name in at)
-    return Fitted(ordered, SideBySide(rules, _read(parts, slots)), _all_excluded(parts))
+    kept = tuple(at[slot.name] for slot in slots if slot.name in at)
+    same = tuple(group for part in parts for group in part.same)
+    return Fitted(kept, SideBySide(rules, _read(parts, slots)), _all_excluded(parts), same)
 
 
 def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotLike]) -> Fitted:
     """Restrict a fitted space to the plans that use only what is allowed.
 
     Raises:
-        SpaceError: If the restriction names a slot that the fitted space lacks.
+        SpaceError: If the restriction names a slot that the fitted space lacks, or only some of those that
+            one choice serves.
     """
     there = [slot for slot in slots if slot.name in {choices.slot for choices in fitted.choices}]
     fillable = frozenset(slot.name for slot in choose_slots(only.slots, there, f"space {name}: only"))
+    same = tuple(group for group in fitted.same if fillable & set(group))
+    for group in same:
+        if not fillable >= set(group):
+            raise SpaceError(
+                f"space {name}: only: one choice serves {', '.join(group)} (same: true); allow all of these slots or "
+                "none of them"
+            )
     rule = AllOf([fitted.rule, Only(fitted.rule.slots, only, fillable)])
     # A slot that must stay empty needs no parameters.
     narrowed = tuple(_narrowed(choices, only) for choices in fitted.choices if choices.slot in fillable)
     excluded = tuple(row for row in fitted.excluded if row[0] in fillable)
-    return Fitted(narrowed, rule, excluded)
+    return Fitted(narrowed, rule, excluded, same)
 
 
 def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
@@ -194,7 +259,7 @@ def bound(name: str, fitted: Fitted, quotas: Iterable[Quota], slots: Sequence[Sl
     counted = [choose_slots(quota.slots, there, f"space {name}: quotas", optional=True) for quota in quotas]
     places = [frozenset(slot.name for slot in each) for each in counted]
     rule = AllOf([fitted.rule, Counted(tuple(quotas), places, fitted.choices)])
-    return Fitted(fitted.choices, rule, fitted.excluded)
+    return Fitted(fitted.choices, rule, fitted.excluded, fitted.same)
 
 
 def _read(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -28,19 +28,29 @@ class PlanSet:
     Attributes:
         slots: The choices, slot by slot in network order.
         rule: The rule that admits plans.
+        same: Groups of slots that one choice serves, each in network order. Every other slot has a choice of its own.
     """
 
     slots: tuple[SlotChoices, ...]
     rule: Rule = field(repr=False)
+    same: tuple[tuple[str, ...], ...] = field(default=(), kw_only=True)
+
+    @cached_property
+    def served(self) -> tuple[tuple[SlotChoices, tuple[str, ...]], ...]:
+        """The choices that are made, each with the slots that it serves. Its name is that of the first of them."""
+        groups = {group[0]: group for group in self.same}
+        followers = {slot for group in self.same for slot in group[1:]}
+        leading = (choices for choices in self.slots if choices.slot not in followers)
+        return tuple((choices, groups.get(choices.slot, (choices.slot,))) for choices in leading)
 
     @cached_property
     def parameters(self) -> dict[str, tuple[str, ...]]:
         """All categorical choices in slot order, which are the flat space that a sampler sees."""
-        return {name: choices for slot in self.slots for name, choices in slot.parameters.items()}
+        return {name: values for choices, _ in self.served for name, values in choices.parameters.items()}
 
     def plan(self, params: Mapping[str, str]) -> Plan:
         """Return the plan of one setting of the parameters. It may lie outside the set."""
-        return Plan({slot.slot: slot.expression(params) for slot in self.slots})
+        return Plan({slot: e for choices, slots in self.served for e in [choices.expression(params)] for slot in slots})
 
     def params(self, plan: Plan) -> dict[str, str] | None:
         """Return one setting of the parameters that gives `plan`, or None if there is none.
@@ -50,8 +60,9 @@ class PlanSet:
         if set(plan) - {slot.slot for slot in self.slots}:
             return None
         settings: dict[str, str] = {}
-        for slot in self.slots:
-            setting = slot.setting(plan.get(slot.slot, NONE))
+        for choices, slots in self.served:
+            held = {plan.get(slot, NONE) for slot in slots}
+            setting = choices.setting(held.pop()) if len(held) == 1 else None
             if setting is None:
                 return None
             settings |= setting
@@ -97,15 +108,18 @@ class PlanSet:
         return self.at(rng.choice(unseen)) if unseen else None
 
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
-        """Yield once each plan of the set that differs from `plan` in one slot by one choice.
+        """Yield once each plan of the set that differs from `plan` by one choice in one slot, or in all it serves.
 
         One choice is another variant, or another composition of the same variants. If the new composition has more
         letters, each additional letter may take any variant. A slot can thus also be emptied, filled, or given a
         further module. Neighbours of neighbours include the plan itself. `plan` may lie outside the set.
         """
-        for place in self._places(plan):
-            for expression in self._replacements(plan, place):
-                yield self._with(plan, place, expression)
+        if set(plan) - set(self.rule.slots):
+            return
+        for choices, slots in self.served:
+            near = choices.combinations.neighbours(plan.get(slots[0], NONE))
+            for expression in self._replacements(plan, slots, near):
+                yield Plan({**plan, **dict.fromkeys(slots, expression)})
 
     @cached_property
     def _table(self) -> PlanTable:
@@ -117,22 +131,11 @@ class PlanSet:
     def _hashes(self) -> list[str]:
         return [plan.hash for plan in self]
 
-    @cached_property
-    def _choices(self) -> dict[str, SlotChoices]:
-        return {slot.slot: slot for slot in self.slots}
-
     def _expressions(self, plan: Plan) -> list[Expression]:
         return [plan.get(slot, NONE) for slot in self.rule.slots]
 
-    def _places(self, plan: Plan) -> list[int]:
-        """Return the places of the rule's slots that can change, or none if the plan fills a slot no rule reads."""
-        known = self.rule.slots
-        return [] if set(plan) - set(known) else [i for i, slot in enumerate(known) if slot in self._choices]
-
-    def _replacements(self, plan: Plan, place: int) -> list[Expression]:
-        expressions = self._expressions(plan)
-        near = self._choices[self.rule.slots[place]].combinations.neighbours(expressions[place])
-        return self._table.replacements(expressions, place, near)
-
-    def _with(self, plan: Plan, place: int, expression: Expression) -> Plan:
-        return Plan({**plan, self.rule.slots[place]: expression})
+    def _replacements(self, plan: Plan, slots: Sequence[str], near: Sequence[Expression]) -> list[Expression]:
+        """Return the expressions that may replace what some slots hold."""
+        if len(slots) == 1:
+            return self._table.replacements(self._expressions(plan), self.rule.slots.index(slots[0]), near)
+        return [e for e in near if self.admits(Plan({**plan, **dict.fromkeys(slots, e)}))]

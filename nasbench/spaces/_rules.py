@@ -8,6 +8,7 @@ product, and one for quotas.
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,11 @@ from functools import cached_property
 from typing import Any
 
 from nasbench.library.expression import NONE, Expression
+from nasbench.library.plan import Plan
 from nasbench.spaces._choices import SlotChoices
 from nasbench.spaces._quotas import Quota, Restriction
 
-__all__ = ["AllOf", "AnyOf", "Chosen", "Counted", "Only", "Rule", "SideBySide"]
+__all__ = ["AllOf", "AnyOf", "Chosen", "Counted", "Listed", "Only", "Rule", "Same", "SideBySide"]
 
 State = Any
 """A hashable value. None stands for "out of the space"."""
@@ -46,6 +48,10 @@ class Rule(ABC):
     def step(self, slot: str, state: State, view: View) -> State:
         """Return the state after a slot, or None if no plan that begins so belongs to the space."""
 
+    def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
+        """Return the few expressions that can follow at a slot. None if many can."""
+        return None
+
 
 class Chosen(Rule):
     """Every slot holds one of its expressions, independently of the others.
@@ -65,6 +71,59 @@ class Chosen(Rule):
     def step(self, slot: str, state: State, view: View) -> State:
         """Return the same state, because the slots are independent."""
         return state
+
+
+class Same(Rule):
+    """Every slot holds the same expression.
+
+    The state is that expression, and `()` before the first slot and after the last one.
+
+    Args:
+        choices: Slot by slot in network order. All slots offer the same expressions.
+    """
+
+    def __init__(self, choices: Sequence[SlotChoices]) -> None:
+        self.slots = tuple(each.slot for each in choices)
+        self._offered = choices[0].combinations
+
+    def view(self, slot: str, expression: Expression) -> View:
+        """Return the expression itself, if it is offered."""
+        return expression if expression in self._offered else None
+
+    def step(self, slot: str, state: State, view: View) -> State:
+        """Return the expression that all later slots must hold."""
+        if slot != self.slots[0] and state != view:
+            return None
+        return () if slot == self.slots[-1] else view
+
+    def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
+        """Return the expression of the first slot."""
+        return None if slot == self.slots[0] else (state,)
+
+
+class Listed(Rule):
+    """The plans of a list. The state is the set of those that a plan may still become, by number.
+
+    Args:
+        slots: The slots that the plans fill, in network order.
+        plans: The plans, each once.
+    """
+
+    def __init__(self, slots: tuple[str, ...], plans: Sequence[Plan]) -> None:
+        self.slots, self.plans = slots, tuple(plans)
+        self.start = frozenset(range(len(plans)))
+
+    def view(self, slot: str, expression: Expression) -> View:
+        """Return the plans that hold the expression at the slot."""
+        return frozenset(i for i, plan in enumerate(self.plans) if plan.get(slot, NONE) == expression) or None
+
+    def step(self, slot: str, state: State, view: View) -> State:
+        """Return the plans that are left."""
+        return (state & view) or None
+
+    def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
+        """Return what the plans that are left hold at the slot."""
+        return tuple(dict.fromkeys(self.plans[i].get(slot, NONE) for i in sorted(state)))
 
 
 class Only(Rule):
@@ -165,6 +224,12 @@ class AllOf(Rule):
         after = tuple(_step(rule, slot, s, v) for rule, s, v in zip(self._rules, state, view, strict=True))
         return None if None in after else after
 
+    def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
+        """Return what can follow in all of the sets."""
+        told = [_following(rule, slot, s) for rule, s in zip(self._rules, state, strict=True)]
+        few = [each for each in told if each is not None]
+        return tuple(e for e in few[0] if all(e in each for each in few[1:])) if few else None
+
 
 class AnyOf(Rule):
     """Plans that belong to at least one of several sets: their union. A plan in two sets counts once.
@@ -187,6 +252,12 @@ class AnyOf(Rule):
         """Return the state of each rule, with None for sets that the plan has left."""
         after = tuple(_step(rule, slot, s, v) for rule, s, v in zip(self._rules, state, view, strict=True))
         return None if set(after) == {None} else after
+
+    def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
+        """Return what can follow in one of the sets that the plan has not left."""
+        told = [_following(rule, slot, s) for rule, s in zip(self._rules, state, strict=True) if s is not None]
+        few = [each for each in told if each is not None]
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(few))) if len(few) == len(told) else None
 
 
 class SideBySide(Rule):
@@ -213,9 +284,18 @@ class SideBySide(Rule):
         after = tuple(_step(rule, slot, s, v) for (rule, _), s, v in zip(self._rules, state, view, strict=True))
         return None if None in after else after
 
+    def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
+        """Return what can follow in the set that fills the slot."""
+        pairs = zip(self._rules, state, strict=True)
+        return next((_following(rule, slot, s) for (rule, filled), s in pairs if slot in filled), None)
+
 
 _ELSEWHERE = "elsewhere"
 """The view of an empty slot that a rule does not read."""
+
+
+def _following(rule: Rule, slot: str, state: State) -> tuple[Expression, ...] | None:
+    return rule.following(slot, state) if slot in rule.slots else (NONE,)
 
 
 def _view(rule: Rule, slot: str, expression: Expression) -> View:

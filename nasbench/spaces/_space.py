@@ -11,17 +11,19 @@ from pydantic import BeforeValidator, ValidationError, ValidationInfo, model_val
 
 from nasbench.errors import SpaceError
 from nasbench.library.expression import Expression, parse
+from nasbench.library.plan import BARE, Plan
 from nasbench.spaces._compositions import LETTERS
 from nasbench.spaces._files import read_space_file
 from nasbench.spaces._filters import expand
-from nasbench.spaces._fitting import Excluded, Fitted, Offer, bound, fit_variants, multiply, restrict, unite
+from nasbench.spaces._fitting import Excluded, Fitted, Offer, bound, fit_plans, fit_variants, multiply, restrict, unite
 from nasbench.spaces._overrides import Override, Variants, WithDepth
 from nasbench.spaces._plan_set import PlanSet
 from nasbench.spaces._quotas import Quota, Restriction
 from nasbench.spaces._reading import Many, explain
+from nasbench.spaces._rules import Listed
 from nasbench.spaces._slots import SlotLike, SlotsWritten
 
-__all__ = ["ResolvedSpace", "Space", "load_space"]
+__all__ = ["GivenPlans", "ResolvedSpace", "Space", "load_space"]
 
 
 def _read_named(given: Any, info: ValidationInfo) -> Any:
@@ -31,12 +33,16 @@ def _read_named(given: Any, info: ValidationInfo) -> Any:
 
 _SpaceWritten = Annotated["Space", BeforeValidator(_read_named)]
 
+_PlanWritten = Annotated[str, BeforeValidator(lambda given: Plan.of(given).typed)]
+"""A plan in any of its forms, kept as the text that a person would type."""
+
 
 class Space(WithDepth):
     """A set of plans as a person writes it, for instance in `search_spaces/*.yaml`.
 
-    A space has `variants`, or it is made of other spaces by `base`, `union` or `product`. Any space can be narrowed by
-    `only` and `quotas`. In Python, `a | b` is a union, `a * b` a product, and `a.restrict(...)` a restriction.
+    A space has `variants`, or it lists its `plans`, or it is made of other spaces by `base`, `union` or `product`. Any
+    space but a list can be narrowed by `only` and `quotas`. In Python, `a | b` is a union, `a * b` a product, and
+    `a.restrict(...)` a restriction.
 
     Attributes:
         name: Name of the space.
@@ -49,6 +55,8 @@ class Space(WithDepth):
         variants: Expressions, or selectors of modules by their declarations.
         distinct_properties: Reduce a composition to its first variant if all its variants declare the same properties.
         overrides: Other compositions or variants at some slots.
+        same: Whether one choice serves all slots, as in SE-ResNet. It offers what fits all of them.
+        plans: All plans of the space, in any of their forms. A search of it evaluates exactly these.
         base: A space to narrow.
         union: Spaces whose plans the union holds. It has no plan that mixes them.
         product: Spaces with slots of their own. Every plan of one is combined with every plan of the others.
@@ -68,6 +76,8 @@ class Space(WithDepth):
     variants: Variants = ()
     distinct_properties: bool = False
     overrides: Many[Override] = ()
+    same: bool = False
+    plans: Many[_PlanWritten] = ()
     base: _SpaceWritten | None = None
     union: Many[_SpaceWritten] = ()
     product: Many[_SpaceWritten] = ()
@@ -117,16 +127,22 @@ class Space(WithDepth):
         return self
 
     def _check_form(self) -> None:
-        forms = [key for key in ("base", "union", "product") if getattr(self, key)]
+        forms = [key for key in ("plans", "base", "union", "product") if getattr(self, key)]
         if self.variants or any(each.variants for each in self.overrides):
             forms.append("variants")
         if len(forms) != 1:
             given = f"has {' and '.join(forms)}" if forms else "has none of them"
-            raise SpaceError(f"a space holds either variants, or base, union or product; this one {given}")
-        own = {"slots", "compositions", "distinct_properties", "overrides"} & self.model_fields_set
+            raise SpaceError(f"a space holds either variants, or base, union or product, or plans; this one {given}")
+        own = {"slots", "compositions", "distinct_properties", "overrides", "same"} & self.model_fields_set
         if forms != ["variants"] and own:
             raise SpaceError(
                 f"{sorted(own)[0]} belongs to a space with variants; narrow a space of spaces by `only` and `quotas`"
+            )
+        if self.plans and (self.only or self.quotas):
+            raise SpaceError("plans are listed one by one; `only` and `quotas` narrow other spaces")
+        if self.same and self.overrides:
+            raise SpaceError(
+                "with `same` one choice serves all slots; in place of overrides, join two spaces by `product`"
             )
 
     @property
@@ -139,7 +155,8 @@ class Space(WithDepth):
         return list(dict.fromkeys([*self._own_variants(), *(v for part in self.parts for v in part.expand())]))
 
     def _own_variants(self) -> list[Expression]:
-        return expand([*self.variants, *(variant for each in self.overrides for variant in each.variants)])
+        listed = (e.canonical() for text in self.plans for e in Plan.of(text).values())
+        return expand([*self.variants, *listed, *(variant for each in self.overrides for variant in each.variants)])
 
     def resolve(self, slots: Sequence[SlotLike]) -> ResolvedSpace:
         """Fit the space to a backbone.
@@ -151,7 +168,8 @@ class Space(WithDepth):
             SpaceError: If a slot does not exist, no variant fits any slot, or no plan is left.
         """
         fitted = self._fit(slots)
-        resolved = ResolvedSpace(fitted.choices, fitted.rule, space=self, excluded=fitted.excluded)
+        kind = GivenPlans if self.plans else ResolvedSpace
+        resolved = kind(fitted.choices, fitted.rule, space=self, excluded=fitted.excluded, same=fitted.same)
         if self.narrowing() and not resolved.count:
             raise SpaceError(f"space {self.name}: no plan is within its quotas and restrictions on this backbone")
         return resolved
@@ -163,9 +181,11 @@ class Space(WithDepth):
             fitted = multiply(self.name, [part._fit(slots) for part in self.product], slots)
         elif self.base:
             fitted = self.base._fit(slots)
+        elif self.plans:
+            fitted = fit_plans([Plan.of(text) for text in self.plans], slots)
         else:
             offer = Offer(self.variants, self.compositions, self.distinct_properties)
-            fitted = fit_variants(self.name, offer, self.slots, self.overrides, slots)
+            fitted = fit_variants(self.name, offer, self.slots, self.overrides, slots, same=self.same)
         if self.only:
             fitted = restrict(self.name, fitted, self.only, slots)
         return bound(self.name, fitted, self.quotas, slots) if self.quotas else fitted
@@ -217,6 +237,8 @@ class Space(WithDepth):
             narrowed["only"] = self.only.model_dump(mode="json")
         if self.quotas:
             narrowed["quotas"] = [quota.model_dump(mode="json") for quota in self.quotas]
+        if self.plans:
+            narrowed["plans"] = list(self.plans)
         if self.union:
             narrowed["union"] = [_unnamed(part.model_dump(mode="json")) for part in self.union]
         # The parts of a union are written out above. Those of a base or a product matter only if they are narrowed.
@@ -263,6 +285,39 @@ class ResolvedSpace(PlanSet):
     def identity(self) -> dict[str, Any]:
         """What two equal resolved spaces share: the parameters, and what narrows the plans beyond them."""
         narrowed = self.space.narrowing()
-        return {name: list(choices) for name, choices in self.parameters.items()} | (
-            {"narrowed": narrowed} if narrowed else {}
+        return (
+            {name: list(choices) for name, choices in self.parameters.items()}
+            | ({"narrowed": narrowed} if narrowed else {})
+            | ({"same": [list(group) for group in self.same]} if self.same else {})
         )
+
+
+class GivenPlans(ResolvedSpace):
+    """A list of plans fitted to one backbone.
+
+    More plans may join it in a later search, so it has no parameters, whose values Optuna would not let change.
+    """
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plans in the order of the list."""
+        assert isinstance(self.rule, Listed)
+        return self.rule.plans
+
+    @property
+    def parameters(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]
+        """No choices: nothing is sampled."""
+        return {}
+
+    def plan(self, params: Mapping[str, str]) -> Plan:
+        """Return the bare backbone, which is what no choices give."""
+        return BARE
+
+    def params(self, plan: Plan) -> dict[str, str] | None:
+        """Return no values for a plan of the list, and None for any other."""
+        return {} if plan in self else None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two lists share: that they are lists."""
+        return {"plans": "given"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nasbench.backbones.names import check_backbone_name, check_checkpoint
 from nasbench.errors import UnknownNameError
 from nasbench.library import plugins
+from nasbench.library.plan import Plan
 from nasbench.library.source_names import check_defined
 from nasbench.measurement.latency.device_profile import load_device_profile
 from nasbench.measurement.latency.devices import check_device_name
@@ -19,7 +20,7 @@ __all__ = ["check_names"]
 
 
 def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
-    """Check the names of backbone, task, space, objectives, proxies, device and training settings, and the files named.
+    """Check the names in the settings, from the backbone to the recipe of the training, and the files named.
 
     Names that only a user's own files define (a table, metrics of a function) are checked later.
 
@@ -40,6 +41,8 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         plugins.load_path(path)
     if settings.space is not None:
         load_space(settings.space)
+    for plan in settings.plans:
+        Plan.of(plan)
     if settings.storage is not None:
         from nasbench.runs.storage import check_storage_url  # late: it imports Optuna
 

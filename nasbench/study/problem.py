@@ -14,6 +14,7 @@ from nasbench.backbones.names import is_timm
 from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
+from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
 from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import ResolvedSpace, SlotLike, load_space
@@ -99,10 +100,8 @@ def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFu
     series = backbones.is_stem(backbone)
     # a function needs no data, but the slots of the backbone depend on an input size
     size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
-    settings = settings.model_copy(update={"space": settings.space or ("forecasting" if series else "five-properties")})
-    assert settings.space is not None
     slots = slots_by_name(backbone, size)
-    space = load_space(settings.space).resolve(slots)
+    settings, space = _with_space(settings, "forecasting" if series else "five-properties", slots)
     known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
     wanted = directions(settings.objectives, known)
     bounds = [parse_constraint(text, wanted) for text in settings.constraints]
@@ -110,6 +109,21 @@ def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFu
     evaluator = AskedEvaluator(evaluate, expected, bounds, _epochs_of_function(settings))
     identity = _identity(settings, space, wanted, {"evaluate": "function"})
     return Problem(settings, None, space, wanted, evaluator, identity, slots)
+
+
+def _with_space(
+    settings: SearchSettings, usual: str | dict[str, Any], slots: Sequence[SlotLike]
+) -> tuple[SearchSettings, ResolvedSpace]:
+    """Return the settings with the space named, and the space resolved: the given plans, the given or the usual space.
+
+    All given plans are evaluated, whatever the number of trials is by default.
+    """
+    if settings.plans:
+        space = load_space({"name": "given plans", "plans": settings.plans}).resolve(slots)
+        return settings.model_copy(update={"trials": space.count + (BARE not in space)}), space
+    settings = settings.model_copy(update={"space": settings.space or usual})
+    assert settings.space is not None
+    return settings, load_space(settings.space).resolve(slots)
 
 
 def _epochs_of_function(settings: SearchSettings) -> int | None:
@@ -141,17 +155,15 @@ def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) ->
     _check_pair(backbone, task)
     if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
         task.notes = (*task.notes, f"{backbone} takes no covariates of time; it is trained without them")
-    space_name = settings.space or ("forecasting" if task.kind == "forecasting" else "five-properties")
     recipe = task.recipe.with_settings(settings.training)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
-    settings = settings.model_copy(
-        update={"space": space_name, "objectives": wanted, "training": recipe.model_dump(mode="json")}
-    )
+    settings = settings.model_copy(update={"objectives": wanted, "training": recipe.model_dump(mode="json")})
     builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
     host = builder.host()
     slots = backbones.slots(host, input_size=task.input_size)
-    space = load_space(space_name).resolve(slots)
+    usual = "forecasting" if task.kind == "forecasting" else "five-properties"
+    settings, space = _with_space(settings, usual, slots)
     gated = builder.identity_init
     if predictor is not None:
         predictor.check(backbone, task.input_size, space, identity_init=gated)
@@ -197,7 +209,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     idle = [name for name in _IDLE_IN_A_REPLAY if getattr(settings, name) != getattr(SearchSettings(), name)]
     if idle:
         raise InputError(f"{file} is replayed: nothing is built, trained or measured; leave out {', '.join(idle)}")
-    space = table.space if settings.space is None else load_space(settings.space).resolve(info.slots)
+    settings, space = _with_space(settings, info.space, info.slots)
     columns = [*info.metrics, *info.costs]
     cost = [name for name in ("macs", *info.costs) if name in info.costs][:1]
     default = [*([info.metric] if info.metric else []), *cost]
@@ -207,7 +219,6 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
             raise UnknownNameError(f"column of {file}", name, columns)
     bounds = [parse_constraint(text, columns) for text in settings.constraints]
     filled = {
-        "space": info.space if settings.space is None else settings.space,
         "backbone": info.backbone,
         "objectives": wanted,
         "seeds": min(most_seeds(settings), len(info.seeds)),  # under another seed the table gives a known row again

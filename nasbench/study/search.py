@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasbench.runs.settings import read_settings
 from nasbench.study.evaluators.asked import EvaluateFunction
+from nasbench.study.given_plans import with_all_plans
 from nasbench.study.names import check_names
 from nasbench.study.phases.events import Event, Listener
 
@@ -33,7 +34,7 @@ def search(
 
     Args:
         space: The name of a ready-made space, a YAML file, or a mapping. By default `five-properties`, or
-            `forecasting` for a forecasting task.
+            `forecasting` for a forecasting task. With `plans=[...]` exactly these plans are compared instead.
         evaluate: A function `fn(plan) -> {metric: value}` that replaces building and training. `plan` is a dict of
             slot to expression text. It is called once per plan, unless it accepts `seed=`. It may also return "items",
             one figure for each evaluation item, whose mean is the first objective. They make comparisons sharper.
@@ -67,6 +68,7 @@ def search(
     given = {"space": str(space) if isinstance(space, Path) else space, "objectives": named, **settings}
     read, origins = read_settings(given, config, origin)
     check_names(read, trains=evaluate is None)
+    read = with_all_plans(read, origins, out)
     from nasbench.study.driver import run_search  # imports torch and everything else that a search needs
 
     return run_search(read, origins, evaluate, out, on_event or (lambda event: None))

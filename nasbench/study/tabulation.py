@@ -16,7 +16,7 @@ from nasbench.objectives import COSTS, conventional_direction
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
 from nasbench.runs.settings import read_settings
-from nasbench.spaces import Selector, Space
+from nasbench.spaces import GivenPlans, Selector, Space
 from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.names import check_names
 from nasbench.study.phases.events import Listener
@@ -73,7 +73,7 @@ def tabulate(
         space = str(space)
     if isinstance(space, Space):
         space = space.model_dump(mode="json", exclude_defaults=True)
-    if fixed := [name for name in (*_OF_EVERY_TABLE, "trials") if name in settings]:
+    if fixed := [name for name in (*_OF_EVERY_TABLE, "trials", "plans") if name in settings]:
         raise InputError(
             f"{', '.join(fixed)}: a tabulation evaluates every plan in full, so it does not take this setting"
         )
@@ -85,6 +85,8 @@ def tabulate(
     from nasbench.study.problem import make_problem
 
     problem = make_problem(read, evaluate)
+    if isinstance(problem.space, GivenPlans):
+        raise InputError("a table holds a whole space, not a list of plans; `nasbench search --plan` compares these")
     plans = problem.space.count
     if plans > MAX_PLANS:
         raise InputError(

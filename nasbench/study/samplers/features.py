@@ -40,7 +40,8 @@ class Features:
     """
 
     def __init__(self, space: ResolvedSpace, sample: Sequence[Plan], costs: Callable[[Plan], FloatArray]) -> None:
-        self._slots, self._costs = [slot.slot for slot in space.slots], costs
+        # One column stands for all slots that one choice serves: copies of it would only repeat it.
+        self._slots, self._costs = [choices.slot for choices, _ in space.served], costs
         variants = dict.fromkeys(variant for slot in space.slots for variant in slot.variants)
         inside = dict.fromkeys(expression for plan in sample for expression in plan.values())
         labels = {label for expression in [NONE, *variants, *inside] for label, _ in _labels(expression)}

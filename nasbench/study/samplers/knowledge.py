@@ -15,7 +15,7 @@ from nasbench.errors import InputError
 from nasbench.library.expression import NONE
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS
-from nasbench.spaces import ResolvedSpace
+from nasbench.spaces import GivenPlans, ResolvedSpace
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.study.samplers.features import Features
 from nasbench.study.samplers.seeding import initial_plans
@@ -114,7 +114,12 @@ class Knowledge:
         return cls(space, directions, known, breaks, seed)
 
     def first_plans(self) -> list[Plan]:
-        """Return the first plans of a study of this space. None of them breaks a constraint on known costs."""
+        """Return the first plans of a study of this space, all of them if it lists its plans.
+
+        None of those that are chosen here breaks a constraint on known costs.
+        """
+        if isinstance(self.space, GivenPlans):
+            return list(self.space.plans)
         return initial_plans(self.space, lambda plan: self.known(plan) if self.allowed(plan) else None)
 
     # -- plans -------------------------------------------------------------------------------------------------
@@ -152,19 +157,15 @@ class Knowledge:
         return list(self.space) if self.space.count <= MAX_LISTED else None
 
     def near(self, plan: Plan, rng: random.Random, most: int) -> list[Plan]:
-        """Draw up to `most` distinct neighbours of a plan: a slot uniformly, then another expression in this slot."""
+        """Draw up to `most` distinct neighbours of a plan: a choice uniformly, then another expression for it."""
         drawn: dict[Plan, None] = {}
         for _ in range(most):
-            slot, combinations = rng.choice(self._combinations)
-            others = combinations.neighbours(plan.get(slot, NONE))
-            neighbour = Plan({**plan, slot: rng.choice(others)}) if others else plan
+            choices, slots = rng.choice(self.space.served)
+            others = choices.combinations.neighbours(plan.get(slots[0], NONE))
+            neighbour = Plan({**plan, **dict.fromkeys(slots, rng.choice(others))}) if others else plan
             if neighbour != plan and neighbour in self.space:
                 drawn[neighbour] = None
         return list(drawn)
-
-    @cached_property
-    def _combinations(self) -> list[tuple[str, Any]]:
-        return [(slot.slot, slot.combinations) for slot in self.space.slots]
 
     @cached_property
     def features(self) -> Features:

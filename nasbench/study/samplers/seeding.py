@@ -49,10 +49,10 @@ def initial_plans(
 
 
 def _singles(space: ResolvedSpace) -> Iterator[Plan]:
-    """Yield the plans of the space with one variant in one slot."""
-    for slot in space.slots:
-        for variant in slot.variants:
-            plan = Plan({slot.slot: variant})
+    """Yield the plans of the space with one variant in one slot, or in the slots that one choice serves."""
+    for choices, slots in space.served:
+        for variant in choices.variants:
+            plan = Plan(dict.fromkeys(slots, variant))
             if not plan.is_bare and space.params(plan) is not None and plan in space:
                 yield plan
 
@@ -62,13 +62,14 @@ def _size(costs: Mapping[str, Any]) -> float:
     return sum(math.log1p(abs(value)) for value in costs.values() if isinstance(value, (int, float)))
 
 
-def _kinds(plan: Plan) -> tuple[list[str], list[str], list[str]]:
-    """Return the modules, the slot and the properties of a plan with one slot."""
-    ((slot, expression),) = plan.items()
+def _kinds(plan: Plan) -> tuple[list[str], ...]:
+    """Return the modules, the slots and the properties of a plan with one expression."""
+    expression = next(iter(plan.values()))
     names = [leaf.name for leaf in expression.leaves()]
     records = [recorded(name) for name in names]
     properties = [p for record in records if record is not None for p in measured(record)]
-    return [f"module {name}" for name in names], [f"slot {slot}"], [f"property {name}" for name in properties]
+    kinds = {"module": names, "slot": list(plan), "property": properties}
+    return tuple([f"{kind} {name}" for name in of_kind] for kind, of_kind in kinds.items())
 
 
 def _uses(plan: Plan, used: Mapping[str, int]) -> tuple[int, ...]:
