@@ -8,6 +8,7 @@ import pandas as pd
 
 from nasbench.evidence.effects import (
     declared_properties,
+    judge_together,
     module_effects,
     paired_effects,
     property_effects,
@@ -28,7 +29,7 @@ def run_effects(run: Run) -> dict[str, pd.DataFrame]:
 
     Returns:
         `properties` (measured), `declared` (properties as declared), `modules`, `pairs` and `slots`. {} if every
-        objective is a cost.
+        objective is a cost. The verdicts of all five are corrected together (Holm).
     """
     if run.metric is None:
         return {}
@@ -36,13 +37,14 @@ def run_effects(run: Run) -> dict[str, pd.DataFrame]:
     known = first_full_evaluations(run.evaluations())
     plans = [Plan.of(text) for text in known]
     values = [evaluation.metrics[run.metric] for evaluation in known.values()]
-    return {
+    tables = {
         "properties": property_effects(plans, values, direction, properties_of=measured_properties),
         "declared": property_effects(plans, values, direction, properties_of=declared_properties),
         "modules": module_effects(plans, values, direction),
         "pairs": paired_effects(plans, values, direction),
         "slots": slot_importance(plans, values),
     }
+    return judge_together(tables)
 
 
 def measured_properties(expression: Expression) -> list[str]:
