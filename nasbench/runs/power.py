@@ -92,15 +92,13 @@ def power_of(run: Run, effect: float | None = None) -> RunPower:
         raise InputError(f"--effect {effect}: it must be a number above 0, in points of the metric, such as 0.01")
     name = run.folder.name
     if run.metric is None:
-        raise RunError(
-            f"the objectives of run {name} are costs alone, which are exact: no seed and no item changes them"
-        )
+        raise RunError(f"every objective of run {name} is a cost, and costs are exact: there is no noise to measure")
     recorded = trainings_of(run)
     noise = recorded.noise if recorded.bare is None else recorded.standing.noise
     if not noise.freedom:
         raise RunError(
             f"run {name} has one evaluation of each plan, so it is not known how much seeds differ; the same search "
-            "with --refine 2 or more trains the bare backbone on further seeds"
+            "with --refine 2 trains the bare backbone on two further seeds"
         )
     bare = 0 if recorded.bare is None else recorded.bare.trainings.seeds
     # For a plan of one seed, as most have. The trainings that it still needs make the noise better known.

@@ -39,10 +39,10 @@ class Recorder:
         """Record a training. `plan` is a mapping or None for the bare backbone, `failed` the reason of a failure."""
         plan = Plan.of(plan)
         stage = stage or (FINALISTS if plan.hash in self.numbers else SEARCH)
-        metric = next(iter(self.run.directions))
+        metrics = {} if failed else {next(iter(self.run.directions)): float(score), **more}
         evaluation = Evaluation(
             plan.text, plan.hash, seed, 1, "failed" if failed else "complete", failed,
-            metrics={} if failed else {metric: float(score), **more}, costs={"macs": float(macs)}, history=list(history),
+            metrics=metrics, costs={"macs": float(macs)}, history=list(history),
         )  # fmt: skip
         ledger = self.run.journal.ledger(stage)
         claim = plan.hash if stage == SEARCH else f"{plan.hash}:{seed}"
