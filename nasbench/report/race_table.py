@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from nasbench.evidence.noise import pooled_noise
-from nasbench.evidence.race import MOST_SEEDS, Race, race
+from nasbench.evidence.race import Race, race
 from nasbench.evidence.standing import standing
 from nasbench.evidence.trainings import Trainings
 from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.refinement import most_seeds
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import PlanTrainings, RunTrainings, trainings_of
 
@@ -87,7 +88,7 @@ def _race_after(run: Run, recorded: RunTrainings, seeds: Mapping[str, int], fail
         standing(plans, bare, noise),
         recorded.contents,
         spent=0,
-        most_seeds=run.settings.seeds or MOST_SEEDS,
+        most_seeds=most_seeds(run.settings),
         until=run.settings.until,
         failures=[failures[one.plan_hash] for one in recorded.plans],
     )
@@ -101,7 +102,9 @@ def _first(plan: PlanTrainings, seeds: Mapping[str, int]) -> Trainings:
 def _news(recorded: RunTrainings, before: Race, after: Race, trained: int | None) -> str:
     """Return the changes of state of the plans that were not trained."""
     changed: dict[str, list[str]] = {}
-    for index, (old, new) in enumerate(zip(before.states, after.states, strict=True)):
+    # Before the noise is known, no state but "failed" says anything.
+    known = before.states if before.posterior is not None else ("open",) * len(after.states)
+    for index, (old, new) in enumerate(zip(known, after.states, strict=True)):
         if old != new and index != trained:
             word = "open again" if new == "open" else new
             changed.setdefault(word, []).append(str(recorded.plans[index].evaluations[0].number))
