@@ -151,6 +151,8 @@ def _on_test(run: Run, recorded: RunTrainings, best: pd.Series, bare: pd.Series,
     assert run.metric is not None
     figures = [test.get(row["plan_hash"], {}).get(run.metric) for row in (best, bare)]
     if figures[0] is None or figures[1] is None:
+        if test:
+            yield "The test split could not be opened for it: its weights were not stored (--keep all stores them)."
         return
     sign = -1 if run.directions[run.metric] == "minimize" else 1
     gap = sign * (figures[0] - figures[1])

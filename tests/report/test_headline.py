@@ -67,6 +67,10 @@ def test_the_interval_on_the_test_split_is_that_of_one_seed_each(recorder):
     assert line.endswith(f"agrees (one seed each): 0.94 against 0.92, +0.02 [{0.02 - half:+.2g}, {0.02 + half:+.2g}].")
 
 
+def test_a_winner_without_weights_has_no_test(recorder):
+    assert "could not be opened for it" in one_with(said(recorder.run, {BARE.hash: {"accuracy": 0.9}}), "test split")
+
+
 @pytest.mark.parametrize(
     ("scores", "ratio", "words"),
     [
