@@ -124,7 +124,11 @@ def compare(
 
 
 def print_front(run: Run, as_json: bool) -> None:
-    """Print the Pareto front of a run, as a table or as JSON."""
+    """Print the Pareto front of a run, as a table or as JSON, and narrate the headline of its report."""
+    from nasbench.report.assembly import answer_of
+
+    for sentence in answer_of(run):
+        narrate(sentence)
     front = run.front()
     if as_json:
         console.print_json("front", {"run": str(run.path), "rows": front.to_dict(orient="records")})

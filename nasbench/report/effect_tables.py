@@ -49,8 +49,8 @@ def tables(run: Run) -> Iterable[Table]:
         caption = (
             f"Change in {run.metric} compared with an empty slot, over all plans trained in full. "
             "Each 95 % interval is for its row alone. The verdicts HELPS and HURTS are corrected for all rows "
-            "of all tables of effects (Holm), so most rows of a short search stay NOT DECIDED. n is the number of plans "
-            f"that hold it there. At most the first {_MOST} rows are shown."
+            "of all tables of effects (Holm), so most rows of a short search stay NOT DECIDED. n is the number of "
+            f"plans that hold it there. At most the first {_MOST} rows are shown."
         )
         yield _table(title, shown, caption)
 

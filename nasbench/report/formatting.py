@@ -13,6 +13,9 @@ __all__ = ["BARE_NAME", "figure_text", "is_missing", "plan_name", "plan_words", 
 
 BARE_NAME = "bare backbone"
 
+_MOST_SEEDS = 100
+"""Hardly anybody trains a plan more often. A larger number only says that no difference is seen."""
+
 _MOST_ITEMS = 1_000_000
 """Nobody collects more. A larger number only says that no difference is seen."""
 
@@ -40,6 +43,8 @@ def what_would_decide(row: Mapping[Hashable, Any]) -> str:
     """
     if row["verdict"] != "NOT DECIDED":
         return ""
+    if row["more_seeds"] > _MOST_SEEDS:
+        return f"over {_MOST_SEEDS} more seeds would decide"
     if not is_missing(row["more_seeds"]):
         return f"{row['more_seeds']:.0f} more seed{'' if row['more_seeds'] == 1 else 's'} would decide"
     if is_missing(row["items_needed"]):

@@ -111,7 +111,8 @@ def _none_better(run: Run, finalists: pd.DataFrame) -> str:
 def _power(run: Run) -> Iterable[str]:
     """Yield what the run can tell apart, which a reader asks where nothing is better."""
     power = run.power()
-    floor = f"; {power.floor:.2g} is the floor of {power.items:,} validation items" if power.items else ""
+    # An item variance that is estimated as 0 sets no floor.
+    floor = f"; {power.floor:.2g} is the floor of {power.items:,} validation items" if power.floor else ""
     least = power.detectable[_USUAL_SEEDS]
     yield f"With {_USUAL_SEEDS} seeds a plan, differences of {least:.2g} can be told apart{floor}."
 

@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from nasbench.evidence.noise import pooled_noise
 from nasbench.evidence.race import Race, race
-from nasbench.evidence.standing import standing
 from nasbench.evidence.trainings import Trainings
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.refinement import most_seeds
@@ -81,22 +79,26 @@ def _replay(run: Run, recorded: RunTrainings, further: list[tuple[Evaluation, st
 def _race_after(run: Run, recorded: RunTrainings, seeds: Mapping[str, int], failures: Mapping[str, int]) -> Race:
     """Return the race as it stood when each plan had its first `seeds` trainings."""
     assert recorded.bare is not None
-    bare = _first(recorded.bare, seeds)
-    plans = [_first(one, seeds) for one in recorded.plans]
-    noise = pooled_noise([bare, *plans], earlier=recorded.earlier)
+    then = RunTrainings(
+        bare=_first(recorded.bare, seeds),
+        plans=tuple(_first(one, seeds) for one in recorded.plans),
+        controls={},  # they are trained after the race
+        earlier=recorded.earlier,
+    )
     return race(
-        standing(plans, bare, noise),
-        recorded.contents,
+        then.standing,
+        then.contents,
         spent=0,
         most_seeds=most_seeds(run.settings),
         until=run.settings.until,
-        failures=[failures[one.plan_hash] for one in recorded.plans],
+        failures=[failures[one.plan_hash] for one in then.plans],
     )
 
 
-def _first(plan: PlanTrainings, seeds: Mapping[str, int]) -> Trainings:
-    whole, count = plan.trainings, max(seeds[plan.plan_hash], 0)
-    return Trainings(whole.scores[:count], None if whole.items is None else whole.items[:count], whole.block)
+def _first(plan: PlanTrainings, seeds: Mapping[str, int]) -> PlanTrainings:
+    whole, count = plan.trainings, max(seeds[plan.plan_hash], 1)
+    trainings = Trainings(whole.scores[:count], None if whole.items is None else whole.items[:count], whole.block)
+    return PlanTrainings(plan.evaluations[:count], plan.failures, trainings)
 
 
 def _news(recorded: RunTrainings, before: Race, after: Race, trained: int | None) -> str:

@@ -57,7 +57,9 @@ class RunPower:
         seeds = ", ".join(f"{difference:.3g} with {count}" for count, difference in self.detectable.items())
         lines = [f"{self.metric}: seeds differ by {self.seed_sd:.3g} (standard deviation)"]
         lines.append(f"differences that can be detected, by number of seeds: {seeds}")
-        if self.items:
+        if self.items and not self.floor:
+            lines.append(f"the choice of the {self.items:,} validation items adds no noise that can be seen")
+        elif self.items:
             lines.append(f"{self.floor:.3g} is the floor of {self.items:,} validation items, with any number of seeds")
         else:
             lines.append("no validation items are stored, so only the seeds count as noise")
