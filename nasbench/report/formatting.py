@@ -43,13 +43,12 @@ def what_would_decide(row: Mapping[Hashable, Any]) -> str:
     """
     if row["verdict"] != "NOT DECIDED":
         return ""
-    if row["more_seeds"] > _MOST_SEEDS:
-        return f"over {_MOST_SEEDS} more seeds would decide"
-    if not is_missing(row["more_seeds"]):
+    if row["more_seeds"] <= _MOST_SEEDS:
         return f"{row['more_seeds']:.0f} more seed{'' if row['more_seeds'] == 1 else 's'} would decide"
     if is_missing(row["items_needed"]):
-        # The noise is not known without an interval or a probability. Else the difference is too small for any number.
-        return "" if is_missing(row["p_better"]) else "no number of seeds that anybody trains"
+        # Without a number and a probability the noise is not known. With a probability the number is too large.
+        known = not (is_missing(row["more_seeds"]) and is_missing(row["p_better"]))
+        return f"over {_MOST_SEEDS} more seeds would decide" if known else ""
     if row["items_needed"] > _MOST_ITEMS:
         return f"no number of seeds, and over {_MOST_ITEMS:,} items"
     return f"no number of seeds: {row['items_needed']:,.0f} items would"

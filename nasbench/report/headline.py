@@ -66,7 +66,8 @@ def _answer(run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, te
     else:
         better = finalists[finalists["verdict"] == "BETTER"]
         if better.empty:
-            yield from (_none_better(run, finalists), *_faster(run, finalists), *_power(run))
+            yield "No plan was shown to be better than the bare backbone."
+            yield from (*_nearest(run, finalists), *_faster(run, finalists), *_power(run))
         else:
             yield from _best(run, better, finalists, recorded, test)
         yield _counts(evaluated, finalists)
@@ -98,14 +99,14 @@ def _better(run: Run, best: pd.Series, bare: pd.Series) -> str:
     )
 
 
-def _none_better(run: Run, finalists: pd.DataFrame) -> str:
-    answer = "No plan was shown to be better than the bare backbone."
+def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
+    """Yield which plan is the nearest to being BETTER, and what would decide it."""
     nearest = finalists[finalists["verdict"] == "NOT DECIDED"].dropna(subset=["p_better", "difference_low"])
     if nearest.empty:
-        return answer
+        return
     row = nearest.sort_values("p_better", ascending=False).iloc[0]
     told = "; ".join([f"better with probability {_chance(row)}", *filter(None, [what_would_decide(row)])])
-    return f"{answer} The nearest is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}, {told}."
+    yield f"The nearest is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}, {told}."
 
 
 def _power(run: Run) -> Iterable[str]:
