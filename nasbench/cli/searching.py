@@ -28,7 +28,7 @@ def search(
 ) -> int:
     """Search a space: which plans help, at what cost, and how sure that is. Writes a run folder with a report.
 
-    Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --seeds 1 --out runs/try
+    Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --refine 2 --out runs/try
     """
     from nasbench import report as reports
     from nasbench.study import search as study

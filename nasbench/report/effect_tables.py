@@ -34,6 +34,9 @@ def tables(run: Run) -> Iterable[Table]:
         shown = controls[["number", "plan", "control", "ratio", "metric", "control_metric"]].assign(
             **{"against it [95 %]": interval}, verdict=verdict
         )
+        shown = shown.rename(
+            columns={"number": "trial", "metric": run.metric, "control_metric": f"{run.metric} of the control"}
+        )
         low, high = NEAR_COST
         caption = (
             "Does the module help, or only its size? A plan is compared with a plain residual 3x3 bottleneck in the "

@@ -221,7 +221,7 @@ def _failures(run: Run) -> Iterable[str]:
     reason, times = Counter(failed["reason"]).most_common(1)[0]
     reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
     share = ":" if len(failed) == 1 else ", all by:" if times == len(failed) else ", most often by:"
-    yield f"{plans} of {of} plans failed{share} {reason}."
+    yield f"{plans} of {of} plans {'has' if plans == 1 else 'have'} a failed evaluation{share} {reason}."
 
 
 def _caution(run: Run, metric: str, finalists: pd.DataFrame, test: Metrics, naive: Metrics) -> Iterable[str]:

@@ -136,7 +136,7 @@ def test_failures_are_counted_with_their_commonest_reason(recorder):
     for number, reason in enumerate(["OutOfMemory: 3 GB", "OutOfMemory: 3 GB", "ValueError: odd"]):
         recorder.add({"stage2": "se", "stage3": f"sk(reduction={2**number})"}, 0, failed=reason)
     line = one_with(said(recorder.run), "failed")
-    assert line.endswith("3 of 8 plans failed, most often by: OutOfMemory: 3 GB.")
+    assert line.endswith("3 of 8 plans have a failed evaluation, most often by: OutOfMemory: 3 GB.")
 
 
 def test_nothing_better_says_the_nearest_and_what_would_decide(tmp_path):
@@ -179,7 +179,7 @@ def test_the_bare_backbone_alone_or_failed(tmp_path):
     recorder.add(SE, 0.5)
     lines = said(recorder.run)
     assert "no training of the bare backbone succeeded" in lines[0]
-    assert lines[1] == "2 plans were evaluated. 1 of 2 plans failed: ValueError: x."
+    assert lines[1] == "2 plans were evaluated. 1 of 2 plans has a failed evaluation: ValueError: x."
 
 
 def test_near_chance_and_a_falling_loss(tmp_path):
