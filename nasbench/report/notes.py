@@ -61,8 +61,8 @@ def _on_verdicts(recorded: RunTrainings) -> Iterable[str]:
         believed = posterior(recorded.standing, recorded.contents)
         if believed is not None and believed.harmful:
             yield (
-                "Most plans lie below the bare backbone. So the model allows that modules harm on average, and no plan "
-                "is called BETTER for being less bad than the others."
+                "Nearly all plans lie below the bare backbone. So the model allows that modules harm on average, and "
+                "no plan is called BETTER for being less bad than the others."
             )
     else:
         yield (
