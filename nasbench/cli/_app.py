@@ -15,7 +15,7 @@ __all__ = ["PLAN_HELP", "AsJson", "Modules", "Size", "app", "check_names", "inpu
 
 _ORDER = (
     "modules", "show", "fingerprint", "suggest", "check", "slots", "spaces", "measure", "profile", "search", "train",
-    "report", "compare", "export", "tabulate", "runs", "init", "doctor",
+    "report", "power", "compare", "export", "tabulate", "runs", "init", "doctor",
 )  # fmt: skip
 
 _PROJECT = "run.yaml"

@@ -28,7 +28,7 @@ def search(
 ) -> int:
     """Search a space: which plans help, at what cost, and how sure that is. Writes a run folder with a report.
 
-    Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --seeds 1 --out runs/try
+    Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --refine 2 --out runs/try
 
     A handful of plans: nasbench search --plan se --plan "stage3=eca >> se" --backbone resnet18 --task folder:PATH
     """

@@ -56,7 +56,7 @@ def compare(
         The table with `on_front` and `probability` (NaN where no plan has two seeds). With a metric also
         `<metric>_low` and `<metric>_high` (95 %, in the metric's own direction). If the bare backbone is among the
         plans, also `difference`, `difference_low`, `difference_high` (positive is better, also for an error),
-        `verdict`, `p_better` and `more_seeds`.
+        `verdict`, `p_better`, `more_seeds` and `items_needed` (`Judgement`).
     """
     table = table.copy()
     table["on_front"] = on_front(table[list(directions)].to_numpy(dtype=float), directions)
@@ -84,14 +84,16 @@ def _judge(
     judged = judge_plans([trainings[row] for row in others], bare, contents, noise=noise, until=until)
     pairs = [PairedDifference.of_itself(bare.seeds)] * len(table)
     verdicts = ["BARE"] * len(table)
-    p_better, more_seeds = np.full(len(table), np.nan), np.full(len(table), np.nan)
-    p_better[others], more_seeds[others] = judged.p_better, judged.more_seeds
     for row, pair, verdict in zip(others, judged.pairs, judged.verdicts, strict=True):
         pairs[row], verdicts[row] = pair, verdict
     table["difference"] = [pair.difference for pair in pairs]
     table["difference_low"] = [pair.low for pair in pairs]
     table["difference_high"] = [pair.high for pair in pairs]
-    table["verdict"], table["p_better"], table["more_seeds"] = verdicts, p_better, more_seeds
+    table["verdict"] = verdicts
+    for name in ("p_better", "more_seeds", "items_needed"):
+        column = np.full(len(table), np.nan)
+        column[others] = getattr(judged, name)
+        table[name] = column
     return judged.standing.noise
 
 

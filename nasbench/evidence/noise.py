@@ -47,6 +47,28 @@ class Noise:
         """Return the noise with another variance of the items. An estimate below 0 counts as 0."""
         return replace(self, item_variance=float(np.maximum(item_variance, 0.0)))
 
+    def on_items(self, items: int) -> Noise:
+        """Return the noise as it is on another number of evaluation items of the same kind, such as a test split.
+
+        The item variance V is inversely proportional to the number of items N. Of the seed variance only the part W/N
+        depends on N. Without items the noise is returned unchanged.
+
+        Args:
+            items: The other number of items, at least 1.
+        """
+        if not self.items:
+            return self
+        of_seeds = self.seed_variance + self.interaction * (1 / items - 1 / self.items)
+        scale = self.items / items
+        return replace(
+            self,
+            # at least what the items alone give a seed: the true variance between seeds is not negative
+            seed_variance=max(of_seeds, self.interaction / items),
+            items=items,
+            item_variance=self.item_variance * scale,
+            grid=self.grid * scale,
+        )
+
     def with_seeds(self, added: int) -> Noise:
         """Return the noise as if `added` further trainings had told as much about the seeds."""
         return replace(self, freedom=self.freedom + added)

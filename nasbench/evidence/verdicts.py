@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from nasbench.evidence.hierarchy import Contents, Posterior, posterior
 from nasbench.evidence.noise import Noise, pooled_noise
 from nasbench.evidence.pairs import PairedDifference, compare_pair
-from nasbench.evidence.power import more_seeds
+from nasbench.evidence.power import items_needed, least_difference, more_seeds
 from nasbench.evidence.race import Until, sureness
 from nasbench.evidence.regression import holm
 from nasbench.evidence.standing import Standing, standing
@@ -37,6 +37,8 @@ class Judgement:
         p_better: Probability that the plan is better than the bare backbone, `(n,)`. NaN where it is not known.
         more_seeds: How many more seeds would decide, `(n,)`. NaN for a plan that is decided, for one that no number of
             seeds would decide, and where the noise is not known.
+        items_needed: How many evaluation items would decide, with seeds enough, `(n,)`. NaN unless the plan is not
+            decided and the present items are too few for any number of seeds.
         rule: What the verdicts come from: the hierarchical "model", or with few plans their intervals and "holm".
         posterior: What the model believes. None with few plans, and before the noise is known.
         standing: The raw differences, numbers of seeds and the noise of the run.
@@ -46,6 +48,7 @@ class Judgement:
     verdicts: tuple[str, ...]
     p_better: NDArray[np.float64]
     more_seeds: NDArray[np.float64]
+    items_needed: NDArray[np.float64]
     rule: Literal["model", "holm"]
     posterior: Posterior | None
     standing: Standing
@@ -83,19 +86,34 @@ def judge_plans(
     p_better = np.array([_chance(pair) for pair in pairs]) if believed is None else believed.better
     # what is believed of a plan, or its raw difference where nothing is
     effects = seen.difference if believed is None else np.where(seen.left_out, seen.difference, believed.mean)
+    is_open = [verdict == "NOT DECIDED" for verdict in verdicts]
     more = [
-        more_seeds(float(effect), plan.seeds, bare.seeds, seen.noise) if verdict == "NOT DECIDED" else None
-        for effect, plan, verdict in zip(effects, plans, verdicts, strict=True)
+        more_seeds(float(effect), plan.seeds, bare.seeds, seen.noise) if undecided else None
+        for effect, plan, undecided in zip(effects, plans, is_open, strict=True)
+    ]
+    needed = [
+        items_needed(float(effect), seen.noise) if undecided and _asks_for_items(effect, seen.noise) else None
+        for effect, undecided in zip(effects, is_open, strict=True)
     ]
     return Judgement(
         pairs=pairs,
         verdicts=verdicts,
         p_better=p_better,
-        more_seeds=np.array([np.nan if one is None else one for one in more], dtype=float),
+        more_seeds=_numbers(more),
+        items_needed=_numbers(needed),
         rule="model" if len(plans) >= FEWEST_FOR_MODEL else "holm",
         posterior=believed,
         standing=seen,
     )
+
+
+def _asks_for_items(effect: float, noise: Noise) -> bool:
+    """Whether a difference is too small for the present items, and not exactly 0."""
+    return 0 < abs(effect) <= least_difference(noise)
+
+
+def _numbers(values: Sequence[int | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
 def verdicts_by_model(

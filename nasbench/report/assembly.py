@@ -13,13 +13,15 @@ from nasbench.errors import NothingMatched, RunError
 from nasbench.files import write_text
 from nasbench.library.plan import BARE
 from nasbench.report.explorer import explorer_data, script_json
+from nasbench.report.headline import headline
 from nasbench.report.page import Page, page_of
 from nasbench.report.pictures import pictures_of
 from nasbench.report.tables import save_tables
 from nasbench.report.trained_models import TrainedModels
 from nasbench.runs.run import Run
+from nasbench.runs.trainings import trainings_of
 
-__all__ = ["build"]
+__all__ = ["answer_of", "build"]
 
 
 def build(run: Run) -> Path:
@@ -47,6 +49,16 @@ def build(run: Run) -> Path:
     return file
 
 
+def answer_of(run: Run) -> tuple[str, ...]:
+    """Return the headline of a run's report: what helps and how sure that is, the answer first.
+
+    It tells of the test split what the last report found there, and does not open it.
+    """
+    known = _known_test_figures(run)
+    recorded = None if run.metric is None else trainings_of(run)
+    return headline(run, run.finalists(), recorded, known["plans"], known["naive"])
+
+
 def render(run: Run, page: Page) -> str:
     """Return the report as HTML. Every text in it is escaped."""
     folder = content_folder("reports")
@@ -66,10 +78,7 @@ def render(run: Run, page: Page) -> str:
 
 def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Return test metrics by plan hash and of naive forecasts by name, computing only what test.json lacks."""
-    file = run.path / "test.json"
-    known: dict[str, Any] = (
-        json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"plans": {}, "naive": {}}
-    )
+    file, known = run.path / "test.json", _known_test_figures(run)
     finalists = run.finalists()
     shown = finalists[finalists["on_front"].astype(bool) | (finalists["plan"] == BARE.text)]
     with_weights = models.numbers
@@ -90,3 +99,9 @@ def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, 
         # Stored before the page is written, so that a failing report does not open the test split twice.
         write_text(file, json.dumps(known, indent=2) + "\n")
     return known["plans"], known["naive"]
+
+
+def _known_test_figures(run: Run) -> dict[str, Any]:
+    """Return what test.json holds: metrics of plans by hash, and of naive forecasts by name."""
+    file = run.path / "test.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"plans": {}, "naive": {}}

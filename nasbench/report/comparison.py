@@ -12,15 +12,16 @@ import numpy as np
 import pandas as pd
 
 from nasbench.errors import InputError, NothingMatched
-from nasbench.evidence.pairs import PairedDifference, compare_pair
+from nasbench.evidence.noise import pooled_noise
+from nasbench.evidence.pairs import compare_pair
 from nasbench.evidence.pareto import non_dominated
-from nasbench.evidence.trainings import Trainings
 from nasbench.files import write_text
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
 from nasbench.report.formatting import BARE_NAME
 from nasbench.runs.run import Run
 from nasbench.runs.settings import differences
+from nasbench.runs.trainings import trainings_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +38,7 @@ class Comparison:
             bare backbone of the same run, and the costs that all runs have.
         pairs: Comparisons of each two runs on the same data: the best plan of each, and every plan that both compared.
             Each row has the difference (second minus first, positive is better), its 95 % interval over items and
-            seeds, the number of shared seeds, and a verdict.
+            seeds with the noise pooled over both runs, the number of seeds (of the side with fewer) and a verdict.
         settings: One row per setting that differs: setting, then one column per run.
         metric: The metric of the picture and of the differences.
         cost: The cost on the horizontal axis. "" if the runs share none.
@@ -184,31 +185,26 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
             # Other items cannot be paired, and a difference of means would compare the data too.
             notes.append(f"{first} and {second} have different data or splits: no paired difference")
             continue
+        if not metric == a.metric == b.metric:
+            notes.append(f"{first} and {second} have no trained metric in common: no paired difference")
+            continue
         tables = [run.finalists() for run in (a, b)]
         best = [t.sort_values(metric, ascending=direction == "minimize").iloc[0]["plan_hash"] for t in tables]
         both = [h for h in tables[0]["plan_hash"] if h in set(tables[1]["plan_hash"])]
         chosen = [("best of each", best[0], best[1]), *(("same plan", each, each) for each in both)]
-        texts = [dict(zip(t["plan_hash"], t["plan"], strict=True)) for t in tables]
+        trainings = [trainings_of(run) for run in (a, b)]
+        # One noise for all pairs: plans trained alike differ between seeds alike, whichever run they are of. A training
+        # that one run imported from the other counts once.
+        noise = pooled_noise([each for recorded in trainings for each in recorded.own_trainings])
+        by_hash = [{each.plan_hash: each for each in recorded.all_plans} for recorded in trainings]
         for what, left, right in chosen:
-            pair = _compare_plans(a, b, left, right, direction)
-            if not pair.seeds:
-                notes.append(f"{first} and {second}, {what}: no seed in common with stored validation items")
+            before, after = by_hash[0][left], by_hash[1][right]
+            try:
+                pair = compare_pair(after.trainings, before.trainings, noise)
+            except ValueError:
+                notes.append(f"{first} and {second}, {what}: their validation items differ in number")
                 continue
-            rows.append({"first": first, "second": second, "what": what, "first_plan": texts[0][left],
-                         "second_plan": texts[1][right], **asdict(pair)})  # fmt: skip
+            rows.append({"first": first, "second": second, "what": what, "first_plan": before.plan.text,
+                         "second_plan": after.plan.text, **asdict(pair)})  # fmt: skip
     columns = ["first", "second", "what", "first_plan", "second_plan", "seeds", "difference", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=columns), list(dict.fromkeys(notes))
-
-
-def _compare_plans(a: Run, b: Run, left: str, right: str, direction: str) -> PairedDifference:
-    """Compare the second plan with the first, over the seeds that both were trained with."""
-    seeds = [{e.seed for e in run.evaluations() if e.plan_hash == h} for run, h in ((a, left), (b, right))]
-    stored = [(a.folder.load_items(left, s), b.folder.load_items(right, s)) for s in sorted(seeds[0] & seeds[1])]
-    kept = [(x, y) for x, y in stored if x is not None and y is not None and len(x) == len(y)]
-    first, second = ([items[side] for items in kept] for side in (0, 1))
-    return compare_pair(
-        *(
-            Trainings.of([float(x.mean()) for x in items], items, direction=direction, block=a.block)
-            for items in (second, first)
-        )
-    )

@@ -13,6 +13,7 @@ from nasbench.report.formatting import is_missing, with_interval
 from nasbench.report.proxy_table import proxy_table
 from nasbench.report.run_effects import run_effects
 from nasbench.report.tables import Cell, Column, Row, Table, verdict_cell
+from nasbench.runs.control_comparison import NEAR_COST
 from nasbench.runs.run import Run
 
 __all__ = ["proxies", "tables"]
@@ -29,15 +30,20 @@ def tables(run: Run) -> Iterable[Table]:
         interval = [
             with_interval(row.difference, row.difference_low, row.difference_high, "+") for row in controls.itertuples()
         ]
+        verdict = controls["verdict"].where(controls["verdict"] != "", "none: the costs differ")
         shown = controls[["number", "plan", "control", "ratio", "metric", "control_metric"]].assign(
-            **{"against it [95 %]": interval}, verdict=controls["verdict"]
+            **{"against it [95 %]": interval}, verdict=verdict
         )
+        shown = shown.rename(
+            columns={"number": "trial", "metric": run.metric, "control_metric": f"{run.metric} of the control"}
+        )
+        low, high = NEAR_COST
         caption = (
-            "Does the module help, or only its size? Each finalist is compared with a plain residual 3x3 bottleneck in "
-            "the same slots. Its width is chosen so that its added MACs come as close as possible to those of the plan "
-            "(the column ratio)."
+            "Does the module help, or only its size? A plan is compared with a plain residual 3x3 bottleneck in the "
+            "same slots. Its width is chosen so that its added MACs come as close as possible to those of the plan "
+            f"(the column ratio). Outside {low} to {high} there is no verdict, because the sizes differ again."
         )
-        yield _table("Finalists against a plain block of their cost", shown, caption)
+        yield _table("Plans against a plain block of their cost", shown, caption)
     effects = run_effects(run)
     for kind, title in (("properties", "Effect of each property"), ("modules", "Effect of each module")):
         shown = _foremost(effects[kind]) if kind in effects else pd.DataFrame()

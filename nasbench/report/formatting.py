@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-from nasbench.library.plan import BARE
+from nasbench.library.plan import BARE, Plan
 from nasbench.text import human
 
-__all__ = ["BARE_NAME", "figure_text", "is_missing", "plan_name", "with_interval"]
+__all__ = ["BARE_NAME", "figure_text", "is_missing", "plan_name", "plan_words", "what_would_decide", "with_interval"]
 
 BARE_NAME = "bare backbone"
+
+_MOST_SEEDS = 100
+"""Hardly anybody trains a plan more often. A larger number only says that no difference is seen."""
+
+_MOST_ITEMS = 1_000_000
+"""Nobody collects more. A larger number only says that no difference is seen."""
 
 
 def plan_name(text: str) -> str:
     """Return the text of a plan, or the name of the bare backbone in place of "{}"."""
     return BARE_NAME if text == BARE.text else text
+
+
+def plan_words(text: str) -> str:
+    """Return a plan as it is typed in a shell, or the name of the bare backbone in place of "{}".
+
+    Example:
+        >>> plan_words('{"stage1": "se", "stage3": "eca >> se"}')
+        'stage1=se; stage3=eca >> se'
+    """
+    return BARE_NAME if text == BARE.text else "; ".join(f"{slot}={part}" for slot, part in Plan.of(text).items())
+
+
+def what_would_decide(row: Mapping[Hashable, Any]) -> str:
+    """Return what would decide a plan that is not decided, as a phrase. "" if it is decided, or nothing is known.
+
+    Args:
+        row: A row of `Run.finalists()`.
+    """
+    if row["verdict"] != "NOT DECIDED":
+        return ""
+    if row["more_seeds"] <= _MOST_SEEDS:
+        return f"{row['more_seeds']:.0f} more seed{'' if row['more_seeds'] == 1 else 's'} would decide"
+    if is_missing(row["items_needed"]):
+        # Without a number and a probability the noise is not known. With a probability the number is too large.
+        known = not (is_missing(row["more_seeds"]) and is_missing(row["p_better"]))
+        return f"over {_MOST_SEEDS} more seeds would decide" if known else ""
+    if row["items_needed"] > _MOST_ITEMS:
+        return f"no number of seeds, and over {_MOST_ITEMS:,} items"
+    return f"no number of seeds: {row['items_needed']:,.0f} items would"
 
 
 def is_missing(value: Any) -> bool:

@@ -29,7 +29,7 @@ def run_effects(run: Run) -> dict[str, pd.DataFrame]:
 
     Returns:
         `properties` (measured), `declared` (properties as declared), `modules`, `pairs` and `slots`. {} if every
-        objective is a cost.
+        objective is a cost. The verdicts of all five are corrected together (Holm).
     """
     if run.metric is None:
         return {}
@@ -44,7 +44,7 @@ def run_effects(run: Run) -> dict[str, pd.DataFrame]:
         "pairs": paired_effects(plans, values, direction),
         "slots": slot_importance(plans, values),
     }
-    return {name: table.drop(columns="p") for name, table in judge_together(tables).items()}
+    return judge_together(tables)
 
 
 def measured_properties(expression: Expression) -> list[str]:

@@ -118,10 +118,10 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
 def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
     """Return the ends of a finalist's error bar, NaN for none.
 
-    The bar shows whether a plan differs from the bare backbone. Both were evaluated on the same items and seeds, so the
-    bar is the 95 % interval of the paired difference, shifted to the value of the bare backbone. If it crosses the line
-    of the bare backbone, the plan is neither better nor worse for certain. The bare backbone and a plan of one seed
-    have no bar. If the difference is not known, the bar is the 95 % interval of the metric.
+    The bar shows whether a plan differs from the bare backbone. Both were evaluated on the same items, so the bar is as
+    long as the 95 % interval of the paired difference. If it crosses the line of the bare backbone, the trainings of
+    these two alone do not tell them apart. The bare backbone and a plan of one seed have no bar. If the difference is
+    not known, the bar is the 95 % interval of the metric.
 
     Args:
         row: A row of `Run.finalists()`.
@@ -130,8 +130,10 @@ def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
     if row.get("seeds", 1) < 2 or row["plan"] == BARE.text:
         return np.nan, np.nan
     if pd.notna(row.get("difference")):
-        bare = row[metric] - row["difference"]
-        return bare + row["difference_low"], bare + row["difference_high"]
+        # Also right for an error, whose difference has the other sign: the interval is symmetric.
+        below = row["difference"] - row["difference_low"]
+        above = row["difference_high"] - row["difference"]
+        return row[metric] - below, row[metric] + above
     return row.get(f"{metric}_low", np.nan), row.get(f"{metric}_high", np.nan)
 
 
@@ -181,7 +183,7 @@ _MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
 
 
 def _kind_labels(data: ScatterData) -> dict[str, str]:
-    compared = f"mean of {data.seeds} seeds" if data.seeds > 1 else "one seed"
+    compared = f"mean of up to {data.seeds} seeds" if data.seeds > 1 else "one seed"
     return {
         "other": "one seed alone",
         "finalist": f"finalist ({compared})",

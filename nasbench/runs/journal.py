@@ -40,6 +40,9 @@ from nasbench.runs.storage import open_database, open_journal, quiet
 
 __all__ = ["RunJournal"]
 
+_LONGEST_REASON = 300
+"""Characters of a reason that are read. A journal may come from anybody."""
+
 
 class RunJournal:
     """The Optuna studies of a run: the search, the finalists' further seeds, and their equal-cost controls.
@@ -116,6 +119,21 @@ class RunJournal:
                 for name in names or (SEARCH, FINALISTS)
                 for trial in self._trials(name)
                 if (evaluation := self._evaluation(name, trial)) is not None
+            ]
+
+    def further_trainings(self) -> list[tuple[Evaluation, str]]:
+        """Return every evaluation of a further seed with the reason for it, in the order in which they were begun.
+
+        The reason is "" where none was recorded, as in a search that trains all plans on the same seeds.
+
+        Raises:
+            RunError: If the storage holds something that no search writes.
+        """
+        with self._undamaged():
+            return [
+                (evaluation, str(trial.user_attrs.get("reason", ""))[:_LONGEST_REASON])
+                for trial in self._trials(FINALISTS)
+                if (evaluation := self._evaluation(FINALISTS, trial)) is not None
             ]
 
     def fetch_items(self) -> None:

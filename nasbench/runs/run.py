@@ -18,14 +18,16 @@ from nasbench.objectives import COSTS
 from nasbench.runs.evaluation import Evaluation, at_full_budget
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.journal import RunJournal
-from nasbench.runs.schema import SCHEMA_VERSION, config_text, read_config, read_environment
+from nasbench.runs.schema import CONTROLS, SCHEMA_VERSION, config_text, read_config, read_environment
 from nasbench.runs.settings import SearchSettings, differences
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from nasbench.runs.control_comparison import ControlComparison
     from nasbench.runs.models import ModelBuilder
+    from nasbench.runs.power import RunPower
 
 __all__ = ["Run", "create_run", "list_runs", "load_run"]
 
@@ -110,13 +112,18 @@ class Run:
         `<metric>_high` (95 %, over items and seeds), `difference` to the bare backbone with `difference_low` and
         `difference_high` (95 %; positive is better, also for an error), `verdict` (BETTER, WORSE, NOT DECIDED, or
         BARE), `p_better` (probability of being better), `more_seeds` (how many more would decide, NaN if no number
-        would), the costs, latency, `on_front` and `probability` of being on the front (NaN if no plan has two seeds).
+        would), `items_needed` (how many validation items would decide where no number of seeds does), the costs,
+        latency, `on_front` and `probability` of being on the front (NaN if no plan has two seeds). Against the
+        plan's equal-cost control: `control_difference` with `_low` and `_high`, `control_ratio` (MACs that the control
+        adds over those that the plan adds) and `control_verdict` ("" if the ratio is not within `NEAR_COST`). They are
+        NaN and "" for a plan without a control. If every objective is a cost, the columns of the metric are left out.
         """
         evaluations, latency = self.evaluations(), self.journal.latency
+        controls = len(self.journal.evaluations(CONTROLS))
         stored = [self.folder.items_file(e.plan_hash, e.seed).is_file() for e in evaluations]
-        # The comparison draws a bootstrap, so it is cached. Evaluations are only added and never changed, so their
-        # number shows whether the cached table is up to date.
-        seen = (len(evaluations), stored, latency)
+        # The comparison simulates the probability of being on the front, so it is cached. Evaluations are only added
+        # and never changed, so their number shows whether the cached table is up to date.
+        seen = (len(evaluations), controls, stored, latency)
         if self._compared is None or self._compared[0] != seen:
             self._compared = seen, self._compare(evaluations)
         return self._compared[1].copy()
@@ -128,10 +135,25 @@ class Run:
         first, direction = next(iter(self.directions.items()))
         return table.sort_values(first, ascending=direction == "minimize").reset_index(drop=True)
 
+    def power(self, effect: float | None = None) -> RunPower:
+        """Return which differences the run can tell apart, and what would decide a difference of `effect`.
+
+        Args:
+            effect: A difference in points of the metric, above 0.
+
+        Raises:
+            InputError: If `effect` is not a positive number.
+            RunError: If every objective is a cost, or no plan was trained on two seeds.
+        """
+        from nasbench.runs.power import power_of
+
+        return power_of(self, effect)
+
     def _compare(self, evaluations: Iterable[Evaluation]) -> pd.DataFrame:
         import pandas as pd
 
         from nasbench.evidence.comparison import compare
+        from nasbench.runs.control_comparison import compare_with_controls
         from nasbench.runs.trainings import trainings_of
 
         chosen = at_full_budget(evaluations).values()
@@ -145,6 +167,7 @@ class Run:
         by_hash = {one.plan_hash: one.trainings for one in recorded.all_plans}
         trainings = [by_hash[plan_hash] for plan_hash in table["plan_hash"]]
         table = compare(table, trainings, self.directions, self.metric, noise=recorded.noise, until=self.settings.until)
+        _add_controls(table, compare_with_controls(recorded, self.journal.controls))
         # Plans of one seed are in the model and in P(front), but only plans of two can be told from the bare backbone.
         several = table["seeds"] > 1
         shown = several | table["on_front"] | (table["plan"] == BARE.text)
@@ -329,6 +352,16 @@ def _mean_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         **spread,
         **_costs(first),  # the same under every seed
     }
+
+
+def _add_controls(table: pd.DataFrame, compared: Mapping[str, ControlComparison]) -> None:
+    """Add the columns of the comparison with controls, NaN and "" for a plan without one."""
+    of_rows = [compared.get(plan_hash) for plan_hash in table["plan_hash"]]
+    for name, attribute in (("", "difference"), ("_low", "low"), ("_high", "high")):
+        table[f"control_difference{name}"] = [np.nan if c is None else getattr(c.pair, attribute) for c in of_rows]
+    ratios = [np.nan if c is None or c.record.ratio is None else c.record.ratio for c in of_rows]
+    table["control_ratio"] = ratios
+    table["control_verdict"] = ["" if c is None else c.verdict for c in of_rows]
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -85,13 +85,21 @@ class RunTrainings:
         """The bare backbone, if it has a training, and every other plan."""
         return self.plans if self.bare is None else (self.bare, *self.plans)
 
+    @property
+    def own_trainings(self) -> list[Trainings]:
+        """The trainings of the bare backbone, of all plans and of their controls, without those imported from a run."""
+        return [one.own.trainings for one in self._every]
+
+    @property
+    def _every(self) -> tuple[PlanTrainings, ...]:
+        return (*self.all_plans, *self.controls.values())
+
     @cached_property
     def noise(self) -> Noise:
         """The noise of the metric, pooled over the bare backbone, all plans, their controls and earlier runs."""
-        every = (*self.all_plans, *self.controls.values())
-        if self.earlier:  # imported trainings are part of the earlier noise, and must not count twice
-            every = tuple(one.own for one in every)
-        return pooled_noise([one.trainings for one in every], earlier=self.earlier)
+        # Imported trainings are part of the earlier noise, and must not count twice.
+        every = self.own_trainings if self.earlier else [one.trainings for one in self._every]
+        return pooled_noise(every, earlier=self.earlier)
 
     @cached_property
     def standing(self) -> Standing:

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save_model
 
 from nasbench.errors import EvaluationError, InputError, RunError
+from nasbench.evidence.noise import pooled_noise
 from nasbench.evidence.pairs import PairedDifference, compare_pair
 from nasbench.evidence.trainings import Trainings
 from nasbench.files import write_text
 from nasbench.library.plan import Plan
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
+from nasbench.runs.trainings import trainings_of
 from nasbench.study.problem import make_problem
 from nasbench.tasks import Task
 from nasbench.tasks.recipe import Recipe
@@ -40,7 +42,8 @@ class FullTraining:
         folder: Folder of the weights (`NAME-seed-S.safetensors`) and results.
         table: One row per model and seed: model ("bare" or "trial N"), plan, seed, epochs, the metrics.
         metric: The metric that they are compared by.
-        difference: The plan minus the bare backbone over validation items and seeds. It has no interval with one seed.
+        difference: The plan minus the bare backbone over validation items and seeds, with the noise of these trainings
+            and of the run's pooled. It has no interval with one seed.
     """
 
     folder: Path
@@ -95,7 +98,13 @@ def train_fully(
         )
         for name in models
     )
-    difference = compare_pair(others[0], bare) if others else PairedDifference.of_itself(len(wanted))
+    # The noise of two plans on a few seeds is hardly known. The trainings of the run tell of it too.
+    known = [trainings_of(run).noise] if run.metric == metric else []
+    difference = (
+        compare_pair(others[0], bare, pooled_noise([others[0], bare], earlier=known))
+        if others
+        else PairedDifference.of_itself(len(wanted))
+    )
     return FullTraining(training.folder, pd.DataFrame(rows), metric, difference)
 
 

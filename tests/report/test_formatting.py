@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nasbench.report.formatting import figure_text, is_missing, plan_name, with_interval
+from nasbench.report.formatting import figure_text, is_missing, plan_name, plan_words, what_would_decide, with_interval
 from nasbench.report.tables import Cell, plan_cell, verdict_cell
 
 
@@ -37,3 +37,28 @@ def test_the_bare_backbone_has_a_name():
 def test_a_verdict_is_styled_by_its_first_word():
     assert verdict_cell("NOT DECIDED") == Cell("NOT DECIDED", verdict="NOT")
     assert verdict_cell("") == Cell("")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "more_seeds", "items_needed", "p_better", "text"),
+    [
+        ("BETTER", np.nan, np.nan, 0.99, ""),
+        ("NOT DECIDED", 1.0, np.nan, 0.9, "1 more seed would decide"),
+        ("NOT DECIDED", 7.0, np.nan, 0.9, "7 more seeds would decide"),
+        ("NOT DECIDED", 740.0, np.nan, 0.5, "over 100 more seeds would decide"),
+        ("NOT DECIDED", np.nan, np.nan, 0.5, "over 100 more seeds would decide"),  # over 1,000, or no difference at all
+        ("NOT DECIDED", np.nan, 3100.0, 0.6, "no number of seeds: 3,100 items would"),
+        ("NOT DECIDED", np.nan, 4e9, 0.5, "no number of seeds, and over 1,000,000 items"),
+        ("NOT DECIDED", np.nan, np.nan, np.nan, ""),  # one evaluation each
+    ],
+)
+def test_what_would_decide(verdict, more_seeds, items_needed, p_better, text):
+    row = {"verdict": verdict, "more_seeds": more_seeds, "items_needed": items_needed, "p_better": p_better}
+    assert what_would_decide(row) == text
+
+
+def test_a_plan_in_words():
+    assert (
+        plan_words('{"stage1": "se(reduction=4)", "stage3": "eca >> se"}') == "stage1=se(reduction=4); stage3=eca >> se"
+    )
+    assert plan_words("{}") == "bare backbone"

@@ -13,6 +13,7 @@ from nasbench import cli, report
 from nasbench.errors import InputError, NothingMatched
 from nasbench.report import scatter
 from nasbench.report.explorer import explorer_data
+from nasbench.report.formatting import plan_name
 from nasbench.report.page import command_of, page_of
 from nasbench.runs.command_line import command_line
 from nasbench.runs.run import load_run
@@ -87,8 +88,8 @@ def test_scatter_data_by_hand(run):
     assert front["x"].is_monotonic_increasing
     assert front["y"].is_monotonic_increasing
     assert scatter.scatter_data(run, "latency_ms", "accuracy") is None
-    seeds = run.finalists().query("plan != '{}'").set_index("plan")["seeds"]
-    assert set(points.index[points["low"].notna()]) == set(seeds.index[seeds > 1])  # from repeats, without items
+    several = run.finalists().query("seeds > 1 and plan != '{}'")["number"]
+    assert set(data.points.dropna(subset=["low"])["number"]) == set(several)  # of the seeds, which are all the noise
 
 
 def test_the_interactive_front_has_the_same_bars(trained):
@@ -137,7 +138,9 @@ def test_the_bare_backbone_alone(tmp_path):
         SPACE, backbone="test_resnet", evaluate=lambda plan: {"accuracy": 0.5}, trials=1, seeds=1,
         objectives={"accuracy": "maximize"}, out=tmp_path / "r",
     )  # fmt: skip
-    assert page_of(alone, {}, {}).answer.startswith("1 plan was evaluated. None but the bare backbone could be")
+    assert page_of(alone, {}, {}).answer == (
+        "Nothing can be compared, because only the bare backbone has a result.", "1 plan was evaluated."
+    )  # fmt: skip
 
 
 def test_each_table_is_a_file_for_a_paper_too(run):
@@ -181,7 +184,7 @@ def test_the_test_split_is_opened_by_the_report_alone_and_once(trained, monkeypa
     known = json.loads((trained.path / "test.json").read_text())
     shown = set(trained.front()["plan_hash"]) | {nb.Plan.of(None).hash}
     numbers = {int(f.stem.split("-")[1]) for f in (trained.path / "models").iterdir()}
-    assert set(trained.finalists()["number"]) <= numbers  # else the front's plans could not be opened
+    assert set(trained.front()["number"]) <= numbers  # else the front's plans could not be opened
     assert set(known["plans"]) == shown
     monkeypatch.setattr("nasbench.training.loop.evaluate", lambda *a, **k: pytest.fail("opened again"))
     text = Reader(report.build(trained).read_text()).text
@@ -201,9 +204,15 @@ def test_what_could_not_be_told_apart_is_said(trained):
     finalists = trained.finalists()
     assert set(finalists["verdict"]) <= {"BARE", "BETTER", "WORSE", "NOT DECIDED"}
     page = page_of(trained, {}, {})
-    open_ = ((finalists["verdict"] == "NOT DECIDED") & finalists["on_front"]).sum()
-    assert (f"{open_} of the" in page.answer) == bool(open_)
-    assert "2 seeds" in page.answer
+    open_ = (finalists["verdict"] == "NOT DECIDED").sum()
+    assert (f"{open_} NOT DECIDED" in " ".join(page.answer)) == bool(open_)
+    table = page.tables[0]
+    at = [column.title for column in table.columns].index("what would decide it")
+    told = {row.cells[1].text: row.cells[at].text for row in table.rows}
+    for row in finalists.to_dict(orient="records"):
+        expected = "" if np.isnan(row["more_seeds"]) else f"{row['more_seeds']:.0f} more seed"
+        assert told[plan_name(row["plan"])].startswith(expected)
+        assert (told[plan_name(row["plan"])] != "") == (row["verdict"] == "NOT DECIDED")
 
 
 def test_the_kept_model_is_the_trained_one(trained):
@@ -255,9 +264,9 @@ def test_the_command_gives_every_setting_back(monkeypatch):
     """Each setting that can change what comes of a search, at a value that is not its default."""
     changed = {
         "backbone": "test_vit", "task": "csv:a b.csv", "trials": 7, "objectives": {"mse": "", "params": ""},
-        "constraints": ("params<=1.1x", "macs<=2x"), "sampler": "tpe", "seed": 5, "seeds": 2, "finalists": "all",
-        "size": 48, "lookback": 48, "horizon": 12, "fill": "linear", "covariates": True, "checkpoint": "w.pt",
-        "pretrained": True, "freeze": "backbone", "modules": ("a.py", "b"), "latency_s": 3.0,
+        "constraints": ("params<=1.1x", "macs<=2x"), "sampler": "tpe", "seed": 5, "seeds": 2, "refine": 4,
+        "until": "first", "size": 48, "lookback": 48, "horizon": 12, "fill": "linear", "covariates": True,
+        "checkpoint": "w.pt", "pretrained": True, "freeze": "backbone", "modules": ("a.py", "b"), "latency_s": 3.0,
         "latency_profile": "h.json", "proxies": ("naswot", "zico"), "halving": 3, "halving_epochs": 2,
         "halving_slow_epochs": 4, "controls": False, "allow_lower_bound": True, "keep": "all", "reuse": "runs/a",
     }  # fmt: skip

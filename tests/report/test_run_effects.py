@@ -1,5 +1,6 @@
 """The effects of a run: which evaluations count, and the tables of a small search."""
 
+import numpy as np
 import pandas as pd
 
 import nasbench as nb
@@ -41,4 +42,22 @@ def test_of_a_run(tmp_path):
     assert set(found) == {"properties", "declared", "modules", "pairs", "slots"}
     assert cell(found["modules"], ANY, "se")["verdict"] == "HELPS"
     assert cell(found["modules"], ANY, "se")["n"] == 7  # of the 16 plans, one seed each
-    assert all(isinstance(table, pd.DataFrame) and "p" not in table for table in found.values())
+    assert all(isinstance(table, pd.DataFrame) for table in found.values())
+
+
+def test_the_verdicts_of_all_tables_are_corrected_together(tmp_path):
+    """The p-value of each decided row times the rows that are not smaller stays below 5 %, over all tables at once."""
+
+    def score(plan):
+        return {"accuracy": 0.8 + 0.01 * ("se" in plan.values()) + 0.004 * (len(str(plan)) % 3), "cost": len(plan)}
+
+    space = {"variants": ["se", "eca", "sk"], "slots": ["stage1", "stage2"]}
+    objectives = {"accuracy": "maximize", "cost": "minimize"}
+    run = nb.search(space, backbone="test_resnet", evaluate=score, trials=16, sampler="random", out=tmp_path / "r",
+                    objectives=objectives)  # fmt: skip
+    rows = pd.concat(run_effects(run).values())
+    rows = rows.dropna(subset=["p"]).sort_values("p")
+    passed = (rows["p"] * np.arange(len(rows), 0, -1) <= 0.05).cummin()
+    assert (rows["verdict"] != "NOT DECIDED").tolist() == passed.tolist()
+    assert passed.any()
+    assert not passed.all()

@@ -1,0 +1,288 @@
+"""The headline of a report: what helps, how sure that is, and whatever a reader must know before believing it.
+
+No sentence claims more than the tables show. The answer comes first. What speaks against it follows at once: the
+control, the test split, latency without a verdict, failures, training near chance.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+from scipy.stats import t as student
+
+from nasbench.library.plan import BARE
+from nasbench.objectives import COSTS
+from nasbench.report.formatting import is_missing, plan_words, what_would_decide, with_interval
+from nasbench.report.training_state import is_near_chance, is_still_falling
+from nasbench.runs.control_comparison import is_near_cost
+from nasbench.runs.run import Run
+from nasbench.runs.trainings import RunTrainings
+
+__all__ = ["headline"]
+
+Metrics = Mapping[str, Mapping[str, float]]
+
+_LONGEST_REASON = 120
+
+_USUAL_SEEDS = 3
+"""Number of seeds for which the headline tells the detectable difference."""
+
+
+def headline(
+    run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, test: Metrics, naive: Metrics
+) -> tuple[str, ...]:
+    """Return the sentences of the headline, the answer first.
+
+    Args:
+        run: The run.
+        finalists: Its compared plans (`Run.finalists`).
+        recorded: Its trainings. None if every objective is a cost.
+        test: Metrics on the test split by plan hash.
+        naive: Metrics of naive forecasts on the test split by name.
+    """
+    lines = list(_answer(run, finalists, recorded, test))
+    # The last line counts the plans. How many of them failed belongs to it.
+    lines[-1] = " ".join([lines[-1], *_failures(run)])
+    return (*lines, *(_caution(run, run.metric, finalists, test, naive) if run.metric else ()))
+
+
+def _answer(run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, test: Metrics) -> Iterable[str]:
+    """Yield what is known of the plans. The last sentence says how many were evaluated."""
+    evaluated = _counted(run.trials()["plan_hash"].nunique(), "plan")
+    if recorded is None:
+        yield "Every objective is a cost. Costs are exact, so there is no verdict."
+        yield f"{evaluated} evaluated, {_on_front(finalists)} of them on the front."
+    elif recorded.bare is None:
+        yield "Nothing can be compared, because no training of the bare backbone succeeded."
+        yield f"{evaluated} evaluated."
+    elif not recorded.plans:
+        yield "Nothing can be compared, because only the bare backbone has a result."
+        yield f"{evaluated} evaluated."
+    elif not recorded.noise.freedom:
+        yield "One evaluation each: no plan was trained twice, so nothing can be told apart."
+        yield f"{evaluated} evaluated, {_on_front(finalists)} of them on the front."
+    else:
+        better = finalists[finalists["verdict"] == "BETTER"]
+        if better.empty:
+            yield "No plan was shown to be better than the bare backbone."
+            yield from (*_nearest(run, finalists), *_faster(run, finalists), *_power(run))
+        else:
+            yield from _best(run, better, finalists, recorded, test)
+        yield _counts(evaluated, finalists)
+
+
+def _best(
+    run: Run, better: pd.DataFrame, finalists: pd.DataFrame, recorded: RunTrainings, test: Metrics
+) -> Iterable[str]:
+    """Yield what is known of the best of the plans that are BETTER."""
+    # One that also beats a plain block of its cost comes first. Then the largest difference counts.
+    order = better.assign(beats_control=better["control_verdict"] == "BETTER")
+    best = order.sort_values(["beats_control", "difference"], ascending=False).iloc[0]
+    bare = finalists[finalists["plan"] == BARE.text].iloc[0]
+    yield _better(run, best, bare)
+    yield from _against_control(best)
+    yield from _on_test(run, recorded, best, bare, test)
+    yield from _latency(run, best)
+
+
+def _better(run: Run, best: pd.Series, bare: pd.Series) -> str:
+    metric = run.metric
+    cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in best), None)
+    price = f", at {best[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
+    # The verdict comes from all trainings together. The interval is of this plan alone, and may say less.
+    model = f" (better with probability {_chance(best)}, by all trainings)" if best["difference_low"] <= 0 else ""
+    return (
+        f"{_name(best)} is BETTER than the bare backbone: {metric} {_value(metric, best)} against "
+        f"{_value(metric, bare)}, {_interval(best)}{_sign_note(run)}{model}{price}."
+    )
+
+
+def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
+    """Yield which plan is the nearest to being BETTER, and what would decide it."""
+    nearest = finalists[finalists["verdict"] == "NOT DECIDED"].dropna(subset=["p_better", "difference_low"])
+    if nearest.empty:
+        return
+    row = nearest.sort_values("p_better", ascending=False).iloc[0]
+    told = "; ".join([f"better with probability {_chance(row)}", *filter(None, [what_would_decide(row)])])
+    yield f"The nearest is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}, {told}."
+
+
+def _power(run: Run) -> Iterable[str]:
+    """Yield what the run can tell apart, which a reader asks where nothing is better."""
+    power = run.power()
+    # An item variance that is estimated as 0 sets no floor.
+    floor = f"; {power.floor:.2g} is the floor of {power.items:,} validation items" if power.floor else ""
+    least = power.detectable[_USUAL_SEEDS]
+    yield f"With {_USUAL_SEEDS} seeds a plan, differences of {least:.2g} can be told apart{floor}."
+
+
+def _faster(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
+    """Yield the fastest plan that was shown to be faster, where latency is an objective."""
+    if "latency_ms" not in run.directions or "latency_verdict" not in finalists:
+        return
+    faster = finalists[finalists["latency_verdict"] == "FASTER"]
+    if faster.empty:
+        yield "No plan was shown to be FASTER either."
+        return
+    row = faster.sort_values("latency_ratio").iloc[0]
+    verdict = f"{run.metric} {_interval(row)}{_sign_note(run)}, {row['verdict']}"
+    yield f"{_name(row)} is FASTER, {_latency_ratio(row)} times the latency, with {verdict}."
+
+
+def _against_control(best: pd.Series) -> Iterable[str]:
+    if is_missing(best["control_difference"]):
+        yield "No plain block of its cost was trained beside it, so the gain may come from its size."
+        return
+    gap = _interval(best, "control_difference")
+    ratio = None if is_missing(best["control_ratio"]) else best["control_ratio"]
+    if not is_near_cost(ratio):
+        adds = "the plan adds no multiply-adds" if ratio is None else f"it adds {ratio:.3g} times the multiply-adds"
+        yield f"A plain block of its cost could not be made ({adds}): {gap} against the nearest, no verdict."
+    elif best["control_verdict"] == "BETTER":
+        yield f"It is also BETTER than a plain block of its cost, {gap}: not only its size helps."
+    elif best["control_verdict"] == "WORSE":
+        yield f"But it is WORSE than a plain block of its cost, {gap}: that block is the better choice."
+    else:
+        yield f"But it was not shown to be better than a plain block of its cost, {gap}: its size may be what helps."
+
+
+def _on_test(run: Run, recorded: RunTrainings, best: pd.Series, bare: pd.Series, test: Metrics) -> Iterable[str]:
+    """Yield what the test split says. Nothing was selected on it, but there is one training of each plan."""
+    assert run.metric is not None
+    figures = [test.get(row["plan_hash"], {}).get(run.metric) for row in (best, bare)]
+    if figures[0] is None or figures[1] is None:
+        if test:
+            yield "The test split could not be opened for it: its weights were not stored (--keep all stores them)."
+        return
+    sign = -1 if run.directions[run.metric] == "minimize" else 1
+    gap = sign * (figures[0] - figures[1])
+    half = _half_width(run, recorded)
+    told = with_interval(gap, gap - half, gap + half, "+")
+    agrees = "agrees" if gap > 0 else "does not agree"
+    yield (
+        f"The test split {agrees} (one seed each): {figures[0]:.4g} against {figures[1]:.4g}, {told}{_sign_note(run)}."
+    )
+
+
+def _half_width(run: Run, recorded: RunTrainings) -> float:
+    """Return half the 95 % interval of a difference on the test split between one training of each side.
+
+    The noise between seeds is not visible from one seed. That of the validation split serves, for as many items.
+    """
+    noise = recorded.standing.noise
+    splits = (run.config["task"] or {}).get("splits", {})
+    if noise.items and splits.get("val") and splits.get("test"):
+        noise = noise.on_items(max(1, round(noise.items * splits["test"] / splits["val"])))
+    error, freedom = noise.error(1, 1)
+    return float(student.ppf(0.975, freedom)) * error
+
+
+def _latency(run: Run, best: pd.Series) -> Iterable[str]:
+    ratio = best.get("latency_ratio")
+    if is_missing(ratio):
+        return
+    if is_missing(best.get("latency_ratio_low")):
+        yield f"Its latency is predicted at {ratio:.2f} times the bare backbone's. It was not measured: no verdict."
+        return
+    load = busy_load(run)
+    busy = "" if load is None else f" The machine was busy meanwhile (load {load:.3g})."
+    yield f"Its latency is {_latency_ratio(best)} times the bare backbone's: {best['latency_verdict']}.{busy}"
+
+
+def busy_load(run: Run) -> float | None:
+    """Return the load average at the last latency measurement, if other work kept the machine busy. None otherwise.
+
+    The search itself loads the machine until shortly before: by its workers, each with its threads. Anything above
+    that and one more task was other work.
+    """
+    try:
+        scenario = (run.folder.latest_latency("profile") or {}).get("scenario", {})
+        load, threads = float(scenario["load_average"]), int(scenario["threads"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not recorded, or damaged
+        return None
+    return load if load > run.settings.workers * threads + 1 else None
+
+
+def _counts(evaluated: str, finalists: pd.DataFrame) -> str:
+    several = finalists[(finalists["seeds"] > 1) & (finalists["plan"] != BARE.text)]
+    counts = Counter(several["verdict"])
+    verdicts = ", ".join(f"{counts[name]} {name}" for name in ("BETTER", "WORSE", "NOT DECIDED") if counts[name])
+    return f"{evaluated} evaluated, {len(several)} on several seeds{': ' + verdicts if verdicts else ''}."
+
+
+def _failures(run: Run) -> Iterable[str]:
+    trials = run.trials()
+    failed = trials[trials["state"] == "failed"]
+    if failed.empty:
+        return
+    plans, of = failed["plan_hash"].nunique(), trials["plan_hash"].nunique()
+    reason, times = Counter(failed["reason"]).most_common(1)[0]
+    reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+    share = ":" if len(failed) == 1 else ", all by:" if times == len(failed) else ", most often by:"
+    yield f"{plans} of {of} plans {'has' if plans == 1 else 'have'} a failed evaluation{share} {reason}."
+
+
+def _caution(run: Run, metric: str, finalists: pd.DataFrame, test: Metrics, naive: Metrics) -> Iterable[str]:
+    """Yield why the training itself may be too short to tell anything."""
+    if finalists.empty:
+        return
+    best = finalists.sort_values(metric, ascending=run.directions[metric] == "minimize").iloc[0]
+    parts = [*_near_chance(run, metric, best), *_no_better_than_naive(run, metric, best, test, naive)]
+    if is_still_falling(run):
+        parts.append("the training loss was still falling at the end")
+    if parts:
+        told = "; ".join(parts)
+        yield f"{told[0].upper()}{told[1:]}: train longer."
+
+
+def _near_chance(run: Run, metric: str, best: pd.Series) -> Iterable[str]:
+    classes = ((run.config["task"] or {}).get("model_kwargs") or {}).get("num_classes")
+    if classes is not None and is_near_chance(metric, best[metric], classes):
+        yield f"the best {metric}, {_value(metric, best)} on {classes} classes, is near chance"
+
+
+def _no_better_than_naive(run: Run, metric: str, best: pd.Series, test: Metrics, naive: Metrics) -> Iterable[str]:
+    ours = test.get(best["plan_hash"], {}).get(metric)
+    known = {name: values[metric] for name, values in naive.items() if metric in values}
+    if ours is None or not known:
+        return
+    name = min(known, key=lambda each: known[each])  # metrics of forecasts are errors
+    if ours >= known[name]:
+        naive_text = f"the {name} forecast's {known[name]:.4g}"
+        yield f"the best {metric} on the test split, {ours:.4g}, is no better than {naive_text}"
+
+
+def _latency_ratio(row: pd.Series) -> str:
+    low, high = row["latency_ratio_low"], row["latency_ratio_high"]
+    return f"{row['latency_ratio']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _name(row: pd.Series) -> str:
+    return f"{plan_words(row['plan'])} (trial {row['number']})"
+
+
+def _value(metric: str | None, row: pd.Series) -> str:
+    return with_interval(row[metric], row.get(f"{metric}_low"), row.get(f"{metric}_high"))
+
+
+def _interval(row: pd.Series, name: str = "difference") -> str:
+    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], "+")
+
+
+def _sign_note(run: Run) -> str:
+    """Return how to read the sign of a difference of an error, of which less is better."""
+    return " (positive is better)" if run.metric and run.directions[run.metric] == "minimize" else ""
+
+
+def _chance(row: pd.Series) -> str:
+    return "over 0.999" if row["p_better"] > 0.9995 else f"{row['p_better']:.3f}"
+
+
+def _on_front(finalists: pd.DataFrame) -> int:
+    return int(finalists["on_front"].sum()) if len(finalists) else 0
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun} was" if number == 1 else f"{number} {noun}s were"

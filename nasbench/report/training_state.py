@@ -1,0 +1,63 @@
+"""Whether the trainings of a run went far enough to tell anything: near chance, or loss still falling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from nasbench.runs.evaluation import at_full_budget
+from nasbench.runs.run import Run
+
+__all__ = ["is_falling", "is_near_chance", "is_still_falling"]
+
+_SHARE = 0.1
+"""A tenth: of the way from chance to a perfect accuracy, of the epochs, and of the fall of the loss."""
+
+
+def is_near_chance(metric: str, value: float, classes: int) -> bool:
+    """Whether a classifier is hardly better than one that draws the class by lot.
+
+    Chance is 1/classes for an accuracy. Near it means at most twice as much, and at most a tenth of the way to 1: 0.19
+    of 10 classes, 0.55 of 2. For the loss (cross-entropy) chance is log(classes), and near it means at least nine
+    tenths of that. Nothing is known of other metrics.
+
+    Args:
+        metric: Name of the metric.
+        value: The metric on the validation split.
+        classes: Number of classes.
+    """
+    if classes < 2:
+        return False
+    if metric == "loss":
+        return value >= (1 - _SHARE) * math.log(classes)
+    chance = 1 / classes
+    return metric == "accuracy" and value <= min(2 * chance, chance + _SHARE * (1 - chance))
+
+
+def is_falling(losses: Sequence[float]) -> bool:
+    """Whether a training loss was still falling at the end.
+
+    It was if the last tenth of the epochs (at least one) has a tenth of the whole fall or more. From fewer than three
+    epochs nothing can be seen.
+
+    Args:
+        losses: Mean training loss of each epoch.
+
+    Example:
+        >>> is_falling([2.0, 1.5, 1.0]), is_falling([2.0, 0.5, 0.45])
+        (True, False)
+    """
+    if len(losses) < 3 or not np.isfinite(losses).all():
+        return False
+    last = max(1, round(_SHARE * len(losses)))
+    whole, at_the_end = losses[0] - losses[-1], losses[-1 - last] - losses[-1]
+    return whole > 0 and at_the_end >= _SHARE * whole
+
+
+def is_still_falling(run: Run) -> bool:
+    """Whether the training loss was still falling in most of the trainings at the full budget."""
+    trained = [one.history for plan in at_full_budget(run.evaluations()).values() for one in plan if one.history]
+    falling = [is_falling([line["train_loss"] for line in history if "train_loss" in line]) for history in trained]
+    return bool(falling) and sum(falling) > len(falling) / 2

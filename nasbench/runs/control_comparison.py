@@ -1,0 +1,69 @@
+"""Plans beside their equal-cost controls: does the module help, or only its size?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nasbench.evidence.pairs import PairedDifference, compare_pair
+from nasbench.runs.schema import RecordedControl
+from nasbench.runs.trainings import PlanTrainings, RunTrainings
+
+__all__ = ["NEAR_COST", "ControlComparison", "compare_with_controls", "is_near_cost"]
+
+NEAR_COST = (0.8, 1.25)
+"""A control is a fair comparison if the MACs that it adds, divided by those that the plan adds, lie between these. The
+smallest bottleneck may add many times what a light module adds. A verdict against it would be about its size again."""
+
+
+@dataclass(frozen=True)
+class ControlComparison:
+    """A plan and its control.
+
+    Attributes:
+        record: The control as the search recorded it.
+        plan: The trainings of the plan.
+        control: The trainings of the control.
+        pair: The plan minus the control, with the noise of the whole run. Positive is better, also for an error.
+    """
+
+    record: RecordedControl
+    plan: PlanTrainings
+    control: PlanTrainings
+    pair: PairedDifference
+
+    @property
+    def verdict(self) -> str:
+        """BETTER or WORSE than a plain block of its cost, or NOT DECIDED. "" if their costs are too far apart."""
+        return self.pair.verdict if is_near_cost(self.record.ratio) else ""
+
+
+def is_near_cost(ratio: float | None) -> bool:
+    """Whether a control costs about as much as its plan.
+
+    Args:
+        ratio: MACs that the control adds, divided by those that the plan adds. None if the plan adds none.
+    """
+    return ratio is not None and NEAR_COST[0] <= ratio <= NEAR_COST[1]
+
+
+def compare_with_controls(
+    recorded: RunTrainings, controls: Mapping[str, RecordedControl]
+) -> dict[str, ControlComparison]:
+    """Compare each plan whose control was trained with this control.
+
+    Args:
+        recorded: All trainings of the run.
+        controls: The controls as recorded, by plan hash (`RunJournal.controls`).
+
+    Returns:
+        The comparisons by plan hash, in order of the plans' first trials.
+    """
+    compared = {}
+    for plan in recorded.plans:
+        record = controls.get(plan.plan_hash)
+        control = None if record is None else recorded.controls.get(record.plan_hash)
+        if record is not None and control is not None:
+            pair = compare_pair(plan.trainings, control.trainings, recorded.noise)
+            compared[plan.plan_hash] = ControlComparison(record, plan, control, pair)
+    return compared
