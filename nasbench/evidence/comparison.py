@@ -81,7 +81,7 @@ def _judge(
     bare = trainings[int(np.argmax(is_bare))]
     others = np.flatnonzero(~is_bare)
     contents = [contents_of(Plan.of(text)) for text in table["plan"].iloc[others]]
-    judged = judge_plans([trainings[row] for row in others], bare, contents, noise=noise, until=until)
+    judged = judge_plans([trainings[int(row)] for row in others], bare, contents, noise=noise, until=until)
     pairs = [PairedDifference.of_itself(bare.seeds)] * len(table)
     verdicts = ["BARE"] * len(table)
     for row, pair, verdict in zip(others, judged.pairs, judged.verdicts, strict=True):

@@ -84,13 +84,13 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
         return None
     left_out = standing.left_out
     kept = np.flatnonzero(~left_out)
-    columns = np.full((4, len(left_out)), np.nan)
+    mean, sd, better, worse = columns = np.full((4, len(left_out)), np.nan)
     harmful = False
     if len(kept):
         d = standing.difference[kept]
         harmful = bool((d < 0).mean() > _MOST)
-        columns[:, kept] = _mixture(d, *_noise_of(standing, kept), [contents[index] for index in kept], harmful)
-    return Posterior(*columns, left_out=left_out, harmful=harmful)
+        columns[:, kept] = _mixture(d, *_noise_of(standing, kept), [contents[int(plan)] for plan in kept], harmful)
+    return Posterior(mean, sd, better, worse, left_out, harmful)
 
 
 def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, float]:

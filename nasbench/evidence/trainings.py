@@ -85,7 +85,7 @@ class Trainings:
         """Variance per item of what a seed changes on it beyond the mean: W. NaN with one seed, or without items."""
         if self.items is None or self.seeds < 2:
             return np.nan
-        residuals = self.items - self.item_means
+        residuals = self.items - self.items.mean(axis=0)
         # The part of a seed that all items share is seed variance. Left in, it would be subtracted from the items' too.
         residuals = residuals - residuals.mean(axis=1, keepdims=True)
         return float(long_run_variance(residuals, self.block).sum() / (self.seeds - 1))

@@ -23,10 +23,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import multivariate_normal, norm
@@ -197,7 +198,13 @@ class Search:
         while True:
             seen = self.standing()
             view = race(
-                seen, self.contents, spent=spent, budget=budget, front=front, until=until, failures=self.failures[:-1]
+                seen,
+                self.contents,
+                spent=spent,
+                budget=budget,
+                front=front,
+                until=until,
+                failures=self.failures[:-1].tolist(),
             )
             if view.next is None:
                 break
@@ -389,14 +396,14 @@ def forecast_coverage(
         errors = scale * series(rng, windows + horizon - 1, hours)
         return np.convolve(errors, np.full(horizon, 1 / horizon), "valid")
 
+    def trainings() -> Trainings:
+        of_plan = items(1.0)
+        drawn = [of_plan + items(0.5) + seed_sd * rng.normal() for _ in range(seeds)]
+        return Trainings.of([float(one.mean()) for one in drawn], drawn, block=horizon)
+
     held = []
     for _ in range(count):
-        plans = []
-        for _ in range(2):
-            of_plan = items(1.0)
-            drawn = [of_plan + items(0.5) + seed_sd * rng.normal() for _ in range(seeds)]
-            plans.append(Trainings.of([float(one.mean()) for one in drawn], drawn, block=horizon))
-        pair = compare_pair(*plans)
+        pair = compare_pair(trainings(), trainings())
         held.append(pair.low <= 0 <= pair.high)
     return np.array(held)
 
@@ -510,10 +517,10 @@ def wrong_effects(plans: int, rng: np.random.Generator) -> tuple[bool, bool]:
         "slots": slot_importance(every, values),
     }
 
-    def any_claim(found: dict[str, object]) -> bool:
-        return any((table["verdict"] != "NOT DECIDED").any() for table in found.values())  # type: ignore[index]
+    def any_claim(judged: Mapping[str, pd.DataFrame]) -> bool:
+        return any((table["verdict"] != "NOT DECIDED").any() for table in judged.values())
 
-    return any_claim(dict(tables)), any_claim(dict(judge_together(tables)))
+    return any_claim(tables), any_claim(judge_together(tables))
 
 
 def print_holm(count: int, seed: int) -> None:
