@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nasbench.errors import InputError, RunError
 from nasbench.evidence.power import detectable_difference, items_needed, least_difference, more_seeds
-from nasbench.runs.trainings import trainings_of
-
-if TYPE_CHECKING:
-    from nasbench.runs.run import Run
+from nasbench.runs.trainings import RecordedRun, trainings_of
 
 __all__ = ["SEEDS", "RunPower", "power_of"]
 
@@ -79,7 +76,7 @@ class RunPower:
         return f"a difference of {self.effect:.3g} needs over 1,000 seeds"
 
 
-def power_of(run: Run, effect: float | None = None) -> RunPower:
+def power_of(run: RecordedRun, effect: float | None = None) -> RunPower:
     """Return what a run can tell apart.
 
     Args:

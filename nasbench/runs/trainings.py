@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from nasbench.evidence.comparison import contents_of
 from nasbench.evidence.noise import Noise, pooled_noise
@@ -18,12 +18,34 @@ from nasbench.evidence.standing import Standing, standing
 from nasbench.evidence.trainings import Trainings
 from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation, at_full_budget
+from nasbench.runs.folder import RunFolder
+from nasbench.runs.journal import RunJournal
 from nasbench.runs.schema import CONTROLS
 
-if TYPE_CHECKING:
-    from nasbench.runs.run import Run
+__all__ = ["PlanTrainings", "RecordedRun", "RunTrainings", "trainings_of"]
 
-__all__ = ["PlanTrainings", "RunTrainings", "trainings_of"]
+
+class RecordedRun(Protocol):
+    """What is read of a run here. `nasbench.runs.run.Run` has it, and itself reads its trainings through this file."""
+
+    folder: RunFolder
+    journal: RunJournal
+    config: dict[str, Any]
+
+    @property
+    def metric(self) -> str | None:
+        """The first objective that is not a cost. None if all are costs."""
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """Objectives with their directions."""
+
+    @property
+    def block(self) -> int:
+        """Number of consecutive validation items that depend on each other."""
+
+    def evaluations(self) -> list[Evaluation]:
+        """Return every evaluation of the search and of further seeds, in order of trials."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +140,7 @@ class RunTrainings:
         return [one.contents for one in self.plans]
 
 
-def trainings_of(run: Run) -> RunTrainings:
+def trainings_of(run: RecordedRun) -> RunTrainings:
     """Return all trainings of a run.
 
     Args:
@@ -138,7 +160,7 @@ def trainings_of(run: Run) -> RunTrainings:
     return RunTrainings(bare, others, controls, earlier)
 
 
-def _by_plan(run: Run, evaluations: Sequence[Evaluation]) -> dict[str, PlanTrainings]:
+def _by_plan(run: RecordedRun, evaluations: Sequence[Evaluation]) -> dict[str, PlanTrainings]:
     failures = Counter(one.plan_hash for one in evaluations if one.state == "failed")
     return {
         plan_hash: PlanTrainings(tuple(of_plan), failures[plan_hash], _trainings(run, of_plan))
@@ -146,7 +168,7 @@ def _by_plan(run: Run, evaluations: Sequence[Evaluation]) -> dict[str, PlanTrain
     }
 
 
-def _trainings(run: Run, evaluations: Iterable[Evaluation]) -> Trainings:
+def _trainings(run: RecordedRun, evaluations: Iterable[Evaluation]) -> Trainings:
     assert run.metric is not None
     of_metric = run.config["task"] is None or run.config["task"]["metric"] == run.metric
     return Trainings.of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nasbench.evidence.noise import Noise
 from nasbench.evidence.power import detectable_difference, items_needed, least_difference, more_seeds
 from nasbench.evidence.race import BARE_SEEDS
-from nasbench.runs.refinement import further_trainings, reachable_seeds
+from nasbench.runs.refinement import equal_seeds, further_trainings, reachable_seeds
 from nasbench.runs.settings import SearchSettings
 from nasbench.runs.trainings import RunTrainings
 
@@ -23,13 +23,14 @@ def foresight(trainings: RunTrainings, settings: SearchSettings, plans: int) -> 
     noise = trainings.noise
     if not noise.freedom or trainings.bare is None:
         return ""
-    seeds, further = reachable_seeds(settings, plans), further_trainings(settings)
+    seeds, equal = reachable_seeds(settings, plans), equal_seeds(settings, plans)
     if seeds < 2:
-        return f"{further} further trainings give no plan a second seed, so nothing will be decided"
-    # the further trainings to come will tell as much about the noise
-    to_come = max(0, further - (trainings.bare.trainings.seeds - 1))
-    line = f"this search can tell {detectable_difference(seeds, noise.with_seeds(to_come)):.2g} apart"
-    line += f" (a plan of {seeds} seeds, the most that it can get)"
+        return f"{further_trainings(settings)} further trainings give no plan a second seed, so nothing will be decided"
+    # the trainings to come will tell as much about the noise
+    planned = further_trainings(settings) if equal is None else (plans + 1) * (equal - 1)
+    done = sum(plan.trainings.seeds - 1 for plan in trainings.all_plans)
+    line = f"this search can tell {detectable_difference(seeds, noise.with_seeds(max(0, planned - done))):.2g} apart"
+    line += f" (a plan of {seeds} seeds, the most that it can get)" if equal is None else f" (plans of {seeds} seeds)"
     if noise.items:
         line += f"; {least_difference(noise):.2g} is the floor of {noise.items:,} validation items"
     return line if settings.effect is None else f"{line}. {_needed(settings.effect, seeds, noise)}"
