@@ -1,4 +1,4 @@
-"""The phase that trains controls, on a real search of two plans that are treated as given ones."""
+"""The phase that trains controls, on real searches: of a given plan, and of a space of two plans."""
 
 import numpy as np
 import pytest
@@ -6,42 +6,37 @@ import pytest
 import nasbench as nb
 from nasbench.library.plan import Plan
 from nasbench.report.control_table import control_table
+from nasbench.runs.run import Run
 from nasbench.runs.schema import CONTROLS
-from nasbench.study.phases import controls
 from nasbench.study.phases.equal_cost import control_for
 from nasbench.study.problem import make_problem
 
 PLAN = Plan.of({"stage1": "depthwise_separable"})
 
 
+def searched(folder, *space, **more):
+    """Search, and return the run and what was said of controls."""
+    said = []
+    run = nb.search(
+        *space,
+        backbone="test_resnet",
+        size=32,
+        seeds=2,
+        training={"epochs": 1},
+        objectives={"macs": "maximize", "accuracy": "maximize"},
+        latency_s=0,
+        out=folder,
+        on_event=lambda event: said.append(event.message) if event.stage == CONTROLS else None,
+        **more,
+    )
+    return run, said
+
+
 @pytest.fixture(scope="module")
 def search(tmp_path_factory, small_data):
-    """Runs the search, which trains controls of all plans, and tells what was said of them."""
+    """Runs the search of the given plan, which trains the controls of all plans, and tells what was said of them."""
     folder = tmp_path_factory.mktemp("controls") / "r"
-
-    def again(*, given=True, **more):
-        said = []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(controls, "has_given_plans", lambda settings: given)
-            return run(said, **more), said
-
-    def run(said, **more):
-        return nb.search(
-            {"variants": ["depthwise_separable"], "slots": ["stage1"]},
-            backbone="test_resnet",
-            size=32,
-            trials=2,
-            seeds=2,
-            sampler="random",
-            training={"epochs": 1},
-            objectives={"macs": "maximize", "accuracy": "maximize"},
-            latency_s=0,
-            out=folder,
-            on_event=lambda event: said.append(event.message) if event.stage == CONTROLS else None,
-            **more,
-        )
-
-    return again
+    return lambda **more: searched(folder, plans=[PLAN.text], **more)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +59,16 @@ def test_each_control_is_trained_on_every_seed_once(run, lines):
     trials = run.journal.ledger(CONTROLS).trials()
     assert {trial.user_attrs["plan"] for trial in trials} == {control.plan.text}
     assert run.folder.load_items(control.plan.hash, 1) is not None
+
+
+def test_in_a_search_only_a_plan_called_better_gets_one(tmp_path, small_data, monkeypatch):
+    """The verdict is set here: first it is open, then BETTER."""
+    space, compared, verdict = {"variants": ["depthwise_separable"], "slots": ["stage1"]}, Run.finalists, "NOT DECIDED"
+    monkeypatch.setattr(Run, "finalists", lambda self: compared(self).assign(verdict=["BARE", verdict]))
+    assert searched(tmp_path / "r", space, trials=2)[1] == []
+    verdict = "BETTER"
+    said = searched(tmp_path / "r", space, trials=2)[1]
+    assert [line.split(":")[0] for line in said] == ["control, seed 0", "control, seed 1"]
 
 
 def test_the_search_knows_nothing_of_controls(run, lines):
