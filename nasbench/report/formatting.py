@@ -32,7 +32,7 @@ def plan_words(text: str) -> str:
         >>> plan_words('{"stage1": "se", "stage3": "eca >> se"}')
         'stage1=se; stage3=eca >> se'
     """
-    return BARE_NAME if text == BARE.text else "; ".join(f"{slot}={part}" for slot, part in Plan.of(text).items())
+    return BARE_NAME if text == BARE.text else Plan.of(text).typed
 
 
 def what_would_decide(row: Mapping[Hashable, Any]) -> str:

@@ -88,6 +88,7 @@ def _best(
 
 
 def _better(run: Run, best: pd.Series, bare: pd.Series) -> str:
+    assert run.metric is not None
     metric = run.metric
     cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in best), None)
     price = f", at {best[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
@@ -105,7 +106,7 @@ def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
     if nearest.empty:
         return
     row = nearest.sort_values("p_better", ascending=False).iloc[0]
-    told = "; ".join([f"better with probability {_chance(row)}", *filter(None, [what_would_decide(row)])])
+    told = "; ".join([f"better with probability {_chance(row)}", *filter(None, [what_would_decide(row.to_dict())])])
     yield f"The nearest is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}, {told}."
 
 
@@ -263,7 +264,7 @@ def _name(row: pd.Series) -> str:
     return f"{plan_words(row['plan'])} (trial {row['number']})"
 
 
-def _value(metric: str | None, row: pd.Series) -> str:
+def _value(metric: str, row: pd.Series) -> str:
     return with_interval(row[metric], row.get(f"{metric}_low"), row.get(f"{metric}_high"))
 
 

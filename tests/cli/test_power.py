@@ -46,7 +46,7 @@ def test_a_wrong_effect(nasbench, run, effect):
 def test_runs_that_cannot_tell(nasbench, tmp_path):
     Recorder(tmp_path / "once").add(None, 0.9)
     Recorder(tmp_path / "costs", objectives=("macs", "params")).add(None, 1.0, params=1.0)
-    for name, words in (("once", "--refine 2"), ("costs", "a cost"), ("none", "no run at")):
+    for name, words in (("once", "--refine 2"), ("costs", "is a cost"), ("none", "no run at")):
         code, out, err = nasbench("power", tmp_path / name)
         assert (code, out) == (4, "")
         assert words in err

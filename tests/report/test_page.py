@@ -17,7 +17,7 @@ from nasbench.report.formatting import plan_name
 from nasbench.report.page import command_of, page_of
 from nasbench.runs.command_line import command_line
 from nasbench.runs.run import load_run
-from nasbench.runs.settings import SearchSettings, read_settings
+from nasbench.runs.settings import NOT_WITH_PLANS, SearchSettings, read_settings
 
 SPACE = {"variants": ["se", "eca", "dual_pool"], "slots": ["stage1", "stage2"]}
 EVIL = "<script>alert('x')</script> & \"quotes\""
@@ -270,12 +270,17 @@ def test_the_command_gives_every_setting_back(monkeypatch):
         "latency_profile": "h.json", "proxies": ("naswot", "zico"), "halving": 3, "halving_epochs": 2,
         "halving_slow_epochs": 4, "controls": False, "allow_lower_bound": True, "keep": "all", "reuse": "runs/a",
     }  # fmt: skip
-    assert set(changed) == {n for n in SearchSettings.model_fields if command_line(n).reproduce != "never"}
+    reproduced = {n for n in SearchSettings.model_fields if command_line(n).reproduce != "never"}
+    assert set(changed) == reproduced - {"plans"}  # they exclude others
     settings = SearchSettings.model_validate(changed | {"space": "forecasting"})
     assert not any(getattr(settings, n) == f.default for n, f in SearchSettings.model_fields.items() if n in changed)
     run = SimpleNamespace(settings=settings, config={"task": {"recipe_changes": {"epochs": 3}}})
     again = read_back(command_of(run), monkeypatch)
     assert again == settings.model_copy(update={"training": {"epochs": "3"}})
+    given = {name: value for name, value in changed.items() if name not in NOT_WITH_PLANS}
+    run.settings = SearchSettings.model_validate(given | {"plans": ("stage1=se", "eca")})
+    again = read_back(command_of(run), monkeypatch)
+    assert again == run.settings.model_copy(update={"training": {"epochs": "3"}})
 
 
 def test_an_error_bar_is_of_the_difference():
