@@ -148,8 +148,9 @@ def fit_plans(plans: Sequence[Plan], slots: Sequence[SlotLike]) -> Fitted:
     Raises:
         SpaceError: If a plan names a slot that does not exist, or a module does not fit its slot. Names the plan.
     """
-    named, fits, refused = {slot.name: slot for slot in slots}, _Fits(), []
-    resolved = []
+    named, fits = {slot.name: slot for slot in slots}, _Fits()
+    resolved: list[Plan] = []
+    refused: list[Excluded] = []
     for plan in plans:
         try:
             resolved.append(plan.resolve(named))

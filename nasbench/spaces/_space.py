@@ -305,7 +305,7 @@ class GivenPlans(ResolvedSpace):
         return self.rule.plans
 
     @property
-    def parameters(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]
+    def parameters(self) -> dict[str, tuple[str, ...]]:
         """No choices: nothing is sampled."""
         return {}
 
