@@ -45,9 +45,11 @@ def power(
 
     Example: nasbench power runs/try --effect 0.01
     """
+    from nasbench.runs.refinement import has_given_plans
     from nasbench.runs.run import load_run
 
-    told = load_run(run).power(effect)
+    opened = load_run(run)
+    told = opened.power(effect)
     if as_json:
         console.print_json("power", {"run": str(run), **told.to_dict()})
     else:
@@ -55,7 +57,8 @@ def power(
     if effect is None:
         narrate(f"next: nasbench power {run} --effect D tells what would decide a difference of D")
     else:
-        narrate("next: the same search with a larger --refine trains the plans that look best on further seeds")
+        more = "--seeds" if has_given_plans(opened.settings) else "--refine"
+        narrate(f"next: the same search with a larger {more} trains plans on further seeds")
 
 
 @app.command()

@@ -92,7 +92,7 @@ def _is_axis(key: str, value: Any) -> bool:
     return (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and key not in ("number", "seed", "seeds")
+        and key not in ("number", "seed", "seeds", "more_seeds", "items_needed")
         and not key.endswith(("_low", "_high", "_sd"))
     )
 
