@@ -127,15 +127,19 @@ def compare(
 
 
 def print_front(run: Run, as_json: bool) -> None:
-    """Print the Pareto front of a run, as a table or as JSON, and narrate the headline of its report."""
+    """Print the Pareto front of a run, or all plans that it was given, and narrate the headline of its report.
+
+    With `as_json` they are printed as JSON.
+    """
     from nasbench.report.assembly import answer_of
 
     for sentence in answer_of(run):
         narrate(sentence)
-    front = run.front()
+    # whoever names the plans asks about each of them, and not about the best ones alone
+    kind, table = ("compared", run.finalists()) if run.settings.plans else ("front", run.front())
     if as_json:
-        console.print_json("front", {"run": str(run.path), "rows": front.to_dict(orient="records")})
+        console.print_json(kind, {"run": str(run.path), "rows": table.to_dict(orient="records")})
         return
     shown = [*run.directions, "difference", "difference_low", "difference_high", "verdict", "probability"]
-    columns = ["number", *(column for column in shown if column in front), "plan"]
-    console.print_table(columns, front[columns].itertuples(index=False), "front")
+    columns = ["number", *(column for column in shown if column in table), "plan"]
+    console.print_table(columns, table[columns].itertuples(index=False), kind)

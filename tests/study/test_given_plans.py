@@ -8,6 +8,7 @@ import yaml
 from support import ROOT
 
 import nasbench as nb
+from nasbench.cli.results import print_front
 from nasbench.errors import InputError, RunError, SpaceError, UnknownNameError
 from nasbench.runs.command_line import command_words
 from nasbench.runs.settings import read_settings
@@ -59,6 +60,17 @@ def test_exactly_these_plans_and_the_bare_backbone_on_equal_seeds(compare):
         "name": "given plans", "plans": 3, "slots": ["stage1", "stage2", "stage3", "stage4"], "excluded": [],
     }  # fmt: skip
     assert "plans" not in {key for key in config["identity"] if key != "space"}
+
+
+def test_all_given_plans_are_printed_and_not_the_front_alone(compare, capsys):
+    run = compare(plans=["eca", "stage1=sk"], seeds=2)
+    print_front(run, as_json=False)
+    printed = capsys.readouterr().out
+    assert [text for text in ("{}", everywhere("eca"), '{"stage1": "sk"}') if text not in printed] == []
+    print_front(run, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["kind"] == "compared"
+    assert len(document["data"]["rows"]) == 3
 
 
 def test_equal_plans_are_one_and_the_bare_backbone_is_there_anyway(compare):
