@@ -35,6 +35,8 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nasbench.backbones import slots as slots
     from nasbench.backbones.insertion import bare_state_dict as bare_state_dict
     from nasbench.backbones.insertion import insert as insert
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from nasbench.measurement.latency.profiler import profile as profile
     from nasbench.measurement.properties.fingerprint import fingerprint as fingerprint
     from nasbench.measurement.properties.fingerprint import fingerprint_plan as fingerprint_plan
+    from nasbench.runs.run import Run
     from nasbench.runs.run import load_run as load_run
     from nasbench.study.search import search as search
 
@@ -56,6 +59,13 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'nasbench' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def build_report(run: Run) -> Path:
+    """Build the report of a run. `Run.report` calls this, because only this file may import every layer."""
+    from nasbench import report
+
+    return report.build(run)
 
 
 def __dir__() -> list[str]:

@@ -19,9 +19,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
-from nasbench.evidence.regression import Estimate, Fit, explained, holm
+from nasbench.evidence.holm import holm
+from nasbench.evidence.regression import Estimate, Fit, explained
+from nasbench.evidence.student import t_p_value, t_quantile
 from nasbench.library.expression import Expression
 from nasbench.library.plan import Plan
 from nasbench.library.registry import PROPERTIES
@@ -233,9 +234,9 @@ def _mean(gaps: Sequence[float]) -> Estimate:
     if count < 3:
         return Estimate(value, np.nan, np.nan, np.nan)
     error = float(np.std(gaps, ddof=1) / np.sqrt(count))
-    half = float(student.ppf(0.975, count - 1)) * error
+    half = t_quantile(0.975, count - 1) * error
     # Equal differences have no spread, so t is undefined. They are certain (p = 0) unless all are zero (p = 1).
-    p = float(2 * student.sf(abs(value) / error, count - 1)) if error > 0 else float(value == 0)
+    p = t_p_value(value / error, count - 1) if error > 0 else float(value == 0)
     return Estimate(value, value - half, value + half, p)
 
 

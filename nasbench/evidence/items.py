@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import t as student
+
+from nasbench.evidence.student import t_quantile
 
 __all__ = ["item_freedom", "long_run_variance"]
 
@@ -83,7 +84,7 @@ def item_freedom(count: int, block: int = 1) -> float:
         return count // block - 1.0
     b = _reach(count, block) / count
     quantile = 1.96 + 2.9694 * b + 0.416 * b**2 - 0.5324 * b**3
-    return float(brentq(lambda freedom: student.ppf(0.975, freedom) - quantile, 1.0, 1000.0))
+    return float(brentq(lambda freedom: t_quantile(0.975, freedom) - quantile, 1.0, 1000.0))
 
 
 def _reach(count: int, block: int) -> int:

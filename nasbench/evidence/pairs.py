@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
 from nasbench.evidence.items import long_run_variance
 from nasbench.evidence.noise import Noise, pooled_noise
+from nasbench.evidence.student import t_p_value, t_quantile
 from nasbench.evidence.trainings import Trainings
 
 __all__ = ["PairedDifference", "compare_pair", "item_variance", "mean_interval", "verdict_of"]
@@ -74,10 +74,10 @@ def compare_pair(plan: Trainings, reference: Trainings, noise: Noise | None = No
         return PairedDifference(difference, np.nan, np.nan, "NOT DECIDED", seeds)
     of_items = item_variance(plan, reference, plan.interaction, reference.interaction)
     error, freedom = noise.with_items(of_items).error(plan.seeds, reference.seeds)
-    half = float(student.ppf(0.975, freedom)) * error
+    half = t_quantile(0.975, freedom) * error
     low, high = difference - half, difference + half
     # Without any noise t is undefined. A difference is then certain (p = 0) unless it is zero (p = 1).
-    p = float(2 * student.sf(abs(difference) / error, freedom)) if error != 0 else float(difference == 0)
+    p = t_p_value(difference / error, freedom) if error != 0 else float(difference == 0)
     return PairedDifference(difference, low, high, verdict_of(low, high), seeds, error, freedom, p)
 
 
@@ -96,7 +96,7 @@ def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, f
         square = float(long_run_variance(plan.item_means, plan.block)) - plan.interaction / plan.seeds
         of_items = square / len(plan.item_means)
     error, freedom = noise.with_items(of_items).error(plan.seeds)
-    half = float(student.ppf(0.975, freedom)) * error
+    half = t_quantile(0.975, freedom) * error
     return plan.mean - half, plan.mean + half
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import t as student
 
 from nasbench.evidence.noise import Noise
+from nasbench.evidence.student import t_quantile
 
 __all__ = ["detectable_difference", "items_needed", "least_difference", "more_seeds"]
 
@@ -34,7 +34,7 @@ def detectable_difference(seeds: int, noise: Noise) -> float:
     if not noise.freedom:
         return np.nan
     error, freedom = noise.error(seeds, seeds)
-    return float((student.ppf(0.975, freedom) + student.ppf(_CHANCE, freedom)) * error)
+    return float((t_quantile(0.975, freedom) + t_quantile(_CHANCE, freedom)) * error)
 
 
 def least_difference(noise: Noise) -> float:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import f as fisher
 from scipy.stats import ncf
-from scipy.stats import t as student
 
-__all__ = ["Estimate", "Fit", "explained", "holm"]
+from nasbench.evidence.student import t_p_value, t_quantile
+
+__all__ = ["Estimate", "Fit", "explained"]
 
 FloatArray = NDArray[np.float64]
 
@@ -91,8 +92,8 @@ class Fit:
             return None
         value = float(weights @ self._coefficients)
         error = float(np.sqrt(self.unexplained / self.freedom * (along**2 / self._sizes**2).sum()))
-        half = float(student.ppf(0.975, self.freedom)) * error
-        p = float(2 * student.sf(abs(value) / error, self.freedom)) if error > 0 else float(value == 0)
+        half = t_quantile(0.975, self.freedom) * error
+        p = t_p_value(value / error, self.freedom) if error > 0 else float(value == 0)
         return Estimate(value, value - half, value + half, p)
 
 
@@ -116,22 +117,6 @@ def explained(fit: Fit) -> Estimate | None:
     p = float(fisher.sf(ratio, fit.rank, fit.freedom))
     # A non-centrality λ of n observations is a true share of λ / (λ + n).
     return Estimate(value, low / (low + fit.n), high / (high + fit.n), p)
-
-
-def holm(p: FloatArray) -> NDArray[np.bool_]:
-    """Return which hypotheses are rejected, with a chance of 5 % of any wrong rejection among them (Holm 1979).
-
-    Args:
-        p: The p-value of each hypothesis. One with NaN is never rejected.
-    """
-    values = np.where(np.isnan(p), 2.0, p)  # above 1: sorted last and not counted among the tested
-    order = np.argsort(values, kind="stable")
-    tested = int((values <= 1).sum())
-    passed = values[order] <= 0.05 / np.maximum(tested - np.arange(len(values)), 1)
-    rejected = np.zeros(len(values), dtype=bool)
-    # Step-down: the first hypothesis that is not rejected ends it, whatever the later ones would give.
-    rejected[order] = np.logical_and.accumulate(passed)
-    return rejected
 
 
 def _noncentrality(ratio: float, first: int, second: int, chance: float) -> float:

@@ -8,15 +8,15 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from nasbench.evidence.hierarchy import Contents, Posterior, posterior
+from nasbench.evidence.holm import holm
 from nasbench.evidence.noise import Noise, pooled_noise
 from nasbench.evidence.pairs import PairedDifference, compare_pair
 from nasbench.evidence.power import items_needed, least_difference, more_seeds
 from nasbench.evidence.race import Until, sureness
-from nasbench.evidence.regression import holm
 from nasbench.evidence.standing import Standing, standing
+from nasbench.evidence.student import t_probability
 from nasbench.evidence.trainings import Trainings
 
 __all__ = ["FEWEST_FOR_MODEL", "Judgement", "judge_plans", "verdicts_by_model"]
@@ -158,4 +158,4 @@ def _chance(pair: PairedDifference) -> float:
         return np.nan
     if pair.error == 0:
         return 0.5 + 0.5 * float(np.sign(pair.difference))
-    return float(student.cdf(pair.difference / pair.error, pair.freedom))
+    return t_probability(pair.difference / pair.error, pair.freedom)

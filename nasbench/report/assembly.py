@@ -80,7 +80,10 @@ def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, 
     """Return test metrics by plan hash and of naive forecasts by name, computing only what test.json lacks."""
     file, known = run.path / "test.json", _known_test_figures(run)
     finalists = run.finalists()
-    shown = finalists[finalists["on_front"].astype(bool) | (finalists["plan"] == BARE.text)]
+    wanted = finalists["on_front"].astype(bool) | (finalists["plan"] == BARE.text)
+    if "verdict" in finalists:
+        wanted |= finalists["verdict"] == "BETTER"
+    shown = finalists[wanted]
     with_weights = models.numbers
     todo = [
         row

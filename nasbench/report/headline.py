@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
-from scipy.stats import t as student
 
+from nasbench.evidence.student import t_quantile
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
 from nasbench.report.formatting import is_missing, plan_words, what_would_decide, with_interval
@@ -177,7 +177,7 @@ def _half_width(run: Run, recorded: RunTrainings) -> float:
     if noise.items and splits.get("val") and splits.get("test"):
         noise = noise.on_items(max(1, round(noise.items * splits["test"] / splits["val"])))
     error, freedom = noise.error(1, 1)
-    return float(student.ppf(0.975, freedom)) * error
+    return t_quantile(0.975, freedom) * error
 
 
 def _latency(run: Run, best: pd.Series) -> Iterable[str]:

@@ -46,7 +46,7 @@ def notes_of(
     if test:
         yield (
             f"The test split was opened only for {len(test)} compared plan{'' if len(test) == 1 else 's'}, once each, "
-            f"with the weights of seed {run.settings.seed}. Nothing was selected on it."
+            "with the stored weights of one seed. Nothing was selected on it."
         )
 
 

@@ -143,6 +143,20 @@ class RunFolder:
         """The trials whose weights are stored."""
         return {int(file.stem.split("-")[1]) for file in (self.path / "models").glob("trial-*.safetensors")}
 
+    def weights_seed(self, number: int) -> int | None:
+        """Return the seed that the stored weights of a trial were trained with.
+
+        None if they do not say so. Their seed is then the first one of the run, as in version 0.1.0.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.weights_file(number), "numpy") as file:
+                seed = (file.metadata() or {}).get("seed", "")
+        except (SafetensorError, OSError):  # `load_weights` says what is wrong with the file
+            return None
+        return int(seed) if seed.isdecimal() else None
+
     def save_weights(self, number: int, weights: bytes) -> None:
         """Store the weights of a trial, in the safetensors format."""
         file = self.weights_file(number)

@@ -149,6 +149,18 @@ class Run:
 
         return power_of(self, effect)
 
+    def report(self) -> Path:
+        """Build report.html with its plots and tables, and return its path.
+
+        The test split is opened here, for the compared plans whose weights were stored.
+
+        Raises:
+            RunError: If the run is damaged or cannot be written.
+        """
+        from nasbench import build_report
+
+        return build_report(self)
+
     def _compare(self, evaluations: Iterable[Evaluation]) -> pd.DataFrame:
         import pandas as pd
 

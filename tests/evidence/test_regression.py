@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nasbench.evidence.regression import Fit, explained, holm
+from nasbench.evidence.holm import holm
+from nasbench.evidence.regression import Fit, explained
 
 
 def test_a_difference_of_two_means_is_students_test():

@@ -136,7 +136,7 @@ class TrainedEvaluator(Evaluator):
         findings.metrics, findings.items, findings.history = result.metrics, result.per_item, list(result.history)
         findings.fidelity, findings.training_s, findings.batch_parts = recipe.epochs, result.wall_s, result.batch_parts
         if request.weights:
-            findings.weights = _weights_of(model)
+            findings.weights = _weights_of(model, request.seed)
 
     def _pass_measured_gates(self, plan: Plan, model: nn.Module, request: Request, findings: Findings) -> None:
         """Measure latency and proxies if requested, and check their bounds."""
@@ -193,8 +193,8 @@ class TrainedEvaluator(Evaluator):
         self.check_bounds(known, request)
 
 
-def _weights_of(model: nn.Module) -> bytes:
+def _weights_of(model: nn.Module, seed: int) -> bytes:
     with tempfile.TemporaryDirectory() as folder:  # `save_model` writes only to a file
         file = Path(folder) / "model.safetensors"
-        save_model(model, str(file))
+        save_model(model, str(file), {"seed": str(seed)})
         return file.read_bytes()

@@ -21,7 +21,7 @@ __all__ = ["Controls"]
 class Controls(ListedSeeds):
     """Trains the control of every plan that is called BETTER on that plan's seeds. Given plans all have controls."""
 
-    stage, title, noun, checks_costs = CONTROLS, CONTROLS, "control, ", False
+    stage, title, noun, checks_costs, keeps_weights = CONTROLS, CONTROLS, "control, ", False, False
 
     def run_all(self) -> None:
         """Determine the controls, and have the missing ones evaluated."""

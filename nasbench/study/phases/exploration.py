@@ -28,7 +28,7 @@ from nasbench.library.plan import BARE, Plan
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.ledger import evaluation_of, is_abandoned
 from nasbench.runs.run import Run
-from nasbench.runs.schema import SEARCH
+from nasbench.runs.schema import FINALISTS, SEARCH
 from nasbench.study.engines import Engine
 from nasbench.study.evaluators.base import Request
 from nasbench.study.phases.events import Listener
@@ -286,9 +286,10 @@ class Exploration(Phase):
         self.add_known(trial, evaluation)
         if evaluation.weights is not None and self.settings.keep == "front":
             # the new plan may dominate plans whose weights were stored
-            self.run.folder.remove_weights(
-                but=[*self.front, *(t.number for t in [self.seen[BARE.hash]] if t is not None)]
-            )
+            further = self.run.journal.evaluations(FINALISTS)  # a resumed search has some
+            raced = {evaluation.number for evaluation in further if evaluation.number is not None}
+            bare = self.seen[BARE.hash]
+            self.run.folder.remove_weights(but=[*self.front, *raced, *([] if bare is None else [bare.number])])
         self.narrate(evaluation_line(number, evaluation, self.directions))
 
     def keeps(self, number: int, evaluation: Evaluation) -> bool:

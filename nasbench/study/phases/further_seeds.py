@@ -74,6 +74,9 @@ class FurtherSeeds(Phase):
     checks_costs = True
     """Whether to count the plans as whole models."""
 
+    keeps_weights = True
+    """Whether to store the weights of a plan that has none yet."""
+
     @abstractmethod
     def next_wanted(self) -> Wanted | None:
         """Return the next plan and seed. None if there is none now."""
@@ -148,12 +151,18 @@ class FurtherSeeds(Phase):
             self.check_costs(Plan.of(wanted.plan))
         # with halving a function is told the full budget, as it was in the search
         epochs = self.problem.evaluator.full_epochs if self.settings.halving else None
-        return number, Request(wanted.plan, wanted.plan_hash, wanted.seed, self.bare.values, epochs)
+        # A plan may be called BETTER that was not on the front after one seed. The report tests every compared plan.
+        weights = self.keeps_weights and wanted.number not in self.run.folder.stored_weights
+        return number, Request(
+            wanted.plan, wanted.plan_hash, wanted.seed, self.bare.values, epochs=epochs, weights=weights
+        )
 
     def record(self, number: int, evaluation: Evaluation) -> None:
         """Record the evaluation of one further seed."""
         # items first, as in the search: an evaluation that is in the ledger then has its items
         self.save_items(evaluation)
+        if evaluation.weights is not None:
+            self.run.folder.save_weights(self.numbers[number], evaluation.weights)
         evaluation = replace(evaluation, number=self.numbers[number])
         if self.ledger.close_trial(number, evaluation):
             self.append_trial(evaluation)

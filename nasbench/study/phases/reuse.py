@@ -40,9 +40,12 @@ class Reusable:
     def weights(self) -> bytes | None:
         """The trained weights in the safetensors format. None if they were not stored."""
         assert self.evaluation.number is not None
-        # weights are stored for each trial, and a trial is trained under the run's first seed
         file = self.run.folder.weights_file(self.evaluation.number)
-        return file.read_bytes() if self.evaluation.seed == self.run.settings.seed and file.is_file() else None
+        if not file.is_file():
+            return None
+        # a trial has one file of weights: that of its first seed, or of a further one if the first was not kept
+        seed = self.run.folder.weights_seed(self.evaluation.number)
+        return file.read_bytes() if self.evaluation.seed == (self.run.settings.seed if seed is None else seed) else None
 
 
 def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], Reusable]:
