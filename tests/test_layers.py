@@ -181,7 +181,7 @@ def underscored(source: str, folder: str) -> list[str]:
         elif isinstance(node, ast.Import):
             taken = [alias.name for alias in node.names]
         for name in taken:
-            if not name.startswith("nasbench.") or name == f"nasbench.{OF_THE_ROOT}":
+            if not name.startswith("nasbench.") or name in OF_THE_ROOT:
                 continue
             parts = name.split(".")
             private = next((index for index, part in enumerate(parts) if part.startswith("_")), None)
