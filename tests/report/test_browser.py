@@ -130,7 +130,7 @@ def test_a_thousand_trials_stay_under_three_megabytes(tmp_path, monkeypatch):
         Figure, "savefig", lambda figure, file, **more: save(figure, file, **more) if file.suffix == ".svg" else None
     )
     run = nb.search(
-        {"variants": ["se", "eca", "cbam", "dual_pool", "sk", "mixconv", "coord_attention"], "slots": ["stages", "stage4.blocks"]},
+        {"variants": ["se", "eca", "cbam", "dual_pool", "sk", "mixconv", "coord_attention"], "slots": ["stages", "stage4.block1"]},
         backbone="test_resnet", evaluate=lambda plan: {"accuracy": len(str(plan)) % 97 / 97, "macs": float(len(str(plan)) * 7 % 9973 + 1)},
         trials=1000, sampler="random", objectives={"accuracy": "maximize", "macs": "minimize"}, out=tmp_path / "big",
     )  # fmt: skip
