@@ -49,7 +49,7 @@ def compare(
         trainings: The trainings of the metric, for each row. Not read where every objective is a cost.
         directions: Objectives with their directions.
         metric: The objective that is trained. None where every objective is a cost.
-        noise: The noise pooled over the run, controls and earlier runs included. By default over the rows.
+        noise: The noise pooled over the run, earlier runs included. By default over the rows.
         until: How the search ended, if it ended by its verdicts (`judge_plans`).
 
     Returns:

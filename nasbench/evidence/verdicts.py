@@ -72,7 +72,7 @@ def judge_plans(
         plans: The trainings of each plan, without the bare backbone.
         bare: Those of the bare backbone.
         contents: The (slot, module) pairs of each plan.
-        noise: The noise pooled over the run, controls and earlier runs included. By default over these plans.
+        noise: The noise pooled over the run, earlier runs included. By default over these plans.
         until: How the search ended, if it ended by its verdicts. They must then be surer.
     """
     noise = pooled_noise([bare, *plans]) if noise is None else noise

@@ -142,7 +142,7 @@ def _against_control(best: pd.Series) -> Iterable[str]:
         adds = "the plan adds no multiply-adds" if ratio is None else f"it adds {ratio:.3g} times the multiply-adds"
         yield f"A plain block of its cost could not be made ({adds}): {gap} against the nearest, no verdict."
     elif best["control_verdict"] == "BETTER":
-        yield f"It is also BETTER than a plain block of its cost, {gap}: not only its size helps."
+        yield f"It is also BETTER than a plain block of its cost, {gap}, so size alone does not explain the gain."
     elif best["control_verdict"] == "WORSE":
         yield f"But it is WORSE than a plain block of its cost, {gap}: that block is the better choice."
     else:
@@ -161,7 +161,12 @@ def _on_test(run: Run, recorded: RunTrainings, best: pd.Series, bare: pd.Series,
     gap = sign * (figures[0] - figures[1])
     half = _half_width(run, recorded)
     told = with_interval(gap, gap - half, gap + half, "+")
-    agrees = "agrees" if gap > 0 else "does not agree"
+    if gap - half > 0:
+        agrees = "agrees"
+    elif gap > 0:
+        agrees = "points the same way, but could be chance"
+    else:
+        agrees = "does not agree"
     yield (
         f"The test split {agrees} (one seed each): {figures[0]:.4g} against {figures[1]:.4g}, {told}{_sign_note(run)}."
     )

@@ -24,7 +24,7 @@ class ControlComparison:
         record: The control as the search recorded it.
         plan: The trainings of the plan.
         control: The trainings of the control.
-        pair: The plan minus the control, with the noise of the whole run. Positive is better, also for an error.
+        pair: The plan minus the control, with the noise of plans and controls. Positive is better, also for an error.
     """
 
     record: RecordedControl
@@ -64,6 +64,6 @@ def compare_with_controls(
         record = controls.get(plan.plan_hash)
         control = None if record is None else recorded.controls.get(record.plan_hash)
         if record is not None and control is not None:
-            pair = compare_pair(plan.trainings, control.trainings, recorded.noise)
+            pair = compare_pair(plan.trainings, control.trainings, recorded.noise_with_controls)
             compared[plan.plan_hash] = ControlComparison(record, plan, control, pair)
     return compared

@@ -109,19 +109,27 @@ class RunTrainings:
 
     @property
     def own_trainings(self) -> list[Trainings]:
-        """The trainings of the bare backbone, of all plans and of their controls, without those imported from a run."""
-        return [one.own.trainings for one in self._every]
-
-    @property
-    def _every(self) -> tuple[PlanTrainings, ...]:
-        return (*self.all_plans, *self.controls.values())
+        """The trainings of the bare backbone and of all plans, without those imported from a run."""
+        return [plan.own.trainings for plan in self.all_plans]
 
     @cached_property
     def noise(self) -> Noise:
-        """The noise of the metric, pooled over the bare backbone, all plans, their controls and earlier runs."""
+        """The noise of the metric, pooled over the bare backbone, all plans and earlier runs.
+
+        Controls are not in it. They are trained after the plans were judged, for those called BETTER alone. A control
+        of a light module may be so narrow that its seeds differ far more, which must not take the verdict back.
+        """
+        return self._pooled(self.all_plans)
+
+    @cached_property
+    def noise_with_controls(self) -> Noise:
+        """The same with the controls, for the comparison of plans with their controls."""
+        return self._pooled((*self.all_plans, *self.controls.values()))
+
+    def _pooled(self, plans: Iterable[PlanTrainings]) -> Noise:
         # Imported trainings are part of the earlier noise, and must not count twice.
-        every = self.own_trainings if self.earlier else [one.trainings for one in self._every]
-        return pooled_noise(every, earlier=self.earlier)
+        trainings = [plan.own.trainings if self.earlier else plan.trainings for plan in plans]
+        return pooled_noise(trainings, earlier=self.earlier)
 
     @cached_property
     def standing(self) -> Standing:
