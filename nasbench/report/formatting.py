@@ -28,11 +28,19 @@ def plan_name(text: str) -> str:
 def plan_words(text: str) -> str:
     """Return a plan as it is typed in a shell, or the name of the bare backbone in place of "{}".
 
+    One expression in several slots is said once.
+
     Example:
         >>> plan_words('{"stage1": "se", "stage3": "eca >> se"}')
         'stage1=se; stage3=eca >> se'
+        >>> plan_words('{"stage1": "se", "stage2": "se", "stage4": "se"}')
+        'se at stage1, stage2 and stage4'
     """
-    return BARE_NAME if text == BARE.text else Plan.of(text).typed
+    plan = Plan.of(text)
+    *others, last = plan or [""]
+    if others and len({str(expression) for expression in plan.values()}) == 1:
+        return f"{plan[last]} at {', '.join(others)} and {last}"
+    return BARE_NAME if text == BARE.text else plan.typed
 
 
 def what_would_decide(row: Mapping[Hashable, Any]) -> str:

@@ -61,4 +61,6 @@ def test_a_plan_in_words():
     assert (
         plan_words('{"stage1": "se(reduction=4)", "stage3": "eca >> se"}') == "stage1=se(reduction=4); stage3=eca >> se"
     )
+    assert plan_words('{"stage1": "se", "stage2": "se", "stage4": "se"}') == "se at stage1, stage2 and stage4"
+    assert plan_words('{"stage1": "se"}') == "stage1=se"
     assert plan_words("{}") == "bare backbone"
