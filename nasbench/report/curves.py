@@ -13,7 +13,7 @@ from nasbench.runs.run import Run
 
 __all__ = ["curves_data", "draw_curves", "draw_hypervolume"]
 
-_MOST = 8  # plans whose curves can still be told apart
+_MAX_CURVES = 8  # plans whose curves can still be told apart
 
 
 def curves_data(run: Run) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def curves_data(run: Run) -> pd.DataFrame:
     if metric is not None and metric in finalists:
         finalists = finalists.sort_values(metric, ascending=run.directions[metric] == "minimize")
     bare = finalists[finalists["plan"] == BARE.text]
-    chosen = pd.concat([bare, finalists[finalists["plan"] != BARE.text]]).head(_MOST)["plan_hash"].tolist()
+    chosen = pd.concat([bare, finalists[finalists["plan"] != BARE.text]]).head(_MAX_CURVES)["plan_hash"].tolist()
     rows = []
     for evaluation in run.evaluations():
         if evaluation.plan_hash not in chosen or not evaluation.is_complete:

@@ -11,7 +11,7 @@ from nasbench.report.plotting import style
 
 __all__ = ["draw_effects"]
 
-_MOST = 30  # rows that can still be read
+_MAX_ROWS = 30  # rows that can still be read
 
 
 def draw_effects(data: pd.DataFrame) -> Figure:
@@ -22,7 +22,7 @@ def draw_effects(data: pd.DataFrame) -> Figure:
     """
     estimated = data.dropna(subset=["estimate"])
     table = estimated.pivot_table(index="module", columns="slot", values="estimate", sort=False)
-    order = table.mean(axis=1).abs().sort_values(ascending=False).index[:_MOST]
+    order = table.mean(axis=1).abs().sort_values(ascending=False).index[:_MAX_ROWS]
     table = table.loc[order].sort_index(axis=1)
     marks = estimated.assign(mark=np.where(estimated["verdict"] == "NOT DECIDED", "", "*"))
     stars = marks.pivot_table(index="module", columns="slot", values="mark", aggfunc="first").reindex_like(table)

@@ -44,7 +44,7 @@ def plan_words(text: str) -> str:
 
 
 def what_would_decide(row: Mapping[Hashable, Any]) -> str:
-    """Return what would decide a plan that is not decided, as a phrase. "" if it is decided, or nothing is known.
+    """Return, as a phrase, what is needed to decide a plan. "" if the plan is decided, or if nothing is known.
 
     Args:
         row: A row of `Run.finalists()`.
@@ -52,14 +52,15 @@ def what_would_decide(row: Mapping[Hashable, Any]) -> str:
     if row["verdict"] != "NOT DECIDED":
         return ""
     if row["more_seeds"] <= _MOST_SEEDS:
-        return f"{row['more_seeds']:.0f} more seed{'' if row['more_seeds'] == 1 else 's'} would decide"
+        return f"{row['more_seeds']:.0f} more seed{'' if row['more_seeds'] == 1 else 's'} would decide it"
     if is_missing(row["items_needed"]):
-        # Without a number and a probability the noise is not known. With a probability the number is too large.
+        # If both the number and the probability are missing, the noise is not known. If only the number is missing, it
+        # is too large.
         known = not (is_missing(row["more_seeds"]) and is_missing(row["p_better"]))
-        return f"over {_MOST_SEEDS} more seeds would decide" if known else ""
+        return f"over {_MOST_SEEDS} more seeds would decide it" if known else ""
     if row["items_needed"] > _MOST_ITEMS:
-        return f"no number of seeds, and over {_MOST_ITEMS:,} items"
-    return f"no number of seeds: {row['items_needed']:,.0f} items would"
+        return f"no number of seeds is enough, and over {_MOST_ITEMS:,} items would be needed"
+    return f"no number of seeds is enough: {row['items_needed']:,.0f} items would decide it"
 
 
 def is_missing(value: Any) -> bool:

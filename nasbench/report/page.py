@@ -136,9 +136,9 @@ def _sections(
 
 
 _LEADS = {
-    "front": "Choose the axes, filter the plans, and point at one to read its whole row. An error bar is the 95 % "
-    "interval of the difference to the bare backbone, by the trainings of these two alone. The verdicts are in the "
-    "table below.",
+    "front": "Choose the axes, filter the plans, and point at a plan to read its whole row. An error bar is the 95 % "
+    "interval of the difference from the bare backbone. It uses only the trainings of these two. The verdicts are in "
+    "the table below.",
     "where": "",
     "latency": "Fewer multiply-adds do not always mean fewer milliseconds.",
     "winners": "The five properties of the modules that the winner inserted, measured after training.",

@@ -43,7 +43,7 @@ LABELS = {
 }
 """Axis labels of the costs, with units."""
 
-BARS = "error bar: 95 % interval of the difference to the bare backbone"
+BARS = "error bar: 95 % interval of the difference from the bare backbone"
 """Title of the legend if points have an `error_bar`."""
 
 KINDS = {"other": GREY, "finalist": BLUE, "front": RED, "bare": BLACK}

@@ -148,7 +148,7 @@ def test_nothing_better_says_the_nearest_and_what_would_decide(tmp_path):
     lines = said(recorder.run)
     assert lines[0] == "No plan was shown to be better than the bare backbone."
     assert lines[1].startswith("The nearest is stage1=se (trial 1): accuracy +0.01 [")
-    assert lines[1].endswith(f"; {row['more_seeds']:.0f} more seeds would decide.")
+    assert lines[1].endswith(f"; {row['more_seeds']:.0f} more seeds would decide it.")
     assert "With 3 seeds a plan, differences of " in lines[2]
     assert lines[3] == "3 plans were evaluated, 2 on several seeds: 1 WORSE, 1 NOT DECIDED."
 
