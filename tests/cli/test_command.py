@@ -197,7 +197,7 @@ def test_an_internal_error_is_exit_code_3(nasbench, monkeypatch):
     code, _, err = nasbench("modules")
     assert code == 3
     assert "ZeroDivisionError" in err
-    assert "fault of nasbench" in err
+    assert "bug in nasbench" in err
 
 
 def test_interrupted_is_exit_code_2(nasbench, monkeypatch):

@@ -88,7 +88,7 @@ def test_the_identity_tells_which_slots_share_a_choice():
     ("written", "words"),
     [
         ({"overrides": [{"slots": "stage1", "variants": ["se"]}]}, "product"),
-        ({"only": {"slots": "stage3"}}, "one choice serves stage1, stage2, stage3"),
+        ({"only": {"slots": "stage3"}}, "the same expression in stage1, stage2, stage3"),
         ({"same": "sometimes"}, "same: .*bool"),
     ],
 )
