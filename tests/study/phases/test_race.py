@@ -69,7 +69,7 @@ def test_each_training_has_its_reason_and_says_what_comes_next(tmp_path):
     run = search(tmp_path / "r", on_event=lambda event: said.append(event) if event.stage == "seeds" else None)
     trials = run.journal.ledger(FINALISTS).trials()
     reasons = [trial.user_attrs["reason"] for trial in trials]
-    assert reasons[:2] == ["how much the seeds of the bare backbone differ"] * 2
+    assert reasons[:2] == ["how much the metric of the bare backbone varies between seeds"] * 2
     assert reasons[2] == "a second seed for a plan on the front"
     assert all(reasons)
     assert [trial.user_attrs["claim"] for trial in trials[:2]] == [f"{BARE.hash}:1", f"{BARE.hash}:2"]
@@ -158,7 +158,7 @@ def test_the_time_limit_ends_the_race(tmp_path, monkeypatch):
     monkeypatch.setattr(Race, "late", True)
     said = []
     run = search(tmp_path / "r", on_event=lambda event: said.append(event.message))
-    assert said[-1].startswith("no further trainings: the time is up; ")
+    assert said[-1].startswith("no further trainings: the time limit has passed; ")
     assert [plan for plan, _ in further(run)] == ["{}", "{}"]
 
 
