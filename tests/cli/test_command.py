@@ -63,7 +63,7 @@ def test_tabulate_takes_what_a_search_of_all_plans_leaves_open(nasbench):
         "--backbone", "--task", "--seed", "--seeds", "--size", "--lookback", "--horizon", "--fill", "--objective",
         "--device", "--modules", "--workers", "--out", "--set", "--json", "--help",
     }  # fmt: skip
-    assert "Seeds for each plan; 1 by default." in " ".join(out.split())
+    assert "Number of seeds for each plan; 1 by default." in " ".join(out.split())
 
 
 def test_options_reach_the_search_as_settings(nasbench, monkeypatch):

@@ -246,7 +246,7 @@ def test_items_are_stored_and_sharpen_the_comparison(tmp_path):
     run = search(tmp_path / "r", with_items, trials=6, refine=4, on_event=lambda event: said.append(event.message))
     for row in run.trials().itertuples():
         assert run.folder.load_items(row.plan_hash, row.seed).mean() == pytest.approx(row.accuracy)
-    assert any("floor of 50 validation items" in line for line in said)
+    assert any("with 50 validation items, no number of seeds" in line for line in said)
     assert "items" not in run.trials()
 
 
@@ -258,7 +258,7 @@ def test_items_are_stored_and_sharpen_the_comparison(tmp_path):
         ({"items": []}, "shape (0,)"),
         ({"items": ["a"]}, "not numbers"),
         ({"items": [0.7, np.nan]}, "an item is not finite"),
-        ({"items": [0.7] * 3}, "3 items, where the bare backbone has 2"),
+        ({"items": [0.7] * 3}, "3 items, but the bare backbone has 2"),
     ],
 )
 def test_items_that_do_not_fit_fail_their_trial(tmp_path, change, reason):
