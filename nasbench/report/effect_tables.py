@@ -1,4 +1,4 @@
-"""Tables of the report: effects of modules and properties, finalists beside their controls, agreement of proxies."""
+"""Tables of the report: effects of modules and properties, finalists and their controls, agreement of proxies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_ROWS = 16
 
 
 def tables(run: Run) -> Iterable[Table]:
-    """Yield the table of finalists and equal-cost controls, then those of the effects of properties and modules."""
+    """Yield the table of finalists and controls, then the tables of effects of properties and modules."""
     if run.metric is None:
         return
     controls = control_table(run)

@@ -11,11 +11,11 @@ from nasbench.report.plotting import style
 
 __all__ = ["draw_effects"]
 
-_MAX_ROWS = 30  # rows that can still be read
+_MAX_ROWS = 30  # with more rows, the text cannot be read
 
 
 def draw_effects(data: pd.DataFrame) -> Figure:
-    """Draw the estimates with a row per module and a column per slot. Rows are sorted by |mean|, at most 30 are shown.
+    """Draw the estimates: a row for each module, a column for each slot. At most 30 rows are shown, by size of |mean|.
 
     Args:
         data: Columns slot, module, estimate, verdict, as returned by `nasbench.evidence.effects.module_effects`.
