@@ -175,7 +175,7 @@ def _on_test(run: Run, recorded: RunTrainings, best: pd.Series, bare: pd.Series,
     if gap - half > 0:
         agrees = "agrees"
     elif gap > 0:
-        agrees = "points the same way, but could be chance"
+        agrees = "has the same sign, but this can be chance"
     else:
         agrees = "does not agree"
     yield (

@@ -185,7 +185,7 @@ def test_spaces_of_spaces_are_written_in_files(tmp_path):
         ("base: other.yaml", "includes itself: mine > other > mine"),
         ("union: [five-propertys]", "did you mean 'five-properties'"),
         ("base: nowhere.yaml", "cannot read space nowhere.yaml"),
-        ("{base: tiny, variants: [se]}", "holds either variants, or base.*has base and variants"),
+        ("{base: tiny, variants: [se]}", "has either variants, or base.*has base and variants"),
         ("quotas: [{max: 1}]", "has none of them"),
         ("{union: [tiny, fusion], slots: stage1}", "slots belongs to a space with variants"),
         ("{base: tiny, only: {slot: stage1}}", "did you mean 'slots'"),

@@ -263,7 +263,7 @@ def test_a_list_can_be_part_of_other_spaces():
         ({"plans": []}, "holds either variants"),
         ({"plans": ["se"], "variants": ["se"]}, "has plans and variants"),
         ({"plans": ["se"], "slots": ["stage1"]}, "slots belongs to a space with variants"),
-        ({"plans": ["se"], "quotas": [{"max": 1}]}, "listed one by one"),
+        ({"plans": ["se"], "quotas": [{"max": 1}]}, "a list of plans cannot be narrowed"),
     ],
 )
 def test_malformed_lists(written, words):
