@@ -33,7 +33,7 @@ def _shipped_stems() -> tuple[str, ...]:
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Return the names of all stems, sorted, followed by those of all timm architectures, sorted."""
+    """Return the names of all stems, sorted, followed by the names of all timm architectures, sorted."""
     return (*stem_names(), *timm_names("architectures"))
 
 
@@ -56,7 +56,7 @@ def check_backbone_name(name: str) -> str:
     """Return `name` if it is a backbone.
 
     Raises:
-        UnknownNameError: If it is not. Suggests the nearest names.
+        UnknownNameError: If it is not a backbone. The message suggests the nearest names.
         PluginError: If it is `FILE.py:function` and there is no such file.
     """
     if is_file(name):

@@ -41,10 +41,10 @@ class UnetTSF(nn.Module):
         levels: Largest number of levels K. The authors' code uses 4, and 3 for ETTh1.
         kernel: Number of steps that the pooling averages.
         stride: Number of steps between two averages.
-        individual: Give each series its own weights, as the authors' scripts do. Otherwise all series share their
-            weights.
+        individual: Whether to give each series its own weights, as the authors' scripts do. Otherwise all series share
+            their weights.
         dropout: Dropout rate on each level's forecast. The paper uses no dropout.
-        instance_norm: Normalise each window (RevIN), as the paper does.
+        instance_norm: Whether to normalise each window (RevIN), as the paper does.
 
     Raises:
         BackboneError: If `levels`, `kernel` or `stride` is below 1.

@@ -89,7 +89,7 @@ class PlanCosts:
         """Return the cost of the backbone with a resolved plan, for one input.
 
         Raises:
-            UnsupportedError: If a module cannot serve its slot.
+            UnsupportedError: If a module does not support its slot.
         """
         total = self.bare
         for name, expression in plan.items():
@@ -105,7 +105,7 @@ class PlanCosts:
         return cost
 
     def _elements(self, slot: Slot, batch: int) -> int:
-        """Return the number of elements that a gate works on: the backbone's whole tensor, prefix tokens included."""
+        """Return the number of elements that a gate multiplies: the whole tensor, including prefix tokens."""
         return batch * slot.channels * (torch.Size(slot.size).numel() + slot.prefix_tokens)
 
     def _expression_cost(self, expression: Expression, shape: tuple[int, ...], rowwise: bool) -> PartCost:
