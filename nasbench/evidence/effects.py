@@ -61,8 +61,7 @@ def property_effects(
     *,
     properties_of: Callable[[Expression], Collection[str]] = declared_properties,
 ) -> pd.DataFrame:
-    """Return the effect of each property in each slot: metric with the property minus metric without it, all else
-    equal.
+    """Return the effect of each property in each slot: metric with minus metric without it, all else equal.
 
     The effect of having any module is fitted too (property `any`). Otherwise a property would include the effect of
     having a module. The property `complexity` means a cost at most linear in the number of positions.
@@ -98,8 +97,7 @@ def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
 
 
 def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
-    """Return the mean difference over pairs of plans that differ in one slot only: one has an expression, the other
-    none.
+    """Return the mean difference over pairs of plans of which only one has an expression in a slot, all else equal.
 
     This needs no model. There are few pairs, because a search does not create them on purpose. With 3 pairs or more,
     the interval is Student's t-interval over the pairs.

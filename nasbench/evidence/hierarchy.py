@@ -7,8 +7,9 @@ similar.
 The differences d from the bare backbone are normal around 0 with the covariance F + diag(v) + v_bare·11ᵀ. F is that of
 the true effects. It is one of these, and the posterior is their mixture:
 
-    0.10 no plan differs: F = 0 0.05 one module alone differs, by v·s an occurrence, v 1.5 or 6 0.85 F = s²·(α²·K₁ +
-    β²·K₂ + γ²·I), α, β, γ each 0.15, 0.35 or 0.7
+    0.10   no plan differs: F = 0
+    0.05   only one module has an effect, v·s for each occurrence, v 1.5 or 6
+    0.85   F = s²·(α²·K₁ + β²·K₂ + γ²·I), α, β, γ each 0.15, 0.35 or 0.7
 
 K₁ counts the modules that two plans share, K₂ the slots with the same module. All values are in units of s, the
 standard deviation between seeds, so no constant depends on the metric.
@@ -95,8 +96,7 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
 
 
 def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, float]:
-    """Return the covariance of the measured differences around the true differences, and the scale s² of the
-    effects."""
+    """Return the covariance of the measured around the true differences, and the scale s² of the effects."""
     noise = standing.noise
     of_items = noise.item_variance / 2  # of one plan. V is that of a difference of two
     of_plans = of_items + noise.seed_variance / standing.seeds[kept]

@@ -28,8 +28,7 @@ def minimised(values: FloatArray, directions: Sequence[str]) -> FloatArray:
 
 
 def non_dominated(values: FloatArray, directions: Sequence[str]) -> NDArray[np.bool_]:
-    """Return a mask of the rows that no other row dominates. All of several equal rows are kept. A row with a NaN is
-    never kept.
+    """Return a mask of the rows that no other row dominates. Equal rows are all kept, rows with a NaN never.
 
     Args:
         values: `(n, m)`.

@@ -94,8 +94,7 @@ def proxy_agreement(
 def _compared(
     columns: FloatArray, good: FloatArray, resamples: int, seed: int
 ) -> tuple[float, tuple[float, float], float, tuple[float, float]]:
-    """Return the correlation of the first column, and its difference from the best of the other columns, with
-    intervals."""
+    """Return the correlation of the first column, and its difference from the best other column, with intervals."""
     if len(good) < _FEWEST:
         return np.nan, (np.nan, np.nan), np.nan, (np.nan, np.nan)
     drawn = np.random.default_rng(seed).integers(0, len(good), (resamples, len(good)))
@@ -122,8 +121,7 @@ def _interval(draws: FloatArray) -> tuple[float, float]:
 
 
 def _spearman(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return Spearman's correlation along the last axis, with ties at their mean rank. NaN if a variable does not
-    vary."""
+    """Return Spearman's correlation along the last axis, ties at mean rank. NaN if a variable does not vary."""
     x, y = rankdata(a, axis=-1), rankdata(b, axis=-1)
     x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
     size = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))

@@ -83,8 +83,7 @@ class Trainings:
 
     @cached_property
     def interaction(self) -> float:
-        """Variance of the change that a seed causes on a single item, beyond the mean: W. NaN with one seed or without
-        items."""
+        """Variance of the change that a seed causes on a single item: W. NaN with one seed or without items."""
         if self.items is None or self.seeds < 2:
             return np.nan
         residuals = self.items - self.items.mean(axis=0)

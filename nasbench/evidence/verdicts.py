@@ -29,8 +29,7 @@ _FEWEST_SEEDS = 2
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """The comparison of every plan of a run with its bare backbone. Arrays have one entry for each plan. More is
-    better.
+    """Comparison of every plan with the bare backbone. Arrays have one entry for each plan. More is better.
 
     Attributes:
         pairs: The raw difference of each plan with its interval. Its `verdict` comes only from the interval.
