@@ -1,14 +1,19 @@
 """Every error that nasbench raises on purpose, with the exit code of the command.
 
 NasbenchError                      base of all errors below
-├── InputError 4 the input of the user is wrong │ ├── UnknownNameError a module, slot, backbone, task or space that does
-not exist │ ├── ExpressionError text that is not a valid expression, with the position of the fault │ ├── PlanError a
-plan that does not fit its backbone │ ├── UnsupportedError a module that cannot serve these channels or dims │ ├──
-BackboneError a backbone that refuses the input size, or gives no slot │ ├── SpaceError a space file or constraint that
-is malformed │ ├── DataError images or series that cannot be used │ ├── DeviceError a device that does not exist, or has
-too little memory │ ├── RunError a run folder that is missing, not a run folder, or of another configuration │ └──
-PluginError a plug-in file that fails to load, or a name registered twice ├── NothingMatched 5 a pattern that matched
-nothing └── EvaluationError one evaluation failed and the study continues
+├── InputError                 4   the input of the user is wrong
+│   ├── UnknownNameError           a module, slot, backbone, task or space that does not exist
+│   ├── ExpressionError            text that is not a valid expression, with the position of the fault
+│   ├── PlanError                  a plan that does not fit its backbone
+│   ├── UnsupportedError           a module that does not support these channels or dims
+│   ├── BackboneError              a backbone that does not accept the input size, or has no slot
+│   ├── SpaceError                 a space file or constraint that is malformed
+│   ├── DataError                  images or series that cannot be used
+│   ├── DeviceError                a device that does not exist, or has too little memory
+│   ├── RunError                   a run folder that is missing, not a run folder, or of another configuration
+│   └── PluginError                a plug-in file that fails to load, or a name registered twice
+├── NothingMatched             5   a pattern that matched nothing
+└── EvaluationError                one evaluation failed and the study continues
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""WHAT can be inserted: modules and their declarations, plug-in files, the algebra of expressions, plans."""
+"""WHAT CAN BE INSERTED: modules and their declarations, plug-in files, the algebra of expressions, plans."""

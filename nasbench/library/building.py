@@ -16,7 +16,7 @@ class Branches(nn.Module):
 
     Args:
         branches: Modules that keep the shape.
-        fusion: A module that takes as many maps as there are branches.
+        fusion: A module with as many input maps as there are branches.
     """
 
     def __init__(self, branches: list[nn.Module], fusion: nn.Module) -> None:
@@ -42,7 +42,7 @@ class Rowwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W) -> (B, C, H, W)`."""
-        rows = x.transpose(1, 2)  # rows join the batch, so that each is a sample of its own
+        rows = x.transpose(1, 2)  # rows are moved into the batch, so that each row is a separate sample
         return self.module(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).transpose(1, 2)
 
 
@@ -51,16 +51,16 @@ def build(expression: Expression | str, *, channels: int, dims: int, rowwise: bo
 
     Args:
         expression: The expression or its text.
-        channels: Channels C of the map.
-        dims: Spatial dimensions of the map, 1 or 2.
-        rowwise: Whether each row of a two-dimensional map is a series of its own. A module that serves one dimension
-            only is then run on each row separately.
+        channels: Number of channels C of the map.
+        dims: Number of spatial dimensions of the map, 1 or 2.
+        rowwise: Whether each row of a two-dimensional map is a separate series. A module for one dimension only is then
+            run on each row separately.
 
     Returns:
         A module `(B, C, *S) -> (B, C, *S)`, which is `nn.Identity` for `none`.
 
     Raises:
-        UnsupportedError: If a module of the expression cannot serve these channels or dims.
+        UnsupportedError: If a module of the expression does not support these channels or dims.
     """
     expression = parse(expression)
     if isinstance(expression, Leaf):

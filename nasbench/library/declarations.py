@@ -1,8 +1,8 @@
-"""The recorded declarations of the built-in modules. With them a look-up imports neither a module's file nor torch.
+"""The recorded declarations of the built-in modules. With them, a look-up imports neither module files nor torch.
 
-The record is `modules/declarations.json`. It holds the hash of each plug-in file. A file that was edited since is
-imported instead, so the answer is always what the file says. `scripts/update_declarations` writes the record, and a
-test keeps it fresh.
+The record is `modules/declarations.json`. It contains the hash of each plug-in file. If a file was edited after the
+record was written, the file is imported instead. So the answer always agrees with the file.
+`scripts/update_declarations` writes the record, and a test checks that it is up to date.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def read_declarations(root: Path) -> Declarations:
 
 
 def record_of(root: Path, specs: Iterable[ModuleSpec], refused: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Return the record of plug-in files as JSON-able data.
+    """Return the record of plug-in files as data for JSON.
 
     Args:
         root: The folder of the files.
@@ -104,7 +104,7 @@ def _key(root: Path, file: Path) -> str:
 
 def _hash(file: Path) -> str:
     content = file.read_bytes()
-    if _OF_TIMM.search(content):  # what a file that imports timm declares depends on the installed version of timm
+    if _OF_TIMM.search(content):  # the declarations of a file that imports timm depend on the installed version of timm
         content += importlib.metadata.version("timm").encode()
     return hashlib.sha256(content).hexdigest()[:16]
 

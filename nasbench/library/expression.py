@@ -10,7 +10,7 @@ The grammar is a subset of Python's and has Python's precedence. The text is par
                 | fusion(a, b, ..., key=value)   a fusion of branches: gate, select, interact, concat, ...
 
 The canonical form drops defaults and `none` in a series, sorts keywords, flattens `>>` and `+`, and sorts the
-operands of commutative fusions. Expressions that describe the same function class thus have one text and one hash.
+operands of commutative fusions. So expressions that describe the same function class have the same text and hash.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nasbench.library.registry import ModuleSpec
 
 __all__ = ["NONE", "Expression", "Fused", "Leaf", "Series", "parse", "runs_rowwise", "text_hash"]
 
-# Both limits let a hostile or broken text fail quickly, before it exhausts the parser's memory or the stack.
+# With these limits a hostile or broken text fails quickly, before it uses up the parser's memory or the stack.
 _MAX_LENGTH = 10_000  # characters
 _MAX_DEPTH = 40  # nested operators and calls
 _SERIES, _SUM, _ATOM = 0, 1, 2  # binding strength, weakest first
@@ -42,7 +42,7 @@ It is parsed with a capital letter, which no registered name has."""
 
 def text_hash(text: str) -> str:
     """Return the stable hash of a canonical text: 16 hexadecimal digits of its SHA-256."""
-    # Python's own hash of a text differs from process to process.
+    # Python's own hash of a text differs between processes.
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -156,7 +156,7 @@ class Series(Expression):
 
 @dataclass(frozen=True)
 class Fused(Expression):
-    """Branches joined by a fusion. `+` stands for the fusion `add`."""
+    """Branches joined by a fusion. `+` means the fusion `add`."""
 
     fusion: str
     branches: tuple[Expression, ...]
@@ -207,7 +207,7 @@ def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = No
 
     Raises:
         ExpressionError: If the text is malformed. The message shows the position.
-        UnknownNameError: If a module or hyper-parameter does not exist. The message offers the nearest name.
+        UnknownNameError: If a module or hyper-parameter does not exist. The message suggests the nearest name.
 
     Example:
         >>> parse("eca + se(reduction=16)").canonical()
@@ -225,7 +225,7 @@ def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = No
     try:
         tree = ast.parse(_VENDOR_KEYWORD.sub(lambda m: m[1] + m[2].capitalize(), source), mode="eval")
     except SyntaxError as error:
-        # The message shows the first line only, so a fault in a later line has no column.
+        # The message shows only the first line, so an error in a later line has no column.
         column = max((error.offset or 1) - 1, 0) if error.lineno in (None, 1) else None
         raise ExpressionError(f"malformed expression: {error.msg}", source, column) from None
     except (ValueError, RecursionError, MemoryError) as error:
@@ -301,7 +301,7 @@ class _Parser:
             if keyword.arg in given:
                 raise self.fault(keyword.value, f"{keyword.arg} is given twice")
             given[keyword.arg] = _normal(self.value(keyword.value), spec.hyperparameters[keyword.arg].default)
-        # A default that is spelled out describes the same module as one that is left out.
+        # A default that is written describes the same module as a default that is left out.
         return tuple(
             (key, value)
             for key, value in sorted(given.items())
@@ -366,5 +366,5 @@ def _fused(fusion: str, branches: list[Expression], hyper: tuple[tuple[str, Any]
 
 
 def runs_rowwise(leaf: Leaf, dims: int) -> bool:
-    """Whether a module serves sequences only, so that it gets a map of series by time row by row."""
+    """Whether a module is only for sequences, so that it gets a map of series and time row by row."""
     return dims == 2 and module_spec(leaf.name).dims == (1,)

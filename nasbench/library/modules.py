@@ -21,7 +21,7 @@ def module_spec(name: str) -> ModuleSpec:
     """Return the declaration of the module called `name`.
 
     Raises:
-        UnknownNameError: If no module has the name. The message offers the nearest names and lists the plug-ins that
+        UnknownNameError: If no module has the name. The message suggests the nearest names and lists the plug-ins that
             were skipped.
     """
     plugins.load_builtin()
@@ -71,7 +71,7 @@ def list_modules(
         pattern: A shell pattern ("*attention*").
         property: List only modules that declare this property: locality, globality, sparsity, multiscale, or
             complexity (a cost at most linear in the number of positions).
-        dims: List only modules that serve maps of this many spatial dimensions, 1 or 2.
+        dims: List only modules for maps with this number of spatial dimensions, 1 or 2.
         kind: "module", "fusion" or "neck". The default is all three.
 
     Raises:
@@ -97,9 +97,9 @@ def create_module(
 
     Args:
         name: The module's registry name.
-        channels: Channels C of the map. A neck takes a list with one count per level, fine to coarse.
-        dims: Spatial dimensions of the map: 1 for `(B, C, L)`, 2 for `(B, C, H, W)`. The default is 2 if the module
-            serves it.
+        channels: Number of channels C of the map. A neck takes a list with one count per level, fine to coarse.
+        dims: Number of spatial dimensions of the map: 1 for `(B, C, L)`, 2 for `(B, C, H, W)`. The default is 2 if the
+            module serves it.
         inputs: The number of maps that a fusion joins. The default is 2.
         **hyper: The module's own hyper-parameters.
 
@@ -108,7 +108,7 @@ def create_module(
 
     Raises:
         UnknownNameError: If the name or a hyper-parameter does not exist.
-        UnsupportedError: If the module cannot serve these channels, dims or values.
+        UnsupportedError: If the module does not support these channels, dims or values.
 
     Example:
         >>> import nasbench as nb
@@ -127,7 +127,7 @@ def create_module(
     if inputs is not None and spec.kind != "fusion":
         raise UnsupportedError(f"{name} is a {spec.kind} and takes no `inputs`, which only fusions have")
     socket: dict[str, Any] = {"dims": dims, "inputs": 2 if inputs is None else inputs}
-    # A module that is the same in one and two dimensions may leave `dims` out of its constructor.
+    # A module that is the same in one and two dimensions can leave `dims` out of its constructor.
     passed = {key: value for key, value in socket.items() if key in spec.socket}
     if spec.kind == "fusion" and "inputs" not in spec.socket and socket["inputs"] != 2:
         raise UnsupportedError(f"fusion {name} joins exactly 2 maps, got {inputs}")
@@ -136,7 +136,7 @@ def create_module(
         return spec.cls(list(channels) if isinstance(channels, Sequence) else channels, **passed, **hyper)
     except InputError as error:
         raise UnsupportedError(f"module {name}: {error}") from None
-    # A plug-in may not check its arguments. The user then sees them instead of a fault from deep inside torch.
+    # A plug-in does not always check its arguments. The user then sees them instead of a fault from deep inside torch.
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         given = ", ".join(f"{k}={v!r}" for k, v in {"channels": channels, **passed, **hyper}.items())
         raise UnsupportedError(f"module {name} cannot be built with {given}: {error}") from error
@@ -151,7 +151,7 @@ def _check_channels(spec: ModuleSpec, channels: object) -> None:
 
 
 def _positive(value: object) -> bool:
-    # In Python True is an int.
+    # In Python, True is an int.
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 

@@ -1,7 +1,7 @@
-"""A plan: which expression stands in which slot of a backbone.
+"""A plan: the expression in each slot of a backbone.
 
 Its canonical text is JSON with the slots in natural order and `none` left out. Its hash is the hash of that text.
-`plan_text` reads the other forms in which a person may write it.
+`plan_text` reads the other forms in which a person can write a plan.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STAGE = re.compile(r"stage\d+\Z")
 
 
 def is_stage_slot(name: str) -> bool:
-    """Whether a slot stands after a whole stage (`stage3`, but not `stage3.block2` or `embed`)."""
+    """Whether a slot is after a whole stage (`stage3`, but not `stage3.block2` or `embed`)."""
     return _STAGE.match(name) is not None
 
 
@@ -33,8 +33,8 @@ class Plan(Mapping[str, Expression]):
     """
 
     def __init__(self, expressions: Mapping[str, Expression]) -> None:
-        # One order of the slots and no `none`, so that equal plans have one text and one hash. Beside an expression for
-        # every stage, `none` is kept until the plan is resolved: it exempts a slot.
+        # The slots are sorted and `none` is dropped, so that equal plans have one text and one hash. With an expression
+        # for every stage, `none` is kept until the plan is resolved, because it leaves a slot empty.
         exempts = EVERY_STAGE in expressions and not expressions[EVERY_STAGE].is_none
         kept = {slot: e for slot, e in expressions.items() if exempts or not e.is_none}
         self._expressions = {slot: kept[slot] for slot in sorted(kept, key=_natural)}
@@ -80,14 +80,15 @@ class Plan(Mapping[str, Expression]):
             slots: The names of the backbone's slots.
 
         Raises:
-            UnknownNameError: If the plan names a slot that the backbone lacks. The message lists those it has.
+            UnknownNameError: If the plan names a slot that the backbone does not have. The message lists the slots that
+                it has.
         """
         slots = list(slots)
         stages = [slot for slot in slots if is_stage_slot(slot)]
         placed: dict[str, Expression] = {}
         if EVERY_STAGE in self._expressions and EVERY_STAGE not in slots:
             placed = dict.fromkeys(stages or slots, self._expressions[EVERY_STAGE])
-        # An expression that names its slot replaces the one for every stage.
+        # An expression with a slot replaces the expression for every stage.
         for slot, expression in self._expressions.items():
             if slot in slots:
                 placed[slot] = expression
@@ -103,7 +104,7 @@ class Plan(Mapping[str, Expression]):
     @property
     def typed(self) -> str:
         """The plan as a person types it: `stage3=eca; stage4=se`, or `none` for the bare backbone."""
-        slots = sorted(self, key=lambda slot: slot != EVERY_STAGE)  # first what is meant for all
+        slots = sorted(self, key=lambda slot: slot != EVERY_STAGE)  # first the expression for every stage
         pieces = (f"{self[slot]}" if slot == EVERY_STAGE else f"{slot}={self[slot]}" for slot in slots)
         return "; ".join(pieces) or "none"
 
@@ -114,7 +115,7 @@ class Plan(Mapping[str, Expression]):
 
     @property
     def is_bare(self) -> bool:
-        """Whether nothing is inserted: the bare backbone."""
+        """Whether the plan is the bare backbone, with nothing inserted."""
         return not self._expressions
 
     def __getitem__(self, slot: str) -> Expression:
@@ -149,10 +150,10 @@ def _parse_in(slot: str, expression: str | Expression) -> Expression:
     try:
         return parse(expression)
     except (UnknownNameError, ExpressionError) as error:
-        # The error is changed and not replaced, so that it keeps its attributes and its hint.
+        # The error object is changed and not replaced, so that it keeps its attributes and its hint.
         if slot != EVERY_STAGE:
             error.args = (f"{slot}: {error}",)
-        elif isinstance(error, ExpressionError):  # perhaps a slot was meant, but not written as one
+        elif isinstance(error, ExpressionError):  # perhaps the user meant a slot, but did not write it as a slot
             error.args = (f"{error}\n{FORMS}",)
         elif is_stage_slot(error.name):
             raise PlanError(f"slot {error.name} has no expression; write {error.name}=se, for instance") from None

@@ -1,12 +1,12 @@
 """Reads the text of a plan into slots and the texts of their expressions.
 
-All three forms are one plan. In the first two, pieces are parted by `;` or by lines:
+These are three forms of the same plan. In the first two, pieces are separated by `;` or by line ends:
 
     stage3=agent_attention; stage4=eca >> se
     stage3: agent_attention
     {"stage3": "agent_attention", "stage4": "eca >> se"}
 
-A piece without a slot is meant for every stage slot.
+A piece without a slot applies to every stage slot.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ def read_plan_text(text: str) -> dict[str, Any]:
         text: A plan in any of its forms. An expression without a slot gets the key `EVERY_STAGE`.
 
     Raises:
-        PlanError: If the text is malformed JSON, a slot has no name or is named twice, or two expressions have no slot.
+        PlanError: If the text is malformed JSON, if a slot has no name or is named twice, or if two expressions have no
+            slot.
     """
     if text.lstrip().startswith("{"):
         return _json_object(text)
     found: dict[str, str] = {}
-    for piece in _pieces(text) or [text]:  # an empty text is refused as an empty expression
+    for piece in _pieces(text) or [text]:  # an empty text gives the error of an empty expression
         at = next((i for i, mark in _top_level(piece) if mark in "=:"), None)
         slot = EVERY_STAGE if at is None else piece[:at].strip()
         if not _SLOT.match(slot):
@@ -67,9 +68,9 @@ def _pieces(text: str) -> list[str]:
 
 
 def _top_level(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the place and character of everything outside of brackets and quotes.
+    """Yield the position and the character of all text outside of brackets and quotes.
 
-    A hyper-parameter such as `se(reduction=4)` thus does not look like a slot.
+    So a hyper-parameter such as `se(reduction=4)` is not mistaken for a slot.
     """
     depth, quote, escaped = 0, "", False
     for i, mark in enumerate(text):
@@ -88,7 +89,7 @@ def _top_level(text: str) -> Iterator[tuple[int, str]]:
 
 def _json_object(text: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        # Python's parser would silently let the last of two equal keys win.
+        # Of two equal keys, Python's parser would silently use the last.
         keys = [key for key, _ in pairs]
         if twice := {key for key in keys if keys.count(key) > 1}:
             raise PlanError(_twice(sorted(twice)[0]))

@@ -1,8 +1,8 @@
 """Load plug-ins from the built-in folder, a user's folder, a single file, or installed entry points.
 
 If one file of a folder fails to load, the others are still loaded. The failure becomes a `Problem` with file and line.
-It is shown as a warning, and again in the message about an unknown name. A single file that the user named raises at
-once.
+It is shown as a warning, and again in the message about an unknown name. If the user gave a single file, the error is
+raised at once.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Problem:
     """A plug-in that could not be loaded.
 
     Attributes:
-        origin: "file:line" of the fault, or the entry point's name.
-        message: The fault, in one line.
+        origin: "file:line" of the error, or the name of the entry point.
+        message: The error, in one line.
     """
 
     origin: str
@@ -80,7 +80,7 @@ def load_builtin() -> None:
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
             loaded = entry.load()
-            # Loading a class or a module registers it. A function has to be called.
+            # Loading a class or a module registers it. A function must be called.
             if callable(loaded) and not isinstance(loaded, type):
                 loaded()
         except Exception as error:  # a broken package must not stop the built-in modules
@@ -106,8 +106,8 @@ def load_path(path: str | Path) -> None:
             `_` or `.` are skipped.
 
     Raises:
-        PluginError: If nothing is at `path`, a folder has no such file, or `path` is a file that fails to load. A
-            file of a folder that fails to load is a warning, and the others are loaded.
+        PluginError: If `path` does not exist, if it is a folder without such a file, or if it is a file that fails to
+            load. If a file in a folder fails to load, there is a warning, and the other files are loaded.
     """
     load_builtin()
     path = Path(path).expanduser().resolve()
@@ -118,7 +118,7 @@ def load_path(path: str | Path) -> None:
         raise PluginError(f"no module file or folder at {path}")
     files = _plugin_files(path)
     if not files:
-        raise PluginError(f"{path} holds no .py file")
+        raise PluginError(f"{path} contains no .py file")
     for file in files:
         try:
             load_python_file(file)
@@ -140,7 +140,7 @@ def python_file(text: str) -> tuple[Path, str]:
 
 
 def load_python_file(path: str | Path) -> ModuleType:
-    """Import a user's file under a private name, so that it shadows no other module.
+    """Import a user's file under a private name, so that it hides no other module.
 
     Raises:
         PluginError: "file:line: fault". Everything that the file registered is discarded.
@@ -148,7 +148,7 @@ def load_python_file(path: str | Path) -> ModuleType:
     path = Path(path).expanduser().resolve()
     if not path.is_file():
         raise PluginError(f"no file at {path}")
-    # The hash of the path tells files of the same name in different folders apart.
+    # The hash of the path distinguishes files with the same name in different folders.
     name = f"_nasbench_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -173,7 +173,7 @@ def _plugin_files(root: Path) -> list[Path]:
 
 
 def _locate(error: Exception, path: Path) -> str:
-    """Return "file:line" of the deepest frame inside `path`, which is where its author can repair it."""
+    """Return "file:line" of the deepest frame inside `path`, where its author can correct the error."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

@@ -1,7 +1,7 @@
 """The declaration of a module, and the one registry of all modules.
 
 A plug-in file registers its class with `register_module`. All other code asks `nasbench.library.modules`, which loads
-the built-in files first. The registry itself knows nothing of files or folders.
+the built-in files first. The registry itself does not use files or folders.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?\Z")
-_SOCKET = ("channels", "dims", "inputs")  # constructor arguments that the slot decides, not the user
+_SOCKET = ("channels", "dims", "inputs")  # constructor arguments that depend on the slot, not on the user
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,23 @@ class ModuleSpec:
 
     Attributes:
         name: The registry name, as typed in expressions.
-        kind: "module" (one map to one of the same shape), "fusion" (several maps to one) or "neck" (a pyramid to a
-            pyramid).
+        kind: "module" (from one map to one map of the same shape), "fusion" (from several maps to one) or "neck" (from
+            a pyramid to a pyramid).
         properties: Declared properties, a subset of `PROPERTIES[:4]`.
         cost_order: Exponent of the cost in the number of positions N: 1 linear, 2 quadratic.
         paper: Authors, title, venue and year, arXiv id.
-        dims: Spatial dimensions that the module serves, a subset of (1, 2).
-        hyperparameters: The keywords of the constructor, without those that the slot decides.
-        socket: Which of `dims` and `inputs` the constructor takes.
+        dims: Numbers of spatial dimensions that the module supports, a subset of (1, 2).
+        hyperparameters: The keywords of the constructor, without those that depend on the slot.
+        socket: Which of `dims` and `inputs` are arguments of the constructor.
         home: The class, as "module:name".
         doc: The docstring of the class.
-        starts_as_identity: Whether the module, as constructed, computes `f(x) == x` bit for bit. A fusion does so if
+        starts_as_identity: Whether the module, when it is built, computes `f(x) == x` bit for bit. A fusion does so if
             it returns equal maps unchanged.
-        commutative: For a fusion, whether the order of its inputs does not change what it can compute.
-        limits: What the module cannot serve, in words. It is "" if every channel count and size is served.
-        selectable: Whether a space that selects modules by their declarations includes it. False for a control, which a
-            plan contains only if it is named.
+        commutative: For a fusion, whether the order of its inputs makes no difference to the functions that it can
+            compute.
+        limits: What the module does not support, in words. It is "" if every channel count and size is served.
+        selectable: Whether a space that selects modules by their declarations includes it. False for a control, which
+            must be named.
         origin: "file:line" of the registration.
         registered: The class `cls(channels, *, ...)` itself, or None as long as its file is not imported.
     """
@@ -111,7 +112,7 @@ class ModuleSpec:
 
     @property
     def family(self) -> str:
-        """The folder of the plug-in file, which says what the module mixes ("channel", "token", ...)."""
+        """The folder of the plug-in file, named after what the module mixes ("channel", "token", ...)."""
         return Path(self.origin.rsplit(":", 1)[0]).parent.name
 
     @property
@@ -142,11 +143,11 @@ class Registry(Generic[T]):
     """A table of entries by name. A different entry under a name in use is an error that names both origins.
 
     Args:
-        kind: What the entries are, in the singular, for messages.
+        kind: The kind of the entries, in the singular, for messages.
         load: Registers the entries that ship with nasbench. It is called before an entry is looked up.
 
     Attributes:
-        refused: Names that are known but not offered, with the reason.
+        refused: Names that are known but not available, with the reason.
     """
 
     def __init__(self, kind: str, load: Callable[[], object] = lambda: None) -> None:
@@ -162,11 +163,11 @@ class Registry(Generic[T]):
             name: The name.
             entry: The entry.
             origin: "file:line", for messages.
-            identity: File and qualified name of the entry. An entry of the same identity may be registered again, as
+            identity: File and qualified name of the entry. An entry of the same identity can be registered again, as
                 happens if a file is loaded twice.
 
         Raises:
-            PluginError: If an entry of another identity has the name.
+            PluginError: If an entry with another identity has the name.
         """
         held = self._entries.get(name)
         if held is not None and held[2] != identity:
@@ -176,15 +177,15 @@ class Registry(Generic[T]):
         self._entries[name] = (entry, origin, identity)
 
     def refuse(self, name: str, reason: str) -> None:
-        """Let `get` raise with `reason` for `name`, unless the name is registered."""
+        """Make `get` raise an error with `reason` for `name`, unless the name is registered."""
         self.refused[name] = reason
 
     def get(self, name: str, hint: str = "") -> T:
         """Return the entry called `name`.
 
         Raises:
-            UnsupportedError: If the name is refused. The message gives the reason.
-            UnknownNameError: If no entry has the name. The message offers the nearest names.
+            UnsupportedError: If the name was given to `refuse`. The message gives the reason.
+            UnknownNameError: If no entry has the name. The message suggests the nearest names.
         """
         self._load()
         if name not in self._entries and name in self.refused:
@@ -291,7 +292,7 @@ def register_module(
 
 
 def _check_declaration(spec: ModuleSpec, cls: object, searched: Sequence[str]) -> None:
-    from torch import nn  # a plug-in file has imported torch anyway, a look-up must not
+    from torch import nn  # a plug-in file has imported torch already, but a look-up must not import it
 
     if not _NAME.match(spec.name):
         raise PluginError("a name consists of lower case letters, digits and _, and begins with a letter")

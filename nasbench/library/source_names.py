@@ -12,16 +12,16 @@ from nasbench.library.plugins import python_file
 __all__ = ["check_defined", "not_defined"]
 
 _DYNAMIC = {"globals", "locals", "vars", "setattr", "exec"}
-"""Functions by which a file may define names that its source does not show."""
+"""Functions with which a file can define names that are not visible in its source."""
 
 
 def check_defined(text: str, kind: str, default: str = "") -> None:
-    """Check that `FILE.py:NAME` exists, as far as the source of the file shows.
+    """Check that `FILE.py:NAME` exists, as far as this is visible in the source of the file.
 
     Args:
         text: The text that names file and object.
-        kind: What the name stands for, in the singular ("backbone", "task"), for messages.
-        default: The name that `FILE.py` alone stands for.
+        kind: The kind of the name, in the singular ("backbone", "task"), for messages.
+        default: The name that `FILE.py` without a name means.
 
     Raises:
         PluginError: If there is no such file.
@@ -31,7 +31,7 @@ def check_defined(text: str, kind: str, default: str = "") -> None:
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError):
-        return  # loading the file later gives the error with its line
+        return  # the error appears with its line when the file is loaded later
     names = set(_bound(tree))
     dynamic = any(isinstance(node, ast.Name) and node.id in _DYNAMIC for node in ast.walk(tree))
     if (name or default) not in names and not names & {"*", "__getattr__"} and not dynamic:

@@ -17,15 +17,16 @@ from nasbench import builtin
 
 __all__ = ["ModuleStatus", "read_status", "recorded_status", "recorded_torch", "status_file", "write_status"]
 
-_LONGEST = 300  # characters of torch's message that are stored, because the rest is advice to its own developers
+_LONGEST = 300  # number of stored characters of torch's message; the rest is advice to torch's own developers
 
 
 @dataclass(frozen=True)
 class ModuleStatus:
-    """What is recorded of one module with its default hyper-parameters.
+    """The record of one module with its default hyper-parameters.
 
     Attributes:
-        params: Parameters at the default size of `nasbench.report.catalogue`, or None if they were not counted.
+        params: Number of parameters at the default size of `nasbench.report.catalogue`, or None if they were not
+            counted.
         macs: Multiply-adds at that size, for one item.
         exact: Whether `macs` is exact. If not, it is a lower bound.
         compile: Whether `torch.compile(fullgraph=True)` supports the module: "yes", "no: " with the reason, or "" if
@@ -41,7 +42,7 @@ class ModuleStatus:
 
 
 def recorded_status(name: str) -> ModuleStatus:
-    """Return the recorded status of the module called `name`. A user's module has an empty one."""
+    """Return the recorded status of the module called `name`. For a user's module it is empty."""
     return _record().get(name, ModuleStatus())
 
 

@@ -1,7 +1,7 @@
-"""The recorded names of timm's architectures and optimizers. With them a name is checked without importing timm.
+"""The recorded names of timm's architectures and optimizers. With them, a name is checked without importing timm.
 
-`scripts/update_timm_names` writes the record. If the installed version of timm is not the recorded one, the names come
-from timm itself.
+`scripts/update_timm_names` writes the record. If the installed version of timm is not the recorded version, the names
+come from timm itself.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def choose_heads(channels: int, heads: int | None = None, *, multiple: int = 1) 
     """Return `heads` if it divides the channels, or `default_heads(channels, multiple)` for None.
 
     Args:
-        channels: Channels C, which the heads share.
+        channels: Number of channels C, which the heads share.
         heads: The number of heads that the user gave.
         multiple: A number of which the number of heads must be a multiple.
 
@@ -46,7 +46,7 @@ def choose_heads(channels: int, heads: int | None = None, *, multiple: int = 1) 
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """`(..., N, C) -> (..., heads, N, C / heads)`. Head i takes the i-th run of channels."""
+    """`(..., N, C) -> (..., heads, N, C / heads)`. Head i gets the i-th block of channels."""
     return tokens.unflatten(-1, (heads, -1)).transpose(-2, -3)
 
 
@@ -72,9 +72,9 @@ class MultiHeadSelfAttention(nn.Module):
     Shapes: `(B, N, C) -> (B, N, C)`.
 
     Args:
-        channels: Channels C.
-        dims: Spatial dimensions of the map that the tokens come from, 1 or 2.
-        heads: Attention heads. None means the default of `choose_heads`.
+        channels: Number of channels C.
+        dims: Number of spatial dimensions of the map from which the tokens come, 1 or 2.
+        heads: Number of attention heads. None means the default of `choose_heads`.
         position: "none", "sinusoidal" (added to the tokens) or "relative" (a learned bias by offset and head).
         causal: Whether token i attends only to tokens 0 to i. A two-dimensional map is read row by row.
 
@@ -107,7 +107,7 @@ class MultiHeadSelfAttention(nn.Module):
         return self.proj(merge_heads(attended))
 
     def _mask(self, bias: Tensor) -> Tensor:
-        """`(heads, N, N) -> (heads, N, N)`: the bias, with -inf for the keys that a token may not see."""
+        """`(heads, N, N) -> (heads, N, N)`: the bias, with -inf for the keys to which a token must not attend."""
         if not self.causal:
             return bias
         future = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).triu(1)
@@ -122,8 +122,8 @@ class CrossAttention(nn.Module):
     Shapes: `(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`, in each group separately.
 
     Args:
-        channels: Channels C.
-        heads: Attention heads. They must divide C.
+        channels: Number of channels C.
+        heads: Number of attention heads. They must divide C.
     """
 
     def __init__(self, channels: int, heads: int) -> None:

@@ -16,7 +16,7 @@ class ChannelSelfAttention(nn.Module):
 
     .. math:: E = X X^T,\\quad A = \\mathrm{softmax}(\\mathrm{rowmax}(E) - E),\\quad y = \\gamma A X + x
 
-    A constant added to a whole row does not change its softmax. A is therefore softmax(-E), attention with the query
+    Adding a constant to a whole row does not change its softmax. So A is softmax(-E), which is attention with the query
     -X.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of any number of dimensions.
@@ -44,8 +44,8 @@ class PositionSelfAttention(nn.Module):
     Shapes: `(B, C, *S) -> (B, C, *S)`.
 
     Args:
-        channels: Channels C.
-        dims: Spatial dimensions, 1 or 2.
+        channels: Number of channels C.
+        dims: Number of spatial dimensions, 1 or 2.
         reduction: Ratio of C to the width of queries and keys.
     """
 

@@ -20,8 +20,8 @@ class SeriesEmbedding(nn.Module):
 
     Args:
         series: Number of series D.
-        width: Channels C.
-        covariates: Covariates K of each time step. 0 means none.
+        width: Number of channels C.
+        covariates: Number K of covariates of each time step. 0 means none.
     """
 
     def __init__(self, series: int, width: int, covariates: int = 0) -> None:

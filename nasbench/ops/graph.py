@@ -16,10 +16,10 @@ class LearnedGraph(nn.Module):
     .. math:: M_i = \\tanh(\\alpha\\,\\Theta_i E_i),\\qquad
               A = \\mathrm{relu}(\\tanh(\\alpha (M_1 M_2^T - M_2 M_1^T)))
 
-    The argument of the relu is antisymmetric. The diagonal is therefore 0, and at most one of A_ij and A_ji is not 0.
-    In each row only the `neighbours` largest entries stay. Some reimplementations add noise before choosing them, which
-    makes the network random also in evaluation. No noise is needed: ties occur only among zeros, and it does not
-    matter which of them are chosen. The graph has 2 D d + 2 (d² + d) parameters.
+    The argument of the relu is antisymmetric. So the diagonal is 0, and at most one of A_ij and A_ji is not 0. In each
+    row only the `neighbours` largest entries are kept. Some reimplementations add noise before they choose these
+    entries, which makes the network random in evaluation too. No noise is needed, because ties occur only among zeros,
+    and zeros can be chosen in any order. The graph has 2 D d + 2 (d² + d) parameters.
 
     Args:
         series: Number of series D.
@@ -35,7 +35,7 @@ class LearnedGraph(nn.Module):
         self.theta_first, self.theta_second = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self) -> Tensor:
-        """Return the adjacency `(D, D)`. Row i has the weights, in [0, 1), of the series that series i listens to."""
+        """Return the adjacency `(D, D)`. Row i has the weights, in [0, 1), of the source series of series i."""
         one = (self.alpha * self.theta_first(self.first.weight)).tanh()
         two = (self.alpha * self.theta_second(self.second.weight)).tanh()
         difference = one @ two.T
@@ -50,14 +50,14 @@ class MixHop(nn.Module):
     .. math:: \\tilde A = D^{-1} (A + I),\\quad H_0 = x,\\quad H_k = \\beta x + (1 - \\beta) \\tilde A H_{k-1},\\qquad
               y = W [H_0, H_1, ..., H_K]
 
-    D holds the row sums of A + I, so that H_k of a series is a weighted mean of its neighbours' H_{k-1}. The authors'
-    code has at times multiplied by the transpose, whose rows do not sum to 1.
+    D holds the row sums of A + I, so that H_k of a series is a weighted mean of its neighbours' H_{k-1}. Some versions
+    of the authors' code multiply by the transpose, whose rows do not sum to 1.
 
     Shapes: `(B, C_in, D, T)`, `(D, D)` -> `(B, C_out, D, T)`.
 
     Args:
-        in_channels: Channels C_in.
-        out_channels: Channels C_out.
+        in_channels: Number of channels C_in.
+        out_channels: Number of channels C_out.
         depth: Number of hops K. It is 2 in the paper.
         beta: Share of the input in each hop. It is 0.05 in the paper.
     """

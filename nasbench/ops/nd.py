@@ -111,16 +111,16 @@ def from_tokens(tokens: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
 
 
 def default_heads(channels: int, multiple: int = 1) -> int:
-    """Return the largest divisor of `channels` up to 8 that leaves at least 16 channels per head.
+    """Return the largest divisor of `channels`, at most 8, with at least 16 channels per head.
 
-    Only multiples of `multiple` are considered. If none of them leaves 16 channels, the result is `multiple`.
+    Only multiples of `multiple` are considered. If none of them has 16 channels per head, the result is `multiple`.
     """
     fitting = (h for h in range(multiple, 9, multiple) if channels % h == 0 and channels // h >= 16)
     return max(fitting, default=multiple)
 
 
 def groups_32(channels: int) -> int:
-    """Return gcd(channels, 32), the number of groups where a paper has 32 and C may not be a multiple of it."""
+    """Return gcd(channels, 32), the number of groups where a paper has 32 and C is not always a multiple of it."""
     return math.gcd(channels, 32)
 
 

@@ -23,7 +23,7 @@ def sinusoidal(size: Sequence[int], channels: int, *, device: torch.device | str
 
     Args:
         size: Size S of the map, of one or two dimensions.
-        channels: Channels C.
+        channels: Number of channels C.
         device: Device of the encoding.
     """
     if len(size) == 1:
@@ -37,7 +37,7 @@ def sinusoidal(size: Sequence[int], channels: int, *, device: torch.device | str
 
 def _sinusoidal_1d(length: int, channels: int, device: torch.device | str | None) -> Tensor:
     even = torch.arange(0, channels, 2, device=device, dtype=torch.float32)
-    # A map of one channel has none left for the column.
+    # A map with one channel has no channel left for the column.
     rate = torch.exp(even * (-math.log(10000.0) / max(channels, 1)))
     angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * rate
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :channels]
@@ -52,11 +52,11 @@ class RelativeBias(nn.Module):
     """A learned bias for each head and each offset between two positions (Swin, Liu et al., ICCV 2021).
 
     Each head has a table of the `(2 reference - 1) ** dims` offsets of a map with sides of `reference` positions. It is
-    interpolated to the offsets of the actual map. The largest offsets of all maps thus share one bias.
+    interpolated to the offsets of the actual map. So the largest offsets of all maps share one bias.
 
     Args:
-        heads: Attention heads.
-        dims: Spatial dimensions of the map, 1 or 2.
+        heads: Number of attention heads.
+        dims: Number of spatial dimensions of the map, 1 or 2.
         reference: Side of the map for which the table is stored.
     """
 

@@ -20,7 +20,7 @@ _GOLDEN = 2654435769  # 2^32 divided by the golden ratio
 
 
 class ProbSparseSelfAttention(nn.Module):
-    """Self-attention over tokens in which only those queries attend whose attention is furthest from uniform.
+    """Self-attention over tokens. Only the queries attend whose attention weights are furthest from uniform.
 
     `nasbench show probsparse_attention` has the equations. That module is this layer on maps. Norm, residual and
     dropout belong to the surrounding block. 4 C² + 4 C parameters.
@@ -28,12 +28,12 @@ class ProbSparseSelfAttention(nn.Module):
     Shapes: `(B, N, C) -> (B, N, C)`.
 
     Args:
-        channels: Channels C.
+        channels: Number of channels C.
         factor: Sampling factor c. If c ⌈ln N⌉ >= N, this is full attention.
-        heads: Attention heads. None means the default of `choose_heads`.
+        heads: Number of attention heads. None means the default of `choose_heads`.
         causal: Whether position i attends only to positions up to i.
         dense: Whether to compute all N² products and read the sampled ones from them. The result is the same. It is
-            faster up to a few hundred positions, but loses the bound of N log N.
+            faster for up to a few hundred positions, but its cost is no longer of order N log N.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `factor` is below 1.
@@ -53,7 +53,7 @@ class ProbSparseSelfAttention(nn.Module):
         """`(B, N, C) -> (B, N, C)`."""
         q, k, v = (split_heads(f(tokens), self.heads) for f in (self.query, self.key, self.value))
         length = q.shape[2]
-        # As in the official code, as many queries are chosen as keys are sampled for each.
+        # As in the official code, the number of chosen queries is the number of sampled keys of each query.
         count = min(max(self.factor * math.ceil(math.log(length)), 1), length)
         # The choice of queries is not differentiable, so the measurement needs no gradient.
         top = self._measure(q.detach(), k.detach(), count).topk(count, dim=2, sorted=False).indices  # (B, heads, u)
@@ -84,5 +84,5 @@ class ProbSparseSelfAttention(nn.Module):
         return (turn * length >> 32).view(length, count)
 
     def _mask(self, top: Tensor, length: int) -> Tensor | None:
-        """`(B, heads, u) -> (B, heads, u, N)`: True for the keys that each top query may see. None means all keys."""
+        """`(B, heads, u) -> (B, heads, u, N)`: True for the allowed keys of each top query. None means all keys."""
         return torch.arange(length, device=top.device) <= top[..., None] if self.causal else None

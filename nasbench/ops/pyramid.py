@@ -20,7 +20,7 @@ def resize(x: Tensor, size: torch.Size) -> Tensor:
 
 
 def check_levels(maps: Sequence[Tensor], levels: int) -> None:
-    """Check that a pyramid has the levels its neck was built for.
+    """Check that a pyramid has the number of levels for which its neck was built.
 
     Raises:
         InputError: If the number of levels differs.
@@ -40,7 +40,7 @@ class TopDown(nn.Module):
 
     Args:
         channels: C_i of every level, fine to coarse.
-        width: Channels of every level of the result.
+        width: Number of channels of every level of the result.
     """
 
     def __init__(self, channels: Sequence[int], width: int) -> None:

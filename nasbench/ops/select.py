@@ -27,8 +27,8 @@ def check_inputs(inputs: int) -> int:
 def convex_sum(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
     """Return `Σ w_i x_i` for weights that sum to one, computed as `x_0 + Σ w_i (x_i - x_0)`.
 
-    In this form equal maps come back bit for bit, whatever the weights are. A fusion of branches that start as
-    identities thus starts as an identity itself. The rounding of `Σ w_i x_i` would prevent that.
+    In this form, equal maps are returned bit for bit, with any weights. So a fusion of branches that start as
+    identities also starts as an identity. The rounding of `Σ w_i x_i` would prevent this.
 
     Args:
         maps: n maps `(B, C, *S)`.
@@ -51,9 +51,9 @@ class BranchSelect(nn.Module):
     the batch only.
 
     Args:
-        channels: Channels C.
+        channels: Number of channels C.
         branches: Number of maps n.
-        dims: Spatial dimensions, 1 or 2.
+        dims: Number of spatial dimensions, 1 or 2.
         reduction: Ratio r. z has max(C // r, 32) channels.
     """
 

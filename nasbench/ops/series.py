@@ -41,7 +41,7 @@ class InstanceNorm(nn.Module):
     def restore(self, y: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
         """`(B, H, D) -> (B, H, D)` in the units of the input."""
         if self.weight is not None and self.bias is not None:
-            y = (y - self.bias) / (self.weight + self.eps * self.eps)  # a learned weight may reach 0
+            y = (y - self.bias) / (self.weight + self.eps * self.eps)  # a learned weight can reach 0
         return y * deviation + mean
 
 

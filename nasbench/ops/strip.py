@@ -17,15 +17,15 @@ def conv_block(channels: int) -> nn.Sequential:
 
 
 class StripGate(nn.Module):
-    """A gate in (0, 1) from two depthwise strips. They reach far along both axes, at a cost of 2k per position.
+    """A gate in (0, 1) from two depthwise strip convolutions. They cover both axes, at a cost of 2k per position.
 
     .. math:: a = \\sigma(f_2(\\mathrm{dw}_{k \\times 1}(\\mathrm{dw}_{1 \\times k}(f_1(\\mathrm{avg}_7(x))))))
 
-    Shapes: `(B, C, H, W) -> (B, C, H, W)`. The result is the factor only, and x is not multiplied by it. The average
-    counts the zeros beyond the border. The strips have a bias.
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`. The result is only the factor: x is not multiplied by it. The average
+    includes the zeros beyond the border. The strip convolutions have a bias.
 
     Args:
-        channels: Channels C.
+        channels: Number of channels C.
         kernel: Length k of the strips, odd.
         norm: Whether f is a 1x1 convolution without bias, BN and SiLU (as in `caa`) or only a 1x1 convolution with bias
             (as in `poly_kernel`).

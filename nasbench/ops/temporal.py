@@ -19,8 +19,8 @@ class CausalConv1d(nn.Conv1d):
     Shapes: `(B, C_in, L) -> (B, C_out, L)`. The parameters are those of `nn.Conv1d`, including the bias.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
+        in_channels: Number of channels of the input.
+        out_channels: Number of channels of the output.
         kernel: Number of taps k.
         dilation: Distance d between two taps.
     """
@@ -38,15 +38,15 @@ class DilatedInception(nn.Module):
     """Concatenate dilated convolutions of several lengths that all end at the same step (MTGNN).
 
     Nothing is padded. The longest kernel determines the length of the result, T' = T - (max(kernels) - 1) dilation. The
-    shorter kernels do not use the start of the input. The kernels share the output channels evenly, and any remainder
-    goes to the first ones. Each convolution has a bias.
+    shorter kernels do not use the start of the input. The output channels are divided evenly among the kernels, and the
+    first kernels get the remainder. Each convolution has a bias.
 
     Shapes: `(B, C_in, T) -> (B, C_out, T')`. With two dimensions it is `(B, C_in, D, T) -> (B, C_out, D, T')`, and the
     convolutions run along T only.
 
     Args:
-        in_channels: Channels C_in.
-        out_channels: Channels C_out.
+        in_channels: Number of channels C_in.
+        out_channels: Number of channels C_out.
         kernels: Length of each convolution.
         dilation: Distance between two taps.
         dims: 1, or 2 if there is an axis of series before time.
@@ -78,8 +78,8 @@ class DilatedInception(nn.Module):
 def side_by_side(first: DilatedInception, second: DilatedInception, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return `first(x)` and `second(x)` of two layers with the same arguments, faster than by two calls.
 
-    The two convolutions of each kernel run as one. A convolution of few channels does not fill the device, so one of
-    twice as many takes little longer.
+    The two convolutions of each kernel run as one. A convolution with few channels does not fully use the device, so a
+    convolution with twice as many channels takes little longer.
     """
     convolve = F.conv1d if x.ndim == 3 else F.conv2d
     ones, twos = [], []

@@ -28,8 +28,8 @@ class TimePyramid(nn.Module):
     Shapes: `(B, L, C)` to `(B, T, C)`, and the number of nodes in each level, which sum to T.
 
     Args:
-        channels: Channels C.
-        width: Channels of the bottleneck in which the convolutions run.
+        channels: Number of channels C.
+        width: Number of channels of the bottleneck in which the convolutions run.
         scales: Number of children c of a node in each coarse level, fine to coarse.
     """
 
@@ -61,10 +61,10 @@ class PyramidLayer(nn.Module):
     The projection has a bias, but q, k and v have none: 4 C² + 5 C + 2 C F + F parameters.
 
     Args:
-        channels: Channels C.
-        heads: Attention heads. They must divide C.
+        channels: Number of channels C.
+        heads: Number of attention heads. They must divide C.
         width: Width F of the feed-forward layer.
-        dropout: Dropout after the attention and after the feed-forward layer.
+        dropout: Dropout rate after the attention and after the feed-forward layer.
     """
 
     def __init__(self, channels: int, heads: int, width: int, dropout: float = 0.0) -> None:
@@ -113,7 +113,7 @@ def edges(
     Returns:
         The edges of level 0 and those of the other levels, each as `(n, K)` node numbers and which of the K exist.
     """
-    # The last node of a level may have more children than the others, and all rows have its length.
+    # The last node of a level can have more children than the others, and all rows have its length.
     most = max(fine - (coarse - 1) * scale for (fine, coarse), scale in zip(pairwise(sizes), scales, strict=True))
     keys, exists, start = [], [], 0
     for level, size in enumerate(sizes):

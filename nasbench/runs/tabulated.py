@@ -7,7 +7,7 @@ A row is one plan with one seed:
     state, reason       complete, rejected or failed, and why
     fidelity            training epochs
     wall_s              seconds that the evaluation took
-    metrics and costs one column each, with the name of the metric or cost. Empty if the evaluation is not complete
+    metrics and costs   one column each, under its own name. Empty if the evaluation is not complete
 
 The file's metadata contains one JSON document under the key `nasbench`, with the fields of `TableInfo`.
 """

@@ -20,16 +20,16 @@ _PROBE = "se"  # supports 1-D and 2-D maps and every channel count
 def check_backbone(
     name: str, *, input_size: Sequence[int] = (3, 64, 64), num_classes: int | None = 7, horizon: int | None = None
 ) -> list[CheckResult]:
-    """Check a backbone: `FILE.py:build`, a timm name or a built-in forecasting backbone (stem).
+    """Check a backbone: `FILE.py:build`, a timm name or a built-in forecasting backbone.
 
     Args:
         name: A backbone as `nasbench.insert` takes it.
         input_size: (3, H, W), or (lookback, series).
         num_classes: Number of classes to build it with.
-        horizon: Forecast steps, for a forecasting backbone. It then replaces `num_classes`.
+        horizon: Number of forecast steps, for a forecasting backbone. It then replaces `num_classes`.
 
     Returns:
-        One result for each check. If a check fails that later ones depend on, those are not run.
+        One result for each check. If a check fails, later checks that depend on it are not run.
     """
     size = tuple(input_size)
     kwargs = {"horizon": horizon} if horizon is not None else {"num_classes": num_classes}

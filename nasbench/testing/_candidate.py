@@ -1,4 +1,4 @@
-"""What is checked: a module whose hyper-parameters, dimensions and channels are fixed."""
+"""The subject of a check: a module with fixed hyper-parameters, dimensions and channels."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Candidate:
     Attributes:
         spec: The module's declaration.
         hyper: Hyper-parameters that differ from the defaults.
-        dims: Spatial dimensions, 1 or 2.
-        channels: Channels C. For a neck one number for each level, fine to coarse.
+        dims: Number of spatial dimensions, 1 or 2.
+        channels: Number of channels C. For a neck one number for each level, fine to coarse.
         inputs: Number of maps that a fusion joins.
     """
 
@@ -49,7 +49,7 @@ class Candidate:
 
     def build(self) -> nn.Module:
         """Return a new instance. Exceptions of its constructor are passed on."""
-        # A constructor takes only the arguments of the socket that it declares.
+        # A constructor gets only the arguments of the socket that it declares.
         socket = {"dims": self.dims, "inputs": self.inputs}
         passed = {key: value for key, value in socket.items() if key in self.spec.socket}
         channels = list(self.channels) if isinstance(self.channels, tuple) else self.channels
@@ -130,8 +130,8 @@ def _builds(candidate: Candidate) -> bool:
         # On the meta device nothing is allocated, so trying is cheap.
         with seeded(), torch.device("meta"):
             candidate.build()
-    except InputError:  # the module says that it does not support these channels
+    except InputError:  # the module reports that it does not support these channels
         return False
-    except Exception:  # a fault of the module, which the checks report
+    except Exception:  # an error of the module, which the checks report
         return True
     return True

@@ -30,13 +30,13 @@ from nasbench.testing._probes import (
 __all__ = ["CHECKS"]
 
 _COUNTS = (1, 2, 3, 8, 20)  # channels that are odd, coprime to common divisors, or smaller than a reduction
-_DRAWS = 3  # a ReLU may be 0 for a whole draw. A parameter without a gradient in three draws has none.
+_DRAWS = 3  # a ReLU can be 0 for a whole draw. A parameter without a gradient in three draws has none.
 
 
 def keeps_shape(candidate: Candidate) -> str:
     """The output has the input's shape for every size, in training and evaluation.
 
-    A neck may change the channels.
+    A neck can change the channels.
     """
     module = candidate.build()
     # A batch of one is checked in evaluation only, where batch norms do not need several values.
@@ -100,7 +100,7 @@ def trains_from_identity(candidate: Candidate) -> str:
         for step in range(3):
             optimiser.zero_grad()
             loss_of(candidate, host, maps_of(candidate, 4, 3 * seed + step), seed).backward()
-            # Gradients are compared, not parameters: the step of a bias before a batch norm may round to nothing.
+            # Gradients are compared, not parameters: the step of a bias before a batch norm can round to nothing.
             stuck -= {name for name, p in trained(host).items() if p.grad is not None and p.grad.any()}
             optimiser.step()
         still = stuck if still is None else still & stuck
@@ -134,7 +134,7 @@ def round_trips_state(candidate: Candidate) -> str:
     The state dict must be complete before any forward.
     """
     first, maps = candidate.build(), maps_of(candidate)
-    # Two new instances may have the same weights. Drawn anew, only the state dict makes them equal.
+    # Two new instances can have the same weights. Drawn anew, only the state dict makes them equal.
     redraw(first)
     before = list(first.state_dict())
     candidate.run(first.train(), maps)
@@ -149,7 +149,7 @@ def keeps_still_in_eval(candidate: Candidate) -> str:
     """Evaluation changes no state, gives the same result twice, and never replaces a parameter."""
     module, maps = candidate.build().eval(), maps_of(candidate)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    # A new Parameter may hold the same values under the same name, so identities are compared.
+    # A new Parameter can hold the same values under the same name, so identities are compared.
     tensors = [id(p) for p in module.parameters()]
     first, second = (evaluate(candidate, module, maps) for _ in range(2))
     changed = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]

@@ -43,7 +43,7 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
     hosts = ["build"] if inspect.isfunction(getattr(module, "build", None)) else []
     if name:
         known = [*(spec.name for spec in specs), *tasks, *hosts]
-        # A backbone may be built by a function of any name.
+        # A backbone can be built by a function of any name.
         if name not in known and callable(getattr(module, name, None)):
             hosts = [name]
         elif name not in known:

@@ -101,7 +101,7 @@ def shape_fault(candidate: Candidate, module: nn.Module, size: tuple[int, ...], 
     neck = candidate.spec.kind == "neck"
     wanted = [tuple(x.shape) for x in (maps if neck else maps[:1])]
     got = [tuple(y.shape) for y in out]
-    if neck:  # a neck may give all levels one width, so channels are not compared
+    if neck:  # a neck can give all levels one width, so channels are not compared
         wanted, got = ([(s[0], *s[2:]) for s in shapes] for shapes in (wanted, got))
     return f"input {wanted} gives output {got}" if got != wanted else finite_fault(out)
 

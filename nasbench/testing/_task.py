@@ -86,9 +86,9 @@ def _training_is_shuffled(task: Task) -> str:
     one = [x for x, _ in task.train_batches(_BATCH, seed=0, epoch=1)]
     two = [x for x, _ in task.train_batches(_BATCH, seed=0, epoch=2)]
     items = sum(map(len, one))
-    # A last batch of a single item may be left out, because batch norms cannot train on it.
+    # A last batch of a single item can be left out, because batch norms cannot train on it.
     if not task.splits["train"] - 1 <= items <= task.splits["train"]:
-        return f"{items} training items an epoch, but splits declares {task.splits['train']} (one may be left out)"
+        return f"{items} training items an epoch, but splits declares {task.splits['train']} (one can be left out)"
     if task.splits["train"] > _BATCH and all(torch.equal(a, b) for a, b in zip(one, two, strict=False)):
         return "two epochs have the same order"
     return ""

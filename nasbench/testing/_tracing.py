@@ -42,7 +42,7 @@ def export_status(spec: ModuleSpec) -> str:
 
 
 def _compile(module: nn.Module, args: tuple) -> Callable:
-    torch.compiler.reset()  # recompilations of one module would count against the limit of the next
+    torch.compiler.reset()  # otherwise recompilations of one module would count towards the limit of the next
     return torch.compile(module, fullgraph=True, backend="eager")
 
 
@@ -67,7 +67,7 @@ def _fault(candidate: Candidate, trace: _Trace) -> str:
         plain = candidate.run(module, maps)
         try:
             traced = trace(module, args)(*args)
-        except Exception as error:  # whatever the tracer raises is the answer
+        except Exception as error:  # any exception of the tracer is the answer
             return _describe(error, inspect.getsourcefile(candidate.spec.cls) or "")
     return "" if _close(plain, traced) else "the traced module computes a different result"
 

@@ -1,6 +1,6 @@
 """Randomised blocks: each block runs every candidate and the reference once, in random order.
 
-Blocks are added until the intervals are narrow enough or the time is up.
+Blocks are added until the intervals are narrow enough or the time limit is reached.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["OK", "PREEMPTED", "SLOW_CLOCK", "Blocks", "Runner", "Sample", "Stopp
 Stopped = Literal["resolution", "time", "blocks", "no accepted samples"]
 
 OK, PREEMPTED, SLOW_CLOCK = 0, 1, 2
-"""Flaws of a sample, worse ones higher: none, preempted by another process, or with the GPU under 75 % of its default
-clock."""
+"""Flaws of a sample, with higher numbers for worse flaws: none, preempted by another process, or with the GPU below 75
+% of its default clock."""
 
 MAX_DISCARDS = 200
 """A measurement ends after this many blocks if not one is accepted. Each later multiple is checked as well."""
@@ -93,7 +93,7 @@ def warm_up(runners: Mapping[str, Runner], *, now: Callable[[], float], until: f
     """Run rounds of all candidates until the time of a round shows no trend over the last rounds.
 
     Args:
-        runners: What runs a candidate once, by candidate.
+        runners: A function that runs a candidate once, by candidate.
         now: Clock, in seconds.
         until: Time at which to stop waiting for a steady state.
 
@@ -144,15 +144,15 @@ def run_blocks(
     max_blocks: int | None,
     settled: Callable[[Blocks], bool],
 ) -> tuple[Blocks, Stopped]:
-    """Run blocks until the intervals are narrow enough, the time is up, or there are enough blocks.
+    """Run blocks until the intervals are narrow enough, the time limit is reached, or there are enough blocks.
 
     Args:
-        runners: What runs a candidate once, by candidate, the reference included.
+        runners: A function that runs a candidate once, by candidate, the reference included.
         seed: Seed of the order within each block.
         now: Clock, in seconds.
         until: Time at which to stop.
-        max_blocks: Most blocks to run. None for no limit.
-        settled: Says whether the intervals of the blocks so far are narrow enough.
+        max_blocks: Largest number of blocks. None means no limit.
+        settled: A function that returns whether the intervals of the blocks so far are narrow enough.
 
     Returns:
         The blocks, and why the measurement stopped.
@@ -160,7 +160,7 @@ def run_blocks(
     rng, names, blocks = random.Random(seed), list(runners), Blocks()
     check = _FIRST_CHECK
     while True:
-        rng.shuffle(names)  # so that no candidate always runs after the same other one
+        rng.shuffle(names)  # so that no candidate always runs after the same other candidate
         blocks.add({name: runners[name]() for name in names})
         n = len(blocks)
         if n >= check:

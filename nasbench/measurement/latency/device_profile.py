@@ -1,9 +1,9 @@
 """A device profile: the latency that each part of a space adds on one device.
 
-A search on another machine predicts latency from it. The predicted ratio of a plan's time to the bare backbone's is 1
-plus a sum over slots. Each slot contributes the time that each of its variants adds alone, and the overhead of the
-composition that joins them, as shares of the bare backbone's time. Whole plans of the space are measured as well, to
-check how good the prediction is.
+A search on another machine predicts latency from it. The predicted ratio of a plan's time to the time of the bare
+backbone is 1 plus a sum over slots. Each slot contributes the time that each of its variants adds alone, and the
+overhead of the composition that joins them, as shares of the bare backbone's time. Whole plans of the space are
+measured as well, to check how good the prediction is.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 
-_MAX_FILE_BYTES = 50_000_000  # the file may come from anybody, so its length is checked before it is read
+_MAX_FILE_BYTES = 50_000_000  # the file can come from anybody, so its length is checked before it is read
 _TOLERANCE = 0.1  # largest error of a prediction that counts as good
 _PLAIN = ("backbone", "identity_init", "versions")
 
@@ -56,7 +56,7 @@ class Prediction:
 
     Attributes:
         latency_ms: Milliseconds on the profiled device.
-        ratio: Latency over that of the bare backbone.
+        ratio: Latency divided by the latency of the bare backbone.
     """
 
     latency_ms: float
@@ -65,7 +65,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well the latency of whole plans is predicted. A profile is checked with plans that it was not made from.
+    """The quality of latency predictions for whole plans. The plans were not used to make the predictions.
 
     Attributes:
         plans: Number of plans measured.
@@ -129,7 +129,7 @@ class DeviceProfile:
 
     @cached_property
     def parts(self) -> dict[str, tuple[str, str]]:
-        """The plans that predictions are made from: (slot, variant or composition), by the text of the plan."""
+        """The plans from which predictions are made: (slot, variant or composition), by the text of the plan."""
         return {text: (choices.slot, key) for choices in self.slots for key, text in _parts(choices)}
 
     def predict(self, plan: Plan | Mapping[str, Any] | str | None) -> Prediction:
@@ -177,7 +177,7 @@ class DeviceProfile:
         return self.measured[text][0]
 
     def quality(self) -> HeldOut | None:
-        """Return how well the held-out plans are predicted. None if fewer than two were measured."""
+        """Return the quality of predictions of the held-out plans. None if fewer than two were measured."""
         texts = [text for text in self.held_out if text in self.measured]
         if len(texts) < 2:  # a rank correlation needs two
             return None
@@ -187,7 +187,7 @@ class DeviceProfile:
         return judged(predicted, truth, macs, kernels)
 
     def frame(self) -> pd.DataFrame:
-        """Return a table of what each variant and each composition adds at each slot: share and milliseconds."""
+        """Return a table of the time that each variant and composition adds at each slot: share and milliseconds."""
         rows, known = [], {choices.slot: choices for choices in self.slots}
         for slot, key in ((choices.slot, key) for choices in self.slots for key, _ in _parts(choices)):
             composed = key in known[slot].compositions
@@ -239,7 +239,7 @@ class DeviceProfile:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the profile, and its quality, as JSON-able data for the identity of a run."""
+        """Return what identifies the profile, and its quality, as data for JSON for the identity of a run."""
         quality = self.quality()
         # The hash covers every measured value, so that a profile made again has another identity.
         values = {"reference_ms": self.reference_ms, "measured": dict(sorted(self.measured.items()))}
@@ -291,7 +291,7 @@ class _Choices(BaseModel):
 
 
 class _Document(BaseModel):
-    """The entries of a file that are read. They are validated because the file may come from anybody."""
+    """The entries of a file that are read. They are validated because the file can come from anybody."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -349,7 +349,7 @@ def judged(predicted: ArrayLike, measured: ArrayLike, macs: ArrayLike, kernels: 
 
     Args:
         predicted: (n,), predicted ratios or latencies.
-        measured: (n,), measured ones in the same unit.
+        measured: (n,), measured values in the same unit.
         macs: (n,), MACs of the plans.
         kernels: (n,), number of kernels of the plans.
     """
@@ -364,7 +364,7 @@ def judged(predicted: ArrayLike, measured: ArrayLike, macs: ArrayLike, kernels: 
 
 
 def within_10pct(predicted: ArrayLike, measured: ArrayLike) -> float:
-    """Return the share of predictions within ±10 % of what was measured."""
+    """Return the share of predictions within ±10 % of the measured values."""
     return float(np.mean(np.abs(np.asarray(predicted) / np.asarray(measured) - 1) <= _TOLERANCE))
 
 

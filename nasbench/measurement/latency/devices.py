@@ -1,4 +1,4 @@
-"""Find the torch device that a name stands for, and check that this machine has it. A name is checked without torch."""
+"""Find the torch device with a given name, and check that this machine has it. A name is checked without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEVICE = re.compile(r"auto|cpu|cuda|(cpu|cuda):\d+")
 
 
 def check_device_name(name: str) -> None:
-    """Check that `name` is the name of a device. It is not checked whether this machine has the device.
+    """Check that `name` is the name of a device. Whether this machine has the device is not checked.
 
     Raises:
         UnknownNameError: If it is not.
@@ -27,20 +27,20 @@ def check_device_name(name: str) -> None:
 
 def all_devices() -> list[str]:
     """Return the names of this machine's devices: "cpu", then each "cuda:N"."""
-    import torch  # late: the names are checked without it
+    import torch  # imported here, because the names are checked without it
 
     return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()) if torch.cuda.is_available())]
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """Return the device that `name` stands for, with its index. "auto" is CUDA if there is a CUDA device, else the CPU.
+    """Return the device with this name, including its index. "auto" is CUDA if there is a CUDA device, else the CPU.
 
     Raises:
         UnknownNameError: If it is not the name of a device.
         DeviceError: If this machine does not have it.
     """
     check_device_name(str(name))
-    import torch  # late: the names are checked without it
+    import torch  # imported here, because the names are checked without it
 
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     if device.type == "cpu":

@@ -26,10 +26,10 @@ from nasbench.measurement.latency.scenario import AMP, MODES
 __all__ = ["MIN_POWER", "MIN_SAME", "MIN_TRIALS", "TIME_S", "examine", "summarise", "supported"]
 
 MIN_SAME, MIN_POWER = 0.95, 0.8
-"""Rates to reach: of identical models called SAME, and of models slowed by 5 % called SLOWER."""
+"""Smallest acceptable rates: of identical models called SAME, and of models slowed by 5 % called SLOWER."""
 
 MIN_TRIALS = 40
-"""Fewest trials from which a rate is estimated."""
+"""Smallest number of trials from which a rate is estimated."""
 
 TIME_S = 32.0
 """Seconds of all trials, including the copies of the models. With the start of Python the command takes under 40 s."""
@@ -51,14 +51,14 @@ def examine(
 ) -> dict[str, Any]:
     """Test the latency profiler on a device. Each trial measures a model, its twin and a model slowed by 5 %.
 
-    The model is a chain of 20 equal convolutions, and the slowed one a chain of 21. That is 5 % more of the same work
-    on any device. The CPU uses one thread. Each trial makes its own copies of the models, so their place in memory
+    The model is a chain of 20 equal convolutions, and the slowed model is a chain of 21. That is 5 % more of the same
+    work on any device. The CPU uses one thread. Each trial makes its own copies of the models, so their place in memory
     varies from trial to trial.
 
     Args:
         device: "cpu", "cuda", "cuda:1", or "auto".
         trials: Number of measurements, at least 40.
-        time_s: Seconds of all trials together. Time that a trial does not need is shared among the later ones.
+        time_s: Seconds of all trials together. Time that a trial does not need is shared among the later trials.
         seed: Seed of inputs and orders.
         measure: The function to test, with the signature of `profile`.
 
@@ -74,7 +74,8 @@ def examine(
     torch.manual_seed(seed)
     models = {"reference": chain(_LAYERS), "same": chain(_LAYERS), "slowed": chain(_LAYERS + 1)}
     profiles: list[Profile] = []
-    with device_lock(usable_device(device)):  # held throughout, so that no trial spends its time waiting
+    # the lock is taken for all trials, so that no trial spends its time waiting
+    with device_lock(usable_device(device)):
         begin = time.perf_counter()
         for trial in range(trials):
             spent = time.perf_counter() - begin
@@ -88,7 +89,7 @@ def examine(
 
 
 def summarise(profiles: list[Profile]) -> dict[str, Any]:
-    """Return the rates of a list of trials as JSON-able data.
+    """Return the rates of a list of trials as data for JSON.
 
     Returns:
         A dictionary with these entries.

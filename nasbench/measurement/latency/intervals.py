@@ -15,7 +15,7 @@ Interval = tuple[float, float, float]
 """Estimate, low, high."""
 
 MIN_PAIRS = 8
-"""Fewest blocks from which a verdict is given.
+"""Smallest number of blocks for a verdict.
 
 With n samples, the median lies outside their range with probability 2·(1/2)^n. For n = 8 and more that is under 1 %.
 """
@@ -30,7 +30,7 @@ def median_interval(values: ArrayLike, confidence: float) -> Interval:
     of Statistics 1979, section 3). If all values change sign, the interval is mirrored exactly.
 
     Args:
-        values: (n,). NaN is left out.
+        values: (n,). NaN values are left out.
         confidence: Confidence of the interval, such as 0.99.
 
     Returns:
@@ -57,7 +57,7 @@ def verdict(interval: Interval, pairs: int, resolution: float) -> Verdict:
 
     Returns:
         SAME if the whole interval lies within ± the resolution, or if it contains 0 and is no wider than that. FASTER
-        or SLOWER if it does not contain 0 and extends beyond the resolution. UNDECIDED otherwise.
+        or SLOWER if it does not contain 0 and is not completely within ± the resolution. UNDECIDED otherwise.
     """
     _, low, high = interval
     if pairs < MIN_PAIRS or math.isnan(low):

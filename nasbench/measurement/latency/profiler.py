@@ -1,8 +1,8 @@
 """Measure the latency of models side by side, with intervals and verdicts.
 
 Models and a reference take turns in randomised blocks. The main result is the median over blocks of the log-ratio to
-the reference. A disturbance that slows the machine for a while slows both, so the ratio is hardly affected. The
-absolute latency is a median of milliseconds, and is valid only for its scenario.
+the reference. A disturbance that slows the machine for some time slows both, so the ratio hardly changes. The absolute
+latency is a median of milliseconds, and is valid only for its scenario.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def profile(
         confidence: Confidence of the intervals.
         mode: "eager", "compile" (torch.compile) or "cudagraph".
         amp: Autocast: "none", "bfloat16" or "float16".
-        channels_last: Use the channels-last memory format, for images.
+        channels_last: Whether to use the channels-last memory format, for images.
         threads: CPU threads during the measurement. torch's present number by default.
         seed: Seed of the input and the order.
-        max_blocks: Most blocks to run. No limit by default.
+        max_blocks: Largest number of blocks. No limit by default.
 
     Returns:
         The scenario, the raw samples and everything computed from them.

@@ -38,10 +38,10 @@ class Latency:
         ratio_low: Lower end of the bootstrap interval of the ratio, at the profile's confidence.
         ratio_high: Upper end of that interval.
         verdict: Verdict against the reference.
-        samples: Number of calls that the values above are computed from.
+        samples: Number of calls from which the values above are computed.
         discarded: Number of calls left out, because the GPU's clock was low or another process had the core.
         wall_ms: Median host time of a call, until the result was available.
-        launch_bound: Host wall time divided by the time that the GPU works. Far above 1 the GPU waits for the
+        launch_bound: Host wall time divided by the time that the GPU works. If it is far above 1, the GPU waits for the
             host. None on a CPU.
     """
 

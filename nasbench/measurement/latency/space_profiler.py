@@ -62,7 +62,7 @@ def profile_device(
     call resumes where it stopped.
 
     Args:
-        backbone: A timm name, a built-in forecasting backbone (stem), or `FILE.py:function`.
+        backbone: A timm name, a built-in forecasting backbone, or `FILE.py:function`.
         space: A name, a YAML file or a mapping.
         out: The JSON file to write.
         input_size: Shape of one input, without the batch. The backbone's own by default.

@@ -61,10 +61,11 @@ class Fingerprint:
     Attributes:
         name: Class name, registry name or canonical expression.
         size: Spatial size, `(L,)` or `(H, W)`.
-        channels: Channels.
+        channels: Number of channels.
         locality: Share of the off-self influence within distance 1. None for a pointwise module.
-        globality: Mean distance of the off-self influence over that of a uniform map. 0 for a pointwise module.
-        sparsity: Share of negligible positions in the reach. Negligible is under 1 % of the row's largest influence.
+        globality: Mean distance of the off-self influence, divided by that of a uniform influence. 0 for a pointwise
+            module.
+        sparsity: Share of negligible positions in the reach. Negligible means below 1 % of the row's largest influence.
             The reach is the smallest box around the other positions. None for a pointwise module.
         multiscale: How evenly the influence is spread over the octave rings of the reach. 0 means no more evenly than
             by a uniform map, 1 means equally. None for a pointwise module, and if the reach has one ring.
@@ -122,7 +123,7 @@ class Fingerprint:
 
     @property
     def pointwise(self) -> bool:
-        """Whether the module mixes nothing: under 1 % of the influence is off-self."""
+        """Whether the module does not mix positions: less than 1 % of the influence is off-self."""
         return self.globality == 0 and self.locality is None
 
     def to_dict(self) -> dict[str, Any]:
@@ -231,9 +232,9 @@ def summarise(
 ) -> tuple[dict[str, float | None], dict[str, float], tuple[str, ...]]:
     """Return property values, their standard errors, and notes, from the rows of independent draws.
 
-    A row that mixes nothing has no locality, globality, sparsity or multi-scale. Such rows are left out of these four
-    properties, and so are draws that have no other rows, for instance because a gate is closed. They do count in
-    `self_influence`, which decides whether the module is pointwise.
+    A row without off-self influence has no locality, globality, sparsity or multi-scale. Such rows are left out of
+    these four properties, and so are draws that have no other rows, for instance because a gate is closed. They do
+    count in `self_influence`, which decides whether the module is pointwise.
 
     Args:
         draws: The rows of each draw.

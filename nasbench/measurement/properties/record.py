@@ -65,7 +65,7 @@ class Figures(Protocol):
 
     @property
     def globality(self) -> float | None:
-        """Mean distance of the off-self influence over that of a uniform map."""
+        """Mean distance of the off-self influence, divided by that of a uniform influence."""
 
     @property
     def sparsity(self) -> float | None:

@@ -27,7 +27,7 @@ INPUT = "input"
 
 @dataclass(frozen=True)
 class StageFigures:
-    """What the part of a network between two slots mixes. The properties mean the same as those of a `Fingerprint`.
+    """The properties of the part of a network between two slots. They mean the same as those of a `Fingerprint`.
 
     Attributes:
         slot: Name of the slot where the part ends.
@@ -35,13 +35,13 @@ class StageFigures:
         size: Spatial size of the slot's map, on which distances are measured.
         channels: Channels of the slot's map.
         locality: Share of the off-self influence within distance 1.
-        globality: Mean distance of the off-self influence over that of a uniform map.
+        globality: Mean distance of the off-self influence, divided by that of a uniform influence.
         sparsity: Share of negligible positions in the reach.
         multiscale: How evenly the octave rings of the reach are used.
         complexity: Always None, because the cost of a stage is not measured here.
         self_influence: Mean influence of a position on itself.
         error: Standard errors by name of the property.
-        notes: Why there are no values, if there are none.
+        notes: The reason why there are no values, if there are none.
     """
 
     slot: str
