@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# The public names and where they live. The imports below repeat them for type checkers.
+# The public names and the modules that define them. The imports below repeat them for type checkers.
 _HOME = {
     "Plan": "nasbench.library.plan",
     "bare_state_dict": "nasbench.backbones.insertion",
@@ -73,9 +73,9 @@ def __dir__() -> list[str]:
 
 
 class _MovedModules:
-    """Import modules under their old dotted paths, which plug-in files and messages still name.
+    """Import modules under their old dotted paths, which some plug-in files and messages still use.
 
-    An old path gives the module itself and not a copy. There is therefore one registry and one table of formulas.
+    An old path gives the module itself and not a copy. So there is only one registry and only one table of formulas.
     """
 
     homes = {  # noqa: RUF012  # never changed

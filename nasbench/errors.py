@@ -1,19 +1,14 @@
-"""Every error that nasbench raises on purpose, with the exit code of a command that it ends.
+"""Every error that nasbench raises on purpose, with the exit code of the command.
 
 NasbenchError                      base of all errors below
-├── InputError                 4   what the user gave is wrong
-│   ├── UnknownNameError           a module, slot, backbone, task or space that does not exist
-│   ├── ExpressionError            text that is not a valid expression, with the position of the fault
-│   ├── PlanError                  a plan that does not fit its backbone
-│   ├── UnsupportedError           a module that cannot serve these channels or dims
-│   ├── BackboneError              a backbone that refuses the input size, or gives no slot
-│   ├── SpaceError                 a space file or constraint that is malformed
-│   ├── DataError                  images or series that cannot be used
-│   ├── DeviceError                a device that is not there, or is too small
-│   ├── RunError                   a run folder that is missing, not a run folder, or of another configuration
-│   └── PluginError                a plug-in file that fails to load, or a name registered twice
-├── NothingMatched             5   a pattern that matched nothing
-└── EvaluationError                one evaluation failed and the study continues
+├── InputError 4 the input of the user is wrong │ ├── UnknownNameError a module, slot, backbone, task or space that does
+not exist │ ├── ExpressionError text that is not a valid expression, with the position of the fault │ ├── PlanError a
+plan that does not fit its backbone │ ├── UnsupportedError a module that cannot serve these channels or dims │ ├──
+BackboneError a backbone that refuses the input size, or gives no slot │ ├── SpaceError a space file or constraint that
+is malformed │ ├── DataError images or series that cannot be used │ ├── DeviceError a device that does not exist, or has
+too little memory │ ├── RunError a run folder that is missing, not a run folder, or of another configuration │ └──
+PluginError a plug-in file that fails to load, or a name registered twice ├── NothingMatched 5 a pattern that matched
+nothing └── EvaluationError one evaluation failed and the study continues
 """
 
 from __future__ import annotations
@@ -59,13 +54,14 @@ _LONGEST_NAME = 80
 """A message repeats at most this many characters of an unknown name."""
 
 _SHORTEST_PART = 3
-"""A part of a name suggests it if it has at least so many letters. A shorter part occurs in too many names."""
+"""A part of a name suggests this name if the part has at least this many letters. A shorter part occurs in too many
+names."""
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:
-    """Return up to three names that are like `name`, followed by those that contain it.
+    """Return up to three names that are similar to `name`, followed by the names that contain it.
 
-    Case, blanks and hyphens make no difference: "SE" is near to "se", and "FIVE" to "five-properties".
+    Case, blanks and hyphens make no difference. So "SE" finds "se", and "FIVE" finds "five-properties".
     """
     wanted, plain = _plain(name), {_plain(known_name): known_name for known_name in reversed(known)}
     like = difflib.get_close_matches(wanted, plain, n=3, cutoff=0.5)
@@ -82,10 +78,10 @@ def _plain(name: str) -> str:
 
 
 class UnknownNameError(InputError):
-    """A name that does not exist. The message offers the nearest names.
+    """A name that does not exist. The message suggests the nearest names.
 
     Args:
-        kind: What was looked up, in the singular ("module", "slot", "backbone").
+        kind: The kind of the name, in the singular ("module", "slot", "backbone").
         name: The name that was given.
         known: The names that exist.
         hint: How to list all of them.
@@ -105,7 +101,7 @@ class UnknownNameError(InputError):
         super().__init__(message)
 
     # Pickle rebuilds an exception from `args`, which holds the message and not the arguments of this constructor.
-    # An error must be picklable, because evaluations may run in another process.
+    # An error must be picklable, because evaluations can run in another process.
     def __reduce__(self) -> tuple:
         return type(self), (self.kind, self.name, self.known)
 
@@ -150,11 +146,11 @@ class DataError(InputError):
 
 
 class DeviceError(InputError):
-    """A device that is not there, or too small for what was asked."""
+    """A device that does not exist, or has too little memory for the task."""
 
 
 class RunError(InputError):
-    """A run folder that is missing, is not a run folder, or holds another configuration."""
+    """A run folder that is missing, is not a run folder, or contains another configuration."""
 
 
 class PluginError(InputError):
@@ -187,7 +183,7 @@ _NO_MEMORY = (
     *("can't allocate memory", "CUDA error: out of memory", "CUDA out of memory"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
 )
-"""Phrases of out-of-memory errors that have no class of their own.
+"""Phrases of out-of-memory errors that do not have their own class.
 
 They come from torch's CPU allocator, the CUDA runtime, errors that torch.compile wraps, cuBLAS and cuDNN."""
 

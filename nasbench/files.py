@@ -16,10 +16,10 @@ from nasbench.errors import InputError
 __all__ = ["FileLock", "append", "cut_torn_line", "read_json", "read_yaml", "write_text"]
 
 MAX_BYTES = 1_000_000
-"""Largest file that is read if a person wrote it. No settings file or space is that long."""
+"""Largest file, in bytes, that is read if a person wrote it. Real settings files and spaces are much shorter."""
 
 MAX_JSON_BYTES = 200_000_000
-"""Largest file that is read if a program wrote it."""
+"""Largest file, in bytes, that is read if a program wrote it."""
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -51,7 +51,7 @@ def read_yaml(
     path = path if shown is None else shown
     try:
         given = yaml.load(text, _PlainLoader)
-    # PyYAML does not wrap what its own constructors raise, for instance a ValueError for the date 2024-13-45.
+    # PyYAML's own constructors can raise other errors, for instance a ValueError for the date 2024-13-45.
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise kind(f"{what} {path} is not valid YAML: {_first(error)}") from None
     if given is None:
@@ -105,12 +105,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append(path: Path, data: bytes, *, durable: bool) -> None:
-    """Append to a file all of `data` or, if that fails, nothing.
+    """Append all of `data` to a file. If that fails, append nothing.
 
     Args:
-        path: The file. It is created if missing.
+        path: The file. It is created if it does not exist.
         data: The bytes to append.
-        durable: Wait until the data is on the disk.
+        durable: Whether to wait until the data is on the disk.
 
     Raises:
         OSError: If the data cannot be written, for instance because the disk is full.
@@ -120,19 +120,21 @@ def append(path: Path, data: bytes, *, durable: bool) -> None:
         before = os.fstat(descriptor).st_size
         left = memoryview(data)
         try:
-            while left:  # `os.write` may write less than it is given
+            while left:  # `os.write` can write only a part of the data
                 left = left[os.write(descriptor, left) :]
             if durable:
                 os.fsync(descriptor)
         except OSError:
-            os.ftruncate(descriptor, before)  # a full disk takes part of the data, which would leave half a line
+            os.ftruncate(
+                descriptor, before
+            )  # if the disk is full, a part can be written, which would leave half a line
             raise
     finally:
         os.close(descriptor)
 
 
 def cut_torn_line(path: Path) -> None:
-    """Remove what follows the last newline of a file: half a line that a killed process left.
+    """Remove the text after the last newline of a file. It is half a line that a killed process left.
 
     The caller must hold the file's lock, so that no write is in progress.
     """
@@ -141,7 +143,7 @@ def cut_torn_line(path: Path) -> None:
     with path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
         keep = end
-        while keep > 0:  # from the end, block by block, so that only the torn line is read
+        while keep > 0:  # read from the end, block by block, so that only the torn line is read
             start = max(0, keep - 4096)
             file.seek(start)
             newline = file.read(keep - start).rfind(b"\n")
@@ -157,8 +159,9 @@ class FileLock:
     """An advisory kernel lock on a file, as a context manager. The kernel releases it when the process dies.
 
     Args:
-        path: The lock file. It is created if missing and never removed.
-        shared: Take a shared lock, which many processes may hold at once, instead of an exclusive one.
+        path: The lock file. It is created if it does not exist, and never removed.
+        shared: Whether to take a shared lock instead of an exclusive one. Many processes can have a shared lock at
+            once.
     """
 
     def __init__(self, path: str | Path, *, shared: bool = False) -> None:
@@ -166,7 +169,7 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock. Return False if it is held elsewhere and `wait` is False."""
+        """Take the lock. Return False if another process has it and `wait` is False."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         mode = fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX
         try:
@@ -181,7 +184,7 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Release the lock, if it is held."""
+        """Release the lock, if it was taken."""
         if self._descriptor is not None:
             os.close(self._descriptor)  # closing the last descriptor releases the kernel's lock
             self._descriptor = None

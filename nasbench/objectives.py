@@ -1,4 +1,4 @@
-"""What a search optimises and what it refuses: objectives with their directions, and constraints."""
+"""Objectives with their directions, which a search optimises, and constraints, by which it rejects plans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROXY_NAMES = ("naswot", "synflow", "zico")
 RETEST = "_retest"
 """Suffix of a zero-cost proxy's second score, which is computed from other initial weights and other batches."""
 
-# Words in the name of a metric that tell its direction.
+# Words in the name of a metric that imply its direction.
 _MAXIMISED = ("accuracy", "top1", "top5", "auc", "f1", "r2")
 _MINIMISED = ("loss", "error", "mse", "mae", "rmse", "smape", "mase")
 _CONSTRAINT = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*([-+]?[\d._]+(?:[eE][-+]?\d+)?)\s*(x?)\s*\Z")
@@ -37,7 +37,7 @@ def directions(objectives: Iterable[str] | Mapping[str, str], known: Mapping[str
 
     Raises:
         UnknownNameError: If a name is neither a metric nor a cost.
-        InputError: If no objective is given, one is given twice, or a direction is not one of the two.
+        InputError: If no objective is given, if an objective is given twice, or if a direction is neither of the two.
     """
     names = list(objectives)
     if not names:
@@ -91,13 +91,13 @@ class Constraint:
     def limit(self, bare: Mapping[str, float]) -> float:
         """Return the limit in the units of the metric, given the bare backbone's values.
 
-        A bound of "0.9x" is a tenth of the value's size below the value. This also holds for a negative value, such as
-        that of a proxy.
+        A relative limit is the bare value minus or plus a share of its absolute value: "0.9x" means a tenth below. This
+        also works for negative values, such as those of a proxy.
         """
         if not self.relative:
             return self.bound
         value = bare[self.name]
-        # 0.9 times a negative value would lie above the value.
+        # 0.9 times a negative value would be above the value.
         return self.bound * value if value >= 0 else value + (self.bound - 1) * abs(value)
 
     def holds(self, value: float, bare: Mapping[str, float]) -> bool:
@@ -118,12 +118,14 @@ def parse_constraint(text: str, known: Iterable[str] = COSTS) -> Constraint:
 
     Raises:
         SpaceError: If the text is malformed.
-        UnknownNameError: If the text bounds something that is neither a cost nor a metric.
+        UnknownNameError: If the bounded name is neither a cost nor a metric.
     """
     match = _CONSTRAINT.match(text)
     try:
         name, operator, number, relative = match.groups() if match else ("", "", "", "")
-        bound = float(number)  # raises for "" and for numbers that the pattern lets pass, such as 1.2.3
+        bound = float(
+            number
+        )  # raises for "" and for texts that the pattern accepts but that are no numbers, such as 1.2.3
     except ValueError:
         raise SpaceError(
             f"malformed constraint {text!r}; write NAME<=NUMBER or, relative to the bare backbone, NAME<=NUMBERx"

@@ -1,4 +1,4 @@
-"""Numbers and durations as people read and type them, and narration on stderr."""
+"""Numbers and durations as people read and type them, and messages on stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?\Z")
 
 
 def narrate(text: str) -> None:
-    """Print a line of narration on stderr."""
+    """Print a message for the user on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
@@ -32,7 +32,7 @@ def human(value: float, unit: str = "") -> str:
 
 
 def duration_s(text: str) -> float:
-    """Return the seconds of a duration such as "90", "90s", "30m", "2h" or "1d".
+    """Return the number of seconds of a duration such as "90", "90s", "30m", "2h" or "1d".
 
     Raises:
         InputError: If the text is not a positive duration.

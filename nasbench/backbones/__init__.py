@@ -1,4 +1,4 @@
-"""Where modules go: backbones, their slots, insertion and removal.
+"""Backbones, their slots, and the insertion and removal of modules.
 
 Names are loaded on first use. Code that only handles backbone names imports neither torch nor timm.
 """

@@ -1,8 +1,9 @@
 """Find the blocks of a network: the units that its designer stacked.
 
-The only source is one traced run. The search starts at the whole network and looks inside modules. A module is replaced
-by its parts if most of its weights lie in a row of parts, and all data passes through these parts one after another. A
-module that is not such a row is a block. A residual block is one, because its shortcut goes around each of its parts.
+The only information is one traced run. The search starts with the whole network and looks inside modules. A module is
+replaced by its parts if most of its weights are in a row of parts, and if all data passes through these parts one after
+another. A module that is not such a row is a block. For example, a residual block is not a row, because its shortcut
+bypasses each of its parts.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ _AROUND = re.compile(r"(^|[._])(stem|downsample)([._]|$)")
 
 @dataclass(frozen=True)
 class Block:
-    """A block, and where to find the feature map that it returns.
+    """A block, and the place of the feature map that it returns.
 
     Attributes:
         path: Dotted path of the module whose output contains the map.
-        index: Place of the map in the module's output. None where the output is the map.
+        index: Place of the map in the module's output. None if the output is the map.
         node: Node of the map in the trace.
-        format: How the map lies in the tensor.
+        format: The layout of the map in the tensor.
     """
 
     path: str
@@ -47,7 +48,7 @@ def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
 
     Args:
         trace: A run of the network.
-        image: `(H, W)` of its input. None where the input is a sequence.
+        image: `(H, W)` of its input. None if the input is a sequence.
     """
     useful = trace.last_uses([0], trace.outputs)
     # In a first attempt, tokens must form a grid that some map of the network has. A network without a convolutional
@@ -63,7 +64,7 @@ class _Finder:
     ) -> None:
         self.trace, self.image, self.useful = trace, image, useful
         self.module = dict(trace.model.named_modules())
-        # A list of modules is never called itself, so each path around a called module counts as run.
+        # A list of modules is never called itself, so every module around a called module counts as run.
         self.ran = {p.rsplit(".", n)[0] for p in trace.calls for n in range(p.count(".") + 1)}
         self.prefix = getattr(trace.model, "num_prefix_tokens", None)
         self.grids = _grids(trace, image) if image is not None and seen_only else None
@@ -83,7 +84,7 @@ class _Finder:
     # What is inside a container
 
     def inside(self, path: str, module: nn.Module, *, top: bool = False) -> list[str]:
-        """Return the paths of the blocks inside `module`. [] if it is a block itself, or holds none."""
+        """Return the paths of the blocks inside `module`. [] if it is a block itself, or contains no block."""
         if isinstance(module, _LIST):
             blocks = self.elements(path, module)
         else:
@@ -94,7 +95,7 @@ class _Finder:
         return blocks if top or self.is_container(path, module, blocks) else []
 
     def elements(self, path: str, module: nn.Module) -> list[str]:
-        """Return the blocks in a list of modules. [] if the list holds nothing bigger than a layer."""
+        """Return the blocks in a list of modules. [] if the list contains nothing bigger than a layer."""
         children = self.children(path, module)
         if not any(_is_composite(m) for _, m in children):
             return []
@@ -116,7 +117,7 @@ class _Finder:
         return layers if len(layers) > len(blocks) else blocks
 
     def layer_lists(self, path: str, module: nn.Module) -> list[str]:
-        """Return the child lists that hold several layers."""
+        """Return the child lists with several layers."""
         return [p for p, m in self.children(path, module) if isinstance(m, _LIST) and _weights(m) >= 2]
 
     def layers(self, path: str, module: nn.Module) -> list[str]:
@@ -150,7 +151,7 @@ class _Finder:
         return [(p, m) for p, m in named if p in self.ran]
 
     def is_container(self, path: str, module: nn.Module, blocks: list[str]) -> bool:
-        """Whether `module` consists of nothing but a row of blocks."""
+        """Whether `module` consists only of a row of blocks."""
         calls = self.trace.calls.get(path)
         if not blocks or (calls is not None and len(calls) != 1):
             return False
@@ -159,7 +160,7 @@ class _Finder:
         whole = sum(p.numel() for p in module.parameters()) - sum(p.numel() for m in around for p in m.parameters())
         if 2 * inner < whole:
             return False
-        # A shortcut around the whole row ends after its last block, so the last block shows it.
+        # A shortcut around the whole row ends after its last block, so it is seen at the last block.
         return calls is None or self.is_cut(blocks[-1], calls[0])
 
     def is_cut(self, path: str, around: Call) -> bool:
@@ -191,7 +192,7 @@ class _Finder:
     def innermost(self, path: str) -> str:
         """Return the last module of a row whose output is the row's output.
 
-        A network may call the items of a row one by one. A hook on the row itself would then never run.
+        Some networks call the items of a row one by one. A hook on the row itself would then never run.
         """
         while isinstance(self.module[path], nn.Sequential):
             last = [p for p, _ in self.children(path, self.module[path])][-1:]
@@ -207,7 +208,7 @@ class _Finder:
         return sizes[-1] if sizes else None
 
     def input_size(self, call: Call) -> tuple[int, ...] | None:
-        """Return the spatial size of a call's first input that is a map. None if there is none."""
+        """Return the spatial size of a call's first input that is a map. None if there is no map."""
         sizes = [r[0].size for node in call.inputs if (r := self.read(node))]
         return sizes[0] if sizes else None
 
@@ -234,14 +235,14 @@ class _Finder:
     def rank(self, option: tuple[int | None, int, list[MapFormat]], call: Call) -> tuple[bool, bool, int]:
         """Return a sort key for the maps in one output tuple. The map with the highest key is the block's map.
 
-        A map that was made in the call ranks above one that only passed through it. Maps rank above states and tokens.
-        Among equals the last one is the highest, as it is the coarsest.
+        A map that was made in the call ranks above a map that only passed through the call. Maps rank above states and
+        tokens. Among equal maps, the last one ranks highest, because it is the coarsest.
         """
         index, node, _ = option
         return node >= call.span[0], len(self.trace.nodes[node].shape) == 4, index or 0
 
     def is_used_after(self, node: int, call: Call) -> bool:
-        """Whether the output depends on a node through what the call returned.
+        """Whether the output depends on a node through the values that the call returned.
 
         A node that was only used inside the call does not count.
         """

@@ -29,15 +29,15 @@ class Slot:
 
     Attributes:
         name: `stageK`, `stageK.blockJ`, or a name that the backbone declares.
-        channels: Channels C of the map in this place.
-        size: Spatial size of the map, `(H, W)` or `(L,)`, at the requested input size.
-        layout: How the backbone lays the map out: NCHW, NHWC, NLC (tokens) or NCL.
+        channels: Number of channels C of the feature map in this place.
+        size: Spatial size of the feature map, `(H, W)` or `(L,)`, at the requested input size.
+        layout: The backbone's layout of the map: NCHW, NHWC, NLC (tokens) or NCL.
         module: Dotted path of the module after which the plug-in goes.
-        prefix_tokens: Tokens before those of the map (class, register), which plug-ins never see.
-        index: Place of the map in the module's output. None where the output is the map.
-        order: For each position of the image, its place among the tokens. None where tokens lie row by row.
+        prefix_tokens: Number of tokens before the tokens of the map (class, register). Plug-ins never get them.
+        index: Place of the map in the module's output. None if the output is the map.
+        order: For each position of the image, its place among the tokens. None if tokens are stored row by row.
         rows_are_series: Whether each row of the map is one series along time. A one-dimensional module then gets each
-            row by itself.
+            row separately.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Slot:
 
     @property
     def dims(self) -> int:
-        """Spatial dimensions of the map that a plug-in gets: 1 or 2."""
+        """Number of spatial dimensions of the map that a plug-in gets: 1 or 2."""
         return len(self.size)
 
     @property
@@ -65,14 +65,14 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
     """List the slots of a backbone, in network order.
 
     Args:
-        backbone: A timm name, a built-in forecasting backbone (stem), `FILE.py:function`, or a module (on any device,
-            also meta).
+        backbone: A timm name, a built-in forecasting backbone, `FILE.py:function`, or a module (on any device, also
+            meta).
         input_size: Without the batch: `(C, H, W)` of an image, `(lookback, series)` of a forecast. The backbone's
             default if None.
 
     Raises:
         UnknownNameError: If no backbone has this name.
-        BackboneError: If the backbone refuses the input size, or has no slot.
+        BackboneError: If the backbone does not accept the input size, or has no slot.
 
     Example:
         >>> [s.name for s in slots("resnet18") if "block" not in s.name]
@@ -85,7 +85,7 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
     name, size = type(model).__name__, size or default_input_size(model)
     if size is None:
         raise BackboneError(f"the input size of {name} is not known; give input_size=, without the batch")
-    # Slots are those of the bare backbone, so the copy loses its plug-ins.
+    # The slots of the bare backbone are needed, so the plug-ins of the copy are removed.
     return _find(strip(meta_copy(model)), size, name, fallback=model)
 
 
@@ -106,7 +106,7 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     except Exception as error:
         if fallback is None or not is_data_dependent(error):
             raise BackboneError(_refusal(name, model, size, error)) from error
-        # The network computes with values (`x.item()`), so it runs again with real weights and an input of zeros.
+        # The network uses values of tensors (`x.item()`), so it runs again with real weights and an input of zeros.
         try:
             run = trace(strip(_eval_copy(fallback)), size)
         except Exception as again:
@@ -124,8 +124,8 @@ def _eval_copy(model: nn.Module) -> nn.Module:
 
 def _refusal(name: str, model: nn.Module, size: tuple[int, ...], error: Exception) -> str:
     usual = default_input_size(model)
-    hint = f"; it was made for {usual}" if usual is not None and usual != size else ""
-    return f"{name} refuses the input size {size}: {type(error).__name__}: {error}{hint}"
+    hint = f"; its default is {usual}" if usual is not None and usual != size else ""
+    return f"{name} does not accept the input size {size}: {type(error).__name__}: {error}{hint}"
 
 
 def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
@@ -141,14 +141,14 @@ def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
 
 def _discover(run: Trace, size: tuple[int, ...]) -> list[Block]:
     if len(size) == 2:
-        # Steps of a sequence have one order only.
+        # The steps of a sequence have only one order.
         return find_blocks(run, None)
     blocks, positions = find_blocks(run, size[1:]), Positions(run)
     return [replace(b, format=replace(b.format, order=positions.order(b.node, b.format))) for b in blocks]
 
 
 def _stages(blocks: list[Block]) -> list[list[Block]]:
-    """Group blocks into stages: maximal runs of one spatial size, or four equal parts if all blocks have one size."""
+    """Group blocks into stages: consecutive blocks with one size, or four equal parts if all blocks have one size."""
     runs = [list(run) for _, run in itertools.groupby(blocks, key=lambda b: b.format.size)]
     if len(runs) != 1:
         return runs
@@ -165,7 +165,7 @@ def _slot(name: str, block: Block) -> Slot:
 def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int, ...]) -> list[Slot]:
     """Return the slots that a backbone declares itself as `{slot: (module path, layout)}`.
 
-    A backbone for series, with input (lookback, series), may keep both axes. Each row of its map is then one series.
+    A backbone for series, with input (lookback, series), can keep both axes. Each row of its map is then one series.
     """
     slots_found = []
     for name, (path, layout) in places.items():

@@ -1,4 +1,4 @@
-"""Build a backbone: a timm model, a built-in forecasting backbone (stem), or a network of the user's own."""
+"""Build a backbone: a timm model, a built-in forecasting backbone (stem), or the user's own network."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from nasbench.library.source_names import not_defined
 __all__ = ["create_backbone", "default_input_size", "takes_covariates", "timm_arguments"]
 
 DEFAULT_SERIES = (96, 7)
-"""Default lookback and number of series: those of the ETT benchmarks."""
+"""Default lookback and number of series, as in the ETT benchmarks."""
 _DEFAULT_HORIZON = 24
 
 
 def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
-    """Return the input size that a backbone was made for, without the batch. None if it is not recorded."""
+    """Return the default input size of a backbone, without the batch. None if it is not recorded."""
     if isinstance(backbone, str):
         if is_stem(backbone):
             return DEFAULT_SERIES
         if not is_timm(backbone):
             return None
-        import timm  # late: the import takes seconds, and stems do not need it
+        import timm  # imported here, because the import takes seconds and stems do not need it
 
         config = timm.get_pretrained_cfg(backbone)
         size = config.input_size if config is not None else None
@@ -55,19 +55,19 @@ def create_backbone(
     """Build a bare backbone, without any plan in it.
 
     Args:
-        name: A timm architecture, a forecasting stem, or `FILE.py:function` for a backbone of your own.
+        name: A timm architecture, a built-in forecasting backbone, or `FILE.py:function` for your own backbone.
         input_size: `(C, H, W)` of an image, or `(lookback, series)`. The backbone's default if None. A timm model that
             is built for one size receives it as `img_size`.
-        num_classes: Outputs of the classifier. The backbone's default if None.
-        horizon: Forecast steps of a stem.
-        covariates: Covariates of each time step, for a stem. A stem that takes none (see `takes_covariates`) is built
-            without them.
-        in_chans: Input channels if `input_size` is None.
-        pretrained: Load timm's pretrained weights.
-        checkpoint: A file of weights to load. A classifier of another size in it is left out.
+        num_classes: Number of outputs of the classifier. The backbone's default if None.
+        horizon: Number of forecast steps of a stem.
+        covariates: Number of covariates of each time step, for a stem. A stem that takes no covariates (see
+            `takes_covariates`) is built without them.
+        in_chans: Number of input channels if `input_size` is None.
+        pretrained: Whether to load timm's pretrained weights.
+        checkpoint: A file of weights to load. If its classifier has another size, the classifier is left out.
 
     Raises:
-        UnknownNameError: If no backbone has this name. The message offers the nearest names.
+        UnknownNameError: If no backbone has this name. The message suggests the nearest names.
         BackboneError: If the backbone cannot be built for this size, or the checkpoint does not fit.
         PluginError: If the user's file fails to load.
 
@@ -100,7 +100,7 @@ def _timm(
         try:
             return timm.create_model(name, pretrained=pretrained, **given)
         except TypeError as error:
-            # A model that takes any size refuses `img_size`. The next arguments leave it out.
+            # A model that accepts any size does not accept `img_size`. It is left out of the next arguments.
             if "img_size" not in given or "img_size" not in str(error):
                 raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
         # The errors of huggingface_hub (no network, offline mode, no such file) are OSErrors.
@@ -119,8 +119,8 @@ def timm_arguments(
 ) -> list[dict[str, Any]]:
     """Return the arguments to try with `timm.create_model`, in order. The first that it accepts are the right ones.
 
-    Only models that are built for one size know `img_size`. All others take any size and refuse the argument. For the
-    default size `img_size` is left out, so that the backbone is exactly the model that timm gives.
+    Only models that are built for one size accept `img_size`. All other models accept any size, but not this argument.
+    For the default size `img_size` is left out, so that the backbone is exactly timm's model.
     """
     given: dict[str, Any] = {}
     if size is not None:
@@ -149,7 +149,7 @@ def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None, covariat
 
 @lru_cache(maxsize=32)
 def _user_file(path: Path, modified: int) -> ModuleType:
-    """Load each version of a user's file only once. After a second load, models of the first no longer pickle."""
+    """Load each version of a user's file only once. After a second load, models of the first cannot be pickled."""
     return load_python_file(path)
 
 
@@ -159,7 +159,7 @@ def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Mod
     module = _user_file(path, path.stat().st_mtime_ns if path.is_file() else 0)
     build = getattr(module, function, None)
     if not callable(build):
-        # Only the file's own functions are offered, not those that it imports.
+        # Only functions that the file defines are suggested, not those that it imports.
         own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
         raise not_defined("backbone", function, file, own)
     # A user's function declares only the arguments that it needs, so it receives no others.
@@ -190,14 +190,14 @@ def _load(model: nn.Module, file: Path) -> None:
         for key, value in state.items()
         if not (key.startswith(heads) and key in own and own[key].shape != value.shape)
     }
-    # No key starts with "\0": a model without a named classifier must find all of its weights.
+    # No key starts with "\0", so a model without a named classifier must get all of its weights.
     missing = [k for k in own if k not in state and not k.startswith(heads or ("\0",))]
     wrong = [k for k in state if k not in own or own[k].shape != state[k].shape]
     if missing or wrong:
         raise BackboneError(
-            f"{file} holds the weights of another network: {len(missing)} missing"
-            f" ({', '.join(missing[:3])}), {len(wrong)} that do not fit ({', '.join(wrong[:3])})"
+            f"{file} contains the weights of another network: {len(missing)} missing ({', '.join(missing[:3])}), "
+            f"{len(wrong)} that do not fit ({', '.join(wrong[:3])})"
         )
     with torch.no_grad():
-        # Not strict, because the classifier may be missing. All other keys were compared above.
+        # Not strict, because the classifier can be missing. All other keys were compared above.
         model.load_state_dict(state, strict=False)

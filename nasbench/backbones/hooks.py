@@ -1,4 +1,4 @@
-"""Attach plug-ins to a backbone: one child of the root holds the modules, and forward hooks on the slots call them."""
+"""Attach plug-ins to a backbone: one child of the root contains the modules, and forward hooks on slots call them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Plugin(nn.Module):
     Args:
         module: `(B, C, *S) -> (B, C, *S)`.
         form: The backbone's layout.
-        gated: Whether there is a gate. Without one the plug-in computes `f(x)`.
+        gated: Whether there is a gate. Without a gate the plug-in computes `f(x)`.
     """
 
     order: Tensor | None
@@ -32,13 +32,14 @@ class Plugin(nn.Module):
         super().__init__()
         self.module, self.form = module, form
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
-        # Buffers, so that they move with the model. Not in the state dict, because the backbone determines them.
+        # They are buffers, so that they move with the model. They are not in the state dict, because they depend only
+        # on the backbone.
         order = torch.tensor(form.order) if form.order is not None else None
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", None if order is None else order.argsort(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a tensor in the backbone's layout to another one, of the same memory format and dtype."""
+        """Apply the plug-in to a tensor in the backbone's layout. The result has the same memory format and dtype."""
         inner, prefix = self.form.split(x, self.order)
         y = self.form.join(self.module(inner), prefix, self.back).to(x.dtype)
         if self.gate is not None:
@@ -51,7 +52,7 @@ class Plugins(nn.ModuleDict):
 
     Args:
         modules: Plug-ins by slot name.
-        record: What `insert` was asked for. It stays with the model.
+        record: The arguments of `insert`. They stay with the model.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], record: Mapping[str, Any]) -> None:
@@ -78,8 +79,8 @@ class SlotHook:
     """A forward hook that replaces a module's output, or one map of it, by the plug-in's output.
 
     Args:
-        plugin: The plug-in. The root owns it, the hook only calls it.
-        index: Place of the map in the module's output, None where the output is the map.
+        plugin: The plug-in. It belongs to the root, and the hook only calls it.
+        index: Place of the map in the module's output. None if the output is the map.
     """
 
     def __init__(self, plugin: nn.Module, index: int | None) -> None:
@@ -91,11 +92,11 @@ class SlotHook:
             return self.plugin(output)
         old = output[self.index]
         new = self.plugin(old)
-        # SelecSLS returns one map twice in its output. Both must be replaced.
+        # SelecSLS returns one map twice in its output, and both must be replaced.
         items = [new if item is old else item for item in output]
         if isinstance(output, list):
             return items
-        # A named tuple takes its fields as arguments.
+        # A named tuple is built from its fields as arguments.
         return type(output)(*items) if hasattr(output, "_fields") else tuple(items)
 
 
@@ -109,7 +110,7 @@ def to_host(module: nn.Module, host: nn.Module) -> nn.Module:
     example = next((p for p in host.parameters() if p.is_floating_point()), None)
     if example is None:
         return module
-    # Cast only where the types differ: a cast to a real type would drop the imaginary part of complex parameters.
+    # Cast only if the types differ, because a cast to a real type would drop the imaginary part of complex parameters.
     own = next((p for p in module.parameters() if p.is_floating_point()), example)
     return module.to(example.device) if own.dtype == example.dtype else module.to(example.device, example.dtype)
 

@@ -1,4 +1,4 @@
-"""Insert a plan into a backbone, and remove it. Before training, the model computes what the bare backbone computes."""
+"""Insert a plan into a backbone, and remove it. Before training, the outputs are those of the bare backbone."""
 
 from __future__ import annotations
 
@@ -44,29 +44,30 @@ def insert(
 ) -> nn.Module:
     """Build a backbone with a plan inserted.
 
-    The model trains under DistributedDataParallel, but not under nn.DataParallel, whose replicas would share the
-    inserted modules.
+    The model can be trained with DistributedDataParallel, but not with nn.DataParallel, because its replicas would
+    share the inserted modules.
 
     Args:
-        backbone: A timm name, a built-in forecasting backbone (stem), `FILE.py:function`, or a module. A module is
-            copied, and the inserted modules get its device and floating-point type.
+        backbone: A timm name, a built-in forecasting backbone, `FILE.py:function`, or a module. A module is copied, and
+            the inserted modules get its device and floating-point type.
         plan: Slot to expression, or one expression for every stage slot.
         input_size: Without the batch. The backbone's default if None.
         num_classes: As in `create_backbone`. Only for a backbone given by name.
         horizon: As in `create_backbone`. Only for a backbone given by name.
-        identity_init: Start as the bare backbone, bit for bit: `x + g·(f(x) − x)` with g = 0. A module that starts as
-            an identity by its own definition gets no such gate. False inserts `f(x)`.
+        identity_init: Whether the model starts as the bare backbone, bit for bit: `x + g·(f(x) − x)` with g = 0. A
+            module that by its own definition starts as an identity gets no such gate. With False, `f(x)` is inserted
+            without a gate.
         pretrained: Load timm's pretrained weights. Only for a backbone given by name.
         checkpoint: A file of the bare backbone's weights. Only for a backbone given by name.
         neck: A neck of the library. The model is then: features of the backbone -> neck -> pooling -> one classifier
             over all levels. Its bare backbone is timm's `features_only` model. Only for a timm name.
-        replace: Modules that the backbone already has, each with the expression that takes its place. A key is an
-            attribute's name (`{"se": "eca"}`), a pattern of paths or a class name. Replacements start with new
-            weights, and `identity_init` does not apply to them.
+        replace: Modules of the backbone, each with the expression that replaces it. A key is an attribute's name
+            (`{"se": "eca"}`), a pattern of paths or a class name. Replacements start with new weights, and
+            `identity_init` does not apply to them.
 
     Raises:
-        UnknownNameError: If a backbone, slot, module, or a module to replace does not exist.
-        PlanError: If a module cannot serve its slot.
+        UnknownNameError: If a backbone, a slot, a module or a module to replace does not exist.
+        PlanError: If a module does not support its slot.
         BackboneError: If the backbone refuses the input size.
 
     Example:
@@ -104,14 +105,14 @@ def _insert_into(
     places = slots(host, size)
     plan = Plan.of(plan).resolve([slot.name for slot in places])
     plugins = {slot.name: _plugin(plan[slot.name], slot, identity_init) for slot in places if slot.name in plan}
-    # Replacing comes before attaching: a hook would be lost with the module that is replaced.
+    # Replace before attaching, because a hook would be lost with the module that is replaced.
     taken = replace_modules(model, replace, size) if replace and size else {}
     # `stageK` follows its last block in `places`. Both hook the same module, and the stage's plug-in must run last.
     for slot in places:
         if slot.name in plugins:
             attach(model, slot.module, plugins[slot.name], slot.index)
     record = {"plan": plan, "identity_init": identity_init, "slots": tuple(places), "taken": taken}
-    # New modules are in training mode and on the CPU. The backbone may be neither.
+    # New modules are in training mode and on the CPU. The backbone is possibly in another mode or on another device.
     model.add_module(CHILD, to_host(Plugins(plugins, record), model).train(model.training))
     return model
 
@@ -119,7 +120,7 @@ def _insert_into(
 def _refuse_for_modules(given: Mapping[str, object]) -> None:
     refused = [name for name, value in given.items() if value is not None]
     if refused:
-        raise InputError(f"{', '.join(refused)}: only for a backbone given by name, and this one is a module")
+        raise InputError(f"{', '.join(refused)}: only for a backbone given by name, but this backbone is a module")
 
 
 def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plugin:
@@ -132,7 +133,7 @@ def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plu
 
 
 def _host(model: nn.Module) -> nn.Module:
-    """Return the module that `insert` put its plan into.
+    """Return the module into which `insert` put its plan.
 
     `torch.compile` and DistributedDataParallel wrap it, and a pyramid has it as its backbone.
     """
@@ -143,7 +144,7 @@ def _host(model: nn.Module) -> nn.Module:
 
 
 def _record(model: nn.Module) -> dict[str, Any]:
-    """Return what `insert` recorded in a model. {} for a bare one."""
+    """Return the record of `insert` in a model. {} for a bare backbone."""
     plugins = getattr(_host(model), CHILD, None)
     return plugins.record if isinstance(plugins, Plugins) else {}
 
@@ -179,7 +180,7 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of the backbone alone. They load strictly into the bare backbone."""
     host = _host(model)
     taken: dict[str, nn.Module] = _record(model).get("taken", {})
-    # A replaced module is not in the model's state dict. Its weights are those that it had when it was replaced.
+    # A replaced module is not in the model's state dict. It has the weights from the time when it was replaced.
     away = tuple(f"{path}." for path in (CHILD, *taken))
     state = {key: value for key, value in host.state_dict().items() if not key.startswith(away)}
     for path, module in taken.items():
@@ -190,8 +191,8 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
 def freeze_backbone(model: nn.Module) -> nn.Module:
     """Freeze all parameters except those of plug-ins, neck and classifier, in place. Return the model.
 
-    The running statistics of the backbone's batch norms must stay fixed too. In training, these norms belong in eval
-    mode, see `frozen_norms`.
+    The running statistics of the backbone's batch norms must stay fixed too. So put these norms into eval mode during
+    training, see `frozen_norms`.
     """
     trained = [m for m in model.modules() if isinstance(m, (Plugin, Replacement))] + _heads(model)
     trained_ids = {id(parameter) for module in trained for parameter in module.parameters()}
@@ -203,7 +204,7 @@ def freeze_backbone(model: nn.Module) -> nn.Module:
 def frozen_norms(model: nn.Module) -> list[nn.Module]:
     """Return the norms with running statistics that contain nothing trainable.
 
-    `model.train()` alone would let their statistics drift.
+    With `model.train()` alone, their statistics would change.
     """
     return [
         module
@@ -213,7 +214,7 @@ def frozen_norms(model: nn.Module) -> list[nn.Module]:
 
 
 def _trains(model: nn.Module, path: str) -> bool:
-    """Whether a parameter trains in the module at `path`, or in the smallest module around it if it has none."""
+    """Whether a parameter is trainable in the module at `path`, or in the smallest module around it with parameters."""
     while path and not any(True for _ in model.get_submodule(path).parameters()):
         path = path.rpartition(".")[0]
     return any(parameter.requires_grad for parameter in model.get_submodule(path).parameters())
@@ -233,15 +234,15 @@ def _heads(model: nn.Module) -> list[nn.Module]:
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return three parameter groups for an optimiser: with weight decay, without weight decay, and the gates.
 
-    Norms and biases do not decay. The same holds for the parameters that the backbone's `no_weight_decay()` names (in
-    timm: position embeddings, class tokens).
+    Norms and biases have no weight decay. The same holds for parameters in the backbone's `no_weight_decay()` (in timm:
+    position embeddings, class tokens).
 
     Args:
         model: Any model. Frozen parameters are left out.
-        weight_decay: Weight decay of the first group. The other two have none.
+        weight_decay: Weight decay of the first group. The other two groups have none.
     """
     gates = {id(m.gate) for m in model.modules() if isinstance(m, Plugin) and m.gate is not None}
-    # A backbone inside a pyramid gives names relative to itself.
+    # The names from a backbone inside a pyramid are relative to the backbone.
     spared = [
         f"{prefix}.{pattern}" if prefix else pattern
         for prefix, module in model.named_modules()
@@ -251,7 +252,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": [], "gates": []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            # Norms and biases are vectors, weights are matrices and kernels.
+            # Norms and biases are vectors. Weights are matrices and kernels.
             decays = parameter.ndim >= 2 and not any(fnmatchcase(name, pattern) for pattern in spared)
             groups["gates" if id(parameter) in gates else "decay" if decays else "no_decay"].append(parameter)
     return [

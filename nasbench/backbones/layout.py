@@ -1,4 +1,4 @@
-"""Layouts of feature maps: which dimension means what, and the conversion to `(B, C, *S)` and back."""
+"""Layouts of feature maps: the meaning of each dimension, and the conversion to `(B, C, *S)` and back."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _MAX_PREFIX = 8
 
 @dataclass(frozen=True)
 class MapFormat:
-    """How a backbone lays out one feature map.
+    """The layout of one feature map in a backbone.
 
     Attributes:
-        layout: `NCHW` and `NCL` have channels first, `NHWC` and `NLC` last.
+        layout: In `NCHW` and `NCL` the channels are first, in `NHWC` and `NLC` last.
         channels: Channels C.
         size: Spatial size, `(H, W)` or `(L,)`. Tokens of a grid have layout `NLC` and a size of two numbers.
-        prefix: Tokens before those of the grid (class, register), which a plug-in never sees.
-        order: For each position of the image, its place among the tokens. It is needed where a backbone does not keep
-            its tokens row by row (Hiera: window by window). None where tokens lie row by row.
+        prefix: Number of tokens before the tokens of the grid (class, register). A plug-in never gets them.
+        order: For each position of the image, its place among the tokens. It is needed if a backbone does not store its
+            tokens row by row (Hiera: window by window). None if tokens are stored row by row.
     """
 
     layout: Layout
@@ -44,7 +44,7 @@ class MapFormat:
         return math.prod(self.size)
 
     def split(self, x: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Convert a backbone's tensor to a map `(B, C, *S)` and its prefix tokens (None where it has none).
+        """Convert a backbone's tensor to a map `(B, C, *S)` and its prefix tokens (None if it has none).
 
         Args:
             x: The backbone's tensor.
@@ -54,7 +54,7 @@ class MapFormat:
             return (x.unflatten(2, self.grid(x.shape[2])) if self.folded else x), None
         prefix = x[:, : self.prefix] if self.prefix else None
         x = x[:, self.prefix :] if self.prefix else x
-        # The grid is computed from this tensor, because its size may differ from that of the traced run.
+        # The grid is computed from this tensor, because its size can differ from the size in the traced run.
         grid = self.grid(x.shape[1]) if self.folded else None
         if order is not None:
             x = x.index_select(1, order)
@@ -76,23 +76,23 @@ class MapFormat:
             x = x.movedim(1, -1)
         if back is not None:
             x = x.index_select(1, back)
-        # Under autocast the plug-in's output may have another dtype than the untouched tokens.
+        # Under autocast the plug-in's output can have another dtype than the prefix tokens.
         return x if prefix is None else torch.cat([prefix.to(x.dtype), x], dim=1)
 
     @property
     def folded(self) -> bool:
-        """Whether the backbone keeps the positions of a grid in one dimension."""
+        """Whether the backbone stores the positions of a grid in one dimension."""
         return self.layout in ("NLC", "NCL") and len(self.size) == 2
 
     def grid(self, positions: int) -> tuple[int, ...]:
         """Return the `(H, W)` of a number of positions.
 
-        For the traced number it is the traced size. For any other it is the grid of the same aspect ratio.
+        For the traced number it is the traced size. For any other number it is the grid with the same aspect ratio.
         """
         if positions == self.positions:
             return self.size
         if self.order is not None:
-            raise ValueError(f"the host's token order is known for {self.positions} tokens only, got {positions}")
+            raise ValueError(f"the host's token order is known only for {self.positions} tokens, got {positions}")
         grid = factor_grid(positions, self.size)
         if grid is None:
             raise ValueError(f"{positions} tokens do not form a grid of aspect ratio {self.size[0]}:{self.size[1]}")
@@ -100,7 +100,7 @@ class MapFormat:
 
 
 def factor_grid(positions: int, aspect: Sequence[int]) -> tuple[int, int] | None:
-    """Factor `positions` into the `(H, W)` nearest to an aspect ratio. None where no factorisation is near it."""
+    """Factor `positions` into the `(H, W)` nearest to an aspect ratio. None if no factorisation is near it."""
     ideal = math.sqrt(positions * aspect[0] / aspect[1])
     for height in sorted({math.floor(ideal), math.ceil(ideal)}, key=lambda h: abs(h - ideal)):
         if height >= 1 and positions % height == 0 and _fits((height, positions // height), aspect):
@@ -112,7 +112,7 @@ def _fits(grid: Sequence[int], image: Sequence[int]) -> bool:
     """Whether `grid` is the image divided by one stride, with each side rounded down or up."""
     if min(grid) < 1:
         return False
-    # With rounding alone, 7x8 would pass as the map of a square image.
+    # With rounding alone, 7x8 would be accepted as the map of a square image.
     if image[0] == image[1]:
         return grid[0] == grid[1]
     stride = math.sqrt(math.prod(image) / math.prod(grid))
@@ -131,12 +131,12 @@ def readings(
     Args:
         shape: The tensor's shape, with the batch first.
         image: `(H, W)` of the network's input.
-        prefix: Number of prefix tokens, where the backbone declares it.
+        prefix: Number of prefix tokens, if the backbone declares it.
         grids: Spatial sizes that maps of the network have, such as that of the patch embedding. Tokens must form one of
-            these. If None, they may form any grid of the image's aspect ratio.
+            these grids. If None, they can form any grid with the image's aspect ratio.
     """
     formats = []
-    # A map with as many channels as rows fits both layouts. The caller decides by the other maps of the network.
+    # A map with as many channels as rows fits both layouts. The caller chooses one from the other maps of the network.
     if len(shape) == 4:
         _, a, b, c = shape
         if _fits((b, c), image):
@@ -169,10 +169,10 @@ def sequence_readings(shape: Sequence[int], widths: Container[int]) -> list[MapF
 
 
 def _token_grids(tokens: int, image: Sequence[int], prefix: int | None) -> list[tuple[tuple[int, int], int]]:
-    """Return the pairs `(grid, prefix)` that a number of tokens may consist of, the likeliest first."""
+    """Return the possible pairs `(grid, prefix)` for a number of tokens, the likeliest first."""
     counts = [*range(_MAX_PREFIX + 1)]
     if prefix is not None:
-        # The declared number may not apply everywhere: CaiT adds its class token only in its last layers.
+        # The declared number does not always apply everywhere: CaiT adds its class token only in its last layers.
         counts = [prefix, *(c for c in counts if c != prefix)]
     grids = [(factor_grid(tokens - c, image), c) for c in counts if c < tokens]
     return [(grid, count) for grid, count in grids if grid is not None]

@@ -1,6 +1,6 @@
-"""Check that the content of a slot is used.
+"""Check whether the network uses the content of a slot.
 
-After a ViT's last block only the class token may be read. A module that changes the patches there changes nothing.
+Some ViTs read only the class token after their last block. A module that changes the patches there has no effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOKENWISE = frozenset(
         "detach", "contiguous", "slice", "view", "_unsafe_view",
     )
 )  # fmt: skip
-"""Operators that compute token i of `(B, N, .)` from token i alone, if their output has the same B and N."""
+"""Operators that compute token i of `(B, N, .)` only from token i, if their output has the same B and N."""
 
 
 def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int]) -> bool:
@@ -30,17 +30,17 @@ def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int
         trace: The traced run.
         start: The node.
         form: Layout of the map in that node.
-        useful: The nodes that the output depends on.
+        useful: The nodes on which the output depends.
     """
     if form.layout != "NLC" or not form.prefix:
         return True
     shape = trace.nodes[start].shape[:2]
-    aligned = {start}  # nodes whose token i comes from token i of the start alone
+    aligned = {start}  # nodes whose token i comes only from token i of the start
     for index in range(start + 1, len(trace.nodes)):
         node = trace.nodes[index]
         if index not in useful or not aligned.intersection(node.parents) or _takes_prefix(node, form.prefix):
             continue
-        # Any other operator may mix tokens, so the patches count as read.
+        # Any other operator can mix tokens, so the patches count as read.
         if node.op not in _TOKENWISE or node.shape[:2] != shape:
             return True
         aligned.add(index)
@@ -49,7 +49,7 @@ def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int
 
 def _takes_prefix(node: Node, prefix: int) -> bool:
     """Whether an operator reads only prefix tokens: `x[:, 0]`, `x[:, :p]`."""
-    # aten.select(input, dim, index) and aten.slice(input, dim, start, end). Tokens lie in dimension 1.
+    # aten.select(input, dim, index) and aten.slice(input, dim, start, end). Tokens are in dimension 1.
     args: tuple[Any, ...] = node.args
     if node.op == "select":
         return args[1] == 1 and 0 <= args[2] < prefix

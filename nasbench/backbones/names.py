@@ -1,8 +1,9 @@
 """Backbone names: built-in forecasting backbones (stems), timm's architectures, a user's `FILE.py:function`.
 
-Nothing here imports torch, and timm is imported only if it is not the recorded version.
+Nothing here imports torch. timm's names come from a list that ships with nasbench. timm itself is imported only if the
+installed version is not the version of that list.
 
-A file of weights is checked here too. Both are what a user types before a backbone is built.
+A file of weights is checked here too. A user types both, the name and the file, before a backbone is built.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ def stem_names() -> tuple[str, ...]:
 
 @cache
 def _shipped_stems() -> tuple[str, ...]:
-    """Return the names of the stems that ship with nasbench. Each stem has a file of its name."""
+    """Return the names of the stems that ship with nasbench. Each stem has a file with the same name."""
     # Importing the stems would register their names too, but it would import torch.
     files = Path(__file__).with_name("stems").glob("*.py")
     return tuple(file.stem for file in files if not file.stem.startswith("_"))
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Return the names of all stems, sorted, followed by those of all timm architectures, sorted."""
+    """Return the names of all stems, sorted, followed by the names of all timm architectures, sorted."""
     return (*stem_names(), *timm_names("architectures"))
 
 
@@ -42,7 +43,7 @@ def is_stem(name: str) -> bool:
 
 
 def is_timm(name: str) -> bool:
-    """Whether `name` is a timm architecture, with or without the tag of its weights ("resnet18.a1_in1k")."""
+    """Whether `name` is a timm architecture. The tag of pretrained weights can follow it ("resnet18.a1_in1k")."""
     return name in timm_names("tagged" if "." in name else "architectures")
 
 
@@ -55,7 +56,7 @@ def check_backbone_name(name: str) -> str:
     """Return `name` if it is a backbone.
 
     Raises:
-        UnknownNameError: If it is not. Suggests the nearest names.
+        UnknownNameError: If it is not a backbone. The message suggests the nearest names.
         PluginError: If it is `FILE.py:function` and there is no such file.
     """
     if is_file(name):
@@ -73,10 +74,10 @@ def check_backbone_name(name: str) -> str:
 
 
 def check_checkpoint(file: str | Path) -> None:
-    """Check that there is a file of weights.
+    """Check that a file of weights exists.
 
     Raises:
-        BackboneError: If there is none.
+        BackboneError: If it does not exist.
     """
     if not Path(file).is_file():
         raise BackboneError(f"no checkpoint at {file}")

@@ -18,7 +18,7 @@ from nasbench.library.modules import create_module, module_spec
 
 __all__ = ["PyramidClassifier", "create_pyramid"]
 
-_STRIDE = 4  # as in FPN, which leaves maps finer than a quarter of the image to the backbone
+_STRIDE = 4  # as in FPN, which does not use maps finer than a quarter of the image
 
 
 class PyramidClassifier(nn.Module):
@@ -26,8 +26,8 @@ class PyramidClassifier(nn.Module):
 
     Args:
         backbone: Returns a list of maps, fine to coarse.
-        neck: Maps a list of `(B, C_i, H_i, W_i)` to a list of maps.
-        channels: Channels of each map that the neck returns.
+        neck: A module from a list of maps `(B, C_i, H_i, W_i)` to a list of maps.
+        channels: Number of channels of each map that the neck returns.
         channels_last: Whether the backbone's maps are `(B, H, W, C)`.
         num_classes: Number of classes.
     """
@@ -41,7 +41,7 @@ class PyramidClassifier(nn.Module):
         self.pretrained_cfg = getattr(backbone, "pretrained_cfg", {})
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, 3, H, W) -> (B, num_classes)`."""
+        """Classify images: `(B, 3, H, W) -> (B, num_classes)`."""
         maps = self.backbone(x)
         if self.channels_last:
             maps = [m.permute(0, 3, 1, 2) for m in maps]
@@ -72,7 +72,7 @@ def create_pyramid(
         backbone: A timm name.
         neck: Name of a neck in the library.
         input_size: `(C, H, W)`.
-        num_classes: Number of classes. That of the backbone's own classifier if None.
+        num_classes: Number of classes. If None, the number of the backbone's own classifier.
         pretrained: Load timm's pretrained weights.
         checkpoint: A file of the bare backbone's weights, as in `create_backbone`.
 
@@ -88,21 +88,21 @@ def create_pyramid(
     size = tuple(input_size)
     weights: dict[str, Any] = {"pretrained": pretrained}
     if checkpoint is not None:
-        # Built only to check the file, because timm would leave out weights that do not fit.
+        # This model is built only to check the file, because timm would leave out weights that do not fit.
         create_backbone(backbone, input_size=size, checkpoint=checkpoint)
-        # With this configuration timm loads the file in place of the weights that it would download.
+        # With this configuration timm loads the file instead of weights that it would download.
         weights = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(checkpoint)}}
     model = _features(backbone, size, weights)
     shapes = _shapes(model, backbone, input_size)
     image = input_size[1:]
     first = [formats_of_one[0] if (formats_of_one := readings(shape, image)) else None for shape in shapes]
     formats = [f for f in first if f is not None]
-    # A pyramid has several levels, each of them a map, no two of one size.
+    # A pyramid has several levels. Each level is a map, and no two have the same size.
     if len(formats) < 2 or len(formats) != len(first) or len({f.size for f in formats}) != len(formats):
         sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
         raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
     if num_classes is None:
-        import timm  # late: the import takes seconds, and a backbone without a neck may be a stem
+        import timm  # imported here, because the import takes seconds, and stems need no timm
 
         num_classes = int(getattr(timm.get_pretrained_cfg(backbone), "num_classes", 0)) or 1000
     # A neck chooses its output channels. A run without data shows how many the classifier receives.
@@ -117,7 +117,7 @@ def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) 
     import timm
 
     with torch.device("meta"):
-        # Only the names and strides of its features are needed, so no weight is allocated.
+        # Only the names and strides of the features are needed, so no weight is allocated.
         levels = _levels(backbone, create_backbone(backbone, input_size=size))
     for given in timm_arguments(backbone, size):
         try:
@@ -146,5 +146,5 @@ def _shapes(model: nn.Module, name: str, size: Sequence[int]) -> list[tuple[int,
         with torch.no_grad(), torch.device("meta"):
             maps = meta_copy(model)(torch.zeros(BATCH, *size))
     except Exception as error:
-        raise BackboneError(f"{name} refuses the input size {tuple(size)}: {error}") from error
+        raise BackboneError(f"{name} does not accept the input size {tuple(size)}: {error}") from error
     return [tuple(m.shape) for m in maps]

@@ -1,4 +1,4 @@
-"""Replace modules that a backbone already has (`se` blocks, a ViT's attention) by expressions, and restore them."""
+"""Replace modules of a backbone (`se` blocks, a ViT's attention) by expressions, and restore them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Replacement", "put_back", "replace_modules"]
 
 
 class Replacement(nn.Module):
-    """An expression in the place of a backbone's own module.
+    """An expression that replaces one of the backbone's own modules.
 
     Args:
         module: `(B, C, *S) -> (B, C, *S)`.
-        form: Layout of the map that the backbone passes.
+        form: Layout of the map that the backbone gives to it.
     """
 
     def __init__(self, module: nn.Module, form: MapFormat) -> None:
@@ -31,7 +31,7 @@ class Replacement(nn.Module):
         self.module, self.form = module, form
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Map a tensor in the backbone's layout to one of the same layout.
+        """Apply the expression to a tensor in the backbone's layout. The result has the same layout.
 
         Other arguments of the backbone (masks, rotary angles) are ignored, because a plug-in takes one tensor.
         """
@@ -46,21 +46,21 @@ def replace_modules(
 
     Args:
         model: The backbone.
-        swaps: Which modules to replace, each with its expression. A key is an attribute's name (`se`), a pattern of
-            dotted paths (`layer3.*.se`) or a class name (`SqueezeExcite`). A name or a pattern does not replace
+        swaps: The modules to replace, each with its expression. A key is an attribute's name (`se`), a pattern of
+            dotted paths (`layer3.*.se`) or a class name (`SqueezeExcite`). Names and patterns do not replace
             identities.
         input_size: Without the batch.
 
     Raises:
-        UnknownNameError: If nothing matches. The message offers what can be replaced.
-        PlanError: If the expression cannot serve the place, or the backbone does not run with it.
+        UnknownNameError: If nothing matches. The message lists the modules that can be replaced.
+        PlanError: If the expression does not support the place, or if the backbone does not run with it.
     """
     run = _observed(model, input_size)
     image = tuple(input_size[1:]) if len(input_size) == 3 else None
     forms = {path: form for path in run.calls if path and (form := _format(run, path, image))}
     taken: dict[str, nn.Module] = {}
     for key, part in swaps.items():
-        # A module inside one that an earlier key replaced does not exist any more.
+        # If an earlier key replaced the module around it, this module no longer exists.
         matching = [p for p in forms if _matches(key, p, model) and not any(p.startswith(f"{t}.") for t in taken)]
         if not matching:
             there = [p for p in forms if not isinstance(model.get_submodule(p), nn.Identity)]
@@ -75,7 +75,7 @@ def replace_modules(
             taken[path] = model.get_submodule(path)
             replacement = to_host(_build(expression.parse(part), path, forms[path]), model)
             model.set_submodule(path, replacement.train(model.training))
-    # A backbone may use more of a module than its output, an attribute for example. Only a second run shows it.
+    # A backbone can use more of a module than its output, for example an attribute. Only a second run shows this.
     try:
         _observed(model, input_size)
     except Exception as error:
@@ -106,7 +106,7 @@ def put_back(model: nn.Module, taken: Mapping[str, nn.Module]) -> None:
 def _matches(key: str, path: str, model: nn.Module) -> bool:
     """Whether a key names the module at `path`.
 
-    Models put an identity where they have no such module, so only the class name matches an identity.
+    If a model has no such module in a place, it has an identity there. So only the class name matches an identity.
     """
     module = model.get_submodule(path)
     if key == type(module).__name__:
@@ -124,7 +124,7 @@ def _build(part: expression.Expression, path: str, form: MapFormat) -> Replaceme
 
 def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat | None:
     """Return the layout of a module that keeps the shape of its first input. None for any other module."""
-    # A plug-in maps one tensor to one of the same shape, so the module must do so in each of its calls.
+    # The output of a plug-in has the shape of its input, so this must be true in every call of the module.
     for call in run.calls[path]:
         if len(call.outputs) != 1 or call.outputs[0][0] is not None or not call.inputs:
             return None
@@ -134,6 +134,6 @@ def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat |
     if image is None:
         return MapFormat("NLC", shape[2], (shape[1],)) if len(shape) == 3 else None
     if shape[0] != BATCH:
-        image = (1, 1)  # if windows are folded into the batch, each of them is a square map
+        image = (1, 1)  # if windows are folded into the batch, each window is a square map
     formats = readings(shape, image, prefix=getattr(run.model, "num_prefix_tokens", None))
     return formats[0] if formats else None

@@ -27,8 +27,8 @@ def load_stems() -> None:
 
 
 STEMS: Registry[type[nn.Module]] = Registry("stem", load_stems)
-"""Stem classes by name. `cls(lookback=, horizon=, series=, **hyper)` builds a network from `(B, lookback, series)` to
-`(B, horizon, series)`."""
+"""Stem classes by name. `cls(lookback=, horizon=, series=, **hyper)` builds a network with input
+`(B, lookback, series)` and output `(B, horizon, series)`."""
 
 C = TypeVar("C", bound=type)
 
@@ -36,13 +36,13 @@ C = TypeVar("C", bound=type)
 def register_stem(name: str) -> Callable[[C], C]:
     """Register a forecasting stem under `name`.
 
-    The class may declare `host_slots() -> dict[slot name, (module path, layout)]`, its slots in network order. The
+    The class can declare its slots in network order: `host_slots() -> dict[slot name, (module path, layout)]`. The
     layout of `(B, L, C)` is NLC, that of `(B, C, L)` is NCL, and that of `(B, series, L, C)` is NHWC.
 
     Raises:
         PluginError: If another class is registered under this name.
     """
-    # Where the stem is registered. A file that is loaded again registers the same stem, not a duplicate.
+    # The place of the registration. A file that is loaded again registers the same stem, which is not a duplicate.
     frame = sys._getframe(1)
     origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -54,7 +54,7 @@ def register_stem(name: str) -> Callable[[C], C]:
 
 
 def stage_slots(path: str, count: int, layout: str) -> dict[str, tuple[str, str]]:
-    """Return the `host_slots` of layers that are each a stage of one block.
+    """Return the `host_slots` of layers, if each layer is a stage with one block.
 
     Args:
         path: Module path of a layer, with `{}` for its index.

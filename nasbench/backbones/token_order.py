@@ -1,8 +1,8 @@
-"""Find where in the image each token of a backbone comes from.
+"""Find the position in the image from which each token of a backbone comes.
 
-Most backbones keep tokens row by row. Hiera keeps them window by window, so that its pooling is a maximum over
-neighbours in memory. Read row by row, these tokens do not form an image. To find the order, each position of the image
-gets a number. The recorded operators are then applied to these numbers in place of the data.
+Most backbones store tokens row by row. Hiera stores them window by window, so that its pooling is a maximum over
+neighbours in memory. If these tokens are read row by row, they do not form an image. To find the order, each position
+of the image gets a number. The recorded operators are then applied to these numbers instead of the data.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOVES = frozenset(
         "detach",
     }
 )
-_CPU = torch.device("cpu")  # positions need values, also when the caller works on the meta device
+_CPU = torch.device("cpu")  # positions need values, even if the caller works on the meta device
 _REDUCES = frozenset({"amax", "amin", "mean", "sum"})
 
 
@@ -50,7 +50,7 @@ class Positions:
         self._known: dict[int, Tensor | None] = {}
 
     def order(self, node: int, form: MapFormat) -> tuple[int, ...] | None:
-        """Return `MapFormat.order` of a map. None where it lies row by row, or where the order is unknown."""
+        """Return `MapFormat.order` of a map. None if it is stored row by row, or if the order is unknown."""
         positions = self.of(node) if form.folded else None
         if positions is None:
             return None
@@ -72,7 +72,7 @@ class Positions:
         return self._known[index]
 
     def _compute(self, node: Node) -> Tensor | None:
-        # The input and the output of a 2-d convolution are maps row by row, so numbering starts anew there.
+        # The input and the output of a 2-d convolution are stored row by row, so the numbering starts again here.
         if node.func is None or (node.op == "convolution" and len(node.shape) == 4):
             height, width = node.shape[2:]
             return torch.arange(height * width, device=_CPU).view(1, 1, height, width).expand(node.shape)
@@ -83,13 +83,13 @@ class Positions:
             return self._reduce(node, -1, True)
         if node.op in _REDUCES and len(node.args) > 1:
             return self._reduce(node, node.args[1], len(node.args) > 2 and bool(node.args[2]))
-        # Pointwise operators and norms keep positions. In a residual sum the shortcut, which is the older node, has
-        # them.
+        # Pointwise operators and norms keep positions. In a residual sum, the shortcut has the positions. It is the
+        # older node.
         same = sorted(p for p in node.parents if self.trace.nodes[p].shape == node.shape)
         return self.of(same[0]) if same else None
 
     def _reduce(self, node: Node, dims: Any, keepdim: bool) -> Tensor | None:
-        """Return the positions after a reduction over `dims`. The first position of each group stands for it."""
+        """Return the positions after a reduction over `dims`. Each group gets its first position."""
         positions = self.of(node.parents[0])
         return None if positions is None else positions.amin(dims, keepdim=keepdim).expand(node.shape)
 
@@ -98,13 +98,13 @@ class Positions:
         if any(self.of(parent) is None for parent in node.parents):
             return None
         first, *rest = [self._value(a) for a in node.args]
-        # Positions are expanded tensors, of which torch refuses some views. `reshape` copies where it must.
+        # Positions are expanded tensors, and torch does not allow some views of them. `reshape` copies if necessary.
         if node.op in ("view", "_unsafe_view"):
             return first.reshape(*rest)
         return first if node.op == "clone" else node.func(first, *rest)
 
     def _value(self, arg: Any) -> Any:
-        """Return an argument with positions in place of its tensors.
+        """Return an argument with positions instead of its tensors.
 
         A tensor that does not come from the image (a class token) gets -1, before all positions.
         """

@@ -1,4 +1,4 @@
-"""Run a network once without data, and record which module computed which tensor from which."""
+"""Run a network once without data, and record which module computed each tensor from which other tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH = 2  # not 1, so that a dimension of one position is not mistaken for the 
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor among an operator's arguments: its shape and its node, None if it does not depend on the input."""
+    """A tensor among an operator's arguments: its shape and its node (None if it does not depend on the input)."""
 
     node: int | None
     shape: tuple[int, ...]
@@ -30,7 +30,7 @@ class Node:
     """One value of the data-flow graph.
 
     Attributes:
-        parents: Indices of the nodes it was computed from.
+        parents: Indices of the nodes from which it was computed.
         func: The operator. None for the network's input.
         args: The operator's positional arguments, with tensors as `Ref`.
         shape: Shape of the value.
@@ -49,13 +49,13 @@ class Node:
 
 @dataclass
 class Call:
-    """One call of one module: the nodes that went in, and the node of each tensor that came out.
+    """One call of one module: the nodes of its inputs, and the node of each output tensor.
 
     Attributes:
         inputs: Nodes of its tensor arguments.
-        outputs: Pairs `(index, node)`. The index is None where the module returns the tensor itself, else it is the
+        outputs: Pairs `(index, node)`. The index is None if the module returns the tensor itself. Otherwise it is the
             tensor's place in the tuple.
-        span: The range of nodes made during the call.
+        span: The range of nodes that were made during the call.
     """
 
     inputs: tuple[int, ...]
@@ -85,13 +85,14 @@ class Trace:
         """Return every node on a path from `sources` to `sinks`, with the last node on such a path that uses it.
 
         Args:
-            sources: Where the paths begin.
-            sinks: Where they end.
-            span: The range of nodes to look at. All nodes by default.
+            sources: The nodes at which the paths begin.
+            sinks: The nodes at which the paths end.
+            span: The range of nodes to search. All nodes by default.
         """
         start, stop = span or (0, len(self.nodes))
         live, ends = set(sources), set(sinks)
-        # Forwards, `live` gathers what depends on a source. Backwards, `uses` keeps what a sink depends on.
+        # Forwards, `live` collects the nodes that depend on a source. Backwards, `uses` keeps the nodes on which a sink
+        # depends.
         for index in range(start, stop):
             if any(parent in live for parent in self.nodes[index].parents):
                 live.add(index)
@@ -100,7 +101,7 @@ class Trace:
             if index in uses:
                 for parent in self.nodes[index].parents:
                     if parent in live:
-                        # The first use met on the way back is the last one of the run.
+                        # Going backwards, the first use found is the last use of the run.
                         uses.setdefault(parent, index)
         return uses
 
@@ -112,7 +113,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.nodes: list[Node] = []
         self.node_of: dict[int, int] = {}
-        self._alive: dict[int, list[Tensor]] = {}  # by storage, as a freed tensor's id is reused
+        self._alive: dict[int, list[Tensor]] = {}  # by storage, because the id of a freed tensor is reused
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -146,7 +147,7 @@ class _Recorder(TorchDispatchMode):
         shared = self._alive.get(target.untyped_storage()._cdata, [])
         for tensor in shared if any(t is target for t in shared) else [*shared, target]:
             own = self.node_of.get(id(tensor))
-            # A write may cover a part only, so the new value depends on the old one too.
+            # A write can change only a part, so the new value depends on the old value too.
             sources = parents if own is None or own in parents else (own, *parents)
             if sources:
                 self.add(tensor, Node(sources, func, (), tuple(tensor.shape)))
@@ -168,8 +169,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def meta_copy(model: nn.Module) -> nn.Module:
     """Return a copy of `model` on the meta device, in eval mode. Its weights are never duplicated."""
-    # deepcopy looks up each object in its memo and uses the entry as the copy. So it never copies a weight, and tied
-    # weights stay tied.
+    # deepcopy looks up each object in its memo and uses the entry as the copy. So no weight is copied, and tied weights
+    # stay tied.
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
@@ -184,10 +185,10 @@ def is_data_dependent(error: Exception) -> bool:
 
 
 def _unrolled_never(rnn: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """Replace the `forward` of a recurrent layer: the right shapes and dependencies, without running all steps."""
+    """A `forward` for recurrent layers with the right shapes and dependencies, but without running all steps."""
     ways = 2 if rnn.bidirectional else 1
     width = rnn.proj_size or rnn.hidden_size
-    # Computed from a mean of the input, every output depends on it in the recorded graph.
+    # Every output is computed from a mean of the input, so it depends on the input in the recorded graph.
     mixed = x.mean((-2, -1), keepdim=True)
     output = mixed.expand(*x.shape[:-1], width * ways).clone()
     batch = () if x.ndim == 2 else (x.shape[0 if rnn.batch_first else 1],)
@@ -199,10 +200,11 @@ def _unrolled_never(rnn: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tens
 def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     """Run `model` on an input of `input_shape`, without the batch, and record its data flow.
 
-    On the meta device recurrent layers are not run step by step. Their `forward` is replaced for good, so pass a copy.
+    On the meta device recurrent layers are not run step by step. Their `forward` is replaced permanently, so pass a
+    copy.
 
     Raises:
-        Exception: Whatever the network raises, unchanged.
+        Exception: Any exception of the network, unchanged.
     """
     device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("meta"))
     recorder, calls, started = _Recorder(), {}, {}  # type: ignore[var-annotated]

@@ -1,4 +1,4 @@
-"""The `nasbench` command. Nothing here imports torch before a command needs it, so that `--help` is instant."""
+"""The `nasbench` command. torch is imported only when a command needs it, so that `--help` is instant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from nasbench.cli import (  # noqa: F401  # they register their commands
+from nasbench.cli import (  # noqa: F401  # each of these files registers its commands
     backbones,
     console,
     doctor,
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_, **__: narrate(f"warning: {message}")
     try:
         code = int(app(args=None if arguments is None else list(arguments), standalone_mode=False) or 0)
-        if code == _SIGINT:  # typer turns Ctrl-C into an exit code of its own
+        if code == _SIGINT:  # typer turns Ctrl-C into its own exit code
             raise KeyboardInterrupt
         return code
     except NasbenchError as error:
@@ -57,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             narrate(f"error: {fault}\nsee `nasbench --help` or `nasbench COMMAND --help`")
             return InputError.exit_code
         traceback.print_exc()
-        narrate("this is a fault of nasbench, not of what you typed; please report it with the lines above")
+        narrate("this is a bug in nasbench, not an error in what you typed; please report it with the lines above")
         return NasbenchError.exit_code
 
 
 def _argument_meant(error: Any) -> str:
-    """Return the message for an argument that was given as an option, "" if that is not the error."""
+    """Return the message if an argument was given as an option. "" for any other error."""
     context, name = getattr(error, "ctx", None), getattr(error, "option_name", "").removeprefix("--")
     if context is None:
         return ""

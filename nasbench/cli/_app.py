@@ -39,8 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PLAN_HELP = 'SLOT=EXPRESSION pieces parted by ";", as JSON too, or one expression for every stage.'
-"""What a plan is, in the help of options that take one."""
+PLAN_HELP = 'SLOT=EXPRESSION pieces separated by ";", the same as JSON, or one expression for every stage.'
+"""The help text for options that take a plan."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Modules = Annotated[list[str] | None, typer.Option("--modules", metavar="PATH", help="Plug-in file or folder to load.")]
@@ -65,7 +65,7 @@ def _root(
 
 
 def input_size(backbone: str, size: int | None, lookback: int = 96, series: int = 7) -> tuple[int, ...]:
-    """Return the input size that the options give, by default the backbone's own.
+    """Return the input size that the options give, by default that of the backbone.
 
     Raises:
         InputError: If `size` is below 1.
@@ -77,7 +77,7 @@ def input_size(backbone: str, size: int | None, lookback: int = 96, series: int 
 
 
 def _given_size(backbone: str, size: int | None, lookback: int, series: int) -> tuple[int, ...] | None:
-    """Return the input size that the options give. None stands for the backbone's own, which timm knows."""
+    """Return the input size that the options give. None means the default of the backbone, which timm knows."""
     from nasbench.backbones.names import is_stem
 
     if is_stem(backbone):
@@ -88,12 +88,13 @@ def _given_size(backbone: str, size: int | None, lookback: int, series: int) -> 
 
 
 def check_names(backbone: str, *plans: str, size: int | None = None, lookback: int = 96, series: int = 7) -> None:
-    """Check the names that a command was given, before it loads torch and timm.
+    """Check the names that were given to a command, before torch and timm are loaded.
 
-    Slots are checked by the slots that an earlier command found. They are found now if there was none.
+    Slot names are compared with the slots that an earlier command found and stored. If none are stored, the slots are
+    found now.
 
     Raises:
-        UnknownNameError: If there is no such backbone, module or slot. The message offers the nearest names.
+        UnknownNameError: If there is no such backbone, module or slot. The message suggests the nearest names.
         InputError: If a plan is malformed, or `size` is below 1.
     """
     from nasbench.backbones.names import check_backbone_name, is_file
@@ -109,7 +110,7 @@ def check_names(backbone: str, *plans: str, size: int | None = None, lookback: i
 
 
 def load_plugins(paths: list[str] | None) -> None:
-    """Load the plug-in files and folders that `--modules` names."""
+    """Load the plug-in files and folders given by `--modules`."""
     from nasbench.library import plugins
 
     for path in paths or []:
@@ -117,12 +118,12 @@ def load_plugins(paths: list[str] | None) -> None:
 
 
 def load_project() -> bool:
-    """Load the modules of the project in this folder, those that its run.yaml names. Return whether there are any."""
+    """Load the modules that the run.yaml in this folder names. Return whether there are any."""
     from nasbench.runs.settings import read_settings
 
     try:
         settings, _ = read_settings({}, _PROJECT) if Path(_PROJECT).is_file() else (None, {})
-    except InputError:  # this command does not run it, so its faults are told by the command that does
+    except InputError:  # the command that uses run.yaml reports its faults
         return False
     paths = [] if settings is None else list(settings.modules)
     load_plugins(paths)

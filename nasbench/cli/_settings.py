@@ -20,7 +20,8 @@ _OPTIONS = "nasbench: options of settings"
 """Key under which a context holds the values of these options."""
 
 _KINDS: Mapping[Any, type] = {int: int, int | None: int, bool: bool}
-"""Types of settings that the option parser converts. Others stay text, which the settings parse and check."""
+"""Types that the option parser converts. Values of other types stay text, and the settings parse and check this
+text."""
 
 
 class SettingsCommand(typer.core.TyperCommand):
@@ -38,13 +39,13 @@ class SettingsCommand(typer.core.TyperCommand):
 
     @cached_property
     def _taking_settings(self) -> Any:
-        """A command with these options only, which returns their values."""
+        """A command that has only these options and returns their values."""
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command()(_function_of(list(_parameters(self.names, self.meanings))))
         return typer.main.get_command(app)
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the options of the settings, those of the signature, and `--help`."""
+        """Return the options made from settings, the options of the signature, and `--help`."""
         return [*self._taking_settings.params, *super().get_params(ctx)]
 
     def invoke(self, ctx: Any) -> Any:
@@ -67,7 +68,7 @@ def given_settings(context: typer.Context, pairs: Sequence[str] | None) -> dict[
 
 
 def _function_of(parameters: Sequence[inspect.Parameter]) -> Callable[..., dict[str, Any]]:
-    """Return a function with this signature that returns its arguments. Typer makes options of the signature."""
+    """Return a function with this signature that returns its arguments. Typer makes options from the signature."""
 
     def values_of(**values: Any) -> dict[str, Any]:
         return values
@@ -89,7 +90,7 @@ def _parameters(names: Sequence[str], meanings: Mapping[str, str]) -> Iterator[i
 
 
 def _parameter(name: str, annotation: Any, how: CommandLine, text: str) -> inspect.Parameter:
-    """Return a parameter as it would be written for typer. None means not given."""
+    """Return a parameter as typer expects it. None as its value means that the option was not given."""
     kind: Any = list[str] if how.repeated else _KINDS.get(annotation, str)
     spelling = f"{how.option}/{how.off}" if how.off else how.option
     taken: Any = (
@@ -103,12 +104,12 @@ def _parameter(name: str, annotation: Any, how: CommandLine, text: str) -> inspe
 
 
 def _with_default(phrase: str, default: Any) -> str:
-    """Return the meaning of a setting, with its default if that is a count."""
+    """Return the meaning of a setting, with its default if the default is a count."""
     return f"{phrase}; {default} by default" if type(default) is int and default else phrase
 
 
 def _sentence(phrase: str, repeated: bool) -> str:
     """Return a phrase as a sentence for a help text."""
-    is_literal = "://" in phrase.split()[0]  # it is copied, so it stays as it is typed
+    is_literal = "://" in phrase.split()[0]  # a URL is copied by the reader, so its first letter is not changed
     first = phrase[0] if is_literal else phrase[0].upper()
-    return f"{first}{phrase[1:]}{'; may be repeated' if repeated else ''}."
+    return f"{first}{phrase[1:]}{'; can be repeated' if repeated else ''}."

@@ -13,10 +13,10 @@ from nasbench.text import human
 
 @app.command()
 def slots(
-    backbone: Annotated[str, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")],
+    backbone: Annotated[str, typer.Argument(help="A timm name, a forecasting backbone, or FILE.py:build.")],
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
     as_json: AsJson = False,
 ) -> None:
     """List the slots of a backbone: name, channels, size, layout.
@@ -37,18 +37,18 @@ def slots(
 
 @app.command()
 def measure(
-    backbone: Annotated[str, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")],
+    backbone: Annotated[str, typer.Argument(help="A timm name, a forecasting backbone, or FILE.py:build.")],
     plan: Annotated[str | None, typer.Option(help=PLAN_HELP)] = None,
     size: Size = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size at which memory is measured.")] = 1,
-    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
     """Count parameters, MACs, operations, activations and memory.
 
-    1 MAC = 1 multiply-add. Operations are elementwise ones, and memory is its peak.
+    1 MAC = 1 multiply-add. Operations are elementwise operations, and memory is peak memory.
 
     Example: nasbench measure resnet18 --plan "eca >> triplet_attention" --size 64
     """
@@ -97,7 +97,7 @@ _COUNTS = {
 
 
 def _added(rows: list[dict[str, Any]]) -> dict[str, int]:
-    """Return what the plan (second row) adds to the bare backbone, for each count that both have."""
+    """Return what the plan (second row) adds to the bare backbone, for each count that both rows have."""
     bare, plan = rows
     return {name: plan[name] - bare[name] for name in _COUNTS if bare[name] is not None and plan[name] is not None}
 

@@ -14,7 +14,7 @@ __all__ = ["SCHEMA_VERSION", "print_json", "print_table", "print_text", "width"]
 SCHEMA_VERSION = 1
 """Version of every `--json` document: `{"schema_version", "kind", "data"}`."""
 
-_PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no terminal to ask
+_PIPE_WIDTH = 200  # width of a table in a file or a pipe, which have no terminal width
 
 
 def print_json(kind: str, data: Any) -> None:
@@ -22,14 +22,14 @@ def print_json(kind: str, data: Any) -> None:
 
     Args:
         kind: What `data` is ("modules", "slots", ...).
-        data: JSON-able data. NaN and infinity become null.
+        data: Data that JSON can represent. NaN and infinity become null.
     """
     document = {"schema_version": SCHEMA_VERSION, "kind": kind, "data": _finite(data)}
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """Print a table on stdout. Columns that hold only numbers are aligned to the right."""
+    """Print a table on stdout. Columns with only numbers are aligned to the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -13,7 +13,7 @@ from nasbench.text import duration_s, narrate
 
 @app.command()
 def doctor(
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. By default every device.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. By default all devices.")] = None,
     time: Annotated[
         str | None, typer.Option(metavar="30s", help="Time for the trials of each device. By default at most 40 s.")
     ] = None,
@@ -21,7 +21,7 @@ def doctor(
 ) -> int:
     """Test this machine: versions, devices, latency profiler.
 
-    The profiler is tested on equal models, and on one that is 5 % slower.
+    The profiler is tested on two identical models, and on a model that is 5 % slower.
 
     Example: nasbench doctor --device cpu --time 2
     """
@@ -75,7 +75,7 @@ def _print_device(result: dict[str, Any]) -> None:
     deviation = "-" if result["aa_sd"] is None else f"{100 * result['aa_sd']:.2f} %"
     console.print_text(
         f"log-ratio of identical models: standard deviation {deviation}; {100 * result['settled_share']:.0f} % of the "
-        f"trials reached ±{100 * result['resolution']:g} %; "
-        f"{100 * result['discarded_share']:.1f} % of calls were left out"
+        f"trials reached ±{100 * result['resolution']:g} %; {100 * result['discarded_share']:.1f} % of calls were "
+        "excluded"
     )
     console.print_text(f"scenario: {result['scenario_text']}; {result['wall_s']:.1f} s")

@@ -1,4 +1,4 @@
-"""Commands on measured properties: the fingerprint of a module, and what a network lacks."""
+"""Commands on measured properties: the fingerprint of a module, and the properties that a network lacks."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ def fingerprint(
     module: Annotated[str, typer.Argument(help="A module's name, an expression, or a run folder with --trial.")],
     size: Annotated[
         str | None,
-        typer.Option(metavar="16x16", help="Positions: HxW, or L for one dimension. By default 16x16 or 64."),
+        typer.Option(metavar="16x16", help="Number of positions: HxW, or L for one dimension. By default 16x16 or 64."),
     ] = None,
-    channels: Annotated[int, typer.Option(help="Channels of the map.")] = 8,
-    inputs: Annotated[int, typer.Option(min=1, help="Random draws of input and initialisation.")] = 3,
+    channels: Annotated[int, typer.Option(help="Number of channels of the input.")] = 8,
+    inputs: Annotated[int, typer.Option(min=1, help="Number of random draws of input and initial weights.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     exact: Annotated[
-        bool | None, typer.Option("--exact/--estimate", help="Whole Jacobian, or a sample. By default by size.")
+        bool | None,
+        typer.Option("--exact/--estimate", help="Whole Jacobian, or a sample of it. The default depends on the size."),
     ] = None,
-    trial: Annotated[int | None, typer.Option(metavar="N", help="Measure the trained plan of a run's trial.")] = None,
-    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it as .svg, .png or .pdf.")] = None,
+    trial: Annotated[
+        int | None, typer.Option(metavar="N", help="Measure the trained plan of this trial of a run.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture as .svg, .png or .pdf.")] = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
@@ -53,7 +56,7 @@ def fingerprint(
     else:
         if (Path(module) / "config.yaml").is_file():
             raise InputError(
-                f"{module} is a run; --trial N says which of its plans, `nasbench report {module}` lists them"
+                f"{module} is a run; choose one of its plans with --trial N, `nasbench report {module}` lists them"
             )
         from nasbench.report.hosts import check_module
 
@@ -82,7 +85,7 @@ def fingerprint(
 def _positions(text: str) -> tuple[int, ...]:
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
-        raise InputError(f"--size {text!r}: write HxW, as 16x16, or L, as 64, for one dimension")
+        raise InputError(f"--size {text!r}: write HxW, such as 16x16, or L, such as 64, for one dimension")
     return tuple(int(side) for side in sides)
 
 
@@ -91,10 +94,10 @@ def _print_fingerprint(measured: Fingerprint, prefix: str, inputs: int) -> None:
     from nasbench.measurement.properties.record import has
 
     meaning = {
-        "locality": "share of the off-self influence within distance 1",
-        "globality": "mean distance of influence over a uniform map's; 0 is pointwise",
-        "sparsity": "share of negligible positions in the reach",
-        "multiscale": "how evenly influence spreads over octave rings; 0 as by a uniform map",
+        "locality": "share of the influence of other positions that comes from within distance 1",
+        "globality": "mean distance of that influence, divided by that of a uniform influence; 0 is pointwise",
+        "sparsity": "share of the positions in reach whose influence is negligible",
+        "multiscale": "how evenly influence is spread over rings of doubling radius; 0 is like a uniform influence",
         "complexity": "exponent of MACs + elementwise operations in the number of positions",
         "self_influence": "influence of a position on itself",
     }
@@ -121,17 +124,17 @@ def _print_fingerprint(measured: Fingerprint, prefix: str, inputs: int) -> None:
 def suggest(
     host: Annotated[str, typer.Argument(help="A backbone, a module's name or expression, or a run folder.")],
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Measure the backbone with timm's weights.")] = False,
-    each: Annotated[int, typer.Option(min=1, help="Modules proposed for each missing property.")] = 3,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write them as a space for `search`.")] = None,
+    each: Annotated[int, typer.Option(min=1, help="Number of modules proposed for each missing property.")] = 3,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the modules as a space for `search`.")] = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
     """Propose modules for the properties that a network lacks.
 
-    Each stage is measured. The modules that add a missing property at the fewest MACs are proposed.
+    Each stage is measured. For each missing property, the modules that add it with the fewest MACs are proposed.
 
     Example: nasbench suggest resnet18 --size 64 --out suggested.yaml
     """
@@ -171,10 +174,10 @@ def _print_advice(advice: Advice) -> None:
     ]
     columns = ("locality", "globality", "sparsity", "multiscale", "lacks")
     if stages:
-        title = f"{advice.host}: what each stage mixes, from the slot before to this one"
+        title = f"{advice.host}: properties of each stage, from the slot before it to its own slot"
         console.print_table(("slot", *columns), rows, title)
     else:
-        console.print_table(columns, rows, f"{advice.host}: what it mixes")
+        console.print_table(columns, rows, f"{advice.host}: its properties")
     table = [
         (
             *([s.slot] if stages else []), s.property, s.module, f"{s.figure:.2f}", human(s.macs),

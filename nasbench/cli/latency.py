@@ -1,4 +1,4 @@
-"""The command that measures latency: of plans, of a space as a device profile, or of a run's Pareto front."""
+"""The command that measures the latency of plans, of the parts of a space, or of a run's Pareto front."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _FIRST = "give one of: BACKBONE [--plan PLAN]..., BACKBONE --space SPACE --out F
 @app.command()
 def profile(
     backbone: Annotated[
-        str | None, typer.Argument(help="A timm name, a stem (forecasting backbone), or FILE.py:build.")
+        str | None, typer.Argument(help="A timm name, a forecasting backbone, or FILE.py:build.")
     ] = None,
     plan: Annotated[list[str] | None, typer.Option(help=f"{PLAN_HELP} Repeatable.")] = None,
     space: Annotated[str | None, typer.Option(help="Measure the parts of this space: a device profile.")] = None,
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder, with --front.")] = None,
     front: Annotated[bool, typer.Option("--front", help="Measure the front of --run on this device.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size, 1 by default. Repeatable.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size, 1 by default. Can be repeated.")] = None,
     mode: Annotated[str | None, typer.Option(help="eager (default), compile or cudagraph.")] = None,
     channels_last: Annotated[
         bool | None, typer.Option("--channels-last/--channels-first", help="Memory format. By default channels first.")
@@ -38,17 +38,17 @@ def profile(
     amp: Annotated[str | None, typer.Option(help="Autocast: none (default), bfloat16 or float16.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. By default torch's own number.")] = None,
     time: Annotated[str, typer.Option(metavar="20s", help="Time limit of one measurement.")] = "20s",
-    slots: Annotated[bool, typer.Option(help="Also measure each plan slot by slot, which takes as long again.")] = True,
+    slots: Annotated[bool, typer.Option(help="Also measure each plan slot by slot, which doubles the time.")] = True,
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Input steps of a forecasting backbone.")] = 96,
-    series: Annotated[int, typer.Option(help="Series of a forecasting backbone.")] = 7,
+    lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
+    series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
     identity_init: Annotated[
-        bool, typer.Option("--identity-init", help="Insert with gates, as a search with loaded weights does.")
+        bool, typer.Option("--identity-init", help="Insert with gates, as a search with pretrained weights does.")
     ] = False,
     held_out: Annotated[
-        int | None, typer.Option(min=2, help="Whole plans that check a device profile, 16 by default.")
+        int | None, typer.Option(min=2, help="Number of whole plans that check a device profile, 16 by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of inputs, orders and draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of random inputs, orders and samples.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="File for the device profile or raw samples.")
     ] = None,
@@ -57,7 +57,8 @@ def profile(
 ) -> int:
     """Measure latency beside the bare backbone, with verdicts.
 
-    Measures plans, the Pareto front of a run, or the parts of a space for searches elsewhere. All have intervals.
+    Measures plans, the Pareto front of a run, or the parts of a space for searches on other machines. Every result has
+    an interval.
 
     Example: nasbench profile test_resnet --plan se --size 32 --device cpu --time 2
 
@@ -86,7 +87,7 @@ def profile(
     if space is not None:
         _refuse("--space", plan=plan)
         if out is None:
-            raise InputError("--space makes a device profile; say where it goes with --out FILE.json")
+            raise InputError("--space makes a device profile; give its file with --out FILE.json")
         counts = {} if held_out is None else {"held_out": held_out}
         return _space(backbone, space, out, {**made, **options, **_one_batch(batch), **counts}, as_json)
     _refuse("plans", held_out=held_out)
@@ -97,7 +98,7 @@ def _refuse(use: str, **given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             option = name if name.isupper() else f"--{name.replace('_', '-')}"
-            raise InputError(f"{option} does not go with {use}; {_FIRST}")
+            raise InputError(f"{option} cannot be combined with {use}; {_FIRST}")
 
 
 def _one_batch(sizes: list[int] | None) -> dict[str, int]:
@@ -151,7 +152,7 @@ def _plans(
 
 
 def _document(measurement: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
-    """Return the measurement at one batch size as JSON-able data, with every sample if `raw`."""
+    """Return the measurement at one batch size as data for JSON, with all samples if `raw`."""
     if "error" in measurement:
         return dict(measurement)
     profile: Profile = measurement["profile"]
@@ -190,7 +191,7 @@ def _print_measured(measurement: Mapping[str, Any]) -> None:
     console.print_table(columns, rows, f"latency, batch size {measurement['batch_size']}; ratio to {profile.reference}")
     _print_ending(profile)
     for text, part in measurement["slots"].items():
-        _print_slots(part, f"\n{text}: slot by slot, each alone in the bare backbone")
+        _print_slots(part, f"\n{text}: slot by slot, each expression alone in the bare backbone")
 
 
 def _figures(row: Any) -> list[str]:
@@ -205,11 +206,11 @@ def _figures(row: Any) -> list[str]:
 def _print_ending(profile: Profile) -> None:
     why = {
         "resolution": f"every interval of a ratio is within ±{100 * profile.resolution:g} %",
-        "time": "the time was up",
-        "blocks": "the largest number of blocks was run",
-        "no accepted samples": "NO ACCEPTED SAMPLES: the GPU's clock stayed under 75 % of its default",
+        "time": "the time limit was reached",
+        "blocks": "the maximum number of blocks was reached",
+        "no accepted samples": "NO ACCEPTED SAMPLES: the GPU's clock stayed below 75 % of its default",
     }
-    steady = "" if profile.steady else "; the warm-up ended without a steady state"
+    steady = "" if profile.steady else "; no steady state was reached in the warm-up"
     length = f"{len(profile.blocks)} blocks, {profile.wall_s:.1f} s"
     console.print_text(f"stopped after {length}: {why[profile.stopped]}{steady}")
     console.print_text(f"scenario: {profile.scenario.text}")
@@ -229,7 +230,16 @@ def _print_slots(per_slot: PerSlot, title: str) -> None:
         )
         for row in per_slot.frame().to_dict("records")
     ]
-    columns = ("slot", "expression", "MACs", "of the bare", "ms", "of the bare", "interval", "verdict")
+    columns = (
+        "slot",
+        "expression",
+        "MACs",
+        "of the bare backbone",
+        "ms",
+        "of the bare backbone",
+        "interval",
+        "verdict",
+    )
     console.print_table(columns, rows, title)
     console.print_text(f"stopped by {per_slot.profile.stopped} after {len(per_slot.profile.blocks)} blocks")
 
@@ -271,10 +281,12 @@ def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_jso
             (row["slot"], row["kind"], row["name"], f"{row['added_ms']:+.4g}", f"{100 * row['added_share']:+.2f} %")
             for row in device_profile.frame().to_dict("records")
         ]
-        title = f"bare {device_profile.bare_ms:.4g} ms; adds:"
-        console.print_table(("slot", "what", "name", "ms", "of the bare"), rows, title)
+        title = f"bare backbone: {device_profile.bare_ms:.4g} ms; each part adds:"
+        console.print_table(("slot", "kind", "name", "added ms", "of the bare backbone"), rows, title)
         console.print_text(f"scenario: {device_profile.scenario.text}")
-        console.print_text(f"predictions: {quality.text if quality else 'not checked, too few plans to hold out'}")
+        console.print_text(
+            f"predictions: {quality.text if quality else 'not checked, because the space has too few plans'}"
+        )
     shape = options["input_size"]
     fit = f"--size {shape[-1]}" if len(shape) == 3 else f"--lookback {shape[0]}"
     narrate(
@@ -291,7 +303,7 @@ def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: 
     from nasbench.runs.run import load_run
 
     if path is None:
-        raise InputError(f"--run goes with --front; {_FIRST}")
+        raise InputError(f"--run needs --front; {_FIRST}")
     run = load_run(path)
     from nasbench.runs.front_latency import measure_front
 
@@ -327,9 +339,11 @@ def _print_front(measured: Any) -> None:
             f"{100 * measured.within_10pct_ms:.0f} % within ±10 %"
         )
     elif predicted:
-        console.print_text("predictions: too few plans on the front to judge them")
+        console.print_text("predictions: the front has too few plans to judge their quality")
     if measured.slots is not None:
-        _print_slots(measured.slots, f"\n{measured.slots.plan.text}: slot by slot, each alone in the bare backbone")
+        _print_slots(
+            measured.slots, f"\n{measured.slots.plan.text}: slot by slot, each expression alone in the bare backbone"
+        )
 
 
 def _save(out: Path, kind: str, data: Mapping[str, Any]) -> None:

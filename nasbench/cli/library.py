@@ -1,4 +1,4 @@
-"""Commands on the library: list its modules, show one."""
+"""Commands on the library: list its modules, show one module."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ def modules(
     property: Annotated[
         str | None, typer.Option(help="locality, globality, sparsity, multiscale, or complexity (at most linear cost).")
     ] = None,
-    dims: Annotated[int | None, typer.Option(min=1, max=2, help="Only modules for so many spatial dimensions.")] = None,
+    dims: Annotated[
+        int | None, typer.Option(min=1, max=2, help="Only modules for this number of spatial dimensions.")
+    ] = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
     """List the modules of the library with properties and costs.
 
-    The table also says whether torch compiles and exports them. Papers are in `nasbench show` and --json.
+    The table also says whether torch can compile and export each module. `nasbench show` and --json give the papers.
 
     Example: nasbench modules "*attention*" --property globality
     """
@@ -45,7 +47,7 @@ def modules(
     console.print_table(*catalogue.table(rows, console.width()))
     narrate(
         "L locality, G globality, S sparsity, M multi-scale; cost in the number N of positions; params and MACs at "
-        f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` shows all about one"
+        f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` shows one in full"
     )
 
 
@@ -55,7 +57,7 @@ def show(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one module: definition, hyper-parameters, cost, source. The cost is that at a default size.
+    """Show one module: definition, hyper-parameters, cost at a default size, source.
 
     Example: nasbench show se
     """

@@ -17,7 +17,7 @@ from nasbench.text import narrate
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the project.")] = Path()) -> None:
-    """Create a project: a module, a space and a run.yaml. Its search runs at once.
+    """Create a project: a module, a space and a run.yaml. Its search can be started without any change.
 
     Example: nasbench init my-project
     """
@@ -29,7 +29,12 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder 
 
 @app.command()
 def check(
-    file: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]", help="Modules, a backbone build(), or a Task.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.py[:NAME]", help="A file with modules, a function that builds a backbone, or a Task."
+        ),
+    ],
     size: Annotated[int, typer.Option(metavar="PX", min=1, help="Image side at which a backbone is checked.")] = 64,
     as_json: AsJson = False,
 ) -> int:
@@ -42,7 +47,7 @@ def check(
 
     if file in list_modules() and not Path(file).exists():
         own = module_spec(file).origin.rpartition(":")[0]
-        raise InputError(f"{file} is a module of the library, and check takes a file: nasbench check {own}")
+        raise InputError(f"{file} is a module of the library, but check needs a file: nasbench check {own}")
     plugins.python_file(file)
     from nasbench.testing import check_file
 
@@ -76,7 +81,7 @@ def init_project(folder: str | Path) -> list[Path]:
     there = [str(folder / file) for file in files if (folder / file).exists()]
     if there:
         raise InputError(
-            f"{', '.join(there)} {'is' if len(there) == 1 else 'are'} there already; choose another folder"
+            f"{', '.join(there)} {'exists' if len(there) == 1 else 'exist'} already; choose another folder"
         )
     try:
         for file in files:

@@ -1,4 +1,4 @@
-"""Commands on runs: list them, report one, tell its power, compare several."""
+"""Commands on runs: list them, report one, compute its power, compare several."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def power(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell which differences a run can detect, and what would decide one of D.
+    """Show which differences a run can detect, and what is needed to detect a difference of D.
 
-    A difference is detected in 80 % of cases, with 95 % confidence.
+    A detectable difference is found in 80 % of cases, with 95 % confidence.
 
     Example: nasbench power runs/try --effect 0.01
     """
@@ -55,15 +55,15 @@ def power(
     else:
         console.print_text(str(told))
     if effect is None:
-        narrate(f"next: nasbench power {run} --effect D tells what would decide a difference of D")
+        narrate(f"next: nasbench power {run} --effect D shows what is needed to detect a difference of D")
     else:
         more = "--seeds" if has_given_plans(opened.settings) else "--refine"
-        narrate(f"next: the same search with a larger {more} trains plans on further seeds")
+        narrate(f"next: the same search with a larger {more} trains plans with further seeds")
 
 
 @app.command()
 def runs(
-    root: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(help="The folder that contains the runs.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> int:
     """List the runs in a folder: state, trials, size of the Pareto front.
@@ -87,7 +87,7 @@ def runs(
         columns = ("name", "state", "trials", "of", "failed", "front", "backbone", "task", "created")
         console.print_table(columns, [[row[column] for column in columns] for row in rows])
     for name, fault in faults.items():
-        narrate(f"left out: {name}: {fault}")
+        narrate(f"skipped: {name}: {fault}")
     return 1 if faults else 0
 
 
@@ -99,7 +99,7 @@ def compare(
 ) -> None:
     """Compare runs: Pareto fronts, paired differences, settings.
 
-    The fronts are drawn in one plot. Differences have intervals. Settings are shown where they differ.
+    The fronts are drawn in one plot. Differences have intervals. Only settings that differ are shown.
 
     Example: nasbench compare runs/try runs/other --out comparison
     """
@@ -127,15 +127,15 @@ def compare(
 
 
 def print_front(run: Run, as_json: bool) -> None:
-    """Print the Pareto front of a run, or all plans that it was given, and narrate the headline of its report.
+    """Print the Pareto front of a run, or all of its given plans. Also print the headline of its report on stderr.
 
-    With `as_json` they are printed as JSON.
+    With `as_json` the plans are printed as JSON.
     """
     from nasbench.report.assembly import answer_of
 
     for sentence in answer_of(run):
         narrate(sentence)
-    # whoever names the plans asks about each of them, and not about the best ones alone
+    # a user who names the plans wants to know about each of them, and not only about the best
     kind, table = ("compared", run.finalists()) if run.settings.plans else ("front", run.front())
     if as_json:
         console.print_json(kind, {"run": str(run.path), "rows": table.to_dict(orient="records")})

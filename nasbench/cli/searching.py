@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 @app.command(cls=SettingsCommand)
 def search(
     context: typer.Context,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder. A run in it is resumed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder. If it contains a run, the run is resumed.")
+    ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training or the search.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training or of the search.")
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with settings.")] = None,
     as_json: AsJson = False,
@@ -30,7 +32,7 @@ def search(
 
     Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --refine 2 --out runs/try
 
-    A handful of plans: nasbench search --plan se --plan "stage3=eca >> se" --backbone resnet18 --task folder:PATH
+    A few given plans: nasbench search --plan se --plan "stage3=eca >> se" --backbone resnet18 --task folder:PATH
     """
     from nasbench import report as reports
     from nasbench.study import search as study
@@ -42,14 +44,14 @@ def search(
         page = reports.build(run)
     print_front(run, as_json)
     if run.settings.latency_profile:
-        narrate(f"latency is predicted; on the device itself: nasbench profile --run {run.path} --front")
+        narrate(f"latency is predicted; to measure it on the device: nasbench profile --run {run.path} --front")
     more = "--plan" if run.settings.plans else "--trials"
     narrate(f"report: {page}; next: nasbench report {run.path}, or the same search with more {more}")
     return 1 if (run.trials()["state"] == "failed").any() else 0
 
 
 class Progress:
-    """Shows the events of a search on stderr: a progress bar on a terminal, and a line per event."""
+    """Shows the events of a search on stderr: a progress bar on a terminal, and one line for each event."""
 
     def __init__(self) -> None:
         from rich.console import Console

@@ -37,7 +37,9 @@ def spaces(
             console.print_text(_page(row))
         return 0
     rows, faults, uncounted = [], {}, []
-    for space_name in sorted(list_spaces(), key=_is_of_project):  # these last: they may load modules of the project
+    for space_name in sorted(
+        list_spaces(), key=_is_of_project
+    ):  # the project's spaces come last, because they can load the project's modules
         try:
             if _is_of_project(space_name) and not (as_json or backbone or size or modules):
                 rows.append(_uncounted(space_name))
@@ -52,20 +54,20 @@ def spaces(
         columns = ("name", "backbone", "plans", "description")
         console.print_table(columns, [[row[column] for column in columns] for row in rows])
     for space_name, fault in faults.items():
-        narrate(f"left out: {space_name}: {fault}")
+        narrate(f"skipped: {space_name}: {fault}")
     if uncounted:
         narrate(
             f"plans of this project's own spaces are not counted here ({', '.join(uncounted)}); "
             f"`nasbench spaces {uncounted[0]}` counts them"
         )
     if faults and not modules:
-        narrate("a space with modules of your own needs --modules PATH, or a run.yaml here that names them")
-    narrate("`nasbench spaces NAME` shows one; `nasbench search NAME` searches it")
+        narrate("a space with your own modules needs --modules PATH, or a run.yaml in this folder that names them")
+    narrate("`nasbench spaces NAME` shows one space; `nasbench search NAME` searches it")
     return 1 if faults else 0
 
 
 def _row(name: str, backbone: str, size: int | None) -> dict[str, Any]:
-    """Return the description of a space as JSON-able data, from the record if it is there."""
+    """Return the description of a space as data for JSON, from the stored overview if the space is in it."""
     from nasbench.report.spaces import describe_space, recorded_space, usual_backbone
     from nasbench.spaces import load_space
 
@@ -79,14 +81,14 @@ def _row(name: str, backbone: str, size: int | None) -> dict[str, Any]:
 
 
 def _is_of_project(name: str) -> bool:
-    """Whether a name is that of a space in the project's own folder."""
+    """Whether a space with this name is in the project's folder."""
     from nasbench.spaces import list_spaces, ready_made
 
     return name in list_spaces() and name not in ready_made()
 
 
 def _uncounted(name: str) -> dict[str, Any]:
-    """Return the row of a space of the project, without the number of its plans, which takes seconds to count."""
+    """Return the row of a space of the project. The plans are not counted, because counting takes seconds."""
     from nasbench.spaces import read_space_file
 
     description = read_space_file(name).written.get("description", "")
@@ -99,7 +101,7 @@ def _page(row: dict[str, Any]) -> str:
         f"plans in {row['backbone']}: {row['plans']:,}",
         f"slots: {', '.join(row['slots'])}",
     ]
-    lines += [f"one choice serves {', '.join(group)}" for group in row["same"]]
+    lines += [f"the same expression in {', '.join(group)}" for group in row["same"]]
     if plans := row["narrowed_by"].get("plans"):
         return "\n".join([*lines, "exactly these plans:", *(f"  {plan}" for plan in plans)])
     kinds = {(tuple(each["compositions"]), tuple(each["variants"])) for each in row["choices"]}
@@ -113,7 +115,7 @@ def _page(row: dict[str, Any]) -> str:
     if row["narrowed_by"]:
         lines += ["narrowed by:", *_indented(row["narrowed_by"])]
     if row["excluded"]:
-        lines += ["left out here:", *(f"  {slot} {text}: {reason}" for slot, text, reason in row["excluded"])]
+        lines += ["excluded here:", *(f"  {slot} {text}: {reason}" for slot, text, reason in row["excluded"])]
     return "\n".join(lines)
 
 

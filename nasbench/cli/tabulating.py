@@ -1,4 +1,4 @@
-"""The command that evaluates every plan of a space, which makes a benchmark of your own."""
+"""The command that evaluates every plan of a space. The result is your own benchmark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nasbench.text import narrate
 
 
 class _OfEveryPlan(SettingsCommand):
-    """Takes the settings that a search leaves open when it evaluates every plan."""
+    """Takes only the settings that still have a meaning when every plan is evaluated."""
 
     names = (
         "space", "backbone", "task", "seed", "seeds", "size", "lookback", "horizon", "fill", "objectives", "device",
@@ -23,8 +23,8 @@ class _OfEveryPlan(SettingsCommand):
     )  # fmt: skip
     meanings: ClassVar[dict[str, str]] = {
         "space": "a space of at most 100,000 plans: its name or a YAML file",
-        "seed": "seed of splits and order, and the first of the seeds",
-        "seeds": "seeds for each plan; 1 by default",
+        "seed": "seed of the splits and the order, and the first training seed",
+        "seeds": "number of seeds for each plan; 1 by default",
     }
 
 
@@ -35,9 +35,9 @@ def tabulate(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Evaluate every plan of a space into one Parquet file. `search --task table:FILE` replays it at once.
+    """Evaluate every plan of a space and write one Parquet file. `search --task table:FILE` searches in this file.
 
-    If it is interrupted, the same command resumes it. The run folder is beside the table.
+    If the command is interrupted, the same command resumes it. The run folder is beside the table.
 
     Example: nasbench tabulate small.yaml --backbone test_resnet --task digits --set epochs=1 --out small.parquet
     """
@@ -64,7 +64,7 @@ def tabulate(
         console.print_json("table", row)
     else:
         console.print_text("\n".join(f"{key:10s} {_text(value)}" for key, value in row.items()))
-    narrate(f"replay it: nasbench search --task table:{out} --trials 50")
+    narrate(f"search in it: nasbench search --task table:{out} --trials 50")
     return 1 if row["failed"] else 0
 
 

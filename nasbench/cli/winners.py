@@ -1,4 +1,4 @@
-"""Commands on the winner: export it, train it at a full budget."""
+"""Commands on the winner: export it, train it with a full budget."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from nasbench.text import narrate
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     trial: Annotated[int | None, typer.Option(metavar="N", help="Export the model of this trial.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Folder of the model, or file of the table.")] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too, checked with onnxruntime.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The folder for the model, or the file for the table.")
+    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx and check it with onnxruntime.")] = False,
     format: Annotated[str | None, typer.Option(help="Export the trials table as csv, json, md or latex.")] = None,
 ) -> None:
     """Export the model of a trial, or the table of all trials.
 
-    The model comes as code, weights, card and example. It works without nasbench.
+    The folder has the model's code, weights, model card and an example. It works without nasbench.
 
     Example: nasbench export runs/try --trial 0 --out exported
     """
@@ -35,7 +37,7 @@ def export(
         from nasbench.report.export.table import check_format, trials_text
 
         if onnx:
-            raise InputError("--onnx is for a model; with --format give no --onnx")
+            raise InputError("--onnx exports a model and cannot be combined with --format")
         check_format(format)
         text = trials_text(load_run(run), format)
         if out is None:
@@ -51,7 +53,7 @@ def export(
         raise InputError("--trial needs --out DIR, the folder to write")
     opened = load_run(run)
     opened.plan_of(trial)
-    from nasbench.report.export.folder import export_trial  # late: it imports torch
+    from nasbench.report.export.folder import export_trial  # imported here, because it imports torch
 
     folder = export_trial(opened, trial, out, onnx=onnx)
     narrate(f"model: {folder}; next: cd {folder} && python example.py")
@@ -61,11 +63,13 @@ def export(
 def train(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     trial: Annotated[int, typer.Option(metavar="N", help="The trial whose plan is trained.")],
-    epochs: Annotated[int, typer.Option(metavar="E", min=1, help="Epochs of the full budget.")],
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds for each model. By default as in the run.")] = None,
+    epochs: Annotated[int, typer.Option(metavar="E", min=1, help="Number of epochs of the full budget.")],
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Number of seeds for each model. By default as in the run.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a plan and the bare backbone at a full budget. The protocol is that of the run.
+    """Train a plan and the bare backbone with a full budget, under the protocol of the run.
 
     Example: nasbench train runs/try --trial 1 --epochs 2 --seeds 1
     """

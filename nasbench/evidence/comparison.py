@@ -1,4 +1,4 @@
-"""Comparison of the plans of a run, with each other and with the bare backbone, as a table."""
+"""Comparison of the plans of a run with each other and with the bare backbone, as a table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["compare", "contents_of"]
 
 
 def contents_of(plan: Plan) -> list[tuple[str, str]]:
-    """Return the (slot, module) pairs of a plan. A variant counts as its module, an expression gives all its modules.
+    """Return the (slot, module) pairs of a plan. A variant counts as its module. An expression gives all its modules.
 
     Example:
         >>> contents_of(Plan.of({"stage1": "se(reduction=4)", "stage3": "eca >> se"}))
@@ -45,18 +45,19 @@ def compare(
     """Add the front, its probability, intervals and verdicts to a table of plans.
 
     Args:
-        table: One row per plan: its text in `plan` (for the bare backbone that of `BARE`), means of objectives, costs.
-        trainings: The trainings of the metric, for each row. Not read where every objective is a cost.
+        table: One row for each plan: its text in the column `plan` (the text of `BARE` for the bare backbone), the
+            means of the objectives, and the costs.
+        trainings: The trainings of the metric, for each row. Not used if every objective is a cost.
         directions: Objectives with their directions.
-        metric: The objective that is trained. None where every objective is a cost.
-        noise: The noise pooled over the run, earlier runs included. By default over the rows.
+        metric: The objective that is measured after training. None if every objective is a cost.
+        noise: The noise pooled over the run and earlier runs. By default pooled over the rows.
         until: How the search ended, if it ended by its verdicts (`judge_plans`).
 
     Returns:
-        The table with `on_front` and `probability` (NaN where no plan has two seeds). With a metric also
-        `<metric>_low` and `<metric>_high` (95 %, in the metric's own direction). If the bare backbone is among the
-        plans, also `difference`, `difference_low`, `difference_high` (positive is better, also for an error),
-        `verdict`, `p_better`, `more_seeds` and `items_needed` (`Judgement`).
+        The table with `on_front` and `probability` (NaN if no plan has two seeds). With a metric also `<metric>_low`
+        and `<metric>_high` (95 %, in the metric's own direction). If the bare backbone is among the plans, also
+        `difference`, `difference_low`, `difference_high` (positive is better, also for an error), `verdict`,
+        `p_better`, `more_seeds` and `items_needed` (`Judgement`).
     """
     table = table.copy()
     table["on_front"] = on_front(table[list(directions)].to_numpy(dtype=float), directions)

@@ -1,15 +1,15 @@
-"""Effects of properties, modules and slots on the trained metric of a study, with intervals.
+"""Effects of properties, modules and slots on the metric after training, with intervals.
 
-Each table has the columns `estimate`, `low`, `high`, `p` (95 % and p-value, of each row by itself), `n` and `verdict`.
-Verdicts are corrected for the whole table (Holm): the chance that any HELPS or HURTS in it is wrong is 5 %. A report
-that shows several tables corrects them together (`judge_together`). With the few plans of a search most rows are NOT
-DECIDED. A table of effects shows where to look. Only the finalists, which are trained on
-several seeds, show what is true.
+Each table has the columns `estimate`, `low`, `high`, `p` (95 % interval and p-value, for each row alone), `n` and
+`verdict`. Verdicts are corrected for the whole table (Holm): the probability that the table has any wrong HELPS or
+HURTS is at most 5 %. A report with several tables corrects them together (`judge_together`). A search has few plans, so
+most rows are NOT DECIDED. A table of effects suggests modules and slots to examine. Only plans that were trained with
+several seeds give reliable verdicts.
 
-The model is additive. Where modules interact, an effect is the average over the plans of the study. If there are enough
+The model is additive. If modules interact, an effect is the average over the plans of the search. If there are enough
 plans, the effects in a slot are adjusted for the contents of the other slots (`adjusted`). Otherwise the other slots
-count as noise. That is unbiased for plans drawn at random. It is biased for a sampler that combines good modules of one
-slot with good modules of others.
+count as noise. This is unbiased for plans drawn at random. It is biased if a sampler combines good modules of one slot
+with good modules of other slots.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ FloatArray = NDArray[np.float64]
 Labels = Callable[[Expression], Iterable[str]]
 
 ANY = "any"
-"""In the column `slot`: in any slot. In the column `property`: any module at all."""
+"""In the column `slot` it means any slot. In the column `property` it means any module."""
 
 _FREEDOM = 5
-"""Fewest residual degrees of freedom for which a fitted effect is reported. With fewer its error is unknown."""
+"""Smallest residual degrees of freedom for which a fitted effect is reported. With fewer, the error is not known
+well."""
 
 
 def declared_properties(expression: Expression) -> list[str]:
@@ -60,10 +61,10 @@ def property_effects(
     *,
     properties_of: Callable[[Expression], Collection[str]] = declared_properties,
 ) -> pd.DataFrame:
-    """Return the effect of each property in each slot: metric with the property minus metric without, all else equal.
+    """Return the effect of each property in each slot: metric with minus metric without it, all else equal.
 
-    The effect of any module at all is fitted too (property `any`). Without it, a property would take the credit for
-    the presence of a module. The property `complexity` means a cost at most linear in the number of positions.
+    The effect of having any module is fitted too (property `any`). Otherwise a property would include the effect of
+    having a module. The property `complexity` means a cost at most linear in the number of positions.
 
     Args:
         plans: Distinct plans.
@@ -72,8 +73,8 @@ def property_effects(
         properties_of: Returns the properties of an expression, declared or measured.
 
     Returns:
-        Columns slot, property, estimate, low, high, p, n (plans that have the property there), adjusted, verdict. A row
-        of slot `any` is the effect of each occurrence, in whichever slot.
+        Columns slot, property, estimate, low, high, p, n (number of plans with the property in this slot), adjusted,
+        verdict. A row with slot `any` is the effect of each occurrence in any slot.
     """
     return _effects(plans, values, direction, "property", lambda expression: [ANY, *properties_of(expression)])
 
@@ -81,7 +82,7 @@ def property_effects(
 def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
     """Return the effect of each module in each slot, compared with an empty slot.
 
-    Each module of a composition counts. The heat map of the report is a pivot of this table.
+    Each module of a composition counts. The heat map of the report shows this table.
 
     Args:
         plans: Distinct plans.
@@ -89,17 +90,17 @@ def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
         direction: Direction of the metric, "maximize" or "minimize".
 
     Returns:
-        Columns slot, module, estimate, low, high, p, n (plans that have the module there), adjusted, verdict. A row of
-        slot `any` is the effect of each occurrence, in whichever slot.
+        Columns slot, module, estimate, low, high, p, n (number of plans with the module in this slot), adjusted,
+        verdict. A row with slot `any` is the effect of each occurrence in any slot.
     """
     return _effects(plans, values, direction, "module", _modules)
 
 
 def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
-    """Return the mean difference over pairs of plans that differ in one slot only: an expression there, or nothing.
+    """Return the mean difference over pairs of plans of which only one has an expression in a slot, all else equal.
 
-    This needs no model. There are few pairs, because a search does not plan for them. The interval is Student's over
-    the pairs, if there are 3 or more.
+    This needs no model. There are few pairs, because a search does not create them on purpose. With 3 pairs or more,
+    the interval is Student's t-interval over the pairs.
 
     Args:
         plans: Distinct plans.
@@ -107,7 +108,7 @@ def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
         direction: Direction of the metric, "maximize" or "minimize".
 
     Returns:
-        Columns slot, expression, estimate, low, high, p, n (pairs), verdict.
+        Columns slot, expression, estimate, low, high, p, n (number of pairs), verdict.
     """
     known = dict(zip(plans, values, strict=True))
     gaps: dict[tuple[str, str], list[float]] = {}
@@ -124,15 +125,15 @@ def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
 
 
 def slot_importance(plans: Sequence[Plan], values: Sequence[float]) -> pd.DataFrame:
-    """Return the share of the metric's variance that the modules in each slot explain, one fit per slot.
+    """Return the share of the metric's variance that the modules in each slot explain, with one fit for each slot.
 
     Args:
         plans: Distinct plans.
         values: The metric of each plan.
 
     Returns:
-        Columns slot, estimate, low, high, p, n (plans with a module there), verdict (MATTERS or NOT DECIDED). The
-        shares of several slots do not sum to 1.
+        Columns slot, estimate, low, high, p, n (number of plans with a module in this slot), verdict (MATTERS or NOT
+        DECIDED). The shares of several slots do not sum to 1.
     """
     design = _Design(plans, _modules)
     rows = []
@@ -146,15 +147,16 @@ def slot_importance(plans: Sequence[Plan], values: Sequence[float]) -> pd.DataFr
 
 
 def judge_together(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Correct the verdicts of several tables as one (Holm): the chance that any in any of them is wrong is 5 %.
+    """Correct the verdicts of several tables together (Holm): at most 5 % probability of any wrong verdict.
 
-    Five tables that are each corrected by themselves have a wrong verdict in 8 to 21 % of reports.
+    If five tables are corrected separately, 8 to 21 % of reports have a wrong verdict.
 
     Args:
         tables: Tables of the functions of this file, by name.
 
     Returns:
-        The tables, with some verdicts now NOT DECIDED. No verdict is added, because more rows only ask for more.
+        The tables, in which some verdicts have become NOT DECIDED. No verdict is added, because more rows only make the
+        test stricter.
     """
     if not tables:
         return {}
@@ -170,7 +172,7 @@ _COLUMNS = ("estimate", "low", "high", "p")
 
 
 class _Design:
-    """Design matrix of 0 and 1: a row per plan, a column per label seen in a slot."""
+    """Design matrix of 0 and 1: a row for each plan, a column for each label that occurs in a slot."""
 
     def __init__(self, plans: Sequence[Plan], labels: Labels) -> None:
         rows = [{(slot, label) for slot, part in plan.items() for label in labels(part)} for plan in plans]
@@ -203,7 +205,8 @@ def _effects(plans: Sequence[Plan], values: Sequence[float], direction: str, wor
         here = design.of_slot(slot)
         alone = Fit(design.matrix[:, here], target)
         for place, column in enumerate(here):
-            # The fit over all slots adjusts for the other slots. With too few plans for it, the slot is fitted alone.
+            # The fit over all slots adjusts for the other slots. If there are too few plans for it, the slot is fitted
+            # alone.
             found = _tell(whole, column)
             adjusted = found is not None
             found = found or _tell(alone, place)
@@ -211,7 +214,7 @@ def _effects(plans: Sequence[Plan], values: Sequence[float], direction: str, wor
             rows.append(
                 {"slot": slot, word: design.columns[column][1], **_columns(found), "n": n, "adjusted": adjusted}
             )
-    # Rows of slot `any`: one coefficient per label, on the number of its occurrences in a plan.
+    # Rows with slot `any`: one coefficient for each label, on the number of its occurrences in a plan.
     all_labels, counts = design.counts()
     anywhere = Fit(counts, target)
     for place, label in enumerate(all_labels):
@@ -235,7 +238,7 @@ def _mean(gaps: Sequence[float]) -> Estimate:
         return Estimate(value, np.nan, np.nan, np.nan)
     error = float(np.std(gaps, ddof=1) / np.sqrt(count))
     half = t_quantile(0.975, count - 1) * error
-    # Equal differences have no spread, so t is undefined. They are certain (p = 0) unless all are zero (p = 1).
+    # If all differences are equal, t is undefined. Then p is 0, or 1 if all differences are zero.
     p = t_p_value(value / error, count - 1) if error > 0 else float(value == 0)
     return Estimate(value, value - half, value + half, p)
 

@@ -22,11 +22,11 @@ def log_deviation(low: FloatArray, high: FloatArray) -> FloatArray:
     """Return the standard deviation of the logarithm of a measured ratio, from its 95 % interval.
 
     Args:
-        low: Lower ends, `(n,)`. NaN where nothing was measured.
+        low: Lower ends, `(n,)`. NaN if nothing was measured.
         high: Upper ends, `(n,)`.
 
     Returns:
-        `(n,)`, 0 where there is no interval.
+        `(n,)`. 0 if there is no interval.
     """
     width = np.log(np.asarray(high, dtype=float)) - np.log(np.asarray(low, dtype=float))
     return np.nan_to_num(width / (2 * _NORMAL_95), nan=0.0)
@@ -44,16 +44,17 @@ def front_probability(
     resamples: int = 2000,
     seed: int = 0,
 ) -> FloatArray:
-    """Return the probability of each plan to be on the front, given the noise of its metric and of its latency.
+    """Return the probability that each plan is on the front, given the noise of its metric and of its latency.
 
-    Each draw adds noise to the measured metrics and finds the front. The difference of two plans then has the error
-    and Student's t of their interval: all plans of a draw share one error of s². A measured cost is multiplied by
-    `exp(deviation · z)`. Each plan has its own z, because its ratio to the bare backbone was measured by itself. The
-    metrics are not shrunk by the hierarchical model, because that made the probabilities less true.
+    Each draw adds noise to the measured metrics and finds the front. The difference of two plans then has the same
+    error and t-distribution as their interval, because all plans of a draw share one error of s². A measured cost is
+    multiplied by `exp(deviation · z)`. Each plan has its own z, because its ratio to the bare backbone was measured
+    separately. The metrics are not shrunk by the hierarchical model, because shrinking made the probabilities less
+    accurate.
 
     Args:
         scores: The mean of the trained metric over the seeds of each plan, `(n_plans,)`, in its own direction.
-        seeds: Number of seeds of each plan, `(n_plans,)`. The pooled s² serves for plans of one seed too.
+        seeds: Number of seeds of each plan, `(n_plans,)`. The pooled s² is used for plans with one seed too.
         noise: The noise, with the variance of the items (`Standing.noise`).
         costs: The costs, `(n_plans, m - 1)`.
         directions: Direction of the trained metric, then of each cost.
@@ -71,7 +72,7 @@ def front_probability(
     rng = np.random.default_rng(seed)
     of_items = np.sqrt(noise.item_variance / 2)  # of one plan. The variance of the items is that of a difference
     of_seeds = np.sqrt(noise.seed_variance / np.asarray(seeds, dtype=float))
-    # A generator of its own: whether costs have noise must not change the draws of the metric.
+    # A separate generator, because noise of costs must not change the draws of the metric.
     of_costs = np.random.default_rng([seed, 1])
     hits = np.zeros(len(scores))
     for _ in range(resamples):
@@ -79,7 +80,7 @@ def front_probability(
         metric = scores + items * of_items * _inflation(rng, noise.item_freedom)
         metric = metric + between * of_seeds * _inflation(rng, noise.freedom)
         seen = costs if cost_deviation is None else costs * np.exp(cost_deviation * of_costs.normal(size=costs.shape))
-        # Ties are found after the noise, on what a measurement of this draw would have shown.
+        # Ties are found after noise was added, because a measurement would have given the noisy values.
         if resolution is not None and any(resolution):
             seen = np.column_stack([tied(column, one) for column, one in zip(seen.T, resolution, strict=True)])
         hits += non_dominated(np.column_stack([metric, seen]), directions)
@@ -87,5 +88,5 @@ def front_probability(
 
 
 def _inflation(rng: np.random.Generator, freedom: float) -> float:
-    """Draw by how much a standard deviation with these degrees of freedom is too small. It makes a normal Student's."""
+    """Draw the factor that turns a normal error into a t-distributed error with these degrees of freedom."""
     return float(np.sqrt(freedom / rng.chisquare(freedom))) if np.isfinite(freedom) else 1.0

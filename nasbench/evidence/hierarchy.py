@@ -1,17 +1,18 @@
-"""The hierarchical model of all trainings of a run: what each plan gains, shrunk by what all plans together show.
+"""The hierarchical model of all trainings of a run: it estimates the difference of each plan and shrinks it.
 
-Plans are chosen because their one training came out well, so their differences are too large. The model knows how many
-plans were tried and how much they differ. It also knows that plans with the same modules resemble each other.
+Plans are chosen because their first training gave a good result, so their differences are too large on average. The
+model takes into account how many plans were tried, how much they differ, and that plans with the same modules are
+similar.
 
 The differences d from the bare backbone are normal around 0 with the covariance F + diag(v) + v_bare·11ᵀ. F is that of
 the true effects. It is one of these, and the posterior is their mixture:
 
-    0.10   nothing differs: F = 0
-    0.05   one module alone differs, by v·s an occurrence, v 1.5 or 6
+    0.10   no plan differs: F = 0
+    0.05   only one module has an effect, v·s for each occurrence, v 1.5 or 6
     0.85   F = s²·(α²·K₁ + β²·K₂ + γ²·I), α, β, γ each 0.15, 0.35 or 0.7
 
-K₁ counts the modules that two plans share, K₂ the slots with the same module. All is in units of s, the standard
-deviation between seeds, so no constant depends on the metric.
+K₁ counts the modules that two plans share, K₂ the slots with the same module. All values are in units of s, the
+standard deviation between seeds, so no constant depends on the metric.
 """
 
 from __future__ import annotations
@@ -38,28 +39,29 @@ _SCALES = (0.15, 0.35, 0.7)
 _SPIKES = (1.5, 6.0)
 
 _HARM = 0.35
-"""Standard deviation of the effect that all occurrences share where modules harm, in units of s."""
+"""Standard deviation of the common effect of all modules, if modules make the network worse, in units of s."""
 
 _MOST = 0.75
-"""Share of plans below the bare backbone from which that effect is considered.
+"""Share of plans below the bare backbone above which this effect is considered.
 
-Where nothing differs half the plans lie below, and all of them if the bare backbone had a lucky seed. At one half the
-effect would be considered in every second search, at a cost of power. `scripts/benchmarks/verdicts.py` simulates both.
+If no plan differs, half of the plans are below the bare backbone, or all of them if the bare backbone had a lucky seed.
+With one half, the effect would be considered in every second search, which would reduce the power.
+`scripts/benchmarks/verdicts.py` simulates both.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What is believed of each plan's true difference from the bare backbone. NaN for a plan that is left out.
+    """The posterior of each plan's true difference from the bare backbone. NaN for a plan that is left out.
 
     Attributes:
         mean: Posterior mean, `(n,)`. More is better.
         sd: Posterior standard deviation, `(n,)`.
         better: Probability that the plan is better than the bare backbone, `(n,)`.
-        worse: Probability that it is worse, `(n,)`. The two leave the probability that nothing differs.
+        worse: Probability that the plan is worse, `(n,)`. The rest is the probability that there is no difference.
         left_out: Plans that the model does not compare, `(n,)`.
-        harmful: Whether more than three quarters of the plans lie below the bare backbone. Half the prior then has an
-            effect that all occurrences of all modules share, so that no plan is called for being less bad than others.
+        harmful: Whether more than three quarters of the plans are below the bare backbone. Half of the prior then has a
+            common effect of all modules, so that no plan is called only because it is less bad than others.
     """
 
     mean: FloatArray
@@ -71,10 +73,10 @@ class Posterior:
 
 
 def posterior(standing: Standing, contents: Contents) -> Posterior | None:
-    """Return what is believed of each plan, given all trainings.
+    """Return the posterior of each plan, given all trainings.
 
     Args:
-        standing: What the trainings say.
+        standing: The results of all trainings.
         contents: The (slot, module) pairs of each plan.
 
     Returns:
@@ -94,12 +96,12 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
 
 
 def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, float]:
-    """Return the covariance of the measured differences around the true ones, and the scale s² of the effects."""
+    """Return the covariance of the measured around the true differences, and the scale s² of the effects."""
     noise = standing.noise
     of_items = noise.item_variance / 2  # of one plan. V is that of a difference of two
     of_plans = of_items + noise.seed_variance / standing.seeds[kept]
     of_bare = of_items + noise.seed_variance / standing.bare_seeds
-    # Where seeds change nothing, as in a deterministic function, the items alone set the scale, or the differences.
+    # If seeds change nothing, as in a deterministic function, the scale comes from the items, or from the differences.
     scale = max(noise.seed_variance, of_items) or float(np.mean(standing.difference[kept] ** 2)) or 1.0
     return np.diag(of_plans) + of_bare + 1e-9 * scale * np.eye(len(kept)), scale
 
@@ -120,7 +122,7 @@ def _mixture(d: FloatArray, noise: FloatArray, scale: float, contents: Contents,
     with np.errstate(divide="ignore", invalid="ignore"):
         better = np.where(varies, ndtr(mean / np.sqrt(variance)), 0.0)
     average = weight @ mean
-    # of a mixture: the mean of the squares less the square of the mean
+    # the variance of a mixture is the mean of the squares minus the square of the mean
     sd = np.sqrt(np.maximum(weight @ (variance + mean**2) - average**2, 0.0))
     return np.stack([average, sd, weight @ better, weight @ np.where(varies, 1 - better, 0.0)])
 

@@ -9,16 +9,16 @@ __all__ = ["holm"]
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which hypotheses are rejected, with a chance of 5 % of any wrong rejection among them (Holm 1979).
+    """Return which hypotheses are rejected. The probability of any wrong rejection is at most 5 % (Holm 1979).
 
     Args:
-        p: The p-value of each hypothesis. One with NaN is never rejected.
+        p: The p-value of each hypothesis. A hypothesis with NaN is never rejected.
     """
-    values = np.where(np.isnan(p), 2.0, p)  # above 1: sorted last and not counted among the tested
+    values = np.where(np.isnan(p), 2.0, p)  # above 1, so that it is sorted last and does not count as tested
     order = np.argsort(values, kind="stable")
     tested = int((values <= 1).sum())
     passed = values[order] <= 0.05 / np.maximum(tested - np.arange(len(values)), 1)
     rejected = np.zeros(len(values), dtype=bool)
-    # Step-down: the first hypothesis that is not rejected ends it, whatever the later ones would give.
+    # Step-down: after the first hypothesis that is not rejected, no later one is rejected.
     rejected[order] = np.logical_and.accumulate(passed)
     return rejected

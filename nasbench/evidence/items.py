@@ -1,7 +1,7 @@
-"""Variance of a mean over evaluation items, also where neighbouring items depend on each other.
+"""Variance of a mean over evaluation items, also if neighbouring items depend on each other.
 
-The windows of a forecast overlap, so that neighbours share most of their steps. Their variance is the long-run
-variance: n times the variance of the mean of n items.
+The windows of a forecasting task overlap, so neighbours share most of their steps. Their long-run variance is n times
+the variance of the mean of n items.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ __all__ = ["item_freedom", "long_run_variance"]
 FloatArray = NDArray[np.float64]
 
 _FEWEST_HORIZONS = 6
-"""Fewest horizons in a series for which the Bartlett kernel is used. Below, plain blocks hold the truth more often."""
+"""Smallest length of a series, in horizons, for the Bartlett kernel. For shorter series, plain blocks have better
+coverage."""
 
 _LAG_HORIZONS, _LAG_SHARE = 4, 0.2
-"""The kernel reaches over four horizons, at least a fifth of the series.
+"""Length of the kernel: four horizons, but at least a fifth of the series.
 
-Errors of forecasts stay dependent beyond their windows' overlap, over a day or a week whatever the horizon. Simulated
-at a horizon of a day and a memory of a week in 8,000 hours, four horizons alone held the truth in 66 % of cases, a
-fifth of the series in 94 %.
+Errors of forecasts depend on each other even if their windows do not overlap, over a day or a week for any horizon. In
+a simulation with a horizon of a day, a memory of a week and 8,000 hours, intervals with four horizons contained the
+true value in 66 % of cases, and with a fifth of the series in 94 %.
 """
 
 
 def long_run_variance(values: FloatArray, block: int = 1) -> FloatArray:
     """Return the long-run variance of items along the last axis.
 
-    Independent items (`block` 1) have their plain variance. For a forecast it is the Bartlett estimate with a lag of
-    four horizons or a fifth of the series, whichever is more (Newey and West, Econometrica 1987). A series of fewer
-    than six horizons is cut into blocks of one horizon, which are taken as independent.
+    Independent items (`block` 1) have their plain variance. For a forecast it is the Bartlett estimate (Newey and West,
+    Econometrica 1987). Its lag is the larger of four horizons and a fifth of the series. A series with fewer than six
+    horizons is cut into blocks of one horizon, which are treated as independent.
 
     Args:
         values: `(..., N)`.
         block: The horizon of a forecast, or 1.
 
     Returns:
-        `(...)`. NaN where there are fewer than two items, or fewer than two blocks.
+        `(...)`. NaN if there are fewer than two items or fewer than two blocks.
     """
     values = np.asarray(values, dtype=float)
     count = values.shape[-1]
@@ -63,18 +64,18 @@ def long_run_variance(values: FloatArray, block: int = 1) -> FloatArray:
 
 
 def item_freedom(count: int, block: int = 1) -> float:
-    """Return the degrees of freedom of `long_run_variance`: its quantile of 97.5 % is that of Student's t with these.
+    """Return the degrees of freedom of `long_run_variance`, with which Student's t has the right 97.5 % quantile.
 
-    For the Bartlett estimate that quantile is the fixed-b one, 1.96 + 2.9694b + 0.416b² − 0.5324b³ with b the lag over
-    the length of the series (Kiefer and Vogelsang, Econometric Theory 2005). Expressed as degrees of freedom it
-    combines with the seeds' variance by Satterthwaite's rule, like any other estimated variance.
+    For the Bartlett estimate this is the fixed-b quantile, 1.96 + 2.9694b + 0.416b² − 0.5324b³ with b the lag over the
+    length of the series (Kiefer and Vogelsang, Econometric Theory 2005). As degrees of freedom, it can be combined with
+    the variance between seeds by Satterthwaite's rule.
 
     Args:
         count: Number of items.
         block: The horizon of a forecast, or 1.
 
     Returns:
-        Degrees of freedom. NaN where `long_run_variance` is.
+        The degrees of freedom. NaN if `long_run_variance` is NaN.
     """
     if count < 2 * block:
         return np.nan

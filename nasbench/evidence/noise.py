@@ -1,4 +1,4 @@
-"""The noise of a metric: variance between seeds and of the items, pooled over the plans of a run."""
+"""The noise of a metric: variance between seeds and variance due to the items, pooled over the plans of a run."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from nasbench.evidence.trainings import Trainings
 __all__ = ["Noise", "pooled_noise"]
 
 _ITEM_SHARE = 0.2
-"""Variance of the items' difference between two plans, in units of the interaction. It serves before there are two."""
+"""Default variance of the items' difference between two plans, in units of the interaction, if there is only one
+plan."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What separates a measured difference of two plans from the true one.
+    """The noise in a measured difference of two plans.
 
     Attributes:
-        seed_variance: Variance of one training's score around its plan's mean: s². NaN where no plan has two seeds.
-        freedom: Degrees of freedom of `seed_variance`: ν, the sum over plans of their seeds less one.
-        interaction: Variance per item of what a seed changes on it: W. 0 without items.
+        seed_variance: Variance of one training's score around the mean of its plan: s². NaN if no plan has two seeds.
+        freedom: Degrees of freedom of `seed_variance`: ν, the sum over plans of (number of seeds - 1).
+        interaction: Variance of the change that a seed causes on a single item: W. 0 without items.
         items: Number of evaluation items: N. 0 without items.
         item_variance: Variance of a difference of two plans due to the choice of the items: V. 0 without items.
         item_freedom: Degrees of freedom of `item_variance`. Infinite without items.
-        grid: Step of the metric, 1/N for a share of items. 0 where it has none.
+        grid: Step between possible values of the metric, 1/N for a share of items. 0 if there is no such step.
     """
 
     seed_variance: float
@@ -40,7 +41,7 @@ class Noise:
     grid: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a noise whose seed variance is known as data that JSON can hold. `Noise(**data)` restores it."""
+        """Return a noise with a known seed variance as data for JSON. `Noise(**data)` restores it."""
         return {name: value for name, value in asdict(self).items() if np.isfinite(value)}
 
     def with_items(self, item_variance: float) -> Noise:
@@ -48,9 +49,9 @@ class Noise:
         return replace(self, item_variance=float(np.maximum(item_variance, 0.0)))
 
     def on_items(self, items: int) -> Noise:
-        """Return the noise as it is on another number of evaluation items of the same kind, such as a test split.
+        """Return the noise for another number of evaluation items of the same kind, such as a test split.
 
-        The item variance V is inversely proportional to the number of items N. Of the seed variance only the part W/N
+        The item variance V is inversely proportional to the number of items N. Only the part W/N of the seed variance
         depends on N. Without items the noise is returned unchanged.
 
         Args:
@@ -62,7 +63,7 @@ class Noise:
         scale = self.items / items
         return replace(
             self,
-            # at least what the items alone give a seed: the true variance between seeds is not negative
+            # not less than the variance from the items alone, because the true variance between seeds is not negative
             seed_variance=max(of_seeds, self.interaction / items),
             items=items,
             item_variance=self.item_variance * scale,
@@ -70,20 +71,21 @@ class Noise:
         )
 
     def with_seeds(self, added: int) -> Noise:
-        """Return the noise as if `added` further trainings had told as much about the seeds."""
+        """Return the noise with the degrees of freedom of `added` further trainings."""
         return replace(self, freedom=self.freedom + added)
 
     def error(self, *seeds: int) -> tuple[float, float]:
         """Return the standard error of a difference, or of one plan's mean, and its degrees of freedom.
 
-        Two variances add up, that of the items and that of the seeds. Their degrees of freedom combine by
-        Satterthwaite's rule (Biometrics Bulletin 1946).
+        The variances of items and seeds are added. Their degrees of freedom are combined by Satterthwaite's rule
+        (Biometrics Bulletin 1946).
 
         Args:
             seeds: Number of seeds of each plan: two numbers for a difference, one for a mean.
         """
         of_seeds = self.seed_variance * sum(1 / count for count in seeds)
-        # Scores that are rounded to a grid may agree by chance. Rounding alone gives a score a variance of grid²/12.
+        # Scores that are rounded to a grid can be equal by chance. Rounding alone adds a variance of grid²/12 to a
+        # score.
         square = max(self.item_variance + of_seeds, self.grid**2 * len(seeds) / 12)
         uncertainty = self.item_variance**2 / self.item_freedom + of_seeds**2 / self.freedom if self.freedom else np.nan
         if uncertainty == 0:
@@ -92,9 +94,10 @@ class Noise:
 
 
 def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -> Noise:
-    """Return the noise of a run, pooled over all plans that have two seeds or more.
+    """Return the noise of a run, pooled over all plans with two seeds or more.
 
-    A variance from two or three seeds of one plan is hardly known. Plans of one run share it.
+    Two or three seeds of one plan are too few to estimate a variance. So all plans of a run are assumed to have the
+    same variance.
 
     Args:
         plans: The trainings of every plan of the run: the bare backbone, the plans, their controls.
@@ -107,7 +110,7 @@ def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -
     squares = sum(float(((plan.scores - plan.mean) ** 2).sum()) for plan in several)
     freedom = sum(plan.seeds - 1 for plan in several) + sum(noise.freedom for noise in earlier)
     squares += sum(noise.seed_variance * noise.freedom for noise in earlier if noise.freedom)
-    # A metric has a step only if every plan's items are integers: those of one plan may all be 0 by chance.
+    # A metric has a step only if the items of every plan are integers. The items of one plan can all be 0 by chance.
     grid = min((plan.grid for plan in plans if plan.items is not None), default=0.0)
     stored = [plan.items.shape[1] for plan in plans if plan.items is not None]
     items = stored[0] if stored else 0

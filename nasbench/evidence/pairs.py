@@ -16,17 +16,18 @@ __all__ = ["PairedDifference", "compare_pair", "item_variance", "mean_interval",
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference between a plan and the reference that it is compared with. More is better.
+    """Difference of a plan from the reference with which it is compared. More is better.
 
     Attributes:
         difference: Metric of the plan minus metric of the reference. Positive is better, also for an error.
-        low: Lower end of the 95 % interval of the difference. NaN where there is none.
-        high: Upper end.
+        low: Lower end of the 95 % interval of the difference. NaN if there is none.
+        high: Upper end of the interval.
         verdict: BETTER, WORSE or NOT DECIDED. BARE for the bare backbone compared with itself.
-        seeds: Number of seeds, of the side that has fewer.
-        error: Standard error of the difference. NaN where there is no interval.
+        seeds: Number of seeds of the plan or the reference, whichever is smaller.
+        error: Standard error of the difference. NaN if there is no interval.
         freedom: Degrees of freedom of the error.
-        p: Probability of a difference at least this far from 0 if the true one is 0. NaN where there is no interval.
+        p: Probability of a difference at least this far from 0 if the true difference is 0. NaN if there is no
+            interval.
     """
 
     difference: float
@@ -52,20 +53,20 @@ class PairedDifference:
 def compare_pair(plan: Trainings, reference: Trainings, noise: Noise | None = None) -> PairedDifference:
     """Compare a plan with a reference that was evaluated on the same items.
 
-    The interval is Δ ± t(0.975, df)·SE with SE² = V + s²·(1/S + 1/S_reference). The items' part V is of these two
-    plans. What the seeds change on single items is subtracted from it, because s² holds that already. One seed gives no
-    interval and decides nothing. The two sides may have different numbers of seeds.
+    The interval is Δ ± t(0.975, df)·SE with SE² = V + s²·(1/S + 1/S_reference). V, the part of the items, is estimated
+    from these two plans. The changes that seeds cause on single items are subtracted from V, because s² includes them
+    already. One seed gives no interval and no verdict. The two plans can have different numbers of seeds.
 
-    Where items depend on each other, V is a long-run variance with few degrees of freedom (`item_freedom`). They
-    combine with those of s². Without seed noise the interval is then that of the fixed-b quantile.
+    If items depend on each other, V is a long-run variance with few degrees of freedom (`item_freedom`). These are
+    combined with the degrees of freedom of s². Without seed noise, the interval then uses the fixed-b quantile.
 
     Args:
         plan: The trainings of the plan.
-        reference: Those of the reference.
-        noise: The noise pooled over the run. By default over these two plans.
+        reference: The trainings of the reference. noise: The noise pooled over the run. By default over these two
+            plans.
 
     Raises:
-        ValueError: If both have items, but not equally many.
+        ValueError: If both have items, but different numbers of them.
     """
     seeds = min(plan.seeds, reference.seeds)
     difference = plan.mean - reference.mean
@@ -76,16 +77,16 @@ def compare_pair(plan: Trainings, reference: Trainings, noise: Noise | None = No
     error, freedom = noise.with_items(of_items).error(plan.seeds, reference.seeds)
     half = t_quantile(0.975, freedom) * error
     low, high = difference - half, difference + half
-    # Without any noise t is undefined. A difference is then certain (p = 0) unless it is zero (p = 1).
+    # Without any noise, t is undefined. Then p is 0, or 1 if the difference is zero.
     p = t_p_value(difference / error, freedom) if error != 0 else float(difference == 0)
     return PairedDifference(difference, low, high, verdict_of(low, high), seeds, error, freedom, p)
 
 
 def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, float]:
-    """Return the 95 % interval of one plan's metric, over items and seeds. NaN from one seed.
+    """Return the 95 % interval of one plan's metric, over items and seeds. NaN with one seed.
 
     Args:
-        plan: The trainings of the plan. The interval has their sign: more is better.
+        plan: The trainings of the plan. In the interval, as in the trainings, more is better.
         noise: As in `compare_pair`.
     """
     noise = pooled_noise([plan]) if noise is None else noise
@@ -103,16 +104,17 @@ def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, f
 def item_variance(plan: Trainings, reference: Trainings, of_plan: float, of_reference: float) -> float:
     """Return the variance of a difference due to the choice of the items.
 
-    It is unbiased, so it may be negative where it is small. Without items it is 0.
+    It is unbiased, so it can be negative if it is small. Without items it is 0.
 
     Args:
         plan: The trainings of the plan.
         reference: Those of the reference.
-        of_plan: What seeds change per item of the plan: its own `interaction`, or a pooled one.
+        of_plan: Variance of the changes that seeds cause on single items of the plan: its own `interaction`, or a
+            pooled value.
         of_reference: The same for the reference.
 
     Raises:
-        ValueError: If both have items, but not equally many.
+        ValueError: If both have items, but different numbers of them.
     """
     if plan.item_means is None or reference.item_means is None:
         return 0.0
@@ -122,11 +124,11 @@ def item_variance(plan: Trainings, reference: Trainings, of_plan: float, of_refe
 
 
 def verdict_of(low: float, high: float) -> str:
-    """Return the verdict on a difference of which more is better: BETTER, WORSE or NOT DECIDED.
+    """Return the verdict on a difference (more is better): BETTER, WORSE or NOT DECIDED.
 
     Args:
-        low: Lower end of its 95 % interval. NaN where there is none.
-        high: Upper end.
+        low: Lower end of its 95 % interval. NaN if there is none.
+        high: Upper end of the interval.
     """
     if low > 0:
         return "BETTER"

@@ -20,22 +20,22 @@ def minimised(values: FloatArray, directions: Sequence[str]) -> FloatArray:
     """Flip the sign of maximised columns, so that smaller is better everywhere.
 
     Args:
-        values: One row per plan, one column per objective, `(n, m)`.
-        directions: "maximize" or "minimize" for each column.
+        values: One row for each plan, one column for each objective, `(n, m)`. directions: "maximize" or "minimize" for
+            each column.
     """
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
     return np.asarray(values, dtype=float).reshape(-1, len(signs)) * signs
 
 
 def non_dominated(values: FloatArray, directions: Sequence[str]) -> NDArray[np.bool_]:
-    """Return a mask of the rows that no other row dominates. Equal rows are all kept, a row with a NaN never is.
+    """Return a mask of the rows that no other row dominates. Equal rows are all kept, rows with a NaN never.
 
     Args:
         values: `(n, m)`.
         directions: "maximize" or "minimize" for each column.
     """
     points = minimised(values, directions)
-    # A plan without a figure cannot be compared. It must neither be on the front nor push others off it.
+    # A plan with a missing value cannot be compared. It must not be on the front, and it must not dominate other plans.
     kept = np.asarray(~np.isnan(points).any(axis=1))
     if kept.any():
         kept[kept] = moocore.is_nondominated(points[kept], keep_weakly=True)
@@ -43,14 +43,14 @@ def non_dominated(values: FloatArray, directions: Sequence[str]) -> NDArray[np.b
 
 
 def on_front(values: FloatArray, directions: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Return a mask of the plans on the front. Latencies that the measurement cannot tell apart count as equal.
+    """Return a mask of the plans on the front. Latencies that the measurement cannot distinguish count as equal.
 
     Args:
         values: One row per plan, one column per objective, `(n, m)`.
         directions: Objectives with their directions, in the order of the columns.
     """
     values = np.array(values, dtype=float).reshape(-1, len(directions))
-    # Without ties, noise of the measurement would decide who is on the front.
+    # Without ties, the noise of the measurement would decide which plans are on the front.
     if "latency_ms" in directions:
         column = list(directions).index("latency_ms")
         values[:, column] = tied(values[:, column], LATENCY_RESOLUTION)
@@ -58,7 +58,7 @@ def on_front(values: FloatArray, directions: Mapping[str, str]) -> NDArray[np.bo
 
 
 def hypervolume(values: FloatArray, directions: Sequence[str], reference: Sequence[float]) -> float:
-    """Return the volume between the points and a reference point, 0 without points.
+    """Return the volume between the points and a reference point. 0 without points.
 
     Args:
         values: `(n, m)`.
@@ -76,17 +76,17 @@ def tied(values: FloatArray, resolution: float) -> FloatArray:
     """Return costs in which ties are equal: each cost becomes the smallest of its rank.
 
     Costs are visited from the smallest to the largest. A cost shares the current rank if it exceeds the first cost of
-    that rank by at most the resolution. So no plan is on the front by a difference smaller than the measurement shows,
-    and no chain of ties joins costs that are far apart.
+    that rank by at most the resolution. So no plan is on the front because of a difference that is smaller than the
+    resolution, and no chain of ties joins costs that are far apart.
 
     Args:
         values: Positive costs, `(n,)`.
-        resolution: Largest relative difference that is a tie. 0 leaves all costs as they are.
+        resolution: Largest relative difference that is a tie. With 0, all costs are returned unchanged.
     """
     shared = np.array(values, dtype=float)
     first = np.nan
     for index in np.argsort(shared, kind="stable"):
-        # Written with `not`, so that the first cost opens a rank (`first` is NaN) and a NaN cost never shares one.
+        # Written with `not`, so that the first cost starts a rank (`first` is NaN) and a NaN cost never shares a rank.
         if not shared[index] <= first * (1 + resolution):
             first = shared[index]
         shared[index] = first

@@ -1,4 +1,4 @@
-"""Power: which differences a number of trainings can show, and how many more would decide a given one."""
+"""Power: which differences a number of trainings can detect, and how many more a given difference needs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from nasbench.evidence.student import t_quantile
 __all__ = ["detectable_difference", "items_needed", "least_difference", "more_seeds"]
 
 _CHANCE = 0.8
-"""A detectable difference is found in this share of cases."""
+"""Share of cases in which a detectable difference is found."""
 
 _FLOOR = 2.8
 """Sum of the normal quantiles of 97.5 % and 80 %, rounded: how many standard errors a difference must have."""
 
 _MOST_SEEDS = 1000
-"""Nobody trains a plan more often. A larger number counts as none."""
+"""Almost nobody trains a plan more often. A larger number counts as "no number"."""
 
 
 def detectable_difference(seeds: int, noise: Noise) -> float:
-    """Return the smallest difference that is found in 80 % of cases, both sides trained on `seeds` seeds.
+    """Return the smallest difference that is found in 80 % of cases, if both plans are trained with `seeds` seeds.
 
     Args:
-        seeds: Number of seeds of each side.
+        seeds: Number of seeds of each plan.
         noise: The noise, with the variance of the items.
 
     Returns:
@@ -43,7 +43,7 @@ def least_difference(noise: Noise) -> float:
 
 
 def items_needed(effect: float, noise: Noise) -> int | None:
-    """Return how many evaluation items would show a difference, with seeds enough.
+    """Return how many evaluation items are needed to detect a difference, with enough seeds.
 
     Args:
         effect: The difference, of either sign and not 0.
@@ -58,9 +58,9 @@ def items_needed(effect: float, noise: Noise) -> int | None:
 
 
 def more_seeds(effect: float, seeds: int, bare_seeds: int, noise: Noise) -> int | None:
-    """Return how many more seeds of a plan would decide a difference, the bare backbone being trained as often.
+    """Return how many more seeds of a plan are needed to decide a difference, if the bare backbone has as many seeds.
 
-    The added trainings make the noise better known, so their degrees of freedom count.
+    The added trainings improve the estimate of the noise, so their degrees of freedom are included.
 
     Args:
         effect: The difference, of either sign.
@@ -69,7 +69,7 @@ def more_seeds(effect: float, seeds: int, bare_seeds: int, noise: Noise) -> int 
         noise: The noise, with the variance of the items.
 
     Returns:
-        The number of seeds, at least 1. None if no number of seeds would decide, or if the noise is not known.
+        The number of seeds, at least 1. None if no number of seeds is enough, or if the noise is not known.
     """
     if not noise.freedom or abs(effect) <= least_difference(noise):
         return None
@@ -78,7 +78,7 @@ def more_seeds(effect: float, seeds: int, bare_seeds: int, noise: Noise) -> int 
         added = total - seeds + max(0, total - bare_seeds)
         return detectable_difference(total, noise.with_seeds(added)) <= abs(effect)
 
-    # More seeds always detect less, so the least number is found by halving.
+    # More seeds always detect smaller differences, so the smallest number is found by bisection.
     low, high = seeds, _MOST_SEEDS
     if not decides(high):
         return None

@@ -1,7 +1,7 @@
-"""Correlation of the zero-cost proxies of a study with the trained metric, compared with baselines.
+"""Correlation of the zero-cost proxies of a search with the metric after training, compared with baselines.
 
-A proxy is worth its time only if it ranks plans better than their parameters or MACs do. Its agreement with itself,
-under other initial weights and batches, limits how well it can agree with the metric.
+A proxy is useful only if it ranks plans better than their parameters or MACs. Its correlation with itself, with other
+initial weights and batches, limits its correlation with the metric.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS = (
 )
 
 _FEWEST = 4
-"""Fewest plans for which a rank correlation and its interval are reported."""
+"""Smallest number of plans for which a rank correlation and its interval are reported."""
 
 
 def proxy_agreement(
@@ -37,31 +37,31 @@ def proxy_agreement(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return how well each proxy, and the baselines params and MACs, rank plans by their trained metric.
+    """Return how well each proxy and the baselines params and MACs rank plans by their metric after training.
 
     Args:
-        figures: The score of each plan, `(n_plans,)`, for each predictor: the `BASELINES` and the proxies. NaN for
-            none.
-        metric: The trained metric of each plan, `(n_plans,)`.
-        direction: Direction of the metric, "maximize" or "minimize". A correlation above 0 always means that a higher
-            score goes with a better metric.
-        retests: The score under other initial weights and batches, `(n_plans,)`, for each proxy.
-        resamples: Bootstrap resamples over plans.
+        figures: The score of each plan, `(n_plans,)`, for each predictor: the `BASELINES` and the proxies. NaN if it is
+            missing.
+        metric: The metric after training of each plan, `(n_plans,)`.
+        direction: Direction of the metric, "maximize" or "minimize". A correlation above 0 always means that plans with
+            a higher score have a better metric.
+        retests: The score with other initial weights and batches, `(n_plans,)`, for each proxy.
+        resamples: Number of bootstrap resamples over plans.
         seed: Seed of the bootstrap.
 
     Returns:
-        One row per predictor, the baselines first, with these columns:
+        One row for each predictor, the baselines first, with these columns:
 
         - predictor.
         - spearman, low and high: the correlation with its 95 % interval, by bootstrap over plans.
-        - n: plans with this score.
-        - retest and retest_n: Spearman correlation of the proxy with itself under other initial weights and batches,
-          and the plans behind it. A baseline has 1, because it does not depend on weights.
+        - n: number of plans with this score.
+        - retest and retest_n: Spearman correlation of the proxy with itself with other initial weights and batches, and
+          the number of plans used. A baseline has 1, because it does not depend on weights.
         - over_baseline, over_low and over_high: the correlation minus that of the better baseline on the same plans.
-          Each resample chooses the better baseline again.
-        - verdict: BASELINE, BETTER, NOT BETTER (the interval lies below 0) or NOT DECIDED.
+          The better baseline is chosen again in each resample.
+        - verdict: BASELINE, BETTER, NOT BETTER (the interval is below 0) or NOT DECIDED.
 
-        A figure is NaN where there are fewer than 4 plans, or where one of its two sides does not vary.
+        A value is NaN if there are fewer than 4 plans, or if one of its two variables does not vary.
     """
     good = metric if direction == "maximize" else -metric  # more is better from here on
     base = np.stack([figures[name] for name in BASELINES])
@@ -94,11 +94,12 @@ def proxy_agreement(
 def _compared(
     columns: FloatArray, good: FloatArray, resamples: int, seed: int
 ) -> tuple[float, tuple[float, float], float, tuple[float, float]]:
-    """Return the correlation of the first column and its excess over the best of the others, with intervals."""
+    """Return the correlation of the first column, and its difference from the best other column, with intervals."""
     if len(good) < _FEWEST:
         return np.nan, (np.nan, np.nan), np.nan, (np.nan, np.nan)
     drawn = np.random.default_rng(seed).integers(0, len(good), (resamples, len(good)))
-    drawn = np.concatenate([np.arange(len(good))[None, :], drawn])  # row 0 is the study itself, the estimate
+    # row 0 is the original sample, which gives the estimate
+    drawn = np.concatenate([np.arange(len(good))[None, :], drawn])
     values = np.stack([_spearman(column[drawn], good[drawn]) for column in columns], axis=1)
     # A baseline that does not vary has no correlation. It counts as -1, the worst. If neither varies, the best is 0.
     best = np.where(np.isnan(values[:, 1:]).all(axis=1), 0.0, np.nan_to_num(values[:, 1:], nan=-1.0).max(axis=1))
@@ -111,8 +112,8 @@ def _agreement(first: FloatArray, second: FloatArray) -> float:
 
 
 def _interval(draws: FloatArray) -> tuple[float, float]:
-    """Return the 95 % interval of the draws that have a correlation, NaN if fewer than half have one."""
-    known = draws[~np.isnan(draws)]  # in a resample where one side does not vary there is none
+    """Return the 95 % interval of the draws that have a correlation. NaN if fewer than half have one."""
+    known = draws[~np.isnan(draws)]  # a resample has no correlation if one variable does not vary
     if len(known) < len(draws) / 2:
         return np.nan, np.nan
     low, high = np.quantile(known, [0.025, 0.975])
@@ -120,7 +121,7 @@ def _interval(draws: FloatArray) -> tuple[float, float]:
 
 
 def _spearman(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return Spearman's correlation along the last axis, ties at their mean rank. NaN where a side does not vary."""
+    """Return Spearman's correlation along the last axis, ties at mean rank. NaN if a variable does not vary."""
     x, y = rankdata(a, axis=-1), rankdata(b, axis=-1)
     x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
     size = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))

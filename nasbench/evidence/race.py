@@ -1,4 +1,4 @@
-"""The race for further trainings: which plan is trained next on a further seed, or nobody, and why."""
+"""The race for further trainings: which plan, if any, is trained next with a further seed, and why."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from nasbench.evidence.standing import Standing
 __all__ = ["BARE_SEEDS", "BUDGET", "MOST_SEEDS", "UNTIL_BUDGET", "Race", "State", "Step", "Until", "race", "sureness"]
 
 BARE_SEEDS = 3
-"""The bare backbone is trained this often before anything else. It gives the noise."""
+"""Number of trainings of the bare backbone before all further trainings. They give a first estimate of the noise."""
 
 BUDGET = 10
-"""Default number of further trainings, those of the bare backbone included."""
+"""Default number of further trainings, including those of the bare backbone."""
 
 UNTIL_BUDGET = 20
-"""The same where a search goes on until it has decided."""
+"""The same if a search continues until every plan is decided."""
 
 MOST_SEEDS = 8
 """Default of the largest number of seeds of a plan."""
 
 _FEWEST_TO_CALL, _FEWEST_TO_DROP = 3, 2
 _FAILURES = 2
-"""A plan whose training failed this often gets no further one."""
+"""A plan whose training failed this often gets no further training."""
 
 State = Literal["called", "dropped", "left out", "failed", "at most seeds", "open"]
-"""called: BETTER, and sure enough. dropped: its mean is below the bare backbone's. left out: far below it."""
+"""called: the plan is BETTER with enough certainty. dropped: its estimate is below the bare backbone. left out: far
+below."""
 
 Until = Literal["decided", "first"]
 
@@ -42,7 +43,7 @@ class Step:
 
     Attributes:
         plan: Index of the plan. None for the bare backbone.
-        reason: What the training is for, to follow "next:" in a message.
+        reason: The reason for the training, as it follows "next:" in a message.
     """
 
     plan: int | None
@@ -51,13 +52,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Race:
-    """Where the race stands.
+    """The state of the race.
 
     Attributes:
         next: The next training. None if the race has ended, or if its last trainings are running.
-        ended: Why there is no next training. "" if there is one.
-        states: The state of each plan, without regard to running trainings.
-        posterior: What is believed of each plan. None before the noise is known.
+        ended: The reason why there is no next training. "" if there is one.
+        states: The state of each plan. Running trainings have no influence on it.
+        posterior: The posterior of each plan. None before the noise is known.
     """
 
     next: Step | None
@@ -67,9 +68,10 @@ class Race:
 
 
 def sureness(until: Until | None = None) -> float:
-    """Return the probability of being better from which a plan is called BETTER.
+    """Return the smallest probability of being better for which a plan is called BETTER.
 
-    A search that looks after every training, and may end at any, needs more than one that looks once.
+    A search that tests after every training, and can end after any of them, needs a higher probability than a single
+    test.
     """
     return 0.975 if until is None else 0.995
 
@@ -86,21 +88,22 @@ def race(
     running: Sequence[int | None] = (),
     failures: Sequence[int] | None = None,
 ) -> Race:
-    """Return where the race stands, and what is trained next.
+    """Return the state of the race and the next training.
 
-    The same arguments give the same step. So a resumed search continues from what is recorded.
+    The same arguments give the same step. So a resumed search can continue from the records.
 
     Args:
-        standing: What the finished trainings say.
+        standing: The results of the finished trainings.
         contents: The (slot, module) pairs of each plan.
-        spent: Number of further trainings begun so far: those of the bare backbone, failed and running ones included.
-        budget: Most further trainings. By default `BUDGET`, with `until` `UNTIL_BUDGET`.
-        most_seeds: Most seeds of a plan.
-        front: The plans on the front after exploring, in order of hypervolume. Those of one seed get a second first,
-            from at most half the budget. The bare backbone is on that front too. Otherwise cheap plans that are worse
-            than it would take trainings that the race needs.
+        spent: Number of further trainings started so far, including those of the bare backbone, failed and running
+            trainings.
+        budget: Largest number of further trainings. By default `BUDGET`, or `UNTIL_BUDGET` with `until`.
+        most_seeds: Largest number of seeds of a plan.
+        front: The plans on the front after exploration, in order of hypervolume. Plans with one seed get a second seed
+            first, with at most half of the budget. The bare backbone is included in this front. Otherwise cheap plans
+            that are worse than the bare backbone would use trainings that the race needs.
         until: "decided" ends the race when every plan is called or dropped, "first" at the first plan called BETTER.
-        running: The plan of each running training, None for the bare backbone. They count as if they had returned the
+        running: The plan of each running training, None for the bare backbone. They count as if their result was the
             posterior mean (for the bare backbone its present mean).
         failures: Number of failed trainings of each plan. None if nothing failed.
     """
@@ -122,14 +125,14 @@ def race(
         expected = posterior(seen, contents)
         expected_states = _states(seen, expected, tried, most_seeds, sureness(until))
     if seen.bare_seeds < min(BARE_SEEDS, most_seeds):
-        return Race(Step(None, "how much the seeds of the bare backbone differ"), "", states, believed)
+        return Race(Step(None, "how much the metric of the bare backbone varies between seeds"), "", states, believed)
     for plan in front[: budget // 2]:
         if seen.seeds[plan] == 1 and expected_states[plan] == "open" and most_seeds > 1:
             return Race(Step(plan, "a second seed for a plan on the front"), "", states, believed)
     still = [plan for plan, state in enumerate(expected_states) if state == "open"]
     if expected is None or not still:
         return end("no plan is open any more" if expected is not None else "no plan has two seeds")
-    best = max(still, key=lambda plan: float(expected.mean[plan]))  # the first of equal ones
+    best = max(still, key=lambda plan: float(expected.mean[plan]))  # of equal plans, the first
     if seen.bare_seeds <= seen.seeds[best]:
         return Race(Step(None, "the bare backbone has no more seeds than the best open plan"), "", states, believed)
     chance = float(expected.better[best])
@@ -160,7 +163,7 @@ def _state(
 
 
 def _with_running(standing: Standing, believed: Posterior | None, running: Sequence[int | None]) -> Standing:
-    """Return the standing as if each running training had returned what is believed of its plan."""
+    """Return the standing as if the result of each running training was the posterior mean of its plan."""
     difference, seeds, bare_seeds = standing.difference.copy(), standing.seeds.copy(), standing.bare_seeds
     for plan in running:
         if plan is None:

@@ -1,6 +1,6 @@
 """The reference point and bounds of hypervolume, fixed before a search and stored with it.
 
-They follow from the bare backbone alone. So they are known after the first evaluation, and they never move:
+They depend only on the bare backbone. So they are known after the first evaluation, and they never change:
 
     a cost that is minimised    from the bare backbone's own to 10 times it, on a logarithmic scale
     a share that is maximised   (accuracy, AUC, R² ...: at most 1, or 100) from its best value to twice the bare
@@ -29,10 +29,10 @@ __all__ = ["COST_FACTOR", "Reference", "reference_point"]
 FloatArray = NDArray[np.float64]
 
 COST_FACTOR = 10.0
-"""A plan that costs at least this many times the bare backbone adds no hypervolume."""
+"""A plan that costs at least this many times as much as the bare backbone adds no hypervolume."""
 
 _LEAST_RANGE = 0.1
-"""Smallest part of a share's range that the box covers. A bare backbone at 0.99 still leaves room below it."""
+"""Smallest part of a share's range that the box covers. So the box has room below a bare backbone at 0.99."""
 
 
 def _log(values: Any) -> FloatArray:
@@ -46,9 +46,9 @@ class Reference:
 
     Attributes:
         directions: "maximize" or "minimize" for each objective.
-        point: The reference point: the worst value of each objective that still counts.
+        point: The reference point: the worst value of each objective that adds hypervolume.
         ideal: The best corner of the box.
-        logarithmic: Objectives measured on a logarithmic scale.
+        logarithmic: Objectives with a logarithmic scale.
     """
 
     directions: dict[str, str]
@@ -75,7 +75,7 @@ class Reference:
         return found
 
     def hypervolume(self, values: FloatArray) -> float:
-        """Return the share of the box that plans dominate, in [0, 1], or above 1 if a plan is beyond the ideal.
+        """Return the share of the box that plans dominate, in [0, 1]. It is above 1 if a plan is beyond the ideal.
 
         Args:
             values: `(n, m)`, as in `coordinates`.
@@ -84,7 +84,7 @@ class Reference:
         return hypervolume(self.coordinates(values), ["minimize"] * m, [1.0] * m)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the reference as JSON-able data, which `Reference.from_dict` reads."""
+        """Return the reference as data for JSON, which `Reference.from_dict` reads."""
         return asdict(self)
 
     @classmethod
@@ -101,7 +101,7 @@ def reference_point(
     Args:
         bare: Metrics and costs of the bare backbone.
         directions: "maximize" or "minimize" for each objective.
-        given: Reference values by objective, in place of those of the rule.
+        given: Reference values by objective, instead of the values of the rule.
 
     Raises:
         InputError: If a given value is not worse than the ideal, or is not for an objective.
@@ -116,7 +116,8 @@ def reference_point(
     point = {name: given.pop(name, worst) for name, (_, worst) in boxes.items()}
     if given:
         raise InputError(
-            f"a reference is given for {', '.join(given)}, not an objective; there are {', '.join(directions)}"
+            f"a reference is given for {', '.join(given)}, which is not an objective; the objectives are "
+            f"{', '.join(directions)}"
         )
     ideal = {name: best for name, (best, _) in boxes.items()}
     for name, direction in directions.items():
@@ -132,11 +133,11 @@ def _box(name: str, bare: float, direction: str) -> tuple[float, float]:
     """Return the best and the worst value that count, by the rule at the top of this file."""
     if _is_cost(name, bare, direction):
         return bare, COST_FACTOR * bare
-    top = 1.0 if bare <= 1 else 100.0  # a share may be given in percent
+    top = 1.0 if bare <= 1 else 100.0  # a share can be given in percent
     if direction == "maximize" and conventional_direction(name) == "maximize" and 0 <= bare <= top:
         distance = max(2 * (top - bare), _LEAST_RANGE * top)
         return top, max(0.0, top - distance)
-    reach = abs(bare) or 1.0  # a bare backbone at 0 must still leave a box of some size
+    reach = abs(bare) or 1.0  # the box must have a size above 0 even if the bare backbone is at 0
     return (bare - reach, bare + reach) if direction == "minimize" else (bare + reach, bare - reach)
 
 

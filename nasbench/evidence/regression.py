@@ -1,4 +1,4 @@
-"""Least squares with intervals, estimable contrasts only, the share of variance explained, and Holm's correction."""
+"""Least squares with intervals for estimable contrasts, and the share of variance explained."""
 
 from __future__ import annotations
 
@@ -49,11 +49,12 @@ class Fit:
     def __init__(self, features: FloatArray, target: FloatArray) -> None:
         x = np.asarray(features, dtype=float)
         self.n, self.columns = x.shape
-        # Centring fits the constant, which therefore costs a degree of freedom but has no column.
+        # Centring fits the constant. So the constant uses a degree of freedom, but it has no column.
         self._x = x - x.mean(axis=0)
         self._y = np.asarray(target, dtype=float) - np.mean(target)
         _, sizes, right = np.linalg.svd(self._x, full_matrices=False)
-        # Linearly dependent features have singular values near 0. Division by them would turn rounding into effects.
+        # Linearly dependent features have singular values near 0. Division by them would turn rounding errors into
+        # effects.
         kept = sizes > _TOLERANCE * max(float(sizes.max(initial=0.0)), 1.0)
         self._sizes, self._right = sizes[kept], right[kept]
         self.rank = int(kept.sum())
@@ -87,7 +88,8 @@ class Fit:
             The estimate. None if the data do not determine the sum, or if no degree of freedom is left.
         """
         along = self._right @ weights
-        # Estimable only if the weights lie in the row space: the effects of two equal columns cannot be separated.
+        # It is estimable only if the weights are in the row space. For example, the effects of two equal columns cannot
+        # be separated.
         if self.freedom < 1 or np.linalg.norm(weights - self._right.T @ along) > 1e-6 * np.linalg.norm(weights):
             return None
         value = float(weights @ self._coefficients)
@@ -101,7 +103,7 @@ def explained(fit: Fit) -> Estimate | None:
     """Return the share of a target's variance that a fit explains: adjusted R², with the interval of the true share.
 
     The interval inverts the non-central F distribution (Steiger, Psychological Methods 2004). It is exact for normal
-    errors and may be [0, 0].
+    errors and can be [0, 0].
 
     Returns:
         The estimate. None if no degree of freedom is left, if nothing was fitted, or if the target does not vary.
@@ -127,7 +129,8 @@ def _noncentrality(ratio: float, first: int, second: int, chance: float) -> floa
 
     if fisher.cdf(ratio, first, second) <= chance:
         return 0.0
-    # The distribution function falls as the non-centrality grows. Doubling brackets the root for brentq.
+    # The distribution function decreases as the non-centrality grows. Doubling finds an interval with the root for
+    # brentq.
     high = 1.0
     while gap(high) > 0:
         high *= 2

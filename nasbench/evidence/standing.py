@@ -1,4 +1,4 @@
-"""What all trainings of a run say so far: a difference a plan and the noise around it."""
+"""The results of all trainings of a run so far: the difference of each plan from the bare backbone, and the noise."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from nasbench.evidence.trainings import Trainings
 __all__ = ["Standing", "standing"]
 
 _FAR = 3.0
-"""Standard deviations of a difference of two single trainings. No plan this far below the bare backbone is compared."""
+"""In standard deviations of the difference of two single trainings: a plan this far below the bare backbone is left
+out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """The plans of a run beside its bare backbone, as the hierarchical model, the race and power read them.
+    """The plans of a run compared with its bare backbone, in the form that the model, the race and power use.
 
     Attributes:
         difference: Mean of each plan minus mean of the bare backbone, `(n,)`. NaN for a plan without a training.
@@ -36,9 +37,9 @@ class Standing:
 
     @property
     def left_out(self) -> NDArray[np.bool_]:
-        """Plans that are not compared: without a training, or far below the bare backbone, `(n,)`.
+        """Mask of plans that are not compared: without a training, or far below the bare backbone, `(n,)`.
 
-        A module that breaks the network would make the prior so wide that nothing else is shrunk.
+        Otherwise a module that breaks the network would make the prior so wide that no other plan is shrunk.
         """
         known = self.difference[~np.isnan(self.difference)]
         spread = np.sqrt(2 * self.noise.seed_variance) if self.noise.freedom else 0.0
@@ -47,18 +48,18 @@ class Standing:
 
 
 def standing(plans: Sequence[Trainings], bare: Trainings, noise: Noise) -> Standing:
-    """Return what the trainings of a run say so far.
+    """Return the results of the trainings of a run so far.
 
     Args:
         plans: The trainings of each plan, without the bare backbone.
-        bare: Those of the bare backbone, at least one.
+        bare: The trainings of the bare backbone, at least one.
         noise: The noise pooled over the run.
     """
     difference = np.array([plan.mean - bare.mean for plan in plans], dtype=float)
     seeds = np.array([plan.seeds for plan in plans], dtype=int)
     first = Standing(difference, seeds, bare.seeds, noise)
     compared = [plan for plan, left_out in zip(plans, first.left_out, strict=True) if not left_out]
-    # A plan of one seed does not show what seeds change on single items. So the pooled figure serves for all.
+    # A plan with one seed does not show what seeds change on single items. So the pooled value is used for all plans.
     of_items = [item_variance(plan, bare, noise.interaction, noise.interaction) for plan in compared]
     if not of_items or not noise.freedom:
         return first

@@ -1,4 +1,4 @@
-"""The trainings of one plan as the statistics see them: a score a seed, a figure an evaluation item, more is better."""
+"""The trainings of one plan for the statistics: one score for each seed, one value for each item, more is better."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Trainings:
-    """All trainings of one plan that succeeded. More is better in every figure. Make one with `Trainings.of`.
+    """All successful trainings of one plan. In all values more is better. Create it with `Trainings.of`.
 
     Attributes:
         scores: The metric of each seed, `(S,)`.
-        items: The metric per evaluation item, `(S, N)`. None if those of a seed are not stored.
-        block: Number of consecutive items that depend on each other: the horizon of a forecast, 1 elsewhere.
+        items: The metric of each evaluation item, `(S, N)`. None if the items of a seed are not stored.
+        block: Number of consecutive items that depend on each other: the horizon of a forecast, 1 otherwise.
     """
 
     scores: FloatArray
@@ -39,11 +39,12 @@ class Trainings:
         direction: str = "maximize",
         block: int = 1,
     ) -> Trainings:
-        """Return the trainings of a plan. A metric that is minimised changes its sign here, and nowhere else.
+        """Return the trainings of a plan. The sign of a metric that is minimised is changed here, and only here.
 
         Args:
-            scores: The metric of each seed. A training whose score is None or not finite failed and is left out.
-            items: The metric per evaluation item, `(N,)`, of each seed. None where it was not stored.
+            scores: The metric of each seed. A training with the score None or a score that is not finite has failed and
+                is left out.
+            items: The metric per evaluation item, `(N,)`, of each seed. None if it was not stored.
             direction: Direction of the metric, "maximize" or "minimize".
             block: As in the attributes.
 
@@ -67,7 +68,7 @@ class Trainings:
 
     @property
     def seeds(self) -> int:
-        """Number of trainings, one a seed."""
+        """Number of trainings, one for each seed."""
         return len(self.scores)
 
     @cached_property
@@ -82,17 +83,18 @@ class Trainings:
 
     @cached_property
     def interaction(self) -> float:
-        """Variance per item of what a seed changes on it beyond the mean: W. NaN with one seed, or without items."""
+        """Variance of the change that a seed causes on a single item: W. NaN with one seed or without items."""
         if self.items is None or self.seeds < 2:
             return np.nan
         residuals = self.items - self.items.mean(axis=0)
-        # The part of a seed that all items share is seed variance. Left in, it would be subtracted from the items' too.
+        # The change that is the same on all items is seed variance. If it was included, it would be subtracted from V
+        # too.
         residuals = residuals - residuals.mean(axis=1, keepdims=True)
         return float(long_run_variance(residuals, self.block).sum() / (self.seeds - 1))
 
     @cached_property
     def grid(self) -> float:
-        """Step of the metric: 1/N where every item is an integer, as for accuracy. 0 where it has none."""
+        """Step of the metric: 1/N if every item is an integer, as for accuracy. 0 if there is no such step."""
         if self.items is None or not np.array_equal(self.items, np.round(self.items)):
             return 0.0
         return 1 / self.items.shape[1]

@@ -1,4 +1,4 @@
-"""Verdicts on all plans of a run against its bare backbone, and what would decide those that are open."""
+"""Verdicts on all plans of a run compared with the bare backbone, and what the undecided plans need."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from nasbench.evidence.trainings import Trainings
 __all__ = ["FEWEST_FOR_MODEL", "Judgement", "judge_plans", "verdicts_by_model"]
 
 FEWEST_FOR_MODEL = 4
-"""With fewer plans the hierarchical model has nothing to learn from. Each is then judged by its own interval."""
+"""With fewer plans the hierarchical model has too little data. Each plan is then judged by its own interval."""
 
 _FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Every plan of a run against its bare backbone. Arrays have one entry per plan. More is better.
+    """Comparison of every plan with the bare backbone. Arrays have one entry for each plan. More is better.
 
     Attributes:
-        pairs: The raw difference of each plan with its interval. Its `verdict` is that of the interval alone.
-        verdicts: BETTER, WORSE or NOT DECIDED: what a report says.
-        p_better: Probability that the plan is better than the bare backbone, `(n,)`. NaN where it is not known.
-        more_seeds: How many more seeds would decide, `(n,)`. NaN for a plan that is decided, for one that no number of
-            seeds would decide, and where the noise is not known.
-        items_needed: How many evaluation items would decide, with seeds enough, `(n,)`. NaN unless the plan is not
-            decided and the present items are too few for any number of seeds.
-        rule: What the verdicts come from: the hierarchical "model", or with few plans their intervals and "holm".
-        posterior: What the model believes. None with few plans, and before the noise is known.
+        pairs: The raw difference of each plan with its interval. Its `verdict` comes only from the interval.
+        verdicts: BETTER, WORSE or NOT DECIDED, as in the report.
+        p_better: Probability that the plan is better than the bare backbone, `(n,)`. NaN if it is not known.
+        more_seeds: Number of further seeds that are needed to decide the plan, `(n,)`. NaN if the plan is decided, if
+            no number of seeds is enough, or if the noise is not known.
+        items_needed: Number of evaluation items that are needed to decide the plan, with enough seeds, `(n,)`. NaN if
+            the plan is decided, or if more seeds are enough.
+        rule: The source of the verdicts: the hierarchical "model" or, with few plans, "holm" (corrected intervals).
+        posterior: The posterior of the model. None with few plans, and before the noise is known.
         standing: The raw differences, numbers of seeds and the noise of the run.
     """
 
@@ -64,16 +64,15 @@ def judge_plans(
 ) -> Judgement:
     """Judge the plans of a run.
 
-    Four plans or more are judged by the hierarchical model, because they were chosen among many. It does not compare
-    plans far below the bare backbone: these are WORSE by their own interval. Fewer plans are judged by their intervals,
+    Four plans or more are judged by the hierarchical model, because they were chosen among many. It leaves out plans
+    far below the bare backbone, which are WORSE by their own interval. Fewer plans are judged by their intervals,
     corrected for their number (Holm).
 
     Args:
         plans: The trainings of each plan, without the bare backbone.
-        bare: Those of the bare backbone.
-        contents: The (slot, module) pairs of each plan.
-        noise: The noise pooled over the run, earlier runs included. By default over these plans.
-        until: How the search ended, if it ended by its verdicts. They must then be surer.
+        bare: The trainings of the bare backbone. contents: The (slot, module) pairs of each plan.
+        noise: The noise pooled over the run and earlier runs. By default over these plans.
+        until: How the search ended, if it ended by its verdicts. The verdicts then need a higher probability.
     """
     noise = pooled_noise([bare, *plans]) if noise is None else noise
     seen = standing(plans, bare, noise)
@@ -84,7 +83,7 @@ def judge_plans(
     else:
         verdicts = _by_intervals(pairs)
     p_better = np.array([_chance(pair) for pair in pairs]) if believed is None else believed.better
-    # what is believed of a plan, or its raw difference where nothing is
+    # the posterior mean of a plan or, without a posterior, its raw difference
     effects = seen.difference if believed is None else np.where(seen.left_out, seen.difference, believed.mean)
     is_open = [verdict == "NOT DECIDED" for verdict in verdicts]
     more = [
@@ -122,8 +121,8 @@ def verdicts_by_model(
     """Return the verdict on each plan by the hierarchical model.
 
     Args:
-        seen: What the trainings say.
-        believed: What the model believes. None before the noise is known: then nothing is decided.
+        seen: The results of the trainings.
+        believed: The posterior of the model. None before the noise is known. Then no plan is decided.
         of_intervals: The verdict of each plan's raw interval, which counts for plans that the model leaves out.
         until: As in `judge_plans`.
     """
@@ -132,7 +131,7 @@ def verdicts_by_model(
     sure = sureness(until)
     left_out, verdicts = seen.left_out, []
     for index, of_interval in enumerate(of_intervals):
-        # One seed does not show how much seeds differ, whatever the others show.
+        # One seed does not show the variance between seeds of this plan, even if the other plans show theirs.
         if min(seen.seeds[index], seen.bare_seeds) < _FEWEST_SEEDS:
             verdicts.append("NOT DECIDED")
         elif left_out[index]:

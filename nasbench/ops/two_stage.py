@@ -15,21 +15,21 @@ __all__ = ["TwoStageLayer"]
 
 
 class TwoStageLayer(nn.Module):
-    """Attention along time in each series, then across the series of each segment through r learned routers.
+    """Attention along time in each series, then between the series at each time segment, through r learned routers.
 
     `nasbench show two_stage_attention` has the equations. That module is this layer with one set of routers. With two
-    FFNs of width F it has 12 C² + 22 C + 4 C F + 2 F parameters, and r C more for each set of routers.
+    FFNs of width F it has 12 C² + 22 C + 4 C F + 2 F parameters. Each set of routers adds r C parameters.
 
-    Shapes: `(B, D, L, C) -> (B, D, L, C)`: D series by L segments of time.
+    Shapes: `(B, D, L, C) -> (B, D, L, C)`, where D is the number of series and L the number of time segments.
 
     Args:
-        channels: Channels C.
+        channels: Number of channels C.
         factor: Number of routers r.
-        heads: Attention heads. None means the default of `choose_heads`.
+        heads: Number of attention heads. None means the default of `choose_heads`.
         width: Width F of the FFNs. The default is 4 C.
-        segments: Number of segments L, for a set of routers at each segment, as in the paper. None means one set that
-            serves any L.
-        dropout: Dropout after each attention and FFN.
+        segments: Number of time segments L. Each segment then has its own set of routers, as in the paper. None means
+            that all segments share one set, for any L.
+        dropout: Dropout rate after each attention and each FFN.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `factor` is below 1.
@@ -61,15 +61,15 @@ class TwoStageLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, D, L, C) -> (B, D, L, C)`."""
-        series = self._finish(0, x, self.time(x, x))
+        """Attend along time, then between series: `(B, D, L, C) -> (B, D, L, C)`."""
+        series = self._add_norm_ffn(0, x, self.time(x, x))
         segments = series.transpose(1, 2).contiguous()  # (B, L, D, C), copied once because three projections read it
         routers = self.routers.expand(*segments.shape[:2], -1, -1)
         messages = self.gather(routers, segments)  # (B, L, r, C)
-        segments = self._finish(1, segments, self.distribute(segments, messages))
+        segments = self._add_norm_ffn(1, segments, self.distribute(segments, messages))
         return segments.transpose(1, 2)
 
-    def _finish(self, stage: int, tokens: Tensor, attended: Tensor) -> Tensor:
-        """`(..., C) -> (..., C)`: residual and norm, then FFN, residual and norm of a stage."""
+    def _add_norm_ffn(self, stage: int, tokens: Tensor, attended: Tensor) -> Tensor:
+        """Add the attended tokens and normalise. Then apply the FFN, add and normalise: `(..., C) -> (..., C)`."""
         tokens = self.norms[2 * stage](tokens + self.dropout(attended))
         return self.norms[2 * stage + 1](tokens + self.dropout(self.ffns[stage](tokens)))

@@ -25,10 +25,10 @@ __all__ = ["answer_of", "build"]
 
 
 def build(run: Run) -> Path:
-    """Build the report of a run, or build it again, and return the path of its HTML page.
+    """Build or rebuild the report of a run, and return the path of its HTML page.
 
-    The test split is opened here and nowhere else, for the compared plans whose weights were stored. Metrics that
-    test.json already holds are not computed again.
+    The test split is used only here, for the compared plans whose weights were stored. Metrics that are already in
+    test.json are not computed again.
 
     Raises:
         NothingMatched: If the run has no finished trial.
@@ -50,9 +50,9 @@ def build(run: Run) -> Path:
 
 
 def answer_of(run: Run) -> tuple[str, ...]:
-    """Return the headline of a run's report: what helps and how sure that is, the answer first.
+    """Return the headline of a run's report: which plan helps, and how sure that is.
 
-    It tells of the test split what the last report found there, and does not open it.
+    It uses the test results that the last report stored, and does not open the test split.
     """
     known = _known_test_figures(run)
     recorded = None if run.metric is None else trainings_of(run)
@@ -77,7 +77,7 @@ def render(run: Run, page: Page) -> str:
 
 
 def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Return test metrics by plan hash and of naive forecasts by name, computing only what test.json lacks."""
+    """Return test metrics of plans by hash and of naive forecasts by name. Compute only those not in test.json."""
     file, known = run.path / "test.json", _known_test_figures(run)
     finalists = run.finalists()
     wanted = finalists["on_front"].astype(bool) | (finalists["plan"] == BARE.text)
@@ -91,7 +91,7 @@ def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, 
         if row["plan_hash"] not in known["plans"] and row["number"] in with_weights
     ]
     if todo:
-        from nasbench.tasks import ForecastingTask, naive_baselines  # late: they import torch
+        from nasbench.tasks import ForecastingTask, naive_baselines  # imported here, because they import torch
         from nasbench.training.loop import evaluate
 
         for row in todo:
@@ -99,12 +99,12 @@ def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, 
             known["plans"][row["plan_hash"]] = evaluate(model, models.task, "test", models.device)[0]
         if isinstance(models.task, ForecastingTask) and not known["naive"]:
             known["naive"] = naive_baselines(models.task, "test")
-        # Stored before the page is written, so that a failing report does not open the test split twice.
+        # Stored before the page is written, so that the test split is not opened twice if the page fails.
         write_text(file, json.dumps(known, indent=2) + "\n")
     return known["plans"], known["naive"]
 
 
 def _known_test_figures(run: Run) -> dict[str, Any]:
-    """Return what test.json holds: metrics of plans by hash, and of naive forecasts by name."""
+    """Return the content of test.json: metrics of plans by hash, and of naive forecasts by name."""
     file = run.path / "test.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"plans": {}, "naive": {}}

@@ -1,4 +1,4 @@
-"""The module catalogue: a row for each module, and the page of one, from its declaration and the recorded status."""
+"""The module catalogue: a table row and a page for each module, from its declaration and its recorded status."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = [
 
 DEFAULT_CHANNELS = 64
 DEFAULT_SIZES = {1: (96,), 2: (16, 16)}
-"""Size at which the cost of a module is counted, by dims. A module for both is counted in two dimensions."""
+"""Input size at which a module's cost is counted, by dims. A module for one and two dimensions is counted in two."""
 
 _ORDERS = {1: "N", 2: "N²"}
-_LABEL = 12  # width of the labels of a page
+_LABEL = 12  # width of the labels on a page
 _WIDE = 120  # terminal width from which a table writes properties as words
 
 
@@ -40,14 +40,14 @@ class ModulePage:
 
     Attributes:
         spec: Its declaration.
-        status: Its recorded status, or its counts of now if it is not on record.
+        status: Its recorded status. If there is no record, it contains counts that were made now.
     """
 
     spec: ModuleSpec
     status: ModuleStatus
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the page as JSON-able data."""
+        """Return the page as data for JSON."""
         s = self.spec
         return {
             **_row(s, self.status),
@@ -72,10 +72,10 @@ class ModulePage:
             ("properties", ", ".join(s.properties) or "none declared"),
             ("dims", ", ".join(f"{d}-D" for d in s.dims)),
             ("limits", s.limits),
-            ("start", "an identity, bit for bit, as constructed" if s.starts_as_identity else ""),
+            ("start", "an identity, bit for bit, when it is built" if s.starts_as_identity else ""),
             ("cost", self._cost()),
-            ("compile", self.status.compile or "not on record; `nasbench check FILE` runs the contract"),
-            ("export", self.status.export or "not on record"),
+            ("compile", self.status.compile or "not recorded; `nasbench check FILE` runs the contract tests"),
+            ("export", self.status.export or "not recorded"),
         ]
         lines = [f"{s.name}: a {s.kind} of the family {s.family}", ""]
         lines += [wrap(fact, width, f"{label:{_LABEL}}", " " * _LABEL) for label, fact in facts if fact]
@@ -104,7 +104,7 @@ class ModulePage:
 
 
 def describe(name: str) -> ModulePage:
-    """Return the page of a module. The costs of one that is not on record are counted now.
+    """Return the page of a module. If the module is not recorded, its costs are counted now.
 
     Raises:
         UnknownNameError: If there is no such module.
@@ -122,12 +122,12 @@ def describe(name: str) -> ModulePage:
 
 
 def overview(specs: Sequence[ModuleSpec]) -> list[dict[str, Any]]:
-    """Return a row for each module, sorted by family and name. Numbers that are not on record are None or ""."""
+    """Return a row for each module, sorted by family and name. Numbers that are not recorded are None or ""."""
     return [_row(s, recorded_status(s.name)) for s in sorted(specs, key=lambda s: (s.family, s.name))]
 
 
 def table(rows: Sequence[dict[str, Any]], width: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the columns and cells of `overview`'s rows as text. In a narrow terminal properties are letters."""
+    """Return the columns and cells of `overview`'s rows as text. A narrow terminal gets properties as letters."""
     columns = (
         "name",
         "dims",
@@ -146,7 +146,7 @@ def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
     """Return params, MACs and exactness of a module with its defaults, at the default size, for one item."""
     import torch
 
-    from nasbench.measurement import costs  # late: it imports fvcore, which a table of recorded numbers does not need
+    from nasbench.measurement import costs  # imported here: it imports fvcore, which recorded numbers do not need
 
     dims = max(spec.dims)
     levels = [DEFAULT_CHANNELS, 2 * DEFAULT_CHANNELS, 4 * DEFAULT_CHANNELS]

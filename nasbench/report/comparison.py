@@ -1,4 +1,4 @@
-"""Comparison of several runs: their fronts in one picture, paired differences, and the settings that differ."""
+"""Comparison of several runs: their fronts in one picture, paired differences, and settings that differ."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The fronts of several runs, their differences and the settings that differ.
+    """The fronts of several runs, their differences, and settings that differ.
 
     Attributes:
-        fronts: Every plan of every front: run, number, plan, the metric with its interval and its difference from the
-            bare backbone of the same run, and the costs that all runs have.
-        pairs: Comparisons of each two runs on the same data: the best plan of each, and every plan that both compared.
+        fronts: One row for each plan of each front: run, number, plan, the metric with its interval and its difference
+            from the bare backbone of the same run, and the costs that all runs have.
+        pairs: Comparisons of two runs on the same data: of their best plans, and of every plan that both runs compared.
             Each row has the difference (second minus first, positive is better), its 95 % interval over items and
-            seeds with the noise pooled over both runs, the number of seeds (of the side with fewer) and a verdict.
-        settings: One row per setting that differs: setting, then one column per run.
+            seeds, the smaller number of seeds and a verdict. The noise is pooled over both runs.
+        settings: One row for each setting that differs: the setting, then one column for each run.
         metric: The metric of the picture and of the differences.
-        cost: The cost on the horizontal axis. "" if the runs share none.
+        cost: The cost on the horizontal axis. "" if the runs have no cost in common.
         direction: Direction of the metric, "maximize" or "minimize".
-        notes: What could not be compared, and why.
+        notes: Comparisons that were not possible, with the reasons.
     """
 
     fronts: pd.DataFrame
@@ -69,7 +69,7 @@ class Comparison:
                 write_text(file, getattr(self, name).to_csv(index=False))
                 files.append(file)
             if self.cost:
-                from nasbench.report.plotting import save  # late: tables are compared without matplotlib
+                from nasbench.report.plotting import save  # imported here, because tables do not need matplotlib
 
                 files += save(draw(self), folder, f"fronts-{self.metric}-{self.cost}").values()
         except OSError as error:
@@ -81,10 +81,10 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """Compare runs.
 
     Args:
-        runs: At least two runs, each with a finished trial, with a common metric.
+        runs: At least two runs with a common metric. Each needs a finished trial.
 
     Raises:
-        InputError: If there are fewer than two, if one is given twice, or if they share no metric.
+        InputError: If there are fewer than two runs, if a run is given twice, or if the runs have no common metric.
         NothingMatched: If a run has no finished trial.
     """
     names = _names(runs)
@@ -96,7 +96,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     metric = metrics[0]
     if any(metric not in front for front in fronts.values()):
         told = ", ".join(f"{name}: {m}" for name, m in zip(names, metrics, strict=True))
-        raise InputError(f"the runs share no metric ({told}); compare runs of one kind of task")
+        raise InputError(f"the runs have no common metric ({told}); compare runs of the same kind of task")
     shared = [c for c in ("macs", *COSTS) if all(c in f and f[c].notna().all() for f in fronts.values())]
     direction = runs[0].directions[metric]
     columns = ["number", "plan", "seeds", metric, f"{metric}_low", f"{metric}_high", "difference", "difference_low"]
@@ -115,8 +115,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
 
 def draw(data: Comparison) -> Figure:
-    """Draw the fronts in one picture, a colour per run. An `error_bar` refers to the bare backbone of the same run."""
-    import seaborn as sns  # late, as all that draws: tables are compared without it
+    """Draw the fronts in one picture, a colour for each run. An `error_bar` refers to the bare backbone of its run."""
+    import seaborn as sns  # imported here, because tables do not need it
     from matplotlib.figure import Figure
 
     from nasbench.report.plotting import style
@@ -154,7 +154,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     if len(paths) < 2:
         raise InputError("compare needs at least two runs")
     if len(set(paths)) < len(paths):
-        raise InputError("a run is given twice; compare different ones")
+        raise InputError("a run is given twice; compare different runs")
     plain = [path.name for path in paths]
     return plain if len(set(plain)) == len(plain) else [str(run.path) for run in runs]
 
@@ -164,7 +164,7 @@ def _columns(front: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _settings(names: Sequence[str], runs: Sequence[Run]) -> pd.DataFrame:
-    """Return the settings, and the identity of the data, where they are not equal in all runs."""
+    """Return the settings, and parts of the data's identity, that are not equal in all runs."""
     told = [{**run.config["settings"], "data": run.config["identity"].get("data")} for run in runs]
     keys = dict.fromkeys(line.partition(":")[0] for other in told[1:] for line in differences(told[0], other))
     rows = [{"setting": key, **{n: _value(t, key) for n, t in zip(names, told, strict=True)}} for key in keys]
@@ -182,19 +182,20 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
     notes: list[str] = []
     for (first, a), (second, b) in combinations(zip(names, runs, strict=True), 2):
         if a.config["identity"].get("data") != b.config["identity"].get("data"):
-            # Other items cannot be paired, and a difference of means would compare the data too.
-            notes.append(f"{first} and {second} have different data or splits: no paired difference")
+            # Results on other items cannot be paired, and the difference of means would also be a difference of the
+            # data.
+            notes.append(f"{first} and {second} have different data or splits, so there is no paired difference")
             continue
         if not metric == a.metric == b.metric:
-            notes.append(f"{first} and {second} have no trained metric in common: no paired difference")
+            notes.append(f"{first} and {second} have no trained metric in common, so there is no paired difference")
             continue
         tables = [run.finalists() for run in (a, b)]
         best = [t.sort_values(metric, ascending=direction == "minimize").iloc[0]["plan_hash"] for t in tables]
         both = [h for h in tables[0]["plan_hash"] if h in set(tables[1]["plan_hash"])]
         chosen = [("best of each", best[0], best[1]), *(("same plan", each, each) for each in both)]
         trainings = [trainings_of(run) for run in (a, b)]
-        # One noise for all pairs: plans trained alike differ between seeds alike, whichever run they are of. A training
-        # that one run imported from the other counts once.
+        # One noise estimate for all pairs, because plans with the same training have the same noise between seeds in
+        # both runs. A training that one run imported from the other counts once.
         noise = pooled_noise([each for recorded in trainings for each in recorded.own_trainings])
         by_hash = [{each.plan_hash: each for each in recorded.all_plans} for recorded in trainings]
         for what, left, right in chosen:
@@ -202,7 +203,7 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
             try:
                 pair = compare_pair(after.trainings, before.trainings, noise)
             except ValueError:
-                notes.append(f"{first} and {second}, {what}: their validation items differ in number")
+                notes.append(f"{first} and {second}, {what}: they have different numbers of validation items")
                 continue
             rows.append({"first": first, "second": second, "what": what, "first_plan": before.plan.text,
                          "second_plan": after.plan.text, **asdict(pair)})  # fmt: skip

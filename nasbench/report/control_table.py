@@ -1,4 +1,4 @@
-"""Comparison of plans with their equal-cost controls: does the module help, or only its size?"""
+"""Comparison of plans with their equal-cost controls: does the module itself help, or only the added size?"""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def control_table(run: Run) -> pd.DataFrame:
         - number, plan: the plan.
         - control: the plan of its control.
         - ratio: MACs that the control adds divided by MACs that the plan adds.
-        - slot_ratios: the same slot by slot (None where the plan adds no MACs).
+        - slot_ratios: the same ratio for each slot (None if the plan adds no MACs in it).
         - exact: whether the MACs of the plan are exact.
         - plan_params, control_params: parameters added.
-        - seeds: number of seeds, of the side that has fewer.
-        - metric, control_metric: means over the seeds of each.
+        - seeds: number of seeds of the plan or the control, whichever is smaller.
+        - metric, control_metric: the mean over the seeds of the plan and of the control.
         - difference: metric of the plan minus metric of the control. Positive is better, also for an error.
         - difference_low, difference_high: 95 % interval over paired validation items and seeds, with the noise pooled
           over the run. NaN for a single seed.
-        - verdict: BETTER or WORSE than a plain block of its cost, or NOT DECIDED. "" if the ratio is far from 1
+        - verdict: BETTER or WORSE than a plain block of equal cost, or NOT DECIDED. "" if the ratio is far from 1
           (`nasbench.runs.control_comparison.NEAR_COST`).
     """
     if run.metric is None:

@@ -13,21 +13,21 @@ from nasbench.runs.run import Run
 
 __all__ = ["curves_data", "draw_curves", "draw_hypervolume"]
 
-_MOST = 8  # plans whose curves can still be told apart
+_MAX_CURVES = 8  # with more plans, the curves cannot be distinguished
 
 
 def curves_data(run: Run) -> pd.DataFrame:
-    """Return one row per value and epoch of the compared plans: trial, plan, seed, epoch, what, value.
+    """Return one row for each value and epoch of the compared plans: trial, plan, seed, epoch, what, value.
 
-    `what` is "train_loss", or the metric if the epoch was validated. There are at most eight plans: the bare backbone
-    and those with the best metric.
+    `what` is "train_loss" or, for an epoch with a validation, the metric. There are at most eight plans: the bare
+    backbone and the plans with the best metric.
     """
     finalists = run.finalists()
     metric = run.metric
     if metric is not None and metric in finalists:
         finalists = finalists.sort_values(metric, ascending=run.directions[metric] == "minimize")
     bare = finalists[finalists["plan"] == BARE.text]
-    chosen = pd.concat([bare, finalists[finalists["plan"] != BARE.text]]).head(_MOST)["plan_hash"].tolist()
+    chosen = pd.concat([bare, finalists[finalists["plan"] != BARE.text]]).head(_MAX_CURVES)["plan_hash"].tolist()
     rows = []
     for evaluation in run.evaluations():
         if evaluation.plan_hash not in chosen or not evaluation.is_complete:
@@ -49,7 +49,7 @@ def curves_data(run: Run) -> pd.DataFrame:
 
 
 def draw_curves(data: pd.DataFrame) -> Figure:
-    """Draw a panel for the loss and one for the metric, with a colour per trial and a line per seed."""
+    """Draw a panel for the loss and one for the metric, with a colour for each trial and a line for each seed."""
     panels = list(dict.fromkeys(data["what"]))
     with style():
         figure = Figure(figsize=(6.4, 3.1 * len(panels)), layout="constrained")
@@ -67,7 +67,7 @@ def draw_curves(data: pd.DataFrame) -> Figure:
 
 
 def draw_hypervolume(data: pd.DataFrame) -> Figure:
-    """Draw the hypervolume by number of distinct plans, as steps."""
+    """Draw the hypervolume over the number of distinct plans, as a step line."""
     with style():
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")
         axes = figure.subplots()

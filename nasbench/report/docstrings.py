@@ -1,4 +1,4 @@
-"""Docstrings as text for a terminal: wrapped paragraphs, and equations in Unicode, one per line."""
+"""Docstrings as text for a terminal: wrapped paragraphs, and equations in Unicode, each on its own line."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _DONE: dict[str, str | int | None] = {
     "\ue001": "^",
     "\ue002": "{",
     "\ue003": "}",
-}  # stand-ins (private use area) for characters that must not be interpreted again
-_GROUP = r"\s*\{([^{}]*)\}"  # the innermost braces are resolved first, so that no group holds another
+}  # placeholders (private use area) for characters that must not be interpreted again
+_GROUP = r"\s*\{([^{}]*)\}"  # the innermost braces are replaced first, so that no group contains another
 
 
 def render(doc: str, width: int) -> str:
@@ -48,7 +48,8 @@ def _block(block: str, width: int) -> str:
         lines = equations(block.split("::", 1)[1])
         return "\n".join(wrap(line, width, _INDENT, 2 * _INDENT) for line in lines)
     first, *rest = block.split("\n")
-    if rest and re.fullmatch(r"[A-Z]\w+:", first):  # a section: one entry a line, continued by a deeper indent
+    # a section has one entry on each line, and a deeper indent continues an entry
+    if rest and re.fullmatch(r"[A-Z]\w+:", first):
         entries = re.split(r"\n(?=\s{4}\S)", "\n" + "\n".join(rest))[1:]
         return "\n".join([first, *(wrap(entry, width, _INDENT, 2 * _INDENT) for entry in entries)])
     return wrap(block, width)
@@ -69,7 +70,7 @@ def _cases(match: re.Match[str]) -> str:
 def _unicode(latex: str) -> str:
     """Return one equation as Unicode text without LaTeX commands."""
     text = re.sub(r"\\([a-zA-Z]+|[{},; ])", lambda m: _SYMBOLS.get(m[1], m[0]), latex)
-    before = ""  # until nothing changes: each round resolves the innermost braces
+    before = ""  # repeated until nothing changes, because each round replaces the innermost braces
     while text != before:
         before = text
         text = re.sub(rf"\\frac{_GROUP}{_GROUP}", _fraction, text)

@@ -1,4 +1,4 @@
-"""Tables of the report: effects of modules and properties, finalists beside their controls, agreement of proxies."""
+"""Tables of the report: effects of modules and properties, finalists and their controls, agreement of proxies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from nasbench.runs.run import Run
 
 __all__ = ["proxies", "tables"]
 
-_MOST = 16
+_MAX_ROWS = 16
 
 
 def tables(run: Run) -> Iterable[Table]:
-    """Yield the table of finalists and equal-cost controls, then those of the effects of properties and modules."""
+    """Yield the table of finalists and controls, then the tables of effects of properties and modules."""
     if run.metric is None:
         return
     controls = control_table(run)
@@ -32,51 +32,54 @@ def tables(run: Run) -> Iterable[Table]:
         ]
         verdict = controls["verdict"].where(controls["verdict"] != "", "none: the costs differ")
         shown = controls[["number", "plan", "control", "ratio", "metric", "control_metric"]].assign(
-            **{"against it [95 %]": interval}, verdict=verdict
+            **{"difference from the control [95 % interval]": interval}, verdict=verdict
         )
         shown = shown.rename(
             columns={"number": "trial", "metric": run.metric, "control_metric": f"{run.metric} of the control"}
         )
         low, high = NEAR_COST
         caption = (
-            "Does the module help, or only its size? A plan is compared with a plain residual 3x3 bottleneck in the "
-            "same slots. Its width is chosen so that its added MACs come as close as possible to those of the plan "
-            f"(the column ratio). Outside {low} to {high} there is no verdict, because the sizes differ again."
+            "Does the module itself help, or only the added size? A plan is compared with a plain residual 3x3 "
+            "bottleneck in the same slots. Its width is chosen so that its added MACs come as close as possible to "
+            f"those of the plan (the column ratio). Outside {low} to {high} there is no verdict, because the "
+            "difference may then come from the size alone."
         )
-        yield _table("Plans against a plain block of their cost", shown, caption)
+        yield _table("Plans against a plain block of equal cost", shown, caption)
     effects = run_effects(run)
     for kind, title in (("properties", "Effect of each property"), ("modules", "Effect of each module")):
-        shown = _foremost(effects[kind]) if kind in effects else pd.DataFrame()
+        shown = _rows_to_show(effects[kind]) if kind in effects else pd.DataFrame()
         if shown.empty:
             continue
         caption = (
-            f"Change in {run.metric} compared with an empty slot, over all plans trained in full. "
-            "Each 95 % interval is for its row alone. The verdicts HELPS and HURTS are corrected for all rows of "
-            "all tables of effects (Holm), so most rows of a short search stay NOT DECIDED. n is the number of plans "
-            f"that hold it there. At most the first {_MOST} rows are shown."
+            f"The change in {run.metric} compared with an empty slot, over all plans trained with the full budget. "
+            "Each 95 % interval is for its row alone. The verdicts HELPS and HURTS are corrected for all rows of all "
+            "tables of effects (Holm), so most rows of a short search stay NOT DECIDED. The column n is the number of "
+            f"plans with this module or property in this slot. At most the first {_MAX_ROWS} rows are shown."
         )
         yield _table(title, shown, caption)
 
 
 def proxies(run: Run) -> Iterable[Table]:
-    """Yield the table of correlations of each proxy, params and MACs with the trained metric, if a proxy was scored."""
+    """Yield how each proxy, params and MACs correlate with the metric after training, if a proxy was computed."""
     agreement = proxy_table(run)
     if set(agreement["predictor"]) - set(BASELINES):
         caption = (
-            "Spearman correlation with the trained metric of this study. Parameters and MACs are the baselines that a "
-            "proxy must beat. `retest` is the correlation of the proxy with itself under other initial weights and "
-            "batches."
+            "Spearman correlation with the metric after training, over the plans of this search. Parameters and MACs "
+            "are the baselines that a proxy must beat. `retest` is the correlation of the proxy with itself under "
+            "other initial weights and batches."
         )
         yield _table("Proxies against parameters and MACs", agreement, caption)
 
 
-def _foremost(effects: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows to show: decided ones first, then by size of the estimate. Rows without one are omitted."""
+def _rows_to_show(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows to show that have an estimate: decided rows first, then by the size of the estimate."""
     known = effects.dropna(subset=["estimate"]).drop(columns="adjusted", errors="ignore")
     # Two stable sorts: the second keeps the order by size within decided and undecided rows.
     order = known["estimate"].abs().sort_values(ascending=False, kind="stable").index
     by_size = known.loc[order]
-    return by_size.sort_values("verdict", key=lambda verdicts: verdicts.eq("NOT DECIDED"), kind="stable").head(_MOST)
+    return by_size.sort_values("verdict", key=lambda verdicts: verdicts.eq("NOT DECIDED"), kind="stable").head(
+        _MAX_ROWS
+    )
 
 
 def _table(title: str, frame: pd.DataFrame, caption: str) -> Table:

@@ -11,18 +11,18 @@ from nasbench.report.plotting import style
 
 __all__ = ["draw_effects"]
 
-_MOST = 30  # rows that can still be read
+_MAX_ROWS = 30  # with more rows, the text cannot be read
 
 
 def draw_effects(data: pd.DataFrame) -> Figure:
-    """Draw the estimates with a row per module and a column per slot. Rows are sorted by |mean|, at most 30 are shown.
+    """Draw the estimates: a row for each module, a column for each slot. At most 30 rows are shown, by size of |mean|.
 
     Args:
         data: Columns slot, module, estimate, verdict, as returned by `nasbench.evidence.effects.module_effects`.
     """
     estimated = data.dropna(subset=["estimate"])
     table = estimated.pivot_table(index="module", columns="slot", values="estimate", sort=False)
-    order = table.mean(axis=1).abs().sort_values(ascending=False).index[:_MOST]
+    order = table.mean(axis=1).abs().sort_values(ascending=False).index[:_MAX_ROWS]
     table = table.loc[order].sort_index(axis=1)
     marks = estimated.assign(mark=np.where(estimated["verdict"] == "NOT DECIDED", "", "*"))
     stars = marks.pivot_table(index="module", columns="slot", values="mark", aggfunc="first").reindex_like(table)

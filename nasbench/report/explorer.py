@@ -19,10 +19,10 @@ _LEFT_OUT = ("schema_version", "plan_hash", "latency_scenario", "unknown_ops")
 
 
 def explorer_data(run: Run) -> dict[str, Any]:
-    """Return what the script shows: axes, their directions, and one point per distinct plan.
+    """Return the data that the script shows: axes, their directions, and one point for each distinct plan.
 
-    A plan trained on several seeds is shown at its mean, with its `error_bar`. Each point holds its whole row, its
-    modules and the properties that they declare.
+    A plan with several seeds is shown at its mean, with its `error_bar`. Each point contains the whole row of the plan,
+    its modules and the properties that these declare.
     """
     trials, finalists = run.trials(), run.finalists()
     metric = run.metric or next(iter(run.directions))
@@ -66,7 +66,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
 
 
 def script_json(data: Any) -> str:
-    """Return data as JSON that is safe inside a script element: nothing in it can end the element."""
+    """Return data as JSON that is safe inside a script element, because no text in it can end the element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
@@ -80,7 +80,7 @@ def _kind(row: dict[str, Any], compared: bool) -> str:
 
 
 def _contents(text: str) -> tuple[list[str], list[str]]:
-    """Return the modules of a plan and the properties they declare. Both are empty if a module is unknown here."""
+    """Return the modules of a plan and the properties they declare. Both are empty if a module is not known."""
     try:
         specs = [spec for expression in Plan.of(text).values() for spec in expression.specs()]
     except InputError:

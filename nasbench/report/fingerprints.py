@@ -1,4 +1,4 @@
-"""Plot of one fingerprint: influence on the centre, ring profile and cost curve. First as data, then drawn."""
+"""Plot of one fingerprint: influence on the centre, ring profile and cost curve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasbench.report.plotting import BLUE, GREY, style
 
 __all__ = ["FingerprintData", "draw_fingerprint", "fingerprint_data"]
 
-_FLOOR = 1e-6  # influence below this share of the largest is left blank in the map
+_FLOOR = 1e-6  # influence below this share of the largest influence is blank in the map
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,11 @@ class FingerprintData:
 
     Attributes:
         title: Module, size, channels and the five property values.
-        influence: Influence on the centre position, `(H, W)`, a single row for one dimension.
-        profile: Columns ring, distances ("2-3"), measured, uniform: shares of the off-self influence.
+        influence: Influence on the centre position, `(H, W)`. It has a single row for one dimension.
+        profile: Columns ring, distances ("2-3"), measured, uniform. The last two are shares of the influence of other
+            positions.
         curve: Columns positions, cost (MACs and elementwise operations), fitted.
-        exponent: Slope of the fit. None if there is none.
+        exponent: Slope of the fit. None if there is no fit.
     """
 
     title: str
@@ -55,7 +56,7 @@ def fingerprint_data(fingerprint: Fingerprint) -> FingerprintData:
     cost = np.array([point.macs + point.elementwise_flops for point in fingerprint.cost_curve], dtype=float)
     fitted = np.full_like(cost, np.nan)
     if fingerprint.complexity is not None and cost.all():
-        # The fitted line has the measured slope and goes through the mean of the points on logarithmic axes.
+        # The fitted line has the measured slope. On logarithmic axes it goes through the mean of the points.
         middle = np.exp(np.log(cost).mean() - fingerprint.complexity * np.log(positions).mean())
         fitted = middle * positions**fingerprint.complexity
     size = "x".join(map(str, fingerprint.size))
@@ -85,7 +86,7 @@ def draw_fingerprint(data: FingerprintData) -> Figure:
 def _draw_influence(figure: Figure, axes: Axes, influence: NDArray[np.float64]) -> None:
     top = influence.max() or 1.0
     shown = np.where(influence >= _FLOOR * top, influence, np.nan)
-    # At least one decade, so that a constant map does not make an empty logarithmic scale.
+    # At least one decade, so that the logarithmic scale is not empty for a constant map.
     low = min(float(np.nanmin(shown)), top / 10) if (influence > 0).any() else top / 10
     aspect: Literal["auto", "equal"] = "auto" if len(influence) == 1 else "equal"
     image = axes.imshow(shown, norm=LogNorm(low, top), cmap="viridis", aspect=aspect)
@@ -96,9 +97,9 @@ def _draw_influence(figure: Figure, axes: Axes, influence: NDArray[np.float64]) 
 def _draw_profile(axes: Axes, profile: pd.DataFrame) -> None:
     place = profile["ring"].to_numpy(dtype=float)
     axes.bar(place - 0.2, profile["measured"], 0.4, color=BLUE, label="measured")
-    axes.bar(place + 0.2, profile["uniform"], 0.4, color=GREY, label="a uniform map")
+    axes.bar(place + 0.2, profile["uniform"], 0.4, color=GREY, label="uniform influence")
     axes.set(
-        title="off-self influence by distance", xticks=place, xticklabels=profile["distances"], ylim=(0, 1),
+        title="influence of other positions by distance", xticks=place, xticklabels=profile["distances"], ylim=(0, 1),
         xlabel="Chebyshev distance", ylabel="share",
     )  # fmt: skip
     axes.legend()
@@ -112,5 +113,5 @@ def _draw_curve(axes: Axes, data: FingerprintData) -> None:
     if (curve["cost"] > 0).all():
         axes.set(xscale="log", yscale="log")
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set(title="cost by positions N, one item", xlabel="N")
+    axes.set(title="cost of one item by number of positions N", xlabel="N")
     axes.legend()

@@ -1,4 +1,4 @@
-"""Plots of forecasts on the test split, of the winner and the bare backbone: windows, error by step and by series."""
+"""Plots of the winner's and the bare backbone's forecasts on the test split: windows, error by step and by series."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _COLOURS = {"truth": GREY, BARE_NAME: KINDS["bare"], WINNER: KINDS["front"], SEA
 _FILES = {"windows": "forecast-windows", "by_step": "forecast-error-by-step", "by_series": "forecast-error-by-series"}
 _WINDOWS = 4
 _LEAST_TAIL = 12
-_MOST_SERIES = 24  # rows of a plot that can still be read
+_MOST_SERIES = 24  # with more rows, the plot cannot be read
 
 
 @dataclass(frozen=True)
 class ForecastData:
-    """Data of the plots, one row per value. Each table is a CSV in the folder `figures` of the run.
+    """Data of the plots, one row for each value. Each table is a CSV file in the folder `figures` of the run.
 
     Attributes:
         windows: Columns window (from 1), series, step (1 is the first forecast, 0 the last row of the input), date,
@@ -63,7 +63,7 @@ class ForecastData:
 
     @property
     def plans(self) -> dict[str, str]:
-        """Plans by name of their forecast. Naive forecasts have none."""
+        """Plans by name of their forecast. Naive forecasts have no plan."""
         rows = self.by_step[self.by_step["plan"] != ""]
         return dict(zip(rows["forecast"], rows["plan"], strict=True))
 
@@ -76,8 +76,9 @@ def forecast_data(
 ) -> ForecastData:
     """Forecast every test window with every model and with the naive forecasts.
 
-    Four windows are stored as they are. They are evenly spread from the first to the last, and each shows one series,
-    evenly spread too. Each begins with the end of its input: as many rows as the forecast has, but at least 12.
+    Four windows are stored with their values. They are evenly spread from the first to the last window. Each shows one
+    series, and these are evenly spread too. Each begins with the end of its input: as many rows as the forecast, but at
+    least 12.
 
     Args:
         task: The task.
@@ -131,7 +132,7 @@ def _windows(task: ForecastingTask, forecasts: Mapping[str, Tensor]) -> pd.DataF
         truth = task.values[first - tail : first + task.horizon, column]
         parts.append(_window_rows(task, number, column, first, "truth", 1 - tail, truth))
         for name, forecast in forecasts.items():
-            # Models forecast scaled values. A reader wants the units of the data.
+            # Models forecast scaled values, but a reader needs the units of the data.
             values = forecast[index, :, column].double().numpy() * task.std[column] + task.mean[column]
             parts.append(_window_rows(task, number, column, first, name, 1, values))
     return pd.concat(parts)
@@ -140,7 +141,7 @@ def _windows(task: ForecastingTask, forecasts: Mapping[str, Tensor]) -> pd.DataF
 def _window_rows(
     task: ForecastingTask, number: int, column: int, first: int, what: str, step: int, values: np.ndarray
 ) -> pd.DataFrame:
-    """Return the rows of one line of one window. `step` is the step of the first value."""
+    """Return the rows for one line in the plot of a window. `step` is the step of the first value."""
     steps = np.arange(step, step + len(values))
     dates = task.dates[first - 1 + steps]
     return pd.DataFrame(
@@ -156,11 +157,11 @@ def save_data(data: ForecastData, folder: Path) -> None:
 
 
 def load_data(folder: Path) -> ForecastData | None:
-    """Read the tables that `save_data` wrote, None if one is missing."""
+    """Read the tables that `save_data` wrote. None if one of them is missing."""
     files = {name: folder / f"{file}.csv" for name, file in _FILES.items()}
     if not all(file.is_file() for file in files.values()):
         return None
-    # A series may be named "1" or "NA": names are text and never missing.
+    # A series can have the name "1" or "NA", so names are read as text, and never as missing.
     text = {"plan": str, "series": str}
     tables = {name: pd.read_csv(file, dtype=text, keep_default_na=False) for name, file in files.items()}
     tables["windows"]["date"] = pd.to_datetime(tables["windows"]["date"])
@@ -168,7 +169,7 @@ def load_data(folder: Path) -> ForecastData | None:
 
 
 def draw_windows(data: ForecastData) -> Figure:
-    """Draw a panel per window: the end of the input, then the truth and the forecasts."""
+    """Draw a panel for each window: the end of the input, then the truth and the forecasts."""
     numbers = sorted(data.windows["window"].unique())
     shown = ["truth", *_shown(data)]
     with style():
@@ -213,7 +214,7 @@ def draw_by_step(data: ForecastData) -> Figure:
 
 
 def draw_by_series(data: ForecastData) -> Figure:
-    """Draw MSE and MAE of each series in `series_shown`, the hardest for the bare backbone on top."""
+    """Draw MSE and MAE of each series in `series_shown`, sorted by the bare backbone's error, largest on top."""
     shown, order = _shown(data), series_shown(data)
     with style():
         figure = Figure(figsize=(9, 1.5 + 0.27 * max(3, len(order))), layout="constrained")
@@ -282,16 +283,16 @@ def _legend(figure: Figure, shown: list[str]) -> None:
 
 
 def forecast_figures(run: Run, models: TrainedModels) -> list[Picture]:
-    """Save the plots of a forecasting run and return them for its page, [] if there is nothing to show."""
+    """Save the plots of a forecasting run and return them for its page. [] if there is nothing to show."""
     data = data_of_run(run, models)
     return [] if data is None else _pictures(data, run.path / "figures")
 
 
 def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
-    """Return the data of a run's plots, None if it is not a forecasting run or has no stored weights.
+    """Return the data of a run's plots. None if it is not a forecasting run or has no stored weights.
 
-    The winner is the best plan of the Pareto front whose weights were stored. The data is stored as CSV files. It
-    is computed again only if the winner has changed.
+    The winner is the best plan of the Pareto front whose weights were stored. The data is stored as CSV files. They are
+    computed again only if the winner has changed.
     """
     if (run.config["task"] or {}).get("kind") != "forecasting":
         return None
@@ -304,7 +305,7 @@ def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
     if known is not None and known.plans == plans:
         return known
     task = models.task
-    if not isinstance(task, ForecastingTask):  # a user's own task of this kind need not have windows
+    if not isinstance(task, ForecastingTask):  # a user's own task of this kind does not always have windows
         return None
     loaded = {name: models.load(number, plan) for name, (number, plan) in wanted.items()}
     data = forecast_data(task, loaded, plans, models.device)
@@ -332,10 +333,12 @@ def _pictures(data: ForecastData, folder: Path) -> list[Picture]:
     )
     total, shown = data.by_series["series"].nunique(), len(series_shown(data))
     some = (
-        "" if shown == total else f" Shown are the {shown} of {total} series whose errors differ most. The CSV has all."
+        ""
+        if shown == total
+        else f" The plot shows the {shown} of {total} series whose errors differ most. The CSV file has all series."
     )
     drawn = (
-        ("windows", draw_windows, "Forecasts beside the truth", f"Test windows spread over the span. {who}."),
+        ("windows", draw_windows, "Forecasts and truth", f"Test windows, evenly spread over the test split. {who}."),
         ("by_step", draw_by_step, "Error by step of the horizon", "Over all test windows and series, scaled values."),
         ("by_series", draw_by_series, "Error by series", f"Over all test windows and steps, scaled values.{some}"),
     )

@@ -14,19 +14,19 @@ __all__ = ["BARE_NAME", "figure_text", "is_missing", "plan_name", "plan_words", 
 BARE_NAME = "bare backbone"
 
 _MOST_SEEDS = 100
-"""Hardly anybody trains a plan more often. A larger number only says that no difference is seen."""
+"""Almost nobody trains a plan more often. A larger number only means that no difference was found."""
 
 _MOST_ITEMS = 1_000_000
-"""Nobody collects more. A larger number only says that no difference is seen."""
+"""Almost nobody collects more items. A larger number only means that no difference was found."""
 
 
 def plan_name(text: str) -> str:
-    """Return the text of a plan, or the name of the bare backbone in place of "{}"."""
+    """Return the text of a plan, or the name of the bare backbone instead of "{}"."""
     return BARE_NAME if text == BARE.text else text
 
 
 def plan_words(text: str) -> str:
-    """Return a plan as it is typed in a shell, or the name of the bare backbone in place of "{}".
+    """Return a plan as it is typed in a shell, or the name of the bare backbone instead of "{}".
 
     One expression in several slots is said once.
 
@@ -44,7 +44,7 @@ def plan_words(text: str) -> str:
 
 
 def what_would_decide(row: Mapping[Hashable, Any]) -> str:
-    """Return what would decide a plan that is not decided, as a phrase. "" if it is decided, or nothing is known.
+    """Return, as a phrase, what is needed to decide a plan. "" if the plan is decided, or if nothing is known.
 
     Args:
         row: A row of `Run.finalists()`.
@@ -52,14 +52,15 @@ def what_would_decide(row: Mapping[Hashable, Any]) -> str:
     if row["verdict"] != "NOT DECIDED":
         return ""
     if row["more_seeds"] <= _MOST_SEEDS:
-        return f"{row['more_seeds']:.0f} more seed{'' if row['more_seeds'] == 1 else 's'} would decide"
+        return f"{row['more_seeds']:.0f} more seed{'' if row['more_seeds'] == 1 else 's'} would decide it"
     if is_missing(row["items_needed"]):
-        # Without a number and a probability the noise is not known. With a probability the number is too large.
+        # If both the number and the probability are missing, the noise is not known. If only the number is missing, it
+        # is too large.
         known = not (is_missing(row["more_seeds"]) and is_missing(row["p_better"]))
-        return f"over {_MOST_SEEDS} more seeds would decide" if known else ""
+        return f"over {_MOST_SEEDS} more seeds would decide it" if known else ""
     if row["items_needed"] > _MOST_ITEMS:
-        return f"no number of seeds, and over {_MOST_ITEMS:,} items"
-    return f"no number of seeds: {row['items_needed']:,.0f} items would"
+        return f"no number of seeds is enough, and over {_MOST_ITEMS:,} items would be needed"
+    return f"no number of seeds is enough: {row['items_needed']:,.0f} items would decide it"
 
 
 def is_missing(value: Any) -> bool:
@@ -71,21 +72,21 @@ def with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
     """Return a number with its interval, such as "0.41 [0.39, 0.43]".
 
     Args:
-        value: The number. A missing one gives "".
-        low: Lower end, missing for none.
-        high: Upper end.
+        value: The number. "" is returned if it is missing.
+        low: Lower end of the interval. Missing if there is no interval.
+        high: Upper end of the interval.
         sign: "+" for a difference, which is written with its sign.
     """
     if is_missing(value):
         return ""
-    value = 0.0 if abs(value) < 1e-12 else value  # rounding noise of equal means would print as 1.11e-16
+    value = 0.0 if abs(value) < 1e-12 else value  # otherwise rounding errors of equal means would print as 1.11e-16
     if is_missing(low) or low == high:
         return f"{value:{sign}.3g}" if sign else f"{value:.4g}"
     return f"{value:{sign}.3g} [{low:{sign}.2g}, {high:{sign}.2g}]" if sign else f"{value:.4g} [{low:.3g}, {high:.3g}]"
 
 
 def figure_text(value: Any) -> str:
-    """Return a number with four significant digits, or with a unit prefix from 1000 on. A missing one gives ""."""
+    """Return a number with four significant digits, or with a unit prefix from 1000 on. "" if it is missing."""
     if is_missing(value):
         return ""
     return human(value) if isinstance(value, (int, float)) and abs(value) >= 1000 else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""The first table of a report: the front, and the plans that it was compared with."""
+"""The first table of a report: the plans on the front and all other compared plans."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["front_table"]
 
 
 def front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[str, float]]) -> Table:
-    """Return the table. Every figure that was measured stands beside its interval.
+    """Return the table. Every measured value is shown with its interval.
 
     Args:
         run: The run.
@@ -32,7 +32,7 @@ def front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[st
     best_first = finalists[metric].argsort(kind="stable")
     order = best_first if run.directions[metric] == "minimize" else best_first[::-1]
     rows = tuple(Row(tuple(of_rows[index] for of_rows in cells), bare=bool(bare.iloc[index])) for index in order)
-    return Table("The front, and what it was compared with", tuple(columns), rows, _caption(run, finalists))
+    return Table("The front, and all other compared plans", tuple(columns), rows, _caption(run, finalists))
 
 
 def _columns(
@@ -54,11 +54,11 @@ def _columns(
     yield Column("seeds", True), [Cell(str(row["seeds"]), True) for row in rows]
     yield intervals(f"{metric} [95 %]", metric, f"{metric}_low", f"{metric}_high")
     if "difference" in finalists:
-        yield intervals("against bare [95 %]", "difference", "difference_low", "difference_high", "+")
+        yield intervals("difference from bare [95 %]", "difference", "difference_low", "difference_high", "+")
         yield Column("verdict"), [verdict_cell(row["verdict"]) for row in rows]
         if finalists["p_better"].notna().any():
             yield Column("P(better)", True), [_probability(row["p_better"]) for row in rows]
-            yield Column("what would decide it"), [Cell(what_would_decide(row)) for row in rows]
+            yield Column("needed for a verdict"), [Cell(what_would_decide(row)) for row in rows]
     costs = [name for name in ("params", "macs") if name in finalists and finalists[name].notna().any()]
     shown = [name for name in run.directions if name not in (*costs, metric, "latency_ms")]
     for name in [*shown, *costs]:
@@ -76,22 +76,22 @@ def _latency(rows: list[dict[Hashable, Any]], intervals: Any) -> Iterable[tuple[
     if all(is_missing(row.get("latency_low_ms")) for row in rows):  # predicted
         yield Column("predicted ms", True), [Cell(figure_text(row["latency_ms"]), True) for row in rows]
         return
-    yield intervals("ms [99 %]", "latency_ms", "latency_low_ms", "latency_high_ms")
-    yield intervals("of bare [99 %]", "latency_ratio", "latency_ratio_low", "latency_ratio_high")
+    yield intervals("latency in ms [99 %]", "latency_ms", "latency_low_ms", "latency_high_ms")
+    yield intervals("latency / bare [99 %]", "latency_ratio", "latency_ratio_low", "latency_ratio_high")
     verdicts = [row.get("latency_verdict") for row in rows]
     yield Column("latency verdict"), [verdict_cell("" if is_missing(text) else str(text)) for text in verdicts]
 
 
 def _caption(run: Run, finalists: pd.DataFrame) -> str:
-    caption = "The bare backbone, every plan of several seeds, and every plan on the front."
+    caption = "The bare backbone, every plan with several seeds, and every plan on the front. Brackets are intervals."
     if run.metric and run.directions[run.metric] == "minimize":
-        caption += " A difference is positive where the plan is better."
+        caption += " A difference is positive if the plan is better than the bare backbone."
     if "p_better" in finalists and finalists["p_better"].notna().any():
         caption += " P(better) is the probability that the plan is better than the bare backbone."
     if finalists["probability"].notna().any():
         caption += (
-            " P(front) is the probability that no other of them dominates a plan. It follows from the noise of "
-            "validation items, seeds and measured latency. Latencies within 1 % share a rank."
+            " P(front) is the probability that no other plan dominates the plan. It is computed from the noise of "
+            "validation items, seeds and measured latency. Latencies within 1 % of each other count as equal."
         )
     return caption
 

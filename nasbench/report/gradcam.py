@@ -1,4 +1,4 @@
-"""Where a classifier looks: Grad-CAM of the bare backbone and the winner on the same held-out images.
+"""The regions that a classifier uses: Grad-CAM of the bare backbone and the winner on the same held-out images.
 
 Grad-CAM weights the channels of the last stage by the mean gradient of the class score and cuts off negative parts.
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
@@ -30,7 +30,7 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
     Args:
         model: A classifier, `(B, 3, H, W) -> (B, K)`. Its mode and weights are left unchanged.
         images: `(B, 3, H, W)`.
-        slots: Slots of the model. The map is that of the last stage with more than one position.
+        slots: The slots of the model. The map is made at the last stage with more than one position.
 
     Returns:
         The maps, `(B, H, W)` in [0, 1], and the classes, `(B,)`.
@@ -46,10 +46,10 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
     training = model.training
     try:
         with torch.enable_grad():
-            # The input requires a gradient, so that the map has one even where every weight is frozen.
+            # The input requires a gradient, so that the map has a gradient even if every weight is frozen.
             scores = model.eval()(images.clone().requires_grad_())
             classes = scores.argmax(dim=1)
-            # Samples do not mix in eval mode: the gradient of the sum holds the gradient of each image.
+            # Samples do not mix in eval mode, so the gradient of the sum contains the gradient of each image.
             (gradient,) = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), kept[0])
     finally:
         handle.remove()
@@ -70,7 +70,7 @@ def held_out(batches: Iterable[tuple[Tensor, Tensor]], count: int = 6) -> tuple[
     images: list[Tensor] = []
     labels: list[Tensor] = []
     seen: set[int] = set()
-    for x, y in islice(batches, 8):  # a large split is not read to its end
+    for x, y in islice(batches, 8):  # stop early, so that a large split is not read completely
         for image, label in zip(x, y, strict=True):
             if int(label) not in seen and len(images) < count:
                 seen.add(int(label))
@@ -85,10 +85,10 @@ def draw_gradcam(
     maps: Mapping[str, NDArray[np.float32]],
     predicted: Mapping[str, Sequence[str]],
 ) -> Figure:
-    """Draw the images in the first row, then a row per model with its maps over them and its predictions.
+    """Draw the images in the first row, then a row for each model with its maps over the images and its predictions.
 
     Args:
-        images: `(N, 3, H, W)` in any range. Each is stretched to [0, 1].
+        images: `(N, 3, H, W)` in any range. Each image is scaled to [0, 1].
         labels: True class of each image.
         maps: Maps `(N, H, W)` by model.
         predicted: Predicted classes by model.

@@ -1,7 +1,7 @@
-"""The headline of a report: what helps, how sure that is, and whatever a reader must know before believing it.
+"""The headline of a report: which plan helps, how sure that is, and what a reader must know before trusting it.
 
-No sentence claims more than the tables show. The answer comes first. What speaks against it follows at once: the
-control, the test split, latency without a verdict, failures, training near chance.
+No sentence claims more than the tables show. The answer comes first. Then come the reasons for doubt: the control, the
+test split, latency without a verdict, failures, training near chance.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Metrics = Mapping[str, Mapping[str, float]]
 _LONGEST_REASON = 120
 
 _USUAL_SEEDS = 3
-"""Number of seeds for which the headline tells the detectable difference."""
+"""Number of seeds for which the headline gives the detectable difference."""
 
 
 def headline(
@@ -43,13 +43,13 @@ def headline(
         naive: Metrics of naive forecasts on the test split by name.
     """
     lines = list(_answer(run, finalists, recorded, test))
-    # The last line counts the plans. How many of them failed belongs to it.
+    # The last line counts the plans, so the number of failed plans is added to it.
     lines[-1] = " ".join([lines[-1], *_failures(run)])
     return (*lines, *(_caution(run, run.metric, finalists, test, naive) if run.metric else ()))
 
 
 def _answer(run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, test: Metrics) -> Iterable[str]:
-    """Yield what is known of the plans. The last sentence says how many were evaluated."""
+    """Yield sentences about the plans. The last sentence says how many were evaluated."""
     evaluated = _counted(run.trials()["plan_hash"].nunique(), "plan")
     if recorded is None:
         yield "Every objective is a cost. Costs are exact, so there is no verdict."
@@ -61,7 +61,7 @@ def _answer(run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, te
         yield "Nothing can be compared, because only the bare backbone has a result."
         yield f"{evaluated} evaluated."
     elif not recorded.noise.freedom:
-        yield "One evaluation each: no plan was trained twice, so nothing can be told apart."
+        yield "Each plan has one evaluation. No plan was trained twice, so there is no verdict."
         yield f"{evaluated} evaluated, {_on_front(finalists)} of them on the front."
     else:
         better = finalists[finalists["verdict"] == "BETTER"]
@@ -76,8 +76,8 @@ def _answer(run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, te
 def _best(
     run: Run, better: pd.DataFrame, finalists: pd.DataFrame, recorded: RunTrainings, test: Metrics
 ) -> Iterable[str]:
-    """Yield what is known of the best of the plans that are BETTER."""
-    # One that also beats a plain block of its cost comes first. Then the largest difference counts.
+    """Yield sentences about the best of the plans that are BETTER."""
+    # First come plans that are also better than a plain block of equal cost. Then the largest difference counts.
     order = better.assign(beats_control=better["control_verdict"] == "BETTER")
     best = order.sort_values(["beats_control", "difference"], ascending=False).iloc[0]
     bare = finalists[finalists["plan"] == BARE.text].iloc[0]
@@ -92,8 +92,8 @@ def _better(run: Run, best: pd.Series, bare: pd.Series) -> str:
     metric = run.metric
     cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in best), None)
     price = f", at {best[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
-    # The verdict comes from all trainings together. The interval is of this plan alone, and may say less.
-    model = f" (better with probability {_chance(best)}, by all trainings)" if best["difference_low"] <= 0 else ""
+    # The verdict uses all trainings together. The interval uses only this plan, so it can include 0.
+    model = f" (better with probability {_chance(best)}, from all trainings)" if best["difference_low"] <= 0 else ""
     return (
         f"{_name(best)} is BETTER than the bare backbone: {metric} {_value(metric, best)} against "
         f"{_value(metric, bare)}, {_interval(best)}{_sign_note(run)}{model}{price}."
@@ -101,26 +101,30 @@ def _better(run: Run, best: pd.Series, bare: pd.Series) -> str:
 
 
 def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
-    """Yield which plan is the nearest to being BETTER, and what would decide it."""
+    """Yield the plan that is nearest to being BETTER, and what is needed to decide it."""
     nearest = finalists[finalists["verdict"] == "NOT DECIDED"].dropna(subset=["p_better", "difference_low"])
     if nearest.empty:
         return
     row = nearest.sort_values("p_better", ascending=False).iloc[0]
     told = "; ".join([f"better with probability {_chance(row)}", *filter(None, [what_would_decide(row.to_dict())])])
-    yield f"The nearest is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}, {told}."
+    yield f"The nearest plan is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}, {told}."
 
 
 def _power(run: Run) -> Iterable[str]:
-    """Yield what the run can tell apart, which a reader asks where nothing is better."""
+    """Yield which differences the run can detect, because readers ask this if no plan is better."""
     power = run.power()
-    # An item variance that is estimated as 0 sets no floor.
-    floor = f"; {power.floor:.2g} is the floor of {power.items:,} validation items" if power.floor else ""
+    # If the item variance is estimated as 0, there is no floor.
+    floor = (
+        f"; with {power.items:,} validation items, no number of seeds detects less than {power.floor:.2g}"
+        if power.floor
+        else ""
+    )
     least = power.detectable[_USUAL_SEEDS]
-    yield f"With {_USUAL_SEEDS} seeds a plan, differences of {least:.2g} can be told apart{floor}."
+    yield f"With {_USUAL_SEEDS} seeds for each plan, this run can detect differences of {least:.2g}{floor}."
 
 
 def _faster(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
-    """Yield the fastest plan that was shown to be faster, where latency is an objective."""
+    """Yield the fastest plan that was shown to be faster, if latency is an objective."""
     if "latency_ms" not in run.directions or "latency_verdict" not in finalists:
         return
     faster = finalists[finalists["latency_verdict"] == "FASTER"]
@@ -134,28 +138,35 @@ def _faster(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
 
 def _against_control(best: pd.Series) -> Iterable[str]:
     if is_missing(best["control_difference"]):
-        yield "No plain block of its cost was trained beside it, so the gain may come from its size."
+        yield "No plain block of equal cost was trained, so the gain can come from the added size alone."
         return
     gap = _interval(best, "control_difference")
     ratio = None if is_missing(best["control_ratio"]) else best["control_ratio"]
     if not is_near_cost(ratio):
-        adds = "the plan adds no multiply-adds" if ratio is None else f"it adds {ratio:.3g} times the multiply-adds"
-        yield f"A plain block of its cost could not be made ({adds}): {gap} against the nearest, no verdict."
+        adds = (
+            "the plan adds no multiply-adds"
+            if ratio is None
+            else f"the nearest adds {ratio:.3g} times the multiply-adds"
+        )
+        yield f"No plain block of equal cost exists ({adds}): {gap} against the nearest block, no verdict."
     elif best["control_verdict"] == "BETTER":
-        yield f"It is also BETTER than a plain block of its cost, {gap}, so size alone does not explain the gain."
+        yield f"It is also BETTER than a plain block of equal cost, {gap}, so size alone does not explain the gain."
     elif best["control_verdict"] == "WORSE":
-        yield f"But it is WORSE than a plain block of its cost, {gap}: that block is the better choice."
+        yield f"But it is WORSE than a plain block of equal cost, {gap}. So that block is the better choice."
     else:
-        yield f"But it was not shown to be better than a plain block of its cost, {gap}: its size may be what helps."
+        yield (
+            f"But it was not shown to be better than a plain block of equal cost, {gap}. So perhaps only the added "
+            "size helps."
+        )
 
 
 def _on_test(run: Run, recorded: RunTrainings, best: pd.Series, bare: pd.Series, test: Metrics) -> Iterable[str]:
-    """Yield what the test split says. Nothing was selected on it, but there is one training of each plan."""
+    """Yield the result on the test split. Nothing was selected on it, but each plan has only one training."""
     assert run.metric is not None
     figures = [test.get(row["plan_hash"], {}).get(run.metric) for row in (best, bare)]
     if figures[0] is None or figures[1] is None:
         if test:
-            yield "The test split could not be opened for it: its weights were not stored (--keep all stores them)."
+            yield "There is no test result, because the weights of this plan were not stored (--keep all stores them)."
         return
     sign = -1 if run.directions[run.metric] == "minimize" else 1
     gap = sign * (figures[0] - figures[1])
@@ -164,7 +175,7 @@ def _on_test(run: Run, recorded: RunTrainings, best: pd.Series, bare: pd.Series,
     if gap - half > 0:
         agrees = "agrees"
     elif gap > 0:
-        agrees = "points the same way, but could be chance"
+        agrees = "has the same sign, but this can be chance"
     else:
         agrees = "does not agree"
     yield (
@@ -173,9 +184,10 @@ def _on_test(run: Run, recorded: RunTrainings, best: pd.Series, bare: pd.Series,
 
 
 def _half_width(run: Run, recorded: RunTrainings) -> float:
-    """Return half the 95 % interval of a difference on the test split between one training of each side.
+    """Return half the width of the 95 % interval of a difference on the test split, with one training of each plan.
 
-    The noise between seeds is not visible from one seed. That of the validation split serves, for as many items.
+    One seed does not show the noise between seeds. So the noise on the validation split is used, for the number of test
+    items.
     """
     noise = recorded.standing.noise
     splits = (run.config["task"] or {}).get("splits", {})
@@ -190,18 +202,21 @@ def _latency(run: Run, best: pd.Series) -> Iterable[str]:
     if is_missing(ratio):
         return
     if is_missing(best.get("latency_ratio_low")):
-        yield f"Its latency is predicted at {ratio:.2f} times the bare backbone's. It was not measured: no verdict."
+        yield (
+            f"Its predicted latency is {ratio:.2f} times the bare backbone's. It was not measured, so there is no "
+            "verdict."
+        )
         return
     load = busy_load(run)
-    busy = "" if load is None else f" The machine was busy meanwhile (load {load:.3g})."
+    busy = "" if load is None else f" The machine was busy during the measurement (load {load:.3g})."
     yield f"Its latency is {_latency_ratio(best)} times the bare backbone's: {best['latency_verdict']}.{busy}"
 
 
 def busy_load(run: Run) -> float | None:
-    """Return the load average at the last latency measurement, if other work kept the machine busy. None otherwise.
+    """Return the load average at the last latency measurement, if the machine was busy with other work. None otherwise.
 
-    The search itself loads the machine until shortly before: by its workers, each with its threads. Anything above
-    that and one more task was other work.
+    The search itself loads the machine until shortly before the measurement, with the threads of all its workers. A
+    load above that plus one task is other work.
     """
     try:
         scenario = (run.folder.latest_latency("profile") or {}).get("scenario", {})
@@ -215,7 +230,7 @@ def _counts(evaluated: str, finalists: pd.DataFrame) -> str:
     several = finalists[(finalists["seeds"] > 1) & (finalists["plan"] != BARE.text)]
     counts = Counter(several["verdict"])
     verdicts = ", ".join(f"{counts[name]} {name}" for name in ("BETTER", "WORSE", "NOT DECIDED") if counts[name])
-    return f"{evaluated} evaluated, {len(several)} on several seeds{': ' + verdicts if verdicts else ''}."
+    return f"{evaluated} evaluated, {len(several)} with several seeds{': ' + verdicts if verdicts else ''}."
 
 
 def _failures(run: Run) -> Iterable[str]:
@@ -231,7 +246,7 @@ def _failures(run: Run) -> Iterable[str]:
 
 
 def _caution(run: Run, metric: str, finalists: pd.DataFrame, test: Metrics, naive: Metrics) -> Iterable[str]:
-    """Yield why the training itself may be too short to tell anything."""
+    """Yield the reasons why the training is perhaps too short for any conclusion."""
     if finalists.empty:
         return
     best = finalists.sort_values(metric, ascending=run.directions[metric] == "minimize").iloc[0]
@@ -256,7 +271,7 @@ def _no_better_than_naive(run: Run, metric: str, best: pd.Series, test: Metrics,
         return
     name = min(known, key=lambda each: known[each])  # metrics of forecasts are errors
     if ours >= known[name]:
-        naive_text = f"the {name} forecast's {known[name]:.4g}"
+        naive_text = f"the {known[name]:.4g} of the {name} forecast"
         yield f"the best {metric} on the test split, {ours:.4g}, is no better than {naive_text}"
 
 
@@ -278,7 +293,7 @@ def _interval(row: pd.Series, name: str = "difference") -> str:
 
 
 def _sign_note(run: Run) -> str:
-    """Return how to read the sign of a difference of an error, of which less is better."""
+    """Return a note on the sign of a difference, if the metric is an error, where less is better."""
     return " (positive is better)" if run.metric and run.directions[run.metric] == "minimize" else ""
 
 

@@ -1,4 +1,4 @@
-"""Which kind of host a name is: a run, a module, an expression or a backbone. Needs no torch."""
+"""The kind of thing that a name means: a run, a module, an expression or a backbone. Needs no torch."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def is_backbone(host: str) -> bool:
 
 
 def check_host(host: str) -> None:
-    """Check that `host` is a run, or names a module, an expression or a backbone that exists.
+    """Check that `host` is a run or the name of an existing module, expression or backbone.
 
     Raises:
-        UnknownNameError: If there is none, or an expression names a module that does not exist.
-        ExpressionError: If an expression is malformed.
+        UnknownNameError: If nothing has this name, or if an expression names a module that does not exist.
+        ExpressionError: If it is a malformed expression.
     """
     if is_run(host):
         return
@@ -45,7 +45,7 @@ def check_host(host: str) -> None:
 
 
 def check_module(text: str) -> None:
-    """Check that `text` names a module, fusion or neck that exists, or is an expression of modules.
+    """Check that `text` is the name of an existing module, fusion or neck, or an expression of modules.
 
     Raises:
         UnknownNameError: If it names a module that does not exist.

@@ -1,4 +1,4 @@
-"""Tables of what `nasbench profile --run RUN --front` measured: the Pareto front, and its best plan by slot."""
+"""Tables of the latencies that `nasbench profile --run RUN --front` measured: the front, and its best plan by slot."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ __all__ = ["front_table", "slots_table"]
 
 
 def slots_table(run: Run) -> Table | None:
-    """Return latency and MACs slot by slot for the plan measured last, None if none was measured."""
+    """Return latency and MACs slot by slot for the plan measured last. None if no plan was measured."""
     measured = run.folder.latest_latency("slots")
     if measured is None:
         return None
     columns = (
-        *(Column("slot"), Column("expression"), Column("MACs added", True), Column("of the bare", True)),
-        *(Column("ms added", True), Column("of the bare [99 %]", True), Column("verdict")),
+        *(Column("slot"), Column("expression"), Column("MACs added", True), Column("MACs added / bare", True)),
+        *(Column("ms added", True), Column("ms added / bare [99 %]", True), Column("verdict")),
     )
     rows = tuple(_slot_row(row) for row in measured["rows"])
     caption = (
         f"Trial {measured['number']}: each slot alone in the bare backbone, then the whole plan. The times of the "
-        f"slots need not sum to that of the plan. Measured on {measured['date'][:10]}: {measured['scenario_text']}."
+        f"slots do not always sum to the time of the plan. Measured on {measured['date'][:10]}: "
+        f"{measured['scenario_text']}."
     )
-    return Table("Where the time goes: latency beside MACs, slot by slot", columns, rows, caption)
+    return Table("Latency and MACs, slot by slot", columns, rows, caption)
 
 
 def front_table(run: Run) -> Table | None:
-    """Return the last measurement of the Pareto front, with predictions if there are any. None if there is none."""
+    """Return the last measurement of the Pareto front, with predictions if they exist. None without a measurement."""
     measured = run.folder.latest_latency("front")
     if measured is None:
         return None
     predicted = any("predicted_ms" in row for row in measured["rows"])
-    columns = [Column("trial", True), Column("plan"), Column("rank", True), Column("ms [99 %]", True)]
-    columns += [Column("ratio to bare [99 %]", True), Column("verdict")]
+    columns = [Column("trial", True), Column("plan"), Column("rank", True), Column("latency in ms [99 %]", True)]
+    columns += [Column("latency / bare [99 %]", True), Column("verdict")]
     columns += [Column("predicted ms", True), Column("predicted ratio", True)] * predicted
     rows = []
     for row in measured["rows"]:
@@ -55,7 +56,7 @@ def front_table(run: Run) -> Table | None:
     if measured["quality"] is not None:
         quality = measured["quality"]
         caption += (
-            f" {100 * quality['within_10pct']:.0f} % of the predicted ratios lie within ±10 % of the measured ones,"
+            f" {100 * quality['within_10pct']:.0f} % of the predicted ratios are within ±10 % of the measured ratios,"
         )
         caption += f" and {100 * measured['within_10pct_ms']:.0f} % of the predicted milliseconds."
     return Table("The front, measured on a device", tuple(columns), tuple(rows), caption)

@@ -24,7 +24,7 @@ def notes_of(
     Args:
         run: The run.
         finalists: Its compared plans (`Run.finalists`).
-        recorded: Its trainings. None if every objective is a cost.
+        recorded: The trainings of the run. None if every objective is a cost.
         test: Metrics on the test split by plan hash.
     """
     yield from (run.config["task"] or {}).get("notes", ())
@@ -34,35 +34,38 @@ def notes_of(
         yield _predicted(str(run.settings.latency_profile), predicted)
     elif "latency_ms" in finalists and finalists["latency_ms"].notna().any():
         scenario = finalists["latency_scenario"].dropna().iloc[0]
-        yield f"Latency was measured side by side with the bare backbone: {scenario}. Its intervals are 99 %."
+        yield (
+            f"Latency was measured side by side with the bare backbone: {scenario}. Its intervals have 99 % confidence."
+        )
     elif run.config["task"]:
         yield "Latency was not measured."
     if checks := run.journal.cost_checks:
         wrong = [told for told in checks.values() if told]
         yield (
-            f"Costs are sums over the parts of a plan. A count of the whole model agrees exactly for "
+            "Costs are sums over the parts of a plan. The count of the complete model is exactly the same for "
             f"{len(checks) - len(wrong)} of {len(checks)} finalists{'.' if not wrong else ': ' + '; '.join(wrong)}"
         )
     if test:
         yield (
-            f"The test split was opened only for {len(test)} compared plan{'' if len(test) == 1 else 's'}, once each, "
+            f"The test split was used only for {len(test)} compared plan{'' if len(test) == 1 else 's'}, once for each "
+            "plan, "
             "with the stored weights of one seed. Nothing was selected on it."
         )
 
 
 def _on_verdicts(recorded: RunTrainings) -> Iterable[str]:
-    """Yield how the verdicts came about, and what they do not cover."""
+    """Yield how the verdicts were computed, and which noise they do not include."""
     if len(recorded.plans) >= FEWEST_FOR_MODEL:
         yield (
-            "Numbers in brackets are 95 % intervals. Verdicts come from a model of all trainings together, because the "
-            "plans were chosen among many by one seed. So the difference of a chosen plan is somewhat too favourable, "
-            "and its verdict may differ from what its interval alone would say."
+            "Numbers in brackets are 95 % intervals. Verdicts come from a model of all trainings together, because "
+            "the plans were chosen among many by one seed. So the difference of a chosen plan is too large on "
+            "average, and its verdict can differ from a verdict by the interval alone."
         )
         believed = posterior(recorded.standing, recorded.contents)
         if believed is not None and believed.harmful:
             yield (
-                "Nearly all plans lie below the bare backbone. So the model allows that modules harm on average, and "
-                "no plan is called BETTER for being less bad than the others."
+                "Nearly all plans lie below the bare backbone. So the model considers that modules make the network "
+                "worse on average, and no plan is called BETTER only because it is less bad than the others."
             )
     else:
         yield (
@@ -77,11 +80,11 @@ def _on_verdicts(recorded: RunTrainings) -> Iterable[str]:
 
 
 def _predicted(file: str, told: Mapping[str, Any]) -> str:
-    """Return the note that latency is predicted, from which profile and how well.
+    """Return the note that latency is predicted, with the profile and the quality of its predictions.
 
     Args:
         file: The profile.
-        told: What `DeviceProfile.describe` says of it.
+        told: The result of `DeviceProfile.describe`.
     """
     quality = HeldOut(**told["quality"]).text if told["quality"] else "not checked on whole plans"
     return (

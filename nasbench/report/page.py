@@ -1,4 +1,4 @@
-"""The content of the report as data: question, answer, tables and facts. The HTML template only lays it out."""
+"""The content of the report as data: question, answer, tables and facts. The HTML template only arranges it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Section:
 
     Attributes:
         title: Its heading.
-        lead: An introductory paragraph, "" for none.
-        pictures: In reading order.
-        tables: In reading order.
-        widget: "explorer" for the interactive front, "" for none.
+        lead: An introductory paragraph. "" if there is none.
+        pictures: The pictures, in reading order.
+        tables: The tables, in reading order.
+        widget: "explorer" for the interactive front. "" if there is none.
     """
 
     title: str
@@ -49,11 +49,11 @@ class Page:
     """The content of the report.
 
     Attributes:
-        question: What was asked, as the title.
-        answer: What helps and how sure that is, in short sentences, the answer first.
+        question: The question of the search, which is the title.
+        answer: Short sentences that say which plan helps and how sure that is. The answer comes first.
         notes: What a reader must know about the data and the comparison.
-        sections: In reading order.
-        facts: How the run was made, as (name, value).
+        sections: The sections, in reading order.
+        facts: Facts about how the run was made, as (name, value).
         command: The command that reproduces the run.
     """
 
@@ -116,12 +116,10 @@ def _sections(
             yield Section(title, _LEADS[key], shown[key], kept, widget)
 
     front = front_table(run, finalists, test)
-    yield from section("Which plans are worth having", "front", front, widget="explorer")
+    yield from section("Which plans are worth using", "front", front, widget="explorer")
     yield from section("Which modules and properties help, and where", "where", *effect_tables.tables(run))
-    yield from section(
-        "Where the time goes", "latency", latency_tables.front_table(run), latency_tables.slots_table(run)
-    )
-    yield from section("What the winner does", "winners")
+    yield from section("Latency", "latency", latency_tables.front_table(run), latency_tables.slots_table(run))
+    yield from section("Properties of the winner", "winners")
     yield from section("On held-out data", "held out", _naive_table(run, naive))
     yield from section("How the search went", "progress", _race_table(run))
     yield from section("How the finalists were trained", "training")
@@ -132,13 +130,13 @@ def _sections(
     if (rejected & trained).any():
         trouble.append(_trouble_table(trials[rejected & trained], "Stopped early: successive halving"))
     trouble.append(_trouble_table(trials[trials["state"] == "failed"], "Failed"))
-    yield from section("What did not work", "trouble", *trouble, _excluded_table(run))
+    yield from section("Rejected and failed plans", "trouble", *trouble, _excluded_table(run))
 
 
 _LEADS = {
-    "front": "Choose the axes, filter the plans, and point at one to read its whole row. An error bar is the 95 % "
-    "interval of the difference to the bare backbone, by the trainings of these two alone. The verdicts are in the "
-    "table below.",
+    "front": "Choose the axes, filter the plans, and point at a plan to read its whole row. An error bar is the 95 % "
+    "interval of the difference from the bare backbone. It uses only the trainings of these two. The verdicts are in "
+    "the table below.",
     "where": "",
     "latency": "Fewer multiply-adds do not always mean fewer milliseconds.",
     "winners": "The five properties of the modules that the winner inserted, measured after training.",
@@ -165,7 +163,12 @@ def _race_table(run: Run) -> Table | None:
         return None
     columns = (
         *(Column("trial", True), Column("plan"), Column("seed", True), Column(str(run.metric), True)),
-        *(Column("why it was trained"), Column("P(better) after it", True), Column("then"), Column("for other plans")),
+        *(
+            Column("reason for the training"),
+            Column("P(better) afterwards", True),
+            Column("state afterwards"),
+            Column("changes of other plans"),
+        ),
     )
     rows = [
         Row(
@@ -184,9 +187,9 @@ def _race_table(run: Run) -> Table | None:
         for row in race.to_dict(orient="records")
     ]
     caption = (
-        "Every further training, in order. P(better) is the probability, given all trainings so far, that the plan is "
-        "better than the bare backbone. A plan is called when it is sure enough, and dropped when its expected "
-        "difference is below 0. Both are judged anew after each training."
+        "The table has every further training, in order. P(better) is the probability, given all trainings so far, "
+        "that the plan is better than the bare backbone. A plan is called when it is sure to be better, and dropped "
+        "when its expected difference is below 0. Both are decided again after each training."
     )
     return Table("The race", columns, tuple(rows), caption)
 
@@ -200,7 +203,12 @@ def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | 
         Row((Cell(name), *(Cell(figure_text(values[metric]), True) for metric in metrics)))
         for name, values in naive.items()
     ]
-    return Table("Naive forecasts", columns, tuple(rows), "A model must beat these figures on the same test windows.")
+    return Table(
+        "Naive forecasts",
+        columns,
+        tuple(rows),
+        "A useful model must have smaller errors than these forecasts on the same test windows.",
+    )
 
 
 def _trouble_table(trials: pd.DataFrame, title: str) -> Table:
@@ -230,7 +238,7 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
         yield "data", f"{s.task}: {splits}; input {'x'.join(map(str, run.config['task']['input_size']))}"
         yield "training", ", ".join(f"{key} {value}" for key, value in s.training.items())
         start = (
-            "loaded weights, inserted as identities"
+            "pretrained weights, inserted as identities"
             if s.pretrained or s.checkpoint
             else "random weights, plain insertion"
         )
@@ -250,7 +258,7 @@ def _listed(value: Any) -> str:
 
 
 def command_of(run: Run) -> str:
-    """Return the command that reproduces a run, or why there is none."""
+    """Return the command that reproduces a run, or a text that says why there is none."""
     if run.config["task"] is None:
         return "nasbench.search(..., evaluate=fn): the function is not part of the run"
     return shlex.join(command_words(run.settings, run.config["task"].get("recipe_changes", {})))

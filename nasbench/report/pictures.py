@@ -1,6 +1,6 @@
 """Pictures of a report by section. Each is saved as SVG, PNG and PDF, with its numbers as CSV.
 
-What needs torch is imported when a picture needs a model, so that a run without models is reported without it.
+Code that needs torch is imported only when a picture needs a model. So a run without models is reported without torch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _optional(what: str, draw: Callable[[], Iterable[Picture]]) -> list[Picture]
     """Return the pictures that `draw` yields, or none with a warning if it fails, so that the report is still built."""
     try:
         return list(draw())
-    except OSError:  # a full or read-only disk would stop the rest of the report too
+    except OSError:  # a full or read-only disk would make the rest of the report fail too
         raise
     except Exception as error:
         warnings.warn(f"the report leaves out {what}: {type(error).__name__}: {error}", stacklevel=2)
@@ -63,7 +63,8 @@ def _fronts(run: Run) -> Iterator[Picture]:
         if data is not None:
             label = scatter.LABELS.get(data.x, data.x)
             caption = (
-                f"{data.y} against {label}. Numbers are trials. The step line is the front. Error bars are as above."
+                f"{data.y} against {label}. The numbers are trial numbers. The step line is the front. Error bars are "
+                "as above."
             )
             alt = f"{data.y} against {data.x}, {len(data.points)} plans"
             yield _saved(run, scatter.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
@@ -74,8 +75,8 @@ def _effects(run: Run) -> Iterator[Picture]:
     if data is None or data["estimate"].notna().sum() < 2:
         return
     caption = (
-        f"Estimated change in {run.metric} by module and slot, compared with an empty slot. A star marks a change that "
-        "is decided, with a correction for the whole table."
+        f"Estimated change in {run.metric} by module and slot, compared with an empty slot. A star marks a decided "
+        "change (HELPS or HURTS), corrected for the whole table."
     )
     yield _saved(run, draw_effects(data), data, "module-effects", "effect of each module in each slot", caption)
 
@@ -86,9 +87,9 @@ def _progress(run: Run) -> Iterator[Picture]:
         return
     reference = ", ".join(f"{name} {bound:.4g}" for name, bound in reference_of(run).point.items())
     caption = (
-        "Hypervolume by number of distinct plans: the plans so far dominate this share of the box between the ideal "
-        "point and the reference. Each plan counts with one seed, and costs are on a logarithmic scale. The reference "
-        f"was fixed at the start: {reference}."
+        "Hypervolume by number of distinct plans. It is the share of the box between the ideal point and the "
+        "reference point that the plans so far dominate. Each plan counts with one seed, and costs are on a "
+        f"logarithmic scale. The reference point was fixed at the start: {reference}."
     )
     yield _saved(run, draw_hypervolume(data), data, "hypervolume", "hypervolume against distinct plans", caption)
 
@@ -110,7 +111,7 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
     number, plan = winner
     file = run.path / "figures" / "winner-fingerprints.csv"
     data = pd.read_csv(file) if file.is_file() else None
-    # A fingerprint takes a while. It is measured again only if another trial is now the winner.
+    # Measuring a fingerprint takes time. It is measured again only if another trial is now the winner.
     if data is None or set(data["trial"]) != {number}:
         from nasbench.measurement.properties.fingerprint import fingerprint_plan
 
@@ -119,8 +120,8 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
             return
         data = fingerprints_data(number, fingerprints)
     caption = (
-        f"Trial {number}, {plan}: the five properties of the modules in each slot, measured on the trained weights "
-        "with random inputs. Complexity is the exponent of the cost in the number of positions."
+        f"Trial {number}, {plan}: the five properties of the modules in each slot, measured with the trained weights "
+        "and random inputs. Complexity is the exponent of the cost in the number of positions."
     )
     yield _saved(run, draw_fingerprints(data), data, "winner-fingerprints", "fingerprints of the winner", caption)
 
@@ -146,8 +147,9 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
         predicted[title] = [names[i] for i in classes]
     labels = [names[int(i)] for i in truth]
     caption = (
-        "Grad-CAM on test images (Selvaraju et al., ICCV 2017): where the last stage supports the predicted class. "
-        f"Shown are the bare backbone and trial {number}, both with seed {run.settings.seed}. Red: a wrong prediction."
+        "Grad-CAM on test images (Selvaraju et al., ICCV 2017): the regions in which the last stage supports the "
+        f"predicted class. The rows are the bare backbone and trial {number}, both with seed {run.settings.seed}. A "
+        "red title is a wrong prediction."
     )
     figure = gradcam.draw_gradcam(images, labels, maps, predicted)
     yield _saved(run, figure, gradcam.as_table(labels, predicted, maps), "grad-cam", "Grad-CAM maps", caption)

@@ -18,7 +18,7 @@ from nasbench.errors import InputError
 __all__ = ["BLACK", "BLUE", "GREY", "RED", "Picture", "save", "save_figure", "save_picture", "style"]
 
 GREY, BLUE, RED, BLACK = "#9aa5b1", "#2a78b5", "#c44e20", "#111111"
-"""Colours of the background, of measurements, of what stands out and of the bare backbone."""
+"""Colours of the background, of measurements, of highlighted points and of the bare backbone."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Picture:
 
     Attributes:
         data: The SVG in base64.
-        alt: Text for readers who cannot see it.
+        alt: Text for readers who cannot see the plot.
         caption: The text below it.
         wide: Whether it takes the full width of the page.
     """

@@ -17,7 +17,7 @@ __all__ = ["hypervolume_curve", "reference_of"]
 def reference_of(run: Run) -> Reference:
     """Return the hypervolume reference of a run.
 
-    It is the one stored at the start. A run without a stored one gets the same reference from its bare backbone.
+    It was stored at the start. If a run has no stored reference, the same reference is computed from its bare backbone.
 
     Raises:
         RunError: If the bare backbone has not been evaluated yet.
@@ -28,7 +28,9 @@ def reference_of(run: Run) -> Reference:
     evaluations = [evaluation for evaluation in run.evaluations() if evaluation.plan_hash == bare]
     complete = [evaluation for evaluation in evaluations if evaluation.state == "complete"]
     if not complete:
-        raise RunError(f"run {run.path.name} has no evaluation of the bare backbone yet, which sets the reference")
+        raise RunError(
+            f"run {run.path.name} has no evaluation of the bare backbone yet, from which the reference is computed"
+        )
     return reference_point(complete[0].values, run.directions)
 
 
@@ -36,10 +38,11 @@ def hypervolume_curve(run: Run) -> pd.DataFrame:
     """Return the hypervolume after each distinct plan of the search, in the order of their trials.
 
     Each plan counts once, with its first evaluation at its highest fidelity. A rejected or failed plan counts as an
-    evaluation but adds no volume. A plan trained for less than the full budget adds none either.
+    evaluation but adds no volume. A plan trained for less than the full budget adds no volume either.
 
     Returns:
-        One row per plan: evaluations (from 1), number (the trial), state, hypervolume (share of the reference box that
+        One row for each plan: evaluations (from 1), number (the trial), state, hypervolume (share of the reference box
+            that
         the plans so far dominate), wall_s (seconds of evaluation so far).
 
     Raises:

@@ -21,15 +21,15 @@ from nasbench.report.plotting import BLUE, RED, save_figure, style
 
 __all__ = ["Cluster", "clusters", "draw_map", "draw_parallel", "property_frame", "save_page_figures"]
 
-_NEAR = 0.02  # points at most this far apart, in locality and in globality, share a label
+_NEAR = 0.02  # points share a label if their distances in locality and in globality are at most this
 _COLUMNS = 8
 _LIFTS = (0, 8, -8, 16, -16, 24, -24, 32, -32)
-"""Positions tried for a label, in points above its module, the nearest first."""
+"""Positions that are tried for a label, in points above its module. The nearest come first."""
 _AXES = ("L", "G", "S", "M", "N^")
 
 
 def property_frame(rows: Mapping[str, Measured]) -> pd.DataFrame:
-    """Return one row per module: its name and its five property values, 0 where a value is not defined."""
+    """Return one row for each module: its name and its five property values. A value that is not defined is 0."""
     frame = pd.DataFrame([{"name": name, **{p: getattr(row, p) for p in PROPERTIES}} for name, row in rows.items()])
     return frame.astype(dict.fromkeys(PROPERTIES, float)).fillna(dict.fromkeys(PROPERTIES, 0.0))
 
@@ -50,12 +50,12 @@ class Cluster:
 
 
 def clusters(frame: pd.DataFrame) -> list[Cluster]:
-    """Group the modules of a `property_frame` so that each group can have a label of its own, the largest first."""
+    """Group the modules of a `property_frame` so that each group can have a label. The largest group comes first."""
     groups: list[list[int]] = []
     points = frame[["locality", "globality"]].to_numpy()
     for row in range(len(points)):
         near = (g for g in groups if abs(points[g].mean(0) - points[row]).max() <= _NEAR)
-        group = next(near, None)  # greedy: the first group whose centre is near
+        group = next(near, None)  # greedy: choose the first group whose centre is near
         if group is None:
             groups.append([row])
         else:
@@ -68,7 +68,7 @@ def clusters(frame: pd.DataFrame) -> list[Cluster]:
 
 
 def draw_map(frame: pd.DataFrame) -> Figure:
-    """Draw modules by locality and globality. Colour is sparsity, size multi-scale, a red edge a cost above linear."""
+    """Draw modules by locality and globality. Colour is sparsity, size multi-scale, a red edge cost above linear."""
     with style():
         figure = Figure(figsize=(9, 6.5), layout="constrained")
         axes = figure.subplots()
@@ -91,7 +91,7 @@ def _areas(frame: pd.DataFrame) -> NDArray[np.float64]:
 
 def _label(figure: Figure, axes: Axes, groups: list[Cluster], frame: pd.DataFrame) -> None:
     """Label each group at the nearest position that is free of markers and other labels."""
-    figure.draw_without_rendering()  # positions in pixels are right only after the layout is computed
+    figure.draw_without_rendering()  # positions in pixels are known only after the layout is computed
     places = axes.transData.transform(frame[["locality", "globality"]].to_numpy())
     radii = (_areas(frame) / np.pi) ** 0.5
     dots = radii * figure.dpi / 72

@@ -1,4 +1,4 @@
-"""Agreement of the zero-cost proxies of a run with its trained metric, beside parameters and MACs."""
+"""Agreement of the zero-cost proxies, parameters and MACs of a run with the metric after training."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["proxy_table"]
 def proxy_table(run: Run, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Return how well each proxy, parameters and MACs rank the plans of a run (see `proxy_agreement`).
 
-    The plans are those trained at the full budget, each with the seed of the search. The table is empty if every
-    objective is a cost.
+    The plans are those trained with the full budget. Each is used with the seed of the search. The table is empty if
+    every objective is a cost.
     """
     if run.metric is None:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -39,6 +39,6 @@ def proxy_table(run: Run, *, resamples: int = 2000, seed: int = 0) -> pd.DataFra
 
 
 def _column(evaluations: Iterable[Evaluation], name: str) -> NDArray[np.float64]:
-    """Return one value of each evaluation, NaN where it has none."""
+    """Return one value of each evaluation. NaN if an evaluation does not have it."""
     values = [evaluation.values.get(name) for evaluation in evaluations]
     return np.array([np.nan if value is None else float(value) for value in values], dtype=float)

@@ -1,6 +1,6 @@
-"""The race for further trainings, replayed from what is recorded: who got which training, and what it told.
+"""The race for further trainings, repeated from the records: which plan got each training, and what it changed.
 
-Beliefs are not recorded. They follow from the trainings, so the race is replayed with them, one after the other.
+The estimates are not recorded. They depend only on the trainings, so the race is repeated training by training.
 """
 
 from __future__ import annotations
@@ -24,20 +24,22 @@ COLUMNS = ("number", "plan", "seed", "value", "reason", "p_better", "state", "ne
 
 
 def race_table(run: Run) -> pd.DataFrame:
-    """Return one row for each further training, in the order in which they were begun.
+    """Return one row for each further training, in the order in which they were started.
 
-    Plans of one seed count from the start, although the first further trainings of the bare backbone come before them.
+    Plans with one seed count from the start, although the first further trainings of the bare backbone come before
+    them.
 
     Returns:
-        A table with these columns. It is empty if no training has a reason, as where all plans get the same seeds.
+        A table with these columns. It is empty if no training has a reason, for example if all plans get the same
+        seeds.
 
-        - number, plan, seed: what was trained. The number is that of the plan's first trial.
+        - number, plan, seed: the trained plan and seed. The number is that of the plan's first trial.
         - value: the metric. NaN if the training failed.
-        - reason: why it was trained.
+        - reason: the reason for this training.
         - p_better: probability that the plan is better than the bare backbone, after this training. NaN for the bare
           backbone, and before the noise is known.
-        - state: state of the plan after it (`nasbench.evidence.race.State`), "" for the bare backbone.
-        - news: what it changed for other plans, such as "trial 3 dropped".
+        - state: state of the plan after this training (`nasbench.evidence.race.State`). "" for the bare backbone.
+        - news: changes of the state of other plans, such as "trial 3 dropped".
     """
     further = run.journal.further_trainings() if run.metric is not None else []
     if not any(reason for _, reason in further):
@@ -57,7 +59,7 @@ def _replay(run: Run, recorded: RunTrainings, further: list[tuple[Evaluation, st
     before = _race_after(run, recorded, seeds, failures)
     indices = {one.plan_hash: index for index, one in enumerate(recorded.plans)}
     for evaluation, reason in further:
-        if evaluation.plan_hash not in seeds:  # none of its trainings succeeded, so no table compares it
+        if evaluation.plan_hash not in seeds:  # none of its trainings succeeded, so it is in no comparison
             continue
         (seeds if evaluation.is_complete else failures)[evaluation.plan_hash] += 1
         after = _race_after(run, recorded, seeds, failures)
@@ -77,12 +79,12 @@ def _replay(run: Run, recorded: RunTrainings, further: list[tuple[Evaluation, st
 
 
 def _race_after(run: Run, recorded: RunTrainings, seeds: Mapping[str, int], failures: Mapping[str, int]) -> Race:
-    """Return the race as it stood when each plan had its first `seeds` trainings."""
+    """Return the state of the race when each plan had its first `seeds` trainings."""
     assert recorded.bare is not None
     then = RunTrainings(
         bare=_first(recorded.bare, seeds),
         plans=tuple(_first(one, seeds) for one in recorded.plans),
-        controls={},  # they are trained after the race
+        controls={},  # controls are trained after the race
         earlier=recorded.earlier,
     )
     return race(
@@ -104,7 +106,7 @@ def _first(plan: PlanTrainings, seeds: Mapping[str, int]) -> PlanTrainings:
 def _news(recorded: RunTrainings, before: Race, after: Race, trained: int | None) -> str:
     """Return the changes of state of the plans that were not trained."""
     changed: dict[str, list[str]] = {}
-    # Before the noise is known, no state but "failed" says anything.
+    # Before the noise is known, only the state "failed" has a meaning.
     known = before.states if before.posterior is not None else ("open",) * len(after.states)
     for index, (old, new) in enumerate(zip(known, after.states, strict=True)):
         if old != new and index != trained:

@@ -1,4 +1,4 @@
-"""Effects of properties, modules and slots in a run, over the plans trained at the full budget."""
+"""Effects of properties, modules and slots in a run, over the plans trained with the full budget."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["first_full_evaluations", "measured_properties", "run_effects"]
 
 
 def run_effects(run: Run) -> dict[str, pd.DataFrame]:
-    """Return the tables of effects of a run on its first trained metric.
+    """Return the tables of effects on the first trained metric of a run.
 
     Returns:
         `properties` (measured), `declared` (properties as declared), `modules`, `pairs` and `slots`. {} if every
-        objective is a cost. The verdicts of all five are corrected together (Holm).
+        objective is a cost. The verdicts of all five tables are corrected together (Holm).
     """
     if run.metric is None:
         return {}
@@ -50,7 +50,7 @@ def run_effects(run: Run) -> dict[str, pd.DataFrame]:
 def measured_properties(expression: Expression) -> list[str]:
     """Return the properties that the modules of an expression have, by their recorded fingerprints.
 
-    For a module without a recorded fingerprint the declared properties count.
+    If a module has no recorded fingerprint, its declared properties are used.
     """
     properties: set[str] = set()
     for leaf in expression.leaves():
@@ -60,10 +60,10 @@ def measured_properties(expression: Expression) -> list[str]:
 
 
 def first_full_evaluations(evaluations: Iterable[Evaluation]) -> dict[str, Evaluation]:
-    """Return the first complete evaluation of each plan at the full budget, by plan text.
+    """Return the first complete evaluation of each plan with the full budget, by plan text.
 
-    There is one seed per plan, that of the search. A plan with several seeds would otherwise count several times in
-    the regression.
+    Each plan has one seed here, the seed of the search. Otherwise a plan with several seeds would count several times
+    in the regression.
     """
     complete = [evaluation for evaluation in evaluations if evaluation.state == "complete"]
     full = max((evaluation.fidelity for evaluation in complete), default=0)

@@ -1,4 +1,4 @@
-"""Pareto scatter of a run: a metric over a cost. First a data frame, which tests read, then a picture."""
+"""Pareto scatter of a run: a metric over a cost, as a data frame and as a picture."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ LABELS = {
 }
 """Axis labels of the costs, with units."""
 
-BARS = "error bar: 95 % interval of the difference to the bare backbone"
+BARS = "error bar: 95 % interval of the difference from the bare backbone"
 """Title of the legend if points have an `error_bar`."""
 
 KINDS = {"other": GREY, "finalist": BLUE, "front": RED, "bare": BLACK}
-"""Kinds of points with their colours: one seed only, several seeds but dominated, on the front, the bare backbone."""
+"""Kinds of points with their colours: with one seed, with several seeds but dominated, on the front, bare backbone."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,18 @@ class ScatterData:
 
     @property
     def front(self) -> pd.DataFrame:
-        """Compared points that no other compared point dominates in this plane, by rising x."""
-        # A single seed is too noisy to be ranked with means over several.
+        """Compared points that no other compared point dominates in this plane, sorted by x, ascending."""
+        # A single seed is too noisy to be ranked with means over several seeds.
         compared = self.points[self.points["kind"] != "other"] if self.seeds > 1 else self.points
         on_front = non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
         return compared[on_front].sort_values("x")
 
 
 def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
-    """Return the scatter of metric `y` over cost `x`, None if no plan has both.
+    """Return the scatter of metric `y` over cost `x`. None if no plan has both.
 
-    A finalist is shown at its mean over seeds, with its `error_bar`. Another plan is shown at its only seed.
+    A finalist is shown at its mean over seeds, with its `error_bar`. Other plans are shown at the value of their only
+    seed.
     """
     finalists = run.finalists()
     if x not in finalists or y not in finalists:
@@ -116,21 +117,21 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
 
 
 def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
-    """Return the ends of a finalist's error bar, NaN for none.
+    """Return the ends of a finalist's error bar. NaN if it has none.
 
     The bar shows whether a plan differs from the bare backbone. Both were evaluated on the same items, so the bar is as
-    long as the 95 % interval of the paired difference. If it crosses the line of the bare backbone, the trainings of
-    these two alone do not tell them apart. The bare backbone and a plan of one seed have no bar. If the difference is
+    long as the 95 % interval of the paired difference. If the bar crosses the line of the bare backbone, the trainings
+    of these two do not show a difference. The bare backbone and plans with one seed have no bar. If the difference is
     not known, the bar is the 95 % interval of the metric.
 
     Args:
         row: A row of `Run.finalists()`.
-        metric: The metric of the run, whose difference the row holds.
+        metric: The metric of the run. The row contains its difference.
     """
     if row.get("seeds", 1) < 2 or row["plan"] == BARE.text:
         return np.nan, np.nan
     if pd.notna(row.get("difference")):
-        # Also right for an error, whose difference has the other sign: the interval is symmetric.
+        # Also right for an error, whose difference has the other sign, because the interval is symmetric.
         below = row["difference"] - row["difference_low"]
         above = row["difference_high"] - row["difference"]
         return row[metric] - below, row[metric] + above
@@ -166,7 +167,7 @@ def draw_scatter(data: ScatterData) -> Figure:
 
 
 def set_cost_axis(axes: Axes, cost: str, values: pd.Series) -> None:
-    """Label the horizontal axis with a cost and its unit. Make it logarithmic if the values span a factor above 8."""
+    """Label the horizontal axis with a cost and its unit. It is logarithmic if values differ by a factor above 8."""
     axes.set_xlabel(LABELS.get(cost, cost))
     if values.min() > 0 and values.max() / values.min() > 8:
         axes.set_xscale("log")
@@ -185,7 +186,7 @@ _MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
 def _kind_labels(data: ScatterData) -> dict[str, str]:
     compared = f"mean of up to {data.seeds} seeds" if data.seeds > 1 else "one seed"
     return {
-        "other": "one seed alone",
+        "other": "with one seed",
         "finalist": f"finalist ({compared})",
         "front": f"on the front ({compared})" if data.seeds > 1 else "on the front",
         "bare": BARE_NAME,
@@ -193,7 +194,7 @@ def _kind_labels(data: ScatterData) -> dict[str, str]:
 
 
 def _annotate(axes: Axes, data: ScatterData) -> None:
-    """Write trial numbers beside the front and "bare" beside the bare backbone. The table below lists their plans."""
+    """Write trial numbers beside the front and "bare" beside the bare backbone. The table below lists the plans."""
     for row in data.points[data.points["kind"].isin(["front", "bare"])].to_dict(orient="records"):
         text = "bare" if row["kind"] == "bare" else str(row["number"])
         place, colour = (row["x"], row["y"]), KINDS[row["kind"]]

@@ -1,8 +1,8 @@
 """Descriptions of spaces: slots, choices and number of plans in a backbone.
 
 The description of a ready-made space in its example backbone is recorded in `search_spaces/overview.json`. The record
-holds a hash of its sources. It is ignored if the hash has changed, or if a module is registered that does not ship with
-nasbench. `scripts/update_spaces` writes the record, and a test keeps it fresh.
+contains a hash of its sources. The record is ignored if the hash has changed, or if a module is registered that does
+not ship with nasbench. `scripts/update_spaces` writes the record, and a test checks that it is up to date.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def describe_space(space: Space, backbone: str, input_size: Sequence[int]) -> di
 
     Raises:
         UnknownNameError: If there is no such backbone.
-        SpaceError: If the space does not fit it.
+        SpaceError: If the space does not fit the backbone.
     """
     from nasbench import backbones
 
@@ -63,7 +63,7 @@ def describe_space(space: Space, backbone: str, input_size: Sequence[int]) -> di
 
 
 def recorded_space(name: str) -> dict[str, Any] | None:
-    """Return the recorded description of a ready-made space in its example backbone, None if there is none."""
+    """Return the recorded description of a ready-made space in its example backbone. None if there is no record."""
     modules = content_folder("modules")
     if name not in ready_made() or any(not Path(spec.origin).is_relative_to(modules) for spec in module_specs()):
         return None

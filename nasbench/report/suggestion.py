@@ -1,11 +1,12 @@
-"""Properties that a network or a module lacks, and the modules that add them at the least cost.
+"""Properties that a network or a module lacks, and the cheapest modules that add them.
 
-A network is measured stage by stage, by the influence of a stage's input on its output. A property is missing where
-its value is below the threshold of `nasbench.measurement.properties`. Modules whose own fingerprint has the property
-are proposed, those with the fewest MACs at that slot first. Complexity is not proposed, because a module cannot add it.
+A network is measured stage by stage, by the influence of a stage's input on its output. A property is missing if its
+value is below the threshold of `nasbench.measurement.properties`. Modules with this property in their own fingerprint
+are proposed. Those with the fewest MACs in this slot come first. Complexity is not proposed, because a module cannot
+add it.
 
-Some gates start at zero: the last norm of a residual branch, a layer scale. In a network without trained weights they
-are set to 1 before it is measured. Otherwise the network would mix nothing.
+Some gates start at zero: the last norm of a residual branch, a layer scale. In a network without trained weights, these
+gates are set to 1 before the measurement. Otherwise the network would not mix positions at all.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from nasbench.spaces import Space
 
 __all__ = ["Advice", "Suggestion", "suggest", "suggest_for_module"]
 
-_NARROW = 4  # below this side a map is too small for sparsity and scales to be measured
-_VENDOR = "timm/"  # timm's own layers; the library has its own version of most of them, under another name
+_NARROW = 4  # a map with a smaller side is too small to measure sparsity and scales
+_VENDOR = "timm/"  # timm's own layers; the library has its own version of most of these layers, with another name
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Suggestion:
     """A module that adds a missing property at a slot.
 
     Attributes:
-        slot: The slot, "" if the advice is for a module.
-        property: The property that is missing there.
+        slot: The slot. "" if the advice is for a module.
+        property: The property that is missing in the slot.
         module: Name of the module.
         figure: The value of the property in the module's fingerprint.
         macs: Multiply-adds that it adds for one input.
@@ -75,9 +76,9 @@ class Advice:
         host: The backbone, expression or run that was measured.
         measured: Property values of each stage, or the fingerprint of a module.
         missing: Missing properties by slot ("" for a module).
-        suggestions: By slot and property, fewest MACs first.
-        backbone: The backbone to search. None for a module.
-        task: The task to search on. None unless the advice is for a run.
+        suggestions: The suggestions by slot and property, fewest MACs first.
+        backbone: The backbone for a search. None for a module.
+        task: The task for a search. None unless the advice is for a run.
     """
 
     host: str
@@ -89,7 +90,7 @@ class Advice:
 
     @property
     def search_options(self) -> str:
-        """Options that `nasbench search` needs besides the space: " --backbone ... --task ...", or ""."""
+        """The options that `nasbench search` needs in addition to the space: " --backbone ... --task ...", or ""."""
         given = {"backbone": self.backbone, "task": self.task}
         return "".join(f" --{name} {value}" for name, value in given.items() if value)
 
@@ -113,7 +114,8 @@ class Advice:
             return self._space_of_module
         choices = {slot: self._choices(slot) for slot in dict.fromkeys(s.slot for s in self.suggestions)}
         given = list(choices.values())
-        # The most frequent choices become the default of the space (of equal counts the first), the others overrides.
+        # The most frequent choices become the default of the space (the first of equally frequent ones), and the others
+        # become overrides.
         usual = max(given, key=given.count)
         overrides = [
             {"slots": [slot], **{key: value for key, value in here.items() if value != usual[key]}}
@@ -144,7 +146,7 @@ class Advice:
 
     @property
     def _space_of_module(self) -> dict[str, Any]:
-        """A space of the module or expression at every stage slot, alone and combined with what it lacks."""
+        """A space with the expression at every stage slot, alone and combined with modules that complement it."""
         host = self.host if isinstance(parse(self.host), Leaf) else f"({self.host})"
         return {
             "name": f"suggested for {self.host}",
@@ -180,16 +182,16 @@ def suggest(
     """Measure which properties a network lacks at each stage slot, and propose the cheapest modules that add them.
 
     Args:
-        host: A backbone, a run folder, or the name or expression of a module. Of a run the best plan is measured, with
-            its trained weights if they were stored.
-        input_size: Input size of a backbone without the batch. By default its own.
+        host: A backbone, a run folder, or the name or expression of a module. For a run, the best plan is measured,
+            with its trained weights if they were stored.
+        input_size: Input size of a backbone without the batch. By default the backbone's default size.
         pretrained: Whether to measure a timm backbone with timm's weights.
         each: Number of modules for each missing property of a slot.
         seed: Seed of the inputs and of the weights.
 
     Raises:
         UnknownNameError: If there is no such backbone or module.
-        NothingMatched: If nothing is missing, or if no module adds it.
+        NothingMatched: If no property is missing, or if no module adds a missing property.
 
     Example:
         >>> suggest("test_resnet", input_size=(3, 64, 64)).missing["stage1"]
@@ -206,7 +208,8 @@ def suggest(
     model = insert(text, None, input_size=size, pretrained=pretrained)
     places = backbones.slots(text, size)
     costs = PlanCosts(model, places, input_size=size, identity_init=False)
-    # Trained gates are part of what the network does. Untrained gates are opened, because they hide what it can do.
+    # Trained gates are part of the network's function. Untrained gates are opened, because they hide what the network
+    # can do.
     if not pretrained:
         open_gates(model)
     return _advise(text, text, model, places, size, costs, each, seed)
@@ -216,9 +219,9 @@ def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advi
     """Measure which properties a module or expression lacks, and propose the cheapest modules that complement it.
 
     Raises:
-        UnknownNameError: If it names a module that does not exist.
+        UnknownNameError: If it contains a module that does not exist.
         InputError: If it is a fusion or a neck.
-        NothingMatched: If nothing is missing, or if no module adds it.
+        NothingMatched: If no property is missing, or if no module adds a missing property.
     """
     spec = next((spec for spec in module_specs() if spec.name == expression), None)
     if spec is not None and spec.kind != "module":
@@ -251,7 +254,7 @@ def _for_run(folder: Path, each: int, seed: int) -> Advice:
         model = builder.build(Plan.of(front.iloc[0]["plan"] if len(front) else None), run.settings.seed)
         if not builder.identity_init:
             open_gates(model)
-    # Costs are relative to the bare host: a suggestion may stand in a slot that the best plan already fills.
+    # Costs are relative to the bare host, because a suggestion can be for a slot that the best plan already fills.
     size, bare = builder.input_size, builder.host()
     costs = PlanCosts(bare, backbones.slots(bare, size), input_size=size, identity_init=builder.identity_init)
     host = f"{folder.name}, trial {number}" if number is not None else folder.name
@@ -269,8 +272,8 @@ def _advise(
     each: int,
     seed: int,
 ) -> Advice:
-    """Measure the stages of a model, and propose modules for the properties that each lacks."""
-    stages = [slot for slot in places if is_stage_slot(slot.name)] or list(places)  # a stem may have no stages
+    """Measure the stages of a model, and propose modules for the properties that each stage lacks."""
+    stages = [slot for slot in places if is_stage_slot(slot.name)] or list(places)  # some stems have no stages
     measured = stage_figures(model, stages, input_size=size, seed=seed)
     missing = {stage.slot: _missing(stage) for stage in measured}
     suggestions: list[Suggestion] = []
@@ -285,17 +288,19 @@ def _advise(
 
 
 def _answer(advice: Advice) -> Advice:
-    """Return the advice if it suggests anything.
+    """Return the advice if it has a suggestion.
 
     Raises:
-        NothingMatched: If it suggests nothing.
+        NothingMatched: If it has no suggestion.
     """
     if not advice.suggestions:
         lacks = ", ".join(dict.fromkeys(name for names in advice.missing.values() for name in names))
         raise NothingMatched(
-            f"no module adds what {advice.host} lacks: {lacks}" if lacks else f"{advice.host} lacks nothing"
+            f"no module adds the properties that {advice.host} lacks: {lacks}"
+            if lacks
+            else f"{advice.host} lacks no property"
         )
-    Space.from_dict(advice.space)  # raises here, not in the search that a user starts with it
+    Space.from_dict(advice.space)  # if it is wrong, it raises here and not in a search that uses it
     return advice
 
 
@@ -334,7 +339,7 @@ def _cheapest(
 
 
 def _candidates(dims: int) -> list[tuple[str, Measured]]:
-    """Return the modules for `dims` dimensions with their fingerprints. Those not on record are measured now."""
+    """Return the modules for `dims` dimensions with their fingerprints. Modules without a record are measured now."""
     candidates = []
     for spec in module_specs(dims=dims, kind="module"):
         if spec.selectable and not spec.name.startswith(_VENDOR):
@@ -346,7 +351,7 @@ def _candidates(dims: int) -> list[tuple[str, Measured]]:
 
 @cache
 def _taken_now(name: str, dims: int) -> Measured | None:
-    """Measure a module that is not on record. Return None if it cannot be measured."""
+    """Measure a module that has no record. Return None if it cannot be measured."""
     try:
         return Measured.of(fingerprint(name, dims=dims))
     except InputError:
@@ -355,7 +360,7 @@ def _taken_now(name: str, dims: int) -> Measured | None:
 
 @cache
 def _alone(name: str, dims: int) -> PartCost:
-    """Return what a module costs at the catalogue's default size."""
+    """Return the cost of a module at the catalogue's default size."""
     from nasbench.measurement.costs import count
 
     expression: Expression = parse(name)

@@ -1,4 +1,4 @@
-"""Tables of a report as data, saved as files for a paper too. The HTML template only lays them out."""
+"""Tables of a report as data, also saved as files for a paper. The HTML template only arranges them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table. `verdict` is its style class, "" for none."""
+    """A cell of a table. `verdict` is its style class, or "" if it has none."""
 
     text: str
     numeric: bool = False
@@ -68,13 +68,13 @@ def verdict_cell(text: str) -> Cell:
 def save_tables(tables: Iterable[Table], folder: Path) -> None:
     """Write each table as CSV, Markdown and LaTeX (booktabs), named after its title. Earlier tables are deleted."""
     folder.mkdir(exist_ok=True)
-    # A table that the report no longer has must not leave a stale file.
+    # A table that the report no longer has must not leave an old file behind.
     for file in folder.iterdir():
         if file.suffix.removeprefix(".") in _ENDINGS.values():
             file.unlink()
     for table in tables:
         texts = [[cell.text for cell in row.cells] for row in table.rows]
-        # Texts as on the page, so that a paper quotes the same digits and intervals.
+        # The same texts as on the page, so that a paper shows the same digits and intervals.
         frame = pd.DataFrame(texts, columns=[column.title for column in table.columns], dtype=object)
         name = "-".join(re.findall(r"[a-z0-9]+", table.title.lower()))
         for form, ending in _ENDINGS.items():

@@ -36,7 +36,7 @@ class TrainedModels:
     @property
     def task(self) -> Task:
         """The task of the run, with its data."""
-        assert self._problem.task is not None  # weights are stored only for plans trained here, on a task
+        assert self._problem.task is not None  # weights are stored only for plans that nasbench trained on a task
         return self._problem.task
 
     @property
@@ -63,5 +63,5 @@ class TrainedModels:
 
     @cached_property
     def _builder(self) -> ModelBuilder:
-        # Pretrained weights would be overwritten by the stored ones, and may need a download.
+        # The stored weights would replace pretrained weights, which possibly need a download.
         return self.run.builder().without_weights()

@@ -1,4 +1,4 @@
-"""Whether the trainings of a run went far enough to tell anything: near chance, or loss still falling."""
+"""Whether the trainings of a run were long enough: not near chance, and the loss no longer falling."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nasbench.runs.run import Run
 __all__ = ["is_falling", "is_near_chance", "is_still_falling"]
 
 _SHARE = 0.1
-"""A tenth: of the way from chance to a perfect accuracy, of the epochs, and of the fall of the loss."""
+"""A tenth, as a share of the way from chance to a perfect accuracy, of the epochs, and of the loss decrease."""
 
 
 def is_near_chance(metric: str, value: float, classes: int) -> bool:
-    """Whether a classifier is hardly better than one that draws the class by lot.
+    """Whether a classifier is hardly better than random guessing.
 
-    Chance is 1/classes for an accuracy. Near it means at most twice as much, and at most a tenth of the way to 1: 0.19
-    of 10 classes, 0.55 of 2. For the loss (cross-entropy) chance is log(classes), and near it means at least nine
-    tenths of that. Nothing is known of other metrics.
+    For an accuracy, chance is 1/classes. Near chance means at most twice this value, and at most a tenth of the way
+    from it to 1: 0.19 with 10 classes, 0.55 with 2. For the loss (cross-entropy), chance is log(classes), and near
+    chance means at least nine tenths of this value. Other metrics are never near chance.
 
     Args:
         metric: Name of the metric.
@@ -39,8 +39,8 @@ def is_near_chance(metric: str, value: float, classes: int) -> bool:
 def is_falling(losses: Sequence[float]) -> bool:
     """Whether a training loss was still falling at the end.
 
-    It was if the last tenth of the epochs (at least one) has a tenth of the whole fall or more. From fewer than three
-    epochs nothing can be seen.
+    It was still falling if a tenth or more of its total decrease came in the last tenth of the epochs (at least one
+    epoch). With fewer than three epochs the result is False.
 
     Args:
         losses: Mean training loss of each epoch.
@@ -57,7 +57,7 @@ def is_falling(losses: Sequence[float]) -> bool:
 
 
 def is_still_falling(run: Run) -> bool:
-    """Whether the training loss was still falling in most of the trainings at the full budget."""
+    """Whether the training loss was still falling in most of the trainings with the full budget."""
     trained = [one.history for plan in at_full_budget(run.evaluations()).values() for one in plan if one.history]
     falling = [is_falling([line["train_loss"] for line in history if "train_loss" in line]) for history in trained]
     return bool(falling) and sum(falling) > len(falling) / 2

@@ -21,14 +21,14 @@ __all__ = ["draw_fingerprints", "fingerprints_data", "winner_of"]
 
 
 def winner_of(run: Run, with_weights: Collection[int]) -> tuple[int, str] | None:
-    """Return number and plan of the best plan on the front whose weights were stored, the bare backbone excluded."""
+    """Return number and plan of the best plan on the front with stored weights, other than the bare backbone."""
     front = run.front()
     rows = front[(front["plan"] != BARE.text) & front["number"].isin(list(with_weights))]
     return None if rows.empty else (int(rows.iloc[0]["number"]), str(rows.iloc[0]["plan"]))
 
 
 def fingerprints_data(number: int, fingerprints: Mapping[str, Fingerprint]) -> pd.DataFrame:
-    """Return one row per slot and property: trial, slot, module, property, value (missing where not defined)."""
+    """Return one row for each slot and property: trial, slot, module, property, value (missing if not defined)."""
     return pd.DataFrame(
         [
             {"trial": number, "slot": slot, "module": each.name, "property": name, "value": getattr(each, name)}
@@ -39,7 +39,7 @@ def fingerprints_data(number: int, fingerprints: Mapping[str, Fingerprint]) -> p
 
 
 def draw_fingerprints(data: pd.DataFrame) -> Figure:
-    """Draw a heat map with a row per slot, a column per property and the value in each cell."""
+    """Draw a heat map: a row for each slot, a column for each property, and the value in each cell."""
     table = data.pivot(index="slot", columns="property", values="value")[list(PROPERTIES)].astype(float)
     with style():
         figure = Figure(figsize=(6.4, 1.1 + 0.45 * len(table)), layout="constrained")

@@ -1,4 +1,4 @@
-"""Settings of a search on the command line: reading its options and `--set`, and writing the command for a run."""
+"""Settings of a search on the command line: it reads options and `--set`, and writes the command that repeats a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["command_line", "command_words", "merged"]
 
 
 def command_line(name: str) -> CommandLine:
-    """Return how a setting is typed on the command line."""
+    """Return the description of how a setting is typed on the command line."""
     metadata = SearchSettings.model_fields[name].metadata
     return next((each for each in metadata if isinstance(each, CommandLine)), CommandLine())
 
@@ -21,12 +21,14 @@ def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str,
     """Return the settings given by options and by `--set`, which also sets keys of the training recipe.
 
     Args:
-        options: Values of the command's options as typed, by name of the setting. None for an option not given.
+        options: Values of the command's options as typed, by name of the setting. None means that the option was not
+            given.
         pairs: Values of `--set`, each `KEY=VALUE`.
 
     Raises:
         UnknownNameError: If a setting does not exist.
-        InputError: If a pair has no "=", a text cannot be parsed, or a setting is given by an option and by `--set`.
+        InputError: If a pair has no "=", if a text cannot be parsed, or if a setting is given by an option and by
+            `--set`.
     """
     from nasbench.tasks.recipe import Recipe  # imported here because the help does not need it
 
@@ -36,7 +38,7 @@ def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str,
         key, equals, value = pair.partition("=")
         key = key.strip().removeprefix("training.")
         if not equals:
-            raise InputError(f"--set takes KEY=VALUE, as in --set epochs=5; got {pair!r}")
+            raise InputError(f"--set needs KEY=VALUE, such as --set epochs=5; got {pair!r}")
         if key in Recipe.model_fields:
             training[key] = value.strip()
         elif key not in SearchSettings.model_fields and key not in GONE:
@@ -54,11 +56,11 @@ def _parsed(name: str, value: Any) -> Any:
 
 
 def command_words(settings: SearchSettings, recipe_changes: Mapping[str, Any]) -> list[str]:
-    """Return the words of the command that reproduces a search. Settings at their defaults are left out.
+    """Return the words of the command that reproduces a search. Settings with their default values are left out.
 
     Args:
         settings: The settings of the search.
-        recipe_changes: Recipe settings that differ from the task's own recipe.
+        recipe_changes: Settings of the recipe that differ from the task's default recipe.
     """
     space = settings.space if isinstance(settings.space, str) else "SPACE.yaml"
     words = ["nasbench", "search", *([] if settings.plans else [space])]

@@ -1,4 +1,4 @@
-"""Plans beside their equal-cost controls: does the module help, or only its size?"""
+"""Plans compared with their equal-cost controls: does the module itself help, or only the added size?"""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from nasbench.runs.trainings import PlanTrainings, RunTrainings
 __all__ = ["NEAR_COST", "ControlComparison", "compare_with_controls", "is_near_cost"]
 
 NEAR_COST = (0.8, 1.25)
-"""A control is a fair comparison if the MACs that it adds, divided by those that the plan adds, lie between these. The
-smallest bottleneck may add many times what a light module adds. A verdict against it would be about its size again."""
+"""A control is a fair comparison if the MACs that it adds, divided by the MACs that the plan adds, are between these
+two values. Even the smallest bottleneck can add many times the MACs of a light module. A verdict on such a pair would
+again depend on size."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ControlComparison:
 
     @property
     def verdict(self) -> str:
-        """BETTER or WORSE than a plain block of its cost, or NOT DECIDED. "" if their costs are too far apart."""
+        """BETTER or WORSE than a plain block of equal cost, or NOT DECIDED. "" if the two costs are too different."""
         return self.pair.verdict if is_near_cost(self.record.ratio) else ""
 
 
@@ -42,7 +43,7 @@ def is_near_cost(ratio: float | None) -> bool:
     """Whether a control costs about as much as its plan.
 
     Args:
-        ratio: MACs that the control adds, divided by those that the plan adds. None if the plan adds none.
+        ratio: MACs that the control adds, divided by the MACs that the plan adds. None if the plan adds none.
     """
     return ratio is not None and NEAR_COST[0] <= ratio <= NEAR_COST[1]
 
@@ -50,7 +51,7 @@ def is_near_cost(ratio: float | None) -> bool:
 def compare_with_controls(
     recorded: RunTrainings, controls: Mapping[str, RecordedControl]
 ) -> dict[str, ControlComparison]:
-    """Compare each plan whose control was trained with this control.
+    """Compare each plan with its control, if the control was trained.
 
     Args:
         recorded: All trainings of the run.

@@ -21,7 +21,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "optuna", "fvcore", "numpy", "panda
 
 
 def describe_environment(settings: SearchSettings) -> dict[str, Any]:
-    """Return the environment of a search as data that JSON can hold.
+    """Return the environment of a search as data for JSON.
 
     Paths and user names of the machine are left out.
     """
@@ -40,7 +40,7 @@ def describe_environment(settings: SearchSettings) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str | None]:
-    """Return the versions of the packages that results depend on, None for one that is not installed."""
+    """Return the versions of the packages on which results depend. None for a package that is not installed."""
     return {name: _version(name) for name in _PACKAGES}
 
 

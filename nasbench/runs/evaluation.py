@@ -1,4 +1,4 @@
-"""The record of one plan under one seed. Evaluators return it, the journal stores it, tables show it.
+"""The record of one plan with one seed. Evaluators return it, the journal stores it, tables show it.
 
 Imports no torch.
 """
@@ -26,13 +26,13 @@ State = Literal["complete", "rejected", "failed"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of evaluating one plan under one seed. Immutable once recorded.
+    """The result of evaluating one plan with one seed. It does not change after it was recorded.
 
     Attributes:
         plan: The plan's canonical text.
         plan_hash: Its hash.
         seed: Seed of the initial weights and of the data order.
-        fidelity: Budget in training epochs. Early stopping may have ended the training sooner. 0 without training.
+        fidelity: Budget in training epochs. The training can be shorter because of early stopping. 0 without training.
         state: "complete", "rejected" (it breaks a constraint, or a module does not fit its slot) or "failed" (an error
             ended it).
         reason: Why it is not complete. "" if it is.
@@ -40,16 +40,17 @@ class Evaluation:
         costs: params, macs, elementwise_flops, activations, exact, peak_memory_bytes where measured.
         wall_s: Seconds that the evaluation took.
         training_s: Seconds of `wall_s` that were spent in training.
-        device: The torch device that it ran on.
+        device: The torch device of the evaluation.
         history: One entry per epoch.
-        batch_parts: Number of parts that each training batch was split into because memory ran out. 1 if it did not.
-        reused_from: Name of the run that it was imported from. "" if this run evaluated it.
+        batch_parts: Number of parts into which each training batch was split because memory ran out. 1 if it was not
+            split.
+        reused_from: Name of the run from which it was imported. "" if this run evaluated the plan.
         proxies: Zero-cost proxies of the untrained model. Scores of a second untrained model have the name
             `<name>_retest`. A proxy without a value is left out.
-        number: The trial of the search that it belongs to. None before it is recorded. Not part of the record.
-        items: The primary metric per validation item, for paired comparisons. None where the metric has none, and in
-            evaluations read from a journal. Stored in a file of its own.
-        weights: The trained weights in the safetensors format, if they were requested. Stored in a file of its own.
+        number: Number of its trial in the search. None before it is recorded. Not part of the record.
+        items: The primary metric of each validation item, for paired comparisons. None if the metric has no values by
+            item, and in evaluations read from a journal. Stored in a separate file.
+        weights: The trained weights in the safetensors format, if they were requested. Stored in a separate file.
     """
 
     plan: str
@@ -72,7 +73,7 @@ class Evaluation:
     weights: bytes | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as data that JSON can hold. `Evaluation(**data)` restores it."""
+        """Return the record as data for JSON. `Evaluation(**data)` restores it."""
         return {name: getattr(self, name) for name in _RECORDED}
 
     @property
@@ -92,7 +93,7 @@ class Evaluation:
 
     @property
     def record(self) -> Evaluation:
-        """The evaluation without items and weights, both of which may be large."""
+        """The evaluation without items and weights, because these can be large."""
         return replace(self, items=None, weights=None)
 
     def objectives(self, directions: Mapping[str, str]) -> list[float] | None:
@@ -101,9 +102,9 @@ class Evaluation:
 
 
 def at_full_budget(evaluations: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
-    """Return the complete evaluations of each plan at the full budget, by plan hash, in order of trials.
+    """Return the complete evaluations with the full budget, by plan hash, in order of trials.
 
-    Successive halving stops some plans early. Their metric is not comparable with one at the full budget.
+    Successive halving stops some plans early. Their metric is not comparable with the metric after the full budget.
     """
     complete = [evaluation for evaluation in evaluations if evaluation.is_complete]
     full = max((evaluation.fidelity for evaluation in complete), default=0)
@@ -119,6 +120,6 @@ _RECORDED = tuple(one.name for one in fields(Evaluation) if one.name not in ("nu
 
 def describe_error(error: BaseException) -> str:
     """Return an exception as one line for the reason column."""
-    # torch's errors can have many lines and kilobytes of text, but the reason is a cell of a table
+    # torch's errors can have kilobytes of text, but the reason must fit into a cell of a table
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"

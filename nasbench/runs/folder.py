@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 __all__ = ["RunFolder"]
 
 _OURS = (".lock",)
-"""Files that a folder may hold and still count as empty. The lock is created before the run is."""
+"""Files that do not count when a folder is checked for being empty. The lock is created before the run."""
 
 
 class RunFolder:
     """The files of a run.
 
     Args:
-        path: The folder. It need not exist yet.
+        path: The folder. It is possibly not created yet.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -63,7 +63,7 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder holds a run."""
+        """Whether the folder contains a run."""
         return self.config.is_file()
 
     @property
@@ -72,16 +72,17 @@ class RunFolder:
         return not self.path.exists() or (self.path.is_dir() and all(p.name in _OURS for p in self.path.iterdir()))
 
     def lock(self) -> FileLock:
-        """Return the lock that a process holds while it searches in this folder."""
+        """Return the lock that a process must have while it searches in this folder."""
         return FileLock(self.path / ".lock")
 
     @cached_property
     def driver(self) -> str:
-        """Name of this folder's driver among those that share a study. It stays the same when a search is resumed."""
+        """Name of this folder's driver among those that share a study. A resumed search has the same name."""
         file = self.path / ".driver"
         if not file.is_file():
             write_text(file, uuid.uuid4().hex)
-        # Host and path are part of the name: a copy of the folder is another driver and leaves the original's trials.
+        # Host and path are part of the name, so a copy of the folder is another driver and does not touch the
+        # original's trials.
         where = f"{socket.gethostname()} {self.path.resolve()} {file.read_text()}"
         return hashlib.sha256(where.encode()).hexdigest()[:16]
 
@@ -89,7 +90,7 @@ class RunFolder:
 
     def append_trial(self, row: Mapping[str, Any]) -> None:
         """Append a line to trials.jsonl."""
-        # not durable: a view is rebuilt from the journal
+        # not durable, because a view can be rebuilt from the journal
         append(self.path / "trials.jsonl", _json_line(row).encode(), durable=False)
 
     def write_views(self, rows: Iterable[Mapping[str, Any]], trials: pd.DataFrame, front: pd.DataFrame) -> None:
@@ -101,7 +102,7 @@ class RunFolder:
     # -- the metric per validation item --------------------------------------------------------------------------
 
     def items_file(self, plan_hash: str, seed: int) -> Path:
-        """Return the file for the metric per validation item of a plan and seed, which need not exist."""
+        """Return the path of the items of a plan and seed. The file does not always exist."""
         return self.path / "items" / f"{plan_hash}-{seed}.npy"
 
     def save_items(self, plan_hash: str, seed: int, items: NDArray[np.float64] | None) -> None:
@@ -129,13 +130,13 @@ class RunFolder:
         except (ValueError, EOFError, OSError) as error:
             raise RunError(f"{file} is damaged: {str(error)[:200]}") from None
         if items.ndim != 1 or not np.isfinite(items).all():
-            raise RunError(f"{file} is damaged: it must hold one finite number for each item")
+            raise RunError(f"{file} is damaged: it must contain one finite number for each item")
         return items
 
     # -- weights -------------------------------------------------------------------------------------------------
 
     def weights_file(self, number: int) -> Path:
-        """Return the file for the weights of a trial, which need not exist."""
+        """Return the path of the file for the weights of a trial. The file does not always exist."""
         return self.path / "models" / f"trial-{number}.safetensors"
 
     @property
@@ -144,16 +145,16 @@ class RunFolder:
         return {int(file.stem.split("-")[1]) for file in (self.path / "models").glob("trial-*.safetensors")}
 
     def weights_seed(self, number: int) -> int | None:
-        """Return the seed that the stored weights of a trial were trained with.
+        """Return the seed with which the stored weights of a trial were trained.
 
-        None if they do not say so. Their seed is then the first one of the run, as in version 0.1.0.
+        None if the file does not contain the seed. The seed is then the first seed of the run, as in version 0.1.0.
         """
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(self.weights_file(number), "numpy") as file:
                 seed = (file.metadata() or {}).get("seed", "")
-        except (SafetensorError, OSError):  # `load_weights` says what is wrong with the file
+        except (SafetensorError, OSError):  # `load_weights` reports what is wrong with the file
             return None
         return int(seed) if seed.isdecimal() else None
 
@@ -181,12 +182,12 @@ class RunFolder:
         if not file.is_file():
             raise RunError(
                 f"the weights of trial {number} were not stored (stored: {sorted(self.stored_weights) or 'none'}); "
-                "--keep all stores those of every trial"
+                "--keep all stores the weights of every trial"
             )
         try:
             load_model(model, str(file))
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-            raise RunError(f"{file} is damaged, or holds another model: {str(error)[:200]}") from None
+            raise RunError(f"{file} is damaged, or contains another model: {str(error)[:200]}") from None
         return model
 
     def full_training(self, epochs: int) -> Path:
@@ -197,7 +198,7 @@ class RunFolder:
 
     def latency_files(self, kind: str) -> list[Path]:
         """Return the files of one kind of latency measurement ("profile", "front" or "slots"), oldest first."""
-        # sorted by number: by name, 10 would come before 2
+        # sorted by number, because by name 10 would come before 2
         return sorted((self.path / "latency").glob(f"{kind}-*.json"), key=lambda file: int(file.stem.split("-")[1]))
 
     def latest_latency(self, kind: str) -> dict[str, Any] | None:
@@ -212,7 +213,7 @@ class RunFolder:
             OSError: If it cannot be written.
         """
         files = self.latency_files(kind)
-        # One more than the last number. The number of files plus one might exist, because files may have been removed.
+        # One more than the last number. The number of files plus one can exist already, if files were removed.
         number = int(files[-1].stem.split("-")[1]) + 1 if files else 0
         file = self.path / "latency" / f"{kind}-{number}.json"
         file.parent.mkdir(exist_ok=True)

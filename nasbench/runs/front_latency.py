@@ -1,6 +1,6 @@
 """Latency of a run's Pareto front on this device: side by side, compared with the prediction, and slot by slot.
 
-Models are built from config.yaml alone. The device's machine needs neither the data nor any weights.
+Models are built from config.yaml alone. The machine of the device needs neither data nor weights.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class FrontLatency:
         profile: The measurement. Its models are named by plan hash.
         quality: Quality of the predicted ratios. None without a prediction or with fewer than two plans.
         within_10pct_ms: Share of predicted milliseconds within ±10 % of the measured ones. None as for `quality`.
-        slots: The best plan slot by slot. None if the front is the bare backbone alone, or if not requested.
+        slots: The latency of the best plan slot by slot. None if the front is only the bare backbone, or if not
+            requested.
         file: The file with the rows and the raw samples.
     """
 
@@ -46,7 +47,7 @@ class FrontLatency:
     file: Path = Path()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the results as data that JSON can hold, without raw samples."""
+        """Return the results as data for JSON, without raw samples."""
         return {
             "rows": self.rows,
             "stopped": self.profile.stopped,
@@ -65,9 +66,9 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
 
     Args:
         run: The run.
-        per_slot: Also measure the best plan slot by slot. This doubles the time.
-        options: Options of `profile`. By default, batch size, mode, autocast and memory format are those that the
-            run's latency was predicted for.
+        per_slot: Whether to measure the best plan slot by slot too. This doubles the time.
+        options: Options of `profile`. The defaults of batch size, mode, autocast and memory format are those of the
+            run's latency prediction.
 
     Raises:
         RunError: If a function evaluated the run's plans, so that there are no models.
@@ -81,7 +82,7 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
     options = {**{k: v for k, v in predicted_scenario(run).items() if k in _ASKED}, **options}
     bare = Plan({})
     hashes = list(dict.fromkeys([bare.hash, *front["plan_hash"]]))
-    # reversed, so that a plan's first evaluation is kept: the front shows its trial number
+    # reversed, so that the first evaluation of a plan stays in the dict: the front shows its trial number
     first = {evaluation.plan_hash: evaluation for evaluation in reversed(run.evaluations())}
     builder = run.builder().without_weights()  # latency does not depend on the values of weights
     texts = {bare.hash: bare.text, **dict(zip(front["plan_hash"], front["plan"], strict=True))}
@@ -150,7 +151,7 @@ def _quality(rows: list[dict[str, Any]]) -> tuple[HeldOut | None, float | None]:
 def _accepted(measured: Profile) -> Profile:
     if measured.stopped == "no accepted samples":
         device = measured.scenario.device
-        raise DeviceError(f"no accepted samples on {device}: its clock stayed under 75 % of the default")
+        raise DeviceError(f"no accepted samples on {device}: its clock stayed below 75 % of the default")
     return measured
 
 

@@ -1,7 +1,7 @@
 """The journal of a run: its Optuna studies in a file or in a shared database.
 
-A journal may come from anybody, so everything read is validated. A finished trial never changes, so it is validated
-only once.
+A journal can come from anybody, so everything that is read is validated. A finished trial never changes, so it is
+validated only once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from nasbench.runs.storage import open_database, open_journal, quiet
 __all__ = ["RunJournal"]
 
 _LONGEST_REASON = 300
-"""Characters of a reason that are read. A journal may come from anybody."""
+"""Largest number of characters of a reason that are read, because a journal can come from anybody."""
 
 
 class RunJournal:
@@ -50,8 +50,8 @@ class RunJournal:
     Args:
         folder: The run's folder.
         directions: The objectives, each to "maximize" or "minimize".
-        url: URL of the database that holds the studies. None if they are in the run folder.
-        identity: The identity of the run. A database distinguishes runs by it.
+        url: URL of the database that contains the studies. None if they are in the run folder.
+        identity: The identity of the run, which distinguishes the runs in a database.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class RunJournal:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other machines may write the studies too."""
+        """Whether other machines can write to the studies too."""
         return self._url is not None
 
     def study_name(self, name: str) -> str:
         """Return the name of a study in the storage."""
         if not self.is_shared:
             return name
-        # A database holds the studies of many runs. Drivers of the same search compute the same name from its identity,
-        # so they share a study without having to agree on a name.
+        # A database contains the studies of many runs. All drivers of a search compute the same study name from its
+        # identity.
         identity = json.dumps(self._identity, sort_keys=True, default=list)
         return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
@@ -90,7 +90,7 @@ class RunJournal:
                     directions=[StudyDirection[d.upper()] for d in self.directions.values()],
                     load_if_exists=True,
                 )
-                # For Optuna's dashboard. Only in an empty study, because reading an older run must not change it
+                # For Optuna's dashboard. Only in an empty study, because reading an older run must not change it.
                 if study.metric_names is None and not study.get_trials(deepcopy=False):
                     study.set_metric_names(list(self.directions))
                 self._studies[name] = study
@@ -111,7 +111,7 @@ class RunJournal:
         By default these are the search and the finalists' further seeds.
 
         Raises:
-            RunError: If the storage holds something that no search writes.
+            RunError: If the storage contains something that no search writes.
         """
         with self._undamaged():
             return [
@@ -122,12 +122,12 @@ class RunJournal:
             ]
 
     def further_trainings(self) -> list[tuple[Evaluation, str]]:
-        """Return every evaluation of a further seed with the reason for it, in the order in which they were begun.
+        """Return every evaluation of a further seed with its reason, in the order in which they were started.
 
-        The reason is "" where none was recorded, as in a search that trains all plans on the same seeds.
+        The reason is "" if none was recorded, as in a search that trains all plans with the same seeds.
 
         Raises:
-            RunError: If the storage holds something that no search writes.
+            RunError: If the storage contains something that no search writes.
         """
         with self._undamaged():
             return [
@@ -141,7 +141,7 @@ class RunJournal:
         for name in (SEARCH, FINALISTS, CONTROLS) if self.is_shared else ():
             for trial in self._trials(name):
                 evaluation, packed = evaluation_of(trial), trial.user_attrs.get("items")
-                if evaluation is None or packed is None:  # not finished, or a metric without a value per item
+                if evaluation is None or packed is None:  # not finished, or a metric without values by item
                     continue
                 if not self.folder.items_file(evaluation.plan_hash, evaluation.seed).is_file():
                     self.folder.save_items(evaluation.plan_hash, evaluation.seed, unpack_items(packed))
@@ -157,17 +157,17 @@ class RunJournal:
             if evaluation is None:
                 return None
             check_evaluation(evaluation, self.directions)
-            if not trial.state.is_finished():  # it may still be taken over by another driver
+            if not trial.state.is_finished():  # another driver can still take it over
                 return evaluation
             self._checked[key] = evaluation
         return self._checked[key]
 
     def _known_study(self, name: str) -> optuna.Study | None:
-        # not `study`, which would create it: reading a run changes nothing
+        # not `study`, because that would create it, and reading a run must not change it
         known = {study.study_name for study in self.storage.get_all_studies()}
         return self.study(name) if self.study_name(name) in known else None
 
-    # -- what a study holds beside its trials ------------------------------------------------------------------
+    # -- what a study contains beside its trials ------------------------------------------------------------------
 
     @property
     def latency(self) -> dict[str, dict[str, Any]]:
@@ -176,7 +176,7 @@ class RunJournal:
 
     @property
     def cost_checks(self) -> dict[str, str]:
-        """For each finalist by plan hash, how the costs of the whole model differ from the sum of its parts.
+        """How the costs of each finalist's whole model differ from the sum of its parts, by plan hash.
 
         "" means that they do not differ.
         """
@@ -198,27 +198,27 @@ class RunJournal:
         return self._attribute(SEARCH, EARLIER_NOISE)
 
     def record_earlier_noise(self, run: str, noise: Mapping[str, Any]) -> None:
-        """Store the noise of an earlier run, unless it is stored. Later readers then need this run only."""
+        """Store the noise of an earlier run, unless it is stored. After that, readers do not need the earlier run."""
         if run not in self.earlier_noise:
             self.study().set_user_attr(EARLIER_NOISE, {**self.earlier_noise, run: dict(noise)})
 
     def record_latency(self, columns: Mapping[str, Mapping[str, Any]]) -> None:
-        """Add measured latency by plan hash to the recorded one."""
+        """Add measured latency, by plan hash, to the recorded latency."""
         self.study().set_user_attr(LATENCY, {**self.latency, **columns})
 
     def record_cost_checks(self, checks: Mapping[str, str]) -> None:
-        """Add checks of costs by plan hash to the recorded ones."""
+        """Add checks of costs, by plan hash, to the recorded checks."""
         self.study().set_user_attr(COST_CHECKS, {**self.cost_checks, **checks})
 
     def record_controls(self, controls: Mapping[str, RecordedControl]) -> None:
-        """Add controls by the finalist's plan hash to the recorded ones."""
+        """Add controls, by the finalist's plan hash, to the recorded controls."""
         every = {**self.controls, **controls}
         self.study(CONTROLS).set_user_attr(CONTROLS, {key: control.to_dict() for key, control in every.items()})
 
     def record_reference(self, reference: Reference) -> None:
         """Store the reference point of hypervolume, unless one is stored."""
         study = self.study()
-        # fixed once: hypervolumes of a run are comparable only with one and the same reference point
+        # fixed once, because hypervolumes are comparable only with the same reference point
         if REFERENCE not in study.user_attrs:
             study.set_user_attr(REFERENCE, reference.to_dict())
 
@@ -229,7 +229,7 @@ class RunJournal:
 
     @contextmanager
     def _undamaged(self) -> Iterator[None]:
-        """Turn any error that a damaged journal causes when it is read into a `RunError`."""
+        """If reading a damaged journal raises an error, raise a `RunError` instead."""
         try:
             yield
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, AssertionError) as error:

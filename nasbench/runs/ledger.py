@@ -1,4 +1,4 @@
-"""The ledger of a search. Each trial of an Optuna study is first a claim on one plan and seed, then its evaluation.
+"""The ledger of a search. Each trial of an Optuna study is first a claim on a plan and seed, later its evaluation.
 
 A claim is written atomically before its evaluation, and its result atomically afterwards. A killed process leaves
 running claims, never half-written trials. The next process resumes these claims under the same trial numbers.
@@ -23,10 +23,10 @@ _STATES = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "fail
 
 
 class Ledger:
-    """The trials of a study that only this process writes.
+    """The trials of a study to which only this process writes.
 
     Args:
-        storage: The Optuna storage that holds the study.
+        storage: The Optuna storage that contains the study.
         study: The study's name.
         directions: The objectives, each to "maximize" or "minimize".
 
@@ -41,36 +41,36 @@ class Ledger:
     def __init__(self, storage: BaseStorage, study: str, directions: Mapping[str, str]) -> None:
         self.storage, self.directions = storage, dict(directions)
         self.study_id = storage.get_study_id_from_name(study)
-        self._ids: dict[int, int] = {}  # trial number -> Optuna's id, which differs where a database holds many studies
+        self._ids: dict[int, int] = {}  # trial number -> Optuna's id, which differs if a database contains many studies
         self._told = False
         self.count = 0
         self.trials()
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials in order of their numbers. Do not modify them: they are the storage's own objects."""
+        """Return all trials by number. Do not modify them, because they are the storage's own objects."""
         trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
         self._ids.update((trial.number, trial._trial_id) for trial in trials)
         self.count = len(trials)
         return trials
 
     def trial(self, number: int) -> FrozenTrial:
-        """Return one trial. Do not modify it: it is the storage's own object."""
+        """Return one trial. Do not modify it, because it is the storage's own object."""
         return self.storage.get_trial(self._ids[number])
 
     # -- claims ------------------------------------------------------------------------------------------------
 
     def claim_trial(self, key: str, user_attrs: Mapping[str, Any], proposal: FrozenTrial | None = None) -> int | None:
-        """Claim a plan, so that this process evaluates it and no other does.
+        """Claim a plan, so that only this process evaluates it.
 
         Args:
-            key: What is claimed: the plan's hash, followed by the seed in a study of several seeds.
+            key: The claimed plan: its hash and, in a study with several seeds, the seed.
             user_attrs: Further attributes to record with the claim.
             proposal: The sampler's proposal, whose parameters the trial gets. None for a plan without parameters.
 
         Returns:
             The number of the trial, or None if another process has claimed the plan.
         """
-        # Not durable: a plan whose claim is lost in a power cut is evaluated again. Writing the result waits for the
+        # Not durable. If a claim is lost in a power cut, the plan is evaluated again. Writing the result waits for the
         # disk, and then the claim is on the disk too.
         return self.add_trial(TrialState.RUNNING, {**user_attrs, "claim": key}, proposal, durable=False)
 
@@ -92,7 +92,7 @@ class Ledger:
             user_attrs=dict(user_attrs),
             system_attrs=proposal.system_attrs if proposal else {},
         )
-        # the storage waits for the disk after each write unless this context tells it not to
+        # without this context, the storage would wait for the disk after each write
         with self.atomically(durable=durable):
             trial_id = self.storage.create_new_trial(self.study_id, trial)
             number = self.storage.get_trial_number_from_id(trial_id)
@@ -108,14 +108,14 @@ class Ledger:
             evaluation: Its evaluation.
 
         Returns:
-            False if another process has taken the trial over.
+            False if another process has taken over the trial.
         """
         with self.atomically():
             self.annotate_trial(number, evaluation=evaluation.to_dict())
             return self.end_trial(number, state_of(evaluation), evaluation.objectives(self.directions))
 
     def end_trial(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """End a trial. Returns False if it had ended before."""
+        """End a trial. Return False if it had ended before."""
         try:
             return self.storage.set_trial_state_values(self._ids[number], state, values)
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -130,7 +130,7 @@ class Ledger:
             pass
 
     def atomically(self, *, durable: bool = True) -> AbstractContextManager[None]:
-        """Return a context whose writes are stored all at once or not at all, if the storage supports that."""
+        """Return a context in which all writes are stored together or not at all, if the storage supports this."""
         return self.storage.file.atomically(durable=durable) if isinstance(self.storage, Journal) else nullcontext()
 
     # -- other processes ---------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Ledger:
         return False
 
     def owns(self, trial: FrozenTrial) -> bool:
-        """Whether this process may resume a running trial. Without other processes, it may resume each one."""
+        """Whether this process can resume a running trial. Without other processes, it can resume every trial."""
         return True
 
     def new_trials(self) -> list[FrozenTrial]:
@@ -149,7 +149,7 @@ class Ledger:
         return self.trials() if first else []
 
     def others_running(self) -> bool:
-        """Whether another process is evaluating something."""
+        """Whether another process is evaluating a plan."""
         return False
 
 
@@ -159,22 +159,22 @@ def state_of(evaluation: Evaluation) -> TrialState:
 
 
 def evaluation_of(trial: FrozenTrial) -> Evaluation | None:
-    """Return the evaluation that a trial holds, or None if it holds none or is void."""
+    """Return the evaluation of a trial, or None if the trial has none or is void."""
     recorded = trial.user_attrs.get("evaluation")
     if recorded is None or is_void(trial):
         return None
-    # a further seed of a finalist is a trial of another study: "number" is the finalist's trial in the search
+    # a further seed of a finalist is a trial of another study, so "number" gives the finalist's trial in the search
     return Evaluation(**recorded, number=trial.user_attrs.get("number", trial.number))
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:
-    """Whether a trial was abandoned because its process died. Its plan has still to be evaluated."""
+    """Whether a trial was abandoned because its process died. Its plan must still be evaluated."""
     return is_void(trial) and "abandoned" in trial.user_attrs
 
 
 def is_void(trial: FrozenTrial) -> bool:
     """Whether a trial is void: its claim was withdrawn, or it was abandoned when its process died.
 
-    Optuna cannot delete a trial of a study, so a void trial remains as a failed one.
+    Optuna cannot delete a trial of a study, so a void trial stays in the study as failed.
     """
     return trial.state == TrialState.FAIL and bool({"withdrawn", "abandoned"} & set(trial.user_attrs))

@@ -27,10 +27,10 @@ class ModelBuilder:
         backbone: Name of the backbone.
         input_size: Size of one input, without the batch dimension.
         model_kwargs: Further arguments of the backbone's constructor, as `Task.model_kwargs`.
-        identity_init: Whether insertion preserves the backbone's function. True where training starts from loaded
-            weights, which stay valid in this way.
+        identity_init: Whether insertion preserves the backbone's function. True if training starts from pretrained
+            weights, so that these stay valid.
         pretrained: Whether to load timm's weights.
-        checkpoint: File of weights to load. None for none.
+        checkpoint: File of weights to load. None if no file is loaded.
         freeze: Whether to train only the inserted modules and the head.
     """
 
@@ -57,7 +57,7 @@ class ModelBuilder:
 
     @classmethod
     def of_run(cls, config: Mapping[str, Any], name: str = "this run") -> ModelBuilder:
-        """Return the builder of a run's models, and load the plug-ins that the run names.
+        """Return the builder of a run's models, and load the plug-ins of the run.
 
         Args:
             config: The contents of the run's config.yaml.
@@ -69,7 +69,7 @@ class ModelBuilder:
         """
         task = config["task"]
         if task is None:
-            raise RunError(f"run {name} was evaluated by a function or from a table; it has no models")
+            raise RunError(f"run {name} was evaluated by a function or from a table; so it has no models")
         settings = SearchSettings.model_validate(config["settings"])
         for path in settings.modules:
             plugins.load_path(path)
@@ -89,16 +89,17 @@ class ModelBuilder:
         )
 
     def build(self, plan: Plan, seed: int = 0, *, identity_init: bool | None = None) -> nn.Module:
-        """Build the model of a plan. The backbone's initial weights depend on the seed alone, not on the plan.
+        """Build the model of a plan. The backbone's initial weights depend only on the seed, not on the plan.
 
         Args:
             plan: The plan.
             seed: Seed of the initial weights.
-            identity_init: Whether modules start behind closed gates. By default the builder's own setting.
+            identity_init: Whether modules start behind gates that are 0. By default the builder's setting.
         """
         torch.manual_seed(seed)
         host = self.host()
-        torch.manual_seed(seed)  # again: the modules' weights must not depend on how many numbers the backbone drew
+        # set again, because the modules' weights must not depend on how many random numbers the backbone drew
+        torch.manual_seed(seed)
         gated = self.identity_init if identity_init is None else identity_init
         model = insert(host, plan, input_size=self.input_size, identity_init=gated)
         if self.freeze:

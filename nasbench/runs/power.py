@@ -1,4 +1,4 @@
-"""The power of a run: which differences its trainings can show, and what it would take to show a given one."""
+"""The power of a run: which differences its trainings can detect, and what is needed to detect a given difference."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ SEEDS = (2, 3, 5, 8)
 
 @dataclass(frozen=True)
 class RunPower:
-    """What a run can tell apart. Differences are in points of the metric, 0.01 of an accuracy being one per cent.
+    """The differences that a run can detect, in units of the metric: 0.01 of an accuracy is one percentage point.
 
-    A difference counts as detected if it is found in 80 % of cases, in a comparison of one plan with the bare backbone
-    at a confidence of 95 %. A plan that was chosen among many is judged more carefully, which takes a little more.
+    A difference counts as detectable if it is found in 80 % of cases, in a comparison of one plan with the bare
+    backbone at a confidence of 95 %. For a plan that was chosen among many, the verdict is stricter, and a little more
+    is needed.
 
     Attributes:
         metric: The metric.
-        items: Number of validation items. 0 if none are stored, so that only the seeds count as noise.
+        items: Number of validation items. 0 if their metric is not stored. Then only the seeds count as noise.
         seed_sd: Standard deviation of the metric between seeds, pooled over the run.
-        detectable: Smallest detectable difference by number of seeds, of the plan and of the bare backbone alike.
+        detectable: Smallest detectable difference by number of seeds. Plan and bare backbone have the same number.
         floor: Difference below which no number of seeds helps, because there are too few items. 0 without items.
-        effect: The difference that was asked about. None if none was.
-        seeds_needed: Least number of seeds of the plan and the bare backbone that shows the effect. None if no number
-            of seeds would, or if no effect was given.
-        items_needed: Number of items that would show the effect with seeds enough. None if the present items are
-            enough or not stored, or if no effect was given.
+        effect: The difference to detect. None if none was given.
+        seeds_needed: Smallest number of seeds of the plan and of the bare backbone with which the effect is detectable.
+            None if no number of seeds is enough, or if no effect was given.
+        items_needed: Number of items with which the effect is detectable, given enough seeds. None if the present items
+            are enough or not stored, or if no effect was given.
     """
 
     metric: str
@@ -46,30 +47,31 @@ class RunPower:
     items_needed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as data that JSON can hold."""
+        """Return the results as data for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """Return the figures as sentences, one a line."""
+        """Return the results as sentences, one on each line."""
         seeds = ", ".join(f"{difference:.3g} with {count}" for count, difference in self.detectable.items())
         lines = [f"{self.metric}: seeds differ by {self.seed_sd:.3g} (standard deviation)"]
-        lines.append(f"differences that can be detected, by number of seeds: {seeds}")
+        lines.append(f"smallest differences that can be detected, by number of seeds: {seeds}")
         if self.items and not self.floor:
-            lines.append(f"the choice of the {self.items:,} validation items adds no noise that can be seen")
+            lines.append(f"the choice of the {self.items:,} validation items adds no measurable noise")
         elif self.items:
-            lines.append(f"{self.floor:.3g} is the floor of {self.items:,} validation items, with any number of seeds")
+            lines.append(f"with {self.items:,} validation items, no number of seeds detects less than {self.floor:.3g}")
         else:
             lines.append("no validation items are stored, so only the seeds count as noise")
         return "\n".join([*lines, *([self.decides] if self.effect is not None else [])])
 
     @property
     def decides(self) -> str:
-        """What would decide the effect, as a sentence. "" if none was given."""
+        """A sentence that says what is needed to detect the effect. "" if no effect was given."""
         if self.effect is None:
             return ""
         if self.seeds_needed is not None:
             return (
-                f"a difference of {self.effect:.3g} needs {self.seeds_needed} seeds of the plan and the bare backbone"
+                f"a difference of {self.effect:.3g} needs {self.seeds_needed} seeds of the plan and of the bare "
+                "backbone"
             )
         if self.items_needed is not None:
             return f"a difference of {self.effect:.3g} needs {self.items_needed:,} items: no number of seeds is enough"
@@ -77,15 +79,15 @@ class RunPower:
 
 
 def power_of(run: RecordedRun, effect: float | None = None) -> RunPower:
-    """Return what a run can tell apart.
+    """Return which differences a run can detect.
 
     Args:
-        run: A run in which some plan was trained on two seeds or more.
+        run: A run in which some plan was trained with two seeds or more.
         effect: A difference of the metric, above 0.
 
     Raises:
         InputError: If the effect is not a positive number.
-        RunError: If the run has no metric, or no plan of two seeds.
+        RunError: If the run has no metric, or no plan with two seeds.
     """
     if effect is not None and not (math.isfinite(effect) and effect > 0):
         raise InputError(f"--effect {effect}: it must be a number above 0, in points of the metric, such as 0.01")
@@ -96,11 +98,11 @@ def power_of(run: RecordedRun, effect: float | None = None) -> RunPower:
     noise = recorded.noise if recorded.bare is None else recorded.standing.noise
     if not noise.freedom:
         raise RunError(
-            f"run {name} has one evaluation of each plan, so it is not known how much seeds differ; the same search "
-            "with --refine 2 trains the bare backbone on two further seeds"
+            f"run {name} has one evaluation of each plan, so the noise between seeds is not known; the same search "
+            "with --refine 2 trains the bare backbone with two further seeds"
         )
     bare = 0 if recorded.bare is None else recorded.bare.trainings.seeds
-    # For a plan of one seed, as most have. The trainings that it still needs make the noise better known.
+    # For a plan with one seed, as most plans. The trainings that it still needs also improve the estimate of the noise.
     detectable = {
         seeds: detectable_difference(seeds, noise.with_seeds(seeds - 1 + max(0, seeds - bare))) for seeds in SEEDS
     }

@@ -50,9 +50,9 @@ class Run:
         self.settings = SearchSettings.model_validate(self.config["settings"])
         identity = self.config["identity"]
         self.journal = RunJournal(self.folder, self.directions, self.settings.storage, identity)
-        self._compared: tuple[object, pd.DataFrame] | None = None  # what the comparison depends on, and its table
+        self._compared: tuple[object, pd.DataFrame] | None = None  # what the comparison depends on, and its result
 
-    # -- what the run is ---------------------------------------------------------------------------------------
+    # -- description of the run ---------------------------------------------------------------------------------------
 
     @property
     def path(self) -> Path:
@@ -83,18 +83,18 @@ class Run:
         file = self.folder.environment
         return read_environment(file) if file.is_file() else {}
 
-    # -- what was found ----------------------------------------------------------------------------------------
+    # -- results ----------------------------------------------------------------------------------------
 
     def evaluations(self) -> list[Evaluation]:
         """Return every evaluation of the search and of the finalists' further seeds, in order of trials.
 
         Raises:
-            RunError: If the journal holds something that no search writes.
+            RunError: If the journal contains something that no search writes.
         """
         return self.journal.evaluations()
 
     def trials(self) -> pd.DataFrame:
-        """Return one row per evaluation: number, state, reason, plan, seed, metrics, costs, latency, time."""
+        """Return one row for each evaluation: number, state, reason, plan, seed, metrics, costs, latency, time."""
         import pandas as pd
 
         evaluations = self.evaluations()
@@ -103,26 +103,27 @@ class Run:
         return pd.DataFrame(self._rows(evaluations), columns=list(columns))
 
     def finalists(self) -> pd.DataFrame:
-        """Return one row per plan that was compared with the bare backbone.
+        """Return one row for each plan that was compared with the bare backbone.
 
-        These are the bare backbone, every plan of two seeds or more, and every plan on the front. If no plan has two
-        seeds, they are all plans.
+        These are the bare backbone, every plan with two seeds or more, and every plan on the front. If no plan has two
+        seeds, all plans are included.
 
         Columns: number, plan, plan_hash, seeds, the objectives, `<metric>_sd` over seeds, `<metric>_low` and
-        `<metric>_high` (95 %, over items and seeds), `difference` to the bare backbone with `difference_low` and
+        `<metric>_high` (95 %, over items and seeds), `difference` from the bare backbone with `difference_low` and
         `difference_high` (95 %; positive is better, also for an error), `verdict` (BETTER, WORSE, NOT DECIDED, or
-        BARE), `p_better` (probability of being better), `more_seeds` (how many more would decide, NaN if no number
-        would), `items_needed` (how many validation items would decide where no number of seeds does), the costs,
-        latency, `on_front` and `probability` of being on the front (NaN if no plan has two seeds). Against the
-        plan's equal-cost control: `control_difference` with `_low` and `_high`, `control_ratio` (MACs that the control
-        adds over those that the plan adds) and `control_verdict` ("" if the ratio is not within `NEAR_COST`). They are
-        NaN and "" for a plan without a control. If every objective is a cost, the columns of the metric are left out.
+        BARE), `p_better` (probability of being better), `more_seeds` (how many more seeds are needed to decide the
+        plan, NaN if no number is enough), `items_needed` (how many validation items are needed if no number of seeds is
+        enough), the costs, latency, `on_front` and `probability` of being on the front (NaN if no plan has two seeds).
+        For the comparison with the plan's equal-cost control: `control_difference` with `_low` and `_high`,
+        `control_ratio` (MACs that the control adds, divided by the MACs that the plan adds) and `control_verdict` (""
+        if the ratio is not within `NEAR_COST`). These are NaN and "" for a plan without a control. If every objective
+        is a cost, the columns of the metric are left out.
         """
         evaluations, latency = self.evaluations(), self.journal.latency
         controls = len(self.journal.evaluations(CONTROLS))
         stored = [self.folder.items_file(e.plan_hash, e.seed).is_file() for e in evaluations]
-        # The comparison simulates the probability of being on the front, so it is cached. Evaluations are only added
-        # and never changed, so their number shows whether the cached table is up to date.
+        # The comparison simulates the probability of being on the front, which takes time, so its table is cached.
+        # Evaluations are only added and never changed, so their number shows whether the cached table is up to date.
         seen = (len(evaluations), controls, stored, latency)
         if self._compared is None or self._compared[0] != seen:
             self._compared = seen, self._compare(evaluations)
@@ -136,14 +137,14 @@ class Run:
         return table.sort_values(first, ascending=direction == "minimize").reset_index(drop=True)
 
     def power(self, effect: float | None = None) -> RunPower:
-        """Return which differences the run can tell apart, and what would decide a difference of `effect`.
+        """Return which differences the run can detect, and what is needed to detect a difference of `effect`.
 
         Args:
-            effect: A difference in points of the metric, above 0.
+            effect: A difference in units of the metric, above 0.
 
         Raises:
             InputError: If `effect` is not a positive number.
-            RunError: If every objective is a cost, or no plan was trained on two seeds.
+            RunError: If every objective is a cost, or if no plan was trained with two seeds.
         """
         from nasbench.runs.power import power_of
 
@@ -152,7 +153,7 @@ class Run:
     def report(self) -> Path:
         """Build report.html with its plots and tables, and return its path.
 
-        The test split is opened here, for the compared plans whose weights were stored.
+        The compared plans whose weights were stored are evaluated on the test split here.
 
         Raises:
             RunError: If the run is damaged or cannot be written.
@@ -180,13 +181,13 @@ class Run:
         trainings = [by_hash[plan_hash] for plan_hash in table["plan_hash"]]
         table = compare(table, trainings, self.directions, self.metric, noise=recorded.noise, until=self.settings.until)
         _add_controls(table, compare_with_controls(recorded, self.journal.controls))
-        # Plans of one seed are in the model and in P(front), but only plans of two can be told from the bare backbone.
+        # Plans with one seed are in the model and in P(front), but only plans with two seeds get a verdict.
         several = table["seeds"] > 1
         shown = several | table["on_front"] | (table["plan"] == BARE.text)
         return (table[shown] if several.any() else table).reset_index(drop=True)
 
     def _front_size(self, evaluations: Iterable[Evaluation]) -> int:
-        """Return the number of plans that `front` would return, without its intervals, which need items and pandas."""
+        """Return the number of plans on `front`, without computing intervals, which need items and pandas."""
         latency = self.journal.latency
         chosen = at_full_budget(evaluations).values()
         rows = [_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen]
@@ -199,9 +200,9 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """Return one row about the run, for `nasbench runs`."""
         evaluations = self.evaluations()
-        # counted as the budget counts them: distinct plans, without those imported from another run
+        # counted in the same way as the budget: distinct plans, without plans imported from another run
         plans = {evaluation.plan_hash for evaluation in evaluations if not evaluation.reused_from}
-        # the kernel releases the lock of a process that died, so a lock that is held means a search at work
+        # the kernel releases the lock of a process that died, so a taken lock means a running search
         is_searching = not (lock := self.folder.lock()).acquire(wait=False)
         lock.release()
         is_done = len(plans) >= min(self.settings.trials, self.config["space"]["plans"])
@@ -233,7 +234,7 @@ class Run:
         return Plan.of(texts[number])
 
     def builder(self) -> ModelBuilder:
-        """Return the builder of the run's models, with the weights that training started from.
+        """Return the builder of the run's models, with the weights from which training started.
 
         Raises:
             RunError: If a function or a table evaluated the run's plans, so that there are no models.
@@ -250,14 +251,14 @@ class Run:
             RunError: If its weights were not stored.
         """
         plan = self.plan_of(number)
-        # without pretrained weights: they would be downloaded in vain, because the trained weights replace them
+        # without pretrained weights, because a download is useless if the trained weights replace them
         model = self.builder().without_weights().build(plan, self.settings.seed)
         return self.folder.load_weights(number, model).eval()
 
     # -- writing -----------------------------------------------------------------------------------------------
 
     def append_trial(self, evaluation: Evaluation) -> None:
-        """Append an evaluation, which the journal must already hold, to trials.jsonl."""
+        """Append an evaluation to trials.jsonl. The journal must contain it already."""
         self.folder.append_trial(*self._rows([evaluation]))
 
     def refresh(self) -> None:
@@ -276,7 +277,7 @@ def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping
     """Create a run folder, or open an existing one if its run has the same identity.
 
     Raises:
-        RunError: If the folder holds something else, or a run of another identity. Says what differs.
+        RunError: If the folder contains something else, or a run with another identity. The message says what differs.
     """
     folder = RunFolder(path)
     if folder.is_run:
@@ -284,10 +285,11 @@ def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping
         differing = differences(there["identity"], config["identity"])
         if differing:
             raise RunError(
-                f"{path} holds a run of another configuration; choose another --out, or use the same configuration. "
+                f"{path} contains a run with another configuration; choose another --out, or use the same "
+                "configuration. "
                 "What differs:\n  " + "\n  ".join(differing)
             )
-        # Settings outside the identity (trials, workers) may change when a run is resumed. Its date of creation stays.
+        # Settings outside the identity (trials, workers) can change when a run is resumed. Its date of creation stays.
         config = {**config, "created": there.get("created", config.get("created"))}
     elif not folder.is_free:
         raise RunError(f"{path} exists and is not a run folder; choose another --out")
@@ -310,7 +312,7 @@ def load_run(path: str | Path) -> Run:
     if not folder.is_run:
         root = folder.path.parent
         near = [run.name for run in list_runs(root)]
-        raise RunError(f"no run at {path} (no config.yaml there){'; runs there: ' + ', '.join(near) if near else ''}")
+        raise RunError(f"no run at {path} (it has no config.yaml){'; runs there: ' + ', '.join(near) if near else ''}")
     return Run(path, read_config(folder.config))
 
 
@@ -362,12 +364,12 @@ def _mean_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "seeds": len(evaluations),
         **{name: float(np.mean(v)) for name, v in metrics.items()},
         **spread,
-        **_costs(first),  # the same under every seed
+        **_costs(first),  # the same for every seed
     }
 
 
 def _add_controls(table: pd.DataFrame, compared: Mapping[str, ControlComparison]) -> None:
-    """Add the columns of the comparison with controls, NaN and "" for a plan without one."""
+    """Add the columns of the comparison with controls. They are NaN and "" for a plan without a control."""
     of_rows = [compared.get(plan_hash) for plan_hash in table["plan_hash"]]
     for name, attribute in (("", "difference"), ("_low", "low"), ("_high", "high")):
         table[f"control_difference{name}"] = [np.nan if c is None else getattr(c.pair, attribute) for c in of_rows]

@@ -1,6 +1,6 @@
 """Validation of what is read from a run folder: config.yaml, environment.json and the journal.
 
-A run folder may come from anybody, so nothing in it is trusted before it is validated.
+A run folder can come from anybody, so everything in it is validated before it is used.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _Text = Annotated[str, Field(max_length=100_000)]
 
 
 class _Part(BaseModel):
-    """Base of the parts of a file. Types are strict. Unknown keys are accepted, since later versions may add some."""
+    """Base class of the parts of a file. Types are strict. Unknown keys are accepted: later versions can add some."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -56,13 +56,13 @@ class SpaceInfo(_Part):
 
 
 class TaskInfo(_Part):
-    """The task: its data, and the recipe settings that differ from the task's own."""
+    """The task: its data, and the recipe settings that differ from the task's default recipe."""
 
     kind: Literal["classification", "forecasting"]
     metric: _Text
     splits: dict[str, int]
     input_size: list[int] = Field(min_length=2, max_length=3)
-    model_kwargs: dict[str, int] | None = None  # runs of version 0.1.0 have none
+    model_kwargs: dict[str, int] | None = None  # runs of version 0.1.0 have no model_kwargs
     notes: list[_Text] = []
     recipe_changes: dict[str, Any] = {}
 
@@ -76,7 +76,7 @@ class RunConfig(_Part):
         settings: The resolved settings, fields of `SearchSettings`.
         origins: The origin of each setting.
         objectives: Direction of each objective.
-        identity: The settings and data that two runs must share to be the same search.
+        identity: The settings and data that must be the same in two runs of the same search.
         space: The resolved space.
         task: The task. None if a function or a table evaluates.
     """
@@ -115,7 +115,7 @@ def read_environment(file: Path) -> dict[str, Any]:
     """Read and validate a run's environment.json.
 
     Raises:
-        RunError: If it cannot be read, or is damaged. Names the first damaged place.
+        RunError: If the file cannot be read, or is damaged. The message names the first damaged place.
     """
     given = read_json(file, "environment", RunError)
     try:
@@ -129,7 +129,7 @@ def read_config(file: Path) -> dict[str, Any]:
     """Read and validate a run's config.yaml.
 
     Raises:
-        RunError: If it cannot be read, or is damaged. Names the first damaged place.
+        RunError: If the file cannot be read, or is damaged. The message names the first damaged place.
     """
     try:
         given = read_yaml(file, "run configuration")
@@ -147,10 +147,10 @@ class RecordedControl:
     """The record of a finalist's equal-cost control.
 
     Attributes:
-        plan: Canonical text of the control, itself a plan.
+        plan: Canonical text of the control, which is also a plan.
         plan_hash: Its hash.
-        ratio: MACs that the control adds, divided by those that the finalist adds. None if the finalist adds none.
-        slots: The ratio of each slot.
+        ratio: MACs that the control adds, divided by the MACs that the finalist adds. None if the finalist adds none.
+        slots: The same ratio for each slot.
         plan_params: Parameters that the finalist adds.
         control_params: Parameters that the control adds.
         exact: Whether the finalist's MACs are exact.
@@ -191,12 +191,12 @@ _EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
 
 
 def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
-    """Validate an evaluation that was read, and the number of its trial.
+    """Validate an evaluation that was read from a journal, and the number of its trial.
 
     Raises:
         ValueError: If no search writes such an evaluation.
     """
-    # as JSON: pydantic accepts an instance of a dataclass without validating its fields
+    # as JSON, because pydantic does not validate the fields of a dataclass instance
     _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
     # `type`, because a bool is an instance of int
     if type(evaluation.number) is not int or evaluation.number < 0:
@@ -211,12 +211,12 @@ def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> N
 def _damaged(file: Path, error: ValidationError) -> RunError:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])[:200] or "the whole"
-    # only the first error: one damaged part usually causes many, and names in a foreign file may be long
+    # only the first error, because one damaged part usually causes many, and names in a foreign file can be long
     return RunError(f"{file} is damaged: {place}: {first['msg']}")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes no YAML aliases, because `read_yaml` refuses them."""
+    """Writes no YAML aliases, because `read_yaml` does not accept them."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""The settings of a search. Each is defined once, with its meaning and how it is typed.
+"""The settings of a search. Each setting is defined once, with its meaning and its form on the command line.
 
 The command line, its help, the table in docs/settings.md and the command that reproduces a run are generated from the
 fields of `SearchSettings`. Settings are validated once, together with the origin of each value.
@@ -33,8 +33,8 @@ Sampler = Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"]
 
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
-GONE: dict[str, str] = {"finalists": "which plans get further trainings is decided while they run (refine, plans)"}
-"""Settings of earlier versions that are ignored, each with what replaces it."""
+GONE: dict[str, str] = {"finalists": "the race chooses which plans get further trainings (refine, plans)"}
+"""Settings of earlier versions that are ignored. Each has a text that says what replaces it."""
 
 
 def _listed(given: Any) -> Any:
@@ -51,21 +51,21 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 def _plans(given: Any) -> Any:
-    """Return plans as the texts of a list. A single plan stands for a list of one.
+    """Return plans as a list of texts. A single plan becomes a list with one text.
 
-    Their modules are looked up later, because plug-ins may not be loaded yet.
+    Their modules are looked up later, because plug-ins are possibly not loaded yet.
     """
     if isinstance(given, (str, Mapping)) or given is None:
         given = (given,)
     if not isinstance(given, (list, tuple)):
-        raise ValueError("a list of plans; each is a text, or a mapping of slots to expressions")
+        raise ValueError("expected a list of plans; each plan is a text, or a mapping of slots to expressions")
     return tuple(_plan(each) for each in given)
 
 
 def _plan(given: Any) -> str:
     if isinstance(given, Plan):
         return given.typed
-    if given is None:  # in YAML `null`, in Python the bare backbone
+    if given is None:  # `null` in YAML: the bare backbone
         return "none"
     if isinstance(given, Expression):
         return given.canonical()
@@ -80,24 +80,24 @@ Plans = Annotated[tuple[str, ...], BeforeValidator(_plans)]
 """The texts of plans, given in any of their forms."""
 
 NOT_WITH_PLANS = ("space", "sampler", "trials", "refine", "until", "halving")
-"""Settings that say which plans are evaluated, and how often. Given plans are all evaluated, on equal seeds."""
+"""Settings that choose which plans are evaluated, and how often. Given plans are all evaluated, with equal seeds."""
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """How a setting is typed on the command line.
+    """The form of a setting on the command line.
 
-    A setting without an option is given by `--set NAME=VALUE`. The command that reproduces a run contains it if it
-    differs from its default.
+    A setting without an option is given by `--set NAME=VALUE`. The command that reproduces a run contains the setting
+    if it differs from its default.
 
     Attributes:
         option: Name of the option. A word without dashes is a positional argument. "" means `--set` only.
         off: The option that turns a flag off. "" if there is none.
         metavar: Placeholder for the value in the help. By default the value's type.
-        repeated: Whether the option may be given several times, with one value each.
+        repeated: Whether the option can be given several times, with one value each time.
         parse: Converts the typed text into the value of the setting.
         reproduce: Whether the command that reproduces a run contains the setting. "never" is for settings that change
-            how a run is carried out but not its results, and for settings which that command expresses otherwise.
+            how a run is carried out but not its results, and for settings that this command expresses in another way.
     """
 
     option: str = ""
@@ -112,7 +112,7 @@ class SearchSettings(BaseModel):
     """The settings of a search. The defaults are those of `nasbench search`.
 
     The description of a field is its meaning, a phrase without a full stop as in `nasbench.tasks.recipe.Recipe`. Its
-    `CommandLine` says how it is typed. docs/settings.md has the table of all settings.
+    `CommandLine` is its form on the command line. docs/settings.md has the table of all settings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -120,7 +120,7 @@ class SearchSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_gone(cls, given: Any) -> Any:
-        # runs of earlier versions have them in config.yaml
+        # runs of earlier versions have these settings in config.yaml
         return {key: value for key, value in given.items() if key not in GONE} if isinstance(given, dict) else given
 
     space: Annotated[
@@ -132,7 +132,7 @@ class SearchSettings(BaseModel):
         Plans,
         CommandLine("--plan", metavar="PLAN", repeated=True),
         Field(
-            description="plan to compare, in place of a space: exactly the given ones and the bare backbone, such as "
+            description="plan to compare, instead of a space: exactly the given plans and the bare backbone, such as "
             '"stage3=se; stage4=eca", or se for every stage'
         ),
     ] = ()
@@ -140,8 +140,8 @@ class SearchSettings(BaseModel):
         str | None,
         CommandLine("--backbone", reproduce="always"),
         Field(
-            description="a timm name, a forecasting backbone that ships with nasbench (stem), or FILE.py:build; by "
-            "default test_resnet, or patchtst for series"
+            description="a timm name, a built-in forecasting backbone, or FILE.py:build; by default test_resnet, or "
+            "patchtst for series"
         ),
     ] = None
     task: Annotated[
@@ -149,13 +149,13 @@ class SearchSettings(BaseModel):
         CommandLine("--task", reproduce="always"),
         Field(
             description="task to learn: digits, co2, folder:PATH, tar:FILE, tar:TRAIN,TEST, torchvision:NAME, "
-            "csv:PATH, ett:PATH, table:FILE or FILE.py:Task; by default digits, or co2 for a stem"
+            "csv:PATH, ett:PATH, table:FILE or FILE.py:Task; by default digits, or co2 for a forecasting backbone"
         ),
     ] = None
     trials: Annotated[
         int,
         CommandLine("--trials", reproduce="always"),
-        Field(ge=1, description="distinct plans to evaluate, including the bare backbone"),
+        Field(ge=1, description="number of distinct plans to evaluate, including the bare backbone"),
     ] = 24
     time_s: Annotated[
         float | None,
@@ -170,7 +170,7 @@ class SearchSettings(BaseModel):
     constraints: Annotated[
         Texts,
         CommandLine("--constraint", repeated=True),
-        Field(description='bound that every plan must keep, such as "params<=1.1x"'),
+        Field(description='bound that every plan must satisfy, such as "params<=1.1x"'),
     ] = ()
     sampler: Annotated[
         Sampler, CommandLine("--sampler", reproduce="always"), Field(description="sampler that proposes the next plan")
@@ -185,8 +185,8 @@ class SearchSettings(BaseModel):
         CommandLine("--seeds"),
         Field(
             ge=1,
-            description="most seeds that a plan is trained on, 1 for no further trainings; by default 8, or 5 for "
-            "given plans, which are all trained on exactly these seeds",
+            description="largest number of seeds with which a plan is trained, 1 for no further trainings; by "
+            "default 8, or 5 for given plans, which are all trained with this number of seeds",
         ),
     ] = None
     refine: Annotated[
@@ -194,37 +194,41 @@ class SearchSettings(BaseModel):
         CommandLine("--refine"),
         Field(
             ge=0,
-            description="trainings on further seeds after exploring, for the plans that look best and the bare "
-            "backbone; 0 for none, by default 10, or 20 with `until`",
+            description="number of trainings with further seeds after exploration, for the plans that look best and "
+            "the bare backbone; 0 for none, by default 10, or 20 with `until`",
         ),
     ] = None
     until: Annotated[
         Literal["decided", "first"] | None,
         CommandLine("--until"),
-        Field(description="end the further trainings when every plan is decided, or at the first that is better"),
+        Field(description="end the further trainings when every plan is decided, or when a first plan is better"),
     ] = None
     effect: Annotated[
         float | None,
         CommandLine("--effect", metavar="D", reproduce="never"),
-        Field(gt=0, description="difference of the metric; the search says beforehand what it takes to see it"),
+        Field(
+            gt=0, description="difference of the metric; before it starts, the search says what is needed to detect it"
+        ),
     ] = None
     size: Annotated[
         int | None,
         CommandLine("--size", metavar="PX"),
-        Field(ge=1, description="image side in pixels; by default the larger of 64 and the data's own"),
+        Field(ge=1, description="image side in pixels; by default the larger of 64 and the side of the data"),
     ] = None
     lookback: Annotated[
         int | None,
         CommandLine("--lookback"),
-        Field(ge=1, description="input steps of a forecast; by default the task's own"),
+        Field(ge=1, description="number of input steps of a forecast; by default that of the task"),
     ] = None
     horizon: Annotated[
-        int | None, CommandLine("--horizon"), Field(ge=1, description="steps to forecast; by default the task's own")
+        int | None,
+        CommandLine("--horizon"),
+        Field(ge=1, description="number of steps to forecast; by default that of the task"),
     ] = None
     fill: Annotated[
         Literal["linear", "forward"] | None,
         CommandLine("--fill"),
-        Field(description="how to fill gaps of a series, which are refused otherwise"),
+        Field(description="how to fill gaps of a series; without it, gaps are an error"),
     ] = None
     covariates: Annotated[
         bool,
@@ -236,18 +240,20 @@ class SearchSettings(BaseModel):
     checkpoint: Annotated[
         str | None,
         CommandLine("--checkpoint", metavar="FILE"),
-        Field(description="weights of the bare backbone to start from"),
+        Field(description="file of weights of the bare backbone, with which training starts"),
     ] = None
-    pretrained: Annotated[bool, CommandLine("--pretrained"), Field(description="start from timm's weights")] = False
+    pretrained: Annotated[
+        bool, CommandLine("--pretrained"), Field(description="start training with timm's pretrained weights")
+    ] = False
     freeze: Annotated[
         Literal["backbone"] | None,
         CommandLine("--freeze"),
-        Field(description='with "backbone", train only the inserted modules and the head'),
+        Field(description='"backbone" trains only the inserted modules and the head'),
     ] = None
     device: Annotated[
         str,
         CommandLine("--device", reproduce="never"),
-        Field(description="where models run: auto, cpu, cuda or cuda:1"),
+        Field(description="device on which models run: auto, cpu, cuda or cuda:1"),
     ] = "auto"
     modules: Annotated[
         Texts,
@@ -275,25 +281,28 @@ class SearchSettings(BaseModel):
     halving: Annotated[
         int,
         CommandLine("--halving", metavar="ETA"),
-        Field(ge=0, description="train all plans briefly, and one in ETA for longer (such as 3); 0 trains all in full"),
+        Field(
+            ge=0,
+            description="train all plans for few epochs, and one in ETA (such as 3) for longer; 0 is without halving",
+        ),
     ] = 0
     halving_epochs: Annotated[int, Field(ge=1, description="smallest number of epochs of a rung")] = 1
     halving_slow_epochs: Annotated[
         int | None,
         Field(
             ge=1,
-            description="epochs before which a plan that starts as the bare backbone is not judged; by default three "
-            "tenths of the full budget",
+            description="smallest number of epochs after which a plan that starts as the bare backbone is ranked; by "
+            "default three tenths of the full budget",
         ),
     ] = None
     controls: Annotated[
         bool,
         CommandLine("--controls", off="--no-controls"),
-        Field(description="train a plain block of equal cost for each plan called BETTER, on its seeds"),
+        Field(description="train a plain block of equal cost for each plan called BETTER, with its seeds"),
     ] = True
     allow_lower_bound: Annotated[
         bool,
-        Field(description="accept an objective whose count is only a lower bound"),
+        Field(description="accept an objective if its count is only a lower bound"),
     ] = False
     keep: Annotated[
         Literal["front", "all"], CommandLine("--keep"), Field(description="trials whose weights are stored")
@@ -301,7 +310,7 @@ class SearchSettings(BaseModel):
     workers: Annotated[
         int,
         CommandLine("--workers", reproduce="never"),
-        Field(ge=1, description="evaluations that run at once; several GPUs are used in turn"),
+        Field(ge=1, description="number of evaluations that run at once; several GPUs are used in turn"),
     ] = 1
     engine: Annotated[
         Literal["local", "ray"],
@@ -314,28 +323,35 @@ class SearchSettings(BaseModel):
         Field(gt=0, description="time after which an evaluation is killed and counts as failed"),
     ] = None
     trial_cpus: Annotated[
-        float, CommandLine(reproduce="never"), Field(gt=0, description="CPU cores of an evaluation on a Ray cluster")
+        float,
+        CommandLine(reproduce="never"),
+        Field(gt=0, description="number of CPU cores for an evaluation on a Ray cluster"),
     ] = 1
     trial_gpus: Annotated[
         float | None,
         CommandLine(reproduce="never"),
-        Field(ge=0, description="GPUs of an evaluation on a Ray cluster; by default 1 if the device is CUDA"),
+        Field(
+            ge=0, description="number of GPUs for an evaluation on a Ray cluster; by default 1 if the device is CUDA"
+        ),
     ] = None
     storage: Annotated[
         str | None,
         CommandLine("--storage", metavar="URL", reproduce="never"),
-        Field(description="postgresql://... of a study that machines share; by default it is in the run folder"),
+        Field(
+            description="postgresql://... of a study that several machines share; by default the study is in the run "
+            "folder"
+        ),
     ] = None
     reuse: Annotated[
         str | None,
         CommandLine("--reuse", metavar="RUN", parse=_path),
-        Field(description="run whose evaluations are imported where they fit"),
+        Field(description="run whose evaluations are imported if they fit this search"),
     ] = None
 
 
 def meaning(about: FieldInfo) -> str:
     """Return the meaning of a setting of a search or recipe, followed by the values to choose from."""
-    kinds = (about.annotation, *get_args(about.annotation))  # a choice that may be None is a union
+    kinds = (about.annotation, *get_args(about.annotation))  # the type of a choice that can be None is a union
     choices = [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
     return f"{about.description} ({', '.join(choices)})" if len(choices) > 1 else str(about.description)
 
@@ -343,7 +359,7 @@ def meaning(about: FieldInfo) -> str:
 def read_settings(
     given: Mapping[str, Any], file: str | Path | None = None, origin: str = "command line"
 ) -> tuple[SearchSettings, dict[str, str]]:
-    """Merge the defaults, a `run.yaml` and the given values, and validate the result. Later ones take precedence.
+    """Merge the defaults, a `run.yaml` and the given values, in rising order of precedence, and validate the result.
 
     Args:
         given: Values from the command line or Python. None means not given.
@@ -351,15 +367,15 @@ def read_settings(
         origin: Name of the origin of `given`.
 
     Returns:
-        The settings, and the origin of each value: "default", the file's path, or `origin`. A given setting that is
-        gone has an origin only.
+        The settings, and the origin of each value: "default", the file's path, or `origin`. A given setting that no
+        longer exists has only an origin.
 
     Raises:
         UnknownNameError: If a key does not exist.
-        InputError: If a value is wrong. Names the key, the value and its origin.
+        InputError: If a value is wrong. The message names the key, the value and its origin.
     """
     from_file = read_yaml(file, "settings") if file else {}
-    # None means not given, so that an option which was not typed does not override the file
+    # None means not given, so an option that was not typed does not override the file
     explicit = {key: value for key, value in given.items() if value is not None}
     for key in (*from_file, *explicit):
         if key not in SearchSettings.model_fields and key not in GONE:
@@ -375,24 +391,24 @@ def read_settings(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         where = origins.get(str(first["loc"][0]), origin)
-        if first["type"] == "literal_error":  # a name out of a few
+        if first["type"] == "literal_error":  # the setting allows only a few names
             known = re.findall(r"'([^']*)'", first["ctx"]["expected"])
             raise UnknownNameError(f"{key} ({where})", str(first["input"]), known) from None
         raise InputError(f"{key}={first['input']!r} ({where}): {first['msg']}") from None
 
 
 def gone_notes(given: Iterable[str]) -> list[str]:
-    """Return one note for each given name of a setting that is gone.
+    """Return one note for each given setting that no longer exists.
 
     Example:
         >>> gone_notes(["trials", "finalists"])[0].partition(":")[0]
-        'the setting finalists is gone and is ignored'
+        'the setting finalists no longer exists and is ignored'
     """
-    return [f"the setting {name} is gone and is ignored: {GONE[name]}" for name in given if name in GONE]
+    return [f"the setting {name} no longer exists and is ignored: {GONE[name]}" for name in given if name in GONE]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the differences of two identities, one line per key: "training.epochs: 5 there, 3 now"."""
+    """Return the differences of two identities, one line for each key: "training.epochs: 5 there, 3 now"."""
     flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
     keys = sorted({*flat_old, *flat_new})
     return [
@@ -407,7 +423,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in tree.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
-        # an identity read from config.yaml has lists where the settings in memory have tuples
+        # an identity from config.yaml has lists, but the settings in memory have tuples
         yield prefix, list(tree) if isinstance(tree, tuple) else tree
 
 
@@ -416,9 +432,11 @@ def _objectives(given: Any) -> dict[str, str]:
     if isinstance(given, Mapping):
         return {str(name): str(direction) for name, direction in given.items()}
     if not isinstance(given, (list, tuple)):
-        raise InputError(f"objectives={given!r}: a list of names, or a mapping of names to maximize or minimize")
+        raise InputError(
+            f"objectives={given!r}: expected a list of names, or a mapping of names to maximize or minimize"
+        )
     names = [str(name) for name in given]
     if len(set(names)) != len(names):
         raise InputError(f"an objective is given twice: {', '.join(names)}")
-    # "" is filled in from the task's metrics, which are not known here
+    # "" is replaced later by the direction of the task's metric, which is not known here
     return dict.fromkeys(names, "")

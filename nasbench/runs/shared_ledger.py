@@ -1,4 +1,4 @@
-"""The ledger of a study that several machines share through a database. Claims are settled without locks.
+"""The ledger of a study that several machines share through a database. Drivers agree on claims without locks.
 
 A driver is the process that searches on one machine. It claims a plan by writing a running trial. The database numbers
 the trials in the order in which they are written. If several trials claim one plan, the one with the lowest number is
@@ -36,20 +36,21 @@ DEAD_S = 60.0
 """Seconds without a new heartbeat after which a driver is considered dead."""
 
 DEAF_S = 30.0
-"""If more seconds than this pass between two checks of the heartbeats, the observer starts to count again.
+"""If more seconds than this pass between two checks of the heartbeats, the observer restarts its count.
 
-Such a gap arises while the database is down. The other drivers could not write heartbeats then, so they are not dead.
+Such a gap occurs when the database does not answer. The other drivers cannot write heartbeats during this time, so they
+are not dead.
 """
 
 
 class SharedLedger(Ledger):
-    """The trials of one study that several drivers write.
+    """The trials of one study to which several drivers write.
 
     Args:
         storage: The Optuna storage that holds the study.
         study: The study's name.
         directions: The objectives, each to "maximize" or "minimize".
-        driver: Name of this driver. A driver that resumes after it was killed has the same name again.
+        driver: Name of this driver. If a driver was killed and resumes, it has the same name again.
     """
 
     poll_s = 1.0
@@ -58,14 +59,15 @@ class SharedLedger(Ledger):
         super().__init__(storage, study, directions)
         self.driver = driver
         self._states: dict[int, TrialState] = {}  # state of each trial when `new_trials` last looked
-        self._signs: dict[str, tuple[Any, float]] = {}  # driver -> its last heartbeat, and when this one first saw it
+        # driver -> its last heartbeat, and the time at which this driver first saw it
+        self._signs: dict[str, tuple[Any, float]] = {}
         self._looked = time.monotonic()
         self._beats, self._beaten = 0, -BEAT_S  # so that the first heartbeat is due at once
         self.beat()
 
     def claim_trial(self, key: str, user_attrs: Mapping[str, Any], proposal: FrozenTrial | None = None) -> int | None:
-        """Claim a plan. Returns None if another driver has claimed it, or if other claims have spent the budget."""
-        # Write first, then look. A driver that looked first could miss a claim that is written in between.
+        """Claim a plan. Return None if another driver has claimed it, or if other claims have used up the budget."""
+        # Write first, then read. A driver that reads first could miss a claim that is written in between.
         attrs = {**user_attrs, "claim": key, "driver": self.driver}
         number = self.add_trial(TrialState.RUNNING, attrs, proposal)
         trials = self.trials()
@@ -77,18 +79,18 @@ class SharedLedger(Ledger):
         return None
 
     def close_trial(self, number: int, evaluation: Evaluation) -> bool:
-        """Write the evaluation of a claimed trial to the database. Returns False if another driver took the trial over.
+        """Write the evaluation of a claimed trial to the database. Return False if another driver took over the trial.
 
         The metric per validation item is written as well, because other machines cannot read this run folder.
         """
         for attempt in (1, 2):
             try:
-                # before the evaluation: whoever sees an evaluation can then rely on its items
+                # written before the evaluation, so that every evaluation in the database has its items
                 if evaluation.items is not None:
                     self.annotate_trial(number, items=pack_items(evaluation.items))
                 return super().close_trial(number, evaluation) or not is_void(self.trial(number))
             except optuna.exceptions.StorageInternalError:
-                # The connection broke, and the server may or may not have written the trial. The second attempt shows
+                # The connection broke, and it is not known whether the server wrote the trial. The second attempt shows
                 # it: if the trial has ended and is not void, the first attempt wrote it.
                 if attempt == 2:
                     raise
@@ -99,13 +101,13 @@ class SharedLedger(Ledger):
         return key in _standing(self.trials())
 
     def owns(self, trial: FrozenTrial) -> bool:
-        """Whether a trial belongs to this driver, also if it claimed the trial before it was killed and resumed."""
+        """Whether a trial belongs to this driver, including trials that it claimed before it was killed and resumed."""
         return trial.user_attrs.get("driver") == self.driver
 
     def new_trials(self) -> list[FrozenTrial]:
         """Return the trials that other drivers have changed since the last call, and write a heartbeat if due.
 
-        The first call returns all trials. Later ones also return this driver's own trials that were taken over.
+        The first call returns all trials. Later calls also return this driver's own trials that were taken over.
         """
         self.beat()
         self._abandon_dead()
@@ -115,7 +117,7 @@ class SharedLedger(Ledger):
         return changed if first else [trial for trial in changed if not self.owns(trial) or is_void(trial)]
 
     def others_running(self) -> bool:
-        """Whether another driver is evaluating something. A dead driver counts until its heartbeat is overdue."""
+        """Whether another driver is evaluating a plan. A dead driver counts until its heartbeat is overdue."""
         standing = _standing(self.trials()).values()
         return any(trial.state == TrialState.RUNNING and not self.owns(trial) for trial in standing)
 
@@ -123,7 +125,8 @@ class SharedLedger(Ledger):
         """Write this driver's heartbeat, if one is due."""
         if time.monotonic() - self._beaten >= BEAT_S:
             self._beats, self._beaten = self._beats + 1, time.monotonic()
-            # Only a change of the value counts. The time makes it differ from those of an earlier start of this driver.
+            # Only a change of the value matters. The time makes the value differ from values of an earlier start of
+            # this driver.
             self.storage.set_study_user_attr(self.study_id, f"driver {self.driver}", f"{time.time_ns()} {self._beats}")
 
     def _abandon_dead(self) -> None:
@@ -138,15 +141,15 @@ class SharedLedger(Ledger):
         dead = {name for name, (_, since) in self._signs.items() if now - since > DEAD_S}
         for trial in self.trials():
             if trial.state == TrialState.RUNNING and f"driver {trial.user_attrs.get('driver')}" in dead:
-                # Mark before ending: Optuna refuses attributes of a finished trial. If the driver was only slow, only
-                # one of the two ends the trial, and the other sees that it has ended.
+                # Mark before ending, because Optuna does not accept attributes of a finished trial. If the driver was
+                # only slow, only one of the two drivers ends the trial, and the other sees that it has ended.
                 self.annotate_trial(trial.number, abandoned=True)
                 self.end_trial(trial.number, TrialState.FAIL)
 
     def _over_budget(
         self, number: int, key: str, standing: Mapping[str, FrozenTrial], trials: Iterable[FrozenTrial]
     ) -> bool:
-        """Whether claims with lower numbers have spent the budget. Claims of dead drivers count too."""
+        """Whether claims with lower numbers have used up the budget. Claims of dead drivers count too."""
         if self.budget is None:
             return False
         # An abandoned plan keeps its place in the budget until it is claimed again. Otherwise a new plan would take
@@ -167,7 +170,7 @@ def unpack_items(text: str) -> NDArray[np.float64]:
 
 
 def _standing(trials: Iterable[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """Return the valid claim on each plan: among those not void, the one with the lowest number."""
+    """Return the valid claim on each plan: of the claims that are not void, the claim with the lowest number."""
     valid: dict[str, FrozenTrial] = {}
     for trial in trials:
         if "claim" in trial.user_attrs and not is_void(trial):

@@ -1,8 +1,9 @@
-"""Storage of a study: Optuna's journal in one file that survives a killed process, or a database.
+"""Storage of a study: Optuna's journal in one file that stays valid if a process is killed, or a database.
 
-Optuna's own file lock is a file, which a killed process leaves behind. A process killed while it writes leaves half a
-line, and after the next line is appended to it, Optuna can no longer load the file. Here the kernel's lock is used
-(`flock`), which ends with its process. A process that holds it removes an incomplete last line before it writes.
+Optuna's own lock is a file, and a killed process does not remove it. A process that is killed while it writes leaves
+half a line. After the next line is appended to this half line, Optuna can no longer load the file. So the kernel's lock
+(`flock`) is used here, which ends with its process. A process that has the lock removes an incomplete last line before
+it writes.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ __all__ = [
 
 
 OUTAGE_S = 300.0
-"""Seconds to retry a connection to a database server, which may be restarting."""
+"""Seconds for which a connection to a database server is retried, because the server is perhaps restarting."""
 
 _POSTGRESQL = {
     "connect_timeout": 10,
-    # Together these two detect a cut network within a minute. TCP's defaults take hours
+    # Together these two detect a lost network connection within a minute. TCP's defaults need hours.
     "keepalives_idle": 30,
     "tcp_user_timeout": 60_000,
-    # a driver that hangs within a transaction would block all other drivers forever
+    # otherwise a driver that hangs within a transaction would block all other drivers forever
     "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
 }
-"""Connection parameters of libpq, so that no wait is endless. Parameters in the URL take precedence."""
+"""Connection parameters of libpq, with a limit for every wait. Parameters in the URL take precedence."""
 
 
 class JournalFile(BaseJournalBackend):
@@ -56,12 +57,13 @@ class JournalFile(BaseJournalBackend):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(path.with_name(path.name + ".lock"))
-        self._number, self._offset = 0, 0  # lines and bytes read so far: each read starts there, not at the beginning
+        # lines and bytes read so far: the next read starts here, not at the beginning
+        self._number, self._offset = 0, 0
         self._pending: list[bytes] | None = None
         path.touch()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append operations, either all or none."""
+        """Append all operations or, if this fails, none of them."""
         lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
         if self._pending is not None:
             self._pending += lines
@@ -70,33 +72,34 @@ class JournalFile(BaseJournalBackend):
             self._write(lines)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yield the operations from a number on. An incomplete last line is not an operation yet."""
+        """Yield the operations, starting with a number. An incomplete last line is not an operation yet."""
         if log_number_from < self._number:  # lines before the offset are requested again
             self._number, self._offset = 0, 0
         with self._path.open("rb") as file:
             file.seek(self._offset)
             for line in file:
-                if not line.endswith(b"\n"):  # another process is writing it, or was killed while writing
+                if not line.endswith(b"\n"):  # another process is still writing it, or was killed while writing
                     break
                 self._number, self._offset = self._number + 1, self._offset + len(line)
                 if self._number > log_number_from:
                     yield json.loads(line)
-        # Optuna replays its own operations right after appending them, also those that `atomically` still holds back
+        # Optuna reads its own operations back right after appending them, also operations that `atomically` has not
+        # written yet
         unwritten = self._pending or []
         for line in unwritten[max(0, log_number_from - self._number) :]:
             yield json.loads(line)
 
     @contextmanager
     def atomically(self, *, durable: bool = True) -> Iterator[None]:
-        """Write everything appended within this context at once, with no operation of another process in between.
+        """Write all operations of this context together, with no operation of another process in between.
 
         If the context raises, nothing is written.
 
         Args:
-            durable: Wait for the disk, so that the lines survive a power cut. A later durable write also covers the
-                lines of earlier ones that did not wait.
+            durable: Whether to wait for the disk, so that the lines survive a power cut. A durable write also saves
+                lines of earlier writes that did not wait.
         """
-        if self._pending is not None:  # nested: the outermost context writes
+        if self._pending is not None:  # a nested context: only the outermost context writes
             yield
             return
         with self._lock:
@@ -158,7 +161,7 @@ def open_journal(path: str | Path) -> Journal:
     except OSError as error:
         raise RunError(f"cannot use the journal {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
-        # Opening replays every line. Optuna does not validate them, so a damaged line raises anything
+        # Opening reads every line. Optuna does not validate the lines, so a damaged line can raise any error.
         raise RunError(
             f"{path} is not an Optuna journal, or is damaged: {type(error).__name__} {str(error)[:200]}"
         ) from None
@@ -168,7 +171,7 @@ def check_storage_url(url: str) -> None:
     """Check the form of the URL of a shared study, without connecting to it.
 
     Raises:
-        InputError: If the URL is of another kind.
+        InputError: If it is not a URL of PostgreSQL.
     """
     if url.partition("://")[0].partition("+")[0] not in ("postgresql", "mysql"):
         raise InputError(
@@ -184,7 +187,7 @@ def open_database(url: str) -> BaseStorage:
         url: postgresql://user:password@host/database. mysql:// is passed to Optuna as well.
 
     Raises:
-        InputError: If the URL is of another kind, or its database driver is not installed.
+        InputError: If the URL has another form, or if its database driver is not installed.
         RunError: If the database cannot be reached.
     """
     check_storage_url(url)
@@ -193,7 +196,7 @@ def open_database(url: str) -> BaseStorage:
 
     for attempt in (1, 2):
         try:
-            # NullPool: no connection stays open during an evaluation, which may take hours
+            # NullPool, so that no connection stays open during an evaluation, which can take hours
             options = {"poolclass": NullPool, "connect_args": _connect_args(url)}
             database = RDBStorage(url, engine_kwargs=options)
             _wait_for_server(database)
@@ -204,12 +207,12 @@ def open_database(url: str) -> BaseStorage:
         except (ArgumentError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if attempt == 2 or isinstance(error, ArgumentError):
                 raise RunError(f"cannot use the database: {database_fault(error)}") from None
-            time.sleep(1)  # another driver may be creating the tables at this moment
+            time.sleep(1)  # perhaps another driver is creating the tables at this moment
     raise AssertionError
 
 
 def database_fault(error: Exception) -> str:
-    """Return the message of a database error in one line. Optuna wraps the driver's error in one of its own."""
+    """Return the message of a database error in one line, without the error in which Optuna wraps it."""
     cause = error.__cause__ or error
     return (str(cause).splitlines() or [type(cause).__name__])[0]
 

@@ -1,15 +1,15 @@
 """A tabulated space: the evaluations of all its plans in one Parquet file.
 
-A row is one plan under one seed:
+A row is one plan with one seed:
 
     plan, plan_hash     canonical text and its hash
     seed                seed of the initial weights and of the data order
     state, reason       complete, rejected or failed, and why
     fidelity            training epochs
     wall_s              seconds that the evaluation took
-    metrics and costs   one column each, under its own name. Empty if the evaluation is not complete
+    metrics and costs one column each, with the name of the metric or cost. Empty if the evaluation is not complete
 
-The file's metadata holds one JSON document under the key `nasbench`, with the fields of `TableInfo`.
+The file's metadata contains one JSON document under the key `nasbench`, with the fields of `TableInfo`.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class TableInfo(BaseModel):
     Attributes:
         schema_version: Version of the file's schema.
         backbone: Name of the backbone.
-        task: The task that plans were trained on.
+        task: The task on which plans were trained.
         space: The space, with every variant listed by name. Modules that are registered later are not part of it.
         slots: The slots of the backbone.
         metrics: Metric columns, each to "maximize" or "minimize".
         metric: The metric that selection uses. None if there are only costs.
         costs: Cost columns, whose values are known before training.
-        seeds: The seeds that each plan was evaluated under.
+        seeds: The seeds with which each plan was evaluated.
         recipe: The training recipe.
         environment: Versions and device.
     """
@@ -101,7 +101,7 @@ class Table:
         return {(row["plan_hash"], row["seed"]): row for row in rows}
 
     def row(self, plan: Plan, seed: int) -> dict[str, Any] | None:
-        """Return the row of a plan, or None if the table does not hold the plan.
+        """Return the row of a plan, or None if the plan is not in the table.
 
         Args:
             plan: The plan.
@@ -110,11 +110,11 @@ class Table:
         return self.rows.get((plan.hash, self.info.seeds[seed % len(self.info.seeds)]))
 
     def costs(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the costs in a row, without empty ones."""
+        """Return the costs in a row, without empty values."""
         return {name: row[name] for name in self.info.costs if not _empty(row[name])}
 
     def metrics(self, row: Mapping[str, Any]) -> dict[str, float]:
-        """Return the metrics in a row, without empty ones."""
+        """Return the metrics in a row, without empty values."""
         return {name: float(row[name]) for name in self.info.metrics if not _empty(row[name])}
 
 
@@ -154,7 +154,8 @@ def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table
     columns = [*FIXED_COLUMNS, *info.metrics, *info.costs]
     arrow = pa.Table.from_pandas(frame[columns], preserve_index=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KEY: info.model_dump_json().encode()})
-    temporary = path.with_name(f".{path.name}.part")  # in the same folder, since a rename works within one file system
+    # in the same folder, because a rename works only within one file system
+    temporary = path.with_name(f".{path.name}.part")
     try:
         pq.write_table(arrow, temporary)
         temporary.replace(path)
@@ -164,7 +165,7 @@ def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table
 
 
 def fingerprint_of(path: str | Path) -> str:
-    """Return the SHA-256 of a table's bytes. It is part of the identity of a run that replays the table."""
+    """Return the SHA-256 of a table's bytes. It is part of the identity of a run that searches in the table."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -173,16 +174,16 @@ def _info(path: Path, document: bytes) -> TableInfo:
         given = json.loads(document)
         if isinstance(given, dict) and given.get("schema_version") != SCHEMA_VERSION:
             raise DataError(
-                f"{path} has schema version {given.get('schema_version')}, this nasbench reads {SCHEMA_VERSION}; "
+                f"{path} has schema version {given.get('schema_version')}, but this nasbench reads {SCHEMA_VERSION}; "
                 "tabulate again, or use the version that wrote it"
             )
         return TableInfo.model_validate(given)
     except (ValueError, ValidationError) as error:
-        if isinstance(error, InputError):  # the DataError above, which is a ValueError too
+        if isinstance(error, InputError):  # the DataError above, which is also a ValueError
             raise
         raise DataError(f"{path} has damaged metadata: {str(error).splitlines()[0]}") from None
 
 
 def _empty(value: Any) -> bool:
-    # a Parquet column without a value reads as NaN or None, by its type
+    # an empty value of a Parquet column is read as NaN or None, depending on the column's type
     return value is None or bool(pd.isna(value))

@@ -1,7 +1,7 @@
-"""All trainings of a run, plan by plan, in the form that the statistics read.
+"""All trainings of a run, plan by plan, in the form that the statistics need.
 
-The race of a search, the tables of a report, power and the comparison with controls all read a run through this file,
-so they see the same trainings and the same noise.
+The race, the tables of a report, the power and the comparison with controls all read a run with this file. So they use
+the same trainings and the same noise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["PlanTrainings", "RecordedRun", "RunTrainings", "trainings_of"]
 
 
 class RecordedRun(Protocol):
-    """What is read of a run here. `nasbench.runs.run.Run` has it, and itself reads its trainings through this file."""
+    """The attributes of a run that are read here. `nasbench.runs.run.Run` has them."""
 
     folder: RunFolder
     journal: RunJournal
@@ -53,9 +53,9 @@ class PlanTrainings:
     """The trainings of one plan at the full budget.
 
     Attributes:
-        evaluations: Those that succeeded, at least one, in order of trials.
-        failures: Number of those that failed.
-        trainings: The metric of each seed and, where they are stored, of each validation item.
+        evaluations: The successful evaluations, at least one, in order of trials.
+        failures: Number of failed evaluations.
+        trainings: The metric of each seed and, if stored, of each validation item.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -74,7 +74,7 @@ class PlanTrainings:
 
     @property
     def own(self) -> PlanTrainings:
-        """The trainings of this run, without those imported from another one, but at least one."""
+        """The trainings of this run, without imported trainings. If all were imported, the first of them."""
         own = [number for number, one in enumerate(self.evaluations) if not one.reused_from] or [0]
         scores, items = self.trainings.scores, self.trainings.items
         trainings = Trainings(scores[own], None if items is None else items[own], self.trainings.block)
@@ -88,13 +88,13 @@ class PlanTrainings:
 
 @dataclass(frozen=True)
 class RunTrainings:
-    """All trainings of a run at the full budget. A plan without a successful one is not in it.
+    """All trainings of a run with the full budget. A plan without a successful training is left out.
 
     Attributes:
-        bare: Those of the bare backbone. None before its first.
-        plans: Those of every other plan, in order of their first trials.
-        controls: Those of the equal-cost controls, by the control's plan hash.
-        earlier: The noise of earlier runs of the same task, which adds to this run's.
+        bare: The trainings of the bare backbone. None before its first training.
+        plans: The trainings of every other plan, in order of their first trials.
+        controls: The trainings of the equal-cost controls, by the control's plan hash.
+        earlier: The noise of earlier runs of the same task. It is pooled with the noise of this run.
     """
 
     bare: PlanTrainings | None
@@ -109,7 +109,7 @@ class RunTrainings:
 
     @property
     def own_trainings(self) -> list[Trainings]:
-        """The trainings of the bare backbone and of all plans, without those imported from a run."""
+        """The trainings of the bare backbone and of all plans, without imported trainings."""
         return [plan.own.trainings for plan in self.all_plans]
 
     @cached_property
@@ -133,7 +133,7 @@ class RunTrainings:
 
     @cached_property
     def standing(self) -> Standing:
-        """All plans beside the bare backbone, in the order of `plans`.
+        """All plans in comparison with the bare backbone, in the order of `plans`.
 
         Raises:
             ValueError: If the bare backbone has no training yet.

@@ -1,4 +1,4 @@
-"""The categorical choices at one slot of a resolved space."""
+"""The categorical choices at one slot of a search space that was fitted to a backbone (a resolved space)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class SlotChoices:
 
     Attributes:
         slot: The slot's name.
-        compositions: Templates over the letters.
-        variants: The variants that fit the slot.
-        distinct_properties: Reduce a composition to its first variant if all its variants declare the same properties.
+        compositions: Templates such as `a >> b`. A letter stands for a variant that is chosen for it.
+        variants: The modules, with their arguments, that the slot can hold.
+        distinct_properties: Whether a composition is reduced to its first variant if all its variants declare the same
+            properties.
     """
 
     slot: str
@@ -37,27 +38,27 @@ class SlotChoices:
     @cached_property
     def parameters(self) -> dict[str, tuple[str, ...]]:
         """The categorical choices, by parameter name (`stage1.composition`, `stage1.a`, `stage1.b`)."""
-        # A categorical choice needs at least one value, even where nothing can be chosen.
+        # A categorical choice needs at least one value, even if the slot has no variant to choose from.
         texts = tuple(variant.canonical() for variant in self.variants) or ("none",)
         named = {f"{self.slot}.{letter}": texts for letter in self.letters}
         return {f"{self.slot}.composition": self.fillable} | named
 
     @cached_property
     def combinations(self) -> Combinations:
-        """Every distinct expression of the slot. Slots with the same choices share the object."""
+        """Every distinct expression of the slot. Slots with the same choices share this object."""
         return combine(self.fillable, self.variants, self.distinct_properties)
 
     @property
     def fillable(self) -> tuple[str, ...]:
-        """The compositions that can be filled. Without variants these are the ones without letters, or `none`."""
+        """The compositions for which every letter has a variant. Without variants: those without letters, or `none`."""
         if self.variants:
             return self.compositions
         return tuple(c for c in self.compositions if not letters_of(c)) or ("none",)
 
     def expression(self, params: Mapping[str, str]) -> Expression:
-        """Return the canonical expression of one setting of the parameters."""
+        """Return the canonical expression that one setting of the parameters gives."""
         template = params[f"{self.slot}.composition"]
-        # Only the template's own letters are read: a sampler also sets those that it does not use.
+        # Only the letters of the template are read. A sampler also sets letters that the template does not use.
         bound = {letter: parse(params[f"{self.slot}.{letter}"]) for letter in letters_of(template)}
         if self.distinct_properties and len(bound) > 1 and len({declared(e) for e in bound.values()}) == 1:
             return next(iter(bound.values()))
@@ -66,15 +67,15 @@ class SlotChoices:
     def setting(self, expression: Expression) -> dict[str, str] | None:
         """Return a setting of the parameters that gives an expression, or None if there is none."""
         known = self.combinations.settings.get(expression)
-        return None if known is None else self._spelt(known[0])
+        return None if known is None else self._as_parameters(known[0])
 
     @cached_property
     def options(self) -> dict[Expression, dict[str, str]]:
         """Every distinct expression of the slot, with a setting of the parameters that gives it."""
-        return {e: self._spelt(settings[0]) for e, settings in self.combinations.settings.items()}
+        return {e: self._as_parameters(settings[0]) for e, settings in self.combinations.settings.items()}
 
-    def _spelt(self, setting: Setting) -> dict[str, str]:
-        """Return a setting as parameters. A letter that its composition does not use gets the first variant."""
+    def _as_parameters(self, setting: Setting) -> dict[str, str]:
+        """Return a value for each parameter. A letter that the composition does not use gets the first variant."""
         template, chosen = setting
         first = {name: choices[0] for name, choices in self.parameters.items()}
         bound = {
@@ -90,8 +91,8 @@ def join(choices: Iterable[SlotChoices]) -> SlotChoices:
     compositions = list(dict.fromkeys(c for slot_choices in several for c in slot_choices.fillable))
     variants = tuple(dict.fromkeys(v for slot_choices in several for v in slot_choices.variants))
     reducing = {slot_choices.distinct_properties for slot_choices in several}
-    # The joined choices reduce compositions only if all of the given choices do. Otherwise the single variants to which
-    # one of them reduces a composition need the composition `a`.
+    # The joined choices reduce compositions only if all of the given choices do. Otherwise one of them can reduce a
+    # composition to a single variant. The joined choices can express it only if they have the composition `a`.
     if reducing == {True, False} and "a" not in compositions:
         compositions.append("a")
     return SlotChoices(several[0].slot, tuple(compositions), variants, reducing == {True})

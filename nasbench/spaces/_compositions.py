@@ -1,4 +1,4 @@
-"""Compositions as templates over the letters a, b, c, d: the usual ones of a depth, and their distinct expressions."""
+"""Compositions: templates with the letters a, b, c, d for variants, and the distinct expressions that they give."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nasbench.library.expression import NONE, Expression, parse
 __all__ = ["LETTERS", "MAX_DEPTH", "Combinations", "Setting", "combine", "letters_of", "skeleton", "usual_compositions"]
 
 LETTERS = "abcd"
-"""The letters of a composition, each standing for one variant."""
+"""The letters of a composition. Each stands for one variant."""
 
 MAX_DEPTH = len(LETTERS) - 1
-"""Greatest number of joins: a composition of depth n joins n + 1 variants."""
+"""Largest depth. A composition of depth n joins n + 1 variants."""
 
 _MAX_SETTINGS = 200_000
-"""Greatest number of settings of one slot. Each of them is composed once to count distinct plans."""
+"""Largest number of settings of one slot. Each setting is composed once to count distinct plans."""
 
 Setting = tuple[str, tuple[int, ...]]
 """A composition, and for each of its letters the index of a variant."""
@@ -34,7 +34,7 @@ def letters_of(composition: str) -> tuple[str, ...]:
 
 
 def skeleton(composition: str) -> Expression:
-    """Return a composition with `none` for every letter, which leaves its own modules and fusions.
+    """Return a composition with `none` instead of every letter, so that only its own modules and fusions are left.
 
     Raises:
         InputError: If the composition is malformed.
@@ -45,7 +45,7 @@ def skeleton(composition: str) -> Expression:
 def usual_compositions(depth: int) -> tuple[str, ...]:
     """Return `none`, a single variant, and the usual ways to join up to `depth` + 1 variants.
 
-    Each further variant is put after the composition so far, added to it, gated with it, or put before it.
+    Each further variant is joined in four ways: after the composition so far, added to it, gated with it, or before it.
 
     Args:
         depth: Number of nested joins, 0 to 3.
@@ -66,21 +66,22 @@ def _joined(text: str, kind: str, letter: str) -> Iterator[tuple[str, str]]:
     yield f"{text if kind == 'series' else closed} >> {letter}", "series"
     yield f"{text if kind == 'sum' else closed} + {letter}", "sum"
     yield f"gate({text}, {letter})", "gate"
-    # Before a series or a single module, a new variant would give a series that is listed already.
+    # Not before a series or a single module, because this would give a series that is listed already.
     if kind in ("sum", "gate"):
         yield f"{letter} >> {closed}", "series"
 
 
 class Combinations:
-    """Every distinct expression that compositions of variants give, and the settings that give it.
+    """The distinct expressions that compositions of variants give, and the settings that give each of them.
 
-    Two settings are one choice apart if they differ in one variant or only in the composition. A letter that a
+    Two settings differ by one choice if they differ in one variant or only in the composition. A letter that a
     composition does not use is not part of its setting.
 
     Args:
-        compositions: Templates over the letters.
-        variants: The expressions that a letter may stand for.
-        distinct_properties: Reduce a composition to its first variant if all its variants declare the same properties.
+        compositions: Templates with letters.
+        variants: The expressions for which a letter can stand.
+        distinct_properties: Whether a composition is reduced to its first variant if all its variants declare the same
+            properties.
 
     Raises:
         SpaceError: If there are too many settings.
@@ -92,8 +93,8 @@ class Combinations:
         total = sum(len(variants) ** len(letters_of(composition)) for composition in compositions)
         if total > _MAX_SETTINGS:
             raise SpaceError(
-                f"{len(compositions)} compositions of {len(variants)} variants have {total:,} settings at one slot; "
-                f"at most {_MAX_SETTINGS:,} can be counted; give fewer variants, or compositions of fewer letters"
+                f"{len(compositions)} compositions of {len(variants)} variants have {total:,} settings at one slot; at "
+                f"most {_MAX_SETTINGS:,} can be counted; give fewer variants, or compositions with fewer letters"
             )
         self.compositions, self.variants = compositions, variants
         self._declared = [declared(variant) for variant in variants] if distinct_properties else []
@@ -105,8 +106,8 @@ class Combinations:
         return expression in self.settings
 
     def _all_settings(self) -> dict[Expression, list[Setting]]:
-        """Return the settings by expression. A reduced setting is included only if no other gives its expression."""
-        # `se` alone must not have the neighbours of a composition that happens to be reduced to `se`.
+        """Return the settings by expression. Include a reduced setting only if no other gives its expression."""
+        # `se` alone must not have the neighbours of a composition that was reduced to `se`.
         proper: dict[Expression, list[Setting]] = {}
         reduced: dict[Expression, list[Setting]] = {}
         for composition in self.compositions:
@@ -126,9 +127,9 @@ class Combinations:
         return parse(composition, dict(bound))
 
     def neighbours(self, expression: Expression) -> tuple[Expression, ...]:
-        """Return the other expressions that have a setting one choice apart from a setting of `expression`.
+        """Return the other expressions with a setting that differs by one choice from a setting of `expression`.
 
-        The relation is symmetric.
+        If a is a neighbour of b, then b is a neighbour of a.
         """
         if expression not in self._near:
             near = dict.fromkeys(e for setting in self.settings.get(expression, ()) for e in self._beside(setting))
@@ -141,13 +142,13 @@ class Combinations:
         return {}
 
     def _beside(self, setting: Setting) -> Iterator[Expression]:
-        """Yield the expressions of all settings that are at most one choice apart."""
+        """Yield the expressions of all settings that differ by at most one choice."""
         composition, chosen = setting
         every = range(len(self.variants))
         for place in range(len(chosen)):
             for variant in every:
                 yield from self._at((composition, (*chosen[:place], variant, *chosen[place + 1 :])))
-        # Another composition keeps the variants of the letters that both use. Its other letters are free.
+        # Another composition keeps the variants of the letters that both use. Its other letters can have any variant.
         shared = dict(zip(letters_of(composition), chosen, strict=True))
         for other in self.compositions:
             if other != composition:
@@ -156,7 +157,7 @@ class Combinations:
                     yield from self._at((other, filled))
 
     def _at(self, setting: Setting) -> Iterator[Expression]:
-        if setting in self._gives:  # reduced settings may have been left out
+        if setting in self._gives:  # some reduced settings are left out
             yield self._gives[setting]
 
 

@@ -1,8 +1,9 @@
-"""Count, number and check plans by the states of a rule, exactly and without enumerating the plans.
+"""Count, number and check plans exactly with the states of a rule, without listing the plans.
 
-For each state, from the last slot to the first, the table holds the number of ways to complete a plan from there. The
-counts are Python integers, which have no upper limit. Plan number `index` is found from the first slot to the last, by
-skipping whole blocks of plans. A uniform draw takes the plan of a uniform number.
+The table contains, for each state, the number of ways to complete a plan from this state. It is filled from the last
+slot to the first. The counts are Python integers, which have no upper limit. Plan number `index` is found from the
+first slot to the last, by skipping whole blocks of plans. A uniform draw returns the plan with a uniformly drawn
+number.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from nasbench.spaces._rules import Rule, State, View
 __all__ = ["PlanTable"]
 
 _MAX_STATES = 50_000
-"""Greatest number of states in all slots together. Counting so many takes about a second."""
+"""Largest number of states in all slots together. Counting this number takes about a second."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class _Layer:
     Attributes:
         slot: The slot's name.
         seen: What the rule sees of each expression.
-        alike: The expressions that look the same to the rule.
-        moves: From each state before the slot, each view with the state after it.
+        alike: The expressions with the same view, by view.
+        moves: For each state before the slot, the views and the state after each.
     """
 
     slot: str
@@ -41,7 +42,7 @@ class PlanTable:
     """The plans that a rule admits, numbered from 0.
 
     Args:
-        offered: The expressions to choose from at each slot of the rule, in its order.
+        offered: The possible expressions at each slot of the rule, in the order of its slots.
         rule: The rule that admits plans.
 
     Raises:
@@ -55,13 +56,13 @@ class PlanTable:
         self.count: int = self._ways[0].get(rule.start, 0)
 
     def at(self, index: int) -> list[Expression]:
-        """Return the expressions of plan number `index`, slot by slot. `index` runs from 0 to `count` - 1."""
+        """Return the expressions of plan number `index`, slot by slot. `index` is from 0 to `count` - 1."""
         if not 0 <= index < self.count:
             raise IndexError(f"plan {index} of {self.count}")
         state, chosen = self._rule.start, []
         for layer, ways in zip(self._layers, self._ways[1:], strict=True):
             for view, after in layer.moves[state]:
-                # A block of plans: each expression of this view, with each of the plans that can follow it.
+                # A block of plans: each expression with this view, combined with each plan that can follow it.
                 alike, each = layer.alike[view], ways.get(after, 0)
                 if index < len(alike) * each:
                     chosen.append(alike[index // each])
@@ -77,7 +78,7 @@ class PlanTable:
     def replacements(
         self, expressions: Sequence[Expression], place: int, candidates: Sequence[Expression]
     ) -> list[Expression]:
-        """Return the candidates that may replace the expression at one place of a plan."""
+        """Return the candidates that can replace the expression at one place of a plan."""
         views = [self._see(i, e) for i, e in enumerate(expressions)]
         state = self._rule.start
         for i in range(place):
@@ -86,7 +87,7 @@ class PlanTable:
         admitted = []
         for candidate in candidates:
             view = self._see(place, candidate)
-            if view not in verdicts:  # the rest of the plan is checked once for all candidates that look the same
+            if view not in verdicts:  # the rest of the plan is checked once for all candidates with the same view
                 verdicts[view] = self._follow(place, state, [view, *views[place + 1 :]])
             if verdicts[view]:
                 admitted.append(candidate)
@@ -114,11 +115,11 @@ class PlanTable:
             moves = {state: self._moves(slot, state, seen, alike) for state in states}
             states = list(dict.fromkeys(after for each in moves.values() for _, after in each))
             held += len(states)
-            # Checked at every slot, so that a hopeless space fails before it fills the memory.
+            # Checked at every slot, so that a space with too many states fails before it fills the memory.
             if held > _MAX_STATES:
                 raise SpaceError(
-                    f"over {_MAX_STATES:,} states to count; give fewer quotas or smaller bounds, and where one choice "
-                    "serves all slots, fewer variants"
+                    f"over {_MAX_STATES:,} states to count; give fewer quotas or smaller bounds, and with same: true, "
+                    "fewer variants"
                 )
             layers.append(_Layer(slot, seen, alike, moves))
         return layers
@@ -126,7 +127,7 @@ class PlanTable:
     def _moves(
         self, slot: str, state: State, seen: Mapping[Expression, View], alike: Mapping[View, list[Expression]]
     ) -> list[tuple[View, State]]:
-        # Where few expressions can follow, trying all of them from all states would take time quadratic in them.
+        # If few expressions can follow each state, trying all expressions from all states would take quadratic time.
         few = self._rule.following(slot, state)
         views = alike if few is None else dict.fromkeys(seen[expression] for expression in few if expression in seen)
         steps = ((view, self._rule.step(slot, state, view)) for view in views)

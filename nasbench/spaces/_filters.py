@@ -21,7 +21,7 @@ Property = Annotated[str, AfterValidator(property_name)]
 
 
 def is_pattern(text: str) -> bool:
-    """Whether `text` is a shell pattern rather than one name."""
+    """Whether `text` is a shell pattern and not a single name."""
     return any(mark in text for mark in "*?[")
 
 
@@ -29,13 +29,13 @@ class ModuleFilter(Written):
     """The modules that meet every given condition.
 
     Attributes:
-        modules: Names or shell patterns, one of which must match.
+        modules: Names or shell patterns. At least one must match.
         exclude: Names or shell patterns of modules to leave out.
-        property: Properties, all of which a module must have.
-        family: Families, one of which must be the module's. A family is the folder of the plug-in file ("channel",
+        property: Properties. A module must declare all of them.
+        family: Families. The module must belong to one of them. A family is the folder of the plug-in file ("channel",
             "token", ...), also for a user's own module.
         exclude_family: Families to leave out.
-        dims: Spatial dimensions of the maps that a module must serve, 1 or 2.
+        dims: Number of spatial dimensions that a module must support, 1 or 2.
         min_cost_order: Lowest exponent of the cost in the number of positions. 2 means quadratic and above.
         max_cost_order: Highest exponent. 1 means linear and below.
     """
@@ -53,7 +53,7 @@ class ModuleFilter(Written):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        """Refuse a module or family that does not exist, and a pattern that matches nothing."""
+        """Raise an error for a module or family that does not exist, and for a pattern that matches nothing."""
         # Otherwise a misspelt name would silently change the space.
         specs = module_specs()
         names, families = [spec.name for spec in specs], {spec.family for spec in specs}
@@ -91,10 +91,10 @@ class ModuleFilter(Written):
 
 
 class Selector(ModuleFilter):
-    """Variants selected by the declarations of modules, which includes a user's own modules.
+    """Variants selected by the declarations of modules. A user's own modules are included.
 
     Attributes:
-        values: "default", or "all" for the defaults and in addition each search value of each hyper-parameter, one
+        values: "default" for the default hyper-parameters. "all" adds each search value of each hyper-parameter, one
             hyper-parameter at a time.
     """
 
@@ -113,7 +113,7 @@ class Selector(ModuleFilter):
         offered = [s for s in module_specs(kind="module") if s.selectable or s.name in self.modules]
         chosen = [spec for spec in offered if self.takes(spec)]
         if not chosen:
-            raise SpaceError(f"no module meets {self.model_dump()}; `nasbench modules` lists what they declare")
+            raise SpaceError(f"no module meets {self.model_dump()}; `nasbench modules` lists the declarations")
         return list(dict.fromkeys(parse(text) for spec in chosen for text in self._texts(spec)))
 
     def _texts(self, spec: ModuleSpec) -> Iterator[str]:
@@ -125,7 +125,7 @@ class Selector(ModuleFilter):
 
 
 def expand(variants: Iterable[str | Selector]) -> list[Expression]:
-    """Return every variant that is named or selected, without repetitions."""
+    """Return every variant that is named or selected, without duplicates."""
     lists = [each.variants() if isinstance(each, Selector) else [parse(each)] for each in variants]
     return list(dict.fromkeys(itertools.chain.from_iterable(lists)))
 

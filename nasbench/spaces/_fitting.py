@@ -1,4 +1,4 @@
-"""Fit a space to the slots of a backbone: the variants left at each slot, and the rule that joins the slots."""
+"""Fit a space to the slots of a backbone: the variants that fit each slot, and the rule that admits plans."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from nasbench.spaces._slots import SlotLike, SlotSelector, choose_slots
 __all__ = ["Excluded", "Fitted", "Offer", "bound", "fit_plans", "fit_variants", "multiply", "restrict", "unite"]
 
 Excluded = tuple[str, str, str]
-"""The name of a slot, a variant or composition that does not fit there, and the reason."""
+"""The name of a slot, a variant or composition that does not fit the slot, and the reason."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a space offers at a slot of any backbone. The attributes are those of `Space`."""
+    """The choices that a space has at a slot of any backbone. The attributes are those of `Space`."""
 
     variants: tuple[str | Selector, ...]
     compositions: tuple[str, ...]
     distinct_properties: bool
 
     def overridden(self, by: Override) -> Offer:
-        """Return the offer in which the values of an override replace the space's own."""
+        """Return the offer in which the values of an override replace the values of the space."""
         distinct = self.distinct_properties if by.distinct_properties is None else by.distinct_properties
         return Offer(by.variants or self.variants, by.compositions or self.compositions, distinct)
 
@@ -41,7 +41,7 @@ class Offer:
 class Fitted:
     """The choices at the slots of a backbone, in network order, and the rule that admits plans.
 
-    `same` holds groups of slots that one choice serves, as in `PlanSet`.
+    `same` contains groups of slots that always have the same expression, as in `PlanSet`.
     """
 
     choices: tuple[SlotChoices, ...]
@@ -63,14 +63,14 @@ def fit_variants(
 
     Args:
         name: The space's name, for messages.
-        offer: What the space offers at each of its slots.
+        offer: The choices at each slot of the space.
         written: The space's slots, as written.
-        overrides: Other offers at some slots. Of two for the same slot the later one applies.
+        overrides: Other choices at some slots. Of two overrides for the same slot, the later one applies.
         slots: The backbone's slots.
-        same: Whether one choice serves all slots. It then offers what fits all of them.
+        same: Whether all slots have the same expression. The variants must then fit all slots.
 
     Raises:
-        SpaceError: If a slot does not exist, no composition fits one of the slots, or no variant fits any of them.
+        SpaceError: If a slot does not exist, if no composition fits one of the slots, or if no variant fits any slot.
     """
     chosen = choose_slots(written, slots, f"space {name}")
     offers = {slot.name: offer for slot in chosen}
@@ -88,7 +88,7 @@ def fit_variants(
             raise SpaceError(f"space {name}: no composition fits slot {slot.name}: {excluded[-1][2]}")
         choices.append(SlotChoices(slot.name, tuple(compositions), tuple(variants), here.distinct_properties))
     if not any(at_slot.variants for at_slot in choices):
-        reason = f"first reason: {excluded[0][2]}" if excluded else "none is given"
+        reason = f"first reason: {excluded[0][2]}" if excluded else "it has no variant"
         raise SpaceError(f"space {name}: no variant fits this backbone; {reason}")
     if same and len(choices) > 1:
         return _one_choice(name, choices, tuple(excluded))
@@ -96,7 +96,7 @@ def fit_variants(
 
 
 def _one_choice(name: str, choices: Sequence[SlotChoices], excluded: tuple[Excluded, ...]) -> Fitted:
-    """Fit one choice to several slots: what all of them offer."""
+    """Fit one common choice to several slots. It has the variants and compositions that fit all of them."""
 
     def shared(field: str) -> tuple[Any, ...]:
         return tuple(v for v in getattr(choices[0], field) if all(v in getattr(each, field) for each in choices))
@@ -105,15 +105,15 @@ def _one_choice(name: str, choices: Sequence[SlotChoices], excluded: tuple[Exclu
     if not compositions or not variants:
         reason = f"; first reason: {excluded[0][0]}: {excluded[0][2]}" if excluded else ""
         raise SpaceError(
-            f"space {name}: one choice serves {', '.join(each.slot for each in choices)} (same: true), and nothing "
-            f"fits all of them{reason}"
+            f"space {name}: {', '.join(each.slot for each in choices)} must have the same expression (same: true), but "
+            f"none fits all of them{reason}"
         )
     equal = tuple(replace(each, compositions=compositions, variants=variants) for each in choices)
     return Fitted(equal, Same(equal), excluded, (tuple(each.slot for each in equal),))
 
 
 class _Fits:
-    """Decide whether an expression can be built at a slot, once for all slots of the same channels and dimensions."""
+    """Checks whether an expression can be built at a slot, once for all slots with the same channels and dimensions."""
 
     def __init__(self) -> None:
         self._refused: dict[tuple[Expression, int, int, bool], str | None] = {}
@@ -135,7 +135,7 @@ def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) ->
     from nasbench.library.building import build
 
     try:
-        with torch.device("meta"):  # checks the arguments without allocating or initialising a weight
+        with torch.device("meta"):  # this checks the arguments without allocating or initialising weights
             build(expression, channels=channels, dims=dims, rowwise=rowwise)
     except UnsupportedError as error:
         return str(error)
@@ -146,7 +146,8 @@ def fit_plans(plans: Sequence[Plan], slots: Sequence[SlotLike]) -> Fitted:
     """Fit a list of plans.
 
     Raises:
-        SpaceError: If a plan names a slot that does not exist, or a module does not fit its slot. Names the plan.
+        SpaceError: If a plan names a slot that does not exist, or if a module does not fit its slot. The message names
+            the plan.
     """
     named, fits = {slot.name: slot for slot in slots}, _Fits()
     resolved: list[Plan] = []
@@ -170,7 +171,7 @@ def fit_plans(plans: Sequence[Plan], slots: Sequence[SlotLike]) -> Fitted:
 
 
 def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
-    """Fit a union: every plan of each part, and no plan that mixes parts."""
+    """Fit a union: every plan of each part, but no plan that mixes parts."""
     # The joined choices can also form plans that mix parts. The rule excludes them.
     at: dict[str, list[SlotChoices]] = {}
     for part in parts:
@@ -179,20 +180,20 @@ def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
     joined = tuple(
         _with_empty(join(at[slot.name]), len(at[slot.name]) < len(parts)) for slot in slots if slot.name in at
     )
-    # One choice serves several slots of a union only if it does so in every part.
+    # Slots of a union have the same expression only if they have it in every part.
     same = tuple(group for group in parts[0].same if all(group in part.same for part in parts))
     return Fitted(joined, AnyOf([part.rule for part in parts], _read(parts, slots)), _all_excluded(parts), same)
 
 
 def _with_empty(choices: SlotChoices, needed: bool) -> SlotChoices:
-    """Add the composition `none` if it is needed, because a part of a union leaves the slot empty."""
+    """Add the composition `none` if a part of a union leaves the slot empty."""
     if not needed or "none" in choices.compositions:
         return choices
     return SlotChoices(choices.slot, ("none", *choices.compositions), choices.variants, choices.distinct_properties)
 
 
 def multiply(name: str, parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
-    """Fit a product: every plan of one part combined with every plan of the others.
+    """Fit a product: every plan of one part is combined with every plan of the other parts.
 
     Raises:
         SpaceError: If two parts fill the same slot.
@@ -212,11 +213,11 @@ def multiply(name: str, parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> F
 
 
 def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotLike]) -> Fitted:
-    """Restrict a fitted space to the plans that use only what is allowed.
+    """Restrict a fitted space to the plans that use only allowed slots, modules and fusions.
 
     Raises:
-        SpaceError: If the restriction names a slot that the fitted space lacks, or only some of those that
-            one choice serves.
+        SpaceError: If the restriction names a slot that the fitted space does not have, or only some of the slots that
+            must have the same expression.
     """
     there = [slot for slot in slots if slot.name in {choices.slot for choices in fitted.choices}]
     fillable = frozenset(slot.name for slot in choose_slots(only.slots, there, f"space {name}: only"))
@@ -224,8 +225,8 @@ def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotL
     for group in same:
         if not fillable >= set(group):
             raise SpaceError(
-                f"space {name}: only: one choice serves {', '.join(group)} (same: true); allow all of these slots or "
-                "none of them"
+                f"space {name}: only: {', '.join(group)} must have the same expression (same: true); allow all of "
+                "these slots or none of them"
             )
     rule = AllOf([fitted.rule, Only(fitted.rule.slots, only, fillable)])
     # A slot that must stay empty needs no parameters.
@@ -235,10 +236,10 @@ def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotL
 
 
 def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
-    """Remove variants and compositions that no plan can use any more.
+    """Remove variants and compositions that no plan can use after the restriction.
 
-    A composition with a forbidden fusion stays if nothing else gives a single variant. It is reduced to a single
-    variant if its variants declare the same properties.
+    A composition with a forbidden fusion stays if no other composition gives a single variant. It is reduced to a
+    single variant if its variants declare the same properties.
     """
     variants = tuple(v for v in choices.variants if only.admits(v))
     compositions = tuple(c for c in choices.fillable if only.admits(skeleton(c)))
@@ -254,7 +255,7 @@ def bound(name: str, fitted: Fitted, quotas: Iterable[Quota], slots: Sequence[Sl
     """Restrict a fitted space to the plans within the quotas.
 
     Raises:
-        SpaceError: If a quota names a slot that the fitted space lacks.
+        SpaceError: If a quota names a slot that the fitted space does not have.
     """
     there = [slot for slot in slots if slot.name in {choices.slot for choices in fitted.choices}]
     counted = [choose_slots(quota.slots, there, f"space {name}: quotas", optional=True) for quota in quotas]

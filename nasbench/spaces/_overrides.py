@@ -1,4 +1,4 @@
-"""Variants and compositions as a person writes them, and overrides of them at some slots."""
+"""Variants and compositions as a person writes them, and overrides that replace them at some slots."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ Variants = Many[
 
 
 class WithDepth(Written):
-    """A part of a space that may give `depth` in place of `compositions`."""
+    """A part of a space that can have `depth` instead of `compositions`."""
 
     @classmethod
     def known_keys(cls) -> list[str]:
-        """Return the keys that may be written."""
+        """Return the allowed keys."""
         return [*super().known_keys(), "depth"]
 
     @model_validator(mode="before")
     @classmethod
     def _spell_depth(cls, given: Any) -> Any:
-        """Replace `depth` by the compositions that it stands for."""
+        """Replace `depth` by its compositions."""
         if not isinstance(given, Mapping) or given.get("depth") is None:
             return given
         depth = given["depth"]
         if "compositions" in given:
             raise SpaceError("give `depth` or `compositions`, not both")
-        # In Python True is an int.
+        # In Python, True is an int.
         if not isinstance(depth, int) or isinstance(depth, bool) or not 0 <= depth <= MAX_DEPTH:
             raise SpaceError(f"depth is {depth!r}; allowed: 0 (one module) to {MAX_DEPTH} ({MAX_DEPTH + 1} joined)")
         rest = {key: value for key, value in given.items() if key != "depth"}
@@ -49,13 +49,13 @@ class WithDepth(Written):
 
 
 class Override(WithDepth):
-    """Other choices at some slots. Of two overrides of one slot the later one applies.
+    """Other choices at some slots. Of two overrides for one slot, the later one applies.
 
     Attributes:
         slots: Slots, as in `Space`.
-        compositions: Replaces the space's own compositions.
-        variants: Replaces the space's own variants.
-        distinct_properties: Replaces the space's own setting.
+        compositions: Compositions that replace those of the space.
+        variants: Variants that replace those of the space.
+        distinct_properties: Value that replaces that of the space.
     """
 
     word: ClassVar[str] = "slot override"

@@ -1,4 +1,4 @@
-"""The distinct plans over the slots of one backbone: counted, numbered, drawn and varied."""
+"""The distinct plans over the slots of one backbone. They can be counted, numbered and drawn, and have neighbours."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ __all__ = ["PlanSet"]
 
 @dataclass(frozen=True)
 class PlanSet:
-    """The plans that the choices at some slots give and a rule admits.
+    """The plans that the choices at some slots allow and that a rule admits.
 
     The set can be used in two ways. A sampler sees the parameters: flat categorical choices, all of which are always
-    set, without conditionals. Other code sees the distinct plans. Without quotas and unions every setting of the
-    parameters gives a plan of the set. With them a setting can give a plan outside the set, which `plan in plans`
-    tells.
+    set, without conditionals. Other code sees the distinct plans. Without quotas and unions, every setting of the
+    parameters gives a plan of the set. With them, a setting can give a plan outside the set. `plan in plans` tests
+    this.
 
     Attributes:
         slots: The choices, slot by slot in network order.
         rule: The rule that admits plans.
-        same: Groups of slots that one choice serves, each in network order. Every other slot has a choice of its own.
+        same: Groups of slots that always have the same expression, each in network order. Every other slot has its own
+            choice.
     """
 
     slots: tuple[SlotChoices, ...]
@@ -37,7 +38,7 @@ class PlanSet:
 
     @cached_property
     def served(self) -> tuple[tuple[SlotChoices, tuple[str, ...]], ...]:
-        """The choices that are made, each with the slots that it serves. Its name is that of the first of them."""
+        """The choices, each with the slots to which it applies. A choice has the name of the first of these slots."""
         groups = {group[0]: group for group in self.same}
         followers = {slot for group in self.same for slot in group[1:]}
         leading = (choices for choices in self.slots if choices.slot not in followers)
@@ -45,17 +46,17 @@ class PlanSet:
 
     @cached_property
     def parameters(self) -> dict[str, tuple[str, ...]]:
-        """All categorical choices in slot order, which are the flat space that a sampler sees."""
+        """All categorical choices in slot order. This is the flat space that a sampler sees."""
         return {name: values for choices, _ in self.served for name, values in choices.parameters.items()}
 
     def plan(self, params: Mapping[str, str]) -> Plan:
-        """Return the plan of one setting of the parameters. It may lie outside the set."""
+        """Return the plan that one setting of the parameters gives. It can be outside the set."""
         return Plan({slot: e for choices, slots in self.served for e in [choices.expression(params)] for slot in slots})
 
     def params(self, plan: Plan) -> dict[str, str] | None:
         """Return one setting of the parameters that gives `plan`, or None if there is none.
 
-        A plan outside the set may have a setting too, for instance the bare backbone if a quota excludes it.
+        A plan outside the set can have a setting too, for instance the bare backbone if a quota excludes it.
         """
         if set(plan) - {slot.slot for slot in self.slots}:
             return None
@@ -84,12 +85,12 @@ class PlanSet:
         """Return plan number `index`, from 0 to `count` - 1. Equal numbers give equal plans.
 
         Raises:
-            IndexError: If there is no plan of that number.
+            IndexError: If there is no plan with that number.
         """
         return Plan(dict(zip(self.rule.slots, self._table.at(index), strict=True)))
 
     def __iter__(self) -> Iterator[Plan]:
-        """Yield every distinct plan in the order of the numbers."""
+        """Yield every distinct plan in the order of its number."""
         return (self.at(index) for index in range(self.count))
 
     def sample(self, rng: random.Random) -> Plan:
@@ -97,9 +98,10 @@ class PlanSet:
         return self.at(rng.randrange(self.count))
 
     def sample_unseen(self, rng: random.Random, seen: Iterable[str]) -> Plan | None:
-        """Draw one plan uniformly from those whose hash is not in `seen`. Return None if all were seen."""
+        """Draw one plan uniformly from the plans whose hash is not in `seen`. Return None if all were seen."""
         hashes = seen if isinstance(seen, Collection) else set(seen)
-        # While less than half of the plans were seen, rejection takes at most two draws on average, and later more.
+        # If less than half of the plans were seen, drawing until an unseen plan comes takes at most two draws on
+        # average.
         if len(hashes) * 2 < self.count:
             while (plan := self.sample(rng)).hash in hashes:
                 pass
@@ -108,11 +110,12 @@ class PlanSet:
         return self.at(rng.choice(unseen)) if unseen else None
 
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
-        """Yield once each plan of the set that differs from `plan` by one choice in one slot, or in all it serves.
+        """Yield each plan of the set that differs from `plan` by one choice. Each plan is yielded once.
 
         One choice is another variant, or another composition of the same variants. If the new composition has more
-        letters, each additional letter may take any variant. A slot can thus also be emptied, filled, or given a
-        further module. Neighbours of neighbours include the plan itself. `plan` may lie outside the set.
+        letters, each additional letter can have any variant. So a slot can also be emptied, filled, or get a further
+        module. A choice for several slots changes all of them. Neighbours of neighbours include the plan itself. `plan`
+        can be outside the set.
         """
         if set(plan) - set(self.rule.slots):
             return
@@ -123,7 +126,7 @@ class PlanSet:
 
     @cached_property
     def _table(self) -> PlanTable:
-        # A rule may read a slot that has no choices, for instance one that a restriction empties.
+        # A rule can read a slot that has no choices, for instance a slot that a restriction empties.
         offered = {slot.slot: slot.combinations.expressions for slot in self.slots}
         return PlanTable([(slot, offered.get(slot, (NONE,))) for slot in self.rule.slots], self.rule)
 
@@ -135,7 +138,7 @@ class PlanSet:
         return [plan.get(slot, NONE) for slot in self.rule.slots]
 
     def _replacements(self, plan: Plan, slots: Sequence[str], near: Sequence[Expression]) -> list[Expression]:
-        """Return the expressions that may replace what some slots hold."""
+        """Return the expressions that can replace the expression of some slots."""
         if len(slots) == 1:
             return self._table.replacements(self._expressions(plan), self.rule.slots.index(slots[0]), near)
         return [e for e in near if self.admits(Plan({**plan, **dict.fromkeys(slots, e)}))]

@@ -1,4 +1,4 @@
-"""Quotas, which bound how many modules a plan may hold, and restrictions, which say which modules it may hold."""
+"""Quotas limit how many modules a plan can have. Restrictions limit which modules it can have."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Quota(ModuleFilter):
     """A bound on the matching modules of a plan, such as `{property: globality, min: 1}` or `{max: 2}`.
 
     Attributes:
-        slots: The slots at which the quota counts. The default is all of them.
-        count: What is counted: "modules", "fusions", "parts" (both), or "slots" that hold a matching part. The default
-            is "modules", or "parts" if the quota has a condition on the cost order, because fusions cost as well.
-        min: Least number.
-        max: Greatest number.
+        slots: The slots in which the quota counts. By default all slots.
+        count: The thing to count: "modules", "fusions", "parts" (both), or "slots" with a matching part. The default is
+            "modules", or "parts" if the quota has a condition on the cost order, because fusions have a cost too.
+        min: Smallest number allowed.
+        max: Largest number allowed.
     """
 
     word: ClassVar[str] = "quota"
@@ -38,11 +38,11 @@ class Quota(ModuleFilter):
         if self.min is None and self.max is None:
             raise SpaceError("a quota needs `min`, `max` or both")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise SpaceError(f"a quota of at least {self.min} and at most {self.max} admits nothing")
+            raise SpaceError(f"no plan can satisfy a quota of at least {self.min} and at most {self.max}")
         return self
 
     def of(self, expression: Expression) -> int:
-        """Return how much of the quota an expression uses up."""
+        """Return how much an expression adds to the count of the quota."""
         kinds = {"modules": ("module",), "fusions": ("fusion",)}.get(self._counted(), ("module", "fusion"))
         amount = sum(spec.kind in kinds and self.takes(spec) for spec in expression.specs())
         return min(amount, 1) if self._counted() == "slots" else amount
@@ -52,10 +52,10 @@ class Quota(ModuleFilter):
 
 
 class Restriction(ModuleFilter):
-    """A condition on all that a plan uses: its slots, each of its modules, and the cost order of each fusion.
+    """A condition on everything in a plan: its slots, each of its modules, and the cost order of each fusion.
 
     Attributes:
-        slots: The slots that may be filled. All others stay empty.
+        slots: The slots that can be filled. All other slots stay empty.
     """
 
     word: ClassVar[str] = "restriction"
@@ -63,6 +63,6 @@ class Restriction(ModuleFilter):
     slots: SlotsWritten = ("*",)
 
     def admits(self, expression: Expression) -> bool:
-        """Whether an expression holds only what is allowed. The slot makes no difference."""
+        """Whether an expression has only allowed modules and fusions, in any slot."""
         modules = (module_spec(leaf.name) for leaf in expression.leaves())
         return all(self.takes(spec) for spec in modules) and all(self.takes_cost(s) for s in expression.specs())

@@ -1,4 +1,4 @@
-"""The base of all parts of a written space: strict keys, single values for lists, and errors that name their place."""
+"""Base class of all parts of a written space: strict keys, single values for lists, errors that name their place."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def _several(given: Any) -> Any:
     if isinstance(given, (list, tuple)):
         return tuple(given)
     if isinstance(given, (set, frozenset)):
-        raise SpaceError("give a list: a set has no order")
+        raise SpaceError("give a list, because a set has no order")
     return (given,)
 
 
 Many = Annotated[tuple[T, ...], BeforeValidator(_several)]
-"""A list. A single value stands for a list of one."""
+"""A list. A single value means a list with one element."""
 
 
 class Written(BaseModel):
-    """A mapping that a person writes in a space file. An unknown key is refused with the nearest known one."""
+    """A mapping that a person writes in a space file. For an unknown key, the error suggests the nearest known key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     word: ClassVar[str] = "space"
-    """What messages call it."""
+    """The word for it in messages."""
 
     @classmethod
     def known_keys(cls) -> list[str]:
-        """Return the keys that may be written."""
+        """Return the allowed keys."""
         return list(cls.model_fields)
 
     @model_validator(mode="before")
@@ -54,15 +54,15 @@ class Written(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return only the values that differ from the defaults, so that the result can be read again."""
+        """Return only the values that differ from the defaults. The result can be read again."""
         fields = type(self).model_fields
         return {key: value for key, value in handler(self).items() if getattr(self, key) != fields[key].default}
 
 
 def explain(error: ValidationError) -> str:
-    """Return the first fault in one line, with its place, what was given and what is allowed."""
+    """Return the first error in one line: its place, the given value, and what is allowed."""
     first = error.errors()[0]
-    # pydantic adds tags of unions in angle brackets, which are not keys of the file.
+    # pydantic adds the tags of unions in angle brackets, but these are not keys of the file.
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("<"))
     cause = first.get("ctx", {}).get("error")
     # The text of our own errors is complete. pydantic's message would put "Value error" before it.

@@ -1,8 +1,8 @@
 """Rules that decide, slot by slot in network order, which plans belong to a space.
 
-A rule reads a plan as a finite automaton reads a word. At each slot, the state and what the rule sees of the expression
-give the next state, or exclude the plan. Two plans in the same state can be completed in the same ways. Plans can
-therefore be counted and drawn by state, not one by one. Rules combine: there is one for each part of a union or a
+A rule reads a plan as a finite automaton reads a word. At each slot, the state and the rule's view of the expression
+give the next state, or exclude the plan. Two plans in the same state can be completed in the same ways. So plans can be
+counted and drawn by state, and not one by one. Rules can be combined: there is one for each part of a union or a
 product, and one for quotas.
 """
 
@@ -23,10 +23,10 @@ from nasbench.spaces._quotas import Quota, Restriction
 __all__ = ["AllOf", "AnyOf", "Chosen", "Counted", "Listed", "Only", "Rule", "Same", "SideBySide"]
 
 State = Any
-"""A hashable value. None stands for "out of the space"."""
+"""A hashable value. None means "outside the space"."""
 
 View = Any
-"""What a rule sees of an expression, hashable. Expressions with the same view are interchangeable to the rule."""
+"""The part of an expression that matters to a rule, hashable. To the rule, expressions with the same view are equal."""
 
 
 class Rule(ABC):
@@ -42,22 +42,22 @@ class Rule(ABC):
 
     @abstractmethod
     def view(self, slot: str, expression: Expression) -> View:
-        """Return what the rule sees of an expression at a slot, or None if no plan may hold it there."""
+        """Return the view of an expression at a slot, or None if no plan can have it in this slot."""
 
     @abstractmethod
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the state after a slot, or None if no plan that begins so belongs to the space."""
+        """Return the state after a slot, or None if no plan with this beginning belongs to the space."""
 
     def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
-        """Return the few expressions that can follow at a slot. None if many can."""
+        """Return the expressions that can follow at a slot, if there are only a few. None if there are many."""
         return None
 
 
 class Chosen(Rule):
-    """Every slot holds one of its expressions, independently of the others.
+    """Every slot has one of its expressions, independently of the other slots.
 
     Args:
-        choices: Slot by slot in network order.
+        choices: The choices, slot by slot in network order.
     """
 
     def __init__(self, choices: Sequence[SlotChoices]) -> None:
@@ -74,12 +74,12 @@ class Chosen(Rule):
 
 
 class Same(Rule):
-    """Every slot holds the same expression.
+    """Every slot has the same expression.
 
-    The state is that expression, and `()` before the first slot and after the last one.
+    The state is that expression. Before the first slot and after the last slot it is `()`.
 
     Args:
-        choices: Slot by slot in network order. All slots offer the same expressions.
+        choices: The choices, slot by slot in network order. All slots offer the same expressions.
     """
 
     def __init__(self, choices: Sequence[SlotChoices]) -> None:
@@ -87,11 +87,11 @@ class Same(Rule):
         self._offered = choices[0].combinations
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return the expression itself, if it is offered."""
+        """Return the expression itself, if the slot offers it."""
         return expression if expression in self._offered else None
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the expression that all later slots must hold."""
+        """Return the expression that all later slots must have."""
         if slot != self.slots[0] and state != view:
             return None
         return () if slot == self.slots[-1] else view
@@ -102,11 +102,11 @@ class Same(Rule):
 
 
 class Listed(Rule):
-    """The plans of a list. The state is the set of those that a plan may still become, by number.
+    """The plans of a list. The state is the set of listed plans that agree with all slots so far, by number.
 
     Args:
         slots: The slots that the plans fill, in network order.
-        plans: The plans, each once.
+        plans: The plans, without duplicates.
     """
 
     def __init__(self, slots: tuple[str, ...], plans: Sequence[Plan]) -> None:
@@ -114,25 +114,25 @@ class Listed(Rule):
         self.start = frozenset(range(len(plans)))
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return the plans that hold the expression at the slot."""
+        """Return the plans with the expression at the slot."""
         return frozenset(i for i, plan in enumerate(self.plans) if plan.get(slot, NONE) == expression) or None
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the plans that are left."""
+        """Return the plans that still agree."""
         return (state & view) or None
 
     def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
-        """Return what the plans that are left hold at the slot."""
+        """Return the expressions of the remaining plans at the slot."""
         return tuple(dict.fromkeys(self.plans[i].get(slot, NONE) for i in sorted(state)))
 
 
 class Only(Rule):
-    """Plans that use only what a restriction allows.
+    """Plans that use only slots, modules and fusions that a restriction allows.
 
     Args:
         slots: The slots that the rule reads, in network order.
-        restriction: What is allowed.
-        fillable: The slots that may be filled.
+        restriction: The restriction.
+        fillable: The slots that can be filled.
     """
 
     def __init__(self, slots: tuple[str, ...], restriction: Restriction, fillable: frozenset[str]) -> None:
@@ -149,9 +149,9 @@ class Only(Rule):
 
 
 class Counted(Rule):
-    """Plans within quotas, by the sum of what the slots use up of each quota.
+    """Plans within quotas. For each quota, the counts of the slots are added up.
 
-    The state has one entry per quota. It is the sum so far, or None as soon as the rest of the plan can no longer break
+    The state has one entry for each quota: the sum so far, or None as soon as the rest of the plan can no longer break
     the quota. A plan is excluded as soon as its remaining slots cannot bring the sum within the quota.
 
     Args:
@@ -170,14 +170,14 @@ class Counted(Rule):
         self.start = (0,) * len(self._quotas)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return what an expression uses up of each quota."""
+        """Return how much an expression adds to the count of each quota."""
         if expression not in self._used:
             self._used[expression] = tuple(quota.of(expression) for quota in self._quotas)
         pairs = zip(self._used[expression], self._places, strict=True)
         return tuple(used if slot in places else 0 for used, places in pairs)
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the sums after the slot, with None for quotas that are settled."""
+        """Return the sums after the slot, with None for quotas that the plan can no longer break."""
         after: list[int | None] = []
         for quota, held, used, rest in zip(self._quotas, state, view, self._rest[slot], strict=True):
             if held is None:
@@ -187,13 +187,13 @@ class Counted(Rule):
             low, high = quota.min or 0, math.inf if quota.max is None else quota.max
             if total + rest[0] > high or total + rest[1] < low:
                 return None
-            # None for a settled quota lets plans share a state, which keeps the states few.
+            # With None for such a quota more plans share a state, so there are fewer states.
             after.append(None if total + rest[1] <= high and total + rest[0] >= low else total)
         return tuple(after)
 
     @cached_property
     def _rest(self) -> Mapping[str, list[tuple[int, int]]]:
-        """The least and the most that all later slots can use up, for each slot and each quota."""
+        """The smallest and the largest count that all later slots can add, for each slot and each quota."""
         bounds, rest = [(0, 0)] * len(self._quotas), {}
         for choices in reversed(self._choices):
             rest[choices.slot] = bounds
@@ -204,10 +204,10 @@ class Counted(Rule):
 
 
 class AllOf(Rule):
-    """Plans that belong to every one of several sets.
+    """Plans that belong to all of several sets.
 
     Args:
-        rules: The rules of the sets. The first one reads every slot that another one reads.
+        rules: The rules of the sets. The first rule reads every slot that any other rule reads.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -215,17 +215,17 @@ class AllOf(Rule):
         self.start = tuple(rule.start for rule in rules)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return what each rule sees, or None if one of them refuses the expression."""
+        """Return the view of each rule, or None if one of them excludes the expression."""
         views = tuple(_view(rule, slot, expression) for rule in self._rules)
         return None if None in views else views
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the state of each rule, or None if the plan is out of one of the sets."""
+        """Return the state of each rule, or None if the plan is outside one of the sets."""
         after = tuple(_step(rule, slot, s, v) for rule, s, v in zip(self._rules, state, view, strict=True))
         return None if None in after else after
 
     def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
-        """Return what can follow in all of the sets."""
+        """Return the expressions that can follow in all of the sets."""
         told = [_following(rule, slot, s) for rule, s in zip(self._rules, state, strict=True)]
         few = [each for each in told if each is not None]
         return tuple(e for e in few[0] if all(e in each for each in few[1:])) if few else None
@@ -235,7 +235,7 @@ class AnyOf(Rule):
     """Plans that belong to at least one of several sets: their union. A plan in two sets counts once.
 
     Args:
-        rules: The rules of the sets. A plan of one set leaves the slots empty that only other sets read.
+        rules: The rules of the sets. In a plan of one set, slots that only other sets read are empty.
         order: All slots in network order.
     """
 
@@ -244,7 +244,7 @@ class AnyOf(Rule):
         self.start = tuple(rule.start for rule in rules)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return what each rule sees, or None if all of them refuse the expression."""
+        """Return the view of each rule, or None if all of them exclude the expression."""
         views = tuple(_view(rule, slot, expression) for rule in self._rules)
         return None if set(views) == {None} else views
 
@@ -254,17 +254,17 @@ class AnyOf(Rule):
         return None if set(after) == {None} else after
 
     def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
-        """Return what can follow in one of the sets that the plan has not left."""
+        """Return the expressions that can follow in one of the sets that the plan has not left."""
         told = [_following(rule, slot, s) for rule, s in zip(self._rules, state, strict=True) if s is not None]
         few = [each for each in told if each is not None]
         return tuple(dict.fromkeys(itertools.chain.from_iterable(few))) if len(few) == len(told) else None
 
 
 class SideBySide(Rule):
-    """A product of sets, each of which fills slots of its own.
+    """A product of sets. Each set fills its own slots.
 
     Args:
-        rules: The rule of each set with the slots that it fills. No two sets fill the same slot.
+        rules: The rule of each set, with the slots that the set fills. No two sets fill the same slot.
         order: All slots in network order.
     """
 
@@ -273,19 +273,19 @@ class SideBySide(Rule):
         self.start = tuple(rule.start for rule, _ in rules)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return what the set that fills the slot sees. The others see the slot empty."""
+        """Return the view of the set that fills the slot. For the other sets the slot is empty."""
         if not expression.is_none and not any(slot in filled for _, filled in self._rules):
             return None
         views = tuple(_view(rule, slot, expression if slot in filled else NONE) for rule, filled in self._rules)
         return None if None in views else views
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the state of each rule, or None if one of them refuses the plan."""
+        """Return the state of each rule, or None if one of them excludes the plan."""
         after = tuple(_step(rule, slot, s, v) for (rule, _), s, v in zip(self._rules, state, view, strict=True))
         return None if None in after else after
 
     def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
-        """Return what can follow in the set that fills the slot."""
+        """Return the expressions that can follow in the set that fills the slot."""
         pairs = zip(self._rules, state, strict=True)
         return next((_following(rule, slot, s) for (rule, filled), s in pairs if slot in filled), None)
 

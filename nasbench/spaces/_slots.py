@@ -22,7 +22,7 @@ _LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL")
 
 
 class SlotLike(Protocol):
-    """What a space needs to know of a slot. `nasbench.backbones.Slot` has all of it."""
+    """The attributes of a slot that a space needs. `nasbench.backbones.Slot` has all of them."""
 
     @property
     def name(self) -> str:
@@ -30,15 +30,15 @@ class SlotLike(Protocol):
 
     @property
     def channels(self) -> int:
-        """Channels C of the map at the slot."""
+        """Number of channels C of the tensor at the slot."""
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Spatial size of the map, `(H, W)` or `(L,)`."""
+        """Spatial size of the tensor, `(H, W)` or `(L,)`."""
 
     @property
     def layout(self) -> str:
-        """Layout of the map in the host: NCHW, NHWC, NLC or NCL."""
+        """Layout of the tensor in the host: NCHW, NHWC, NLC or NCL."""
 
     @property
     def dims(self) -> int:
@@ -46,7 +46,7 @@ class SlotLike(Protocol):
 
     @property
     def rows_are_series(self) -> bool:
-        """Whether the map is series by time, so that a one-dimensional module gets each row separately."""
+        """Whether the two dimensions are series and time. A one-dimensional module then gets each row separately."""
 
 
 def _layout(text: str) -> str:
@@ -61,16 +61,16 @@ class SlotSelector(Written):
     Attributes:
         pattern: Names or shell patterns. `stages` means every stage slot.
         exclude: Names or shell patterns of slots to leave out.
-        min_size: Least length of the map's longer side.
-        max_size: Greatest length of the map's longer side.
-        min_positions: Least number of positions (H·W, or L).
-        max_positions: Greatest number of positions.
-        min_channels: Least channels.
-        max_channels: Greatest channels.
-        dims: Spatial dimensions, 1 or 2.
+        min_size: Smallest allowed length of the longer side.
+        max_size: Largest allowed length of the longer side.
+        min_positions: Smallest allowed number of positions (H·W, or L).
+        max_positions: Largest allowed number of positions.
+        min_channels: Smallest allowed number of channels.
+        max_channels: Largest allowed number of channels.
+        dims: Number of spatial dimensions, 1 or 2.
         layout: NCHW, NHWC, NLC or NCL.
-        first: Take only the first so many, in network order, of the slots that meet all other conditions.
-        last: Take only the last so many of the slots that meet all other conditions.
+        first: Of the slots that meet all other conditions, take only this number of first slots, in network order.
+        last: Of the slots that meet all other conditions, take only this number of last slots.
     """
 
     word: ClassVar[str] = "slot selector"
@@ -121,16 +121,16 @@ SlotsWritten = Many[
 def choose_slots(
     written: Sequence[str | SlotSelector], slots: Sequence[Any], what: str, *, optional: bool = False
 ) -> list[Any]:
-    """Return the slots that names, patterns and selectors mean, in network order.
+    """Return the slots that names, patterns and selectors select, in network order.
 
     Args:
         written: Names, patterns and selectors.
         slots: The slots to choose from.
-        what: What the slots are chosen for, for messages.
-        optional: Whether patterns and selectors may match nothing, as in a space that serves several backbones.
+        what: The purpose of the slots, for messages.
+        optional: Whether patterns and selectors are allowed to match nothing, as in a space for several backbones.
 
     Raises:
-        SpaceError: If a name is not one of the slots, or nothing matches and `optional` is False.
+        SpaceError: If a name is not one of the slots, or if nothing matches and `optional` is False.
     """
     chosen: set[str] = set()
     for entry in written:
@@ -147,8 +147,8 @@ def choose_slots(
     missing = [w for w in written if isinstance(w, str) and w != STAGES and not is_pattern(w) and w not in chosen]
     if missing:
         raise SpaceError(
-            f"{what}: no slot matches {missing[0]}; the backbone has {_names(slots)}{_near(missing, slots)}. "
-            f"A pattern ({missing[0]}*) may match nothing"
+            f"{what}: no slot matches {missing[0]}; the backbone has {_names(slots)}{_near(missing, slots)}. A pattern "
+            f"({missing[0]}*) is allowed to match nothing"
         )
     return [slot for slot in slots if slot.name in chosen]
 

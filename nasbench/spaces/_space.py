@@ -1,4 +1,4 @@
-"""A space as a person writes it in a mapping or file, and the same space fitted to a backbone."""
+"""A space as a person writes it in a mapping or file, and a space fitted to a backbone (resolved)."""
 
 from __future__ import annotations
 
@@ -27,41 +27,42 @@ __all__ = ["GivenPlans", "ResolvedSpace", "Space", "load_space"]
 
 
 def _read_named(given: Any, info: ValidationInfo) -> Any:
-    """Read a space that another space names, so that a fault in it is reported with its own file."""
+    """Read a space that another space names, so that an error in it is reported with its own file."""
     return Space.from_file(given, **(info.context or {})) if isinstance(given, str) else given
 
 
 _SpaceWritten = Annotated["Space", BeforeValidator(_read_named)]
 
 _PlanWritten = Annotated[str, BeforeValidator(lambda given: Plan.of(given).typed)]
-"""A plan in any of its forms, kept as the text that a person would type."""
+"""A plan in any of its forms, stored as the text that a person would type."""
 
 
 class Space(WithDepth):
     """A set of plans as a person writes it, for instance in `search_spaces/*.yaml`.
 
-    A space has `variants`, or it lists its `plans`, or it is made of other spaces by `base`, `union` or `product`. Any
-    space but a list can be narrowed by `only` and `quotas`. In Python, `a | b` is a union, `a * b` a product, and
-    `a.restrict(...)` a restriction.
+    A space has `variants`, or it lists its `plans`, or it is made from other spaces by `base`, `union` or `product`.
+    Every space except a list can be narrowed by `only` and `quotas`. In Python, `a | b` is a union, `a * b` a product,
+    and `a.restrict(...)` a restriction.
 
     Attributes:
         name: Name of the space.
         description: One line for `nasbench spaces`.
         example_backbone: The backbone in which `nasbench spaces` counts the plans.
         slots: Slot names, shell patterns or selectors. `stages` means every stage slot. A name must exist in the
-            backbone. A pattern may match nothing.
-        compositions: `none`, and templates over the letters a, b, c, d (`a`, `a >> b`, `gate(a, b)`). `depth: 1` stands
-            for the usual ones of up to two variants, `depth: 2` for those of up to three.
+            backbone. A pattern is allowed to match nothing.
+        compositions: `none`, and templates with the letters a, b, c, d (`a`, `a >> b`, `gate(a, b)`). `depth: 1` means
+            the usual compositions of up to two variants, `depth: 2` of up to three.
         variants: Expressions, or selectors of modules by their declarations.
-        distinct_properties: Reduce a composition to its first variant if all its variants declare the same properties.
+        distinct_properties: Whether a composition is reduced to its first variant if all its variants declare the same
+            properties.
         overrides: Other compositions or variants at some slots.
-        same: Whether one choice serves all slots, as in SE-ResNet. It offers what fits all of them.
-        plans: All plans of the space, in any of their forms. A search of it evaluates exactly these.
+        same: Whether all slots have the same expression, as in SE-ResNet. Its variants must fit all slots.
+        plans: All plans of the space, in any of their forms. A search evaluates exactly these plans.
         base: A space to narrow.
-        union: Spaces whose plans the union holds. It has no plan that mixes them.
-        product: Spaces with slots of their own. Every plan of one is combined with every plan of the others.
-        only: What the plans may use.
-        quotas: Bounds on what each plan holds.
+        union: Spaces whose plans the union contains. No plan of the union mixes them.
+        product: Spaces with different slots. Every plan of one space is combined with every plan of the others.
+        only: The slots and modules that plans can use.
+        quotas: Bounds on the number of modules of each plan.
 
     Example:
         >>> Space.from_dict({"variants": [{"property": "sparsity", "dims": 2}], "depth": 1}).compositions
@@ -90,11 +91,12 @@ class Space(WithDepth):
 
         Args:
             given: The mapping. Spaces in it are names, files or mappings.
-            origin: What messages call the space.
-            inside: The files from which the mapping was read, outermost first, for the spaces that it names.
+            origin: The name of the space in messages.
+            inside: The files from which the mapping was read, outermost first. They are needed for the spaces that it
+                names.
 
         Raises:
-            SpaceError: If a key, value, expression or name is wrong. The message says which.
+            SpaceError: If a key, value, expression or name is wrong. The message says which one.
         """
         try:
             return cls.model_validate(given, context={"inside": inside})
@@ -121,9 +123,9 @@ class Space(WithDepth):
     @model_validator(mode="after")
     def _check(self) -> Space:
         self._check_form()
-        self._own_variants()  # raises for a wrong name, here and not only when a backbone is known
+        self._own_variants()  # raises for a wrong name already here, not only when a backbone is known
         for composition in (*self.compositions, *(c for each in self.overrides for c in each.compositions)):
-            parse(composition, dict.fromkeys(LETTERS, parse("se")))  # any module will do to check a template
+            parse(composition, dict.fromkeys(LETTERS, parse("se")))  # any module can be used to check a template
         return self
 
     def _check_form(self) -> None:
@@ -131,27 +133,28 @@ class Space(WithDepth):
         if self.variants or any(each.variants for each in self.overrides):
             forms.append("variants")
         if len(forms) != 1:
-            given = f"has {' and '.join(forms)}" if forms else "has none of them"
-            raise SpaceError(f"a space holds either variants, or base, union or product, or plans; this one {given}")
+            given = f"has {' and '.join(forms)}" if forms else "has none of these"
+            raise SpaceError(f"a space has either variants, or base, union or product, or plans; this space {given}")
         own = {"slots", "compositions", "distinct_properties", "overrides", "same"} & self.model_fields_set
         if forms != ["variants"] and own:
             raise SpaceError(
-                f"{sorted(own)[0]} belongs to a space with variants; narrow a space of spaces by `only` and `quotas`"
+                f"{sorted(own)[0]} is only for a space with variants; narrow a space made from other spaces by `only` "
+                "and `quotas`"
             )
         if self.plans and (self.only or self.quotas):
-            raise SpaceError("plans are listed one by one; `only` and `quotas` narrow other spaces")
+            raise SpaceError("a list of plans cannot be narrowed; `only` and `quotas` are for other spaces")
         if self.same and self.overrides:
             raise SpaceError(
-                "with `same` one choice serves all slots; in place of overrides, join two spaces by `product`"
+                "with `same` all slots have the same expression; instead of overrides, join two spaces by `product`"
             )
 
     @property
     def parts(self) -> tuple[Space, ...]:
-        """The spaces that this one is made of."""
+        """The spaces from which this space is made."""
         return (*((self.base,) if self.base else ()), *self.union, *self.product)
 
     def expand(self) -> list[Expression]:
-        """Return every variant that the space or one of its parts names or selects, without repetitions."""
+        """Return every variant that the space or one of its parts names or selects, without duplicates."""
         return list(dict.fromkeys([*self._own_variants(), *(v for part in self.parts for v in part.expand())]))
 
     def _own_variants(self) -> list[Expression]:
@@ -165,7 +168,7 @@ class Space(WithDepth):
             slots: The backbone's slots (`nasbench.slots`).
 
         Raises:
-            SpaceError: If a slot does not exist, no variant fits any slot, or no plan is left.
+            SpaceError: If a slot does not exist, if no variant fits any slot, or if no plan is left.
         """
         fitted = self._fit(slots)
         kind = GivenPlans if self.plans else ResolvedSpace
@@ -191,12 +194,12 @@ class Space(WithDepth):
         return bound(self.name, fitted, self.quotas, slots) if self.quotas else fitted
 
     def restrict(self, **only: Any) -> Space:
-        """Return the space of all plans of this space that use only what is given.
+        """Return the space of all plans of this space that meet the given conditions.
 
         Args:
             **only: As in `only` of a file: slots, modules, exclude, property, family, exclude_family, dims,
-                min_cost_order, max_cost_order. Every module of a plan must meet all conditions. Fusions must meet
-                those on the cost order.
+                min_cost_order, max_cost_order. Every module of a plan must meet all conditions. Fusions must meet only
+                the conditions on the cost order.
 
         Raises:
             SpaceError: If a key or value is wrong.
@@ -207,7 +210,7 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name}, restricted", "base": self, "only": only})
 
     def with_quotas(self, *quotas: Mapping[str, Any]) -> Space:
-        """Return the space of all plans of this space that are within the quotas, each written as in a file.
+        """Return the space of all plans of this space that are within the quotas. A quota is written as in a file.
 
         Raises:
             SpaceError: If a key or value is wrong.
@@ -228,9 +231,9 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name} * {other.name}", "product": (self, other)})
 
     def narrowing(self) -> dict[str, Any]:
-        """Return, as JSON-able data, what narrows the plans of a resolved space beyond its flat choices.
+        """Return, as data for JSON, the conditions on plans of a resolved space beyond its flat choices.
 
-        This is {} if nothing does.
+        It is {} if there is no such condition.
         """
         narrowed: dict[str, Any] = {}
         if self.only:
@@ -241,13 +244,13 @@ class Space(WithDepth):
             narrowed["plans"] = list(self.plans)
         if self.union:
             narrowed["union"] = [_unnamed(part.model_dump(mode="json")) for part in self.union]
-        # The parts of a union are written out above. Those of a base or a product matter only if they are narrowed.
+        # The parts of a union are written out above. The parts of a base or a product matter only if they are narrowed.
         inner = [part.narrowing() for part in self.parts if not self.union]
         return narrowed | ({"parts": inner} if any(inner) else {})
 
 
 def _unnamed(written: Any) -> Any:
-    """Return a dumped space without the entries that only people read, which do not change its plans."""
+    """Return a dumped space without the entries that are only for people and do not change its plans."""
     if isinstance(written, list):
         return [_unnamed(each) for each in written]
     if not isinstance(written, dict):
@@ -275,7 +278,7 @@ class ResolvedSpace(PlanSet):
         slots: The choices, slot by slot in network order.
         rule: The rule that admits plans.
         space: The space that was resolved.
-        excluded: (slot, variant or composition, reason) for each that does not fit.
+        excluded: (slot, variant or composition, reason) for each variant or composition that does not fit.
     """
 
     space: Space
@@ -283,7 +286,7 @@ class ResolvedSpace(PlanSet):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What two equal resolved spaces share: the parameters, and what narrows the plans beyond them."""
+        """The data that is the same in equal resolved spaces: the parameters, and all further conditions on plans."""
         narrowed = self.space.narrowing()
         return (
             {name: list(choices) for name, choices in self.parameters.items()}
@@ -295,7 +298,8 @@ class ResolvedSpace(PlanSet):
 class GivenPlans(ResolvedSpace):
     """A list of plans fitted to one backbone.
 
-    More plans may join it in a later search, so it has no parameters, whose values Optuna would not let change.
+    A later search can add plans. So the list has no parameters, because Optuna does not allow new values of a
+    parameter.
     """
 
     @property
@@ -306,18 +310,18 @@ class GivenPlans(ResolvedSpace):
 
     @property
     def parameters(self) -> dict[str, tuple[str, ...]]:
-        """No choices: nothing is sampled."""
+        """Empty, because nothing is sampled."""
         return {}
 
     def plan(self, params: Mapping[str, str]) -> Plan:
-        """Return the bare backbone, which is what no choices give."""
+        """Return the bare backbone, because there are no choices."""
         return BARE
 
     def params(self, plan: Plan) -> dict[str, str] | None:
-        """Return no values for a plan of the list, and None for any other."""
+        """Return {} for a plan of the list, and None for any other plan."""
         return {} if plan in self else None
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What two lists share: that they are lists."""
+        """The data that is the same in all lists of plans: only that they are lists."""
         return {"plans": "given"}

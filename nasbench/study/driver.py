@@ -1,6 +1,6 @@
-"""The driver of a search: explore, race for further seeds, train controls of equal cost, measure latency.
+"""The driver of a search: exploration, race for further seeds, controls of equal cost, latency.
 
-One process proposes plans and records evaluations. The engine decides where evaluations run.
+One process proposes plans and records their evaluations. The engine decides where the evaluations run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from nasbench.study.samplers import Knowledge, make_sampler
 __all__ = ["run_search"]
 
 MAX_TIMED = 32
-"""If a search evaluated more plans than this, only those that were compared are timed."""
+"""If a search evaluated more plans than this, latency is measured only for the compared plans."""
 
 
 def run_search(
@@ -58,27 +58,29 @@ def run_search(
     """Carry out a search.
 
     Args:
-        settings: The settings, as read.
+        settings: The settings before defaults are resolved.
         origins: The origin of each setting.
         evaluate: A function that replaces building and training.
-        out: The run folder. By default one named after backbone, task and time.
+        out: The run folder. Its default name consists of backbone, task and time.
         listen: Called with an event after every step.
-        whole: Whether to evaluate every plan on all seeds, as for a table, instead of a race.
+        whole: Whether to evaluate every plan with all seeds, as for a table, instead of a race.
 
     Raises:
-        InputError: If anything in the settings does not exist or does not fit together.
-        RunError: If the folder holds another configuration, is being searched by another process, or cannot be
-            written (any more).
+        InputError: If a name in the settings does not exist, or if two settings contradict each other.
+        RunError: If the folder contains another configuration, is in use by another search, or cannot be written (any
+            more).
     """
-    # All that a user can get wrong is resolved first, so that a wrong setting leaves no folder behind.
+    # Everything that a user can get wrong is checked first, so that a wrong setting leaves no folder behind.
     problem = make_problem(settings, evaluate)
     fidelity = strategy_for(problem)
     began = time.monotonic()
     shared = problem.settings.storage is not None
-    # In a shared study evaluations run in another process, because this one must write its heartbeat meanwhile.
+    # In a shared study evaluations run in another process, because this process must write its heartbeat at the same
+    # time.
     engine = make_engine(problem.settings, problem.evaluator, apart=shared)
     folder = RunFolder(out if out is not None else _default_folder(problem.settings))
-    lock = _claim_folder(folder)  # before anything is read or written there: one process searches in a folder
+    # before anything is read or written in the folder, so that only one process searches in it
+    lock = _claim_folder(folder)
     try:
         for note in gone_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
             listen(Event(SEARCH, 0, problem.settings.trials, note))
@@ -101,10 +103,11 @@ def run_search(
                 EqualSeeds(run, problem, engine, listen, began=began).train_on(seeds, checks_costs=False)
             elif refines and run.metric is not None:
                 _refine(run, problem, engine, listen, began)
-        time_plans(run, problem, listen)  # after the engine has ended its workers, which would disturb the measurement
+        # only now, because the engine's workers have ended and cannot disturb the measurement
+        time_plans(run, problem, listen)
         run.refresh()
     except KeyboardInterrupt:
-        with contextlib.suppress(RunError, OSError):  # the run may not exist yet
+        with contextlib.suppress(RunError, OSError):  # the run possibly does not exist yet
             load_run(folder.path).refresh()
         raise
     except optuna.exceptions.StorageInternalError as error:
@@ -140,7 +143,7 @@ def _earlier_settings(folder: RunFolder) -> list[str]:
 
 
 def _refine(run: Run, problem: Problem, engine: Engine, listen: Listener, began: float) -> None:
-    """Train on further seeds, by a race or, where there are few plans or given ones, on equal seeds. Then controls."""
+    """Train plans with further seeds, then train controls. Few or given plans get equal seeds, all others race."""
     seeds = equal_seeds(problem.settings, len(trainings_of(run).plans))
     if seeds is None:
         Race(run, problem, engine, listen, began=began).run_all()
@@ -153,7 +156,7 @@ def _refine(run: Run, problem: Problem, engine: Engine, listen: Listener, began:
 def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
     """Return an engine in another process if a trial was started twice and its process died both times.
 
-    Such a trial may be what kills the process. In another process only the trial fails, and the search continues.
+    Such a trial is perhaps the cause. In another process only the trial fails, and the search continues.
     """
     trials = [trial for stage in (SEARCH, FINALISTS, CONTROLS) for trial in run.journal.ledger(stage).trials()]
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -161,7 +164,7 @@ def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
         return engine
     try:
         return make_engine(problem.settings, problem.evaluator, apart=True)
-    except InputError:  # a function that cannot be sent to another process is evaluated in this one again
+    except InputError:  # a function that cannot be sent to another process is evaluated in this process again
         return engine
 
 
@@ -204,17 +207,17 @@ def _default_folder(settings: SearchSettings) -> Path:
 
 
 def time_plans(run: Run, problem: Problem, listen: Listener) -> None:
-    """Measure latency beside the bare backbone, for all plans up to `MAX_TIMED` and otherwise for those compared."""
+    """Measure the latency of plans beside the bare backbone: all plans, or if there are many, the compared plans."""
     settings = problem.settings
     if not settings.latency_s or problem.evaluator.plan_costs is None:  # an evaluator without costs builds no models
         return
     plans = {evaluation.plan_hash: evaluation.plan for evaluation in run.evaluations() if evaluation.is_complete}
     if len(plans) > MAX_TIMED:
-        # the bare backbone, plans of several seeds and the front, the plans of most seeds first
+        # the bare backbone, plans with several seeds and the front; plans with most seeds come first
         compared = run.finalists().sort_values("seeds", ascending=False, kind="stable")
         plans = dict(list(zip(compared["plan_hash"], compared["plan"], strict=True))[:MAX_TIMED])
     known = run.journal.latency
-    # the bare backbone is always measured again: a ratio needs both sides from the same measurement
+    # the bare backbone is always measured again, because a ratio needs both values from the same measurement
     todo = [BARE, *(Plan.of(text) for key, text in plans.items() if key not in known and key != BARE.hash)]
     if len(todo) == 1 and BARE.hash in known:
         return

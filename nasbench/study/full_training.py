@@ -1,7 +1,8 @@
-"""Trains a plan of a run for a full budget under the run's own protocol, beside the bare backbone.
+"""Trains a plan of a run and the bare backbone with a full budget, under the run's own protocol.
 
-Data, splits, recipe, seeds and initial weights are the run's. Only the number of epochs differs. Results are stored in
-the run folder under `full/epochs-E/`, one file per plan and seed. An interrupted training resumes with what is missing.
+Data, splits, recipe, seeds and initial weights are those of the run. Only the number of epochs differs. Results are
+stored in the run folder under `full/epochs-E/`, one file per plan and seed. If interrupted, the same call trains only
+what is missing.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class FullTraining:
     Attributes:
         folder: Folder of the weights (`NAME-seed-S.safetensors`) and results.
         table: One row per model and seed: model ("bare" or "trial N"), plan, seed, epochs, the metrics.
-        metric: The metric that they are compared by.
-        difference: The plan minus the bare backbone over validation items and seeds, with the noise of these trainings
-            and of the run's pooled. It has no interval with one seed.
+        metric: The metric by which the two are compared.
+        difference: The plan minus the bare backbone, over validation items and seeds. Its noise is pooled over these
+            trainings and the trainings of the run. With one seed it has no interval.
     """
 
     folder: Path
@@ -65,13 +66,13 @@ def train_fully(
     Args:
         run: The run.
         number: Number of the trial.
-        epochs: Passes over the training split. The learning-rate schedule is stretched to this length.
-        seeds: Seeds to train under. By default those of the plan in the run.
+        epochs: Number of passes over the training split. The learning-rate schedule is stretched to this length.
+        seeds: Seeds to train with. By default the seeds of the plan in the run.
         on_epoch: Called after each epoch with the name of the training ("trial 7, seed 0") and the epoch's metrics.
 
     Raises:
         InputError: If there is no such trial.
-        RunError: If the run trained nothing, or a training fails.
+        RunError: If the run has no trained models, or if a training fails.
     """
     plan, builder = run.plan_of(number), run.builder()
     if epochs < 1:
@@ -98,7 +99,7 @@ def train_fully(
         )
         for name in models
     )
-    # The noise of two plans on a few seeds is hardly known. The trainings of the run tell of it too.
+    # A few seeds of two plans are too few to estimate the noise. So the trainings of the run are used too.
     known = [trainings_of(run).noise] if run.metric == metric else []
     difference = (
         compare_pair(others[0], bare, pooled_noise([others[0], bare], earlier=known))
@@ -109,7 +110,7 @@ def train_fully(
 
 
 def _seeds_of(run: Run, plan: Plan) -> list[int]:
-    """Return the seeds on which a plan succeeded in the run, or the run's first if there is none."""
+    """Return the seeds with which a plan succeeded in the run. If there is none, return the run's first seed."""
     seeds = {one.seed for one in run.evaluations() if one.plan_hash == plan.hash and one.is_complete}
     return sorted(seeds) or [run.settings.seed]
 
@@ -132,7 +133,7 @@ def _one(
     seed: int,
     on_epoch: Callable[[str, dict[str, float]], object] | None,
 ) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """Return the result of one plan and seed. It is trained now unless it is stored."""
+    """Return the result of one plan and seed. If it is not stored, train the plan now."""
     folder = training.folder
     file = folder / f"{plan.hash}-seed-{seed}.json"
     items_file = file.with_suffix(".npy")
@@ -150,7 +151,8 @@ def _one(
         folder.mkdir(parents=True, exist_ok=True)
         save_model(model.cpu(), str(folder / f"{plan.hash}-seed-{seed}.safetensors"))
         np.save(items_file, result.per_item, allow_pickle=False)
-        write_text(file, json.dumps(row) + "\n")  # last: an interrupted training without it is done again
+        # written last, so that an interrupted training has no such file and is done again
+        write_text(file, json.dumps(row) + "\n")
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}") from None
     return {"model": name, **row}, result.per_item

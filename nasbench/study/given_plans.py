@@ -1,4 +1,4 @@
-"""The settings of a search that compares given plans: exactly these, and the bare backbone. Imports no torch."""
+"""The settings of a search that compares exactly the given plans and the bare backbone. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["with_all_plans"]
 
 
 def with_all_plans(settings: SearchSettings, origins: Mapping[str, str], out: str | Path | None) -> SearchSettings:
-    """Return the settings with all plans to compare: the given ones, and before them those of the run to extend.
+    """Return the settings with all plans to compare: the plans of the run to extend, then the given plans.
 
-    A space that lists its plans gives them too. Plug-ins must have been loaded.
+    The plans can also come from a space that lists its plans. Plug-ins must be loaded before.
 
     Args:
         settings: The settings, as read.
@@ -26,7 +26,7 @@ def with_all_plans(settings: SearchSettings, origins: Mapping[str, str], out: st
         out: The run folder.
 
     Raises:
-        InputError: If the list of plans is empty, or a setting is given that chooses plans, such as the sampler.
+        InputError: If the list of plans is empty, or if a setting is given that chooses plans, such as the sampler.
         UnknownNameError: If a module does not exist. Suggests the nearest names.
     """
     if not settings.plans and origins["plans"] != "default":
@@ -38,7 +38,7 @@ def with_all_plans(settings: SearchSettings, origins: Mapping[str, str], out: st
     if choosing:
         told = ", ".join(f"{name} ({origins[name]})" for name in choosing)
         raise InputError(
-            f"{told}: exactly the given plans are compared, all on the same seeds, so nothing is searched; leave out "
+            f"{told}: exactly the given plans are compared, all with the same seeds, so there is no search; leave out "
             f"{', '.join(choosing)}, or leave out the plans"
         )
     typed = dict.fromkeys(Plan.of(plan).typed for plan in plans)
@@ -46,7 +46,7 @@ def with_all_plans(settings: SearchSettings, origins: Mapping[str, str], out: st
 
 
 def _earlier(out: str | Path | None) -> tuple[str, ...]:
-    """Return the plans that the run in a folder compares, if there is one and it compares given plans."""
+    """Return the given plans of the run in a folder. Empty without a run, or if the run has no given plans."""
     if out is None or not (folder := RunFolder(out)).is_run:
         return ()
     return SearchSettings.model_validate(read_config(folder.config)["settings"]).plans

@@ -20,44 +20,44 @@ __all__ = ["check_names"]
 
 
 def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
-    """Check the names in the settings, from the backbone to the recipe of the training, and the files named.
+    """Check all names in the settings, from the backbone to the training recipe, and all files in them.
 
-    Names that only a user's own files define (a table, metrics of a function) are checked later.
+    Some names are defined only in the user's own files (a table, metrics of a function). These are checked later.
 
     Args:
         settings: The settings, as read.
         trains: Whether plans are trained. False if a function evaluates them.
 
     Raises:
-        UnknownNameError: If a name does not exist. Suggests the nearest ones.
-        InputError: If a task names no data, a value of a training setting is not allowed, a constraint is malformed,
-            or a device profile cannot be read.
-        DataError: If the data of the task is not there.
-        BackboneError: If there is no file of weights at `checkpoint`.
-        PluginError: If a file of the user's is not there.
-        RunError: If there is no run at `reuse`.
+        UnknownNameError: If a name does not exist. Suggests the nearest names.
+        InputError: If a task has no data, if the value of a training setting is not allowed, if a constraint is
+            malformed, or if a device profile cannot be read.
+        DataError: If the data of the task does not exist.
+        BackboneError: If the weights file `checkpoint` does not exist.
+        PluginError: If a file of the user does not exist.
+        RunError: If the folder `reuse` contains no run.
     """
-    for path in settings.modules:  # first: a space may name modules of these plug-ins
+    for path in settings.modules:  # first, because a space can contain modules of these plug-ins
         plugins.load_path(path)
     if settings.space is not None:
         load_space(settings.space)
     for plan in settings.plans:
         Plan.of(plan)
     if settings.storage is not None:
-        from nasbench.runs.storage import check_storage_url  # late: it imports Optuna
+        from nasbench.runs.storage import check_storage_url  # imported here, because it imports Optuna
 
         check_storage_url(settings.storage)
     if settings.reuse is not None:
-        from nasbench.runs.run import load_run  # late: it imports Optuna
+        from nasbench.runs.run import load_run  # imported here, because it imports Optuna
 
         load_run(settings.reuse)
     check_device_name(settings.device)
     task = settings.task or ""
     if is_user_task(task):
-        check_defined(task, "task", USER_TASK)  # its recipe may have settings of its own
+        check_defined(task, "task", USER_TASK)  # its recipe can have its own settings
     else:
         Recipe().with_settings(settings.training)
-    if task.startswith(TABLE):  # a table knows the names of its own
+    if task.startswith(TABLE):  # the names are defined in the table
         find_data(task)
         return
     if settings.backbone is not None:
@@ -84,9 +84,10 @@ def _check_names_of_training(settings: SearchSettings) -> None:
     for constraint in settings.constraints:
         parse_constraint(constraint, [*COSTS, *settings.proxies])
     known = [*METRICS.get(kind, ()), *COSTS]
-    if settings.task is None:  # the backbone decides the task later, so every task's metrics are allowed here
+    # the task is chosen later to fit the backbone, so the metrics of every task are allowed here
+    if settings.task is None:
         known = [*(name for metrics in METRICS.values() for name in metrics), *COSTS]
     for name, direction in settings.objectives.items():
-        # a name with its direction may be a metric of the user's own
+        # a name with a direction can be the user's own metric
         if kind and not direction and name not in known:
             raise UnknownNameError("objective", name, known, "a metric of your own: objectives={name: 'maximize'}")

@@ -1,6 +1,6 @@
 """Resolves settings into a problem: task, slots, space, recipe, evaluator and identity.
 
-Everything that a user can get wrong is found here, before anything is written.
+Every error in the settings is found here, before anything is written.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Problem:
     Attributes:
         settings: The settings with every default resolved.
         task: The task. None if a function or a table evaluates.
-        space: The space, resolved for the backbone.
+        space: The space, fitted to the backbone (resolved).
         directions: The objectives, each to "maximize" or "minimize".
         evaluator: Evaluates one plan at a time.
-        identity: The settings and data that two runs must share to be the same search.
+        identity: The settings and data that must be the same in two runs of the same search.
         slots: The slots of the backbone.
     """
 
@@ -56,18 +56,18 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
     """Resolve settings into a problem.
 
     Args:
-        settings: The settings, as read.
+        settings: The settings before defaults are resolved.
         evaluate: A function that replaces building and training.
 
     Raises:
-        InputError: If anything in the settings does not exist or does not fit together.
+        InputError: If a name in the settings does not exist, or if two settings contradict each other.
     """
     for path in settings.modules:
         plugins.load_path(path)
     tabulated = settings.task is not None and settings.task.startswith(TABLE)
     if settings.latency_profile is not None and (evaluate is not None or tabulated):
         raise InputError(
-            "latency_profile needs models, which a function or table does not build; it can give latency_ms itself"
+            "latency_profile needs models, but a function or table builds none; it can return latency_ms itself"
         )
     if settings.proxies and evaluate is not None:
         raise InputError(
@@ -83,9 +83,9 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
 
 
 def _host(settings: SearchSettings) -> tuple[str, str]:
-    """Return backbone and task. If one is missing, it is chosen to fit the other.
+    """Return backbone and task. If one of them is missing, it is chosen to fit the other.
 
-    The task is `co2` for a built-in forecasting backbone (stem), and `digits` otherwise.
+    The default task is `co2` for a built-in forecasting backbone, and `digits` for other backbones.
     """
     backbone, task = settings.backbone, settings.task
     if backbone is None:
@@ -114,9 +114,9 @@ def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFu
 def _with_space(
     settings: SearchSettings, usual: str | dict[str, Any], slots: Sequence[SlotLike]
 ) -> tuple[SearchSettings, ResolvedSpace]:
-    """Return the settings with the space named, and the space resolved: the given plans, the given or the usual space.
+    """Return the settings with the space's name, and the resolved space: given plans, a given space or the default.
 
-    All given plans are evaluated, whatever the number of trials is by default.
+    All given plans are evaluated, even if the default number of trials is smaller.
     """
     if settings.plans:
         space = load_space({"name": "given plans", "plans": settings.plans}).resolve(slots)
@@ -127,13 +127,13 @@ def _with_space(
 
 
 def _epochs_of_function(settings: SearchSettings) -> int | None:
-    """Return the full budget that a function is given by `training={"epochs": N}`. None if there is none."""
+    """Return the full budget that a function gets, from `training={"epochs": N}`. None if it is not given."""
     epochs = settings.training.get("epochs")
     return None if epochs is None else Recipe().with_settings({"epochs": epochs}).epochs
 
 
 def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) -> Problem:
-    # imported here, because a search by a function needs neither timm nor the readers of data
+    # imported here, because a search that calls a function needs neither timm nor code that reads data
     from nasbench.measurement.costs.plan_costs import PlanCosts
     from nasbench.measurement.latency.device_profile import load_device_profile
     from nasbench.measurement.latency.devices import usable_device
@@ -154,7 +154,7 @@ def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) ->
     )
     _check_pair(backbone, task)
     if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
-        task.notes = (*task.notes, f"{backbone} takes no covariates of time; it is trained without them")
+        task.notes = (*task.notes, f"{backbone} takes no covariates of time, so it is trained without them")
     recipe = task.recipe.with_settings(settings.training)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
@@ -167,7 +167,8 @@ def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) ->
     gated = builder.identity_init
     if predictor is not None:
         predictor.check(backbone, task.input_size, space, identity_init=gated)
-        settings = settings.model_copy(update={"latency_s": 0.0})  # the latency that matters is that of another device
+        # the latency on another device is wanted, so it is not measured here
+        settings = settings.model_copy(update={"latency_s": 0.0})
     evaluator = TrainedEvaluator(
         builder=builder,
         task=task,
@@ -194,9 +195,9 @@ _IDLE_IN_A_REPLAY = (
 
 
 def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
-    """Return the problem of a replay. Backbone, space and objectives come from the table.
+    """Return the problem of a search in a table. Backbone, space and objectives come from the table.
 
-    Settings that contradict the table, or that have no effect in a replay, are refused.
+    Settings that contradict the table, or that have no effect with a table, are errors.
     """
     from nasbench.runs.refinement import most_seeds
     from nasbench.runs.tabulated import fingerprint_of, read_table
@@ -208,7 +209,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
         raise InputError(f"{file} is a table of {info.backbone}, not of {settings.backbone}; leave the backbone out")
     idle = [name for name in _IDLE_IN_A_REPLAY if getattr(settings, name) != getattr(SearchSettings(), name)]
     if idle:
-        raise InputError(f"{file} is replayed: nothing is built, trained or measured; leave out {', '.join(idle)}")
+        raise InputError(f"{file} is a table: nothing is built, trained or measured; leave out {', '.join(idle)}")
     settings, space = _with_space(settings, info.space, info.slots)
     columns = [*info.metrics, *info.costs]
     cost = [name for name in ("macs", *info.costs) if name in info.costs][:1]
@@ -221,7 +222,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     filled = {
         "backbone": info.backbone,
         "objectives": wanted,
-        "seeds": min(most_seeds(settings), len(info.seeds)),  # under another seed the table gives a known row again
+        "seeds": min(most_seeds(settings), len(info.seeds)),  # with more seeds the table would give a known row again
         "latency_s": 0.0,
     }
     settings = settings.model_copy(update=filled)
@@ -230,7 +231,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
 
 
 def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:
-    """Return the default image side for the task's data, and the normalisation that loaded weights expect."""
+    """Return the default image side for the task's data, and the normalisation that pretrained weights expect."""
     if not is_timm(backbone):
         return {}
     import timm
@@ -245,19 +246,19 @@ def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:
 
 def _check_pair(backbone: str, task: Task) -> None:
     if backbones.is_stem(backbone) != (task.kind == "forecasting") and ".py" not in backbone:
-        needed = "a forecasting stem" if task.kind == "forecasting" else "a timm model"
+        needed = "a forecasting backbone" if task.kind == "forecasting" else "a timm model"
         raise InputError(
-            f"backbone {backbone!r} does not fit task {task.name!r}: a {task.kind} task needs {needed} "
-            f"(stems: {', '.join(backbones.STEMS)})"
+            f"backbone {backbone!r} does not fit task {task.name!r}: a {task.kind} task needs {needed} (forecasting "
+            f"backbones: {', '.join(backbones.STEMS)})"
         )
 
 
 def _identity(
     settings: SearchSettings, space: ResolvedSpace, wanted: Mapping[str, str], data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what two runs must share to be the same search. A run folder with another identity is not resumed.
+    """Return all that must be the same in two runs of one search. A run with another identity is not resumed.
 
-    Settings that change how a search is carried out, such as the number of trials or workers, are not part of it.
+    Settings that change only how a search is carried out, such as the number of trials or workers, are left out.
     """
     return {
         "space": space.identity,
@@ -273,6 +274,6 @@ def _identity(
 
 
 def _halving(settings: SearchSettings) -> dict[str, Any]:
-    """Return the settings of successive halving for the identity. Empty for a search that trains every plan in full."""
+    """Return the settings of successive halving for the identity. Empty without halving."""
     names = ("halving", "halving_epochs", "halving_slow_epochs")
     return {name: getattr(settings, name) for name in names} if settings.halving else {}

@@ -35,10 +35,11 @@ def search(
     Args:
         space: The name of a ready-made space, a YAML file, or a mapping. By default `five-properties`, or
             `forecasting` for a forecasting task. With `plans=[...]` exactly these plans are compared instead.
-        evaluate: A function `fn(plan) -> {metric: value}` that replaces building and training. `plan` is a dict of
-            slot to expression text. It is called once per plan, unless it accepts `seed=`. It may also return "items",
-            one figure for each evaluation item, whose mean is the first objective. They make comparisons sharper.
-        objectives: Names, as a list or one text with commas, or a mapping of name to "maximize" or "minimize". By
+        evaluate: A function `fn(plan) -> {metric: value}` that replaces building and training. `plan` is a dict of slot
+            to expression text. The function is called once for each plan, unless it accepts `seed=`. It can also return
+            "items", one value for each evaluation item. Their mean must be the first objective. Items make comparisons
+            more precise.
+        objectives: Names as a list, or one text with commas, or a mapping of name to "maximize" or "minimize". By
             default the task's metric and `macs`.
         out: The run folder. By default `runs/<backbone>-<task>-<time>`.
         config: A YAML file with settings.
@@ -51,8 +52,8 @@ def search(
 
     Raises:
         InputError: If a setting is wrong. Nothing has been written.
-        RunError: If `out` holds another configuration, is being searched by another process, or cannot be written
-            (any more). Finished evaluations are stored, and the same call resumes the search.
+        RunError: If `out` contains another configuration, is in use by another search, or cannot be written (any more).
+            Finished evaluations are stored, and the same call resumes the search.
 
     Example:
         >>> import nasbench as nb, tempfile
@@ -62,7 +63,7 @@ def search(
         >>> len(run.trials())
         5
     """
-    if (dump := getattr(space, "model_dump", None)) is not None:  # a Space, whose class is not imported here
+    if (dump := getattr(space, "model_dump", None)) is not None:  # a `Space` object; its class is not imported here
         space = dump(mode="json")
     named = objectives if objectives is None or isinstance(objectives, (str, Mapping)) else list(objectives)
     given = {"space": str(space) if isinstance(space, Path) else space, "objectives": named, **settings}

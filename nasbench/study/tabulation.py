@@ -1,7 +1,7 @@
-"""Tabulate a space: evaluate every plan under every seed, and write the results to one Parquet file.
+"""Tabulate a space: evaluate every plan with every seed, and write the results to one Parquet file.
 
-A tabulation is an ordinary search with the grid sampler, whose run folder lies beside the table. It therefore resumes
-where it was stopped, runs on several workers, and its run can be inspected like any other.
+A tabulation is an ordinary search with the grid sampler. Its run folder is beside the table. So it can be resumed, it
+can use several workers, and its run can be inspected like any other run.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ def tabulate(
 
     Args:
         space: As in `nasbench.search`.
-        out: The table, a `.parquet` file. Its run folder lies beside it and ends in `.run`.
+        out: The table, a `.parquet` file. Its run folder is beside it, with a name that ends in `.run`.
         evaluate: As in `nasbench.search`.
-        seeds: Number of seeds that each plan is evaluated under, counted up from `seed`. Data splits depend on the
-            first seed alone.
+        seeds: Number of seeds with which each plan is evaluated, starting at `seed`. Data splits depend only on the
+            first seed.
         on_event: As in `nasbench.search`.
         origin: As in `nasbench.search`.
-        **settings: Fields of `nasbench.runs.settings.SearchSettings`, except those that a tabulation fixes.
+        **settings: Fields of `nasbench.runs.settings.SearchSettings`, except the settings that a tabulation fixes.
 
     Returns:
         The table as written.
 
     Raises:
-        InputError: If a setting is wrong, or the space holds more than `MAX_PLANS` plans.
-        RunError: If the run folder holds another tabulation, or another process is at work in it.
+        InputError: If a setting is wrong, or if the space has more than `MAX_PLANS` plans.
+        RunError: If the run folder contains another tabulation, or if another process is working in it.
     """
     out = Path(out)
     if out.suffix != ".parquet":
@@ -86,14 +86,16 @@ def tabulate(
 
     problem = make_problem(read, evaluate)
     if isinstance(problem.space, GivenPlans):
-        raise InputError("a table holds a whole space, not a list of plans; `nasbench search --plan` compares these")
+        raise InputError(
+            "a table contains a whole space, not a list of plans; compare given plans with `nasbench search --plan`"
+        )
     plans = problem.space.count
     if plans > MAX_PLANS:
         raise InputError(
-            f"space {problem.space.space.name} holds {plans:,} plans in {problem.settings.backbone}, and each would "
-            f"be evaluated; at most {MAX_PLANS:,} are tabulated. Restrict the space, or search it"
+            f"space {problem.space.space.name} has {plans:,} plans in {problem.settings.backbone}, and each would be "
+            f"evaluated; at most {MAX_PLANS:,} are tabulated. Restrict the space, or search it"
         )
-    # one trial more than plans, because the bare backbone is evaluated even where the space does not contain it
+    # one trial more than plans, because the bare backbone is evaluated even if the space does not contain it
     read, origins = read_settings({"space": space, **given, "trials": plans + 1}, None, origin)
     run = run_search(read, origins, evaluate, run_folder(out), on_event or (lambda event: None), whole=True)
     return write_table(out, _frame(run), _info(run, problem))
@@ -106,9 +108,9 @@ def run_folder(out: Path) -> Path:
 
 def frozen(space: Space) -> Space:
     """Return a space with its selectors replaced by variants, so that modules registered later are not part of it."""
-    overrides = [override.model_copy(update={"variants": _spelt(override.variants)}) for override in space.overrides]
+    overrides = [override.model_copy(update={"variants": _as_texts(override.variants)}) for override in space.overrides]
     changed: dict[str, Any] = {
-        "variants": _spelt(space.variants),
+        "variants": _as_texts(space.variants),
         "overrides": tuple(overrides),
         "base": None if space.base is None else frozen(space.base),
         "union": tuple(frozen(part) for part in space.union),
@@ -117,13 +119,13 @@ def frozen(space: Space) -> Space:
     return space.model_copy(update=changed)
 
 
-def _spelt(variants: Iterable[str | Selector]) -> tuple[str, ...]:
+def _as_texts(variants: Iterable[str | Selector]) -> tuple[str, ...]:
     texts = [[v.canonical() for v in each.variants()] if isinstance(each, Selector) else [each] for each in variants]
     return tuple(dict.fromkeys(itertools.chain.from_iterable(texts)))
 
 
 def _frame(run: Run) -> pd.DataFrame:
-    """Return one row per evaluation, sorted by plan and seed. Costs and metrics that are not numbers are left out."""
+    """Return one row for each evaluation, by plan and seed. Costs and metrics that are not numbers are left out."""
     import pandas as pd
 
     rows = [_row(evaluation) for evaluation in run.evaluations()]

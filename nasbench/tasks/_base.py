@@ -1,4 +1,4 @@
-"""The base class of all tasks: batches of data, a loss and metrics. Training, evaluation and search use only these."""
+"""The base class of all tasks. Training, evaluation and search use only its batches, loss and metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nasbench.tasks.recipe import Recipe
 __all__ = ["SPLITS", "Batch", "Inputs", "Task", "apply", "epoch_generator", "shuffled"]
 
 SPLITS = ("train", "val", "test")
-"""The names of the splits. Selection uses `train` and `val`. Only the report opens `test`."""
+"""The names of the splits. A search uses only `train` and `val`. Only the report uses `test`."""
 
 Inputs = Tensor | tuple[Tensor, Tensor]
 """The input of a model: a tensor, or series with the covariates of their time steps."""
@@ -38,7 +38,7 @@ class Task(ABC):
     """The data, loss and metrics of one problem. A task is built once and used for every plan.
 
     A user's own task (`FILE.py:Task`) derives from this class, or from `ImageTask` or `ForecastingTask`. Its
-    constructor may take any of the keywords of `create_task` and gets those that it names.
+    constructor can declare any keyword of `create_task`, and it gets the keywords that it declares.
 
     Attributes:
         name: The text that the user gave ("digits", "csv:sales.csv").
@@ -64,7 +64,7 @@ class Task(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the data and its split, as JSON-able data. It is part of a run's identity."""
+        """Return the data that identifies data set and split, for JSON. It is part of a run's identity."""
 
     @abstractmethod
     def train_batches(
@@ -74,21 +74,21 @@ class Task(ABC):
 
     @abstractmethod
     def eval_batches(self, split: str, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Batch]:
-        """Yield every item of a split in order, without dropping or augmenting any."""
+        """Yield every item of a split in order, without augmentation."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar that training minimises."""
+        """Return the scalar loss that training minimises."""
 
     @abstractmethod
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
-        """Return the metrics, and one value per item (correctness, error) whose mean is the primary metric.
+        """Return the metrics, and one value for each item (such as its error). The mean of these is the primary metric.
 
         The values are in the order of `eval_batches`, so that two models can be compared item by item.
         """
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return what a user of an exported model must know to prepare its input, as JSON-able data."""
+        """Return, as data for JSON, how the input of an exported model is prepared."""
         return {}
 
     def check_split(self, split: str) -> str:
@@ -103,15 +103,15 @@ class Task(ABC):
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """Return a generator that depends only on (seed, epoch), and not on what the model drew."""
-    # A sum of the two would give epoch 1 of seed 0 and epoch 0 of seed 1 the same batches.
+    """Return a generator that depends only on (seed, epoch), and not on random numbers that the model used."""
+    # With the sum of the two, epoch 1 of seed 0 and epoch 0 of seed 1 would have the same batches.
     return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
 
 
 def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield the numbers 0 to `count` - 1 in random batches.
 
-    A last batch of a single item is left out of this epoch, because batch normalisation cannot train on it.
+    If the last batch has a single item, it is left out, because batch normalisation cannot train on it.
     """
     for batch in torch.randperm(count, generator=generator).split(batch_size):
         if len(batch) > 1 or count == 1:

@@ -27,7 +27,7 @@ __all__ = ["DATA_ROOT_VARIABLE", "ImageSource", "digits", "folder", "tar", "torc
 DATA_ROOT_VARIABLE = "NASBENCH_DATA"
 """Environment variable with the folder of torchvision's data sets. The default is the current folder."""
 
-# Names of the folders that hold a split.
+# Names of the folders that contain a split.
 _SUBFOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
 
 
@@ -40,7 +40,7 @@ class ImageSource:
         labels: Class number of each image, `(n,)`.
         classes: Class names. A label is an index into them.
         read: Returns the encoded bytes of an image by its number, or a PIL image if there is no file.
-        given: Image numbers of the splits that the data itself defines, by split. Empty if it defines none.
+        given: Image numbers of the splits that the data itself defines, by split. Empty if it defines no split.
     """
 
     names: list[str]
@@ -50,7 +50,7 @@ class ImageSource:
     given: Mapping[str, np.ndarray]
 
     def open(self, index: int) -> Image.Image:
-        """Return an image. One from a file is not decoded yet, but its size is known."""
+        """Return an image. An image from a file is not decoded yet, but its size is known."""
         item = self.read(index)
         return item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item))
 
@@ -71,13 +71,13 @@ def digits() -> ImageSource:
 
 
 def folder(path: Path) -> ImageSource:
-    """Return the images of class folders. Folders `train`, `val` and `test` inside are taken as the splits.
+    """Return the images of class folders. Folders `train`, `val` and `test` inside it are the splits.
 
     Raises:
-        DataError: If the folder has no image, an image lies outside a class folder, or there is only one class.
+        DataError: If the folder has no image, if an image is outside a class folder, or if there is only one class.
     """
     parts = {split: path / name for split, names in _SUBFOLDERS.items() for name in names if (path / name).is_dir()}
-    if "train" not in parts:  # then folders called `val` or `test` are classes like all others
+    if "train" not in parts:  # without `train`, folders with the names `val` or `test` are ordinary classes
         return _joined({"": _read_folder(path)}, str(path))
     return _joined({split: _read_folder(part) for split, part in parts.items()}, str(path))
 
@@ -110,7 +110,7 @@ def torchvision_set(name: str) -> ImageSource:
     except RuntimeError as error:
         raise DataError(
             f"torchvision's {name} is not in {Path(root).resolve()} ({error}); set {DATA_ROOT_VARIABLE} to the folder "
-            f"that holds it, or download it there: torchvision.datasets.{name}({root!r}, download=True)"
+            f"that contains it, or download it there: torchvision.datasets.{name}({root!r}, download=True)"
         ) from None
     labels = np.concatenate([np.asarray(_targets(part), dtype=np.int64) for part in (train, test)])
     count = len(train)
@@ -125,13 +125,13 @@ def torchvision_set(name: str) -> ImageSource:
 
 
 def _targets(dataset: Any) -> Any:
-    # torchvision has no common name: it is `labels` in SVHN and STL10 and `targets` in the others.
+    # torchvision has no common name. It is `labels` in SVHN and STL10 and `targets` in the other data sets.
     return dataset.targets if hasattr(dataset, "targets") else dataset.labels
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The images of one reader: a name and a class name for each, and how to read it."""
+    """The images of one reader: name and class name of each image, and a function that reads it."""
 
     names: list[str]
     class_names: list[str]
@@ -154,7 +154,7 @@ def _read_tar(path: Path) -> _Part:
     except tarfile.TarError as error:
         raise DataError(f"{path} cannot be read as an uncompressed tar: {error}") from None
     except ValueError:  # timm's reader fails on a tar without images, because it unpacks an empty list
-        raise DataError(f"{path} holds no image; give a tar with class folders that have images inside") from None
+        raise DataError(f"{path} contains no image; give a tar with class folders that have images inside") from None
 
     def read(index: int) -> bytes:
         """Return the bytes of an image, read at the offset of its member.
@@ -188,12 +188,12 @@ def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
             )
         strange = sorted(set(part.class_names) - set(classes))
         if strange:
-            raise DataError(f"{where}: {split} has classes that train lacks: {', '.join(strange[:5])}")
+            raise DataError(f"{where}: {split} has classes that train does not have: {', '.join(strange[:5])}")
     if len(classes) < 2:
         raise DataError(
             f"{where} has one class, {classes[0]!r}; classification needs two or more, a folder of images for each"
         )
-    # Each reader numbers only the classes of its own part, so all labels are numbered again here.
+    # Each reader numbers only the classes of its own part, so all labels get new numbers here.
     number = {name: i for i, name in enumerate(classes)}
     starts = np.cumsum([0] + [len(part.names) for part in parts.values()])
     readers = list(parts.values())

@@ -42,8 +42,8 @@ class Series:
     """Several series over one time axis.
 
     Attributes:
-        frame: Ascending dates as index, and one column of floats per series, with NaN for missing values.
-        notes: Sentences about what was left out when the file was read.
+        frame: Ascending dates as index, and one column of floats for each series. Missing values are NaN.
+        notes: Sentences about columns that were left out when the file was read.
     """
 
     frame: pd.DataFrame
@@ -61,8 +61,8 @@ def read_csv(path: Path) -> Series:
     """Read a CSV file with a date column. Every numeric column is a series.
 
     Raises:
-        DataError: If the file is not a CSV file, has no date column or no numeric column, or its dates
-            do not ascend.
+        DataError: If the file is not a CSV file, if it has no date column or no numeric column, or if its dates do not
+            ascend.
     """
     try:
         table = pd.read_csv(path)
@@ -98,13 +98,13 @@ def _date_column(table: pd.DataFrame, path: Path) -> pd.Series:
                 raise DataError(f"{path}: the dates in {column!r} do not ascend; sort the rows and drop repeated dates")
             return dates
     raise DataError(
-        f"{path} has no date column (columns: {', '.join(map(str, table.columns))}); "
-        "one column must hold a date in every row, such as 2024-01-31 or 2024-01-31 13:00"
+        f"{path} has no date column (columns: {', '.join(map(str, table.columns))}); one column must contain a date in "
+        "every row, such as 2024-01-31 or 2024-01-31 13:00"
     )
 
 
 def ratio_spans(rows: int) -> Spans:
-    """Return spans of 70 % training, 10 % validation and 20 % test in time, as Informer splits its `custom` data."""
+    """Return the spans of 70 % training, 10 % validation and 20 % test rows in time, as in Informer's `custom` data."""
     train, test = int(rows * 0.7), int(rows * 0.2)
     return {"train": (0, train), "val": (train, rows - test), "test": (rows - test, rows)}
 
@@ -129,7 +129,7 @@ def ett_spans(frame: pd.DataFrame, path: Path) -> Spans:
 def season(index: pd.Index) -> int:
     """Return the number of rows in a season.
 
-    The season is a day for a time step below a day, a week for one below a week, and a year for all others.
+    The season is a day for time steps below a day, a week for time steps below a week, and otherwise a year.
     """
     days = _step(index) / _DAY
     around = 1 if days < 1 else 7 if days < 7 else 365.25
@@ -143,12 +143,12 @@ def calendar(index: pd.DatetimeIndex) -> np.ndarray:
 
 
 def _step(index: pd.Index) -> pd.Timedelta:
-    # The median ignores single missing rows and months of different lengths.
+    # With the median, missing rows and different lengths of months have no influence.
     return pd.Timedelta(pd.Series(index).diff().median())
 
 
 def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Fill the missing values of each span from that span and earlier ones only.
+    """Fill the missing values of each span, only from values of this span and earlier spans.
 
     Args:
         frame: Series with NaN for missing values.
@@ -176,7 +176,7 @@ def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.D
         )
     filled = used.copy()
     for start, end in spans.values():
-        known = filled.iloc[:end]  # nothing later than the span, so that no split learns from a later one
+        known = filled.iloc[:end]  # nothing later than the span, so that no split uses values of a later split
         whole = known.interpolate("linear") if fill == "linear" else known.ffill()
         filled.iloc[start:end] = whole.iloc[start:end]
     unfilled = [str(c) for c in filled.columns if filled[c].isna().any()]

@@ -42,15 +42,15 @@ def create_task(
     Args:
         text: One of `nasbench.tasks.FORMS`.
         size: Image side in pixels. The default is the larger of 64 and the data's own side, at most `default_size`.
-        default_size: The backbone's own image side, in pixels.
-        lookback: Input rows of a forecast. The default is 96 (`co2`: 104).
-        horizon: Rows to forecast. The default is 96 (`co2`: 26).
+        default_size: The default image side of the backbone, in pixels.
+        lookback: Number of input rows of a forecast. The default is 96 (`co2`: 104).
+        horizon: Number of rows to forecast. The default is 96 (`co2`: 26).
         fill: "linear" or "forward", for series with missing values. `co2` is always filled linearly.
         covariates: Whether a forecasting model also gets the hour, weekday, day of month and day of year of every step.
         seed: Seed of a random split.
-        mean: Mean by channel of pixels in [0, 1], as a backbone's pretrained weights expect it. The default is
-            ImageNet's.
-        std: Standard deviation by channel. The default is ImageNet's.
+        mean: Mean of each channel of pixels in [0, 1], as a backbone's pretrained weights expect it. The default is
+            that of ImageNet.
+        std: Standard deviation of each channel. The default is that of ImageNet.
 
     Raises:
         UnknownNameError: If the text is not a task.
@@ -63,7 +63,7 @@ def create_task(
     """
     image_options: dict[str, Any] = {"size": size, "default_size": default_size, "seed": seed}
     image_options |= {k: v for k, v in {"mean": mean, "std": std}.items() if v is not None}
-    # Only what the user gave is passed on, so that each task keeps its own defaults.
+    # Only arguments that the user gave are passed on, so that each task keeps its own defaults.
     window: dict[str, Any] = {k: v for k, v in {"lookback": lookback, "horizon": horizon}.items() if v is not None}
     window |= {"covariates": True} if covariates else {}
     if not kind_of(text):
@@ -101,7 +101,7 @@ def _digits(text: str, options: dict[str, Any]) -> ImageTask:
 def _co2(text: str, window: dict[str, Any]) -> ForecastingTask:
     """Return the CO2 task, which forecasts half a year from two years.
 
-    The input holds two seasons, and a search trains in seconds.
+    The input covers two seasons, and a training takes seconds.
     """
     from nasbench.tasks import _series as series  # imports pandas, which image tasks do not need
     from nasbench.tasks.forecasting import ForecastingTask
@@ -137,7 +137,7 @@ def _ett(text: str, path: Path, window: dict[str, Any], fill: str | None) -> For
 
 
 def _user_task(text: str, options: dict[str, Any]) -> Task:
-    # From the right, because a path may hold a colon itself.
+    # From the right, because a path can contain a colon.
     file, _, name = text.rpartition(":") if ".py:" in text else (text, "", USER_TASK)
     module = load_python_file(file)
     maker = getattr(module, name, None)

@@ -1,4 +1,4 @@
-"""Forecasting tasks: all windows of each split, scaled by the training span, with errors on scaled and raw values."""
+"""Forecasting tasks: all windows of each split, scaled with the training span, and errors on scaled and raw values."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["ForecastingTask", "naive_baselines", "naive_forecasts"]
 class ForecastingTask(Task):
     """Forecast all series from all series: scaled inputs `(B, lookback, D)`, scaled targets `(B, horizon, D)`.
 
-    A window belongs to the split that holds its whole target. Its input may reach back into the span before. A training
-    span of n rows therefore has n - lookback - horizon + 1 windows, and a later span of n rows has n - horizon + 1.
+    A window belongs to the split that contains its whole target. Its input can start in the span before. So a training
+    span of n rows has n - lookback - horizon + 1 windows, and a later span of n rows has n - horizon + 1 windows.
 
     Args:
         name: The text that the user gave.
         frame: Dates as index, and one column of floats per series.
         spans: First row, and row after the last, of each split in time.
-        lookback: Rows of an input.
-        horizon: Rows of a forecast.
+        lookback: Number of rows of an input.
+        horizon: Number of rows of a forecast.
         fill: How missing values are filled: "linear", "forward", or None if there are none.
         covariates: Whether the model also gets the `CALENDAR` of the lookback and the horizon. Inputs are then
             `(values, marks)` with marks `(B, lookback + horizon, 4)`.
@@ -39,7 +39,7 @@ class ForecastingTask(Task):
         notes: Sentences for the report.
 
     Raises:
-        DataError: If values are missing, or a split is too short for one window.
+        DataError: If values are missing, or if a split is too short for one window.
         InputError: If `lookback`, `horizon` or `fill` is not allowed.
     """
 
@@ -82,8 +82,8 @@ class ForecastingTask(Task):
         train = self.values[start:end]
         deviation = train.std(axis=0)
         self.mean = train.mean(axis=0)
-        self.std = np.where(deviation > 0, deviation, 1.0)  # a constant series is only centred
-        # A season that is not shorter than the training span leaves no two rows a season apart.
+        self.std = np.where(deviation > 0, deviation, 1.0)  # a constant series is only centred, not scaled
+        # If the season is not shorter than the training span, no two rows are a season apart.
         self.season = self.season if self.season < len(train) else 1
         self.naive_error = np.abs(train[self.season :] - train[: -self.season]).mean(axis=0)
         self.scaled = torch.from_numpy((self.values - self.mean) / self.std).float()
@@ -94,7 +94,7 @@ class ForecastingTask(Task):
     def _starts(self, split: str) -> Tensor:
         """Return the first input row of each window of a split."""
         start, end = self.spans[split]
-        # Only training windows must lie wholly in their span. Rows before a later span are in the past at that time.
+        # Only training windows must be completely in their span. For a later span, the rows before it are in the past.
         first = start if split == "train" else start - self.lookback
         return torch.arange(first, end - self.lookback - self.horizon + 1)
 
@@ -153,7 +153,7 @@ class ForecastingTask(Task):
 
         smape is `200·mean(|f − y| / (|f| + |y|))` in percent, from 0 to 200, where 0/0 counts as 0. mase is the mean
         error divided by that of the seasonal naive forecast of one step in the training span. It is averaged over the
-        series that are not constant there (Hyndman & Koehler, Int. J. Forecasting 2006).
+        series that are not constant in the training span (Hyndman & Koehler, Int. J. Forecasting 2006).
         """
         f, y = (t.detach().cpu().double().numpy() for t in (outputs, targets))
         square = (f - y) ** 2
@@ -175,7 +175,7 @@ def naive_forecasts(task: ForecastingTask, split: str) -> dict[str, Tensor]:
     """Return scaled forecasts `(N, horizon, D)` that need no model, for the windows of a split.
 
     "last value" repeats the last row of the input. "seasonal naive" repeats the last whole season before the target. It
-    is missing if the data before some target is shorter than a season.
+    is missing if any target has less than a season of data before it.
     """
     first = task.starts[task.check_split(split)][:, None] + task.lookback  # the first target row
     steps = torch.arange(task.horizon)

@@ -1,4 +1,4 @@
-"""The texts that a person types for a task, and the kind of task that each stands for. Needs no torch."""
+"""The texts that a person types for a task, and the kind of task that each text means. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nasbench.tasks.places import TORCHVISION
 __all__ = ["FORMS", "METRICS", "TABLE", "USER_TASK", "is_user_task", "kind_of"]
 
 TABLE = "table:"
-"""Prefix of a task that is a tabulated space. A search replays it, and `create_task` does not make it."""
+"""Prefix of a task that is a tabulated space. A search reads it, but `create_task` cannot make it."""
 
 USER_TASK = "Task"
-"""The class in a user's file that `FILE.py` alone stands for."""
+"""The class in a user's file that `FILE.py` without a name means."""
 
 _KINDS: dict[str, str] = {
     "digits": "classification",
@@ -34,7 +34,7 @@ METRICS: dict[str, Mapping[str, str]] = {
     "classification": {"accuracy": "maximize", "loss": "minimize"},
     "forecasting": {"mse": "minimize", "mae": "minimize", "smape": "minimize", "mase": "minimize"},
 }
-"""The metrics of each kind of task with their directions. Selection uses the first."""
+"""The metrics of each kind of task with their directions. Plans are selected by the first."""
 
 
 def is_user_task(text: str) -> bool:
@@ -47,7 +47,7 @@ def kind_of(text: str) -> str:
 
     Raises:
         UnknownNameError: If the text is not a task.
-        InputError: If the text lacks the path or name of its data.
+        InputError: If the path or name of the data is missing in the text.
     """
     if is_user_task(text):
         return ""
@@ -57,5 +57,7 @@ def kind_of(text: str) -> str:
         known = (*FORMS, f"{TABLE}FILE", *(f"torchvision:{name}" for name in TORCHVISION))
         raise UnknownNameError("task", text, known, f"one of {', '.join((*FORMS, f'{TABLE}FILE'))}")
     if colon and not place:
-        raise InputError(f"{text!r} names no data; write it as one of {', '.join(f for f in FORMS if ':' in f)}")
+        raise InputError(
+            f"{text!r} has no path or name of data; write it as one of {', '.join(f for f in FORMS if ':' in f)}"
+        )
     return kinds[0]

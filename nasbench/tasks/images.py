@@ -25,20 +25,22 @@ from nasbench.tasks.recipe import Recipe
 __all__ = ["MEMORY_LIMIT_BYTES", "SMALLEST_PX", "ImageTask", "image_size"]
 
 MEMORY_LIMIT_BYTES = 2 << 30
-"""Images that take no more memory than this at their final size are decoded once. Others are read when needed."""
+"""If all images need at most this memory at their final size, they are decoded once. Otherwise each is read when
+needed."""
 
 SMALLEST_PX = 64
-"""Smaller images are enlarged to this side. Below it most backbones have no spatial grid left in their last stage."""
+"""Smaller images are enlarged to this side. With a smaller side, the last stage of most backbones has a single
+position."""
 
-_PROBED = 64  # images that are opened to learn the data's own size
-_CHUNK = 256  # images whose encoded bytes are in memory at the same time while decoding
+_PROBED = 64  # number of images that are opened to find the image size of the data
+_CHUNK = 256  # number of images whose encoded bytes are in memory at the same time while decoding
 _HELD_OUT = 0.2  # share of the images in each split that the data does not define itself
 
 
 def image_size(source: ImageSource, default_size: int | None = None) -> int:
-    """Return the side of the images in pixels: the larger of 64 and the data's own, at most the backbone's default.
+    """Return the image side in pixels: the larger of 64 and the side of the data, at most the backbone's default.
 
-    The data's own side is the median of the shorter sides of evenly spaced images.
+    The side of the data is the median of the shorter sides of a sample of images.
     """
     probe = np.unique(np.linspace(0, len(source.names) - 1, _PROBED).astype(int))
     sides = []
@@ -46,7 +48,7 @@ def image_size(source: ImageSource, default_size: int | None = None) -> int:
         try:
             sides.append(min(source.open(int(i)).size))
         except OSError:
-            continue  # unreadable images are counted and named when they are decoded
+            continue  # unreadable images are reported when they are decoded
     own = int(np.median(sides)) if sides else SMALLEST_PX
     size = max(SMALLEST_PX, own)
     return size if default_size is None else min(size, default_size)
@@ -61,15 +63,15 @@ class ImageTask(Task):
         size: Side in pixels. Images of another size are scaled bilinearly by the shorter side and cropped in the
             centre.
         seed: Seed of the split.
-        held_out: Number of images in each split that the source does not define. The default is a fifth of all images,
-            or of the training images if the source defines a training split, and at least one per class.
+        held_out: Number of images in each split that the source does not define. The default is a fifth of the images,
+            but at least one for each class. If the source defines a training split, it is a fifth of that split.
         recipe: The default recipe.
-        mean: Mean by channel of pixels in [0, 1], which the backbone's weights expect.
-        std: Standard deviation by channel.
+        mean: Mean of each channel of pixels in [0, 1], as the backbone's weights expect it.
+        std: Standard deviation of each channel.
         notes: Sentences for the report.
 
     Raises:
-        DataError: If images cannot be read, or a class has too few of them to be split.
+        DataError: If images cannot be read, or if a class has too few images for the splits.
     """
 
     kind: Literal["classification", "forecasting"] = "classification"
@@ -146,7 +148,7 @@ class ImageTask(Task):
         return F.cross_entropy(outputs, targets)
 
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
-        """Return accuracy in [0, 1] and mean cross-entropy in nats, and for each item 1.0 if right, 0.0 if wrong."""
+        """Return accuracy in [0, 1] and mean cross-entropy in nats, and for each item 1.0 (right) or 0.0 (wrong)."""
         correct = (outputs.argmax(dim=1) == targets).double()
         loss = F.cross_entropy(outputs.double(), targets)
         return {"accuracy": float(correct.mean()), "loss": float(loss)}, correct.cpu().numpy()
@@ -186,7 +188,7 @@ def _randaugmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class _Pixels:
-    """Decode images to bytes, which stay in memory if there are few, and normalise them."""
+    """Decodes images to bytes and normalises them. The bytes of small data sets stay in memory."""
 
     def __init__(self, source: ImageSource, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.source, self.size = source, size
@@ -204,7 +206,7 @@ class _Pixels:
 
     def normalise(self, pixels: Tensor, device: torch.device | str) -> Tensor:
         """Return bytes as floats of mean 0 and standard deviation 1 on `device`."""
-        # The conversion happens on the device, because bytes are a quarter of the floats to transfer.
+        # The conversion happens on the device, because bytes need only a quarter of the transfer.
         return (pixels.to(device, torch.float32) - self.mean.to(device)) / self.std.to(device)
 
     def _decode(self, indices: range | list[int], *, hashed: bool = False) -> Tensor:
@@ -232,7 +234,8 @@ class _Pixels:
         try:
             image = item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item))
             fitted = ImageOps.fit(image.convert("RGB"), (self.size, self.size), Image.Resampling.BILINEAR)
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow's decoders raise any of these for a broken file
+        except (OSError, ValueError, SyntaxError) as error:
+            # for a broken file, Pillow's decoders can raise any of these
             return str(error).split(" <")[0]
         return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 

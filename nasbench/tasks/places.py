@@ -1,4 +1,4 @@
-"""Find the files of a task's data, and check that they exist, without torch and pandas and before reading anything."""
+"""Find the files of a task's data and check that they exist, without torch or pandas and without reading them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def find_data(text: str) -> None:
-    """Check that the data of a task is there, by the task's text.
+    """Check that the data of a task exists, from the text of the task.
 
     Raises:
-        DataError: If the file or folder is not there.
-        UnknownNameError: If torchvision's data set is not one of the supported ones.
+        DataError: If the file or folder does not exist.
+        UnknownNameError: If the data set of torchvision is not supported.
         InputError: If there are too many files.
     """
     form, _, place = text.partition(":")
@@ -44,7 +44,7 @@ def class_folder(place: str) -> Path:
     """
     path = _path(place)
     if not path.is_dir():
-        raise DataError(f"no folder at {path}; give one that holds a folder of images for each class")
+        raise DataError(f"no folder at {path}; give a folder that contains a folder of images for each class")
     return path
 
 
@@ -52,12 +52,12 @@ def tar_files(place: str) -> list[Path]:
     """Return the files of a task `tar:FILE` or `tar:TRAIN.tar,TEST.tar`.
 
     Raises:
-        InputError: If there are more than two.
-        DataError: If one does not exist or is not named .tar.
+        InputError: If there are more than two files.
+        DataError: If a file does not exist or its name does not end in .tar.
     """
     paths = [_path(part) for part in place.split(",")]
     if len(paths) > 2:
-        raise InputError(f"tar: takes one file or two (training, test), got {len(paths)}")
+        raise InputError(f"tar: needs one file or two (training, test), got {len(paths)}")
     for path in paths:
         if not path.is_file():
             raise DataError(f"no tar file at {path}")
@@ -67,7 +67,7 @@ def tar_files(place: str) -> list[Path]:
 
 
 def torchvision_name(place: str) -> str:
-    """Return the data set of a task `torchvision:NAME`. It is not checked whether the data set is on disk.
+    """Return the data set of a task `torchvision:NAME`. Whether the data set is on disk is not checked.
 
     Raises:
         UnknownNameError: If it is not one of `TORCHVISION`.

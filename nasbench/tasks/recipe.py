@@ -1,4 +1,4 @@
-"""The training recipe: the settings of the training loop, each with a default and each settable from text."""
+"""The training recipe: the settings of the training loop. Each has a default and can be set from text."""
 
 from __future__ import annotations
 
@@ -27,31 +27,45 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: Annotated[int, Field(ge=1, description="passes over the training split")] = 10
-    batch_size: Annotated[int, Field(ge=2, description="items a batch; the last batch of an epoch may be smaller")] = 32
+    epochs: Annotated[int, Field(ge=1, description="number of passes over the training split")] = 10
+    batch_size: Annotated[
+        int, Field(ge=2, description="number of items in a batch; the last batch of an epoch can be smaller")
+    ] = 32
     accumulation: Annotated[
-        int, Field(ge=1, description="batches whose gradients are averaged into one optimiser step")
+        int, Field(ge=1, description="number of batches whose gradients are averaged for one optimiser step")
     ] = 1
     optimizer: Annotated[str, Field(description="a name of timm.optim.list_optimizers()")] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, description="the highest learning rate of the schedule")] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, description="on weights only: none on biases, norms and gates")] = 0.01
-    schedule: Annotated[Literal["onecycle", "cosine", "constant"], Field(description="learning rate by step")] = (
-        "onecycle"
-    )
+    weight_decay: Annotated[
+        float, Field(ge=0, description="weight decay of weights; biases, norms and gates have none")
+    ] = 0.01
+    schedule: Annotated[
+        Literal["onecycle", "cosine", "constant"], Field(description="change of the learning rate from step to step")
+    ] = "onecycle"
     warmup: Annotated[
         float | None,
-        Field(ge=0, lt=1, description="share of all steps in which the rate rises; none: 0.3 for onecycle, else 0"),
+        Field(
+            ge=0,
+            lt=1,
+            description="share of all steps in which the learning rate rises; by default 0.3 for onecycle, else 0",
+        ),
     ] = None
     label_smoothing: Annotated[
-        float, Field(ge=0, lt=1, description="share spread over all classes (classification)")
+        float, Field(ge=0, lt=1, description="share of the target that is spread over all classes (classification)")
     ] = 0.0
     mixup: Annotated[float, Field(ge=0, description="alpha of timm's Mixup; 0 is off (classification)")] = 0.0
     cutmix: Annotated[
-        float, Field(ge=0, description="alpha of CutMix; with mixup each batch draws one (classification)")
+        float,
+        Field(
+            ge=0, description="alpha of CutMix; together with mixup, each batch uses one of the two (classification)"
+        ),
     ] = 0.0
     augmentation: Annotated[
         Augmentation,
-        Field(description="flip: left-right; crop: flip, shift by up to 1/8 of the side; randaug: flip, RandAugment"),
+        Field(
+            description="flip: left-right flip; crop: flip and shift by up to 1/8 of the side; randaug: flip and "
+            "RandAugment"
+        ),
     ] = "none"
     amp: Annotated[
         Literal["none", "bfloat16", "float16"], Field(description="autocast; float16 needs a CUDA device")
@@ -60,10 +74,14 @@ class Recipe(BaseModel):
     patience: Annotated[
         int,
         Field(
-            ge=0, description="stop after so many epochs without a better validation metric, keep the best; 0 is off"
+            ge=0,
+            description="stop after this number of epochs without a better validation metric, and keep the best "
+            "weights; 0 is off",
         ),
     ] = 0
-    validate_every: Annotated[int, Field(ge=0, description="epochs between validations; 0: after the last only")] = 0
+    validate_every: Annotated[
+        int, Field(ge=0, description="number of epochs between validations; 0: only after the last epoch")
+    ] = 0
 
     @field_validator("optimizer")
     @classmethod
@@ -86,7 +104,7 @@ class Recipe(BaseModel):
         for key in settings:
             if key not in fields:
                 raise UnknownNameError("training setting", key, fields)
-        # The text "none" is None only where None is the default. For `amp` and `augmentation` it is a value.
+        # The text "none" is None only if None is the default. For `amp` and `augmentation` it is a value.
         none = {k: None for k, v in settings.items() if v == "none" and fields[k].default is None}
         try:
             return type(self)(**{**self.model_dump(), **settings, **none})
@@ -107,7 +125,7 @@ class Recipe(BaseModel):
 
 
 def _describe(error: ValidationError) -> str:
-    """Return one line with, for each fault, the setting, what was given, and what is allowed."""
+    """Return one line that gives, for each error, the setting, the given value, and what is allowed."""
     lines = []
     for fault in error.errors():
         name = str(fault["loc"][0])

@@ -39,11 +39,12 @@ class TrainResult:
         per_item: One number for each validation item, as `Task.evaluate` returns it.
         history: One dict for each epoch: epoch (from 1), train_loss, learning_rate, wall_s, and the validation metrics
             if the epoch was validated.
-        wall_s: Seconds, validation included.
-        epochs: Number of epochs begun.
+        wall_s: Duration in seconds, including validation.
+        epochs: Number of epochs that were started.
         steps: Number of optimiser steps.
         stopped: Why training ended before the recipe's last epoch: "patience", "should_stop", or "".
-        batch_parts: Number of parts that each training batch was cut into because memory ran out. 1 if it never did.
+        batch_parts: Number of parts into which each training batch was cut because memory ran out. 1 if batches were
+            not cut.
     """
 
     metrics: dict[str, float]
@@ -69,25 +70,26 @@ def train(
 ) -> TrainResult:
     """Train a model in place and validate it. The same seed on the same machine's CPU gives the same result.
 
-    Every random generator is seeded here. The batches depend on (seed, epoch) alone, so that every model sees the same
-    ones. If a module stores a scalar in its attribute `aux_loss` during forward, the scalar is added to the loss.
+    Every random generator is seeded here. The batches depend only on (seed, epoch), so every model gets the same
+    batches. If a module stores a scalar in its attribute `aux_loss` during forward, the scalar is added to the loss.
 
-    The model ends on `device` in eval mode. With `patience` it has its best weights, otherwise the last.
+    The model ends on `device` in eval mode. With `patience` it has its best weights, otherwise its last weights.
 
-    If memory runs out, every batch from then on is cut in two, and in two again, down to single items. The gradients
-    of the parts are added up, so the optimiser step is the same as for the whole batch. Only batch norms see the parts.
+    If memory runs out, every batch from then on is cut into two parts, then into four, down to single items. The
+    gradients of the parts are added up, so the optimiser step is the same as for the whole batch. Only batch norms use
+    the statistics of the parts.
 
     Args:
         model: The model. Its inputs and outputs are those of the task.
         task: Data, loss and metrics.
-        recipe: How to train. The task's own recipe by default.
-        seed: Seed of order, augmentation and dropout. The weights are those of the model as given.
-        device: Where to train.
-        on_step: Called after each step with the number of steps made, and between validation batches. A caller that
-            shares the device can release it there.
+        recipe: The training recipe. By default that of the task.
+        seed: Seed of order, augmentation and dropout. It does not change the weights of the given model.
+        device: The device for training.
+        on_step: Called after each step with the number of steps so far, and between validation batches. A caller that
+            shares the device can release it in this function.
         on_epoch: Called after each epoch with its line of the history. Every epoch is then validated. An exception that
             it raises ends training.
-        should_stop: Asked after each step. Once it returns true, training ends and the current weights are validated.
+        should_stop: Called after each step. If it returns True, training ends and the current weights are validated.
 
     Raises:
         EvaluationError: If the loss or an output is not finite (kind "nan"), or one item does not fit into memory
@@ -129,7 +131,7 @@ def evaluate(
         model: The model, on `device`.
         task: Data and metrics.
         split: "train", "val" or "test".
-        device: Where to compute.
+        device: The device for the computation.
         batch_size: Number of items in a batch.
         amp: Autocast as in `Recipe.amp`.
         on_batch: Called after each batch.
@@ -145,7 +147,7 @@ def evaluate(
     outputs, targets = [], []
     with out_of_memory(), _own_generator(device), torch.no_grad(), autocast(device, amp):
         for x, y in task.eval_batches(split, batch_size, device=device):
-            # Moved to the CPU at once, so that the device never holds the outputs of a whole split.
+            # Moved to the CPU at once, so that the outputs of a whole split are never on the device.
             outputs.append(apply(model, x).float().cpu())
             targets.append(y.cpu())
             if on_batch is not None:
@@ -191,10 +193,11 @@ class _Loop:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16")
         self.advance = schedule(self.optimizer, recipe, self._total_steps())
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
-        # `model.train()` would let the running statistics of a frozen backbone drift.
+        # With `model.train()`, the running statistics of a frozen backbone would change.
         self.frozen = frozen_norms(model)
         self.steps, self.stopped, self.parts = 0, "", 1
-        self.eval_size = 2 * recipe.batch_size  # fits where training does, because no gradients are stored
+        # this fits into memory if training does, because no gradients are stored
+        self.eval_size = 2 * recipe.batch_size
         self.history: list[dict[str, float]] = []
         self.best: _Best | None = None
 
@@ -222,7 +225,7 @@ class _Loop:
         if self.best is not None:
             self.model.load_state_dict(self.best.weights)
             validated = self.best.validated
-        # The last epoch may not have been validated.
+        # The last epoch is not always validated.
         metrics, per_item = validated or self._validate()
         self.model.eval()
         wall_s = time.perf_counter() - begin
@@ -257,13 +260,13 @@ class _Loop:
         )
         total, items = torch.zeros((), device=self.device), 0
         for group in grouped(batches, self.recipe.accumulation):
-            # Mixed before the batch is cut, so that running out of memory does not change what is mixed.
+            # Mixed before the batch is cut, so that the mixed items do not depend on the memory.
             group = [self.mix(x, y) for x, y in group]
-            # Batches of a group may differ in size, so means are weighted by items.
+            # Batches of a group can have different sizes, so means are weighted by the number of items.
             count = sum(len(y) for _, y in group)
             total += self._step(group, count) * count
             items += count
-            # The sum of all losses so far is not finite once a single one was not.
+            # If a single loss was not finite, the sum of all losses is not finite.
             if self.steps % _CHECK_EVERY == 0:
                 self._check_finite(total, epoch)
             self._yield_device()
@@ -276,7 +279,7 @@ class _Loop:
 
     def _step(self, group: list[tuple[Any, Tensor]], count: int) -> Tensor:
         """Make one optimiser step from a group of batches. Return the mean loss, still on the device."""
-        # With as many parts as items there is nothing left to cut.
+        # If there are as many parts as items, nothing is left to cut.
         largest = max(len(y) for _, y in group)
         while (mean := self._gradients(group, count, last_try=self.parts >= largest)) is None:
             self.parts *= 2
@@ -303,8 +306,8 @@ class _Loop:
                 for x, y in (part for batch in group for part in cut(batch, self.parts)):
                     with autocast(self.device, self.recipe.amp):
                         output = apply(self.model, x)
-                    # Each part counts by its share of the items, so that the sum is the gradient of the mean over the
-                    # group.
+                    # Each part is weighted by its share of the items, so that the sum is the gradient of the mean over
+                    # the group.
                     loss = (self.task.loss(output.float(), y) + aux_loss(self.model)) * (len(y) / count)
                     self.scaler.scale(loss).backward()
                     mean += loss.detach()

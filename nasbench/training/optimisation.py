@@ -38,10 +38,10 @@ def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Ten
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Callable[[int], None]:
-    """Return a function that sets the learning rate, given the number of steps made."""
+    """Return a function that sets the learning rate from the number of steps so far."""
     if recipe.schedule == "onecycle":
         share = 0.3 if recipe.warmup is None else recipe.warmup
-        # OneCycle raises an error if it is to cycle a momentum that the optimiser does not have.
+        # OneCycle raises an error if it must cycle a momentum that the optimiser does not have.
         momentum = any(key in optimizer.defaults for key in ("betas", "momentum"))
         cycle = OneCycleLR(
             optimizer, recipe.learning_rate, total_steps=total + 1, pct_start=share, cycle_momentum=momentum
@@ -60,13 +60,13 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Ca
 
 
 def aux_loss(model: nn.Module) -> Tensor | float:
-    """Return the sum of what modules stored in `aux_loss` during forward."""
+    """Return the sum of all scalars that modules stored in `aux_loss` during forward."""
     losses = (getattr(module, "aux_loss", None) for module in model.modules())
     return sum((loss for loss in losses if isinstance(loss, Tensor)), 0.0)
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of `size` batches. The last list may be shorter."""
+    """Yield lists of `size` batches. The last list can be shorter."""
     iterator = iter(batches)
     while group := list(islice(iterator, size)):
         yield group

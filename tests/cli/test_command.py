@@ -63,7 +63,7 @@ def test_tabulate_takes_what_a_search_of_all_plans_leaves_open(nasbench):
         "--backbone", "--task", "--seed", "--seeds", "--size", "--lookback", "--horizon", "--fill", "--objective",
         "--device", "--modules", "--workers", "--out", "--set", "--json", "--help",
     }  # fmt: skip
-    assert "Seeds for each plan; 1 by default." in " ".join(out.split())
+    assert "Number of seeds for each plan; 1 by default." in " ".join(out.split())
 
 
 def test_options_reach_the_search_as_settings(nasbench, monkeypatch):
@@ -197,7 +197,7 @@ def test_an_internal_error_is_exit_code_3(nasbench, monkeypatch):
     code, _, err = nasbench("modules")
     assert code == 3
     assert "ZeroDivisionError" in err
-    assert "fault of nasbench" in err
+    assert "bug in nasbench" in err
 
 
 def test_interrupted_is_exit_code_2(nasbench, monkeypatch):

@@ -132,7 +132,7 @@ def test_a_users_module_has_no_record(tmp_path, clean_registry, capsys):
     assert cli.main(["show", "gallery_mine"]) == 0
     page = capsys.readouterr().out
     assert "36,928 params, 9,437,184 MACs at C=64, 16x16" in page  # 9 C² + C; 9 C² at 256 positions
-    assert "compile     not on record" in page
+    assert "compile     not recorded" in page
     assert "kernel = 3" in page
 
 

@@ -45,4 +45,4 @@ def test_items_that_cannot_be_paired(recorders):
                 recorder.run.folder.save_items(plan, seed, np.full(items, 0.5))
     comparison = compare([load_run(recorder.run.path) for recorder in recorders])
     assert comparison.pairs.empty
-    assert "first and second, same plan: their validation items differ in number" in comparison.notes
+    assert "first and second, same plan: they have different numbers of validation items" in comparison.notes

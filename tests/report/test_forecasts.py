@@ -168,7 +168,7 @@ def test_the_figures_of_a_run_agree_with_evaluation(run):
     models = TrainedModels(run)
     pictures = fc.forecast_figures(run, models)
     assert [p.caption.partition(".")[0] for p in pictures] == [
-        "Forecasts beside the truth", "Error by step of the horizon", "Error by series",
+        "Forecasts and truth", "Error by step of the horizon", "Error by series",
     ]  # fmt: skip
     for name in ("forecast-windows", "forecast-error-by-step", "forecast-error-by-series"):
         for ending in ("svg", "png", "pdf", "csv"):

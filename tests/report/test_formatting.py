@@ -43,12 +43,12 @@ def test_a_verdict_is_styled_by_its_first_word():
     ("verdict", "more_seeds", "items_needed", "p_better", "text"),
     [
         ("BETTER", np.nan, np.nan, 0.99, ""),
-        ("NOT DECIDED", 1.0, np.nan, 0.9, "1 more seed would decide"),
-        ("NOT DECIDED", 7.0, np.nan, 0.9, "7 more seeds would decide"),
-        ("NOT DECIDED", 740.0, np.nan, 0.5, "over 100 more seeds would decide"),
-        ("NOT DECIDED", np.nan, np.nan, 0.5, "over 100 more seeds would decide"),  # over 1,000, or no difference at all
-        ("NOT DECIDED", np.nan, 3100.0, 0.6, "no number of seeds: 3,100 items would"),
-        ("NOT DECIDED", np.nan, 4e9, 0.5, "no number of seeds, and over 1,000,000 items"),
+        ("NOT DECIDED", 1.0, np.nan, 0.9, "1 more seed would decide it"),
+        ("NOT DECIDED", 7.0, np.nan, 0.9, "7 more seeds would decide it"),
+        ("NOT DECIDED", 740.0, np.nan, 0.5, "over 100 more seeds would decide it"),
+        ("NOT DECIDED", np.nan, np.nan, 0.5, "over 100 more seeds would decide it"),  # or no difference
+        ("NOT DECIDED", np.nan, 3100.0, 0.6, "no number of seeds is enough: 3,100 items would decide it"),
+        ("NOT DECIDED", np.nan, 4e9, 0.5, "no number of seeds is enough, and over 1,000,000 items would be needed"),
         ("NOT DECIDED", np.nan, np.nan, np.nan, ""),  # one evaluation each
     ],
 )

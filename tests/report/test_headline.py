@@ -46,7 +46,7 @@ def test_the_answer_comes_first_with_intervals(recorder):
     row = recorder.run.finalists().set_index("plan_hash").loc[HASH["se"]]
     assert lines[0].startswith("stage1=se (trial 1) is BETTER than the bare backbone: accuracy 0.935 [0.927, 0.943]")
     assert f"+0.03 [{row['difference_low']:+.2g}, {row['difference_high']:+.2g}], at 1.10 times the macs." in lines[0]
-    assert one_with(lines, "evaluated") == "5 plans were evaluated, 1 on several seeds: 1 BETTER."
+    assert one_with(lines, "evaluated") == "5 plans were evaluated, 1 with several seeds: 1 BETTER."
 
 
 def test_better_whose_control_is_equal_and_whose_test_is_worse(recorder):
@@ -54,8 +54,8 @@ def test_better_whose_control_is_equal_and_whose_test_is_worse(recorder):
     recorder.add_control(SE, {"stage1": "bottleneck(width=4)"}, (0.930, 0.936, 0.938), ratio=1.02)
     test = {HASH["se"]: {"accuracy": 0.915}, BARE.hash: {"accuracy": 0.921}}
     lines = said(recorder.run, test)
-    assert lines[1].startswith("But it was not shown to be better than a plain block of its cost, +0.000333 [")
-    assert "its size may be what helps" in lines[1]
+    assert lines[1].startswith("But it was not shown to be better than a plain block of equal cost, +0.000333 [")
+    assert "perhaps only the added size helps" in lines[1]
     assert lines[2].startswith("The test split does not agree (one seed each): 0.915 against 0.921, -0.006 [")
 
 
@@ -68,17 +68,19 @@ def test_the_interval_on_the_test_split_is_that_of_one_seed_each(recorder):
 
 
 def test_a_winner_without_weights_has_no_test(recorder):
-    assert "could not be opened for it" in one_with(said(recorder.run, {BARE.hash: {"accuracy": 0.9}}), "test split")
+    assert "weights of this plan were not stored" in one_with(
+        said(recorder.run, {BARE.hash: {"accuracy": 0.9}}), "test result"
+    )
 
 
 @pytest.mark.parametrize(
     ("scores", "ratio", "words"),
     [
-        ((0.905, 0.906, 0.907), 1.1, "It is also BETTER than a plain block of its cost"),
-        ((0.980, 0.981, 0.982), 0.9, "But it is WORSE than a plain block of its cost"),
-        ((0.905, 0.906, 0.907), 3.1, "could not be made (it adds 3.1 times the multiply-adds): +0.029 ["),
-        ((0.905, 0.906, 0.907), 0.7, "could not be made (it adds 0.7 times the multiply-adds)"),
-        ((0.905, 0.906, 0.907), None, "could not be made (the plan adds no multiply-adds)"),
+        ((0.905, 0.906, 0.907), 1.1, "It is also BETTER than a plain block of equal cost"),
+        ((0.980, 0.981, 0.982), 0.9, "But it is WORSE than a plain block of equal cost"),
+        ((0.905, 0.906, 0.907), 3.1, "exists (the nearest adds 3.1 times the multiply-adds): +0.029 ["),
+        ((0.905, 0.906, 0.907), 0.7, "exists (the nearest adds 0.7 times the multiply-adds)"),
+        ((0.905, 0.906, 0.907), None, "exists (the plan adds no multiply-adds)"),
     ],
 )
 def test_against_a_plain_block(recorder, scores, ratio, words):
@@ -95,7 +97,7 @@ def test_against_a_plain_block(recorder, scores, ratio, words):
 
 
 def test_without_a_control_the_size_is_in_doubt(recorder):
-    assert one_with(said(recorder.run), "No plain block").endswith("the gain may come from its size.")
+    assert one_with(said(recorder.run), "No plain block").endswith("the gain can come from the added size alone.")
 
 
 def latency(ratio, low, high, verdict):
@@ -127,7 +129,9 @@ def test_a_busy_machine_is_said(recorder):
     for load, busy in ((2.9, None), (7.5, 7.5)):
         run.folder.save_latency("profile", {"scenario": {"load_average": load, "threads": 2}})
         assert busy_load(run) == busy
-        assert ("The machine was busy meanwhile (load 7.5)" in one_with(said(run), "latency")) == bool(busy)
+        assert ("The machine was busy during the measurement (load 7.5)" in one_with(said(run), "latency")) == bool(
+            busy
+        )
     run.folder.save_latency("profile", {"scenario": {"load_average": None}})
     assert busy_load(run) is None
 
@@ -147,10 +151,10 @@ def test_nothing_better_says_the_nearest_and_what_would_decide(tmp_path):
     row = recorder.run.finalists().set_index("plan_hash").loc[HASH["se"]]
     lines = said(recorder.run)
     assert lines[0] == "No plan was shown to be better than the bare backbone."
-    assert lines[1].startswith("The nearest is stage1=se (trial 1): accuracy +0.01 [")
-    assert lines[1].endswith(f"; {row['more_seeds']:.0f} more seeds would decide.")
-    assert "With 3 seeds a plan, differences of " in lines[2]
-    assert lines[3] == "3 plans were evaluated, 2 on several seeds: 1 WORSE, 1 NOT DECIDED."
+    assert lines[1].startswith("The nearest plan is stage1=se (trial 1): accuracy +0.01 [")
+    assert lines[1].endswith(f"; {row['more_seeds']:.0f} more seeds would decide it.")
+    assert "With 3 seeds for each plan, this run can detect differences of " in lines[2]
+    assert lines[3] == "3 plans were evaluated, 2 with several seeds: 1 WORSE, 1 NOT DECIDED."
 
 
 def test_one_evaluation_each(tmp_path):
@@ -158,7 +162,7 @@ def test_one_evaluation_each(tmp_path):
     for plan, score in ((None, 0.9), (SE, 0.95), (ECA, 0.85)):
         recorder.add(plan, score)
     lines = said(recorder.run)
-    assert lines[0] == "One evaluation each: no plan was trained twice, so nothing can be told apart."
+    assert lines[0] == "Each plan has one evaluation. No plan was trained twice, so there is no verdict."
     assert lines[1] == "3 plans were evaluated, 1 of them on the front."
     table = page_of(recorder.run, {}, {}).tables[0]
     assert not {"P(front)", "P(better)"} & {column.title for column in table.columns}
@@ -208,7 +212,7 @@ def test_no_better_than_the_naive_forecast(tmp_path):
     assert "(positive is better)" in lines[0]
     assert "The test split agrees" in one_with(lines, "test split a")
     assert lines[-1] == (
-        "The best mse on the test split, 0.31, is no better than the last value forecast's 0.29: train longer."
+        "The best mse on the test split, 0.31, is no better than the 0.29 of the last value forecast: train longer."
     )
     assert not any("naive" in line for line in said(recorder.run, test, {"last value": {"mse": 0.5}}))
 

@@ -124,12 +124,12 @@ def test_the_page_is_one_offline_file_and_escapes_everything(run):
 def test_tables_hold_the_front_and_every_failure(run):
     page = page_of(run, {}, {})
     tables = {table.title: table for table in page.tables}
-    plans = {row.cells[1].text for row in tables["The front, and what it was compared with"].rows}
+    plans = {row.cells[1].text for row in tables["The front, and all other compared plans"].rows}
     assert plans == {"bare backbone", *run.finalists()["plan"]} - {"{}"}
     rows = run.trials()
     assert len(tables["Failed"].rows) == (rows["state"] == "failed").sum() > 0
     assert len(tables["Rejected before training"].rows) == (rows["state"] == "rejected").sum() > 0
-    assert sum(row.bare for row in tables["The front, and what it was compared with"].rows) == 1
+    assert sum(row.bare for row in tables["The front, and all other compared plans"].rows) == 1
     assert "Stopped early: successive halving" not in tables  # none was
 
 
@@ -188,7 +188,7 @@ def test_the_test_split_is_opened_by_the_report_alone_and_once(trained, monkeypa
     assert set(known["plans"]) == shown
     monkeypatch.setattr("nasbench.training.loop.evaluate", lambda *a, **k: pytest.fail("opened again"))
     text = Reader(report.build(trained).read_text()).text
-    assert "The test split was opened" in text
+    assert "The test split was used" in text
     assert "test accuracy" in text
 
 
@@ -207,7 +207,7 @@ def test_what_could_not_be_told_apart_is_said(trained):
     open_ = (finalists["verdict"] == "NOT DECIDED").sum()
     assert (f"{open_} NOT DECIDED" in " ".join(page.answer)) == bool(open_)
     table = page.tables[0]
-    at = [column.title for column in table.columns].index("what would decide it")
+    at = [column.title for column in table.columns].index("needed for a verdict")
     told = {row.cells[1].text: row.cells[at].text for row in table.rows}
     for row in finalists.to_dict(orient="records"):
         expected = "" if np.isnan(row["more_seeds"]) else f"{row['more_seeds']:.0f} more seed"

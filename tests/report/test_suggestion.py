@@ -185,9 +185,9 @@ def test_a_name_that_does_not_exist(host):
 
 
 def test_nothing_is_missing():
-    with pytest.raises(NothingMatched, match="x lacks nothing"):
+    with pytest.raises(NothingMatched, match="x lacks no property"):
         _answer(Advice("x", (), {"": ()}, ()))
-    with pytest.raises(NothingMatched, match="no module adds what x lacks: sparsity"):
+    with pytest.raises(NothingMatched, match="no module adds the properties that x lacks: sparsity"):
         _answer(Advice("x", (), {"": ("sparsity",)}, ()))
 
 

@@ -251,7 +251,7 @@ def test_the_report_shows_latency_beside_macs_slot_by_slot(run):
     assert found.slots is not None
     assert found.slots.plan.text == best
     tables = {table.title: table for table in page_of(run, {}, {}).tables}
-    table = tables["Where the time goes: latency beside MACs, slot by slot"]
+    table = tables["Latency and MACs, slot by slot"]
     assert [row.cells[0].text for row in table.rows] == [*json.loads(best), "whole"]
     for row, figures in zip(table.rows, found.slots.frame().to_dict("records"), strict=True):
         assert row.cells[2].text == human(figures["added_macs"])
@@ -263,7 +263,7 @@ def test_the_report_shows_latency_beside_macs_slot_by_slot(run):
     assert [row.bare for row in table.rows].count(True) == 1
     assert "predicted ms" in [column.title for column in table.columns]
     html = reports.build(run).read_text(encoding="utf-8")
-    for words in ("Latency is predicted from", "Where the time goes", "measured on a device"):
+    for words in ("Latency is predicted from", "Latency and MACs, slot by slot", "measured on a device"):
         assert words in html
 
 

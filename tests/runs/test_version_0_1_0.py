@@ -77,6 +77,6 @@ def test_a_setting_that_is_gone_is_ignored_with_a_note(tmp_path):
         nb.search(
             "tiny", evaluate=score, trials=6, out=folder, on_event=lambda event: said.append(event.message), **options
         )
-    notes = [line for line in said if line.startswith("the setting finalists is gone and is ignored")]
+    notes = [line for line in said if line.startswith("the setting finalists no longer exists and is ignored")]
     assert len(notes) == 1, "only while config.yaml has it"
     assert "finalists" not in nb.load_run(folder).config["settings"]

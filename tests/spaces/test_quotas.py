@@ -245,7 +245,7 @@ def test_quotas_of_many_slots_stay_countable():
     ("quota", "word"),
     [
         ({"property": "globality"}, "needs `min`, `max` or both"),
-        ({"min": 3, "max": 2}, "at least 3 and at most 2 admits nothing"),
+        ({"min": 3, "max": 2}, "no plan can satisfy a quota of at least 3 and at most 2"),
         ({"maxx": 2}, "no key of a quota named 'maxx'; did you mean 'max'"),
         ({"max": -1}, "quotas.0.max.*greater than or equal to 0, got -1"),
         ({"property": "globalty", "max": 1}, "quotas.0.property.0: .*did you mean 'globality'"),

@@ -70,7 +70,9 @@ def test_what_does_not_fit_all_slots_is_left_out_with_the_reason():
     resolved = resolve(mixed, variants=["se", "cbam"])
     assert [each.variants for each in resolved.slots] == [tuple(Plan.of("x=se").values())] * 2
     assert resolved.excluded[0][:2] == ("stage2", "cbam")
-    with pytest.raises(SpaceError, match=r"serves stage1, stage2 \(same: true\), and nothing fits all.*2-D"):
+    with pytest.raises(
+        SpaceError, match=r"stage1, stage2 must have the same expression \(same: true\), but none fits all.*2-D"
+    ):
         resolve(mixed, variants=["cbam"])
 
 
@@ -88,14 +90,14 @@ def test_the_identity_tells_which_slots_share_a_choice():
     ("written", "words"),
     [
         ({"overrides": [{"slots": "stage1", "variants": ["se"]}]}, "product"),
-        ({"only": {"slots": "stage3"}}, "one choice serves stage1, stage2, stage3"),
+        ({"only": {"slots": "stage3"}}, "stage1, stage2, stage3 must have the same expression"),
         ({"same": "sometimes"}, "same: .*bool"),
     ],
 )
 def test_what_one_choice_cannot_do(written, words):
     with pytest.raises(SpaceError, match=words):
         resolve(**written)
-    with pytest.raises(SpaceError, match="same belongs to a space with variants"):
+    with pytest.raises(SpaceError, match="same is only for a space with variants"):
         Space.from_dict({"base": "tiny", "same": True})
 
 
@@ -260,10 +262,10 @@ def test_a_list_can_be_part_of_other_spaces():
         ({"plans": ["sse"]}, "plans.0: .*'se'"),
         ({"plans": ["stage1=se; stage1=eca"]}, "twice"),
         ({"plans": [3]}, "a plan is a dict"),
-        ({"plans": []}, "holds either variants"),
+        ({"plans": []}, "has either variants"),
         ({"plans": ["se"], "variants": ["se"]}, "has plans and variants"),
-        ({"plans": ["se"], "slots": ["stage1"]}, "slots belongs to a space with variants"),
-        ({"plans": ["se"], "quotas": [{"max": 1}]}, "listed one by one"),
+        ({"plans": ["se"], "slots": ["stage1"]}, "slots is only for a space with variants"),
+        ({"plans": ["se"], "quotas": [{"max": 1}]}, "a list of plans cannot be narrowed"),
     ],
 )
 def test_malformed_lists(written, words):

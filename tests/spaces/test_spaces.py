@@ -178,7 +178,7 @@ def test_the_listing_counts_all_and_leaves_out_a_broken_file(tmp_path, monkeypat
     rows = {row["name"]: row for row in json.loads(out)["data"]}
     assert set(rows) == set(list_spaces()) - {"broken"}
     assert rows["tiny"]["plans"] == 216
-    assert "left out: broken" in err
+    assert "skipped: broken" in err
     assert "did you mean 'se'" in err
     (tmp_path / "narrow.yaml").write_text(
         "base: tiny\nquotas: [{max: 1}]\nonly: {exclude: se}\n",

@@ -85,7 +85,7 @@ def test_what_cannot_be_compared(runs, tmp_path, capsys):
         SPACE, backbone="test_resnet", trials=2, objectives={"score": "maximize"}, out=tmp_path / "function",
         evaluate=lambda plan: {"score": float(len(plan))},
     )  # fmt: skip
-    with pytest.raises(InputError, match="share no metric"):
+    with pytest.raises(InputError, match="no common metric"):
         compare([runs[0], other])
     small = nb.search(SPACE, **{**COMMON, "size": 40, "trials": 1}, seeds=1, training={"epochs": 1}, out=tmp_path / "s")
     found = compare([runs[0], small])

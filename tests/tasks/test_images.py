@@ -262,7 +262,7 @@ class TestFolder:
     def test_classes_that_train_lacks(self, tmp_path):
         make_folder(tmp_path / "train", {"cat": 5, "dog": 5})
         make_folder(tmp_path / "test", {"cat": 5, "owl": 5})
-        with pytest.raises(DataError, match="test has classes that train lacks: owl"):
+        with pytest.raises(DataError, match="test has classes that train does not have: owl"):
             create_task(f"folder:{tmp_path}")
 
     @pytest.mark.parametrize("size", [0, -3])

@@ -19,7 +19,7 @@ __all__ = ["Crossformer"]
 
 @register_stem("crossformer")
 class Crossformer(nn.Module):
-    """Segments of each series, attention along time and across series, at scales that double from stage to stage.
+    """Attention along time and between series, on segments of each series, at scales that double from stage to stage.
 
     .. math:: Z_0 = \\mathrm{LN}(E\\, x_{d,s} + P_{d,s}),\\qquad
               Z_k = \\mathrm{TSA}(M_k\\, \\mathrm{LN}[Z_{k-1, 2s}, Z_{k-1, 2s+1}]) \\\\
@@ -28,32 +28,32 @@ class Crossformer(nn.Module):
               y = \\textstyle\\sum_k W_k Y_{k+1}
 
     TSA is the two-stage attention of the module `two_stage_attention`, with separate routers at each segment. The first
-    stage merges nothing. The decoder starts from learned positions Y_0 of the segments of the horizon. Its layer k
-    reads the encoder's scale k, where scale 0 is the embedding. The forecasts of all layers are summed. If the segment
-    does not divide the lookback, the window is padded in front with its first value. If a merge lacks segments, the
-    last segment is repeated. The official code repeats the last few instead, which fails if there are too few. For a
-    merge of 2 both are the same.
+    stage merges nothing. The input of the decoder is Y_0, learned embeddings of the segments of the horizon. Its layer
+    k attends to the encoder's scale k, where scale 0 is the embedding. The forecasts of all layers are summed. If the
+    lookback is not a multiple of the segment, the window is padded in front with its first value. If segments are
+    missing for a merge, the last segment is repeated. The official code repeats the last few segments instead, which
+    fails if there are too few. For a merge of 2 both are the same.
 
-    Series are mixed, and each series has position embeddings of its own. So permuted series do not give permuted
+    Series are mixed, and each series has its own position embeddings. So permuted series do not give permuted
     forecasts.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after stage
-    K (each stage is one block). Their maps are series by segments, `(B, series, segments, width)`, and take
-    two-dimensional modules.
+    K (each stage is one block). A slot's tensor has the shape `(B, series, segments, width)`. So two-dimensional
+    modules fit, over series and segments.
 
     Args:
-        lookback: Input steps L.
-        horizon: Forecast steps H.
-        series: Series D.
-        segment: Steps of a segment. 6 and 24 in the paper for ETTh1.
-        merge: Segments that are merged into one in each stage after the first. 2 in the paper.
+        lookback: Number of input steps L.
+        horizon: Number of forecast steps H.
+        series: Number of series D.
+        segment: Number of steps of a segment. 6 and 24 in the paper for ETTh1.
+        merge: Number of segments that are merged into one in each stage after the first. 2 in the paper.
         width: Model width. 256 in the paper.
-        heads: Attention heads, 4 in the paper.
-        stages: Scales, 3 in the paper.
+        heads: Number of attention heads, 4 in the paper.
+        stages: Number of scales, 3 in the paper.
         ffn: Width of the feed-forward layers of the two-stage attention. Twice the width in the paper.
-        factor: Routers at each segment, 10 in the paper.
-        dropout: After each attention and feed-forward layer. 0.2 in the paper.
-        instance_norm: Normalise each window (RevIN). The paper does not normalise.
+        factor: Number of routers at each segment, 10 in the paper.
+        dropout: Dropout rate after each attention and feed-forward layer. 0.2 in the paper.
+        instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If the heads do not divide the width, or a segment, merge or number of stages is too small.
@@ -118,13 +118,13 @@ class Crossformer(nn.Module):
         scales = [self.embed(tokens + self.position)]
         for stage in self.encoder:
             scales.append(stage(scales[-1]))
-        # The decoder sees the window only through the encoder.
+        # The decoder gets information about the window only from the encoder.
         targets = self.target_position.expand(len(x), -1, -1, -1)
         forecasts = []
         for layer, predict, source in zip(self.decoder, self.predict, scales, strict=True):
             targets = layer(targets, source)
             forecasts.append(predict(targets))
-        # The last segment may reach beyond the horizon.
+        # The last segment can extend beyond the horizon.
         return sum(forecasts[1:], forecasts[0]).flatten(2)[:, :, : self.horizon].transpose(1, 2)
 
 
@@ -132,8 +132,8 @@ class Stage(nn.Module):
     """Segment merging and two-stage attention: `(B, D, S, C) -> (B, D, ⌈S / merge⌉, C)`.
 
     Args:
-        width: Channels C.
-        merge: Segments that are merged into one. 1 for no merging.
+        width: Number of channels C.
+        merge: Number of segments that are merged into one. 1 means no merging.
         attention: The attention at this scale.
     """
 
@@ -162,9 +162,9 @@ class DecoderLayer(nn.Module):
     `(B, D, S, C)` give `(B, D, T, C)`.
 
     Args:
-        width: Channels C.
-        heads: Attention heads.
-        dropout: After the attention.
+        width: Number of channels C.
+        heads: Number of attention heads.
+        dropout: Dropout rate after the attention.
         attention: The two-stage attention of the targets.
     """
 

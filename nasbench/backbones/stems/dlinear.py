@@ -12,7 +12,7 @@ __all__ = ["DLinear"]
 
 @register_stem("dlinear")
 class DLinear(nn.Module):
-    """One linear map of the seasonal part plus one of the trend, shared by all series. The usual baseline.
+    """The sum of a linear layer on the seasonal part and one on the trend, shared by all series. The usual baseline.
 
     .. math:: y = W_s\\,(x - \\mathrm{MA}(x)) + W_t\\,\\mathrm{MA}(x)
 
@@ -20,16 +20,16 @@ class DLinear(nn.Module):
     `(B, series, lookback)` with the series as channels.
 
     Args:
-        lookback: Input steps L.
-        horizon: Forecast steps H.
-        series: Series D.
-        kernel: Steps of the moving average. Odd, 25 in the paper.
+        lookback: Number of input steps L.
+        horizon: Number of forecast steps H.
+        series: Number of series D.
+        kernel: Number of steps of the moving average. Odd, 25 in the paper.
     """
 
     def __init__(self, lookback: int, horizon: int, series: int, *, kernel: int = 25) -> None:
         super().__init__()
         self.kernel = kernel
-        # Identities give slots to places where the stem has no module of its own.
+        # Identities make slots in places where the stem has no module.
         self.input = nn.Identity()
         self.seasonal = nn.Identity()
         self.trend = nn.Identity()

@@ -15,46 +15,46 @@ from nasbench.ops.series import InstanceNorm, forecast_normalised
 __all__ = ["Informer"]
 
 _DENSE = 512
-"""Up to this length, computing all products of queries and keys is faster than gathering the sampled ones."""
+"""Up to this length, computing all products of queries and keys is faster than gathering the sampled products."""
 
 
 @register_stem("informer")
 class Informer(nn.Module):
-    """A ProbSparse encoder that halves time between its layers, and a head that forecasts all steps at once.
+    """A ProbSparse encoder that halves the steps between its layers, and a head that forecasts all steps at once.
 
     .. math:: X_1 = \\mathrm{layer}_1(\\mathrm{embed}(x)),\\qquad
               X_{j+1} = \\mathrm{layer}_{j+1}(\\mathrm{MaxPool}_{3,2}(\\mathrm{ELU}(\\mathrm{BN}(
               \\mathrm{conv}_3(X_j))))),\\qquad y = W_s\\, (W_t\\, \\mathrm{LN}(X_J))
 
     A layer is ProbSparse self-attention (the module `probsparse_attention`) and a feed-forward layer, post-norm. Each
-    token holds all series of one time step. The direct head is two linear maps: W_t from the remaining steps to the
-    horizon, and W_s from channels to series. `decoder_layers` replaces it by the paper's generative decoder. Its input
-    is the last `label` steps as start token, followed by zeros for the horizon. The whole sequence passes in one
+    token represents all series at one time step. The direct head is two linear layers: W_t from the remaining steps to
+    the horizon, and W_s from channels to series. `decoder_layers` replaces it by the paper's generative decoder. Its
+    input is the last `label` steps as start token, followed by zeros for the horizon. The whole sequence passes in one
     forward pass through layers of causal ProbSparse attention, attention to the encoder and a feed-forward layer.
 
     Each distilling layer keeps ⌈L / 2⌉ steps. Some reimplementations pad its convolution by two on either side, which
-    torch 1.4 needed. In later versions that adds two steps per layer. The official decoder (`mix`) swaps heads and
-    positions before it merges them, so that a token holds pieces of several positions. Here heads are merged position
-    by position.
+    was necessary in torch 1.4. In later versions this adds two steps in each layer. The official decoder (`mix`) swaps
+    heads and positions before it merges them, so a token mixes parts of several positions. Here heads are merged
+    position by position.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding, with maps
     `(B, lookback, width)`, and `stageK` after encoder layer K (each stage is one block), with maps
     `(B, ⌈lookback / 2^(K-1)⌉, width)`.
 
     Args:
-        lookback: Input steps L.
-        horizon: Forecast steps H.
-        series: Series D.
+        lookback: Number of input steps L.
+        horizon: Number of forecast steps H.
+        series: Number of series D.
         width: Model width. 512 in the paper.
-        heads: Attention heads. 8 in the official code.
-        layers: Encoder layers. 3 in the paper's main stack, 2 in the official code's default.
+        heads: Number of attention heads. 8 in the official code.
+        layers: Number of encoder layers. 3 in the paper's main stack, 2 in the official code's default.
         ffn: Width of the feed-forward layers. 2048 in the paper.
         factor: c of the ProbSparse attention.
-        dropout: In the embedding, after attention, inside and after the feed-forward layers.
-        decoder_layers: Layers of the generative decoder. 1 or 2 in the paper, 0 for the direct head.
-        label: Steps of the decoder's start token. Half of the lookback by default.
-        covariates: Covariates of each time step, given to `forward` as `marks`. 0 for none.
-        instance_norm: Normalise each window (RevIN). The paper does not normalise.
+        dropout: Dropout rate in the embedding, after attention, inside and after the feed-forward layers.
+        decoder_layers: Number of layers of the generative decoder. 1 or 2 in the paper, 0 for the direct head.
+        label: Number of steps of the decoder's start token. Half of the lookback by default.
+        covariates: Number of covariates of each time step, given to `forward` as `marks`. 0 if there are none.
+        instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If the heads do not divide the width, or the label is longer than the lookback.
@@ -130,12 +130,12 @@ class Informer(nn.Module):
         if self.decoder is None:
             return self.projection(self.over_time(tokens.transpose(1, 2)).transpose(1, 2))
         start = self.lookback - self.label
-        # Zeros stand for the unknown steps, so that one pass forecasts all of them.
+        # Zeros replace the unknown steps, so that one pass forecasts all of them.
         queries = F.pad(x[:, start:], (0, 0, 0, self.horizon))
         queries = self.decoder_embed(self.decoder_embedding(queries, None if marks is None else marks[:, start:]))
         for layer in self.decoder:
             queries = layer(queries, tokens)
-        # The start token's steps are known and dropped.
+        # The outputs for the start token are dropped, because these steps are known.
         return self.projection(self.decoder_norm(queries)[:, self.label :])
 
 
@@ -143,11 +143,11 @@ class EncoderLayer(nn.Module):
     """ProbSparse self-attention and a feed-forward layer, post-norm: `(B, N, C) -> (B, N, C)`.
 
     Args:
-        width: Channels C.
-        heads: Attention heads.
+        width: Number of channels C.
+        heads: Number of attention heads.
         ffn: Width of the feed-forward layer.
         factor: c of the attention.
-        dropout: After attention, inside and after the feed-forward layer.
+        dropout: Dropout rate after attention, inside and after the feed-forward layer.
         dense: As in `ProbSparseSelfAttention`.
     """
 
@@ -170,11 +170,11 @@ class DecoderLayer(nn.Module):
     Shapes: the queries `(B, M, C)` and the encoder's `(B, N, C)` give `(B, M, C)`.
 
     Args:
-        width: Channels C.
-        heads: Attention heads.
+        width: Number of channels C.
+        heads: Number of attention heads.
         ffn: Width of the feed-forward layer.
         factor: c of the self-attention.
-        dropout: After each attention, inside and after the feed-forward layer.
+        dropout: Dropout rate after each attention, inside and after the feed-forward layer.
         dense: As in `ProbSparseSelfAttention`.
     """
 
@@ -197,7 +197,7 @@ class Distilling(nn.Module):
     """Convolution, batch norm, ELU and max pooling at stride 2: `(B, N, C) -> (B, ⌈N / 2⌉, C)`.
 
     Args:
-        width: Channels C.
+        width: Number of channels C.
     """
 
     def __init__(self, width: int) -> None:
@@ -213,7 +213,7 @@ class Distilling(nn.Module):
 
 
 def feed_forward(width: int, ffn: int, dropout: float) -> nn.Sequential:
-    """Return two linear maps with a GELU between them: `(..., width) -> (..., width)`.
+    """Return two linear layers with a GELU between them: `(..., width) -> (..., width)`.
 
     With width C and ffn F it has 2 C F + C + F parameters.
     """

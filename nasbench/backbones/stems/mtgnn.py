@@ -19,42 +19,43 @@ __all__ = ["MTGNN"]
 
 @register_stem("mtgnn")
 class MTGNN(nn.Module):
-    """Gated dilated convolutions along time, with the series as a second axis. By default without the graph.
+    """Gated dilated convolutions along time, with the series as a second axis. By default there is no graph.
 
     .. math:: z_0 = W_0 x,\\quad h_k = \\tanh(\\mathrm{DIL}_k(z_{k-1})) \\odot \\sigma(\\mathrm{DIL}'_k(z_{k-1})),\\quad
               z_k = \\mathrm{LN}(R_k h_k + z_{k-1}), \\\\
               y = W_2\\,\\mathrm{relu}(W_1\\,\\mathrm{relu}(S_0 x + \\textstyle\\sum_k S_k h_k + S_{K+1} z_K))
 
-    DIL is the dilated inception layer: kernels 2, 3, 6 and 7 side by side, cropped to the end of the shortest. Nothing
-    is padded between layers. Layer k removes 6 d_k steps from the time axis, and residuals keep the end. Each S maps
-    all remaining channels and steps of a series. A lookback below the receptive field, 1 + 6 Σ d, is padded with zeros
-    on the left. LN normalises over channels, series and time together, with a weight for each of their entries.
-    Without the graph it is the only place where series meet. With the graph, R_k h_k becomes a mix-hop propagation
-    along a learned graph plus one against it, and R_k is not built (the authors' code builds both).
+    DIL is the dilated inception layer: kernels 2, 3, 6 and 7 in parallel, cropped to the end of the shortest output.
+    Nothing is padded between layers. Layer k removes 6 d_k steps from the time axis, and residuals are cropped to the
+    last steps. Each S is a linear layer on all remaining channels and steps of a series. A lookback below the receptive
+    field, 1 + 6 Σ d, is padded with zeros on the left. LN normalises over channels, series and time together, with a
+    weight for each of their entries. Without the graph, LN is the only layer that mixes series. With the graph, R_k h_k
+    becomes the sum of two mix-hop propagations, one along the edges of a learned graph and one against them. R_k is
+    then not built (the authors' code builds both).
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after W_0 and `stageK` after layer K (each
-    stage is one block). Their maps are two-dimensional, `(B, width, series, steps)`. With the defaults and a lookback
-    of 96 they have 96, 90, 78 and 54 steps.
+    stage is one block). A slot's tensor has the shape `(B, width, series, steps)`. With the defaults and a lookback of
+    96, the slots have 96, 90, 78 and 54 steps.
 
     Args:
-        lookback: Input steps L.
-        horizon: Forecast steps H.
-        series: Series D.
-        width: Channels of the layers. The paper has 16 for single-step and 32 for multi-step forecasts.
-        skip: Channels of the skip sum. 32 and 64 in the paper.
-        end: Channels before the output. 64 and 128 in the paper.
-        dilations: Distance between two taps, one number for each layer. The paper has (1, 2, 4, 8, 16) for a lookback
+        lookback: Number of input steps L.
+        horizon: Number of forecast steps H.
+        series: Number of series D.
+        width: Number of channels of the layers. The paper uses 16 for single-step and 32 for multi-step forecasts.
+        skip: Number of channels of the skip sum. 32 and 64 in the paper.
+        end: Number of channels before the output. 64 and 128 in the paper.
+        dilations: Distances between two taps, one number for each layer. The paper uses (1, 2, 4, 8, 16) for a lookback
             of 168 and (1, 1, 1) for 12.
         kernels: Lengths of the convolutions of a layer.
-        graph: Learn a graph over the series, as the paper does.
-        neighbours: Neighbours of a series in the graph.
+        graph: Whether to learn a graph over the series, as the paper does.
+        neighbours: Number of neighbours of a series in the graph.
         node_width: Length of the graph's embeddings.
-        depth: Hops of a propagation.
+        depth: Number of hops of a propagation.
         beta: Share of its input that each hop keeps.
         alpha: Saturation of the graph's tanh.
-        dropout: On the gated convolutions and the input's skip.
+        dropout: Dropout rate on the gated convolutions and the input's skip.
         norm_affine: Whether the normalisations have weights. In the authors' code only for multi-step forecasts.
-        instance_norm: Normalise each window (RevIN). The paper does not normalise.
+        instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If there is no layer or no kernel, or one of their numbers is below 1.
@@ -88,7 +89,7 @@ class MTGNN(nn.Module):
                 f" got dilations={dilations!r} and kernels={kernels!r}"
             )
         reach = (max(kernels) - 1) * sum(dilations)
-        # Unpadded layers need at least one step to be left after the last of them.
+        # At least one step must be left after the last unpadded layer.
         self.missing = max(0, reach + 1 - lookback)
         steps = lookback + self.missing
         self.norm = InstanceNorm(series) if instance_norm else None
@@ -115,7 +116,7 @@ class MTGNN(nn.Module):
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Return the stem's slots: slot name to (module path, layout)."""
-        # The slot is after a layer's norm, as the layer itself returns a map and a skip.
+        # The slot is after a layer's norm, because the layer itself returns a map and a skip.
         return {"embed": ("embed", "NCHW")} | stage_slots("layers.{}.norm", len(self.layers), "NCHW")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,10 +140,10 @@ class Layer(nn.Module):
     Args:
         filter: The dilated inception layer under the tanh. It determines T'.
         gate: The dilated inception layer under the sigmoid.
-        mixes: Propagation along the graph and against it. If empty, a 1×1 convolution takes their place.
-        skip: From all channels and steps of a series to its skip.
+        mixes: Propagation along the edges of the graph and against them. If empty, a 1×1 convolution is used instead.
+        skip: Layer from all channels and steps of a series to its skip output.
         norm: Normalisation of the output.
-        dropout: On the gated maps.
+        dropout: Dropout rate on the gated maps.
     """
 
     def __init__(
@@ -178,6 +179,6 @@ class Layer(nn.Module):
 def _by_series(x: Tensor) -> Tensor:
     """Flatten `(B, C, D, T)` to `(B, D, C·T)`.
 
-    A linear map of the result is the authors' convolution over all remaining steps.
+    A linear layer on the result is the same as the authors' convolution over all remaining steps.
     """
     return x.transpose(1, 2).flatten(2)

@@ -15,23 +15,23 @@ __all__ = ["PatchTST"]
 
 @register_stem("patchtst")
 class PatchTST(nn.Module):
-    """A transformer encoder over patches of each series alone (channel-independent), with a flattening linear head.
+    """A transformer encoder over the patches of each series (channel-independent), with a flattening linear head.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the patch embedding and `stageK` after
-    encoder layer K (each stage is one block). Their maps are `(B·series, patches, width)`.
+    encoder layer K (each stage is one block). A slot's tensor has the shape `(B·series, patches, width)`.
 
     Args:
-        lookback: Input steps L.
-        horizon: Forecast steps H.
-        series: Series D.
-        patch: Steps of a patch, 16 in the paper. At most the lookback.
-        stride: Steps between patches, 8 in the paper.
-        width: Model width. The paper has 128 for large sets and 16 for ETTh, and the default lies between.
-        heads: Attention heads.
-        layers: Encoder layers, 3 in the paper.
+        lookback: Number of input steps L.
+        horizon: Number of forecast steps H.
+        series: Number of series D.
+        patch: Number of steps of a patch, 16 in the paper. At most the lookback.
+        stride: Number of steps between patches, 8 in the paper.
+        width: Model width. The paper uses 128 for large data sets and 16 for ETTh. The default is between the two.
+        heads: Number of attention heads.
+        layers: Number of encoder layers, 3 in the paper.
         ffn: Width of the feed-forward layers.
-        dropout: In attention outputs, feed-forward layers and the embedding.
-        instance_norm: Normalise each window (RevIN), as the paper does.
+        dropout: Dropout rate in attention outputs, feed-forward layers and the embedding.
+        instance_norm: Whether to normalise each window (RevIN), as the paper does.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class PatchTST(nn.Module):
         count = (lookback + stride - self.patch) // stride + 1
         self.norm = InstanceNorm(series) if instance_norm else None
         self.projection = nn.Linear(self.patch, width)
-        # Drawn as in the authors' code.
+        # Initialised as in the authors' code.
         self.position = nn.Parameter(torch.empty(count, width).uniform_(-0.02, 0.02))
-        # The last layer of the embedding, so it carries the slot.
+        # This is the last layer of the embedding, so the slot `embed` is here.
         self.embed = nn.Dropout(dropout)
         self.encoder = nn.Sequential(*[EncoderLayer(width, heads, ffn, dropout) for _ in range(layers)])
         self.head = nn.Linear(count * width, horizon)
@@ -86,10 +86,10 @@ class EncoderLayer(nn.Module):
     """Attention and feed-forward layer, each followed by residual and batch normalisation: `(B, N, C) -> (B, N, C)`.
 
     Args:
-        width: Channels C.
-        heads: Attention heads.
+        width: Number of channels C.
+        heads: Number of attention heads.
         ffn: Width of the feed-forward layer.
-        dropout: After attention and inside the feed-forward layer.
+        dropout: Dropout rate after attention and inside the feed-forward layer.
     """
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:

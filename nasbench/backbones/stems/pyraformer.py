@@ -19,38 +19,42 @@ __all__ = ["Pyraformer"]
 
 @register_stem("pyraformer")
 class Pyraformer(nn.Module):
-    """A pyramid of time scales, attention along its edges, and one linear map from the last node of every scale.
+    """A pyramid of time scales, attention along its edges, and one linear layer on the last node of every scale.
 
     .. math:: T_0 = \\mathrm{pyramid}(\\mathrm{embed}([x, 0])),\\qquad T_k = \\mathrm{layer}_k(T_{k-1}),\\qquad
               y = W\\, [T_K^{(0, \\mathrm{last})}, \\dots, T_K^{(S, \\mathrm{last})}]
 
-    Level 0 is the lookback and an end token, a step of zeros from which the forecast is read. Each coarser level has
-    ⌊n / c⌋ nodes for the n below it, and at least one. A layer is attention of every node to its neighbours, its
+    Level 0 is the lookback and an end token, a step of zeros from which the forecast is read. A coarser level has ⌊n /
+    c⌋ nodes if the level below has n nodes, but at least one. A layer is attention of every node to its neighbours, its
     children and its parent, followed by a feed-forward layer, post-norm. The module `pyramidal_attention` gives the
-    equations. Neighbours are gathered, so memory is linear in the lookback. Reimplementations hold a T x T mask. Each
-    token holds all series. The head is the paper's first prediction module, which forecasts all steps at once.
+    equations. Neighbours are gathered, so memory is linear in the lookback. Reimplementations store a T x T mask. Each
+    token represents all series. The head is the paper's first prediction module, which forecasts all steps at once.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after layer
     K (each stage is one block). The map of a stage is level 0 of its pyramid, `(B, lookback + 1, width)`. So a plug-in
-    sees time steps only, never nodes of several scales in one row.
+    gets only time steps, never nodes of several scales in one row.
 
     Args:
-        lookback: Input steps L.
-        horizon: Forecast steps H.
-        series: Series D.
+        lookback: Number of input steps L.
+        horizon: Number of forecast steps H.
+        series: Number of series D.
         width: Model width. 512 in the paper.
-        heads: Attention heads, each of width / heads channels. 4 or 6 of 128 channels in the paper.
-        layers: Attention layers, 4 in the paper.
+        heads: Number of attention heads, each of width / heads channels. 4 or 6 of 128 channels in the paper.
+        layers: Number of attention layers, 4 in the paper.
         ffn: Width of the feed-forward layers. The model width in the paper.
-        scales: Children c of a node of each coarse level, fine to coarse. (4, 4, 4) in the paper for hourly data.
-        window: Nodes of its own level that a node attends to, itself in the middle. Odd, 3 or 5 in the paper.
-        bottleneck: Channels in which the pyramid is built. A quarter of the width by default, as in the paper.
-        dropout: In the embedding, after attention and after the feed-forward layers.
-        covariates: Covariates of each time step, given to `forward` as `marks`. 0 for none.
-        instance_norm: Normalise each window (RevIN). The paper does not normalise.
+        scales: Number of children c of a node, for each coarse level, fine to coarse. (4, 4, 4) in the paper for hourly
+            data.
+        window: Number of nodes of its own level to which a node attends, with the node in the middle. Odd, 3 or 5 in
+            the paper.
+        bottleneck: Number of channels with which the pyramid is built. A quarter of the width by default, as in the
+            paper.
+        dropout: Dropout rate in the embedding, after attention and after the feed-forward layers.
+        covariates: Number of covariates of each time step, given to `forward` as `marks`. 0 if there are none.
+        instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
-        BackboneError: If the heads do not divide the width, there is no scale or one is below 2, or the window is even.
+        BackboneError: If the heads do not divide the width, if there is no scale or a scale below 2, or if the window
+            is even.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Pyraformer(nn.Module):
         self.lookback, self.horizon, self.scales, self.window = lookback, horizon, tuple(scales), window
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embedding = SeriesEmbedding(series, width, covariates)
-        # The last layer of the embedding, so it carries the slot.
+        # This is the last layer of the embedding, so the slot `embed` is here.
         self.embed = nn.Dropout(dropout)
         self.pyramid = TimePyramid(width, max(1, width // 4) if bottleneck is None else bottleneck, scales)
         self.encoder = nn.ModuleList(Block(width, heads, ffn, dropout) for _ in range(layers))
@@ -97,16 +101,16 @@ class Pyraformer(nn.Module):
         Args:
             x: The window.
             marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`. Of the horizon
-                only the first step is read. Zeros by default.
+                only the first step is used. Zeros by default.
         """
         return forecast_normalised(self.norm, x, lambda window: self._forecast(window, marks))
 
     def _forecast(self, x: Tensor, marks: Tensor | None) -> Tensor:
-        # The end token stands at the first step of the horizon.
+        # The end token is at the first step of the horizon.
         marks = None if marks is None else marks[:, : self.lookback + 1]
         nodes, sizes = self.pyramid(self.embed(self.embedding(F.pad(x, (0, 0, 0, 1)), marks)))
         links = edges(sizes, self.scales, self.window, x.device)
-        # The blocks return level 0 by itself, since that is what their slots hold.
+        # The blocks return level 0 separately, because their slots contain only level 0.
         fine, coarse = nodes[:, : sizes[0]], nodes[:, sizes[0] :]
         for block in self.encoder:
             coarse, fine = block(coarse, fine, links)
@@ -115,13 +119,13 @@ class Pyraformer(nn.Module):
 
 
 class Block(nn.Module):
-    """A pyramid layer with level 0 as an output of its own, so that level 0 can be a slot.
+    """A pyramid layer that returns level 0 separately, so that level 0 can be a slot.
 
     Args:
-        width: Channels C.
-        heads: Attention heads.
+        width: Number of channels C.
+        heads: Number of attention heads.
         ffn: Width of the feed-forward layer.
-        dropout: After attention and after the feed-forward layer.
+        dropout: Dropout rate after attention and after the feed-forward layer.
     """
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
@@ -129,9 +133,9 @@ class Block(nn.Module):
         self.layer = PyramidLayer(width, heads, ffn, dropout)
 
     def forward(self, coarse: Tensor, fine: Tensor, links: Sequence[Edges]) -> tuple[Tensor, Tensor]:
-        """Map the nodes `(B, T - L, C)` of all coarse levels and `(B, L, C)` of level 0 to their next values.
+        """Compute new values for the nodes `(B, T - L, C)` of all coarse levels and `(B, L, C)` of level 0.
 
-        Level 0 is the last item of the result, because a slot in a tuple holds the last map.
+        Level 0 is the last item of the result, because the slot of a tuple is its last map.
         """
         nodes = self.layer(torch.cat([fine, coarse], dim=1), links)
         return nodes[:, fine.shape[1] :], nodes[:, : fine.shape[1]]

@@ -22,27 +22,28 @@ class TS2Vec(nn.Module):
 
     The projection mixes all series at each step (the paper's encoder is multivariate), and all series are forecast
     from the one representation r. P_i is the identity in all blocks but the last. The last block changes the width, and
-    has a 1×1 convolution even where the width stays, as in the authors' code. Convolutions keep the length and look
-    both ways inside the window. Beyond its ends they see zeros. The last step reaches (kernel - 1)(2^blocks - 1) steps
-    back.
+    has a 1×1 convolution even where the width stays, as in the authors' code. Convolutions keep the length and use
+    steps on both sides. The window is padded with zeros. The last step depends on the (kernel - 1)(2^blocks - 1) steps
+    before it.
 
-    The paper trains the encoder by contrast between masked crops and fits W_h by ridge regression on frozen
-    representations. Here both are trained together on the forecast, so nothing is masked or cropped.
+    The paper trains the encoder with a contrastive loss on masked crops, and fits W_h by ridge regression on frozen
+    representations. Here both are trained together on the forecast, without masks and crops.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the projection, with maps
     `(B, lookback, width)`, and `stageK` after block K (each stage is one block), with maps `(B, width, lookback)`. The
     last stage has maps `(B, representation, lookback)`.
 
     Args:
-        lookback: Input steps L.
-        horizon: Forecast steps H.
-        series: Series D.
-        width: Channels of the hidden blocks. 64 in the paper.
-        representation: Channels of the last block. 320 in the paper.
-        blocks: Blocks, 11 in the paper. By default the fewest whose last step sees the whole lookback: 6 for 96.
-        kernel: Taps of each convolution, odd.
-        dropout: On the representation.
-        instance_norm: Normalise each window (RevIN). The paper does not normalise.
+        lookback: Number of input steps L.
+        horizon: Number of forecast steps H.
+        series: Number of series D.
+        width: Number of channels of the hidden blocks. 64 in the paper.
+        representation: Number of channels of the last block. 320 in the paper.
+        blocks: Number of blocks, 11 in the paper. By default the smallest number with which the last step sees the
+            whole lookback: 6 for 96.
+        kernel: Number of taps of each convolution, odd.
+        dropout: Dropout rate on the representation.
+        instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
         BackboneError: If `kernel` is even or `blocks` below 1.
@@ -74,7 +75,7 @@ class TS2Vec(nn.Module):
         self.embed = nn.Linear(series, width)
         self.encoder = nn.Sequential(
             *[
-                # Dilations double, so the reach doubles with each block.
+                # Dilations double, so the receptive field doubles with each block.
                 ConvBlock(widths[i], widths[i + 1], kernel=kernel, dilation=2**i, project=i == count - 1)
                 for i in range(count)
             ]
@@ -91,14 +92,14 @@ class TS2Vec(nn.Module):
         return forecast_normalised(self.norm, x, self._forecast)
 
     def _forecast(self, x: Tensor) -> Tensor:
-        # Plug-ins return contiguous maps. With another memory format a convolution may round differently, and an
+        # Plug-ins return contiguous tensors. With another memory format a convolution can round differently, and an
         # inserted module would change the forecast before training.
         encoded = self.encoder(self.embed(x).transpose(1, 2).contiguous())
         return self.head(self.dropout(encoded[..., -1])).unflatten(1, (self.horizon, x.shape[2]))
 
 
 def _blocks_to_reach(steps: int, kernel: int) -> int:
-    """Return the fewest blocks of dilations 1, 2, 4, ... that reach a number of steps back.
+    """Return the smallest number of blocks, with dilations 1, 2, 4, ..., that reach this number of past steps.
 
     Each block has two convolutions, and each of these reaches half of its taps to one side.
     """
@@ -112,11 +113,11 @@ class ConvBlock(nn.Module):
     """Two dilated convolutions, each after a GELU, around a residual: `(B, C_in, L) -> (B, C_out, L)`.
 
     Args:
-        in_channels: Channels C_in.
-        out_channels: Channels C_out.
-        kernel: Taps of both convolutions, odd.
+        in_channels: Number of channels C_in.
+        out_channels: Number of channels C_out.
+        kernel: Number of taps of both convolutions, odd.
         dilation: Distance between two taps.
-        project: Put a 1×1 convolution on the residual. Different widths always have one.
+        project: Whether to put a 1×1 convolution on the residual. It is always there if the widths differ.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, dilation: int, project: bool) -> None:

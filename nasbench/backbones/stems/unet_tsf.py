@@ -21,28 +21,30 @@ class UnetTSF(nn.Module):
     .. math:: x_1 = x,\\quad x_{k+1} = \\mathrm{AvgPool}(x_k),\\quad f_k = W_k x_k,\\qquad
               m_K = f_K,\\quad m_k = V_k [f_k, m_{k+1}],\\quad y = m_1
 
-    Level k forecasts at its own resolution. Pooling shortens the forecast as it shortens the window, from n to
-    ⌊(n - kernel) / stride⌋ + 1 steps, and V_k restores the length of level k. All maps are linear, so the stem is one
-    linear map, and it learns a factorisation of this map. Levels are added while there are steps left to pool, so a
-    short lookback has fewer. A forecast of one step stays at one.
+    Level k forecasts at its own resolution. The forecast of level k is as much shorter as its window: pooling turns n
+    steps into ⌊(n - kernel) / stride⌋ + 1 steps, but at least one in the forecast. V_k restores the length of level k.
+    Every layer is linear, so the stem is one linear function, and it learns a factorisation of this function. A level
+    is added only if the window above it has at least `kernel` steps. So a short lookback has fewer levels.
 
-    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Each series is forecast from itself alone. Slots: `stageK`
-    on level K, where stage1 is the window itself. Their maps are `(B, series, steps)` with the series as channels. The
-    output of a slot goes into the level's forecast and into the pooling of the next level.
+    Shapes: `(B, lookback, series) -> (B, horizon, series)`. Each series is forecast from itself alone. Slots: `stage1`
+    to `stageK`, one on each level, where `stage1` is on the window itself. A slot's tensor has the shape
+    `(B, series, steps)`, with the series as channels. The output of a slot goes into the level's forecast and into the
+    pooling of the next level.
 
     Source: Chu, Xiao, Yuan, arXiv:2401.03001 (2024) and its code. The code also builds normalisation layers that it
     never runs, and pools once more than it uses. Both are left out here.
 
     Args:
-        lookback: Input steps L.
-        horizon: Forecast steps H.
-        series: Series D.
-        levels: Largest number of levels K. The code has 4, and 3 for ETTh1.
-        kernel: Steps that the pooling averages.
-        stride: Steps between two averages.
-        individual: Give each series weights of its own, as the authors' scripts do. Otherwise all series share them.
-        dropout: On each level's forecast. None in the paper.
-        instance_norm: Normalise each window (RevIN), as the paper does.
+        lookback: Number of input steps L.
+        horizon: Number of forecast steps H.
+        series: Number of series D.
+        levels: Largest number of levels K. The authors' code uses 4, and 3 for ETTh1.
+        kernel: Number of steps that the pooling averages.
+        stride: Number of steps between two averages.
+        individual: Whether to give each series its own weights, as the authors' scripts do. Otherwise all series share
+            their weights.
+        dropout: Dropout rate on each level's forecast. The paper uses no dropout.
+        instance_norm: Whether to normalise each window (RevIN), as the paper does.
 
     Raises:
         BackboneError: If `levels`, `kernel` or `stride` is below 1.
@@ -68,16 +70,16 @@ class UnetTSF(nn.Module):
         def linear(inputs: int, outputs: int) -> nn.Module:
             return SeriesLinear(series, inputs, outputs) if individual else nn.Linear(inputs, outputs)
 
-        steps, ahead = [lookback], [horizon]
+        steps, horizons = [lookback], [horizon]
         while len(steps) < levels and steps[-1] >= kernel:
             steps.append((steps[-1] - kernel) // stride + 1)
-            ahead.append(max(1, (ahead[-1] - kernel) // stride + 1))
+            horizons.append(max(1, (horizons[-1] - kernel) // stride + 1))
         self.norm = InstanceNorm(series) if instance_norm else None
         # The identity gives the window itself a slot.
         self.pools = nn.ModuleList([nn.Identity(), *(nn.AvgPool1d(kernel, stride) for _ in steps[1:])])
-        self.forecasts = nn.ModuleList(linear(n, h) for n, h in zip(steps, ahead, strict=True))
-        # merges[k] maps level k + 1 to the length of level k.
-        self.merges = nn.ModuleList(linear(fine + coarse, fine) for fine, coarse in pairwise(ahead))
+        self.forecasts = nn.ModuleList(linear(n, h) for n, h in zip(steps, horizons, strict=True))
+        # merges[k] joins the forecast of level k with the merged forecast of level k + 1, at the length of level k.
+        self.merges = nn.ModuleList(linear(fine + coarse, fine) for fine, coarse in pairwise(horizons))
         self.dropout = nn.Dropout(dropout)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
@@ -100,12 +102,12 @@ class UnetTSF(nn.Module):
 
 
 class SeriesLinear(nn.Module):
-    """A linear map over time with weights of its own for each series: `(B, D, inputs) -> (B, D, outputs)`.
+    """A linear layer over time, with separate weights for each series: `(B, D, inputs) -> (B, D, outputs)`.
 
     Args:
-        series: Series D.
-        inputs: Steps in.
-        outputs: Steps out.
+        series: Number of series D.
+        inputs: Number of input steps.
+        outputs: Number of output steps.
     """
 
     def __init__(self, series: int, inputs: int, outputs: int) -> None:
@@ -115,5 +117,5 @@ class SeriesLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(series, outputs).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map each series with its own weights: `(B, D, inputs) -> (B, D, outputs)`."""
+        """Apply to each series its own weights: `(B, D, inputs) -> (B, D, outputs)`."""
         return torch.einsum("bdi,doi->bdo", x, self.weight) + self.bias

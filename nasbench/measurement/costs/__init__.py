@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds, elementwise work, activations, peak memory."""
+"""The costs of a model: parameters, multiply-adds, elementwise work, activations, peak memory."""
 
 from nasbench.measurement.costs.formulas import register_formula
 from nasbench.measurement.costs.macs import Count, count

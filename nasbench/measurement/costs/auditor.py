@@ -1,4 +1,4 @@
-"""The auditor: torch's FlopCounterMode with our formulas added, able to run beside a trace on the meta device.
+"""The auditor: torch's FlopCounterMode with our additional formulas. It can run during a trace on the meta device.
 
 The auditor counts multiply-adds below torch's dispatcher. The counter (`counter.py`) counts them in a traced graph.
 The two are independent, so if they agree, both are probably right.
@@ -28,13 +28,13 @@ __all__ = ["Observer", "PythonSide", "flop_counter"]
 
 aten = torch.ops.aten
 
-# torch's formulas for these read shapes alone, so they count a complex product as one real product.
+# torch's formulas for these use only shapes, so they count a complex product as one real product.
 _DTYPE_BLIND = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution)
 _TRACER = torch._C._dispatch_key_parse("Tracer")
 
 
 def flop_counter() -> FlopCounterMode:
-    """Return a FlopCounterMode with our formulas where it has none. A complex product counts as four real ones."""
+    """Return a FlopCounterMode with our formulas added. A complex product counts as four real products."""
     mapping: dict[Any, Any] = {packet: _complex_aware(flop_registry[packet]) for packet in _DTYPE_BLIND}
     for name, formula in formulas.MAC_FORMULAS.items():
         packet = _packet(name)
@@ -47,7 +47,7 @@ def flop_counter() -> FlopCounterMode:
 
 
 class _NoModules(nullcontext[None]):
-    """An empty stand-in for FlopCounterMode's module tracker, which would hook every module.
+    """An empty replacement for FlopCounterMode's module tracker, which would hook every module.
 
     Only totals are needed here.
     """
@@ -56,7 +56,7 @@ class _NoModules(nullcontext[None]):
 
 
 def _packet(name: str) -> Any | None:
-    """Return the operator of that name. None if this version of torch lacks it, or no loaded library registers it."""
+    """Return the operator with this name. None if this version of torch and the loaded libraries do not have it."""
     namespace, _, operator = name.partition("::")
     return getattr(getattr(torch.ops, namespace), operator, None) if operator else None
 
@@ -74,11 +74,12 @@ def _complex_aware(base: Callable[..., int]) -> Callable[..., int]:
 
 
 def _by_shapes(formula: Formula, as_it_is: bool) -> Callable[..., int]:
-    """Turn one of our formulas into one of FlopCounterMode's, which counts 2 operations for each multiply-add.
+    """Convert a formula of ours for FlopCounterMode, which counts 2 operations for each multiply-add.
 
     Args:
-        formula: Takes shapes and returns multiply-adds.
-        as_it_is: Use the result unchanged for complex tensors too. A user's registered formula includes that factor.
+        formula: A function of shapes that returns multiply-adds.
+        as_it_is: Whether to use the result unchanged for complex tensors too. A user's registered formula includes
+            their factor.
     """
 
     def count(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
@@ -105,11 +106,11 @@ class PythonSide(TorchFunctionMode):
     """Tells the observer two things that only Python code can see.
 
     A product inside an einsum is a contraction even without a sum. A tensor that becomes a numpy array leaves torch,
-    and what is computed with the array cannot be counted.
+    and computations with the array cannot be counted.
 
     Args:
         observer: The observer to tell.
-        kept: List that receives the results of contractions. None to store none.
+        kept: List that receives the results of contractions. None if they are not needed.
     """
 
     def __init__(self, observer: Observer, kept: list[Tensor] | None = None) -> None:
@@ -141,7 +142,7 @@ class Observer(TorchDispatchMode):
     It also records operators that are in no table, and counts products whose only use is a sum.
 
     It also makes a trace on the meta device correct. Without it, a convolution would not reach the operator that the
-    tracer records, and the Python code that infers a shape would itself be traced.
+    tracer records. And the Python code that infers shapes would be traced too.
 
     Args:
         counter: A FlopCounterMode. It must be entered before this mode.
@@ -156,47 +157,49 @@ class Observer(TorchDispatchMode):
         self.left: set[str] = set()
         self.seen: set[Any] = set()
         self.macs_so_far = 0
-        # By id: the product, and whether only sums have used it so far. While the tensor is held, its id is not reused.
+        # By id: the product, and whether only sums have used it so far. A stored tensor keeps its id from being reused.
         self._products: dict[int, tuple[Tensor, bool]] = {}
         self._summed: set[int] = set()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing here is compiled, and the wrapper that forbids compiling costs more than the counting
+        return False  # nothing here is compiled, and the wrapper that prevents compiling takes more time than counting
 
     @property
     def macs(self) -> int:
-        """Multiply-adds so far: FlopCounterMode's, products that only sums use, and einsums without a sum."""
+        """Multiply-adds so far: those of FlopCounterMode, products that only sums use, and einsums without a sum."""
         return self.macs_so_far + sum(
             _products_macs(product) for key, (product, alone) in self._products.items() if alone and key in self._summed
         )
 
     def returned(self, outputs: Iterable[Tensor]) -> None:
-        """Tell the observer what the model returned. A product that is also an output is not a contraction."""
+        """Tell the observer the outputs of the model. A product that is also an output is not a contraction."""
         for tensor in outputs:
             self._consumed(tensor, by_sum=False)
 
     def unknown(self) -> tuple[str, ...]:
-        """Return the names of the operators met that are in no table."""
+        """Return the names of the executed operators that are in no table."""
         return tuple(sorted(self.left | {f._schema.name for f in self.seen if not _known(f)}))
 
     def formula(self) -> tuple[str, ...]:
-        """Return the names of the operators met that our formulas cover and FlopCounterMode's do not."""
+        """Return the names of the executed operators that only our formulas cover, not those of FlopCounterMode."""
         names = {f._schema.name for f in self.seen if f._overloadpacket not in flop_registry}
         return tuple(sorted(names & formulas.MAC_FORMULAS.keys()))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if isinstance(func, HigherOrderOperator):  # torch.cond and the like run functions, not operators on tensors
+        # torch.cond and similar operators run functions, not operators on tensors
+        if isinstance(func, HigherOrderOperator):
             self.left.add(f"higher_order::{func.name()}")
             return func(*args, **(kwargs or {}))
         if torch._C._get_tracing_state() is None:
             return self._observe(func, args, kwargs or {})
-        # The tracer's key is excluded below its own kernels. Include it, so that what runs here can be recorded.
+        # The tracer's key is excluded below its own kernels. Include it, so that operators that run here can be
+        # recorded.
         torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, False)
         try:
             if func is aten.convolution.default:
-                # The tracer skips `convolution` and waits for the `_convolution` inside it, which the meta kernel
-                # never calls. Call it here, with this mode active again. The flags choose a backend and cost nothing.
+                # The tracer skips `convolution` and expects the `_convolution` inside it, which the meta kernel never
+                # calls. So it is called here, with this mode active again. The flags choose a backend and have no cost.
                 with self:
                     return aten._convolution.default(*args, False, False, True, True)
             return self._untraced(func, args, kwargs or {})
@@ -226,7 +229,7 @@ class Observer(TorchDispatchMode):
         return out
 
     def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, int]:
-        """Run `func`, or recreate its outputs if the same call was seen before.
+        """Run `func`, or recreate its outputs if the same call was made before.
 
         Returns:
             The outputs and the multiply-adds.
@@ -237,12 +240,13 @@ class Observer(TorchDispatchMode):
             return known
         before = self.counter.get_total_flops()
         out = func(*args, **kwargs)
-        macs = (self.counter.get_total_flops() - before) // 2  # it counts 2 operations for each multiply-add
+        # FlopCounterMode counts 2 operations for each multiply-add
+        macs = (self.counter.get_total_flops() - before) // 2
         inferred.remember(key, out, macs)
         return out, macs
 
     def _note_product(self, out: Tensor) -> None:
-        if self.in_einsum:  # an outer product such as "bi,bj->bij" sums over nothing, but is a contraction
+        if self.in_einsum:  # an outer product such as "bi,bj->bij" has no sum, but is a contraction
             self.macs_so_far += _products_macs(out)
         else:
             self._products[id(out)] = (out, True)

@@ -1,4 +1,4 @@
-"""The counter: fvcore on a traced graph, with our handles for operators that its own table lacks or counts wrongly."""
+"""The counter: fvcore on a traced graph, with our handles for operators that it does not count or counts wrongly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from nasbench.measurement.costs import formulas
 from nasbench.measurement.costs.formulas import COMPLEX_FACTOR, Formula
 from nasbench.measurement.costs.vocabulary import ELEMENTWISE, FREE, NORMS
 
-with warnings.catch_warnings():  # fvcore scripts its focal loss on import, and recent versions of torch warn about it
+# fvcore compiles its focal loss with torch.jit.script on import, and recent versions of torch warn about this
+with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from fvcore.nn import FlopCountAnalysis
     from fvcore.nn.jit_handles import addmm_flop_jit, bmm_flop_jit, conv_flop_jit, linear_flop_jit
@@ -44,11 +45,11 @@ class GraphCount:
     Attributes:
         macs: Multiply-adds by operator.
         elementwise_flops: Elementwise operations by operator.
-        activations: Elements of contraction outputs.
+        activations: Number of elements in the outputs of contractions.
         unknown: Operators that are in no table.
         formula: Operators counted by our own formulas.
-        hidden: Multiply-adds that formulas give for autograd functions and scripts. The trace does not show the
-            operators inside them.
+        hidden: Multiply-adds of autograd functions and scripts, from formulas. The trace does not show the operators
+            inside them.
     """
 
     macs: dict[str, int]
@@ -62,24 +63,25 @@ class GraphCount:
 class Opaque(nn.Module):
     """Wraps a model and its inputs, so that a trace sees plain tensors as inputs and outputs.
 
-    fvcore sees this wrapper alone and hooks no part of the model.
+    fvcore sees only this wrapper and hooks no part of the model.
 
     Attributes:
         tensors: The tensors among the inputs. Call the wrapper with them.
         outputs: The tensors of the last output.
-        kept: Further tensors to return. Otherwise the trace drops the work that made them, because nothing uses it.
+        kept: Further tensors to return. Otherwise the trace drops the operators that made them, because nothing uses
+            their results.
     """
 
     def __init__(self, model: nn.Module, inputs: Sequence[Any], kept: list[Tensor] | None = None) -> None:
         super().__init__()
         self.kept = [] if kept is None else kept
-        self.inner = (model,)  # in a tuple, so that torch does not register the model as a submodule
+        self.inner = (model,)  # stored in a tuple, so that torch does not register the model as a submodule
         self.leaves, self.spec = tree_flatten(tuple(inputs))
         self.tensors = tuple(leaf for leaf in self.leaves if isinstance(leaf, Tensor))
         self.outputs: list[Tensor] = []
 
     def forward(self, *tensors: Tensor) -> list[Tensor]:
-        """Run the model with `tensors` among its inputs, and return every tensor of its output, flat."""
+        """Run the model with `tensors` among its inputs, and return all tensors of its output as a flat list."""
         given = iter(tensors)
         leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
         output = self.inner[0](*tree_unflatten(leaves, self.spec))
@@ -89,7 +91,7 @@ class Opaque(nn.Module):
 
 def graph_count(model: Opaque) -> GraphCount:
     """Trace `model` once and count every node of the graph."""
-    # fvcore's own handles add norms and other elementwise work to the MACs, so all of them are removed.
+    # fvcore's own handles count norms and other elementwise work as MACs, so all these handles are removed.
     analysis = FlopCountAnalysis(model, model.tensors).clear_op_handles()
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle(**_handles(), **dict.fromkeys(_free(), None))
@@ -111,13 +113,13 @@ def graph_count(model: Opaque) -> GraphCount:
 
 
 def _shown_name(kind: str) -> str:
-    """Return the name to show: MyFunction for the autograd function `prim::PythonOp.MyFunction`."""
+    """Return the name for messages: MyFunction for the autograd function `prim::PythonOp.MyFunction`."""
     return kind.removeprefix("prim::PythonOp.")
 
 
 @functools.cache
 def _fixed_handles() -> dict[str, Handle]:
-    """Return the handles of torch's own operators. They are built once a process."""
+    """Return the handles of torch's own operators. They are built once in each process."""
     handles: dict[str, Handle] = {}
     for name in sorted(ELEMENTWISE | NORMS):
         factor = 5 if name in NORMS else 1
@@ -139,7 +141,7 @@ def _free() -> tuple[str, ...]:
 
 
 def _handles() -> dict[str, Handle]:
-    own = {  # not cached: a formula may be registered at any time, and it comes last to win over the fixed handles
+    own = {  # not cached, because a formula can be registered at any time; it comes last and so replaces a fixed handle
         _node_kind(name): _formula(name, formulas.MAC_FORMULAS.get(name), formulas.ELEMENTWISE_FORMULAS.get(name))
         for name in formulas.MAC_FORMULAS.keys() | formulas.ELEMENTWISE_FORMULAS.keys()
     }
@@ -151,7 +153,7 @@ def _node_kind(name: str) -> str:
 
 
 def _tensors(values: list[Any]) -> list[Any]:
-    """Return the tensor values, those inside lists included."""
+    """Return the tensor values, including those inside lists."""
     tensors = []
     for value in values:
         if value.isCompleteTensor():
@@ -162,7 +164,7 @@ def _tensors(values: list[Any]) -> list[Any]:
 
 
 def _numeric(types: list[Any]) -> bool:
-    """Whether any tensor holds floating-point or complex numbers. Integers alone are index arithmetic and free."""
+    """Whether any tensor has floating-point or complex numbers. Integers alone are index arithmetic, which is free."""
     return any(t.dtype() is not None and (t.dtype().is_floating_point or t.dtype().is_complex) for t in types)
 
 
@@ -174,8 +176,8 @@ def _pointwise(kind: str, factor: int) -> Handle:
     key = f"elementwise {kind}"
 
     # The convention is 1 for an output element of a pointwise operator and 1 for an input element of a reduction.
-    # Taking the larger of input and output is right for both. A norm (factor 5) counts only its input, not its
-    # statistics and weights.
+    # The larger of input and output is right for both. A norm (factor 5) counts only its input, not its statistics and
+    # weights.
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         given = _tensors(inputs[:1] if factor > 1 else inputs)
         if not _numeric(given):
@@ -208,7 +210,7 @@ def _summed(product: Any) -> bool:
 
 
 def _multiply(kind: str, plain: Handle) -> Handle:
-    """Return the handle of a product: a contraction if its only use is a sum, elementwise otherwise."""
+    """Return the handle of a product. It is a contraction if its only use is a sum, and elementwise otherwise."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         if not _summed(outputs[0]):
@@ -220,7 +222,7 @@ def _multiply(kind: str, plain: Handle) -> Handle:
 
 
 def _sum(plain: Handle) -> Handle:
-    """Return the handle of a sum, which may be the second half of a contraction.
+    """Return the handle of a sum, which can be the second half of a contraction.
 
     The product already counted the multiply-adds, additions included. The sum's outputs are the activations.
     """
@@ -234,7 +236,7 @@ def _sum(plain: Handle) -> Handle:
 
 
 def _script(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Count a scripted function or module, which needs a formula under its name. The trace does not look inside."""
+    """Count a scripted function or module. It needs a formula, because the trace does not look inside."""
     name = _script_name(inputs)
     if name not in formulas.REGISTERED:
         return Counter({f"unknown torch.jit.script {name}": 1})
@@ -258,21 +260,21 @@ def _formula(name: str, macs: Formula | None, elementwise: Formula | None) -> Ha
                 result[f"elementwise {name}"] = int(elementwise(shapes, made))
                 result[f"formula {name}"] = macs is None or name in formulas.REGISTERED
             if macs is not None:
-                # A registered formula counts complex products itself: its author knows the operator.
+                # A registered formula counts complex products itself, because its author knows the operator.
                 count = int(macs(shapes, made)) * (1 if name in formulas.REGISTERED else _factor(_tensors(inputs)))
                 result[f"macs {name}"] = count
                 result[f"activations {name}"] = math.prod(made[0]) if made and count else 0
-                # Names without a namespace are those of autograd functions and scripts.
+                # Names without a namespace are names of autograd functions and scripts.
                 result[f"hidden {name}"] = 0 if "::" in name else count
         except (TypeError, IndexError, KeyError, ValueError):
-            return Counter({f"unknown {name}": 1})  # a shape that the trace does not hold as a constant
+            return Counter({f"unknown {name}": 1})  # a shape that is not a constant in the trace
         return result
 
     return handle
 
 
 def _shape(value: Any) -> Any:
-    """Return a traced value as a formula sees it: a shape, a list of them, a constant, or None where it is unknown."""
+    """Return a traced value as a formula gets it: a shape, a list of shapes, a constant, or None if it is unknown."""
     if value.isCompleteTensor():
         return tuple(value.type().sizes())
     node = value.node()

@@ -1,9 +1,9 @@
-"""The table of formulas for operators that fvcore or FlopCounterMode count wrongly or not at all. Both engines use it.
+"""The table of formulas for operators that fvcore or FlopCounterMode do not count or count wrongly. Both use it.
 
-A formula sees shapes alone. A tensor argument is a tuple of sizes, and a list of tensors is a list of such tuples. Any
-other argument is its plain value, or None where a traced value is not a constant.
+A formula gets only shapes. A tensor argument is a tuple of sizes, and a list of tensors is a list of such tuples. Any
+other argument is its plain value, or None if a traced value is not a constant.
 
-Names are those of the operator schema, "namespace::name". One entry serves both the traced graph of fvcore and torch's
+Names are from the operator schema, "namespace::name". One entry serves both the traced graph of fvcore and torch's
 dispatcher.
 """
 
@@ -67,7 +67,7 @@ MAC_FORMULAS: dict[str, Formula] = {
     "aten::_upsample_bicubic2d_aa": operators.antialiased(4),
     "torchvision::deform_conv2d": operators.deformable,
 }
-"""Multiply-adds of one call. The engines' own formulas count convolution, addmm, bmm, mm and linear."""
+"""Multiply-adds of one call. The engines have their own formulas for convolution, addmm, bmm, mm and linear."""
 
 _FFT = [f"aten::fft_{i}{kind}fft{n}" for kind in ("", "r", "h") for i in ("", "i") for n in ("", "2", "n")]
 
@@ -80,7 +80,7 @@ ELEMENTWISE_FORMULAS: dict[str, Formula] = {
     **dict.fromkeys(_FFT, operators.transform),
     **dict.fromkeys(("aten::_fft_c2c", "aten::_fft_r2c", "aten::_fft_c2r"), operators.transform_kernel),
 }
-"""Elementwise operations of one call, for operators that need more or less than one for each element."""
+"""Elementwise operations of one call, for operators with more or less than one operation for each element."""
 
 REGISTERED: set[str] = set()
 """Names that `register_formula` added."""
@@ -94,20 +94,20 @@ def generation() -> int:
 
 
 def register_formula(operator: str, macs: Formula | None = None, *, elementwise_flops: Formula | None = None) -> None:
-    """Tell both counting engines what a custom operator costs.
+    """Register the cost of a custom operator in both counting engines.
 
     Without a formula, the count of a model that calls the operator is a lower bound.
 
     Args:
         operator: The operator's schema name, "namespace::name". For a `torch.autograd.Function` it is the class name
-            ("MyFunction"), for a `torch.jit.script` function the function's name.
+            ("MyFunction"). For a `torch.jit.script` function it is the function's name.
         macs: `macs(inputs, outputs) -> int`, the multiply-adds of one call. `inputs` follows the operator's schema. A
             tensor is given as its shape (a tuple of ints), a list of tensors as a list of shapes, and any other value
-            as it is. `outputs` is the list of output shapes.
-        elementwise_flops: The same for elementwise work. 0 if not given.
+            unchanged. `outputs` is the list of output shapes.
+        elementwise_flops: The same for elementwise operations. 0 if not given.
 
     Raises:
-        InputError: If `operator` is not such a name, or neither formula is given.
+        InputError: If `operator` is not such a name, or if no formula is given.
 
     Example:
         >>> import math
@@ -121,6 +121,7 @@ def register_formula(operator: str, macs: Formula | None = None, *, elementwise_
     global _generation  # invalidates the cached counts of `inferred_shapes`
     _generation += 1
     MAC_FORMULAS[operator] = macs or (lambda inputs, outputs: 0)
-    # Both tables get an entry. If only one kind of work has a formula, the other kind then counts as 0, not as unknown.
+    # Both tables get an entry. So if only one kind of work has a formula, the other kind counts as 0 and not as
+    # unknown.
     ELEMENTWISE_FORMULAS[operator] = elementwise_flops or (lambda inputs, outputs: 0)
     REGISTERED.add(operator)

@@ -1,7 +1,7 @@
 """A cache of the output shapes of operators on the meta device.
 
-Shape inference on the meta device runs much Python code. Recreating the same outputs takes about a hundredth of its
-time. The cache is worth it because a network repeats its blocks, and a search counts the same backbone many times.
+Shape inference on the meta device runs much Python code. Recreating known outputs takes about a hundredth of this time.
+The cache helps because a network repeats its blocks, and because a search counts the same backbone many times.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from nasbench.measurement.costs import formulas
 __all__ = ["call_key", "forget", "recalled", "remember"]
 
 _INFERRED: dict[Any, tuple[tuple[Any, ...] | None, int]] = {}
-"""By call: shape, stride and dtype of each output, and the multiply-adds. None in place of the outputs stands for the
-first argument, changed in place."""
+"""By call: shape, stride and dtype of each output, and the multiply-adds. None instead of the outputs means the first
+argument, changed in place."""
 
-_LIMIT = 20_000  # calls, so that the memory of a long search stays bounded
+_LIMIT = 20_000  # number of calls, so that the memory of a long search is limited
 
 
 def forget() -> None:
@@ -29,15 +29,15 @@ def forget() -> None:
 
 
 def call_key(func: Any, args: Any, kwargs: dict[str, Any]) -> Any | None:
-    """Return a key of everything that decides the outputs of a call.
+    """Return a key of everything on which the outputs of a call depend.
 
-    None if the call cannot be cached: its outputs may share memory with an input, or depend on real numbers.
+    None if the call cannot be cached, because its outputs can share memory with an input or depend on values.
     """
     if not (_makes_new_tensors(func) or _changes_values_only(func)):
         return None
     try:
         key = (func, formulas.generation(), _frozen(args), _frozen(tuple(kwargs.items())))
-        hash(key)  # fails here, not later, if an argument is unhashable
+        hash(key)  # it fails here, and not later, if an argument is unhashable
     except (TypeError, _HoldsDataError):
         return None
     return key
@@ -45,7 +45,7 @@ def call_key(func: Any, args: Any, kwargs: dict[str, Any]) -> Any | None:
 
 @functools.cache
 def _makes_new_tensors(func: Any) -> bool:
-    """Whether every output is a new tensor, and the first argument is a tensor or a list of them."""
+    """Whether every output is a new tensor, and the first argument is a tensor or a list of tensors."""
     schema = func._schema
     return (
         not schema.is_mutable
@@ -63,14 +63,14 @@ def _changes_values_only(func: Any) -> bool:
 
 
 class _HoldsDataError(Exception):
-    """An argument holds a tensor outside the meta device. The operator may use its numbers."""
+    """An argument contains a tensor outside the meta device. The operator can use its values."""
 
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, Tensor):
         if not value.is_meta:
             raise _HoldsDataError
-        return value.shape, value.stride(), value.dtype  # strides too: they decide those of the output
+        return value.shape, value.stride(), value.dtype  # strides too, because the strides of the output depend on them
     if isinstance(value, list | tuple):
         return tuple([_frozen(v) for v in value])
     return value, type(value)  # 1, 1.0 and True are equal, but lead to different output dtypes

@@ -21,27 +21,29 @@ from nasbench.measurement.costs.shadow import on_meta, rng_kept, shadow
 __all__ = ["TOLERANCE", "Count", "count"]
 
 TOLERANCE = 1e-3
-"""Largest relative difference at which the two engines count as agreeing."""
+"""Largest relative difference at which the counts of the two engines are considered equal."""
 
-DATA_DEPENDENT = "control flow depends on data; counted the branch taken for one random input"
+DATA_DEPENDENT = "control flow depends on data; the branch for one random input was counted"
 
-UNUSED = "computes contractions whose results it does not use; they are counted"
+UNUSED = "it computes contractions whose results it does not use, and these are counted"
 
 
 @dataclass(frozen=True)
 class Count:
-    """What one forward pass costs, in evaluation mode.
+    """The cost of one forward pass in evaluation mode.
 
     Attributes:
         macs: Multiply-adds of contractions (convolution, matrix product, einsum, attention, recurrent cell, bilinear
             sampling). 1 MAC is one multiply-add.
-        elementwise_flops: All other arithmetic. 1 for each output element of a pointwise operator, 1 for each input
-            element of a reduction, 5 for each element of softmax and norms, 5·N·log2 N for an FFT.
-        activations: Elements of contraction outputs.
+        elementwise_flops: Number of all other arithmetic operations. 1 for each output element of a pointwise operator,
+            1 for each input element of a reduction, 5 for each element of softmax and norms, 5·N·log2 N for an FFT.
+        activations: Number of elements in the outputs of contractions.
         exact: Whether the two engines agree and know every operator. Otherwise `macs` is a lower bound.
-        unknown_ops: Why the count is not exact: operators that are in no table, or on which the engines disagree.
-        formula_ops: Operators that both engines count by this package's formulas. They are not independently audited.
-        notes: What else a reader should know, such as data-dependent control flow.
+        unknown_ops: The reasons why the count is not exact: operators that are in no table, or that the engines count
+            differently.
+        formula_ops: Operators that both engines count with this package's formulas. These counts are not checked
+            independently.
+        notes: Other facts that a reader should know, such as data-dependent control flow.
         macs_by_operator: `macs` of each operator.
     """
 
@@ -58,9 +60,9 @@ class Count:
 def count(model: nn.Module, *inputs: Any) -> Count:
     """Count one forward pass of `model` on `inputs`.
 
-    A copy of the model without data runs on the meta device. The model itself does not change, and its size does not
-    matter. Some models cannot run there: control flow depends on data, or an operator has no shape inference. Then a
-    real copy runs on the model's own device, and `notes` says so.
+    A copy of the model without data runs on the meta device. The model itself does not change, and it can have any
+    size. Some models cannot run on the meta device, because control flow depends on data or because an operator has no
+    shape inference. Then a copy with data runs on the model's own device, and `notes` says so.
 
     Args:
         model: Any module: a backbone, a plug-in, a fusion or a neck.
@@ -75,7 +77,7 @@ def count(model: nn.Module, *inputs: Any) -> Count:
         >>> costs.count(torch.nn.Conv2d(3, 8, 3, padding=1), torch.empty(1, 3, 16, 16)).macs
         55296
     """
-    model = getattr(model, "_orig_mod", model)  # unwrap torch.compile: a compiled model cannot be traced
+    model = getattr(model, "_orig_mod", model)  # unwrap torch.compile, because a compiled model cannot be traced
     meta = torch.device("meta")
     try:
         return _either(shadow(model, meta=True), on_meta(inputs), meta)
@@ -86,14 +88,14 @@ def count(model: nn.Module, *inputs: Any) -> Count:
 
 
 def _for_real(model: nn.Module, inputs: Sequence[Any], reason: Exception) -> Count:
-    """Count on real numbers, after the count on the meta device failed with `reason`."""
+    """Count with real data, after the count on the meta device failed with `reason`."""
     states = [*model.parameters(), *model.buffers()]
     if any(t.is_meta for t in states):
         cause = "its control flow depends on data" if _data_dependent(reason) else _first_line(reason)
         raise InputError(f"{type(model).__name__} is on the meta device, and cannot run there: {cause}") from reason
     device = states[0].device if states else torch.device("cpu")
     with rng_kept(device):
-        torch.manual_seed(0)  # the branch that random data takes is the same in every process
+        torch.manual_seed(0)  # so that random data takes the same branch in every process
         real = tuple(tree_map_only(Tensor, lambda t: _filled(t, device), list(inputs)))
         try:
             counted = _either(shadow(model, meta=False), real, device)
@@ -107,7 +109,7 @@ def _for_real(model: nn.Module, inputs: Sequence[Any], reason: Exception) -> Cou
 
 
 def _filled(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor with data: a copy of `tensor`, or random numbers of its shape if it has none."""
+    """Return a tensor with data: a copy of `tensor`, or random numbers of its shape if it has no data."""
     if not tensor.is_meta:
         return tensor.detach().to(device, copy=True)
     made = torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
@@ -115,9 +117,9 @@ def _filled(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _harmless(reason: Exception) -> bool:
-    """Whether a count on real numbers can be complete although the meta device failed.
+    """Whether a count with real data can be complete although the count on the meta device failed.
 
-    It can if the model reads data, or an operator has no shape inference. Any other failure may come from code that
+    It can if the model reads data, or if an operator has no shape inference. Any other failure can come from code that
     works on memory directly, where torch sees no operator.
     """
     return _data_dependent(reason) or isinstance(reason, NotImplementedError) or "no fake impl" in str(reason)
@@ -138,7 +140,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _either(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> Count:
-    """Count with both engines. If the model cannot be traced at all, the auditor alone gives a lower bound."""
+    """Count with both engines. If the model cannot be traced, use the auditor's count, which is a lower bound."""
     try:
         return _both(model, inputs, device)
     except InputError:
@@ -160,16 +162,16 @@ def _either(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> 
 def _both(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> Count:
     """Run both engines and compare them.
 
-    A trace drops work whose result is not used. If that may explain a difference, run once more with the results of
-    all contractions returned.
+    A trace drops operators whose results are not used. If this can explain a difference, run once more and return the
+    results of all contractions.
     """
     first = _compared(model, inputs, device, None)
-    # The reported count is the larger one. If it is that of the trace, the auditor saw nothing that the trace dropped.
+    # The larger count is reported. If it is the count of the trace, the auditor saw nothing that the trace dropped.
     if first.exact or first.macs == sum(macs for _, macs in first.macs_by_operator):
         return first
     try:
         again = _compared(model, inputs, device, [])
-    except Exception:  # a tensor from inside vmap cannot be used after it, so it cannot be returned
+    except Exception:  # a tensor from inside vmap cannot be used outside of it, so it cannot be returned
         return first
     return replace(again, notes=(UNUSED,)) if again.exact else first
 
@@ -185,12 +187,12 @@ def _compared(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, k
 
 
 def _under(observer: Observer, device: torch.device, kept: list[Tensor] | None = None) -> ExitStack:
-    """Return the entered contexts of a run: no warnings, no gradients, new tensors on `device`, and the auditor."""
+    """Return the active contexts of a run: no warnings, no gradients, new tensors on `device`, and the auditor."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         python = PythonSide(observer, kept)
-        # The order matters: the mode that is entered last sees an operator first, so the observer comes last.
+        # The order matters, because the mode that is entered last sees an operator first. So the observer comes last.
         for context in (rng_kept(device), torch.no_grad(), device, python, observer.counter, observer):
             stack.enter_context(context)
         return stack.pop_all()
@@ -198,15 +200,16 @@ def _under(observer: Observer, device: torch.device, kept: list[Tensor] | None =
 
 def _agreed(graph: GraphCount, observer: Observer) -> Count:
     counted, audited = sum(graph.macs.values()), observer.macs
-    # The auditor sees the operators inside some autograd functions and scripts, but not inside others. A formula gives
-    # the right count in both cases.
+    # The auditor sees the operators inside only some autograd functions and scripts. A formula gives the right count in
+    # both cases.
     agree = any(abs(a - counted) <= TOLERANCE * max(a, counted) for a in (audited, audited + graph.hidden))
     names = {*graph.unknown, *observer.unknown()}
     notes = () if agree else (f"fvcore counts {counted} MACs, FlopCounterMode {audited}",)
-    if not agree and not names:  # name the suspects: a user's formulas if it calls any, else every contraction
+    # the possible causes: the user's formulas if any were used, otherwise every contraction
+    if not agree and not names:
         names = set(graph.macs) & formulas.REGISTERED or set(graph.macs) or {"an operator that the trace does not show"}
     return Count(
-        macs=max(counted, audited),  # the tighter of two lower bounds where they differ
+        macs=max(counted, audited),  # if they differ, both are lower bounds, and this is the better one
         elementwise_flops=sum(graph.elementwise_flops.values()),
         activations=graph.activations,
         exact=agree and not names,

@@ -19,13 +19,14 @@ __all__ = ["LiveStorages", "peak_memory_of"]
 
 
 def peak_memory_of(model: nn.Module, inputs: tuple[Any, ...], *, training: bool) -> int:
-    """Return the peak memory of one pass in bytes, weights, buffers and inputs included.
+    """Return the peak memory of one pass in bytes, including weights, buffers and inputs.
 
-    On a GPU this is a measurement: the allocator's peak while a copy of the model runs, less what was allocated before.
+    On a GPU this is a measurement: the allocator's peak while a copy of the model runs, minus the memory allocated
+    before.
 
-    On any other device it is an estimate. A copy without data runs on the meta device. After every operator the bytes
-    of all live storages are summed: weights, activations stored for the backward pass, gradients. The estimate leaves
-    out the workspace of kernels, fragmentation and Python's own memory.
+    On any other device it is an estimate. A copy without data runs on the meta device. After every operator, the bytes
+    of all live storages are summed: weights, activations stored for the backward pass, and gradients. The estimate
+    leaves out the workspace of kernels, fragmentation and Python's own memory.
 
     Neither value includes an optimiser's state.
 
@@ -64,7 +65,8 @@ def _allocated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, 
     with rng_kept(device):
         twin = shadow(model, meta=False, training=training)
         batch = tuple(t.to(device, copy=True) if isinstance(t, Tensor) else t for t in inputs)
-        _step(twin, batch, training)  # the first pass also allocates workspaces that libraries hold for the process
+        # the first pass also allocates workspaces that libraries keep until the process ends
+        _step(twin, batch, training)
         twin.zero_grad(set_to_none=True)
         torch.cuda.reset_peak_memory_stats(device)
         _step(twin, batch, training)
@@ -84,7 +86,7 @@ def _estimated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, 
 
 def _tracked(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, training: bool) -> int:
     live = LiveStorages()
-    # These tensors were made before the mode was active, so it has not counted them.
+    # These tensors were made before the mode was active, so they are not counted yet.
     live.add([*model.parameters(), *model.buffers(), *tree_leaves(list(inputs))])
     with rng_kept(device), device, live:
         _step(model, inputs, training)
@@ -95,8 +97,8 @@ class LiveStorages(TorchDispatchMode):
     """Sums the bytes of all live storages that were made while it was active.
 
     Attributes:
-        current: Bytes alive now.
-        peak: Most bytes alive at one time.
+        current: Number of bytes that are live now.
+        peak: Largest number of bytes that were live at one time.
     """
 
     def __init__(self) -> None:
@@ -106,7 +108,7 @@ class LiveStorages(TorchDispatchMode):
         self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def add(self, values: list[Any]) -> None:
-        """Count the storages of `values`. A storage counts once, however many tensors view it."""
+        """Count the storages of `values`. A storage counts once, even if many tensors share it."""
         for value in values:
             if isinstance(value, Tensor) and value.layout is torch.strided:
                 self._add(value.untyped_storage())

@@ -19,23 +19,25 @@ __all__ = ["Cost", "measure", "peak_memory"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs at one input size and batch size.
+    """The costs of a model at one input size and batch size.
 
     Attributes:
         params: Number of parameters. A shared parameter counts once.
         trainable_params: Number of parameters that need a gradient.
-        macs: Multiply-adds of contractions for the batch. A lower bound unless `exact`.
-        elementwise_flops: All other arithmetic, as defined in `Count`.
-        activations: Elements of contraction outputs.
+        macs: Multiply-adds of tensor contractions (convolutions and matrix products) for the batch. A lower bound
+            unless `exact`.
+        elementwise_flops: Number of all other arithmetic operations, as defined in `Count`.
+        activations: Number of elements in the outputs of contractions.
         exact: Whether fvcore and FlopCounterMode agree and know every operator.
-        unknown_ops: Why the count is not exact: operators in no table, or on which the two engines disagree.
-        formula_ops: Operators counted by this package's formulas in both engines.
-        notes: What else a reader should know.
+        unknown_ops: The reasons why the count is not exact: operators in no table, or that the two engines count
+            differently.
+        formula_ops: Operators that both engines count with this package's formulas.
+        notes: Other facts that a reader should know.
         peak_memory_bytes: Peak memory of an inference pass. None unless asked for.
         training_memory_bytes: Peak memory of forward and backward, without optimiser state. None unless asked for, or
             if a training step fails.
         input_size: Shape of one input, without the batch.
-        batch_size: Inputs in the batch.
+        batch_size: Number of inputs in the batch.
     """
 
     params: int
@@ -61,21 +63,21 @@ def measure(
     peak_memory: bool = False,
     inputs: Sequence[Any] | None = None,
 ) -> Cost:
-    """Measure what one forward pass of `model` costs, in evaluation mode and without gradients.
+    """Measure the costs of one forward pass of `model`, in evaluation mode and without gradients.
 
     The model does not change.
 
     Args:
         model: Any module, on any device (the meta device included), in either mode.
-        input_size: Shape of one input without the batch: (3, 224, 224) for images, (lookback, series) for series. A
-            timm model's own by default.
-        batch_size: Inputs in the batch. All costs except the numbers of parameters are for the whole batch.
-        peak_memory: Also measure the peak memory of inference and of a training step.
-        inputs: The positional arguments of forward, instead of `input_size`. For a model whose input is not one
-            floating-point tensor. Only their shapes and dtypes matter.
+        input_size: Shape of one input without the batch: (3, 224, 224) for images, (lookback, series) for series. By
+            default the size of the timm model.
+        batch_size: Number of inputs in the batch. All costs except the numbers of parameters are for the whole batch.
+        peak_memory: Whether to measure the peak memory of inference and of a training step too.
+        inputs: The positional arguments of forward, instead of `input_size`, for a model whose input is not one
+            floating-point tensor. Only shapes and dtypes matter.
 
     Raises:
-        InputError: If the input size is missing or impossible, or the model fails on it.
+        InputError: If the input size is missing or impossible, or if the model fails on it.
 
     Example:
         >>> import timm
@@ -121,20 +123,20 @@ def peak_memory(model: nn.Module, input_size: Sequence[int], batch_size: int = 1
     Args:
         model: Any module. The memory is measured if the model's weights are on a GPU, and estimated otherwise.
         input_size: Shape of one input without the batch.
-        batch_size: Inputs in the batch.
-        training: Whether to run a backward pass as well, in training mode.
+        batch_size: Number of inputs in the batch.
+        training: Whether to run a backward pass too, in training mode.
 
     Raises:
-        InputError: If the size is impossible, or the model fails on it.
+        InputError: If the size is impossible, or if the model fails on it.
     """
     size = _input_size(model, input_size)
     return peak_memory_of(model, (_batch(model, size, batch_size),), training=training)
 
 
 def _training_step(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[int | None, tuple[str, ...]]:
-    """Return the peak memory of a training step, or a note why it failed.
+    """Return the peak memory of a training step, or a note that says why it failed.
 
-    One reason is a batch norm that gets one value a channel, which fails in training mode.
+    One reason is a batch norm with only one value in each channel, which fails in training mode.
     """
     try:
         return peak_memory_of(model, arguments, training=True), ()
@@ -167,5 +169,5 @@ def _batch(model: nn.Module, size: tuple[int, ...], batch_size: int) -> Tensor:
 def _given(inputs: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[int, ...], int]:
     tensors = [leaf for leaf in tree_leaves(list(inputs)) if isinstance(leaf, Tensor)]
     if not tensors or tensors[0].ndim == 0:
-        raise InputError("inputs= holds no tensor; pass the positional arguments of forward, batch first")
+        raise InputError("inputs= contains no tensor; pass the positional arguments of forward, batch first")
     return tuple(inputs), tuple(tensors[0].shape[1:]), int(tensors[0].shape[0])

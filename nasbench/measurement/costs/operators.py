@@ -1,4 +1,4 @@
-"""Multiply-adds and elementwise work of single operators, computed from shapes alone.
+"""Multiply-adds and elementwise work of single operators, computed only from shapes.
 
 Most functions here are a formula, `formula(inputs, outputs) -> count` (see `formulas.Formula`), or return one. The
 tables in `formulas` say which operator has which formula.
@@ -15,7 +15,7 @@ Formula = Callable[[Sequence[Any], Sequence[Shape]], int]
 
 
 def matmul(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count `(..., n, k) @ (..., k, m)`, where either side may be broadcast or 1-D."""
+    """Count `(..., n, k) @ (..., k, m)`, where either side can be broadcast or 1-D."""
     a, b = inputs[0], inputs[1]
     return math.prod(outputs[0]) * (b[0] if len(b) == 1 else a[-1])
 
@@ -47,7 +47,7 @@ def broadcast_dot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def multi_dot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count a chain of matrix products in its cheapest order, which is what `linalg.multi_dot` executes.
+    """Count a chain of matrix products in the cheapest order, which `linalg.multi_dot` uses.
 
     The order comes from the standard dynamic programme for matrix chains.
     """
@@ -63,7 +63,7 @@ def multi_dot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def matrix_power(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count A^n by repeated squaring. A negative n adds an inversion, which does not count as a contraction."""
+    """Count A^n with repeated squaring. A negative n adds an inversion, which does not count as a contraction."""
     exponent = int(inputs[1])
     # one squaring for each bit after the first, and one product for each further bit that is set
     products = max(0, exponent.bit_length() - 1 + exponent.bit_count() - 1)
@@ -71,15 +71,15 @@ def matrix_power(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def einsum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count an einsum pair by pair in the order that torch executes: the given path, else from left to right.
+    """Count an einsum pair by pair, in the order in which torch executes it: the given path, or from left to right.
 
-    A pair costs the product of the sizes of all its indices. An index does not count if only one operand has it and
-    nothing later needs it, because torch sums it out of that operand first.
+    The cost of a pair is the product of the sizes of all its indices. An index does not count if only one operand has
+    it and no later operand needs it, because torch first sums over it in that operand.
     """
     left, arrow, written = inputs[0].replace(" ", "").partition("->")
     terms, sizes = _einsum_terms(left.split(","), inputs[1])
     letters = "".join(terms)
-    # Without an arrow, the result has the indices that occur once, as in numpy. Digits stand for "...".
+    # Without an arrow, the result has the indices that occur once, as in numpy. Digits replace "...".
     result = {c for c in letters if c.isdigit() or (c in written if arrow else letters.count(c) == 1)}
     path = list(inputs[2]) if len(inputs) > 2 and inputs[2] else [0, 1] * (len(terms) - 1)
     total, operands = 0, [set(term) for term in terms]
@@ -94,7 +94,7 @@ def einsum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def _contracted(operands: list[set[str]], i: int, j: int, product: set[str], *, first: bool) -> list[set[str]]:
-    """Return the operands after i and j became one. torch puts the result first without a path, and last with one."""
+    """Return the operands after i and j were joined. torch puts the result first without a path, last with a path."""
     rest = [operand for k, operand in enumerate(operands) if k not in (i, j)]
     return [product, *rest] if first else [*rest, product]
 
@@ -103,7 +103,7 @@ def _einsum_terms(terms: list[str], shapes: Sequence[Shape]) -> tuple[list[str],
     """Replace "..." by digits, counted from the right because broadcasting aligns there.
 
     Returns:
-        The terms, and the size of each index: the larger one where an operand has size 1.
+        The terms, and the size of each index. If an operand has size 1, the size is that of the other operand.
     """
     spelled: list[str] = []
     sizes: dict[str, int] = {}
@@ -129,7 +129,7 @@ def attention(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 def scores(inputs: Sequence[Any]) -> int:
     """Return the number of elements of the attention matrix."""
     q, k = inputs[0], inputs[1]
-    # With grouped heads the keys have fewer heads than the queries, so the leading sizes need not broadcast.
+    # With grouped heads the keys have fewer heads than the queries, so the leading sizes do not always broadcast.
     return math.prod(_broadcast(q[:-2], k[:-2]) if len(q) < 4 else q[:-2]) * q[-2] * k[-2]
 
 
@@ -159,8 +159,8 @@ def recurrent_gates(gates: int, operations: int) -> Formula:
     """Return the formula of a recurrent cell's elementwise work.
 
     Args:
-        gates: Gates of the cell: 4 for an LSTM, 3 for a GRU, 1 for a plain RNN.
-        operations: Operations for each step, item and hidden unit.
+        gates: Number of gates of the cell: 4 for an LSTM, 3 for a GRU, 1 for a plain RNN.
+        operations: Number of operations for each step, item and hidden unit.
     """
 
     def formula(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
@@ -201,7 +201,8 @@ def antialiased(reach: int) -> Formula:
     """Return the formula of antialiased resizing in two passes, along each row and then along each column.
 
     Args:
-        reach: Filter taps along a dimension that does not shrink. The filter grows with the factor of shrinking.
+        reach: Number of filter taps along a dimension that does not shrink. Otherwise the filter is longer by the
+            factor of shrinking.
     """
 
     def formula(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
@@ -233,7 +234,7 @@ def transform_kernel(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def _transform(before: Shape, after: Shape, dims: Sequence[int]) -> int:
-    """Count points on the longer side. A real transform stores half a spectrum, so its real side is the longer one."""
+    """Count points on the longer side. A real transform stores half a spectrum, so its real side is longer."""
     points = math.prod(max(before[d], after[d]) for d in dims)
     rows = math.prod(before) // math.prod(before[d] for d in dims)
     return round(5 * rows * points * math.log2(points))

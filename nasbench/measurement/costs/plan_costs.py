@@ -1,8 +1,9 @@
 """Costs of plans, added up from their parts without building the models.
 
-The bare backbone is counted once. A module is counted once for each slot shape at which it is used, a fusion once for
-each shape and number of branches. The gate that makes a module start as an identity adds three operations for each
-element. As a check, the models of the finalists are counted whole.
+The bare backbone is measured once. A module is measured once for each slot shape, and a fusion once for each shape and
+number of branches. These measurements are stored and added up for each plan, so a module that a plan uses twice costs
+twice. The gate that makes a module start as an identity adds three operations for each element. As a check, the
+complete models of the finalists are measured too.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ _GATE_OPERATIONS = 3  # of each element in x + g·(f(x) − x): subtract, multip
 
 @dataclass(frozen=True)
 class PartCost:
-    """The cost that one part of a plan adds for one input. Parts can be added.
+    """The cost that one part of a plan adds for one input. Two costs can be added with `+`.
 
     Attributes:
         params: Number of parameters.
-        macs: Multiply-adds of contractions.
-        elementwise_flops: All other arithmetic.
-        activations: Elements of contraction outputs.
+        macs: Multiply-adds of tensor contractions (convolutions and matrix products).
+        elementwise_flops: Number of all other arithmetic operations.
+        activations: Number of elements in the outputs of tensor contractions.
         unknown_ops: Operators without a formula. If there are any, the counts are a lower bound.
     """
 
@@ -56,17 +57,17 @@ class PartCost:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The columns of the trials table that a cost fills."""
+        """The values of this cost, by column of the trials table."""
         counts = {name: getattr(self, name) for name in ("params", "macs", "elementwise_flops", "activations")}
         return {**counts, "exact": not self.unknown_ops, "unknown_ops": list(self.unknown_ops)}
 
 
 class PlanCosts:
-    """Returns the cost of any plan in one backbone. A call takes microseconds once the plan's parts have been counted.
+    """Returns the cost of any plan in one backbone. A call takes microseconds once its parts have been measured.
 
     Args:
         host: The bare backbone, on any device. It does not change.
-        slots: Slots of the backbone.
+        slots: The slots of the backbone.
         input_size: Shape of one input, without the batch.
         identity_init: Whether plans are inserted behind gates that start at zero.
 
@@ -79,7 +80,7 @@ class PlanCosts:
     ) -> None:
         self._identity_init = identity_init
         self._slots = {slot.name: slot for slot in slots}
-        self._batches = _batches(host, slots, input_size)
+        self._batch_sizes = _batch_sizes(host, slots, input_size)
         self._parts: dict[tuple[object, ...], PartCost] = {}
         bare = measure(host, input_size=input_size)
         self.bare = PartCost(bare.params, bare.macs, bare.elementwise_flops, bare.activations, bare.unknown_ops)
@@ -88,52 +89,54 @@ class PlanCosts:
         """Return the cost of the backbone with a resolved plan, for one input.
 
         Raises:
-            UnsupportedError: If a module cannot serve its slot.
+            UnsupportedError: If a module does not support its slot.
         """
         total = self.bare
         for name, expression in plan.items():
-            total = total + self._slot(expression, name)
+            total = total + self._slot_cost(expression, name)
         return total
 
-    def _slot(self, expression: Expression, name: str) -> PartCost:
-        slot, batch = self._slots[name], self._batches[name]
+    def _slot_cost(self, expression: Expression, name: str) -> PartCost:
+        slot, batch = self._slots[name], self._batch_sizes[name]
         shape = (batch, slot.channels, *slot.size)
-        cost = self._expression(expression, shape, slot.rows_are_series)
+        cost = self._expression_cost(expression, shape, slot.rows_are_series)
         if self._identity_init and not expression.starts_as_identity:
             cost = cost + PartCost(params=1, elementwise_flops=_GATE_OPERATIONS * self._elements(slot, batch))
         return cost
 
     def _elements(self, slot: Slot, batch: int) -> int:
-        """Return the number of elements that a gate works on: the backbone's whole tensor, prefix tokens included."""
+        """Return the number of elements that a gate multiplies: the whole tensor, including prefix tokens."""
         return batch * slot.channels * (torch.Size(slot.size).numel() + slot.prefix_tokens)
 
-    def _expression(self, expression: Expression, shape: tuple[int, ...], rowwise: bool) -> PartCost:
+    def _expression_cost(self, expression: Expression, shape: tuple[int, ...], rowwise: bool) -> PartCost:
         if isinstance(expression, Series):
-            return sum((self._expression(part, shape, rowwise) for part in expression.parts), PartCost())
+            return sum((self._expression_cost(part, shape, rowwise) for part in expression.parts), PartCost())
         if isinstance(expression, Fused):
-            branches = sum((self._expression(branch, shape, rowwise) for branch in expression.branches), PartCost())
-            return branches + self._fusion(expression, shape)
+            branches = sum(
+                (self._expression_cost(branch, shape, rowwise) for branch in expression.branches), PartCost()
+            )
+            return branches + self._fusion_cost(expression, shape)
         assert isinstance(expression, Leaf)
-        return self._counted(
+        return self._part_cost(
             (expression, shape, rowwise),
             lambda: build(expression, channels=shape[1], dims=len(shape) - 2, rowwise=rowwise),
             shape,
         )
 
-    def _fusion(self, fused: Fused, shape: tuple[int, ...]) -> PartCost:
+    def _fusion_cost(self, fused: Fused, shape: tuple[int, ...]) -> PartCost:
         inputs = len(fused.branches)
-        more = inputs if inputs > 2 else None
+        inputs_argument = inputs if inputs > 2 else None
         hyper = dict(fused.hyper)
-        return self._counted(
+        return self._part_cost(
             (fused.fusion, fused.hyper, inputs, shape),
-            lambda: create_module(fused.fusion, shape[1], dims=len(shape) - 2, inputs=more, **hyper),
+            lambda: create_module(fused.fusion, shape[1], dims=len(shape) - 2, inputs=inputs_argument, **hyper),
             shape,
             inputs,
         )
 
-    def _counted(self, key: tuple[object, ...], make: Any, shape: tuple[int, ...], inputs: int = 1) -> PartCost:
+    def _part_cost(self, key: tuple[object, ...], make: Any, shape: tuple[int, ...], inputs: int = 1) -> PartCost:
         if key not in self._parts:
-            with torch.device("meta"):  # only shapes matter, so neither weights nor maps hold data
+            with torch.device("meta"):  # only shapes matter, so weights and tensors hold no data
                 module = make()
                 counted = count(module, *(torch.empty(shape) for _ in range(inputs)))
             params = sum(p.numel() for p in module.parameters())
@@ -143,18 +146,18 @@ class PlanCosts:
         return self._parts[key]
 
 
-def _batches(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]) -> Mapping[str, int]:
-    """Return how many maps each slot holds for one input.
+def _batch_sizes(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]) -> Mapping[str, int]:
+    """Return the batch size at each slot for one input of the backbone.
 
-    A forecasting backbone (stem) that treats each series alone has one map for each series.
+    It is 1 in most backbones. A forecasting backbone that treats each series alone has one row for each series.
     """
-    batches: dict[str, int] = {}
-    # A copy on the meta device: the backbone gets no hooks and nothing is computed.
+    sizes: dict[str, int] = {}
+    # A copy on the meta device is used. So the backbone itself gets no hooks, and nothing is computed.
     twin = copy.deepcopy(host).to("meta").eval()
 
     def watch(slot: Slot) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            batches[slot.name] = (output if slot.index is None else output[slot.index]).shape[0]
+            sizes[slot.name] = (output if slot.index is None else output[slot.index]).shape[0]
 
         return hook
 
@@ -162,4 +165,4 @@ def _batches(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]
         twin.get_submodule(slot.module).register_forward_hook(watch(slot))
     with torch.no_grad(), torch.device("meta"):
         twin(torch.empty(1, *input_size))
-    return batches
+    return sizes

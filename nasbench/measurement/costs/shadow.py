@@ -24,12 +24,12 @@ def shadow(model: nn.Module, *, meta: bool, training: bool = False) -> nn.Module
 
     Args:
         model: Any module. It does not change.
-        meta: Whether the copy's tensors are on the meta device, where they hold no data and compute nothing.
-        training: Mode of the copy. In training mode parameters keep their `requires_grad`. Otherwise none needs a
-            gradient.
+        meta: Whether the copy's tensors are on the meta device, where they have no data and compute nothing.
+        training: Mode of the copy. In training mode parameters keep their `requires_grad`. In evaluation mode no
+            parameter needs a gradient.
 
     Raises:
-        InputError: If the model has uninitialised (lazy) parameters, or cannot be copied.
+        InputError: If the model has uninitialised (lazy) parameters, or if it cannot be copied.
     """
     memo: dict[int, Any] = {}
     for name, parameter in model.named_parameters():
@@ -39,14 +39,15 @@ def shadow(model: nn.Module, *, meta: bool, training: bool = False) -> nn.Module
         memo[id(parameter)] = nn.Parameter(_twin(parameter, meta), requires_grad=training and parameter.requires_grad)
     with _CopyTensors(meta):
         try:
-            twin = copy.deepcopy(model, dict(memo))  # a copy of the memo, which a failure would leave half filled
+            # with a copy of the memo, because a failure would leave it half filled
+            twin = copy.deepcopy(model, dict(memo))
         except Exception:
             twin = _copied_where_possible(model, memo)
     return twin.train(training)
 
 
 def _copied_where_possible(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """Return a copy of `model` that shares the attributes that cannot be copied: an operator, a handle, a generator."""
+    """Return a copy of `model` that shares attributes that cannot be copied, such as an operator or a generator."""
     for module in model.modules():
         for value in vars(module).values():
             try:
@@ -75,9 +76,9 @@ def _twin(tensor: Tensor, meta: bool) -> Tensor:
 
 
 class _CopyTensors(TorchFunctionMode):
-    """Replaces the way `copy.deepcopy` copies tensors: buffers, and tensors that are plain attributes.
+    """Changes how `copy.deepcopy` copies buffers and tensors that are plain attributes.
 
-    deepcopy itself would copy the data, and refuses a tensor that is not a leaf of the autograd graph.
+    deepcopy itself would copy the data, and it fails for a tensor that is not a leaf of the autograd graph.
     """
 
     def __init__(self, meta: bool) -> None:

@@ -1,4 +1,4 @@
-"""Tables of the elementwise and the free operators. An operator in no table makes a count a lower bound."""
+"""Tables of the elementwise and the free operators. With an operator that is in no table, a count is a lower bound."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _NORMALISATIONS = """
 
 
 def unqualified(kind: str) -> str:
-    """Return a name without its namespace and without the mark of an in-place operator: `aten::relu_` is `relu`."""
+    """Return a name without its namespace and without the `_` of an in-place operator: `aten::relu_` is `relu`."""
     name = kind.rpartition("::")[2]
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 

@@ -1,6 +1,6 @@
 """Export of a trial as a folder that works without nasbench, and of the trials table in other formats.
 
-Names are loaded on first use, so that the table is written without torch.
+Names are loaded on first use, so that writing a table does not import torch.
 """
 
 import lazy_loader

@@ -29,7 +29,7 @@ from nasbench.tasks import Task
 __all__ = ["export_trial"]
 
 _TOLERANCE = 1e-4
-"""Largest difference between ONNX and torch, relative to the largest output but to 1 at least."""
+"""Largest allowed difference between ONNX and torch, divided by the largest output (at least by 1)."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,15 @@ class _Winner:
 def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) -> Path:
     """Export a trial as a folder that works without nasbench.
 
-    It holds model.py, model.safetensors, config.json, README.md (the model card), example.py and requirements.txt.
-
-    The model that `model.py` builds is compared with the run's model before the folder appears. It must have the same
-    keys and the same output, bit for bit.
+    The folder contains model.py, model.safetensors, config.json, README.md (the model card), example.py and
+    requirements.txt. Before the folder is created, the model that `model.py` builds is compared with the run's model.
+    It must have the same keys and the same output, bit for bit.
 
     Args:
         run: The run.
         number: A trial whose weights were stored.
-        out: The folder. It is created, or must be empty.
-        onnx: Whether to write model.onnx too. It is checked with onnxruntime.
+        out: The folder. It must be empty or not exist yet.
+        onnx: Whether to write model.onnx too, and check it with onnxruntime.
 
     Returns:
         The folder.
@@ -77,7 +76,8 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
     winner = _winner(run, number)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside `out` and moved there when all checks have passed: a failed export leaves nothing behind.
+        # Written beside `out` and moved there after all checks have passed, so that a failed export leaves nothing
+        # behind.
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
             staged = Path(folder) / "model"
             staged.mkdir()
@@ -131,7 +131,7 @@ def _write(winner: _Winner, folder: Path) -> None:
 
 
 def _config(winner: _Winner) -> dict[str, Any]:
-    """Return config.json: what the model is and how its input is prepared."""
+    """Return the content of config.json: what the model is and how its input is prepared."""
     task, builder = winner.task, winner.builder
     return {
         "schema_version": 1,
@@ -147,7 +147,7 @@ def _config(winner: _Winner) -> dict[str, Any]:
 
 
 def _card(winner: _Winner) -> dict[str, Any]:
-    """Return the numbers of the model card: means over seeds if the plan was compared, otherwise those of the trial."""
+    """Return the numbers of the model card: means over seeds for a compared plan, else those of the trial."""
     run = winner.run
     compared = run.finalists().to_dict(orient="records")
     own = next((row for row in compared if row["plan_hash"] == winner.plan.hash), None)
@@ -189,7 +189,7 @@ def _example(winner: _Winner) -> Tensor:
 def _check(winner: _Winner, folder: Path) -> None:
     written = _load(folder)
     x = _example(winner)
-    with torch.no_grad():  # the same seed for both, because a module may draw random numbers in eval mode too
+    with torch.no_grad():  # the same seed for both, because a module can draw random numbers in eval mode too
         torch.manual_seed(0)
         expected = winner.model(x)
         torch.manual_seed(0)
@@ -223,7 +223,7 @@ def _write_onnx(winner: _Winner, folder: Path) -> None:
     except Exception as error:
         lines = str(error).strip().splitlines()
         raise RunError(f"trial {winner.number} cannot be written as ONNX: {lines[0] if lines else error!r}") from error
-    for batch_size in (1, len(x)):  # the exporter may have fixed the batch size that it saw
+    for batch_size in (1, len(x)):  # the exporter possibly fixed the batch size of its example
         with torch.no_grad():
             expected = winner.model(x[:batch_size])
         (answer,) = session.run(None, {session.get_inputs()[0].name: x[:batch_size].numpy()})

@@ -1,8 +1,8 @@
-"""Collect the source of classes, with all they need, into one text that runs without the packages they came from.
+"""Collect the source of classes, and all that it needs, into one text that runs without the original packages.
 
-A definition is copied unchanged from its file, and so are all definitions that it refers to, from whatever file.
-Decorators that register it are removed, and imports of other packages stay. If two files use one name for different
-things, one of them gets a number.
+A definition is copied unchanged from its file. All definitions that it refers to are copied too, also from other files.
+Decorators that register a definition are removed, and imports of other packages stay. If two files use the same name
+for different things, one of the names gets a number.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign
 class _Reference:
     """A use of an inlined definition, at bytes `start` to `end` of its file.
 
-    It is `eager` if it is evaluated when the text is imported, as a base class is.
+    It is `eager` if it is evaluated when the text is imported, for example as a base class.
     """
 
     key: Key
@@ -61,7 +61,7 @@ class _File:
         module = sys.modules.get(name) or importlib.import_module(name)
         path = getattr(module, "__file__", None)
         if path is None or not Path(path).is_file():
-            raise UnsupportedError(f"the source of {name} cannot be read, so what is defined there cannot be exported")
+            raise UnsupportedError(f"the source of {name} cannot be read, so its definitions cannot be exported")
         self.name, self.module, self.data = name, module, Path(path).read_bytes()
         self.tree = ast.parse(self.data)
         # The offsets of `ast` count bytes within a line, not characters, so the source stays bytes.
@@ -96,7 +96,7 @@ class _File:
         """Imported names: (module, attribute or None for the module itself, the statement without its `as`)."""
         imports: dict[str, tuple[str, str | None, str]] = {}
         for node in self.tree.body:
-            guarded = node.body if isinstance(node, ast.If) else [node]  # imports under `if TYPE_CHECKING:` too
+            guarded = node.body if isinstance(node, ast.If) else [node]  # including imports under `if TYPE_CHECKING:`
             for statement in guarded:
                 imports |= self.imported(statement)
         return imports
@@ -136,7 +136,7 @@ class Inliner:
         self._roots = {_OWN}
 
     def need(self, thing: Any) -> None:
-        """Add a class or function, with all that it refers to.
+        """Add a class or function, and all definitions that it refers to.
 
         Raises:
             UnsupportedError: If its source cannot be read.
@@ -151,7 +151,7 @@ class Inliner:
 
     @property
     def source(self) -> str:
-        """The imports, then the definitions, each after those that must exist when it is executed."""
+        """The imports, then the definitions. Each definition comes after those that must exist when it is executed."""
         names = self._names
         written: dict[int, str] = {}
         for key in self._ordered():
@@ -184,7 +184,7 @@ class Inliner:
         self._take((module, attribute))
 
     def origin(self, module: str, attribute: str) -> Key:
-        """Return the module that defines a name, which `module` may only re-export."""
+        """Return the module that defines a name. `module` possibly only re-exports it."""
         file = self._file(module)
         while attribute not in file.definitions and attribute in file.imports:
             module, original, _ = file.imports[attribute]
@@ -194,7 +194,7 @@ class Inliner:
         return module, attribute
 
     def internal(self, module: str) -> bool:
-        """Whether the source of a module is copied: nasbench's, the user's, and files that the user's files import."""
+        """Whether the source of a module is copied: nasbench, the user's files, and files that these import."""
         root = module.partition(".")[0]
         if root in self._roots:
             return True
@@ -205,7 +205,7 @@ class Inliner:
         return path is not None and not _installed(Path(path))
 
     def imports(self, name: str, statement: str) -> str:
-        """Record an import of another package and return its name in the text, with a number if the name is taken."""
+        """Record an import of another package. Return its name in the text, with a number if the name is used."""
         thing = statement.partition(" as ")[0]
         called, number = name, 2
         while self._imports.get(called, thing) != thing:
@@ -222,7 +222,7 @@ class Inliner:
 
     @property
     def _names(self) -> dict[Key, str]:
-        """The name of each definition in the text: its own, with a number if that is taken."""
+        """The name of each definition in the text: its own name, or with a number if that is already used."""
         names: dict[Key, str] = {}
         used = {*self._imports, *self._reserved}
         for key in self._taken:
@@ -264,7 +264,7 @@ class Inliner:
             at = file.data.index(word + key[1].encode(), file.span(node)[0]) + len(word)
             edits.append((at, at + len(key[1].encode()), names[key].encode()))
         text = file.data[begin:end]
-        # From the last edit to the first, so that the positions of the others stay valid.
+        # From the last edit to the first, so that the positions of the remaining edits stay valid.
         for start, stop, new in sorted(set(edits), reverse=True):
             text = text[: start - begin] + new + text[stop - begin :]
         return text.decode().strip("\n")
@@ -310,7 +310,7 @@ class _Walk:
                     self._annotation(argument.annotation, local)
             if node.returns is not None:
                 self._annotation(node.returns, local)
-            # A body runs when the function is called, so what it names may be defined later in the text.
+            # A body runs only when the function is called, so the names in it can be defined later in the text.
             inner = local | _bound(node)
             for statement in node.body:
                 self._visit(statement, False, inner)
@@ -356,11 +356,11 @@ class _Walk:
                 self.references.append(_Reference(self.inliner.origin(module, attribute), *self.file.span(node), eager))
             else:
                 raise UnsupportedError(
-                    f"{self.file.name} uses the module {node.id} as a value; import what is used of it by name"
+                    f"{self.file.name} uses the module {node.id} as a value; import the used names from it instead"
                 )
 
     def _annotation(self, node: ast.expr, local: frozenset[str]) -> None:
-        """Add what an annotation names. It is not executed, but a reader looks for it."""
+        """Add the definitions that an annotation names. It is not executed, but a reader looks for them."""
         for name in ast.walk(node):
             if not isinstance(name, ast.Name) or name.id in local:
                 continue
@@ -376,14 +376,14 @@ class _Walk:
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
             if name.startswith(_REGISTERS):
                 start, end = self.file.span(decorator)
-                # From the @ to the end of the line: the plug-in registers nothing outside nasbench.
+                # Removed from the @ to the end of the line, because outside nasbench nothing is registered.
                 newline = self.file.data.index(b"\n", end) + 1
                 self.taken.edits.append((start - 1, newline, b""))
             else:
                 self._visit(decorator, eager, local)
 
     def _local_import(self, node: ast.Import | ast.ImportFrom) -> None:
-        """Add what a function imports from inlined modules while it runs. The statement becomes `pass`."""
+        """Add the definitions that a function imports from inlined modules while it runs. The import becomes `pass`."""
         imported = self.file.imported(node)
         ours = {name: row for name, row in imported.items() if self.inliner.internal(row[0])}
         if not ours:
@@ -395,7 +395,7 @@ class _Walk:
         self.taken.edits.append((*self.file.span(node), b"pass"))
 
     def _module(self, imported: tuple[str, str | None, str]) -> str | None:
-        """Return the inlined module that an import names, None if it names anything else."""
+        """Return the inlined module that an import names. None if it names something else."""
         module, attribute, _ = imported
         if not self.inliner.internal(module):
             return None
@@ -408,7 +408,7 @@ class _Walk:
 
 
 def _bound(node: ast.FunctionDef | ast.AsyncFunctionDef) -> frozenset[str]:
-    """Return the names that a function binds, which hide those of its module."""
+    """Return the names that a function binds. They hide the same names of its module."""
     names = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):

@@ -1,4 +1,4 @@
-"""A model as Python source that needs torch, timm and safetensors only."""
+"""A model as Python source that needs only torch, timm and safetensors."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def model_source(
     identity_init: bool,
     title: str,
 ) -> str:
-    """Return the source of `model.py`. Its `build()` returns the model, its `load()` the model with its weights.
+    """Return the source of `model.py`. Its `build()` returns the model, and its `load()` the model with its weights.
 
     Args:
-        backbone: A timm name, a built-in forecasting backbone (stem), or `FILE.py:function`.
+        backbone: A timm name, a built-in forecasting backbone, or `FILE.py:function`.
         plan: The plan in the backbone.
         slots: Slots of the backbone.
         input_size: Input size without the batch.
         model_kwargs: `num_classes` or `horizon`.
-        identity_init: Whether plug-ins are gated, as given to `insert`.
+        identity_init: Whether plug-ins have gates, as in `insert`.
         title: First line of the docstring.
 
     Raises:
@@ -83,7 +83,7 @@ def model_source(
 _FUNCTIONS = '''
 
 def build() -> nn.Module:
-    """Return the model with fresh weights; it takes `(B, *{size})`."""
+    """Return the model with initial weights. Its input is `(B, *{size})`."""
 {body}
     return model
 
@@ -109,7 +109,7 @@ class _Writer:
         self.inliner.need(thing)
 
     def collect(self, expression: Expression, slot: Slot) -> None:
-        """Add the classes of which an expression is built."""
+        """Add the classes that an expression needs."""
         for spec in expression.specs():
             for cls in _written(spec.cls):
                 self.need(cls)
@@ -119,9 +119,9 @@ class _Writer:
             self.need(Branches)
 
     def host(self, backbone: str, size: tuple[int, ...], model_kwargs: dict[str, Any]) -> Any:
-        """Add what the backbone needs, and return a function that gives the call that builds it.
+        """Add the definitions that the backbone needs. Return a function that returns the code to build it.
 
-        The call is written later, because a name may still get a number while other definitions are added.
+        The call is written later, because a name can still get a number when other definitions are added.
         """
         if is_file(backbone):
             file, _, function = backbone.rpartition(":")
@@ -139,16 +139,16 @@ class _Writer:
         self.inliner.imports("timm", "import timm")
         for given in timm_arguments(backbone, size, num_classes=model_kwargs.get("num_classes")):
             try:
-                # On the meta device nothing is allocated: this only asks whether timm takes these arguments.
+                # On the meta device nothing is allocated. This only tests whether timm accepts these arguments.
                 with torch.device("meta"):
                     timm.create_model(backbone, **given)
             except TypeError:
                 continue
             return lambda: f'timm.create_model("{backbone}", {_keywords(given)})'
-        raise UnsupportedError(f"timm refuses to build {backbone} for {size}")
+        raise UnsupportedError(f"timm cannot build {backbone} for {size}")
 
     def build(self, expression: Expression, slot: Slot) -> str:
-        """Return the call that builds an expression for a slot, as `nasbench.library.building.build` does."""
+        """Return code that builds an expression for a slot, as `nasbench.library.building.build` does."""
         channels, dims = slot.channels, slot.dims
         if isinstance(expression, Leaf):
             if slot.rows_are_series and runs_rowwise(expression, dims):
@@ -166,7 +166,7 @@ class _Writer:
     def _call(self, name: str, channels: int, dims: int, hyper: dict[str, Any], inputs: int | None) -> str:
         spec = module_spec(name)
         row = getattr(spec.cls, "row", None)
-        if row is not None:  # a factory made the class from a row of data, so it has no source of its own
+        if row is not None:  # a factory made the class from a row of data, so the class has no source
             complete = {key: hyper.get(key, default) for key, (_, default) in row.options.items()}
             base, _ = _written(spec.cls)
             return f"{self.inliner.name(base)}({row!r}, {channels}, {complete!r})"
@@ -176,7 +176,7 @@ class _Writer:
 
 
 def _written(cls: type) -> tuple[type, ...]:
-    """Return the classes whose source is copied for `cls`: itself, or its base and its row if a factory made it."""
+    """Return the classes whose source is copied for `cls`: itself or, if a factory made it, its base and its row."""
     row = getattr(cls, "row", None)
     return (cls,) if row is None else (cls.__mro__[1], type(row))
 

@@ -39,16 +39,16 @@ def trials_text(run: Run, form: str) -> str:
 
 
 def table_text(table: pd.DataFrame, form: str, numeric: Sequence[bool] | None = None) -> str:
-    """Return a table as text in one of `FORMATS`. A missing value is empty, in JSON null.
+    """Return a table as text in one of `FORMATS`. A missing value is empty, or null in JSON.
 
     Args:
         table: The table.
         form: One of `FORMATS`.
-        numeric: Whether each column is aligned to the right. By default those that hold numbers.
+        numeric: Whether each column is aligned to the right. By default the columns with numbers are.
     """
     check_format(form)
     if numeric is None:
-        import pandas as pd  # late: a format is checked without it
+        import pandas as pd  # imported here, because checking a format does not need it
 
         numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table.columns]
     if form == "csv":

@@ -35,7 +35,8 @@ def make_engine(settings: SearchSettings, evaluator: Evaluator, *, apart: bool =
         from nasbench.study.engines.on_ray import make_ray_engine
 
         return make_ray_engine(workplace, settings)
-    if settings.workers == 1 and settings.trial_timeout_s is None and not apart:  # a timeout has to kill a process
+    # a timeout kills a process, so it needs a process other than this one
+    if settings.workers == 1 and settings.trial_timeout_s is None and not apart:
         return Inline(evaluator)
     places = [workplace.on(name) for name in worker_devices(settings.device, evaluator.device, settings.workers)]
     return Processes(places, timeout_s=settings.trial_timeout_s)
@@ -45,7 +46,7 @@ def worker_devices(asked: str, device: str, workers: int) -> list[str]:
     """Return the device of each worker. GPUs are assigned in turn, unless the setting names one.
 
     Args:
-        asked: The setting: "auto", "cpu", "cuda" or "cuda:1".
+        asked: The value of the setting: "auto", "cpu", "cuda" or "cuda:1".
         device: The device that the setting resolves to in this process, for example "cuda:0".
         workers: Number of workers.
     """

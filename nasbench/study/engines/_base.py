@@ -1,4 +1,4 @@
-"""The base class of engines. Requests go in, and answers come out in any order. A dead worker is an answer too."""
+"""The base class of engines. Answers to requests come in any order. The loss of a worker is an answer too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Answer", "Engine", "Lost"]
 
 @dataclass(frozen=True)
 class Lost:
-    """The answer to a request whose worker died. The request need not be the cause."""
+    """The answer to a request whose worker died. The request is not necessarily the cause."""
 
     reason: str
 
@@ -46,7 +46,8 @@ class Engine(ABC):
         """Wait for answers.
 
         Args:
-            timeout_s: Seconds after which it returns without an answer. None waits until there is one.
+            timeout_s: Seconds after which the method returns without an answer. With None it waits until there is an
+                answer.
 
         Returns:
             Answers with their tickets, oldest first. Empty if no request is running or queued.
@@ -56,10 +57,10 @@ class Engine(ABC):
         """
 
     def held_up(self) -> str:
-        """Return what queued requests wait for if none of them is running. "" otherwise."""
+        """Return what the queued requests wait for, if no request is running. "" otherwise."""
         return ""
 
-    def close(self) -> None:  # noqa: B027  # an engine without workers has nothing to end
+    def close(self) -> None:  # noqa: B027  # an engine without workers has nothing to close
         """End every worker at once. Running requests are lost."""
 
     def __enter__(self) -> Engine:

@@ -1,4 +1,4 @@
-"""The engine whose workers are actors on a Ray cluster. Ray places each on a node with the resources it needs."""
+"""The engine whose workers are actors on a Ray cluster. Ray places each on a node with enough resources."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = ["RayEngine", "make_ray_engine"]
 
 
 class RayEngine(Pool):
-    """An engine of Ray actors. Workers of a lost node are restarted on nodes with room.
+    """An engine of Ray actors. Workers of a lost node are restarted on nodes with free resources.
 
-    The engine joins the cluster that `RAY_ADDRESS` names or that runs on this machine. If there is none, it starts one
-    on this machine alone. Paths in the settings, and nasbench itself, must exist on every node.
+    The engine joins the cluster at `RAY_ADDRESS`, or else the cluster that runs on this machine. If there is no
+    cluster, it starts one on this machine only. Paths in the settings, and nasbench itself, must exist on every node.
 
     Args:
         workplace: The description from which each worker builds its evaluator.
-        size: Number of workers. As many of them run as the cluster has room for.
+        size: Number of workers. If the cluster has fewer free resources, fewer workers run.
         cpus: CPU cores per worker.
         gpus: GPUs per worker. Fractions are allowed.
         timeout_s: Seconds after which a request is considered hung and its worker is killed. None for no limit.
 
     Raises:
-        InputError: If Ray is not installed, or the cluster cannot hold one worker.
+        InputError: If Ray is not installed, or if the cluster is too small for one worker.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RayEngine(Pool):
                 address = os.environ.get("RAY_ADDRESS", "this machine")
                 raise InputError(f"no Ray cluster can be joined or started at {address}: {error}") from None
             self._joined = True
-        if not self._has_room:  # Ray would wait forever to place an actor that fits on no node
+        if not self._has_room:  # otherwise Ray would wait forever to place an actor that fits on no node
             self._check_room()
             self._has_room = True
         # max_restarts=0: the pool replaces dead workers. An actor that Ray restarts has not built its evaluator.
@@ -79,7 +79,7 @@ class RayEngine(Pool):
                 )
 
     def held_up(self) -> str:
-        """Return what requests wait for. See `Engine.held_up`."""
+        """Return what the requests wait for. See `Engine.held_up`."""
         if not (reason := super().held_up()):
             return ""
         there, free = self._ray.cluster_resources(), self._ray.available_resources()
@@ -140,14 +140,15 @@ def make_ray_engine(workplace: Workplace, settings: SearchSettings) -> RayEngine
     gpus = settings.trial_gpus
     if gpus is None:
         gpus = 1.0 if device.startswith("cuda") else 0.0
-    place = workplace.on("cuda" if gpus else "cpu")  # without an index: Ray shows each worker only its own GPU
+    place = workplace.on("cuda" if gpus else "cpu")  # without an index, because Ray shows each worker only its own GPU
     return RayEngine(place, settings.workers, cpus=settings.trial_cpus, gpus=gpus, timeout_s=settings.trial_timeout_s)
 
 
 def _cluster() -> str | None:
-    """Return the address of the cluster to join. None leaves the choice to Ray.
+    """Return the address of the cluster to join. None means that Ray chooses.
 
-    Ray waits for minutes for a cluster that does not answer, so its choice is checked here first.
+    Ray waits several minutes for a cluster that does not answer. So the cluster that it would choose is checked here
+    first.
 
     Raises:
         OSError: If nothing answers at `RAY_ADDRESS`.

@@ -1,6 +1,6 @@
 """The base class of engines with several workers.
 
-It kills workers that hang, and replaces those that died or have served many requests.
+It kills workers that hang. It replaces workers that died or have answered many requests.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from nasbench.study.evaluators.base import Request, failed
 __all__ = ["MAX_REQUESTS", "START_S", "Broken", "Pool", "Ready", "Worker"]
 
 MAX_REQUESTS = 100
-"""Requests after which a worker is replaced, because a user's module may leak memory."""
+"""Number of requests after which a worker is replaced, because a user's module can leak memory."""
 
 START_S = 1800.0
-"""Seconds within which at least one worker must become ready. A busy cluster may need that long."""
+"""Seconds within which at least one worker must become ready. A busy cluster can need this long."""
 
 _MAX_STARTS = 3
-"""Largest number of workers in a row that may die in one place before they are ready."""
+"""Largest number of workers that can die one after the other in one place before they are ready."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Worker(Protocol):
 
 @dataclass
 class _Place:
-    """The place of one worker in the pool, with the worker's state. The place remains when its worker is replaced."""
+    """One place in the pool, with the state of its worker. The place stays when its worker is replaced."""
 
     number: int
     worker: Worker | None = None
@@ -86,11 +86,11 @@ class Pool(Engine):
 
     Args:
         start: Starts the worker of a place. Places are numbered from 0.
-        listen: Waits until at least one of the given workers has a message, for at most the given seconds (None for
-            no limit), and returns the workers that have one.
+        listen: Returns those of the given workers that have a message. It waits until at least one has a message, for
+            at most the given seconds (None means no limit).
         size: Number of workers.
         timeout_s: Seconds after which a request is considered hung and its worker is killed. None for no limit.
-        max_requests: Requests after which a worker is replaced.
+        max_requests: Number of requests after which a worker is replaced.
     """
 
     def __init__(
@@ -131,16 +131,16 @@ class Pool(Engine):
                 raise NasbenchError(f"no worker became ready within {START_S:g} s: {self.held_up()}")
             if time.monotonic() >= end:
                 break
-        self._assign()  # workers that have answered continue while the search records their evaluations
+        self._assign()  # workers that have answered get new requests, while the search records their evaluations
         return answers
 
     def held_up(self) -> str:
-        """Return what requests wait for. See `Engine.held_up`."""
+        """Return what the requests wait for. See `Engine.held_up`."""
         return "" if self._give_up == math.inf else f"{self.capacity} worker(s) starting, none of them ready yet"
 
     @property
     def _give_up(self) -> float:
-        """Time at which to give up waiting for a first worker. Infinite if one is ready, or nothing is queued."""
+        """Time to stop waiting for a first worker. Infinite if a worker is ready or nothing is queued."""
         if not self._queue or any(place.ready for place in self._places):
             return math.inf
         return max(place.started for place in self._places) + START_S
@@ -161,7 +161,8 @@ class Pool(Engine):
                 place.worker, place.started = self._start(place.number), time.monotonic()
             elif place.ready and place.request is None and self._queue:
                 place.ticket, place.request = self._queue.popleft()
-                place.began = time.monotonic()  # from here, so that a worker's start does not count towards the timeout
+                # counted from here, so that the start of a worker does not count towards the timeout
+                place.began = time.monotonic()
                 place.worker.give(place.request)
 
     def _receive(self, place: _Place) -> list[tuple[int, Answer]]:
@@ -176,13 +177,13 @@ class Pool(Engine):
             if place.done >= self._max_requests:
                 place.clear()
             return [(place.rest(), said)]
-        if isinstance(said, Broken):  # settings or data are at fault, so every other worker would fail too
+        if isinstance(said, Broken):  # the cause is in the settings or the data, so every other worker would fail too
             raise NasbenchError(f"a worker could not start: {said.text}")
         return self._record_death(place, said)
 
     def _record_death(self, place: _Place, lost: Lost) -> list[tuple[int, Answer]]:
-        """Record a worker's death. Returns its request as lost, if it had one."""
-        if not place.ready:  # without a limit here, workers that cannot start would be replaced forever
+        """Record that a worker died. If it had a request, return this request as lost."""
+        if not place.ready:  # without this limit, workers that cannot start would be replaced forever
             place.failed_starts += 1
             if place.failed_starts >= _MAX_STARTS:
                 raise NasbenchError(f"workers die before they are ready: {lost.reason}")
@@ -190,7 +191,7 @@ class Pool(Engine):
         return [(place.rest(), lost)] if place.request is not None else []
 
     def _overdue(self) -> list[tuple[int, Answer]]:
-        """Kill the workers whose requests exceed the timeout, and return failed evaluations of these requests."""
+        """Kill workers whose requests exceed the timeout, and return these requests as failed evaluations."""
         answers: list[tuple[int, Answer]] = []
         now = time.monotonic()
         for place in self._places:

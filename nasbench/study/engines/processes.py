@@ -1,7 +1,8 @@
 """The engine of worker processes on this machine: new interpreters, each with its own pipe to the search.
 
-They are started as commands, not through `multiprocessing`. That would run the user's script again in each worker,
-unless the script has a main guard. Workers share no lock, so a worker that is killed never blocks the others.
+The processes are started as commands, not through `multiprocessing`. `multiprocessing` would run the user's script
+again in each worker, unless the script has a main guard. Workers share no lock, so a worker that is killed never blocks
+the others.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from nasbench.study.evaluators.base import Request
 __all__ = ["Processes"]
 
 _ENDING_S = 10
-"""Seconds that a worker has to end after it closed its pipe."""
+"""Seconds within which a worker must end after it closed its pipe."""
 
 _LOOK_S = 1.0
 """Seconds between two checks that the workers are alive.
 
-A dead worker does not always close its pipe, because a process that it started may hold the pipe open.
+The pipe of a dead worker does not always close, because a process that the worker started can still have it open.
 """
 
 _PROGRAM = (
@@ -53,7 +54,8 @@ class Processes(Pool):
     def __init__(
         self, workplaces: Sequence[Workplace], *, timeout_s: float | None = None, max_requests: int = MAX_REQUESTS
     ) -> None:
-        written = [workplace.to_bytes() for workplace in workplaces]  # here, so that what cannot be sent fails at once
+        # here, so that an evaluator that cannot be sent fails at once
+        written = [workplace.to_bytes() for workplace in workplaces]
         environment = {**os.environ, **threads_for(len(written)), "PYTHONWARNINGS": ",".join(sys.warnoptions)}
 
         def start(number: int) -> Worker:
@@ -71,12 +73,12 @@ class _Process:
         self._process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=subprocess.DEVNULL,
-            stdout=2,  # to stderr: stdout of the search is for data, and a user's code may print anything
+            stdout=2,  # to stderr, because stdout of the search is for data, and a user's code can print anything
             env=environment,
             pass_fds=[theirs.fileno()],
             process_group=0,  # Ctrl-C reaches only the search, which then ends its workers
         )
-        theirs.close()  # so that the worker holds the only copy, and its death closes the pipe
+        theirs.close()  # so that only the worker has this end open, and the pipe closes if the worker dies
         self._send(workplace)
 
     def give(self, request: Request) -> None:

@@ -1,6 +1,6 @@
-"""The program of a worker process. Builds the evaluator, then serves requests until the search ends or closes the pipe.
+"""The program of a worker process. It builds the evaluator and answers requests until the search ends.
 
-Its messages are first `Ready` or `Broken`, then one evaluation per request.
+Its first message is `Ready` or `Broken`. After that it sends one evaluation for each request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Serve the search whose pipe is open as `descriptor`.
+    """Answer the requests of the search whose pipe is open as `descriptor`.
 
     Args:
         descriptor: File descriptor of the pipe.
@@ -40,7 +40,7 @@ def main(descriptor: int, parent: int) -> None:
     except EOFError:
         return
     except Exception as error:
-        # An error of ours explains itself. For any other one, the traceback shows where it came from
+        # The message of a nasbench error is enough. For any other error, the traceback shows its origin.
         text = str(error) if isinstance(error, NasbenchError) else traceback.format_exc()
         pipe.send_bytes(pickle.dumps(Broken(text)))
         return
@@ -55,7 +55,7 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Have this process killed as soon as its parent dies, even if it hangs."""
+    """Make sure that this process is killed as soon as its parent dies, even if this process hangs."""
     if sys.platform == "linux":  # the kernel does it, even while this process hangs in native code
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:

@@ -23,7 +23,7 @@ class Workplace:
     Attributes:
         settings: Fields of `SearchSettings`.
         sent: The evaluator, if it can be sent. None if a worker builds its own.
-        device: The torch device. None for the one in `settings`.
+        device: The torch device. None means the device in `settings`.
     """
 
     settings: dict[str, Any]
@@ -38,7 +38,7 @@ class Workplace:
         """Return the evaluator. Building it loads plug-ins and reads data."""
         if self.sent is not None:
             return self.sent
-        # imported here, because these import torch, which a worker that only calls a function does not need
+        # imported here, because these import torch, and a worker that only calls a function does not need torch
         from nasbench.runs.settings import SearchSettings
         from nasbench.study.problem import make_problem
 
@@ -53,10 +53,10 @@ class Workplace:
         """
         try:
             return cloudpickle.dumps(self)  # pickle itself cannot send lambdas and functions of a script
-        except Exception as error:  # the objects that a function refers to may raise anything
+        except Exception as error:  # the objects that a function refers to can raise any exception
             raise InputError(
-                f"evaluate cannot be sent to worker processes ({type(error).__name__}: {error}); "
-                "leave out what it holds open (files, locks, connections), or use workers=1"
+                f"evaluate cannot be sent to worker processes ({type(error).__name__}: {error}); it must not refer to "
+                "open files, locks or connections, or use workers=1"
             ) from None
 
 

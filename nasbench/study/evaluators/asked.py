@@ -20,16 +20,16 @@ from nasbench.study.evaluators.base import Evaluator, Findings, Request
 __all__ = ["AskedEvaluator", "EvaluateFunction"]
 
 EvaluateFunction = Callable[..., Mapping[str, Any]]
-"""`fn(plan)`, which returns a mapping of metric to number. The plan is a dict of slot to expression text.
+"""A function `fn(plan)` that returns a dict of metric to number. The plan is a dict of slot to expression text.
 
-The function is given `seed=` and `epochs=` if it accepts them. It may return "items": one figure for each evaluation
-item, whose mean is the first objective.
+The function gets `seed=` and `epochs=` if it accepts them. It can also return "items", one value for each evaluation
+item. The mean of these values must be the first objective.
 """
 
 _ITEMS = "items"
 
 _AGREEMENT = 1e-4
-"""Largest difference of the items' mean from their metric, relative to the items' mean size. Items are often 32-bit."""
+"""Largest difference of the items' mean from the metric, relative to the mean absolute item. Items are often 32-bit."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class AskedEvaluator(Evaluator):
         function: The function.
         expected: Names of the metrics that it must return.
         constraints: Bounds on the returned metrics.
-        epochs: The full budget that it is given. None if the settings name none.
+        epochs: The full budget that the function gets. None if the settings give none.
     """
 
     function: EvaluateFunction
@@ -57,13 +57,13 @@ class AskedEvaluator(Evaluator):
 
     @property
     def takes_epochs(self) -> bool:
-        """Whether the function has a parameter `epochs`. Only then does a shorter evaluation make sense."""
+        """Whether the function has a parameter `epochs`. A shorter evaluation makes sense only in this case."""
         # unlike for a seed, `**kwargs` does not count: it does not show that the function uses a budget
         return "epochs" in inspect.signature(self.function).parameters
 
     @property
     def full_epochs(self) -> int | None:  # type: ignore[override]
-        """The full budget, if the function accepts a shorter one."""
+        """The full budget, if the function accepts shorter budgets."""
         return self.epochs if self.takes_epochs else None
 
     def find(self, request: Request, findings: Findings) -> None:
@@ -93,17 +93,17 @@ class AskedEvaluator(Evaluator):
         return metrics
 
     def _checked_items(self, given: Any, metrics: Mapping[str, float]) -> Items:
-        import numpy as np  # here, because most functions return no items
+        import numpy as np  # imported here, because most functions return no items
 
         name = next((name for name in self.expected if name not in COSTS), None)
         if name is None:
-            raise EvaluationError("evaluate returned items, but every objective is a cost, which has none")
+            raise EvaluationError("evaluate returned items, but every objective is a cost, and costs have no items")
         try:
             items = np.asarray(given, dtype=float)
         except (TypeError, ValueError):
             raise EvaluationError("the items that evaluate returned are not numbers") from None
         if items.ndim != 1 or not items.size:
-            raise EvaluationError(f"evaluate returned items of shape {items.shape}; it must be one figure an item")
+            raise EvaluationError(f"evaluate returned items of shape {items.shape}; each item needs one number")
         if not np.isfinite(items).all():
             raise EvaluationError("an item is not finite", kind="nan")
         mean = float(items.mean())

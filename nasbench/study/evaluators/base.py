@@ -1,4 +1,4 @@
-"""The base class of evaluators: every request gives one evaluation, whatever the plan does.
+"""The base class of evaluators: every request gives one evaluation, even if the plan fails.
 
 Imports no torch, so that a process that only calls a user's function starts quickly.
 """
@@ -25,7 +25,7 @@ __all__ = ["Evaluator", "Findings", "RejectedError", "Request", "failed"]
 
 @dataclass(frozen=True)
 class Request:
-    """One plan to evaluate under one seed.
+    """One plan to evaluate with one seed.
 
     Attributes:
         plan: The plan's canonical text.
@@ -34,7 +34,7 @@ class Request:
         bare: The bare backbone's values. None while the bare backbone itself is evaluated.
         epochs: Number of training epochs. None for the full budget.
         before: The evaluation of a shorter training of the same plan and seed. Its gates are not checked again.
-        weights: Whether the evaluation is to include the trained weights.
+        weights: Whether the evaluation must include the trained weights.
     """
 
     plan: str
@@ -51,17 +51,17 @@ class Request:
         return cls(plan.text, plan.hash, seed, **more)
 
     def reference(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the values that relative bounds refer to: the bare backbone's, or `values` while it is evaluated."""
+        """Return the bare backbone's values, to which relative bounds refer. For the bare backbone itself: `values`."""
         return values if self.bare is None else self.bare
 
 
 class RejectedError(Exception):
-    """Rejects a plan before it is trained, because it breaks a bound or a module cannot serve its slot."""
+    """Rejects a plan before training, because it breaks a bound or because a module does not support its slot."""
 
 
 @dataclass
 class Findings:
-    """The results of a plan so far, filled in check by check. They are recorded even if a later check fails.
+    """The results of a plan so far. Each check adds its results. They are recorded even if a later check fails.
 
     The fields are those of `Evaluation` with the same names.
     """
@@ -80,18 +80,18 @@ class Findings:
 
 
 class Evaluator(ABC):
-    """Base class of evaluators. A fault of a plan is never raised but recorded in its evaluation.
+    """Base class of evaluators. An error of a plan is never raised. It is recorded in the plan's evaluation.
 
-    Everything that a search may ask of an evaluator has a default here.
+    Every method and attribute of an evaluator that a search uses has a default here.
 
     Attributes:
         constraints: Bounds on the values of a plan.
         device: The torch device that it evaluates on.
         takes_seed: Whether another seed can give another result.
-        identity_init: Whether inserted modules start behind closed gates.
-        full_epochs: Epochs of a full evaluation. None if no shorter evaluation is possible.
+        identity_init: Whether inserted modules start behind gates that are 0.
+        full_epochs: Number of epochs of a full evaluation. None if no shorter evaluation is possible.
         plan_costs: Counts the costs of a plan from its parts. None if no model is built.
-        is_portable: Whether it can be sent to another process as it is. Otherwise a worker builds its own evaluator
+        is_portable: Whether the evaluator can be sent to another process. If not, a worker builds its own evaluator
             from the settings.
     """
 
@@ -104,7 +104,7 @@ class Evaluator(ABC):
     is_portable: bool = False
 
     def evaluate(self, request: Request) -> Evaluation:
-        """Evaluate a plan under a seed."""
+        """Evaluate a plan with a seed."""
         begun = time.perf_counter()
         findings = Findings()  # `find` fills it in, so that a failure does not lose the results before it
         try:
@@ -113,7 +113,8 @@ class Evaluator(ABC):
             findings.state, findings.reason = "rejected", str(refusal)
         except EvaluationError as error:
             findings.state, findings.reason = "failed", f"{error.kind}: {error.reason}"
-        except (Exception, SystemExit) as error:  # a module may be anybody's code: it must not end the whole study
+        except (Exception, SystemExit) as error:
+            # a module can be anybody's code, and its errors must not end the whole study
             findings.state, findings.reason = "failed", describe_error(error)
         return Evaluation(
             plan=request.plan,

@@ -33,10 +33,10 @@ class ReplayedEvaluator(Evaluator):
         Raises:
             PlanError: If the plan is not in the table.
         """
-        return self.table.costs(self._row(plan, 0))  # costs are the same under every seed
+        return self.table.costs(self._row(plan, 0))  # costs are the same for every seed
 
     def find(self, request: Request, findings: Findings) -> None:
-        """Look the plan up. The table holds only one budget, so the requested number of epochs has no effect."""
+        """Look up the plan. The table contains only one budget, so the requested number of epochs has no effect."""
         plan = Plan.of(request.plan)
         try:
             findings.costs = self.known(plan)

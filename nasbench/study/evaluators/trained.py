@@ -2,9 +2,9 @@
 
     cost -> constraints -> build -> (latency) -> (zero-cost proxies) -> train -> record
 
-The gates are checks, the cheapest first: a plan that breaks a bound on its costs is never built. If a gate refuses the
-plan, its evaluation ends as "rejected". If an error occurs, it ends as "failed". In both cases the evaluation is
-recorded with its reason and the values measured so far.
+The gates are checks. The cheapest gate comes first, so a plan that breaks a bound on its costs is never built. If a
+gate rejects the plan, its evaluation ends as "rejected". If an error occurs, it ends as "failed". In both cases the
+evaluation is recorded with its reason and the values measured so far.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_model  # handles weights that two names share, unlike `save_file`
+from safetensors.torch import save_model  # unlike `save_file`, it can store weights that two names share
 from torch import nn
 
 from nasbench.errors import EvaluationError, InputError
@@ -48,10 +48,11 @@ class TrainedEvaluator(Evaluator):
         recipe: The training recipe.
         plan_costs: Counts the costs of a plan from its parts, before anything is built.
         constraints: Bounds on costs and proxies, checked before training.
-        counted: Values that are objectives or bounded. If MACs are among them, their count must be exact.
+        counted: Names of the values that are objectives or have a bound. If MACs are among them, their count must be
+            exact.
         device: Torch device.
         allow_lower_bound: Whether to accept counts that are only lower bounds.
-        latency_s: Seconds of one latency measurement, made if latency is an objective or bounded.
+        latency_s: Seconds of one latency measurement. Latency is measured if it is an objective or has a bound.
         predictor: Device profile that predicts latency before anything is built. Replaces the measurement.
         predictor_name: The file of the predictor.
         proxies: Zero-cost proxies to compute before training. Each is computed twice to estimate its own noise.
@@ -60,7 +61,8 @@ class TrainedEvaluator(Evaluator):
     builder: ModelBuilder
     task: Task
     recipe: Recipe
-    plan_costs: PlanCosts = field()  # `field()` makes it required: otherwise the base class's None would be its default
+    # `field()` makes it required, otherwise its default would be None, as in the base class
+    plan_costs: PlanCosts = field()
     constraints: Sequence[Constraint] = ()
     counted: Sequence[str] = ()
     device: str = "cpu"
@@ -77,14 +79,14 @@ class TrainedEvaluator(Evaluator):
 
     @property
     def full_epochs(self) -> int:  # type: ignore[override]  # defined by the recipe
-        """Epochs of a full training."""
+        """Number of epochs of a full training."""
         return self.recipe.epochs
 
     def known(self, plan: Plan) -> dict[str, Any]:
-        """Return a plan's costs and, with a device profile, its predicted latency.
+        """Return the costs of a plan and, with a device profile, the predicted latency.
 
         Raises:
-            InputError: If a module cannot serve its slot, or the plan is not in the profiled space.
+            InputError: If a module does not support its slot, or if the plan is not in the profiled space.
         """
         costs = self.plan_costs(plan).columns
         return costs if self.predictor is None else costs | predicted_columns(self.predictor, plan, self.predictor_name)
@@ -125,9 +127,10 @@ class TrainedEvaluator(Evaluator):
         self._train(model, request, findings)
 
     def _train(self, model: nn.Module, request: Request, findings: Findings) -> None:
-        # a shorter training is a recipe of its own: its learning-rate schedule ends with its last epoch
+        # a shorter training has its own recipe, whose learning-rate schedule ends with its last epoch
         recipe = self.recipe if request.epochs is None else self.recipe.with_settings({"epochs": request.epochs})
-        # Trainings share the device. A latency measurement needs it alone, so training yields to it between two steps.
+        # Trainings share the device. A latency measurement needs the device alone, so training pauses for it between
+        # two steps.
         with device_lock(self.device, shared=True) as lock:
             result = train(model, self.task, recipe, seed=request.seed, device=self.device, on_step=lock.yield_device)
         bad = [name for name, value in result.metrics.items() if not math.isfinite(value)]
@@ -141,7 +144,8 @@ class TrainedEvaluator(Evaluator):
     def _pass_measured_gates(self, plan: Plan, model: nn.Module, request: Request, findings: Findings) -> None:
         """Measure latency and proxies if requested, and check their bounds."""
         if "latency_ms" in self.counted and self.predictor is None:
-            # Without a predictor latency is known only now. Its bounds are checked here, before the costly training.
+            # Without a predictor, latency is not known before this point. Its bounds are checked before the costly
+            # training.
             findings.costs |= self._latency(model, request)
             self._check(findings.costs, request)
         if self.proxies:
@@ -149,12 +153,12 @@ class TrainedEvaluator(Evaluator):
             self.check_bounds(findings.proxies, request)
 
     def _proxies(self, plan: Plan, seed: int) -> dict[str, float]:
-        """Score the untrained model, and a second one with other weights and batches.
+        """Score the untrained model, and a second model with other weights and batches.
 
-        A proxy without a value is left out. If it is bounded, the plan is rejected. Modules are inserted without
-        gates, because behind closed gates every plan would score like the bare backbone.
+        A proxy without a value is left out. If the proxy has a bound, the plan is rejected. Modules are inserted
+        without gates, because with gates of 0 every plan would have the score of the bare backbone.
         """
-        # derived from the seed, so that the second score is reproducible too
+        # derived from the seed, so that the second score can also be reproduced
         again = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
         bounded = {constraint.name for constraint in self.constraints}
         scores: dict[str, float] = {}
@@ -172,8 +176,8 @@ class TrainedEvaluator(Evaluator):
     def _latency(self, model: nn.Module, request: Request) -> dict[str, Any]:
         """Measure the plan beside the bare backbone, and return its latency columns.
 
-        The latency of a plan is its ratio to the bare backbone times the latency recorded for the bare backbone. Drift
-        of the device between two measurements cancels in the ratio.
+        The latency of a plan is the measured ratio of plan to bare backbone, times the recorded latency of the bare
+        backbone. A change of the device's speed between two measurements cancels in the ratio.
         """
         models = {"bare": self.builder.build(BARE), "plan": model}
         measurement = profile(models, input_size=self.task.input_size, device=self.device, time_s=self.latency_s)

@@ -1,1 +1,1 @@
-"""The phases of a search: exploration, refinement of the finalists on further seeds, their equal-cost controls."""
+"""The phases of a search: exploration, further trainings with other seeds, controls of equal cost."""

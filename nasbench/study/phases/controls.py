@@ -1,7 +1,7 @@
-"""The third phase of a search: the equal-cost controls of the plans that are called BETTER, on the same seeds.
+"""The third phase of a search: train the equal-cost controls of the plans that are called BETTER, with the same seeds.
 
-Controls are not candidates. They have a ledger of their own and cannot be on the front.
-`nasbench.report.control_table` compares each plan with its control.
+Controls are not candidates. They have their own ledger and cannot be on the front. `nasbench.report.control_table`
+compares each plan with its control.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ __all__ = ["Controls"]
 
 
 class Controls(ListedSeeds):
-    """Trains the control of every plan that is called BETTER on that plan's seeds. Given plans all have controls."""
+    """Trains the control of every plan that is called BETTER, with that plan's seeds. All given plans have controls."""
 
     stage, title, noun, checks_costs, keeps_weights = CONTROLS, CONTROLS, "control, ", False, False
 
     def run_all(self) -> None:
-        """Determine the controls, and have the missing ones evaluated."""
+        """Choose the controls, and evaluate those that are missing."""
         if self.problem.evaluator.plan_costs is None:  # no models are built
             return
         self.begin()
         wanted = self.wanted()
         while not self.late and (wanted or self.unfinished):
             self.work_through(wanted)
-            # the controls add to what is known of the noise, and another plan may now be called BETTER
+            # the controls improve the estimate of the noise, so another plan can now be called BETTER
             wanted = self.wanted()
 
     def wanted(self) -> list[Wanted]:
-        """Return the controls and seeds that nobody has claimed. A control that two plans share is listed once."""
+        """Return the controls and seeds that no driver has claimed. A control that two plans share is listed once."""
         costs = self.problem.evaluator.plan_costs
         assert costs is not None
         found: dict[str, Wanted] = {}

@@ -1,7 +1,7 @@
-"""The equal-cost control of a plan: a plain residual bottleneck in each of its slots, at the cost the plan adds there.
+"""The equal-cost control of a plan: in each of its slots a plain residual bottleneck that adds the same cost.
 
-A module may help because of what it does, or only because it makes the model larger. The control shows which it is.
-It is a plan like any other, with a text and a hash, and is trained under the same budget and seeds.
+A module can help because of its operation, or only because it makes the model larger. The control shows which is true.
+The control is an ordinary plan with a text and a hash. It is trained with the same budget and seeds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SlotControl:
         slot: Name of the slot.
         width: Inner channels of the bottleneck.
         plan_macs: MACs that the plan adds in this slot.
-        control_macs: MACs that the bottleneck adds there.
+        control_macs: MACs that the bottleneck adds in this slot.
     """
 
     slot: str
@@ -38,7 +38,7 @@ class SlotControl:
 
     @property
     def ratio(self) -> float | None:
-        """MACs that the control adds, divided by those that the plan adds. None if the plan adds none."""
+        """MACs that the control adds, divided by the MACs that the plan adds. None if the plan adds none."""
         return self.control_macs / self.plan_macs if self.plan_macs else None
 
 
@@ -48,10 +48,11 @@ class Control:
 
     Attributes:
         plan: The control, a plan in the same slots.
-        slots: Slot by slot, in network order.
+        slots: The bottleneck of each slot, in network order.
         plan_params: Parameters that the plan adds.
-        control_params: Parameters that the control adds. They may differ, since the control matches MACs.
-        exact: Whether the plan's MACs are exact. If they are a lower bound, the control may be too small.
+        control_params: Parameters that the control adds. They can differ from the plan's, since the control matches
+            MACs.
+        exact: Whether the plan's MACs are exact. If they are only a lower bound, the control can be too small.
     """
 
     plan: Plan
@@ -62,9 +63,9 @@ class Control:
 
     @property
     def ratio(self) -> float | None:
-        """MACs that the control adds in all slots, divided by those that the plan adds. None if the plan adds none.
+        """MACs that the control adds in all slots, divided by the MACs that the plan adds. None if the plan adds none.
 
-        It may be above 1: a plan that adds less than the smallest bottleneck gets the smallest one.
+        It can be above 1: if a plan adds less than the smallest bottleneck, the control uses the smallest bottleneck.
         """
         added = sum(slot.plan_macs for slot in self.slots)
         return sum(slot.control_macs for slot in self.slots) / added if added else None
@@ -84,14 +85,14 @@ class Control:
 
 
 def control_for(plan: Plan, costs: PlanCosts) -> Control:
-    """Return the control of a plan. Each of its slots gets the bottleneck whose added MACs are nearest to the plan's.
+    """Return the control of a plan. In each slot its added MACs are as near as possible to the plan's.
 
     Args:
         plan: A plan resolved to the slots of `costs`. The bare backbone has an empty control.
         costs: Counts the costs of plans in this backbone.
 
     Raises:
-        UnsupportedError: If a module of the plan cannot serve its slot.
+        UnsupportedError: If a module of the plan does not support its slot.
     """
 
     def macs(slot: str, expression: str) -> int:
@@ -118,11 +119,11 @@ def _block(width: int) -> str:
 
 
 def _nearest(target: int, macs: Callable[[int], int]) -> int:
-    """Return the width, at least 1, whose MACs are nearest to `target`. Of two equally near ones it is the smaller.
+    """Return the width, at least 1, whose MACs are nearest to `target`. Of two equally near widths, return the smaller.
 
-    `macs` must rise with the width.
+    `macs` must increase with the width.
     """
-    # Double until the target is enclosed, then bisect: each width tried has to be built and counted.
+    # Double the width until it is too large, then bisect. Few widths are tried, because each must be built and counted.
     high = 1
     while macs(high) < target:
         high *= 2

@@ -1,4 +1,4 @@
-"""The phases that evaluate plans on the same seeds: the bare backbone first, and all plans where there is no race."""
+"""The phases that train plans with the same seeds: first the bare backbone, and all plans if there is no race."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["BareSeeds", "EqualSeeds"]
 
 
 class BareSeeds(ListedSeeds):
-    """The phase that trains the bare backbone on its first further seeds, which show how much seeds differ."""
+    """The phase that trains the bare backbone with its first further seeds. They show how much results vary by seed."""
 
     waits = False
-    """The search need not wait for the seeds that another driver trains."""
+    """Whether to wait for other drivers. The search does not need the seeds that another driver is training."""
 
     def run_all(self) -> None:
-        """Train the bare backbone, and say what the search will be able to see."""
+        """Train the bare backbone, and report which differences the search will be able to detect."""
         self.begin()
         settings = self.settings
         seeds = min(BARE_SEEDS, most_seeds(settings))
         if not has_given_plans(settings):
             seeds = min(seeds, 1 + further_trainings(settings))
-        reason = "how much the seeds of the bare backbone differ"
+        reason = "how much the metric of the bare backbone varies between seeds"
         self.work_through(
             Wanted.of(self.bare, seed, reason) for seed in range(settings.seed + 1, settings.seed + seeds)
         )
@@ -36,20 +36,20 @@ class BareSeeds(ListedSeeds):
 
 
 class EqualSeeds(ListedSeeds):
-    """The phase that trains every plan and the bare backbone on the same seeds."""
+    """The phase that trains every plan and the bare backbone with the same seeds."""
 
     def train_on(self, seeds: int, *, checks_costs: bool = True) -> None:
-        """Train every plan that succeeded on its first seed on all the others.
+        """Train plans with all other seeds, if they succeeded with their first seed.
 
         Args:
-            seeds: Number of seeds, counted up from the first.
-            checks_costs: Whether to count the plans as whole models.
+            seeds: Number of seeds, starting with the first.
+            checks_costs: Whether to check the costs of the plans on their complete models.
         """
         self.seeds, self.checks_costs = seeds, checks_costs
         self.run_all()
 
     def run_all(self) -> None:
-        """Train what is missing, seed after seed, the bare backbone first."""
+        """Train the missing plans, seed by seed. For each seed, the bare backbone comes first."""
         self.begin()
         plans = sorted(explored(self.run.journal.evaluations(SEARCH)), key=lambda one: not one.is_bare)
         first = self.settings.seed

@@ -14,9 +14,9 @@ class Event:
 
     Attributes:
         stage: "search", "seeds" (further trainings), "controls" or "latency".
-        done: Units done in this stage.
-        total: All units of this stage.
-        message: The step in one line.
+        done: Number of units done in this stage.
+        total: Number of all units of this stage.
+        message: A line of text about the step.
     """
 
     stage: str

@@ -1,12 +1,12 @@
 """The first phase of a search: propose a plan, have it evaluated, record it, until the budget is spent.
 
 The budget counts distinct plans. A repeated plan is not evaluated again and does not count. After 20 repeats in a row
-the next plan is drawn uniformly from the unseen ones. The phase also ends if every plan of the space was evaluated.
-Each proposal gets a new sampler, seeded by (seed, trial number). A search with one worker that is killed and resumed
-therefore proposes the same plans as an uninterrupted one.
+the next plan is drawn uniformly from the plans not yet evaluated. The phase also ends if every plan of the space was
+evaluated. Each proposal gets a new sampler, seeded by (seed, trial number). A search with one worker that is killed and
+resumed therefore proposes the same plans as an uninterrupted one.
 
 With successive halving (`fidelity`), promoted plans are trained before new ones. A trial stays open between its rungs.
-Trials that are not promoted further are ended when no plan is left to promote.
+When no plan is left to promote, the trials that were not promoted are closed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from nasbench.study.problem import Problem
 __all__ = ["Exploration"]
 
 MAX_REPEATS = 20
-"""Repeated proposals in a row after which the next plan is drawn from the unseen ones."""
+"""Number of repeated proposals in a row after which the next plan is drawn from the plans not yet evaluated."""
 
 
 class Exploration(Phase):
@@ -53,8 +53,8 @@ class Exploration(Phase):
         engine: Evaluates the requests.
         listen: Called with an event after every step.
         sampler: Creates the sampler of one proposal from the number of its trial.
-        first: Plans to begin with, whatever the sampler.
-        fidelity: Strategy for the length of trainings. By default every plan is trained in full.
+        first: Plans that are evaluated first, with any sampler.
+        fidelity: Strategy for the length of trainings. By default every plan is trained with the full budget.
         began: As in `Phase`.
     """
 
@@ -76,7 +76,7 @@ class Exploration(Phase):
         self.proposer = Proposer(self.space.parameters, list(self.directions.values()), sampler)
         self.seen: dict[str, FrozenTrial | None] = {}  # every claimed plan by hash, None while it is being evaluated
         self.first = deque(first)
-        self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died, to be evaluated again
+        self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died and which must be evaluated again
         self.front: dict[int, Sequence[float]] = {}  # number and objectives of the best plans
         self.bare: Evaluation | None = None
         self.fidelity = FullBudget() if fidelity is None else fidelity
@@ -84,10 +84,10 @@ class Exploration(Phase):
         self.only_bare = False
 
     def run_bare(self) -> None:
-        """Adopt the trials of an earlier process, and evaluate the bare backbone if none of them did."""
+        """Adopt the trials of earlier processes. If none of them is the bare backbone, evaluate the bare backbone."""
         self.ledger.budget = self.settings.trials
         self.adopt_new_trials()
-        self.run.refresh()  # a process that was killed may have left views without its last trial
+        self.run.refresh()  # views can lack the last trial of a process that was killed
         if self.settings.reuse is not None:
             self.import_evaluations(find_reusable(self.settings.reuse, self.problem).values())
         self.only_bare = True
@@ -114,11 +114,11 @@ class Exploration(Phase):
         """Adopt a trial that an earlier process, or another driver, has written."""
         if trial.state == TrialState.RUNNING and self.ledger.owns(trial):
             self.settle_trial(trial)
-            trial = self.ledger.trial(trial.number)  # it may have ended now
+            trial = self.ledger.trial(trial.number)  # it has possibly ended since
         self.proposer.add(trial)
         evaluation = evaluation_of(trial)
         if trial.state == TrialState.RUNNING:
-            if "claim" in trial.user_attrs:  # without one, another program than nasbench created the trial
+            if "claim" in trial.user_attrs:  # a trial without a claim was created by a program other than nasbench
                 self.seen.setdefault(trial.user_attrs["claim"], None)
         elif evaluation is not None:
             # a trial that has ended still counts when the trials of its rungs are ranked for promotion
@@ -130,7 +130,7 @@ class Exploration(Phase):
             self.first.appendleft(Plan.of(trial.user_attrs["plan"]))
 
     def settle_trial(self, trial: FrozenTrial) -> None:
-        """Settle a running trial whose process died: close it, leave it waiting at a rung, or evaluate it again."""
+        """Handle a running trial whose process died: close it, leave it waiting at a rung, or evaluate it again."""
         evaluation = evaluation_of(trial)  # exists if the process died between writing it and ending the trial
         if evaluation is None:
             evaluation = self.fidelity.restore(trial.number, trial.user_attrs.get("rungs", ()))
@@ -140,7 +140,7 @@ class Exploration(Phase):
             return
         elif "claim" in trial.user_attrs:
             self.unfinished.append(trial)
-        else:  # another program than nasbench created the trial, so its plan is not known
+        else:  # a program other than nasbench created the trial, so its plan is not known
             self.ledger.end_trial(trial.number, TrialState.FAIL)
 
     def add_known(self, trial: FrozenTrial, evaluation: Evaluation) -> None:
@@ -157,11 +157,12 @@ class Exploration(Phase):
                     f"the bare backbone itself {evaluation.state}, so there is nothing to compare with: "
                     f"{evaluation.reason}"
                 )
-            # now, before any other plan is evaluated: the reference point must not depend on what the search finds
+            # set before any other plan is evaluated, because the reference point must not depend on the results of the
+            # search
             self.run.journal.record_reference(reference_point(evaluation.values, self.directions))
 
     def front_with(self, number: int, values: Sequence[float]) -> dict[int, Sequence[float]]:
-        """Return the front with one more trial. It excludes the bare backbone, as in `explored_front`."""
+        """Return the front after one more trial. The bare backbone is excluded, as in `explored_front`."""
         points = {**self.front, number: values}
         undominated = non_dominated(np.array(list(points.values()), dtype=float), list(self.directions.values()))
         return {trial: points[trial] for trial, on_front in zip(points, undominated, strict=True) if on_front}
@@ -173,13 +174,13 @@ class Exploration(Phase):
 
     @property
     def waits(self) -> bool:  # type: ignore[override]  # depends on what it evaluates
-        """Whether to wait for other drivers: for the bare backbone only until one has evaluated it."""
+        """Whether to wait for other drivers. While the bare backbone is not evaluated, wait only for its evaluation."""
         return not self.only_bare or self.bare is None
 
     # -- proposals ---------------------------------------------------------------------------------------------
 
     def next_request(self) -> tuple[int, Request] | None:
-        """Return the next trial: an unfinished one, the bare backbone, a promoted one, or else a new proposal."""
+        """Return the next trial: an unfinished trial, the bare backbone, a promoted trial, or else a new proposal."""
         while True:
             self.adopt_new_trials()
             if self.only_bare and self.bare is not None:
@@ -194,17 +195,18 @@ class Exploration(Phase):
                 return step.number, self.request(step)
             if over:
                 return None
-            if (claimed := self.propose()) is not None:  # None if another driver was faster: then look again
+            # if another driver was faster it is None, and the loop looks again
+            if (claimed := self.propose()) is not None:
                 return claimed
 
     def resume_trial(self, trial: FrozenTrial) -> tuple[int, Request]:
         """Start a trial again whose process died."""
-        # counted, so that the driver can move a trial that keeps killing its process into another one
+        # starts are counted, so that the driver can move a trial that kills its process into another process
         self.ledger.annotate_trial(trial.number, attempts=trial.user_attrs.get("attempts", 1) + 1)
         return trial.number, self.request(self.fidelity.start(trial.number, Plan.of(trial.user_attrs["plan"])))
 
     def propose(self) -> tuple[int, Request] | None:
-        """Propose an unseen plan and claim it. Returns None if another driver has claimed it first."""
+        """Propose a new plan and claim it. Return None if another driver has claimed it first."""
         if self.bare is None:
             return self.claim_trial(BARE, self.proposer.fixed(self.space.params(BARE)))
         while self.first:
@@ -216,14 +218,14 @@ class Exploration(Phase):
             if plan.hash not in self.seen and plan in self.space:
                 return self.claim_trial(plan, asked)
             self.record_repeat(plan, asked)
-        # a model-based sampler may propose its optimum over and over, so the unseen plans are drawn from directly
+        # a model-based sampler can propose its optimum again and again, so the plan is drawn from the unseen plans
         draw = random.Random(f"{self.settings.seed}-{self.ledger.count}")  # the same draw in a resumed search
         unseen = self.space.sample_unseen(draw, self.seen.keys())
         assert unseen is not None, "asked of an exhausted space"
         return self.claim_trial(unseen, self.proposer.fixed(self.space.params(unseen)))
 
     def claim_trial(self, plan: Plan, proposal: FrozenTrial) -> tuple[int, Request] | None:
-        """Claim a plan. Returns None if another driver has claimed it first."""
+        """Claim a plan. Return None if another driver has claimed it first."""
         number = self.ledger.claim_trial(plan.hash, {"plan": plan.text}, proposal)
         if number is None:
             self.proposer.drop(proposal)
@@ -234,8 +236,8 @@ class Exploration(Phase):
         return number, self.request(self.fidelity.start(number, plan))
 
     def record_repeat(self, plan: Plan, proposal: FrozenTrial) -> None:
-        """Record a proposal that was seen before, or that the space excludes, so that the sampler learns from it."""
-        # with the values of the plan's own trial: for the sampler, a repeat is a second observation of that plan
+        """Record a repeated proposal, or a proposal that the space excludes, so that the sampler learns from it."""
+        # it gets the values of the plan's first trial, so for the sampler it is a second observation of this plan
         known = self.seen.get(plan.hash)
         state, values = (TrialState.FAIL, None) if known is None else (known.state, known.values)
         self.add_finished(state, {"repeats": plan.hash}, proposal, values)
@@ -243,14 +245,14 @@ class Exploration(Phase):
     def add_finished(
         self, state: TrialState, attrs: Mapping[str, Any], proposal: FrozenTrial, values: Sequence[float] | None
     ) -> int:
-        """Write a finished trial that needs no evaluation, and return its number."""
+        """Write a finished trial that needs no evaluation. Return its number."""
         number = self.ledger.add_trial(state, attrs, proposal, values, durable=False)
         self.proposer.settle(proposal, number)
         self.proposer.end(number, state, values, attrs)
         return number
 
     def request(self, step: Step) -> Request:
-        """Return the request for one training. Weights are requested only at the full budget."""
+        """Return the request for one training. Weights are requested only for the full budget."""
         bare = None if self.bare is None else self.bare.values
         plan_hash = Plan.of(step.plan).hash
         return Request(step.plan, plan_hash, self.settings.seed, bare, step.epochs, step.before, step.is_full)
@@ -259,7 +261,8 @@ class Exploration(Phase):
 
     def record(self, number: int, evaluation: Evaluation) -> None:
         """Record an evaluation: first its items and weights, then the ledger, then the views."""
-        # This order survives a kill: a trial that has ended in the ledger has its files, and views can be rebuilt.
+        # With this order a kill does no harm: a trial that has ended in the ledger has its files, and views can be
+        # rebuilt.
         result = self.fidelity.add(number, evaluation)
         if result is not None:
             self.save_items(evaluation)
@@ -277,7 +280,7 @@ class Exploration(Phase):
     def close_trial(self, number: int, evaluation: Evaluation) -> None:
         """End a trial in the ledger, then update the sampler's copy, the views and the stored weights."""
         if not self.ledger.close_trial(number, evaluation):
-            # this driver wrote no heartbeat for so long that others considered it dead
+            # this driver wrote no heartbeat for so long that other drivers considered it dead
             self.narrate(f"trial {number} was taken over by another process")
             return
         trial = self.ledger.trial(number)
@@ -285,29 +288,29 @@ class Exploration(Phase):
         self.run.append_trial(replace(evaluation, number=number))
         self.add_known(trial, evaluation)
         if evaluation.weights is not None and self.settings.keep == "front":
-            # the new plan may dominate plans whose weights were stored
-            further = self.run.journal.evaluations(FINALISTS)  # a resumed search has some
+            # the new plan can dominate plans whose weights were stored
+            further = self.run.journal.evaluations(FINALISTS)  # a resumed search has such evaluations
             raced = {evaluation.number for evaluation in further if evaluation.number is not None}
             bare = self.seen[BARE.hash]
             self.run.folder.remove_weights(but=[*self.front, *raced, *([] if bare is None else [bare.number])])
         self.narrate(evaluation_line(number, evaluation, self.directions))
 
     def keeps(self, number: int, evaluation: Evaluation) -> bool:
-        """Whether to store the weights of an evaluation: always, or for the bare backbone and plans on the front."""
+        """Whether to store the weights of an evaluation: of all plans, or of the bare backbone and the front only."""
         if self.settings.keep == "all" or evaluation.is_bare:
             return True
         values = evaluation.objectives(self.directions)
         return values is not None and number in self.front_with(number, values)
 
     def import_evaluations(self, reusable: Iterable[Reusable]) -> None:
-        """Import evaluations of another run as finished trials, each plan once."""
-        # only this run's seed: the evaluations on further seeds are imported by the second phase
+        """Import evaluations of another run as finished trials, one for each plan."""
+        # only evaluations with the first seed, because the second phase imports those with further seeds
         new = [
             reused
             for reused in reusable
             if reused.evaluation.seed == self.settings.seed and reused.evaluation.plan_hash not in self.seen
         ]
-        with self.ledger.atomically():  # so that the disk is waited for only once
+        with self.ledger.atomically():  # so that the disk is written only once
             for reused in new:
                 evaluation = reused.evaluation
                 attrs = {"plan": evaluation.plan, "claim": evaluation.plan_hash, "evaluation": evaluation.to_dict()}

@@ -1,8 +1,8 @@
-"""Strategies for how long the trials of a search are trained: each in full, or by successive halving.
+"""Strategies for how long the trials of a search are trained: all with the full budget, or by successive halving.
 
-A strategy knows the rung of each trial, what to train next, and why the other trials stop. With halving, a trial's
-evaluations at lower rungs are stored with it (`rungs` in the ledger), so that a resumed search continues from there.
-`nasbench.study.phases.ladder` makes the decisions.
+A strategy knows the rung of each trial, the trial to train next, and why other trials stop. With halving, the
+evaluations of a trial at lower rungs are stored with the trial (`rungs` in the ledger), so that a resumed search
+continues from them. `nasbench.study.phases.ladder` makes the decisions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Step:
 
 
 class FullBudget:
-    """The strategy that trains every plan once, in full. Base class of other strategies, without any rungs."""
+    """The strategy that trains every plan once, with the full budget. Base class of other strategies."""
 
     def start(self, number: int, plan: Plan) -> Step:
         """Return the first training of a new trial."""
@@ -56,7 +56,8 @@ class FullBudget:
         Args:
             number: Number of the trial.
             rungs: The evaluations at its rungs, lowest first, each as `Evaluation.to_dict`. Empty without rungs.
-            over: Whether the trial has ended. It is not promoted then, but others are still compared with it.
+            over: Whether the trial has ended. Such a trial is not promoted, but other trials are still compared with
+                it.
 
         Returns:
             The result of the trial, if it needs no more training.
@@ -68,14 +69,14 @@ class FullBudget:
         return False
 
     def add(self, number: int, evaluation: Evaluation) -> Evaluation | None:
-        """Add the evaluation of one training. Returns the trial's result, or None if it may still be promoted."""
+        """Add the evaluation of one training. Return the trial's result, or None if the trial can still be promoted."""
         return evaluation
 
     def promote(self, *, finish: bool = False) -> Step | None:
-        """Return the next trial to train for longer, or None if there is none now.
+        """Return the next trial to train for longer, or None if there is no such trial now.
 
         Args:
-            finish: Whether no new plan will come. At least one plan of each rung is promoted then.
+            finish: Whether no new plan will come. If so, at least one plan of each rung is promoted.
         """
         return None
 
@@ -98,7 +99,7 @@ class _Trial:
 
     Attributes:
         plan: The plan's canonical text.
-        rung: The highest rung that it was sent to.
+        rung: The highest rung to which the trial was sent.
         evaluations: Its evaluation at each finished rung.
         over: Whether the trial has ended.
     """
@@ -110,7 +111,7 @@ class _Trial:
 
 
 class SuccessiveHalving(FullBudget):
-    """The strategy that trains every plan briefly, and promotes one in `eta` plans to the next rung.
+    """The strategy that trains every plan for few epochs, and promotes one in `eta` plans to the next rung.
 
     Args:
         ladder: The rungs.
@@ -133,7 +134,7 @@ class SuccessiveHalving(FullBudget):
         if not rungs:
             return None
         evaluations = [Evaluation(**rung) for rung in rungs]
-        # the stored list begins at the trial's entry rung, which is not 0 for a plan that starts slowly
+        # the stored list begins at the first rung of the trial, which is not 0 for a plan that starts slowly
         first = self.ladder.entry(Plan.of(evaluations[0].plan), identity_init=self._identity_init)
         known = dict(enumerate(evaluations, start=first))
         # A trial that has ended counts as sent to the top, so that `promotable` does not promote it again.
@@ -146,7 +147,7 @@ class SuccessiveHalving(FullBudget):
         return number in self._trials and not self._trials[number].over
 
     def add(self, number: int, evaluation: Evaluation) -> Evaluation | None:
-        """Add the evaluation at a rung. The trial is over once it is trained in full, rejected or failed."""
+        """Add the evaluation at a rung. The trial is over after the full budget, a rejection or a failure."""
         trial = self._trials[number]
         trial.evaluations[trial.rung] = evaluation.record  # without weights, which would fill the memory
         trial.over = not evaluation.is_complete or trial.rung == self.ladder.top
@@ -156,7 +157,7 @@ class SuccessiveHalving(FullBudget):
 
     def promote(self, *, finish: bool = False) -> Step | None:
         """Promote the next trial, if there is one. The last promotions wait until no trial is being trained."""
-        # at the end one plan of each rung is promoted in any case, so wait for running trainings, which may be better
+        # at the end one plan of each rung is always promoted, so wait for running trainings, which can be better
         promotion = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
         if promotion is None:
             return None
@@ -198,7 +199,7 @@ class SuccessiveHalving(FullBudget):
 
     def _readings(self) -> list[Reading]:
         """Return all readings, named by trial numbers. The bare backbone does not compete, so it has none."""
-        # the rung that a trial was sent to has a reading without values, which shows that it was promoted
+        # the rung to which a trial was sent has a reading without values, which shows that the trial was promoted
         return [
             Reading(str(number), rung, self._values(trial.evaluations.get(rung)))
             for number, trial in sorted(self._trials.items())
@@ -207,7 +208,7 @@ class SuccessiveHalving(FullBudget):
         ]
 
     def _values(self, evaluation: Evaluation | None) -> tuple[float, ...] | None:
-        """Return the objectives to be minimised, costs as logarithms. None if running, rejected or failed."""
+        """Return the objectives, all to be minimised, costs as logarithms. None if running, rejected or failed."""
         values = None if evaluation is None else evaluation.objectives(self._directions)
         if values is None:
             return None
@@ -233,11 +234,11 @@ def strategy_for(problem: Problem) -> FullBudget:
     if not settings.halving:
         return FullBudget()
     if settings.storage is not None:
-        raise InputError("halving works only in a search of one machine; leave out halving, or storage")
+        raise InputError("halving works only in a search on one machine; leave out halving, or storage")
     if problem.evaluator.full_epochs is None:
         raise InputError(
-            "halving first trains plans for fewer epochs: a table holds only one budget, and a function must take "
-            "`epochs` and be given the full budget as training={'epochs': N}"
+            "halving first trains plans for fewer epochs: a table has only one budget, and a function must have an "
+            "argument `epochs` and needs the full budget as training={'epochs': N}"
         )
     ladder = Ladder.of(
         problem.evaluator.full_epochs,

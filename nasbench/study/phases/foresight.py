@@ -1,4 +1,4 @@
-"""The line before a search: which differences it will be able to tell apart, and what a given one would take."""
+"""The line before a search: which differences it will be able to detect, and what a given difference needs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["foresight"]
 
 
 def foresight(trainings: RunTrainings, settings: SearchSettings, plans: int) -> str:
-    """Return what a search will be able to see, in one line. "" if the noise is not known.
+    """Return in one line which differences a search will be able to detect. "" if the noise is not known.
 
     Args:
-        trainings: What is trained so far, the bare backbone on two seeds or more.
+        trainings: The trainings so far. The bare backbone has two seeds or more.
         settings: The settings of the search.
         plans: Number of plans that the search will have, without the bare backbone.
     """
@@ -26,13 +26,15 @@ def foresight(trainings: RunTrainings, settings: SearchSettings, plans: int) -> 
     seeds, equal = reachable_seeds(settings, plans), equal_seeds(settings, plans)
     if seeds < 2:
         return f"{further_trainings(settings)} further trainings give no plan a second seed, so nothing will be decided"
-    # the trainings to come will tell as much about the noise
+    # the planned trainings will also improve the estimate of the noise
     planned = further_trainings(settings) if equal is None else (plans + 1) * (equal - 1)
     done = sum(plan.trainings.seeds - 1 for plan in trainings.all_plans)
-    line = f"this search can tell {detectable_difference(seeds, noise.with_seeds(max(0, planned - done))):.2g} apart"
-    line += f" (a plan of {seeds} seeds, the most that it can get)" if equal is None else f" (plans of {seeds} seeds)"
+    least = detectable_difference(seeds, noise.with_seeds(max(0, planned - done)))
+    most = ", the most that a plan can get" if equal is None else ""
+    line = f"this search can detect a difference of {least:.2g} (with {seeds} seeds{most})"
     if noise.items:
-        line += f"; {least_difference(noise):.2g} is the floor of {noise.items:,} validation items"
+        floor = least_difference(noise)
+        line += f"; with {noise.items:,} validation items, no number of seeds detects less than {floor:.2g}"
     return line if settings.effect is None else f"{line}. {_needed(settings.effect, seeds, noise)}"
 
 
@@ -40,10 +42,10 @@ def _needed(effect: float, planned: int, noise: Noise) -> str:
     more = more_seeds(effect, 1, BARE_SEEDS, noise)
     if more is None:
         items = items_needed(effect, noise)
-        instead = "" if items is None else f": {items:,} validation items would"
-        return f"No number of seeds shows {effect:g}{instead}"
+        instead = "" if items is None else f", it needs {items:,} validation items"
+        return f"No number of seeds is enough for {effect:g}{instead}"
     seeds = 1 + more
     if seeds <= planned:
-        return f"{effect:g} takes {seeds} seeds, which a plan can get"
-    # a plan on so many seeds, and the bare backbone on as many
-    return f"{effect:g} takes {seeds} seeds: --seeds {seeds} --refine {seeds - 1 + max(seeds, BARE_SEEDS) - 1}"
+        return f"{effect:g} needs {seeds} seeds, which a plan can get"
+    # the seeds of one plan, and as many seeds of the bare backbone
+    return f"{effect:g} needs {seeds} seeds: --seeds {seeds} --refine {seeds - 1 + max(seeds, BARE_SEEDS) - 1}"

@@ -1,7 +1,7 @@
-"""The base of the phases that evaluate known plans on further seeds, and the phase that does so by a list.
+"""The base class of the phases that evaluate known plans with further seeds, and the phase that does so from a list.
 
-The claim of a further seed is its plan and seed. It holds all that is needed to evaluate it, and why it was wanted. Any
-driver can therefore continue the phase from the ledger alone.
+The claim of a further seed names a plan and a seed. It contains everything that is needed to evaluate the plan, and the
+reason for this training. So any driver can continue the phase from the ledger alone.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["FurtherSeeds", "ListedSeeds", "Wanted", "explored"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """A plan to evaluate on a further seed.
+    """A plan to evaluate with a further seed.
 
     Attributes:
         number: The plan's trial in the search.
         plan: The plan's canonical text.
         plan_hash: Its hash.
         seed: The seed.
-        reason: What it is for. "" if it is one of a list.
+        reason: The reason for this training. "" if it comes from a list.
     """
 
     number: int
@@ -64,7 +64,7 @@ class Wanted:
 
 
 class FurtherSeeds(Phase):
-    """A phase that evaluates plans on seeds that they lack."""
+    """A phase that evaluates plans with further seeds."""
 
     stage, title = FINALISTS, "seeds"
 
@@ -72,14 +72,14 @@ class FurtherSeeds(Phase):
     """Name of an evaluation of this phase in messages, before its seed."""
 
     checks_costs = True
-    """Whether to count the plans as whole models."""
+    """Whether to check the costs of the plans on their complete models."""
 
     keeps_weights = True
     """Whether to store the weights of a plan that has none yet."""
 
     @abstractmethod
     def next_wanted(self) -> Wanted | None:
-        """Return the next plan and seed. None if there is none now."""
+        """Return the next plan and seed. None if there is nothing to do now."""
 
     def begin(self) -> None:
         """Settle the trials that an earlier process left running."""
@@ -99,7 +99,7 @@ class FurtherSeeds(Phase):
         return next(one for one in explored(self.run.journal.evaluations(SEARCH)) if one.is_bare)
 
     def trainings(self) -> RunTrainings:
-        """Return all trainings of the run, those of other machines included."""
+        """Return all trainings of the run, including those of other machines."""
         if self.run.journal.is_shared:
             self.run.journal.fetch_items()
         return trainings_of(self.run)
@@ -108,7 +108,7 @@ class FurtherSeeds(Phase):
 
     def claims(self) -> dict[str, FrozenTrial]:
         """Return the valid claims by key: plan and seed."""
-        # setdefault: of several valid claims the first one stands
+        # setdefault: of several valid claims the first one counts
         found: dict[str, FrozenTrial] = {}
         for trial in self.ledger.trials():
             if "claim" in trial.user_attrs and not is_void(trial):
@@ -116,7 +116,7 @@ class FurtherSeeds(Phase):
         return found
 
     def abandoned(self, claims: Mapping[str, FrozenTrial]) -> dict[str, Wanted]:
-        """Return by key what dead drivers have left and nobody has claimed again."""
+        """Return the trainings that dead drivers left unfinished and that no driver has claimed again, by key."""
         return {
             trial.user_attrs["claim"]: Wanted(**trial.user_attrs["wanted"])
             for trial in self.ledger.trials()
@@ -124,7 +124,7 @@ class FurtherSeeds(Phase):
         }
 
     def next_request(self) -> tuple[int, Request] | None:
-        """Return the next trial: an unfinished one, one that a dead driver left, or else what is wanted next."""
+        """Return the next trial: an unfinished one, one that a dead driver left, or the next wanted training."""
         self.ledger.new_trials()  # keeps the heartbeat, and finds dead drivers
         if self.unfinished:
             trial = self.unfinished.popleft()
@@ -149,9 +149,9 @@ class FurtherSeeds(Phase):
         self.numbers[number] = wanted.number
         if self.checks_costs:
             self.check_costs(Plan.of(wanted.plan))
-        # with halving a function is told the full budget, as it was in the search
+        # with halving a function gets the full budget, as in the search
         epochs = self.problem.evaluator.full_epochs if self.settings.halving else None
-        # A plan may be called BETTER that was not on the front after one seed. The report tests every compared plan.
+        # A plan can be called BETTER that was not on the front after one seed. The report tests every compared plan.
         weights = self.keeps_weights and wanted.number not in self.run.folder.stored_weights
         return number, Request(
             wanted.plan, wanted.plan_hash, wanted.seed, self.bare.values, epochs=epochs, weights=weights
@@ -159,7 +159,7 @@ class FurtherSeeds(Phase):
 
     def record(self, number: int, evaluation: Evaluation) -> None:
         """Record the evaluation of one further seed."""
-        # items first, as in the search: an evaluation that is in the ledger then has its items
+        # items first, as in the search, so that every evaluation in the ledger has its items
         self.save_items(evaluation)
         if evaluation.weights is not None:
             self.run.folder.save_weights(self.numbers[number], evaluation.weights)
@@ -170,7 +170,7 @@ class FurtherSeeds(Phase):
         self.report(evaluation)
 
     def report(self, evaluation: Evaluation) -> None:
-        """Narrate the evaluation of one further seed."""
+        """Report the evaluation of one further seed to the user."""
         assert evaluation.number is not None
         line = evaluation_line(evaluation.number, evaluation, self.problem.directions)
         self.narrate(f"{self.noun}seed {evaluation.seed}: {line}")
@@ -180,7 +180,7 @@ class FurtherSeeds(Phase):
         self.run.append_trial(evaluation)
 
     def check_costs(self, plan: Plan) -> None:
-        """Count a plan as a whole model, and record where its costs differ from the sums of their parts."""
+        """Measure the costs of a plan's complete model, and record how they differ from the sum of its parts."""
         if plan.hash not in self.run.journal.cost_checks:
             error = self.problem.evaluator.cost_error(plan)
             if error is not None:
@@ -203,14 +203,14 @@ class ListedSeeds(FurtherSeeds):
     """A phase that evaluates a list of plans and seeds."""
 
     def work_through(self, wanted: Iterable[Wanted]) -> None:
-        """Evaluate what nobody has claimed yet."""
+        """Evaluate the listed plans and seeds that no driver has claimed yet."""
         claims = self.claims()
         self.todo = deque(one for one in wanted if one.key not in claims)
         self.done, self.total = 0, len(self.todo) + len(self.unfinished)
         self.work()
 
     def next_wanted(self) -> Wanted | None:
-        """Return the next of the list that nobody has claimed."""
+        """Return the next plan and seed of the list that no driver has claimed."""
         claims = self.claims()
         while self.todo:
             if (wanted := self.todo.popleft()).key not in claims:
@@ -219,5 +219,5 @@ class ListedSeeds(FurtherSeeds):
 
 
 def explored(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
-    """Return the complete evaluations of a search, one a plan."""
+    """Return the complete evaluations of a search, one for each plan."""
     return [evaluation for evaluation in evaluations if evaluation.is_complete]

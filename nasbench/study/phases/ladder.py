@@ -1,8 +1,8 @@
-"""Multi-objective successive halving: all plans are trained briefly, the best of them longer, and few in full.
+"""Multi-objective successive halving: all plans are trained for few epochs, and the best are trained again for longer.
 
 A rung is a number of epochs. About one in `eta` plans is promoted to the next rung. Promotion depends on the metric at
-the rung and on the costs, which are known. Plans are ordered by non-dominated rank, and within a rank by the
-hypervolume that each adds.
+the rung and on the known costs. Plans are ordered by non-dominated rank, and within a rank by the hypervolume that each
+plan adds.
 
 A learning-rate schedule belongs to its budget. Halfway through a one-cycle schedule of 9 epochs, the rate is at its
 maximum and the metric says little about what 4 epochs can reach. Every rung therefore trains from scratch with a
@@ -35,7 +35,7 @@ __all__ = ["Ladder", "Place", "Promotion", "Reading", "places", "promotable", "s
 FloatArray = NDArray[np.float64]
 
 _SLOW_SHARE = 0.3
-"""Default share of the full budget before which a plan that starts slowly is not judged."""
+"""Default length of the first training of a plan that starts slowly, as a share of the full budget."""
 
 _MARGIN = 0.1
 """Distance of the reference point from the worst value of a rung, as a share of the rung's range."""
@@ -46,9 +46,9 @@ class Ladder:
     """The rungs of a search.
 
     Attributes:
-        epochs: Epochs of each rung, in rising order. The last one is the full budget.
+        epochs: Number of epochs of each rung, ascending. The last number is the full budget.
         eta: One in `eta` plans is promoted to the next rung.
-        slow_entry: Index of the first rung at which plans that start slowly are judged.
+        slow_entry: Index of the first rung for plans that start slowly.
     """
 
     epochs: tuple[int, ...]
@@ -60,11 +60,11 @@ class Ladder:
         """Return the rungs full, full / eta, full / eta² ... down to `minimum` epochs.
 
         Args:
-            full: Epochs of the full budget.
+            full: Number of epochs of the full budget.
             minimum: Smallest number of epochs of a rung.
             eta: One in `eta` plans is promoted to the next rung. At least 2.
-            slow_minimum: Smallest number of epochs after which a plan that starts slowly may be judged. By default
-                three tenths of the full budget.
+            slow_minimum: Smallest number of epochs of the first training of a plan that starts slowly. By default three
+                tenths of the full budget.
 
         Raises:
             InputError: If a number is out of range.
@@ -140,7 +140,7 @@ class Place:
         plan: Name of the plan, as in its reading.
         place: Place from 1, the best.
         rank: Non-dominated rank from 1, which is the Pareto front.
-        of: Number of plans at this rung that have values.
+        of: Number of plans with values at this rung.
     """
 
     plan: str
@@ -155,7 +155,7 @@ class Promotion:
 
     Attributes:
         plan: Name of the plan, as in its reading.
-        rung: Index of the rung to train it at.
+        rung: Index of the rung at which the plan is trained next.
     """
 
     plan: str
@@ -163,11 +163,11 @@ class Promotion:
 
 
 def places(readings: Iterable[Reading]) -> list[Place]:
-    """Order the plans of one rung, best first. Plans without values are left out.
+    """Return the places of the plans of one rung, best first. Plans without values are left out.
 
-    The order is by non-dominated rank, then by the hypervolume that each plan adds to its rank, then as given. For the
-    hypervolume each value is scaled to its range at this rung. The reference point lies a tenth of the range beyond the
-    worst values.
+    The plans are ordered by non-dominated rank, then by the hypervolume that each plan adds to its rank, then as given.
+    For the hypervolume, each objective is scaled to its range at this rung. The reference point is a tenth of the range
+    worse than the worst values.
     """
     known = [reading for reading in readings if reading.values is not None]
     if not known:
@@ -191,11 +191,11 @@ def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = Fa
     Args:
         readings: All readings, including those of running plans, so that no plan is promoted twice.
         ladder: The rungs.
-        finish: Whether no new plan will come. At least one plan of each rung is promoted then, so that something is
-            trained in full.
+        finish: Whether no new plan will come. If so, at least one plan of each rung is promoted, so that some plan is
+            trained with the full budget.
 
     Returns:
-        The promotion, or None if no plan can be promoted and a new one should be started.
+        The promotion. None if no plan can be promoted, and a new plan must be started.
     """
     reached: dict[str, int] = {}
     for reading in readings:
@@ -212,7 +212,7 @@ def stops(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = True) -
     """Return the reason, for the trials table, why each plan stopped below the full budget.
 
     Args:
-        readings: All readings. Plans without values have a reason of their own and are left out.
+        readings: All readings. Plans without values have another reason and are left out.
         ladder: The rungs.
         finish: As in `promotable`.
     """

@@ -1,4 +1,4 @@
-"""The base class of a search's phases, which keeps the engine busy and writes to the run."""
+"""The base class of a search's phases. It keeps the engine busy and writes to the run."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from nasbench.study.problem import Problem
 __all__ = ["Phase", "evaluation_line"]
 
 NARRATE_S = 60.0
-"""Seconds between two messages about what an idle engine waits for."""
+"""Seconds between two messages that say what an idle engine waits for."""
 
 
 class Phase(ABC):
-    """A phase of a search. Only its process writes to the run, wherever the engine runs evaluations.
+    """A phase of a search. Only this process writes to the run, even if evaluations run in other processes.
 
     Args:
         run: The run.
         problem: The problem of the search.
         engine: Evaluates the requests.
         listen: Called with an event after every step.
-        began: When the search began, on the clock of `time.monotonic`. By default now.
+        began: Start time of the search, on the clock of `time.monotonic`. By default now.
 
     Attributes:
         stage: Name of the phase's Optuna study.
         title: Name of the phase in its events. By default that of the study.
-        waits: Whether to wait for other drivers at the end, since one that dies may leave trials for this one.
+        waits: Whether to wait for other drivers at the end. If one of them dies, this driver takes over its trials.
     """
 
     stage = ""
@@ -58,7 +58,7 @@ class Phase(ABC):
 
     @abstractmethod
     def next_request(self) -> tuple[int, Request] | None:
-        """Return the number and the request of the next trial, or None if there is none now."""
+        """Return the number and the request of the next trial, or None if there is no trial to start now."""
 
     @abstractmethod
     def record(self, number: int, evaluation: Evaluation) -> None:
@@ -67,7 +67,7 @@ class Phase(ABC):
     def work(self) -> None:
         """Keep the engine busy until there are no more requests.
 
-        A trial whose worker died is tried once more, because the trial need not be the cause. If the worker dies
+        A trial whose worker died is tried once more, because the trial is not necessarily the cause. If the worker dies
         again, the trial has failed.
         """
         running: dict[int, Request] = {}
@@ -77,7 +77,7 @@ class Phase(ABC):
                 number, running[number] = next_one
                 self.engine.submit(*next_one)
             if not running:
-                # another driver may still die and leave a plan for this one, so wait until none is at work
+                # another driver can still die and leave a plan to this driver, so wait until all drivers are done
                 if not self.waits or not self.ledger.others_running():
                     return
                 time.sleep(self.ledger.poll_s or 0)
@@ -85,7 +85,7 @@ class Phase(ABC):
                 if isinstance(answer, Lost) and number not in lost:
                     lost.add(number)
                     self.narrate(f"trial {number} is tried once more: {answer.reason}")
-                    self.engine.submit(number, running[number])  # the claim still stands, under the same number
+                    self.engine.submit(number, running[number])  # the claim is still valid, under the same number
                     continue
                 request = running.pop(number)
                 lost.discard(number)
@@ -94,7 +94,7 @@ class Phase(ABC):
                 self.record(number, self.with_equal_items(answer))
 
     def answers(self) -> list[tuple[int, Answer]]:
-        """Wait for answers. Report what holds them up if nothing is running."""
+        """Wait for answers. If nothing is running, report what the requests wait for."""
         # no longer than `poll_s` in a shared study, where each round writes the heartbeat
         answers = self.engine.wait(self.ledger.poll_s or NARRATE_S)
         if time.monotonic() - self.narrated >= NARRATE_S and (reason := self.engine.held_up()):
@@ -108,21 +108,21 @@ class Phase(ABC):
         return self.settings.time_s is not None and time.monotonic() - self.began > self.settings.time_s
 
     def with_equal_items(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation, as failed if it has another number of items than the bare backbone's."""
+        """Return an evaluation, changed to failed if it has another number of items than the bare backbone."""
         if evaluation.items is None:
             return evaluation
         if self.item_count is None:
-            if self.run.journal.is_shared:  # another machine may have evaluated the bare backbone
+            if self.run.journal.is_shared:  # the bare backbone was possibly evaluated on another machine
                 self.run.journal.fetch_items()
             known = self.run.folder.load_items(BARE.hash, self.settings.seed)
             self.item_count = None if known is None else len(known)
         if self.item_count in (None, len(evaluation.items)):
             return evaluation
-        reason = f"it has {len(evaluation.items)} items, where the bare backbone has {self.item_count}"
+        reason = f"it has {len(evaluation.items)} items, but the bare backbone has {self.item_count}"
         return replace(evaluation, state="failed", reason=reason, metrics={}, items=None, weights=None)
 
     def save_items(self, evaluation: Evaluation) -> None:
-        """Store the metric per validation item of an evaluation, if it has any."""
+        """Store the metric of each validation item, if the evaluation has items."""
         self.run.folder.save_items(evaluation.plan_hash, evaluation.seed, evaluation.items)
 
     def narrate(self, message: str) -> None:

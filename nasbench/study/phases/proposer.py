@@ -1,6 +1,6 @@
-"""Proposes values of a space's parameters by an Optuna sampler that works on a copy of the study in memory.
+"""Proposes values for the parameters of a space. An Optuna sampler works on a copy of the study in memory.
 
-Optuna writes each suggested parameter to the storage separately, and a journal file would wait for the disk each time.
+Optuna writes each suggested parameter to the storage separately, and with a journal file each write waits for the disk.
 With the copy, a proposal is written to the study's storage in one step, as one trial.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["Proposer"]
 class Proposer:
     """A copy of a study in memory, and the samplers that read it.
 
-    A proposal is a running trial of the copy, with parameters. It is then either settled, which links it to a trial of
+    A proposal is a running trial of the copy, with parameters. Then it is either settled, which links it to a trial of
     the study, or dropped.
 
     Args:
@@ -53,10 +53,10 @@ class Proposer:
     # -- proposals ---------------------------------------------------------------------------------------------
 
     def ask(self, number: int) -> FrozenTrial:
-        """Propose by the sampler.
+        """Propose a plan with the sampler.
 
         Args:
-            number: The number that the trial will have in the study. In the copy it may have another one.
+            number: The number that the trial will have in the study. In the copy it can have another number.
         """
         with quiet():
             # a new sampler for each proposal, so that a resumed search proposes the same as an uninterrupted one
@@ -65,7 +65,7 @@ class Proposer:
         return self._storage.get_trial(self._storage.get_trial_id_from_study_id_trial_number(self._id, asked.number))
 
     def fixed(self, params: Mapping[str, str] | None) -> FrozenTrial:
-        """Propose these parameters. None stands for a plan outside the space, which has no parameters."""
+        """Propose these parameters. None means a plan outside the space, which has no parameters."""
         params = dict(params or {})
         distributions = {name: self._distributions[name] for name in params}
         trial = create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
@@ -77,13 +77,13 @@ class Proposer:
 
     def drop(self, proposal: FrozenTrial) -> None:
         """Discard a proposal that did not become a trial."""
-        # a running trial of the copy would otherwise count as being evaluated
+        # otherwise the running trial of the copy would count as being evaluated
         self._storage.set_trial_state_values(proposal._trial_id, TrialState.FAIL)
 
     # -- trials of the study -----------------------------------------------------------------------------------
 
     def add(self, trial: FrozenTrial) -> None:
-        """Add a trial of the study to the copy. If it is there already and has ended in the study, end it."""
+        """Add a trial of the study to the copy. If the copy has it already, end it there if it has ended."""
         if trial.number not in self._ids:
             self._ids[trial.number] = self._storage.create_new_trial(self._id, trial)
         elif trial.state.is_finished():

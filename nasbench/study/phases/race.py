@@ -1,7 +1,7 @@
-"""The second phase of a search: the plans that look best, and the bare backbone, race for further trainings.
+"""The second phase of a search: the race, in which further trainings go to the bare backbone and the best plans.
 
-`nasbench.evidence.race` decides after every training which plan is trained next, from what is recorded. A search that
-was killed and resumed, or several workers and machines, therefore continue one race.
+After every training, `nasbench.evidence.race` chooses the next plan to train, from the recorded trainings alone. So a
+search that was killed and resumed continues the same race, and so do several workers and machines.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from nasbench.study.phases.further_seeds import FurtherSeeds, Wanted, explored
 __all__ = ["Race", "explored_front"]
 
 _OUT = 2
-"""As many failures end a plan's race."""
+"""Number of failures after which a plan gets no further training."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What a driver sees of the race.
+    """The state of the race, as a driver sees it.
 
     Attributes:
         trainings: All finished trainings.
-        position: Where the race stands.
-        tried: Seeds that were begun, by plan hash.
-        spent: Number of further trainings begun.
-        running: Number of those that are not finished.
+        position: The plans still in the race, and what is estimated of each.
+        tried: The seeds with which a training was started, by plan hash.
+        spent: Number of further trainings that were started.
+        running: Number of these trainings that are not finished.
     """
 
     trainings: RunTrainings
@@ -62,7 +62,7 @@ class View:
         return "the bare backbone" if index is None else f"trial {self.plan(index).evaluations[0].number}"
 
     def belief(self, index: int) -> str:
-        """Return what is believed of a plan, in a few words."""
+        """Return in a few words what is estimated of a plan."""
         return f"{self.name(index)} {_SAID[self.position.states[index]]}{self.chance(index)}"
 
     def chance(self, index: int) -> str:
@@ -77,22 +77,22 @@ class View:
 
 _SAID: dict[State, str] = {
     "called": "is BETTER",
-    "dropped": "is dropped, its mean is below the bare backbone's",
-    "left out": "is left out, far below the bare backbone",
-    "failed": "is out, since its trainings fail",
+    "dropped": "is dropped, its estimate is below the bare backbone",
+    "left out": "is left out, it is far below the bare backbone",
+    "failed": "is left out, because its trainings fail",
     "at most seeds": "has all its seeds",
     "open": "is not decided",
 }
 
 
 class Race(FurtherSeeds):
-    """The phase that gives further trainings to the plans for which they decide most."""
+    """The phase that gives further trainings to the plans for which they are most likely to decide the verdict."""
 
     def run_all(self) -> None:
         """Train one plan after the other until the race has ended."""
         self.begin()
         self.total = self.ledger.budget = further_trainings(self.settings)
-        # fixed by the exploration alone, so that every driver has the same order at any time
+        # it depends only on the exploration, so that every driver has the same order at any time
         self.front = [evaluation.plan_hash for evaluation in explored_front(self.run)]
         self.view = self.look()
         self.done = self.view.spent - self.view.running
@@ -101,8 +101,8 @@ class Race(FurtherSeeds):
         self.narrate(self.ending())
 
     def look(self) -> View:
-        """Read where the race stands."""
-        claims = self.claims()  # before the trainings: what ends in between is then seen as ended
+        """Read the state of the race."""
+        claims = self.claims()  # read before the trainings, so that a training that ends in between counts as ended
         trainings = self.trainings()
         first = self.settings.seed
         tried = {one.plan_hash: {first} for one in trainings.all_plans}
@@ -114,7 +114,7 @@ class Race(FurtherSeeds):
             plan_hash, _, seed = key.partition(":")
             evaluation = evaluation_of(trial)
             spent += evaluation is None or not evaluation.reused_from
-            if plan_hash not in tried:  # a plan of an earlier version of the run that no longer counts
+            if plan_hash not in tried:  # a plan that an earlier version of the run had, and that no longer counts
                 continue
             tried[plan_hash].add(int(seed))
             failures[plan_hash] += evaluation is not None and not evaluation.is_complete
@@ -122,7 +122,7 @@ class Race(FurtherSeeds):
                 running.append(index.get(plan_hash))
         for plan_hash, seeds in tried.items():
             if plan_hash in index and len(seeds) >= self.most and failures[plan_hash]:
-                failures[plan_hash] = _OUT  # a plan has as many seeds, whether they succeed or not
+                failures[plan_hash] = _OUT  # failed trainings also count towards a plan's number of seeds
         position = race(
             trainings.standing,
             trainings.contents,
@@ -138,24 +138,24 @@ class Race(FurtherSeeds):
 
     @property
     def most(self) -> int:
-        """Most seeds of a plan."""
+        """Largest number of seeds of a plan."""
         return most_seeds(self.settings)
 
     def next_wanted(self) -> Wanted | None:
-        """Return what the race trains next."""
+        """Return the plan and the seed that the race trains next."""
         view = self.look()
         if (step := view.position.next) is None:
             return None
         plan = view.plan(step.plan)
         first = self.settings.seed
         free = (seed for seed in range(first, first + self.most) if seed not in view.tried[plan.plan_hash])
-        # only the bare backbone may have none left here, if some of its trainings failed
+        # only the bare backbone can have no seed left here, if some of its trainings failed
         return None if (seed := next(free, None)) is None else Wanted.of(plan.evaluations[0], seed, step.reason)
 
     # -- messages ----------------------------------------------------------------------------------------------
 
     def report(self, evaluation: Evaluation) -> None:
-        """Narrate a training, what is decided now, and what the next one is for."""
+        """Report a training, what is decided now, and the reason for the next training."""
         before, self.view = self.view, self.look()
         self.done = self.view.spent - self.view.running
         parts = [self.result(evaluation), *self.decided(evaluation.plan_hash, before)]
@@ -172,25 +172,25 @@ class Race(FurtherSeeds):
         return f"seed {evaluation.seed} of {name}: {metric} {evaluation.values[metric]:.4g}"
 
     def decided(self, plan_hash: str, before: View) -> list[str]:
-        """Return what is believed of the trained plan, and of those whose state has changed."""
+        """Return what is estimated of the trained plan, and of all plans whose state has changed."""
         view = self.view
         states = {one.plan_hash: state for one, state in _states(before)}
         return [
             view.belief(index)
             for index, (one, state) in enumerate(_states(view))
             if one.plan_hash == plan_hash
-            # of the plans with one seed nothing was decided
+            # no plan with only one seed was decided before
             or (one.trainings.seeds > 1 and states.get(one.plan_hash, state) != state)
         ]
 
     def ending(self) -> str:
-        """Return in one line why the race has ended, and with what."""
+        """Return in one line why the race has ended, and its result."""
         view, reason = self.view, self.view.position.ended
         if not reason:
-            reason = "the time is up" if self.late else "the bare backbone has no seed left"
+            reason = "the time limit has passed" if self.late else "the bare backbone has no seed left"
         trainings = view.trainings
         assert trainings.bare is not None
-        # the verdicts of the report, which takes two seeds for one where the race takes three
+        # the verdicts of the report, which needs two seeds for a verdict, while the race needs three
         judged = judge_plans(
             [plan.trainings for plan in trainings.plans],
             trainings.bare.trainings,
@@ -208,10 +208,10 @@ def _states(view: View) -> Sequence[tuple[PlanTrainings, State]]:
 
 
 def explored_front(run: Run) -> list[Evaluation]:
-    """Return the front of the explored plans, those that add most hypervolume first.
+    """Return the front of the explored plans. Plans that add most hypervolume come first.
 
-    The bare backbone does not dominate any plan here: its one seed may have been a lucky one, and the further seeds are
-    to decide which is better.
+    The bare backbone does not dominate any plan here. Its result with one seed may be lucky, and only the further seeds
+    show which plan is better.
     """
     directions = list(run.directions.values())
     plans = [one for one in explored(run.journal.evaluations(SEARCH)) if one.plan != BARE.text]
@@ -219,7 +219,7 @@ def explored_front(run: Run) -> list[Evaluation]:
         return []
     values = np.array([one.objectives(run.directions) for one in plans], dtype=float)
     front = np.flatnonzero(non_dominated(values, directions))
-    if values.shape[1] == 1:  # all have the same value
+    if values.shape[1] == 1:  # all plans have the same value
         return [plans[index] for index in front]
     points = minimised(values[front], directions)
     # a reference point beyond the worst values: at the worst values themselves, the extremes would add no volume

@@ -1,4 +1,4 @@
-"""Finds evaluations of another run that this one may import: same backbone, task, data, training and seed."""
+"""Finds evaluations of another run to import. Backbone, task, data, training and seed must agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nasbench.study.problem import Problem
 __all__ = ["Reusable", "find_reusable", "record_earlier_noise"]
 
 FREE = ("space", "objectives", "constraints")
-"""Parts of a run's identity that may differ, because the result of an evaluation does not depend on them."""
+"""Parts of a run's identity that can differ, because the result of an evaluation does not depend on them."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,23 @@ class Reusable:
         file = self.run.folder.weights_file(self.evaluation.number)
         if not file.is_file():
             return None
-        # a trial has one file of weights: that of its first seed, or of a further one if the first was not kept
+        # a trial has one file of weights: from its first seed, or from a further seed if the first was not stored
         seed = self.run.folder.weights_seed(self.evaluation.number)
         return file.read_bytes() if self.evaluation.seed == (self.run.settings.seed if seed is None else seed) else None
 
 
 def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], Reusable]:
-    """Return the complete evaluations of another run that fit a search, by plan hash and seed.
+    """Return the complete evaluations of another run that a search can import, by plan hash and seed.
 
-    Plans outside the search's space are left out. So are evaluations that lack one of its objectives, or break one of
-    its constraints.
+    Plans outside the search's space are left out. Evaluations that lack an objective of the search or break one of its
+    constraints are left out too.
 
     Args:
         path: The other run's folder.
         problem: The problem of the search.
 
     Raises:
-        RunError: If there is no run, or it was made under other conditions. Says which ones.
+        RunError: If there is no run, or if it was made under other conditions. The message says what differs.
     """
     run = load_run(path)
     there, here = (
@@ -84,7 +84,7 @@ def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], R
 
 
 def record_earlier_noise(run: Run, path: str | Path) -> None:
-    """Record the noise of another run of the same task, if it has any plan of two seeds and the same metric.
+    """Record the noise of another run of the same task, if it has the same metric and a plan with two seeds.
 
     Args:
         run: The run.

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _STARTUP = 8
-"""Random trials with which Optuna's model-based samplers begin. The first plans of a study count towards them."""
+"""Number of random trials before Optuna's model-based samplers use a model. The first plans of a study are included."""
 
 _MAKERS: dict[str, Callable[[Knowledge, int, int], BaseSampler]] = {
     "auto": lambda knowledge, number, _: AutoSampler(knowledge, number),
@@ -41,7 +41,7 @@ _MAKERS: dict[str, Callable[[Knowledge, int, int], BaseSampler]] = {
     "grid": lambda knowledge, number, _: GridSampler(knowledge, number),
     "local": lambda knowledge, number, _: LocalSampler(knowledge, number),
 }
-"""Creates each of `SAMPLERS` from the knowledge of the space, the trial's number and a seed for this proposal."""
+"""Functions that create each of `SAMPLERS` from the knowledge of the space, the trial's number and a seed."""
 
 
 def make_sampler(name: str, *, seed: int, number: int, knowledge: Knowledge) -> BaseSampler:
@@ -50,7 +50,7 @@ def make_sampler(name: str, *, seed: int, number: int, knowledge: Knowledge) -> 
     Args:
         name: One of `nasbench.runs.settings.SAMPLERS`.
         seed: The study's seed.
-        number: The trial's number. Each proposal has a random stream of its own.
+        number: The trial's number. Each proposal has its own random stream.
         knowledge: The knowledge of the space. Share one object within a search, since it caches what it computes.
 
     Raises:

@@ -18,7 +18,7 @@ from nasbench.study.samplers.knowledge import Knowledge, stream
 __all__ = ["PlanSampler"]
 
 _MAX_DRAWS = 64
-"""Number of draws in search of a plan that breaks no constraint. After them, a plan that breaks one is taken."""
+"""Number of draws to find a plan that breaks no constraint. After them, a plan that breaks a constraint is accepted."""
 
 
 class PlanSampler(BaseSampler):
@@ -28,32 +28,32 @@ class PlanSampler(BaseSampler):
 
     Args:
         knowledge: The knowledge of the space.
-        number: The trial's number in the study. Optuna's own number in its copy of the study may differ.
+        number: The trial's number in the study. Its number in Optuna's copy of the study can be different.
     """
 
     def __init__(self, knowledge: Knowledge, number: int) -> None:
         self.knowledge, self.number = knowledge, number
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return the plan to evaluate next, or None to have one drawn uniformly from the unseen plans."""
+        """Return the plan to evaluate next. None means: draw one uniformly from the unseen plans."""
         raise NotImplementedError
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return every parameter of the space, because a plan is chosen as a whole."""
         if set(trial.system_attrs.get("fixed_params", {})) >= set(self.knowledge.space.parameters):
-            return {}  # a queued trial with all parameters fixed leaves nothing to choose
+            return {}  # a queued trial has all parameters fixed, so there is nothing to choose
         return {name: CategoricalDistribution(choices) for name, choices in self.knowledge.space.parameters.items()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the parameters of the plan to evaluate next. If every plan was seen, they are of a random one."""
+        """Return the parameters of the plan to evaluate next. If every plan was seen, the plan is a random one."""
         if not search_space:
             return {}
         history = read_history(self.knowledge, study, trial)
         rng = stream(self.knowledge.seed, self.number)
         plan = self.propose(history, rng)
-        if plan is None:  # not `or`: the bare plan is an empty mapping and counts as false
+        if plan is None:  # not `or`, because the bare plan is an empty mapping, which is false
             plan = self.unseen(history, rng)
         params = self.knowledge.space.params(self.knowledge.space.sample(rng) if plan is None else plan)
         assert params is not None, f"a plan outside the space was proposed: {plan}"
@@ -67,9 +67,10 @@ class PlanSampler(BaseSampler):
         return stream(self.knowledge.seed, self.number, param_name).choice(param_distribution.choices)
 
     def unseen(self, history: History, rng: random.Random) -> Plan | None:
-        """Draw an unseen plan uniformly, if possible one that breaks no known constraint.
+        """Draw an unseen plan uniformly, if possible a plan that breaks no known constraint.
 
-        Returns a plan that breaks one if `_MAX_DRAWS` draws give no other, and None if every plan was seen.
+        If `_MAX_DRAWS` draws give only plans that break a constraint, return one of these. Return None if every plan
+        was seen.
         """
         seen = {plan.hash for plan in history.seen}
         refused = None

@@ -20,7 +20,7 @@ from nasbench.study.samplers.surrogate import Surrogate
 __all__ = ["AutoSampler"]
 
 START = 4
-"""Number of complete evaluations from which on the model is used. Plans are drawn uniformly before."""
+"""Number of complete evaluations that the model needs. With fewer evaluations, plans are drawn uniformly."""
 
 UNIFORM, NEAR, CLIMBS = 400, 200, 2
 """Uniform draws in the pool, neighbours of the front in the pool, rounds of hill climbing from the best plan."""
@@ -38,7 +38,8 @@ class AutoSampler(PlanSampler):
     def propose(self, history: History, rng: random.Random) -> Plan | None:
         """Return the unseen plan with the largest expected hypervolume improvement.
 
-        None with too few evaluations for a model, or if no plan of the pool has a positive expected improvement.
+        None if there are too few evaluations for a model, or if no plan of the pool has a positive expected
+        improvement.
         """
         if len(history.plans) < START or not self.knowledge.sample:
             return None
@@ -52,7 +53,7 @@ class AutoSampler(PlanSampler):
             if not gains[top] > most:
                 break
             best, most = pool[top], float(gains[top])
-            # hill climbing: in a large space the pool holds few of the best plan's neighbours
+            # hill climbing, because in a large space the pool contains few neighbours of the best plan
             pool = [] if self.whole else self.fresh(self.knowledge.near(best, rng, NEAR), history)
         return best
 
@@ -64,7 +65,7 @@ class AutoSampler(PlanSampler):
     def pool(self, history: History, rng: random.Random) -> list[Plan]:
         """Return unseen plans that break no known constraint.
 
-        In a small space these are all such plans. In a large one they are uniform draws and neighbours of the front.
+        In a small space these are all such plans. In a large space they are uniform draws and neighbours of the front.
         """
         if self.knowledge.listed is not None:
             return self.fresh(self.knowledge.listed, history)

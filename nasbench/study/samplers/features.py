@@ -1,9 +1,9 @@
 """Features of a plan for a Gaussian process: modules by slot, modules in any slot, properties, known costs.
 
-Each of these is a block of columns. A block is centred and scaled on a uniform sample of the space, so that a random
-plan has an expected squared norm of 1 in it. A linear kernel on the first block models an effect of each module at each
-slot, and on the second block an effect that all slots share. The measured properties transfer what was learnt about one
-module to another.
+Each of these is a block of columns. A block is centred and scaled with a uniform sample of the space, so that the
+expected squared norm of a random plan is 1 in each block. A linear kernel on the first block models a separate effect
+of each module in each slot. A linear kernel on the second block models an effect of each module that is the same in all
+slots. With the measured properties, results of one module also inform about similar modules.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ class Features:
     Args:
         space: The space of the plans.
         sample: Plans drawn uniformly from the space, for centre and scale.
-        costs: Returns a plan's known costs on the modelled scale, `(k,)`. k may be 0.
+        costs: Returns a plan's known costs on the modelled scale, `(k,)`. k can be 0.
     """
 
     def __init__(self, space: ResolvedSpace, sample: Sequence[Plan], costs: Callable[[Plan], FloatArray]) -> None:
-        # One column stands for all slots that one choice serves: copies of it would only repeat it.
+        # Slots that always have the same expression share one column, because copies of the column would add nothing.
         self._slots, self._costs = [choices.slot for choices, _ in space.served], costs
         variants = dict.fromkeys(variant for slot in space.slots for variant in slot.variants)
         inside = dict.fromkeys(expression for plan in sample for expression in plan.values())
         labels = {label for expression in [NONE, *variants, *inside] for label, _ in _labels(expression)}
         self._column = {label: column for column, label in enumerate(sorted(labels))}
-        # one row per distinct expression: plans of a space share few of them, and rows are gathered by index
+        # one row for each distinct expression: a space has few of them, and the rows of a plan are found by index
         self._row: dict[Expression, int] = {}
         self._rows: list[FloatArray] = []
-        # Labels all have the same unit, so their two blocks are scaled as a whole, properties and costs by column.
+        # All labels have the same unit, so each of their two blocks is scaled as a whole. Properties and costs are
+        # scaled by column.
         self._scales = [_Scale(block, each=index >= 2) for index, block in enumerate(self._raw(sample))]
 
     def __call__(self, plans: Sequence[Plan]) -> tuple[FloatArray, ...]:
         """Return the blocks of plans, `(plans, columns)` each. An unknown cost is replaced by the mean."""
-        # after centring the mean is 0, so `nan_to_num` does that
+        # after centring, the mean is 0, so `nan_to_num` replaces by the mean
         return tuple(np.nan_to_num(scale(block)) for scale, block in zip(self._scales, self._raw(plans), strict=True))
 
     def _raw(self, plans: Sequence[Plan]) -> tuple[FloatArray, ...]:
@@ -71,7 +72,7 @@ class Features:
         if expression not in self._row:
             row = np.zeros(len(self._column) + len(PROPERTIES) + 1)
             for label, weight in _labels(expression):
-                if label in self._column:  # a plan from outside the space may have modules without a column
+                if label in self._column:  # a plan outside the space can have modules without a column
                     row[self._column[label]] += weight
             row[len(self._column) :] = [*_properties(expression), float(not expression.is_none)]
             self._row[expression] = len(self._rows)
@@ -80,12 +81,12 @@ class Features:
 
 
 class _Scale:
-    """Centres and scales a block. With `each`, its columns have different units and are first scaled one by one."""
+    """Centres and scales a block. With `each`, the columns have different units, and each column is scaled first."""
 
     def __init__(self, sample: FloatArray, *, each: bool) -> None:
         self.center = sample.mean(axis=0)
         spread = sample.std(axis=0)
-        self.kept = spread > 1e-9  # constant columns carry no information, and their scale would be a division by 0
+        self.kept = spread > 1e-9  # constant columns contain no information, and scaling them would divide by 0
         self.unit = spread[self.kept] if each else np.ones(int(self.kept.sum()))
         self.unit = self.unit * np.sqrt(
             ((sample[:, self.kept] - self.center[self.kept]) ** 2 / self.unit**2).sum(1).mean()
@@ -98,7 +99,7 @@ class _Scale:
 
 
 def _labels(expression: Expression) -> list[tuple[str, float]]:
-    """Return the labels of an expression with weights, whose squares sum to about 1 for each kind of label."""
+    """Return the labels of an expression with weights. For each kind of label the squared weights sum to about 1."""
     leaves = list(expression.leaves())
     # without this, an expression of many modules would have a larger norm, and so a larger prior variance
     share = 1.0 / np.sqrt(max(len(leaves), 1))
@@ -116,7 +117,7 @@ def _form(expression: Expression) -> str:
 
 
 def _properties(expression: Expression) -> FloatArray:
-    """Return the five properties as means over an expression's modules. They are 0 for `none`."""
+    """Return the five properties, each as the mean over an expression's modules. They are 0 for `none`."""
     figures = [
         _figures(leaf.name, [p for spec in leaf.specs() for p in spec.properties]) for leaf in expression.leaves()
     ]
@@ -124,7 +125,7 @@ def _properties(expression: Expression) -> FloatArray:
 
 
 def _figures(name: str, declared: Sequence[str]) -> list[float]:
-    """Return the five properties of a module: the recorded measurement, or else the declaration as 0 and 1."""
+    """Return the five properties of a module, as measured or, without a record, as declared (0 and 1)."""
     fingerprint = recorded(name)
     if fingerprint is None:
         return [float(p in declared) for p in PROPERTIES]

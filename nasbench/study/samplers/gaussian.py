@@ -1,8 +1,8 @@
 """Gaussian process regression with fitted hyper-parameters: kernel weights, a length scale and the noise.
 
-The covariance is a weighted sum of linear kernels, one per block of features, and one Matérn-5/2 kernel on the distance
-over all blocks, which models interactions. The hyper-parameters maximise the marginal likelihood times a log-normal
-prior (type II maximum a posteriori). The prior keeps them from overfitting a handful of points.
+The covariance is a weighted sum of linear kernels, one per block of features, and one Matérn-5/2 kernel. The Matérn
+kernel uses the distance over all blocks and models interactions. The hyper-parameters maximise the marginal likelihood
+times a log-normal prior (type II maximum a posteriori). The prior prevents overfitting if there are few points.
 
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", MIT Press 2006, equations 2.25, 2.26, 5.9.
 """
@@ -27,7 +27,7 @@ _SPREAD = 1.5
 _MAX_STEPS = 25
 
 _JITTER = (1e-8, 1e-6, 1e-4, 1e-2)
-"""Multiples of the mean diagonal that are added to the diagonal in turn until the covariance can be factored."""
+"""Multiples of the mean diagonal that are added to the diagonal, one after the other, until it can be factored."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Hyper:
     Attributes:
         weights: Variance of each linear block.
         interaction: Variance of the Matérn kernel.
-        length: Length scale of the Matérn kernel, in units of the distance of two random plans.
+        length: Length scale of the Matérn kernel, in units of the expected distance between two random plans.
         noise: Variance of the noise.
     """
 
@@ -47,7 +47,7 @@ class Hyper:
     noise: float = 0.1
 
     def to_logs(self) -> FloatArray:
-        """Return the logs of the hyper-parameters, in which the optimiser works. They need no bound at 0."""
+        """Return the logs of the hyper-parameters. The optimiser uses the logs, because they need no bound at 0."""
         return np.log([*self.weights, self.interaction, self.length, self.noise])
 
     @classmethod
@@ -62,7 +62,7 @@ class Gaussian:
     """A fitted Gaussian process.
 
     Attributes:
-        blocks: Features of the points it was fitted to, `(n, d)` each, one block per linear kernel.
+        blocks: Features of the fitted points, `(n, d)` each, one block for each linear kernel.
         hyper: Its hyper-parameters.
         center: Mean of the targets.
         scale: Standard deviation of the targets. 1 if all are equal.
@@ -91,7 +91,7 @@ class Gaussian:
         # equations 2.25 and 2.26, through the triangular factor instead of an inverse
         solved = linalg.solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         variance = prior + self.hyper.interaction - (solved**2).sum(axis=0)
-        # rounding can make the variance of a point that was fitted slightly negative
+        # rounding can make the variance slightly negative at a fitted point
         return self.center + self.scale * (cross @ self.alpha), self.scale * np.sqrt(np.maximum(variance, 1e-12))
 
     def extended(self, blocks: Sequence[FloatArray], targets: FloatArray) -> Gaussian:
@@ -101,7 +101,7 @@ class Gaussian:
             blocks: Features of the further points, `(m, d)` each.
             targets: Targets of the further points, `(m,)`.
         """
-        # the targets are not stored: they are the covariance times alpha
+        # the targets are not stored, because they are the covariance times alpha
         known = self.center + self.scale * (self.factor @ (self.factor.T @ self.alpha))
         joined = tuple(np.concatenate([old, new]) for old, new in zip(self.blocks, blocks, strict=True))
         return _solved(joined, np.concatenate([known, targets]), self.hyper, self.center, self.scale)
@@ -119,7 +119,7 @@ def fit(blocks: Sequence[FloatArray], targets: FloatArray, start: Hyper, *, opti
     blocks = tuple(np.asarray(block, dtype=float) for block in blocks)
     center, scale = float(np.mean(targets)), float(np.std(targets))
     if not scale > 1e-12 * max(1.0, abs(center)):
-        scale, optimise = 1.0, False  # constant targets hold no information on the hyper-parameters
+        scale, optimise = 1.0, False  # constant targets contain no information about the hyper-parameters
     scaled = (np.asarray(targets, dtype=float) - center) / scale
     grams = [block @ block.T for block in blocks]
     squares = [np.diag(gram) for gram in grams]
@@ -141,7 +141,7 @@ def _solved(blocks: tuple[FloatArray, ...], targets: FloatArray, hyper: Hyper, c
 def negative_log_posterior(
     logs: FloatArray, grams: Sequence[FloatArray], distance: FloatArray, targets: FloatArray, start: FloatArray
 ) -> tuple[float, FloatArray]:
-    """Return minus the log of marginal likelihood times prior, and its gradient in the log hyper-parameters.
+    """Return -log(marginal likelihood · prior), and its gradient with respect to the log hyper-parameters.
 
     Constants are left out. Source: equations 5.8 and 5.9.
     """
@@ -155,10 +155,10 @@ def negative_log_posterior(
     inverse = _inverse(factor)
     alpha = inverse @ targets
     outer = np.outer(alpha, alpha) - inverse
-    # dK / d log(w) = w * gram: the gradient in a log is the derivative times the hyper-parameter
+    # dK / d log(w) = w * gram, because the derivative by a log is the derivative times the hyper-parameter
     slopes = [*(w * gram for w, gram in zip(hyper.weights, grams, strict=True)),
               hyper.interaction * matern, hyper.interaction * by_length]  # fmt: skip
-    # the trace of a product of symmetric matrices, without the product: n² instead of n³ operations
+    # the trace of a product of symmetric matrices is a sum over elements: n² instead of n³ operations
     gradient = [-0.5 * float(np.vdot(outer, slope)) for slope in slopes]
     gradient.append(-0.5 * hyper.noise * float(np.trace(outer)))
     value = 0.5 * float(targets @ alpha) + float(np.log(np.diag(factor)).sum())
@@ -174,7 +174,7 @@ def _optimised(grams: list[FloatArray], distance: FloatArray, targets: FloatArra
             negative_log_posterior, logs, args=arguments, jac=True, method="L-BFGS-B",
             bounds=[(center - 6, center + 6) for center in logs], options={"maxiter": _MAX_STEPS},
         )  # fmt: skip
-    except (linalg.LinAlgError, ValueError):  # no Cholesky factor at some step: the prior's centre is safe
+    except (linalg.LinAlgError, ValueError):  # some step had no Cholesky factor, so the centre of the prior is used
         return start
     return Hyper.of_logs(optimum.x) if np.isfinite(optimum.x).all() else start
 
@@ -187,7 +187,7 @@ def _covariance(hyper: Hyper, grams: Sequence[FloatArray], distance: FloatArray)
 
 
 def _matern(squared: FloatArray, length: float) -> tuple[FloatArray, FloatArray]:
-    """Return the Matérn-5/2 kernel of squared distances, and its derivative in the log of the length."""
+    """Return the Matérn-5/2 kernel of squared distances, and its derivative with respect to the log of the length."""
     r = np.sqrt(5.0 * squared) / length
     decay = np.exp(-r)
     return (1.0 + r + r * r / 3.0) * decay, r * r * (1.0 + r) / 3.0 * decay
@@ -200,15 +200,15 @@ def _squares(block: FloatArray) -> FloatArray:
 def _squared_distance(
     grams: Sequence[FloatArray], left: Sequence[FloatArray], right: Sequence[FloatArray]
 ) -> FloatArray:
-    """Return squared distances over all blocks, in units of the expected one of two random plans (2 per block)."""
-    # |a - b|² from the Gram matrices, which are there already. Rounding can make it slightly negative
+    """Return squared distances over all blocks, divided by their expectation for two random plans (2 per block)."""
+    # |a - b|² is computed from the Gram matrices, which exist already. Rounding can make it slightly negative.
     total = sum((a[:, None] + b[None, :] - 2.0 * gram for gram, a, b in zip(grams, left, right, strict=True)),
                 np.zeros_like(grams[0]))  # fmt: skip
     return np.maximum(total / (2.0 * len(grams)), 0.0)
 
 
 def _inverse(factor: FloatArray) -> FloatArray:
-    """Return the inverse of a matrix from its lower Cholesky factor. Costs half of solving for the identity."""
+    """Return the inverse of a matrix from its lower Cholesky factor. Half the cost of solving for the identity."""
     lower, failed = linalg.lapack.dpotri(factor, lower=1)
     if failed:
         raise linalg.LinAlgError("the covariance is singular")
@@ -216,7 +216,7 @@ def _inverse(factor: FloatArray) -> FloatArray:
 
 
 def _factored(covariance: FloatArray) -> FloatArray:
-    """Return the lower Cholesky factor of a covariance, with the smallest jitter on its diagonal that suffices."""
+    """Return the lower Cholesky factor of a covariance. The smallest sufficient jitter is added to its diagonal."""
     mean = float(np.mean(np.diag(covariance))) or 1.0
     for jitter in _JITTER:
         try:

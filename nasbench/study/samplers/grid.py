@@ -17,7 +17,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class GridSampler(PlanSampler):
-    """Goes through the numbered plans with a fixed stride, so that the first plans are spread over the whole space.
+    """Visits the numbered plans with a fixed stride, so that the first plans are spread over the whole space.
 
     The study's seed determines start and stride. Plans that break a known constraint come last.
     """
@@ -36,9 +36,9 @@ class GridSampler(PlanSampler):
 
 def strided(count: int, rng: random.Random) -> Iterator[int]:
     """Yield every number below `count` once, in steps of a stride near the golden section of `count`."""
-    # multiples of the golden section spread evenly, however many are taken (a Weyl sequence of low discrepancy)
+    # any number of multiples of the golden section is spread evenly (a Weyl sequence of low discrepancy)
     start = rng.randrange(count)
     stride = max(1, round(count * _GOLDEN) + rng.randrange(max(1, count // 100)))
-    while math.gcd(stride, count) != 1:  # only a stride coprime to `count` meets every number
+    while math.gcd(stride, count) != 1:  # only a stride that is coprime to `count` visits every number
         stride += 1
     return ((start + step * stride) % count for step in range(count))

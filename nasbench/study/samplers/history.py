@@ -19,18 +19,18 @@ from nasbench.study.samplers.knowledge import Knowledge
 __all__ = ["ENOUGH", "History", "read_history"]
 
 ENOUGH = 8
-"""Results of a longer training are used, in place of those of a shorter one, as soon as so many plans have them."""
+"""If at least this number of plans have results of a longer training, these replace the results of a shorter one."""
 
 
 @dataclass(frozen=True)
 class History:
-    """The plans of a study, each once, in order of trials.
+    """The plans of a study in the order of their trials, without repeats.
 
-    With successive halving, plans are trained for different lengths. Results of only one length are compared: the
-    longest one that at least `ENOUGH` plans have, as in BOHB (Falkner et al., ICML 2018, arXiv:1807.01774).
+    With successive halving, plans are trained for different lengths. Only results of one length are compared. It is the
+    longest length that at least `ENOUGH` plans have, as in BOHB (Falkner et al., ICML 2018, arXiv:1807.01774).
 
     Attributes:
-        plans: Plans with a complete evaluation of that length.
+        plans: Plans with a complete evaluation of this length.
         values: Their objectives on the scale of `Knowledge.scaled`, where smaller is better, `(n, m)`.
         broken: Plans that were rejected or failed.
         pending: Plans that are being evaluated now.
@@ -55,7 +55,7 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
     Args:
         knowledge: The knowledge of the study's space.
         study: The study.
-        trial: The trial that is being proposed, which is left out.
+        trial: The trial that is being proposed. It is left out.
     """
     results: dict[int, dict[Plan, list[float]]] = {0: {}}  # values by fidelity and plan
     broken: dict[Plan, None] = {}
@@ -67,14 +67,14 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
             continue
         readings = list(_readings(knowledge, other))
         for fidelity, values in readings:
-            results.setdefault(fidelity, {}).setdefault(plan, values)  # a repeat of a plan counts once
+            results.setdefault(fidelity, {}).setdefault(plan, values)  # a repeated plan counts once
         if readings:
             given[plan] = None
         elif "evaluation" in other.user_attrs:
             broken[plan] = None
         else:  # running, queued, or dropped because another driver claimed the plan first
             pending[plan] = None
-    # without enough plans at any one length, the length with most plans is used
+    # if no length has enough plans, the length with most plans is used
     longest = max((fidelity for fidelity, of in results.items() if len(of) >= ENOUGH), default=None)
     complete = max(results.values(), key=len) if longest is None else results[longest]
     return History(
@@ -98,7 +98,7 @@ def _readings(knowledge: Knowledge, trial: FrozenTrial) -> Iterator[tuple[int, l
 
 
 def _plan_of(knowledge: Knowledge, trial: FrozenTrial) -> Plan | None:
-    """Return the plan of a trial, from its parameters or its queued ones. Outside the space, from its record."""
+    """Return the plan of a trial, from its (queued) parameters. For a plan outside the space, from its record."""
     for params in (trial.params, trial.system_attrs.get("fixed_params", {})):
         if params.keys() >= knowledge.space.parameters.keys():
             return knowledge.plan(params)

@@ -1,9 +1,9 @@
-"""Exact expected hypervolume improvement by a decomposition of the region that is not dominated into boxes.
+"""Exact expected hypervolume improvement. The non-dominated region is decomposed into boxes.
 
 The improvement is the sum, over the boxes, of the expected volume that a candidate covers in the box. For independent
-objectives this volume is a product over the axes. A known coordinate contributes a length, and a normally distributed
-one the integral of its distribution function. The result is exact in the known costs and analytic in any number of
-modelled objectives. All axes are minimised.
+objectives this volume is a product over the axes. A known coordinate contributes a length. A normally distributed
+coordinate contributes the integral of its distribution function. So the result is exact for known costs and has a
+closed form for any number of modelled objectives. All axes are minimised.
 
 Sources:
     Emmerich et al., "Hypervolume-based expected improvement", CEC 2011.
@@ -18,41 +18,40 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-__all__ = ["MAX_FRONT", "expected_improvement", "free_boxes"]
+__all__ = ["MAX_FRONT", "expected_improvement", "nondominated_boxes"]
 
 FloatArray = NDArray[np.float64]
 
 MAX_FRONT = 60
-"""A Pareto front of more points is reduced to those that add most hypervolume. This can only overstate a gain."""
+"""A Pareto front with more points than this is reduced to the points that add most hypervolume. This can only overstate
+an improvement."""
 
 
-def expected_improvement(
-    front: FloatArray, reference: FloatArray, mean: FloatArray, deviation: FloatArray
-) -> FloatArray:
-    """Return the expected increase of the dominated hypervolume by each candidate.
+def expected_improvement(front: FloatArray, reference: FloatArray, mean: FloatArray, std: FloatArray) -> FloatArray:
+    """Return how much each candidate is expected to increase the dominated hypervolume.
 
     Args:
-        front: Points seen so far, `(n, m)`. Dominated ones are allowed.
+        front: Points evaluated so far, `(n, m)`. Dominated points are allowed.
         reference: The reference point, `(m,)`.
-        mean: Coordinates of the candidates, `(candidates, m)`: known values or means.
-        deviation: Standard deviations, `(candidates, m)`. 0 for a known coordinate.
+        mean: Coordinates of the candidates, `(candidates, m)`. Each is a known value or a mean.
+        std: Standard deviations of the coordinates, `(candidates, m)`. 0 for a known coordinate.
 
     Returns:
         The expected increases, `(candidates,)`, each at least 0.
     """
-    lower, upper = free_boxes(front, reference)
-    shares = np.ones((len(mean), len(lower)))
+    lower, upper = nondominated_boxes(front, reference)
+    volumes = np.ones((len(mean), len(lower)))
     for axis in range(len(reference)):
         # many boxes share their bounds, so the normal integral is evaluated once per distinct bound
         bounds, place = np.unique(np.concatenate([lower[:, axis], upper[:, axis]]), return_inverse=True)
-        below = _expected_below(bounds, mean[:, axis, None], deviation[:, axis, None])
+        below = _expected_gap_below(bounds, mean[:, axis, None], std[:, axis, None])
         # E[length covered of (lower, upper)] = E[max(0, upper - Y)] - E[max(0, lower - Y)]
-        shares *= below[:, place[len(lower) :]] - below[:, place[: len(lower)]]
-    return shares.sum(axis=1)
+        volumes *= below[:, place[len(lower) :]] - below[:, place[: len(lower)]]
+    return volumes.sum(axis=1)
 
 
-def free_boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Decompose the region below the reference point that no point dominates into disjoint boxes.
+def nondominated_boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Decompose the non-dominated region into disjoint boxes. The region is bounded above by the reference point.
 
     Args:
         front: Points, `(n, m)`.
@@ -69,11 +68,11 @@ def free_boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, Fl
         low, high = lower[hit], upper[hit]
         pieces = [(lower[~hit], upper[~hit])]
         for axis in range(len(reference)):
-            # Split off the part of each box that lies below the point on this axis. The remainder lies above the point
+            # The part of each box below the point on this axis becomes a box of its own. The rest lies above the point.
             piece_high = high.copy()
             piece_high[:, axis] = point[axis]
-            real = low[:, axis] < point[axis]
-            pieces.append((low[real], piece_high[real]))
+            nonempty = low[:, axis] < point[axis]
+            pieces.append((low[nonempty], piece_high[nonempty]))
             low = low.copy()
             low[:, axis] = np.maximum(low[:, axis], point[axis])
         # what remains after all axes is dominated by the point and is dropped
@@ -83,7 +82,7 @@ def free_boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, Fl
 
 
 def _thinned(points: FloatArray, reference: FloatArray) -> FloatArray:
-    """Return the points that bound the region, by rising first coordinate."""
+    """Return the points that bound the region, sorted by their first coordinate, ascending."""
     points = points[(points < reference).all(axis=1)]
     if len(points):
         points = points[moocore.is_nondominated(points, keep_weakly=False)]
@@ -93,13 +92,13 @@ def _thinned(points: FloatArray, reference: FloatArray) -> FloatArray:
     return points[np.lexsort(points.T[::-1])]
 
 
-def _expected_below(bounds: FloatArray, mean: FloatArray, deviation: FloatArray) -> FloatArray:
-    """Return E[max(0, bound - Y)] of a normal or known Y, `(candidates, bounds)`."""
-    # for a normal Y: (b - mean) Phi(z) + deviation phi(z), with z = (b - mean) / deviation
+def _expected_gap_below(bounds: FloatArray, mean: FloatArray, std: FloatArray) -> FloatArray:
+    """Return E[max(0, bound - Y)] for a normal or known Y, `(candidates, bounds)`."""
+    # for a normal Y: (b - mean) Phi(z) + std phi(z), with z = (b - mean) / std
     gap = bounds[None, :] - mean
-    known = deviation <= 0
+    known = std <= 0
     with np.errstate(invalid="ignore"):  # -inf times 0 at the open end of a box, replaced by 0 below
-        z = gap / np.where(known, 1.0, deviation)
-        normal = gap * ndtr(z) + deviation * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
+        z = gap / np.where(known, 1.0, std)
+        normal = gap * ndtr(z) + std * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
     normal = np.where(np.isneginf(gap), 0.0, normal)
     return np.where(known, np.maximum(gap, 0.0), normal)

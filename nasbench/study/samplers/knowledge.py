@@ -1,4 +1,4 @@
-"""What a sampler may know about plans before any is evaluated: the space, known costs, constraints, features."""
+"""What a sampler knows about plans before any plan is evaluated: space, known costs, constraints, features."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ MAX_LISTED = 1_000
 """Largest number of plans of a space that is listed completely. A larger space is sampled."""
 
 _LEAST = 1e-300
-"""Value that replaces a cost that is not positive before its logarithm is taken."""
+"""Value used instead of a cost that is not positive, so that its logarithm exists."""
 
 MAX_REMEMBERED = 20_000
 """Number of plans whose costs are cached."""
 
 SAMPLE = 256
-"""Number of plans drawn once per study, for the bounds of the costs and the scale of the features."""
+"""Number of plans that are drawn once for each study, for the bounds of the costs and the scale of the features."""
 
 
 def nothing_known(plan: Plan) -> Mapping[str, Any]:
-    """Return no known values. The default for a space whose evaluator knows nothing beforehand."""
+    """Return no known values. The default if the evaluator knows nothing before an evaluation."""
     return {}
 
 
 def nothing_breaks(known: Mapping[str, Any]) -> bool:
-    """Return that no constraint is broken. The default for a search without constraints."""
+    """Return False: no constraint is broken. The default for a search without constraints."""
     return False
 
 
 def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | None]:
-    """Return a function from a plan to its values known before evaluation. It returns None if it cannot be built."""
+    """Return a function that gives the values of a plan known before evaluation, or None if it cannot be built."""
 
     def known(plan: Plan) -> Mapping[str, Any] | None:
         try:
@@ -60,14 +60,14 @@ def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | N
 
 
 def stream(*parts: object) -> random.Random:
-    """Return a random stream of its own for each combination of parts, the same on every machine."""
-    # seeded with text: Python hashes it by SHA-512 there, while `hash` differs from process to process
+    """Return a random stream for this combination of parts. It is the same on every machine."""
+    # the seed is a text, because Python then uses SHA-512, while `hash` differs between processes
     return random.Random("-".join(str(part) for part in parts))
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """The known objectives of a plan, as `Knowledge.costs` returns them, and whether it may be proposed."""
+    """The known objectives of a plan, as `Knowledge.costs` returns them, and whether the plan can be proposed."""
 
     costs: FloatArray
     allowed: bool
@@ -75,7 +75,7 @@ class _Facts:
 
 @dataclass
 class Knowledge:
-    """The knowledge of a space before any plan is evaluated. A search shares one object, which caches results.
+    """The knowledge of a space before any plan is evaluated. A search uses one object, which caches results.
 
     Attributes:
         space: The space of the plans.
@@ -105,7 +105,7 @@ class Knowledge:
         """
         known = known_before(evaluator)
         bare = known(Plan({})) or {}
-        # a relative bound on a value that is unknown for the bare backbone cannot be checked beforehand
+        # a relative bound cannot be checked beforehand if the bare backbone's value is unknown
         bounds = [bound for bound in evaluator.constraints if bound.name in bare or not bound.relative]
 
         def breaks(row: Mapping[str, Any]) -> bool:
@@ -114,9 +114,9 @@ class Knowledge:
         return cls(space, directions, known, breaks, seed)
 
     def first_plans(self) -> list[Plan]:
-        """Return the first plans of a study of this space, all of them if it lists its plans.
+        """Return the first plans of a study of this space. If the space lists its plans, return all of them.
 
-        None of those that are chosen here breaks a constraint on known costs.
+        No plan that is chosen here breaks a constraint on known costs.
         """
         if isinstance(self.space, GivenPlans):
             return list(self.space.plans)
@@ -132,13 +132,13 @@ class Knowledge:
         return self._plans[key]
 
     def allowed(self, plan: Plan) -> bool:
-        """Whether a plan can be built, as far as is known, and breaks no constraint on known costs."""
+        """Whether a plan can probably be built, and breaks no constraint on known costs."""
         facts = self._look(plan)
         return facts is not None and facts.allowed
 
     @cached_property
     def sample(self) -> list[Plan]:
-        """Plans drawn uniformly from those of the space that can be built, the same for every proposal of a study."""
+        """Plans drawn uniformly from the plans that can be built. They are the same for every proposal of a study."""
         return [plan for plan, known in self._drawn if self._tells(known)]
 
     @cached_property
@@ -157,7 +157,7 @@ class Knowledge:
         return list(self.space) if self.space.count <= MAX_LISTED else None
 
     def near(self, plan: Plan, rng: random.Random, most: int) -> list[Plan]:
-        """Draw up to `most` distinct neighbours of a plan: a choice uniformly, then another expression for it."""
+        """Draw up to `most` distinct neighbours of a plan: draw a choice, then another expression for it."""
         drawn: dict[Plan, None] = {}
         for _ in range(most):
             choices, slots = rng.choice(self.space.served)
@@ -177,7 +177,7 @@ class Knowledge:
     @cached_property
     def known_names(self) -> tuple[str, ...]:
         """Names of the objectives that are known before a plan is evaluated."""
-        # from a sample of plans, because only calling `known` shows which names it returns
+        # found with a sample of plans, because only a call of `known` shows which names it returns
         known_somewhere = {name for _, known in self._drawn for name in known or {}}
         return tuple(name for name in self.directions if name in known_somewhere)
 
@@ -193,7 +193,7 @@ class Knowledge:
         )
 
     def scaled(self, values: FloatArray) -> FloatArray:
-        """Return objectives `(n, m)` on the modelled scale: costs as logarithms, and smaller is always better."""
+        """Return objectives `(n, m)` on the modelled scale: costs are logarithms, and smaller is always better."""
         values = np.array(values, dtype=float).reshape(-1, len(self.directions))
         for column, (name, direction) in enumerate(self.directions.items()):
             if name in self.logarithmic:
@@ -213,7 +213,7 @@ class Knowledge:
 
     def _look(self, plan: Plan) -> _Facts | None:
         if plan not in self._facts:
-            if len(self._facts) >= MAX_REMEMBERED:  # a bound on memory, and refilling the cache changes no result
+            if len(self._facts) >= MAX_REMEMBERED:  # this limits memory, and refilling the cache changes no result
                 self._facts.clear()
             known = self.known(plan)
             if known is None or not self._tells(known):

@@ -1,4 +1,4 @@
-"""Multi-objective local search: proposes a plan one choice away from a plan on the Pareto front."""
+"""Multi-objective local search: proposes a plan that differs by one choice from a plan on the Pareto front."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LocalSampler"]
 class LocalSampler(PlanSampler):
     """Draws a plan of the current front uniformly, then proposes one of its unseen neighbours.
 
-    If every such neighbour was seen, the search restarts: the next plan is drawn uniformly from the unseen ones.
+    If every such neighbour was seen, the search restarts: the next plan is drawn uniformly from the unseen plans.
 
     Sources:
         Paquete et al., "Pareto local optimum sets in the biobjective traveling salesman problem", in Metaheuristics for

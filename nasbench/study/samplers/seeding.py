@@ -1,4 +1,4 @@
-"""The first plans of a study: the bare backbone, then single modules, spread over modules, slots and properties."""
+"""The first plans of a study: the bare backbone, then single modules that cover modules, slots and properties."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["FIRST_PLANS", "initial_plans"]
 FIRST_PLANS = 6
 """Number of plans that a study begins with, including the bare backbone. It is a quarter of the default budget.
 
-It does not depend on the study's own budget. A study that is extended later thus has the same trials as one that had
-the larger budget from the start.
+It does not depend on the study's own budget. So a study that is extended later has the same trials as a study with the
+larger budget from the start.
 """
 
 
 def initial_plans(
     space: ResolvedSpace, known: Callable[[Plan], Mapping[str, Any] | None], most: int = FIRST_PLANS
 ) -> list[Plan]:
-    """Return the plans that a study should begin with. They show what single modules do alone.
+    """Return the plans that a study should begin with. They show the effect of single modules.
 
     After the bare backbone, each plan has the module used least so far, then the slot used least, then the properties
-    used least. The cheapest of equal candidates comes first. Even a few plans are thus spread over modules and slots.
+    used least. The cheapest of equal candidates comes first. So even a few plans cover several modules and slots.
 
     Args:
         space: The space. Only plans of it are returned.
@@ -49,7 +49,7 @@ def initial_plans(
 
 
 def _singles(space: ResolvedSpace) -> Iterator[Plan]:
-    """Yield the plans of the space with one variant in one slot, or in the slots that one choice serves."""
+    """Yield the plans of the space with one variant in one slot, or in a group of slots with the same expression."""
     for choices, slots in space.served:
         for variant in choices.variants:
             plan = Plan(dict.fromkeys(slots, variant))

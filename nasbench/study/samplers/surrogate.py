@@ -1,4 +1,4 @@
-"""The surrogate model of the default sampler: known costs enter exactly, every other objective is predicted."""
+"""The surrogate model of the default sampler: known costs are used exactly, every other objective is predicted."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PRIOR = Hyper(weights=(0.4, 0.4, 0.1, 0.1), interaction=0.2, length=1.0, noise=0
 """Centre of the prior, for targets of unit variance. The weights are in the order of `features.BLOCKS`."""
 
 MOST_FITTED, MOST_OPTIMISED = 400, 150
-"""Largest number of plans that a process is fitted to, and on which its hyper-parameters are optimised."""
+"""Largest number of plans to which a process is fitted, and with which its hyper-parameters are optimised."""
 
 MARGIN_ONE, MARGIN_MORE = 0.1, 0.5
 """Distance of the reference point from the worst value, as a share of the range.
 
-The first number is for one modelled objective, the second for more. With more, one of them may be a cost, and the most
-expensive plans seen so far need not be the most expensive ones of interest.
+The first number is for one modelled objective, the second for more. With more, one of them can be a cost, and plans
+more expensive than any plan so far can still be of interest.
 """
 
 
@@ -78,18 +78,19 @@ class Surrogate:
         models = []
         for column in self._modelled:
             targets = clipped(values[chosen, column])
-            # in two steps: the optimiser factors an n x n matrix at each step, conditioning on all points only once
+            # in two steps, because the optimiser factors an n x n matrix at each step, but conditioning on all points
+            # does so once
             hyper = fit([block[fewer] for block in blocks], targets[fewer], PRIOR).hyper
             models.append(fit(blocks, targets, hyper, optimise=False))
         return models
 
     def _thinned(self, most: int) -> NDArray[np.int64]:
-        """Return the indices of plans to learn from: the front, and a fixed random choice of the others."""
+        """Return the indices of the plans to fit: the front, and a fixed random choice of the other plans."""
         values = self._history.values
         if len(values) <= most:
             return np.arange(len(values))
         order = list(range(len(values)))
-        # a stream of its own, so that the same history gives the same choice
+        # with its own random stream, so that the same history gives the same choice
         stream(self._knowledge.seed, "learn").shuffle(order)
         front = moocore.is_nondominated(values, keep_weakly=False)
         return np.sort(sorted(order, key=lambda i: not front[i])[:most])
@@ -107,7 +108,7 @@ class Surrogate:
         return high + margin * np.maximum(high - low, 1e-9)
 
     def _believe(self, pending: list[Plan]) -> None:
-        """Treat the predictions of running plans as their results, so that other workers look elsewhere."""
+        """Use the predictions of running plans as their results, so that other workers choose different plans."""
         # the "kriging believer" strategy of Ginsbourger et al. (2010)
         mean, _ = self.predict(pending)
         blocks = self._knowledge.features(pending)
@@ -116,24 +117,24 @@ class Surrogate:
         self.front = np.concatenate([self.front, mean])
 
     def _success(self, plans: Sequence[Plan]) -> FloatArray:
-        """Return the probability that a plan's evaluation succeeds, from the worst record of its modules."""
+        """Return the probability that a plan's evaluation succeeds, from its module with most failures."""
         history = self._history
-        # plans that break a known constraint are excluded anyway, and their modules are not to blame
+        # plans that break a known constraint are excluded anyway, and their modules are not the cause of a failure
         broken = [plan for plan in history.broken if self._knowledge.allowed(plan)]
         if not broken:
             return np.ones(len(plans))
         good, bad = _occurrences(history.plans), _occurrences(broken)
-        # a module that never succeeded still gets a chance, which is about halved with each failure
+        # a module that never succeeded keeps a probability above 0, which each failure about halves
         chance = {name: good[name] / (good[name] + bad[name]) if name in good else 0.5 ** bad[name] for name in bad}
         return np.array([min((chance.get(name, 1.0) for name in _modules(plan)), default=1.0) for plan in plans])
 
 
 def clipped(targets: FloatArray) -> FloatArray:
-    """Limit very bad values, such as those of diverged trainings. They would hide all other differences.
+    """Limit very bad values, such as those of diverged trainings, which would hide all other differences.
 
     Smaller values are better.
     """
-    # quartiles, because the diverged trainings would change a mean and a deviation
+    # quartiles, because diverged trainings would distort a mean and a standard deviation
     low, middle = np.quantile(targets, [0.25, 0.5])
     return np.minimum(targets, middle + 6.0 * (middle - low)) if middle > low else targets
 

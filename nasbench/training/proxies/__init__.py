@@ -1,8 +1,8 @@
-"""Zero-cost proxies: scores of an untrained model that are said to predict how well it will train.
+"""Zero-cost proxies: scores of an untrained model that are supposed to predict its metric after training.
 
 `score` computes one of them for a model and a task. A score does not replace training. Over 19 tasks NASWOT and the
-plain number of MACs correlate about equally with the trained metric (0.621 and 0.609 mean Spearman). So for each
-study `nasbench.evidence.proxy_agreement` reports how well proxies, parameters and MACs predict the trained metric.
+plain number of MACs correlate about equally with the metric after training (0.621 and 0.609 mean Spearman). So for each
+search `nasbench.evidence.proxy_agreement` reports how well proxies, parameters and MACs predict this metric.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nasbench.training.proxies.zico import zico
 __all__ = ["BATCHES", "PROXIES", "Proxy", "check_names", "naswot", "score", "synflow", "zico"]
 
 Proxy = Callable[[nn.Module, Sequence[tuple[object, Tensor]], Callable[[Tensor, Tensor], Tensor]], float]
-"""`proxy(model, batches, loss)`. Higher is better, and the model is not changed."""
+"""`proxy(model, batches, loss)`. A higher score is better. The model is not changed."""
 
 PROXIES: dict[str, Proxy] = {"naswot": naswot, "synflow": synflow, "zico": zico}
 """Every proxy by name."""
@@ -36,7 +36,7 @@ def check_names(names: Sequence[str]) -> None:
     """Check the names of proxies.
 
     Raises:
-        UnknownNameError: If one of them is not a proxy. The message offers the nearest names.
+        UnknownNameError: If one of them is not a proxy. The message suggests the nearest names.
     """
     for name in names:
         if name not in PROXIES:
@@ -55,18 +55,19 @@ def score(
     """Score an untrained model. The same seed gives the same score.
 
     Batch norms use the statistics of the batch, because the running statistics of an untrained model carry no
-    information. Dropout and stochastic depth are off. The model is not changed and may be in any mode, on any device.
+    information. Dropout and stochastic depth are off. The model is not changed. It can be in any mode and on any
+    device.
 
     Args:
         name: One of `PROXIES`.
         model: The model, as training would receive it.
-        task: Gives the training batches, without augmentation, and the loss.
-        seed: Seed of the batches, and of what a model draws in its forward pass.
+        task: The task, with the loss and the training batches (without augmentation).
+        seed: Seed of the batches, and of random numbers in the model's forward pass.
         batch_size: Number of items in a batch.
         device: Where to compute.
 
     Returns:
-        The score. Higher is said to be better. Its scale cannot be compared across tasks or backbones.
+        The score. A higher score is supposed to be better. Scores cannot be compared between tasks or backbones.
 
     Raises:
         UnknownNameError: If no proxy has this name.

@@ -1,4 +1,4 @@
-"""Run a model as a linear map: activations are the identity, norms scale, attention and gates are constants."""
+"""Run a model as a linear function: activations are the identity, norms scale, attention and gates are constant."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Linearised(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _IDENTITY:
             return args[0] if args else kwargs["input"]
-        # A detached gate weighs signals with its current value, but no gradient flows through the gate itself.
+        # A detached gate multiplies signals by its current value, but no gradient flows through the gate itself.
         if name in _CONSTANT:
             return func(*args, **kwargs).detach()
         if name == "batch_norm":
@@ -46,10 +46,10 @@ class Linearised(TorchFunctionMode):
 
 
 def _attention(func: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **more: Any) -> Tensor:
-    """Apply attention with weights that are held constant.
+    """Apply attention with constant weights.
 
-    The weights are computed with an identity as values. The backward pass of torch's own function gives NaN for logits
-    as large as they are here.
+    The weights are computed by using an identity matrix as values. With logits as large as here, the backward pass of
+    torch's own function would give NaN.
     """
     steps = value.shape[-2]
     eye = torch.eye(steps, dtype=value.dtype, device=value.device).expand(*value.shape[:-2], steps, steps)
@@ -60,7 +60,7 @@ def _attention(func: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any,
 
 
 def _batch_norm(input: Tensor, running_mean: Any, running_var: Any, weight: Any = None, *rest: Any, **more: Any) -> Any:
-    """Scale by the weight over the running deviation. The mean is left out, as a linear map has no offset."""
+    """Multiply by the weight divided by the running deviation. The mean is left out, because it is only an offset."""
     eps = more.get("eps", rest[3] if len(rest) > 3 else 1e-5)
     scaled = _scaled(input, weight, last=False)
     return scaled if running_var is None else _scaled(scaled, (running_var + eps).rsqrt(), last=False)

@@ -24,7 +24,7 @@ _ACTIVATIONS = frozenset(
     )
     for suffix in ("", "_")
 )
-"""Operators whose input's sign is a unit's code: the ReLU family, and activations used in its place."""
+"""Operators for which the sign of the input is the code of a unit: the ReLU family, and similar activations."""
 
 _CHUNK = 1 << 20  # columns counted at once. A float32 counts exactly only up to 2^24.
 
@@ -36,23 +36,25 @@ def naswot(
 
     .. math:: s = \\log |K|,\\quad K_{ij} = \\sum_{layers} \\#\\{units: c_i = c_j\\}
 
-    The code of an item holds, for each unit of each activation, whether its pre-activation is above 0. It says in which
-    linear region of the network the item lies. The more the codes differ, the higher the score. Activations are found
-    as the operators that run, whether modules call them or not. A gate (sigmoid, softmax) does not count.
+    The code of an item contains, for each unit of each activation, whether its pre-activation is above 0. The code
+    determines the linear region of the network that contains the item. The more the codes differ, the higher the score.
+    Activations are found among the operators that run, even if no module calls them. A gate (sigmoid, softmax) does not
+    count.
 
     Limits: for GELU, SiLU, Hardswish, Mish, ELU and softplus the sign of the pre-activation is used in the same way.
-    But those networks have no linear regions, so the score is an analogy without the paper's justification. A model
-    without any such activation has no score. A module without one counts only by its effect on the next activation.
-    Operators inside `nn.LSTM` or `nn.GRU` are not seen. The batch is cut to a prime number of items. So an activation
-    that does not depend on the batch (the MLP of a position bias) is recognised by its size and left out.
+    But networks with these activations have no linear regions, so the score is only an analogy without the paper's
+    justification. A model without any such activation has no score. A module without an activation has an influence
+    only through the next activation. Operators inside `nn.LSTM` or `nn.GRU` are not seen. The batch is cut to a prime
+    number of items. So an activation that does not depend on the batch (the MLP of a position bias) is recognised by
+    its size and left out.
 
     Args:
-        model: `(N, ...)` to anything. Batch norms use the statistics of the batch.
-        batches: Only the first is used.
+        model: A model with input `(N, ...)`. Batch norms use the statistics of the batch.
+        batches: The batches. Only the first is used.
         loss: Not used.
 
     Raises:
-        EvaluationError: If there is no activation, or two items have the same code (kind "nan").
+        EvaluationError: If there is no activation, or if two items have the same code (kind "nan").
     """
     inputs, targets = batches[0]
     count = _prime(len(targets))
@@ -81,18 +83,18 @@ class _Codes(TorchDispatchMode):
     def _add(self, x: Tensor) -> None:
         # The batch is the first or the second axis. Windows or heads folded into it multiply its size.
         axis = next((axis for axis in (0, 1) if x.ndim > axis and x.shape[axis] % self.count == 0), None)
-        if axis is None:  # no multiple of the batch size: this activation does not depend on the batch
+        if axis is None:  # no axis is a multiple of the batch size, so this activation does not depend on the batch
             return
         codes = (x.movedim(axis, 0) > 0).reshape(self.count, -1)
         for part in codes.split(_CHUNK, dim=1):
             on = part.float()
-            # Units that agree are those on in both items and those off in both: n - |a| - |b| + 2 |a and b|.
+            # Units agree if they are on in both items or off in both: n - |a| - |b| + 2 |a and b|.
             both, either = on @ on.T, on.sum(dim=1)
             self.alike += part.shape[1] - either[:, None] - either[None, :] + 2 * both
         self.units += codes.shape[1]
 
     def log_determinant(self) -> float:
-        same = (self.alike == self.units).sum() > self.count  # the diagonal always is
+        same = (self.alike == self.units).sum() > self.count  # the diagonal always is equal
         sign, value = torch.linalg.slogdet(self.alike)
         if bool(same) or float(sign) <= 0:
             raise EvaluationError("naswot has no value: two items have the same code", kind="nan")

@@ -23,22 +23,24 @@ __all__ = ["synflow"]
 def synflow(
     model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable[[Tensor, Tensor], Tensor] | None = None
 ) -> float:
-    """Return the logarithm of the summed saliency of a model's parameters, made positive and linear.
+    """Return the logarithm of the summed saliency of all parameters. The model is first made positive and linear.
 
     .. math:: s = \\log \\sum_\\theta \\left| \\theta\\, \\frac{\\partial R}{\\partial \\theta} \\right|,\\quad
               R = \\sum f_{|\\theta|}(\\mathbf 1)
 
     The input is a single item of ones, in float64. Every parameter is replaced by its absolute value and every bias by
-    0. Activations become the identity, norms keep only their scale, and weights of signals (attention, sigmoid gates)
-    are held at their current values. The result is a logarithm because the sum spans hundreds of orders of magnitude.
-    Data is not used, except for the shape of the first input. Frozen parameters do not count.
+    0. Activations become the identity. Norms keep only their scale. Attention weights and sigmoid gates depend on the
+    input, and they become constants at their current values. The result is a logarithm because the sum spans hundreds
+    of orders of magnitude. The values of the data are not used. Frozen parameters do not count.
 
-    Limits: differences of signals cancel on a constant input (DLinear's seasonal part gets no flow). Recurrent layers
-    run as they are. A module that starts as an identity by a zero scale adds only the flow of that scale.
+    Limits: on a constant input, two equal signals cancel if one is subtracted from the other (DLinear's seasonal part
+    gets no flow). Recurrent layers are not made linear. If a module starts as an identity because its scale is zero,
+    neither the scale nor the module's parameters add to the sum.
 
     Args:
-        model: Used in its mode and with its weights.
-        batches: Give the shape of an input.
+        model: The model, with its current weights. It does not change.
+        batches: Batches of inputs and targets. Only the shape of the first input and the device of its targets are
+            used.
         loss: Not used.
 
     Raises:
@@ -46,22 +48,22 @@ def synflow(
     """
     inputs, targets = batches[0]
     twin = working_copy(model, targets.device, batch_statistics=False).double()
-    _make_positive(twin)
+    _prepare_for_flow(twin)
     parts = (inputs,) if isinstance(inputs, Tensor) else inputs
     ones = [torch.ones_like(part[:1], dtype=torch.float64) for part in parts]
     with Linearised():
         flow = apply(twin, ones[0] if isinstance(inputs, Tensor) else (ones[0], ones[1])).sum()
-    trained = [p for p in twin.parameters() if p.requires_grad]
-    # A parameter may not reach the output, for example behind a detached gate.
-    gradients = torch.autograd.grad(flow, trained, allow_unused=True)
-    total = float(sum((p.detach() * g).abs().sum() for p, g in zip(trained, gradients, strict=True) if g is not None))
+    trainable = [p for p in twin.parameters() if p.requires_grad]
+    # Some parameters do not reach the output, for example those behind a detached gate.
+    gradients = torch.autograd.grad(flow, trainable, allow_unused=True)
+    total = float(sum((p.detach() * g).abs().sum() for p, g in zip(trainable, gradients, strict=True) if g is not None))
     if not (math.isfinite(total) and total > 0):
         what = "the flow is zero" if total == 0 else "the flow is too large for float64"
         raise EvaluationError(f"synflow has no value: {what}", kind="nan")
     return math.log(total)
 
 
-def _make_positive(model: nn.Module) -> None:
+def _prepare_for_flow(model: nn.Module) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.abs_()

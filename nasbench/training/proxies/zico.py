@@ -16,18 +16,19 @@ __all__ = ["zico"]
 
 
 def zico(model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Return how steady the gradients of a model's weights are from batch to batch.
+    """Return how little the gradients of a model's weights vary between batches.
 
     .. math:: s = \\sum_{l} \\log \\sum_{\\omega \\in \\theta_l}
               \\frac{E[|\\nabla_\\omega L|]}{\\sqrt{\\mathrm{Var}[|\\nabla_\\omega L|]}}
 
-    Mean and variance are over batches. A layer is a trained weight of two or more dimensions. Biases, norms and gates
-    are left out. So are entries whose gradient does not vary, and layers without a gradient. The variance is that of
-    the absolute gradient, as in the paper. The authors' code uses that of the signed gradient.
+    Mean and variance are over batches. A layer is a trainable weight with two or more dimensions. Biases, norms and
+    gates are left out. Entries whose gradient does not vary and layers without a gradient are left out too. The
+    variance is that of the absolute gradient, as in the paper. The authors' code uses the variance of the signed
+    gradient.
 
     Args:
-        model: Its batch norms use the statistics of the batch.
-        batches: Two or more. A single one is cut in two.
+        model: The model. Its batch norms use the statistics of the batch.
+        batches: Two or more batches. A single batch is cut into two.
         loss: Scalar loss of outputs and targets.
 
     Raises:
@@ -51,7 +52,7 @@ def _gradients(
     inputs, targets = batch
     value = loss(apply(model, inputs).float(), targets)
     gradients = torch.autograd.grad(value, weights, allow_unused=True)
-    # A weight that the loss does not reach never varies, so its layer is left out.
+    # The gradient of a weight without influence on the loss never varies, so its layer is left out.
     return [torch.zeros_like(w) if g is None else g.abs() for w, g in zip(weights, gradients, strict=True)]
 
 
@@ -62,7 +63,7 @@ def _layer(gradients: Tensor) -> float | None:
         gradients: Absolute gradients `(batches, ...)`.
     """
     deviation, mean = torch.std_mean(gradients.double(), dim=0, correction=0)
-    # A ratio with a deviation of 0 is infinite and would decide the score alone.
+    # A ratio with a deviation of 0 is infinite and would dominate the score.
     varies = deviation > 0
     total = (mean[varies] / deviation[varies]).sum()
     return None if not bool(varies.any()) else float(total.log())

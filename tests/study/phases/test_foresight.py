@@ -26,16 +26,16 @@ def test_it_says_what_can_be_told_apart():
     mde = (student.ppf(0.975, 10) + student.ppf(0.8, 10)) * 0.01 * math.sqrt(2 / 6)
     assert mde == pytest.approx(0.0179, abs=5e-5)
     line = foresight(bare(0.89, 0.90, 0.91), SearchSettings(), 23)
-    assert line == "this search can tell 0.018 apart (a plan of 6 seeds, the most that it can get)"
+    assert line == "this search can detect a difference of 0.018 (with 6 seeds, the most that a plan can get)"
 
 
 def test_it_says_what_a_difference_would_take():
     trainings = bare(0.89, 0.90, 0.91)
     line = foresight(trainings, SearchSettings(effect=0.05), 23)
-    assert line.endswith(". 0.05 takes 2 seeds, which a plan can get")
+    assert line.endswith(". 0.05 needs 2 seeds, which a plan can get")
     line = foresight(trainings, SearchSettings(effect=0.01), 23)
     # MDE(S) ≈ 2.82·s·√(2/S) ≤ s from about 16 seeds on
-    assert line.endswith(". 0.01 takes 17 seeds: --seeds 17 --refine 32")
+    assert line.endswith(". 0.01 needs 17 seeds: --seeds 17 --refine 32")
 
 
 def test_it_says_that_nothing_will_be_decided():

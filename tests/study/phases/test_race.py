@@ -69,7 +69,7 @@ def test_each_training_has_its_reason_and_says_what_comes_next(tmp_path):
     run = search(tmp_path / "r", on_event=lambda event: said.append(event) if event.stage == "seeds" else None)
     trials = run.journal.ledger(FINALISTS).trials()
     reasons = [trial.user_attrs["reason"] for trial in trials]
-    assert reasons[:2] == ["how much the seeds of the bare backbone differ"] * 2
+    assert reasons[:2] == ["how much the metric of the bare backbone varies between seeds"] * 2
     assert reasons[2] == "a second seed for a plan on the front"
     assert all(reasons)
     assert [trial.user_attrs["claim"] for trial in trials[:2]] == [f"{BARE.hash}:1", f"{BARE.hash}:2"]
@@ -158,7 +158,7 @@ def test_the_time_limit_ends_the_race(tmp_path, monkeypatch):
     monkeypatch.setattr(Race, "late", True)
     said = []
     run = search(tmp_path / "r", on_event=lambda event: said.append(event.message))
-    assert said[-1].startswith("no further trainings: the time is up; ")
+    assert said[-1].startswith("no further trainings: the time limit has passed; ")
     assert [plan for plan, _ in further(run)] == ["{}", "{}"]
 
 
@@ -246,7 +246,7 @@ def test_items_are_stored_and_sharpen_the_comparison(tmp_path):
     run = search(tmp_path / "r", with_items, trials=6, refine=4, on_event=lambda event: said.append(event.message))
     for row in run.trials().itertuples():
         assert run.folder.load_items(row.plan_hash, row.seed).mean() == pytest.approx(row.accuracy)
-    assert any("floor of 50 validation items" in line for line in said)
+    assert any("with 50 validation items, no number of seeds" in line for line in said)
     assert "items" not in run.trials()
 
 
@@ -258,7 +258,7 @@ def test_items_are_stored_and_sharpen_the_comparison(tmp_path):
         ({"items": []}, "shape (0,)"),
         ({"items": ["a"]}, "not numbers"),
         ({"items": [0.7, np.nan]}, "an item is not finite"),
-        ({"items": [0.7] * 3}, "3 items, where the bare backbone has 2"),
+        ({"items": [0.7] * 3}, "3 items, but the bare backbone has 2"),
     ],
 )
 def test_items_that_do_not_fit_fail_their_trial(tmp_path, change, reason):

@@ -23,7 +23,7 @@ from nasbench.study.samplers import _MAKERS, Knowledge, initial_plans, make_samp
 from nasbench.study.samplers.gaussian import Hyper, fit, negative_log_posterior
 from nasbench.study.samplers.grid import strided
 from nasbench.study.samplers.history import read_history
-from nasbench.study.samplers.improvement import expected_improvement, free_boxes
+from nasbench.study.samplers.improvement import expected_improvement, nondominated_boxes
 from nasbench.study.samplers.knowledge import known_before
 from nasbench.study.samplers.surrogate import Surrogate, clipped
 
@@ -232,7 +232,7 @@ def test_it_agrees_with_monte_carlo(modelled):
 def test_boxes_fill_what_the_front_leaves(axes, count, seed):
     """The boxes and what the front dominates, in the unit cube, add up to 1, also with ties and dominated points."""
     front = np.random.default_rng(seed).integers(0, 6, (count, axes)) / 6
-    lower, upper = free_boxes(front, np.ones(axes))
+    lower, upper = nondominated_boxes(front, np.ones(axes))
     volume = np.prod(upper - np.maximum(lower, 0.0), axis=1).sum()
     taken = moocore.hypervolume(front, ref=np.ones(axes)) if count else 0.0
     assert volume + taken == pytest.approx(1.0)
