@@ -291,3 +291,7 @@ def test_an_error_bar_is_of_the_difference():
     assert scatter.error_bar(row | {"difference": np.nan}, "acc") == (0.5, 1.0)
     for none in ({"seeds": 1}, {"plan": "{}"}):
         assert np.isnan(scatter.error_bar(row | none, "acc")).all()
+
+
+def test_a_run_builds_its_own_report(run):
+    assert run.report() == report.build(run) == run.path / "report.html"
