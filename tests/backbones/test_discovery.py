@@ -288,7 +288,7 @@ class TestBadInput:
             slots("resnet81")
 
     def test_a_size_the_backbone_refuses(self):
-        with pytest.raises(BackboneError, match=r"refuses the input size \(4, 64, 64\).*made for \(3, 160, 160\)"):
+        with pytest.raises(BackboneError, match=r"does not accept the input size \(4, 64, 64\).*its default is \(3, 160, 160\)"):
             slots(timm.create_model("test_resnet"), (4, 64, 64))
         with pytest.raises(BackboneError, match="divisible by patch size"):
             slots("test_vit", (3, 50, 50))
@@ -368,7 +368,7 @@ class TestFormats:
         assert inner.shape == (1, 4, 20, 28)
         with pytest.raises(ValueError, match="do not form a grid"):
             form.split(torch.zeros(1, 12, 4))
-        with pytest.raises(ValueError, match="order is known for 4"):
+        with pytest.raises(ValueError, match="order is known only for 4"):
             MapFormat("NLC", 4, (2, 2), 0, (3, 2, 1, 0)).split(torch.zeros(1, 16, 4))
 
     @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_new_project_works_at_once(tmp_path, monkeypatch, capsys, clean_regist
     assert cli.main(["spaces", "mine", "--backbone", "test_resnet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["data"][0]["plans"] == (1 + 5 + 25) ** 4
     assert cli.main(["init"]) == 4  # nothing is written over
-    assert "there already" in capsys.readouterr().err
+    assert "already; choose another folder" in capsys.readouterr().err
 
 
 def failed(results):

@@ -104,7 +104,7 @@ def test_a_wrong_declaration_says_what_is_allowed(write, old, new, word):
 def test_missing_paths(tmp_path):
     with pytest.raises(PluginError, match="no module file or folder"):
         plugins.load_path(tmp_path / "nowhere")
-    with pytest.raises(PluginError, match=r"holds no \.py file"):
+    with pytest.raises(PluginError, match=r"contains no \.py file"):
         plugins.load_path(tmp_path)
 
 

@@ -44,7 +44,7 @@ def test_unknown_keys_offer_the_nearest(tmp_path):
 def test_settings_of_earlier_versions_are_ignored():
     settings, origins = read_settings({"finalists": "all", "trials": 3}, origin="python")
     assert (settings.trials, origins["finalists"]) == (3, "python")
-    assert gone_notes(origins)[0].startswith("the setting finalists is gone")
+    assert gone_notes(origins)[0].startswith("the setting finalists no longer exists")
     assert merged({}, ["finalists=all"]) == {"finalists": "all"}
     assert SearchSettings.model_validate({"finalists": "front", "seeds": 3}).seeds == 3
 

@@ -247,7 +247,7 @@ def test_another_table_does_not_resume_a_run(table, tmp_path):
 
 
 def test_a_space_too_large_is_not_begun(tmp_path):
-    with pytest.raises(InputError, match=r"holds [\d,]+ plans .* at most 100,000"):
+    with pytest.raises(InputError, match=r"has [\d,]+ plans .* at most 100,000"):
         tabulate("five-properties", out=tmp_path / "t.parquet", backbone="resnet18", evaluate=score,
                  objectives=OBJECTIVES)  # fmt: skip
     with pytest.raises(InputError, match=r"\.parquet"):

@@ -310,7 +310,7 @@ class TestTar:
 
     def test_no_images(self, tmp_path):
         path = make_tar(tmp_path / "text.tar", {"cat/readme.txt": b"hello"})
-        with pytest.raises(DataError, match="holds no image"):
+        with pytest.raises(DataError, match="contains no image"):
             create_task(f"tar:{path}")
 
     def test_missing_or_no_tar(self, tmp_path):
@@ -368,7 +368,7 @@ class TestTexts:
 
     @pytest.mark.parametrize("text", ["folder:", "csv:"])
     def test_no_path(self, text):
-        with pytest.raises(InputError, match="names no data"):
+        with pytest.raises(InputError, match="has no path or name of data"):
             create_task(text)
 
 
