@@ -42,8 +42,7 @@ def hypervolume_curve(run: Run) -> pd.DataFrame:
 
     Returns:
         One row for each plan: evaluations (from 1), number (the trial), state, hypervolume (share of the reference box
-            that
-        the plans so far dominate), wall_s (seconds of evaluation so far).
+        that the plans so far dominate), wall_s (seconds of evaluation so far).
 
     Raises:
         RunError: If the bare backbone has not been evaluated yet.

@@ -45,7 +45,7 @@ def test_search_has_an_option_for_each_setting_that_names_one(nasbench):
         how = command_line(name)
         assert re.search(rf"^  {how.option}[ ,]", out, re.MULTILINE) or not how.option, name
     for line in (
-        r"  --trials <int>  +Distinct plans to evaluate",
+        r"  --trials <int>  +Number of distinct plans to evaluate",
         r"  --time 30m  +Time after",
         r"  --objective <list\[str\]>  +",
         r"  --controls / --no-controls  +Train a plain block",
