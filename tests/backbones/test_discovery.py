@@ -288,7 +288,9 @@ class TestBadInput:
             slots("resnet81")
 
     def test_a_size_the_backbone_refuses(self):
-        with pytest.raises(BackboneError, match=r"does not accept the input size \(4, 64, 64\).*its default is \(3, 160, 160\)"):
+        with pytest.raises(
+            BackboneError, match=r"does not accept the input size \(4, 64, 64\).*its default is \(3, 160, 160\)"
+        ):
             slots(timm.create_model("test_resnet"), (4, 64, 64))
         with pytest.raises(BackboneError, match="divisible by patch size"):
             slots("test_vit", (3, 50, 50))
