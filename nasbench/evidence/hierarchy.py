@@ -9,7 +9,11 @@ the true effects. It is one of these, and the posterior is their mixture:
 
     0.10   no plan differs: F = 0
     0.05   only one module has an effect, v·s for each occurrence, v 1.5 or 6
-    0.85   F = s²·(α²·K₁ + β²·K₂ + γ²·I), α, β, γ each 0.15, 0.35 or 0.7
+    0.80   F = s²·(α²·K₁ + β²·K₂ + γ²·I), α, β, γ each 0.15, 0.35 or 0.7
+    0.05   the same with effects of 4 or 16 times that size
+
+The last row is for clear effects. Without it, the model would explain two plans that are far better by a bare backbone
+with unlucky seeds, and would call a plan without an effect WORSE.
 
 K₁ counts the modules that two plans share, K₂ the slots with the same module. All values are in units of s, the
 standard deviation between seeds, so no constant depends on the metric.
@@ -34,9 +38,10 @@ FloatArray = NDArray[np.float64]
 Contents = Sequence[Sequence[tuple[str, str]]]
 """For each plan its (slot, module) pairs. A variant counts as its module, an expression gives all its modules."""
 
-_NOTHING, _ONE_MODULE, _GRID = 0.10, 0.05, 0.85
+_NOTHING, _ONE_MODULE, _GRID, _CLEAR = 0.10, 0.05, 0.80, 0.05
 _SCALES = (0.15, 0.35, 0.7)
 _SPIKES = (1.5, 6.0)
+_CLEAR_SIZES = (4.0, 16.0)
 
 _HARM = 0.35
 """Standard deviation of the common effect of all modules, if modules make the network worse, in units of s."""
@@ -137,8 +142,10 @@ def _prior(contents: Contents, harmful: bool) -> tuple[FloatArray, FloatArray]:
         for alpha, beta, gamma in product(_SCALES, repeat=3)
     ]
     alone = [size**2 * np.outer(column, column) for column in occurrences.T for size in _SPIKES]
-    effects = np.stack([np.zeros((n, n)), *alone, *grid])
-    prior = np.array([_NOTHING, *[_ONE_MODULE / max(len(alone), 1)] * len(alone), *[_GRID / len(grid)] * len(grid)])
+    clear = [size**2 * effects for size in _CLEAR_SIZES for effects in grid]
+    groups = [(_NOTHING, [np.zeros((n, n))]), (_ONE_MODULE, alone), (_GRID, grid), (_CLEAR, clear)]
+    effects = np.stack([one for _, group in groups for one in group])
+    prior = np.array([share / len(group) for share, group in groups for _ in group])
     if harmful and modules:
         total = occurrences.sum(axis=1)
         effects = np.concatenate([effects, effects + _HARM**2 * np.outer(total, total)])

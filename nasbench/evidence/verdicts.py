@@ -139,7 +139,10 @@ def verdicts_by_model(
         elif believed.better[index] > sure:
             verdicts.append("BETTER")
         else:
-            verdicts.append("WORSE" if believed.worse[index] > sure else "NOT DECIDED")
+            # The model may blame the bare backbone's seeds for what other plans gain, and put a plan without an effect
+            # below it. So the plan's own interval must say the same.
+            is_worse = believed.worse[index] > sure and of_interval == "WORSE"
+            verdicts.append("WORSE" if is_worse else "NOT DECIDED")
     return tuple(verdicts)
 
 

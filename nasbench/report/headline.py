@@ -26,8 +26,6 @@ Metrics = Mapping[str, Mapping[str, float]]
 
 _LONGEST_REASON = 120
 
-_USUAL_SEEDS = 3
-"""Number of seeds for which the headline gives the detectable difference."""
 
 
 def headline(
@@ -63,11 +61,15 @@ def _answer(run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, te
     elif not recorded.noise.freedom:
         yield "Each plan has one evaluation. No plan was trained twice, so there is no verdict."
         yield f"{evaluated} evaluated, {_on_front(finalists)} of them on the front."
+    elif recorded.noise.seed_variance == 0 and not recorded.standing.difference.any():
+        yield "Nothing can be compared, because the metric is the same in every training."
+        yield f"{evaluated} evaluated."
     else:
         better = finalists[finalists["verdict"] == "BETTER"]
         if better.empty:
             yield "No plan was shown to be better than the bare backbone."
-            yield from (*_nearest(run, finalists), *_faster(run, finalists), *_power(run))
+            most_seeds = max(plan.trainings.seeds for plan in recorded.plans)
+            yield from (*_nearest(run, finalists), *_faster(run, finalists), *_power(run, most_seeds))
         else:
             yield from _best(run, better, finalists, recorded, test)
         yield _counts(evaluated, finalists)
@@ -110,7 +112,7 @@ def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
     yield f"The nearest plan is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}, {told}."
 
 
-def _power(run: Run) -> Iterable[str]:
+def _power(run: Run, most_seeds: int) -> Iterable[str]:
     """Yield which differences the run can detect, because readers ask this if no plan is better."""
     power = run.power()
     # If the item variance is estimated as 0, there is no floor.
@@ -119,8 +121,9 @@ def _power(run: Run) -> Iterable[str]:
         if power.floor
         else ""
     )
-    least = power.detectable[_USUAL_SEEDS]
-    yield f"With {_USUAL_SEEDS} seeds for each plan, this run can detect differences of {least:.2g}{floor}."
+    seeds = max((number for number in power.detectable if number <= most_seeds), default=min(power.detectable))
+    least = power.detectable[seeds]
+    yield f"With {seeds} seeds for each plan, this run can detect differences of {least:.2g}{floor}."
 
 
 def _faster(run: Run, finalists: pd.DataFrame) -> Iterable[str]:

@@ -112,7 +112,8 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
         for row in first.to_dict(orient="records")
         if row["plan_hash"] not in set(finalists["plan_hash"])
     ]
-    points = pd.DataFrame(rows).dropna(subset=["x", "y"])
+    # the columns are named for a run in which no evaluation succeeded
+    points = pd.DataFrame(rows, columns=["number", "plan", "x", "y", "low", "high", "kind"]).dropna(subset=["x", "y"])
     return None if points.empty else ScatterData(points, x, y, run.directions.get(y, "minimize"), several)
 
 

@@ -89,7 +89,7 @@ def power_of(run: RecordedRun, effect: float | None = None) -> RunPower:
         InputError: If the effect is not a positive number.
         RunError: If the run has no metric, or no plan with two seeds.
     """
-    if effect is not None and not (math.isfinite(effect) and effect > 0):
+    if effect is not None and not (isinstance(effect, (int, float)) and math.isfinite(effect) and effect > 0):
         raise InputError(f"--effect {effect}: it must be a number above 0, in points of the metric, such as 0.01")
     name = run.folder.name
     if run.metric is None:
