@@ -27,7 +27,6 @@ Metrics = Mapping[str, Mapping[str, float]]
 _LONGEST_REASON = 120
 
 
-
 def headline(
     run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, test: Metrics, naive: Metrics
 ) -> tuple[str, ...]:

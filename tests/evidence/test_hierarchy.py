@@ -28,13 +28,14 @@ def seen(difference, seeds=(1, 2, 3, 4), bare_seeds=3, variance=0.25, items=0.1)
 
 
 def written_out(at, harmful):
-    """The mixture as MEASURING.md gives it, one component at a time."""
+    """The mixture as MEASURING.md gives it and a share for clear effects, one component at a time."""
     d, s2, of_items = at.difference, at.noise.seed_variance, at.noise.item_variance / 2
     around = np.diag(of_items + s2 / at.seeds) + of_items + s2 / at.bare_seeds
     components = [(0.10, np.zeros((4, 4)))]
     components += [(0.05 / 6, s2 * v**2 * np.outer(n, n)) for n in COUNTS.T for v in (1.5, 6)]
     components += [
-        (0.85 / 27, s2 * (a**2 * COUNTS @ COUNTS.T + b**2 * SAME_SLOT + c**2 * np.eye(4)))
+        (share / 27, size**2 * s2 * (a**2 * COUNTS @ COUNTS.T + b**2 * SAME_SLOT + c**2 * np.eye(4)))
+        for share, size in ((0.80, 1), (0.025, 4), (0.025, 16))
         for a, b, c in product((0.15, 0.35, 0.7), repeat=3)
     ]
     if harmful:
@@ -70,6 +71,14 @@ def test_the_mixture_is_the_one_that_is_written(difference):
     assert believed.harmful == harmful
     found = (believed.mean, believed.sd, believed.better, believed.worse)
     assert np.allclose(found, written_out(at, harmful), rtol=1e-5, atol=1e-7)
+
+
+def test_plans_that_are_far_better_do_not_pull_down_one_without_an_effect():
+    """Without a share for clear effects, the model would blame the bare backbone's seeds for the two good plans."""
+    believed = posterior(seen((8.0, 0.0, 8.2, 0.1)), CONTENTS)
+    assert believed.better[0] > 0.999
+    assert believed.better[2] > 0.999
+    assert (believed.worse[[1, 3]] < 0.9).all()
 
 
 def test_the_unit_of_the_metric_does_not_matter():

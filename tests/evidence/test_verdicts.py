@@ -95,3 +95,12 @@ def test_simulated_forecasts():
         100, np.random.default_rng(5), windows=1440, horizon=24, hours=24, seed_sd=0.1
     )  # fmt: skip
     assert found.mean() == pytest.approx(0.93, abs=3 * 0.026)
+
+
+def test_a_plan_is_worse_only_if_its_own_interval_says_so():
+    """The model alone would put the fourth plan far below a bare backbone that it takes for lucky."""
+    bare = Trainings.of([0.0] * 3)
+    plans = at(-0.30, -0.31, -0.32, -0.05, -0.33, seeds=3)
+    judged = judge_plans(plans, bare, MANY, noise=NOISE)
+    assert judged.pairs[3].low < 0 < judged.pairs[3].high
+    assert judged.verdicts == ("WORSE", "WORSE", "WORSE", "NOT DECIDED", "WORSE")
