@@ -58,7 +58,7 @@ def spaces(
     if uncounted:
         narrate(
             f"plans of this project's own spaces are not counted here ({', '.join(uncounted)}); "
-            f"`nasbench spaces {uncounted[0]}` counts them"
+            f"`nasbench spaces NAME` counts those of one space, such as `nasbench spaces {uncounted[0]}`"
         )
     if faults and not modules:
         narrate("a space with your own modules needs --modules PATH, or a run.yaml in this folder that names them")
@@ -110,7 +110,9 @@ def _page(row: dict[str, Any]) -> str:
         lines += [f"  {variant}" for variant in row["variants"]]
     else:
         for each in row["choices"]:
-            lines += [f"{each['slot']}: {', '.join(each['compositions'])}; a letter is one of"]
+            lines += [
+                f"{each['slot']}: {', '.join(each['compositions'])}; each letter stands for one of these variants:"
+            ]
             lines += [f"  {variant}" for variant in each["variants"]]
     if row["narrowed_by"]:
         lines += ["narrowed by:", *_indented(row["narrowed_by"])]

@@ -14,7 +14,8 @@ __all__ = ["InstanceNorm", "decompose", "forecast_normalised", "patches"]
 class InstanceNorm(nn.Module):
     """Reversible instance normalisation (RevIN, Kim et al., ICLR 2022) without state between its two calls.
 
-    Each window of each series is scaled to mean 0 and deviation 1 over its lookback. The forecast is scaled back.
+    Each window of each series is scaled to mean 0 and standard deviation 1 over its lookback. The forecast is scaled
+    back.
 
     Args:
         series: Number of series D.
@@ -30,7 +31,7 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(B, L, D) -> (B, L, D)`, and the mean and deviation `(B, 1, D)` that `restore` needs."""
-        # No gradient through the statistics, and the eps² in `restore`, are as in the authors' code.
+        # As in the authors' code, no gradient flows through the statistics, and `restore` adds eps².
         mean = x.mean(dim=1, keepdim=True).detach()
         deviation = (x.var(dim=1, keepdim=True, unbiased=False) + self.eps).sqrt().detach()
         x = (x - mean) / deviation

@@ -33,7 +33,9 @@ Sampler = Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"]
 
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
-GONE: dict[str, str] = {"finalists": "the race chooses which plans get further trainings (refine, plans)"}
+GONE: dict[str, str] = {
+    "finalists": "the search now chooses which plans are trained with further seeds; see the settings refine and plans"
+}
 """Settings of earlier versions that are ignored. Each has a text that says what replaces it."""
 
 
@@ -47,7 +49,7 @@ def _path(text: str) -> str:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""Texts, given as a list or as one text with commas."""
+"""Strings, given as a list or as one string with commas."""
 
 
 def _plans(given: Any) -> Any:
@@ -58,7 +60,7 @@ def _plans(given: Any) -> Any:
     if isinstance(given, (str, Mapping)) or given is None:
         given = (given,)
     if not isinstance(given, (list, tuple)):
-        raise ValueError("expected a list of plans; each plan is a text, or a mapping of slots to expressions")
+        raise ValueError("expected a list of plans; each plan is a string, or a mapping of slots to expressions")
     return tuple(_plan(each) for each in given)
 
 
@@ -80,7 +82,8 @@ Plans = Annotated[tuple[str, ...], BeforeValidator(_plans)]
 """The texts of plans, given in any of their forms."""
 
 NOT_WITH_PLANS = ("space", "sampler", "trials", "refine", "until", "halving")
-"""Settings that choose which plans are evaluated, and how often. Given plans are all evaluated, with equal seeds."""
+"""Settings that choose which plans are evaluated, and how often. They do not apply to given plans, because these are
+all evaluated with the same seeds."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,8 @@ class SearchSettings(BaseModel):
         Plans,
         CommandLine("--plan", metavar="PLAN", repeated=True),
         Field(
-            description="plan to compare, instead of a space: exactly the given plans and the bare backbone, such as "
-            '"stage3=se; stage4=eca", or se for every stage'
+            description='plan to compare, such as "stage3=se; stage4=eca", or se for every stage; exactly the given '
+            "plans and the bare backbone are compared, instead of a space"
         ),
     ] = ()
     backbone: Annotated[
@@ -185,8 +188,8 @@ class SearchSettings(BaseModel):
         CommandLine("--seeds"),
         Field(
             ge=1,
-            description="largest number of seeds with which a plan is trained, 1 for no further trainings; by "
-            "default 8, or 5 for given plans, which are all trained with this number of seeds",
+            description="largest number of seeds with which a plan is trained; 1 means no further training; by default "
+            "8, or 5 for given plans; given plans are all trained with exactly this number of seeds",
         ),
     ] = None
     refine: Annotated[
@@ -201,13 +204,13 @@ class SearchSettings(BaseModel):
     until: Annotated[
         Literal["decided", "first"] | None,
         CommandLine("--until"),
-        Field(description="end the further trainings when every plan is decided, or when a first plan is better"),
+        Field(description="end the further trainings when every plan is decided, or as soon as one plan is better"),
     ] = None
     effect: Annotated[
         float | None,
         CommandLine("--effect", metavar="D", reproduce="never"),
         Field(
-            gt=0, description="difference of the metric; before it starts, the search says what is needed to detect it"
+            gt=0, description="difference of the metric to detect; the search first says what is needed to detect it"
         ),
     ] = None
     size: Annotated[
@@ -291,8 +294,8 @@ class SearchSettings(BaseModel):
         int | None,
         Field(
             ge=1,
-            description="smallest number of epochs after which a plan that starts as the bare backbone is ranked; by "
-            "default three tenths of the full budget",
+            description="epochs before which a plan is not ranked whose outputs, before training, are those of the "
+            "bare backbone; by default three tenths of the full budget",
         ),
     ] = None
     controls: Annotated[
@@ -310,7 +313,9 @@ class SearchSettings(BaseModel):
     workers: Annotated[
         int,
         CommandLine("--workers", reproduce="never"),
-        Field(ge=1, description="number of evaluations that run at once; several GPUs are used in turn"),
+        Field(
+            ge=1, description="number of evaluations that run at once; with several GPUs, each worker has one of them"
+        ),
     ] = 1
     engine: Annotated[
         Literal["local", "ray"],
@@ -368,7 +373,7 @@ def read_settings(
 
     Returns:
         The settings, and the origin of each value: "default", the file's path, or `origin`. A given setting that no
-        longer exists has only an origin.
+        longer exists is only among the origins.
 
     Raises:
         UnknownNameError: If a key does not exist.
@@ -408,7 +413,10 @@ def gone_notes(given: Iterable[str]) -> list[str]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the differences of two identities, one line for each key: "training.epochs: 5 there, 3 now"."""
+    """Return the differences between two identities, one line for each key: "training.epochs: 5 there, 3 now".
+
+    An identity holds the settings that two runs must share to be the same search.
+    """
     flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
     keys = sorted({*flat_old, *flat_new})
     return [

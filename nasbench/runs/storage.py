@@ -41,7 +41,7 @@ _POSTGRESQL = {
     # Together these two detect a lost network connection within a minute. TCP's defaults need hours.
     "keepalives_idle": 30,
     "tcp_user_timeout": 60_000,
-    # otherwise a driver that hangs within a transaction would block all other drivers forever
+    # otherwise a search process that hangs within a transaction would block all others forever
     "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
 }
 """Connection parameters of libpq, with a limit for every wait. Parameters in the URL take precedence."""
@@ -72,7 +72,7 @@ class JournalFile(BaseJournalBackend):
             self._write(lines)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yield the operations, starting with a number. An incomplete last line is not an operation yet."""
+        """Yield the operations from number `log_number_from` on. An incomplete last line is not an operation yet."""
         if log_number_from < self._number:  # lines before the offset are requested again
             self._number, self._offset = 0, 0
         with self._path.open("rb") as file:
@@ -207,7 +207,7 @@ def open_database(url: str) -> BaseStorage:
         except (ArgumentError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if attempt == 2 or isinstance(error, ArgumentError):
                 raise RunError(f"cannot use the database: {database_fault(error)}") from None
-            time.sleep(1)  # perhaps another driver is creating the tables at this moment
+            time.sleep(1)  # perhaps another search process is creating the tables at this moment
     raise AssertionError
 
 

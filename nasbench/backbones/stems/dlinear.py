@@ -29,7 +29,7 @@ class DLinear(nn.Module):
     def __init__(self, lookback: int, horizon: int, series: int, *, kernel: int = 25) -> None:
         super().__init__()
         self.kernel = kernel
-        # Identities make slots in places where the stem has no module.
+        # An identity makes a slot in a place where the backbone has no module of its own.
         self.input = nn.Identity()
         self.seasonal = nn.Identity()
         self.trend = nn.Identity()

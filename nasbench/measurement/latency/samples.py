@@ -71,7 +71,7 @@ class Profile:
         blocks: The raw samples.
         stopped: Why the measurement ended: "resolution" (every interval is narrow enough), "time", "blocks" (the
             largest number allowed), or "no accepted samples".
-        resolution: Half-width of the ratios' intervals to reach, as a share.
+        resolution: Target for the half-width of the interval of each ratio, as a fraction: 0.01 is 1 %.
         confidence: Confidence of all intervals.
         warm_up_rounds: Rounds run before the first block.
         steady: Whether the warm-up ended in a steady state.
@@ -124,7 +124,8 @@ class Profile:
     def ranks(self) -> dict[str, int]:
         """Return the rank of each model by latency, from 1.
 
-        A model shares a rank unless it is shown to be slower than the first model of that rank.
+        In order of ratio, a model gets the rank of the model before it, unless it is shown to be slower than the first
+        model with that rank.
         """
         ranks: dict[str, int] = {}
         leader, rank = "", 0
@@ -206,7 +207,7 @@ _PLAIN = ("reference", "stopped", "resolution", "confidence", "warm_up_rounds", 
 def log_ratio(blocks: Blocks, name: str, reference: str | None, confidence: float) -> tuple[Interval, int]:
     """Return the median of log(name / reference) with its interval, and the number of blocks behind it.
 
-    Without a reference, the same of log(name).
+    Without a reference, log(name) takes the place of the logarithm of the ratio.
     """
     accepted = blocks.accepted(name, reference) if reference else blocks.accepted(name)
     logs = np.log(np.array(blocks.ms[name])[accepted])

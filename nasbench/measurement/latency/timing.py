@@ -26,7 +26,7 @@ _SLEEP_S = 0.0005  # seconds
 _RECENT = 0.05  # weight of the last call in the moving average of preempted calls
 _MANY = 100_000  # more models than one process compiles
 _WARM_GRAPH = 3  # calls before a capture, as in torch's documentation
-_LAUNCHED_MS = 100.0  # enough to launch some ten thousand kernels. A longer call waits for a busy device.
+_LAUNCHED_MS = 100.0  # enough to launch about ten thousand kernels. In a longer call the host waits for the device.
 
 
 class Timer(Protocol):
@@ -47,7 +47,7 @@ class CpuTimer:
     make a short call noisier.
 
     On such a busy machine a call that takes longer than a time slice is always preempted. With one thread, the time for
-    which the call had the core is recorded as its milliseconds. The wall time is recorded beside it.
+    which the call had the core is recorded as its time. The wall time is recorded beside it.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,8 @@ class CpuTimer:
         core, wall_ms = time.thread_time_ns() - core, (time.perf_counter_ns() - start) / 1e6
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
         self._preempted += _RECENT * (preempted - self._preempted)
-        # Sleeping is never switched off again, because it lowers the share of preempted calls that switched it on.
+        # Sleeping is never switched off again. It lowers the share of preempted calls, so a low share does not show
+        # that it is no longer needed.
         self._sleeps = self._sleeps or self._preempted > 0.5
         if not preempted:
             return Sample(wall_ms, wall_ms)
@@ -72,7 +73,7 @@ class CpuTimer:
 
 
 class CudaTimer:
-    """Times a call between two device events. The L2 cache is overwritten before, outside the timed span.
+    """Times a call between two device events. Before each call the L2 cache is overwritten, outside the timed span.
 
     Args:
         device: The CUDA device.
@@ -101,8 +102,8 @@ class CudaTimer:
 
         Args:
             call: The call to run.
-            wall_ms: Its wall time on the host. The device sleeps for at least about twice as long at clocks of 1 to 2
-                GHz, but no longer than any launch takes.
+            wall_ms: Its wall time on the host. At clocks of 1 to 2 GHz the device sleeps for about twice this time or
+                longer. A wall time above 100 ms counts as 100 ms, because no launch takes longer.
         """
         self._flush.zero_()
         torch.cuda.synchronize(self._device)
@@ -133,7 +134,7 @@ def quiet_process(device: torch.device, threads: int | None = None) -> Iterator[
         threads: CPU threads to use. The present number if None.
     """
     before = torch.get_num_threads()
-    # torch has no getter for the handling of denormals, so a product with one shows it.
+    # torch has no getter for the handling of denormals, so a product with a denormal number shows it.
     collects, kept = gc.isenabled(), bool(torch.tensor(1e-40) * 1 != 0)
     gc.disable()
     torch.set_num_threads(threads or before)
@@ -169,7 +170,8 @@ def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_l
     graphed = mode == "cudagraph"
 
     def call() -> Any:
-        # A graph would record addresses in the cache of casts, which are freed later. So a graph gets no such cache.
+        # Autocast caches the converted weights and frees them later. A graph would still use their addresses, so it
+        # gets no such cache.
         with torch.autocast(x.device.type, dtype, enabled=amp != "none", cache_enabled=not graphed):
             return forward(x)
 
@@ -194,7 +196,8 @@ def _any_number_compiled() -> Iterator[None]:
 
 
 def _captured(call: Call) -> Call:
-    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # torch's own stream stays on the first device used
+    # a stream of its own, because torch's capture stream stays on the first device used
+    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_GRAPH):

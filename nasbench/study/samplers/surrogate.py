@@ -22,13 +22,14 @@ PRIOR = Hyper(weights=(0.4, 0.4, 0.1, 0.1), interaction=0.2, length=1.0, noise=0
 """Centre of the prior, for targets of unit variance. The weights are in the order of `features.BLOCKS`."""
 
 MOST_FITTED, MOST_OPTIMISED = 400, 150
-"""Largest number of plans to which a process is fitted, and with which its hyper-parameters are optimised."""
+"""Largest number of plans to which a Gaussian process is fitted, and the largest number with which its hyper-parameters
+are optimised."""
 
 MARGIN_ONE, MARGIN_MORE = 0.1, 0.5
 """Distance of the reference point from the worst value, as a share of the range.
 
-The first number is for one modelled objective, the second for more. With more, one of them can be a cost, and plans
-more expensive than any plan so far can still be of interest.
+The first number is for one modelled objective, the second for more. Of several objectives,
+one can be a cost. Then plans that are more expensive than any plan so far can still be of interest.
 """
 
 
@@ -78,8 +79,8 @@ class Surrogate:
         models = []
         for column in self._modelled:
             targets = clipped(values[chosen, column])
-            # in two steps, because the optimiser factors an n x n matrix at each step, but conditioning on all points
-            # does so once
+            # The hyper-parameters are optimised on fewer plans, because each iteration factorises an n x n matrix.
+            # Conditioning on all plans factorises one only once.
             hyper = fit([block[fewer] for block in blocks], targets[fewer], PRIOR).hyper
             models.append(fit(blocks, targets, hyper, optimise=False))
         return models
@@ -117,14 +118,14 @@ class Surrogate:
         self.front = np.concatenate([self.front, mean])
 
     def _success(self, plans: Sequence[Plan]) -> FloatArray:
-        """Return the probability that a plan's evaluation succeeds, from its module with most failures."""
+        """Return the probability that a plan's evaluation succeeds: the lowest one of its modules."""
         history = self._history
         # plans that break a known constraint are excluded anyway, and their modules are not the cause of a failure
         broken = [plan for plan in history.broken if self._knowledge.allowed(plan)]
         if not broken:
             return np.ones(len(plans))
         good, bad = _occurrences(history.plans), _occurrences(broken)
-        # a module that never succeeded keeps a probability above 0, which each failure about halves
+        # a module that never succeeded keeps a probability above 0, and each failure halves it
         chance = {name: good[name] / (good[name] + bad[name]) if name in good else 0.5 ** bad[name] for name in bad}
         return np.array([min((chance.get(name, 1.0) for name in _modules(plan)), default=1.0) for plan in plans])
 
