@@ -213,7 +213,7 @@ def rewritten(table, path, **changed):
 
 
 def test_a_damaged_or_newer_table_is_refused(table, tmp_path):
-    with pytest.raises(DataError, match="schema version 2, this nasbench reads 1"):
+    with pytest.raises(DataError, match="schema version 2, but this nasbench reads 1"):
         read_table(rewritten(table, tmp_path / "newer.parquet", schema_version=2))
     with pytest.raises(DataError, match=r"damaged.*metadata"):
         read_table(rewritten(table, tmp_path / "less.parquet", backbone=None))
