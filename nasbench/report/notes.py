@@ -48,8 +48,7 @@ def notes_of(
     if test:
         yield (
             f"The test split was used only for {len(test)} compared plan{'' if len(test) == 1 else 's'}, once for each "
-            "plan, "
-            "with the stored weights of one seed. Nothing was selected on it."
+            "plan, with the stored weights of one seed. Nothing was selected on it."
         )
 
 

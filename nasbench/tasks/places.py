@@ -42,7 +42,7 @@ def class_folder(place: str) -> Path:
     Raises:
         DataError: If it does not exist.
     """
-    path = _path(place)
+    path = Path(place).expanduser()
     if not path.is_dir():
         raise DataError(f"no folder at {path}; give a folder that contains a folder of images for each class")
     return path
@@ -55,12 +55,11 @@ def tar_files(place: str) -> list[Path]:
         InputError: If there are more than two files.
         DataError: If a file does not exist or its name does not end in .tar.
     """
-    paths = [_path(part) for part in place.split(",")]
-    if len(paths) > 2:
-        raise InputError(f"tar: needs one file or two (training, test), got {len(paths)}")
+    parts = place.split(",")
+    if len(parts) > 2:
+        raise InputError(f"tar: needs one file or two (training, test), got {len(parts)}")
+    paths = [_file(part, "no tar file at {path}") for part in parts]
     for path in paths:
-        if not path.is_file():
-            raise DataError(f"no tar file at {path}")
         if path.suffix.lower() != ".tar":
             raise DataError(f"{path} is not named .tar; give an uncompressed tar with class folders inside")
     return paths
@@ -84,10 +83,7 @@ def csv_file(place: str) -> Path:
     Raises:
         DataError: If it does not exist.
     """
-    path = _path(place)
-    if not path.is_file():
-        raise DataError(f"no CSV file at {path}")
-    return path
+    return _file(place, "no CSV file at {path}")
 
 
 def table_file(place: str | Path) -> Path:
@@ -96,11 +92,12 @@ def table_file(place: str | Path) -> Path:
     Raises:
         DataError: If it does not exist.
     """
-    path = Path(place)
+    return _file(place, "no table at {path}; `nasbench tabulate SPACE --out {path}` makes one")
+
+
+def _file(place: str | Path, missing: str) -> Path:
+    """Return an existing file. `missing` is the message if there is none, with `{path}` for its path."""
+    path = Path(place).expanduser()
     if not path.is_file():
-        raise DataError(f"no table at {path}; `nasbench tabulate SPACE --out {path}` makes one")
+        raise DataError(missing.format(path=path))
     return path
-
-
-def _path(place: str) -> Path:
-    return Path(place).expanduser()

@@ -157,6 +157,35 @@ def test_nothing_better_says_the_nearest_and_what_would_decide(tmp_path):
     assert lines[3] == "3 plans were evaluated, 2 with several seeds: 1 WORSE, 1 NOT DECIDED."
 
 
+def test_a_constant_metric_compares_nothing(tmp_path):
+    recorder = Recorder(tmp_path / "r")
+    for seed in range(3):
+        for plan in (None, SE, ECA):
+            recorder.add(plan, 0.5, seed)
+    lines = said(recorder.run)
+    assert lines[0] == "Nothing can be compared, because the metric is the same in every training."
+    assert not any("probability" in line for line in lines)
+
+
+def test_the_detectable_difference_is_for_the_seeds_that_plans_have(tmp_path):
+    recorder = Recorder(tmp_path / "r")
+    for seed, shift in enumerate((-0.01, 0.0, 0.01, -0.01, 0.01)):
+        recorder.add(None, 0.9 + shift, seed)
+        recorder.add(SE, 0.9 - shift, seed)
+    least = recorder.run.power().detectable[5]
+    assert one_with(said(recorder.run), "can detect").startswith(
+        f"With 5 seeds for each plan, this run can detect differences of {least:.2g}"
+    )
+
+
+def test_a_report_is_built_if_the_bare_backbone_failed(tmp_path):
+    recorder = Recorder(tmp_path / "failed")
+    recorder.add(None, 0, failed="ValueError: x")
+    with pytest.warns(UserWarning, match="leaves out the hypervolume"):
+        page = recorder.run.report()
+    assert "no training of the bare backbone succeeded" in page.read_text(encoding="utf-8")
+
+
 def test_one_evaluation_each(tmp_path):
     recorder = Recorder(tmp_path / "r")
     for plan, score in ((None, 0.9), (SE, 0.95), (ECA, 0.85)):

@@ -59,7 +59,7 @@ def test_below_the_floor_only_items_help(tmp_path):
     assert recorder.run.power(2 * power.floor).items_needed is None
 
 
-@pytest.mark.parametrize("effect", [0, -0.01, float("nan"), float("inf")])
+@pytest.mark.parametrize("effect", [0, -0.01, float("nan"), float("inf"), "much"])
 def test_an_effect_that_is_none(recorder, effect):
     with pytest.raises(InputError, match="above 0"):
         recorder.run.power(effect)

@@ -28,11 +28,9 @@ class Controls(ListedSeeds):
         if self.problem.evaluator.plan_costs is None:  # no models are built
             return
         self.begin()
-        wanted = self.wanted()
-        while not self.late and (wanted or self.unfinished):
+        # once: controls are not in the noise of the verdicts, so they change none
+        if not self.late and ((wanted := self.wanted()) or self.unfinished):
             self.work_through(wanted)
-            # the controls improve the estimate of the noise, so another plan can now be called BETTER
-            wanted = self.wanted()
 
     def wanted(self) -> list[Wanted]:
         """Return the controls and seeds that no driver has claimed. A control that two plans share is listed once."""

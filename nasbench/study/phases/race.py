@@ -15,15 +15,14 @@ import numpy as np
 from optuna.trial import TrialState
 
 from nasbench.evidence.pareto import minimised, non_dominated
+from nasbench.evidence.race import BARE_SEEDS, State, race
 from nasbench.evidence.race import Race as Position
-from nasbench.evidence.race import State, race
 from nasbench.evidence.verdicts import judge_plans
-from nasbench.library.plan import BARE
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.ledger import evaluation_of
 from nasbench.runs.refinement import further_trainings, most_seeds
 from nasbench.runs.run import Run
-from nasbench.runs.schema import SEARCH
+from nasbench.runs.schema import FINALISTS, SEARCH
 from nasbench.runs.trainings import PlanTrainings, RunTrainings
 from nasbench.study.phases.further_seeds import FurtherSeeds, Wanted, explored
 
@@ -208,21 +207,37 @@ def _states(view: View) -> Sequence[tuple[PlanTrainings, State]]:
 
 
 def explored_front(run: Run) -> list[Evaluation]:
-    """Return the front of the explored plans. Plans that add most hypervolume come first.
+    """Return the plans on the front after exploring, without the bare backbone. Most added hypervolume comes first.
 
-    The bare backbone does not dominate any plan here. Its result with one seed may be lucky, and only the further seeds
-    show which plan is better.
+    A plan that the bare backbone dominates is not on it, because it would take a training from a better plan. The bare
+    backbone counts with the mean of its first seeds, because one seed may be a lucky one.
     """
     directions = list(run.directions.values())
-    plans = [one for one in explored(run.journal.evaluations(SEARCH)) if one.plan != BARE.text]
+    every = explored(run.journal.evaluations(SEARCH))
+    plans = [one for one in every if not one.is_bare]
     if not plans:
         return []
     values = np.array([one.objectives(run.directions) for one in plans], dtype=float)
-    front = np.flatnonzero(non_dominated(values, directions))
-    if values.shape[1] == 1:  # all plans have the same value
+    bare = np.array([_first_seeds(run, one) for one in every if one.is_bare], dtype=float)
+    kept = non_dominated(np.concatenate([values, bare.reshape(-1, values.shape[1])]), directions)
+    front = np.flatnonzero(kept[: len(plans)])
+    if not len(front):
+        return []
+    if values.shape[1] == 1:  # all plans on the front have the same value
         return [plans[index] for index in front]
     points = minimised(values[front], directions)
     # a reference point beyond the worst values: at the worst values themselves, the extremes would add no volume
     gains = moocore.hv_contributions(points, ref=points.max(axis=0) + np.ptp(points, axis=0) * 0.1 + 1e-9)
     # a stable sort breaks ties by trial
     return [plans[front[index]] for index in np.argsort(-gains, kind="stable")]
+
+
+def _first_seeds(run: Run, bare: Evaluation) -> list[float]:
+    """Return the objectives of the bare backbone, each the mean over its first seeds.
+
+    Later seeds do not count. Otherwise the order of the front would change during the race.
+    """
+    first = range(run.settings.seed, run.settings.seed + BARE_SEEDS)
+    further = [one for one in run.journal.evaluations(FINALISTS) if one.is_bare and one.seed in first]
+    known = [one.objectives(run.directions) for one in (bare, *further) if one.is_complete]
+    return [float(value) for value in np.mean(np.array(known, dtype=float), axis=0)]

@@ -216,20 +216,38 @@ def test_with_halving_only_plans_at_the_full_budget_race(tmp_path):
 
 
 def test_the_front_is_in_order_of_hypervolume(tmp_path):
-    """Three plans on the front, and the bare backbone, which would dominate all of them, is not in it.
+    """Three plans are on the front if the bare backbone dominates none of them.
 
     To be minimised the points are (-0.9, 9), (-0.8, 2), (-0.7, 1); the reference lies a tenth of the range beyond the
     worst values, at (-0.68, 9.8). Alone they add 0.1·0.8 = 0.08, 0.1·7 = 0.7 and 0.02·1 = 0.02.
     """
     values = {"se": (0.9, 9.0), "eca": (0.8, 2.0), "dual_pool": (0.7, 1.0)}
 
-    def known(plan):
-        accuracy, cost = values[plan["stage1"]] if plan else (0.95, 0.5)
-        return {"accuracy": accuracy, "cost": cost}
+    def front(bare):
+        def known(plan):
+            accuracy, cost = values[plan["stage1"]] if plan else (bare, 0.5)
+            return {"accuracy": accuracy, "cost": cost}
 
-    space = {"variants": list(values), "slots": ["stage1"]}
-    run = search(tmp_path / "r", known, trials=4, space=space)
-    assert [json.loads(one.plan)["stage1"] for one in explored_front(run)] == ["eca", "se", "dual_pool"]
+        space = {"variants": list(values), "slots": ["stage1"]}
+        run = search(tmp_path / str(bare), known, trials=4, space=space)
+        return [json.loads(one.plan)["stage1"] for one in explored_front(run)]
+
+    assert front(0.65) == ["eca", "se", "dual_pool"]
+    assert front(0.75) == ["eca", "se"]
+    assert front(0.95) == []
+
+
+def test_the_front_compares_with_the_mean_of_the_bare_backbones_first_seeds(tmp_path):
+    """Seeds 0, 1 and 2 of the bare backbone give 0.95, 0.65 and 0.65: their mean, 0.75, is below eca's 0.8."""
+
+    def scored(plan, seed):
+        if plan:
+            return {"accuracy": 0.8 + 0.001 * seed, "cost": 2.0}
+        return {"accuracy": 0.95 if seed == 0 else 0.65, "cost": 0.5}
+
+    space = {"variants": ["eca"], "slots": ["stage1"]}
+    run = search(tmp_path / "r", scored, trials=2, space=space, seeds=3)
+    assert [json.loads(one.plan)["stage1"] for one in explored_front(run)] == ["eca"]
 
 
 # -- what a function may return --------------------------------------------------------------------------------------
