@@ -5,7 +5,7 @@ NasbenchError                      base of all errors below
 │   ├── UnknownNameError           a module, slot, backbone, task or space that does not exist
 │   ├── ExpressionError            text that is not a valid expression, with the position of the fault
 │   ├── PlanError                  a plan that does not fit its backbone
-│   ├── UnsupportedError           a module that does not support these channels or dims
+│   ├── UnsupportedError           a module that does not support these channels, dims or hyper-parameters
 │   ├── BackboneError              a backbone that does not accept the input size, or has no slot
 │   ├── SpaceError                 a space file or constraint that is malformed
 │   ├── DataError                  images or series that cannot be used
@@ -13,7 +13,7 @@ NasbenchError                      base of all errors below
 │   ├── RunError                   a run folder that is missing, not a run folder, or of another configuration
 │   └── PluginError                a plug-in file that fails to load, or a name registered twice
 ├── NothingMatched             5   a pattern that matched nothing
-└── EvaluationError                one evaluation failed and the study continues
+└── EvaluationError                one evaluation failed, but the study continues
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ _LONGEST_NAME = 80
 """A message repeats at most this many characters of an unknown name."""
 
 _SHORTEST_PART = 3
-"""A part of a name suggests this name if the part has at least this many letters. A shorter part occurs in too many
-names."""
+"""If a user types only a part of a name, the name is suggested if the part has at least this many letters. A shorter
+part occurs in too many names."""
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:
@@ -89,7 +89,7 @@ class UnknownNameError(InputError):
         kind: The kind of the name, in the singular ("module", "slot", "backbone").
         name: The name that was given.
         known: The names that exist.
-        hint: How to list all of them.
+        hint: How the user can list all of these names.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
@@ -135,11 +135,11 @@ class PlanError(InputError):
 
 
 class UnsupportedError(InputError):
-    """A module that cannot serve the channels, dims or hyper-parameters asked for."""
+    """A module that does not support the given channels, dims or hyper-parameters."""
 
 
 class BackboneError(InputError):
-    """A backbone that refuses the input size, cannot be built, or gives no slot."""
+    """A backbone that does not accept the input size, cannot be built, or has no slot."""
 
 
 class SpaceError(InputError):
@@ -173,7 +173,7 @@ class EvaluationError(NasbenchError):
 
     Args:
         reason: One line for the `reason` column.
-        kind: A stable word: "nan", "out_of_memory", "exception", "timeout", "constraint".
+        kind: One of the words "nan", "out_of_memory", "exception", "timeout", "constraint".
     """
 
     def __init__(self, reason: str, kind: str = "exception") -> None:
@@ -188,9 +188,9 @@ _NO_MEMORY = (
     *("can't allocate memory", "CUDA error: out of memory", "CUDA out of memory"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
 )
-"""Phrases of out-of-memory errors that do not have their own class.
+"""Phrases in the messages of out-of-memory errors that do not have a class of their own.
 
-They come from torch's CPU allocator, the CUDA runtime, errors that torch.compile wraps, cuBLAS and cuDNN."""
+These errors come from torch's CPU allocator, the CUDA runtime, errors that torch.compile wraps, cuBLAS and cuDNN."""
 
 
 @contextmanager

@@ -16,14 +16,14 @@ from nasbench.errors import InputError
 __all__ = ["FileLock", "append", "cut_torn_line", "read_json", "read_yaml", "write_text"]
 
 MAX_BYTES = 1_000_000
-"""Largest file, in bytes, that is read if a person wrote it. Real settings files and spaces are much shorter."""
+"""Largest size, in bytes, of a file that a person writes. Larger ones are not read. Real ones are much smaller."""
 
 MAX_JSON_BYTES = 200_000_000
-"""Largest file, in bytes, that is read if a program wrote it."""
+"""Largest size, in bytes, of a file that a program writes. Larger ones are not read."""
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Load plain data only and refuse aliases, because a few nested aliases can stand for billions of values."""
+    """A loader of plain data that refuses aliases, because a few nested aliases can stand for billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -51,7 +51,7 @@ def read_yaml(
     path = path if shown is None else shown
     try:
         given = yaml.load(text, _PlainLoader)
-    # PyYAML's own constructors can raise other errors, for instance a ValueError for the date 2024-13-45.
+    # Besides YAML errors, PyYAML's constructors can raise others, such as a ValueError for the date 2024-13-45.
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise kind(f"{what} {path} is not valid YAML: {_first(error)}") from None
     if given is None:
@@ -97,8 +97,8 @@ def _first(error: Exception) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file atomically, so that a reader never sees half of it."""
-    # In the same folder, because a rename is atomic only within one file system. The process id keeps two writers
-    # apart.
+    # The temporary file is in the same folder, because a rename is atomic only within one file system. Its name
+    # contains the process id, so that two writers never share it.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
@@ -125,16 +125,15 @@ def append(path: Path, data: bytes, *, durable: bool) -> None:
             if durable:
                 os.fsync(descriptor)
         except OSError:
-            os.ftruncate(
-                descriptor, before
-            )  # if the disk is full, a part can be written, which would leave half a line
+            # If the disk is full, only a part may have been written. It is removed, so that no half line remains.
+            os.ftruncate(descriptor, before)
             raise
     finally:
         os.close(descriptor)
 
 
 def cut_torn_line(path: Path) -> None:
-    """Remove the text after the last newline of a file. It is half a line that a killed process left.
+    """Remove the text after the last newline of a file. A process that was killed left this half line.
 
     The caller must hold the file's lock, so that no write is in progress.
     """
@@ -169,7 +168,7 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock. Return False if another process has it and `wait` is False."""
+        """Take the lock and return True. If another process has it and `wait` is False, return False."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         mode = fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX
         try:
@@ -184,7 +183,7 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Release the lock, if it was taken."""
+        """Release the lock if this object has taken it."""
         if self._descriptor is not None:
             os.close(self._descriptor)  # closing the last descriptor releases the kernel's lock
             self._descriptor = None

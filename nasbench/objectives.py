@@ -1,4 +1,4 @@
-"""Objectives with their directions, which a search optimises, and constraints, by which it rejects plans."""
+"""Objectives, which a search optimises in a given direction, and constraints, which every plan must satisfy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def directions(objectives: Iterable[str] | Mapping[str, str], known: Mapping[str
 
     Raises:
         UnknownNameError: If a name is neither a metric nor a cost.
-        InputError: If no objective is given, if an objective is given twice, or if a direction is neither of the two.
+        InputError: If no objective is given, if an objective is given twice, or if a direction is neither "maximize"
+            nor "minimize".
     """
     names = list(objectives)
     if not names:
@@ -62,7 +63,7 @@ def _direction(name: str, known: Mapping[str, str]) -> Direction:
 def conventional_direction(name: str) -> Direction | None:
     """Return the direction that a metric's name implies, or None if it implies none.
 
-    Accuracies are maximised, errors and costs are minimised.
+    Accuracies are maximised. Errors and costs are minimised.
     """
     words = name.lower().split("_")
     if any(word in _MAXIMISED for word in words):
@@ -91,17 +92,17 @@ class Constraint:
     def limit(self, bare: Mapping[str, float]) -> float:
         """Return the limit in the units of the metric, given the bare backbone's values.
 
-        A relative limit is the bare value minus or plus a share of its absolute value: "0.9x" means a tenth below. This
-        also works for negative values, such as those of a proxy.
+        A relative limit is a share of the bare value's magnitude below or above the bare value: "0.9x" means 10 %
+        below, "1.1x" means 10 % above. So it also works for negative values, such as those of a proxy.
         """
         if not self.relative:
             return self.bound
         value = bare[self.name]
-        # 0.9 times a negative value would be above the value.
+        # 0.9 times a negative value would be above it, not below.
         return self.bound * value if value >= 0 else value + (self.bound - 1) * abs(value)
 
     def holds(self, value: float, bare: Mapping[str, float]) -> bool:
-        """Whether `value` satisfies the constraint."""
+        """Return whether `value` satisfies the constraint."""
         limit = self.limit(bare)
         return {"<=": value <= limit, "<": value < limit, ">=": value >= limit, ">": value > limit}[self.operator]
 
@@ -118,14 +119,13 @@ def parse_constraint(text: str, known: Iterable[str] = COSTS) -> Constraint:
 
     Raises:
         SpaceError: If the text is malformed.
-        UnknownNameError: If the bounded name is neither a cost nor a metric.
+        UnknownNameError: If the name in the text is neither a cost nor a metric.
     """
     match = _CONSTRAINT.match(text)
     try:
         name, operator, number, relative = match.groups() if match else ("", "", "", "")
-        bound = float(
-            number
-        )  # raises for "" and for texts that the pattern accepts but that are no numbers, such as 1.2.3
+        # `float` raises for "", and for texts such as 1.2.3, which match the pattern but are not numbers.
+        bound = float(number)
     except ValueError:
         raise SpaceError(
             f"malformed constraint {text!r}; write NAME<=NUMBER or, relative to the bare backbone, NAME<=NUMBERx"

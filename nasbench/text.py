@@ -1,4 +1,4 @@
-"""Numbers and durations as people read and type them, and messages on stderr."""
+"""Numbers and durations in the form in which people read and type them, and messages on stderr."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Find the blocks of a network: the units that its designer stacked.
 
-The only information is one traced run. The search starts with the whole network and looks inside modules. A module is
-replaced by its parts if most of its weights are in a row of parts, and if all data passes through these parts one after
-another. A module that is not such a row is a block. For example, a residual block is not a row, because its shortcut
-bypasses each of its parts.
+The only information is one traced run. The search starts with the whole network and looks inside modules. It replaces a
+module by its parts if these parts form a row: they contain most of the module's weights, and all data passes through
+them one after another. A module that is not such a row is a block. For example, a residual block is not a row, because
+its shortcut bypasses each of its parts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Block", "find_blocks"]
 
 _LIST = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _AROUND = re.compile(r"(^|[._])(stem|downsample)([._]|$)")
-"""Usual names of parts that are not blocks, even if they are built like blocks."""
+"""Usual names of parts that do not count as blocks, even if they are built like blocks."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Block:
 
     Attributes:
         path: Dotted path of the module whose output contains the map.
-        index: Place of the map in the module's output. None if the output is the map.
-        node: Node of the map in the trace.
-        format: The layout of the map in the tensor.
+        index: Index of the map in the tuple that the module returns. None if the module returns the map itself.
+        node: Index of the map's node in the trace.
+        format: How the map is laid out in the tensor.
     """
 
     path: str
@@ -48,11 +48,11 @@ def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
 
     Args:
         trace: A run of the network.
-        image: `(H, W)` of its input. None if the input is a sequence.
+        image: `(H, W)` of the network's input. None if the input is a sequence.
     """
     useful = trace.last_uses([0], trace.outputs)
     # In a first attempt, tokens must form a grid that some map of the network has. A network without a convolutional
-    # patch embedding has no such map. A second attempt then accepts any grid of the image's aspect ratio.
+    # patch embedding has no such map. A second attempt then accepts any grid with the aspect ratio of the image.
     finders = (_Finder(trace, image, useful, seen_only=seen_only) for seen_only in (True, False))
     blocks = next((trunk for finder in finders if (trunk := finder.trunk())), [])
     return [b for b in blocks if map_is_read(trace, b.node, b.format, useful)]
@@ -64,7 +64,7 @@ class _Finder:
     ) -> None:
         self.trace, self.image, self.useful = trace, image, useful
         self.module = dict(trace.model.named_modules())
-        # A list of modules is never called itself, so every module around a called module counts as run.
+        # A list of modules is never called itself, so every module that contains a called module counts as run.
         self.ran = {p.rsplit(".", n)[0] for p in trace.calls for n in range(p.count(".") + 1)}
         self.prefix = getattr(trace.model, "num_prefix_tokens", None)
         self.grids = _grids(trace, image) if image is not None and seen_only else None
@@ -77,14 +77,14 @@ class _Finder:
         # The names are only a convention. They are ignored if they would exclude every path.
         paths = [p for p in paths if not _AROUND.search(p)] or paths
         cuts = [p for p in paths if self.is_cut(p, self.trace.calls[""][0])]
-        # Blocks of a side branch or of a multi-level head do not belong to the trunk. In NASNet each cell reads the
-        # two cells before it, so some data passes around every cell. All blocks then belong to the trunk.
+        # Blocks of a side branch or of a multi-level head do not belong to the trunk. In NASNet each cell reads the two
+        # cells before it, so some data bypasses every cell. If most blocks are bypassed, all blocks count as trunk.
         return self.blocks(cuts if 2 * len(cuts) >= len(paths) else paths)
 
     # What is inside a container
 
     def inside(self, path: str, module: nn.Module, *, top: bool = False) -> list[str]:
-        """Return the paths of the blocks inside `module`. [] if it is a block itself, or contains no block."""
+        """Return the paths of the blocks inside `module`, or [] if it is a block itself or contains no block."""
         if isinstance(module, _LIST):
             blocks = self.elements(path, module)
         else:
@@ -95,7 +95,7 @@ class _Finder:
         return blocks if top or self.is_container(path, module, blocks) else []
 
     def elements(self, path: str, module: nn.Module) -> list[str]:
-        """Return the blocks in a list of modules. [] if the list contains nothing bigger than a layer."""
+        """Return the blocks in a list of modules, or [] if the list contains nothing bigger than a layer."""
         children = self.children(path, module)
         if not any(_is_composite(m) for _, m in children):
             return []
@@ -104,7 +104,7 @@ class _Finder:
     def single(self, path: str, module: nn.Module, top: bool) -> list[str]:
         """Return the blocks among the attributes of a module.
 
-        For the whole network all attributes count. For a part of it only numbered attributes count (`b1`, `b2`).
+        If the module is the whole network, all attributes count. Otherwise only numbered attributes count (`b1`, `b2`).
         """
         children = [(p, m) for p, m in self.children(path, module) if _is_composite(m)]
         if not top:
@@ -117,12 +117,12 @@ class _Finder:
         return layers if len(layers) > len(blocks) else blocks
 
     def layer_lists(self, path: str, module: nn.Module) -> list[str]:
-        """Return the child lists with several layers."""
+        """Return the paths of the children that are lists with several layers."""
         return [p for p, m in self.children(path, module) if isinstance(m, _LIST) and _weights(m) >= 2]
 
     def layers(self, path: str, module: nn.Module) -> list[str]:
-        """Return the layers of a plain network (VGG): each weight together with the norm and activation after it."""
-        # If the network has lists of layers, these are the trunk, and all other layers belong to the head.
+        """Return the layers of a plain network (VGG). A layer is a weight with the norm and activation after it."""
+        # If the network has lists of layers, these lists are the trunk, and all other layers belong to the head.
         roots = tuple(f"{p}." for p in self.layer_lists(path, module)) or ("",)
         leaves = [
             (p, c[0])
@@ -139,19 +139,20 @@ class _Finder:
                 layers.append(p)
                 size = here
             elif size == here and layers:
-                # The layer ends after the norm or activation that follows its weight at the same size.
+                # A norm or activation that follows the weight at the same size belongs to the layer, so the layer ends
+                # there.
                 layers[-1] = p
             else:
                 size = None
         return layers
 
     def children(self, path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
-        """Return the children that ran, and lists of modules that ran, with their paths."""
+        """Return the children that ran, with their paths. A list of modules ran if one of its modules ran."""
         named = [(f"{path}.{n}" if path else n, m) for n, m in module.named_children()]
         return [(p, m) for p, m in named if p in self.ran]
 
     def is_container(self, path: str, module: nn.Module, blocks: list[str]) -> bool:
-        """Whether `module` consists only of a row of blocks."""
+        """Return whether `module` is a row of blocks that contains most of its weights."""
         calls = self.trace.calls.get(path)
         if not blocks or (calls is not None and len(calls) != 1):
             return False
@@ -160,11 +161,11 @@ class _Finder:
         whole = sum(p.numel() for p in module.parameters()) - sum(p.numel() for m in around for p in m.parameters())
         if 2 * inner < whole:
             return False
-        # A shortcut around the whole row ends after its last block, so it is seen at the last block.
+        # A shortcut around the whole row ends after its last block, so it is enough to look at the last block.
         return calls is None or self.is_cut(blocks[-1], calls[0])
 
     def is_cut(self, path: str, around: Call) -> bool:
-        """Whether all data that flows through the call `around` passes through the module at `path`."""
+        """Return whether all data that flows through the call `around` passes through the module at `path`."""
         outputs = {node for _, node in self.trace.calls[path][0].outputs}
         last = max(outputs, default=-1)
         return all(node in outputs for node, use in self.flow(around).items() if node <= last < use)
@@ -180,17 +181,18 @@ class _Finder:
     # What is a block
 
     def block(self, path: str, module: nn.Module) -> list[str]:
-        """Return `[path]` if the module is a block: it ran once, has weights and returns a map. Otherwise []."""
+        """Return `[path]` if the module is a block (it ran once, has weights and returns a map), and [] if not."""
         calls = self.trace.calls.get(path, [])
         if len(calls) != 1 or not _weights(module) or self.map_size(calls[0]) is None:
             return []
         if _is_composite(module):
             return [path]
-        # A single layer is an embedding. A layer with its norm is a block, unless it only leads to the next stage.
+        # A single layer counts as an embedding. A layer with its norm is a block, unless it changes the size of the
+        # map, which means that it only leads to the next stage.
         return [] if _is_leaf(module) or self.map_size(calls[0]) != self.input_size(calls[0]) else [path]
 
     def innermost(self, path: str) -> str:
-        """Return the last module of a row whose output is the row's output.
+        """Return the path of the innermost last module that returns the output of the module at `path`.
 
         Some networks call the items of a row one by one. A hook on the row itself would then never run.
         """
@@ -203,12 +205,12 @@ class _Finder:
         return path
 
     def map_size(self, call: Call) -> tuple[int, ...] | None:
-        """Return the spatial size of a call's output. None if it is not a map."""
+        """Return the spatial size of a call's output, or None if it is not a map."""
         sizes = [r[0].size for _, node in call.outputs if (r := self.read(node))]
         return sizes[-1] if sizes else None
 
     def input_size(self, call: Call) -> tuple[int, ...] | None:
-        """Return the spatial size of a call's first input that is a map. None if there is no map."""
+        """Return the spatial size of a call's first input that is a map, or None if there is no map."""
         sizes = [r[0].size for node in call.inputs if (r := self.read(node))]
         return sizes[0] if sizes else None
 
@@ -235,14 +237,14 @@ class _Finder:
     def rank(self, option: tuple[int | None, int, list[MapFormat]], call: Call) -> tuple[bool, bool, int]:
         """Return a sort key for the maps in one output tuple. The map with the highest key is the block's map.
 
-        A map that was made in the call ranks above a map that only passed through the call. Maps rank above states and
-        tokens. Among equal maps, the last one ranks highest, because it is the coarsest.
+        A map that was computed in the call ranks above a map that only passed through the call. Four-dimensional maps
+        rank above states and tokens. Among equal maps, the last one ranks highest, because it is the coarsest.
         """
         index, node, _ = option
         return node >= call.span[0], len(self.trace.nodes[node].shape) == 4, index or 0
 
     def is_used_after(self, node: int, call: Call) -> bool:
-        """Whether the output depends on a node through the values that the call returned.
+        """Return whether the network's output depends on a node through the values that the call returned.
 
         A node that was only used inside the call does not count.
         """

@@ -33,9 +33,9 @@ class Slot:
         size: Spatial size of the feature map, `(H, W)` or `(L,)`, at the requested input size.
         layout: The backbone's layout of the map: NCHW, NHWC, NLC (tokens) or NCL.
         module: Dotted path of the module after which the plug-in goes.
-        prefix_tokens: Number of tokens before the tokens of the map (class, register). Plug-ins never get them.
-        index: Place of the map in the module's output. None if the output is the map.
-        order: For each position of the image, its place among the tokens. None if tokens are stored row by row.
+        prefix_tokens: Number of tokens before the tokens of the map (class, register). Plug-ins never get these tokens.
+        index: Index of the map in the tuple that the module returns. None if the module returns the map itself.
+        order: For each position of the image, the index of its token. None if tokens are stored row by row.
         rows_are_series: Whether each row of the map is one series along time. A one-dimensional module then gets each
             row separately.
     """
@@ -65,10 +65,10 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
     """List the slots of a backbone, in network order.
 
     Args:
-        backbone: A timm name, a built-in forecasting backbone, `FILE.py:function`, or a module (on any device, also
-            meta).
-        input_size: Without the batch: `(C, H, W)` of an image, `(lookback, series)` of a forecast. The backbone's
-            default if None.
+        backbone: A timm name, a built-in forecasting backbone, `FILE.py:function`, or a module (on any device,
+            including meta).
+        input_size: Size of one input, without the batch dimension: `(C, H, W)` of an image, or `(lookback, series)` of
+            a window of series. None means the backbone's default.
 
     Raises:
         UnknownNameError: If no backbone has this name.
@@ -84,7 +84,7 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
     model = create_backbone(backbone, input_size=size) if isinstance(backbone, str) else backbone
     name, size = type(model).__name__, size or default_input_size(model)
     if size is None:
-        raise BackboneError(f"the input size of {name} is not known; give input_size=, without the batch")
+        raise BackboneError(f"the input size of {name} is not known; pass input_size, without the batch dimension")
     # The slots of the bare backbone are needed, so the plug-ins of the copy are removed.
     return _find(strip(meta_copy(model)), size, name, fallback=model)
 
@@ -96,7 +96,7 @@ def _named(name: str, size: tuple[int, ...] | None) -> tuple[Slot, ...]:
         model = create_backbone(name, input_size=size).eval()
     size = size or default_input_size(model)
     if size is None:
-        raise BackboneError(f"the input size of {name} is not known; give input_size=, without the batch")
+        raise BackboneError(f"the input size of {name} is not known; pass input_size, without the batch dimension")
     return tuple(_find(model, size, name))
 
 
@@ -141,14 +141,14 @@ def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
 
 def _discover(run: Trace, size: tuple[int, ...]) -> list[Block]:
     if len(size) == 2:
-        # The steps of a sequence have only one order.
+        # The time steps of a sequence are always stored in order, so `order` stays None.
         return find_blocks(run, None)
     blocks, positions = find_blocks(run, size[1:]), Positions(run)
     return [replace(b, format=replace(b.format, order=positions.order(b.node, b.format))) for b in blocks]
 
 
 def _stages(blocks: list[Block]) -> list[list[Block]]:
-    """Group blocks into stages: consecutive blocks with one size, or four equal parts if all blocks have one size."""
+    """Group consecutive blocks of the same size into stages. If all have the same size, make four equal stages."""
     runs = [list(run) for _, run in itertools.groupby(blocks, key=lambda b: b.format.size)]
     if len(runs) != 1:
         return runs
@@ -165,17 +165,23 @@ def _slot(name: str, block: Block) -> Slot:
 def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int, ...]) -> list[Slot]:
     """Return the slots that a backbone declares itself as `{slot: (module path, layout)}`.
 
-    A backbone for series, with input (lookback, series), can keep both axes. Each row of its map is then one series.
+    A backbone for series, whose input is (lookback, series), can keep both axes in its map. Each row of the map is then
+    one series.
     """
     slots_found = []
     for name, (path, layout) in places.items():
         calls = run.calls.get(path, [])
-        if layout not in LAYOUTS or len(calls) != 1 or not calls[0].outputs:
+        if layout not in LAYOUTS:
+            raise BackboneError(f"slot {name!r}: its layout is {layout!r}; allowed: {', '.join(LAYOUTS)}")
+        if len(calls) != 1:
             raise BackboneError(
-                f"slot {name!r}: the module {path!r} must run once and return a tensor, and it ran"
-                f" {len(calls)} times; its layout is {layout!r}, allowed: {', '.join(LAYOUTS)}"
+                f"slot {name!r}: the module {path!r} must run exactly once, but it ran {len(calls)} times"
             )
-        # Of several outputs the last one is the slot's map.
+        if not calls[0].outputs:
+            raise BackboneError(
+                f"slot {name!r}: the module {path!r} must return a tensor computed from the input, but it returns none"
+            )
+        # If the module has several outputs, the last one is the slot's map.
         index, node = calls[0].outputs[-1]
         _, *rest = run.nodes[node].shape
         last = layout in ("NHWC", "NLC")

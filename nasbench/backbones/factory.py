@@ -26,7 +26,7 @@ _DEFAULT_HORIZON = 24
 
 
 def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
-    """Return the default input size of a backbone, without the batch. None if it is not recorded."""
+    """Return the default size of one input of a backbone, or None if it is not recorded."""
     if isinstance(backbone, str):
         if is_stem(backbone):
             return DEFAULT_SERIES
@@ -56,15 +56,16 @@ def create_backbone(
 
     Args:
         name: A timm architecture, a built-in forecasting backbone, or `FILE.py:function` for your own backbone.
-        input_size: `(C, H, W)` of an image, or `(lookback, series)`. The backbone's default if None. A timm model that
-            is built for one size receives it as `img_size`.
-        num_classes: Number of outputs of the classifier. The backbone's default if None.
-        horizon: Number of forecast steps of a stem.
-        covariates: Number of covariates of each time step, for a stem. A stem that takes no covariates (see
-            `takes_covariates`) is built without them.
+        input_size: `(C, H, W)` of an image, or `(lookback, series)`. None means the backbone's default. A timm model
+            that is built for one fixed size gets the size as `img_size`.
+        num_classes: Number of outputs of the classifier. None means the backbone's default.
+        horizon: For a stem, the number of forecast steps.
+        covariates: For a stem, the number of covariates of each time step. It is ignored if the stem takes none (see
+            `takes_covariates`).
         in_chans: Number of input channels if `input_size` is None.
         pretrained: Whether to load timm's pretrained weights.
-        checkpoint: A file of weights to load. If its classifier has another size, the classifier is left out.
+        checkpoint: A file of weights to load. If its classifier has another size than the model's, the weights of the
+            classifier are not loaded.
 
     Raises:
         UnknownNameError: If no backbone has this name. The message suggests the nearest names.
@@ -100,7 +101,7 @@ def _timm(
         try:
             return timm.create_model(name, pretrained=pretrained, **given)
         except TypeError as error:
-            # A model that accepts any size does not accept `img_size`. It is left out of the next arguments.
+            # A model that accepts any size does not accept `img_size`. The next arguments leave `img_size` out.
             if "img_size" not in given or "img_size" not in str(error):
                 raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
         # The errors of huggingface_hub (no network, offline mode, no such file) are OSErrors.
@@ -117,10 +118,10 @@ def _timm(
 def timm_arguments(
     name: str, size: tuple[int, ...] | None = None, in_chans: int = 3, num_classes: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return the arguments to try with `timm.create_model`, in order. The first that it accepts are the right ones.
+    """Return the arguments to try with `timm.create_model`, in order. Use the first ones that it accepts.
 
-    Only models that are built for one size accept `img_size`. All other models accept any size, but not this argument.
-    For the default size `img_size` is left out, so that the backbone is exactly timm's model.
+    Only models that are built for one fixed size accept `img_size`. All other models accept any size, but not this
+    argument. For the default size, `img_size` is left out, so that the backbone is exactly timm's model.
     """
     given: dict[str, Any] = {}
     if size is not None:
@@ -135,7 +136,7 @@ def timm_arguments(
 
 
 def takes_covariates(name: str) -> bool:
-    """Whether `name` is a stem that can be built with covariates of time."""
+    """Return whether `name` is a stem that can be built with time covariates."""
     return is_stem(name) and "covariates" in inspect.signature(STEMS.get(name)).parameters
 
 
@@ -149,7 +150,7 @@ def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None, covariat
 
 @lru_cache(maxsize=32)
 def _user_file(path: Path, modified: int) -> ModuleType:
-    """Load each version of a user's file only once. After a second load, models of the first cannot be pickled."""
+    """Load each version of a user's file only once. A second load would make models of the first unpicklable."""
     return load_python_file(path)
 
 
@@ -173,7 +174,7 @@ def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Mod
 
 
 def _load(model: nn.Module, file: Path) -> None:
-    """Load weights strictly, except for a classifier of another size."""
+    """Load weights strictly, but skip a classifier whose size differs."""
     check_checkpoint(file)
     try:
         from timm.models import load_state_dict
@@ -182,7 +183,7 @@ def _load(model: nn.Module, file: Path) -> None:
     except Exception as error:
         raise BackboneError(f"cannot read {file} as a checkpoint: {error}") from error
     own = model.state_dict()
-    # timm's configuration names a model's classifier. A distilled model has several.
+    # timm's configuration names the classifier of a model, or the several classifiers of a distilled model.
     heads = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     state = {
@@ -199,5 +200,5 @@ def _load(model: nn.Module, file: Path) -> None:
             f"{len(wrong)} that do not fit ({', '.join(wrong[:3])})"
         )
     with torch.no_grad():
-        # Not strict, because the classifier can be missing. All other keys were compared above.
+        # Not strict, because the classifier can be missing in `state`. All other keys were compared above.
         model.load_state_dict(state, strict=False)

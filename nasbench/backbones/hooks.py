@@ -17,11 +17,11 @@ CHILD = "nasbench"
 
 
 class Plugin(nn.Module):
-    """A module in a backbone's layout, behind a gate that starts at 0: `x + g·(f(x) − x)`.
+    """A module that runs on a map in the backbone's layout, behind a gate g that starts at 0: `x + g·(f(x) − x)`.
 
     Args:
-        module: `(B, C, *S) -> (B, C, *S)`.
-        form: The backbone's layout.
+        module: The module f, `(B, C, *S) -> (B, C, *S)`.
+        form: The layout of the map in the backbone.
         gated: Whether there is a gate. Without a gate the plug-in computes `f(x)`.
     """
 
@@ -32,8 +32,8 @@ class Plugin(nn.Module):
         super().__init__()
         self.module, self.form = module, form
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
-        # They are buffers, so that they move with the model. They are not in the state dict, because they depend only
-        # on the backbone.
+        # `order` and `back` are buffers, so that they move with the model. They are not in the state dict, because they
+        # depend only on the backbone.
         order = torch.tensor(form.order) if form.order is not None else None
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", None if order is None else order.argsort(), persistent=False)
@@ -48,11 +48,11 @@ class Plugin(nn.Module):
 
 
 class Plugins(nn.ModuleDict):
-    """The plug-ins of a model by slot, and the arguments of `insert`.
+    """The plug-ins of a model by slot, and the record of `insert`.
 
     Args:
         modules: Plug-ins by slot name.
-        record: The arguments of `insert`. They stay with the model.
+        record: What `insert` inserted, and where. The record stays with the model.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], record: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Plugins(nn.ModuleDict):
         return plugin
 
     def forward(self, x: Any) -> Any:
-        """Return the input unchanged, for a root that runs all its children in turn (`nn.Sequential`)."""
+        """Return the input unchanged. A root that runs all its children in turn (`nn.Sequential`) needs this."""
         return x
 
 
@@ -76,23 +76,23 @@ def _key(slot: str) -> str:
 
 
 class SlotHook:
-    """A forward hook that replaces a module's output, or one map of it, by the plug-in's output.
+    """A forward hook that replaces a module's output, or one map in it, by the plug-in's output.
 
     Args:
         plugin: The plug-in. It belongs to the root, and the hook only calls it.
-        index: Place of the map in the module's output. None if the output is the map.
+        index: Index of the map in the tuple that the module returns. None if the module returns the map itself.
     """
 
     def __init__(self, plugin: nn.Module, index: int | None) -> None:
         self.plugin, self.index = plugin, index
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        """Return the output of the slot's module with the plug-in's output in its place."""
+        """Return the output of the slot's module, with the map in it replaced by the plug-in's output."""
         if self.index is None:
             return self.plugin(output)
         old = output[self.index]
         new = self.plugin(old)
-        # SelecSLS returns one map twice in its output, and both must be replaced.
+        # The output of SelecSLS contains the same map twice, and both must be replaced.
         items = [new if item is old else item for item in output]
         if isinstance(output, list):
             return items
@@ -101,12 +101,12 @@ class SlotHook:
 
 
 def attach(model: nn.Module, path: str, plugin: nn.Module, index: int | None) -> None:
-    """Attach a plug-in to the module at `path`. It runs after the plug-ins that are attached there already."""
+    """Attach a plug-in to the module at `path`. It runs after all plug-ins that are already there."""
     model.get_submodule(path).register_forward_hook(SlotHook(plugin, index))
 
 
 def to_host(module: nn.Module, host: nn.Module) -> nn.Module:
-    """Move a module, in place, to the device and floating-point type of its backbone. Return the module."""
+    """Move a module, in place, to the device and the floating-point type of its backbone. Return the module."""
     example = next((p for p in host.parameters() if p.is_floating_point()), None)
     if example is None:
         return module

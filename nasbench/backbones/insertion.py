@@ -50,14 +50,14 @@ def insert(
     Args:
         backbone: A timm name, a built-in forecasting backbone, `FILE.py:function`, or a module. A module is copied, and
             the inserted modules get its device and floating-point type.
-        plan: Slot to expression, or one expression for every stage slot.
-        input_size: Without the batch. The backbone's default if None.
+        plan: A mapping of slot to expression, or one expression for every stage slot.
+        input_size: Size of one input, without the batch dimension. None means the backbone's default.
         num_classes: As in `create_backbone`. Only for a backbone given by name.
         horizon: As in `create_backbone`. Only for a backbone given by name.
-        identity_init: Whether the model starts as the bare backbone, bit for bit: `x + g·(f(x) − x)` with g = 0. A
-            module that by its own definition starts as an identity gets no such gate. With False, `f(x)` is inserted
-            without a gate.
-        pretrained: Load timm's pretrained weights. Only for a backbone given by name.
+        identity_init: Whether the model starts as the bare backbone, bit for bit. If so, a module f is inserted as
+            `x + g·(f(x) − x)` with a gate g that starts at 0. A module that starts as an identity by its own definition
+            gets no gate. If `identity_init` is False, `f(x)` is inserted without a gate.
+        pretrained: Whether to load timm's pretrained weights. Only for a backbone given by name.
         checkpoint: A file of the bare backbone's weights. Only for a backbone given by name.
         neck: A neck of the library. The model is then: features of the backbone -> neck -> pooling -> one classifier
             over all levels. Its bare backbone is timm's `features_only` model. Only for a timm name.
@@ -67,8 +67,8 @@ def insert(
 
     Raises:
         UnknownNameError: If a backbone, a slot, a module or a module to replace does not exist.
-        PlanError: If a module does not support its slot.
-        BackboneError: If the backbone refuses the input size.
+        PlanError: If a module does not support the map in its slot.
+        BackboneError: If the backbone does not accept the input size.
 
     Example:
         >>> model = insert("resnet18", {"stage3": "eca"}, num_classes=10)
@@ -105,14 +105,14 @@ def _insert_into(
     places = slots(host, size)
     plan = Plan.of(plan).resolve([slot.name for slot in places])
     plugins = {slot.name: _plugin(plan[slot.name], slot, identity_init) for slot in places if slot.name in plan}
-    # Replace before attaching, because a hook would be lost with the module that is replaced.
+    # Modules are replaced before hooks are attached, because a hook would be lost with its module.
     taken = replace_modules(model, replace, size) if replace and size else {}
     # `stageK` follows its last block in `places`. Both hook the same module, and the stage's plug-in must run last.
     for slot in places:
         if slot.name in plugins:
             attach(model, slot.module, plugins[slot.name], slot.index)
     record = {"plan": plan, "identity_init": identity_init, "slots": tuple(places), "taken": taken}
-    # New modules are in training mode and on the CPU. The backbone is possibly in another mode or on another device.
+    # New modules are in training mode and on the CPU. The backbone can be in another mode or on another device.
     model.add_module(CHILD, to_host(Plugins(plugins, record), model).train(model.training))
     return model
 
@@ -135,7 +135,7 @@ def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plu
 def _host(model: nn.Module) -> nn.Module:
     """Return the module into which `insert` put its plan.
 
-    `torch.compile` and DistributedDataParallel wrap it, and a pyramid has it as its backbone.
+    `torch.compile` and DistributedDataParallel wrap this module. In a pyramid it is the backbone.
     """
     inside = model.module if isinstance(model, _WRAPPERS) else getattr(model, "_orig_mod", None)
     if isinstance(inside, nn.Module):
@@ -144,32 +144,32 @@ def _host(model: nn.Module) -> nn.Module:
 
 
 def _record(model: nn.Module) -> dict[str, Any]:
-    """Return the record of `insert` in a model. {} for a bare backbone."""
+    """Return the record of `insert` in a model, or {} for a bare backbone."""
     plugins = getattr(_host(model), CHILD, None)
     return plugins.record if isinstance(plugins, Plugins) else {}
 
 
 def plan_of(model: nn.Module) -> Plan:
-    """Return the plan that `model` contains. The empty plan for a bare backbone."""
+    """Return the plan that `model` contains. A bare backbone contains the empty plan."""
     return _record(model).get("plan", Plan.of(None))
 
 
 def plugins_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules that a plan inserted into `model`, by slot. {} for a bare backbone."""
+    """Return the modules that a plan inserted into `model`, by slot, or {} for a bare backbone."""
     held = getattr(_host(model), CHILD, None)
     return {slot: held.at(slot).module for slot in plan_of(model)} if isinstance(held, Plugins) else {}
 
 
 def slots_of(model: nn.Module) -> tuple[Slot, ...]:
-    """Return the slots that `insert` found in the backbone of `model`. () for a bare backbone."""
+    """Return the slots that `insert` found in the backbone of `model`, or () for a bare backbone."""
     return _record(model).get("slots", ())
 
 
 def remove(model: nn.Module) -> nn.Module:
     """Return a copy of `model` without its plan: the bare backbone with its current weights.
 
-    Modules that `replace=` replaced are restored as they were. For a model with a neck, the bare backbone is the part
-    that computes the features. A backbone without a plan is copied.
+    Modules that `replace=` replaced are restored as they were. In a model with a neck, the bare backbone is the part
+    that computes the features. If `model` has no plan, the result is a plain copy.
     """
     bare = copy.deepcopy(_host(model))
     put_back(bare, _record(bare).get("taken", {}))
@@ -180,7 +180,7 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of the backbone alone. They load strictly into the bare backbone."""
     host = _host(model)
     taken: dict[str, nn.Module] = _record(model).get("taken", {})
-    # A replaced module is not in the model's state dict. It has the weights from the time when it was replaced.
+    # A module that was replaced is not in the model's state dict. It still has the weights of that time.
     away = tuple(f"{path}." for path in (CHILD, *taken))
     state = {key: value for key, value in host.state_dict().items() if not key.startswith(away)}
     for path, module in taken.items():
@@ -191,8 +191,8 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
 def freeze_backbone(model: nn.Module) -> nn.Module:
     """Freeze all parameters except those of plug-ins, neck and classifier, in place. Return the model.
 
-    The running statistics of the backbone's batch norms must stay fixed too. So put these norms into eval mode during
-    training, see `frozen_norms`.
+    The running statistics of the frozen batch norms must stay fixed too. So put the norms that `frozen_norms` returns
+    into eval mode during training.
     """
     trained = [m for m in model.modules() if isinstance(m, (Plugin, Replacement))] + _heads(model)
     trained_ids = {id(parameter) for module in trained for parameter in module.parameters()}
@@ -202,9 +202,9 @@ def freeze_backbone(model: nn.Module) -> nn.Module:
 
 
 def frozen_norms(model: nn.Module) -> list[nn.Module]:
-    """Return the norms with running statistics that contain nothing trainable.
+    """Return the norms that have running statistics but nothing trainable.
 
-    With `model.train()` alone, their statistics would change.
+    They must be in eval mode during training. In training mode, their statistics would change.
     """
     return [
         module
@@ -214,7 +214,10 @@ def frozen_norms(model: nn.Module) -> list[nn.Module]:
 
 
 def _trains(model: nn.Module, path: str) -> bool:
-    """Whether a parameter is trainable in the module at `path`, or in the smallest module around it with parameters."""
+    """Return whether a parameter of the module at `path` is trainable.
+
+    If the module has no parameters, the smallest module that contains it and has parameters is used instead.
+    """
     while path and not any(True for _ in model.get_submodule(path).parameters()):
         path = path.rpartition(".")[0]
     return any(parameter.requires_grad for parameter in model.get_submodule(path).parameters())
@@ -232,17 +235,17 @@ def _heads(model: nn.Module) -> list[nn.Module]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return three parameter groups for an optimiser: with weight decay, without weight decay, and the gates.
+    """Return the parameter groups for an optimiser: with weight decay, without weight decay, and the gates.
 
-    Norms and biases have no weight decay. The same holds for parameters in the backbone's `no_weight_decay()` (in timm:
-    position embeddings, class tokens).
+    Norms and biases have no weight decay. Nor have the parameters that the backbone lists in `no_weight_decay()` (in
+    timm: position embeddings, class tokens). A group without parameters is left out.
 
     Args:
         model: Any model. Frozen parameters are left out.
         weight_decay: Weight decay of the first group. The other two groups have none.
     """
     gates = {id(m.gate) for m in model.modules() if isinstance(m, Plugin) and m.gate is not None}
-    # The names from a backbone inside a pyramid are relative to the backbone.
+    # The backbone inside a pyramid gives names relative to itself.
     spared = [
         f"{prefix}.{pattern}" if prefix else pattern
         for prefix, module in model.named_modules()

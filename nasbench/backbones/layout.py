@@ -25,10 +25,10 @@ class MapFormat:
 
     Attributes:
         layout: In `NCHW` and `NCL` the channels are first, in `NHWC` and `NLC` last.
-        channels: Channels C.
-        size: Spatial size, `(H, W)` or `(L,)`. Tokens of a grid have layout `NLC` and a size of two numbers.
-        prefix: Number of tokens before the tokens of the grid (class, register). A plug-in never gets them.
-        order: For each position of the image, its place among the tokens. It is needed if a backbone does not store its
+        channels: Number of channels C.
+        size: Spatial size, `(H, W)` or `(L,)`. Tokens that form a grid have layout `NLC` and a size of two numbers.
+        prefix: Number of tokens before the tokens of the grid (class, register). A plug-in never gets these tokens.
+        order: For each position of the image, the index of its token. It is needed if a backbone does not store its
             tokens row by row (Hiera: window by window). None if tokens are stored row by row.
     """
 
@@ -85,9 +85,9 @@ class MapFormat:
         return self.layout in ("NLC", "NCL") and len(self.size) == 2
 
     def grid(self, positions: int) -> tuple[int, ...]:
-        """Return the `(H, W)` of a number of positions.
+        """Return the `(H, W)` of a grid with this number of positions.
 
-        For the traced number it is the traced size. For any other number it is the grid with the same aspect ratio.
+        If the number is that of the traced run, so is the grid. Otherwise the grid has the same aspect ratio.
         """
         if positions == self.positions:
             return self.size
@@ -100,7 +100,7 @@ class MapFormat:
 
 
 def factor_grid(positions: int, aspect: Sequence[int]) -> tuple[int, int] | None:
-    """Factor `positions` into the `(H, W)` nearest to an aspect ratio. None if no factorisation is near it."""
+    """Factor `positions` into the `(H, W)` nearest to an aspect ratio. Return None if no factorisation is near it."""
     ideal = math.sqrt(positions * aspect[0] / aspect[1])
     for height in sorted({math.floor(ideal), math.ceil(ideal)}, key=lambda h: abs(h - ideal)):
         if height >= 1 and positions % height == 0 and _fits((height, positions // height), aspect):
@@ -109,7 +109,7 @@ def factor_grid(positions: int, aspect: Sequence[int]) -> tuple[int, int] | None
 
 
 def _fits(grid: Sequence[int], image: Sequence[int]) -> bool:
-    """Whether `grid` is the image divided by one stride, with each side rounded down or up."""
+    """Return whether `grid` is the image divided by one stride, with each side rounded down or up."""
     if min(grid) < 1:
         return False
     # With rounding alone, 7x8 would be accepted as the map of a square image.
@@ -126,13 +126,13 @@ def readings(
     prefix: int | None = None,
     grids: Container[Sequence[int]] | None = None,
 ) -> list[MapFormat]:
-    """Return every way to read a tensor as a feature map of an image, the likeliest first. [] if there is none.
+    """Return every way to read a tensor as a feature map of an image, with the likeliest first.
 
     Args:
         shape: The tensor's shape, with the batch first.
         image: `(H, W)` of the network's input.
-        prefix: Number of prefix tokens, if the backbone declares it.
-        grids: Spatial sizes that maps of the network have, such as that of the patch embedding. Tokens must form one of
+        prefix: Number of prefix tokens that the backbone declares. None if it declares none.
+        grids: Spatial sizes of the network's maps, such as the map of the patch embedding. Tokens must form one of
             these grids. If None, they can form any grid with the image's aspect ratio.
     """
     formats = []
@@ -146,7 +146,7 @@ def readings(
     if len(shape) == 3:
         _, a, b = shape
         for positions, channels, layout in ((a, b, "NLC"), (b, a, "NCL")):
-            # A single token would fit any image. Prefix tokens exist in NLC only, see `split`.
+            # A single token would fit any image, so it is not read as a map. Only NLC has prefix tokens, see `split`.
             formats += [
                 MapFormat(layout, channels, grid, count)  # type: ignore[arg-type]
                 for grid, count in _token_grids(positions, image, prefix)
@@ -156,7 +156,7 @@ def readings(
 
 
 def sequence_readings(shape: Sequence[int], widths: Container[int]) -> list[MapFormat]:
-    """Return the ways to read a tensor `(B, ., .)` of a network on sequences. [] for any other shape.
+    """Return how to read a tensor `(B, ., .)` of a network on sequences, or [] for any other shape.
 
     Args:
         shape: The tensor's shape, with the batch first.
@@ -172,7 +172,7 @@ def _token_grids(tokens: int, image: Sequence[int], prefix: int | None) -> list[
     """Return the possible pairs `(grid, prefix)` for a number of tokens, the likeliest first."""
     counts = [*range(_MAX_PREFIX + 1)]
     if prefix is not None:
-        # The declared number does not always apply everywhere: CaiT adds its class token only in its last layers.
+        # The declared number does not apply to every tensor: CaiT adds its class token only in its last layers.
         counts = [prefix, *(c for c in counts if c != prefix)]
     grids = [(factor_grid(tokens - c, image), c) for c in counts if c < tokens]
     return [(grid, count) for grid, count in grids if grid is not None]

@@ -1,6 +1,6 @@
-"""Check whether the network uses the content of a slot.
+"""Check whether the network's output depends on the map in a slot.
 
-Some ViTs read only the class token after their last block. A module that changes the patches there has no effect.
+Some ViTs read only the class token after their last block. There, a module that changes the patch tokens has no effect.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _TOKENWISE = frozenset(
 
 
 def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int]) -> bool:
-    """Whether the output depends on more of a node than its prefix tokens.
+    """Return whether the network's output depends on more of a node than its prefix tokens.
 
     Args:
         trace: The traced run.
         start: The node.
-        form: Layout of the map in that node.
-        useful: The nodes on which the output depends.
+        form: Layout of the map in this node.
+        useful: The nodes on which the network's output depends.
     """
     if form.layout != "NLC" or not form.prefix:
         return True
@@ -40,7 +40,7 @@ def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int
         node = trace.nodes[index]
         if index not in useful or not aligned.intersection(node.parents) or _takes_prefix(node, form.prefix):
             continue
-        # Any other operator can mix tokens, so the patches count as read.
+        # Any other operator can mix tokens, so the output may depend on the patch tokens.
         if node.op not in _TOKENWISE or node.shape[:2] != shape:
             return True
         aligned.add(index)
@@ -48,7 +48,7 @@ def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int
 
 
 def _takes_prefix(node: Node, prefix: int) -> bool:
-    """Whether an operator reads only prefix tokens: `x[:, 0]`, `x[:, :p]`."""
+    """Return whether an operator reads only prefix tokens: `x[:, 0]`, `x[:, :p]`."""
     # aten.select(input, dim, index) and aten.slice(input, dim, start, end). Tokens are in dimension 1.
     args: tuple[Any, ...] = node.args
     if node.op == "select":

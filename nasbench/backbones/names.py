@@ -1,9 +1,9 @@
 """Backbone names: built-in forecasting backbones (stems), timm's architectures, a user's `FILE.py:function`.
 
-Nothing here imports torch. timm's names come from a list that ships with nasbench. timm itself is imported only if the
-installed version is not the version of that list.
+Nothing here imports torch. timm's names come from a list that ships with nasbench. timm itself is imported only if its
+installed version is not the version of the list.
 
-A file of weights is checked here too. A user types both, the name and the file, before a backbone is built.
+The path of a file of weights is checked here too, so that both checks come before a backbone is built.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def backbone_names() -> tuple[str, ...]:
 
 
 def is_stem(name: str) -> bool:
-    """Whether `name` is a forecasting stem."""
+    """Return whether `name` is a forecasting stem."""
     return name in stem_names()
 
 
 def is_timm(name: str) -> bool:
-    """Whether `name` is a timm architecture. The tag of pretrained weights can follow it ("resnet18.a1_in1k")."""
+    """Return whether `name` is a timm architecture, alone or with the tag of its weights ("resnet18.a1_in1k")."""
     return name in timm_names("tagged" if "." in name else "architectures")
 
 
 def is_file(name: str) -> bool:
-    """Whether `name` has the form `FILE.py:function`."""
+    """Return whether `name` has the form `FILE.py:function`."""
     return name.rpartition(":")[0].endswith(".py")
 
 

@@ -18,14 +18,14 @@ from nasbench.library.modules import create_module, module_spec
 
 __all__ = ["PyramidClassifier", "create_pyramid"]
 
-_STRIDE = 4  # as in FPN, which does not use maps finer than a quarter of the image
+_STRIDE = 4  # as in FPN, which uses no map with a stride below 4
 
 
 class PyramidClassifier(nn.Module):
     """Backbone -> neck -> global average pooling of every level -> one linear classifier over all levels.
 
     Args:
-        backbone: Returns a list of maps, fine to coarse.
+        backbone: A network that returns a list of maps, fine to coarse.
         neck: A module from a list of maps `(B, C_i, H_i, W_i)` to a list of maps.
         channels: Number of channels of each map that the neck returns.
         channels_last: Whether the backbone's maps are `(B, H, W, C)`.
@@ -48,11 +48,11 @@ class PyramidClassifier(nn.Module):
         return self.head(torch.cat([m.mean((2, 3)) for m in self.neck(maps)], dim=1))
 
     def get_classifier(self) -> nn.Module:
-        """Return the classifier. Part of timm's interface for models."""
+        """Return the classifier. This method is part of timm's interface for models."""
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the classifier by a new one. Part of timm's interface for models."""
+        """Replace the classifier by a new one. This method is part of timm's interface for models."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.head.in_features, num_classes).to(self.head.weight)
 
@@ -72,8 +72,8 @@ def create_pyramid(
         backbone: A timm name.
         neck: Name of a neck in the library.
         input_size: `(C, H, W)`.
-        num_classes: Number of classes. If None, the number of the backbone's own classifier.
-        pretrained: Load timm's pretrained weights.
+        num_classes: Number of classes. None means as many as the backbone's own classifier has.
+        pretrained: Whether to load timm's pretrained weights.
         checkpoint: A file of the bare backbone's weights, as in `create_backbone`.
 
     Raises:
@@ -88,16 +88,16 @@ def create_pyramid(
     size = tuple(input_size)
     weights: dict[str, Any] = {"pretrained": pretrained}
     if checkpoint is not None:
-        # This model is built only to check the file, because timm would leave out weights that do not fit.
+        # This model is built only to check the file. timm would silently skip weights that do not fit.
         create_backbone(backbone, input_size=size, checkpoint=checkpoint)
-        # With this configuration timm loads the file instead of weights that it would download.
+        # With this configuration, timm loads the file instead of downloading weights.
         weights = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(checkpoint)}}
     model = _features(backbone, size, weights)
     shapes = _shapes(model, backbone, input_size)
     image = input_size[1:]
     first = [formats_of_one[0] if (formats_of_one := readings(shape, image)) else None for shape in shapes]
     formats = [f for f in first if f is not None]
-    # A pyramid has several levels. Each level is a map, and no two have the same size.
+    # A pyramid has two or more levels. Each level is a map, and no two levels have the same size.
     if len(formats) < 2 or len(formats) != len(first) or len({f.size for f in formats}) != len(formats):
         sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
         raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
@@ -105,7 +105,7 @@ def create_pyramid(
         import timm  # imported here, because the import takes seconds, and stems need no timm
 
         num_classes = int(getattr(timm.get_pretrained_cfg(backbone), "num_classes", 0)) or 1000
-    # A neck chooses its output channels. A run without data shows how many the classifier receives.
+    # A neck chooses its numbers of output channels. A run without data shows them.
     joined = create_module(neck, channels=[f.channels for f in formats])
     with torch.no_grad(), torch.device("meta"):
         levels = meta_copy(joined)([torch.zeros(BATCH, f.channels, *f.size) for f in formats])
@@ -117,7 +117,7 @@ def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) 
     import timm
 
     with torch.device("meta"):
-        # Only the names and strides of the features are needed, so no weight is allocated.
+        # On the meta device no weight is allocated. Only the strides of the features are needed here.
         levels = _levels(backbone, create_backbone(backbone, input_size=size))
     for given in timm_arguments(backbone, size):
         try:
@@ -131,7 +131,7 @@ def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) 
 
 
 def _levels(name: str, model: nn.Module) -> list[int]:
-    """Return the indices of timm's features that form the pyramid: the last of each stride, from a stride of 4 on."""
+    """Return the indices of timm's features that form the pyramid: the last of each stride of at least 4."""
     info: Any = getattr(model, "feature_info", None) or []
     # A later feature of the same stride overwrites an earlier one.
     last = {level["reduction"]: index for index, level in enumerate(info) if level["reduction"] >= _STRIDE}

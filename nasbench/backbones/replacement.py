@@ -22,8 +22,8 @@ class Replacement(nn.Module):
     """An expression that replaces one of the backbone's own modules.
 
     Args:
-        module: `(B, C, *S) -> (B, C, *S)`.
-        form: Layout of the map that the backbone gives to it.
+        module: The built expression, `(B, C, *S) -> (B, C, *S)`.
+        form: Layout of the map that the backbone passes to it.
     """
 
     def __init__(self, module: nn.Module, form: MapFormat) -> None:
@@ -47,20 +47,20 @@ def replace_modules(
     Args:
         model: The backbone.
         swaps: The modules to replace, each with its expression. A key is an attribute's name (`se`), a pattern of
-            dotted paths (`layer3.*.se`) or a class name (`SqueezeExcite`). Names and patterns do not replace
-            identities.
-        input_size: Without the batch.
+            dotted paths (`layer3.*.se`) or a class name (`SqueezeExcite`). Names and patterns do not match identities.
+        input_size: Size of one input, without the batch dimension.
 
     Raises:
         UnknownNameError: If nothing matches. The message lists the modules that can be replaced.
-        PlanError: If the expression does not support the place, or if the backbone does not run with it.
+        PlanError: If an expression does not support the map of the module that it replaces, or if the backbone does not
+            run with it.
     """
     run = _observed(model, input_size)
     image = tuple(input_size[1:]) if len(input_size) == 3 else None
     forms = {path: form for path in run.calls if path and (form := _format(run, path, image))}
     taken: dict[str, nn.Module] = {}
     for key, part in swaps.items():
-        # If an earlier key replaced the module around it, this module no longer exists.
+        # A module no longer exists if an earlier key replaced the module around it.
         matching = [p for p in forms if _matches(key, p, model) and not any(p.startswith(f"{t}.") for t in taken)]
         if not matching:
             there = [p for p in forms if not isinstance(model.get_submodule(p), nn.Identity)]
@@ -75,7 +75,7 @@ def replace_modules(
             taken[path] = model.get_submodule(path)
             replacement = to_host(_build(expression.parse(part), path, forms[path]), model)
             model.set_submodule(path, replacement.train(model.training))
-    # A backbone can use more of a module than its output, for example an attribute. Only a second run shows this.
+    # A backbone can use more of a module than its output, for example an attribute. A second run shows this.
     try:
         _observed(model, input_size)
     except Exception as error:
@@ -104,9 +104,10 @@ def put_back(model: nn.Module, taken: Mapping[str, nn.Module]) -> None:
 
 
 def _matches(key: str, path: str, model: nn.Module) -> bool:
-    """Whether a key names the module at `path`.
+    """Return whether a key names the module at `path`.
 
-    If a model has no such module in a place, it has an identity there. So only the class name matches an identity.
+    In places without such a module, a model has an identity of the same name. So only a class name can match an
+    identity.
     """
     module = model.get_submodule(path)
     if key == type(module).__name__:
@@ -123,8 +124,8 @@ def _build(part: expression.Expression, path: str, form: MapFormat) -> Replaceme
 
 
 def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat | None:
-    """Return the layout of a module that keeps the shape of its first input. None for any other module."""
-    # The output of a plug-in has the shape of its input, so this must be true in every call of the module.
+    """Return the map layout of a module that keeps the shape of its first input, or None for any other module."""
+    # A plug-in keeps the shape of its input. So the module that it replaces must do so in each of its calls.
     for call in run.calls[path]:
         if len(call.outputs) != 1 or call.outputs[0][0] is not None or not call.inputs:
             return None

@@ -1,8 +1,8 @@
 """The slots of a backbone by name, cached between processes.
 
-Finding slots needs timm and a run of the network, which takes seconds. Some commands need the network only for its
-slots: a search that calls a function, and a check of the slot names in a plan. So the slots are stored in the user's
-cache folder, by name, input size and versions.
+Finding slots needs timm and a run of the network, and this takes seconds. Two commands need the network only for its
+slots: a search that calls a user's function, and a check of the slot names in a plan. So the slots are stored in the
+user's cache folder, by name, input size and versions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["RecordedSlot", "slots_by_name"]
 
 
 class RecordedSlot(BaseModel):
-    """A slot as it is recorded, with all attributes that a space needs.
+    """A slot as it is stored in the cache, with all attributes that a space needs.
 
     Attributes:
         name: Name of the slot.
@@ -44,7 +44,7 @@ class RecordedSlot(BaseModel):
 
     @property
     def dims(self) -> int:
-        """Number of spatial dimensions of its map."""
+        """Number of spatial dimensions of the feature map."""
         return len(self.size)
 
 
@@ -52,17 +52,18 @@ _SLOTS = TypeAdapter(list[RecordedSlot])
 
 
 def slots_by_name(name: str, input_size: Sequence[int] | None) -> list[RecordedSlot]:
-    """Return the slots of a backbone, from the cache if it has them.
+    """Return the slots of a backbone. They come from the cache if it has them.
 
     Args:
         name: A timm architecture, a stem, or `FILE.py:function`. A user's function is called each time.
-        input_size: Size of one input, without the batch. None is the default size of the backbone.
+        input_size: Size of one input, without the batch dimension. None means the backbone's default.
 
     Raises:
         UnknownNameError: If no backbone has this name.
         BackboneError: If the backbone does not accept the input size.
     """
-    # Not cached: a user's file, because it can change, and an unknown name, for which `slots` raises an error.
+    # Two things are not cached: a user's file, which can change, and an unknown name, for which `slots` raises an
+    # error.
     file = None if is_file(name) or not (is_stem(name) or is_timm(name)) else _cache_file(name, input_size)
     if file is not None and file.is_file():
         with suppress(OSError, ValueError):  # a damaged file is written again below
@@ -71,7 +72,7 @@ def slots_by_name(name: str, input_size: Sequence[int] | None) -> list[RecordedS
 
     recorded = [RecordedSlot.model_validate(slot, from_attributes=True) for slot in slots(name, input_size=input_size)]
     if file is not None:
-        with suppress(OSError):  # without a writable home folder, the slots are found again each time
+        with suppress(OSError):  # if the cache folder is not writable, the slots are found again each time
             file.parent.mkdir(parents=True, exist_ok=True)
             write_text(file, _SLOTS.dump_json(recorded).decode())
     return recorded

@@ -42,7 +42,7 @@ def register_stem(name: str) -> Callable[[C], C]:
     Raises:
         PluginError: If another class is registered under this name.
     """
-    # The place of the registration. A file that is loaded again registers the same stem, which is not a duplicate.
+    # The place of the call. If a file is loaded again, it registers the same stem again, which is not an error.
     frame = sys._getframe(1)
     origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -54,7 +54,7 @@ def register_stem(name: str) -> Callable[[C], C]:
 
 
 def stage_slots(path: str, count: int, layout: str) -> dict[str, tuple[str, str]]:
-    """Return the `host_slots` of layers, if each layer is a stage with one block.
+    """Return `host_slots` for layers, where each layer is a stage with one block.
 
     Args:
         path: Module path of a layer, with `{}` for its index.

@@ -1,4 +1,4 @@
-"""Find the position in the image from which each token of a backbone comes.
+"""Find, for each token of a backbone, the position in the image from which it comes.
 
 Most backbones store tokens row by row. Hiera stores them window by window, so that its pooling is a maximum over
 neighbours in memory. If these tokens are read row by row, they do not form an image. To find the order, each position
@@ -34,12 +34,12 @@ _MOVES = frozenset(
         "detach",
     }
 )
-_CPU = torch.device("cpu")  # positions need values, even if the caller works on the meta device
+_CPU = torch.device("cpu")  # position numbers need real values, even if the caller works on the meta device
 _REDUCES = frozenset({"amax", "amin", "mean", "sum"})
 
 
 class Positions:
-    """Image positions along the data flow of a traced network.
+    """The image position of each element of each value in a traced network.
 
     Args:
         trace: The traced run.
@@ -50,19 +50,19 @@ class Positions:
         self._known: dict[int, Tensor | None] = {}
 
     def order(self, node: int, form: MapFormat) -> tuple[int, ...] | None:
-        """Return `MapFormat.order` of a map. None if it is stored row by row, or if the order is unknown."""
+        """Return `MapFormat.order` of a map, or None if it is stored row by row or the order is unknown."""
         positions = self.of(node) if form.folded else None
         if positions is None:
             return None
         tokens = positions[0, form.prefix :, 0] if form.layout == "NLC" else positions[0, 0]
         order = tokens.argsort()
-        # If two tokens have the same position, the numbers are not a permutation and give no order.
+        # If two tokens have the same position, the positions do not define an order.
         if tokens.unique().numel() != form.positions or torch.equal(order, torch.arange(form.positions, device=_CPU)):
             return None
         return tuple(order.tolist())
 
     def of(self, index: int) -> Tensor | None:
-        """Return the image position of each element of a node's value. None if unknown.
+        """Return the image position of each element of a node's value, or None if the positions are unknown.
 
         Positions are numbered row by row at the resolution of the map, so only their order has a meaning.
         """
@@ -83,13 +83,13 @@ class Positions:
             return self._reduce(node, -1, True)
         if node.op in _REDUCES and len(node.args) > 1:
             return self._reduce(node, node.args[1], len(node.args) > 2 and bool(node.args[2]))
-        # Pointwise operators and norms keep positions. In a residual sum, the shortcut has the positions. It is the
-        # older node.
+        # Pointwise operators and norms keep positions. In a residual sum, the shortcut has the right positions, and it
+        # is the older of the two nodes.
         same = sorted(p for p in node.parents if self.trace.nodes[p].shape == node.shape)
         return self.of(same[0]) if same else None
 
     def _reduce(self, node: Node, dims: Any, keepdim: bool) -> Tensor | None:
-        """Return the positions after a reduction over `dims`. Each group gets its first position."""
+        """Return the positions after a reduction over `dims`. A group of elements gets the first position in it."""
         positions = self.of(node.parents[0])
         return None if positions is None else positions.amin(dims, keepdim=keepdim).expand(node.shape)
 
@@ -98,7 +98,7 @@ class Positions:
         if any(self.of(parent) is None for parent in node.parents):
             return None
         first, *rest = [self._value(a) for a in node.args]
-        # Positions are expanded tensors, and torch does not allow some views of them. `reshape` copies if necessary.
+        # Positions are expanded tensors, and torch does not allow every view of them. `reshape` copies if necessary.
         if node.op in ("view", "_unsafe_view"):
             return first.reshape(*rest)
         return first if node.op == "clone" else node.func(first, *rest)
@@ -106,7 +106,7 @@ class Positions:
     def _value(self, arg: Any) -> Any:
         """Return an argument with positions instead of its tensors.
 
-        A tensor that does not come from the image (a class token) gets -1, before all positions.
+        A tensor that does not come from the image (a class token) gets the position -1, which is before all others.
         """
         if isinstance(arg, list):
             return [self._value(a) for a in arg]

@@ -1,4 +1,4 @@
-"""Run a network once without data, and record which module computed each tensor from which other tensors."""
+"""Run a network once without data. Record which module computed each tensor, and from which other tensors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["Call", "Node", "Ref", "Trace", "meta_copy", "trace"]
 
-BATCH = 2  # not 1, so that a dimension of one position is not mistaken for the batch
+BATCH = 2  # not 1, so that a dimension of size 1 is not mistaken for the batch
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor among an operator's arguments: its shape and its node (None if it does not depend on the input)."""
+    """A tensor among an operator's arguments: its shape, and its node or None if it does not depend on the input."""
 
     node: int | None
     shape: tuple[int, ...]
@@ -30,8 +30,8 @@ class Node:
     """One value of the data-flow graph.
 
     Attributes:
-        parents: Indices of the nodes from which it was computed.
-        func: The operator. None for the network's input.
+        parents: Indices of the nodes from which the value was computed.
+        func: The operator that computed it. None for the network's input.
         args: The operator's positional arguments, with tensors as `Ref`.
         shape: Shape of the value.
     """
@@ -52,10 +52,10 @@ class Call:
     """One call of one module: the nodes of its inputs, and the node of each output tensor.
 
     Attributes:
-        inputs: Nodes of its tensor arguments.
+        inputs: Nodes of the module's tensor arguments.
         outputs: Pairs `(index, node)`. The index is None if the module returns the tensor itself. Otherwise it is the
             tensor's place in the tuple.
-        span: The range of nodes that were made during the call.
+        span: The range `(start, stop)` of the nodes that were added during the call.
     """
 
     inputs: tuple[int, ...]
@@ -68,9 +68,9 @@ class Trace:
     """The record of one run of a network.
 
     Attributes:
-        model: The network that ran, a copy without data.
+        model: The network that ran. It is usually a copy without data.
         nodes: The data-flow graph in topological order. Node 0 is the input.
-        calls: Calls by module path.
+        calls: For each module path, the calls of the module.
         outputs: Nodes of the network's output.
     """
 
@@ -87,12 +87,12 @@ class Trace:
         Args:
             sources: The nodes at which the paths begin.
             sinks: The nodes at which the paths end.
-            span: The range of nodes to search. All nodes by default.
+            span: The range `(start, stop)` of nodes to search. None means all nodes.
         """
         start, stop = span or (0, len(self.nodes))
         live, ends = set(sources), set(sinks)
-        # Forwards, `live` collects the nodes that depend on a source. Backwards, `uses` keeps the nodes on which a sink
-        # depends.
+        # The loop forwards collects in `live` the nodes that depend on a source. The loop backwards collects in `uses`
+        # those of them on which a sink depends.
         for index in range(start, stop):
             if any(parent in live for parent in self.nodes[index].parents):
                 live.add(index)
@@ -101,7 +101,7 @@ class Trace:
             if index in uses:
                 for parent in self.nodes[index].parents:
                     if parent in live:
-                        # Going backwards, the first use found is the last use of the run.
+                        # Going backwards, the first use that is found is the last use in the run.
                         uses.setdefault(parent, index)
         return uses
 
@@ -147,7 +147,7 @@ class _Recorder(TorchDispatchMode):
         shared = self._alive.get(target.untyped_storage()._cdata, [])
         for tensor in shared if any(t is target for t in shared) else [*shared, target]:
             own = self.node_of.get(id(tensor))
-            # A write can change only a part, so the new value depends on the old value too.
+            # A write can change a part of a tensor only, so the new value also depends on the old value.
             sources = parents if own is None or own in parents else (own, *parents)
             if sources:
                 self.add(tensor, Node(sources, func, (), tuple(tensor.shape)))
@@ -168,7 +168,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` on the meta device, in eval mode. Its weights are never duplicated."""
+    """Return a copy of `model` on the meta device, in eval mode. No weight is duplicated."""
     # deepcopy looks up each object in its memo and uses the entry as the copy. So no weight is copied, and tied weights
     # stay tied.
     memo: dict[int, Any] = {}
@@ -180,7 +180,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 
 def is_data_dependent(error: Exception) -> bool:
-    """Whether a run on the meta device failed only because the data is missing."""
+    """Return whether a run on the meta device failed only because the tensors have no data."""
     return isinstance(error, NotImplementedError) or any(word in str(error).lower() for word in ("meta", "item()"))
 
 
@@ -198,10 +198,10 @@ def _unrolled_never(rnn: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tens
 
 
 def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
-    """Run `model` on an input of `input_shape`, without the batch, and record its data flow.
+    """Run `model` on a batch of zeros and record its data flow.
 
-    On the meta device recurrent layers are not run step by step. Their `forward` is replaced permanently, so pass a
-    copy.
+    `input_shape` is the shape of one input, without the batch dimension. On the meta device, recurrent layers do not
+    run step by step. For this, their `forward` is replaced permanently, so pass a copy.
 
     Raises:
         Exception: Any exception of the network, unchanged.

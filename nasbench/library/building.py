@@ -16,7 +16,7 @@ class Branches(nn.Module):
 
     Args:
         branches: Modules that keep the shape.
-        fusion: A module with as many input maps as there are branches.
+        fusion: A fusion that takes one map from each branch.
     """
 
     def __init__(self, branches: list[nn.Module], fusion: nn.Module) -> None:
@@ -30,10 +30,10 @@ class Branches(nn.Module):
 
 
 class Rowwise(nn.Module):
-    """Run a one-dimensional module on each row of a map separately: `(B, C, H, W)` as `(B·H, C, W)`.
+    """Run a one-dimensional module on each row of a map separately: it gets `(B, C, H, W)` as `(B·H, C, W)`.
 
     Args:
-        module: `(B, C, L) -> (B, C, L)`.
+        module: A module `(B, C, L) -> (B, C, L)`.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -53,8 +53,8 @@ def build(expression: Expression | str, *, channels: int, dims: int, rowwise: bo
         expression: The expression or its text.
         channels: Number of channels C of the map.
         dims: Number of spatial dimensions of the map, 1 or 2.
-        rowwise: Whether each row of a two-dimensional map is a separate series. A module for one dimension only is then
-            run on each row separately.
+        rowwise: Whether each row of a two-dimensional map is a separate series. If so, a module that supports only one
+            dimension runs on each row separately.
 
     Returns:
         A module `(B, C, *S) -> (B, C, *S)`, which is `nn.Identity` for `none`.

@@ -1,8 +1,8 @@
-"""The recorded declarations of the built-in modules. With them, a look-up imports neither module files nor torch.
+"""The recorded declarations of the built-in modules. A look-up that uses them imports neither module files nor torch.
 
 The record is `modules/declarations.json`. It contains the hash of each plug-in file. If a file was edited after the
-record was written, the file is imported instead. So the answer always agrees with the file.
-`scripts/update_declarations` writes the record, and a test checks that it is up to date.
+record was written, the file is imported, and its part of the record is ignored. So the answer always agrees with the
+file. `scripts/update_declarations` writes the record, and a test checks that it is up to date.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nasbench.library.registry import Hyperparameter, ModuleSpec
 __all__ = ["FILE", "Declarations", "read_declarations", "record_of"]
 
 FILE = "declarations.json"
-"""The name of the record."""
+"""The name of the record's file."""
 
 # The attributes of `ModuleSpec` that JSON stores as they are, and those that it stores as lists.
 _PLAIN = (
@@ -46,9 +46,9 @@ class Declarations:
     """The recorded declarations of plug-in files.
 
     Attributes:
-        hashes: Hash of each file, by the file's path relative to the folder.
-        modules: Specs by file.
-        refused: Names that a file refuses to offer, with the reason, by file.
+        hashes: For each file, its hash. The key here and below is the file's path relative to the folder.
+        modules: For each file, the specs that it declares.
+        refused: For each file, the module names that it does not provide, each with the reason.
     """
 
     hashes: Mapping[str, str]
@@ -56,7 +56,7 @@ class Declarations:
     refused: Mapping[str, Mapping[str, str]]
 
     def holds(self, root: Path, file: Path) -> bool:
-        """Whether the record of a file is up to date."""
+        """Return whether the record of a file is up to date."""
         return self.hashes.get(_key(root, file)) == _hash(file)
 
     def of(self, root: Path, file: Path) -> tuple[ModuleSpec, ...]:
@@ -64,12 +64,12 @@ class Declarations:
         return self.modules.get(_key(root, file), ())
 
     def refused_by(self, root: Path, file: Path) -> Mapping[str, str]:
-        """Return the names that a file refuses to offer, with the reason."""
+        """Return the module names that a file does not provide, each with the reason."""
         return self.refused.get(_key(root, file), {})
 
 
 def read_declarations(root: Path) -> Declarations:
-    """Read the record in a folder of plug-in files. Without a record file it is empty."""
+    """Read the record in a folder of plug-in files. If the folder has no record, the result is empty."""
     file = root / FILE
     if not file.is_file():
         return Declarations({}, {}, {})
@@ -84,7 +84,7 @@ def record_of(root: Path, specs: Iterable[ModuleSpec], refused: Mapping[str, Map
     Args:
         root: The folder of the files.
         specs: The specs that the files declare.
-        refused: Names that a file refuses to offer, with the reason, by file.
+        refused: For each file, the module names that it does not provide, each with the reason.
     """
     modules: dict[str, list[dict[str, Any]]] = {}
     for spec in specs:

@@ -1,4 +1,4 @@
-"""The algebra of modules: parser, canonical form and hash. It needs no torch, because `building` builds the modules.
+"""The algebra of modules: parser, canonical form and hash. It needs no torch. `building` builds the modules.
 
 The grammar is a subset of Python's and has Python's precedence. The text is parsed and never evaluated:
 
@@ -9,8 +9,9 @@ The grammar is a subset of Python's and has Python's precedence. The text is par
                 | a + b                       parallel sum: a(x) + b(x)
                 | fusion(a, b, ..., key=value)   a fusion of branches: gate, select, interact, concat, ...
 
-The canonical form drops defaults and `none` in a series, sorts keywords, flattens `>>` and `+`, and sorts the
-operands of commutative fusions. So expressions that describe the same function class have the same text and hash.
+The canonical form leaves out default values, and each `none` in a series. It sorts keywords, flattens `>>` and `+`, and
+sorts the operands of commutative fusions. So expressions that describe the same function class have the same text and
+hash.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from nasbench.library.registry import ModuleSpec
 
 __all__ = ["NONE", "Expression", "Fused", "Leaf", "Series", "parse", "runs_rowwise", "text_hash"]
 
-# With these limits a hostile or broken text fails quickly, before it uses up the parser's memory or the stack.
+# With these limits, a hostile or broken text fails before it uses up the memory or the parser's stack.
 _MAX_LENGTH = 10_000  # characters
 _MAX_DEPTH = 40  # nested operators and calls
 _SERIES, _SUM, _ATOM = 0, 1, 2  # binding strength, weakest first
-# Only keywords in lower case: True, False and None are values of hyper-parameters.
+# Only keywords in lower case, because True, False and None are values of hyper-parameters.
 _VENDOR_KEYWORD = re.compile(rf"([a-z0-9_]\s*/\s*)({'|'.join(k for k in kwlist if k.islower())})\b")
 """A vendor's layer whose name is a Python keyword (`timm/lambda`).
 
-It is parsed with a capital letter, which no registered name has."""
+It is parsed with a capital first letter. No registered name has one, so this can be undone."""
 
 
 def text_hash(text: str) -> str:
@@ -48,7 +49,7 @@ def text_hash(text: str) -> str:
 
 @dataclass(frozen=True)
 class Expression:
-    """A composition of modules in canonical form, made by `parse`. Equal expressions compare and hash equal."""
+    """A composition of modules in canonical form, made by `parse`. Equal expressions have equal hashes."""
 
     def canonical(self) -> str:
         """Return the canonical text. Parsing it gives an equal expression."""
@@ -61,7 +62,7 @@ class Expression:
 
     @property
     def is_none(self) -> bool:
-        """Whether this is `none`, the identity."""
+        """Whether this is `none`, the identity map."""
         return False
 
     @property
@@ -150,7 +151,7 @@ class Series(Expression):
             yield from part.specs()
 
     def _bound(self, strength: int) -> str:
-        """Return the canonical text. `none` is one word and needs no parentheses."""
+        """Return the canonical text. `none` is one word, so it needs no parentheses."""
         return "none" if self.is_none else super()._bound(strength)
 
 
@@ -175,9 +176,9 @@ class Fused(Expression):
 
     @property
     def starts_as_identity(self) -> bool:
-        """Whether every branch starts as an identity and the fusion declares that it keeps equal maps.
+        """Whether every branch starts as an identity and the fusion declares that it does too.
 
-        A fusion keeps equal maps if its weights sum to one.
+        A fusion of equal maps must then return this map. It does so if its weights sum to one.
         """
         return module_spec(self.fusion).starts_as_identity and all(b.starts_as_identity for b in self.branches)
 
@@ -225,7 +226,7 @@ def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = No
     try:
         tree = ast.parse(_VENDOR_KEYWORD.sub(lambda m: m[1] + m[2].capitalize(), source), mode="eval")
     except SyntaxError as error:
-        # The message shows only the first line, so an error in a later line has no column.
+        # The message shows only the first line, so it gives no column for an error in a later line.
         column = max((error.offset or 1) - 1, 0) if error.lineno in (None, 1) else None
         raise ExpressionError(f"malformed expression: {error.msg}", source, column) from None
     except (ValueError, RecursionError, MemoryError) as error:
@@ -234,7 +235,7 @@ def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = No
 
 
 class _Parser:
-    """Turn syntax nodes into expressions. A node outside the whitelist is an error that shows its position."""
+    """Turn syntax nodes into expressions. Any other syntax is an error that shows its position."""
 
     def __init__(self, source: str, bindings: Mapping[str, Expression]) -> None:
         self.source, self.bindings = source, bindings
@@ -301,7 +302,7 @@ class _Parser:
             if keyword.arg in given:
                 raise self.fault(keyword.value, f"{keyword.arg} is given twice")
             given[keyword.arg] = _normal(self.value(keyword.value), spec.hyperparameters[keyword.arg].default)
-        # A default that is written describes the same module as a default that is left out.
+        # A value that equals the default is dropped, because it describes the same module.
         return tuple(
             (key, value)
             for key, value in sorted(given.items())
@@ -312,13 +313,13 @@ class _Parser:
         try:
             value = ast.literal_eval(node)  # builds literals and calls nothing
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            raise self.fault(node, "a hyper-parameter is a number, a text, True, False, None or a tuple") from None
+            raise self.fault(node, "a hyper-parameter is a number, a string, True, False, None or a tuple") from None
         if not _plain(value):  # sets, dicts and bytes are literals too
             raise self.fault(node, f"a hyper-parameter cannot be a {type(value).__name__}")
         return value
 
     def fault(self, node: ast.expr, message: str) -> ExpressionError:
-        # ast counts columns in UTF-8 bytes, a person counts characters.
+        # ast counts columns in UTF-8 bytes, but a person counts characters.
         line = self.source.splitlines()[node.lineno - 1] if "\n" in self.source else self.source
         return ExpressionError(message, line, len(line.encode()[: node.col_offset].decode(errors="ignore")))
 
@@ -330,7 +331,7 @@ def _plain(value: object) -> bool:
 
 
 def _normal(value: Any, default: Any) -> Any:
-    """Return lists as tuples, and a whole number as a float where the default is a float."""
+    """Turn lists into tuples, and turn a whole number into a float if the default is a float."""
     if isinstance(value, (list, tuple)):
         return tuple(_normal(v, None) for v in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -339,7 +340,7 @@ def _normal(value: Any, default: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    # In Python 1, 1.0 and True are equal, but as hyper-parameters they differ.
+    # In Python, 1, 1.0 and True are equal, but they differ as hyper-parameters.
     return type(a) is type(b) and a == b
 
 
@@ -366,5 +367,5 @@ def _fused(fusion: str, branches: list[Expression], hyper: tuple[tuple[str, Any]
 
 
 def runs_rowwise(leaf: Leaf, dims: int) -> bool:
-    """Whether a module is only for sequences, so that it gets a map of series and time row by row."""
+    """Return whether a module gets a map of series and time row by row, because it supports sequences only."""
     return dims == 2 and module_spec(leaf.name).dims == (1,)

@@ -21,8 +21,8 @@ def module_spec(name: str) -> ModuleSpec:
     """Return the declaration of the module called `name`.
 
     Raises:
-        UnknownNameError: If no module has the name. The message suggests the nearest names and lists the plug-ins that
-            were skipped.
+        UnknownNameError: If no module has the name. The message suggests the nearest names and lists the plug-in files
+            that were skipped because they are broken.
     """
     plugins.load_builtin()
     hint = "`nasbench modules` lists all"
@@ -34,7 +34,7 @@ def module_spec(name: str) -> ModuleSpec:
 
 
 def _named_by_class(name: str) -> str | None:
-    """Return the name of the module whose class is called `name`, as in "Squeeze-Excitation". None if there is none."""
+    """Return the name of the module whose class is called `name` ("Squeeze-Excitation"), or None."""
     wanted = _letters(name)
     classes = ((registered, MODULES.get(registered).home.partition(":")[2]) for registered in MODULES)
     return next((registered for registered, cls in classes if _letters(cls) == wanted), None)
@@ -72,7 +72,7 @@ def list_modules(
         property: List only modules that declare this property: locality, globality, sparsity, multiscale, or
             complexity (a cost at most linear in the number of positions).
         dims: List only modules for maps with this number of spatial dimensions, 1 or 2.
-        kind: "module", "fusion" or "neck". The default is all three.
+        kind: "module", "fusion" or "neck". None means all three.
 
     Raises:
         UnknownNameError: If `property` is not one of the five.
@@ -99,12 +99,12 @@ def create_module(
         name: The module's registry name.
         channels: Number of channels C of the map. A neck takes a list with one count per level, fine to coarse.
         dims: Number of spatial dimensions of the map: 1 for `(B, C, L)`, 2 for `(B, C, H, W)`. The default is 2 if the
-            module serves it.
-        inputs: The number of maps that a fusion joins. The default is 2.
+            module supports it, and otherwise 1.
+        inputs: For a fusion, the number of maps that it joins. The default is 2.
         **hyper: The module's own hyper-parameters.
 
     Returns:
-        An `nn.Module`, `(B, C, *S) -> (B, C, *S)`. A fusion takes `inputs` such maps, a neck takes a list of maps.
+        An `nn.Module`, `(B, C, *S) -> (B, C, *S)`. A fusion takes `inputs` such maps, and a neck takes a list of maps.
 
     Raises:
         UnknownNameError: If the name or a hyper-parameter does not exist.
@@ -127,7 +127,7 @@ def create_module(
     if inputs is not None and spec.kind != "fusion":
         raise UnsupportedError(f"{name} is a {spec.kind} and takes no `inputs`, which only fusions have")
     socket: dict[str, Any] = {"dims": dims, "inputs": 2 if inputs is None else inputs}
-    # A module that is the same in one and two dimensions can leave `dims` out of its constructor.
+    # The constructor of a module that is the same in one and two dimensions need not have `dims`.
     passed = {key: value for key, value in socket.items() if key in spec.socket}
     if spec.kind == "fusion" and "inputs" not in spec.socket and socket["inputs"] != 2:
         raise UnsupportedError(f"fusion {name} joins exactly 2 maps, got {inputs}")
@@ -136,7 +136,8 @@ def create_module(
         return spec.cls(list(channels) if isinstance(channels, Sequence) else channels, **passed, **hyper)
     except InputError as error:
         raise UnsupportedError(f"module {name}: {error}") from None
-    # A plug-in does not always check its arguments. The user then sees them instead of a fault from deep inside torch.
+    # A plug-in does not always check its arguments. The message then lists them, because an error from deep inside
+    # torch would not.
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         given = ", ".join(f"{k}={v!r}" for k, v in {"channels": channels, **passed, **hyper}.items())
         raise UnsupportedError(f"module {name} cannot be built with {given}: {error}") from error
@@ -151,7 +152,7 @@ def _check_channels(spec: ModuleSpec, channels: object) -> None:
 
 
 def _positive(value: object) -> bool:
-    # In Python, True is an int.
+    # In Python, True is an int too.
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
@@ -159,4 +160,4 @@ def _alternatives(spec: ModuleSpec, dims: int) -> str:
     other = [s.name for s in module_specs(dims=dims, kind=spec.kind) if set(s.properties) & set(spec.properties)]
     if not other:
         return f"`nasbench modules --dims {dims}` lists those that do"
-    return f"with similar properties there are {', '.join(other[:5])}"
+    return f"modules with similar properties: {', '.join(other[:5])}"

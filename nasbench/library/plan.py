@@ -29,12 +29,13 @@ def is_stage_slot(name: str) -> bool:
 class Plan(Mapping[str, Expression]):
     """An immutable mapping of slot names to expressions, without those that are `none`.
 
-    Make one with `Plan.of`. Equal plans compare and hash equal.
+    Make one with `Plan.of`. Two plans are equal if their canonical texts are equal.
     """
 
     def __init__(self, expressions: Mapping[str, Expression]) -> None:
-        # The slots are sorted and `none` is dropped, so that equal plans have one text and one hash. With an expression
-        # for every stage, `none` is kept until the plan is resolved, because it leaves a slot empty.
+        # The slots are sorted and `none` is dropped, so that equal plans have one text and one hash. If the plan has an
+        # entry for EVERY_STAGE, a `none` is kept until the plan is resolved, because it exempts its slot from that
+        # entry.
         exempts = EVERY_STAGE in expressions and not expressions[EVERY_STAGE].is_none
         kept = {slot: e for slot, e in expressions.items() if exempts or not e.is_none}
         self._expressions = {slot: kept[slot] for slot in sorted(kept, key=_natural)}
@@ -44,11 +45,11 @@ class Plan(Mapping[str, Expression]):
         """Make a plan from any of the forms in which a person gives one.
 
         Args:
-            given: A plan, a dict of slot to expression, or the JSON text of such a dict. A single expression, or its
-                text, goes to every stage slot. None or "none" gives the bare backbone.
+            given: A plan, a dict of slot to expression, or the text of such a dict, as JSON or as in the example. A
+                single expression, or its text, goes to every stage slot. None or "none" gives the bare backbone.
 
         Raises:
-            PlanError: If the JSON is malformed or is not such a dict.
+            PlanError: If the text is malformed, or if `given` is not such a dict.
             ExpressionError: If an expression is malformed.
             UnknownNameError: If a module does not exist.
 
@@ -74,7 +75,10 @@ class Plan(Mapping[str, Expression]):
         return cls({slot: _parse_in(slot, expression) for slot, expression in given.items()})
 
     def resolve(self, slots: Iterable[str]) -> Plan:
-        """Fit the plan to a backbone's slots. An expression without a slot goes to every stage slot.
+        """Fit the plan to a backbone's slots.
+
+        An expression that was given without a slot goes to every stage slot. If the backbone has no stage slot, it goes
+        to every slot.
 
         Args:
             slots: The names of the backbone's slots.
@@ -88,7 +92,7 @@ class Plan(Mapping[str, Expression]):
         placed: dict[str, Expression] = {}
         if EVERY_STAGE in self._expressions and EVERY_STAGE not in slots:
             placed = dict.fromkeys(stages or slots, self._expressions[EVERY_STAGE])
-        # An expression with a slot replaces the expression for every stage.
+        # In its own slot, an expression given for a slot overrides the EVERY_STAGE expression.
         for slot, expression in self._expressions.items():
             if slot in slots:
                 placed[slot] = expression
@@ -104,7 +108,7 @@ class Plan(Mapping[str, Expression]):
     @property
     def typed(self) -> str:
         """The plan as a person types it: `stage3=eca; stage4=se`, or `none` for the bare backbone."""
-        slots = sorted(self, key=lambda slot: slot != EVERY_STAGE)  # first the expression for every stage
+        slots = sorted(self, key=lambda slot: slot != EVERY_STAGE)  # the expression for every stage comes first
         pieces = (f"{self[slot]}" if slot == EVERY_STAGE else f"{slot}={self[slot]}" for slot in slots)
         return "; ".join(pieces) or "none"
 
@@ -142,7 +146,7 @@ class Plan(Mapping[str, Expression]):
 
 def _natural(slot: str) -> list[tuple[int, Any]]:
     """Return a sort key under which `stage10` comes after `stage9`."""
-    # Each part is tagged, because Python cannot compare a number with a text.
+    # Each part is tagged, because Python cannot compare a number with a string.
     return [(1, int(p)) if p.isdigit() else (0, p) for p in re.split(r"(\d+)", slot) if p]
 
 
@@ -153,7 +157,7 @@ def _parse_in(slot: str, expression: str | Expression) -> Expression:
         # The error object is changed and not replaced, so that it keeps its attributes and its hint.
         if slot != EVERY_STAGE:
             error.args = (f"{slot}: {error}",)
-        elif isinstance(error, ExpressionError):  # perhaps the user meant a slot, but did not write it as a slot
+        elif isinstance(error, ExpressionError):  # the user may have tried to name a slot
             error.args = (f"{error}\n{FORMS}",)
         elif is_stage_slot(error.name):
             raise PlanError(f"slot {error.name} has no expression; write {error.name}=se, for instance") from None

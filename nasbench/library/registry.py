@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-if TYPE_CHECKING:  # at run time a look-up must not import torch
+if TYPE_CHECKING:  # a look-up of a name must not import torch
     from torch import nn
 
 from nasbench.errors import PluginError, UnknownNameError, UnsupportedError
@@ -61,22 +61,22 @@ class ModuleSpec:
         kind: "module" (from one map to one map of the same shape), "fusion" (from several maps to one) or "neck" (from
             a pyramid to a pyramid).
         properties: Declared properties, a subset of `PROPERTIES[:4]`.
-        cost_order: Exponent of the cost in the number of positions N: 1 linear, 2 quadratic.
-        paper: Authors, title, venue and year, arXiv id.
+        cost_order: How the cost grows with the number of positions N: 1 means linearly, 2 quadratically.
+        paper: The source: authors, title, venue, year and arXiv id.
         dims: Numbers of spatial dimensions that the module supports, a subset of (1, 2).
         hyperparameters: The keywords of the constructor, without those that depend on the slot.
-        socket: Which of `dims` and `inputs` are arguments of the constructor.
+        socket: Which of `dims` and `inputs` the constructor has as arguments.
         home: The class, as "module:name".
         doc: The docstring of the class.
-        starts_as_identity: Whether the module, when it is built, computes `f(x) == x` bit for bit. A fusion does so if
-            it returns equal maps unchanged.
+        starts_as_identity: Whether the module computes `f(x) == x` bit for bit before training. For a fusion: whether
+            it then returns x if all its inputs are x.
         commutative: For a fusion, whether the order of its inputs makes no difference to the functions that it can
             compute.
-        limits: What the module does not support, in words. It is "" if every channel count and size is served.
-        selectable: Whether a space that selects modules by their declarations includes it. False for a control, which
-            must be named.
+        limits: What the module does not support, in words. It is "" if every channel count and size is supported.
+        selectable: Whether a space that selects modules by their declarations can select this one. False for a control,
+            which a space must name.
         origin: "file:line" of the registration.
-        registered: The class `cls(channels, *, ...)` itself, or None as long as its file is not imported.
+        registered: The class `cls(channels, *, ...)` itself, or None until its file is imported.
     """
 
     name: str
@@ -94,7 +94,7 @@ class ModuleSpec:
     limits: str = ""
     selectable: bool = True
     origin: str = ""
-    # Not compared, so that a recorded spec and the one that its file registers are equal.
+    # Not compared, so that a spec from the record equals the spec that its file registers.
     registered: type | None = field(default=None, repr=False, compare=False)
 
     @cached_property
@@ -107,7 +107,7 @@ class ModuleSpec:
 
     @property
     def space(self) -> dict[str, tuple[Any, ...]]:
-        """Search values of the hyper-parameters that are searched."""
+        """The values that a search tries, for each hyper-parameter that is searched."""
         return {parameter.name: parameter.values for parameter in self.hyperparameters.values() if parameter.values}
 
     @property
@@ -117,13 +117,13 @@ class ModuleSpec:
 
     @property
     def year(self) -> int | None:
-        """The year of the paper, or None if the source names none."""
-        # The last year counts. Four digits before a point and more digits are an arXiv id.
+        """The year of the paper, or None if `paper` has no year."""
+        # If there are several years, the last one counts. Four digits, a point and more digits are an arXiv id.
         years = re.findall(r"\b(?:19|20)\d\d\b(?!\.\d)", self.paper)
         return int(years[-1]) if years else None
 
     def has(self, property: str) -> bool:
-        """Whether the module has `property`. It has `complexity` if its cost order is at most 1."""
+        """Return whether the module has `property`. It has `complexity` if its cost order is at most 1."""
         return self.cost_order <= 1 if property == "complexity" else property in self.properties
 
 
@@ -140,14 +140,14 @@ def property_name(text: str) -> str:
 
 
 class Registry(Generic[T]):
-    """A table of entries by name. A different entry under a name in use is an error that names both origins.
+    """A table of entries by name. If two different entries have the same name, an error names the origins of both.
 
     Args:
         kind: The kind of the entries, in the singular, for messages.
-        load: Registers the entries that ship with nasbench. It is called before an entry is looked up.
+        load: Function that registers the entries that ship with nasbench. It is called before an entry is looked up.
 
     Attributes:
-        refused: Names that are known but not available, with the reason.
+        refused: For each name that is known but not available, the reason.
     """
 
     def __init__(self, kind: str, load: Callable[[], object] = lambda: None) -> None:
@@ -163,8 +163,8 @@ class Registry(Generic[T]):
             name: The name.
             entry: The entry.
             origin: "file:line", for messages.
-            identity: File and qualified name of the entry. An entry of the same identity can be registered again, as
-                happens if a file is loaded twice.
+            identity: File and qualified name of the entry. An entry with the same identity can be registered again.
+                This happens if a file is loaded twice.
 
         Raises:
             PluginError: If an entry with another identity has the name.
@@ -195,12 +195,12 @@ class Registry(Generic[T]):
         return self._entries[name][0]
 
     def drop(self, origin_file: str) -> None:
-        """Discard all entries of `origin_file`, so that a file that fails half-way leaves nothing behind."""
+        """Discard all entries of `origin_file`, so that nothing remains of a file that failed to load."""
         self._entries = {n: e for n, e in self._entries.items() if e[1].rsplit(":", 1)[0] != origin_file}
 
     @property
     def registered(self) -> list[str]:
-        """The names registered until now, sorted. Loads nothing."""
+        """The names that are registered by now, sorted. Reading this loads nothing."""
         return sorted(self._entries)
 
     def __contains__(self, name: object) -> bool:
@@ -236,8 +236,8 @@ def register_module(
 ) -> Callable[[C], C]:
     """Register an `nn.Module` class as a plug-in. The arguments are attributes of `ModuleSpec`.
 
-    The constructor takes `channels` first and everything else by keyword with a default. `dims` and, for a fusion,
-    `inputs` are passed if the constructor has them. `space` gives the values that a search tries, by keyword.
+    The first argument of the constructor is `channels`. All others are keyword-only and have a default. `dims` and, for
+    a fusion, `inputs` are passed if the constructor has them. `space` maps keywords to the values that a search tries.
 
     Raises:
         PluginError: If the declaration is wrong, or the name belongs to another class.
@@ -252,7 +252,7 @@ def register_module(
         ...     def forward(self, x):
         ...         return self.factor * x
     """
-    frame = sys._getframe(1)  # the plug-in file, which every message about the module names
+    frame = sys._getframe(1)  # the plug-in file. Every message about the module names it
     origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
 

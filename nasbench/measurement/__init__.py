@@ -1,1 +1,1 @@
-"""WHAT IT COSTS AND DOES: costs counted, latency measured, the five properties fingerprinted."""
+"""WHAT IT COSTS AND DOES: count costs, measure latency, and measure the five properties (fingerprints)."""

@@ -33,7 +33,7 @@ def choose_heads(channels: int, heads: int | None = None, *, multiple: int = 1) 
     Args:
         channels: Number of channels C, which the heads share.
         heads: The number of heads that the user gave.
-        multiple: A number of which the number of heads must be a multiple.
+        multiple: The number of heads must be a multiple of this number.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or is not a positive multiple of `multiple`.
@@ -56,7 +56,9 @@ def merge_heads(tokens: Tensor) -> Tensor:
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Return a context without autocast on the device of `x`, for sums and quotients that need more than bfloat16."""
+    """Return a context that switches autocast off on the device of `x`.
+
+    It is for sums and quotients that need more precision than bfloat16."""
     # autocast does not know the device type "meta".
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
@@ -66,8 +68,8 @@ class MultiHeadSelfAttention(nn.Module):
 
     .. math:: [q, k, v] = W_{qkv} (t + P), \\qquad y = W_o\\, \\mathrm{softmax}(q k^T / \\sqrt{d} + b)\\, v
 
-    P is the sinusoidal encoding, and b is the learned bias of each offset. `position` says which of them is present.
-    All projections have a bias: 4 C² + 4 C parameters.
+    P is the sinusoidal encoding, and b is the learned bias of each offset. `position` chooses one of the two, or
+    neither. All projections have a bias. There are 4 C² + 4 C parameters, besides b.
 
     Shapes: `(B, N, C) -> (B, N, C)`.
 
@@ -76,7 +78,8 @@ class MultiHeadSelfAttention(nn.Module):
         dims: Number of spatial dimensions of the map from which the tokens come, 1 or 2.
         heads: Number of attention heads. None means the default of `choose_heads`.
         position: "none", "sinusoidal" (added to the tokens) or "relative" (a learned bias by offset and head).
-        causal: Whether token i attends only to tokens 0 to i. A two-dimensional map is read row by row.
+        causal: Whether token i attends only to tokens 0 to i. The tokens of a two-dimensional map are counted row by
+            row.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `position` is not one of `POSITIONS`.
@@ -96,7 +99,7 @@ class MultiHeadSelfAttention(nn.Module):
         self.bias = RelativeBias(self.heads, dims) if position == "relative" else None
 
     def forward(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
-        """`(B, N, C) -> (B, N, C)`, where N is the product of `size`, the map's S."""
+        """`(B, N, C) -> (B, N, C)`. `size` is the size S of the map, and N is the product of its sides."""
         if self.position == "sinusoidal":
             tokens = tokens + sinusoidal(size, tokens.shape[-1], device=tokens.device).to(tokens.dtype)
         q, k, v = (split_heads(t, self.heads) for t in self.qkv(tokens).chunk(3, dim=-1))
@@ -107,7 +110,7 @@ class MultiHeadSelfAttention(nn.Module):
         return self.proj(merge_heads(attended))
 
     def _mask(self, bias: Tensor) -> Tensor:
-        """`(heads, N, N) -> (heads, N, N)`: the bias, with -inf for the keys to which a token must not attend."""
+        """`(heads, N, N) -> (heads, N, N)`: the bias, with -inf where a token must not attend to a key."""
         if not self.causal:
             return bias
         future = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).triu(1)
@@ -117,9 +120,11 @@ class MultiHeadSelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Multi-head attention of tokens to the tokens of another source (Vaswani et al., NeurIPS 2017).
 
-    q, k, v and the projection have a bias: 4 C² + 4 C parameters. Norm and residual belong to the surrounding block.
+    The layers of q, k and v and the output projection have a bias, which gives 4 C² + 4 C parameters. Normalisation and
+    residual connection belong to the surrounding block.
 
-    Shapes: `(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`, in each group separately.
+    Shapes: `(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`. G stands for any number of axes of groups. Each group attends
+    only to its own source.
 
     Args:
         channels: Number of channels C.

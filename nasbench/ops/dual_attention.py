@@ -12,14 +12,16 @@ __all__ = ["ChannelSelfAttention", "PositionSelfAttention"]
 
 
 class ChannelSelfAttention(nn.Module):
-    """Attention among channels, added with a weight γ that starts at 0. Less similar channels get larger weights.
+    """Attention among channels, added to the input with a weight γ that starts at 0.
+
+    Less similar channels attend to each other more.
 
     .. math:: E = X X^T,\\quad A = \\mathrm{softmax}(\\mathrm{rowmax}(E) - E),\\quad y = \\gamma A X + x
 
-    Adding a constant to a whole row does not change its softmax. So A is softmax(-E), which is attention with the query
-    -X.
+    Adding a constant to a whole row does not change its softmax. So A is softmax(-E). This is ordinary attention with
+    the query -X.
 
-    Shapes: `(B, C, *S) -> (B, C, *S)`, S of any number of dimensions.
+    Shapes: `(B, C, *S) -> (B, C, *S)`, with any number of spatial dimensions.
     """
 
     def __init__(self) -> None:
@@ -34,19 +36,19 @@ class ChannelSelfAttention(nn.Module):
 
 
 class PositionSelfAttention(nn.Module):
-    """Attention among positions, added with a weight γ that starts at 0.
+    """Attention among positions, added to the input with a weight γ that starts at 0.
 
     .. math:: y = \\gamma\\, \\mathrm{softmax}(q^T k)\\, v + x
 
-    q and k are 1x1 convolutions to C // reduction channels and v is one to C, all with bias. The products are not
-    scaled.
+    q and k are 1x1 convolutions to C // reduction channels, and v is a 1x1 convolution to C channels. All three have a
+    bias. The products of q and k are not scaled.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`.
 
     Args:
         channels: Number of channels C.
         dims: Number of spatial dimensions, 1 or 2.
-        reduction: Ratio of C to the width of queries and keys.
+        reduction: Ratio of C to the number of channels of q and k.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, reduction: int = 8) -> None:

@@ -1,4 +1,4 @@
-"""Informer's embedding of a multivariate series: values, positions and covariates of time."""
+"""Informer's embedding of a multivariate series: values, positions and time covariates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class SeriesEmbedding(nn.Module):
 
     .. math:: u_t = \\mathrm{conv}_3(x)_t + \\mathrm{PE}_t + W_m m_t
 
-    The convolution has circular padding, as in the official code, and so keeps the length. 3 D C + C + K C parameters.
+    The convolution has circular padding, as in the official code. So it keeps the length. The number of parameters is 3
+    D C + C + K C.
 
     Shapes: `(B, L, D) -> (B, L, C)`.
 
@@ -27,12 +28,12 @@ class SeriesEmbedding(nn.Module):
     def __init__(self, series: int, width: int, covariates: int = 0) -> None:
         super().__init__()
         self.value = nn.Conv1d(series, width, 3, padding=1, padding_mode="circular")
-        # As in the official code.
+        # The official code initialises it like this.
         nn.init.kaiming_normal_(self.value.weight, mode="fan_in", nonlinearity="leaky_relu")
         self.marks = nn.Linear(covariates, width, bias=False) if covariates else None
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
-        """`(B, L, D)` and the covariates `(B, L, K)` to `(B, L, C)`. Missing covariates count as zeros."""
+        """`(B, L, D)` and the covariates `(B, L, K)` to `(B, L, C)`. Without `marks`, the covariates are zeros."""
         tokens = self.value(x.transpose(1, 2)).transpose(1, 2)
         tokens = tokens + sinusoidal(tokens.shape[1:2], tokens.shape[2], device=x.device).to(tokens.dtype)
         if self.marks is None:

@@ -1,4 +1,4 @@
-"""A graph over series that is learned with the network, and propagation along the graph (MTGNN, KDD 2020)."""
+"""A graph over series that is learned together with the network, and propagation along the graph (MTGNN, KDD 2020)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class LearnedGraph(nn.Module):
     .. math:: M_i = \\tanh(\\alpha\\,\\Theta_i E_i),\\qquad
               A = \\mathrm{relu}(\\tanh(\\alpha (M_1 M_2^T - M_2 M_1^T)))
 
-    The argument of the relu is antisymmetric. So the diagonal is 0, and at most one of A_ij and A_ji is not 0. In each
-    row only the `neighbours` largest entries are kept. Some reimplementations add noise before they choose these
-    entries, which makes the network random in evaluation too. No noise is needed, because ties occur only among zeros,
-    and zeros can be chosen in any order. The graph has 2 D d + 2 (d² + d) parameters.
+    The argument of the relu is antisymmetric. So the diagonal is 0, and A_ij or A_ji is 0. In each row only the
+    `neighbours` largest entries are kept. Some reimplementations add noise before they choose these entries. The noise
+    makes the network random in evaluation too. It is not needed, because ties occur only among zeros, and it makes no
+    difference which zeros are chosen. The graph has 2 D d + 2 (d² + d) parameters.
 
     Args:
         series: Number of series D.
-        width: Length d of the embeddings E_1 and E_2.
-        neighbours: Largest number of entries in a row. It is 20 in the paper.
-        alpha: Saturation of the tanh.
+        width: Dimension d of the embeddings E_1 and E_2.
+        neighbours: Largest number of non-zero entries in a row. It is 20 in the paper.
+        alpha: Saturation rate α: the factor on the argument of each tanh.
     """
 
     def __init__(self, series: int, *, width: int = 40, neighbours: int = 20, alpha: float = 3.0) -> None:
@@ -35,7 +35,7 @@ class LearnedGraph(nn.Module):
         self.theta_first, self.theta_second = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self) -> Tensor:
-        """Return the adjacency `(D, D)`. Row i has the weights, in [0, 1), of the source series of series i."""
+        """Return the adjacency `(D, D)`. Entry (i, j), in [0, 1), is the weight of series j as a source of series i."""
         one = (self.alpha * self.theta_first(self.first.weight)).tanh()
         two = (self.alpha * self.theta_second(self.second.weight)).tanh()
         difference = one @ two.T
@@ -50,8 +50,9 @@ class MixHop(nn.Module):
     .. math:: \\tilde A = D^{-1} (A + I),\\quad H_0 = x,\\quad H_k = \\beta x + (1 - \\beta) \\tilde A H_{k-1},\\qquad
               y = W [H_0, H_1, ..., H_K]
 
-    D holds the row sums of A + I, so that H_k of a series is a weighted mean of its neighbours' H_{k-1}. Some versions
-    of the authors' code multiply by the transpose, whose rows do not sum to 1.
+    The diagonal matrix D holds the row sums of A + I. So the product with Ã gives each series a weighted mean of the
+    H_{k-1} of its neighbours and of itself. Some versions of the authors' code multiply by the transpose of Ã, whose
+    rows do not sum to 1.
 
     Shapes: `(B, C_in, D, T)`, `(D, D)` -> `(B, C_out, D, T)`.
 
@@ -59,7 +60,7 @@ class MixHop(nn.Module):
         in_channels: Number of channels C_in.
         out_channels: Number of channels C_out.
         depth: Number of hops K. It is 2 in the paper.
-        beta: Share of the input in each hop. It is 0.05 in the paper.
+        beta: Share β of the input x in the result of each hop. It is 0.05 in the paper.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, depth: int = 2, beta: float = 0.05) -> None:

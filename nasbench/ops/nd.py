@@ -1,4 +1,4 @@
-"""Layers for one or two dimensions, and conversion to tokens, so that a module is written once for both."""
+"""Layers for one or two dimensions, and conversion to tokens. With them, one module serves both dimensions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_kernel(kernel: int) -> None:
 
 
 def same_padding(kernel: int, dilation: int = 1) -> int:
-    """Return the padding with which an odd kernel at stride 1 keeps the length."""
+    """Return the padding of each side with which an odd kernel at stride 1 keeps the length."""
     return dilation * (kernel - 1) // 2
 
 
@@ -60,7 +60,7 @@ def conv(
 ) -> nn.Conv1d | nn.Conv2d:
     """Return a convolution over `(B, C, *S)` with `dims` spatial dimensions.
 
-    Without `padding` it is padded so that stride 1 keeps S.
+    If `padding` is None, the input is padded so that a stride of 1 keeps S.
     """
     pad = same_padding(kernel, dilation) if padding is None else padding
     return _CONV[dims](
@@ -81,7 +81,7 @@ def batch_norm(dims: int, channels: int, eps: float = 1e-5) -> nn.BatchNorm1d | 
 
 
 def avg_pool(dims: int, kernel: int) -> nn.Module:
-    """Return an average pooling at stride 1 that keeps S. The padding counts as zeros."""
+    """Return an average pooling at stride 1 that keeps S. The zeros of the padding count in the average."""
     return _AVG[dims](kernel, stride=1, padding=kernel // 2)
 
 
@@ -91,12 +91,12 @@ def max_pool(dims: int, kernel: int) -> nn.Module:
 
 
 def global_avg_pool(x: Tensor) -> Tensor:
-    """`(B, C, *S) -> (B, C, 1, ...)`: the mean over all positions, with the spatial dimensions kept at 1."""
+    """`(B, C, *S) -> (B, C, 1, ...)`: the mean over all positions. The spatial dimensions remain, with size 1."""
     return x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
 
 
 def global_max_pool(x: Tensor) -> Tensor:
-    """`(B, C, *S) -> (B, C, 1, ...)`: the maximum over all positions, with the spatial dimensions kept at 1."""
+    """`(B, C, *S) -> (B, C, 1, ...)`: the maximum over all positions. The spatial dimensions remain, with size 1."""
     return x.amax(dim=tuple(range(2, x.ndim)), keepdim=True)
 
 
@@ -111,16 +111,18 @@ def from_tokens(tokens: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
 
 
 def default_heads(channels: int, multiple: int = 1) -> int:
-    """Return the largest divisor of `channels`, at most 8, with at least 16 channels per head.
+    """Return the largest number of heads, at most 8, that divides `channels` with at least 16 channels per head.
 
-    Only multiples of `multiple` are considered. If none of them has 16 channels per head, the result is `multiple`.
+    Only multiples of `multiple` are considered. If none of them qualifies, the result is `multiple`.
     """
     fitting = (h for h in range(multiple, 9, multiple) if channels % h == 0 and channels // h >= 16)
     return max(fitting, default=multiple)
 
 
 def groups_32(channels: int) -> int:
-    """Return gcd(channels, 32), the number of groups where a paper has 32 and C is not always a multiple of it."""
+    """Return gcd(channels, 32).
+
+    Use it as the number of groups where a paper has 32 groups, because C is not always a multiple of 32."""
     return math.gcd(channels, 32)
 
 

@@ -44,15 +44,16 @@ def _sinusoidal_1d(length: int, channels: int, device: torch.device | str | None
 
 
 def resize(table: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolate a learned table (bi)linearly: `(B, C, *R) -> (B, C, *size)`. For R = size this is exact."""
+    """Interpolate a learned table (bi)linearly: `(B, C, *R) -> (B, C, *size)`. If R equals `size`, no value changes."""
     return F.interpolate(table, size=list(size), mode=_MODES[len(size)], align_corners=False)
 
 
 class RelativeBias(nn.Module):
     """A learned bias for each head and each offset between two positions (Swin, Liu et al., ICCV 2021).
 
-    Each head has a table of the `(2 reference - 1) ** dims` offsets of a map with sides of `reference` positions. It is
-    interpolated to the offsets of the actual map. So the largest offsets of all maps share one bias.
+    Each head has a table with a bias for each of the `(2 reference - 1) ** dims` offsets of a map with sides of
+    `reference` positions. The table is interpolated to the offsets of the actual map. So the bias depends on the offset
+    relative to the side of the map.
 
     Args:
         heads: Number of attention heads.
@@ -66,10 +67,10 @@ class RelativeBias(nn.Module):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, size: Sequence[int]) -> Tensor:
-        """Return the biases `(heads, N, N)` of a map by query and key, where N is the product of `size`."""
+        """Return the bias of each head, query and key of a map: `(heads, N, N)`, where N is the product of `size`."""
         bias = resize(self.table[None], [2 * side - 1 for side in size])[0]
         for axis, side in enumerate(size):
-            # Each axis of offsets becomes two, for the position of the query and that of the key.
+            # Each axis of offsets becomes two axes: the position of the query and the position of the key.
             place = torch.arange(side, device=bias.device)
             offset = place[:, None] - place[None, :] + side - 1
             bias = bias.index_select(1 + 2 * axis, offset.flatten()).unflatten(1 + 2 * axis, (side, side))

@@ -20,10 +20,12 @@ _GOLDEN = 2654435769  # 2^32 divided by the golden ratio
 
 
 class ProbSparseSelfAttention(nn.Module):
-    """Self-attention over tokens. Only the queries attend whose attention weights are furthest from uniform.
+    """Self-attention over tokens in which only some queries attend.
 
-    `nasbench show probsparse_attention` has the equations. That module is this layer on maps. Norm, residual and
-    dropout belong to the surrounding block. 4 C² + 4 C parameters.
+    Only the queries whose attention weights are furthest from uniform attend. Each other query gets the mean of all
+    values. If the layer is causal, it gets the sum of the values up to its position. The module `probsparse_attention`
+    applies this layer to feature maps, and `nasbench show probsparse_attention` has the equations. Normalisation,
+    residual connection and dropout belong to the surrounding block. The layer has 4 C² + 4 C parameters.
 
     Shapes: `(B, N, C) -> (B, N, C)`.
 
@@ -32,8 +34,8 @@ class ProbSparseSelfAttention(nn.Module):
         factor: Sampling factor c. If c ⌈ln N⌉ >= N, this is full attention.
         heads: Number of attention heads. None means the default of `choose_heads`.
         causal: Whether position i attends only to positions up to i.
-        dense: Whether to compute all N² products and read the sampled ones from them. The result is the same. It is
-            faster for up to a few hundred positions, but its cost is no longer of order N log N.
+        dense: Whether to compute all N² products and read the sampled ones from them. The result is the same. The dense
+            computation is faster for up to a few hundred positions, but its cost is no longer of order N log N.
 
     Raises:
         UnsupportedError: If `heads` does not divide C, or `factor` is below 1.
@@ -64,25 +66,31 @@ class ProbSparseSelfAttention(nn.Module):
         return self.proj(merge_heads(mixed))
 
     def _measure(self, q: Tensor, k: Tensor, count: int) -> Tensor:
-        """`2 x (B, heads, N, D) -> (B, heads, N)`: distance of each query's attention from uniform, by `count` keys."""
+        """Estimate from `count` sampled keys how far the attention of each query is from uniform.
+
+        Shapes: `(B, heads, N, D), (B, heads, N, D) -> (B, heads, N)`.
+        """
         length = q.shape[2]
         sample = self._draw(length, count, q.device)
         if self.dense:
             products = (q @ k.transpose(2, 3)).gather(3, sample.expand(*q.shape[:2], -1, -1))  # (B, heads, N, U)
         else:
             products = (k[:, :, sample] @ q[..., None]).squeeze(-1)
-        return products.amax(dim=3) - products.sum(dim=3) / length  # by N and not by U, as in the official code
+        # As in the official code, the sum is divided by N (`length`), not by U (`count`).
+        return products.amax(dim=3) - products.sum(dim=3) / length
 
     def _draw(self, length: int, count: int, device: torch.device) -> Tensor:
         """Return the keys sampled for each query: `(length, count)`, with repetition.
 
-        In evaluation the draw is a fixed golden-ratio sequence, which spreads each query's sample evenly over the keys.
+        In evaluation the keys come from a fixed golden-ratio sequence. It spreads each query's sample evenly over the
+        keys.
         """
         if self.training:
             return torch.randint(length, (length, count), device=device)
-        turn = torch.arange(length * count, device=device) * _GOLDEN & 0xFFFFFFFF  # fractions of a turn, times 2^32
+        # The fractional parts of i / golden ratio, times 2^32.
+        turn = torch.arange(length * count, device=device) * _GOLDEN & 0xFFFFFFFF
         return (turn * length >> 32).view(length, count)
 
     def _mask(self, top: Tensor, length: int) -> Tensor | None:
-        """`(B, heads, u) -> (B, heads, u, N)`: True for the allowed keys of each top query. None means all keys."""
+        """`(B, heads, u) -> (B, heads, u, N)`: True for the keys that a chosen query may attend to. None means all."""
         return torch.arange(length, device=top.device) <= top[..., None] if self.causal else None

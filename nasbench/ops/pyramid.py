@@ -15,7 +15,7 @@ __all__ = ["TopDown", "check_levels", "resize"]
 
 
 def resize(x: Tensor, size: torch.Size) -> Tensor:
-    """`(B, C, h, w) -> (B, C, *size)` by the nearest position. A map that has the size is returned unchanged."""
+    """`(B, C, h, w) -> (B, C, *size)` from nearest positions. A map that has this size is returned unchanged."""
     return x if x.shape[2:] == size else F.interpolate(x, size=size, mode="nearest")
 
 
@@ -35,12 +35,12 @@ class TopDown(nn.Module):
     .. math:: M_n = L_n(C_n),\\quad M_i = L_i(C_i) + \\mathrm{nearest}(M_{i+1}),\\quad
               P_i = \\mathrm{conv}_{3 \\times 3}(M_i)
 
-    Shapes: a list of `(B, C_i, H_i, W_i)`, fine to coarse, to a list of `(B, width, H_i, W_i)`. The coarser map is
-    resized to the lateral one at any ratio of their sizes.
+    Shapes: a list of `(B, C_i, H_i, W_i)`, fine to coarse, to a list of `(B, width, H_i, W_i)`. The coarser
+    map is resized to the size of the finer one. The ratio of the two sizes need not be 2.
 
     Args:
-        channels: C_i of every level, fine to coarse.
-        width: Number of channels of every level of the result.
+        channels: Number of channels C_i of each level, fine to coarse.
+        width: Number of channels of each level of the result.
     """
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
@@ -52,6 +52,6 @@ class TopDown(nn.Module):
         """A list of `(B, C_i, H_i, W_i)` to a list of `(B, width, H_i, W_i)`."""
         check_levels(maps, len(self.lateral))
         merged = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
-        for i in range(len(merged) - 2, -1, -1):  # from coarse to fine, so that each level has all coarser ones
+        for i in range(len(merged) - 2, -1, -1):  # from coarse to fine, so that each level sums all coarser ones
             merged[i] = merged[i] + resize(merged[i + 1], merged[i].shape[2:])
         return [smooth(x) for smooth, x in zip(self.smooth, merged, strict=True)]

@@ -1,4 +1,7 @@
-"""Weights of branches by a softmax across them, for the fusions `select` and `interact` and the module `sk`."""
+"""Weights of branches, from a softmax across the branches.
+
+The fusions `select` and `interact` and the module `sk` use them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ __all__ = ["BranchSelect", "check_inputs", "convex_sum"]
 
 
 def check_inputs(inputs: int) -> int:
-    """Return `inputs`, the number of maps that a fusion joins, after a check.
+    """Check the number of maps that a fusion joins, and return it.
 
     Raises:
         UnsupportedError: If `inputs` is less than 2.
@@ -32,7 +35,7 @@ def convex_sum(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
 
     Args:
         maps: n maps `(B, C, *S)`.
-        weights: `(n, B, C, *S or 1)`, summing to one over n.
+        weights: `(n, B, C, *S)`, or 1 in place of a side of S. They sum to one over n.
     """
     first = maps[0]
     total = first
@@ -42,13 +45,13 @@ def convex_sum(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 class BranchSelect(nn.Module):
-    """Weights of branches for each channel, from the pooled sum of all branches (SK, arXiv:1903.06586, eq. 3-5).
+    """Weights of the branches for each channel, from the pooled sum of all branches (SK, arXiv:1903.06586, eq. 3-5).
 
     .. math:: z = \\mathrm{relu}(\\mathrm{BN}(W\\, \\mathrm{GAP}(\\textstyle\\sum_i x_i))),\\quad
               w_i = \\mathrm{softmax}_i(A_i z)
 
-    Shapes: n maps `(B, C, *S) -> (n, B, C, 1, ...)`. Training needs B of at least 2, because `z` is normalised over
-    the batch only.
+    Shapes: n maps `(B, C, *S) -> (n, B, C, 1, ...)`. Training needs B of at least 2, because `z` has one
+    position, so that it is normalised over the batch only.
 
     Args:
         channels: Number of channels C.
@@ -65,7 +68,7 @@ class BranchSelect(nn.Module):
         self.expand = nn.ModuleList(conv(dims, width, channels, bias=False) for _ in range(branches))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """N maps `(B, C, *S) -> (n, B, C, 1, ...)`."""
+        """Return the weights of n maps `(B, C, *S)`: `(n, B, C, 1, ...)`."""
         pooled = global_avg_pool(sum(maps[1:], maps[0]))
         z = self.norm(self.reduce(pooled)).relu()
         logits = torch.stack([branch(z) for branch in self.expand])

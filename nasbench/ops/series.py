@@ -20,7 +20,7 @@ class InstanceNorm(nn.Module):
     Args:
         series: Number of series D.
         affine: Whether to learn a scale and a shift for each series.
-        eps: Number added to the variance.
+        eps: Number added to the variance before its square root is taken.
     """
 
     def __init__(self, series: int, *, affine: bool = True, eps: float = 1e-5) -> None:
@@ -30,8 +30,8 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(series)) if affine else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(B, L, D) -> (B, L, D)`, and the mean and deviation `(B, 1, D)` that `restore` needs."""
-        # As in the authors' code, no gradient flows through the statistics, and `restore` adds eps².
+        """`(B, L, D) -> (B, L, D)`, and the mean and standard deviation `(B, 1, D)` that `restore` needs."""
+        # As in the authors' code, no gradient flows through the statistics, and `restore` adds eps² to the scale.
         mean = x.mean(dim=1, keepdim=True).detach()
         deviation = (x.var(dim=1, keepdim=True, unbiased=False) + self.eps).sqrt().detach()
         x = (x - mean) / deviation
@@ -40,7 +40,7 @@ class InstanceNorm(nn.Module):
         return x, mean, deviation
 
     def restore(self, y: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        """`(B, H, D) -> (B, H, D)` in the units of the input."""
+        """Scale a forecast back to the units of the input: `(B, H, D) -> (B, H, D)`."""
         if self.weight is not None and self.bias is not None:
             y = (y - self.bias) / (self.weight + self.eps * self.eps)  # a learned weight can reach 0
         return y * deviation + mean
@@ -63,8 +63,8 @@ def forecast_normalised(norm: InstanceNorm | None, x: Tensor, forecast: Callable
 def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
     """Split `(B, D, L)` into seasonal and trend parts of the same shape.
 
-    The trend is a moving average of `kernel` steps (odd) over the series with its end values repeated. The rest is
-    seasonal.
+    The trend is a moving average of `kernel` steps (odd). For it, the series is extended at both ends by repeating its
+    end values. The seasonal part is the series minus the trend.
     """
     side = (kernel - 1) // 2
     trend = F.avg_pool1d(F.pad(x, (side, kernel - 1 - side), mode="replicate"), kernel, stride=1)
@@ -72,5 +72,5 @@ def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
 
 
 def patches(x: Tensor, length: int, stride: int) -> Tensor:
-    """`(B, D, L) -> (B, D, P, length)`: overlapping patches, after the last value was repeated `stride` times."""
+    """`(B, D, L) -> (B, D, P, length)`: patches of a series whose last value is first repeated `stride` times."""
     return F.pad(x, (0, stride), mode="replicate").unfold(-1, length, stride)

@@ -1,4 +1,4 @@
-"""The anchor gate of PKINet (Cai et al., CVPR 2024, arXiv:2403.06258), for `caa` and `poly_kernel`."""
+"""The anchor gate of PKINet (Cai et al., CVPR 2024, arXiv:2403.06258), for the modules `caa` and `poly_kernel`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ def conv_block(channels: int) -> nn.Sequential:
 
 
 class StripGate(nn.Module):
-    """A gate in (0, 1) from two depthwise strip convolutions. They cover both axes, at a cost of 2k per position.
+    """A gate in (0, 1) from two depthwise strip convolutions, one along each axis.
+
+    The two strips together need 2k multiply-adds per position and channel, where k is the length of a strip.
 
     .. math:: a = \\sigma(f_2(\\mathrm{dw}_{k \\times 1}(\\mathrm{dw}_{1 \\times k}(f_1(\\mathrm{avg}_7(x))))))
 
-    Shapes: `(B, C, H, W) -> (B, C, H, W)`. The result is only the factor: x is not multiplied by it. The average
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`. The result is the gate itself. x is not multiplied by it. The average
     includes the zeros beyond the border. The strip convolutions have a bias.
 
     Args:

@@ -14,7 +14,7 @@ __all__ = ["CausalConv1d", "DilatedInception", "side_by_side"]
 class CausalConv1d(nn.Conv1d):
     """A convolution whose output at t depends only on the input at t, t - d, ..., t - (k - 1) d.
 
-    Before the start the input counts as zero.
+    The input before the first step counts as zero.
 
     Shapes: `(B, C_in, L) -> (B, C_out, L)`. The parameters are those of `nn.Conv1d`, including the bias.
 
@@ -35,11 +35,12 @@ class CausalConv1d(nn.Conv1d):
 
 
 class DilatedInception(nn.Module):
-    """Concatenate dilated convolutions of several lengths that all end at the same step (MTGNN).
+    """Dilated convolutions of several lengths, with their outputs concatenated (MTGNN).
 
-    Nothing is padded. The longest kernel determines the length of the result, T' = T - (max(kernels) - 1) dilation. The
-    shorter kernels do not use the start of the input. The output channels are divided evenly among the kernels, and the
-    first kernels get the remainder. Each convolution has a bias.
+    At each output step, all convolutions end at the same input step. Nothing is padded. The longest kernel determines
+    the length of the result, T' = T - (max(kernels) - 1) dilation. The shorter kernels do not use the start of the
+    input. The output channels are divided evenly among the kernels, and the first kernels get the remainder. Each
+    convolution has a bias.
 
     Shapes: `(B, C_in, T) -> (B, C_out, T')`. With two dimensions it is `(B, C_in, D, T) -> (B, C_out, D, T')`, and the
     convolutions run along T only.
@@ -49,7 +50,7 @@ class DilatedInception(nn.Module):
         out_channels: Number of channels C_out.
         kernels: Length of each convolution.
         dilation: Distance between two taps.
-        dims: 1, or 2 if there is an axis of series before time.
+        dims: 1, or 2 if the input has an axis of series before the axis of time.
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class DilatedInception(nn.Module):
 
 
 def side_by_side(first: DilatedInception, second: DilatedInception, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `first(x)` and `second(x)` of two layers with the same arguments, faster than by two calls.
+    """Return `first(x)` and `second(x)`, faster than two calls.
 
-    The two convolutions of each kernel run as one. A convolution with few channels does not fully use the device, so a
-    convolution with twice as many channels takes little longer.
+    Both layers must have been built with the same arguments. The two convolutions of each kernel run as one. A
+    convolution with few channels does not fully use the device, so a convolution with twice as many channels takes
+    little longer.
     """
     convolve = F.conv1d if x.ndim == 3 else F.conv2d
     ones, twos = [], []

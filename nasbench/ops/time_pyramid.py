@@ -16,21 +16,22 @@ from torch import Tensor, nn
 __all__ = ["Edges", "PyramidLayer", "TimePyramid", "edges"]
 
 Edges = tuple[Tensor, Tensor]
-"""The numbers of the nodes that each of n nodes attends to, `(n, K)`, and which of these K exist, `(n, K)`."""
+"""For each of n nodes, the numbers of up to K nodes that it attends to, and which of these exist: two `(n, K)`."""
 
 
 class TimePyramid(nn.Module):
-    """The coarser-scale construction, from a series to the normalised nodes of all levels, fine to coarse.
+    """Build the nodes of all levels from a series, fine to coarse (the paper's coarser-scale construction).
 
-    The level above n nodes has ⌊n / c⌋ nodes. A level of fewer than c nodes is padded with zeros, so that it has one
-    parent. `nasbench show pyramidal_attention` has the equations.
+    The level above n nodes has ⌊n / c⌋ nodes. If a level has fewer than c nodes, it is padded with zeros to c nodes, so
+    that the level above has one node. At the end the nodes of all levels are normalised.
+    `nasbench show pyramidal_attention` has the equations.
 
     Shapes: `(B, L, C)` to `(B, T, C)`, and the number of nodes in each level, which sum to T.
 
     Args:
         channels: Number of channels C.
         width: Number of channels of the bottleneck in which the convolutions run.
-        scales: Number of children c of a node in each coarse level, fine to coarse.
+        scales: Number of children c of a node, for each coarse level, fine to coarse.
     """
 
     def __init__(self, channels: int, width: int, scales: Sequence[int]) -> None:
@@ -58,7 +59,7 @@ class TimePyramid(nn.Module):
 class PyramidLayer(nn.Module):
     """A post-norm encoder layer whose attention is limited to the edges of each node.
 
-    The projection has a bias, but q, k and v have none: 4 C² + 5 C + 2 C F + F parameters.
+    The output projection has a bias, but q, k and v have none: 4 C² + 5 C + 2 C F + F parameters.
 
     Args:
         channels: Number of channels C.
@@ -77,7 +78,7 @@ class PyramidLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, nodes: Tensor, links: Sequence[Edges]) -> Tensor:
-        """`(B, T, C)` to `(B, n, C)`: the first n nodes by their edges, where n is the sum of the rows of `links`."""
+        """`(B, T, C)` to `(B, n, C)`: update the first n nodes along their edges. `links` has n rows in total."""
         counts = [len(keys) for keys, _ in links]
         own = nodes[:, : sum(counts)]
         q = self.query(own).unflatten(2, (self.heads, -1))
@@ -88,7 +89,7 @@ class PyramidLayer(nn.Module):
 
     @staticmethod
     def _attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, exists: Tensor) -> Tensor:
-        """`(B, n, heads, D)`, 2 x `(B, T, C)` and edges `(n, K)` to `(B, n, C)`."""
+        """Attend along edges `(n, K)`, with q `(B, n, heads, D)`, k and v `(B, T, C)`: `(B, n, C)`."""
         # Each query has only a few keys, so sums of products are faster than thousands of tiny matrix products.
         k, v = (t.index_select(1, keys.flatten()).view(len(t), *keys.shape, *q.shape[2:]) for t in (k, v))
         logits = (q.unsqueeze(2) * k).sum(dim=-1) / math.sqrt(q.shape[3])  # (B, n, K, heads)
@@ -99,21 +100,22 @@ class PyramidLayer(nn.Module):
 def edges(
     sizes: Sequence[int], scales: Sequence[int], window: int, device: torch.device | None = None
 ) -> tuple[Edges, Edges]:
-    """Return the nodes that each node of level 0, and each of the T - L other nodes, attends to.
+    """Return the nodes that each node attends to, for level 0 and for all other levels together.
 
     A node attends to `window` nodes of its own level with itself in the middle, to its children and to its parent. The
-    last node of a level also gets the children that are left over. Level 0 has no children, so its rows are shorter.
+    last node of a level also gets the children that are left over. The nodes of level 0 have no children, so their rows
+    are shorter.
 
     Args:
         sizes: Number of nodes in each level, fine to coarse. The nodes are numbered through all levels.
-        scales: Number of children of a node in each coarse level.
+        scales: Number of children of a node, for each coarse level.
         window: Number of nodes of its own level that a node attends to.
         device: Device of the tables.
 
     Returns:
-        The edges of level 0 and those of the other levels, each as `(n, K)` node numbers and which of the K exist.
+        The edges of level 0 and the edges of the other levels, each as a pair `Edges`.
     """
-    # The last node of a level can have more children than the others, and all rows have its length.
+    # The last node of a level can have more children than the others. All rows are as long as the longest.
     most = max(fine - (coarse - 1) * scale for (fine, coarse), scale in zip(pairwise(sizes), scales, strict=True))
     keys, exists, start = [], [], 0
     for level, size in enumerate(sizes):

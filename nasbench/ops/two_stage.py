@@ -17,8 +17,9 @@ __all__ = ["TwoStageLayer"]
 class TwoStageLayer(nn.Module):
     """Attention along time in each series, then between the series at each time segment, through r learned routers.
 
-    `nasbench show two_stage_attention` has the equations. That module is this layer with one set of routers. With two
-    FFNs of width F it has 12 C² + 22 C + 4 C F + 2 F parameters. Each set of routers adds r C parameters.
+    `nasbench show two_stage_attention` has the equations. The module `two_stage_attention` is this layer with one set
+    of routers. With two feed-forward networks (FFNs) of width F the layer has 12 C² + 22 C + 4 C F + 2 F parameters.
+    Each set of routers adds r C parameters.
 
     Shapes: `(B, D, L, C) -> (B, D, L, C)`, where D is the number of series and L the number of time segments.
 
@@ -26,7 +27,7 @@ class TwoStageLayer(nn.Module):
         channels: Number of channels C.
         factor: Number of routers r.
         heads: Number of attention heads. None means the default of `choose_heads`.
-        width: Width F of the FFNs. The default is 4 C.
+        width: Width F of the FFNs. None means 4 C.
         segments: Number of time segments L. Each segment then has its own set of routers, as in the paper. None means
             that all segments share one set, for any L.
         dropout: Dropout rate after each attention and each FFN.

@@ -1,4 +1,4 @@
-"""Windows of a map of any size in one or two dimensions, side by side or sliding."""
+"""Windows of a one- or two-dimensional map of any size: next to each other, or sliding."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ def pad_to_windows(x: Tensor, window: Sequence[int]) -> Tensor:
 
 
 def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
-    """`(B, C, *S) -> (B, n, T, C)`: n windows of T positions each, both in row-major order, padded with zeros.
+    """`(B, C, *S) -> (B, n, T, C)`: cut a map into n windows of T positions each.
+
+    The map is padded with zeros first. Windows, and the positions in each window, are in row-major order.
 
     Args:
         x: A map of one or two dimensions.
-        window: The window's side along each dimension. T is their product.
+        window: The window's side along each dimension. T is the product of the sides.
     """
     x = pad_to_windows(x, window)
     axes = len(window)
@@ -64,12 +66,13 @@ def real_positions(size: Sequence[int], window: Sequence[int], *, device: torch.
 
 
 def sliding_windows(x: Tensor, kernel: int, dilation: int = 1) -> Tensor:
-    """`(B, C, *S) -> (B, C, K, N)`: the K positions that a kernel of odd side covers around each of N positions.
+    """`(B, C, *S) -> (B, C, K, N)`: for each of N positions, the K positions that an odd kernel around it covers.
 
-    K is `kernel ** dims`, in row-major order as in the weight of a convolution. Positions beyond the edge are zeros.
+    K is `kernel ** dims`. The K positions are in row-major order, as in the weight of a convolution. Positions beyond
+    the edge are zeros.
     """
     pad = dilation * (kernel - 1) // 2
-    if x.ndim == 3:  # `unfold` takes only two dimensions, and a line is a map of one row
+    if x.ndim == 3:  # `unfold` takes only two dimensions, so a line becomes a map of one row
         x, sides, padding = x.unsqueeze(2), (1, kernel), (0, pad)
     else:
         sides, padding = (kernel, kernel), (pad, pad)

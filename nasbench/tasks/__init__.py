@@ -1,6 +1,6 @@
 """WHAT FOR: tasks with their data, loss and metrics. `create_task` makes a task from the text that a person types.
 
-Names are loaded on first use, so that code that needs only the names of tasks does not import torch.
+Each name is loaded on first use. So code that needs only the names of tasks does not import torch.
 """
 
 import lazy_loader

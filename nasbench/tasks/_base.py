@@ -17,7 +17,7 @@ from nasbench.tasks.recipe import Recipe
 __all__ = ["SPLITS", "Batch", "Inputs", "Task", "apply", "epoch_generator", "shuffled"]
 
 SPLITS = ("train", "val", "test")
-"""The names of the splits. A search uses only `train` and `val`. Only the report uses `test`."""
+"""The names of the splits. A search uses `train` and `val`, but never `test`. Only the report uses `test`."""
 
 Inputs = Tensor | tuple[Tensor, Tensor]
 """The input of a model: a tensor, or series with the covariates of their time steps."""
@@ -27,7 +27,7 @@ Batch = tuple[Any, Tensor]
 
 
 def apply(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Run a model on the inputs of a batch. It gets the covariates only if its `forward` has an argument `marks`."""
+    """Run a model on the inputs of a batch. It gets covariates only if its `forward` has an argument `marks`."""
     if isinstance(inputs, Tensor):
         return model(inputs)
     values, marks = inputs
@@ -38,14 +38,14 @@ class Task(ABC):
     """The data, loss and metrics of one problem. A task is built once and used for every plan.
 
     A user's own task (`FILE.py:Task`) derives from this class, or from `ImageTask` or `ForecastingTask`. Its
-    constructor can declare any keyword of `create_task`, and it gets the keywords that it declares.
+    constructor can declare any of the keywords of `create_task`. It gets those that it declares.
 
     Attributes:
         name: The text that the user gave ("digits", "csv:sales.csv").
         kind: "classification" or "forecasting".
-        metric: The metric that selection uses.
+        metric: The primary metric. A search selects plans by it.
         metrics: The direction, "maximize" or "minimize", of each metric that `evaluate` returns.
-        input_size: (3, H, W), or (lookback, series).
+        input_size: Size of one input: (3, H, W), or (lookback, series).
         model_kwargs: Arguments of the backbone's constructor: {"num_classes": n} or {"horizon": h}.
         splits: Number of items in each split.
         notes: Sentences that a report must print.
@@ -64,13 +64,13 @@ class Task(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return the data that identifies data set and split, for JSON. It is part of a run's identity."""
+        """Return what identifies the data set and its split, as data for JSON. It is part of the identity of a run."""
 
     @abstractmethod
     def train_batches(
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
-        """Yield the training split once, shuffled by (seed, epoch), with the same batches for every model."""
+        """Yield the training split once, in an order that depends on `seed` and `epoch` only, not on the model."""
 
     @abstractmethod
     def eval_batches(self, split: str, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Batch]:
@@ -82,13 +82,13 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
-        """Return the metrics, and one value for each item (such as its error). The mean of these is the primary metric.
+        """Return the metrics, and one value for each item. The mean of these values is the primary metric.
 
         The values are in the order of `eval_batches`, so that two models can be compared item by item.
         """
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return, as data for JSON, how the input of an exported model is prepared."""
+        """Return how the input of an exported model must be prepared, as data for JSON."""
         return {}
 
     def check_split(self, split: str) -> str:
@@ -103,8 +103,9 @@ class Task(ABC):
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """Return a generator that depends only on (seed, epoch), and not on random numbers that the model used."""
-    # With the sum of the two, epoch 1 of seed 0 and epoch 0 of seed 1 would have the same batches.
+    """Return a generator that depends on `seed` and `epoch` only, not on random numbers that the model has used."""
+    # If the generator were seeded with seed + epoch, epoch 1 of seed 0 and epoch 0 of seed 1 would have the same
+    # batches.
     return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
 
 

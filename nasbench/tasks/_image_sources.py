@@ -25,9 +25,9 @@ from nasbench.tasks.places import TORCHVISION
 __all__ = ["DATA_ROOT_VARIABLE", "ImageSource", "digits", "folder", "tar", "torchvision_set"]
 
 DATA_ROOT_VARIABLE = "NASBENCH_DATA"
-"""Environment variable with the folder of torchvision's data sets. The default is the current folder."""
+"""Environment variable that names the folder of torchvision's data sets. Without it, the current folder is used."""
 
-# Names of the folders that contain a split.
+# For each split, the names that its folder can have.
 _SUBFOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
 
 
@@ -36,11 +36,12 @@ class ImageSource:
     """Labelled images that are not decoded yet.
 
     Attributes:
-        names: A name for each image, for messages and the hash of the data.
+        names: Name of each image. Messages and the hash of the data use it.
         labels: Class number of each image, `(n,)`.
         classes: Class names. A label is an index into them.
-        read: Returns the encoded bytes of an image by its number, or a PIL image if there is no file.
-        given: Image numbers of the splits that the data itself defines, by split. Empty if it defines no split.
+        read: Function that takes the number of an image and returns its encoded bytes, or a PIL image if it has no
+            file.
+        given: For each split that the data itself defines, the numbers of its images. Empty if it defines no split.
     """
 
     names: list[str]
@@ -60,7 +61,7 @@ def digits() -> ImageSource:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    pixels = np.rint(data.images * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    pixels = np.rint(data.images * (255 / 16)).astype(np.uint8)  # the data set stores grey levels from 0 to 16
     return ImageSource(
         names=[str(i) for i in range(len(pixels))],
         labels=data.target.astype(np.int64),
@@ -71,7 +72,7 @@ def digits() -> ImageSource:
 
 
 def folder(path: Path) -> ImageSource:
-    """Return the images of class folders. Folders `train`, `val` and `test` inside it are the splits.
+    """Return the images of class folders. Subfolders named `train`, `val` and `test` are the splits.
 
     Raises:
         DataError: If the folder has no image, if an image is outside a class folder, or if there is only one class.
@@ -86,7 +87,7 @@ def tar(train: Path, test: Path | None = None) -> ImageSource:
     """Return the images of one tar file with class folders, or of a training and a test tar file.
 
     Raises:
-        DataError: If a file is not an uncompressed tar file, and in the cases of `folder`.
+        DataError: If a file is not an uncompressed tar file, or for the reasons that `folder` lists.
     """
     if test is None:
         return _joined({"": _read_tar(train)}, str(train))
@@ -94,7 +95,7 @@ def tar(train: Path, test: Path | None = None) -> ImageSource:
 
 
 def torchvision_set(name: str) -> ImageSource:
-    """Return a data set of torchvision that is already on disk, with its own test part.
+    """Return a data set of torchvision that is already on disk. It defines its own test split.
 
     Args:
         name: One of `TORCHVISION`.
@@ -125,13 +126,13 @@ def torchvision_set(name: str) -> ImageSource:
 
 
 def _targets(dataset: Any) -> Any:
-    # torchvision has no common name. It is `labels` in SVHN and STL10 and `targets` in the other data sets.
+    # torchvision has no common name for the labels: `labels` in SVHN and STL10, `targets` in the other data sets.
     return dataset.targets if hasattr(dataset, "targets") else dataset.labels
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The images of one reader: name and class name of each image, and a function that reads it."""
+    """The images of one reader: the name and class name of each image, and a function that reads an image."""
 
     names: list[str]
     class_names: list[str]
@@ -153,13 +154,13 @@ def _read_tar(path: Path) -> _Part:
         reader = ReaderImageInTar(str(path), cache_tarinfo=False)
     except tarfile.TarError as error:
         raise DataError(f"{path} cannot be read as an uncompressed tar: {error}") from None
-    except ValueError:  # timm's reader fails on a tar without images, because it unpacks an empty list
+    except ValueError:  # on a tar without images timm's reader fails, because it unpacks an empty list
         raise DataError(f"{path} contains no image; give a tar with class folders that have images inside") from None
 
     def read(index: int) -> bytes:
         """Return the bytes of an image, read at the offset of its member.
 
-        timm's reader is not used for this. It never closes the tar file, and only one thread can read from it.
+        timm's reader is not used for this, because it never closes the tar file, and only one thread can use it.
         """
         member, _, inner_tar = reader.samples[index]
         with path.open("rb") as file:

@@ -29,10 +29,10 @@ FILLS = ("linear", "forward")
 """The ways to fill missing values."""
 
 CALENDAR = ("hour of day", "day of week", "day of month", "day of year")
-"""The covariates of a time step, in order."""
+"""The covariates of a time step, in the order of the columns."""
 
 Spans = dict[str, tuple[int, int]]
-"""(first row, row after the last) of each split."""
+"""For each split, its first row and the row after its last row."""
 
 _DAY = pd.Timedelta(days=1)
 
@@ -42,8 +42,8 @@ class Series:
     """Several series over one time axis.
 
     Attributes:
-        frame: Ascending dates as index, and one column of floats for each series. Missing values are NaN.
-        notes: Sentences about columns that were left out when the file was read.
+        frame: The index has ascending dates, and each column of floats is a series. Missing values are NaN.
+        notes: Sentences about the columns that were left out when the file was read.
     """
 
     frame: pd.DataFrame
@@ -90,7 +90,7 @@ def _date_column(table: pd.DataFrame, path: Path) -> pd.Series:
         if pd.api.types.is_numeric_dtype(table[column]):
             continue
         with warnings.catch_warnings():
-            # pandas warns that it could not infer a format. Below, it is checked that all entries are dates.
+            # pandas warns if it cannot infer a format. This is harmless, because all entries are checked below.
             warnings.simplefilter("ignore", UserWarning)
             dates = pd.to_datetime(table[column], errors="coerce")
         if len(dates) and dates.notna().all():
@@ -104,13 +104,13 @@ def _date_column(table: pd.DataFrame, path: Path) -> pd.Series:
 
 
 def ratio_spans(rows: int) -> Spans:
-    """Return the spans of 70 % training, 10 % validation and 20 % test rows in time, as in Informer's `custom` data."""
+    """Return spans in time order: 70 % training, 10 % validation, 20 % test rows, as in Informer's `custom` data."""
     train, test = int(rows * 0.7), int(rows * 0.2)
     return {"train": (0, train), "val": (train, rows - test), "test": (rows - test, rows)}
 
 
 def ett_spans(frame: pd.DataFrame, path: Path) -> Spans:
-    """Return ETT's spans of 12, 4 and 4 months of 30 days (Zhou et al., AAAI 2021, arXiv:2012.07436).
+    """Return ETT's spans: 12, 4 and 4 months, each of 30 days (Zhou et al., AAAI 2021, arXiv:2012.07436).
 
     Later rows are not used.
 
@@ -137,30 +137,32 @@ def season(index: pd.Index) -> int:
 
 
 def calendar(index: pd.DatetimeIndex) -> np.ndarray:
-    """Return the `CALENDAR` of each date, `(rows, 4)`, from -0.5 for the first to 0.5 for the last, as in Informer."""
+    """Return the `CALENDAR` of each date, `(rows, 4)`, scaled as in Informer.
+
+    For example, the hour of day runs from -0.5 for 0 h to 0.5 for 23 h."""
     features = [index.hour / 23, index.day_of_week / 6, (index.day - 1) / 30, (index.day_of_year - 1) / 365]
     return np.stack([np.asarray(feature, np.float64) for feature in features], axis=1) - 0.5
 
 
 def _step(index: pd.Index) -> pd.Timedelta:
-    # With the median, missing rows and different lengths of months have no influence.
+    # The median is not influenced by missing rows, nor by the different lengths of months.
     return pd.Timedelta(pd.Series(index).diff().median())
 
 
 def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Fill the missing values of each span, only from values of this span and earlier spans.
+    """Fill the missing values of each span from values of the same span and of earlier spans only.
 
     Args:
         frame: Series with NaN for missing values.
-        spans: The splits, in time.
-        fill: "linear" interpolates between neighbours and repeats the last value in a gap at the end of a span.
+        spans: The spans of the splits, in time order.
+        fill: "linear" interpolates between neighbours, and repeats the last value if a gap is at the end of a span.
             "forward" repeats the last value. None fills nothing.
 
     Returns:
         The series without gaps, and the number of values that were filled in each split.
 
     Raises:
-        InputError: If `fill` is not one of these.
+        InputError: If `fill` is none of these values.
         DataError: If values are missing and `fill` is None, or a series begins with missing values.
     """
     if fill is not None and fill not in FILLS:
@@ -176,7 +178,7 @@ def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.D
         )
     filled = used.copy()
     for start, end in spans.values():
-        known = filled.iloc[:end]  # nothing later than the span, so that no split uses values of a later split
+        known = filled.iloc[:end]  # nothing after the span, so that no split uses values of a later split
         whole = known.interpolate("linear") if fill == "linear" else known.ffill()
         filled.iloc[start:end] = whole.iloc[start:end]
     unfilled = [str(c) for c in filled.columns if filled[c].isna().any()]

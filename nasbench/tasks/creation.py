@@ -41,20 +41,21 @@ def create_task(
 
     Args:
         text: One of `nasbench.tasks.FORMS`.
-        size: Image side in pixels. The default is the larger of 64 and the data's own side, at most `default_size`.
-        default_size: The default image side of the backbone, in pixels.
+        size: Image side in pixels. The default is the side of the images in the data, but at least 64 and at most
+            `default_size`.
+        default_size: The backbone's default image side, in pixels.
         lookback: Number of input rows of a forecast. The default is 96 (`co2`: 104).
-        horizon: Number of rows to forecast. The default is 96 (`co2`: 26).
+        horizon: Number of rows that a model forecasts. The default is 96 (`co2`: 26).
         fill: "linear" or "forward", for series with missing values. `co2` is always filled linearly.
         covariates: Whether a forecasting model also gets the hour, weekday, day of month and day of year of every step.
         seed: Seed of a random split.
-        mean: Mean of each channel of pixels in [0, 1], as a backbone's pretrained weights expect it. The default is
-            that of ImageNet.
-        std: Standard deviation of each channel. The default is that of ImageNet.
+        mean: Mean of each channel of pixels in [0, 1], as the backbone's pretrained weights expect it. The default is
+            the mean of ImageNet.
+        std: Standard deviation of each channel of pixels in [0, 1]. The default is that of ImageNet.
 
     Raises:
         UnknownNameError: If the text is not a task.
-        DataError: If its data is missing or cannot be used.
+        DataError: If the data of the task is missing or cannot be used.
         InputError: If an option is not allowed.
 
     Example:
@@ -92,7 +93,8 @@ def _images(text: str, source: sources.ImageSource, options: dict[str, Any], **f
 def _digits(text: str, options: dict[str, Any]) -> ImageTask:
     """Return the digits task with 360 training images.
 
-    With 60 % of the images for training, every plan reaches an accuracy of 0.99. With only 360, plans can differ.
+    If 60 % of the images were used for training, every plan would reach an accuracy of 0.99. With 360 training images,
+    plans can differ.
     """
     recipe = Recipe(epochs=5, batch_size=32, learning_rate=3e-3)
     return _images(text, sources.digits(), options, held_out={"test": 719, "val": 718}, recipe=recipe)
@@ -101,7 +103,7 @@ def _digits(text: str, options: dict[str, Any]) -> ImageTask:
 def _co2(text: str, window: dict[str, Any]) -> ForecastingTask:
     """Return the CO2 task, which forecasts half a year from two years.
 
-    The input covers two seasons, and a training takes seconds.
+    So the input covers two seasons, and training takes seconds.
     """
     from nasbench.tasks import _series as series  # imports pandas, which image tasks do not need
     from nasbench.tasks.forecasting import ForecastingTask
@@ -137,7 +139,7 @@ def _ett(text: str, path: Path, window: dict[str, Any], fill: str | None) -> For
 
 
 def _user_task(text: str, options: dict[str, Any]) -> Task:
-    # From the right, because a path can contain a colon.
+    # The name is split off at the last colon, because a path can contain a colon too.
     file, _, name = text.rpartition(":") if ".py:" in text else (text, "", USER_TASK)
     module = load_python_file(file)
     maker = getattr(module, name, None)

@@ -1,4 +1,7 @@
-"""Forecasting tasks: all windows of each split, scaled with the training span, and errors on scaled and raw values."""
+"""Forecasting tasks: the windows of each split, and their errors on scaled and on original values.
+
+Values are scaled with the mean and standard deviation of the training span.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +24,26 @@ __all__ = ["ForecastingTask", "naive_baselines", "naive_forecasts"]
 
 
 class ForecastingTask(Task):
-    """Forecast all series from all series: scaled inputs `(B, lookback, D)`, scaled targets `(B, horizon, D)`.
+    """Forecast all D series together: from scaled inputs `(B, lookback, D)` to scaled targets `(B, horizon, D)`.
 
-    A window belongs to the split that contains its whole target. Its input can start in the span before. So a training
-    span of n rows has n - lookback - horizon + 1 windows, and a later span of n rows has n - horizon + 1 windows.
+    A window belongs to the split that contains its whole target. Its input can start in the span before it. So a
+    training span of n rows has n - lookback - horizon + 1 windows, and a later span of n rows has n - horizon + 1
+    windows.
 
     Args:
         name: The text that the user gave.
-        frame: Dates as index, and one column of floats per series.
-        spans: First row, and row after the last, of each split in time.
+        frame: The index has the dates, and each column of floats is a series.
+        spans: For each split, its first row and the row after its last row. The splits follow each other in time.
         lookback: Number of rows of an input.
         horizon: Number of rows of a forecast.
-        fill: How missing values are filled: "linear", "forward", or None if there are none.
+        fill: How missing values are filled: "linear" or "forward". None if no value is missing.
         covariates: Whether the model also gets the `CALENDAR` of the lookback and the horizon. Inputs are then
             `(values, marks)` with marks `(B, lookback + horizon, 4)`.
-        recipe: The default recipe.
+        recipe: The recipe that a search uses by default.
         notes: Sentences for the report.
 
     Raises:
-        DataError: If values are missing, or if a split is too short for one window.
+        DataError: If values are missing and `fill` is None, or if a split is too short for one window.
         InputError: If `lookback`, `horizon` or `fill` is not allowed.
     """
 
@@ -77,7 +81,7 @@ class ForecastingTask(Task):
         )
 
     def _fit_scales(self) -> None:
-        """Compute everything that depends on the data from the training span only."""
+        """Compute the scales, the season and the naive error, all from the training span only."""
         start, end = self.spans["train"]
         train = self.values[start:end]
         deviation = train.std(axis=0)
@@ -94,23 +98,24 @@ class ForecastingTask(Task):
     def _starts(self, split: str) -> Tensor:
         """Return the first input row of each window of a split."""
         start, end = self.spans[split]
-        # Only training windows must be completely in their span. For a later span, the rows before it are in the past.
+        # Only a training window must be completely in its span. The input of a later window can use rows before its
+        # span, because they are in the past.
         first = start if split == "train" else start - self.lookback
         return torch.arange(first, end - self.lookback - self.horizon + 1)
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return the names of the series in order, and the mean and deviation that scale each of them."""
+        """Return the names of the series in order, and the mean and standard deviation that scale each series."""
         return {"series": list(self.series), "mean": self.mean.tolist(), "std": self.std.tolist()}
 
     def describe(self) -> dict[str, Any]:
-        """Return name, data hash, spans and window lengths, as JSON-able data."""
+        """Return the name, the hash of the data, the spans and the window lengths, as data for JSON."""
         content = hashlib.sha256(repr((self.series, [str(d) for d in self.dates])).encode())
         content.update(self.values.tobytes())
         return {
             "task": self.name,
             "kind": self.kind,
             "data_sha256": content.hexdigest(),
-            "split_seed": None,  # the split is in time, nothing is drawn
+            "split_seed": None,  # the split follows time, so nothing is drawn at random
             "spans": {split: list(span) for split, span in self.spans.items()},
             "splits": dict(self.splits),
             "series": len(self.series),
@@ -124,7 +129,7 @@ class ForecastingTask(Task):
     def train_batches(
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
-        """Yield each training window once, shuffled."""
+        """Yield each training window once, in a random order."""
         if augmentation != "none":
             raise InputError(f"augmentation={augmentation} is for images; a forecasting task takes augmentation=none")
         starts = self.starts["train"]
@@ -149,11 +154,12 @@ class ForecastingTask(Task):
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
         """Return the metrics of scaled forecasts `(N, horizon, D)`, and the mean squared error of each window.
 
-        mse and mae are computed on scaled values, smape and mase on original values.
+        mse and mae are computed on scaled values, but smape and mase on original values.
 
-        smape is `200·mean(|f − y| / (|f| + |y|))` in percent, from 0 to 200, where 0/0 counts as 0. mase is the mean
-        error divided by that of the seasonal naive forecast of one step in the training span. It is averaged over the
-        series that are not constant in the training span (Hyndman & Koehler, Int. J. Forecasting 2006).
+        smape is `200·mean(|f − y| / (|f| + |y|))` for forecast f and target y, in percent, from 0 to 200. 0/0 counts as
+        0. mase is the mean absolute error, divided by the mean absolute error of the seasonal naive forecast (the value
+        one season earlier) on the training span. The ratio is computed for each series whose naive error is not 0, and
+        then averaged (Hyndman & Koehler, Int. J. Forecasting 2006).
         """
         f, y = (t.detach().cpu().double().numpy() for t in (outputs, targets))
         square = (f - y) ** 2
@@ -167,7 +173,7 @@ class ForecastingTask(Task):
         return metrics, square.mean(axis=(1, 2))
 
     def unscale(self, values: np.ndarray) -> np.ndarray:
-        """Return scaled values `(..., D)` converted back to the units of the data."""
+        """Convert scaled values `(..., D)` back to the units of the data."""
         return values * self.std + self.mean
 
 
@@ -175,7 +181,7 @@ def naive_forecasts(task: ForecastingTask, split: str) -> dict[str, Tensor]:
     """Return scaled forecasts `(N, horizon, D)` that need no model, for the windows of a split.
 
     "last value" repeats the last row of the input. "seasonal naive" repeats the last whole season before the target. It
-    is missing if any target has less than a season of data before it.
+    is left out if any target has less than a whole season of data before it.
     """
     first = task.starts[task.check_split(split)][:, None] + task.lookback  # the first target row
     steps = torch.arange(task.horizon)

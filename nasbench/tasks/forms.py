@@ -1,4 +1,4 @@
-"""The texts that a person types for a task, and the kind of task that each text means. Needs no torch."""
+"""The texts that a person types for a task, and the kind of task that each text means. This file needs no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TABLE = "table:"
 """Prefix of a task that is a tabulated space. A search reads it, but `create_task` cannot make it."""
 
 USER_TASK = "Task"
-"""The class in a user's file that `FILE.py` without a name means."""
+"""The class that is used if a user gives `FILE.py` without the name of a class."""
 
 _KINDS: dict[str, str] = {
     "digits": "classification",
@@ -34,16 +34,16 @@ METRICS: dict[str, Mapping[str, str]] = {
     "classification": {"accuracy": "maximize", "loss": "minimize"},
     "forecasting": {"mse": "minimize", "mae": "minimize", "smape": "minimize", "mase": "minimize"},
 }
-"""The metrics of each kind of task with their directions. Plans are selected by the first."""
+"""The metrics of each kind of task, with their directions. Plans are selected by the first metric."""
 
 
 def is_user_task(text: str) -> bool:
-    """Whether the text of a task names a user's own task, `FILE.py` or `FILE.py:Task`."""
+    """Return whether the text of a task names a user's own task, `FILE.py` or `FILE.py:Task`."""
     return text.endswith(".py") or ".py:" in text
 
 
 def kind_of(text: str) -> str:
-    """Return the kind of a task by its text, or "" for a user's own task, because only its file knows the kind.
+    """Return the kind of a task from its text, or "" for a user's own task. Only its file knows its kind.
 
     Raises:
         UnknownNameError: If the text is not a task.

@@ -25,11 +25,11 @@ from nasbench.tasks.recipe import Recipe
 __all__ = ["MEMORY_LIMIT_BYTES", "SMALLEST_PX", "ImageTask", "image_size"]
 
 MEMORY_LIMIT_BYTES = 2 << 30
-"""If all images need at most this memory at their final size, they are decoded once. Otherwise each is read when
-needed."""
+"""If all images at their final size fit into this memory, they are decoded once and kept. If not, each image is read
+when it is needed."""
 
 SMALLEST_PX = 64
-"""Smaller images are enlarged to this side. With a smaller side, the last stage of most backbones has a single
+"""Smaller images are enlarged to this side. Otherwise the map in the last stage of most backbones would have a single
 position."""
 
 _PROBED = 64  # number of images that are opened to find the image size of the data
@@ -38,7 +38,7 @@ _HELD_OUT = 0.2  # share of the images in each split that the data does not defi
 
 
 def image_size(source: ImageSource, default_size: int | None = None) -> int:
-    """Return the image side in pixels: the larger of 64 and the side of the data, at most the backbone's default.
+    """Return the image side in pixels: the side of the data, but at least 64 and at most the backbone's default.
 
     The side of the data is the median of the shorter sides of a sample of images.
     """
@@ -55,19 +55,19 @@ def image_size(source: ImageSource, default_size: int | None = None) -> int:
 
 
 class ImageTask(Task):
-    """Classify square images: normalised floats `(B, 3, size, size)`, class numbers `(B,)`.
+    """Classify square images: from normalised floats `(B, 3, size, size)` to class numbers `(B,)`.
 
     Args:
         name: The text that the user gave.
         source: The images.
-        size: Side in pixels. Images of another size are scaled bilinearly by the shorter side and cropped in the
-            centre.
+        size: Side in pixels. An image of another size is scaled bilinearly until its shorter side fits, and its centre
+            is cropped.
         seed: Seed of the split.
-        held_out: Number of images in each split that the source does not define. The default is a fifth of the images,
-            but at least one for each class. If the source defines a training split, it is a fifth of that split.
-        recipe: The default recipe.
+        held_out: For each split that the source does not define, its number of images. The default is a fifth of all
+            images, or a fifth of the training split if the source defines one. It is at least one image for each class.
+        recipe: The recipe that a search uses by default.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's weights expect it.
-        std: Standard deviation of each channel.
+        std: Standard deviation of each channel of pixels in [0, 1].
         notes: Sentences for the report.
 
     Raises:
@@ -110,7 +110,7 @@ class ImageTask(Task):
         self.recipe = recipe or Recipe(epochs=10, batch_size=64, learning_rate=1e-3, weight_decay=0.05)
 
     def describe(self) -> dict[str, Any]:
-        """Return name, data hash, split seed and sizes, as JSON-able data."""
+        """Return the name, the hash of the data, the seed of the split and the sizes, as data for JSON."""
         return {
             "task": self.name,
             "kind": self.kind,
@@ -123,14 +123,17 @@ class ImageTask(Task):
         }
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return the side in pixels, mean and deviation by channel of pixels in [0, 1], and the classes in order."""
+        """Return the side in pixels, the mean and standard deviation of each channel, and the classes in order.
+
+        The mean and standard deviation are for pixels in [0, 1].
+        """
         mean, std = ((values.flatten() / 255).tolist() for values in (self._pixels.mean, self._pixels.std))
         return {"size": self.size, "mean": mean, "std": std, "classes": [str(name) for name in self.classes]}
 
     def train_batches(
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
-        """Yield augmented training batches, `(B, 3, H, W)` and `(B,)`, which are the same for every model."""
+        """Yield augmented training batches, `(B, 3, H, W)` and `(B,)`. They are the same for every model."""
         indices = self.indices["train"]
         generator = epoch_generator(seed, epoch)
         for chosen in shuffled(len(indices), batch_size, generator):
@@ -148,19 +151,19 @@ class ImageTask(Task):
         return F.cross_entropy(outputs, targets)
 
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
-        """Return accuracy in [0, 1] and mean cross-entropy in nats, and for each item 1.0 (right) or 0.0 (wrong)."""
+        """Return accuracy in [0, 1], mean cross-entropy in nats, and for each item 1.0 (right) or 0.0 (wrong)."""
         correct = (outputs.argmax(dim=1) == targets).double()
         loss = F.cross_entropy(outputs.double(), targets)
         return {"accuracy": float(correct.mean()), "loss": float(loss)}, correct.cpu().numpy()
 
 
 def augment(pixels: Tensor, augmentation: str, generator: torch.Generator) -> Tensor:
-    """Augment each image of `(B, 3, H, W)` bytes separately, as `Recipe.augmentation` says."""
+    """Augment each image of the bytes `(B, 3, H, W)` separately, as `Recipe.augmentation` says."""
     if augmentation == "none":
         return pixels
     if augmentation not in ("flip", "crop", "randaug"):
         raise UnknownNameError("augmentation", augmentation, ("none", "flip", "crop", "randaug"))
-    # Every image gets its own random numbers from the epoch's generator, so every model sees the same images.
+    # All random numbers come from the epoch's generator, so every model sees the same images.
     mirror = torch.rand(len(pixels), generator=generator) < 0.5
     pixels = torch.where(mirror[:, None, None, None], pixels.flip(3), pixels)
     if augmentation == "crop":
@@ -169,7 +172,7 @@ def augment(pixels: Tensor, augmentation: str, generator: torch.Generator) -> Te
 
 
 def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to an eighth of its side and fill with zeros (He et al. 2016: 4 of 32 px)."""
+    """Shift each image by up to an eighth of its side and fill the gap with zeros (He et al. 2016: 4 of 32 pixels)."""
     _, _, height, width = pixels.shape
     pad = max(1, height // 8)
     padded = F.pad(pixels, (pad, pad, pad, pad))
@@ -178,7 +181,7 @@ def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _randaugmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Apply RandAugment (Cubuk et al., NeurIPS 2020, arXiv:1909.13719), 2 operations of magnitude 9 per image."""
+    """Apply RandAugment (Cubuk et al., NeurIPS 2020, arXiv:1909.13719), with 2 operations of magnitude 9."""
     from torchvision.transforms import v2
 
     transform = v2.RandAugment()
@@ -188,7 +191,7 @@ def _randaugmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class _Pixels:
-    """Decodes images to bytes and normalises them. The bytes of small data sets stay in memory."""
+    """Decode images to bytes, and normalise the bytes. The bytes of a small data set stay in memory."""
 
     def __init__(self, source: ImageSource, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.source, self.size = source, size
@@ -205,8 +208,8 @@ class _Pixels:
         return self._decode(indices.tolist()) if self.cached is None else self.cached[indices]
 
     def normalise(self, pixels: Tensor, device: torch.device | str) -> Tensor:
-        """Return bytes as floats of mean 0 and standard deviation 1 on `device`."""
-        # The conversion happens on the device, because bytes need only a quarter of the transfer.
+        """Move bytes to `device`, subtract the mean of each channel and divide by its standard deviation."""
+        # The conversion happens on the device, because bytes are only a quarter of the data to transfer.
         return (pixels.to(device, torch.float32) - self.mean.to(device)) / self.std.to(device)
 
     def _decode(self, indices: range | list[int], *, hashed: bool = False) -> Tensor:
@@ -235,13 +238,13 @@ class _Pixels:
             image = item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item))
             fitted = ImageOps.fit(image.convert("RGB"), (self.size, self.size), Image.Resampling.BILINEAR)
         except (OSError, ValueError, SyntaxError) as error:
-            # for a broken file, Pillow's decoders can raise any of these
+            # Pillow's decoders can raise any of these for a broken file
             return str(error).split(" <")[0]
         return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 
 
 def _split(source: ImageSource, seed: int, held_out: Mapping[str, int] | None) -> dict[str, Tensor]:
-    """Return image numbers by split. Splits that the source does not define are drawn from its training images."""
+    """Return the image numbers of each split. Splits that the source does not define are drawn from training images."""
     indices = {split: np.asarray(numbers) for split, numbers in source.given.items()}
     rest = indices.get("train", np.arange(len(source.names)))
     missing = [split for split in ("test", "val") if split not in indices]

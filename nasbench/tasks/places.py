@@ -1,4 +1,4 @@
-"""Find the files of a task's data and check that they exist, without torch or pandas and without reading them."""
+"""Find the files of a task's data and check that they exist. This reads no file, and needs neither torch nor pandas."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def find_data(text: str) -> None:
-    """Check that the data of a task exists, from the text of the task.
+    """Check that the data of the task that `text` describes exists.
 
     Raises:
         DataError: If the file or folder does not exist.
@@ -66,7 +66,7 @@ def tar_files(place: str) -> list[Path]:
 
 
 def torchvision_name(place: str) -> str:
-    """Return the data set of a task `torchvision:NAME`. Whether the data set is on disk is not checked.
+    """Return the data set of a task `torchvision:NAME`. It is not checked whether the data set is on disk.
 
     Raises:
         UnknownNameError: If it is not one of `TORCHVISION`.
@@ -96,7 +96,10 @@ def table_file(place: str | Path) -> Path:
 
 
 def _file(place: str | Path, missing: str) -> Path:
-    """Return an existing file. `missing` is the message if there is none, with `{path}` for its path."""
+    """Return the path of an existing file.
+
+    If it does not exist, the error's message is `missing`, with the path in place of `{path}`.
+    """
     path = Path(place).expanduser()
     if not path.is_file():
         raise DataError(missing.format(path=path))

@@ -1,4 +1,4 @@
-"""The training recipe: the settings of the training loop. Each has a default and can be set from text."""
+"""The training recipe: the settings of the training loop. Each setting has a default and can be set from text."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ class Recipe(BaseModel):
         return name
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
-        """Return a recipe with some settings changed.
+        """Return a copy of the recipe with some settings changed.
 
         Args:
-            settings: Values by field name. Text is converted ("3e-3", "none").
+            settings: The new values, by field name. A text such as "3e-3" or "none" is converted.
 
         Raises:
             UnknownNameError: If a setting does not exist.
@@ -104,7 +104,8 @@ class Recipe(BaseModel):
         for key in settings:
             if key not in fields:
                 raise UnknownNameError("training setting", key, fields)
-        # The text "none" is None only if None is the default. For `amp` and `augmentation` it is a value.
+        # The text "none" means None only if None is the default. For `amp` and `augmentation`, "none" is itself a
+        # value.
         none = {k: None for k, v in settings.items() if v == "none" and fields[k].default is None}
         try:
             return type(self)(**{**self.model_dump(), **settings, **none})
@@ -112,7 +113,7 @@ class Recipe(BaseModel):
             raise InputError(_describe(error)) from None
 
     def with_text(self, *pairs: str) -> Recipe:
-        """Return a recipe changed by texts of the form "key=value".
+        """Return a copy of the recipe, changed by texts of the form "key=value".
 
         Raises:
             UnknownNameError: If a setting does not exist.

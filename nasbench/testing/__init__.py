@@ -1,7 +1,7 @@
-"""The contract of a plug-in module, as tests that run on any module.
+"""The contract of plug-in modules, as tests that can run on any module.
 
 nasbench's own modules pass these tests, and `nasbench check FILE` runs them on a user's file. Every check is a function
-of a `Candidate`. It returns "" if the contract holds, and otherwise the fault in one line.
+of a `Candidate`. It returns "" if the module keeps the contract, and otherwise the fault in one line.
 
 In a plug-in author's test suite:
 

@@ -1,4 +1,4 @@
-"""The contract of a user's backbone: it builds, runs, has slots, and accepts a module in each of them."""
+"""The contract of a user's backbone: it can be built and run, has slots, and accepts a module in each slot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nasbench.testing._run import CheckResult
 
 __all__ = ["check_backbone"]
 
-_PROBE = "se"  # supports 1-D and 2-D maps and every channel count
+_PROBE = "se"  # this module supports 1-D and 2-D maps and every channel count
 
 
 def check_backbone(
@@ -23,10 +23,11 @@ def check_backbone(
     """Check a backbone: `FILE.py:build`, a timm name or a built-in forecasting backbone.
 
     Args:
-        name: A backbone as `nasbench.insert` takes it.
-        input_size: (3, H, W), or (lookback, series).
-        num_classes: Number of classes to build it with.
-        horizon: Number of forecast steps, for a forecasting backbone. It then replaces `num_classes`.
+        name: A backbone in any form that `nasbench.insert` accepts, as text.
+        input_size: Size of one input: (3, H, W), or (lookback, series).
+        num_classes: Number of classes for which an image backbone is built.
+        horizon: Number of forecast steps for which a forecasting backbone is built. If it is given, `num_classes` is
+            not used.
 
     Returns:
         One result for each check. If a check fails, later checks that depend on it are not run.
@@ -55,7 +56,7 @@ def check_backbone(
     def answers() -> str:
         assert model is not None
         y = _run(model, torch.randn(2, *size))
-        # A forecast has as many series as the window.
+        # A forecast has as many series as the input window.
         wanted = (2, horizon, size[1]) if horizon is not None else (2, num_classes)
         if tuple(y.shape) != wanted:
             return f"the output for a batch of 2 is {tuple(y.shape)}, expected {wanted}"
@@ -87,7 +88,7 @@ def check_backbone(
         x = torch.randn(2, *size)
         bare = _run(model, x)
         for slot in places:
-            # Bit for bit: pretrained weights must stay valid when a module is inserted.
+            # The outputs must be equal bit for bit, because pretrained weights must stay valid.
             if not torch.equal(_run(_with(model, slot, size, True), x), bare):
                 return f"a module at {slot.name} changes the output before training"
         return ""
@@ -97,7 +98,7 @@ def check_backbone(
         x = torch.randn(2, *size)
         bare = _run(model, x)
         for slot in places:
-            # Without the gate, a module whose slot is used must change the output.
+            # Without the gate, a module must change the output. Otherwise the network does not use its slot.
             if torch.equal(_run(_with(model, slot, size, False), x), bare):
                 return f"a module at {slot.name} does not reach the output"
         return ""

@@ -15,7 +15,8 @@ from nasbench.library.registry import ModuleSpec
 
 __all__ = ["Candidate", "candidates", "seeded", "variants"]
 
-_CHANNELS = (32, 48, 64, 96)  # in this order. A variant is checked at the first count that it supports.
+# These are tried in order. A variant is checked with the first number of channels that it supports.
+_CHANNELS = (32, 48, 64, 96)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Candidate:
         spec: The module's declaration.
         hyper: Hyper-parameters that differ from the defaults.
         dims: Number of spatial dimensions, 1 or 2.
-        channels: Number of channels C. For a neck one number for each level, fine to coarse.
+        channels: Number of channels C. For a neck, one number for each level, fine to coarse.
         inputs: Number of maps that a fusion joins.
     """
 
@@ -48,8 +49,8 @@ class Candidate:
         return ", ".join(words + [f"{key}={value!r}" for key, value in self.hyper.items()])
 
     def build(self) -> nn.Module:
-        """Return a new instance. Exceptions of its constructor are passed on."""
-        # A constructor gets only the arguments of the socket that it declares.
+        """Return a new instance of the module. Exceptions of its constructor are passed on."""
+        # `dims` and `inputs` are passed only if the constructor declares them.
         socket = {"dims": self.dims, "inputs": self.inputs}
         passed = {key: value for key, value in socket.items() if key in self.spec.socket}
         channels = list(self.channels) if isinstance(self.channels, tuple) else self.channels
@@ -66,7 +67,7 @@ class Candidate:
         return [(batch, self.channels, *size)] * count
 
     def maps(self, size: Sequence[int], batch: int = 2, seed: int = 0) -> list[Tensor]:
-        """Return standard normal input maps `(batch, C, *size)`, one for each input or level."""
+        """Return input maps `(batch, C, *size)` with standard normal values, one for each input or level."""
         generator = torch.Generator().manual_seed(seed)
         return [torch.randn(shape, generator=generator) for shape in self.shapes(size, batch)]
 
@@ -79,7 +80,7 @@ class Candidate:
 
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Seed the random generator for a block of code, and restore the caller's random state after it."""
+    """Seed the random generator for a block of code. Afterwards, restore the random state from before the block."""
     # The checks run on the CPU, so the state of GPUs need not be saved.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -89,7 +90,8 @@ def seeded(seed: int = 0) -> Iterator[None]:
 def variants(spec: ModuleSpec) -> list[dict[str, Any]]:
     """Return the variants of a module to check.
 
-    The first has the defaults, `{}`. Each other one sets a single hyper-parameter to one of its search values.
+    The first variant has the defaults, `{}`. Each other variant sets one hyper-parameter to one of the values that a
+    search tries.
     """
     return [{}] + [
         {name: value}
@@ -100,13 +102,13 @@ def variants(spec: ModuleSpec) -> list[dict[str, Any]]:
 
 
 def candidates(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = None) -> list[Candidate]:
-    """Return every variant in every dimension that it supports.
+    """Return every variant, in one and in two dimensions if the module supports both.
 
-    A fusion that takes any number of inputs has one candidate with 2 and one with 3.
+    For a fusion that takes any number of inputs, each of these is returned with 2 inputs and with 3 inputs.
 
     Args:
         spec: The module.
-        hypers: The variants. All of `variants(spec)` by default.
+        hypers: The variants. None means all of `variants(spec)`.
     """
     inputs = (2, 3) if "inputs" in spec.socket else (2,)
     return [
@@ -118,7 +120,7 @@ def candidates(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = No
 
 
 def _at_served_channels(spec: ModuleSpec, hyper: Mapping[str, Any], dims: int, inputs: int) -> Candidate:
-    """Return the variant with the first channel count that it supports, or else with the first of all."""
+    """Return the variant with the first of `_CHANNELS` that it supports. If it supports none, use the first."""
     trials = [
         Candidate(spec, hyper, dims, (c // 4, c // 2, c) if spec.kind == "neck" else c, inputs) for c in _CHANNELS
     ]
@@ -127,11 +129,11 @@ def _at_served_channels(spec: ModuleSpec, hyper: Mapping[str, Any], dims: int, i
 
 def _builds(candidate: Candidate) -> bool:
     try:
-        # On the meta device nothing is allocated, so trying is cheap.
+        # On the meta device nothing is allocated, so this attempt is cheap.
         with seeded(), torch.device("meta"):
             candidate.build()
     except InputError:  # the module reports that it does not support these channels
         return False
-    except Exception:  # an error of the module, which the checks report
+    except Exception:  # another error of the module, which the checks will report
         return True
     return True

@@ -1,4 +1,4 @@
-"""The checks, one function each. A check returns "" if the contract holds, and otherwise the fault in one line."""
+"""The checks, one function each. A check returns "" if the module passes, and otherwise the fault in one line."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from nasbench.testing._probes import (
 
 __all__ = ["CHECKS"]
 
-_COUNTS = (1, 2, 3, 8, 20)  # channels that are odd, coprime to common divisors, or smaller than a reduction
-_DRAWS = 3  # a ReLU can be 0 for a whole draw. A parameter without a gradient in three draws has none.
+_COUNTS = (1, 2, 3, 8, 20)  # numbers of channels that are odd, have no usual divisor, or are below a reduction
+_DRAWS = 3  # A ReLU can be 0 for a whole draw. So a parameter fails only if it has no gradient in all of three draws.
 
 
 def keeps_shape(candidate: Candidate) -> str:
-    """The output has the input's shape for every size, in training and evaluation.
+    """The output has the input's shape for every size, in training and in evaluation.
 
-    A neck can change the channels.
+    A neck can change the number of channels.
     """
     module = candidate.build()
-    # A batch of one is checked in evaluation only, where batch norms do not need several values.
+    # A batch of one is checked in evaluation only, because in training batch norms need several values.
     for size in SIZES[candidate.dims]:
         for batch, mode in ((2, True), (1, False)):
             fault = shape_fault(candidate, module.train(mode), size, batch)
@@ -49,7 +49,7 @@ def keeps_shape(candidate: Candidate) -> str:
 
 
 def serves_channels_or_says_so(candidate: Candidate) -> str:
-    """Any channel count works, or raises an `UnsupportedError` that the declared `limits` explain."""
+    """With any number of channels, the module works or raises an `UnsupportedError` that its `limits` explain."""
     for count in _COUNTS:
         channels = (count, 2 * count, 3 * count) if isinstance(candidate.channels, tuple) else count
         other = replace(candidate, channels=channels)
@@ -57,7 +57,7 @@ def serves_channels_or_says_so(candidate: Candidate) -> str:
             module = other.build()
         except UnsupportedError as error:  # any other exception is a fault, which the caller reports
             if not candidate.spec.limits:
-                return f"{channels} channels are refused ({error}), but `limits` declares nothing"
+                return f"{channels} channels are not supported ({error}), but `limits` declares nothing"
             continue
         fault = shape_fault(other, module.eval(), SIZES[candidate.dims][0])
         if fault:
@@ -88,7 +88,7 @@ def gives_gradients(candidate: Candidate) -> str:
 
 
 def trains_from_identity(candidate: Candidate) -> str:
-    """In a network that starts as an identity, three steps of SGD change every parameter of the module."""
+    """In a network that starts as an identity, every parameter of the module gets a gradient within three SGD steps."""
     still: set[str] | None = None
     for seed in range(_DRAWS):
         with seeded(seed):
@@ -114,7 +114,7 @@ def starts_as_declared(candidate: Candidate) -> str:
     module = candidate.build()
     maps = maps_of(candidate)
     if candidate.spec.kind == "fusion":
-        # A fusion is an identity if it joins copies of a map to that map.
+        # A fusion starts as an identity if it returns x for inputs that all are x.
         maps = maps[:1] * candidate.inputs
     with torch.no_grad():
         outputs = [candidate.run(module.train(mode), maps) for mode in (True, False)]
@@ -129,12 +129,12 @@ def starts_as_declared(candidate: Candidate) -> str:
 
 
 def round_trips_state(candidate: Candidate) -> str:
-    """A second instance computes the same after loading the state dict.
+    """A second instance computes the same as the first after it has loaded the first's state dict.
 
-    The state dict must be complete before any forward.
+    The state dict must have all its keys before the first forward.
     """
     first, maps = candidate.build(), maps_of(candidate)
-    # Two new instances can have the same weights. Drawn anew, only the state dict makes them equal.
+    # Two new instances can have the same weights. After new weights are drawn, only the state dict makes them equal.
     redraw(first)
     before = list(first.state_dict())
     candidate.run(first.train(), maps)
@@ -146,7 +146,7 @@ def round_trips_state(candidate: Candidate) -> str:
 
 
 def keeps_still_in_eval(candidate: Candidate) -> str:
-    """Evaluation changes no state, gives the same result twice, and never replaces a parameter."""
+    """Evaluation changes no state, gives the same result again, and never replaces a parameter."""
     module, maps = candidate.build().eval(), maps_of(candidate)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     # A new Parameter can hold the same values under the same name, so identities are compared.
@@ -161,7 +161,7 @@ def keeps_still_in_eval(candidate: Candidate) -> str:
 
 
 def is_deterministic(candidate: Candidate) -> str:
-    """One seed gives one result, for construction and a forward in training."""
+    """The same seed gives the same result, for construction and one forward in training."""
     results = []
     for _ in range(2):
         with seeded(7), torch.no_grad():
@@ -173,7 +173,7 @@ def keeps_items_apart(candidate: Candidate) -> str:
     """In evaluation, the output of an item does not depend on the other items of the batch."""
     module = in_float64(candidate)
     maps = [x.double() for x in maps_of(candidate)]
-    # Item 1 becomes very different, so that any influence on item 0 exceeds rounding.
+    # Item 1 is changed so much that any influence on item 0 exceeds rounding errors.
     other = [torch.cat([x[:1], 50 * x[1:].flip(1) + 3]) for x in maps]
     alone = [x[:1] for x in maps]
     whole, changed, single = (evaluate(candidate, module, m) for m in (maps, other, alone))
@@ -215,7 +215,7 @@ def works_in_channels_last(candidate: Candidate) -> str:
     """The memory format does not change the result."""
     if candidate.dims == 1:
         return ""
-    # In float64 another order of summation rounds far below the tolerance of `close`.
+    # In float64, the rounding differences of another order of summation are far below the tolerance of `close`.
     module, maps = in_float64(candidate), [x.double() for x in maps_of(candidate)]
     plain = evaluate(candidate, module, maps)
     last = [x.contiguous(memory_format=torch.channels_last) for x in maps]
@@ -226,11 +226,11 @@ def works_in_channels_last(candidate: Candidate) -> str:
 def copies_and_pickles(candidate: Candidate) -> str:
     """`copy.deepcopy` and pickle give a module that computes the same.
 
-    Both must also work after a forward with gradients.
+    Copying and pickling must also work after a forward with gradients.
     """
     module = candidate.build().train()
     candidate.run(module, maps_of(candidate))
-    # A module that stores its output holds a graph, which neither can copy.
+    # A module that stores its output holds a graph, which can be neither copied nor pickled.
     for word, twin in (("copy.deepcopy", copy.deepcopy(module)), ("pickling", pickle.loads(pickle.dumps(module)))):
         fault = difference(candidate, module, twin, f"after {word}")
         if fault:

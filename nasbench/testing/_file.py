@@ -20,20 +20,20 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
     Args:
         text: `FILE.py` checks every module that the file registers, its function `build` and its tasks. `FILE.py:NAME`
             checks one of them.
-        size: Image side at which a backbone is checked.
+        size: Image side in pixels at which a backbone is checked.
 
     Returns:
         The results: modules first, then backbones, then tasks.
 
     Raises:
         PluginError: If the file fails to load.
-        UnknownNameError: If the file has nothing called NAME.
-        NothingMatched: If it holds nothing that can be checked.
+        UnknownNameError: If the file has no module, backbone or task called NAME.
+        NothingMatched: If the file has nothing that can be checked.
     """
     path, name = plugins.python_file(text)
     before = {spec.name for spec in module_specs()}
     module = plugins.load_python_file(path)
-    # A file that was loaded before registers nothing new, but its modules say where they come from.
+    # A file that was loaded before registers no new name. But each spec says from which file it comes.
     specs = [spec for spec in module_specs() if spec.name not in before or spec.origin.startswith(f"{path}:")]
     tasks = [
         each

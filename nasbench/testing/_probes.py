@@ -1,4 +1,4 @@
-"""Shared by the checks: inputs, a small host network that starts as an identity, losses and comparisons."""
+"""What the checks share: inputs, a small host network that starts as an identity, losses and comparisons."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ SIZES: dict[int, tuple[tuple[int, ...], ...]] = {
 
 
 class Host(nn.Module):
-    """A network that holds a module f and starts as an identity: `x + g (f(x) - x)` with g = 0.
+    """A network that contains a module f and starts as an identity: `x + g (f(x) - x)`, where g starts at 0.
 
-    If the module starts as an identity itself, or is a neck, the network is f alone.
+    If f starts as an identity itself, or is a neck, the network is f alone.
     """
 
     def __init__(self, candidate: Candidate) -> None:
@@ -51,12 +51,12 @@ class Host(nn.Module):
 
 
 def maps_of(candidate: Candidate, batch: int = 2, seed: int = 0) -> list[Tensor]:
-    """Return standard normal input maps of the first of `SIZES`."""
+    """Return input maps with standard normal values, in the first of `SIZES`."""
     return candidate.maps(SIZES[candidate.dims][0], batch, seed)
 
 
 def in_float64(candidate: Candidate) -> nn.Module:
-    """Return a new instance in float64."""
+    """Return a new instance of the module in float64."""
     return candidate.build().double()
 
 
@@ -101,7 +101,7 @@ def shape_fault(candidate: Candidate, module: nn.Module, size: tuple[int, ...], 
     neck = candidate.spec.kind == "neck"
     wanted = [tuple(x.shape) for x in (maps if neck else maps[:1])]
     got = [tuple(y.shape) for y in out]
-    if neck:  # a neck can give all levels one width, so channels are not compared
+    if neck:  # a neck can give all levels the same number of channels, so channels are not compared
         wanted, got = ([(s[0], *s[2:]) for s in shapes] for shapes in (wanted, got))
     return f"input {wanted} gives output {got}" if got != wanted else finite_fault(out)
 
@@ -119,10 +119,10 @@ def difference(candidate: Candidate, first: nn.Module, second: nn.Module, when: 
 
 
 def equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    """Whether the maps are equal bit for bit."""
+    """Return whether the maps are equal bit for bit."""
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def close(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    """Whether the maps, in float64, are equal except for rounding."""
+    """Return whether the maps, which are in float64, are equal except for rounding errors."""
     return all(torch.allclose(x, y, rtol=1e-6, atol=1e-9) for x, y in zip(a, b, strict=True))

@@ -21,8 +21,8 @@ class CheckResult:
         check: Name of the check.
         module: Registry name.
         variant: Description of the variant.
-        passed: Whether the contract holds.
-        message: The fault in one line. "" if the contract holds.
+        passed: Whether the variant passes the check.
+        message: The fault in one line, or "" if the variant passes.
     """
 
     check: str
@@ -42,7 +42,7 @@ def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = 
 
     Args:
         spec: The module.
-        hypers: The variants to check. All of `variants(spec)` by default.
+        hypers: The variants to check. None means all of `variants(spec)`.
 
     Example:
         >>> from nasbench.library.modules import module_spec
@@ -54,7 +54,7 @@ def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = 
 
 def _run(check: Callable[[Candidate], str], candidate: Candidate) -> CheckResult:
     try:
-        # Each check draws the same numbers, whichever checks ran before.
+        # A check draws the same random numbers, no matter which checks ran before it.
         with seeded():
             message = check(candidate)
     except Exception as error:

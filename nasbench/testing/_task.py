@@ -1,4 +1,7 @@
-"""The contract of a user's task: correct splits, repeatable batches, and metrics that agree with their items."""
+"""The contract of a user's task.
+
+Its splits are correct, its batches can be repeated, and its metrics agree with the values of the single items.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _BATCH = 16
 def check_task(task: Task) -> list[CheckResult]:
     """Check a task.
 
-    Every item of `val` is read, two epochs of `train`, and of `test` only the first batch.
+    The checks read every item of `val` and two epochs of `train`, but only the first batch of `test`.
     """
     checks = (_attributes, _validation_is_whole, _batches_repeat, _training_is_shuffled, _loss, _metrics, _description)
     return [_run(check, task) for check in checks]
@@ -39,35 +42,35 @@ def _run(check: Callable[[Task], str], task: Task) -> CheckResult:
 def _attributes(task: Task) -> str:
     """Declares splits, metrics and sizes."""
     if task.kind not in ("classification", "forecasting"):
-        return f"kind must be classification or forecasting, got {task.kind!r}"
+        return f"`kind` must be classification or forecasting, got {task.kind!r}"
     missing = [split for split in SPLITS if split not in task.splits]
     if missing:
-        return f"splits has no {', '.join(missing)}"
+        return f"`splits` has no {', '.join(missing)}"
     if task.metric not in task.metrics:
-        return f"metric {task.metric!r} is not in metrics ({', '.join(task.metrics)})"
+        return f"`metric` is {task.metric!r}, which is not in `metrics` ({', '.join(task.metrics)})"
     wrong = {k: v for k, v in task.metrics.items() if v not in ("maximize", "minimize")}
     if wrong:
-        return f"metrics must map each name to maximize or minimize, got {wrong}"
+        return f"`metrics` must map each name to maximize or minimize, got {wrong}"
     wanted = {"classification": "num_classes", "forecasting": "horizon"}[task.kind]
-    return "" if wanted in task.model_kwargs else f"model_kwargs has no {wanted!r}"
+    return "" if wanted in task.model_kwargs else f"`model_kwargs` has no {wanted!r}"
 
 
 def _validation_is_whole(task: Task) -> str:
-    """Gives every validation item once."""
+    """Gives every validation item exactly once."""
     x, y = zip(*task.eval_batches("val", _BATCH), strict=True)
     shapes = {tuple(batch.shape[1:]) for batch in x}
     if shapes != {tuple(task.input_size)}:
-        return f"items have shapes {shapes}, but input_size is {tuple(task.input_size)}"
+        return f"items have shapes {shapes}, but `input_size` is {tuple(task.input_size)}"
     items, targets = sum(map(len, x)), sum(map(len, y))
     if items != task.splits["val"] or targets != items:
-        return f"{items} items and {targets} targets, but splits declares {task.splits['val']}"
-    # The test split is opened as little as possible.
+        return f"there are {items} validation items and {targets} targets, but `splits` declares {task.splits['val']}"
+    # As little of the test split as possible is read.
     first = next(iter(task.eval_batches("test", _BATCH)))[0]
     return "" if tuple(first.shape[1:]) == tuple(task.input_size) else f"test items have shape {tuple(first.shape[1:])}"
 
 
 def _batches_repeat(task: Task) -> str:
-    """Repeats evaluation batches always, and training batches for the same seed and epoch."""
+    """Always gives the same evaluation batches, and the same training batches for the same seed and epoch."""
     for name, batches in (
         ("evaluation", lambda: task.eval_batches("val", _BATCH)),
         ("training", lambda: task.train_batches(_BATCH, seed=0, epoch=1)),
@@ -82,13 +85,13 @@ def _batches_repeat(task: Task) -> str:
 
 
 def _training_is_shuffled(task: Task) -> str:
-    """Shuffles the training split in each epoch, and gives nearly all of it."""
+    """Shuffles the training split in each epoch, and leaves out at most one item."""
     one = [x for x, _ in task.train_batches(_BATCH, seed=0, epoch=1)]
     two = [x for x, _ in task.train_batches(_BATCH, seed=0, epoch=2)]
     items = sum(map(len, one))
     # A last batch of a single item can be left out, because batch norms cannot train on it.
     if not task.splits["train"] - 1 <= items <= task.splits["train"]:
-        return f"{items} training items an epoch, but splits declares {task.splits['train']} (one can be left out)"
+        return f"an epoch has {items} training items, `splits` declares {task.splits['train']} (1 can be left out)"
     if task.splits["train"] > _BATCH and all(torch.equal(a, b) for a, b in zip(one, two, strict=False)):
         return "two epochs have the same order"
     return ""
@@ -108,21 +111,21 @@ def _loss(task: Task) -> str:
 
 
 def _metrics(task: Task) -> str:
-    """Has a primary metric that is the mean over items."""
+    """Has a primary metric that is the mean of the values of the items."""
     targets = torch.cat([y for _, y in task.eval_batches("val", _BATCH)])
     values, items = task.evaluate(_outputs(task, len(targets)), targets)
     if set(values) != set(task.metrics):
-        return f"evaluate returns {sorted(values)}, but metrics declares {sorted(task.metrics)}"
+        return f"`evaluate` returns {sorted(values)}, but `metrics` declares {sorted(task.metrics)}"
     if len(items) != len(targets):
-        return f"evaluate returns {len(items)} values for {len(targets)} items"
-    # Paired comparisons work on items, so the mean over items must be the metric that is reported.
+        return f"`evaluate` returns {len(items)} values for {len(targets)} items"
+    # Plans are compared item by item, so the mean over items must be the metric that is reported.
     if not math.isclose(float(items.mean()), values[task.metric], rel_tol=1e-4, abs_tol=1e-6):
         return f"the mean over items is {float(items.mean()):.6g}, but {task.metric} is {values[task.metric]:.6g}"
     return ""
 
 
 def _description(task: Task) -> str:
-    """Describes its data as JSON, the same at each call."""
+    """Describes its data as JSON, in the same way at each call."""
     once, again = (json.dumps(task.describe(), sort_keys=True) for _ in range(2))
     return "" if once == again else "describe() differs from one call to the next"
 

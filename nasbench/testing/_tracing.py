@@ -1,4 +1,4 @@
-"""Check whether torch's tracers accept a module. This is reported beside the contract and is not part of it."""
+"""Check whether torch's tracers accept a module. The answer is reported with the contract but is not part of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def export_status(spec: ModuleSpec) -> str:
 
 
 def _compile(module: nn.Module, args: tuple) -> Callable:
-    torch.compiler.reset()  # otherwise recompilations of one module would count towards the limit of the next
+    torch.compiler.reset()  # otherwise the recompilations of earlier modules would count towards the limit
     return torch.compile(module, fullgraph=True, backend="eager")
 
 
@@ -60,7 +60,8 @@ def _status(spec: ModuleSpec, trace: _Trace) -> str:
 
 def _fault(candidate: Candidate, trace: _Trace) -> str:
     with seeded(), torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")  # tracers warn of their own deprecations and print graphs when they fail
+        # Tracers warn of deprecations in their own code, and print graphs when they fail.
+        warnings.simplefilter("ignore")
         module = candidate.build().eval()
         maps = candidate.maps(_SIZE[candidate.dims])
         args: tuple = (maps,) if candidate.spec.kind == "neck" else tuple(maps)
@@ -78,16 +79,16 @@ def _close(plain: Sequence[Tensor], traced: Tensor | Sequence[Tensor]) -> bool:
 
 
 def _describe(error: Exception, file: str) -> str:
-    """Return torch's message in one line, with the line of `file` that it is about.
+    """Return torch's message in one line, together with the line of `file` that it is about.
 
-    That line names the operator that the tracer does not accept.
+    This line of code shows the operator that the tracer does not accept.
     """
     text = str(error).strip()
     head = f"{type(error).__name__}: {text.splitlines()[0].strip() if text else 'no message'}"
-    # The first line of dynamo's message names only a class of faults. The line "Reason" has the fault itself.
+    # The first line of dynamo's message gives only the kind of the fault. The line "Reason" gives the fault itself.
     reason = re.search(r"Reason: ([^.\n]+)", text)
     head += f": {reason[1]}" if reason else ""
-    # torch.compile names the line in its message. torch.export runs the module, so its traceback has the line.
+    # torch.compile gives the line in its message. torch.export runs the module, so the traceback contains the line.
     named = [
         (int(line), code) for line, code in re.findall(rf'File "{re.escape(file)}", line (\d+), in .*\n\s*(.+)', text)
     ]

@@ -1,4 +1,4 @@
-"""The training loop of all tasks: train a model by a recipe and return its metrics on the validation split."""
+"""The training loop of all tasks: train a model with a recipe and return its metrics on the validation split."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nasbench.training.optimisation import autocast, aux_loss, cut, grouped, mix
 __all__ = ["Recipe", "TrainResult", "evaluate", "train"]
 
 Validated = tuple[dict[str, float], np.ndarray]
-"""Metrics, and one number for each item."""
+"""The metrics of an evaluation, and one number for each item."""
 
 _CHECK_EVERY = 20  # steps between checks of the loss. Each check makes the CPU wait for the GPU.
 
@@ -37,14 +37,14 @@ class TrainResult:
     Attributes:
         metrics: The task's metrics on the validation split.
         per_item: One number for each validation item, as `Task.evaluate` returns it.
-        history: One dict for each epoch: epoch (from 1), train_loss, learning_rate, wall_s, and the validation metrics
-            if the epoch was validated.
+        history: One entry for each epoch, a dict: epoch (from 1), train_loss, learning_rate, wall_s (seconds since the
+            start), and the validation metrics if the model was validated after the epoch.
         wall_s: Duration in seconds, including validation.
         epochs: Number of epochs that were started.
         steps: Number of optimiser steps.
         stopped: Why training ended before the recipe's last epoch: "patience", "should_stop", or "".
-        batch_parts: Number of parts into which each training batch was cut because memory ran out. 1 if batches were
-            not cut.
+        batch_parts: Number of parts into which each training batch was cut at the end, because memory ran out. 1 if
+            batches were not cut.
     """
 
     metrics: dict[str, float]
@@ -68,31 +68,35 @@ def train(
     on_epoch: Callable[[dict[str, float]], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainResult:
-    """Train a model in place and validate it. The same seed on the same machine's CPU gives the same result.
+    """Train a model in place and validate it.
 
-    Every random generator is seeded here. The batches depend only on (seed, epoch), so every model gets the same
-    batches. If a module stores a scalar in its attribute `aux_loss` during forward, the scalar is added to the loss.
+    On the CPU of one machine, the same seed gives the same result. Every random generator is seeded here. The batches
+    depend only on (seed, epoch), so every model gets the same batches. If a module stores a scalar in its attribute
+    `aux_loss` during forward, the scalar is added to the loss.
 
-    The model ends on `device` in eval mode. With `patience` it has its best weights, otherwise its last weights.
+    Afterwards the model is on `device`, in eval mode. It has its best weights if the recipe has `patience`, and
+    otherwise its last weights.
 
-    If memory runs out, every batch from then on is cut into two parts, then into four, down to single items. The
-    gradients of the parts are added up, so the optimiser step is the same as for the whole batch. Only batch norms use
-    the statistics of the parts.
+    If memory runs out, every batch from then on is cut into two parts, if necessary into four, and so on down to single
+    items. The gradients of the parts are added up, so the optimiser step is the same as for the whole batch. There is
+    one exception: batch normalisation uses the statistics of each part.
 
     Args:
         model: The model. Its inputs and outputs are those of the task.
         task: Data, loss and metrics.
-        recipe: The training recipe. By default that of the task.
-        seed: Seed of order, augmentation and dropout. It does not change the weights of the given model.
+        recipe: The training recipe. None means the recipe of the task.
+        seed: Seed of the order of the items, of augmentation and of dropout. It does not change the initial weights,
+            because the model is given.
         device: The device for training.
-        on_step: Called after each step with the number of steps so far, and between validation batches. A caller that
-            shares the device can release it in this function.
-        on_epoch: Called after each epoch with its line of the history. Every epoch is then validated. An exception that
-            it raises ends training.
-        should_stop: Called after each step. If it returns True, training ends and the current weights are validated.
+        on_step: Function that is called with the number of steps so far, after each step and after each validation
+            batch. A caller that shares the device with others can release it in this function.
+        on_epoch: Function that is called after each epoch with the epoch's entry of the history. If it is given, the
+            model is validated after every epoch. An exception that the function raises ends training.
+        should_stop: Function that is called after each step. If it returns True, training ends and the current weights
+            are validated.
 
     Raises:
-        EvaluationError: If the loss or an output is not finite (kind "nan"), or one item does not fit into memory
+        EvaluationError: If the loss or an output is not finite (kind "nan"), or a single item does not fit into memory
             ("out_of_memory").
         InputError: If the recipe does not fit the task or the device.
 
@@ -122,10 +126,10 @@ def evaluate(
     amp: str = "none",
     on_batch: Callable[[], object] | None = None,
 ) -> Validated:
-    """Evaluate a model on every item of a split. The model is left in eval mode.
+    """Evaluate a model on every item of a split. Afterwards the model is in eval mode.
 
-    Random numbers come from a separate generator. So the result can be repeated even if a model samples, and training
-    continues as if it had not been interrupted.
+    Random numbers come from a separate generator. So the result can be repeated even if the model draws random numbers,
+    and training continues as if it had not been interrupted.
 
     Args:
         model: The model, on `device`.
@@ -133,8 +137,8 @@ def evaluate(
         split: "train", "val" or "test".
         device: The device for the computation.
         batch_size: Number of items in a batch.
-        amp: Autocast as in `Recipe.amp`.
-        on_batch: Called after each batch.
+        amp: Autocast, as in `Recipe.amp`.
+        on_batch: Function that is called after each batch.
 
     Returns:
         The metrics, and one number for each item in the order of the split.
@@ -147,7 +151,7 @@ def evaluate(
     outputs, targets = [], []
     with out_of_memory(), _own_generator(device), torch.no_grad(), autocast(device, amp):
         for x, y in task.eval_batches(split, batch_size, device=device):
-            # Moved to the CPU at once, so that the outputs of a whole split are never on the device.
+            # Each output is moved to the CPU at once, so that the device never holds the outputs of a whole split.
             outputs.append(apply(model, x).float().cpu())
             targets.append(y.cpu())
             if on_batch is not None:
@@ -189,21 +193,21 @@ class _Loop:
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
         )
-        # bfloat16 has the range of float32, so only float16 needs its gradients scaled.
+        # bfloat16 has the range of float32. So gradients need scaling only for float16.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16")
         self.advance = schedule(self.optimizer, recipe, self._total_steps())
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
-        # With `model.train()`, the running statistics of a frozen backbone would change.
+        # These norms stay in eval mode, because `model.train()` would let their running statistics change.
         self.frozen = frozen_norms(model)
         self.steps, self.stopped, self.parts = 0, "", 1
-        # this fits into memory if training does, because no gradients are stored
+        # Twice the batch fits into memory if training does, because no activations are kept for a backward pass.
         self.eval_size = 2 * recipe.batch_size
         self.history: list[dict[str, float]] = []
         self.best: _Best | None = None
 
     def _total_steps(self) -> int:
         items, size = self.task.splits["train"], self.recipe.batch_size
-        batches = max(1, items // size + (items % size > 1))  # tasks leave out a last batch of a single item
+        batches = max(1, items // size + (items % size > 1))  # a task leaves out a last batch that has a single item
         return self.recipe.epochs * -(-batches // self.recipe.accumulation)
 
     def run(self, on_epoch: Callable[[dict[str, float]], object] | None) -> TrainResult:
@@ -219,13 +223,13 @@ class _Loop:
             line["wall_s"] = time.perf_counter() - begin
             if on_epoch is not None:
                 on_epoch(line)
-            # Checked after `on_epoch`, so that the last epoch is reported too.
+            # This comes after `on_epoch`, so that the last epoch is reported too.
             if self.stopped or self._patience_is_over(epoch):
                 break
         if self.best is not None:
             self.model.load_state_dict(self.best.weights)
             validated = self.best.validated
-        # The last epoch is not always validated.
+        # The model is not always validated after the last epoch.
         metrics, per_item = validated or self._validate()
         self.model.eval()
         wall_s = time.perf_counter() - begin
@@ -260,13 +264,13 @@ class _Loop:
         )
         total, items = torch.zeros((), device=self.device), 0
         for group in grouped(batches, self.recipe.accumulation):
-            # Mixed before the batch is cut, so that the mixed items do not depend on the memory.
+            # Items are mixed before a batch is cut into parts, so that the mixed items do not depend on the memory.
             group = [self.mix(x, y) for x, y in group]
-            # Batches of a group can have different sizes, so means are weighted by the number of items.
+            # Batches can have different sizes, so their means are weighted by their numbers of items.
             count = sum(len(y) for _, y in group)
             total += self._step(group, count) * count
             items += count
-            # If a single loss was not finite, the sum of all losses is not finite.
+            # If any loss was not finite, the sum of all losses is not finite.
             if self.steps % _CHECK_EVERY == 0:
                 self._check_finite(total, epoch)
             self._yield_device()
@@ -279,20 +283,20 @@ class _Loop:
 
     def _step(self, group: list[tuple[Any, Tensor]], count: int) -> Tensor:
         """Make one optimiser step from a group of batches. Return the mean loss, still on the device."""
-        # If there are as many parts as items, nothing is left to cut.
+        # If there are as many parts as items, a batch cannot be cut further.
         largest = max(len(y) for _, y in group)
         while (mean := self._gradients(group, count, last_try=self.parts >= largest)) is None:
             self.parts *= 2
             self._free()
         if self.recipe.clip_grad:
-            # Clipping needs the true norm, and the scaler has multiplied the gradients.
+            # Clipping needs the true norm of the gradients, but the scaler has multiplied them.
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.steps += 1
-        # A lower scale means that float16 gradients overflowed and the scaler skipped the step.
+        # If the scale became lower, float16 gradients overflowed and the scaler skipped the step.
         if self.scaler.get_scale() >= scale:
             self.advance(self.steps)
         return mean
@@ -318,7 +322,7 @@ class _Loop:
         return mean
 
     def _free(self) -> None:
-        """Release the memory of the step that ran out of it."""
+        """Release the memory of a step that ran out of memory."""
         self.optimizer.zero_grad(set_to_none=True)
         gc.collect()
         if self.device.type == "cuda":
@@ -343,7 +347,7 @@ class _Loop:
         return validated
 
     def _validated(self, *, last_try: bool) -> Validated | None:
-        """Evaluate on the validation split. None if memory ran out."""
+        """Evaluate on the validation split. Return None if memory ran out."""
         amp, size = self.recipe.amp, self.eval_size
         try:
             return evaluate(
@@ -361,14 +365,14 @@ def _check(recipe: Recipe, task: Task, device: torch.device, seed: int) -> None:
     if task.kind != "classification":
         given = [k for k in ("mixup", "cutmix", "label_smoothing") if getattr(recipe, k)]
         if given:
-            raise InputError(f"{', '.join(given)} mix or smooth classes; {task.name} is a {task.kind} task: leave at 0")
+            raise InputError(f"{', '.join(given)} must be 0: {task.name} is a {task.kind} task and has no classes")
     if recipe.amp == "float16" and device.type != "cuda":
         raise InputError(f"amp=float16 needs a CUDA device, not {device}; amp=bfloat16 works on every device")
 
 
 @contextmanager
 def _own_generator(device: torch.device) -> Iterator[None]:
-    # fork_rng always restores the state of the CPU's generator, and that of the devices it is given.
+    # fork_rng restores the state of the CPU's generator, and of the generators of the devices that it is given.
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(0)

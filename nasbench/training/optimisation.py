@@ -26,12 +26,12 @@ def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Ten
         return lambda x, y: (x, y)
     smoothing = recipe.label_smoothing
     if not (recipe.mixup or recipe.cutmix):
-        # With a mixing weight of 1 only the label smoothing is left.
+        # A mixing weight of 1 mixes nothing, so only the label smoothing is left.
         return lambda x, y: (x, mixup_target(y, classes, 1.0, smoothing))
     mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=smoothing, num_classes=classes)
 
     def mix_even(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        even = len(x) // 2 * 2  # timm mixes pairs
+        even = len(x) // 2 * 2  # timm mixes pairs of items
         return mix(x[:even], y[:even])
 
     return mix_even
@@ -41,7 +41,7 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Ca
     """Return a function that sets the learning rate from the number of steps so far."""
     if recipe.schedule == "onecycle":
         share = 0.3 if recipe.warmup is None else recipe.warmup
-        # OneCycle raises an error if it must cycle a momentum that the optimiser does not have.
+        # OneCycle raises an error if it is asked to change a momentum that the optimiser does not have.
         momentum = any(key in optimizer.defaults for key in ("betas", "momentum"))
         cycle = OneCycleLR(
             optimizer, recipe.learning_rate, total_steps=total + 1, pct_start=share, cycle_momentum=momentum
@@ -50,7 +50,7 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Ca
     warmup = round((recipe.warmup or 0.0) * total)
     options: dict[str, Any] = {
         "warmup_t": warmup,
-        "warmup_lr_init": recipe.learning_rate / 25,  # as OneCycle starts
+        "warmup_lr_init": recipe.learning_rate / 25,  # OneCycle starts with the same share
         "t_in_epochs": False,
     }
     if recipe.schedule == "cosine":
@@ -73,7 +73,7 @@ def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def cut(batch: tuple[Any, Tensor], parts: int) -> Iterator[tuple[Any, Tensor]]:
-    """Yield a batch in at most `parts` parts, with each item in one part.
+    """Yield a batch in at most `parts` parts. Each item is in exactly one part.
 
     A batch is a pair of inputs (a tensor or a tuple of tensors) and targets.
     """

@@ -256,7 +256,7 @@ class TestOwnNetworks:
     def test_a_declared_slot_that_is_not_there(self):
         model = Declared()
         model.host_slots = lambda: {"embed": ("gone", "NLC")}
-        with pytest.raises(BackboneError, match="'gone' must run once"):
+        with pytest.raises(BackboneError, match="'gone' must run exactly once, but it ran 0 times"):
             slots(model, (96, 7))
 
     def test_from_a_file(self, tmp_path):

@@ -118,7 +118,7 @@ class Forgetful(Good):
 @pytest.mark.parametrize(
     ("task", "words"),
     [
-        (Short, "splits declares"),
+        (Short, "`splits` declares"),
         (Restless, "training batches differ"),
         (Still, "same order"),
         (Detached, "finite scalar"),

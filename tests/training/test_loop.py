@@ -247,7 +247,7 @@ class TestMixing:
     @pytest.mark.parametrize("key", ["mixup", "cutmix", "label_smoothing"])
     def test_forecasts_are_not_mixed(self, key):
         task = create_task("co2")
-        with pytest.raises(InputError, match=f"{key} mix or smooth classes; co2 is a forecasting task"):
+        with pytest.raises(InputError, match=f"{key} must be 0: co2 is a forecasting task"):
             train(nn.Identity(), task, task.recipe.with_settings({key: 0.1}))
 
 

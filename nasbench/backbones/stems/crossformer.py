@@ -19,7 +19,7 @@ __all__ = ["Crossformer"]
 
 @register_stem("crossformer")
 class Crossformer(nn.Module):
-    """Attention along time and between series, on segments of each series, at scales that double from stage to stage.
+    """Attention along time and between series, on segments of each series, with a coarser scale in each stage.
 
     .. math:: Z_0 = \\mathrm{LN}(E\\, x_{d,s} + P_{d,s}),\\qquad
               Z_k = \\mathrm{TSA}(M_k\\, \\mathrm{LN}[Z_{k-1, 2s}, Z_{k-1, 2s+1}]) \\\\
@@ -28,35 +28,36 @@ class Crossformer(nn.Module):
               y = \\textstyle\\sum_k W_k Y_{k+1}
 
     TSA is the two-stage attention of the module `two_stage_attention`, with separate routers at each segment. The first
-    stage merges nothing. The input of the decoder is Y_0, learned embeddings of the segments of the horizon. Its layer
-    k attends to the encoder's scale k, where scale 0 is the embedding. The forecasts of all layers are summed. If the
-    lookback is not a multiple of the segment, the window is padded in front with its first value. If segments are
-    missing for a merge, the last segment is repeated. The official code repeats the last few segments instead, which
-    fails if there are too few. For a merge of 2 both are the same.
+    stage merges nothing. The input of the decoder is Y_0, learned embeddings of the segments of the horizon. Layer k of
+    the decoder attends to scale k of the encoder, where scale 0 is the embedding. The forecasts of all decoder layers
+    are summed. If the lookback is not a multiple of the segment, the window is padded in front with its first value. If
+    the number of segments is not a multiple of `merge`, the last segment is repeated. The official code repeats the
+    last few segments instead, and it fails if there are fewer than it needs. With a merge of 2, both methods give the
+    same result.
 
     Series are mixed, and each series has its own position embeddings. So permuted series do not give permuted
     forecasts.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after stage
     K (each stage is one block). A slot's tensor has the shape `(B, series, segments, width)`. So two-dimensional
-    modules fit, over series and segments.
+    modules can be inserted, which run over series and segments.
 
     Args:
         lookback: Number of input steps L.
         horizon: Number of forecast steps H.
         series: Number of series D.
-        segment: Number of steps of a segment. 6 and 24 in the paper for ETTh1.
-        merge: Number of segments that are merged into one in each stage after the first. 2 in the paper.
-        width: Model width. 256 in the paper.
-        heads: Number of attention heads, 4 in the paper.
-        stages: Number of scales, 3 in the paper.
-        ffn: Width of the feed-forward layers of the two-stage attention. Twice the width in the paper.
-        factor: Number of routers at each segment, 10 in the paper.
-        dropout: Dropout rate after each attention and feed-forward layer. 0.2 in the paper.
+        segment: Number of steps of a segment. The paper uses 6 and 24 for ETTh1.
+        merge: Number of segments that each stage after the first merges into one. It is 2 in the paper.
+        width: Number of channels of a token. It is 256 in the paper.
+        heads: Number of attention heads. It is 4 in the paper.
+        stages: Number of scales of the encoder. It is 3 in the paper.
+        ffn: Width of the feed-forward layers of the two-stage attention. It is twice `width` in the paper.
+        factor: Number of routers at each segment. It is 10 in the paper.
+        dropout: Dropout rate after each attention and feed-forward layer. It is 0.2 in the paper.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
-        BackboneError: If the heads do not divide the width, or a segment, merge or number of stages is too small.
+        BackboneError: If `heads` does not divide `width`, or if `segment`, `merge` or `stages` is too small.
     """
 
     def __init__(
@@ -84,14 +85,14 @@ class Crossformer(nn.Module):
                 f" got segment={segment}, merge={merge} and stages={stages}"
             )
         self.horizon, self.segment, self.missing = horizon, segment, -lookback % segment
-        # Segments at each scale. The attention has routers for each segment, so their number must be known here.
+        # Number of segments at each scale. It must be known here, because the attention has routers for each segment.
         counts = [-(-lookback // segment)]
         for _ in range(stages - 1):
             counts.append(-(-counts[-1] // merge))
         targets = -(-horizon // segment)
         self.norm = InstanceNorm(series) if instance_norm else None
         self.projection = nn.Linear(segment, width)
-        # Positions in two dimensions: each series has embeddings of its own, as in the paper.
+        # As in the paper, there is one embedding for each position of each series.
         self.position = nn.Parameter(torch.randn(series, counts[0], width))
         self.embed = nn.LayerNorm(width)
         layer = partial(TwoStageLayer, width, factor=factor, heads=heads, width=ffn, dropout=dropout)
@@ -158,7 +159,7 @@ class Stage(nn.Module):
 class DecoderLayer(nn.Module):
     """Two-stage attention of the targets, attention to one scale of the encoder, and a feed-forward layer.
 
-    Attention to the encoder stays inside each series. Shapes: the targets `(B, D, T, C)` and the encoder's
+    Attention to the encoder stays inside each series. Shapes: the targets `(B, D, T, C)` and the encoder's output
     `(B, D, S, C)` give `(B, D, T, C)`.
 
     Args:
@@ -177,7 +178,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, targets: Tensor, source: Tensor) -> Tensor:
-        """Update the targets `(B, D, T, C)` from the encoder's `(B, D, S, C)`: `(B, D, T, C)`."""
+        """Update the targets `(B, D, T, C)` from the encoder's output `(B, D, S, C)`: `(B, D, T, C)`."""
         targets = self.attention(targets)
         targets = self.norms[0](targets + self.dropout(self.cross(targets, source)))
         return self.norms[1](targets + self.ffn(targets))

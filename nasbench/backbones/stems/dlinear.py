@@ -12,7 +12,9 @@ __all__ = ["DLinear"]
 
 @register_stem("dlinear")
 class DLinear(nn.Module):
-    """The sum of a linear layer on the seasonal part and one on the trend, shared by all series. The usual baseline.
+    """A linear layer on the seasonal part plus a linear layer on the trend. All series share both layers.
+
+    This is the usual baseline of forecasting.
 
     .. math:: y = W_s\\,(x - \\mathrm{MA}(x)) + W_t\\,\\mathrm{MA}(x)
 
@@ -23,7 +25,7 @@ class DLinear(nn.Module):
         lookback: Number of input steps L.
         horizon: Number of forecast steps H.
         series: Number of series D.
-        kernel: Number of steps of the moving average. Odd, 25 in the paper.
+        kernel: Number of steps of the moving average. It must be odd, and it is 25 in the paper.
     """
 
     def __init__(self, lookback: int, horizon: int, series: int, *, kernel: int = 25) -> None:

@@ -15,27 +15,28 @@ from nasbench.ops.series import InstanceNorm, forecast_normalised
 __all__ = ["Informer"]
 
 _DENSE = 512
-"""Up to this length, computing all products of queries and keys is faster than gathering the sampled products."""
+"""Up to this number of positions, it is faster to compute all products of queries and keys than to gather some."""
 
 
 @register_stem("informer")
 class Informer(nn.Module):
-    """A ProbSparse encoder that halves the steps between its layers, and a head that forecasts all steps at once.
+    """A ProbSparse encoder with half as many steps in each layer, and a head that forecasts all steps at once.
 
     .. math:: X_1 = \\mathrm{layer}_1(\\mathrm{embed}(x)),\\qquad
               X_{j+1} = \\mathrm{layer}_{j+1}(\\mathrm{MaxPool}_{3,2}(\\mathrm{ELU}(\\mathrm{BN}(
               \\mathrm{conv}_3(X_j))))),\\qquad y = W_s\\, (W_t\\, \\mathrm{LN}(X_J))
 
     A layer is ProbSparse self-attention (the module `probsparse_attention`) and a feed-forward layer, post-norm. Each
-    token represents all series at one time step. The direct head is two linear layers: W_t from the remaining steps to
-    the horizon, and W_s from channels to series. `decoder_layers` replaces it by the paper's generative decoder. Its
-    input is the last `label` steps as start token, followed by zeros for the horizon. The whole sequence passes in one
-    forward pass through layers of causal ProbSparse attention, attention to the encoder and a feed-forward layer.
+    token represents all series at one time step. The direct head consists of two linear layers: W_t from the remaining
+    steps to the horizon, and W_s from channels to series. If `decoder_layers` is above 0, the paper's generative
+    decoder replaces the direct head. The decoder's input is the last `label` steps of the window as start token,
+    followed by zeros for the horizon. All steps of the horizon are forecast in one pass through the decoder's layers.
+    Such a layer has causal ProbSparse attention, attention to the encoder and a feed-forward layer.
 
-    Each distilling layer keeps ⌈L / 2⌉ steps. Some reimplementations pad its convolution by two on either side, which
-    was necessary in torch 1.4. In later versions this adds two steps in each layer. The official decoder (`mix`) swaps
-    heads and positions before it merges them, so a token mixes parts of several positions. Here heads are merged
-    position by position.
+    Each distilling layer turns L steps into ⌈L / 2⌉. Some reimplementations pad its convolution by two on either side.
+    This was necessary in torch 1.4. In later versions of torch it adds two steps in each layer. With its option `mix`,
+    the official decoder swaps heads and positions before it merges the heads. A token then mixes parts of several
+    positions. Here the heads of each position are merged.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding, with maps
     `(B, lookback, width)`, and `stageK` after encoder layer K (each stage is one block), with maps
@@ -45,19 +46,19 @@ class Informer(nn.Module):
         lookback: Number of input steps L.
         horizon: Number of forecast steps H.
         series: Number of series D.
-        width: Model width. 512 in the paper.
-        heads: Number of attention heads. 8 in the official code.
-        layers: Number of encoder layers. 3 in the paper's main stack, 2 in the official code's default.
-        ffn: Width of the feed-forward layers. 2048 in the paper.
-        factor: c of the ProbSparse attention.
-        dropout: Dropout rate in the embedding, after attention, inside and after the feed-forward layers.
-        decoder_layers: Number of layers of the generative decoder. 1 or 2 in the paper, 0 for the direct head.
-        label: Number of steps of the decoder's start token. Half of the lookback by default.
+        width: Number of channels of a token. It is 512 in the paper.
+        heads: Number of attention heads. It is 8 in the official code.
+        layers: Number of encoder layers. The paper's main stack has 3, and the default of the official code is 2.
+        ffn: Width of the feed-forward layers. It is 2048 in the paper.
+        factor: Sampling factor c of the ProbSparse attention.
+        dropout: Dropout rate after the embedding, after attention, inside and after the feed-forward layers.
+        decoder_layers: Number of layers of the generative decoder. The paper uses 1 or 2. 0 means the direct head.
+        label: Number of steps of the decoder's start token. None means half of the lookback.
         covariates: Number of covariates of each time step, given to `forward` as `marks`. 0 if there are none.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
-        BackboneError: If the heads do not divide the width, or the label is longer than the lookback.
+        BackboneError: If `heads` does not divide `width`, or `label` is not from 0 to the lookback.
     """
 
     def __init__(
@@ -88,9 +89,9 @@ class Informer(nn.Module):
         self.lookback, self.horizon, self.label = lookback, horizon, label
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embedding = SeriesEmbedding(series, width, covariates)
-        # It is the last layer of the embedding, so the slot `embed` is here.
+        # This is the last layer of the embedding, so the slot `embed` is here.
         self.embed = nn.Dropout(dropout)
-        # Each distilling halves the steps and rounds up.
+        # Each distilling layer halves the number of steps and rounds it up.
         lengths = [-(-lookback // 2**k) for k in range(layers)]
         self.encoder = nn.ModuleList(EncoderLayer(width, heads, ffn, factor, dropout, n <= _DENSE) for n in lengths)
         self.distil = nn.ModuleList(Distilling(width) for _ in lengths[1:])
@@ -117,7 +118,7 @@ class Informer(nn.Module):
 
         Args:
             x: The window.
-            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`. Zeros by default.
+            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`. None means zeros.
         """
         return forecast_normalised(self.norm, x, lambda window: self._forecast(window, marks))
 
@@ -146,7 +147,7 @@ class EncoderLayer(nn.Module):
         width: Number of channels C.
         heads: Number of attention heads.
         ffn: Width of the feed-forward layer.
-        factor: c of the attention.
+        factor: Sampling factor c of the attention.
         dropout: Dropout rate after attention, inside and after the feed-forward layer.
         dense: As in `ProbSparseSelfAttention`.
     """
@@ -165,15 +166,15 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal ProbSparse self-attention, attention to the encoder, a feed-forward layer, each post-norm.
+    """Causal ProbSparse self-attention, attention to the encoder and a feed-forward layer, each post-norm.
 
-    Shapes: the queries `(B, M, C)` and the encoder's `(B, N, C)` give `(B, M, C)`.
+    Shapes: the queries `(B, M, C)` and the encoder's output `(B, N, C)` give `(B, M, C)`.
 
     Args:
         width: Number of channels C.
         heads: Number of attention heads.
         ffn: Width of the feed-forward layer.
-        factor: c of the self-attention.
+        factor: Sampling factor c of the self-attention.
         dropout: Dropout rate after each attention, inside and after the feed-forward layer.
         dense: As in `ProbSparseSelfAttention`.
     """
@@ -187,7 +188,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """Update the queries `(B, M, C)` from the encoder's `(B, N, C)`: `(B, M, C)`."""
+        """Update the queries `(B, M, C)` from the encoder's output `(B, N, C)`: `(B, M, C)`."""
         x = self.norms[0](x + self.dropout(self.attention(x)))
         x = self.norms[1](x + self.dropout(self.cross(x, source)))
         return self.norms[2](x + self.ffn(x))
@@ -202,20 +203,20 @@ class Distilling(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # A padding of one keeps the length. Copies of the official code pad by two, see `Informer`.
+        # A padding of one on either side keeps the length. Some reimplementations pad by two, see `Informer`.
         self.conv = nn.Conv1d(width, width, 3, padding=1, padding_mode="circular")
         self.norm = nn.BatchNorm1d(width)
         self.pool = nn.MaxPool1d(3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Halve the steps: `(B, N, C) -> (B, ⌈N / 2⌉, C)`."""
+        """Halve the number of steps: `(B, N, C) -> (B, ⌈N / 2⌉, C)`."""
         return self.pool(F.elu(self.norm(self.conv(x.transpose(1, 2))))).transpose(1, 2)
 
 
 def feed_forward(width: int, ffn: int, dropout: float) -> nn.Sequential:
     """Return two linear layers with a GELU between them: `(..., width) -> (..., width)`.
 
-    With width C and ffn F it has 2 C F + C + F parameters.
+    For a width of C and a hidden width `ffn` of F, they have 2 C F + C + F parameters.
     """
     return nn.Sequential(
         nn.Linear(width, ffn), nn.GELU(), nn.Dropout(dropout), nn.Linear(ffn, width), nn.Dropout(dropout)

@@ -25,13 +25,14 @@ class MTGNN(nn.Module):
               z_k = \\mathrm{LN}(R_k h_k + z_{k-1}), \\\\
               y = W_2\\,\\mathrm{relu}(W_1\\,\\mathrm{relu}(S_0 x + \\textstyle\\sum_k S_k h_k + S_{K+1} z_K))
 
-    DIL is the dilated inception layer: kernels 2, 3, 6 and 7 in parallel, cropped to the end of the shortest output.
-    Nothing is padded between layers. Layer k removes 6 d_k steps from the time axis, and residuals are cropped to the
-    last steps. Each S is a linear layer on all remaining channels and steps of a series. A lookback below the receptive
-    field, 1 + 6 Σ d, is padded with zeros on the left. LN normalises over channels, series and time together, with a
-    weight for each of their entries. Without the graph, LN is the only layer that mixes series. With the graph, R_k h_k
-    becomes the sum of two mix-hop propagations, one along the edges of a learned graph and one against them. R_k is
-    then not built (the authors' code builds both).
+    DIL is the dilated inception layer: convolutions of lengths 2, 3, 6 and 7 in parallel. All outputs are cropped to
+    their last steps, to the length of the shortest output. Nothing is padded between layers. So layer k, with dilation
+    d_k, removes 6 d_k steps from the time axis, and the residual is cropped to the last steps that remain. Each S is a
+    linear layer on all remaining channels and steps of a series. If the lookback is below the receptive field of 1 + 6
+    Σ d steps, the window is padded with zeros on the left. LN normalises over channels, series and time together, and
+    it has a weight for each entry. Without the graph, LN is the only layer that mixes series. With the graph, two
+    mix-hop propagations replace R_k: their outputs are summed. One runs along the edges of a learned graph, the other
+    against them. R_k is then not built. The authors' code builds it too, without using it.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after W_0 and `stageK` after layer K (each
     stage is one block). A slot's tensor has the shape `(B, width, series, steps)`. With the defaults and a lookback of
@@ -42,23 +43,26 @@ class MTGNN(nn.Module):
         horizon: Number of forecast steps H.
         series: Number of series D.
         width: Number of channels of the layers. The paper uses 16 for single-step and 32 for multi-step forecasts.
-        skip: Number of channels of the skip sum. 32 and 64 in the paper.
-        end: Number of channels before the output. 64 and 128 in the paper.
-        dilations: Distances between two taps, one number for each layer. The paper uses (1, 2, 4, 8, 16) for a lookback
-            of 168 and (1, 1, 1) for 12.
-        kernels: Lengths of the convolutions of a layer.
+        skip: Number of channels of the sum of all skips. The paper uses 32 for single-step and 64 for multi-step
+            forecasts.
+        end: Number of channels before the last layer. The paper uses 64 for single-step and 128 for multi-step
+            forecasts.
+        dilations: For each layer, the distance between two taps of its convolutions. The paper uses (1, 2, 4, 8, 16)
+            for a lookback of 168 and (1, 1, 1) for a lookback of 12.
+        kernels: Lengths of the convolutions in each layer.
         graph: Whether to learn a graph over the series, as the paper does.
-        neighbours: Number of neighbours of a series in the graph.
-        node_width: Length of the graph's embeddings.
-        depth: Number of hops of a propagation.
-        beta: Share of its input that each hop keeps.
-        alpha: Saturation of the graph's tanh.
-        dropout: Dropout rate on the gated convolutions and the input's skip.
-        norm_affine: Whether the normalisations have weights. In the authors' code only for multi-step forecasts.
+        neighbours: Largest number of neighbours of a series in the graph.
+        node_width: Dimension of the embeddings from which the graph is computed.
+        depth: Number of hops of each propagation.
+        beta: Share of the propagation's input that is kept at each hop.
+        alpha: Saturation rate of the graph's tanh: the factor on its argument.
+        dropout: Dropout rate on the gated convolutions, and on the window before S_0.
+        norm_affine: Whether the normalisations have weights. In the authors' code they have weights only for multi-step
+            forecasts.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
-        BackboneError: If there is no layer or no kernel, or one of their numbers is below 1.
+        BackboneError: If `dilations` or `kernels` is empty, or contains a number below 1.
     """
 
     def __init__(
@@ -126,7 +130,7 @@ class MTGNN(nn.Module):
     def _forecast(self, x: Tensor) -> Tensor:
         window = F.pad(x.transpose(1, 2), (self.missing, 0)).contiguous()
         adjacency = self.graph() if self.graph is not None else None
-        # The series are rows of a map of one channel, as pixels of an image are.
+        # The window becomes an image with one channel: each series is a row, each time step a column.
         state, total = self.embed(window.unsqueeze(1)), self.skip_input(self.dropout(window))
         for layer in self.layers:
             state, skipped = layer(state, adjacency)
@@ -135,12 +139,13 @@ class MTGNN(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer. The map `(B, C, D, T)` and the graph `(D, D)` give `(B, C, D, T')` and its skip `(B, D, skip)`.
+    """One layer: the map `(B, C, D, T)` and the graph `(D, D)` give the map `(B, C, D, T')` and a skip `(B, D, skip)`.
 
     Args:
-        filter: The dilated inception layer under the tanh. It determines T'.
-        gate: The dilated inception layer under the sigmoid.
-        mixes: Propagation along the edges of the graph and against them. If empty, a 1×1 convolution is used instead.
+        filter: The dilated inception layer whose output goes through the tanh. It determines T'.
+        gate: The dilated inception layer whose output goes through the sigmoid.
+        mixes: Two propagations, one along the edges of the graph and one against them. If this is empty, a 1×1
+            convolution is used instead.
         skip: Layer from all channels and steps of a series to its skip output.
         norm: Normalisation of the output.
         dropout: Dropout rate on the gated maps.
@@ -172,7 +177,7 @@ class Layer(nn.Module):
             assert adjacency is not None
             along, against = self.mixes
             mixed = along(gated, adjacency) + against(gated, adjacency.T)
-        # The convolutions keep the latest steps, so the residual is cropped to them.
+        # The convolutions keep only the last steps, so the residual is cropped to these steps.
         return self.norm(mixed + x[..., -mixed.shape[3] :]), self.skip(_by_series(gated))
 
 

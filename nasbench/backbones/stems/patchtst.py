@@ -15,7 +15,9 @@ __all__ = ["PatchTST"]
 
 @register_stem("patchtst")
 class PatchTST(nn.Module):
-    """A transformer encoder over the patches of each series (channel-independent), with a flattening linear head.
+    """A transformer encoder over the patches of each series, and a linear head over all encoded patches of a series.
+
+    Each series is forecast from itself alone, with the same weights for all series (channel-independent).
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the patch embedding and `stageK` after
     encoder layer K (each stage is one block). A slot's tensor has the shape `(B·series, patches, width)`.
@@ -24,14 +26,18 @@ class PatchTST(nn.Module):
         lookback: Number of input steps L.
         horizon: Number of forecast steps H.
         series: Number of series D.
-        patch: Number of steps of a patch, 16 in the paper. At most the lookback.
-        stride: Number of steps between patches, 8 in the paper.
-        width: Model width. The paper uses 128 for large data sets and 16 for ETTh. The default is between the two.
+        patch: Number of steps of a patch. It is 16 in the paper. If it is above the lookback, the lookback is used.
+        stride: Number of steps from the start of a patch to the start of the next. It is 8 in the paper.
+        width: Number of channels of a token. The paper uses 128 for large data sets and 16 for ETTh. The default is
+            between the two.
         heads: Number of attention heads.
-        layers: Number of encoder layers, 3 in the paper.
+        layers: Number of encoder layers. It is 3 in the paper.
         ffn: Width of the feed-forward layers.
-        dropout: Dropout rate in attention outputs, feed-forward layers and the embedding.
+        dropout: Dropout rate after the embedding, after attention, inside and after the feed-forward layers.
         instance_norm: Whether to normalise each window (RevIN), as the paper does.
+
+    Raises:
+        BackboneError: If `heads` does not divide `width`.
     """
 
     def __init__(
@@ -58,7 +64,7 @@ class PatchTST(nn.Module):
         count = (lookback + stride - self.patch) // stride + 1
         self.norm = InstanceNorm(series) if instance_norm else None
         self.projection = nn.Linear(self.patch, width)
-        # Initialised as in the authors' code.
+        # The authors' code draws the positions in the same way.
         self.position = nn.Parameter(torch.empty(count, width).uniform_(-0.02, 0.02))
         # This is the last layer of the embedding, so the slot `embed` is here.
         self.embed = nn.Dropout(dropout)
@@ -83,13 +89,13 @@ class PatchTST(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward layer, each followed by residual and batch normalisation: `(B, N, C) -> (B, N, C)`.
+    """Attention and feed-forward layer, each with a residual connection, then batch norm: `(B, N, C) -> (B, N, C)`.
 
     Args:
         width: Number of channels C.
         heads: Number of attention heads.
         ffn: Width of the feed-forward layer.
-        dropout: Dropout rate after attention and inside the feed-forward layer.
+        dropout: Dropout rate after attention, inside and after the feed-forward layer.
     """
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
@@ -99,7 +105,7 @@ class EncoderLayer(nn.Module):
         self.out = nn.Linear(width, width)
         self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.GELU(), nn.Dropout(dropout), nn.Linear(ffn, width))
         self.dropout = nn.Dropout(dropout)
-        # Batch and not layer normalisation, as in the paper.
+        # The paper uses batch normalisation, not layer normalisation.
         self.norm_attention = nn.BatchNorm1d(width)
         self.norm_ffn = nn.BatchNorm1d(width)
 

@@ -19,42 +19,43 @@ __all__ = ["Pyraformer"]
 
 @register_stem("pyraformer")
 class Pyraformer(nn.Module):
-    """A pyramid of time scales, attention along its edges, and one linear layer on the last node of every scale.
+    """A pyramid of time scales, attention along its edges, and one linear layer on the last nodes of all scales.
 
     .. math:: T_0 = \\mathrm{pyramid}(\\mathrm{embed}([x, 0])),\\qquad T_k = \\mathrm{layer}_k(T_{k-1}),\\qquad
               y = W\\, [T_K^{(0, \\mathrm{last})}, \\dots, T_K^{(S, \\mathrm{last})}]
 
-    Level 0 is the lookback and an end token, a step of zeros from which the forecast is read. A coarser level has ⌊n /
+    Level 0 has the steps of the lookback and, after them, an end token: a step of zeros. A coarser level has ⌊n /
     c⌋ nodes if the level below has n nodes, but at least one. A layer is attention of every node to its neighbours, its
-    children and its parent, followed by a feed-forward layer, post-norm. The module `pyramidal_attention` gives the
-    equations. Neighbours are gathered, so memory is linear in the lookback. Reimplementations store a T x T mask. Each
-    token represents all series. The head is the paper's first prediction module, which forecasts all steps at once.
+    children and its parent, followed by a feed-forward layer, post-norm. `nasbench show pyramidal_attention` has the
+    equations. Each node gathers only the nodes that it attends to, so memory grows linearly with the lookback. Other
+    implementations store a T × T mask. Each token represents all series at one time step. The head is the paper's first
+    prediction module, which forecasts all steps at once.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after layer
     K (each stage is one block). The map of a stage is level 0 of its pyramid, `(B, lookback + 1, width)`. So a plug-in
-    gets only time steps, never nodes of several scales in one row.
+    gets a sequence of time steps, without the nodes of coarser scales.
 
     Args:
         lookback: Number of input steps L.
         horizon: Number of forecast steps H.
         series: Number of series D.
-        width: Model width. 512 in the paper.
-        heads: Number of attention heads, each of width / heads channels. 4 or 6 of 128 channels in the paper.
-        layers: Number of attention layers, 4 in the paper.
-        ffn: Width of the feed-forward layers. The model width in the paper.
-        scales: Number of children c of a node, for each coarse level, fine to coarse. (4, 4, 4) in the paper for hourly
-            data.
-        window: Number of nodes of its own level to which a node attends, with the node in the middle. Odd, 3 or 5 in
-            the paper.
-        bottleneck: Number of channels with which the pyramid is built. A quarter of the width by default, as in the
-            paper.
-        dropout: Dropout rate in the embedding, after attention and after the feed-forward layers.
+        width: Number of channels of a token. It is 512 in the paper.
+        heads: Number of attention heads, each with width / heads channels. The paper uses 4 or 6 heads of 128 channels.
+        layers: Number of attention layers. It is 4 in the paper.
+        ffn: Width of the feed-forward layers. It equals `width` in the paper.
+        scales: Number of children c of a node, for each coarse level, fine to coarse. The paper uses (4, 4, 4) for
+            hourly data.
+        window: Number of nodes of its own level to which a node attends, with the node itself in the middle. It must be
+            odd, and it is 3 or 5 in the paper.
+        bottleneck: Number of channels of the convolutions that build the pyramid. None means a quarter of the width, as
+            in the paper.
+        dropout: Dropout rate after the embedding, after attention and after the feed-forward layers.
         covariates: Number of covariates of each time step, given to `forward` as `marks`. 0 if there are none.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
-        BackboneError: If the heads do not divide the width, if there is no scale or a scale below 2, or if the window
-            is even.
+        BackboneError: If `heads` does not divide `width`, if `scales` is empty or contains a number below 2, or if
+            `window` is even or below 1.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Pyraformer(nn.Module):
             raise BackboneError(f"pyraformer: {heads} heads do not divide a width of {width}")
         if not scales or min(scales) < 2 or window < 1 or window % 2 == 0:
             raise BackboneError(
-                "pyraformer: scales needs at least one scale, none below 2, and window must be odd,"
+                "pyraformer: scales must have one or more numbers of at least 2, and window must be odd and at least 1,"
                 f" got scales={scales!r} and window={window}"
             )
         self.lookback, self.horizon, self.scales, self.window = lookback, horizon, tuple(scales), window
@@ -100,13 +101,13 @@ class Pyraformer(nn.Module):
 
         Args:
             x: The window.
-            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`. Of the horizon
-                only the first step is used. Zeros by default.
+            marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`. Only the first
+                step of the horizon is used. None means zeros.
         """
         return forecast_normalised(self.norm, x, lambda window: self._forecast(window, marks))
 
     def _forecast(self, x: Tensor, marks: Tensor | None) -> Tensor:
-        # The end token is at the first step of the horizon.
+        # The end token stands for the first step of the horizon, so it gets the covariates of this step.
         marks = None if marks is None else marks[:, : self.lookback + 1]
         nodes, sizes = self.pyramid(self.embed(self.embedding(F.pad(x, (0, 0, 0, 1)), marks)))
         links = edges(sizes, self.scales, self.window, x.device)
@@ -119,7 +120,7 @@ class Pyraformer(nn.Module):
 
 
 class Block(nn.Module):
-    """A pyramid layer that returns level 0 separately, so that level 0 can be a slot.
+    """A pyramid layer that returns level 0 separately, so that a slot can be there.
 
     Args:
         width: Number of channels C.
@@ -135,7 +136,7 @@ class Block(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor, links: Sequence[Edges]) -> tuple[Tensor, Tensor]:
         """Compute new values for the nodes `(B, T - L, C)` of all coarse levels and `(B, L, C)` of level 0.
 
-        Level 0 is the last item of the result, because the slot of a tuple is its last map.
+        Level 0 is the last item of the result, because the slot after a module that returns a tuple gets the last map.
         """
         nodes = self.layer(torch.cat([fine, coarse], dim=1), links)
         return nodes[:, fine.shape[1] :], nodes[:, : fine.shape[1]]

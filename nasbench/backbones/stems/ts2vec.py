@@ -20,14 +20,14 @@ class TS2Vec(nn.Module):
     .. math:: z_0 = W x_t,\\quad z_{i+1} = P_i z_i + f_{i,2} \\star_{2^i} \\mathrm{gelu}(f_{i,1} \\star_{2^i}
               \\mathrm{gelu}(z_i)),\\qquad r = z_{last},\\quad y = W_h\\, r_L
 
-    The projection mixes all series at each step (the paper's encoder is multivariate), and all series are forecast
-    from the one representation r. P_i is the identity in all blocks but the last. The last block changes the width, and
-    has a 1×1 convolution even where the width stays, as in the authors' code. Convolutions keep the length and use
-    steps on both sides. The window is padded with zeros. The last step depends on the (kernel - 1)(2^blocks - 1) steps
-    before it.
+    The projection mixes all series at each step (the paper's encoder is multivariate), and all series are forecast from
+    the one representation r. P_i is the identity in all blocks but the last. In the last block, P_i is a 1×1
+    convolution, even if the width does not change, as in the authors' code. The convolutions keep the length: they use
+    steps on both sides, and the window is padded with zeros. The last step depends on the (kernel - 1)(2^blocks - 1)
+    steps before it.
 
     The paper trains the encoder with a contrastive loss on masked crops, and fits W_h by ridge regression on frozen
-    representations. Here both are trained together on the forecast, without masks and crops.
+    representations. Here the encoder and W_h are trained together to forecast, without masks and crops.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the projection, with maps
     `(B, lookback, width)`, and `stageK` after block K (each stage is one block), with maps `(B, width, lookback)`. The
@@ -37,16 +37,16 @@ class TS2Vec(nn.Module):
         lookback: Number of input steps L.
         horizon: Number of forecast steps H.
         series: Number of series D.
-        width: Number of channels of the hidden blocks. 64 in the paper.
-        representation: Number of channels of the last block. 320 in the paper.
-        blocks: Number of blocks, 11 in the paper. By default the smallest number with which the last step sees the
-            whole lookback: 6 for 96.
+        width: Number of channels of all blocks but the last. It is 64 in the paper.
+        representation: Number of channels of the last block. It is 320 in the paper.
+        blocks: Number of blocks. It is 11 in the paper. None means the smallest number with which the last step depends
+            on the whole lookback. For a lookback of 96 these are 6 blocks.
         kernel: Number of taps of each convolution, odd.
         dropout: Dropout rate on the representation.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
-        BackboneError: If `kernel` is even or `blocks` below 1.
+        BackboneError: If `kernel` is even or below 3, or if `blocks` is below 1.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class TS2Vec(nn.Module):
         return forecast_normalised(self.norm, x, self._forecast)
 
     def _forecast(self, x: Tensor) -> Tensor:
-        # Plug-ins return contiguous tensors. With another memory format a convolution can round differently, and an
+        # Plug-ins return contiguous tensors. A convolution can round differently for another memory format. Then an
         # inserted module would change the forecast before training.
         encoded = self.encoder(self.embed(x).transpose(1, 2).contiguous())
         return self.head(self.dropout(encoded[..., -1])).unflatten(1, (self.horizon, x.shape[2]))
@@ -101,7 +101,7 @@ class TS2Vec(nn.Module):
 def _blocks_to_reach(steps: int, kernel: int) -> int:
     """Return the smallest number of blocks, with dilations 1, 2, 4, ..., that reach this number of past steps.
 
-    Each block has two convolutions, and each of these reaches half of its taps to one side.
+    Each block has two convolutions. Each convolution reaches (kernel - 1) / 2 taps into the past.
     """
     blocks = 1
     while (kernel - 1) * (2**blocks - 1) < steps:
@@ -110,14 +110,14 @@ def _blocks_to_reach(steps: int, kernel: int) -> int:
 
 
 class ConvBlock(nn.Module):
-    """Two dilated convolutions, each after a GELU, around a residual: `(B, C_in, L) -> (B, C_out, L)`.
+    """Two dilated convolutions, each after a GELU, with a residual connection: `(B, C_in, L) -> (B, C_out, L)`.
 
     Args:
         in_channels: Number of channels C_in.
         out_channels: Number of channels C_out.
         kernel: Number of taps of both convolutions, odd.
         dilation: Distance between two taps.
-        project: Whether to put a 1×1 convolution on the residual. It is always there if the widths differ.
+        project: Whether the residual connection has a 1×1 convolution. If C_in and C_out differ, it always has one.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, dilation: int, project: bool) -> None:

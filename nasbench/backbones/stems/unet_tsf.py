@@ -21,27 +21,28 @@ class UnetTSF(nn.Module):
     .. math:: x_1 = x,\\quad x_{k+1} = \\mathrm{AvgPool}(x_k),\\quad f_k = W_k x_k,\\qquad
               m_K = f_K,\\quad m_k = V_k [f_k, m_{k+1}],\\quad y = m_1
 
-    Level k forecasts at its own resolution. The forecast of level k is as much shorter as its window: pooling turns n
-    steps into ⌊(n - kernel) / stride⌋ + 1 steps, but at least one in the forecast. V_k restores the length of level k.
-    Every layer is linear, so the stem is one linear function, and it learns a factorisation of this function. A level
-    is added only if the window above it has at least `kernel` steps. So a short lookback has fewer levels.
+    Level k forecasts at its own resolution. The forecast of a coarser level has fewer steps, as its window has: pooling
+    turns n steps into ⌊(n - kernel) / stride⌋ + 1 steps. A forecast has at least one step. V_k restores the length of
+    level k. Every layer is linear, so the stem is one linear function, and it learns a factorisation of this function.
+    A level is added only if the window of the level before it has at least `kernel` steps. So a short lookback has
+    fewer levels.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Each series is forecast from itself alone. Slots: `stage1`
-    to `stageK`, one on each level, where `stage1` is on the window itself. A slot's tensor has the shape
+    to `stageK`, one for each level. `stage1` is on the window itself. A slot's tensor has the shape
     `(B, series, steps)`, with the series as channels. The output of a slot goes into the level's forecast and into the
     pooling of the next level.
 
     Source: Chu, Xiao, Yuan, arXiv:2401.03001 (2024) and its code. The code also builds normalisation layers that it
-    never runs, and pools once more than it uses. Both are left out here.
+    never runs, and pools one more level than it uses. Both are left out here.
 
     Args:
         lookback: Number of input steps L.
         horizon: Number of forecast steps H.
         series: Number of series D.
-        levels: Largest number of levels K. The authors' code uses 4, and 3 for ETTh1.
-        kernel: Number of steps that the pooling averages.
-        stride: Number of steps between two averages.
-        individual: Whether to give each series its own weights, as the authors' scripts do. Otherwise all series share
+        levels: Largest number of levels K. The authors' code uses 3 for ETTh1 and 4 for the other data sets.
+        kernel: Number of steps over which the pooling averages.
+        stride: Number of steps from the start of one average to the start of the next.
+        individual: Whether to give each series its own weights, as the authors' scripts do. If not, all series share
             their weights.
         dropout: Dropout rate on each level's forecast. The paper uses no dropout.
         instance_norm: Whether to normalise each window (RevIN), as the paper does.
@@ -117,5 +118,5 @@ class SeriesLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(series, outputs).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply to each series its own weights: `(B, D, inputs) -> (B, D, outputs)`."""
+        """Apply its own weights to each series: `(B, D, inputs) -> (B, D, outputs)`."""
         return torch.einsum("bdi,doi->bdo", x, self.weight) + self.bias

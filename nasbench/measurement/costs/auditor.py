@@ -1,7 +1,7 @@
-"""The auditor: torch's FlopCounterMode with our additional formulas. It can run during a trace on the meta device.
+"""The auditor: torch's FlopCounterMode with additional formulas of this package. It can run while a model is traced.
 
-The auditor counts multiply-adds below torch's dispatcher. The counter (`counter.py`) counts them in a traced graph.
-The two are independent, so if they agree, both are probably right.
+The auditor counts multiply-adds below torch's dispatcher. The counter (`counter.py`) counts them in a traced graph. The
+two counts are independent, so if they agree, both are probably right.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ __all__ = ["Observer", "PythonSide", "flop_counter"]
 
 aten = torch.ops.aten
 
-# torch's formulas for these use only shapes, so they count a complex product as one real product.
+# torch's formulas for these operators use only shapes, so they count a complex product as one real product.
 _DTYPE_BLIND = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution)
 _TRACER = torch._C._dispatch_key_parse("Tracer")
 
 
 def flop_counter() -> FlopCounterMode:
-    """Return a FlopCounterMode with our formulas added. A complex product counts as four real products."""
+    """Return a FlopCounterMode with this package's formulas added. A complex product counts as four real products."""
     mapping: dict[Any, Any] = {packet: _complex_aware(flop_registry[packet]) for packet in _DTYPE_BLIND}
     for name, formula in formulas.MAC_FORMULAS.items():
         packet = _packet(name)
-        # torch's own formulas are kept, so that the audit is independent of ours. A registered formula replaces both.
+        # Where torch has a formula, it is used, so that the audit is independent. A user's registered formula replaces
+        # it.
         if packet is not None and (packet not in flop_registry or name in formulas.REGISTERED):
             mapping[packet] = _raw(_by_shapes(formula, name in formulas.REGISTERED))
     counter = FlopCounterMode(display=False, custom_mapping=mapping)
@@ -47,16 +48,16 @@ def flop_counter() -> FlopCounterMode:
 
 
 class _NoModules(nullcontext[None]):
-    """An empty replacement for FlopCounterMode's module tracker, which would hook every module.
+    """An empty replacement for FlopCounterMode's module tracker.
 
-    Only totals are needed here.
+    The tracker would hook every module, but only totals are needed here.
     """
 
     parents = frozenset({"Global"})
 
 
 def _packet(name: str) -> Any | None:
-    """Return the operator with this name. None if this version of torch and the loaded libraries do not have it."""
+    """Return the operator with this name, or None if torch and the loaded libraries do not have it."""
     namespace, _, operator = name.partition("::")
     return getattr(getattr(torch.ops, namespace), operator, None) if operator else None
 
@@ -74,12 +75,12 @@ def _complex_aware(base: Callable[..., int]) -> Callable[..., int]:
 
 
 def _by_shapes(formula: Formula, as_it_is: bool) -> Callable[..., int]:
-    """Convert a formula of ours for FlopCounterMode, which counts 2 operations for each multiply-add.
+    """Convert a formula of this package for FlopCounterMode, which counts 2 operations for each multiply-add.
 
     Args:
         formula: A function of shapes that returns multiply-adds.
-        as_it_is: Whether to use the result unchanged for complex tensors too. A user's registered formula includes
-            their factor.
+        as_it_is: Whether the result is also used unchanged for complex tensors. This is right for a user's registered
+            formula, which includes the factor for complex numbers.
     """
 
     def count(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
@@ -103,14 +104,14 @@ def _shape(value: Any) -> Any:
 
 
 class PythonSide(TorchFunctionMode):
-    """Tells the observer two things that only Python code can see.
+    """Tell the observer two things that can be seen only at the level of Python.
 
-    A product inside an einsum is a contraction even without a sum. A tensor that becomes a numpy array leaves torch,
-    and computations with the array cannot be counted.
+    First, a product inside an einsum is a contraction, even without a sum. Second, a tensor that becomes a numpy array
+    leaves torch, and computations with the array cannot be counted.
 
     Args:
-        observer: The observer to tell.
-        kept: List that receives the results of contractions. None if they are not needed.
+        observer: The observer.
+        kept: List to which the results of contractions are appended. None if they are not needed.
     """
 
     def __init__(self, observer: Observer, kept: list[Tensor] | None = None) -> None:
@@ -137,12 +138,12 @@ _LEAVING = (Tensor.numpy, Tensor.__array__)
 
 
 class Observer(TorchDispatchMode):
-    """Sees every operator below the dispatcher, and passes it to FlopCounterMode once for each combination of shapes.
+    """See every operator below the dispatcher, and pass it to FlopCounterMode once for each combination of shapes.
 
-    It also records operators that are in no table, and counts products whose only use is a sum.
+    The observer also records operators that are in no table, and counts products whose only use is a sum.
 
-    It also makes a trace on the meta device correct. Without it, a convolution would not reach the operator that the
-    tracer records. And the Python code that infers shapes would be traced too.
+    It also makes a trace on the meta device correct. Without the observer, a convolution would not reach the operator
+    that the tracer records, and the Python code that infers shapes would be traced too.
 
     Args:
         counter: A FlopCounterMode. It must be entered before this mode.
@@ -157,23 +158,28 @@ class Observer(TorchDispatchMode):
         self.left: set[str] = set()
         self.seen: set[Any] = set()
         self.macs_so_far = 0
-        # By id: the product, and whether only sums have used it so far. A stored tensor keeps its id from being reused.
+        # By id: the product, and whether only sums have used it so far. As long as a tensor is stored, its id is not
+        # reused.
         self._products: dict[int, tuple[Tensor, bool]] = {}
         self._summed: set[int] = set()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing here is compiled, and the wrapper that prevents compiling takes more time than counting
+        # Nothing here is compiled, and the wrapper that would prevent it takes more time than the counting.
+        return False
 
     @property
     def macs(self) -> int:
-        """Multiply-adds so far: those of FlopCounterMode, products that only sums use, and einsums without a sum."""
+        """The multiply-adds so far.
+
+        They are those of FlopCounterMode, of products that only sums use, and of einsums without a sum.
+        """
         return self.macs_so_far + sum(
             _products_macs(product) for key, (product, alone) in self._products.items() if alone and key in self._summed
         )
 
     def returned(self, outputs: Iterable[Tensor]) -> None:
-        """Tell the observer the outputs of the model. A product that is also an output is not a contraction."""
+        """Tell the observer the outputs of the model. A product that is itself an output is not a contraction."""
         for tensor in outputs:
             self._consumed(tensor, by_sum=False)
 
@@ -182,24 +188,25 @@ class Observer(TorchDispatchMode):
         return tuple(sorted(self.left | {f._schema.name for f in self.seen if not _known(f)}))
 
     def formula(self) -> tuple[str, ...]:
-        """Return the names of the executed operators that only our formulas cover, not those of FlopCounterMode."""
+        """Return the names of the executed operators that have a formula here, but none in FlopCounterMode."""
         names = {f._schema.name for f in self.seen if f._overloadpacket not in flop_registry}
         return tuple(sorted(names & formulas.MAC_FORMULAS.keys()))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # torch.cond and similar operators run functions, not operators on tensors
+        # torch.cond and similar operators get functions, which are not seen here
         if isinstance(func, HigherOrderOperator):
             self.left.add(f"higher_order::{func.name()}")
             return func(*args, **(kwargs or {}))
         if torch._C._get_tracing_state() is None:
             return self._observe(func, args, kwargs or {})
-        # The tracer's key is excluded below its own kernels. Include it, so that operators that run here can be
-        # recorded.
+        # Inside the tracer's own kernels, its key is excluded. Here it is included again, so that the operators that
+        # run here can be recorded.
         torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, False)
         try:
             if func is aten.convolution.default:
-                # The tracer skips `convolution` and expects the `_convolution` inside it, which the meta kernel never
-                # calls. So it is called here, with this mode active again. The flags choose a backend and have no cost.
+                # The tracer skips `convolution` and waits for the `_convolution` inside it, which the meta kernel never
+                # calls. So `_convolution` is called here, with this mode active again. Its flags choose a backend and
+                # do not change the cost.
                 with self:
                     return aten._convolution.default(*args, False, False, True, True)
             return self._untraced(func, args, kwargs or {})
@@ -207,7 +214,7 @@ class Observer(TorchDispatchMode):
             torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, True)
 
     def _untraced(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        # Shape inference on the meta device is Python code, whose operators would otherwise enter the graph.
+        # Shape inference on the meta device is Python code. Its operators must not enter the graph.
         state = torch._C._get_tracing_state()
         torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
         try:
@@ -217,7 +224,7 @@ class Observer(TorchDispatchMode):
 
     def _observe(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if func is aten._convolution.default:
-            func, args = aten.convolution.default, args[:9]  # the further arguments are the backend flags
+            func, args = aten.convolution.default, args[:9]  # the other arguments are flags that choose a backend
         self.seen.add(func)
         if self._products:
             self._note_consumers(args, func is aten.sum.default or func is aten.sum.dim_IntList)
@@ -232,7 +239,7 @@ class Observer(TorchDispatchMode):
         """Run `func`, or recreate its outputs if the same call was made before.
 
         Returns:
-            The outputs and the multiply-adds.
+            The outputs and the number of multiply-adds.
         """
         key = inferred.call_key(func, args, kwargs)
         known = inferred.recalled(key, args)
@@ -246,7 +253,7 @@ class Observer(TorchDispatchMode):
         return out, macs
 
     def _note_product(self, out: Tensor) -> None:
-        if self.in_einsum:  # an outer product such as "bi,bj->bij" has no sum, but is a contraction
+        if self.in_einsum:  # an outer product such as "bi,bj->bij" has no sum, but counts as a contraction
             self.macs_so_far += _products_macs(out)
         else:
             self._products[id(out)] = (out, True)

@@ -1,4 +1,4 @@
-"""The counter: fvcore on a traced graph, with our handles for operators that it does not count or counts wrongly."""
+"""The counter: fvcore on a traced graph. This package adds handles for what fvcore does not count or counts wrongly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasbench.measurement.costs import formulas
 from nasbench.measurement.costs.formulas import COMPLEX_FACTOR, Formula
 from nasbench.measurement.costs.vocabulary import ELEMENTWISE, FREE, NORMS
 
-# fvcore compiles its focal loss with torch.jit.script on import, and recent versions of torch warn about this
+# when fvcore is imported, it compiles its focal loss with torch.jit.script, and recent versions of torch warn
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from fvcore.nn import FlopCountAnalysis
@@ -43,13 +43,13 @@ class GraphCount:
     """The counts of a traced graph.
 
     Attributes:
-        macs: Multiply-adds by operator.
-        elementwise_flops: Elementwise operations by operator.
+        macs: Number of multiply-adds, by operator.
+        elementwise_flops: Number of elementwise operations, by operator.
         activations: Number of elements in the outputs of contractions.
         unknown: Operators that are in no table.
-        formula: Operators counted by our own formulas.
-        hidden: Multiply-adds of autograd functions and scripts, from formulas. The trace does not show the operators
-            inside them.
+        formula: Operators that formulas of this package count.
+        hidden: Number of multiply-adds of autograd functions and scripts, from formulas. The trace does not show the
+            operators inside these.
     """
 
     macs: dict[str, int]
@@ -61,15 +61,15 @@ class GraphCount:
 
 
 class Opaque(nn.Module):
-    """Wraps a model and its inputs, so that a trace sees plain tensors as inputs and outputs.
+    """A wrapper of a model and its inputs, with which a trace has plain tensors as inputs and outputs.
 
-    fvcore sees only this wrapper and hooks no part of the model.
+    fvcore sees only this wrapper, so it hooks no part of the model.
 
     Attributes:
         tensors: The tensors among the inputs. Call the wrapper with them.
-        outputs: The tensors of the last output.
-        kept: Further tensors to return. Otherwise the trace drops the operators that made them, because nothing uses
-            their results.
+        outputs: The tensors in the output of the last run.
+        kept: Further tensors that the wrapper returns. If they were not returned, the trace would drop the operators
+            that made them, because nothing would use their results.
     """
 
     def __init__(self, model: nn.Module, inputs: Sequence[Any], kept: list[Tensor] | None = None) -> None:
@@ -90,12 +90,12 @@ class Opaque(nn.Module):
 
 
 def graph_count(model: Opaque) -> GraphCount:
-    """Trace `model` once and count every node of the graph."""
+    """Trace `model` once, and count every node of the graph."""
     # fvcore's own handles count norms and other elementwise work as MACs, so all these handles are removed.
     analysis = FlopCountAnalysis(model, model.tensors).clear_op_handles()
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle(**_handles(), **dict.fromkeys(_free(), None))
-    # The keys of a handle's result name a quantity and an operator, such as "macs aten::mm". So one trace gives all
+    # A key in a handle's result names a quantity and an operator, such as "macs aten::mm". So one trace gives all
     # quantities.
     counted: dict[str, dict[str, int]] = {}
     for key, value in analysis.by_operator().items():
@@ -141,7 +141,8 @@ def _free() -> tuple[str, ...]:
 
 
 def _handles() -> dict[str, Handle]:
-    own = {  # not cached, because a formula can be registered at any time; it comes last and so replaces a fixed handle
+    # Not cached, because a formula can be registered at any time. They come last, so they replace fixed handles.
+    own = {
         _node_kind(name): _formula(name, formulas.MAC_FORMULAS.get(name), formulas.ELEMENTWISE_FORMULAS.get(name))
         for name in formulas.MAC_FORMULAS.keys() | formulas.ELEMENTWISE_FORMULAS.keys()
     }
@@ -164,7 +165,7 @@ def _tensors(values: list[Any]) -> list[Any]:
 
 
 def _numeric(types: list[Any]) -> bool:
-    """Whether any tensor has floating-point or complex numbers. Integers alone are index arithmetic, which is free."""
+    """Return whether any tensor is floating-point or complex. Arithmetic on integers alone is indexing and is free."""
     return any(t.dtype() is not None and (t.dtype().is_floating_point or t.dtype().is_complex) for t in types)
 
 
@@ -175,9 +176,9 @@ def _factor(types: list[Any]) -> int:
 def _pointwise(kind: str, factor: int) -> Handle:
     key = f"elementwise {kind}"
 
-    # The convention is 1 for an output element of a pointwise operator and 1 for an input element of a reduction.
-    # The larger of input and output is right for both. A norm (factor 5) counts only its input, not its statistics and
-    # weights.
+    # The convention is one operation for each output element of a pointwise operator, and one for each input element of
+    # a reduction. The larger of input and output is right for both. For a norm (factor 5) only the input counts, not
+    # its statistics and weights.
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         given = _tensors(inputs[:1] if factor > 1 else inputs)
         if not _numeric(given):
@@ -205,7 +206,7 @@ _PRODUCTS = ("aten::mul", "aten::mul_", "aten::multiply", "aten::multiply_")
 
 
 def _summed(product: Any) -> bool:
-    """Whether the only use of this product of numbers is `aten::sum`, so that the two are one contraction."""
+    """Return whether only `aten::sum` uses this product. Product and sum are then one contraction."""
     return {use.user.kind() for use in product.uses()} == {"aten::sum"} and _numeric(_tensors([product]))
 
 
@@ -224,7 +225,7 @@ def _multiply(kind: str, plain: Handle) -> Handle:
 def _sum(plain: Handle) -> Handle:
     """Return the handle of a sum, which can be the second half of a contraction.
 
-    The product already counted the multiply-adds, additions included. The sum's outputs are the activations.
+    The product has then counted the multiply-adds, including the additions. The outputs of the sum are the activations.
     """
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
@@ -236,7 +237,7 @@ def _sum(plain: Handle) -> Handle:
 
 
 def _script(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Count a scripted function or module. It needs a formula, because the trace does not look inside."""
+    """Count a scripted function or module. It needs a formula, because the trace does not show what is inside."""
     name = _script_name(inputs)
     if name not in formulas.REGISTERED:
         return Counter({f"unknown torch.jit.script {name}": 1})
@@ -250,7 +251,7 @@ def _script_name(inputs: list[Any]) -> str:
 
 
 def _formula(name: str, macs: Formula | None, elementwise: Formula | None) -> Handle:
-    """Return a handle that passes the shapes of a call to our formulas."""
+    """Return a handle that passes the shapes of a call to the formulas."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         shapes, made = [_shape(v) for v in inputs], [s for s in map(_shape, outputs) if isinstance(s, tuple)]
@@ -274,7 +275,7 @@ def _formula(name: str, macs: Formula | None, elementwise: Formula | None) -> Ha
 
 
 def _shape(value: Any) -> Any:
-    """Return a traced value as a formula gets it: a shape, a list of shapes, a constant, or None if it is unknown."""
+    """Return a traced value in the form that a formula gets: shape, list of shapes, constant, or None if unknown."""
     if value.isCompleteTensor():
         return tuple(value.type().sizes())
     node = value.node()

@@ -1,10 +1,10 @@
-"""The table of formulas for operators that fvcore or FlopCounterMode do not count or count wrongly. Both use it.
+"""Formulas for the operators that fvcore or FlopCounterMode does not count or counts wrongly. Both engines use them.
 
-A formula gets only shapes. A tensor argument is a tuple of sizes, and a list of tensors is a list of such tuples. Any
-other argument is its plain value, or None if a traced value is not a constant.
+A formula gets shapes, not tensors. A tensor is passed as a tuple of sizes, and a list of tensors as a list of such
+tuples. Any other argument is passed as its value, or as None if a traced value is not a constant.
 
-Names are from the operator schema, "namespace::name". One entry serves both the traced graph of fvcore and torch's
-dispatcher.
+A name is that of the operator's schema, "namespace::name". The same entry is used for fvcore's traced graph and for
+torch's dispatcher.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from nasbench.measurement.costs import operators as operators
 __all__ = ["COMPLEX_FACTOR", "ELEMENTWISE_FORMULAS", "MAC_FORMULAS", "REGISTERED", "Formula", "register_formula"]
 
 Formula = operators.Formula
-"""`formula(inputs, outputs) -> count`. The inputs have the order of the operator's schema."""
+"""A function `formula(inputs, outputs) -> count`. The inputs are in the order of the operator's schema."""
 
 COMPLEX_FACTOR = 4
-"""Real multiply-adds in one complex multiply-add."""
+"""Number of real multiply-adds in one complex multiply-add."""
 
 _NAME = re.compile(r"[A-Za-z_]\w*(::[A-Za-z_]\w*|\.[A-Za-z_]\w*)*\Z")
 
@@ -67,7 +67,7 @@ MAC_FORMULAS: dict[str, Formula] = {
     "aten::_upsample_bicubic2d_aa": operators.antialiased(4),
     "torchvision::deform_conv2d": operators.deformable,
 }
-"""Multiply-adds of one call. The engines have their own formulas for convolution, addmm, bmm, mm and linear."""
+"""Number of multiply-adds of one call. For convolution, addmm, bmm, mm and linear, both engines have own formulas."""
 
 _FFT = [f"aten::fft_{i}{kind}fft{n}" for kind in ("", "r", "h") for i in ("", "i") for n in ("", "2", "n")]
 
@@ -80,7 +80,7 @@ ELEMENTWISE_FORMULAS: dict[str, Formula] = {
     **dict.fromkeys(_FFT, operators.transform),
     **dict.fromkeys(("aten::_fft_c2c", "aten::_fft_r2c", "aten::_fft_c2r"), operators.transform_kernel),
 }
-"""Elementwise operations of one call, for operators with more or less than one operation for each element."""
+"""Number of elementwise operations of one call, for operators that do not need exactly one for each element."""
 
 REGISTERED: set[str] = set()
 """Names that `register_formula` added."""
@@ -89,7 +89,7 @@ _generation = 0
 
 
 def generation() -> int:
-    """Return the number of registrations so far. Counts stored under an earlier number are stale."""
+    """Return the number of registrations so far. A count that was stored under a smaller number is out of date."""
     return _generation
 
 
@@ -101,13 +101,13 @@ def register_formula(operator: str, macs: Formula | None = None, *, elementwise_
     Args:
         operator: The operator's schema name, "namespace::name". For a `torch.autograd.Function` it is the class name
             ("MyFunction"). For a `torch.jit.script` function it is the function's name.
-        macs: `macs(inputs, outputs) -> int`, the multiply-adds of one call. `inputs` follows the operator's schema. A
-            tensor is given as its shape (a tuple of ints), a list of tensors as a list of shapes, and any other value
-            unchanged. `outputs` is the list of output shapes.
-        elementwise_flops: The same for elementwise operations. 0 if not given.
+        macs: Function `macs(inputs, outputs) -> int` that returns the number of multiply-adds of one call. `inputs` has
+            the arguments in the order of the operator's schema. A tensor is passed as its shape (a tuple of ints), a
+            list of tensors as a list of shapes, and any other value unchanged. `outputs` is the list of output shapes.
+        elementwise_flops: Function of the same form for the number of elementwise operations. None means 0 operations.
 
     Raises:
-        InputError: If `operator` is not such a name, or if no formula is given.
+        InputError: If `operator` does not have the form of a name, or if no formula is given.
 
     Example:
         >>> import math
@@ -121,7 +121,6 @@ def register_formula(operator: str, macs: Formula | None = None, *, elementwise_
     global _generation  # invalidates the cached counts of `inferred_shapes`
     _generation += 1
     MAC_FORMULAS[operator] = macs or (lambda inputs, outputs: 0)
-    # Both tables get an entry. So if only one kind of work has a formula, the other kind counts as 0 and not as
-    # unknown.
+    # Both tables get an entry. So if only one of the two formulas is given, the other count is 0 and not unknown.
     ELEMENTWISE_FORMULAS[operator] = elementwise_flops or (lambda inputs, outputs: 0)
     REGISTERED.add(operator)

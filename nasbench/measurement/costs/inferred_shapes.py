@@ -1,6 +1,6 @@
 """A cache of the output shapes of operators on the meta device.
 
-Shape inference on the meta device runs much Python code. Recreating known outputs takes about a hundredth of this time.
+Shape inference on the meta device runs much Python code. To recreate known outputs takes about a hundredth of its time.
 The cache helps because a network repeats its blocks, and because a search counts the same backbone many times.
 """
 
@@ -17,10 +17,11 @@ from nasbench.measurement.costs import formulas
 __all__ = ["call_key", "forget", "recalled", "remember"]
 
 _INFERRED: dict[Any, tuple[tuple[Any, ...] | None, int]] = {}
-"""By call: shape, stride and dtype of each output, and the multiply-adds. None instead of the outputs means the first
-argument, changed in place."""
+"""For each call, the shape, stride and dtype of each output, and the number of multiply-adds.
 
-_LIMIT = 20_000  # number of calls, so that the memory of a long search is limited
+None in place of the outputs means that the output is the first argument, changed in place."""
+
+_LIMIT = 20_000  # largest number of stored calls. It limits the memory of a long search
 
 
 def forget() -> None:
@@ -29,15 +30,15 @@ def forget() -> None:
 
 
 def call_key(func: Any, args: Any, kwargs: dict[str, Any]) -> Any | None:
-    """Return a key of everything on which the outputs of a call depend.
+    """Return a key that contains everything on which the output shapes of a call depend.
 
-    None if the call cannot be cached, because its outputs can share memory with an input or depend on values.
+    Return None if the call cannot be cached, because an output can share memory with an input, or depends on values.
     """
     if not (_makes_new_tensors(func) or _changes_values_only(func)):
         return None
     try:
         key = (func, formulas.generation(), _frozen(args), _frozen(tuple(kwargs.items())))
-        hash(key)  # it fails here, and not later, if an argument is unhashable
+        hash(key)  # if an argument is unhashable, this fails here and not later
     except (TypeError, _HoldsDataError):
         return None
     return key
@@ -45,7 +46,7 @@ def call_key(func: Any, args: Any, kwargs: dict[str, Any]) -> Any | None:
 
 @functools.cache
 def _makes_new_tensors(func: Any) -> bool:
-    """Whether every output is a new tensor, and the first argument is a tensor or a list of tensors."""
+    """Return whether every output is a new tensor, and the first argument is a tensor or a list of tensors."""
     schema = func._schema
     return (
         not schema.is_mutable
@@ -58,7 +59,7 @@ def _makes_new_tensors(func: Any) -> bool:
 
 @functools.cache
 def _changes_values_only(func: Any) -> bool:
-    """Whether this is a pointwise operator in place, whose first argument is its result."""
+    """Return whether this is a pointwise operator that works in place. Its result is its first argument."""
     return func._schema.name.endswith("_") and torch.Tag.pointwise in func.tags
 
 
@@ -70,14 +71,14 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, Tensor):
         if not value.is_meta:
             raise _HoldsDataError
-        return value.shape, value.stride(), value.dtype  # strides too, because the strides of the output depend on them
+        return value.shape, value.stride(), value.dtype  # the strides of the output depend on these strides
     if isinstance(value, list | tuple):
         return tuple([_frozen(v) for v in value])
-    return value, type(value)  # 1, 1.0 and True are equal, but lead to different output dtypes
+    return value, type(value)  # 1, 1.0 and True are equal, but can give different output dtypes
 
 
 def recalled(key: Any | None, args: Any) -> tuple[Any, int] | None:
-    """Recreate the outputs of a cached call and return them with its multiply-adds. None if the call is not cached."""
+    """Return the recreated outputs of a cached call and its multiply-adds, or None if the call is not cached."""
     if key is None or key not in _INFERRED:
         return None
     made, macs = _INFERRED[key]

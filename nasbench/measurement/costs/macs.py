@@ -21,7 +21,7 @@ from nasbench.measurement.costs.shadow import on_meta, rng_kept, shadow
 __all__ = ["TOLERANCE", "Count", "count"]
 
 TOLERANCE = 1e-3
-"""Largest relative difference at which the counts of the two engines are considered equal."""
+"""Largest relative difference at which the counts of the two engines still count as equal."""
 
 DATA_DEPENDENT = "control flow depends on data; the branch for one random input was counted"
 
@@ -35,16 +35,17 @@ class Count:
     Attributes:
         macs: Multiply-adds of contractions (convolution, matrix product, einsum, attention, recurrent cell, bilinear
             sampling). 1 MAC is one multiply-add.
-        elementwise_flops: Number of all other arithmetic operations. 1 for each output element of a pointwise operator,
-            1 for each input element of a reduction, 5 for each element of softmax and norms, 5·N·log2 N for an FFT.
+        elementwise_flops: Number of all other arithmetic operations: 1 for each output element of a pointwise operator,
+            1 for each input element of a reduction, 5 for each element of softmax and norms, and 5·N·log2 N for an FFT
+            of N points.
         activations: Number of elements in the outputs of contractions.
-        exact: Whether the two engines agree and know every operator. Otherwise `macs` is a lower bound.
-        unknown_ops: The reasons why the count is not exact: operators that are in no table, or that the engines count
-            differently.
-        formula_ops: Operators that both engines count with this package's formulas. These counts are not checked
-            independently.
+        exact: Whether the two engines agree and know every operator. If not, `macs` is a lower bound.
+        unknown_ops: The reasons why the count is not exact. These are mostly operators that are in no table, or that
+            the two engines count differently.
+        formula_ops: Operators that both engines count with this package's formulas. So the two counts of these
+            operators are not independent.
         notes: Other facts that a reader should know, such as data-dependent control flow.
-        macs_by_operator: `macs` of each operator.
+        macs_by_operator: For each operator, its part of `macs`.
     """
 
     macs: int
@@ -60,13 +61,13 @@ class Count:
 def count(model: nn.Module, *inputs: Any) -> Count:
     """Count one forward pass of `model` on `inputs`.
 
-    A copy of the model without data runs on the meta device. The model itself does not change, and it can have any
-    size. Some models cannot run on the meta device, because control flow depends on data or because an operator has no
-    shape inference. Then a copy with data runs on the model's own device, and `notes` says so.
+    A copy of the model without data runs on the meta device. The model itself does not change, and it can be as large
+    as you like. Some models cannot run on the meta device, because their control flow depends on data or because an
+    operator has no shape inference. Then a copy with data runs on the model's own device, and `notes` says so.
 
     Args:
         model: Any module: a backbone, a plug-in, a fusion or a neck.
-        *inputs: The arguments of its forward: tensors, or lists of tensors. Only shapes and dtypes matter.
+        *inputs: The arguments of the model's forward: tensors, or lists of tensors. Only shapes and dtypes matter.
 
     Raises:
         InputError: If the model cannot be copied, or fails on these inputs.
@@ -117,16 +118,16 @@ def _filled(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _harmless(reason: Exception) -> bool:
-    """Whether a count with real data can be complete although the count on the meta device failed.
+    """Return whether a count with real data can be complete although the count on the meta device failed.
 
-    It can if the model reads data, or if an operator has no shape inference. Any other failure can come from code that
-    works on memory directly, where torch sees no operator.
+    It can be complete if the model reads data, or if an operator has no shape inference. Any other failure may come
+    from code that works on memory directly. Torch sees no operator there.
     """
     return _data_dependent(reason) or isinstance(reason, NotImplementedError) or "no fake impl" in str(reason)
 
 
 def _data_dependent(reason: Exception) -> bool:
-    # torch has no exception class for this, and its wording differs from operator to operator.
+    # torch has no exception class for this, and the wording of its message differs from operator to operator.
     return any(mark in str(reason) for mark in ("meta tensors", "_local_scalar_dense", "data-dependent", "data-indep"))
 
 
@@ -140,7 +141,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _either(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> Count:
-    """Count with both engines. If the model cannot be traced, use the auditor's count, which is a lower bound."""
+    """Count with both engines. If the model cannot be traced, use the auditor's count. It is a lower bound."""
     try:
         return _both(model, inputs, device)
     except InputError:
@@ -162,16 +163,17 @@ def _either(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> 
 def _both(model: nn.Module, inputs: tuple[Any, ...], device: torch.device) -> Count:
     """Run both engines and compare them.
 
-    A trace drops operators whose results are not used. If this can explain a difference, run once more and return the
-    results of all contractions.
+    A trace drops operators whose results are not used. If this can explain a difference between the engines, run once
+    more, with the results of all contractions as outputs.
     """
     first = _compared(model, inputs, device, None)
-    # The larger count is reported. If it is the count of the trace, the auditor saw nothing that the trace dropped.
+    # The larger of the two counts is reported. If it is the count of the trace, the trace dropped nothing that the
+    # auditor saw.
     if first.exact or first.macs == sum(macs for _, macs in first.macs_by_operator):
         return first
     try:
         again = _compared(model, inputs, device, [])
-    except Exception:  # a tensor from inside vmap cannot be used outside of it, so it cannot be returned
+    except Exception:  # a tensor from inside vmap cannot be used outside of vmap, so it cannot be returned
         return first
     return replace(again, notes=(UNUSED,)) if again.exact else first
 
@@ -187,7 +189,7 @@ def _compared(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, k
 
 
 def _under(observer: Observer, device: torch.device, kept: list[Tensor] | None = None) -> ExitStack:
-    """Return the active contexts of a run: no warnings, no gradients, new tensors on `device`, and the auditor."""
+    """Enter the contexts of a run: no warnings, no gradients, new tensors on `device`, and the auditor. Return them."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
@@ -200,16 +202,17 @@ def _under(observer: Observer, device: torch.device, kept: list[Tensor] | None =
 
 def _agreed(graph: GraphCount, observer: Observer) -> Count:
     counted, audited = sum(graph.macs.values()), observer.macs
-    # The auditor sees the operators inside only some autograd functions and scripts. A formula gives the right count in
-    # both cases.
+    # The auditor sees the operators inside some autograd functions and scripts, but not inside others. So its count is
+    # compared with and without the counts that the formulas give for these.
     agree = any(abs(a - counted) <= TOLERANCE * max(a, counted) for a in (audited, audited + graph.hidden))
     names = {*graph.unknown, *observer.unknown()}
     notes = () if agree else (f"fvcore counts {counted} MACs, FlopCounterMode {audited}",)
-    # the possible causes: the user's formulas if any were used, otherwise every contraction
+    # The possible causes are the user's formulas, if any were used, and otherwise every contraction.
     if not agree and not names:
         names = set(graph.macs) & formulas.REGISTERED or set(graph.macs) or {"an operator that the trace does not show"}
     return Count(
-        macs=max(counted, audited),  # if they differ, both are lower bounds, and this is the better one
+        # If the counts differ, both are lower bounds, and the larger one is the better bound.
+        macs=max(counted, audited),
         elementwise_flops=sum(graph.elementwise_flops.values()),
         activations=graph.activations,
         exact=agree and not names,

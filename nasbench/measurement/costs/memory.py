@@ -21,20 +21,20 @@ __all__ = ["LiveStorages", "peak_memory_of"]
 def peak_memory_of(model: nn.Module, inputs: tuple[Any, ...], *, training: bool) -> int:
     """Return the peak memory of one pass in bytes, including weights, buffers and inputs.
 
-    On a GPU this is a measurement: the allocator's peak while a copy of the model runs, minus the memory allocated
-    before.
+    On a GPU the value is measured: the allocator's peak while a copy of the model runs, minus the memory that was
+    allocated before.
 
-    On any other device it is an estimate. A copy without data runs on the meta device. After every operator, the bytes
-    of all live storages are summed: weights, activations stored for the backward pass, and gradients. The estimate
-    leaves out the workspace of kernels, fragmentation and Python's own memory.
+    On any other device the value is an estimate. A copy without data runs on the meta device. After every operator, the
+    bytes of all live storages are summed: weights, activations stored for the backward pass, and gradients. The
+    estimate leaves out the workspace of kernels, fragmentation and Python's own memory.
 
     Neither value includes an optimiser's state.
 
     Args:
         model: Any module. It does not change.
-        inputs: The arguments of its forward.
-        training: Whether to run a training step (forward in training mode, backward of the sum of the outputs) or
-            inference.
+        inputs: The arguments of the model's forward.
+        training: Whether to run a training step (forward in training mode, and backward from the sum of the outputs)
+            instead of inference.
 
     Raises:
         BackboneError: If the pass fails.
@@ -65,7 +65,8 @@ def _allocated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, 
     with rng_kept(device):
         twin = shadow(model, meta=False, training=training)
         batch = tuple(t.to(device, copy=True) if isinstance(t, Tensor) else t for t in inputs)
-        # the first pass also allocates workspaces that libraries keep until the process ends
+        # The first pass also allocates workspaces, which libraries keep until the process ends. So the second is
+        # measured.
         _step(twin, batch, training)
         twin.zero_grad(set_to_none=True)
         torch.cuda.reset_peak_memory_stats(device)
@@ -86,7 +87,7 @@ def _estimated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, 
 
 def _tracked(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, training: bool) -> int:
     live = LiveStorages()
-    # These tensors were made before the mode was active, so they are not counted yet.
+    # These tensors were made before `live` was active, so they are added here.
     live.add([*model.parameters(), *model.buffers(), *tree_leaves(list(inputs))])
     with rng_kept(device), device, live:
         _step(model, inputs, training)
@@ -94,7 +95,7 @@ def _tracked(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, tr
 
 
 class LiveStorages(TorchDispatchMode):
-    """Sums the bytes of all live storages that were made while it was active.
+    """Sum the bytes of all live storages that were made while this mode was active, or that were added.
 
     Attributes:
         current: Number of bytes that are live now.
@@ -123,7 +124,7 @@ class LiveStorages(TorchDispatchMode):
             del self._alive[key]
             self.current -= size
 
-        # The callback runs when the last tensor on this storage is gone.
+        # The callback runs when the last tensor that uses this storage is gone.
         self._alive[key] = weakref.ref(storage, freed)
         self.current += size
 

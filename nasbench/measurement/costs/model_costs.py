@@ -1,4 +1,4 @@
-"""Costs of a whole model, as a search compares them."""
+"""The costs of a whole model, which a search compares."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ class Cost:
     """The costs of a model at one input size and batch size.
 
     Attributes:
-        params: Number of parameters. A shared parameter counts once.
+        params: Number of parameters. A parameter that is shared between modules counts once.
         trainable_params: Number of parameters that need a gradient.
-        macs: Multiply-adds of tensor contractions (convolutions and matrix products) for the batch. A lower bound
-            unless `exact`.
+        macs: Number of multiply-adds of tensor contractions (convolutions and matrix products) for the whole batch. If
+            `exact` is False, it is a lower bound.
         elementwise_flops: Number of all other arithmetic operations, as defined in `Count`.
         activations: Number of elements in the outputs of contractions.
         exact: Whether fvcore and FlopCounterMode agree and know every operator.
-        unknown_ops: The reasons why the count is not exact: operators in no table, or that the two engines count
-            differently.
+        unknown_ops: The reasons why the count is not exact, as in `Count`.
         formula_ops: Operators that both engines count with this package's formulas.
         notes: Other facts that a reader should know.
-        peak_memory_bytes: Peak memory of an inference pass. None unless asked for.
-        training_memory_bytes: Peak memory of forward and backward, without optimiser state. None unless asked for, or
-            if a training step fails.
-        input_size: Shape of one input, without the batch.
+        peak_memory_bytes: Peak memory of an inference pass. None if it was not asked for.
+        training_memory_bytes: Peak memory of a forward and a backward pass, without the state of an optimiser. None if
+            it was not asked for, or if a training step failed.
+        input_size: Shape of one input, without the batch dimension.
         batch_size: Number of inputs in the batch.
     """
 
@@ -68,16 +67,16 @@ def measure(
     The model does not change.
 
     Args:
-        model: Any module, on any device (the meta device included), in either mode.
-        input_size: Shape of one input without the batch: (3, 224, 224) for images, (lookback, series) for series. By
-            default the size of the timm model.
+        model: Any module, on any device (including meta), in training or evaluation mode.
+        input_size: Shape of one input without the batch dimension: (3, 224, 224) for images, (lookback, series) for
+            series. None means the default size of a timm model.
         batch_size: Number of inputs in the batch. All costs except the numbers of parameters are for the whole batch.
-        peak_memory: Whether to measure the peak memory of inference and of a training step too.
-        inputs: The positional arguments of forward, instead of `input_size`, for a model whose input is not one
-            floating-point tensor. Only shapes and dtypes matter.
+        peak_memory: Whether to also measure the peak memory of inference and of a training step.
+        inputs: The positional arguments of forward. Pass them in place of `input_size` if the input of the model is not
+            a single floating-point tensor. Only shapes and dtypes matter.
 
     Raises:
-        InputError: If the input size is missing or impossible, or if the model fails on it.
+        InputError: If the input size is missing or impossible, or if the model fails on such an input.
 
     Example:
         >>> import timm
@@ -116,27 +115,28 @@ def measure(
 
 
 def peak_memory(model: nn.Module, input_size: Sequence[int], batch_size: int = 1, *, training: bool = False) -> int:
-    """Return the peak memory of a training step or of inference in bytes.
+    """Return the peak memory, in bytes, of a training step or of inference.
 
     `peak_memory_of` says what is included.
 
     Args:
-        model: Any module. The memory is measured if the model's weights are on a GPU, and estimated otherwise.
-        input_size: Shape of one input without the batch.
+        model: Any module. If its weights are on a GPU, the memory is measured. Otherwise it is estimated.
+        input_size: Shape of one input, without the batch dimension.
         batch_size: Number of inputs in the batch.
-        training: Whether to run a backward pass too, in training mode.
+        training: Whether to run in training mode and with a backward pass.
 
     Raises:
-        InputError: If the size is impossible, or if the model fails on it.
+        InputError: If the size is impossible.
+        BackboneError: If the model fails on an input of this size.
     """
     size = _input_size(model, input_size)
     return peak_memory_of(model, (_batch(model, size, batch_size),), training=training)
 
 
 def _training_step(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[int | None, tuple[str, ...]]:
-    """Return the peak memory of a training step, or a note that says why it failed.
+    """Return the peak memory of a training step, or a note that says why the step failed.
 
-    One reason is a batch norm with only one value in each channel, which fails in training mode.
+    For example, a batch norm fails in training mode if it gets only one value in each channel.
     """
     try:
         return peak_memory_of(model, arguments, training=True), ()
@@ -149,12 +149,12 @@ def _input_size(model: nn.Module, given: Sequence[int] | None) -> tuple[int, ...
         given = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
     if given is None:
         raise InputError(
-            f"{type(model).__name__} does not say its input size; pass input_size=, without the batch: (3, 224, 224) "
-            "for images, (lookback, series) for series"
+            f"{type(model).__name__} does not say its input size; pass input_size without the batch dimension: "
+            "(3, 224, 224) for images, (lookback, series) for series"
         )
     size = tuple(given)
     if not size or not all(isinstance(n, int) and n > 0 for n in size):
-        raise InputError(f"input_size {given!r} is not a shape; pass positive whole numbers without the batch")
+        raise InputError(f"input_size {given!r} is not a shape; pass positive whole numbers, without the batch")
     return size
 
 

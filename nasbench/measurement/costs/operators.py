@@ -1,6 +1,6 @@
-"""Multiply-adds and elementwise work of single operators, computed only from shapes.
+"""The multiply-adds and elementwise operations of single operators, computed from shapes.
 
-Most functions here are a formula, `formula(inputs, outputs) -> count` (see `formulas.Formula`), or return one. The
+Most functions here are formulas, `formula(inputs, outputs) -> count` (see `formulas.Formula`), or return a formula. The
 tables in `formulas` say which operator has which formula.
 """
 
@@ -21,7 +21,7 @@ def matmul(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def batched_sum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count `addbmm(c, (b, n, k), (b, k, m))`, the sum of the products of all items."""
+    """Count `addbmm(c, (b, n, k), (b, k, m))`, which sums the products of all items."""
     return math.prod(inputs[1]) * inputs[2][-1]
 
 
@@ -65,16 +65,16 @@ def multi_dot(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 def matrix_power(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
     """Count A^n with repeated squaring. A negative n adds an inversion, which does not count as a contraction."""
     exponent = int(inputs[1])
-    # one squaring for each bit after the first, and one product for each further bit that is set
+    # There is one squaring for each bit after the first, and one product for each further bit that is set.
     products = max(0, exponent.bit_length() - 1 + exponent.bit_count() - 1)
     return products * math.prod(outputs[0]) * outputs[0][-1]
 
 
 def einsum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count an einsum pair by pair, in the order in which torch executes it: the given path, or from left to right.
+    """Count an einsum pair by pair, in the order in which torch executes it: by the given path, or from left to right.
 
-    The cost of a pair is the product of the sizes of all its indices. An index does not count if only one operand has
-    it and no later operand needs it, because torch first sums over it in that operand.
+    The cost of a pair of operands is the product of the sizes of all their indices. An index does not count if only one
+    operand has it and it is not needed later, because torch then first sums over it in that operand.
     """
     left, arrow, written = inputs[0].replace(" ", "").partition("->")
     terms, sizes = _einsum_terms(left.split(","), inputs[1])
@@ -94,16 +94,16 @@ def einsum(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def _contracted(operands: list[set[str]], i: int, j: int, product: set[str], *, first: bool) -> list[set[str]]:
-    """Return the operands after i and j were joined. torch puts the result first without a path, last with a path."""
+    """Return the operands after i and j were joined. Without a path torch puts the result first, with a path last."""
     rest = [operand for k, operand in enumerate(operands) if k not in (i, j)]
     return [product, *rest] if first else [*rest, product]
 
 
 def _einsum_terms(terms: list[str], shapes: Sequence[Shape]) -> tuple[list[str], dict[str, int]]:
-    """Replace "..." by digits, counted from the right because broadcasting aligns there.
+    """Replace "..." by digits. They are counted from the right, because broadcasting aligns shapes at the right.
 
     Returns:
-        The terms, and the size of each index. If an operand has size 1, the size is that of the other operand.
+        The terms, and the size of each index. If an index has size 1 in one operand, its size in the other counts.
     """
     spelled: list[str] = []
     sizes: dict[str, int] = {}
@@ -129,12 +129,12 @@ def attention(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 def scores(inputs: Sequence[Any]) -> int:
     """Return the number of elements of the attention matrix."""
     q, k = inputs[0], inputs[1]
-    # With grouped heads the keys have fewer heads than the queries, so the leading sizes do not always broadcast.
+    # With grouped heads, the keys have fewer heads than the queries, so the leading sizes cannot always be broadcast.
     return math.prod(_broadcast(q[:-2], k[:-2]) if len(q) < 4 else q[:-2]) * q[-2] * k[-2]
 
 
 def recurrent(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count an RNN, GRU or LSTM, projections included. Each step of each item uses every weight matrix once."""
+    """Count an RNN, GRU or LSTM, including its projections. Each step of each item uses every weight matrix once."""
     steps, weights = _recurrent(inputs)
     return steps * sum(math.prod(w) for w in weights)
 
@@ -146,9 +146,9 @@ def recurrent_layer(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def _recurrent(inputs: Sequence[Any]) -> tuple[int, list[Shape]]:
-    """Return steps times items, and the shapes of the weight matrices.
+    """Return the number of steps times the number of items, and the shapes of the weight matrices.
 
-    A packed sequence has another schema: `batch_sizes` is second, and hx and the parameters follow.
+    A packed sequence has another schema: the second argument is `batch_sizes`, followed by hx and the parameters.
     """
     packed = not isinstance(inputs[1], list) and isinstance(inputs[3], list)
     parameters = inputs[3] if packed else inputs[2]
@@ -160,12 +160,13 @@ def recurrent_gates(gates: int, operations: int) -> Formula:
 
     Args:
         gates: Number of gates of the cell: 4 for an LSTM, 3 for a GRU, 1 for a plain RNN.
-        operations: Number of operations for each step, item and hidden unit.
+        operations: Number of operations for each step, each item and each hidden unit.
     """
 
     def formula(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
         steps, weights = _recurrent(inputs)
-        # A cell has two matrices with a row for each gate and hidden unit. The matrix of a projection has fewer rows.
+        # A cell has two matrices with a row for each gate of each hidden unit. The matrix of a projection has fewer
+        # rows.
         cells = sum(w[0] == weights[0][0] for w in weights) // 2
         return steps * cells * (weights[0][0] // gates) * operations
 
@@ -178,17 +179,17 @@ def bilinear(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def trilinear(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count `bilinear` as it appears below the dispatcher, where W comes second."""
+    """Count `bilinear` in the form that it has below the dispatcher, where W is the second argument."""
     return math.prod(inputs[0][:-1]) * math.prod(inputs[1])
 
 
 def distances(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count cdist: one multiply-add for each pair of points and coordinate."""
+    """Count cdist: one multiply-add for each pair of points and each coordinate."""
     return math.prod(outputs[0]) * inputs[0][-1]
 
 
 def grid_sample(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count grid sampling for each output element: bilinear 4 (8 in a volume), nearest 0, bicubic 16."""
+    """Count grid sampling. Multiply-adds of an output element: bilinear 4 (8 in a volume), nearest 0, bicubic 16."""
     return math.prod(outputs[0]) * {0: 2 ** (len(inputs[0]) - 2), 1: 0, 2: 16}[inputs[2]]
 
 
@@ -201,8 +202,8 @@ def antialiased(reach: int) -> Formula:
     """Return the formula of antialiased resizing in two passes, along each row and then along each column.
 
     Args:
-        reach: Number of filter taps along a dimension that does not shrink. Otherwise the filter is longer by the
-            factor of shrinking.
+        reach: Number of filter taps along a dimension that does not shrink. If a dimension shrinks, the filter is
+            longer by the same factor.
     """
 
     def formula(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
@@ -215,7 +216,7 @@ def antialiased(reach: int) -> Formula:
 
 
 def deformable(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count deform_conv2d: the product of the convolution."""
+    """Count deform_conv2d, which needs the multiply-adds of a convolution."""
     return math.prod(outputs[0]) * math.prod(inputs[1][1:])
 
 
@@ -229,12 +230,12 @@ def transform(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
 
 
 def transform_kernel(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count an FFT as it appears below the dispatcher: (self, dim, ...)."""
+    """Count an FFT in the form that it has below the dispatcher: (self, dim, ...)."""
     return _transform(inputs[0], outputs[0], inputs[1])
 
 
 def _transform(before: Shape, after: Shape, dims: Sequence[int]) -> int:
-    """Count points on the longer side. A real transform stores half a spectrum, so its real side is longer."""
+    """Count the points on the longer side. A real transform stores half a spectrum, so its real side is longer."""
     points = math.prod(max(before[d], after[d]) for d in dims)
     rows = math.prod(before) // math.prod(before[d] for d in dims)
     return round(5 * rows * points * math.log2(points))

@@ -1,9 +1,9 @@
-"""Costs of plans, added up from their parts without building the models.
+"""The costs of plans, added up from their parts. The models are not built.
 
 The bare backbone is measured once. A module is measured once for each slot shape, and a fusion once for each shape and
-number of branches. These measurements are stored and added up for each plan, so a module that a plan uses twice costs
-twice. The gate that makes a module start as an identity adds three operations for each element. As a check, the
-complete models of the finalists are measured too.
+number of branches. These measurements are stored, and they are added up for each plan. So a module that a plan uses
+twice counts twice. The gate that makes a module start as an identity adds three operations for each element. As a
+check, the complete models of the finalists are measured too.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from nasbench.measurement.costs import count, measure
 
 __all__ = ["PartCost", "PlanCosts"]
 
-_GATE_OPERATIONS = 3  # of each element in x + g·(f(x) − x): subtract, multiply, add
+_GATE_OPERATIONS = 3  # x + g·(f(x) − x) subtracts, multiplies and adds for each element
 
 
 @dataclass(frozen=True)
 class PartCost:
-    """The cost that one part of a plan adds for one input. Two costs can be added with `+`.
+    """The cost that one part of a plan adds for one input. Two of these costs can be added with `+`.
 
     Attributes:
         params: Number of parameters.
-        macs: Multiply-adds of tensor contractions (convolutions and matrix products).
+        macs: Number of multiply-adds of tensor contractions (convolutions and matrix products).
         elementwise_flops: Number of all other arithmetic operations.
         activations: Number of elements in the outputs of tensor contractions.
-        unknown_ops: Operators without a formula. If there are any, the counts are a lower bound.
+        unknown_ops: The reasons why the counts are not exact, as in `Count`. If there are any, they are lower bounds.
     """
 
     params: int = 0
@@ -57,18 +57,20 @@ class PartCost:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The values of this cost, by column of the trials table."""
+        """The values of this cost, by their columns in the trials table."""
         counts = {name: getattr(self, name) for name in ("params", "macs", "elementwise_flops", "activations")}
         return {**counts, "exact": not self.unknown_ops, "unknown_ops": list(self.unknown_ops)}
 
 
 class PlanCosts:
-    """Returns the cost of any plan in one backbone. A call takes microseconds once its parts have been measured.
+    """A function that returns the cost of any plan in one backbone.
+
+    If all parts of a plan have been measured before, a call takes microseconds.
 
     Args:
         host: The bare backbone, on any device. It does not change.
         slots: The slots of the backbone.
-        input_size: Shape of one input, without the batch.
+        input_size: Shape of one input, without the batch dimension.
         identity_init: Whether plans are inserted behind gates that start at zero.
 
     Raises:
@@ -86,10 +88,10 @@ class PlanCosts:
         self.bare = PartCost(bare.params, bare.macs, bare.elementwise_flops, bare.activations, bare.unknown_ops)
 
     def __call__(self, plan: Plan) -> PartCost:
-        """Return the cost of the backbone with a resolved plan, for one input.
+        """Return the cost, for one input, of the backbone with a resolved plan.
 
         Raises:
-            UnsupportedError: If a module does not support its slot.
+            UnsupportedError: If a module does not support the map in its slot.
         """
         total = self.bare
         for name, expression in plan.items():
@@ -136,7 +138,7 @@ class PlanCosts:
 
     def _part_cost(self, key: tuple[object, ...], make: Any, shape: tuple[int, ...], inputs: int = 1) -> PartCost:
         if key not in self._parts:
-            with torch.device("meta"):  # only shapes matter, so weights and tensors hold no data
+            with torch.device("meta"):  # only shapes matter, so weights and inputs need no data
                 module = make()
                 counted = count(module, *(torch.empty(shape) for _ in range(inputs)))
             params = sum(p.numel() for p in module.parameters())
@@ -149,10 +151,11 @@ class PlanCosts:
 def _batch_sizes(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]) -> Mapping[str, int]:
     """Return the batch size at each slot for one input of the backbone.
 
-    It is 1 in most backbones. A forecasting backbone that treats each series alone has one row for each series.
+    In most backbones it is 1. In a forecasting backbone that processes each series separately, it is the number of
+    series.
     """
     sizes: dict[str, int] = {}
-    # A copy on the meta device is used. So the backbone itself gets no hooks, and nothing is computed.
+    # A copy on the meta device runs. So the backbone itself gets no hooks, and nothing is computed.
     twin = copy.deepcopy(host).to("meta").eval()
 
     def watch(slot: Slot) -> Any:

@@ -1,4 +1,4 @@
-"""Copies of models to run and hook, so that counting never changes the model itself."""
+"""Copies of models. Counting runs and hooks a copy, so that the model itself never changes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def shadow(model: nn.Module, *, meta: bool, training: bool = False) -> nn.Module
     Args:
         model: Any module. It does not change.
         meta: Whether the copy's tensors are on the meta device, where they have no data and compute nothing.
-        training: Mode of the copy. In training mode parameters keep their `requires_grad`. In evaluation mode no
-            parameter needs a gradient.
+        training: Whether the copy is in training mode. There, parameters keep their `requires_grad`. In evaluation
+            mode, no parameter requires a gradient.
 
     Raises:
         InputError: If the model has uninitialised (lazy) parameters, or if it cannot be copied.
@@ -35,11 +35,11 @@ def shadow(model: nn.Module, *, meta: bool, training: bool = False) -> nn.Module
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(f"parameter {name} is not initialised; run one batch through the model first")
-        # deepcopy does not copy an object that is in its memo. It uses the entry there.
+        # deepcopy does not copy an object that is in its memo. It uses the entry of the memo instead.
         memo[id(parameter)] = nn.Parameter(_twin(parameter, meta), requires_grad=training and parameter.requires_grad)
     with _CopyTensors(meta):
         try:
-            # with a copy of the memo, because a failure would leave it half filled
+            # deepcopy gets a copy of the memo, because a failure would leave the memo half filled
             twin = copy.deepcopy(model, dict(memo))
         except Exception:
             twin = _copied_where_possible(model, memo)
@@ -47,13 +47,13 @@ def shadow(model: nn.Module, *, meta: bool, training: bool = False) -> nn.Module
 
 
 def _copied_where_possible(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """Return a copy of `model` that shares attributes that cannot be copied, such as an operator or a generator."""
+    """Return a copy of `model`. Attributes that cannot be copied (an operator, a generator) are shared with it."""
     for module in model.modules():
         for value in vars(module).values():
             try:
                 copy.deepcopy(value, dict(memo))
             except Exception:
-                if not _holds_modules(value):  # a shared submodule would let the copy change the model
+                if not _holds_modules(value):  # if a submodule were shared, the copy could change the model
                     memo[id(value)] = value
     try:
         return copy.deepcopy(model, memo)
@@ -76,9 +76,9 @@ def _twin(tensor: Tensor, meta: bool) -> Tensor:
 
 
 class _CopyTensors(TorchFunctionMode):
-    """Changes how `copy.deepcopy` copies buffers and tensors that are plain attributes.
+    """Change how `copy.deepcopy` copies buffers, and tensors that are plain attributes.
 
-    deepcopy itself would copy the data, and it fails for a tensor that is not a leaf of the autograd graph.
+    deepcopy itself would copy their data. It also fails for a tensor that is not a leaf of the autograd graph.
     """
 
     def __init__(self, meta: bool) -> None:

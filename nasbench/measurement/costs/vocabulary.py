@@ -1,4 +1,4 @@
-"""Tables of the elementwise and the free operators. With an operator that is in no table, a count is a lower bound."""
+"""Tables of operators that are elementwise or free. If an operator is in no table, the count is a lower bound."""
 
 from __future__ import annotations
 
@@ -61,17 +61,16 @@ _NORMALISATIONS = """
 
 
 def unqualified(kind: str) -> str:
-    """Return a name without its namespace and without the `_` of an in-place operator: `aten::relu_` is `relu`."""
+    """Return a name without its namespace and without the `_` of an in-place operator: `aten::relu_` gives `relu`."""
     name = kind.rpartition("::")[2]
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 
 
 ELEMENTWISE = frozenset((_POINTWISE + _REDUCTIONS).split())
-"""Operators that cost 1 for each output element (pointwise) or 1 for each input element (reductions)."""
+"""Operators that count 1 for each output element (pointwise) or 1 for each input element (reductions)."""
 
 NORMS = frozenset(_NORMALISATIONS.split())
-"""Operators that cost 5 for each input element: normalisations and softmax."""
+"""Operators that count 5 for each input element: normalisations and softmax."""
 
 FREE = frozenset(_FREE.split())
-"""Operators that cost nothing, because they do no arithmetic on activations: views, copies, gathers, fills, random
-numbers."""
+"""Operators that count 0, because they do no arithmetic on activations: views, copies, gathers, fills, random draws."""

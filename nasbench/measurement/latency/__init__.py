@@ -1,1 +1,1 @@
-"""Latency relative to the bare backbone: the profiler, device profiles with their predictions, and the doctor."""
+"""Latency relative to the bare backbone: the profiler, device profiles with predictions, and the profiler's test."""

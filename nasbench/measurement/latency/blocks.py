@@ -20,14 +20,14 @@ __all__ = ["OK", "PREEMPTED", "SLOW_CLOCK", "Blocks", "Runner", "Sample", "Stopp
 Stopped = Literal["resolution", "time", "blocks", "no accepted samples"]
 
 OK, PREEMPTED, SLOW_CLOCK = 0, 1, 2
-"""Flaws of a sample, with higher numbers for worse flaws: none, preempted by another process, or with the GPU below 75
-% of its default clock."""
+"""Flaws of a sample: none, preempted by another process, or taken while the GPU's clock was below 75 % of its default.
+A higher number means a worse flaw."""
 
 MAX_DISCARDS = 200
-"""A measurement ends after this many blocks if not one is accepted. Each later multiple is checked as well."""
+"""A measurement ends after this many blocks, or a multiple of them, if a candidate has no accepted block by then."""
 
-_WINDOW = 20  # last rounds of the warm-up, over which the time must show no trend
-_FIRST_CHECK = 30  # blocks before the first look at the intervals
+_WINDOW = 20  # number of the last rounds of the warm-up, over which the time must show no trend
+_FIRST_CHECK = 30  # number of blocks before the first check of the intervals
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Sample:
     """One timed call.
 
     Attributes:
-        ms: Milliseconds on the device. For a preempted call on one thread, the milliseconds that it had the core.
-        wall_ms: Milliseconds on the host, until the result was available.
+        ms: Time on the device in milliseconds. For a preempted call on one thread, the time for which it had the core.
+        wall_ms: Time on the host in milliseconds, until the result was available.
         flaw: OK, PREEMPTED or SLOW_CLOCK.
     """
 
@@ -53,9 +53,9 @@ class Blocks:
     """The samples of a measurement. Item i of every list belongs to block i.
 
     Attributes:
-        ms: Device milliseconds by candidate.
-        wall_ms: Host milliseconds by candidate.
-        flaws: Flaw by candidate.
+        ms: For each candidate, the times on the device in milliseconds.
+        wall_ms: For each candidate, the times on the host in milliseconds.
+        flaws: For each candidate, the flaws of its samples.
     """
 
     ms: dict[str, list[float]] = field(default_factory=dict)
@@ -78,11 +78,11 @@ class Blocks:
         return Blocks(ms, wall_ms, {name: self.flaws[name] for name in names})
 
     def accepted(self, *names: str) -> list[int]:
-        """Return the blocks in which no sample of `names` has a flaw.
+        """Return the numbers of the blocks in which no sample of `names` has a flaw.
 
-        On a busy machine fewer than eight blocks may be free of preemption. Then the preempted blocks are accepted as
-        well. Otherwise a candidate that takes longer than a time slice would have no accepted sample at all. A block
-        with a slow clock is never accepted.
+        On a busy machine, fewer than eight blocks may be free of preemption. In this case preempted blocks are accepted
+        too. If they were not, a candidate that takes longer than a time slice would have no accepted sample at all. A
+        block with a slow clock is never accepted.
         """
         worst = [max(flaws) for flaws in zip(*[self.flaws[name] for name in names], strict=True)]
         clean = [i for i, flaw in enumerate(worst) if flaw == OK]
@@ -93,9 +93,9 @@ def warm_up(runners: Mapping[str, Runner], *, now: Callable[[], float], until: f
     """Run rounds of all candidates until the time of a round shows no trend over the last rounds.
 
     Args:
-        runners: A function that runs a candidate once, by candidate.
-        now: Clock, in seconds.
-        until: Time at which to stop waiting for a steady state.
+        runners: For each candidate, a function that runs it once.
+        now: Function that returns the time of a clock, in seconds.
+        until: Time of this clock at which to stop waiting for a steady state.
 
     Returns:
         The number of rounds, and whether the state was steady at the end.
@@ -110,10 +110,10 @@ def warm_up(runners: Mapping[str, Runner], *, now: Callable[[], float], until: f
 
 
 def _steady(window: Sequence[float]) -> bool:
-    """Whether a window shows no trend.
+    """Return whether a window shows no trend.
 
-    There is no trend if the medians of its halves differ by at most 1 %, or if Kendall's rank test finds none at the
-    5 % level.
+    There is no trend if the medians of its halves differ by at most 1 %, or if Kendall's rank test finds no trend at
+    the 5 % level.
     """
     half = len(window) // 2
     first, second = statistics.median(window[:half]), statistics.median(window[half:])
@@ -123,15 +123,16 @@ def _steady(window: Sequence[float]) -> bool:
 
 
 def _has_trend(values: Sequence[float]) -> bool:
-    """Whether Kendall's rank test finds a trend at the 5 % level, by its normal approximation.
+    """Return whether Kendall's rank test finds a trend at the 5 % level, by its normal approximation.
 
-    For the 20 rounds of a window it decides as the exact test (Mann, "Nonparametric tests against trend", Econometrica
-    1945). scipy has that test too, but its import would take seconds of the warm-up.
+    For the 20 rounds of a window, the approximation decides in the same way as the exact test (Mann, "Nonparametric
+    tests against trend", Econometrica 1945). scipy has the test too, but to import it would take seconds of the
+    warm-up.
     """
     n = len(values)
     rising = sum((later > earlier) - (later < earlier) for earlier, later in itertools.combinations(values, 2))
     deviation = math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-    # `rising` goes in steps of 2, so the continuity correction is 1
+    # `rising` changes in steps of 2, so the continuity correction is 1.
     return math.erfc(max(abs(rising) - 1, 0) / deviation / math.sqrt(2)) <= 0.05
 
 
@@ -147,12 +148,12 @@ def run_blocks(
     """Run blocks until the intervals are narrow enough, the time limit is reached, or there are enough blocks.
 
     Args:
-        runners: A function that runs a candidate once, by candidate, the reference included.
+        runners: For each candidate, including the reference, a function that runs it once.
         seed: Seed of the order within each block.
-        now: Clock, in seconds.
-        until: Time at which to stop.
+        now: Function that returns the time of a clock, in seconds.
+        until: Time of this clock at which to stop.
         max_blocks: Largest number of blocks. None means no limit.
-        settled: A function that returns whether the intervals of the blocks so far are narrow enough.
+        settled: Function that returns whether the intervals from the blocks so far are narrow enough.
 
     Returns:
         The blocks, and why the measurement stopped.
@@ -160,11 +161,11 @@ def run_blocks(
     rng, names, blocks = random.Random(seed), list(runners), Blocks()
     check = _FIRST_CHECK
     while True:
-        rng.shuffle(names)  # so that no candidate always runs after the same other candidate
+        rng.shuffle(names)  # otherwise a candidate would always run after the same other candidate
         blocks.add({name: runners[name]() for name in names})
         n = len(blocks)
         if n >= check:
-            check = n + max(10, n // 10)  # a check sorts all samples, so checks become rarer as samples become more
+            check = n + max(10, n // 10)  # a check sorts all samples, so checks become rarer as the samples become more
             if settled(blocks):
                 return blocks, "resolution"
         hopeless = n % MAX_DISCARDS == 0 and _none_accepted(blocks)

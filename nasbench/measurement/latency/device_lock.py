@@ -1,6 +1,7 @@
 """One lock for each device, across processes.
 
-A measurement holds the lock alone. Training steps share it, and release it between steps if a measurement waits.
+A measurement holds the lock alone. Processes that train share the lock. Between training steps they release it if a
+measurement waits.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from nasbench.text import narrate
 __all__ = ["DeviceLock", "device_lock"]
 
 PATIENCE_S = 2.0
-"""A measurement that has waited this long for its device says so on stderr."""
+"""If a measurement has waited for its device for this long, it says so on stderr."""
 
 _ALONE: set[tuple[Path, int]] = set()
-"""Lock file and thread of every exclusive lock that this process holds."""
+"""The lock file and the thread of every exclusive lock that this process holds."""
 
 
 class DeviceLock:
     """The kernel lock of a device, as a context manager. The kernel releases it when the process dies.
 
-    There are two lock files, the gate and the device. A measurement locks the gate first and then the device, and holds
-    both. Training locks the gate only while it locks the device. Between steps it releases the device if the gate is
-    locked. So a measurement waits for one training step at most, however many processes train. A thread that holds the
-    device exclusively may take it again.
+    There are two lock files, the gate and the device. A measurement locks first the gate and then the device, and holds
+    both locks. A training process locks the gate only until it has locked the device. Between steps it releases the
+    device if the gate is locked. So a measurement waits for at most one training step, however many processes train. A
+    thread that already holds the device exclusively may take it again.
 
     Args:
-        path: The device's lock file. The gate's file is beside it.
+        path: The device's lock file. The gate's lock file is in the same folder.
         shared: True for training, False for a measurement.
     """
 
@@ -51,13 +52,13 @@ class DeviceLock:
         """Take the device.
 
         Returns:
-            Whether it was taken. False only if it is not free and `wait` is False.
+            Whether the device was taken. It is False only if the device is not free and `wait` is False.
         """
         if (self._path, threading.get_ident()) in _ALONE:
-            self._within = True  # a second kernel lock in the same thread would wait forever for the first
+            self._within = True  # a second kernel lock in this thread would wait for the first one forever
             return True
         if wait and not self.shared:
-            if self.acquire(wait=False):  # in the common case it is free, and no timer is needed
+            if self.acquire(wait=False):  # in the common case the device is free, and no timer is needed
                 return True
             with _saying(self._path, self._gate.path):
                 return self._take(wait=True)
@@ -78,7 +79,7 @@ class DeviceLock:
         return taken
 
     def release(self) -> None:
-        """Release the device. Does nothing if it is not held."""
+        """Release the device. This does nothing if the device is not held."""
         if self._within:
             self._within = False
             return
@@ -91,13 +92,13 @@ class DeviceLock:
     def yield_device(self, *_: object) -> None:
         """Let a waiting measurement run, then continue.
 
-        Meant as the `on_step` of training. It takes a few µs if no measurement waits.
+        This can be passed to training as `on_step`. If no measurement waits, it takes a few microseconds.
         """
-        if self._gate.acquire(wait=False):  # an open gate means that no measurement waits
+        if self._gate.acquire(wait=False):  # if the gate is free, no measurement waits
             self._gate.release()
             return
         if torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # kernels that were launched must end before another process has the device
+            torch.cuda.synchronize()  # kernels that were launched must end before another process gets the device
         self.release()
         self.acquire()
 
@@ -112,18 +113,18 @@ class DeviceLock:
 
 
 def device_lock(device: str | torch.device, *, shared: bool = False) -> DeviceLock:
-    """Return the lock of a device. There is one for each user and device, whatever name a process has for the device.
+    """Return the lock of a device. Each user has one lock for each device, no matter how a process names the device.
 
     Args:
         device: "cpu" (the whole machine), "cuda" or "cuda:1".
-        shared: True for training, which many processes may do, one step at a time. A measurement holds the lock alone.
+        shared: True for training, for which several processes can hold the lock. A measurement holds it alone.
 
     Example:
         >>> with device_lock("cpu", shared=True) as lock:
         ...     lock.yield_device()
     """
     device = torch.device(device)
-    # By UUID, because the number of a GPU differs between processes with different CUDA_VISIBLE_DEVICES.
+    # The lock has the UUID in its name, because processes with different CUDA_VISIBLE_DEVICES number GPUs differently.
     name = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else device.type
     return DeviceLock(Path(tempfile.gettempdir()) / f"nasbench-{os.getuid()}-{name}.lock", shared=shared)
 
@@ -147,7 +148,7 @@ def _saying(lock: Path, gate: Path) -> Iterator[None]:
 
 
 def _holders(path: Path) -> list[int]:
-    """Return the ids of the processes that hold a kernel lock on a file. Empty on systems other than Linux."""
+    """Return the ids of the processes that hold a kernel lock on a file, or [] on systems other than Linux."""
     try:
         inode = str(path.stat().st_ino)
         rows = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]

@@ -1,9 +1,9 @@
 """A device profile: the latency that each part of a space adds on one device.
 
-A search on another machine predicts latency from it. The predicted ratio of a plan's time to the time of the bare
-backbone is 1 plus a sum over slots. Each slot contributes the time that each of its variants adds alone, and the
-overhead of the composition that joins them, as shares of the bare backbone's time. Whole plans of the space are
-measured as well, to check how good the prediction is.
+From a device profile, a search on another machine predicts latency. The predicted ratio of a plan's time to the time of
+the bare backbone is 1 plus a sum over slots. A slot adds the time that each of its variants adds alone, and the
+overhead of the composition that joins them, both as shares of the bare backbone's time. Whole plans of the space are
+measured too, to check how good the predictions are.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 
-_MAX_FILE_BYTES = 50_000_000  # the file can come from anybody, so its length is checked before it is read
-_TOLERANCE = 0.1  # largest error of a prediction that counts as good
+_MAX_FILE_BYTES = 50_000_000  # anybody can have made the file, so its length is checked before it is read
+_TOLERANCE = 0.1  # largest relative error with which a prediction counts as good
 _PLAIN = ("backbone", "identity_init", "versions")
 
 
@@ -65,14 +65,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The quality of latency predictions for whole plans. The plans were not used to make the predictions.
+    """The quality of latency predictions for whole plans, which were not used to make the predictions.
 
     Attributes:
-        plans: Number of plans measured.
-        within_10pct: Share of plans predicted within ±10 % of the measured ratio.
+        plans: Number of plans that were measured.
+        within_10pct: Share of the plans whose predicted ratio is within ±10 % of the measured ratio.
         kendall_tau: Kendall's rank correlation of predicted and measured ratios. None where it is undefined.
-        macs_tau: The same for MACs alone, as a baseline.
-        kernels_tau: The same for the number of kernels, as a baseline.
+        macs_tau: The rank correlation of MACs and measured ratios, as a baseline.
+        kernels_tau: The rank correlation of the number of kernels and measured ratios, as a baseline.
     """
 
     plans: int
@@ -97,14 +97,14 @@ class DeviceProfile:
 
     Attributes:
         backbone: Name of the backbone.
-        input_size: Shape of one input, without the batch.
-        identity_init: Whether modules were inserted with their gate, as in `insert`.
-        slots: The choices of the space, slot by slot.
+        input_size: Shape of one input, without the batch dimension.
+        identity_init: Whether modules were inserted with a gate, as in `insert`.
+        slots: The choices that the space offers at each slot.
         scenario: Scenario of the first measurement.
-        versions: Versions of nasbench and timm, which define modules and backbone.
-        reference_ms: Latency of the bare backbone, one value for each group measured.
-        measured: Ratio over the bare backbone (estimate, low, high), by the text of the plan.
-        held_out: MACs and number of kernels of the whole plans that check the predictions, by the text of the plan.
+        versions: Versions of nasbench and timm. They determine the modules and the backbone.
+        reference_ms: Latency of the bare backbone in milliseconds, one value for each group that was measured.
+        measured: For each plan, by its text: its time divided by the time of the bare backbone (estimate, low, high).
+        held_out: For each whole plan that checks the predictions, by its text: its MACs and its number of kernels.
     """
 
     backbone: str
@@ -119,17 +119,17 @@ class DeviceProfile:
 
     @property
     def bare_ms(self) -> float:
-        """Latency of the bare backbone: the median over groups."""
+        """Latency of the bare backbone in milliseconds: the median over the groups."""
         return float(np.median(self.reference_ms))
 
     @property
     def missing(self) -> list[str]:
-        """Texts of the plans still to be measured."""
+        """The texts of the plans that must still be measured."""
         return [text for text in (*self.parts, *self.held_out) if text not in self.measured]
 
     @cached_property
     def parts(self) -> dict[str, tuple[str, str]]:
-        """The plans from which predictions are made: (slot, variant or composition), by the text of the plan."""
+        """The plans from which predictions are made. The text of a plan maps to (slot, variant or composition)."""
         return {text: (choices.slot, key) for choices in self.slots for key, text in _parts(choices)}
 
     def predict(self, plan: Plan | Mapping[str, Any] | str | None) -> Prediction:
@@ -137,7 +137,7 @@ class DeviceProfile:
 
         Raises:
             PlanError: If the plan is not in the profiled space.
-            DeviceError: If a part of the plan is not measured yet.
+            DeviceError: If a part of the plan has not been measured yet.
         """
         plan = Plan.of(plan).resolve([choices.slot for choices in self.slots])
         ratio = 1.0 + sum(self._slot(choices, plan) for choices in self.slots if choices.slot in plan)
@@ -148,7 +148,10 @@ class DeviceProfile:
         return self._ratio(_text(slot, variant)) - 1
 
     def overhead(self, slot: str, composition: str) -> float:
-        """Return the share that a composition adds at a slot on top of its variants. 0 for a variant alone."""
+        """Return the overhead of a composition at a slot, as a share of the bare time. 0 for a variant alone.
+
+        The overhead is the time that the composition adds to the times that its variants add alone.
+        """
         if composition in LETTERS:
             return 0.0
         choices = next(choices for choices in self.slots if choices.slot == slot)
@@ -158,7 +161,7 @@ class DeviceProfile:
 
     def _slot(self, choices: SlotChoices, plan: Plan) -> float:
         expression = plan[choices.slot]
-        if expression in choices.variants:  # was measured by itself, without a composition
+        if expression in choices.variants:  # the expression was measured by itself, without a composition
             return self.added(choices.slot, expression.canonical())
         setting = choices.options.get(expression)
         if setting is None:
@@ -177,9 +180,9 @@ class DeviceProfile:
         return self.measured[text][0]
 
     def quality(self) -> HeldOut | None:
-        """Return the quality of predictions of the held-out plans. None if fewer than two were measured."""
+        """Return the quality of the predictions for the held-out plans, or None if fewer than two were measured."""
         texts = [text for text in self.held_out if text in self.measured]
-        if len(texts) < 2:  # a rank correlation needs two
+        if len(texts) < 2:  # a rank correlation needs two values
             return None
         truth = np.array([self.measured[text][0] for text in texts])
         predicted = np.array([self.predict(text).ratio for text in texts])
@@ -187,7 +190,7 @@ class DeviceProfile:
         return judged(predicted, truth, macs, kernels)
 
     def frame(self) -> pd.DataFrame:
-        """Return a table of the time that each variant and composition adds at each slot: share and milliseconds."""
+        """Return a table of the time that each variant and composition adds at each slot, as a share and in ms."""
         rows, known = [], {choices.slot: choices for choices in self.slots}
         for slot, key in ((choices.slot, key) for choices in self.slots for key, _ in _parts(choices)):
             composed = key in known[slot].compositions
@@ -205,12 +208,12 @@ class DeviceProfile:
 
         Args:
             backbone: Name of the search's backbone.
-            input_size: Shape of one input, without the batch.
-            space: The space that plans come from.
-            identity_init: Whether plans are inserted with gates. Not checked if None.
+            input_size: Shape of one input, without the batch dimension.
+            space: The space from which the plans come.
+            identity_init: Whether plans are inserted with gates. None means that this is not checked.
 
         Raises:
-            BackboneError: If the profile is of another backbone, input size or kind of insertion.
+            BackboneError: If the profile is for another backbone or input size, or differs in whether there are gates.
             SpaceError: If the space has a slot, variant or composition that was not measured.
             DeviceError: If the profile was made with another version of nasbench or timm, or is not complete.
         """
@@ -223,13 +226,13 @@ class DeviceProfile:
         if identity_init not in (None, self.identity_init):
             with_gates, without = "with gates (--identity-init), as loaded weights need", "without gates"
             made, wanted = (with_gates, without) if self.identity_init else (without, with_gates)
-            raise BackboneError(f"this device profile was made {made}, the search inserts {wanted}; profile again")
+            raise BackboneError(f"this device profile was made {made}, but the search inserts {wanted}; profile again")
         known = {choices.slot: choices for choices in self.slots}
         for choices in space.slots:
             _check_slot(known.get(choices.slot), choices)
         if dict(self.versions) != versions_here():
             raise DeviceError(
-                f"this device profile was made with {_spell(self.versions)}, this is {_spell(versions_here())}: "
+                f"this device profile was made with {_spell(self.versions)}, but here is {_spell(versions_here())}: "
                 "modules may differ; profile again, or install the versions it was made with"
             )
         if self.missing:
@@ -239,9 +242,9 @@ class DeviceProfile:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the profile, and its quality, as data for JSON for the identity of a run."""
+        """Return what identifies the profile, and its quality, as data for JSON. It is part of a run's identity."""
         quality = self.quality()
-        # The hash covers every measured value, so that a profile made again has another identity.
+        # The hash covers every measured value, so that a profile that is made again has another identity.
         values = {"reference_ms": self.reference_ms, "measured": dict(sorted(self.measured.items()))}
         return {
             **{key: getattr(self.scenario, key) for key in ("device", "device_name", "date")},
@@ -270,7 +273,7 @@ class DeviceProfile:
         }
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside the target and then renamed, because a rename within a folder is atomic.
+        # The text is written to a second file in the same folder, which is then renamed, because a rename is atomic.
         draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         os.replace(draft, path)
@@ -291,7 +294,7 @@ class _Choices(BaseModel):
 
 
 class _Document(BaseModel):
-    """The entries of a file that are read. They are validated because the file can come from anybody."""
+    """The entries of a file that are read. They are validated, because anybody can have made the file."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -311,7 +314,7 @@ def load_device_profile(path: str | Path) -> DeviceProfile:
 
     Raises:
         InputError: If the file cannot be read, or is not a device profile of this version.
-        UnknownNameError: If a module of its space does not exist here.
+        UnknownNameError: If a module of the profile's space does not exist here.
     """
     path = Path(path)
     try:
@@ -345,7 +348,7 @@ def load_device_profile(path: str | Path) -> DeviceProfile:
 
 
 def judged(predicted: ArrayLike, measured: ArrayLike, macs: ArrayLike, kernels: ArrayLike) -> HeldOut:
-    """Compare predictions, and the baselines of MACs and kernels, with measurements of the same plans.
+    """Compare predictions, and the baselines MACs and number of kernels, with measurements of the same plans.
 
     Args:
         predicted: (n,), predicted ratios or latencies.
@@ -369,19 +372,19 @@ def within_10pct(predicted: ArrayLike, measured: ArrayLike) -> float:
 
 
 def versions_here() -> dict[str, str]:
-    """Return the versions that define modules and backbones. A prediction is valid only for the same versions."""
+    """Return the versions of nasbench and timm. A prediction is valid only for the versions of its profile."""
     return {"nasbench": __version__, "timm": importlib.metadata.version("timm")}
 
 
 def with_measured(
     profile: DeviceProfile, ratios: Mapping[str, tuple[float, float, float]], reference_ms: float
 ) -> DeviceProfile:
-    """Return `profile` with the measurements of a further group."""
+    """Return `profile` with the measurements of another group added."""
     return replace(profile, measured={**profile.measured, **ratios}, reference_ms=(*profile.reference_ms, reference_ms))
 
 
 def _parts(choices: SlotChoices) -> Iterator[tuple[str, str]]:
-    """Yield (variant or composition, text of the plan) for everything that must be measured at a slot."""
+    """Yield a pair (variant or composition, text of its plan) for everything that must be measured at a slot."""
     for variant in choices.variants:
         yield variant.canonical(), _text(choices.slot, variant.canonical())
     for composition in choices.parameters[f"{choices.slot}.composition"]:
@@ -390,7 +393,7 @@ def _parts(choices: SlotChoices) -> Iterator[tuple[str, str]]:
 
 
 def _probe(choices: SlotChoices, composition: str) -> dict[str, str]:
-    """Return the variants with which a composition's overhead is measured: the first ones, repeated if too few."""
+    """Return the variants with which a composition's overhead is measured: the first ones, repeated if necessary."""
     variants = [variant.canonical() for variant in choices.variants]
     return {letter: variants[i % len(variants)] for i, letter in enumerate(letters_of(composition))}
 

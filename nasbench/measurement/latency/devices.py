@@ -1,4 +1,4 @@
-"""Find the torch device with a given name, and check that this machine has it. A name is checked without torch."""
+"""Find the torch device with a given name, and check that this machine has it. To check the name needs no torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _DEVICE = re.compile(r"auto|cpu|cuda|(cpu|cuda):\d+")
 
 
 def check_device_name(name: str) -> None:
-    """Check that `name` is the name of a device. Whether this machine has the device is not checked.
+    """Check that `name` is the name of a device. It is not checked whether this machine has the device.
 
     Raises:
-        UnknownNameError: If it is not.
+        UnknownNameError: If `name` is not the name of a device.
     """
     if not _DEVICE.fullmatch(name):
         raise UnknownNameError("device", name, ("auto", "cpu", "cuda"), "auto, cpu, cuda or cuda:1")
@@ -33,11 +33,11 @@ def all_devices() -> list[str]:
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """Return the device with this name, including its index. "auto" is CUDA if there is a CUDA device, else the CPU.
+    """Return the device with this name, including its index. "auto" means CUDA if there is a CUDA device, else the CPU.
 
     Raises:
-        UnknownNameError: If it is not the name of a device.
-        DeviceError: If this machine does not have it.
+        UnknownNameError: If `name` is not the name of a device.
+        DeviceError: If this machine does not have the device.
     """
     check_device_name(str(name))
     import torch  # imported here, because the names are checked without it

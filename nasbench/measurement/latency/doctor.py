@@ -26,18 +26,18 @@ from nasbench.measurement.latency.scenario import AMP, MODES
 __all__ = ["MIN_POWER", "MIN_SAME", "MIN_TRIALS", "TIME_S", "examine", "summarise", "supported"]
 
 MIN_SAME, MIN_POWER = 0.95, 0.8
-"""Smallest acceptable rates: of identical models called SAME, and of models slowed by 5 % called SLOWER."""
+"""Smallest acceptable rates with which identical models are called SAME, and models slowed by 5 % are called SLOWER."""
 
 MIN_TRIALS = 40
 """Smallest number of trials from which a rate is estimated."""
 
 TIME_S = 32.0
-"""Seconds of all trials, including the copies of the models. With the start of Python the command takes under 40 s."""
+"""Seconds for all trials, including copying the models. With the start of Python, the command takes under 40 s."""
 
 RESOLUTION = 0.015
-"""Half-width of the intervals to reach. A trial takes less than a second, and must distinguish 0 % from 5 %."""
+"""Half-width that the intervals must reach. In less than a second, a trial must distinguish 0 % from 5 %."""
 
-_LAYERS = 20  # so that one more layer is 5 % more work
+_LAYERS = 20  # with this number, one more layer is 5 % more work
 _INPUT_SIZE = (8, 16, 16)
 
 
@@ -49,21 +49,21 @@ def examine(
     seed: int = 0,
     measure: Callable[..., Profile] = profile,
 ) -> dict[str, Any]:
-    """Test the latency profiler on a device. Each trial measures a model, its twin and a model slowed by 5 %.
+    """Test the latency profiler on a device. Each trial measures a model, an equal model, and a model slowed by 5 %.
 
-    The model is a chain of 20 equal convolutions, and the slowed model is a chain of 21. That is 5 % more of the same
-    work on any device. The CPU uses one thread. Each trial makes its own copies of the models, so their place in memory
-    varies from trial to trial.
+    The model is a chain of 20 equal convolutions, and the slowed model is a chain of 21. This is 5 % more of the same
+    work on any device. On the CPU, one thread is used. Each trial makes its own copies of the models, so their places
+    in memory vary from trial to trial.
 
     Args:
         device: "cpu", "cuda", "cuda:1", or "auto".
         trials: Number of measurements, at least 40.
-        time_s: Seconds of all trials together. Time that a trial does not need is shared among the later trials.
-        seed: Seed of inputs and orders.
+        time_s: Seconds for all trials together. Time that a trial does not need is shared among the later trials.
+        seed: Seed of the inputs and of the orders of the calls.
         measure: The function to test, with the signature of `profile`.
 
     Returns:
-        The entries of `summarise`, and `wall_s`, the wall time.
+        The entries of `summarise`, and the wall time in seconds, `wall_s`.
 
     Raises:
         DeviceError: If this machine does not have the device.
@@ -74,12 +74,12 @@ def examine(
     torch.manual_seed(seed)
     models = {"reference": chain(_LAYERS), "same": chain(_LAYERS), "slowed": chain(_LAYERS + 1)}
     profiles: list[Profile] = []
-    # the lock is taken for all trials, so that no trial spends its time waiting
+    # The lock is taken once for all trials, so that no trial spends its time on waiting.
     with device_lock(usable_device(device)):
         begin = time.perf_counter()
         for trial in range(trials):
             spent = time.perf_counter() - begin
-            # The mean time that a trial spends outside its measurement, on copies and set-up.
+            # The mean time that a trial so far has spent outside its measurement, on copies and set-up.
             aside = (spent - sum(p.wall_s for p in profiles)) / trial if trial else 0.0
             share = max((time_s - spent) / (trials - trial) - aside, 0.01)
             options: dict[str, Any] = {"time_s": share, "resolution": RESOLUTION, "seed": seed + trial}
@@ -94,15 +94,17 @@ def summarise(profiles: list[Profile]) -> dict[str, Any]:
     Returns:
         A dictionary with these entries.
 
-        - device, trials, resolution: What was tested, how often, and the half-width of the intervals to reach.
-        - aa_same_rate: Share of twins called SAME, with its 95 % Wilson interval in aa_same_interval.
-        - power_5pct: Share of slowed models called SLOWER, with its Wilson interval in power_5pct_interval.
-        - aa_sd: Standard deviation of the twins' log-ratio. None for fewer than two.
-        - slowed_ratio: Median ratio of the slowed model. None if there is no sample.
-        - settled_share: Share of trials that stopped at the resolution.
+        - device, trials, resolution: What was tested, how often, and the half-width that the intervals had to reach.
+        - aa_same_rate: Share of the trials in which the equal model was called SAME. aa_same_interval is its 95 %
+          Wilson interval.
+        - power_5pct: Share of the trials in which the slowed model was called SLOWER. power_5pct_interval is its 95 %
+          Wilson interval.
+        - aa_sd: Standard deviation of the equal model's log-ratio over the trials. None for fewer than two trials.
+        - slowed_ratio: Median over the trials of the slowed model's ratio. None if there is no sample.
+        - settled_share: Share of the trials that stopped because the resolution was reached.
         - discarded_share: Share of calls that were discarded.
-        - scenario, scenario_text, versions: Those of the first trial.
-        - faults: A sentence for each rate whose whole interval lies under the rate to reach.
+        - scenario, scenario_text, versions: The values from the first trial.
+        - faults: A sentence for each rate whose whole interval lies below the smallest acceptable rate.
     """
     same = sum(p["same"].verdict == "SAME" for p in profiles)
     slower = sum(p["slowed"].verdict == "SLOWER" for p in profiles)
@@ -131,10 +133,10 @@ def summarise(profiles: list[Profile]) -> dict[str, Any]:
 
 
 def supported(device: str) -> dict[str, str]:
-    """Return for each mode and autocast type why a device does not support it. "" if it does.
+    """Return, for each mode and autocast type, why a device does not support it, or "" if it does.
 
-    Each is tried on a small model. The exception is "compile", whose first call takes half a minute. For it, the
-    function checks that the compiler it needs is installed.
+    Each is tried on a small model, except for "compile", whose first call takes half a minute. For "compile", it is
+    checked that the compiler that it needs is installed.
 
     Raises:
         DeviceError: If this machine does not have the device.
@@ -155,7 +157,7 @@ def _refusal(device: str, options: dict[str, Any]) -> str:
 
 
 def _no_compiler(device: str) -> str:
-    """Return what torch.compile's default backend lacks: a C++ compiler, or Triton for a GPU. "" if nothing."""
+    """Return what torch.compile's default backend lacks (a C++ compiler, or Triton for a GPU), or "" if it has all."""
     if usable_device(device).type == "cuda" and importlib.util.find_spec("triton") is None:
         return "torch.compile needs Triton for a GPU, which is not installed (pip install triton)"
     compilers = (os.environ.get("CXX", "g++"), "clang++")
@@ -166,7 +168,7 @@ def _no_compiler(device: str) -> str:
 
 def _faults(intervals: dict[str, list[float]]) -> list[str]:
     aims = {"aa_same": (MIN_SAME, "identical models are called SAME"), "power_5pct": (MIN_POWER, "5 % is found")}
-    # A rate is a fault only if the upper end of its interval lies under the aim, so that chance does not explain it.
+    # A rate counts as a fault only if the upper end of its interval lies below the aim. So chance does not explain it.
     return [
         f"{what} in at most {100 * intervals[key][1]:.0f} % of trials, under the aim of {100 * least:.0f} %: do not "
         "trust a verdict from this machine in its present state; stop other programs on it and try again"

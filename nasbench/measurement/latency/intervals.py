@@ -17,24 +17,25 @@ Interval = tuple[float, float, float]
 MIN_PAIRS = 8
 """Smallest number of blocks for a verdict.
 
-With n samples, the median lies outside their range with probability 2·(1/2)^n. For n = 8 and more that is under 1 %.
+With n samples, the true median lies outside their range with probability 2·(1/2)^n. This is under 1 % for n ≥ 8.
 """
 
 
 def median_interval(values: ArrayLike, confidence: float) -> Interval:
     """Return the median of `values` with its bootstrap percentile interval.
 
-    The interval is that of infinitely many resamples, and is computed without drawing any. The median of a resample of
-    n values is the value at rank ⌊n·U⌋. U is distributed as the middle order statistic of n uniform draws, which is
-    Beta((n+1)/2, (n+1)/2). So the ends of the interval are two of the sorted values (Efron, "Bootstrap Methods", Annals
-    of Statistics 1979, section 3). If all values change sign, the interval is mirrored exactly.
+    It is the interval that infinitely many resamples would give, but it is computed without drawing a resample. The
+    median of a resample of n values is the sorted value at rank ⌊n·U⌋. U has the distribution of the middle order
+    statistic of n uniform draws, which is Beta((n+1)/2, (n+1)/2). So the ends of the interval are two of the sorted
+    values (Efron, "Bootstrap Methods", Annals of Statistics 1979, section 3). If all values change sign, the interval
+    is mirrored exactly.
 
     Args:
-        values: (n,). NaN values are left out.
-        confidence: Confidence of the interval, such as 0.99.
+        values: The values, (n,). NaN values are left out.
+        confidence: Confidence level of the interval, such as 0.99.
 
     Returns:
-        Median, low, high. Three NaN if no value is left.
+        The median and the low and high end of the interval. All three are NaN if no value is left.
     """
     ordered = np.asarray(values, dtype=float)
     ordered = np.sort(ordered[~np.isnan(ordered)])
@@ -52,12 +53,13 @@ def verdict(interval: Interval, pairs: int, resolution: float) -> Verdict:
 
     Args:
         interval: Interval of log(candidate / reference).
-        pairs: Number of blocks behind the interval.
+        pairs: Number of blocks from which the interval was computed.
         resolution: Largest relative difference that counts as no difference, such as 0.01.
 
     Returns:
-        SAME if the whole interval lies within ± the resolution, or if it contains 0 and is no wider than that. FASTER
-        or SLOWER if it does not contain 0 and is not completely within ± the resolution. UNDECIDED otherwise.
+        SAME if the whole interval lies within ± the resolution, or if it contains 0 and is at most twice the resolution
+        wide. FASTER or SLOWER if it does not contain 0 and is not completely within ± the resolution. Otherwise
+        UNDECIDED.
     """
     _, low, high = interval
     if pairs < MIN_PAIRS or math.isnan(low):

@@ -1,4 +1,4 @@
-"""Count the kernels of a forward pass. Their number is a baseline that any predictor of latency must beat."""
+"""Count the kernels of a forward pass. Their number is a baseline: a predictor of latency should be better than it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class _Counter(TorchDispatchMode):
         self.kernels = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # A view launches nothing: it only makes new sizes and strides.
+        # A view launches no kernel. It only makes new sizes and strides.
         self.kernels += not func.is_view
         return func(*args, **(kwargs or {}))
 
 
 def count_kernels(model: nn.Module, input_size: tuple[int, ...]) -> int:
-    """Return the number of operators that a forward pass runs, views left out.
+    """Return the number of operators that a forward pass runs, without views.
 
-    That is about the number of kernels that a GPU launches in eager mode.
+    This is about the number of kernels that a GPU launches in eager mode.
 
     Args:
-        model: A model on the CPU. It runs in evaluation mode and gets its mode back.
-        input_size: Shape of one input, without the batch.
+        model: A model on the CPU. It runs in evaluation mode. Afterwards it is in its former mode again.
+        input_size: Shape of one input, without the batch dimension.
     """
     training, x = model.training, torch.zeros(1, *input_size)
     with torch.no_grad(), _Counter() as counter:

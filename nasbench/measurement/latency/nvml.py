@@ -9,7 +9,7 @@ import torch
 __all__ = ["Nvml"]
 
 SLOW = 0.75
-"""A sample taken at less than this share of the default clock is discarded."""
+"""A sample is discarded if the clock was below this share of its default."""
 
 
 class Nvml:
@@ -17,10 +17,11 @@ class Nvml:
 
     Args:
         pynvml: The initialised library.
-        handle: The library's handle of the GPU.
+        handle: The library's handle for the GPU.
 
     Attributes:
-        default_mhz: SM clock that applications get by default, or its maximum if that is unknown. None if both are.
+        default_mhz: SM clock in MHz that applications get by default. If it is unknown, the maximum clock. None if both
+            are unknown.
         driver: Version of the driver.
     """
 
@@ -33,22 +34,23 @@ class Nvml:
 
     @classmethod
     def open(cls, device: torch.device) -> Nvml | None:
-        """Return the state of a CUDA device. None if nvidia-ml-py is not installed or the driver does not answer."""
+        """Return the state of a CUDA device, or None if nvidia-ml-py is not installed or the driver does not answer."""
         try:
             import pynvml
 
             pynvml.nvmlInit()
-            # NVML numbers all GPUs of the machine, but torch only the visible ones, so their indices may differ.
+            # NVML numbers all GPUs of the machine, but torch only the visible ones. So the two indices of a GPU can
+            # differ.
             uuid = str(torch.cuda.get_device_properties(device).uuid)
             return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}"))
-        except ImportError:  # a clause of its own, because the next one needs the module
+        except ImportError:  # a separate clause, because the next one needs the module
             return None
         except pynvml.NVMLError:
             return None
 
     @property
     def slow(self) -> bool:
-        """Whether the SM clock is now under 75 % of its default. False if the driver does not report it."""
+        """Whether the SM clock is now below 75 % of its default. False if the driver does not report the clock."""
         clock = self._ask("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
         return clock is not None and self.default_mhz is not None and clock < SLOW * self.default_mhz
 
@@ -72,5 +74,5 @@ class Nvml:
     def _ask(self, question: str, *arguments: Any) -> int | None:
         try:
             return int(getattr(self._nvml, question)(self._handle, *arguments))
-        except (self._nvml.NVMLError, AttributeError):  # not supported on this GPU, or gone from this version
+        except (self._nvml.NVMLError, AttributeError):  # this GPU does not support it, or this version no longer has it
             return None

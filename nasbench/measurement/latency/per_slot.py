@@ -1,4 +1,4 @@
-"""Latency and MACs of a plan, slot by slot. Both are shown because MACs do not predict latency well."""
+"""Latency and MACs of a plan, slot by slot. Both are shown, because MACs do not predict latency well."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class PerSlot:
 
     Attributes:
         plan: The plan, resolved for the slots of the backbone.
-        profile: Latency of the bare backbone ("bare"), of the whole plan ("whole") and of each slot alone.
-        macs: MACs for one input, by the same names.
+        profile: Latency of the bare backbone ("bare"), of the whole plan ("whole") and of each slot alone (its name).
+        macs: Number of MACs for one input, under the same names.
     """
 
     plan: Plan
@@ -38,15 +38,15 @@ class PerSlot:
     macs: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able data: the rows of `frame`, and the raw samples and counts behind them."""
+        """Return data for JSON: the rows of `frame`, and the raw samples and counts from which they are computed."""
         rows = self.frame().to_dict("records")
         return {"plan": self.plan.text, "rows": rows, "profile": self.profile.to_dict(), "macs": dict(self.macs)}
 
     def frame(self) -> pd.DataFrame:
         """Return a table with one row for each slot and one for the whole plan.
 
-        A row says what is added in MACs and in time, also as a share of the bare backbone. The times of the slots need
-        not add up to that of the whole plan.
+        A row says how many MACs and how much time are added, also as shares of the bare backbone's. The times of the
+        slots need not add up to the time of the whole plan.
         """
         bare_ms, rows = self.profile[_BARE].latency_ms, []
         for name in (*self.plan, _WHOLE):
@@ -83,12 +83,12 @@ def profile_slots(
     Args:
         backbone: A backbone, as for `insert`.
         plan: A plan, as for `insert`.
-        input_size: Shape of one input, without the batch.
+        input_size: Shape of one input, without the batch dimension.
         identity_init: Whether modules are inserted with gates, as for `insert`.
         options: Options of `profile`.
 
     Raises:
-        InputError: As `insert` and `profile` do.
+        InputError: For the same reasons as `insert` and `profile`.
     """
     size = tuple(input_size)
     fitted = Plan.of(plan).resolve([slot.name for slot in slots(backbone, size)])

@@ -1,8 +1,8 @@
 """Measure the latency of models side by side, with intervals and verdicts.
 
-Models and a reference take turns in randomised blocks. The main result is the median over blocks of the log-ratio to
-the reference. A disturbance that slows the machine for some time slows both, so the ratio hardly changes. The absolute
-latency is a median of milliseconds, and is valid only for its scenario.
+The models, one of which is the reference, take turns in randomised blocks. The main result is the median over blocks of
+the log-ratio to the reference. If something slows the machine for some time, it slows a model and the reference, so
+their ratio hardly changes. The absolute latency is a median in milliseconds. It is valid only for its scenario.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from nasbench.measurement.latency.timing import Call, CudaTimer, prepare_call, q
 __all__ = ["DeviceLock", "Latency", "Profile", "Scenario", "Verdict", "device_lock", "profile", "profile_batches"]
 
 _WARM_UP_SHARE = 0.25  # largest share of the time that the warm-up may take
-_BUSY_CALLS = 5  # calls with which the working time of the GPU is measured, as their median
-_MANY_NUMBERS = 2**59  # a tensor of more elements exceeds the address space
+_BUSY_CALLS = 5  # number of calls whose median gives the time for which the GPU works
+_MANY_NUMBERS = 2**59  # a tensor with more elements exceeds the address space
 
 
 def profile(
@@ -60,25 +60,25 @@ def profile(
 
     Args:
         models: The models by name. Copies of all of them are on the device at the same time.
-        input_size: Shape of one input, without the batch.
-        batch_size: Inputs in the batch.
+        input_size: Shape of one input, without the batch dimension.
+        batch_size: Number of inputs in the batch.
         device: "cpu", "cuda", "cuda:1", or "auto".
-        reference: Name of the model that the others are compared with. The first one by default.
+        reference: Name of the model with which the others are compared. None means the first model.
         time_s: Seconds for warm-up and blocks. Copying, compiling and waiting for the device take additional time.
-        resolution: Stop as soon as the interval of every ratio is within ± this share.
-        confidence: Confidence of the intervals.
+        resolution: The measurement stops as soon as the interval of every ratio is within ± this share of its middle.
+        confidence: Confidence level of the intervals.
         mode: "eager", "compile" (torch.compile) or "cudagraph".
         amp: Autocast: "none", "bfloat16" or "float16".
         channels_last: Whether to use the channels-last memory format, for images.
-        threads: CPU threads during the measurement. torch's present number by default.
-        seed: Seed of the input and the order.
-        max_blocks: Largest number of blocks. No limit by default.
+        threads: Number of CPU threads during the measurement. None means torch's present number.
+        seed: Seed of the input and of the orders in the blocks.
+        max_blocks: Largest number of blocks. None means no limit.
 
     Returns:
         The scenario, the raw samples and everything computed from them.
 
     Raises:
-        DeviceError: If this machine does not have the device, or its memory is too small.
+        DeviceError: If this machine does not have the device, or the device has too little memory.
         UnknownNameError: If the reference is not one of the models.
         InputError: If an argument is impossible, or a model fails on the input.
 
@@ -111,7 +111,7 @@ def profile(
             seed=seed,
             max_blocks=max_blocks,
         )
-        if isinstance(timer, CudaTimer):  # after the blocks, so that these calls do not disturb them
+        if isinstance(timer, CudaTimer):  # this comes after the blocks, so that it does not disturb them
             state = nvml.state() if nvml else {}
             measured = dataclasses.replace(measured, busy_ms=_busy(timer, calls, measured), gpu_after=state)
         return measured
@@ -120,7 +120,7 @@ def profile(
 def profile_batches(
     models: Mapping[str, nn.Module], batch_sizes: Sequence[int], **options: Any
 ) -> dict[int, Profile | DeviceError]:
-    """Profile at several batch sizes. A batch that does not fit in memory gives an error, and the next one is tried.
+    """Profile at several batch sizes. If a batch does not fit into memory, its result is an error.
 
     Args:
         models: The models by name, as for `profile`.
@@ -128,10 +128,10 @@ def profile_batches(
         options: Further options of `profile`.
 
     Returns:
-        By batch size, the profile or the error.
+        For each batch size, the profile or the error.
 
     Raises:
-        InputError: As `profile` does, except when memory is too small.
+        InputError: For the same reasons as `profile`, except for too little memory.
     """
     usable_device(options.get("device", "cpu"))
     by_size: dict[int, Profile | DeviceError] = {}
@@ -139,7 +139,8 @@ def profile_batches(
         try:
             by_size[size] = profile(models, batch_size=size, **options)
         except DeviceError as error:
-            by_size[size] = DeviceError(str(error))  # a new error: the frames of the original hold models and input
+            # A new error is made, because the frames of the original one hold the models and the input.
+            by_size[size] = DeviceError(str(error))
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -158,7 +159,7 @@ def measure_runners(
     max_blocks: int | None,
     now: Callable[[], float] = time.perf_counter,
 ) -> Profile:
-    """Warm up, run blocks and return the profile. `profile` calls this when the models are on the device."""
+    """Warm up, run the blocks and return the profile. `profile` calls this when the models are on the device."""
     begin = now()
     rounds, steady = warm_up(runners, now=now, until=begin + _WARM_UP_SHARE * time_s)
     blocks, stopped = run_blocks(
@@ -169,7 +170,7 @@ def measure_runners(
         max_blocks=max_blocks,
         settled=lambda so_far: settled(so_far, reference, resolution, confidence),
     )
-    names = list(runners)  # in the order given, because the blocks have another order
+    names = list(runners)  # in the order of the caller, because the blocks have another order
     return Profile(
         scenario=scenario,
         reference=reference,

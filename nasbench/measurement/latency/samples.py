@@ -1,4 +1,4 @@
-"""The result of a latency measurement: raw samples by block, and everything computed from them."""
+"""The result of a latency measurement: the raw samples of each block, and everything that is computed from them."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Latency:
 
     Attributes:
         name: Name of the model.
-        latency_ms: Median device time of a call.
-        low_ms: Lower end of the bootstrap interval of that median, at the profile's confidence.
-        high_ms: Upper end of that interval.
-        q25_ms: First quartile of the calls.
-        q75_ms: Third quartile of the calls.
-        ratio: Time divided by the time of the reference, from the median log-ratio within blocks.
-        ratio_low: Lower end of the bootstrap interval of the ratio, at the profile's confidence.
-        ratio_high: Upper end of that interval.
-        verdict: Verdict against the reference.
+        latency_ms: Median time of a call on the device, in milliseconds.
+        low_ms: Lower end of the bootstrap interval of this median, at the profile's confidence level.
+        high_ms: Upper end of the same interval.
+        q25_ms: First quartile of the times of the calls.
+        q75_ms: Third quartile of the times of the calls.
+        ratio: Time of the model divided by the time of the reference, from the median log-ratio within blocks.
+        ratio_low: Lower end of the bootstrap interval of the ratio, at the profile's confidence level.
+        ratio_high: Upper end of the same interval.
+        verdict: Verdict of the comparison with the reference.
         samples: Number of calls from which the values above are computed.
-        discarded: Number of calls left out, because the GPU's clock was low or another process had the core.
-        wall_ms: Median host time of a call, until the result was available.
-        launch_bound: Host wall time divided by the time that the GPU works. If it is far above 1, the GPU waits for the
-            host. None on a CPU.
+        discarded: Number of calls that were left out, because the GPU's clock was low or another process had the core.
+        wall_ms: Median time of a call on the host, in milliseconds, until the result was available.
+        launch_bound: Wall time on the host divided by the time for which the GPU works. If it is far above 1, the GPU
+            waits for the host. None on a CPU.
     """
 
     name: str
@@ -63,22 +63,22 @@ class Latency:
 
 @dataclass(frozen=True)
 class Profile:
-    """A latency measurement: the raw samples, and everything computed from them.
+    """A latency measurement: the raw samples, and everything that is computed from them.
 
     Attributes:
         scenario: Conditions of the measurement.
-        reference: Name of the model that the others are compared with.
+        reference: Name of the model with which the others are compared.
         blocks: The raw samples.
-        stopped: Why the measurement ended: "resolution" (every interval is narrow enough), "time", "blocks" (the
-            largest number allowed), or "no accepted samples".
+        stopped: Why the measurement ended: "resolution" (every interval is narrow enough), "time" (the time is over),
+            "blocks" (the largest number is reached), or "no accepted samples".
         resolution: Target for the half-width of the interval of each ratio, as a fraction: 0.01 is 1 %.
-        confidence: Confidence of all intervals.
-        warm_up_rounds: Rounds run before the first block.
+        confidence: Confidence level of all intervals.
+        warm_up_rounds: Number of rounds before the first block.
         steady: Whether the warm-up ended in a steady state.
-        busy_ms: Time that the GPU works for a call, by model. Empty on a CPU.
+        busy_ms: For each model, the time in milliseconds for which the GPU works for one call. Empty on a CPU.
         gpu_after: The same entries as the scenario's `gpu`, right after the last block, while the GPU is warm. Empty
             on a CPU.
-        wall_s: Seconds of warm-up and blocks.
+        wall_s: Duration of warm-up and blocks in seconds.
     """
 
     scenario: Scenario
@@ -95,28 +95,31 @@ class Profile:
 
     @property
     def samples(self) -> dict[str, list[float]]:
-        """Device milliseconds by model and block. Discarded samples are included (`blocks.flaws` says which)."""
+        """For each model, its time in milliseconds in each block. `blocks.flaws` says which samples are discarded."""
         return self.blocks.ms
 
     @cached_property
     def rows(self) -> list[Latency]:
-        """One row for each model, in the order given."""
+        """One row for each model, in the order in which the models were given."""
         return [self._row(name) for name in self.blocks.ms]
 
     def __getitem__(self, name: str) -> Latency:
         return self.rows[list(self.blocks.ms).index(self._known(name))]
 
     def ratio(self, name: str, reference: str | None = None) -> Interval:
-        """Return the time of `name` over that of `reference`, the profile's by default, as estimate, low, high."""
+        """Return the time of `name` divided by that of `reference`, as estimate, low and high end of its interval.
+
+        If `reference` is None, it is the reference of the profile.
+        """
         names = self._known(name), self._known(reference or self.reference)
         estimate, low, high = (math.exp(value) for value in log_ratio(self.blocks, *names, self.confidence)[0])
         return estimate, low, high
 
     def compare(self, a: str, b: str) -> Verdict:
-        """Judge `a` against `b` from their ratio within blocks. FASTER means that `a` is faster.
+        """Return the verdict on `a` compared with `b`, from their ratio within blocks. FASTER: `a` is faster.
 
         Raises:
-            UnknownNameError: If one of them was not measured.
+            UnknownNameError: If `a` or `b` was not measured.
         """
         interval, pairs = log_ratio(self.blocks, self._known(a), self._known(b), self.confidence)
         return verdict(interval, pairs, self.resolution)
@@ -124,8 +127,8 @@ class Profile:
     def ranks(self) -> dict[str, int]:
         """Return the rank of each model by latency, from 1.
 
-        In order of ratio, a model gets the rank of the model before it, unless it is shown to be slower than the first
-        model with that rank.
+        The models are sorted by their ratio. Each model gets the rank of the model before it, unless it is SLOWER than
+        the first model with this rank.
         """
         ranks: dict[str, int] = {}
         leader, rank = "", 0
@@ -147,7 +150,8 @@ class Profile:
         return name
 
     def _row(self, name: str) -> Latency:
-        # The latency uses all blocks accepted for this model. The ratio uses only those accepted for both models.
+        # The latency uses all blocks that are accepted for this model. The ratio uses only those that are accepted for
+        # this model and for the reference.
         accepted = self.blocks.accepted(name)
         ms = np.array(self.blocks.ms[name])[accepted]
         wall_ms = _median(np.array(self.blocks.wall_ms[name])[accepted])
@@ -173,7 +177,7 @@ class Profile:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able data with the raw samples, from which `from_dict` computes everything else again."""
+        """Return data for JSON with the raw samples. `from_dict` computes everything else from them again."""
         return {
             "schema_version": SCHEMA_VERSION,
             **{key: getattr(self, key) for key in _PLAIN},
@@ -188,7 +192,7 @@ class Profile:
         """Return the profile that `to_dict` wrote.
 
         Raises:
-            InputError: If `given` is not a latency profile, or is one of another version.
+            InputError: If `given` is not a latency profile of this version.
         """
         if given.get("schema_version") != SCHEMA_VERSION or "blocks" not in given:
             raise InputError(f"this is not a latency profile of version {SCHEMA_VERSION}; measure it again")
@@ -205,9 +209,9 @@ _PLAIN = ("reference", "stopped", "resolution", "confidence", "warm_up_rounds", 
 
 
 def log_ratio(blocks: Blocks, name: str, reference: str | None, confidence: float) -> tuple[Interval, int]:
-    """Return the median of log(name / reference) with its interval, and the number of blocks behind it.
+    """Return the median of log(time of `name` / time of `reference`) with its interval, and the number of blocks used.
 
-    Without a reference, log(name) takes the place of the logarithm of the ratio.
+    If there is no reference, the logarithm of the time of `name` is used instead.
     """
     accepted = blocks.accepted(name, reference) if reference else blocks.accepted(name)
     logs = np.log(np.array(blocks.ms[name])[accepted])
@@ -217,9 +221,9 @@ def log_ratio(blocks: Blocks, name: str, reference: str | None, confidence: floa
 
 
 def settled(blocks: Blocks, reference: str, resolution: float, confidence: float) -> bool:
-    """Whether the interval of every ratio to the reference is within ± `resolution`.
+    """Return whether the interval of every ratio to the reference is at most 2 `resolution` wide.
 
-    If the reference is alone, the interval of its own time counts.
+    If there is no other model, the interval of the reference's own time counts.
     """
     others = [name for name in blocks.ms if name != reference]
     pairs: list[tuple[str, str | None]] = [(name, reference) for name in others] or [(reference, None)]

@@ -1,4 +1,4 @@
-"""The scenario of a latency: the conditions under which it was measured, and without which it means nothing."""
+"""The scenario of a latency: the conditions under which it was measured. Without them, a latency means nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nasbench import __version__
 from nasbench.errors import UnknownNameError
 
-if TYPE_CHECKING:  # a recorded scenario is read without torch
+if TYPE_CHECKING:  # a recorded scenario can be read without torch
     import torch
 
     from nasbench.measurement.latency.nvml import Nvml
@@ -32,21 +32,22 @@ class Scenario:
     Attributes:
         device: "cpu" or "cuda:N".
         device_name: Model of the processor or GPU.
-        input_size: Shape of one input, without the batch.
-        batch_size: Inputs in the batch.
-        dtype: Type of weights and input.
+        input_size: Shape of one input, without the batch dimension.
+        batch_size: Number of inputs in the batch.
+        dtype: Number type of the weights and the input.
         amp: Autocast: "none", "bfloat16" or "float16".
         tf32: Whether matrix products and convolutions of float32 may use TF32.
         channels_last: Whether weights and input are in the channels-last memory format.
         mode: "eager", "compile" or "cudagraph".
-        threads: CPU threads.
-        cache: State of the cache before a call. "interleaved" means that other candidates ran in between, "flushed"
-            that the L2 cache was overwritten.
-        denormals: "flushed" to zero or "kept".
-        load_average: Load average of the machine over the last minute, at the start.
-        versions: Versions of nasbench, torch, timm and python. On a GPU also of CUDA, cuDNN and the driver.
-        gpu: What the driver reported at the start: clocks, temperature, power, throttle reasons. Empty if it did not.
-        date: UTC date and time, ISO 8601.
+        threads: Number of CPU threads.
+        cache: State of the cache before a call. "interleaved" means that other models ran between two calls of a model,
+            and "flushed" means that the L2 cache was overwritten.
+        denormals: Whether denormal numbers were "flushed" to zero or "kept".
+        load_average: Load average of the machine over one minute, at the start of the measurement.
+        versions: Versions of nasbench, torch, timm and python, and on a GPU also of CUDA, cuDNN and the driver.
+        gpu: What the driver reported at the start: clocks, temperature, power and throttle reasons. Empty if it
+            reported nothing.
+        date: UTC date and time in ISO 8601 format.
     """
 
     device: str
@@ -68,7 +69,7 @@ class Scenario:
 
     @classmethod
     def now(cls, device: torch.device, dtype: torch.dtype, nvml: Nvml | None, given: Mapping[str, Any]) -> Scenario:
-        """Return the scenario of this moment. `given` holds what the caller asked for, and the rest is looked up."""
+        """Return the scenario of this moment. `given` has what the caller knows. The rest is looked up."""
         import torch
 
         cuda = device.type == "cuda"
@@ -100,7 +101,7 @@ class Scenario:
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able data."""
+        """Return the scenario as data for JSON."""
         return {**dataclasses.asdict(self), "input_size": list(self.input_size)}
 
     @classmethod
@@ -113,7 +114,7 @@ def check_mode(mode: str = "eager", amp: str = "none") -> None:
     """Check the names of a mode and an autocast type.
 
     Raises:
-        UnknownNameError: If there is no such mode or type.
+        UnknownNameError: If there is no such mode or no such autocast type.
     """
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
@@ -129,7 +130,7 @@ def _tf32() -> bool:
 
 
 def _processor() -> str:
-    # platform.processor() does not name the model on Linux.
+    # On Linux, platform.processor() does not give the model of the processor.
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
@@ -155,7 +156,7 @@ def _versions(cuda: bool, nvml: Nvml | None) -> dict[str, str]:
 
 
 def _driver() -> str | None:
-    """Return the version of NVIDIA's driver from the kernel, for use without NVML. None if the kernel does not say."""
+    """Return the version of NVIDIA's driver as the kernel gives it, or None. It is used if there is no NVML."""
     try:
         with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
             words = file.readline().split()

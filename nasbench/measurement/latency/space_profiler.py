@@ -1,6 +1,6 @@
 """Make a device profile: measure the parts of a space on this device, group by group.
 
-The file is written after each group, and an interrupted profile can be resumed.
+The file is written after each group. So a profile that was interrupted can be resumed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from nasbench.spaces import ResolvedSpace, load_space
 __all__ = ["GROUP", "estimate_s", "profile_device"]
 
 GROUP = 8
-"""Plans measured side by side, in addition to the bare backbone."""
+"""Number of plans that are measured side by side, in addition to the bare backbone."""
 
 HELD_OUT = 16
 """Number of whole plans that check the predictions."""
 
-_SETUP_S = 2.0  # rough time to build and copy the models of a group
+_SETUP_S = 2.0  # rough time, in seconds, to build and copy the models of a group
 _BARE = "bare"
 _ASKED = ("batch_size", "mode", "amp", "channels_last")
 _CONDITIONS = ("device", "device_name", "threads", "tf32", *_ASKED)
@@ -56,34 +56,35 @@ def profile_device(
     measure_group: Callable[..., Profile] = profile,
     **options: Any,
 ) -> DeviceProfile:
-    """Measure what each variant and each composition adds at each slot, and whole plans that check the predictions.
+    """Measure the time that each variant and composition adds at each slot, and whole plans to check the predictions.
 
     Each group contains the bare backbone. The file is written after each group. If the call is interrupted, the same
     call resumes where it stopped.
 
     Args:
         backbone: A timm name, a built-in forecasting backbone, or `FILE.py:function`.
-        space: A name, a YAML file or a mapping.
+        space: The space: a name, a YAML file or a mapping.
         out: The JSON file to write.
-        input_size: Shape of one input, without the batch. The backbone's own by default.
-        identity_init: Insert with gates, as a search with loaded weights does.
+        input_size: Shape of one input, without the batch dimension. None means the backbone's default.
+        identity_init: Whether modules are inserted with gates, as in a search with loaded weights.
         held_out: Number of whole plans drawn from the space to check the predictions.
         time_s: Longest time for the warm-up and blocks of a group, in seconds.
         seed: Seed of the draw.
-        on_group: Called before each group with the number of plans done, the number of all plans, and the longest time
-            left in seconds.
+        on_group: Function that is called before each group with the number of measured plans, the number of all plans,
+            and the longest time that is left, in seconds.
         measure_group: The function that measures a group, with the signature of `profile`.
         options: Options of `profile`: device, batch_size, resolution, mode, amp, channels_last.
 
     Raises:
         RunError: If the file holds another profile, or another process is writing it.
-        DeviceError: If this machine does not have the device, its memory is too small, or no sample is accepted.
+        DeviceError: If this machine does not have the device, if the device has too little memory, or if no sample is
+            accepted.
         InputError: If the backbone, the space or an option is wrong.
     """
     device = usable_device(options.get("device", "cpu"))
     size = tuple(input_size or default_input_size(backbone) or ())
     if not size:
-        raise InputError(f"the input size of {backbone} is not known; pass input_size, without the batch")
+        raise InputError(f"the input size of {backbone} is not known; pass input_size, without the batch dimension")
     resolved = load_space(space).resolve(slots(backbone, input_size=size))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ def profile_device(
 
 
 def estimate_s(resolved: ResolvedSpace, *, held_out: int = HELD_OUT, time_s: float = 20.0) -> float:
-    """Return the longest time that `profile_device` takes, in seconds, without waiting for the device and compiling."""
+    """Return the longest time, in seconds, that `profile_device` takes, without waiting and compiling."""
     parts = DeviceProfile("", (), False, resolved.slots, Scenario("", "", (), 1), {}).parts
     return _seconds(len(parts) + held_out, time_s)
 
@@ -160,7 +161,7 @@ def _wanted(device: torch.device, size: tuple[int, ...], options: Mapping[str, A
 
 
 def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DeviceProfile:
-    # Only what changes the measured times is compared. The date and the load average may differ.
+    # Only the conditions that change the measured times are compared. The date and the load average may differ.
     pairs = {key: (getattr(there, key), getattr(wanted, key)) for key in _IDENTITY}
     pairs |= {key: (getattr(there.scenario, key), getattr(wanted.scenario, key)) for key in _CONDITIONS}
     pairs["torch"] = there.scenario.versions.get("torch"), wanted.scenario.versions.get("torch")
@@ -173,9 +174,9 @@ def _resumed(there: DeviceProfile, wanted: DeviceProfile, out: Path) -> DevicePr
 
 
 def _with_held_out(device_profile: DeviceProfile, resolved: ResolvedSpace, count: int, seed: int) -> DeviceProfile:
-    """Draw whole plans until there are `count`, or the space has no more. Count their MACs and kernels."""
+    """Draw `count` whole plans, or fewer if the space has no more. Count their MACs and kernels."""
     rng, drawn = random.Random(seed), dict(device_profile.held_out)
-    # A plan that the predictions are made from would be predicted perfectly, so it is not drawn.
+    # A plan from which predictions are made would be predicted perfectly, so it is not drawn.
     seen = {Plan({}).hash, *(Plan.of(text).hash for text in device_profile.parts)}
     for _ in range(count):
         plan = resolved.sample_unseen(rng, seen)

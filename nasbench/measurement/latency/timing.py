@@ -23,10 +23,10 @@ __all__ = ["Call", "CpuTimer", "CudaTimer", "Timer", "prepare_call", "quiet_proc
 Call = Callable[[], Any]
 
 _SLEEP_S = 0.0005  # seconds
-_RECENT = 0.05  # weight of the last call in the moving average of preempted calls
-_MANY = 100_000  # more models than one process compiles
-_WARM_GRAPH = 3  # calls before a capture, as in torch's documentation
-_LAUNCHED_MS = 100.0  # enough to launch about ten thousand kernels. In a longer call the host waits for the device.
+_RECENT = 0.05  # weight of the last call in the moving average of the share of preempted calls
+_MANY = 100_000  # a larger number than the models that one process compiles
+_WARM_GRAPH = 3  # number of calls before a capture, as in torch's documentation
+_LAUNCHED_MS = 100.0  # enough to launch about ten thousand kernels. If a call is longer, the host waits for the device.
 
 
 class Timer(Protocol):
@@ -38,16 +38,16 @@ class Timer(Protocol):
 
 
 class CpuTimer:
-    """Times a call on the host, and flags it if another process took the core during the call.
+    """A timer of calls on the host. It flags a call if another process took the core during the call.
 
-    The kernel counts how often it preempts this process in favour of another. The time of a preempted call includes the
-    other's work. If most calls are preempted, the timer sleeps for a moment before each call, so that the call starts
-    with a fresh time slice. With five busy processes on two cores, this raised the share of undisturbed calls of 2 ms
-    from 2 % to 80 %. Otherwise the timer does not sleep, because meanwhile other processes would empty the caches and
-    make a short call noisier.
+    The operating system's kernel counts how often it preempts this process in favour of another process. The time of a
+    preempted call includes the work of that other process. If most calls are preempted, the timer sleeps for a moment
+    before each call, so that the call starts with a fresh time slice. With five busy processes on two cores, this
+    raised the share of undisturbed calls of 2 ms from 2 % to 80 %. If most calls are not preempted, the timer does not
+    sleep, because during the sleep other processes would empty the caches and make a short call noisier.
 
-    On such a busy machine a call that takes longer than a time slice is always preempted. With one thread, the time for
-    which the call had the core is recorded as its time. The wall time is recorded beside it.
+    On such a busy machine, a call that takes longer than a time slice is always preempted. If it uses one thread, the
+    time for which it had the core is recorded as its time. The wall time is recorded separately.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class CpuTimer:
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
         self._preempted += _RECENT * (preempted - self._preempted)
         # Sleeping is never switched off again. It lowers the share of preempted calls, so a low share does not show
-        # that it is no longer needed.
+        # that sleeping is no longer needed.
         self._sleeps = self._sleeps or self._preempted > 0.5
         if not preempted:
             return Sample(wall_ms, wall_ms)
@@ -73,11 +73,11 @@ class CpuTimer:
 
 
 class CudaTimer:
-    """Times a call between two device events. Before each call the L2 cache is overwritten, outside the timed span.
+    """A timer of calls between two device events. The L2 cache is overwritten before each call, outside the timed span.
 
     Args:
         device: The CUDA device.
-        nvml: State of the device from its driver. None if it is not available.
+        nvml: State of the device, from its driver. None if it is not available.
     """
 
     def __init__(self, device: torch.device, nvml: Nvml | None) -> None:
@@ -96,18 +96,18 @@ class CudaTimer:
         return Sample(ms, wall_ms, SLOW_CLOCK if slow else OK)
 
     def busy_ms(self, call: Call, wall_ms: float) -> float:
-        """Return the milliseconds that the device works for `call`, without waiting for the host.
+        """Return the time in milliseconds for which the device works for `call`, without waiting for the host.
 
-        The device first sleeps while the host launches all kernels of the call. Then they run without gaps.
+        The device first sleeps while the host launches all kernels of the call. Then the kernels run without gaps.
 
         Args:
             call: The call to run.
-            wall_ms: Its wall time on the host. At clocks of 1 to 2 GHz the device sleeps for about twice this time or
-                longer. A wall time above 100 ms counts as 100 ms, because no launch takes longer.
+            wall_ms: Wall time of the call on the host. The device sleeps for at least about twice this time, at clocks
+                of 1 to 2 GHz. A wall time above 100 ms counts as 100 ms, because launching the kernels takes no longer.
         """
         self._flush.zero_()
         torch.cuda.synchronize(self._device)
-        # Cycles: twice the wall time at 2e6 cycles a millisecond.
+        # The number of cycles: twice the wall time, at 2e6 cycles per millisecond.
         torch.cuda._sleep(int(2 * min(wall_ms, _LAUNCHED_MS) * 2e6))
         return self._timed(call)[0]
 
@@ -127,14 +127,14 @@ def timer_for(device: torch.device, nvml: Nvml | None) -> Timer:
 
 @contextmanager
 def quiet_process(device: torch.device, threads: int | None = None) -> Iterator[None]:
-    """Switch off gradients and garbage collection, and flush denormals to zero on a CPU. Restore all of it at the end.
+    """Switch off gradients and garbage collection, and on a CPU flush denormals to zero. Restore all at the end.
 
     Args:
         device: The device where models run.
-        threads: CPU threads to use. The present number if None.
+        threads: Number of CPU threads to use. None means the present number.
     """
     before = torch.get_num_threads()
-    # torch has no getter for the handling of denormals, so a product with a denormal number shows it.
+    # torch has no getter for the handling of denormals, so it is found from a product with a denormal number.
     collects, kept = gc.isenabled(), bool(torch.tensor(1e-40) * 1 != 0)
     gc.disable()
     torch.set_num_threads(threads or before)
@@ -153,11 +153,11 @@ def quiet_process(device: torch.device, threads: int | None = None) -> Iterator[
 def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_last: bool) -> Call:
     """Return a call that runs a copy of `model` on `x`, in evaluation mode and on the device of `x`.
 
-    The call has already run once.
+    The call has already run once when it is returned.
 
     Args:
         model: Any module. It does not change.
-        x: (B, ...), the input of every call.
+        x: The input of every call, (B, ...).
         mode: "eager", "compile" or "cudagraph".
         amp: Autocast: "none", "bfloat16" or "float16".
         channels_last: Whether to put the weights into the channels-last memory format.
@@ -170,19 +170,19 @@ def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_l
     graphed = mode == "cudagraph"
 
     def call() -> Any:
-        # Autocast caches the converted weights and frees them later. A graph would still use their addresses, so it
-        # gets no such cache.
+        # Autocast caches the converted weights and frees them later. A graph would still use their addresses, so for a
+        # graph this cache is off.
         with torch.autocast(x.device.type, dtype, enabled=amp != "none", cache_enabled=not graphed):
             return forward(x)
 
-    # The first call compiles and allocates, so that no timed call does.
+    # The first call compiles and allocates, so that timed calls need not do so.
     with _any_number_compiled() if mode == "compile" else nullcontext():
         call()
     return _captured(call) if graphed else call
 
 
 def _compiled(model: nn.Module) -> Callable[[Tensor], Any]:
-    """Compile one of many models of a class, isolated from the others if this version of torch can do that."""
+    """Compile one of many models of a class. It is isolated from the others if this version of torch can do so."""
     known = inspect.signature(torch.compile).parameters
     apart: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
     return torch.compile(model, dynamic=False, **apart)
@@ -196,7 +196,7 @@ def _any_number_compiled() -> Iterator[None]:
 
 
 def _captured(call: Call) -> Call:
-    # a stream of its own, because torch's capture stream stays on the first device used
+    # A separate stream is used, because torch's capture stream stays on the first device that was used.
     side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -206,7 +206,8 @@ def _captured(call: Call) -> Call:
             with torch.cuda.graph(graph, stream=side):
                 call()
         except RuntimeError as error:
-            first = error.__context__ or error  # ending a broken capture raises again and hides the first error
+            # When a broken capture ends, another error is raised, which hides the first one.
+            first = error.__context__ or error
             if isinstance(first, torch.OutOfMemoryError):
                 raise first from None
             raise InputError(
@@ -214,7 +215,7 @@ def _captured(call: Call) -> Call:
             ) from error
     torch.cuda.current_stream().wait_stream(side)
 
-    def replay(alive: Call = call) -> None:  # `alive` keeps a reference to the weights that the graph reads
+    def replay(alive: Call = call) -> None:  # `alive` refers to the weights that the graph reads, so they are kept
         graph.replay()
 
     return replay

@@ -1,8 +1,8 @@
 """Measure the five properties of a module: which positions it mixes, and how its cost grows with their number.
 
 For `y = f(x)` on a grid, the influence of position v on position u is `‖∂y_u/∂x_v‖` (Frobenius norm over channels),
-divided by its sum over v. The part with v ≠ u is called off-self influence: only this part mixes positions. Distances
-are Chebyshev distances.
+divided by its sum over v. The influence of the positions v ≠ u is called off-self influence: only this mixes positions.
+Distances are Chebyshev distances.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from nasbench.measurement.properties.subject import OPENED, Subject, open_gates,
 __all__ = ["CostPoint", "Fingerprint", "fingerprint", "fingerprint_plan", "summarise"]
 
 _CURVE = (0.5, 1, 2, 4)
-"""Sizes of the cost curve, as multiples of the given size in each dimension."""
+"""Sizes of the maps in the cost curve, as multiples of the given size in each dimension."""
 
 _EXACT_ROWS, _EXACT_WORK = 4096, 4e9
-"""A Jacobian is computed whole if it has at most so many rows and takes at most so many operations.
+"""The whole Jacobian is computed if it has at most this many rows and takes at most this many operations.
 
-That is up to two seconds on a core."""
+This takes up to two seconds on one core."""
 
 _POSITIONS, _PROBES = 24, 8
-"""Output positions of an estimate, and random cotangents for each. If there are fewer channels, all are taken."""
+"""Number of output positions of an estimate, and of random cotangents for each. If there are fewer channels than these,
+one cotangent for each channel is taken."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class CostPoint:
 
     Attributes:
         positions: Number of positions N.
-        macs: Multiply-adds of contractions.
-        elementwise_flops: All other arithmetic.
+        macs: Number of multiply-adds of contractions.
+        elementwise_flops: Number of all other arithmetic operations.
     """
 
     positions: int
@@ -63,27 +64,29 @@ class Fingerprint:
         size: Spatial size, `(L,)` or `(H, W)`.
         channels: Number of channels.
         locality: Share of the off-self influence within distance 1. None for a pointwise module.
-        globality: Mean distance of the off-self influence, divided by that of a uniform influence. 0 for a pointwise
-            module.
-        sparsity: Share of negligible positions in the reach. Negligible means below 1 % of the row's largest influence.
-            The reach is the smallest box around the other positions. None for a pointwise module.
-        multiscale: How evenly the influence is spread over the octave rings of the reach. 0 means no more evenly than
-            by a uniform map, 1 means equally. None for a pointwise module, and if the reach has one ring.
-        complexity: Fitted exponent of `macs + elementwise_flops` in the number of positions. None if the module could
-            be counted at one size only.
+        globality: Mean distance of the off-self influence, divided by the mean distance of a uniform influence. 0 for a
+            pointwise module.
+        sparsity: Share of the positions in the reach that are negligible. A position is negligible if its influence is
+            below 1 % of the largest off-self influence on the same output position. The reach is the smallest box
+            around the output position and the positions that are not negligible. None for a pointwise module.
+        multiscale: How evenly the influence is spread over the octave rings of the reach. 1 means that all rings have
+            the same share, and 0 means no more evenly than with a uniform map. None for a pointwise module, and if the
+            reach has only one ring.
+        complexity: Exponent with which `macs + elementwise_flops` grows with the number of positions, fitted over
+            several sizes. None if the module could be counted at one size only.
         self_influence: Mean influence of a position on itself.
-        macs: Multiply-adds for one item at `size`.
-        elementwise_flops: All other arithmetic for one item at `size`.
+        macs: Number of multiply-adds for one item at `size`.
+        elementwise_flops: Number of all other arithmetic operations for one item at `size`.
         params: Number of parameters.
         exact: Whether every row of the Jacobian was computed, with all channels.
-        error: Standard error of each spatial property and of `self_influence`, over draws of input and initialisation.
-            If not exact, over positions too. Empty for one exact draw.
+        error: Standard error of each spatial property and of `self_influence`, over the draws of input and
+            initialisation. If `exact` is False, it also covers the choice of positions. Empty for one exact draw.
         profile: Share of the off-self influence in each octave ring. Ring r holds the distances d with ⌊log2 d⌋ = r.
-        uniform_profile: The same for a uniform map.
-        influence: Influence on the centre position, of shape `size`. It sums to 1.
-        cost_curve: Cost at several sizes, the smallest first.
-        notes: What else a reader should know: opened gates, control flow that depends on data, costs that are a
-            lower bound.
+        uniform_profile: The same shares for a uniform map.
+        influence: Influence of each position on the centre position, of shape `size`. It sums to 1.
+        cost_curve: Cost at several sizes, with the smallest first.
+        notes: Other facts that a reader should know, for example that gates were opened, that control flow depends on
+            data, or that costs are lower bounds.
     """
 
     name: str
@@ -113,21 +116,21 @@ class Fingerprint:
 
     @property
     def macs_per_position(self) -> float:
-        """Multiply-adds for each position at `size`."""
+        """Number of multiply-adds for each position at `size`."""
         return self.macs / self.positions
 
     @property
     def params_per_position(self) -> float:
-        """Parameters for each position at `size`."""
+        """Number of parameters for each position at `size`."""
         return self.params / self.positions
 
     @property
     def pointwise(self) -> bool:
-        """Whether the module does not mix positions: less than 1 % of the influence is off-self."""
+        """Whether the module mixes no positions, which means that less than 1 % of the influence is off-self."""
         return self.globality == 0 and self.locality is None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able data."""
+        """Return the fingerprint as data for JSON."""
         row = {each.name: getattr(self, each.name) for each in fields(self)}
         row["influence"] = self.influence.tolist()
         row["cost_curve"] = [vars(point) for point in self.cost_curve]
@@ -149,18 +152,19 @@ def fingerprint(
     """Measure the five properties of a module, in evaluation mode on standard normal maps.
 
     Args:
-        module: A registry name, an expression, a class that is built from `channels`, or a module as it is, trained or
-            not. A fusion gets two independent maps. A neck gets one map and pooled copies of it.
-        size: `(H, W)` or `(L,)`. By default (16, 16), or (64,) in one dimension.
-        channels: Channels of the map.
-        dims: Spatial dimensions, 1 or 2, if `size` is not given. By default 2 if the module serves it, else 1.
+        module: A registry name, an expression, a class that is built from `channels`, or a module, trained or not,
+            which is measured as it is. A fusion gets two independent maps. A neck gets one map and pooled copies of it.
+        size: `(H, W)` or `(L,)`. None means (16, 16), or (64,) in one dimension.
+        channels: Number of channels of the map.
+        dims: Number of spatial dimensions, 1 or 2, if `size` is not given. None means 2 if the module supports it, and
+            otherwise 1.
         seed: Seed of the inputs and, if the module is built here, of its initialisation.
-        inputs: Number of random inputs. If the module is built here, each has a new initialisation.
-        exact: Whether to compute the whole Jacobian, or to estimate it from random positions and cotangents. By default
-            it is exact if that takes about a second.
+        inputs: Number of random inputs. If the module is built here, it is initialised anew for each of them.
+        exact: Whether to compute the whole Jacobian instead of estimating it from random positions and cotangents. None
+            means that it is computed if this takes at most about two seconds.
 
     Raises:
-        UnknownNameError: If a module of that name does not exist.
+        UnknownNameError: If there is no module of this name.
         UnsupportedError: If the module cannot be built for these channels and dims.
         InputError: If the module fails on such a map, changes its shape, or has derivatives that are not finite.
 
@@ -203,18 +207,18 @@ def fingerprint(
 def fingerprint_plan(model: nn.Module, **options: Any) -> dict[str, Fingerprint]:
     """Fingerprint the modules that a plan put into a model, slot by slot, with their present weights.
 
-    Each is measured at its slot's channels and size. A slot of a single position is left out, because nothing can mix
-    there.
+    Each module is measured with the channels and the size of its slot. A slot with a single position is left out,
+    because there is nothing to mix.
 
     Args:
         model: A model from `insert` or `run.build(trial)`.
         options: The options `seed`, `inputs` and `exact` of `fingerprint`.
 
     Returns:
-        Fingerprints by name of the slot.
+        The fingerprints, by the name of the slot.
 
     Raises:
-        InputError: If there is no plan in the model, or a module cannot be measured.
+        InputError: If the model contains no plan, or a module cannot be measured.
     """
     plan = plan_of(model)
     if plan.is_bare:
@@ -232,13 +236,13 @@ def summarise(
 ) -> tuple[dict[str, float | None], dict[str, float], tuple[str, ...]]:
     """Return property values, their standard errors, and notes, from the rows of independent draws.
 
-    A row without off-self influence has no locality, globality, sparsity or multi-scale. Such rows are left out of
-    these four properties, and so are draws that have no other rows, for instance because a gate is closed. They do
-    count in `self_influence`, which decides whether the module is pointwise.
+    A row without off-self influence has no locality, globality, sparsity or multi-scale behaviour. Such rows are left
+    out of these four properties. So are draws that have only such rows, for instance because a gate is closed. But
+    these rows count in `self_influence`, which decides whether the module is pointwise.
 
     Args:
         draws: The rows of each draw.
-        sampled: Whether the rows are a sample of the positions. Then their spread is a source of error too.
+        sampled: Whether the rows are a sample of the positions. If so, the spread of the rows adds to the error.
     """
     own = [draw.self_influence.nanmean() for draw in draws]
     mean_self, self_error = _mean_and_error([draw.self_influence[:, None] for draw in draws], sampled)
@@ -257,8 +261,9 @@ def summarise(
 
 
 def _affordable(subject: Subject, cost: Count) -> bool:
-    """Whether the whole Jacobian takes about a second."""
-    # Reverse mode takes one pass for each output element, so the work is that number times the cost of a pass.
+    """Return whether the whole Jacobian can be computed within about two seconds."""
+    # Reverse mode takes one pass for each output element, so the work is the number of elements times the cost of a
+    # pass.
     rows = subject.channels * math.prod(subject.size)
     work = rows * (cost.macs + cost.elementwise_flops)
     return subject.keeps_channels and rows <= _EXACT_ROWS and work <= _EXACT_WORK
@@ -276,7 +281,7 @@ def _draw(subject: Subject, seed: int, exact: bool) -> _Draw:
     torch.manual_seed(seed)
     module = subject.make()
     opened = subject.fresh and open_gates(module)
-    module = module.eval().requires_grad_(False)  # derivatives by the input alone are needed
+    module = module.eval().requires_grad_(False)  # only the derivatives with respect to the input are needed
     state = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     if state.is_meta:
         raise InputError(f"{subject.name} is on the meta device; influence needs real weights")
@@ -284,7 +289,7 @@ def _draw(subject: Subject, seed: int, exact: bool) -> _Draw:
     module = module.to(dtype)
     x = torch.randn(1, subject.maps * subject.channels, *subject.size).to(state.device, dtype).requires_grad_()
     y = run(module, x, subject)
-    # The last row is always that of the centre. It gives the influence map and is not used for the property values.
+    # The last row is always for the centre position. It gives the influence map, and the property values do not use it.
     positions = list(range(math.prod(subject.size)))
     if not exact:
         positions = torch.randperm(len(positions))[:_POSITIONS].tolist()
@@ -308,10 +313,10 @@ def _centre(size: Sequence[int]) -> int:
 
 
 def _mean_and_error(draws: Sequence[Tensor], sampled: bool) -> tuple[Tensor, Tensor]:
-    """Return mean and standard error of each column of `(R, K)` rows with NaN in them.
+    """Return the mean and standard error of each column, given `(R, K)` rows for each draw. The rows can contain NaN.
 
-    The error is that of the draws' means, or that of the rows within the draws if it is larger. A few draws may agree
-    by chance.
+    The standard error comes from the spread of the draws' means. If the rows are sampled and their spread within the
+    draws gives a larger error, that error is used, because a few draws may agree by chance.
     """
     means = torch.stack([rows.nanmean(0) for rows in draws])
     kept = ~means.isnan()
@@ -332,7 +337,7 @@ def _mean_rings(draws: Sequence[Tensor]) -> tuple[float, ...]:
 def _costs(module: nn.Module, subject: Subject) -> tuple[tuple[CostPoint, ...], Count, tuple[str, ...]]:
     """Count a module at several sizes.
 
-    A size at which the module fails is left out, unless it is the given size.
+    A size at which the module fails is left out. If it fails at the given size, an error is raised.
     """
     counts: dict[int, Count] = {}
     refused = ""
@@ -342,9 +347,8 @@ def _costs(module: nn.Module, subject: Subject) -> tuple[tuple[CostPoint, ...], 
             counts[math.prod(size)] = count(module, torch.empty(1, subject.maps * subject.channels, *size))
         except InputError as error:
             if factor == 1:  # without the cost at the given size there is no fingerprint
-                run(
-                    module.eval(), torch.randn(1, subject.maps * subject.channels, *size), subject
-                )  # fails with a clearer message
+                # This run fails with a clearer message.
+                run(module.eval(), torch.randn(1, subject.maps * subject.channels, *size), subject)
                 raise
             refused = f"not counted at {'x'.join(map(str, size))}: {error}"
     here = counts[math.prod(subject.size)]
@@ -356,7 +360,10 @@ def _costs(module: nn.Module, subject: Subject) -> tuple[tuple[CostPoint, ...], 
 
 
 def _exponent(curve: Sequence[CostPoint]) -> float | None:
-    """Return the slope of log cost over log positions, by least squares. 0 if the module costs nothing."""
+    """Return the slope of the logarithm of the cost over that of the positions, by least squares.
+
+    It is 0 if the module costs nothing, and None if there are not enough sizes.
+    """
     cost = np.array([point.macs + point.elementwise_flops for point in curve], dtype=float)
     if not cost.any():  # the logarithm of zero has no slope
         return 0.0

@@ -1,4 +1,4 @@
-"""Influence of each input position of a map on each output position: norms of blocks of the Jacobian."""
+"""The influence of each input position of a map on each output position: norms of blocks of the Jacobian."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 __all__ = ["cells", "influence_rows"]
 
 _ROW_ELEMENTS = 2**25
-"""The batch of cotangents has this number divided by N² items, because a module may hold N x N weights for each."""
+"""A batch has at most this number / N² cotangents, because a module may hold N × N weights for each of them."""
 
 _MOST_ROWS = 64
-"""Largest batch of cotangents. With N x N weights for each, a larger batch does not fit in a core's cache."""
+"""Largest number of cotangents in a batch. With N × N weights for each, more of them do not fit into a core's cache."""
 
 Fold = Callable[[Tensor], Tensor]
 
@@ -24,19 +24,21 @@ def influence_rows(
 ) -> Tensor:
     """Return ‖∂y_u/∂x_v‖, the Frobenius norm over channels, for chosen output positions u and every v.
 
-    The rows are computed in reverse mode. One pass takes a batch of many cotangents, or a single one if an operator has
-    no batching rule. With one cotangent for each channel a row is exact. With random cotangents it is an estimate: the
-    mean square of `wᵀ J_uv` over normal `w` is the squared norm.
+    The rows are computed in reverse mode. One pass processes a batch of cotangents, or a single one if an operator has
+    no batching rule. If there is one cotangent for each channel, a row is exact. With random cotangents it is an
+    estimate, because the mean square of `wᵀ J_uv` over standard normal `w` is the squared norm.
 
     Args:
-        y: `(B, C, *S)`, computed from `x`. The rows are those of its first item.
-        x: The tensor that `y` is a function of. It requires a gradient.
+        y: `(B, C, *S)`, computed from `x`. Only its first item is used.
+        x: The tensor from which `y` was computed. It must require a gradient.
         positions: Flat indices u into S.
-        probes: Random cotangents for each position, drawn from torch's generator. None takes every channel instead.
-        fold: Turns squared gradients `(R, *x.shape)` into `(R, V)`. By default it sums over batch and channels.
+        probes: Number of random cotangents for each position, drawn from torch's generator. None means one cotangent
+            for each channel instead.
+        fold: Function that turns squared gradients `(R, *x.shape)` into `(R, V)`. None means that they are summed over
+            batch and channels.
 
     Returns:
-        `(len(positions), V)` in float64.
+        The norms `(len(positions), V)` in float64.
     """
     channels, count = y.shape[1], y[0, 0].numel()
     weights = torch.eye(channels) if probes is None else torch.randn(len(positions) * probes, channels)
@@ -46,7 +48,7 @@ def influence_rows(
     chunk = max(1, min(_MOST_ROWS, _ROW_ELEMENTS // count**2))
     for start in range(0, len(owners), chunk):
         mine = owners[start : start + chunk]
-        # Exact rows use the same identity matrix at each position. Random rows use weights of their own.
+        # Exact rows use the same identity matrix at each position. Random rows have different weights at each position.
         w = weights[torch.arange(start, start + len(mine)) % len(weights)].to(y)
         cotangents = y.new_zeros(len(mine), *y.shape).flatten(3)
         cotangents[torch.arange(len(mine)), 0, :, torch.tensor(positions)[mine]] = w
@@ -57,7 +59,7 @@ def influence_rows(
 
 
 def cells(source: Sequence[int], target: Sequence[int]) -> Tensor:
-    """Return, for each position of a fine grid, the index of the coarse grid's cell that contains it. Both are flat.
+    """Return, for each position of a fine grid, the flat index of the cell of a coarse grid that contains it.
 
     Args:
         source: Size of the finer grid.
@@ -75,7 +77,7 @@ def _fold(squares: Tensor) -> Tensor:
 
 
 def _gradients(y: Tensor, x: Tensor, cotangents: Tensor) -> Iterator[Tensor]:
-    """Yield gradients of `y` along R cotangents, `(R, *x.shape)` in all. They are 0 if `y` does not depend on `x`."""
+    """Yield the gradients of `y` for R cotangents, `(R, *x.shape)` in total, or zeros if `y` does not depend on `x`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns if it has to loop over an operator without a batching rule
         try:

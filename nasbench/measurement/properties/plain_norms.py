@@ -1,8 +1,8 @@
-"""Batch and instance norm in plain arithmetic, whose derivatives are correct for a batch of one.
+"""Batch and instance norm in plain arithmetic. Their derivatives are correct for a batch of one.
 
 torch's CPU kernel behind `batch_norm` and `instance_norm` (seen in 2.15) gives wrong derivatives for a batch of one if
-the incoming gradient is in the channels-last layout. The gradient is in that layout after a flattening to tokens.
-Influence is measured on a batch of one, so it uses these forms instead.
+the incoming gradient is in the channels-last layout. It is in this layout if the map was flattened to tokens. Influence
+is measured on a batch of one, so the measurement uses these functions instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["PlainNorms"]
 
 
 class PlainNorms(TorchFunctionMode):
-    """Replaces batch and instance norm by plain arithmetic while it is active."""
+    """Replace batch and instance norm by plain arithmetic while this mode is active."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _PLAIN.get(func, func)(*args, **(kwargs or {}))

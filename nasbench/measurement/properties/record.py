@@ -1,6 +1,6 @@
 """Recorded fingerprints of the library's modules, and the thresholds that say which properties a fingerprint has.
 
-Measuring all fingerprints takes minutes. `scripts/update_properties` does it once and writes
+To measure all fingerprints takes minutes. `scripts/update_properties` does it once and writes
 `modules/fingerprints.json`, which ships with the modules. If a paper claims a property that the measurement does not
 show, the reason is in `modules/disagreements.yaml`.
 """
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 THRESHOLDS = {"locality": 0.1, "globality": 0.5, "sparsity": 0.25, "multiscale": 0.1, "complexity": 1.25}
-"""Smallest value at which a module has the property. For complexity it is the largest.
+"""Smallest value at which a module has the property. For complexity, it is the largest such value.
 
 The thresholds were fixed once, from cases that are known by hand.
 
@@ -52,12 +52,12 @@ On 16x16 positions:
 
 
 SECTIONS = ("modules", "series")
-"""Sections of the record. "modules" has every module, on a map or on a series if it serves series alone. "series" has
-the modules that serve both, on a series."""
+"""Sections of the record. "modules" has every module, measured on a map, or on a series if it supports only series.
+"series" has the modules that support both, measured on a series."""
 
 
 class Figures(Protocol):
-    """The five property values of a module, which both a `Fingerprint` and a `Measured` have."""
+    """The five property values of a module. A `Fingerprint` has them, and so has a `Measured`."""
 
     @property
     def locality(self) -> float | None:
@@ -65,24 +65,24 @@ class Figures(Protocol):
 
     @property
     def globality(self) -> float | None:
-        """Mean distance of the off-self influence, divided by that of a uniform influence."""
+        """Mean distance of the off-self influence, divided by the mean distance of a uniform influence."""
 
     @property
     def sparsity(self) -> float | None:
-        """Share of negligible positions in the reach."""
+        """Share of the positions in the reach that are negligible."""
 
     @property
     def multiscale(self) -> float | None:
-        """How evenly the octave rings of the reach are used."""
+        """How evenly the influence is spread over the octave rings of the reach."""
 
     @property
     def complexity(self) -> float | None:
-        """Exponent of the cost in the number of positions."""
+        """Exponent with which the cost grows with the number of positions."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The numbers of a fingerprint without its maps. The attributes mean the same as those of `Fingerprint`."""
+    """The numbers of a fingerprint, without its maps. The attributes mean the same as in `Fingerprint`."""
 
     size: tuple[int, ...]
     channels: int
@@ -108,7 +108,7 @@ class Measured:
 
 
 def has(figures: Figures, property: str) -> bool:
-    """Whether a module has one of the five properties, by its value. It does not if the value is None."""
+    """Return whether a module has one of the five properties, according to its value. If this is None, it does not."""
     value = getattr(figures, property)
     if value is None:
         return False
@@ -132,11 +132,12 @@ def fingerprints_file() -> Path:
 
 
 def recorded(name: str, dims: int | None = None) -> Measured | None:
-    """Return the recorded numbers of a built-in module with its defaults. None for a user's module.
+    """Return the recorded numbers of a built-in module with its defaults, or None if there are none (a user's module).
 
     Args:
         name: Name of the module.
-        dims: Spatial dimensions of the map that it was measured on. By default 2 if it serves them, else 1.
+        dims: Number of spatial dimensions of the map on which the module was measured. None means 2 if the module
+            supports it, and otherwise 1.
     """
     for section in SECTIONS:
         row = _record(section).get(name)
@@ -147,13 +148,13 @@ def recorded(name: str, dims: int | None = None) -> Measured | None:
 
 @cache
 def disagreements() -> dict[str, dict[str, str]]:
-    """Return why a declared property does not show in the measurement: the reason, by module and property."""
+    """Return the reasons why declared properties do not show in the measurement, by module and property."""
     file = builtin.content_folder("modules") / "disagreements.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def read(file: Path, section: str = "modules") -> dict[str, Measured]:
-    """Return the records in a section of `file` by module name. Empty if the file does not exist yet."""
+    """Return the records in a section of `file`, by module name. The result is empty if the file does not exist yet."""
     if not file.is_file():
         return {}
     rows = json.loads(file.read_text(encoding="utf-8")).get(section, {})
@@ -164,7 +165,7 @@ def read(file: Path, section: str = "modules") -> dict[str, Measured]:
 
 
 def write(file: Path, **sections: Mapping[str, Measured]) -> None:
-    """Write records by module name in the form that `read` reads. Each section is sorted by name."""
+    """Write records in the form that `read` reads. Each section is sorted by module name."""
     tables = {
         section: {name: asdict(row) for name, row in sorted(sections[section].items())}
         for section in SECTIONS

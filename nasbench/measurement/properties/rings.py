@@ -11,26 +11,26 @@ from torch import Tensor
 __all__ = ["NEGLIGIBLE", "POINTWISE", "SPATIAL", "RowFigures", "row_figures"]
 
 NEGLIGIBLE = 0.01
-"""A position with less than this share of the row's largest off-self influence is negligible."""
+"""A position is negligible if it has less than this share of the largest off-self influence in its row."""
 
 POINTWISE = 0.01
-"""A row whose off-self influence is less than this share of its whole influence does not mix."""
+"""A row mixes no positions if its off-self influence is less than this share of its whole influence."""
 
 SPATIAL = ("locality", "globality", "sparsity", "multiscale")
 
-_EVEN = 1e-9  # a uniform map this near to even rings leaves nothing to measure
+_EVEN = 1e-9  # if a uniform map spreads this evenly over the rings, nothing is left to measure
 
 
 @dataclass(frozen=True)
 class RowFigures:
-    """Property values of single output positions u, in R rows. NaN where a value is not defined.
+    """Property values of single output positions u, one row for each of R positions. Undefined values are NaN.
 
     Attributes:
         figures: `(R, 4)`, the values of the properties in `SPATIAL`.
         self_influence: `(R,)`, the influence I_u(u) of a position on itself.
         rings: `(R, K)`, share of the off-self influence in each octave ring. Ring r holds the distances d with
             ⌊log2 d⌋ = r.
-        even: `(R, K)`, the same for a uniform map.
+        even: `(R, K)`, the same shares for a uniform map.
     """
 
     figures: Tensor
@@ -43,8 +43,8 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
     """Return the property values of rows of influence.
 
     Args:
-        rows: `(R, N)`, the influence of N positions of a grid. Not negative.
-        positions: Output position u of each row, as a flat index.
+        rows: `(R, N)`, the influence of the N positions of a grid on one position in each row. No value is negative.
+        positions: For each row, its output position u, as a flat index.
         size: Spatial size of the grid.
     """
     place = torch.cartesian_prod(*(torch.arange(s) for s in size)).reshape(-1, len(size)).to(rows.device)
@@ -57,7 +57,7 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
     far, near = distance.double(), distance == 1
     even_distance = far.sum(1) / other.sum(1)
     seen = (off >= NEGLIGIBLE * off.amax(1, keepdim=True)) & other
-    # The box of the reach includes u itself, but the values within the reach leave u out.
+    # u itself is used to find the box of the reach, but it is left out of the values within the reach.
     inside = _box(seen | ~other, place) & other
     octave = torch.where(other, distance.double().log2().floor().long(), -1)
     ring = torch.stack([octave == r for r in range(int(octave.max()) + 1)], dim=-1)  # (R, N, K)
@@ -81,7 +81,7 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
 
 
 def _box(kept: Tensor, place: Tensor) -> Tensor:
-    """Return which positions lie in the smallest box around the positions in `kept`, `(R, N)`."""
+    """Return which positions lie in the smallest box around those that are True in `kept`: `(R, N) -> (R, N)`."""
     within = torch.ones_like(kept)
     for axis in place.T:
         low = torch.where(kept, axis, axis.max() + 1).amin(1, keepdim=True)
@@ -91,7 +91,7 @@ def _box(kept: Tensor, place: Tensor) -> Tensor:
 
 
 def _per_ring(values: Tensor, ring: Tensor) -> Tensor:
-    """Sum `(R, N)` over each ring of `(R, N, K)`."""
+    """Sum the values `(R, N)` over each ring of `(R, N, K)`: `(R, K)`."""
     return (values.unsqueeze(-1) * ring).sum(1)
 
 
@@ -99,7 +99,7 @@ def _multiscale(off: Tensor, inside: Tensor, ring: Tensor) -> Tensor:
     """Return how evenly influence is spread over the rings of the reach, `(R,)`.
 
     The value is max(0, (H − H₀)/(log R − H₀)). H is the entropy of the influence over the R rings of the reach. H₀ is
-    that of a uniform map over the same reach, so a uniform map has the value 0.
+    the entropy of a uniform map over the same reach. So a uniform map has the value 0.
     """
     counts = _per_ring(inside.double(), ring)
     even = (counts > 0).sum(1).double().log()

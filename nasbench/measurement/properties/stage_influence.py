@@ -31,17 +31,17 @@ class StageFigures:
 
     Attributes:
         slot: Name of the slot where the part ends.
-        source: Where the part begins: the name of the slot before, or "input".
+        source: Where the part begins: the name of the slot before it, or "input".
         size: Spatial size of the slot's map, on which distances are measured.
-        channels: Channels of the slot's map.
+        channels: Number of channels of the slot's map.
         locality: Share of the off-self influence within distance 1.
-        globality: Mean distance of the off-self influence, divided by that of a uniform influence.
-        sparsity: Share of negligible positions in the reach.
-        multiscale: How evenly the octave rings of the reach are used.
+        globality: Mean distance of the off-self influence, divided by the mean distance of a uniform influence.
+        sparsity: Share of the positions in the reach that are negligible.
+        multiscale: How evenly the influence is spread over the octave rings of the reach.
         complexity: Always None, because the cost of a stage is not measured here.
         self_influence: Mean influence of a position on itself.
-        error: Standard errors by name of the property.
-        notes: The reason why there are no values, if there are none.
+        error: Standard errors, by name of the property.
+        notes: If there are no values, the reason.
     """
 
     slot: str
@@ -71,20 +71,20 @@ def stage_figures(
     """Measure what a network mixes between each slot and the one before it, in evaluation mode.
 
     The influence of a position of the earlier map on a position of the later map is the norm of the derivative. It is
-    estimated from random positions and cotangents. If the earlier map is finer, its positions are added up in the cells
-    of the later map's grid, so that distances mean the same at both ends. Class tokens are left out.
+    estimated from random positions and cotangents. If the earlier map is finer, the influences of its positions are
+    added up in the cells of the later map's grid. So distances mean the same in both maps. Class tokens are left out.
 
     Args:
         model: The network with its present weights, trained or not. A copy is measured.
         slots: Slots of `model`, in network order.
-        input_size: Shape of one input, without the batch.
-        seed: Seed of the inputs, positions and cotangents.
+        input_size: Shape of one input, without the batch dimension.
+        seed: Seed of the inputs, the positions and the cotangents.
         inputs: Number of standard normal inputs.
         positions: Number of output positions for each input.
         probes: Number of random cotangents for each position.
 
     Returns:
-        The property values, one object for each slot.
+        The property values of each slot.
 
     Raises:
         InputError: If the network fails on such an input.
@@ -122,7 +122,7 @@ def _figures(slot: Slot, source: str, rows: Sequence[RowFigures]) -> StageFigure
 
 
 def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor]:
-    """Return the backbone's tensors at its slots, after the plug-ins, and the input."""
+    """Return the tensors at the backbone's slots, as they are after the plug-ins, and the input."""
     maps: dict[str, Tensor] = {INPUT: x}
 
     def keep(slot: Slot) -> Any:
@@ -144,10 +144,10 @@ def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor
 
 
 def _rows(maps: dict[str, Tensor], before: Slot | None, slot: Slot, chosen: list[int], probes: int) -> Tensor:
-    """Return the influence of the earlier map's cells on the later one's positions, `(R, N)`. `(R, 0)` if undefined."""
+    """Return the influence of the earlier map's cells on the later map's positions, `(R, N)`. `(R, 0)`: undefined."""
     y = _split(maps[slot.name], slot)
     x = maps[INPUT if before is None else before.name]
-    # Without a slot before, the source is the network's input: images (B, C, H, W) or series (B, L, C).
+    # If there is no slot before, the source is the network's input: images (B, C, H, W) or series (B, L, C).
     source = before.size if before is not None else tuple(x.shape[2:] if x.ndim == 4 else x.shape[1:2])
     if len(source) != len(slot.size) or math.prod(slot.size) < 2:
         return y.new_zeros(len(chosen), 0)

@@ -28,7 +28,7 @@ OPENED = "gates that start at zero were measured at 1"
 _TWO_MAPS = "a fusion: influence of two independent maps, added up like channels"
 _PYRAMID = "a neck: its input is one map and average-pooled copies of it, its output the finest level"
 
-_LEVELS = 3  # of the pyramid that a neck gets
+_LEVELS = 3  # number of levels of the pyramid that a neck gets
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Subject:
     """A module to fingerprint.
 
     Attributes:
-        name: Name in the fingerprint.
+        name: Name of the module in the fingerprint.
         size: Spatial size of the map that the module gets.
-        channels: Channels of the map.
-        make: Returns the module: newly initialised, or a copy of the given one.
-        fresh: Whether the module is newly initialised.
+        channels: Number of channels of the map.
+        make: Function that returns the module: newly initialised, or a copy of the given module.
+        fresh: Whether `make` returns a newly initialised module.
         maps: Number of maps that the module takes, side by side in the channels of its input.
         keeps_channels: Whether the output must have as many channels as the input.
         notes: What a reader of the fingerprint should know.
@@ -60,7 +60,7 @@ def subject_of(module: str | nn.Module | type, size: Sequence[int] | None, chann
     """Return the subject for a name, an expression, a class or a module.
 
     Raises:
-        InputError: If `module` is none of those, or size, channels or dims are impossible.
+        InputError: If `module` is none of these, or if `size`, `channels` or `dims` is impossible.
         UnknownNameError: If an expression names a module that does not exist.
         UnsupportedError: If a module cannot be built for these channels and dims.
     """
@@ -106,7 +106,7 @@ def _named(text: str, size: Sequence[int] | None, channels: int, dims: int | Non
     served: set[int] = {1, 2}
     spec = module_spec(text) if text in MODULES else None
     expression = parse(text) if spec is None or spec.kind == "module" else None
-    # An expression serves the dimensions that all its modules serve.
+    # An expression supports the dimensions that all its modules support.
     for each in expression.specs() if expression is not None else [spec]:
         served &= set(each.dims) if each is not None else served
     shape = _size(size, dims, 2 if 2 in served or not served else 1)
@@ -128,7 +128,7 @@ def _named(text: str, size: Sequence[int] | None, channels: int, dims: int | Non
 
 
 class _Joined(nn.Module):
-    """A fusion as a function of one tensor, in whose channels the two inputs are side by side."""
+    """A fusion as a function of one tensor. Its channels are those of the first input, then those of the second."""
 
     def __init__(self, fusion: nn.Module) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class _Joined(nn.Module):
 
 
 class _FinestLevel(nn.Module):
-    """A neck as a function of one map. It gets the map and pooled copies of it, and returns its finest level."""
+    """A neck as a function of one map. The neck gets the map and pooled copies of it. Its finest level is returned."""
 
     def __init__(self, neck: nn.Module) -> None:
         super().__init__()
@@ -166,11 +166,11 @@ def _of_class(cls: type[nn.Module], channels: int, dims: int) -> nn.Module:
 def open_gates(module: nn.Module) -> bool:
     """Set scalars and vectors that start at zero (γ, layer scale, a norm's weight) to 1.
 
-    Biases stay as they are. A module with a closed gate mixes nothing before training, so its fingerprint would say
-    nothing about it.
+    Biases stay as they are. Before training, a module with a closed gate mixes nothing, so its fingerprint would say
+    nothing about the module.
 
     Returns:
-        Whether there were any.
+        Whether any parameter was set.
     """
     closed = [
         parameter

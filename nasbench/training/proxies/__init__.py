@@ -1,8 +1,9 @@
 """Zero-cost proxies: scores of an untrained model that are supposed to predict its metric after training.
 
-`score` computes one of them for a model and a task. A score does not replace training. Over 19 tasks NASWOT and the
-plain number of MACs correlate about equally with the metric after training (0.621 and 0.609 mean Spearman). So for each
-search `nasbench.evidence.proxy_agreement` reports how well proxies, parameters and MACs predict this metric.
+`score` computes one of these scores for a model and a task. A score does not replace training. Over 19 tasks, NASWOT
+and the plain number of MACs correlate about equally with the metric after training: the mean Spearman correlation is
+0.621 for NASWOT and 0.609 for MACs. So for each search `nasbench.evidence.proxy_agreement` reports how well the
+proxies, the number of parameters and the MACs predict this metric.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nasbench.training.proxies.zico import zico
 __all__ = ["BATCHES", "PROXIES", "Proxy", "check_names", "naswot", "score", "synflow", "zico"]
 
 Proxy = Callable[[nn.Module, Sequence[tuple[object, Tensor]], Callable[[Tensor, Tensor], Tensor]], float]
-"""`proxy(model, batches, loss)`. A higher score is better. The model is not changed."""
+"""A function `proxy(model, batches, loss)` that returns a score. Higher is better. The model is not changed."""
 
 PROXIES: dict[str, Proxy] = {"naswot": naswot, "synflow": synflow, "zico": zico}
 """Every proxy by name."""
@@ -60,11 +61,11 @@ def score(
 
     Args:
         name: One of `PROXIES`.
-        model: The model, as training would receive it.
-        task: The task, with the loss and the training batches (without augmentation).
+        model: The model, with its weights as they are before training.
+        task: The task. Its loss and its training batches, without augmentation, are used.
         seed: Seed of the batches, and of random numbers in the model's forward pass.
         batch_size: Number of items in a batch.
-        device: Where to compute.
+        device: The device for the computation.
 
     Returns:
         The score. A higher score is supposed to be better. Scores cannot be compared between tasks or backbones.
@@ -82,7 +83,7 @@ def score(
     check_names([name])
     device = torch.device(device)
     home = {"devices": [device]} if device.type == "cuda" else {"devices": []}
-    # The caller's random state must not depend on whether a proxy was computed.
+    # The caller's random numbers must not depend on whether a proxy was computed.
     with out_of_memory(), torch.random.fork_rng(**home):
         torch.manual_seed(seed)
         batches = list(islice(task.train_batches(batch_size, seed=seed, epoch=1, device=device), BATCHES))

@@ -1,4 +1,7 @@
-"""Run a model as a linear function: activations are the identity, norms scale, attention and gates are constant."""
+"""Run a model as a linear function.
+
+Activations become the identity, norms only scale, and the weights of attention and of gates become constants.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,14 @@ _IDENTITY = frozenset(
 )
 _CONSTANT = frozenset({"softmax", "_softmax", "log_softmax", "sigmoid", "sigmoid_", "hardsigmoid", "logsigmoid"})
 _NORMS: dict[str, int] = {"layer_norm": 2, "group_norm": 2, "rms_norm": 2, "instance_norm": 3}
-"""Index of the scale among the arguments of each norm."""
+"""For each norm, the index of its scale among its arguments."""
 
 
 class Linearised(TorchFunctionMode):
     """A context in which torch's functions act as in a linear network.
 
-    Functions are recognised by name. So modules, functions and methods of tensors are treated alike.
+    Functions are recognised by their names. So it makes no difference whether a module, a function or a tensor's method
+    calls them.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -48,19 +52,22 @@ class Linearised(TorchFunctionMode):
 def _attention(func: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **more: Any) -> Tensor:
     """Apply attention with constant weights.
 
-    The weights are computed by using an identity matrix as values. With logits as large as here, the backward pass of
-    torch's own function would give NaN.
+    The weights are what torch's function returns if the values are an identity matrix. For logits as large as here, the
+    backward pass of torch's function would give NaN, so it gets detached queries and keys.
     """
     steps = value.shape[-2]
     eye = torch.eye(steps, dtype=value.dtype, device=value.device).expand(*value.shape[:-2], steps, steps)
     weights = func(query.detach(), key.detach(), eye, *rest, **more).detach()
-    # With grouped queries several heads share one head of values.
+    # With grouped queries, several query heads share one head of values.
     groups = weights.shape[-3] // value.shape[-3] if more.get("enable_gqa") else 1
     return weights @ (value.repeat_interleave(groups, -3) if groups > 1 else value)
 
 
 def _batch_norm(input: Tensor, running_mean: Any, running_var: Any, weight: Any = None, *rest: Any, **more: Any) -> Any:
-    """Multiply by the weight divided by the running deviation. The mean is left out, because it is only an offset."""
+    """Multiply by the scale, and divide by the running standard deviation.
+
+    The mean is left out, because it only adds an offset.
+    """
     eps = more.get("eps", rest[3] if len(rest) > 3 else 1e-5)
     scaled = _scaled(input, weight, last=False)
     return scaled if running_var is None else _scaled(scaled, (running_var + eps).rsqrt(), last=False)

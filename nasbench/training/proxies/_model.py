@@ -14,8 +14,8 @@ __all__ = ["working_copy"]
 def working_copy(model: nn.Module, device: torch.device, *, batch_statistics: bool = True) -> nn.Module:
     """Return a copy on `device` in eval mode. With `batch_statistics`, batch norms use the statistics of the batch.
 
-    Eval mode turns off dropout and stochastic depth. But the running statistics of an untrained model, mean 0 and
-    variance 1, would not normalise its signals.
+    Eval mode switches off dropout and stochastic depth. But in an untrained model the running statistics still are mean
+    0 and variance 1. They would not normalise its signals, so the batch norms are put into training mode.
     """
     twin = copy.deepcopy(model).to(device).eval()
     for module in twin.modules():

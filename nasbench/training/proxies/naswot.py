@@ -24,9 +24,9 @@ _ACTIVATIONS = frozenset(
     )
     for suffix in ("", "_")
 )
-"""Operators for which the sign of the input is the code of a unit: the ReLU family, and similar activations."""
+"""Activation operators: the ReLU family and similar ones. The sign of their input is the code of a unit."""
 
-_CHUNK = 1 << 20  # columns counted at once. A float32 counts exactly only up to 2^24.
+_CHUNK = 1 << 20  # Number of units that are counted at once. A float32 counts exactly only up to 2^24.
 
 
 def naswot(
@@ -36,17 +36,16 @@ def naswot(
 
     .. math:: s = \\log |K|,\\quad K_{ij} = \\sum_{layers} \\#\\{units: c_i = c_j\\}
 
-    The code of an item contains, for each unit of each activation, whether its pre-activation is above 0. The code
-    determines the linear region of the network that contains the item. The more the codes differ, the higher the score.
-    Activations are found among the operators that run, even if no module calls them. A gate (sigmoid, softmax) does not
-    count.
+    The code of an item contains, for each unit of each activation, whether its pre-activation is above 0. The code says
+    in which linear region of the network the item is. The more the codes differ, the higher the score is. Activations
+    are found among the operators that run, so they need not be modules. A gate (sigmoid, softmax) does not count as an
+    activation.
 
-    Limits: for GELU, SiLU, Hardswish, Mish, ELU and softplus the sign of the pre-activation is used in the same way.
-    But networks with these activations have no linear regions, so the score is only an analogy without the paper's
-    justification. A model without any such activation has no score. A module without an activation has an influence
-    only through the next activation. Operators inside `nn.LSTM` or `nn.GRU` are not seen. The batch is cut to a prime
-    number of items. So an activation that does not depend on the batch (the MLP of a position bias) is recognised by
-    its size and left out.
+    Limits: the sign of the pre-activation is also used for GELU, SiLU, Hardswish, Mish, ELU and softplus. But networks
+    with these activations have no linear regions, so the paper's justification does not hold for them. A model without
+    any activation has no score. A module without an activation influences the score only through the next activation.
+    Operators inside `nn.LSTM` or `nn.GRU` are not seen. The batch is cut to a prime number of items. So an activation
+    that does not depend on the batch (the MLP of a position bias) is recognised by its size and left out.
 
     Args:
         model: A model with input `(N, ...)`. Batch norms use the statistics of the batch.
@@ -68,7 +67,7 @@ def naswot(
 
 
 class _Codes(TorchDispatchMode):
-    """Count, over all activations, the units for which two items have the same code."""
+    """For each pair of items, count the units of all activations for which both items have the same code."""
 
     def __init__(self, count: int, device: torch.device) -> None:
         super().__init__()
@@ -81,7 +80,7 @@ class _Codes(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _add(self, x: Tensor) -> None:
-        # The batch is the first or the second axis. Windows or heads folded into it multiply its size.
+        # The batch is the first or the second axis. If windows or heads are folded into it, its size is a multiple.
         axis = next((axis for axis in (0, 1) if x.ndim > axis and x.shape[axis] % self.count == 0), None)
         if axis is None:  # no axis is a multiple of the batch size, so this activation does not depend on the batch
             return
@@ -94,7 +93,7 @@ class _Codes(TorchDispatchMode):
         self.units += codes.shape[1]
 
     def log_determinant(self) -> float:
-        same = (self.alike == self.units).sum() > self.count  # the diagonal always is equal
+        same = (self.alike == self.units).sum() > self.count  # an item always has the same code as itself
         sign, value = torch.linalg.slogdet(self.alike)
         if bool(same) or float(sign) <= 0:
             raise EvaluationError("naswot has no value: two items have the same code", kind="nan")
@@ -113,5 +112,5 @@ def _no_fused_layers() -> Iterator[None]:
 
 
 def _prime(most: int) -> int:
-    """Return the largest prime up to `most`. 1 if there is none."""
+    """Return the largest prime up to `most`, or 1 if there is none."""
     return next((n for n in range(most, 1, -1) if all(n % d for d in range(2, int(n**0.5) + 1))), 1)

@@ -23,19 +23,20 @@ __all__ = ["synflow"]
 def synflow(
     model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable[[Tensor, Tensor], Tensor] | None = None
 ) -> float:
-    """Return the logarithm of the summed saliency of all parameters. The model is first made positive and linear.
+    """Return the logarithm of the summed saliency of all parameters of a positive, linear version of the model.
 
     .. math:: s = \\log \\sum_\\theta \\left| \\theta\\, \\frac{\\partial R}{\\partial \\theta} \\right|,\\quad
               R = \\sum f_{|\\theta|}(\\mathbf 1)
 
     The input is a single item of ones, in float64. Every parameter is replaced by its absolute value and every bias by
     0. Activations become the identity. Norms keep only their scale. Attention weights and sigmoid gates depend on the
-    input, and they become constants at their current values. The result is a logarithm because the sum spans hundreds
-    of orders of magnitude. The values of the data are not used. Frozen parameters do not count.
+    input, and they become constants at their current values. The result is a logarithm, because sums of different
+    models differ by hundreds of orders of magnitude. The values of the data are not used. Frozen parameters do not
+    count.
 
-    Limits: on a constant input, two equal signals cancel if one is subtracted from the other (DLinear's seasonal part
-    gets no flow). Recurrent layers are not made linear. If a module starts as an identity because its scale is zero,
-    neither the scale nor the module's parameters add to the sum.
+    Limits: on a constant input, two equal signals cancel if one is subtracted from the other (so DLinear's seasonal
+    part gets no flow). Recurrent layers are not made linear. If a module starts as an identity because its scale is
+    zero, neither the scale nor the module's parameters add to the sum.
 
     Args:
         model: The model, with its current weights. It does not change.
@@ -54,7 +55,7 @@ def synflow(
     with Linearised():
         flow = apply(twin, ones[0] if isinstance(inputs, Tensor) else (ones[0], ones[1])).sum()
     trainable = [p for p in twin.parameters() if p.requires_grad]
-    # Some parameters do not reach the output, for example those behind a detached gate.
+    # Some parameters have no gradient, for example those that only compute a detached gate.
     gradients = torch.autograd.grad(flow, trainable, allow_unused=True)
     total = float(sum((p.detach() * g).abs().sum() for p, g in zip(trainable, gradients, strict=True) if g is not None))
     if not (math.isfinite(total) and total > 0):
@@ -70,7 +71,8 @@ def _prepare_for_flow(model: nn.Module) -> None:
             if "bias" in name.rpartition(".")[2]:
                 parameter.zero_()
     for module in model.modules():
-        # This norm would turn the constant input to 0. It is not a function of torch, so `Linearised` does not see it.
+        # This norm would turn the constant input into 0. It is not a function of torch, so `Linearised` does not see
+        # it.
         if isinstance(module, InstanceNorm):
             module.forward = _scale_alone(module)  # type: ignore[assignment,method-assign]
 

@@ -16,20 +16,20 @@ __all__ = ["zico"]
 
 
 def zico(model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Return how little the gradients of a model's weights vary between batches.
+    """Return a score that is higher if the gradients of the model's weights vary less between batches.
 
     .. math:: s = \\sum_{l} \\log \\sum_{\\omega \\in \\theta_l}
               \\frac{E[|\\nabla_\\omega L|]}{\\sqrt{\\mathrm{Var}[|\\nabla_\\omega L|]}}
 
-    Mean and variance are over batches. A layer is a trainable weight with two or more dimensions. Biases, norms and
-    gates are left out. Entries whose gradient does not vary and layers without a gradient are left out too. The
-    variance is that of the absolute gradient, as in the paper. The authors' code uses the variance of the signed
-    gradient.
+    Mean E and variance are taken over the batches. A layer l is a trainable weight with two or more dimensions. Biases,
+    norms and gates are left out. Entries whose gradient does not vary, and layers without a gradient, are left out too.
+    As in the paper, the variance is the variance of the absolute gradient. The authors' code uses the variance of the
+    signed gradient.
 
     Args:
         model: The model. Its batch norms use the statistics of the batch.
         batches: Two or more batches. A single batch is cut into two.
-        loss: Scalar loss of outputs and targets.
+        loss: Function from outputs and targets to a scalar loss.
 
     Raises:
         EvaluationError: If no weight has a gradient that varies (kind "nan").
@@ -57,13 +57,13 @@ def _gradients(
 
 
 def _layer(gradients: Tensor) -> float | None:
-    """Return the logarithm of a layer's summed ratios. None if no gradient varies.
+    """Return the logarithm of a layer's summed ratios, or None if no gradient varies.
 
     Args:
         gradients: Absolute gradients `(batches, ...)`.
     """
     deviation, mean = torch.std_mean(gradients.double(), dim=0, correction=0)
-    # A ratio with a deviation of 0 is infinite and would dominate the score.
+    # If the standard deviation is 0, the ratio is infinite and would dominate the score.
     varies = deviation > 0
     total = (mean[varies] / deviation[varies]).sum()
     return None if not bool(varies.any()) else float(total.log())

@@ -209,7 +209,7 @@ def test_what_was_not_profiled_is_refused(tmp_path, monkeypatch):
     with pytest.raises(BackboneError, match="64"):
         found.check("test_resnet", (3, 64, 64), same)
     found.check("test_resnet", SIZE, same, identity_init=False)
-    with pytest.raises(BackboneError, match="without gates, the search inserts with gates"):
+    with pytest.raises(BackboneError, match="without gates, but the search inserts with gates"):
         found.check("test_resnet", SIZE, same, identity_init=True)
     for change, named in (
         ({"variants": ["se", "cbam"]}, "cbam"),
