@@ -132,6 +132,6 @@ def _builds(candidate: Candidate) -> bool:
             candidate.build()
     except InputError:  # the module reports that it does not support these channels
         return False
-    except Exception:  # an error of the module, which the checks report
+    except (Exception, SystemExit):  # an error of the module, which the checks report
         return True
     return True

@@ -16,6 +16,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from nasbench.library.plan import Plan
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.ledger import evaluation_of, is_abandoned, is_void
 from nasbench.runs.schema import FINALISTS, SEARCH
@@ -182,7 +183,8 @@ class FurtherSeeds(Phase):
     def check_costs(self, plan: Plan) -> None:
         """Measure the costs of a plan's complete model, and record how they differ from the sum of its parts."""
         if plan.hash not in self.run.journal.cost_checks:
-            error = self.problem.evaluator.cost_error(plan)
+            with surroundings_kept():  # the model runs in this process
+                error = self.problem.evaluator.cost_error(plan)
             if error is not None:
                 self.run.journal.record_cost_checks({plan.hash: error})
 
