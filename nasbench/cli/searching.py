@@ -37,7 +37,6 @@ def search(
     """
     from nasbench import report as reports
     from nasbench.study import search as study
-
     from nasbench.study.termination import ending_by_signal
 
     given = given_settings(context, set_)

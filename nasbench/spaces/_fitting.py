@@ -136,7 +136,10 @@ def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) ->
     from nasbench.library.building import build
 
     try:
-        with surroundings_kept(), torch.device("meta"):  # this checks the arguments without allocating or initialising weights
+        with (
+            surroundings_kept(),
+            torch.device("meta"),
+        ):  # this checks the arguments without allocating or initialising weights
             build(expression, channels=channels, dims=dims, rowwise=rowwise)
     except UnsupportedError as error:
         return str(error)

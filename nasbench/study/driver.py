@@ -32,11 +32,12 @@ from nasbench.runs.storage import database_fault
 from nasbench.runs.trainings import trainings_of
 from nasbench.study.engines import Engine, Inline, make_engine
 from nasbench.study.evaluators.asked import EvaluateFunction
-from nasbench.study.phases.controls import Controls
+from nasbench.study.phases.controls import Controls, RetriedControls
 from nasbench.study.phases.equal_seeds import BareSeeds, EqualSeeds
 from nasbench.study.phases.events import Event, Listener
 from nasbench.study.phases.exploration import Exploration
 from nasbench.study.phases.fidelity import strategy_for
+from nasbench.study.phases.further_seeds import Retries
 from nasbench.study.phases.race import Race
 from nasbench.study.phases.reuse import record_earlier_noise
 from nasbench.study.problem import Problem, make_problem
@@ -44,6 +45,12 @@ from nasbench.study.samplers import Knowledge, make_sampler
 from nasbench.study.termination import ending_by_signal
 
 __all__ = ["run_search"]
+
+TIMES_BARE = 20
+"""An evaluation can take this many times as long as that of the bare backbone. Then it is considered hung."""
+
+FEWEST_LIMIT_S = 600.0
+"""Smallest default limit for the time of an evaluation, in seconds."""
 
 MAX_TIMED = 32
 """If a search evaluated more plans than this, latency is measured only for the compared plans."""
@@ -124,8 +131,12 @@ def _search(
                 run, problem, engine, listen, sampler, knowledge.first_plans(), fidelity, began=began
             )
             exploration.run_bare()
+            _limit_time(problem, engine, exploration, listen)
             if problem.settings.reuse is not None:
                 record_earlier_noise(run, problem.settings.reuse)
+            if problem.settings.retry_failed:
+                Retries(run, problem, engine, listen, began=began).run_all()
+                RetriedControls(run, problem, engine, listen, began=began).run_all()
             refines = is_refined(problem.settings) and problem.evaluator.takes_seed
             if refines and run.metric is not None and not whole:
                 BareSeeds(run, problem, engine, listen, began=began).run_all()
@@ -148,13 +159,25 @@ def _search(
             "resumes the search"
         ) from None
     except OSError as error:
+        fault = error.strerror or describe_error(error)
         raise RunError(
-            f"cannot write {error.filename or folder.path}: {error.strerror or describe_error(error)}; finished evaluations are saved, and the same command "
-            "resumes the search"
+            f"cannot write {error.filename or folder.path}: {fault}; finished evaluations are saved, and the same "
+            "command resumes the search"
         ) from None
     finally:
         lock.release()
     return run
+
+
+def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, listen: Listener) -> None:
+    """Limit the time of an evaluation by that of the bare backbone, unless a limit was given."""
+    if problem.settings.trial_timeout_s is not None or exploration.bare is None:
+        return
+    limit_s = max(TIMES_BARE * exploration.bare.wall_s, FEWEST_LIMIT_S)
+    if engine.limit_time(limit_s):
+        message = f"an evaluation that takes longer than {limit_s / 60:.0f} minutes fails ({TIMES_BARE} times the bare "
+        message += f"backbone, at least {FEWEST_LIMIT_S / 60:.0f} minutes); --trial-timeout sets another limit"
+        listen(Event(SEARCH, exploration.done, problem.settings.trials, message))
 
 
 def _claim_folder(folder: RunFolder) -> FileLock:
