@@ -38,6 +38,7 @@ __all__ = [
     "SpaceError",
     "UnknownNameError",
     "UnsupportedError",
+    "message_of",
     "nearest",
     "out_of_memory",
 ]
@@ -53,6 +54,14 @@ class InputError(NasbenchError, ValueError):
     """The user's input is wrong. The message says what was given, what is allowed and how to continue."""
 
     exit_code = 4
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of an exception, which can be anybody's class, so that even its `__str__` can fail."""
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be read, because its __str__ fails"
 
 
 _LONGEST_NAME = 80
@@ -93,7 +102,7 @@ class UnknownNameError(InputError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        self.kind, self.name, self.known = kind, name, sorted(known)
+        self.kind, self.name, self.known, self.hint = kind, name, sorted(known), hint
         shown = str(name) if len(str(name)) <= _LONGEST_NAME else f"{str(name)[:_LONGEST_NAME]}..."
         near = nearest(shown, self.known)
         message = f"no {kind} named {shown!r}"
@@ -108,7 +117,7 @@ class UnknownNameError(InputError):
     # Pickle rebuilds an exception from `args`, which holds the message and not the arguments of this constructor.
     # An error must be picklable, because evaluations can run in another process.
     def __reduce__(self) -> tuple:
-        return type(self), (self.kind, self.name, self.known)
+        return type(self), (self.kind, self.name, self.known, self.hint)
 
 
 class ExpressionError(InputError):

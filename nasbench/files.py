@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -154,18 +157,50 @@ def cut_torn_line(path: Path) -> None:
             file.truncate(keep)
 
 
+_LONGEST_SIGNATURE = 200
+"""Largest number of characters of a lock's signature that are read, because the folder can be anybody's."""
+
+_HELD: set[FileLock] = set()
+"""The locks that this process holds."""
+
+
+def _forget_locks() -> None:
+    """Close the locks that a forked child inherited. Otherwise they would outlive the process that took them."""
+    for lock in list(_HELD):
+        lock._forget()
+
+
+os.register_at_fork(after_in_child=_forget_locks)
+
+
 class FileLock:
     """An advisory kernel lock on a file, as a context manager. The kernel releases it when the process dies.
+
+    A process that was forked while the lock is held does not have it, and does not keep it if this process dies.
 
     Args:
         path: The lock file. It is created if it does not exist, and never removed.
         shared: Whether to take a shared lock instead of an exclusive one. Many processes can have a shared lock at
             once.
+        signed: Whether to write process, host and time into the lock file while the lock is held. See `owner`.
     """
 
-    def __init__(self, path: str | Path, *, shared: bool = False) -> None:
-        self.path, self.shared = Path(path), shared
+    def __init__(self, path: str | Path, *, shared: bool = False, signed: bool = False) -> None:
+        self.path, self.shared, self.signed = Path(path), shared, signed
         self._descriptor: int | None = None
+
+    @property
+    def owner(self) -> str:
+        """Who holds a signed lock, such as "process 4711 on alpha since 2026-01-31 12:00:00". "" if it is not known.
+
+        It is only valid while another process has the lock, because a process that is killed leaves its signature.
+        """
+        try:
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                text = file.read(_LONGEST_SIGNATURE).strip()
+        except OSError:
+            return ""
+        return text if text.isprintable() else ""
 
     def acquire(self, *, wait: bool = True) -> bool:
         """Take the lock and return True. If another process has it and `wait` is False, return False."""
@@ -180,13 +215,31 @@ class FileLock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+        _HELD.add(self)
+        if self.signed:
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._sign(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
         return True
 
     def release(self) -> None:
         """Release the lock if this object has taken it."""
         if self._descriptor is not None:
-            os.close(self._descriptor)  # closing the last descriptor releases the kernel's lock
+            if self.signed:
+                self._sign("")
+            self._forget()
+
+    def _sign(self, text: str) -> None:
+        assert self._descriptor is not None
+        with suppress(OSError):  # a full disk must not stop a process from having the lock
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text.encode(), 0)
+
+    def _forget(self) -> None:
+        """Close the file. The kernel releases the lock when the last process that shares the descriptor closes it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
             self._descriptor = None
+        _HELD.discard(self)
 
     def __enter__(self) -> FileLock:
         self.acquire()

@@ -14,7 +14,7 @@ from torch import nn
 
 from nasbench.backbones.names import check_backbone_name, check_checkpoint, is_file, is_stem, is_timm
 from nasbench.backbones.stem_registry import STEMS
-from nasbench.errors import BackboneError
+from nasbench.errors import BackboneError, NasbenchError, message_of
 from nasbench.library.plugins import load_python_file
 from nasbench.library.source_names import not_defined
 
@@ -167,7 +167,12 @@ def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Mod
     known = inspect.signature(build).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
     asked = {"input_size": size, **wanted}
-    model = build(**{k: v for k, v in asked.items() if v is not None and (k in known or anything)})
+    try:
+        model = build(**{k: v for k, v in asked.items() if v is not None and (k in known or anything)})
+    except NasbenchError:  # its message was written for the user
+        raise
+    except (Exception, SystemExit) as error:
+        raise BackboneError(f"{name} cannot be built: {type(error).__name__}: {message_of(error)}") from error
     if not isinstance(model, nn.Module):
         raise BackboneError(f"{name} returned {type(model).__name__}, not an nn.Module")
     return model

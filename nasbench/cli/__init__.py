@@ -39,7 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: done. 1: done, but some trials or checks failed. 2: interrupted, state saved. 3: internal error. 4: wrong
         input. 5: nothing matched.
     """
+    shows = warnings.showwarning
     warnings.showwarning = lambda message, *_, **__: narrate(f"warning: {message}")
+    try:
+        return _run(arguments)
+    finally:
+        warnings.showwarning = shows  # a program that calls this function shows its own warnings as before
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = int(app(args=None if arguments is None else list(arguments), standalone_mode=False) or 0)
         if code == _SIGINT:  # typer turns Ctrl-C into its own exit code
@@ -51,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         narrate("interrupted; all finished work is saved, and the same command continues from there")
         return 2
+    except SystemExit as error:  # the command itself never raises it, so it is the code of a module or a plug-in
+        narrate(f"error: code that was loaded ends the process with sys.exit({error.code!r}); remove that call")
+        return InputError.exit_code
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
             fault = _argument_meant(error) or error.format_message()

@@ -7,9 +7,10 @@ import math
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "print_json", "print_table", "print_text", "width"]
+__all__ = ["SCHEMA_VERSION", "print_json", "print_table", "print_text", "shown", "width"]
 
 SCHEMA_VERSION = 1
 """Version of every `--json` document: `{"schema_version", "kind", "data"}`."""
@@ -49,6 +50,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
 def width() -> int:
     """Return the width of tables and pages in columns: that of the terminal, or a fixed one without a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
+
+
+def shown(path: Path) -> str:
+    """Return a path as a user types it: relative to the working directory if it is inside."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def print_text(text: str) -> None:

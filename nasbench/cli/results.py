@@ -138,7 +138,7 @@ def print_front(run: Run, as_json: bool) -> None:
     # a user who names the plans wants to know about each of them, and not only about the best
     kind, table = ("compared", run.finalists()) if run.settings.plans else ("front", run.front())
     if as_json:
-        console.print_json(kind, {"run": str(run.path), "rows": table.to_dict(orient="records")})
+        console.print_json(kind, {"run": console.shown(run.path), "rows": table.to_dict(orient="records")})
         return
     shown = [*run.directions, "difference", "difference_low", "difference_high", "verdict", "probability"]
     columns = ["number", *(column for column in shown if column in table), "plan"]

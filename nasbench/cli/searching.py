@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.cli._settings import SettingsCommand, given_settings
 from nasbench.cli.results import print_front
@@ -36,17 +37,19 @@ def search(
     """
     from nasbench import report as reports
     from nasbench.study import search as study
+    from nasbench.study.termination import ending_by_signal
 
     given = given_settings(context, set_)
-    with Progress() as progress:
+    with ending_by_signal(), Progress() as progress:
         run = study.search(out=out, config=config, on_event=progress.on_event, origin="command line", **given)
         progress.note("building the report")
         page = reports.build(run)
     print_front(run, as_json)
+    folder = console.shown(run.path)
     if run.settings.latency_profile:
-        narrate(f"latency is predicted; to measure it on the device: nasbench profile --run {run.path} --front")
+        narrate(f"latency is predicted; to measure it on the device: nasbench profile --run {folder} --front")
     more = "--plan" if run.settings.plans else "--trials"
-    narrate(f"report: {page}; next: nasbench report {run.path}, or the same search with more {more}")
+    narrate(f"report: {console.shown(page)}; next: nasbench report {folder}, or the same search with more {more}")
     return 1 if (run.trials()["state"] == "failed").any() else 0
 
 

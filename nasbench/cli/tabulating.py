@@ -43,9 +43,10 @@ def tabulate(
     """
     from nasbench.study.tabulation import run_folder
     from nasbench.study.tabulation import tabulate as engine
+    from nasbench.study.termination import ending_by_signal
 
     given = given_settings(context, set_)
-    with Progress() as progress:
+    with ending_by_signal(), Progress() as progress:
         table = engine(out=out, on_event=progress.on_event, origin="command line", **given)
     states = table.frame["state"].value_counts().to_dict()
     row = {

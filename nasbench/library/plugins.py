@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from nasbench import builtin
-from nasbench.errors import PluginError
+from nasbench.errors import PluginError, message_of
 from nasbench.library.declarations import read_declarations
 from nasbench.library.registry import MODULES
 
@@ -83,7 +83,9 @@ def load_builtin() -> None:
             # Loading a class or a module registers it. A function must be called.
             if callable(loaded) and not isinstance(loaded, type):
                 loaded()
-        except Exception as error:  # a broken package must not stop the built-in modules
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a broken package must not stop the built-in modules, whatever it raises
             _report(Problem(f"entry point {entry.name} = {entry.value}", _describe(error)))
 
 
@@ -157,9 +159,11 @@ def load_python_file(path: str | Path) -> ModuleType:
     sys.modules[name] = module  # before execution, because dataclasses and pickle look their module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except BaseException as error:  # also SystemExit: a file that calls sys.exit must not end the command
         sys.modules.pop(name, None)
         MODULES.drop(str(path))
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise PluginError(f"{_locate(error, path)}: {_describe(error)}") from error
     return module
 
@@ -172,7 +176,7 @@ def _plugin_files(root: Path) -> list[Path]:
     )
 
 
-def _locate(error: Exception, path: Path) -> str:
+def _locate(error: BaseException, path: Path) -> str:
     """Return "file:line" of the deepest frame inside `path`, where its author can correct the error."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"
@@ -180,8 +184,10 @@ def _locate(error: Exception, path: Path) -> str:
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
-def _describe(error: Exception) -> str:
-    text = str(error.msg if isinstance(error, SyntaxError) else error)
+def _describe(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it ends the process with sys.exit({'' if error.code is None else repr(error.code)})"
+    text = error.msg if isinstance(error, SyntaxError) else message_of(error)
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 

@@ -28,6 +28,7 @@ from nasbench.library.expression import Expression, Leaf, parse
 from nasbench.library.modules import module_specs
 from nasbench.library.plan import Plan, is_stage_slot
 from nasbench.library.registry import PROPERTIES
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.measurement.costs.plan_costs import PartCost, PlanCosts
 from nasbench.measurement.properties.fingerprint import Fingerprint, fingerprint
 from nasbench.measurement.properties.record import Measured, has, lacking, recorded
@@ -171,6 +172,7 @@ class Advice:
         return "\n".join(lines) + "\n" + yaml.safe_dump(self.space, sort_keys=False, allow_unicode=True, width=110)
 
 
+@surroundings_kept()  # it seeds generators, and those of the caller stay as they are
 def suggest(
     host: str | Path,
     *,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from nasbench.errors import message_of
 from nasbench.library.plan import BARE
 
 if TYPE_CHECKING:
@@ -121,5 +122,5 @@ _RECORDED = tuple(one.name for one in fields(Evaluation) if one.name not in ("nu
 def describe_error(error: BaseException) -> str:
     """Return an exception as one line for the reason column."""
     # torch's errors can have kilobytes of text, but the reason must fit into a cell of a table
-    lines = str(error).strip().splitlines()
+    lines = message_of(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"

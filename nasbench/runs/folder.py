@@ -73,7 +73,7 @@ class RunFolder:
 
     def lock(self) -> FileLock:
         """Return the lock that a process must have while it searches in this folder."""
-        return FileLock(self.path / ".lock")
+        return FileLock(self.path / ".lock", signed=True)
 
     @cached_property
     def driver(self) -> str:

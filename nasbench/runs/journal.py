@@ -22,7 +22,7 @@ from nasbench.errors import RunError
 from nasbench.evidence.reference import Reference
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.folder import RunFolder
-from nasbench.runs.ledger import Ledger, evaluation_of
+from nasbench.runs.ledger import Ledger, evaluation_of, retried_numbers
 from nasbench.runs.schema import (
     CONTROLS,
     COST_CHECKS,
@@ -148,7 +148,10 @@ class RunJournal:
 
     def _trials(self, name: str) -> list[FrozenTrial]:
         study = self._known_study(name)
-        return [] if study is None else study.get_trials(deepcopy=False)
+        trials = [] if study is None else study.get_trials(deepcopy=False)
+        # a failed trial that was tried again keeps its record in the study, but its plan counts once
+        retried = retried_numbers(trials, ended=True)
+        return [trial for trial in trials if trial.number not in retried]
 
     def _evaluation(self, name: str, trial: FrozenTrial) -> Evaluation | None:
         key = (name, trial.number)

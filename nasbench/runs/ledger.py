@@ -6,7 +6,7 @@ running claims, never half-written trials. The next process resumes these claims
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,7 +17,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.storage import Journal
 
-__all__ = ["Ledger", "evaluation_of", "is_abandoned", "is_void", "state_of"]
+__all__ = ["Ledger", "evaluation_of", "is_abandoned", "is_void", "retried_numbers", "standing", "state_of"]
+
+_OF_THE_PLAN = ("plan", "number", "reason", "wanted")
+"""Attributes of a claim that say what is evaluated. A second attempt has them too."""
 
 _STATES = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -73,6 +76,15 @@ class Ledger:
         # Not durable. If a claim is lost in a power cut, the plan is evaluated again. Writing the result waits for the
         # disk, and then the claim is on the disk too.
         return self.add_trial(TrialState.RUNNING, {**user_attrs, "claim": key}, proposal, durable=False)
+
+    def retry_trial(self, failed: FrozenTrial, proposal: FrozenTrial | None = None) -> int | None:
+        """Claim the plan of a failed trial again. The failed trial keeps its record, but no longer counts.
+
+        Returns:
+            The number of the new trial, or None if another process has claimed the plan.
+        """
+        attrs = {name: failed.user_attrs[name] for name in _OF_THE_PLAN if name in failed.user_attrs}
+        return self.claim_trial(failed.user_attrs["claim"], {**attrs, "retries": failed.number}, proposal)
 
     def add_trial(
         self,
@@ -165,6 +177,31 @@ def evaluation_of(trial: FrozenTrial) -> Evaluation | None:
         return None
     # a further seed of a finalist is a trial of another study, so "number" gives the finalist's trial in the search
     return Evaluation(**recorded, number=trial.user_attrs.get("number", trial.number))
+
+
+def standing(trials: Iterable[FrozenTrial]) -> dict[str, FrozenTrial]:
+    """Return the valid claim on each plan, by key: the first claim that is not void and has no second attempt."""
+    trials = list(trials)
+    retried = retried_numbers(trials)
+    valid: dict[str, FrozenTrial] = {}
+    for trial in trials:
+        if "claim" in trial.user_attrs and not is_void(trial) and trial.number not in retried:
+            valid.setdefault(trial.user_attrs["claim"], trial)  # trials come in order of their numbers
+    return valid
+
+
+def retried_numbers(trials: Iterable[FrozenTrial], *, ended: bool = False) -> set[int]:
+    """Return the numbers of the failed trials that have a second attempt. A void attempt does not count.
+
+    Args:
+        trials: The trials of a study.
+        ended: Whether an attempt counts only if it has ended.
+    """
+    return {
+        trial.user_attrs["retries"]
+        for trial in trials
+        if "retries" in trial.user_attrs and not is_void(trial) and (trial.state.is_finished() or not ended)
+    }
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:

@@ -14,6 +14,7 @@ from nasbench.backbones.insertion import freeze_backbone, insert
 from nasbench.errors import RunError
 from nasbench.library import plugins
 from nasbench.library.plan import Plan
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.settings import SearchSettings
 
 __all__ = ["ModelBuilder"]
@@ -96,15 +97,16 @@ class ModelBuilder:
             seed: Seed of the initial weights.
             identity_init: Whether modules start behind gates that are 0. By default the builder's setting.
         """
-        torch.manual_seed(seed)
-        host = self.host()
-        # set again, because the modules' weights must not depend on how many random numbers the backbone drew
-        torch.manual_seed(seed)
-        gated = self.identity_init if identity_init is None else identity_init
-        model = insert(host, plan, input_size=self.input_size, identity_init=gated)
-        if self.freeze:
-            freeze_backbone(model)
-        return model
+        with surroundings_kept():  # the caller's generators are not seeded anew
+            torch.manual_seed(seed)
+            host = self.host()
+            # set again, because the modules' weights must not depend on how many random numbers the backbone drew
+            torch.manual_seed(seed)
+            gated = self.identity_init if identity_init is None else identity_init
+            model = insert(host, plan, input_size=self.input_size, identity_init=gated)
+            if self.freeze:
+                freeze_backbone(model)
+            return model
 
     def without_weights(self) -> ModelBuilder:
         """Return a builder that loads no weights into its backbone, for models that get their trained weights next."""

@@ -325,7 +325,11 @@ class SearchSettings(BaseModel):
     trial_timeout_s: Annotated[
         float | None,
         CommandLine("--trial-timeout", metavar="10m", parse=duration_s, reproduce="never"),
-        Field(gt=0, description="time after which an evaluation is killed and counts as failed"),
+        Field(
+            gt=0,
+            description="time after which an evaluation is killed and counts as failed; by default 20 times that of "
+            "the bare backbone, at least 10 minutes",
+        ),
     ] = None
     trial_cpus: Annotated[
         float,
@@ -347,6 +351,11 @@ class SearchSettings(BaseModel):
             "folder"
         ),
     ] = None
+    retry_failed: Annotated[
+        bool,
+        CommandLine("--retry-failed", reproduce="never"),
+        Field(description="when a run is resumed, evaluate the trials again that failed"),
+    ] = False
     reuse: Annotated[
         str | None,
         CommandLine("--reuse", metavar="RUN", parse=_path),

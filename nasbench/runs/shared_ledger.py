@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.ledger import Ledger, evaluation_of, is_abandoned, is_void
+from nasbench.runs.ledger import Ledger, evaluation_of, is_abandoned, is_void, standing
 
 __all__ = ["SharedLedger", "pack_items", "unpack_items"]
 
@@ -71,8 +71,7 @@ class SharedLedger(Ledger):
         attrs = {**user_attrs, "claim": key, "driver": self.driver}
         number = self.add_trial(TrialState.RUNNING, attrs, proposal)
         trials = self.trials()
-        standing = _standing(trials)
-        if standing[key].number == number and not self._over_budget(number, key, standing, trials):
+        if standing(trials)[key].number == number and not self._over_budget(number, key, trials):
             return number
         self.annotate_trial(number, withdrawn=True)
         self.end_trial(number, TrialState.FAIL)
@@ -98,7 +97,7 @@ class SharedLedger(Ledger):
 
     def is_claimed(self, key: str) -> bool:
         """Whether a plan has a valid claim."""
-        return key in _standing(self.trials())
+        return key in standing(self.trials())
 
     def owns(self, trial: FrozenTrial) -> bool:
         """Whether a trial belongs to this driver, including trials that it claimed before it was killed and resumed."""
@@ -118,8 +117,8 @@ class SharedLedger(Ledger):
 
     def others_running(self) -> bool:
         """Whether another driver is evaluating a plan. A dead driver counts until its heartbeat is overdue."""
-        standing = _standing(self.trials()).values()
-        return any(trial.state == TrialState.RUNNING and not self.owns(trial) for trial in standing)
+        valid = standing(self.trials()).values()
+        return any(trial.state == TrialState.RUNNING and not self.owns(trial) for trial in valid)
 
     def beat(self) -> None:
         """Write this driver's heartbeat, if one is due."""
@@ -146,16 +145,16 @@ class SharedLedger(Ledger):
                 self.annotate_trial(trial.number, abandoned=True)
                 self.end_trial(trial.number, TrialState.FAIL)
 
-    def _over_budget(
-        self, number: int, key: str, standing: Mapping[str, FrozenTrial], trials: Iterable[FrozenTrial]
-    ) -> bool:
+    def _over_budget(self, number: int, key: str, trials: Sequence[FrozenTrial]) -> bool:
         """Whether claims with lower numbers have used up the budget. Claims of dead drivers count too."""
         if self.budget is None:
             return False
         # An abandoned plan keeps its place in the budget until it is claimed again. Otherwise a new plan would take
         # this place, and the abandoned plan could not be evaluated within the budget.
-        before = {other for other, trial in standing.items() if trial.number < number and not _is_reused(trial)}
-        left = {trial.user_attrs["claim"] for trial in trials if is_abandoned(trial)} - set(standing)
+        # A plan that is tried again keeps the place of its first claim.
+        first = _first_claims(trials)
+        before = {other for other, trial in first.items() if trial.number < number and not _is_reused(trial)}
+        left = {trial.user_attrs["claim"] for trial in trials if is_abandoned(trial)} - set(first)
         return len((before | left) - {key}) >= self.budget
 
 
@@ -169,8 +168,8 @@ def unpack_items(text: str) -> NDArray[np.float64]:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<f4").astype(np.float64)
 
 
-def _standing(trials: Iterable[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """Return the valid claim on each plan: of the claims that are not void, the claim with the lowest number."""
+def _first_claims(trials: Iterable[FrozenTrial]) -> dict[str, FrozenTrial]:
+    """Return the first claim on each plan that is not void, even if it failed and the plan is tried again."""
     valid: dict[str, FrozenTrial] = {}
     for trial in trials:
         if "claim" in trial.user_attrs and not is_void(trial):

@@ -9,6 +9,7 @@ from typing import Any
 from nasbench.errors import SpaceError, UnknownNameError, UnsupportedError
 from nasbench.library.expression import Expression
 from nasbench.library.plan import Plan
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.spaces._choices import SlotChoices, join
 from nasbench.spaces._compositions import skeleton
 from nasbench.spaces._filters import Selector, expand
@@ -135,10 +136,17 @@ def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) ->
     from nasbench.library.building import build
 
     try:
-        with torch.device("meta"):  # this checks the arguments without allocating or initialising weights
+        with (
+            surroundings_kept(),
+            torch.device("meta"),
+        ):  # this checks the arguments without allocating or initialising weights
             build(expression, channels=channels, dims=dims, rowwise=rowwise)
     except UnsupportedError as error:
         return str(error)
+    except (Exception, SystemExit):
+        # The code of a module can raise anything, perhaps only here without data. The evaluation of a plan with it
+        # raises it again, and records it as the reason why the plan failed.
+        return None
     return None
 
 

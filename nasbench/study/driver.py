@@ -19,7 +19,9 @@ from optuna.trial import TrialState
 from nasbench.errors import InputError, RunError
 from nasbench.files import FileLock
 from nasbench.library.plan import BARE, Plan
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.environment import describe_environment
+from nasbench.runs.evaluation import describe_error
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.latency import measured_columns
 from nasbench.runs.refinement import equal_seeds, is_refined
@@ -30,17 +32,25 @@ from nasbench.runs.storage import database_fault
 from nasbench.runs.trainings import trainings_of
 from nasbench.study.engines import Engine, Inline, make_engine
 from nasbench.study.evaluators.asked import EvaluateFunction
-from nasbench.study.phases.controls import Controls
+from nasbench.study.phases.controls import Controls, RetriedControls
 from nasbench.study.phases.equal_seeds import BareSeeds, EqualSeeds
 from nasbench.study.phases.events import Event, Listener
 from nasbench.study.phases.exploration import Exploration
 from nasbench.study.phases.fidelity import strategy_for
+from nasbench.study.phases.further_seeds import Retries
 from nasbench.study.phases.race import Race
 from nasbench.study.phases.reuse import record_earlier_noise
 from nasbench.study.problem import Problem, make_problem
 from nasbench.study.samplers import Knowledge, make_sampler
+from nasbench.study.termination import ending_by_signal
 
 __all__ = ["run_search"]
+
+TIMES_BARE = 20
+"""An evaluation can take this many times as long as that of the bare backbone. Then it is considered hung."""
+
+FEWEST_LIMIT_S = 600.0
+"""Smallest default limit for the time of an evaluation, in seconds."""
 
 MAX_TIMED = 32
 """If a search evaluated more plans than this, latency is measured only for the compared plans."""
@@ -70,6 +80,35 @@ def run_search(
         RunError: If the folder contains another configuration, is in use by another search, or cannot be written (any
             more).
     """
+    with ending_by_signal():
+        return _search(settings, origins, evaluate, out, _guarded(listen), whole=whole)
+
+
+def _guarded(listen: Listener) -> Listener:
+    """Return a listener whose errors are told apart from those of the search."""
+
+    def tell(event: Event) -> None:
+        try:
+            listen(event)
+        except Exception as error:
+            raise RunError(
+                f"on_event failed: {describe_error(error)}; finished evaluations are saved, and the same call resumes "
+                "the search"
+            ) from error
+
+    return tell
+
+
+def _search(
+    settings: SearchSettings,
+    origins: Mapping[str, str],
+    evaluate: EvaluateFunction | None,
+    out: str | Path | None,
+    listen: Listener,
+    *,
+    whole: bool,
+) -> Run:
+    here = Path.cwd()  # a relative folder stays where it is, whatever becomes of the working directory
     # Everything that a user can get wrong is checked first, so that a wrong setting leaves no folder behind.
     problem = make_problem(settings, evaluate)
     fidelity = strategy_for(problem)
@@ -78,7 +117,7 @@ def run_search(
     # In a shared study evaluations run in another process, because this process must write its heartbeat at the same
     # time.
     engine = make_engine(problem.settings, problem.evaluator, apart=shared)
-    folder = RunFolder(out if out is not None else _default_folder(problem.settings))
+    folder = RunFolder(here / (out if out is not None else _default_folder(problem.settings)))
     # before anything is read or written in the folder, so that only one process searches in it
     lock = _claim_folder(folder)
     try:
@@ -92,8 +131,12 @@ def run_search(
                 run, problem, engine, listen, sampler, knowledge.first_plans(), fidelity, began=began
             )
             exploration.run_bare()
+            _limit_time(problem, engine, exploration, listen)
             if problem.settings.reuse is not None:
                 record_earlier_noise(run, problem.settings.reuse)
+            if problem.settings.retry_failed:
+                Retries(run, problem, engine, listen, began=began).run_all()
+                RetriedControls(run, problem, engine, listen, began=began).run_all()
             refines = is_refined(problem.settings) and problem.evaluator.takes_seed
             if refines and run.metric is not None and not whole:
                 BareSeeds(run, problem, engine, listen, began=began).run_all()
@@ -116,13 +159,25 @@ def run_search(
             "resumes the search"
         ) from None
     except OSError as error:
+        fault = error.strerror or describe_error(error)
         raise RunError(
-            f"cannot write {folder.path}: {error.strerror}; finished evaluations are saved, and the same command "
-            "resumes the search"
+            f"cannot write {error.filename or folder.path}: {fault}; finished evaluations are saved, and the same "
+            "command resumes the search"
         ) from None
     finally:
         lock.release()
     return run
+
+
+def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, listen: Listener) -> None:
+    """Limit the time of an evaluation by that of the bare backbone, unless a limit was given."""
+    if problem.settings.trial_timeout_s is not None or exploration.bare is None:
+        return
+    limit_s = max(TIMES_BARE * exploration.bare.wall_s, FEWEST_LIMIT_S)
+    if engine.limit_time(limit_s):
+        message = f"an evaluation that takes longer than {limit_s / 60:.0f} minutes fails ({TIMES_BARE} times the bare "
+        message += f"backbone, at least {FEWEST_LIMIT_S / 60:.0f} minutes); --trial-timeout sets another limit"
+        listen(Event(SEARCH, exploration.done, problem.settings.trials, message))
 
 
 def _claim_folder(folder: RunFolder) -> FileLock:
@@ -133,7 +188,8 @@ def _claim_folder(folder: RunFolder) -> FileLock:
     except OSError as error:
         raise RunError(f"cannot write {folder.path}: {error.strerror}") from None
     if not free:
-        raise RunError(f"another process is searching in {folder.path}; wait for it, or choose another --out")
+        by = f" ({owner})" if (owner := lock.owner) else ""
+        raise RunError(f"another process is searching in {folder.path}{by}; wait for it, or choose another --out")
     return lock
 
 
@@ -222,7 +278,8 @@ def time_plans(run: Run, problem: Problem, listen: Listener) -> None:
     if len(todo) == 1 and BARE.hash in known:
         return
     listen(Event("latency", 0, len(todo), f"measuring {len(todo)} models side by side"))
-    measurement = problem.evaluator.measure_latency(todo, settings.seed, settings.latency_s)
+    with surroundings_kept():  # the models of modules run in this process
+        measurement = problem.evaluator.measure_latency(todo, settings.seed, settings.latency_s)
     assert measurement is not None
     run.folder.save_latency("profile", measurement.to_dict())
     columns = {row.name: measured_columns(measurement, row.name) for row in measurement.rows if row.samples}

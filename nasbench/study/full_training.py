@@ -24,6 +24,7 @@ from nasbench.evidence.pairs import PairedDifference, compare_pair
 from nasbench.evidence.trainings import Trainings
 from nasbench.files import write_text
 from nasbench.library.plan import Plan
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import trainings_of
@@ -53,6 +54,7 @@ class FullTraining:
     difference: PairedDifference
 
 
+@surroundings_kept()  # it seeds generators, and those of the caller stay as they are
 def train_fully(
     run: Run,
     number: int,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasbench.errors import InputError, NasbenchError, PluginError
+from nasbench.errors import InputError, NasbenchError, PluginError, message_of
 from nasbench.library.plugins import load_python_file
 from nasbench.library.source_names import not_defined
 from nasbench.tasks import _image_sources as sources
@@ -151,8 +151,8 @@ def _user_task(text: str, options: dict[str, Any]) -> Task:
         task = maker(**{k: v for k, v in options.items() if k in accepted})
     except NasbenchError:  # its message was written for the user
         raise
-    except Exception as error:
-        raise PluginError(f"{text} cannot be made: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{text} cannot be made: {type(error).__name__}: {message_of(error)}") from error
     if not isinstance(task, Task):
         raise InputError(f"{text} made a {type(task).__name__}; it must be a nasbench.tasks.Task")
     task.name = text

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.backbones import Slot, create_backbone, insertion, slots
+from nasbench.errors import message_of
 from nasbench.measurement.costs import measure
 from nasbench.testing._candidate import seeded
 from nasbench.testing._run import CheckResult
@@ -42,8 +43,8 @@ def check_backbone(
         try:
             with seeded():
                 message = test()
-        except Exception as error:
-            lines = str(error).strip().splitlines()
+        except (Exception, SystemExit) as error:  # also SystemExit, because user code can call sys.exit
+            lines = message_of(error).strip().splitlines()
             message = f"{type(error).__name__}: {lines[0] if lines else ''}"
         results.append(CheckResult(title, name, "x".join(map(str, size)), not message, message))
         return not message

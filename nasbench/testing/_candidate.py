@@ -134,6 +134,6 @@ def _builds(candidate: Candidate) -> bool:
             candidate.build()
     except InputError:  # the module reports that it does not support these channels
         return False
-    except Exception:  # another error of the module, which the checks will report
+    except (Exception, SystemExit):  # another error, which the checks report
         return True
     return True

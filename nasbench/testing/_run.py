@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasbench.errors import message_of
 from nasbench.library.registry import ModuleSpec
 from nasbench.testing._candidate import Candidate, candidates, seeded
 from nasbench.testing._checks import CHECKS
@@ -57,7 +58,7 @@ def _run(check: Callable[[Candidate], str], candidate: Candidate) -> CheckResult
         # A check draws the same random numbers, no matter which checks ran before it.
         with seeded():
             message = check(candidate)
-    except Exception as error:
-        message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    except (Exception, SystemExit) as error:  # also SystemExit, because user code can call sys.exit
+        message = f"{type(error).__name__}: {(message_of(error).strip().splitlines() or [''])[0]}"
     name = check.__name__.replace("_", " ")
     return CheckResult(name, candidate.spec.name, candidate.variant, not message, message)

@@ -12,6 +12,7 @@ from itertools import islice
 
 import torch
 
+from nasbench.errors import message_of
 from nasbench.tasks import SPLITS, Task
 from nasbench.testing._run import CheckResult
 
@@ -32,8 +33,8 @@ def check_task(task: Task) -> list[CheckResult]:
 def _run(check: Callable[[Task], str], task: Task) -> CheckResult:
     try:
         message = check(task)
-    except Exception as error:
-        lines = str(error).strip().splitlines()
+    except (Exception, SystemExit) as error:  # also SystemExit, because user code can call sys.exit
+        lines = message_of(error).strip().splitlines()
         message = f"{type(error).__name__}: {lines[0] if lines else ''}"
     # A check's docstring is its title in the results.
     return CheckResult(str(check.__doc__).splitlines()[0].rstrip("."), task.name, task.kind, not message, message)

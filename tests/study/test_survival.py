@@ -125,16 +125,29 @@ def test_killed_in_the_midst_of_a_write(tmp_path, host, workers):
     check_end(folder, tmp_path / "calls", trials)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_interrupted(tmp_path, host, workers):
-    """Ctrl-C: all finished work is saved, its views are there, no worker is left, and the same call continues."""
+@pytest.mark.parametrize(
+    ("workers", "sent", "status"),
+    [
+        (1, signal.SIGINT, 2),
+        (2, signal.SIGINT, 2),
+        (1, signal.SIGTERM, -signal.SIGTERM),
+        (2, signal.SIGHUP, -signal.SIGHUP),
+    ],
+)
+def test_interrupted(tmp_path, host, workers, sent, status):
+    """All finished work is saved, its views are there, no worker is left, and the same call continues.
+
+    After Ctrl-C the search ends with its own exit code. Another signal ends it, after the views were written.
+    """
     folder, calls, log = tmp_path / "run", tmp_path / "calls", tmp_path / "log"
     order = order_for(tmp_path, workers, 30, pause_s=0.05)
     search = host.start(log, **order)
     while len(lines_of(calls)) < 8 and alive(search):
         time.sleep(0.005)
-    os.kill(search, signal.SIGINT)
-    assert host.wait(search) == 2, log.read_text()
+    os.kill(search, sent)
+    assert host.wait(search) == status, log.read_text()
+    if sent != signal.SIGINT:
+        assert log.read_text().startswith(f"ended by {sent.name}; all finished work is saved")
     assert host.rest()
     finished = finished_in(folder)
     assert 5 <= len(finished) < 30

@@ -21,6 +21,7 @@ from nasbench.library.building import build
 from nasbench.library.expression import Expression, Fused, Leaf, Series
 from nasbench.library.modules import create_module
 from nasbench.library.plan import Plan
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.measurement.costs import count, measure
 
 __all__ = ["PartCost", "PlanCosts"]
@@ -138,7 +139,7 @@ class PlanCosts:
 
     def _part_cost(self, key: tuple[object, ...], make: Any, shape: tuple[int, ...], inputs: int = 1) -> PartCost:
         if key not in self._parts:
-            with torch.device("meta"):  # only shapes matter, so weights and inputs need no data
+            with surroundings_kept(), torch.device("meta"):  # only shapes matter, so nothing needs data
                 module = make()
                 counted = count(module, *(torch.empty(shape) for _ in range(inputs)))
             params = sum(p.numel() for p in module.parameters())

@@ -20,6 +20,7 @@ from nasbench.backbones import insertion
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError, RunError
 from nasbench.library.plan import BARE, Plan
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.report.export.source import model_source
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
@@ -49,6 +50,7 @@ class _Winner:
         return f"{Path(host).name} with {self.plan.text}" if not self.plan.is_bare else f"bare {Path(host).name}"
 
 
+@surroundings_kept()  # it seeds generators, and those of the caller stay as they are
 def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) -> Path:
     """Export a trial as a folder that works without nasbench.
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from nasbench.runs.evaluation import Evaluation
 from nasbench.study.evaluators.base import Request
 
-__all__ = ["Answer", "Engine", "Lost"]
+__all__ = ["Answer", "Engine", "Lost", "late"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class Lost:
 
 Answer = Evaluation | Lost
 """The answer to a request: its evaluation, or the loss of its worker."""
+
+
+def late(timeout_s: float) -> str:
+    """Return the reason of an evaluation that took too long."""
+    return f"timeout: still running after {timeout_s:g} s"
 
 
 class Engine(ABC):
@@ -54,6 +59,14 @@ class Engine(ABC):
 
         Raises:
             NasbenchError: If no worker can be started.
+        """
+
+    @abstractmethod
+    def limit_time(self, timeout_s: float) -> bool:
+        """Limit the time of the requests from now on. A request that exceeds it is answered by a failed evaluation.
+
+        Returns:
+            Whether the engine can do so.
         """
 
     def held_up(self) -> str:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from nasbench.study.engines._base import Answer, Engine
-from nasbench.study.evaluators.base import Evaluator, Request
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nasbench.study.engines._base import Answer, Engine, late
+from nasbench.study.evaluators.base import Evaluator, Request, TimeUp, failed
 
 __all__ = ["Inline"]
 
+_AGAIN_S = 10.0
+"""Seconds after which an evaluation that caught the alarm gets it again."""
+
 
 class Inline(Engine):
-    """Evaluates in this process. An evaluation that hangs or kills its process stops the search until it is resumed.
+    """Evaluates in this process. An evaluation that kills its process stops the search until it is resumed.
+
+    An evaluation that exceeds the time limit is stopped by an alarm of the system. Python code is stopped at once, and
+    native code as soon as it returns. Only a process that can be killed, as with `--trial-timeout`, always stops.
 
     Args:
         evaluator: Evaluates plans.
@@ -19,6 +32,7 @@ class Inline(Engine):
         self.capacity = 1
         self._evaluator = evaluator
         self._requests: list[tuple[int, Request]] = []
+        self._timeout_s = math.inf
 
     def submit(self, ticket: int, request: Request) -> None:
         """Accept a request."""
@@ -29,4 +43,37 @@ class Inline(Engine):
         if not self._requests:
             return []
         ticket, request = self._requests.pop(0)
-        return [(ticket, self._evaluator.evaluate(request))]
+        begun = time.perf_counter()
+        try:
+            with _alarm(self._timeout_s):
+                return [(ticket, self._evaluator.evaluate(request))]
+        except TimeUp:
+            return [(ticket, failed(request, late(self._timeout_s), time.perf_counter() - begun))]
+
+    def limit_time(self, timeout_s: float) -> bool:
+        """Limit the time of a request, if this is the main thread. See `Engine.limit_time`."""
+        if threading.current_thread() is not threading.main_thread():  # only the main thread gets an alarm
+            return False
+        if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:  # the user's program has its own use for it
+            return False
+        self._timeout_s = timeout_s
+        return True
+
+
+@contextmanager
+def _alarm(timeout_s: float) -> Iterator[None]:
+    """Raise `TimeUp` within the context after this time, and again from time to time."""
+    if timeout_s == math.inf:
+        yield
+        return
+
+    def ring(*_: object) -> None:
+        raise TimeUp
+
+    signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, timeout_s, _AGAIN_S)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)

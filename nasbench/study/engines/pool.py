@@ -14,7 +14,7 @@ from typing import Protocol
 
 from nasbench.errors import NasbenchError
 from nasbench.runs.evaluation import Evaluation
-from nasbench.study.engines._base import Answer, Engine, Lost
+from nasbench.study.engines._base import Answer, Engine, Lost, late
 from nasbench.study.evaluators.base import Request, failed
 
 __all__ = ["MAX_REQUESTS", "START_S", "Broken", "Pool", "Ready", "Worker"]
@@ -134,6 +134,11 @@ class Pool(Engine):
         self._assign()  # workers that have answered get new requests, while the search records their evaluations
         return answers
 
+    def limit_time(self, timeout_s: float) -> bool:
+        """Limit the time of a request. A worker that exceeds it is killed. See `Engine.limit_time`."""
+        self._timeout_s = timeout_s
+        return True
+
     def held_up(self) -> str:
         """Return what the requests wait for. See `Engine.held_up`."""
         return "" if self._give_up == math.inf else f"{self.capacity} worker(s) starting, none of them ready yet"
@@ -196,7 +201,7 @@ class Pool(Engine):
         now = time.monotonic()
         for place in self._places:
             if place.request is not None and now - place.began >= self._timeout_s:
-                reason = f"timeout: still running after {self._timeout_s:g} s, so its process was killed"
+                reason = f"{late(self._timeout_s)}, so its process was killed"
                 result = failed(place.request, reason, now - place.began)
                 place.clear()
                 answers.append((place.rest(), result))

@@ -5,6 +5,7 @@ Imports no torch, so that a process that only calls a user's function starts qui
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import EvaluationError
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.objectives import Constraint
 from nasbench.runs.evaluation import Evaluation, Items, State, describe_error
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from nasbench.measurement.costs.plan_costs import PlanCosts
     from nasbench.measurement.latency.samples import Profile
 
-__all__ = ["Evaluator", "Findings", "RejectedError", "Request", "failed"]
+__all__ = ["Evaluator", "Findings", "RejectedError", "Request", "TimeUp", "failed"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Request:
     def reference(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the bare backbone's values, to which relative bounds refer. For the bare backbone itself: `values`."""
         return values if self.bare is None else self.bare
+
+
+class TimeUp(BaseException):
+    """Ends an evaluation in this process that takes too long. No `except Exception` of a module can catch it."""
 
 
 class RejectedError(Exception):
@@ -105,17 +111,21 @@ class Evaluator(ABC):
 
     def evaluate(self, request: Request) -> Evaluation:
         """Evaluate a plan with a seed."""
-        begun = time.perf_counter()
+        begun, process = time.perf_counter(), os.getpid()
         findings = Findings()  # `find` fills it in, so that a failure does not lose the results before it
         try:
-            self.find(request, findings)
-        except RejectedError as refusal:
-            findings.state, findings.reason = "rejected", str(refusal)
-        except EvaluationError as error:
-            findings.state, findings.reason = "failed", f"{error.kind}: {error.reason}"
-        except (Exception, SystemExit) as error:
-            # a module can be anybody's code, and its errors must not end the whole study
-            findings.state, findings.reason = "failed", describe_error(error)
+            with surroundings_kept():
+                self.find(request, findings)
+        except (KeyboardInterrupt, TimeUp):
+            # Nobody can tell Ctrl-C from a module that raises KeyboardInterrupt itself. Both end the search. A module
+            # that does so each time fails in the end, like one that kills its process.
+            raise
+        except BaseException as error:
+            # A module can be anybody's code. Nothing that it raises may end the study, not even SystemExit.
+            findings.state, findings.reason = _outcome(error)
+        finally:
+            if os.getpid() != process:  # a module forked, and its child must not go on as a second search
+                os._exit(0)
         return Evaluation(
             plan=request.plan,
             plan_hash=request.plan_hash,
@@ -168,6 +178,15 @@ class Evaluator(ABC):
         for constraint in self.constraints:
             if constraint.name in values and not constraint.holds(values[constraint.name], reference):
                 raise RejectedError(constraint.reason(values[constraint.name], reference))
+
+
+def _outcome(error: BaseException) -> tuple[State, str]:
+    """Return the state and the reason of an evaluation that an exception ended."""
+    if isinstance(error, RejectedError):
+        return "rejected", str(error)
+    if isinstance(error, EvaluationError) and isinstance(error.reason, str):
+        return "failed", f"{error.kind}: {error.reason}"
+    return "failed", describe_error(error)
 
 
 def failed(request: Request, reason: str, wall_s: float = 0.0) -> Evaluation:

@@ -13,9 +13,9 @@ from nasbench.runs.evaluation import Evaluation, at_full_budget
 from nasbench.runs.refinement import has_given_plans
 from nasbench.runs.schema import CONTROLS
 from nasbench.study.phases.equal_cost import control_for
-from nasbench.study.phases.further_seeds import ListedSeeds, Wanted
+from nasbench.study.phases.further_seeds import ListedSeeds, Retries, Wanted
 
-__all__ = ["Controls"]
+__all__ = ["Controls", "RetriedControls"]
 
 
 class Controls(ListedSeeds):
@@ -62,3 +62,7 @@ class Controls(ListedSeeds):
 
     def append_trial(self, evaluation: Evaluation) -> None:
         """Do nothing: controls are not part of the trials table."""
+
+
+class RetriedControls(Retries, Controls):
+    """Evaluates the failed trials of controls again."""

@@ -26,7 +26,7 @@ from nasbench.evidence.pareto import non_dominated
 from nasbench.evidence.reference import reference_point
 from nasbench.library.plan import BARE, Plan
 from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.ledger import evaluation_of, is_abandoned
+from nasbench.runs.ledger import evaluation_of, is_abandoned, retried_numbers
 from nasbench.runs.run import Run
 from nasbench.runs.schema import FINALISTS, SEARCH
 from nasbench.study.engines import Engine
@@ -78,6 +78,9 @@ class Exploration(Phase):
         self.first = deque(first)
         self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died and which must be evaluated again
         self.front: dict[int, Sequence[float]] = {}  # number and objectives of the best plans
+        self.failed: dict[int, FrozenTrial] = {}  # trials of earlier processes to try again, by number
+        self.retried: set[int] = set()  # numbers of failed trials that have a second attempt
+        self.resumes = False  # whether trials of earlier processes are being adopted
         self.bare: Evaluation | None = None
         self.fidelity = FullBudget() if fidelity is None else fidelity
         self.reused = 0
@@ -86,7 +89,9 @@ class Exploration(Phase):
     def run_bare(self) -> None:
         """Adopt the trials of earlier processes. If none of them is the bare backbone, evaluate the bare backbone."""
         self.ledger.budget = self.settings.trials
+        self.resumes = True
         self.adopt_new_trials()
+        self.resumes = False
         self.run.refresh()  # views can lack the last trial of a process that was killed
         if self.settings.reuse is not None:
             self.import_evaluations(find_reusable(self.settings.reuse, self.problem).values())
@@ -106,8 +111,10 @@ class Exploration(Phase):
 
     def adopt_new_trials(self) -> None:
         """Adopt the trials that earlier processes, or other drivers, have written since the last call."""
-        for trial in self.ledger.new_trials():
-            self.adopt_trial(trial)
+        if new := self.ledger.new_trials():
+            self.retried = retried_numbers(self.ledger.trials())
+            for trial in new:
+                self.adopt_trial(trial)
         self.done = len(self.seen) - self.reused
 
     def adopt_trial(self, trial: FrozenTrial) -> None:
@@ -123,11 +130,24 @@ class Exploration(Phase):
         elif evaluation is not None:
             # a trial that has ended still counts when the trials of its rungs are ranked for promotion
             self.fidelity.restore(trial.number, trial.user_attrs.get("rungs", ()), over=True)
-            self.add_known(trial, evaluation)
+            if trial.number not in self.retried:
+                self.adopt_evaluation(trial, evaluation)
+        elif is_abandoned(trial) and (failed := trial.user_attrs.get("retries")) is not None:
+            if failed not in self.retried:  # a dead driver left the second attempt unevaluated
+                self.failed[failed] = self.ledger.trial(failed)
         elif is_abandoned(trial) and not self.ledger.is_claimed(trial.user_attrs["claim"]):
             # A dead driver left the plan unevaluated, so it is proposed again before any new plan.
             self.seen.pop(trial.user_attrs["claim"], None)
             self.first.appendleft(Plan.of(trial.user_attrs["plan"]))
+
+    def adopt_evaluation(self, trial: FrozenTrial, evaluation: Evaluation) -> None:
+        """Adopt an evaluation. On resume, a failed one is tried again: the bare backbone's, or all if requested."""
+        again = self.resumes and evaluation.state == "failed" and (evaluation.is_bare or self.settings.retry_failed)
+        if not again:
+            self.add_known(trial, evaluation)
+            return
+        self.seen[evaluation.plan_hash] = trial  # it has its place in the budget
+        self.failed[trial.number] = trial
 
     def settle_trial(self, trial: FrozenTrial) -> None:
         """Handle a running trial whose process died: close it, leave it waiting at a rung, or evaluate it again."""
@@ -156,6 +176,7 @@ class Exploration(Phase):
                 raise InputError(
                     f"the bare backbone itself {evaluation.state}, so there is nothing to compare with: "
                     f"{evaluation.reason}"
+                    + ("; the same search tries it again" if evaluation.state == "failed" else "")
                 )
             # set before any other plan is evaluated, because the reference point must not depend on the results of the
             # search
@@ -187,6 +208,10 @@ class Exploration(Phase):
                 return None
             if self.unfinished:
                 return self.resume_trial(self.unfinished.popleft())
+            if (failed := self.next_failed()) is not None:
+                if (again := self.retry_trial(failed)) is not None:
+                    return again
+                continue  # another driver was faster
             if self.bare is None and BARE.hash in self.seen:
                 # The bare backbone is being evaluated. Relative bounds of all other plans need its values.
                 return None
@@ -204,6 +229,24 @@ class Exploration(Phase):
         # starts are counted, so that the driver can move a trial that kills its process into another process
         self.ledger.annotate_trial(trial.number, attempts=trial.user_attrs.get("attempts", 1) + 1)
         return trial.number, self.request(self.fidelity.start(trial.number, Plan.of(trial.user_attrs["plan"])))
+
+    def next_failed(self) -> FrozenTrial | None:
+        """Return the next failed trial to try again. The bare backbone comes before all others."""
+        if self.bare is None:
+            plans = {number: trial.user_attrs["claim"] for number, trial in self.failed.items()}
+            number = next((number for number, plan_hash in plans.items() if plan_hash == BARE.hash), None)
+        else:
+            number = None if self.late else next(iter(self.failed), None)
+        return None if number is None else self.failed.pop(number)
+
+    def retry_trial(self, trial: FrozenTrial) -> tuple[int, Request] | None:
+        """Start a new trial for the plan of a failed one. Return None if another driver has claimed it first."""
+        plan = Plan.of(trial.user_attrs["plan"])
+        proposal = self.proposer.fixed(self.space.params(plan))
+        number = self.ledger.retry_trial(trial, proposal)
+        if number is not None:
+            self.narrate(f"trial {trial.number} failed and is tried again, as trial {number}")
+        return self.started(plan, proposal, number)
 
     def propose(self) -> tuple[int, Request] | None:
         """Propose a new plan and claim it. Return None if another driver has claimed it first."""
@@ -226,7 +269,10 @@ class Exploration(Phase):
 
     def claim_trial(self, plan: Plan, proposal: FrozenTrial) -> tuple[int, Request] | None:
         """Claim a plan. Return None if another driver has claimed it first."""
-        number = self.ledger.claim_trial(plan.hash, {"plan": plan.text}, proposal)
+        return self.started(plan, proposal, self.ledger.claim_trial(plan.hash, {"plan": plan.text}, proposal))
+
+    def started(self, plan: Plan, proposal: FrozenTrial, number: int | None) -> tuple[int, Request] | None:
+        """Return the request of a claimed trial, or None if the claim failed."""
         if number is None:
             self.proposer.drop(proposal)
             return None

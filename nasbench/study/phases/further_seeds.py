@@ -16,15 +16,16 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from nasbench.library.plan import Plan
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.ledger import evaluation_of, is_abandoned, is_void
+from nasbench.runs.ledger import evaluation_of, is_abandoned, standing
 from nasbench.runs.schema import FINALISTS, SEARCH
 from nasbench.runs.trainings import RunTrainings, trainings_of
 from nasbench.study.evaluators.base import Request
 from nasbench.study.phases.phase import Phase, evaluation_line
 from nasbench.study.phases.reuse import Reusable, find_reusable
 
-__all__ = ["FurtherSeeds", "ListedSeeds", "Wanted", "explored"]
+__all__ = ["FurtherSeeds", "ListedSeeds", "Retries", "Wanted", "explored"]
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,7 @@ class FurtherSeeds(Phase):
 
     def claims(self) -> dict[str, FrozenTrial]:
         """Return the valid claims by key: plan and seed."""
-        # setdefault: of several valid claims the first one counts
-        found: dict[str, FrozenTrial] = {}
-        for trial in self.ledger.trials():
-            if "claim" in trial.user_attrs and not is_void(trial):
-                found.setdefault(trial.user_attrs["claim"], trial)
-        return found
+        return standing(self.ledger.trials())
 
     def abandoned(self, claims: Mapping[str, FrozenTrial]) -> dict[str, Wanted]:
         """Return the trainings that dead drivers left unfinished and that no driver has claimed again, by key."""
@@ -182,7 +178,8 @@ class FurtherSeeds(Phase):
     def check_costs(self, plan: Plan) -> None:
         """Measure the costs of a plan's complete model, and record how they differ from the sum of its parts."""
         if plan.hash not in self.run.journal.cost_checks:
-            error = self.problem.evaluator.cost_error(plan)
+            with surroundings_kept():  # the model runs in this process
+                error = self.problem.evaluator.cost_error(plan)
             if error is not None:
                 self.run.journal.record_cost_checks({plan.hash: error})
 
@@ -215,6 +212,33 @@ class ListedSeeds(FurtherSeeds):
         while self.todo:
             if (wanted := self.todo.popleft()).key not in claims:
                 return wanted
+        return None
+
+
+class Retries(FurtherSeeds):
+    """A phase that evaluates the failed trials of its study again, each once."""
+
+    def run_all(self) -> None:
+        """Evaluate them. Trials that fail in this phase are not tried a third time."""
+        self.begin()
+        claims = self.claims().values()
+        failed = [trial for trial in claims if (one := evaluation_of(trial)) is not None and one.state == "failed"]
+        self.failed = deque(failed)
+        self.done, self.total = 0, len(failed) + len(self.unfinished)
+        self.work()
+
+    def next_request(self) -> tuple[int, Request] | None:
+        """Return the next trial: an unfinished one, or a failed one under a new number."""
+        if self.unfinished or self.late:
+            return super().next_request()
+        while self.failed:
+            trial = self.failed.popleft()
+            if (number := self.ledger.retry_trial(trial)) is not None:
+                return self.started(number, Wanted(**trial.user_attrs["wanted"]))
+        return None
+
+    def next_wanted(self) -> Wanted | None:
+        """Return None: there is no other training."""
         return None
 
 

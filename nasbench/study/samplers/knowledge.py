@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasbench.errors import InputError
 from nasbench.library.expression import NONE
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS
@@ -53,7 +52,8 @@ def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | N
     def known(plan: Plan) -> Mapping[str, Any] | None:
         try:
             return evaluator.known(plan)
-        except InputError:
+        # The code of a module can raise anything. The plan's evaluation raises it again and records the reason.
+        except (Exception, SystemExit):
             return None
 
     return known

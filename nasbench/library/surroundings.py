@@ -1,0 +1,153 @@
+"""Protects a process from the code of modules and functions, which can be anybody's and can change global state.
+
+A plan whose module changes, for instance, torch's default dtype would otherwise make all later plans fail. Imports no
+torch, so that a process that only calls a user's function starts quickly.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+__all__ = ["surroundings_kept"]
+
+_State = tuple[Callable[[], Any], Callable[[Any], object]]
+"""A part of the process's global state: a function that reads it, and a function that writes a read value back."""
+
+
+@contextmanager
+def surroundings_kept() -> Iterator[None]:
+    """Restore the global state of this process on exit, whatever the code within has changed.
+
+    The state of torch and NumPy is restored if they were imported before: generators, default dtype and device,
+    gradient mode, autocast, deterministic algorithms, flags of cuDNN, threads. Also restored are the working directory,
+    `os.environ`, `random`, the standard streams, filters and hook of `warnings`, `sys.path`, the recursion limit, and
+    in the main thread the handlers of signals.
+    """
+    before = [(read, write, read()) for read, write in _states()]
+    try:
+        yield
+    finally:
+        for read, write, value in before:
+            # A part that cannot be restored, such as a working directory that was removed, must not end the study.
+            with suppress(Exception):
+                if _differs(read(), value):
+                    write(value)
+
+
+def _differs(now: Any, before: Any) -> bool:
+    try:
+        return bool(now != before)
+    except (RuntimeError, ValueError):  # states of generators contain arrays
+        return True
+
+
+def _states() -> Sequence[_State]:
+    states: list[_State] = [
+        (_working_directory, _change_directory),
+        (lambda: dict(os.environ), _set_environment),
+        (random.getstate, random.setstate),
+        (lambda: (sys.stdin, sys.stdout, sys.stderr), _set_streams),
+        (lambda: (list(warnings.filters), warnings.showwarning), _set_warnings),
+        (lambda: list(sys.path), lambda paths: sys.path.__setitem__(slice(None), paths)),
+        (sys.getrecursionlimit, sys.setrecursionlimit),
+        (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
+    ]
+    if threading.current_thread() is threading.main_thread():  # Python sets handlers in no other thread
+        states.append((_signal_handlers, _set_signal_handlers))
+    if (numpy := sys.modules.get("numpy")) is not None:
+        states += [
+            (numpy.random.get_state, numpy.random.set_state),
+            (numpy.geterr, lambda modes: numpy.seterr(**modes)),
+        ]
+    if (torch := sys.modules.get("torch")) is not None:
+        states += _torch_states(torch)
+    return states
+
+
+def _torch_states(torch: Any) -> Sequence[_State]:
+    cudnn, cuda = torch.backends.cudnn, torch.cuda
+    states: list[_State] = [
+        (torch.get_default_dtype, torch.set_default_dtype),
+        # Without a default device torch reports the CPU. None leaves it without one, which is faster than naming the
+        # CPU.
+        (torch.get_default_device, lambda device: torch.set_default_device(None if device.type == "cpu" else device)),
+        (torch.is_grad_enabled, torch.set_grad_enabled),
+        (
+            lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
+            lambda modes: torch.autograd.set_detect_anomaly(*modes),
+        ),
+        (
+            lambda: (
+                torch.are_deterministic_algorithms_enabled(),
+                torch.is_deterministic_algorithms_warn_only_enabled(),
+            ),
+            lambda modes: torch.use_deterministic_algorithms(modes[0], warn_only=modes[1]),
+        ),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.get_rng_state, torch.set_rng_state),
+        *(_attribute(cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
+        *(_autocast(torch, device) for device in ("cpu", "cuda")),
+    ]
+    if cuda.is_initialized():
+        states.append((cuda.get_rng_state_all, cuda.set_rng_state_all))
+    return states
+
+
+def _attribute(owner: Any, name: str) -> _State:
+    return (lambda: getattr(owner, name)), (lambda value: setattr(owner, name, value))
+
+
+def _autocast(torch: Any, device: str) -> _State:
+    def write(state: tuple[bool, Any]) -> None:
+        torch.set_autocast_enabled(device, state[0])
+        torch.set_autocast_dtype(device, state[1])
+
+    return (lambda: (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))), write
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return None
+
+
+def _change_directory(folder: str | None) -> None:
+    if folder is not None:
+        os.chdir(folder)
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+def _set_streams(streams: tuple[Any, Any, Any]) -> None:
+    sys.stdin, sys.stdout, sys.stderr = streams
+
+
+def _set_warnings(state: tuple[list[Any], Any]) -> None:
+    # not `warnings.catch_warnings`, which would show a warning again for each plan that was shown once
+    warnings.filters[:] = state[0]  # type: ignore[index]
+    warnings.showwarning = state[1]
+
+
+def _signal_handlers() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+def _set_signal_handlers(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        # None is a handler that was not installed from Python, so Python cannot install it again
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
