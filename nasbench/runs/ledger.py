@@ -17,9 +17,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.storage import Journal
 
-__all__ = ["Ledger", "evaluation_of", "is_abandoned", "is_void", "state_of"]
+__all__ = ["PROMOTED", "Ledger", "evaluation_of", "is_abandoned", "is_void", "state_of"]
 
 _STATES = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+PROMOTED = "promoted"
+"""Attribute of a running trial: the number of epochs for which it is trained after a promotion."""
 
 
 class Ledger:
