@@ -11,7 +11,8 @@ __all__ = ["duration_s", "human", "mask_passwords", "narrate"]
 
 _PASSWORDS = (
     # to the last @ of the line, because a password that was not quoted can contain an @, a slash or a blank
-    re.compile(r"(?P<before>\w://[^\s:/?#@]*):.*(?P<after>@)"),
+    # (a path that was made of a URL has one slash)
+    re.compile(r"(?P<before>\w://?[^\s:/?#@]*):.*(?P<after>@)"),
     re.compile(r"(?P<before>\bpassword)=(?:'[^']*'|[^\s&'\"]+)(?P<after>)", re.IGNORECASE),
 )
 

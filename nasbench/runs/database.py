@@ -80,7 +80,9 @@ def check_database_url(url: str) -> None:
             if scheme == "postgres" and separator
             else "leave it out to store the study in the run folder"
         )
-        raise InputError(f"storage {mask_passwords(url)!r} is not of the form {_FORM}; {hint}")
+        # without a scheme the text is no URL yet, and would show what stands for a password
+        shown = mask_passwords(url) if separator else DatabaseUrl(f"x://{mask_passwords(url)}").removeprefix("x://")
+        raise InputError(f"storage {shown!r} is not of the form {_FORM}; {hint}")
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
