@@ -7,7 +7,14 @@ import sys
 
 from nasbench.errors import InputError
 
-__all__ = ["duration_s", "human", "narrate"]
+__all__ = ["duration_s", "human", "mask_passwords", "narrate"]
+
+_PASSWORDS = (
+    # to the last @ of the line, because a password that was not quoted can contain an @, a slash or a blank
+    # (a path that was made of a URL has one slash)
+    re.compile(r"(?P<before>\w://?[^\s:/?#@]*):.*(?P<after>@)"),
+    re.compile(r"(?P<before>\bpassword)=(?:'[^']*'|[^\s&'\"]+)(?P<after>)", re.IGNORECASE),
+)
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?\Z")
 
@@ -16,6 +23,17 @@ def narrate(text: str) -> None:
     """Print a message for the user on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def mask_passwords(text: str) -> str:
+    """Return a text in which every password of a URL or a connection string is replaced by three asterisks.
+
+    Example:
+        >>> mask_passwords("cannot use postgresql://me:secret@host/studies")
+        'cannot use postgresql://me:***@host/studies'
+    """
+    urls, pairs = _PASSWORDS
+    return pairs.sub(r"\g<before>=***", urls.sub(r"\g<before>:***\g<after>", text))
 
 
 def human(value: float, unit: str = "") -> str:

@@ -10,6 +10,7 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
+from support import postgresql as servers
 from support.survival_host import Host
 
 from nasbench.library import modules as library
@@ -77,6 +78,17 @@ def search_host():
     host = Host()
     yield host
     host.close()
+
+
+@pytest.fixture(scope="module")
+def postgresql():
+    """A PostgreSQL server that this file's tests have to themselves and may stop."""
+    if servers.programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("psycopg")
+    server = servers.Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from nasbench.cli import (  # noqa: F401  # each of these files registers its co
 )
 from nasbench.cli._app import app
 from nasbench.errors import InputError, NasbenchError
-from nasbench.text import narrate
+from nasbench.text import mask_passwords, narrate
 
 __all__ = ["app", "main"]
 
@@ -54,7 +54,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise KeyboardInterrupt
         return code
     except NasbenchError as error:
-        narrate(f"error: {error}")
+        narrate(mask_passwords(f"error: {error}"))  # any argument can be a URL that was typed in the wrong place
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         narrate("interrupted; all finished work is saved, and the same command continues from there")
@@ -65,9 +65,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
             fault = _argument_meant(error) or error.format_message()
-            narrate(f"error: {fault}\nsee `nasbench --help` or `nasbench COMMAND --help`")
+            narrate(mask_passwords(f"error: {fault}") + "\nsee `nasbench --help` or `nasbench COMMAND --help`")
             return InputError.exit_code
-        traceback.print_exc()
+        narrate(mask_passwords(traceback.format_exc().rstrip()))
         narrate("this is a bug in nasbench, not an error in what you typed; please report it with the lines above")
         return NasbenchError.exit_code
 

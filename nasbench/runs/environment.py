@@ -14,6 +14,7 @@ import torch
 from nasbench import __version__
 from nasbench.runs.refinement import most_seeds
 from nasbench.runs.settings import SearchSettings
+from nasbench.text import mask_passwords
 
 __all__ = ["describe_environment", "package_versions"]
 
@@ -34,9 +35,16 @@ def describe_environment(settings: SearchSettings) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu_count": os.cpu_count(),
         "git": _git(),
-        "command": " ".join(["nasbench", *sys.argv[1:]]) if os.path.basename(sys.argv[0]) == "nasbench" else "",
+        "command": _command(),
         "seeds": {"search": settings.seed, "most": most_seeds(settings)},
     }
+
+
+def _command() -> str:
+    """Return the command that was typed, without passwords. "" in a Python program."""
+    if os.path.basename(sys.argv[0]) != "nasbench":
+        return ""
+    return " ".join(["nasbench", *map(mask_passwords, sys.argv[1:])])
 
 
 def package_versions() -> dict[str, str | None]:

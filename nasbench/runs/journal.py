@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -20,9 +20,11 @@ from optuna.trial import FrozenTrial
 
 from nasbench.errors import RunError
 from nasbench.evidence.reference import Reference
+from nasbench.runs.database import open_database
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.ledger import Ledger, evaluation_of, retried_numbers
+from nasbench.runs.mirror import Mirror
 from nasbench.runs.schema import (
     CONTROLS,
     COST_CHECKS,
@@ -36,7 +38,7 @@ from nasbench.runs.schema import (
     read_attribute,
 )
 from nasbench.runs.shared_ledger import SharedLedger, unpack_items
-from nasbench.runs.storage import open_database, open_journal, quiet
+from nasbench.runs.storage import open_journal, quiet
 
 __all__ = ["RunJournal"]
 
@@ -50,25 +52,38 @@ class RunJournal:
     Args:
         folder: The run's folder.
         directions: The objectives, each to "maximize" or "minimize".
-        url: URL of the database that contains the studies. None if they are in the run folder.
         identity: The identity of the run, which distinguishes the runs in a database.
+        url: URL of the database to which a driver writes. None for a search in the run folder, and for every reader: a
+            reader reads the driver's copy in the run folder and connects to nothing.
+
+    Attributes:
+        say: Called with a message when the database does not answer.
     """
 
     def __init__(
-        self, folder: RunFolder, directions: Mapping[str, str], url: str | None, identity: Mapping[str, Any]
+        self, folder: RunFolder, directions: Mapping[str, str], identity: Mapping[str, Any], url: str | None = None
     ) -> None:
-        self.folder, self.directions, self._url, self._identity = folder, dict(directions), url, identity
+        self.folder, self.directions, self._identity, self._url = folder, dict(directions), identity, url
+        self.say: Callable[[str], None] = lambda message: None
         self._studies: dict[str, optuna.Study] = {}
         self._checked: dict[tuple[str, int], Evaluation] = {}  # validated evaluations of finished trials
+        self._fetched: set[tuple[str, int]] = set()  # trials whose items are in the run folder
 
     @cached_property
     def storage(self) -> BaseStorage:
         """The Optuna storage. It is opened at first use."""
-        return open_journal(self.folder.journal) if self._url is None else open_database(self._url)
+        if self._url is None:
+            return open_journal(self.folder.journal)
+        return open_database(self._url, lambda message: self.say(message))
+
+    @cached_property
+    def _mirror(self) -> Mirror:
+        names = {name: self.study_name(name) for name in (SEARCH, FINALISTS, CONTROLS)}
+        return Mirror(self.folder, self.storage, names)
 
     @property
     def is_shared(self) -> bool:
-        """Whether other machines can write to the studies too."""
+        """Whether other machines can write to the studies too. False for a reader."""
         return self._url is not None
 
     def study_name(self, name: str) -> str:
@@ -136,15 +151,30 @@ class RunJournal:
                 if (evaluation := self._evaluation(FINALISTS, trial)) is not None
             ]
 
+    def refresh_copy(self) -> None:
+        """Copy what the database has and the run folder lacks: records to journal.log, items to their files.
+
+        Does nothing if the studies are in the run folder.
+
+        Raises:
+            RunError: If the database lacks finished trials that the run folder has.
+        """
+        if self.is_shared:
+            self.fetch_items()  # first, so that every evaluation in the copy has its items
+            self._mirror.refresh()
+
     def fetch_items(self) -> None:
         """Copy the metric per validation item of other machines' evaluations from the database to the run folder."""
         for name in (SEARCH, FINALISTS, CONTROLS) if self.is_shared else ():
             for trial in self._trials(name):
-                evaluation, packed = evaluation_of(trial), trial.user_attrs.get("items")
-                if evaluation is None or packed is None:  # not finished, or a metric without values by item
+                packed = trial.user_attrs.get("items")  # None for a metric without values by item
+                if packed is None or (name, trial.number) in self._fetched:
+                    continue
+                if (evaluation := self._evaluation(name, trial)) is None:  # not finished
                     continue
                 if not self.folder.items_file(evaluation.plan_hash, evaluation.seed).is_file():
                     self.folder.save_items(evaluation.plan_hash, evaluation.seed, unpack_items(packed))
+                self._fetched.add((name, trial.number))
 
     def _trials(self, name: str) -> list[FrozenTrial]:
         study = self._known_study(name)

@@ -17,12 +17,18 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.storage import Journal
 
-__all__ = ["Ledger", "evaluation_of", "is_abandoned", "is_void", "retried_numbers", "standing", "state_of"]
+__all__ = [
+    "PROMOTED", "Ledger", "evaluation_of", "is_abandoned", "is_void", "retried_numbers", "standing", "state_of",
+]  # fmt: skip
 
 _OF_THE_PLAN = ("plan", "number", "reason", "wanted")
 """Attributes of a claim that say what is evaluated. A second attempt has them too."""
 
 _STATES = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+PROMOTED = "promoted"
+"""Attribute of a running trial: the number of epochs for which it is trained after a promotion."""
 
 
 class Ledger:

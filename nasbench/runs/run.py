@@ -38,18 +38,18 @@ class Run:
     Args:
         path: The run folder.
         config: The contents of config.yaml.
+        database: URL of the database to which the driver of a shared search writes. None for every reader.
 
     Attributes:
         folder: The files of the run.
         journal: The Optuna studies of the run.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, config: Mapping[str, Any], database: str | None = None) -> None:
         self.config = dict(config)
         self.folder = RunFolder(path)
         self.settings = SearchSettings.model_validate(self.config["settings"])
-        identity = self.config["identity"]
-        self.journal = RunJournal(self.folder, self.directions, self.settings.storage, identity)
+        self.journal = RunJournal(self.folder, self.directions, self.config["identity"], database)
         self._compared: tuple[object, pd.DataFrame] | None = None  # what the comparison depends on, and its result
 
     # -- description of the run ---------------------------------------------------------------------------------------
@@ -262,8 +262,8 @@ class Run:
         self.folder.append_trial(*self._rows([evaluation]))
 
     def refresh(self) -> None:
-        """Rebuild trials.jsonl, trials.csv and front.csv from the journal."""
-        self.journal.fetch_items()
+        """Rebuild trials.jsonl, trials.csv and front.csv from the journal, or from the database and its copy."""
+        self.journal.refresh_copy()
         self.folder.write_views(self._rows(self.evaluations()), self.trials(), self.front())
 
     def _rows(self, evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
@@ -273,8 +273,16 @@ class Run:
         ]
 
 
-def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> Run:
+def create_run(
+    path: str | Path, config: Mapping[str, Any], environment: Mapping[str, Any], database: str | None = None
+) -> Run:
     """Create a run folder, or open an existing one if its run has the same identity.
+
+    Args:
+        path: The run folder.
+        config: The contents of config.yaml.
+        environment: The contents of environment.json.
+        database: URL of the database of a shared search. It can have a password, which is not stored.
 
     Raises:
         RunError: If the folder contains something else, or a run with another identity. The message says what differs.
@@ -299,7 +307,7 @@ def create_run(path: str | Path, config: Mapping[str, Any], environment: Mapping
         write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
-    return Run(path, config)
+    return Run(path, config, database)
 
 
 def load_run(path: str | Path) -> Run:

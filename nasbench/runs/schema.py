@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from nasbench.errors import InputError, RunError
 from nasbench.evidence.reference import Reference
 from nasbench.files import read_json, read_yaml
+from nasbench.runs.database_url import DatabaseUrl
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.settings import SearchSettings
 
@@ -139,6 +140,8 @@ def read_config(file: Path) -> dict[str, Any]:
         raise _damaged(file, error) from None
     except InputError as error:
         raise RunError(f"{file} is damaged: {error}") from None
+    if storage := given["settings"].get("storage"):  # runs of version 0.1.0 can have a password here
+        given["settings"]["storage"] = str(DatabaseUrl(storage))
     return given
 
 

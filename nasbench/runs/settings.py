@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from nasbench.errors import InputError, UnknownNameError
@@ -21,7 +21,8 @@ from nasbench.files import read_yaml
 from nasbench.library.expression import Expression
 from nasbench.library.plan import Plan
 from nasbench.library.plan_text import FORMS
-from nasbench.text import duration_s
+from nasbench.runs.database_url import DatabaseUrl
+from nasbench.text import duration_s, mask_passwords
 
 __all__ = [
     "GONE", "NOT_WITH_PLANS", "SAMPLERS", "CommandLine", "SearchSettings", "differences", "gone_notes", "meaning",
@@ -50,6 +51,11 @@ def _path(text: str) -> str:
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """Strings, given as a list or as one string with commas."""
+
+
+def _database_url(url: str | None) -> DatabaseUrl | None:
+    """Return the URL of a shared study without its password, so that settings can be printed and stored."""
+    return None if url is None else DatabaseUrl(url)
 
 
 def _plans(given: Any) -> Any:
@@ -346,9 +352,10 @@ class SearchSettings(BaseModel):
     storage: Annotated[
         str | None,
         CommandLine("--storage", metavar="URL", reproduce="never"),
+        AfterValidator(_database_url),
         Field(
-            description="postgresql://... of a study that several machines share; by default the study is in the run "
-            "folder"
+            description="postgresql://user@host/database of a study that several machines share; by default the study "
+            "is in the run folder; the password is best left to PGPASSWORD or ~/.pgpass"
         ),
     ] = None
     retry_failed: Annotated[
@@ -408,7 +415,7 @@ def read_settings(
         if first["type"] == "literal_error":  # the setting allows only a few names
             known = re.findall(r"'([^']*)'", first["ctx"]["expected"])
             raise UnknownNameError(f"{key} ({where})", str(first["input"]), known) from None
-        raise InputError(f"{key}={first['input']!r} ({where}): {first['msg']}") from None
+        raise InputError(mask_passwords(f"{key}={first['input']!r} ({where}): {first['msg']}")) from None
 
 
 def gone_notes(given: Iterable[str]) -> list[str]:

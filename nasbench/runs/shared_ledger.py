@@ -19,15 +19,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.ledger import Ledger, evaluation_of, is_abandoned, is_void, standing
+from nasbench.runs.ledger import PROMOTED, Ledger, evaluation_of, is_abandoned, is_void, standing
 
-__all__ = ["SharedLedger", "pack_items", "unpack_items"]
+__all__ = ["HEARTBEAT", "SharedLedger", "pack_items", "unpack_items"]
+
+HEARTBEAT = "driver "
+"""Beginning of the names of the study's attributes that hold heartbeats."""
 
 BEAT_S = 5.0
 """Seconds between two heartbeats of a driver."""
@@ -58,7 +60,7 @@ class SharedLedger(Ledger):
     def __init__(self, storage: BaseStorage, study: str, directions: Mapping[str, str], driver: str) -> None:
         super().__init__(storage, study, directions)
         self.driver = driver
-        self._states: dict[int, TrialState] = {}  # state of each trial when `new_trials` last looked
+        self._states: dict[int, tuple[Any, ...]] = {}  # progress of each trial when `new_trials` last looked
         # driver -> its last heartbeat, and the time at which this driver first saw it
         self._signs: dict[str, tuple[Any, float]] = {}
         self._looked = time.monotonic()
@@ -82,18 +84,10 @@ class SharedLedger(Ledger):
 
         The metric per validation item is written as well, because other machines cannot read this run folder.
         """
-        for attempt in (1, 2):
-            try:
-                # written before the evaluation, so that every evaluation in the database has its items
-                if evaluation.items is not None:
-                    self.annotate_trial(number, items=pack_items(evaluation.items))
-                return super().close_trial(number, evaluation) or not is_void(self.trial(number))
-            except optuna.exceptions.StorageInternalError:
-                # The connection broke, and it is not known whether the server wrote the trial. The second attempt shows
-                # it: if the trial has ended and is not void, the first attempt wrote it.
-                if attempt == 2:
-                    raise
-        raise AssertionError
+        # written before the evaluation, so that every evaluation in the database has its items
+        if evaluation.items is not None:
+            self.annotate_trial(number, items=pack_items(evaluation.items))
+        return super().close_trial(number, evaluation) and not is_void(self.trial(number))
 
     def is_claimed(self, key: str) -> bool:
         """Whether a plan has a valid claim."""
@@ -111,8 +105,8 @@ class SharedLedger(Ledger):
         self.beat()
         self._abandon_dead()
         first, self._told = not self._told, True
-        changed = [trial for trial in self.trials() if self._states.get(trial.number) != trial.state]
-        self._states.update((trial.number, trial.state) for trial in changed)
+        changed = [trial for trial in self.trials() if self._states.get(trial.number) != _progress(trial)]
+        self._states.update((trial.number, _progress(trial)) for trial in changed)
         return changed if first else [trial for trial in changed if not self.owns(trial) or is_void(trial)]
 
     def others_running(self) -> bool:
@@ -126,7 +120,8 @@ class SharedLedger(Ledger):
             self._beats, self._beaten = self._beats + 1, time.monotonic()
             # Only a change of the value matters. The time makes the value differ from values of an earlier start of
             # this driver.
-            self.storage.set_study_user_attr(self.study_id, f"driver {self.driver}", f"{time.time_ns()} {self._beats}")
+            sign = f"{time.time_ns()} {self._beats}"
+            self.storage.set_study_user_attr(self.study_id, f"{HEARTBEAT}{self.driver}", sign)
 
     def _abandon_dead(self) -> None:
         """Mark the running trials of dead drivers as abandoned, and end them."""
@@ -135,11 +130,11 @@ class SharedLedger(Ledger):
             self._signs.clear()
         self._looked = now
         for name, sign in self.storage.get_study_user_attrs(self.study_id).items():
-            if name.startswith("driver ") and self._signs.get(name, (None,))[0] != sign:
+            if name.startswith(HEARTBEAT) and self._signs.get(name, (None,))[0] != sign:
                 self._signs[name] = (sign, now)
         dead = {name for name, (_, since) in self._signs.items() if now - since > DEAD_S}
         for trial in self.trials():
-            if trial.state == TrialState.RUNNING and f"driver {trial.user_attrs.get('driver')}" in dead:
+            if trial.state == TrialState.RUNNING and f"{HEARTBEAT}{trial.user_attrs.get('driver')}" in dead:
                 # Mark before ending, because Optuna does not accept attributes of a finished trial. If the driver was
                 # only slow, only one of the two drivers ends the trial, and the other sees that it has ended.
                 self.annotate_trial(trial.number, abandoned=True)
@@ -175,6 +170,11 @@ def _first_claims(trials: Iterable[FrozenTrial]) -> dict[str, FrozenTrial]:
         if "claim" in trial.user_attrs and not is_void(trial):
             valid.setdefault(trial.user_attrs["claim"], trial)  # trials come in order of their numbers
     return valid
+
+
+def _progress(trial: FrozenTrial) -> tuple[Any, ...]:
+    """Return what other drivers must know of a trial: its state, its finished rungs, and its last promotion."""
+    return trial.state, len(trial.user_attrs.get("rungs", ())), trial.user_attrs.get(PROMOTED)
 
 
 def _is_reused(trial: FrozenTrial) -> bool:

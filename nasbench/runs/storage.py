@@ -1,4 +1,4 @@
-"""Storage of a study: Optuna's journal in one file that stays valid if a process is killed, or a database.
+"""Storage of a study: Optuna's journal in one file that stays valid if a process is killed.
 
 Optuna's own lock is a file, and a killed process does not remove it. A process that is killed while it writes leaves
 half a line. After the next line is appended to this half line, Optuna can no longer load the file. So the kernel's lock
@@ -9,7 +9,6 @@ it writes.
 from __future__ import annotations
 
 import json
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,34 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
-from nasbench.errors import InputError, RunError
+from nasbench.errors import RunError
 from nasbench.files import FileLock, append, cut_torn_line
 
-__all__ = [
-    "Journal",
-    "JournalFile",
-    "database_fault",
-    "open_database",
-    "open_journal",
-    "quiet",
-]
-
-
-OUTAGE_S = 300.0
-"""Seconds for which a connection to a database server is retried, because the server is perhaps restarting."""
-
-_POSTGRESQL = {
-    "connect_timeout": 10,
-    # Together these two detect a lost network connection within a minute. TCP's defaults need hours.
-    "keepalives_idle": 30,
-    "tcp_user_timeout": 60_000,
-    # otherwise a search process that hangs within a transaction would block all others forever
-    "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
-}
-"""Connection parameters of libpq, with a limit for every wait. Parameters in the URL take precedence."""
+__all__ = ["Journal", "JournalFile", "open_journal", "quiet"]
 
 
 class JournalFile(BaseJournalBackend):
@@ -165,81 +143,6 @@ def open_journal(path: str | Path) -> Journal:
         raise RunError(
             f"{path} is not an Optuna journal, or is damaged: {type(error).__name__} {str(error)[:200]}"
         ) from None
-
-
-def check_storage_url(url: str) -> None:
-    """Check the form of the URL of a shared study, without connecting to it.
-
-    Raises:
-        InputError: If it is not a URL of PostgreSQL.
-    """
-    if url.partition("://")[0].partition("+")[0] not in ("postgresql", "mysql"):
-        raise InputError(
-            f"storage {url!r} is not of the form postgresql://user:password@host/database; "
-            "leave it out to store the study in the run folder"
-        )
-
-
-def open_database(url: str) -> BaseStorage:
-    """Open (or create) Optuna's tables in a database that several machines share.
-
-    Args:
-        url: postgresql://user:password@host/database. mysql:// is passed to Optuna as well.
-
-    Raises:
-        InputError: If the URL has another form, or if its database driver is not installed.
-        RunError: If the database cannot be reached.
-    """
-    check_storage_url(url)
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-    from sqlalchemy.pool import NullPool
-
-    for attempt in (1, 2):
-        try:
-            # NullPool, so that no connection stays open during an evaluation, which can take hours
-            options = {"poolclass": NullPool, "connect_args": _connect_args(url)}
-            database = RDBStorage(url, engine_kwargs=options)
-            _wait_for_server(database)
-            return optuna.storages.get_storage(database)
-        except ImportError as error:
-            kind = url.partition("://")[0]
-            raise InputError(f"{kind}:// needs {error.name or 'a driver'}: pip install nasbench[postgres]") from None
-        except (ArgumentError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            if attempt == 2 or isinstance(error, ArgumentError):
-                raise RunError(f"cannot use the database: {database_fault(error)}") from None
-            time.sleep(1)  # perhaps another search process is creating the tables at this moment
-    raise AssertionError
-
-
-def database_fault(error: Exception) -> str:
-    """Return the message of a database error in one line, without the error in which Optuna wraps it."""
-    cause = error.__cause__ or error
-    return (str(cause).splitlines() or [type(cause).__name__])[0]
-
-
-def _connect_args(url: str) -> dict[str, Any]:
-    from sqlalchemy.engine import make_url
-
-    asked = make_url(url)
-    if asked.drivername not in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
-        return {}
-    return {key: value for key, value in _POSTGRESQL.items() if key not in asked.query}
-
-
-def _wait_for_server(database: RDBStorage) -> None:
-    """Make each new connection retry for up to `OUTAGE_S` while the server does not answer."""
-    from sqlalchemy import event
-
-    @event.listens_for(database.engine, "do_connect")
-    def connect(dialect: Any, record: Any, args: Any, options: Any) -> Any:
-        end = time.monotonic() + OUTAGE_S
-        while True:
-            try:
-                return dialect.connect(*args, **options)
-            except dialect.dbapi.OperationalError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(1)
 
 
 def _lock_of(path: Path) -> FileLock:

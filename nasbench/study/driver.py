@@ -20,6 +20,7 @@ from nasbench.errors import InputError, RunError
 from nasbench.files import FileLock
 from nasbench.library.plan import BARE, Plan
 from nasbench.library.surroundings import surroundings_kept
+from nasbench.runs.database import database_fault
 from nasbench.runs.environment import describe_environment
 from nasbench.runs.evaluation import describe_error
 from nasbench.runs.folder import RunFolder
@@ -28,7 +29,6 @@ from nasbench.runs.refinement import equal_seeds, is_refined
 from nasbench.runs.run import Run, create_run, load_run
 from nasbench.runs.schema import CONTROLS, FINALISTS, SCHEMA_VERSION, SEARCH
 from nasbench.runs.settings import SearchSettings, gone_notes
-from nasbench.runs.storage import database_fault
 from nasbench.runs.trainings import trainings_of
 from nasbench.study.engines import Engine, Inline, make_engine
 from nasbench.study.evaluators.asked import EvaluateFunction
@@ -123,7 +123,11 @@ def _search(
     try:
         for note in gone_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
             listen(Event(SEARCH, 0, problem.settings.trials, note))
-        run = create_run(folder.path, _config(problem, origins), describe_environment(problem.settings))
+        environment = describe_environment(problem.settings)
+        run = create_run(folder.path, _config(problem, origins), environment, problem.settings.storage)
+        run.journal.say = lambda message: listen(Event(SEARCH, 0, problem.settings.trials, message))
+        if engine.start_note:
+            listen(Event(SEARCH, 0, problem.settings.trials, engine.start_note))
         with _apart_if_it_crashed(run, problem, engine) as engine:
             knowledge = Knowledge.of(problem.space, problem.directions, problem.evaluator, problem.settings.seed)
             sampler = functools.partial(_sampler, problem.settings, knowledge)
@@ -166,7 +170,7 @@ def _search(
         ) from None
     finally:
         lock.release()
-    return run
+    return load_run(run.path) if shared else run  # so that reading the result needs no database
 
 
 def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, listen: Listener) -> None:

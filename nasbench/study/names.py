@@ -44,9 +44,9 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
     for plan in settings.plans:
         Plan.of(plan)
     if settings.storage is not None:
-        from nasbench.runs.storage import check_storage_url  # imported here, because it imports Optuna
+        from nasbench.runs.database import check_database_url  # imported here, because it imports Optuna
 
-        check_storage_url(settings.storage)
+        check_database_url(settings.storage)
     if settings.reuse is not None:
         from nasbench.runs.run import load_run  # imported here, because it imports Optuna
 

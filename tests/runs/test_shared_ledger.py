@@ -2,17 +2,11 @@
 
 import json
 import os
-import pwd
-import shutil
 import signal
-import socket
-import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -23,68 +17,16 @@ from optuna.trial import TrialState
 
 import nasbench as nb
 from nasbench.errors import InputError, RunError
-from nasbench.runs import shared_ledger, storage
+from nasbench.runs import database, shared_ledger
+from nasbench.runs.database import open_database
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import load_run
 from nasbench.runs.schema import FINALISTS
 from nasbench.runs.shared_ledger import SharedLedger, pack_items, unpack_items
-from nasbench.runs.storage import open_database, quiet
+from nasbench.runs.storage import quiet
 
 SPACE = {"variants": ["se", "eca", "dual_pool"], "compositions": ["none", "a", "a + b"], "slots": ["stage1", "stage2"]}
 DIRECTIONS = {"accuracy": "maximize", "cost": "minimize"}
-
-
-def _programs():
-    """Where PostgreSQL's programs are; None where it is not installed."""
-    if shutil.which("initdb"):
-        return Path(shutil.which("initdb")).parent
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else None
-
-
-class Server:
-    """A server of our own; it refuses to run as root, so it runs as `postgres` there."""
-
-    def __init__(self, programs, folder, port, as_user):
-        self.url = f"postgresql://nasbench@127.0.0.1:{port}/postgres"
-        self._programs, self._folder = programs, folder
-        self._quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder, **as_user}
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-        self._options = ["-w", "-l", folder / "log", "-o", options]
-        self._run("initdb", "-U", "nasbench", "-A", "trust", "-N")
-        self.start()
-
-    def start(self):
-        self._run("pg_ctl", *self._options, "start")
-
-    def stop(self):
-        """Stop it as a crash would."""
-        self._run("pg_ctl", "-m", "immediate", "stop")
-
-    def _run(self, program, *arguments):
-        subprocess.run([self._programs / program, "-D", self._folder / "data", *arguments], check=True, **self._quietly)
-
-
-@pytest.fixture(scope="module")
-def postgresql():
-    programs = _programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed")
-    pytest.importorskip("psycopg")
-    as_user = {}
-    if os.getuid() == 0:
-        entry = pwd.getpwnam("postgres")
-        as_user = {"user": entry.pw_uid, "group": entry.pw_gid}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = Path(tempfile.mkdtemp(prefix="nasbench-pg-"))
-    if as_user:
-        os.chown(folder, as_user["user"], as_user["group"])
-    one = Server(programs, folder, port, as_user)
-    yield one
-    one.stop()
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -209,32 +151,15 @@ def test_a_server_that_is_restarted_is_waited_for(study, postgresql):
 
 def test_a_server_that_stays_away_is_an_error_in_the_end(study, postgresql, monkeypatch):
     (a,) = ledgers(study, "a")
-    monkeypatch.setattr(storage, "OUTAGE_S", 0.0)
+    monkeypatch.setattr(database, "OUTAGE_S", 0.0)
     postgresql.stop()
     try:
         with pytest.raises(optuna.exceptions.StorageInternalError) as caught:
             a.trials()
     finally:
         postgresql.start()
-    assert "Connection refused" in storage.database_fault(caught.value)
+    assert "Connection refused" in database.database_fault(caught.value)
     assert a.trials() == []
-
-
-def test_an_evaluation_that_was_written_before_the_connection_broke_counts(study, monkeypatch):
-    """The server had it, its answer was lost: written once more, it is ours still."""
-    (a,) = ledgers(study, "a")
-    number = a.claim_trial("plan", {"plan": "plan"})
-    write, told = a.end_trial, []
-
-    def broken(*arguments):
-        told.append(write(*arguments))
-        if len(told) == 1:
-            raise optuna.exceptions.StorageInternalError
-        return told[-1]
-
-    monkeypatch.setattr(a, "end_trial", broken)
-    assert a.close_trial(number, evaluation("plan"))
-    assert told == [True, False]
 
 
 def test_a_plan_left_by_the_dead_keeps_its_place_in_the_budget(study, monkeypatch):

@@ -33,9 +33,11 @@ class Engine(ABC):
 
     Attributes:
         capacity: Number of evaluations that can run at once.
+        start_note: What the user is told before the first request, if starting the workers takes long.
     """
 
     capacity: int
+    start_note: str = ""
 
     @abstractmethod
     def submit(self, ticket: int, request: Request) -> None:

@@ -45,6 +45,12 @@ class RayEngine(Pool):
         self._workplace = workplace.to_bytes()
         self._resources = {"num_cpus": cpus, "num_gpus": gpus}
         self._joined = self._has_room = False
+        address = os.environ.get("RAY_ADDRESS")
+        where = (
+            f"joining the Ray cluster at {address}" if address else "starting Ray, or joining this machine's cluster"
+        )
+        each = f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        self.start_note = f"{where}: {size} worker(s) with {each} each; the first evaluation starts in about a minute"
         super().__init__(self._start_actor, self._with_news, size, timeout_s=timeout_s)
 
     def close(self) -> None:

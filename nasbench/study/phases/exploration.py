@@ -12,6 +12,7 @@ When no plan is left to promote, the trials that were not promoted are closed.
 from __future__ import annotations
 
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from nasbench.evidence.pareto import non_dominated
 from nasbench.evidence.reference import reference_point
 from nasbench.library.plan import BARE, Plan
 from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.ledger import evaluation_of, is_abandoned, retried_numbers
+from nasbench.runs.ledger import PROMOTED, evaluation_of, is_abandoned, is_void, retried_numbers
 from nasbench.runs.run import Run
 from nasbench.runs.schema import FINALISTS, SEARCH
 from nasbench.study.engines import Engine
@@ -83,6 +84,7 @@ class Exploration(Phase):
         self.resumes = False  # whether trials of earlier processes are being adopted
         self.bare: Evaluation | None = None
         self.fidelity = FullBudget() if fidelity is None else fidelity
+        self.left_rungs: dict[str, list[Mapping[str, Any]]] = {}  # plan hash -> what a dead driver has trained of it
         self.reused = 0
         self.only_bare = False
 
@@ -101,9 +103,15 @@ class Exploration(Phase):
 
     def run_all(self) -> None:
         """Search until the budget is spent or the space is exhausted. `run_bare` comes first."""
-        self.work()
-        for number, evaluation in self.fidelity.stopped():
-            self.close_trial(number, evaluation)
+        while True:
+            self.work()
+            for number, evaluation in self.fidelity.stopped():
+                self.close_trial(number, evaluation)
+            # with halving, the trials of other drivers stay open until these drivers see as well that all is trained
+            if not self.ledger.others_running():
+                break
+            time.sleep(self.ledger.poll_s or 0)
+        self.run.journal.refresh_copy()
         if self.exhausted and self.done < self.settings.trials:
             self.narrate("every plan of the space was evaluated")
 
@@ -127,18 +135,39 @@ class Exploration(Phase):
         if trial.state == TrialState.RUNNING:
             if "claim" in trial.user_attrs:  # a trial without a claim was created by a program other than nasbench
                 self.seen.setdefault(trial.user_attrs["claim"], None)
+                if not self.ledger.owns(trial):
+                    self.follow_trial(trial)
         elif evaluation is not None:
             # a trial that has ended still counts when the trials of its rungs are ranked for promotion
             self.fidelity.restore(trial.number, trial.user_attrs.get("rungs", ()), over=True)
             if trial.number not in self.retried:
                 self.adopt_evaluation(trial, evaluation)
-        elif is_abandoned(trial) and (failed := trial.user_attrs.get("retries")) is not None:
+        elif is_void(trial):
+            self.forget_trial(trial)
+
+    def follow_trial(self, trial: FrozenTrial) -> None:
+        """Adopt what another driver has trained of a trial so far."""
+        rungs = trial.user_attrs.get("rungs", ())
+        plan = Plan.of(trial.user_attrs["plan"])
+        self.fidelity.follow(trial.number, plan, rungs, trial.user_attrs.get(PROMOTED))
+        if rungs:
+            self.proposer.note(trial.number, rungs=rungs)
+
+    def forget_trial(self, trial: FrozenTrial) -> None:
+        """Forget a trial whose claim was withdrawn or abandoned. Propose an abandoned plan again."""
+        self.fidelity.drop(trial.number)
+        if is_abandoned(trial) and (failed := trial.user_attrs.get("retries")) is not None:
             if failed not in self.retried:  # a dead driver left the second attempt unevaluated
                 self.failed[failed] = self.ledger.trial(failed)
-        elif is_abandoned(trial) and not self.ledger.is_claimed(trial.user_attrs["claim"]):
-            # A dead driver left the plan unevaluated, so it is proposed again before any new plan.
-            self.seen.pop(trial.user_attrs["claim"], None)
-            self.first.appendleft(Plan.of(trial.user_attrs["plan"]))
+            return
+        key = trial.user_attrs["claim"]
+        if self.seen.get(key) is not None or self.ledger.is_claimed(key):
+            return
+        # A claim beyond the budget was withdrawn, or a dead driver left the plan unevaluated.
+        self.seen.pop(key, None)
+        if is_abandoned(trial):
+            self.left_rungs[key] = self.fidelity.left_to_others(trial.user_attrs.get("rungs", ()))
+            self.first.appendleft(Plan.of(trial.user_attrs["plan"]))  # before any new plan
 
     def adopt_evaluation(self, trial: FrozenTrial, evaluation: Evaluation) -> None:
         """Adopt an evaluation. On resume, a failed one is tried again: the bare backbone's, or all if requested."""
@@ -217,10 +246,12 @@ class Exploration(Phase):
                 return None
             over = self.bare is not None and (self.done >= self.settings.trials or self.exhausted or self.late)
             if (step := self.fidelity.promote(finish=over)) is not None:
+                if self.run.journal.is_shared:  # so that other drivers see that it is being trained
+                    self.ledger.annotate_trial(step.number, **{PROMOTED: step.epochs})
                 return step.number, self.request(step)
             if over:
                 return None
-            # if another driver was faster it is None, and the loop looks again
+            # It is None if another driver was faster, or if a dead driver's trial now waits at a rung. Then look again.
             if (claimed := self.propose()) is not None:
                 return claimed
 
@@ -268,18 +299,27 @@ class Exploration(Phase):
         return self.claim_trial(unseen, self.proposer.fixed(self.space.params(unseen)))
 
     def claim_trial(self, plan: Plan, proposal: FrozenTrial) -> tuple[int, Request] | None:
-        """Claim a plan. Return None if another driver has claimed it first."""
-        return self.started(plan, proposal, self.ledger.claim_trial(plan.hash, {"plan": plan.text}, proposal))
+        """Claim a plan. Return None if another driver has claimed it first, or if it waits for a promotion."""
+        rungs = self.left_rungs.get(plan.hash, ())
+        attrs = {"plan": plan.text} | ({"rungs": rungs} if rungs else {})
+        return self.started(plan, proposal, self.ledger.claim_trial(plan.hash, attrs, proposal), rungs)
 
-    def started(self, plan: Plan, proposal: FrozenTrial, number: int | None) -> tuple[int, Request] | None:
-        """Return the request of a claimed trial, or None if the claim failed."""
+    def started(
+        self, plan: Plan, proposal: FrozenTrial, number: int | None, rungs: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[int, Request] | None:
+        """Return the request of a claimed trial, or None if the claim failed or the plan waits for a promotion."""
         if number is None:
             self.proposer.drop(proposal)
             return None
         self.proposer.settle(proposal, number)
         self.seen[plan.hash] = None
         self.done = len(self.seen) - self.reused
-        return number, self.request(self.fidelity.start(number, plan))
+        if not rungs:
+            return number, self.request(self.fidelity.start(number, plan))
+        self.proposer.note(number, rungs=rungs)
+        if (result := self.fidelity.restore(number, rungs)) is not None:
+            self.close_trial(number, result)
+        return None
 
     def record_repeat(self, plan: Plan, proposal: FrozenTrial) -> None:
         """Record a repeated proposal, or a proposal that the space excludes, so that the sampler learns from it."""
@@ -302,6 +342,10 @@ class Exploration(Phase):
         bare = None if self.bare is None else self.bare.values
         plan_hash = Plan.of(step.plan).hash
         return Request(step.plan, plan_hash, self.settings.seed, bare, step.epochs, step.before, step.is_full)
+
+    def others_busy(self) -> bool:
+        """Whether to wait for other drivers. Trials that wait at a rung for a promotion need no waiting."""
+        return super().others_busy() and not self.fidelity.is_settled
 
     # -- evaluations -------------------------------------------------------------------------------------------
 

@@ -3,6 +3,9 @@
 A strategy knows the rung of each trial, the trial to train next, and why other trials stop. With halving, the
 evaluations of a trial at lower rungs are stored with the trial (`rungs` in the ledger), so that a resumed search
 continues from them. `nasbench.study.phases.ladder` makes the decisions.
+
+If several drivers share a study, each decides from the records of all. A driver promotes only the trials that it has
+claimed, so no rung is trained twice. The trials of a dead driver are claimed by another one with their rungs.
 """
 
 from __future__ import annotations
@@ -64,6 +67,28 @@ class FullBudget:
         """
         return None
 
+    def follow(self, number: int, plan: Plan, rungs: Sequence[Mapping[str, Any]], epochs: int | None) -> None:
+        """Adopt the state of a trial that another driver is training.
+
+        Args:
+            number: Number of the trial.
+            plan: Its plan.
+            rungs: As in `restore`.
+            epochs: Length of the training to which it was promoted last. None if it was not promoted.
+        """
+
+    def drop(self, number: int) -> None:
+        """Forget a trial whose claim is void."""
+
+    def left_to_others(self, rungs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return those rungs of a dead driver's trial from which another driver can continue."""
+        return []
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is being trained and nothing can be promoted, on any driver. False without rungs."""
+        return False
+
     def is_waiting(self, number: int) -> bool:
         """Whether a trial waits at a rung for a promotion. Such a trial must not be evaluated again from the start."""
         return False
@@ -102,12 +127,14 @@ class _Trial:
         rung: The highest rung to which the trial was sent.
         evaluations: Its evaluation at each finished rung.
         over: Whether the trial has ended.
+        own: Whether this driver has claimed it.
     """
 
     plan: str
     rung: int
     evaluations: dict[int, Evaluation] = field(default_factory=dict)
     over: bool = False
+    own: bool = True
 
 
 class SuccessiveHalving(FullBudget):
@@ -132,15 +159,34 @@ class SuccessiveHalving(FullBudget):
     def restore(self, number: int, rungs: Sequence[Mapping[str, Any]], *, over: bool = False) -> Evaluation | None:
         """Adopt a trial at its last rung. See `FullBudget.restore`."""
         if not rungs:
+            self.drop(number)  # it can be known from another driver
             return None
-        evaluations = [Evaluation(**rung) for rung in rungs]
-        # the stored list begins at the first rung of the trial, which is not 0 for a plan that starts slowly
-        first = self.ladder.entry(Plan.of(evaluations[0].plan), identity_init=self._identity_init)
-        known = dict(enumerate(evaluations, start=first))
+        known = self._by_rung(rungs)
+        evaluations = list(known.values())
         # A trial that has ended counts as sent to the top, so that `promotable` does not promote it again.
         ended = over or max(known) == self.ladder.top or not evaluations[-1].is_complete
         self._trials[number] = _Trial(evaluations[0].plan, self.ladder.top if ended else max(known), known, ended)
         return self._result(number) if ended else None
+
+    def follow(self, number: int, plan: Plan, rungs: Sequence[Mapping[str, Any]], epochs: int | None) -> None:
+        """Adopt the state of a trial that another driver is training. See `FullBudget.follow`."""
+        known = self._by_rung(rungs)
+        entry = self.ladder.entry(plan, identity_init=self._identity_init)
+        sent = self.ladder.epochs.index(epochs) if epochs in self.ladder.epochs else entry
+        self._trials[number] = _Trial(plan.text, max([sent, *known]), known, own=False)
+
+    def drop(self, number: int) -> None:
+        """Forget a trial whose claim is void."""
+        self._trials.pop(number, None)
+
+    def left_to_others(self, rungs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return the rungs below the full budget. The items of a full training are in the dead driver's folder."""
+        return [rung for rung in rungs if rung["fidelity"] < self.ladder.epochs[-1]]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is being trained and nothing can be promoted, on any driver."""
+        return not self._is_busy and not promotable(self._readings(), self.ladder, finish=True)
 
     def is_waiting(self, number: int) -> bool:
         """Whether a trial waits at a rung."""
@@ -148,7 +194,8 @@ class SuccessiveHalving(FullBudget):
 
     def add(self, number: int, evaluation: Evaluation) -> Evaluation | None:
         """Add the evaluation at a rung. The trial is over after the full budget, a rejection or a failure."""
-        trial = self._trials[number]
+        if (trial := self._trials.get(number)) is None:  # another driver has taken it over
+            return evaluation
         trial.evaluations[trial.rung] = evaluation.record  # without weights, which would fill the memory
         trial.over = not evaluation.is_complete or trial.rung == self.ladder.top
         if not trial.over:
@@ -158,7 +205,8 @@ class SuccessiveHalving(FullBudget):
     def promote(self, *, finish: bool = False) -> Step | None:
         """Promote the next trial, if there is one. The last promotions wait until no trial is being trained."""
         # at the end one plan of each rung is always promoted, so wait for running trainings, which can be better
-        promotion = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
+        promotions = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
+        promotion = next((each for each in promotions if self._trials[int(each.plan)].own), None)
         if promotion is None:
             return None
         number = int(promotion.plan)
@@ -172,19 +220,30 @@ class SuccessiveHalving(FullBudget):
         return [
             (number, replace(self._result(number), state="rejected", reason=reason))
             for number, reason in sorted(reasons.items())
+            if self._trials[number].own and not self._trials[number].over
         ]
 
     def rungs(self, number: int) -> list[Evaluation]:
         """Return the evaluations of a trial so far, lowest rung first."""
-        return [evaluation for _, evaluation in sorted(self._trials[number].evaluations.items())]
+        trial = self._trials.get(number)
+        return [] if trial is None else [evaluation for _, evaluation in sorted(trial.evaluations.items())]
 
     def describe(self, number: int) -> str:
         """Return the rung of a trial as text."""
         return self.ladder.name(self._trials[number].rung)
 
+    def _by_rung(self, rungs: Sequence[Mapping[str, Any]]) -> dict[int, Evaluation]:
+        """Return stored evaluations by index of the rung."""
+        if not rungs:
+            return {}
+        evaluations = [Evaluation(**rung) for rung in rungs]
+        # the stored list begins at the first rung of the trial, which is not 0 for a plan that starts slowly
+        first = self.ladder.entry(Plan.of(evaluations[0].plan), identity_init=self._identity_init)
+        return dict(enumerate(evaluations, start=first))
+
     @property
     def _is_busy(self) -> bool:
-        """Whether a trial is being trained."""
+        """Whether a trial is being trained, by this driver or another."""
         return any(trial.rung not in trial.evaluations and not trial.over for trial in self._trials.values())
 
     def _step(self, number: int, rung: int, before: Evaluation | None = None) -> Step:
@@ -228,13 +287,11 @@ def strategy_for(problem: Problem) -> FullBudget:
 
     Raises:
         InputError: If halving is requested but no shorter training is possible, as for a table or a function without
-            `epochs`. Also if several machines share the study, because trials stay open between two rungs.
+            `epochs`.
     """
     settings = problem.settings
     if not settings.halving:
         return FullBudget()
-    if settings.storage is not None:
-        raise InputError("halving works only in a search on one machine; leave out halving, or storage")
     if problem.evaluator.full_epochs is None:
         raise InputError(
             "halving first trains plans for fewer epochs: a table has only one budget, and a function must have an "

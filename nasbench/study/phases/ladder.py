@@ -182,8 +182,8 @@ def places(readings: Iterable[Reading]) -> list[Place]:
     ]
 
 
-def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = False) -> Promotion | None:
-    """Return the plan to promote now, without waiting for plans that are still running (asynchronous halving, ASHA).
+def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = False) -> list[Promotion]:
+    """Return the plans to promote now, without waiting for plans that are still running (asynchronous halving, ASHA).
 
     Higher rungs come first. A plan is promoted if it is among the best 1/`eta` of the plans with values at its rung,
     and has not been promoted before.
@@ -195,17 +195,17 @@ def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = Fa
             trained with the full budget.
 
     Returns:
-        The promotion. None if no plan can be promoted, and a new plan must be started.
+        The promotions, the most urgent first. Empty if a new plan must be started.
     """
     reached: dict[str, int] = {}
     for reading in readings:
         reached[reading.plan] = max(reached.get(reading.plan, 0), reading.rung)
+    promotions: list[Promotion] = []
     for rung in reversed(range(ladder.top)):  # as in ASHA: plans near the full budget are promoted first
         order = places(reading for reading in readings if reading.rung == rung)
-        for place in order[: _kept(len(order), ladder, finish)]:
-            if reached[place.plan] == rung:
-                return Promotion(place.plan, rung + 1)
-    return None
+        kept = order[: _kept(len(order), ladder, finish)]
+        promotions += [Promotion(place.plan, rung + 1) for place in kept if reached[place.plan] == rung]
+    return promotions
 
 
 def stops(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = True) -> dict[str, str]:

@@ -78,10 +78,11 @@ class Phase(ABC):
                 self.engine.submit(*next_one)
             if not running:
                 # another driver can still die and leave a plan to this driver, so wait until all drivers are done
-                if not self.waits or not self.ledger.others_running():
+                if not self.waits or not self.others_busy():
+                    self.run.journal.refresh_copy()
                     return
                 time.sleep(self.ledger.poll_s or 0)
-            for number, answer in self.answers():
+            for number, answer in (answers := self.answers()):
                 if isinstance(answer, Lost) and number not in lost:
                     lost.add(number)
                     self.narrate(f"trial {number} is tried once more: {answer.reason}")
@@ -92,6 +93,8 @@ class Phase(ABC):
                 if isinstance(answer, Lost):
                     answer = failed(request, f"worker died twice: {answer.reason}")
                 self.record(number, self.with_equal_items(answer))
+            if answers:
+                self.run.journal.refresh_copy()
 
     def answers(self) -> list[tuple[int, Answer]]:
         """Wait for answers. If nothing is running, report what the requests wait for."""
@@ -101,6 +104,10 @@ class Phase(ABC):
             self.narrated = time.monotonic()
             self.narrate(reason)
         return answers
+
+    def others_busy(self) -> bool:
+        """Whether another driver is still evaluating something, so that this one can have to take it over."""
+        return self.ledger.others_running()
 
     @property
     def late(self) -> bool:

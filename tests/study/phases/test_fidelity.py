@@ -210,7 +210,6 @@ def test_the_default_sampler_learns_from_short_trainings(tmp_path):
         ({"evaluate": lambda plan: {"accuracy": 0.5, "macs": 1.0}}, "must have an argument `epochs`"),
         ({"halving": 1}, "eta must be a whole number of at least 2"),
         ({"halving_epochs": 9}, "between 1 and the full budget of 4"),
-        ({"storage": "postgresql://nowhere/x"}, "one machine"),
     ],
 )
 def test_what_cannot_be_halved_is_refused_before_anything_is_written(wrong, words, tmp_path):

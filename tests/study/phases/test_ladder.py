@@ -97,19 +97,19 @@ def test_asynchronous_by_hand():
     ladder = Ladder.of(4, eta=2)
     assert ladder.epochs == (1, 2, 4)
     one = at(0, a=(1.0,))
-    assert promotable(one, ladder) is None
-    assert promotable(one, ladder, finish=True) == Promotion("a", 1)
+    assert promotable(one, ladder) == []
+    assert promotable(one, ladder, finish=True) == [Promotion("a", 1)]
     two = [*one, *at(0, b=(2.0,))]
-    assert promotable(two, ladder) == Promotion("a", 1)
+    assert promotable(two, ladder) == [Promotion("a", 1)]
     running = [*two, *at(1, a=None)]
-    assert promotable(running, ladder) is None
+    assert promotable(running, ladder) == []
     more = [*running, *at(0, c=(0.5,))]
-    assert promotable(more, ladder) == Promotion("c", 1)  # the best of three, though a went on before
-    assert promotable([*more, *at(1, c=(3.0,))], ladder) is None
+    assert promotable(more, ladder) == [Promotion("c", 1)]  # the best of three, though a went on before
+    assert promotable([*more, *at(1, c=(3.0,))], ladder) == []
     both = [*two, *at(0, c=(0.5,)), *at(1, a=(4.0,), c=(3.0,))]
-    assert promotable(both, ladder) == Promotion("c", 2)
+    assert promotable(both, ladder) == [Promotion("c", 2)]
     done = [*both, *at(2, c=(1.0,))]
-    assert promotable(done, ladder, finish=True) is None
+    assert promotable(done, ladder, finish=True) == []
     assert stops(done, ladder) == {
         "b": "stopped at rung 1 of 3 (1 of 4 epochs): place 3 of 3, rank 3; the best is promoted",
         "a": "stopped at rung 2 of 3 (2 of 4 epochs): place 2 of 2, rank 2; the best is promoted",
@@ -138,7 +138,7 @@ def test_asynchronous_halving_ends_well(values, eta, workers, rng):
     running: list[tuple[str, int]] = []
     while True:
         readings = [Reading(plan, rung, value) for (plan, rung), value in known.items()]
-        job = promotable(readings, ladder, finish=not todo)
+        job = next(iter(promotable(readings, ladder, finish=not todo)), None)
         start = (job.plan, job.rung) if job else (todo.pop(0), 0) if todo else None
         if start is not None and len(running) < workers:
             assert start not in known

@@ -1,0 +1,57 @@
+"""The URL of a study that several machines share, without its password.
+
+The password is needed only to connect. It is never part of the text, so that no file, message, error or process list
+can contain it. libpq itself takes it from `PGPASSWORD`, `PGPASSFILE` or `~/.pgpass` if the URL that was typed has none.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+from urllib.parse import unquote
+
+__all__ = ["DatabaseUrl"]
+
+# In a URL a password must not contain an unquoted "@", "/" or "?". These patterns find such a password too, because a
+# malformed URL must not show it either.
+_AUTHORITIES = (
+    re.compile(r"(?P<before>[^:/?#@]*://[^:/?#@]*):(?P<password>[^?]*)(?P<after>@.*)", re.DOTALL),
+    re.compile(r"(?P<before>[^:/?#@]*://[^:/?#@]*):(?P<password>.*)(?P<after>@.*)", re.DOTALL),
+)
+
+_IN_QUERY = re.compile(r"(?P<mark>[?&])password=(?P<password>[^&]*)&?")
+
+
+class DatabaseUrl(str):
+    """A URL of a database whose text has no password.
+
+    The password of the URL that was typed is an attribute, which `repr`, `pickle`, JSON and YAML leave out.
+
+    Args:
+        url: The URL, with or without a password.
+
+    Attributes:
+        password: The password that the URL contained. None if it had none.
+
+    Example:
+        >>> url = DatabaseUrl("postgresql://me:secret@host/studies")
+        >>> url
+        'postgresql://me@host/studies'
+    """
+
+    password: str | None
+
+    def __new__(cls, url: str) -> Self:
+        text, password = str(url), getattr(url, "password", None)
+        for pattern in _AUTHORITIES:
+            if (match := pattern.fullmatch(text)) is not None:
+                text, password = match["before"] + match["after"], unquote(match["password"])
+                break
+        while (match := _IN_QUERY.search(text)) is not None:
+            text, password = text[: match.end("mark")] + text[match.end() :], unquote(match["password"])
+        found = super().__new__(cls, text.rstrip("?&"))
+        found.password = password or None
+        return found
+
+    def __reduce__(self) -> tuple[type[DatabaseUrl], tuple[str]]:
+        return DatabaseUrl, (str(self),)

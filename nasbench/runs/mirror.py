@@ -1,0 +1,114 @@
+"""The copy of a shared study in the run folder, so that reading a run needs no connection.
+
+The driver copies the records of the database to journal.log after each trial. The copy is an ordinary Optuna journal
+with the study names of a local run and the trial numbers of the database. The database is the truth: nothing is ever
+copied back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
+
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial
+
+from nasbench.errors import RunError
+from nasbench.runs.database import TOKEN
+from nasbench.runs.folder import RunFolder
+from nasbench.runs.shared_ledger import HEARTBEAT
+from nasbench.runs.storage import open_journal, quiet
+
+__all__ = ["Mirror"]
+
+_LEFT_OUT = ("items", TOKEN)
+"""Attributes of trials that are not copied: the metric per item, which has its own files, and the token of a write."""
+
+
+class Mirror:
+    """The journal of a run folder as a copy of the studies in a database.
+
+    Args:
+        folder: The run's folder.
+        source: The storage that holds the studies.
+        names: Name of each study in the journal -> in the database.
+
+    Raises:
+        RunError: If the journal cannot be written.
+    """
+
+    def __init__(self, folder: RunFolder, source: BaseStorage, names: Mapping[str, str]) -> None:
+        self._folder, self._source, self._names = folder, source, dict(names)
+        self._copy = open_journal(folder.journal)
+
+    def refresh(self) -> None:
+        """Copy what has changed in the database since the last call.
+
+        Raises:
+            RunError: If the database lacks finished trials that the journal has.
+        """
+        known = {study.study_name: study for study in self._source.get_all_studies()}
+        # everything is read first, because reading can wait for the database, and readers wait for the journal's lock
+        records = [
+            (name, known[there], self._source.get_all_trials(known[there]._study_id, deepcopy=False))
+            for name, there in self._names.items()
+            if there in known
+        ]
+        # one write for all studies, so that a killed process leaves no half of a trial
+        with self._copy.file.atomically(durable=False):
+            for name, study, trials in records:
+                self._copy_study(name, study, trials)
+
+    def _copy_study(self, name: str, study: FrozenStudy, trials: Sequence[FrozenTrial]) -> None:
+        here, target = self._copy, self._study(name, study.directions)
+        own, own_system = here.get_study_user_attrs(target), here.get_study_system_attrs(target)
+        for key, value in study.user_attrs.items():
+            if not key.startswith(HEARTBEAT) and own.get(key) != value:
+                here.set_study_user_attr(target, key, value)
+        for key, value in study.system_attrs.items():
+            if own_system.get(key) != value:
+                here.set_study_system_attr(target, key, value)
+        copied = here.get_all_trials(target, deepcopy=False)
+        self._check_same(trials, copied)
+        for trial, copied_trial in zip(trials, copied, strict=False):
+            if not copied_trial.state.is_finished():
+                self._update(trial, copied_trial)
+        for trial in trials[len(copied) :]:
+            here.create_new_trial(target, _without(trial, _LEFT_OUT))
+
+    def _study(self, name: str, directions: Sequence[StudyDirection]) -> int:
+        try:
+            return self._copy.get_study_id_from_name(name)
+        except KeyError:
+            with quiet():
+                return self._copy.create_new_study(directions, name)
+
+    def _update(self, trial: FrozenTrial, copied: FrozenTrial) -> None:
+        """Write what has changed in a trial that was running when it was copied."""
+        number = copied._trial_id
+        for key, value in trial.user_attrs.items():
+            if key not in _LEFT_OUT and copied.user_attrs.get(key) != value:
+                self._copy.set_trial_user_attr(number, key, value)
+        if trial.state.is_finished():
+            self._copy.set_trial_state_values(number, trial.state, trial.values)
+
+    def _check_same(self, trials: Sequence[FrozenTrial], copied: Sequence[FrozenTrial]) -> None:
+        differing = any(
+            mine.user_attrs.get("claim") != theirs.user_attrs.get("claim")
+            or (mine.state.is_finished() and mine.state != theirs.state)
+            for mine, theirs in zip(copied, trials, strict=False)
+        )
+        if differing or len(copied) > len(trials):
+            raise RunError(
+                f"the database has other trials than {self._folder.journal}, so it was replaced or reset; choose another "
+                f"--out, and add --reuse {self._folder.path} to import the evaluations of this folder"
+            )
+
+
+def _without(trial: FrozenTrial, left_out: Collection[str]) -> FrozenTrial:
+    less = copy(trial)
+    less.user_attrs = {key: value for key, value in trial.user_attrs.items() if key not in left_out}
+    less.system_attrs = {key: value for key, value in trial.system_attrs.items() if key not in left_out}
+    return less
