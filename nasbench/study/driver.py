@@ -39,6 +39,7 @@ from nasbench.study.phases.race import Race
 from nasbench.study.phases.reuse import record_earlier_noise
 from nasbench.study.problem import Problem, make_problem
 from nasbench.study.samplers import Knowledge, make_sampler
+from nasbench.text import clean
 
 __all__ = ["run_search"]
 
@@ -122,7 +123,7 @@ def run_search(
         ) from None
     finally:
         lock.release()
-    return run
+    return load_run(run.path)  # for reading: the search is over
 
 
 def _claim_folder(folder: RunFolder) -> FileLock:
@@ -190,7 +191,7 @@ def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
             "splits": dict(problem.task.splits),
             "input_size": list(problem.task.input_size),
             "model_kwargs": dict(problem.task.model_kwargs),
-            "notes": list(problem.task.notes),
+            "notes": [clean(note) for note in problem.task.notes],
             "recipe_changes": {
                 key: value
                 for key, value in problem.settings.training.items()
