@@ -108,7 +108,7 @@ class Run:
         if there < shown:
             what = "" if self.folder.journal.is_file() else ", which does not exist"
             raise RunError(
-                f"trials are missing from {self.folder.journal}{what}: it has {there}, and trials.csv shows {shown}. "
+                f"{shown - there} trials are missing from {self.folder.journal}{what}: it has {there}, and trials.csv shows {shown}. "
                 "Nothing was overwritten; restore the journal from a copy"
             )
 
@@ -341,9 +341,16 @@ def load_run(path: str | Path) -> Run:
 
 
 def list_runs(root: str | Path = "runs") -> list[Path]:
-    """Return the run folders directly below `root`, sorted by name."""
+    """Return the run folders directly below `root`, sorted by name.
+
+    Raises:
+        RunError: If `root` cannot be read.
+    """
     root = Path(root)
-    return sorted(path for path in root.iterdir() if RunFolder(path).is_run) if root.is_dir() else []
+    try:
+        return sorted(path for path in root.iterdir() if RunFolder(path).is_run) if root.is_dir() else []
+    except OSError as error:
+        raise RunError(f"cannot read {root}: {error.strerror}") from None
 
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:
