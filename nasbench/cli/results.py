@@ -23,12 +23,13 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
     Example: nasbench report runs/demo
     """
     from nasbench import report as reports
-    from nasbench.report.notes import left_out
     from nasbench.runs.run import load_run
 
     opened = load_run(run)
     page = reports.build(opened)
     print_front(opened, as_json)
+    from nasbench.report.notes import left_out  # imported here, because it imports pandas
+
     if told := left_out(opened):
         narrate(told)
     narrate(f"report: {page}")

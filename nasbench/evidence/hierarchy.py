@@ -27,7 +27,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg import cho_solve
 from scipy.special import ndtr
 
 from nasbench.evidence.standing import Standing
@@ -177,28 +177,46 @@ def _by_factors(
     so the model is a ridge regression of d on k columns (Woodbury's identity; Rasmussen & Williams, Gaussian Processes
     for Machine Learning, 2006, A.3). A component that uses few factors is a regression on these alone.
     """
-    mean, variance = np.empty((2, len(prior.own), len(d)))
-    log_likelihood = np.empty(len(prior.own))
-    for index, (weights, own) in enumerate(zip(prior.weights, prior.own, strict=True)):
-        used = weights > 0
-        effects = prior.factors[:, used] * np.sqrt(scale * weights[used])
-        columns = np.column_stack([effects, np.full(len(d), np.sqrt(of_bare))])
-        alone = scale * own  # variance of the part of an effect that no other plan shares
-        rest = alone + of_plans
-        share = alone / rest
-        precision = columns.T @ (columns / rest[:, None]) + np.eye(columns.shape[1])
-        factor = np.linalg.cholesky(precision)
-        w = cho_solve((factor, True), columns.T @ (d / rest))  # posterior mean of the coefficients
-        left = d - columns @ w
-        # What the coefficients say about the effect: directly, and through what is left of d for the plan's own part.
-        direct = -share[:, None] * columns
-        direct[:, :-1] += effects
-        mean[index] = direct @ w + share * d
-        spread = solve_triangular(factor, direct.T, lower=True)
-        variance[index] = share * of_plans + np.einsum("kn,kn->n", spread, spread)
-        log_determinant = np.log(rest).sum() + 2 * np.log(np.diag(factor)).sum()
-        log_likelihood[index] = -0.5 * (log_determinant + (left**2 / rest).sum() + w @ w)
+    n, components = len(d), len(prior.own)
+    columns = np.column_stack([prior.factors, np.ones(n)])  # the last one is the noise of the bare backbone
+    sizes = np.sqrt(np.column_stack([scale * prior.weights, np.full(components, of_bare)]))
+    shared = np.empty((components, columns.shape[1]))  # posterior mean of the coefficients, times their sizes
+    variance, share, log_likelihood = np.empty((components, n)), np.empty((components, n)), np.empty(components)
+    for own in np.unique(prior.own):
+        rest = scale * own + of_plans
+        gram, projected = columns.T @ (columns / rest[:, None]), columns.T @ (d / rest)
+        part = scale * own / rest  # share of what is left of d that is the plan's own effect
+        for index in np.flatnonzero(prior.own == own):
+            used = np.flatnonzero(sizes[index])
+            size = sizes[index, used]
+            factor = np.linalg.cholesky(gram[np.ix_(used, used)] * np.outer(size, size) + np.eye(len(used)))
+            covariance = cho_solve((factor, True), np.eye(len(used))) * np.outer(size, size)
+            w = cho_solve((factor, True), size * projected[used])
+            shared[index] = 0.0
+            shared[index, used] = size * w
+            share[index] = part
+            variance[index] = part * of_plans + _spread(columns[:, used], covariance, part, has_bare=of_bare > 0)
+            log_determinant = np.log(rest).sum() + 2 * np.log(np.diag(factor)).sum()
+            left = d - columns @ shared[index]
+            log_likelihood[index] = -0.5 * (log_determinant + (left**2 / rest).sum() + w @ w)
+    of_factors = shared[:, :-1] @ prior.factors.T
+    mean = of_factors + share * (d - of_factors - shared[:, -1:])
     return mean, variance, log_likelihood
+
+
+def _spread(columns: FloatArray, covariance: FloatArray, part: FloatArray, *, has_bare: bool) -> FloatArray:
+    """Return the variance of the effects that comes from the coefficients, `(n,)`.
+
+    A coefficient of a factor moves the effect of its plans, and what is left for the part that is their own. The noise
+    of the bare backbone, the last column, moves the latter alone.
+    """
+    if not has_bare:
+        return (1 - part) ** 2 * np.einsum("nk,nk->n", columns @ covariance, columns)
+    factors = columns[:, :-1]
+    direct = np.einsum("nk,nk->n", factors @ covariance[:-1, :-1], factors)
+    mixed = factors @ covariance[:-1, -1]
+    spread = (1 - part) ** 2 * direct - 2 * part * (1 - part) * mixed + part**2 * covariance[-1, -1]
+    return np.maximum(spread, 0.0)
 
 
 def _prior(contents: Contents, harmful: bool) -> _Prior:

@@ -3,7 +3,7 @@
     .venv/bin/python scripts/benchmarks/reading.py [--trials 1000 2500 5000 10000]
 
 For each number, a run is written by the code that a search writes with: plans of the space five-properties in
-test_resnet, of which 20 have five seeds. Then each kind of reading runs in a process of its own, and prints its wall
+test_resnet, of which four and the bare backbone have five seeds, the longest race. Then each kind of reading runs in a process of its own, and prints its wall
 time without imports and the peak memory of its process.
 
 load    `load_run(...)` and its evaluations
@@ -27,7 +27,7 @@ from pathlib import Path
 from scripts.benchmarks.paired import command_line
 
 KINDS = ("load", "front", "runs", "report")
-COMPARED, SEEDS = 20, 5
+COMPARED, SEEDS = 4, 5
 
 
 def write(folder: Path, trials: int) -> None:
