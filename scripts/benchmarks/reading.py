@@ -3,8 +3,8 @@
     .venv/bin/python scripts/benchmarks/reading.py [--trials 1000 2500 5000 10000]
 
 For each number, a run is written by the code that a search writes with: plans of the space five-properties in
-test_resnet, of which four and the bare backbone have five seeds, the longest race. Then each kind of reading runs in a process of its own, and prints its wall
-time without imports and the peak memory of its process.
+test_resnet. Four of them and the bare backbone have five seeds, which is the longest race. Then each kind of reading
+runs in a process of its own, and prints its wall time without imports and the peak memory of its process.
 
 load    `load_run(...)` and its evaluations
 front   `load_run(...).front()`
@@ -17,7 +17,6 @@ report  `nasbench report`, with plots, tables and page
 from __future__ import annotations
 
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -101,7 +100,9 @@ def read(folder: Path, kind: str) -> None:
     else:
         nasbench.report.assembly.build(run)
     taken = time.perf_counter() - begun
-    print(f"{taken:.3f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+    # not `ru_maxrss`, which a process inherits from its parent
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(f"{taken:.3f} {int(peak.split()[1]) / 1024:.0f}")
 
 
 def main() -> None:
