@@ -49,7 +49,7 @@ def style() -> Iterator[None]:
 
 def file_name(name: str) -> str:
     """Return a name for a file. The name of a metric can be any text, and must not lead to another folder."""
-    return re.sub(r"[^\w.+-]+", "-", name).lstrip(".")[:100]
+    return re.sub(r"(?:[^\w.+-]|\.\.)+", "-", name).strip("-.")[:100] or "metric"
 
 
 def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:

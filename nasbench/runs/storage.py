@@ -119,9 +119,9 @@ class JournalReader(BaseJournalBackend):
         """
         try:
             log = json.loads(line)
-            kind, study, trial = log["op_code"], log.get("study_id", -1), log.get("trial_id", -1)
+            kind, study, trial = int(log["op_code"]), log.get("study_id", -1), log.get("trial_id", -1)
             known = study < self._created[_CREATE_STUDY] and trial < self._created[_CREATE_TRIAL]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise RunError(f"line {self._number} is damaged: {type(error).__name__} {str(error)[:100]}") from None
         if not known:
             raise RunError(
