@@ -6,8 +6,10 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,13 +18,22 @@ import yaml
 
 from nasbench.errors import InputError
 
-__all__ = ["FileLock", "append", "cut_torn_line", "read_json", "read_yaml", "write_text"]
+__all__ = [
+    "FileLock", "append", "cut_torn_line", "is_locked", "read_from", "read_json", "read_locked", "read_yaml",
+    "write_text",
+]  # fmt: skip
 
 MAX_BYTES = 1_000_000
 """Largest size, in bytes, of a file that a person writes. Larger ones are not read. Real ones are much smaller."""
 
 MAX_JSON_BYTES = 200_000_000
 """Largest size, in bytes, of a file that a program writes. Larger ones are not read."""
+
+READ_WAIT_S = 5.0
+"""Seconds for which a reader waits for a writer. A writer has the lock for milliseconds, unless it was stopped."""
+
+# A link is not followed, and opening a pipe without a writer does not block.
+_READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -103,8 +114,77 @@ def write_text(path: Path, text: str) -> None:
     # The temporary file is in the same folder, because a rename is atomic only within one file system. Its name
     # contains the process id, so that two writers never share it.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.unlink(missing_ok=True)
+    # "x" creates the file, so a link of that name in a folder of somebody else is never written through
+    with temporary.open("x", encoding="utf-8") as file:
+        file.write(text)
     temporary.replace(path)
+
+
+def read_from(path: Path, offset: int, most: int) -> bytes:
+    """Return the bytes of a file from an offset on. The file is opened for reading only.
+
+    Args:
+        path: The file.
+        offset: First byte to read.
+        most: Largest size of the file, in bytes.
+
+    Raises:
+        OSError: If it cannot be opened, is a link or is not a regular file.
+        ValueError: If it is larger than `most`.
+    """
+    descriptor = os.open(path, _READING)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(None, "it is not a regular file")
+        if status.st_size > most:
+            raise ValueError(f"it has {status.st_size:,} bytes; at most {most:,} are allowed")
+        file.seek(offset)
+        return file.read(status.st_size - offset) if status.st_size > offset else b""
+
+
+@contextmanager
+def read_locked(path: Path) -> Iterator[None]:
+    """Have a shared lock on a lock file that exists. Without one, nothing is locked and nothing is created.
+
+    A reader must not depend on a writer. If a writer has the lock for more than `READ_WAIT_S`, or if the file system
+    has no locks, the reader continues without.
+    """
+    try:
+        descriptor = os.open(path, _READING)
+    except OSError:  # there is no lock file, or it belongs to somebody else
+        yield
+        return
+    try:
+        end = time.monotonic() + READ_WAIT_S
+        while not _locked_shared(descriptor) and time.monotonic() < end:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process has the exclusive lock on a lock file. Nothing is created."""
+    try:
+        descriptor = os.open(path, _READING)
+    except OSError:
+        return False
+    try:
+        return not _locked_shared(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked_shared(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks has no writer that could be in the way
+        return True
+    return True
 
 
 def append(path: Path, data: bytes, *, durable: bool) -> None:

@@ -1,13 +1,17 @@
-"""Numbers and durations in the form in which people read and type them, and messages on stderr."""
+"""Text as people read and type it: numbers, durations, messages, and text that is safe to write and to show."""
 
 from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 from nasbench.errors import InputError
 
-__all__ = ["duration_s", "human", "mask_passwords", "narrate"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["clean", "csv_text", "duration_s", "human", "mask_passwords", "narrate", "printable"]
 
 _PASSWORDS = (
     # to the last @ of the line, because a password that was not quoted can contain an @, a slash or a blank
@@ -18,10 +22,26 @@ _PASSWORDS = (
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?\Z")
 
+_LONGEST = 1000
+"""Largest number of characters of a reason or note."""
+
+# A sequence that moves the cursor, colours text or sets the title of a window: CSI, OSC and the two-character ones
+# (ECMA-48, section 5). It is removed as a whole, because its letters alone would stay as rubbish.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -~]?"
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""Control characters except tab and newline, and the marks by which text is shown in another order than it is written."""
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+"""Halves of a character, which UTF-8 cannot hold. They come from file names in another encoding."""
+
+_FORMULA = re.compile(r"[=@+\-\t\r]")
+_FIGURE = re.compile(r"[+-][-+\d.,eE %\[\]]*\Z")
+
 
 def narrate(text: str) -> None:
     """Print a message for the user on stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 
@@ -34,6 +54,65 @@ def mask_passwords(text: str) -> str:
     """
     urls, pairs = _PASSWORDS
     return pairs.sub(r"\g<before>=***", urls.sub(r"\g<before>:***\g<after>", text))
+
+
+def printable(text: str) -> str:
+    """Return text that changes nothing but the screen's text: no terminal escapes, control characters or surrogates.
+
+    Tabs and newlines stay.
+
+    Example:
+        >>> printable("a\\x1b[31mb\\ud800")
+        'ab\ufffd'
+    """
+    return text if text.isascii() and text.isprintable() else _shown(text)
+
+
+def clean(text: str, most: int = _LONGEST) -> str:
+    """Return text as one line that every file, table and terminal can hold, for reasons and notes.
+
+    Args:
+        text: Any text, for instance the message of somebody's exception.
+        most: Largest number of characters. Longer text ends in "...".
+
+    Example:
+        >>> clean("bad \\ud800\\n  name")
+        'bad \ufffd name'
+    """
+    text = text[: 4 * most]  # so that a message of megabytes costs nothing
+    line = " ".join(_shown(text).split()) if "\n" in text or "\t" in text or not text.isprintable() else text.strip()
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def _shown(text: str) -> str:
+    # a carriage return before a newline is only another way to end a line
+    text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _SURROGATES.sub("\ufffd", _CONTROLS.sub("", text))
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Return a table as CSV in which no cell and no title is a formula for a spreadsheet.
+
+    A text that begins with =, +, -, @, tab or carriage return gets a leading apostrophe (OWASP, CSV injection), unless
+    it is a number with its sign.
+    """
+    texts = {
+        index: table.iloc[:, index].map(_without_formula)
+        for index in range(table.shape[1])
+        if table.dtypes.iloc[index] == object or str(table.dtypes.iloc[index]) in ("str", "string")
+    }
+    if texts:
+        table = table.copy(deep=False)
+        for index, column in texts.items():
+            table.isetitem(index, column)
+    header = [_without_formula(str(name)) for name in table.columns]
+    return table.to_csv(index=False, header=header).encode("utf-8", "replace").decode()
+
+
+def _without_formula(value: object) -> object:
+    if isinstance(value, str) and _FORMULA.match(value) and not _FIGURE.match(value):
+        return "'" + value
+    return value
 
 
 def human(value: float, unit: str = "") -> str:

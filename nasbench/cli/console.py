@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nasbench.text import printable
+
 __all__ = ["SCHEMA_VERSION", "print_json", "print_table", "print_text", "shown", "width"]
 
 SCHEMA_VERSION = 1
 """Version of every `--json` document: `{"schema_version", "kind", "data"}`."""
 
+_UNSHOWN = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PIPE_WIDTH = 200  # width of a table in a file or a pipe, which have no terminal width
 
 
@@ -26,7 +30,10 @@ def print_json(kind: str, data: Any) -> None:
         data: Data that JSON can represent. NaN and infinity become null.
     """
     document = {"schema_version": SCHEMA_VERSION, "kind": kind, "data": _finite(data)}
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    if not text.isascii():  # JSON lets pass what a terminal obeys and what UTF-8 cannot hold
+        text = _UNSHOWN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
@@ -39,7 +46,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     table = Table(box=None, header_style="bold", pad_edge=False)
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], (int, float)) for row in rows if row[index] not in ("", None))
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(printable(str(column))), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*[Text(_cell(value)) for value in row])
     if title:
@@ -59,8 +66,8 @@ def shown(path: Path) -> str:
 
 
 def print_text(text: str) -> None:
-    """Print text on stdout."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    """Print text on stdout. Terminal escapes in it are removed."""
+    sys.stdout.write(printable(text).rstrip("\n") + "\n")
 
 
 def _cell(value: Any) -> str:
@@ -70,7 +77,7 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
 def _finite(data: Any) -> Any:

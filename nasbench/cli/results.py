@@ -10,7 +10,7 @@ import typer
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.errors import InputError, NothingMatched
-from nasbench.text import narrate
+from nasbench.text import clean, narrate
 
 if TYPE_CHECKING:
     from nasbench.runs.run import Run
@@ -28,6 +28,10 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
     opened = load_run(run)
     page = reports.build(opened)
     print_front(opened, as_json)
+    from nasbench.report.notes import left_out  # imported here, because it imports pandas
+
+    if told := left_out(opened):
+        narrate(told)
     narrate(f"report: {page}")
 
 
@@ -66,29 +70,28 @@ def runs(
     root: Annotated[Path, typer.Argument(help="The folder that contains the runs.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> int:
-    """List the runs in a folder: state, trials, size of the Pareto front.
+    """List the runs in a folder: state, trials, size of the Pareto front. A run that cannot be read is listed too.
 
     Example: nasbench runs
     """
     from nasbench.runs.run import list_runs, load_run
 
-    rows, faults = [], {}
+    rows, unreadable = [], 0
     for path in list_runs(root):
         try:
             rows.append(load_run(path).summary())
         except InputError as error:  # one damaged run does not hide the others
-            faults[path.name] = str(error)
-    if not rows and not faults:
+            unreadable += 1
+            rows.append({"name": path.name, "state": f"unreadable: {clean(str(error))}"})
+    if not rows:
         missing = "" if root.is_dir() else " (there is no such folder)"
         raise NothingMatched(f"no run in {root}/{missing}; `nasbench search` makes one")
     if as_json:
         console.print_json("runs", rows)
     else:
         columns = ("name", "state", "trials", "of", "failed", "front", "backbone", "task", "created")
-        console.print_table(columns, [[row[column] for column in columns] for row in rows])
-    for name, fault in faults.items():
-        narrate(f"skipped: {name}: {fault}")
-    return 1 if faults else 0
+        console.print_table(columns, [[row.get(column) for column in columns] for row in rows])
+    return 1 if unreadable else 0
 
 
 @app.command()

@@ -27,6 +27,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve
 from scipy.special import ndtr
 
 from nasbench.evidence.standing import Standing
@@ -45,6 +46,9 @@ _CLEAR_SIZES = (4.0, 16.0)
 
 _HARM = 0.35
 """Standard deviation of the common effect of all modules, if modules make the network worse, in units of s."""
+
+_DENSE = 60
+"""With up to this many plans the covariances themselves are faster."""
 
 _MOST = 0.75
 """Share of plans below the bare backbone above which this effect is considered.
@@ -100,30 +104,45 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
     return Posterior(mean, sd, better, worse, left_out, harmful)
 
 
-def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, float]:
-    """Return the covariance of the measured around the true differences, and the scale s² of the effects."""
+def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, float, float]:
+    """Return the noise variance of each plan, that of the bare backbone, and the scale s² of the effects."""
     noise = standing.noise
     of_items = noise.item_variance / 2  # of one plan. V is that of a difference of two
     of_plans = of_items + noise.seed_variance / standing.seeds[kept]
     of_bare = of_items + noise.seed_variance / standing.bare_seeds
     # If seeds change nothing, as in a deterministic function, the scale comes from the items, or from the differences.
     scale = max(noise.seed_variance, of_items) or float(np.mean(standing.difference[kept] ** 2)) or 1.0
-    return np.diag(of_plans) + of_bare + 1e-9 * scale * np.eye(len(kept)), scale
+    return of_plans + 1e-9 * scale, float(of_bare), scale
 
 
-def _mixture(d: FloatArray, noise: FloatArray, scale: float, contents: Contents, harmful: bool) -> FloatArray:
+@dataclass(frozen=True, eq=False)
+class _Prior:
+    """The covariances of the effects, `factors · diag(weights) · factorsᵀ + own · I`, and their prior probabilities.
+
+    Attributes:
+        factors: What plans can share: modules, (slot, module) pairs, all modules together. `(n, k)`.
+        weights: `(g, k)`.
+        own: `(g,)`.
+        probability: `(g,)`.
+    """
+
+    factors: FloatArray
+    weights: FloatArray
+    own: FloatArray
+    probability: FloatArray
+
+
+def _mixture(
+    d: FloatArray, of_plans: FloatArray, of_bare: float, scale: float, contents: Contents, harmful: bool
+) -> FloatArray:
     """Return mean, standard deviation, P(better) and P(worse) of each plan, `(4, n)`."""
-    effects, prior = _prior(contents, harmful)
-    effects = scale * effects
-    precision = np.linalg.inv(effects + noise)
-    gain = effects @ precision
-    mean = gain @ d
-    variance = np.maximum(np.einsum("gii->gi", effects) - np.einsum("gij,gij->gi", gain, effects), 0.0)
-    _, log_determinant = np.linalg.slogdet(precision)
-    log_weight = np.log(prior) + 0.5 * (log_determinant - np.einsum("i,gij,j->g", d, precision, d))
+    prior = _prior(contents, harmful)
+    components = _by_covariance if len(d) <= _DENSE else _by_factors
+    mean, variance, log_likelihood = components(d, of_plans, of_bare, scale, prior)
+    log_weight = np.log(prior.probability) + log_likelihood
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
-    varies = np.einsum("gii->gi", effects) > 0
+    varies = prior.weights @ (prior.factors**2).T + prior.own[:, None] > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         better = np.where(varies, ndtr(mean / np.sqrt(variance)), 0.0)
     average = weight @ mean
@@ -132,35 +151,105 @@ def _mixture(d: FloatArray, noise: FloatArray, scale: float, contents: Contents,
     return np.stack([average, sd, weight @ better, weight @ np.where(varies, 1 - better, 0.0)])
 
 
-def _prior(contents: Contents, harmful: bool) -> tuple[FloatArray, FloatArray]:
-    """Return the covariances of the effects in units of s², `(g, n, n)`, and their prior probabilities, `(g,)`."""
-    occurrences, shared_slots = _resemblance(contents)
+def _by_covariance(
+    d: FloatArray, of_plans: FloatArray, of_bare: float, scale: float, prior: _Prior
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the posterior mean and variance of each plan, `(g, n)`, and the log-likelihood `(g,)`, for each component.
+
+    It needs `(g, n, n)` numbers and g·n³ operations, so it is used for few plans.
+    """
+    n = len(d)
+    effects = (prior.factors * prior.weights[:, None, :]) @ prior.factors.T + prior.own[:, None, None] * np.eye(n)
+    effects = scale * effects
+    precision = np.linalg.inv(effects + np.diag(of_plans) + of_bare)
+    gain = effects @ precision
+    variance = np.maximum(np.einsum("gii->gi", effects) - np.einsum("gij,gij->gi", gain, effects), 0.0)
+    _, log_determinant = np.linalg.slogdet(precision)
+    return gain @ d, variance, 0.5 * (log_determinant - np.einsum("i,gij,j->g", d, precision, d))
+
+
+def _by_factors(
+    d: FloatArray, of_plans: FloatArray, of_bare: float, scale: float, prior: _Prior
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the same as `_by_covariance`, in time and memory that grow linearly with the number of plans.
+
+    The effects and the bare backbone's noise are the product of the factors with k independent normal coefficients w,
+    so the model is a ridge regression of d on k columns (Woodbury's identity; Rasmussen & Williams, Gaussian Processes
+    for Machine Learning, 2006, A.3). A component that uses few factors is a regression on these alone.
+    """
+    n, components = len(d), len(prior.own)
+    columns = np.column_stack([prior.factors, np.ones(n)])  # the last one is the noise of the bare backbone
+    sizes = np.sqrt(np.column_stack([scale * prior.weights, np.full(components, of_bare)]))
+    shared = np.empty((components, columns.shape[1]))  # posterior mean of the coefficients, times their sizes
+    variance, share, log_likelihood = np.empty((components, n)), np.empty((components, n)), np.empty(components)
+    for own in np.unique(prior.own):
+        rest = scale * own + of_plans
+        gram, projected = columns.T @ (columns / rest[:, None]), columns.T @ (d / rest)
+        part = scale * own / rest  # share of what is left of d that is the plan's own effect
+        for index in np.flatnonzero(prior.own == own):
+            used = np.flatnonzero(sizes[index])
+            size = sizes[index, used]
+            factor = np.linalg.cholesky(gram[np.ix_(used, used)] * np.outer(size, size) + np.eye(len(used)))
+            covariance = cho_solve((factor, True), np.eye(len(used))) * np.outer(size, size)
+            w = cho_solve((factor, True), size * projected[used])
+            shared[index] = 0.0
+            shared[index, used] = size * w
+            share[index] = part
+            variance[index] = part * of_plans + _spread(columns[:, used], covariance, part, has_bare=of_bare > 0)
+            log_determinant = np.log(rest).sum() + 2 * np.log(np.diag(factor)).sum()
+            left = d - columns @ shared[index]
+            log_likelihood[index] = -0.5 * (log_determinant + (left**2 / rest).sum() + w @ w)
+    of_factors = shared[:, :-1] @ prior.factors.T
+    mean = of_factors + share * (d - of_factors - shared[:, -1:])
+    return mean, variance, log_likelihood
+
+
+def _spread(columns: FloatArray, covariance: FloatArray, part: FloatArray, *, has_bare: bool) -> FloatArray:
+    """Return the variance of the effects that comes from the coefficients, `(n,)`.
+
+    A coefficient of a factor moves the effect of its plans, and what is left for the part that is their own. The noise
+    of the bare backbone, the last column, moves the latter alone.
+    """
+    if not has_bare:
+        return (1 - part) ** 2 * np.einsum("nk,nk->n", columns @ covariance, columns)
+    factors = columns[:, :-1]
+    direct = np.einsum("nk,nk->n", factors @ covariance[:-1, :-1], factors)
+    mixed = factors @ covariance[:-1, -1]
+    spread = (1 - part) ** 2 * direct - 2 * part * (1 - part) * mixed + part**2 * covariance[-1, -1]
+    return np.maximum(spread, 0.0)
+
+
+def _prior(contents: Contents, harmful: bool) -> _Prior:
+    """Return the prior of the effects in units of s²."""
+    occurrences, present = _resemblance(contents)
     n, modules = occurrences.shape
-    of_modules, one_each = occurrences @ occurrences.T, np.eye(n)
-    grid = [
-        alpha**2 * of_modules + beta**2 * shared_slots + gamma**2 * one_each
-        for alpha, beta, gamma in product(_SCALES, repeat=3)
-    ]
-    alone = [size**2 * np.outer(column, column) for column in occurrences.T for size in _SPIKES]
+    places = present.shape[1]
+    total = occurrences.sum(axis=1, keepdims=True)
+
+    def component(of_modules: FloatArray | float = 0.0, of_slots: float = 0.0, own: float = 0.0) -> FloatArray:
+        return np.concatenate([np.broadcast_to(of_modules, modules), np.full(places, of_slots), [0.0, own]])
+
+    grid = [component(alpha**2, beta**2, gamma**2) for alpha, beta, gamma in product(_SCALES, repeat=3)]
+    alone = [component(size**2 * one) for one in np.eye(modules) for size in _SPIKES]
     clear = [size**2 * effects for size in _CLEAR_SIZES for effects in grid]
-    groups = [(_NOTHING, [np.zeros((n, n))]), (_ONE_MODULE, alone), (_GRID, grid), (_CLEAR, clear)]
-    effects = np.stack([one for _, group in groups for one in group])
-    prior = np.array([share / len(group) for share, group in groups for _ in group])
+    groups = [(_NOTHING, [component()]), (_ONE_MODULE, alone), (_GRID, grid), (_CLEAR, clear)]
+    rows = np.stack([one for _, group in groups for one in group])
+    probability = np.array([share / len(group) for share, group in groups for _ in group])
     if harmful and modules:
-        total = occurrences.sum(axis=1)
-        effects = np.concatenate([effects, effects + _HARM**2 * np.outer(total, total)])
-        prior = np.concatenate([prior, prior]) / 2
-    return effects, prior
+        worse = rows.copy()
+        worse[:, -2] = _HARM**2
+        rows, probability = np.concatenate([rows, worse]), np.concatenate([probability, probability]) / 2
+    return _Prior(np.hstack([occurrences, present, total]), rows[:, :-1], rows[:, -1], probability)
 
 
 def _resemblance(contents: Contents) -> tuple[FloatArray, FloatArray]:
-    """Return how often each plan has each module, `(n, modules)`, and how many slots two plans share, `(n, n)`."""
-    modules = sorted({module for plan in contents for _, module in plan})
-    places = sorted({place for plan in contents for place in plan})
+    """Return how often each plan has each module, `(n, modules)`, and whether it has it in a slot, `(n, places)`."""
+    modules = {name: i for i, name in enumerate(sorted({module for plan in contents for _, module in plan}))}
+    places = {place: i for i, place in enumerate(sorted({place for plan in contents for place in plan}))}
     occurrences = np.zeros((len(contents), len(modules)))
     present = np.zeros((len(contents), len(places)))
     for row, plan in enumerate(contents):
         for slot, module in plan:
-            occurrences[row, modules.index(module)] += 1
-            present[row, places.index((slot, module))] = 1
-    return occurrences, present @ present.T
+            occurrences[row, modules[module]] += 1
+            present[row, places[slot, module]] = 1
+    return occurrences, present

@@ -91,6 +91,10 @@ def proxy_agreement(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+_BLOCK = 500_000
+"""Number of values that are ranked at once."""
+
+
 def _compared(
     columns: FloatArray, good: FloatArray, resamples: int, seed: int
 ) -> tuple[float, tuple[float, float], float, tuple[float, float]]:
@@ -100,7 +104,11 @@ def _compared(
     drawn = np.random.default_rng(seed).integers(0, len(good), (resamples, len(good)))
     # row 0 is the original sample, which gives the estimate
     drawn = np.concatenate([np.arange(len(good))[None, :], drawn])
-    values = np.stack([_spearman(column[drawn], good[drawn]) for column in columns], axis=1)
+    # in blocks, because the ranks of all resamples of ten thousand plans at once take a gigabyte
+    blocks = np.array_split(drawn, -(-drawn.size // _BLOCK))
+    values = np.concatenate(
+        [np.stack([_spearman(column[rows], good[rows]) for column in columns], axis=1) for rows in blocks]
+    )
     # A baseline that does not vary has no correlation. It counts as -1, the worst. If neither varies, the best is 0.
     best = np.where(np.isnan(values[:, 1:]).all(axis=1), 0.0, np.nan_to_num(values[:, 1:], nan=-1.0).max(axis=1))
     over = values[:, 0] - best

@@ -32,8 +32,11 @@ def build(run: Run) -> Path:
 
     Raises:
         NothingMatched: If the run has no finished trial.
-        RunError: If the folder cannot be written.
+        RunError: If the folder cannot be written, or if the journal has fewer trials than the views show. Then nothing
+            is replaced.
     """
+    run.folder.check()
+    run.check_complete()
     if not run.evaluations():
         raise NothingMatched(f"run {run.path} has no finished trial to report")
     try:

@@ -22,6 +22,7 @@ from nasbench.report.formatting import BARE_NAME
 from nasbench.runs.run import Run
 from nasbench.runs.settings import differences
 from nasbench.runs.trainings import trainings_of
+from nasbench.text import csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +67,7 @@ class Comparison:
             files = []
             for name in ("fronts", "pairs", "settings"):
                 file = folder / f"{'differences' if name == 'pairs' else name}.csv"
-                write_text(file, getattr(self, name).to_csv(index=False))
+                write_text(file, csv_text(getattr(self, name)))
                 files.append(file)
             if self.cost:
                 from nasbench.report.plotting import save  # imported here, because tables do not need matplotlib

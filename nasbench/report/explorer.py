@@ -28,8 +28,10 @@ def explorer_data(run: Run) -> dict[str, Any]:
     metric = run.metric or next(iter(run.directions))
     means = {row["plan_hash"]: row for row in finalists.to_dict(orient="records")}
     points: list[dict[str, Any]] = []
-    for plan_hash, rows in trials.groupby("plan_hash", sort=False):
-        first: dict[str, Any] = {str(key): value for key, value in rows.iloc[0].items()}
+    firsts: dict[str, dict[str, Any]] = {}
+    for trial in trials.to_dict(orient="records"):
+        firsts.setdefault(trial["plan_hash"], {str(key): value for key, value in trial.items()})
+    for plan_hash, first in firsts.items():
         mean = {str(key): value for key, value in means.get(plan_hash, {}).items() if not is_missing(value)}
         row: dict[str, Any] = first | mean  # the means over seeds replace the values of the first trial
         modules, properties = _contents(str(row["plan"]))

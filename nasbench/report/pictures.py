@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nasbench.files import write_text
 from nasbench.library.plan import BARE
 from nasbench.report import scatter
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
 from nasbench.report.effects_heatmap import draw_effects
-from nasbench.report.plotting import Picture, save_picture
+from nasbench.report.plotting import Picture, file_name, save_picture
 from nasbench.report.progress import hypervolume_curve, reference_of
 from nasbench.report.run_effects import run_effects
 from nasbench.report.trained_models import TrainedModels
 from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
 from nasbench.runs.run import Run
+from nasbench.text import csv_text
 
 __all__ = ["pictures_of"]
 
@@ -52,7 +54,7 @@ def _saved(run: Run, figure: Figure, table: pd.DataFrame, name: str, alt: str, c
     """Save a plot with its numbers as CSV, and return it for the page."""
     folder = run.path / "figures"
     picture = save_picture(figure, folder, name, alt=alt, caption=caption)
-    table.to_csv(folder / f"{name}.csv", index=False)
+    write_text(folder / f"{file_name(name)}.csv", csv_text(table))
     return picture
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError
 
-__all__ = ["BLACK", "BLUE", "GREY", "RED", "Picture", "save", "save_figure", "save_picture", "style"]
+__all__ = ["BLACK", "BLUE", "GREY", "RED", "Picture", "file_name", "save", "save_figure", "save_picture", "style"]
 
 GREY, BLUE, RED, BLACK = "#9aa5b1", "#2a78b5", "#c44e20", "#111111"
 """Colours of the background, of measurements, of highlighted points and of the bare backbone."""
@@ -46,10 +47,15 @@ def style() -> Iterator[None]:
         yield
 
 
+def file_name(name: str) -> str:
+    """Return a name for a file. The name of a metric can be any text, and must not lead to another folder."""
+    return re.sub(r"(?:[^\w.+-]|\.\.)+", "-", name).strip("-.")[:100] or "metric"
+
+
 def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
     """Write a plot as SVG, PNG and PDF, and return the files by format."""
     folder.mkdir(exist_ok=True)
-    files = {ending: folder / f"{name}.{ending}" for ending in ("svg", "png", "pdf")}
+    files = {ending: folder / f"{file_name(name)}.{ending}" for ending in ("svg", "png", "pdf")}
     for file in files.values():
         _write(figure, file)
     return files

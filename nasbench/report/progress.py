@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nasbench.errors import RunError
+from nasbench.evidence.pareto import non_dominated
 from nasbench.evidence.reference import Reference, reference_point
 from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation
@@ -53,13 +54,19 @@ def hypervolume_curve(run: Run) -> pd.DataFrame:
         if new.plan_hash not in first or new.fidelity > first[new.plan_hash].fidelity:
             first[new.plan_hash] = new
     full = max((evaluation.fidelity for evaluation in first.values()), default=0)
-    points: list[list[float]] = []
+    directions = list(reference.directions.values())
+    points = np.empty((0, len(directions)))  # those that no other dominates: only these have a share in the volume
     rows: list[tuple[object, ...]] = []
     volume, wall_s = 0.0, 0.0
     for evaluation in first.values():
         wall_s += evaluation.wall_s
         if evaluation.state == "complete" and evaluation.fidelity == full:
-            points.append([float(evaluation.values[name]) for name in reference.directions])
-            volume = reference.hypervolume(np.array(points))
+            point = [float(evaluation.values[name]) for name in reference.directions]
+            points = np.vstack([points, point])
+            kept = non_dominated(points, directions)
+            points = points[kept]
+            if kept[-1]:  # a dominated plan adds no volume
+                points = np.unique(points, axis=0)
+                volume = reference.hypervolume(points)
         rows.append((len(rows) + 1, evaluation.number, evaluation.state, volume, wall_s))
     return pd.DataFrame(rows, columns=["evaluations", "number", "state", "hypervolume", "wall_s"])

@@ -98,7 +98,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
         }
         for row in finalists.to_dict(orient="records")
     ]
-    trials = run.trials()
+    trials, compared = run.trials(), set(finalists["plan_hash"])
     first = trials[(trials["state"] == "complete") & (trials["seed"] == run.settings.seed)]
     rows += [
         {
@@ -110,7 +110,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
             "kind": "other",
         }
         for row in first.to_dict(orient="records")
-        if row["plan_hash"] not in set(finalists["plan_hash"])
+        if row["plan_hash"] not in compared
     ]
     # the columns are named for a run in which no evaluation succeeded
     points = pd.DataFrame(rows, columns=["number", "plan", "x", "y", "low", "high", "kind"]).dropna(subset=["x", "y"])
@@ -158,6 +158,7 @@ def draw_scatter(data: ScatterData) -> Figure:
         sns.scatterplot(
             data=data.points.assign(what=data.points["kind"].map(labels)),
             x="x", y="y", hue="what", style="what", s=60, ax=axes, zorder=3,
+            rasterized=len(data.points) > _MOST_DRAWN,
             palette={labels[k]: c for k, c in KINDS.items()}, markers={labels[k]: m for k, m in _MARKERS.items()},
         )  # fmt: skip
         _annotate(axes, data)
@@ -180,6 +181,9 @@ def legend_below(axes: Axes, *, barred: bool) -> None:
     """Put the legend below the axes. If there are error bars, its title explains them."""
     axes.legend(title=BARS if barred else None, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
+
+_MOST_DRAWN = 2000
+"""Up to this many points are drawn one by one in an SVG. More would make a page of tens of megabytes."""
 
 _MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
 

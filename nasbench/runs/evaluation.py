@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasbench.errors import message_of
 from nasbench.library.plan import BARE
+from nasbench.text import clean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ class Evaluation:
         fidelity: Budget in training epochs. The training can be shorter because of early stopping. 0 without training.
         state: "complete", "rejected" (it breaks a constraint, or a module does not fit its slot) or "failed" (an error
             ended it).
-        reason: Why it is not complete. "" if it is.
+        reason: Why it is not complete, one line of clean text. "" if it is.
         metrics: Metrics on the validation split.
         costs: params, macs, elementwise_flops, activations, exact, peak_memory_bytes where measured.
         wall_s: Seconds that the evaluation took.
@@ -72,6 +73,11 @@ class Evaluation:
     number: int | None = field(default=None, compare=False)
     items: Items | None = field(default=None, compare=False, repr=False)
     weights: bytes | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # The only place where the text of somebody's exception enters a record. It must fit into every file and table.
+        if isinstance(self.reason, str):
+            object.__setattr__(self, "reason", clean(self.reason))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as data for JSON. `Evaluation(**data)` restores it."""

@@ -11,21 +11,27 @@ models/            weights, trial-N.safetensors
 full/              plans trained for a full budget after the search, by epochs
 test.json          metrics on the test split, one entry per plan
 figures/, tables/, report.html   written by nasbench.report
+
+A folder can come from anybody. `RunFolder.check` is the only place that decides whether its files may be opened.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import os
+import re
 import socket
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import RunError
-from nasbench.files import FileLock, append, write_text
+from nasbench.files import FileLock, append, is_locked, read_json, write_text
+from nasbench.text import csv_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +43,19 @@ __all__ = ["RunFolder"]
 
 _OURS = (".lock",)
 """Files that do not count when a folder is checked for being empty. The lock is created before the run."""
+
+_PARTS = frozenset(
+    {
+        *("config.yaml", "environment.json", "data.json", "trust.json", "test.json", "journal.log", "journal.log.lock"),
+        *("trials.jsonl", "trials.csv", "front.csv", "report.html"),
+        *("plugins", "latency", "items", "models", "full", "figures", "tables"),
+    }
+)
+"""Names of what a run folder contains, beside hidden files. A user's own files there are never opened."""
+
+_HASH = re.compile(r"[0-9a-f]{16}\Z")
+_MAX_ITEMS_BYTES = 1_000_000_000
+"""Largest file of items that is read: 125 million validation items."""
 
 
 class RunFolder:
@@ -63,17 +82,52 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder contains a run."""
-        return self.config.is_file()
+        """Whether the folder contains a run. `check` says whether it can be read."""
+        return os.path.lexists(self.config)
 
     @property
     def is_free(self) -> bool:
         """Whether a new run can be created: the path does not exist, or is an empty folder."""
         return not self.path.exists() or (self.path.is_dir() and all(p.name in _OURS for p in self.path.iterdir()))
 
+    def check(self) -> None:
+        """Check that no file or folder of the run is a link that leads out of it, a pipe, a device or a socket.
+
+        It is called before a run is read, and again before something is written into its folder.
+
+        Raises:
+            RunError: If there is one. The message names it.
+        """
+        root = os.path.realpath(self.path)
+        try:
+            for entry in _entries(self.path, root):
+                place = os.path.relpath(entry.path, self.path)
+                if entry.is_symlink():
+                    target = os.path.realpath(entry.path)
+                    if os.path.commonpath([root, target]) != root:
+                        raise RunError(
+                            f"{place} in {self.path} is a link that leads out of the run folder, so the run is not "
+                            "opened; replace the link by a copy"
+                        )
+                if not (entry.is_file() or entry.is_dir()):
+                    raise RunError(f"{place} in {self.path} is not a regular file, so the run is not opened")
+        except OSError as error:
+            raise RunError(f"cannot read {self.path}: {error.strerror}") from None
+
     def lock(self) -> FileLock:
-        """Return the lock that a process must have while it searches in this folder."""
+        """Return the lock that a process must have while it searches in this folder.
+
+        Raises:
+            RunError: If the folder fails its `check`, because taking a lock creates a file.
+        """
+        self.check()
         return FileLock(self.path / ".lock", signed=True)
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether a process is searching in this folder. Nothing is created."""
+        # The kernel releases the lock of a process that died, so a taken lock means a running search.
+        return is_locked(self.path / ".lock")
 
     @cached_property
     def driver(self) -> str:
@@ -96,13 +150,37 @@ class RunFolder:
     def write_views(self, rows: Iterable[Mapping[str, Any]], trials: pd.DataFrame, front: pd.DataFrame) -> None:
         """Replace trials.jsonl, trials.csv and front.csv."""
         write_text(self.path / "trials.jsonl", "".join(map(_json_line, rows)))
-        write_text(self.path / "trials.csv", trials.to_csv(index=False))
-        write_text(self.path / "front.csv", front.to_csv(index=False))
+        write_text(self.path / "trials.csv", csv_text(trials))
+        write_text(self.path / "front.csv", csv_text(front))
+
+    def shown_trials(self) -> int:
+        """Return how many trials the views show. 0 without views.
+
+        A journal that has fewer was cut, or is gone.
+        """
+        lines, table = self.path / "trials.jsonl", self.path / "trials.csv"
+        counts = [0]
+        if lines.is_file():
+            with lines.open("rb") as file:
+                counts.append(sum(line.endswith(b"\n") for line in file))
+        if table.is_file():
+            with table.open(encoding="utf-8", errors="replace", newline="") as file:
+                try:
+                    counts.append(sum(1 for _ in csv.reader(file)) - 1)
+                except csv.Error:  # somebody's own file: there is nothing to compare with
+                    pass
+        return max(counts)
 
     # -- the metric per validation item --------------------------------------------------------------------------
 
     def items_file(self, plan_hash: str, seed: int) -> Path:
-        """Return the path of the items of a plan and seed. The file does not always exist."""
+        """Return the path of the items of a plan and seed. The file does not always exist.
+
+        Raises:
+            RunError: If `plan_hash` is not the hash of a plan. A path is never made of any other text of a record.
+        """
+        if not _HASH.match(plan_hash):
+            raise RunError(f"{plan_hash[:40]!r} is not the hash of a plan")
         return self.path / "items" / f"{plan_hash}-{seed}.npy"
 
     def save_items(self, plan_hash: str, seed: int, items: NDArray[np.float64] | None) -> None:
@@ -125,9 +203,13 @@ class RunFolder:
         file = self.items_file(plan_hash, seed)
         if not file.is_file():
             return None
+        if file.stat().st_size > _MAX_ITEMS_BYTES:
+            raise RunError(f"{file} is damaged: it has {file.stat().st_size:,} bytes")
         try:
-            items = np.load(file, allow_pickle=False).astype(float)  # a pickle from a foreign run could execute code
-        except (ValueError, EOFError, OSError) as error:
+            with file.open("rb") as opened:
+                # not `np.load`, which also opens archives, and a pickle from a foreign run could execute code
+                items = np.lib.format.read_array(opened, allow_pickle=False).astype(float)
+        except (ValueError, TypeError, EOFError, OSError, MemoryError) as error:
             raise RunError(f"{file} is damaged: {str(error)[:200]}") from None
         if items.ndim != 1 or not np.isfinite(items).all():
             raise RunError(f"{file} is damaged: it must contain one finite number for each item")
@@ -142,7 +224,7 @@ class RunFolder:
     @property
     def stored_weights(self) -> set[int]:
         """The trials whose weights are stored."""
-        return {int(file.stem.split("-")[1]) for file in (self.path / "models").glob("trial-*.safetensors")}
+        return set(_numbered(self.path / "models", "trial", ".safetensors"))
 
     def weights_seed(self, number: int) -> int | None:
         """Return the seed with which the stored weights of a trial were trained.
@@ -198,13 +280,22 @@ class RunFolder:
 
     def latency_files(self, kind: str) -> list[Path]:
         """Return the files of one kind of latency measurement ("profile", "front" or "slots"), oldest first."""
-        # sorted by number, because by name 10 would come before 2
-        return sorted((self.path / "latency").glob(f"{kind}-*.json"), key=lambda file: int(file.stem.split("-")[1]))
+        files = _numbered(self.path / "latency", kind, ".json")
+        return [files[number] for number in sorted(files)]  # by number, because by name 10 would come before 2
 
     def latest_latency(self, kind: str) -> dict[str, Any] | None:
-        """Return the latest stored measurement of a kind, or None if there is none."""
+        """Return the latest stored measurement of a kind, or None if there is none.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
         files = self.latency_files(kind)
-        return json.loads(files[-1].read_text(encoding="utf-8")) if files else None
+        if not files:
+            return None
+        document = read_json(files[-1], "latency measurement", RunError)
+        if not isinstance(document, dict):
+            raise RunError(f"{files[-1]} is damaged: it does not contain a mapping")
+        return document
 
     def save_latency(self, kind: str, document: Mapping[str, Any]) -> Path:
         """Store a latency measurement beside the earlier ones of its kind, and return the file.
@@ -219,6 +310,29 @@ class RunFolder:
         file.parent.mkdir(exist_ok=True)
         write_text(file, json.dumps(document, ensure_ascii=False, allow_nan=False))
         return file
+
+
+def _entries(folder: Path, root: str) -> Iterator[os.DirEntry[str]]:
+    """Yield the parts of a run, at every depth. A folder that does not exist has none."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as top:
+        waiting = [entry for entry in top if entry.name in _PARTS or entry.name.startswith(".")]
+    seen = {root}  # a link to a folder around it would have no end
+    while waiting:
+        entry = waiting.pop()
+        yield entry
+        if entry.is_dir() and (place := os.path.realpath(entry.path)) not in seen:
+            seen.add(place)
+            with os.scandir(entry.path) as inside:
+                waiting.extend(inside)
+
+
+def _numbered(folder: Path, name: str, ending: str) -> dict[int, Path]:
+    """Return the files `name-N` with an ending, by their number. Files with other names are not ours."""
+    pattern = re.compile(rf"{re.escape(name)}-(\d{{1,9}}){re.escape(ending)}\Z")
+    found = ((pattern.match(file.name), file) for file in folder.glob(f"{name}-*{ending}"))
+    return {int(match.group(1)): file for match, file in found if match}
 
 
 def _json_line(row: Mapping[str, Any]) -> str:

@@ -1,7 +1,10 @@
 """The journal of a run: its Optuna studies in a file or in a shared database.
 
 A journal can come from anybody, so everything that is read is validated. A finished trial never changes, so it is
-validated only once.
+validated only once. A record that no search writes is left out and named (`RunJournal.skipped`).
+
+The search of a run opens its journal for writing. Everybody else reads the file in the run folder, also for a run whose
+studies are in a database: the folder has a copy of its records, so that reading needs no connection.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +22,12 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from nasbench.errors import RunError
+from nasbench.errors import NasbenchError, RunError
 from nasbench.evidence.reference import Reference
 from nasbench.runs.database import open_database
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.folder import RunFolder
-from nasbench.runs.ledger import Ledger, evaluation_of, retried_numbers
+from nasbench.runs.ledger import Ledger, recorded_evaluation, retried_numbers
 from nasbench.runs.mirror import Mirror
 from nasbench.runs.schema import (
     CONTROLS,
@@ -38,12 +42,32 @@ from nasbench.runs.schema import (
     read_attribute,
 )
 from nasbench.runs.shared_ledger import SharedLedger, unpack_items
-from nasbench.runs.storage import open_journal, quiet
+from nasbench.runs.storage import open_journal, quiet, read_journal
+from nasbench.text import clean
 
-__all__ = ["RunJournal"]
+__all__ = ["RunJournal", "Skipped"]
 
 _LONGEST_REASON = 300
 """Largest number of characters of a reason that are read, because a journal can come from anybody."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A record that was left out because no search writes such a record.
+
+    Attributes:
+        study: The study that contains it.
+        number: Number of its trial in that study.
+        reason: What is wrong with it.
+    """
+
+    study: str
+    number: int
+    reason: str
+
+    def __str__(self) -> str:
+        where = "" if self.study == SEARCH else f" of the {self.study}"
+        return f"trial {self.number}{where}: {self.reason}"
 
 
 class RunJournal:
@@ -53,7 +77,8 @@ class RunJournal:
         folder: The run's folder.
         directions: The objectives, each to "maximize" or "minimize".
         identity: The identity of the run, which distinguishes the runs in a database.
-        url: URL of the database to which a driver writes. None for a search in the run folder, and for every reader: a
+        writing: Whether to open the studies for writing, as their search does.
+        url: URL of the database to which a search writes. None for a search in the run folder, and for every reader: a
             reader reads the driver's copy in the run folder and connects to nothing.
 
     Attributes:
@@ -61,17 +86,28 @@ class RunJournal:
     """
 
     def __init__(
-        self, folder: RunFolder, directions: Mapping[str, str], identity: Mapping[str, Any], url: str | None = None
+        self,
+        folder: RunFolder,
+        directions: Mapping[str, str],
+        identity: Mapping[str, Any],
+        *,
+        writing: bool = False,
+        url: str | None = None,
     ) -> None:
-        self.folder, self.directions, self._identity, self._url = folder, dict(directions), identity, url
+        self.folder, self.directions, self._identity = folder, dict(directions), identity
+        self._writing, self._url = writing, url
         self.say: Callable[[str], None] = lambda message: None
         self._studies: dict[str, optuna.Study] = {}
-        self._checked: dict[tuple[str, int], Evaluation] = {}  # validated evaluations of finished trials
+        # validated evaluations of finished trials, None for a trial without one
+        self._checked: dict[tuple[str, int], Evaluation | None] = {}
+        self._skipped: dict[tuple[str, int], Skipped] = {}
         self._fetched: set[tuple[str, int]] = set()  # trials whose items are in the run folder
 
     @cached_property
     def storage(self) -> BaseStorage:
         """The Optuna storage. It is opened at first use."""
+        if not self._writing:
+            return read_journal(self.folder.journal)
         if self._url is None:
             return open_journal(self.folder.journal)
         return open_database(self._url, lambda message: self.say(message))
@@ -86,6 +122,11 @@ class RunJournal:
         """Whether other machines can write to the studies too. False for a reader."""
         return self._url is not None
 
+    @property
+    def skipped(self) -> list[Skipped]:
+        """The records that were left out of the evaluations read so far, by study and number."""
+        return [self._skipped[key] for key in sorted(self._skipped)]
+
     def study_name(self, name: str) -> str:
         """Return the name of a study in the storage."""
         if not self.is_shared:
@@ -96,14 +137,20 @@ class RunJournal:
         return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     def study(self, name: str = SEARCH) -> optuna.Study:
-        """Open (or create) one of the studies."""
+        """Open (or create) one of the studies, for writing."""
         if name not in self._studies:
             with quiet():
-                study = optuna.create_study(
-                    study_name=self.study_name(name),
-                    storage=self.storage,
-                    directions=[StudyDirection[d.upper()] for d in self.directions.values()],
-                    load_if_exists=True,
+                known, storage = self.study_name(name), self.storage
+                # Optuna's `load_if_exists` would write a line for each opening, so it is the answer to a race alone
+                study = (
+                    optuna.load_study(study_name=known, storage=storage)
+                    if self._study_id(name) is not None
+                    else optuna.create_study(
+                        study_name=known,
+                        storage=storage,
+                        directions=[StudyDirection[d.upper()] for d in self.directions.values()],
+                        load_if_exists=True,
+                    )
                 )
                 # For Optuna's dashboard. Only in an empty study, because reading an older run must not change it.
                 if study.metric_names is None and not study.get_trials(deepcopy=False):
@@ -123,10 +170,11 @@ class RunJournal:
     def evaluations(self, *names: str) -> list[Evaluation]:
         """Return every evaluation of the named studies, in order of trials.
 
-        By default these are the search and the finalists' further seeds.
+        By default these are the search and the finalists' further seeds. A record that no search writes is left out, see
+        `skipped`.
 
         Raises:
-            RunError: If the storage contains something that no search writes.
+            RunError: If the storage cannot be read.
         """
         with self._undamaged():
             return [
@@ -142,11 +190,11 @@ class RunJournal:
         The reason is "" if none was recorded, as in a search that trains all plans with the same seeds.
 
         Raises:
-            RunError: If the storage contains something that no search writes.
+            RunError: If the storage cannot be read.
         """
         with self._undamaged():
             return [
-                (evaluation, str(trial.user_attrs.get("reason", ""))[:_LONGEST_REASON])
+                (evaluation, clean(str(trial.user_attrs.get("reason", "")), _LONGEST_REASON))
                 for trial in self._trials(FINALISTS)
                 if (evaluation := self._evaluation(FINALISTS, trial)) is not None
             ]
@@ -177,28 +225,47 @@ class RunJournal:
                 self._fetched.add((name, trial.number))
 
     def _trials(self, name: str) -> list[FrozenTrial]:
-        study = self._known_study(name)
-        trials = [] if study is None else study.get_trials(deepcopy=False)
+        study = self._study_id(name)
+        trials = [] if study is None else self.storage.get_all_trials(study, deepcopy=False)
         # a failed trial that was tried again keeps its record in the study, but its plan counts once
         retried = retried_numbers(trials, ended=True)
         return [trial for trial in trials if trial.number not in retried]
 
     def _evaluation(self, name: str, trial: FrozenTrial) -> Evaluation | None:
         key = (name, trial.number)
-        if key not in self._checked:
-            evaluation = evaluation_of(trial)
-            if evaluation is None:
-                return None
-            check_evaluation(evaluation, self.directions)
-            if not trial.state.is_finished():  # another driver can still take it over
-                return evaluation
+        if key in self._checked:
+            return self._checked[key]
+        try:
+            evaluation = self._validated(trial)
+        except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+            # One bad record must not make the others unreadable.
+            evaluation, reason = None, clean(str(error) or type(error).__name__, _LONGEST_REASON)
+            self._skipped[key] = Skipped(name, trial.number, reason)
+        if trial.state.is_finished():  # another driver can still take over a running one
             self._checked[key] = evaluation
-        return self._checked[key]
+        return evaluation
 
-    def _known_study(self, name: str) -> optuna.Study | None:
+    def _validated(self, trial: FrozenTrial) -> Evaluation | None:
+        """Return the evaluation of a trial, None if it has none.
+
+        Raises:
+            ValueError: If no search writes such a record. Damaged data can raise other errors too.
+        """
+        evaluation = recorded_evaluation(trial)
+        if evaluation is None:
+            return None
+        check_evaluation(evaluation, self.directions)
+        claimed = trial.user_attrs.get("plan", evaluation.plan)
+        if claimed != evaluation.plan:
+            raise ValueError("it is the evaluation of another plan than the trial's")
+        return evaluation
+
+    def _study_id(self, name: str) -> int | None:
         # not `study`, because that would create it, and reading a run must not change it
-        known = {study.study_name for study in self.storage.get_all_studies()}
-        return self.study(name) if self.study_name(name) in known else None
+        try:
+            return self.storage.get_study_id_from_name(self.study_name(name))
+        except KeyError:
+            return None
 
     # -- what a study contains beside its trials ------------------------------------------------------------------
 
@@ -257,14 +324,20 @@ class RunJournal:
 
     def _attribute(self, name: str, key: str) -> Any:
         with self._undamaged():
-            study = self._known_study(name)
-            return read_attribute(key, None if study is None else study.user_attrs.get(key))
+            study = self._study_id(name)
+            return read_attribute(key, None if study is None else self.storage.get_study_user_attrs(study).get(key))
 
     @contextmanager
     def _undamaged(self) -> Iterator[None]:
         """If reading a damaged journal raises an error, raise a `RunError` instead."""
         try:
             yield
+        except NasbenchError:  # some of them are a ValueError too
+            raise
+        except OSError as error:
+            if self._writing:  # the search says how to continue
+                raise
+            raise RunError(f"cannot read the journal of {self.folder.path}: {error.strerror}") from None
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, AssertionError) as error:
             raise RunError(
                 f"the journal of {self.folder.path} is damaged: {type(error).__name__}: {str(error)[:200]}"

@@ -14,11 +14,13 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from nasbench.library.expression import text_hash
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.storage import Journal
 
 __all__ = [
-    "PROMOTED", "Ledger", "evaluation_of", "is_abandoned", "is_void", "retried_numbers", "standing", "state_of",
+    "PROMOTED", "Ledger", "evaluation_of", "is_abandoned", "is_void", "recorded_evaluation", "retried_numbers",
+    "standing", "state_of",
 ]  # fmt: skip
 
 _OF_THE_PLAN = ("plan", "number", "reason", "wanted")
@@ -177,12 +179,29 @@ def state_of(evaluation: Evaluation) -> TrialState:
 
 
 def evaluation_of(trial: FrozenTrial) -> Evaluation | None:
-    """Return the evaluation of a trial, or None if the trial has none or is void."""
+    """Return the evaluation of a trial, or None if the trial has none that a search can have written, or is void."""
+    try:
+        return recorded_evaluation(trial)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def recorded_evaluation(trial: FrozenTrial) -> Evaluation | None:
+    """Return the evaluation of a trial as it was recorded, or None if the trial has none or is void.
+
+    Raises:
+        ValueError: If its hash is not the hash of its plan.
+        TypeError: If it is not a mapping, or if its names are not those of `Evaluation`.
+    """
     recorded = trial.user_attrs.get("evaluation")
     if recorded is None or is_void(trial):
         return None
     # a further seed of a finalist is a trial of another study, so "number" gives the finalist's trial in the search
-    return Evaluation(**recorded, number=trial.user_attrs.get("number", trial.number))
+    evaluation = Evaluation(**recorded, number=trial.user_attrs.get("number", trial.number))
+    # The hash is the name of files, and in a database anybody can write it.
+    if evaluation.plan_hash != text_hash(evaluation.plan):
+        raise ValueError(f"its plan_hash {str(evaluation.plan_hash)[:40]!r} is not the hash of its plan")
+    return evaluation
 
 
 def standing(trials: Iterable[FrozenTrial]) -> dict[str, FrozenTrial]:

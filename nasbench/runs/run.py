@@ -15,6 +15,7 @@ from nasbench.evidence.pareto import on_front
 from nasbench.files import write_text
 from nasbench.library.plan import BARE, Plan
 from nasbench.objectives import COSTS
+from nasbench.runs.columns import AFTER, BEFORE, LAST
 from nasbench.runs.evaluation import Evaluation, at_full_budget
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.journal import RunJournal
@@ -38,6 +39,7 @@ class Run:
     Args:
         path: The run folder.
         config: The contents of config.yaml.
+        writing: Whether to open the run for writing, as its search does.
         database: URL of the database to which the driver of a shared search writes. None for every reader.
 
     Attributes:
@@ -45,11 +47,14 @@ class Run:
         journal: The Optuna studies of the run.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any], database: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, config: Mapping[str, Any], *, writing: bool = False, database: str | None = None
+    ) -> None:
         self.config = dict(config)
         self.folder = RunFolder(path)
         self.settings = SearchSettings.model_validate(self.config["settings"])
-        self.journal = RunJournal(self.folder, self.directions, self.config["identity"], database)
+        identity = self.config["identity"]
+        self.journal = RunJournal(self.folder, self.directions, identity, writing=writing, url=database)
         self._compared: tuple[object, pd.DataFrame] | None = None  # what the comparison depends on, and its result
 
     # -- description of the run ---------------------------------------------------------------------------------------
@@ -88,10 +93,27 @@ class Run:
     def evaluations(self) -> list[Evaluation]:
         """Return every evaluation of the search and of the finalists' further seeds, in order of trials.
 
+        Records that no search writes are left out (`RunJournal.skipped`).
+
         Raises:
-            RunError: If the journal contains something that no search writes.
+            RunError: If the journal cannot be read.
         """
         return self.journal.evaluations()
+
+    def check_complete(self) -> None:
+        """Check that the journal has every trial that trials.csv shows, so that nothing is replaced by less.
+
+        Raises:
+            RunError: If trials are missing, because the journal was cut or is gone. The message says how many.
+        """
+        shown = self.folder.shown_trials()  # before the journal is read, because a running search adds to both
+        there = len(self.evaluations()) + len(self.journal.skipped)
+        if there < shown:
+            what = "" if self.folder.journal.is_file() else ", which does not exist"
+            raise RunError(
+                f"{shown - there} trials are missing from {self.folder.journal}{what}: it has {there}, and trials.csv shows {shown}. "
+                "Nothing was overwritten; restore the journal from a copy"
+            )
 
     def trials(self) -> pd.DataFrame:
         """Return one row for each evaluation: number, state, reason, plan, seed, metrics, costs, latency, time."""
@@ -99,7 +121,7 @@ class Run:
 
         evaluations = self.evaluations()
         metrics = list(dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics))
-        columns = dict.fromkeys([*_COLUMNS_BEFORE, *metrics, *_COLUMNS_AFTER])
+        columns = dict.fromkeys([*BEFORE, *metrics, *AFTER])
         return pd.DataFrame(self._rows(evaluations), columns=list(columns))
 
     def finalists(self) -> pd.DataFrame:
@@ -198,17 +220,19 @@ class Run:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return one row about the run, for `nasbench runs`."""
+        """Return one row about the run, for `nasbench runs`.
+
+        Raises:
+            RunError: If the run cannot be read.
+        """
+        self.check_complete()
         evaluations = self.evaluations()
         # counted in the same way as the budget: distinct plans, without plans imported from another run
         plans = {evaluation.plan_hash for evaluation in evaluations if not evaluation.reused_from}
-        # the kernel releases the lock of a process that died, so a taken lock means a running search
-        is_searching = not (lock := self.folder.lock()).acquire(wait=False)
-        lock.release()
         is_done = len(plans) >= min(self.settings.trials, self.config["space"]["plans"])
         return {
             "name": self.folder.name,
-            "state": "searching" if is_searching else "done" if is_done else "stopped",
+            "state": "searching" if self.folder.is_searched else "done" if is_done else "stopped",
             "trials": len(plans),
             "of": self.settings.trials,
             "failed": sum(evaluation.state == "failed" for evaluation in evaluations),
@@ -276,7 +300,7 @@ class Run:
 def create_run(
     path: str | Path, config: Mapping[str, Any], environment: Mapping[str, Any], database: str | None = None
 ) -> Run:
-    """Create a run folder, or open an existing one if its run has the same identity.
+    """Create a run folder, or open an existing one if its run has the same identity. The run is opened for writing.
 
     Args:
         path: The run folder.
@@ -288,6 +312,7 @@ def create_run(
         RunError: If the folder contains something else, or a run with another identity. The message says what differs.
     """
     folder = RunFolder(path)
+    folder.check()
     if folder.is_run:
         there = load_run(path).config
         differing = differences(there["identity"], config["identity"])
@@ -307,44 +332,43 @@ def create_run(
         write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
-    return Run(path, config, database)
+    return Run(path, config, writing=True, database=database)
 
 
 def load_run(path: str | Path) -> Run:
-    """Open a run folder.
+    """Open a run folder for reading. Nothing in it is changed, and it may be on a read-only disk.
 
     Raises:
-        RunError: If there is no run at `path`, or its config.yaml is damaged.
+        RunError: If there is no run at `path`, if its config.yaml is damaged, or if a part of it leads out of the
+            folder.
     """
     folder = RunFolder(path)
     if not folder.is_run:
         root = folder.path.parent
         near = [run.name for run in list_runs(root)]
         raise RunError(f"no run at {path} (it has no config.yaml){'; runs there: ' + ', '.join(near) if near else ''}")
+    folder.check()
     return Run(path, read_config(folder.config))
 
 
 def list_runs(root: str | Path = "runs") -> list[Path]:
-    """Return the run folders directly below `root`, sorted by name."""
+    """Return the run folders directly below `root`, sorted by name.
+
+    Raises:
+        RunError: If `root` cannot be read.
+    """
     root = Path(root)
-    return sorted(path for path in root.iterdir() if RunFolder(path).is_run) if root.is_dir() else []
-
-
-_COLUMNS_BEFORE = ("number", "state", "reason", "plan", "plan_hash", "seed", "fidelity")
-_COLUMNS_AFTER = (
-    *("params", "macs", "elementwise_flops", "activations", "exact", "peak_memory_bytes"),
-    *("latency_ms", "latency_low_ms", "latency_high_ms", "latency_ratio", "latency_ratio_low", "latency_ratio_high"),
-    *("latency_verdict", "latency_predicted", "latency_scenario"),
-    *("wall_s", "training_s", "device", "batch_parts", "reused_from"),
-)
-_COLUMNS_LAST = ("wall_s", "training_s", "device", "batch_parts", "reused_from")
+    try:
+        return sorted(path for path in root.iterdir() if RunFolder(path).is_run) if root.is_dir() else []
+    except OSError as error:
+        raise RunError(f"cannot read {root}: {error.strerror}") from None
 
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:
     """Return the columns of the trials table for an evaluation, up to the latency columns."""
     return {
         "schema_version": SCHEMA_VERSION,
-        **{name: getattr(evaluation, name) for name in _COLUMNS_BEFORE},
+        **{name: getattr(evaluation, name) for name in BEFORE},
         **evaluation.metrics,
         **_costs(evaluation),
     }
@@ -352,7 +376,7 @@ def _row(evaluation: Evaluation) -> dict[str, Any]:
 
 def _tail(evaluation: Evaluation) -> dict[str, Any]:
     """Return the columns of the trials table after the latency columns."""
-    values = {name: getattr(evaluation, name) for name in _COLUMNS_LAST}
+    values = {name: getattr(evaluation, name) for name in LAST}
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
 
 

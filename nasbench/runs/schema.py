@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from nasbench.errors import InputError, RunError
 from nasbench.evidence.reference import Reference
 from nasbench.files import read_json, read_yaml
+from nasbench.library.expression import text_hash
+from nasbench.runs.columns import LATENCY_COLUMNS, column_of_that_name
 from nasbench.runs.database_url import DatabaseUrl
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.settings import SearchSettings
@@ -25,7 +28,7 @@ from nasbench.runs.settings import SearchSettings
 __all__ = [
     "CONTROLS", "COST_CHECKS", "FINALISTS", "LATENCY", "REFERENCE", "SCHEMA_VERSION", "SEARCH", "Environment",
     "RecordedControl", "RunConfig", "check_evaluation", "config_text", "read_attribute", "read_config",
-    "read_environment",
+    "read_environment", "recordable",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -187,10 +190,21 @@ def read_attribute(key: str, value: Any) -> Any:
     Raises:
         ValueError: If no search writes such a value.
     """
-    return _ATTRIBUTES[key].validate_python({} if value is None and key != REFERENCE else value)
+    read = _ATTRIBUTES[key].validate_python({} if value is None and key != REFERENCE else value)
+    if key == LATENCY and (odd := {name for columns in read.values() for name in columns}.difference(LATENCY_COLUMNS)):
+        raise ValueError(f"{min(odd)[:40]!r} is not a column of latency")
+    if key == CONTROLS and any(control.plan_hash != text_hash(control.plan) for control in read.values()):
+        raise ValueError("the hash of a control is not the hash of its plan")
+    return read
 
 
 _EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,100}\Z")
+"""A name of a metric or cost, which is the title of a column."""
+
+_LARGEST = 2**63
+"""Counts and numbers of trials are below this, so that a table can hold them."""
 
 
 def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
@@ -199,16 +213,72 @@ def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> N
     Raises:
         ValueError: If no search writes such an evaluation.
     """
-    # as JSON, because pydantic does not validate the fields of a dataclass instance
-    _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
     # `type`, because a bool is an instance of int
-    if type(evaluation.number) is not int or evaluation.number < 0:
-        raise ValueError(f"{evaluation.number!r} is not a trial number")
+    if type(evaluation.number) is not int or not 0 <= evaluation.number < _LARGEST:
+        raise ValueError(f"{str(evaluation.number)[:40]} is not a trial number")
+    _check_record(evaluation, directions)
+
+
+def recordable(evaluation: Evaluation, directions: Mapping[str, str]) -> Evaluation:
+    """Return an evaluation that can be recorded. If a reader would refuse it, it becomes a failed one that says why."""
+    try:
+        _check_record(evaluation, directions)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        empty: dict[str, Any] = {name: {} for name in ("metrics", "costs", "proxies")}
+        return replace(
+            evaluation, state="failed", reason=f"its result cannot be recorded: {error}", history=[], items=None,
+            weights=None, **empty,
+        )  # fmt: skip
+    return evaluation
+
+
+def _check_record(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
+    """Validate everything of an evaluation that is recorded. The number of its trial is not part of it.
+
+    Raises:
+        ValueError: If it cannot be read again, or cannot be shown.
+        TypeError: If it contains something that JSON cannot hold.
+    """
+    try:
+        # as JSON, because pydantic does not validate the fields of a dataclass instance
+        _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise ValueError(f"{place}: {first['msg']}") from None
+    for name in ("seed", "fidelity", "batch_parts"):
+        if abs(getattr(evaluation, name)) >= _LARGEST:
+            raise ValueError(f"{name} has more than 64 bits")
+    plan = json.loads(evaluation.plan)
+    if not isinstance(plan, dict) or not all(isinstance(expression, str) for expression in plan.values()):
+        raise ValueError("its plan does not map slots to expressions")
+    if taken := [name for name in evaluation.metrics if column_of_that_name(name, evaluation.metrics)]:
+        raise ValueError(f"its metric {taken[0]} has the name of a column")
+    for name, value in (*evaluation.costs.items(), *evaluation.metrics.items(), *evaluation.proxies.items()):
+        if not _NAME.match(name):
+            raise ValueError(f"{name[:40]!r} is not a name of a metric or cost")
+        _check_value(name, value)
     if evaluation.is_complete:
-        values = {name: evaluation.values.get(name) for name in directions}
-        missing = [n for n, v in values.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
-        if missing:
+        values = evaluation.values
+        if missing := [name for name in directions if not _is_number(values.get(name))]:
             raise ValueError(f"a complete evaluation without {', '.join(missing)}")
+
+
+def _check_value(name: str, value: Any) -> None:
+    if _is_number(value):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} is not finite")
+        if isinstance(value, int) and abs(value) >= _LARGEST:
+            raise ValueError(f"{name} has more than 64 bits")
+    elif name == "unknown_ops":
+        if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+            raise ValueError("unknown_ops is not a list of names")
+    elif not (value is None or isinstance(value, (str, bool))):
+        raise ValueError(f"{name} is a {type(value).__name__}, not a number, text or truth value")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _damaged(file: Path, error: ValidationError) -> RunError:

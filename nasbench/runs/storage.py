@@ -1,5 +1,8 @@
 """Storage of a study: Optuna's journal in one file that stays valid if a process is killed.
 
+A run is written by its search alone (`open_journal`, `open_database`). All others read it (`read_journal`): they open
+the file for reading only, and create, cut and lock nothing that a search would notice.
+
 Optuna's own lock is a file, and a killed process does not remove it. A process that is killed while it writes leaves
 half a line. After the next line is appended to this half line, Optuna can no longer load the file. So the kernel's lock
 (`flock`) is used here, which ends with its process. A process that has the lock removes an incomplete last line before
@@ -8,6 +11,7 @@ it writes.
 
 from __future__ import annotations
 
+import errno
 import json
 import warnings
 from collections.abc import Iterator
@@ -20,23 +24,101 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from nasbench.errors import RunError
-from nasbench.files import FileLock, append, cut_torn_line
+from nasbench.files import FileLock, append, cut_torn_line, read_from, read_locked
 
-__all__ = ["Journal", "JournalFile", "open_journal", "quiet"]
+__all__ = ["Journal", "JournalFile", "JournalReader", "open_journal", "quiet", "read_journal"]
 
 
-class JournalFile(BaseJournalBackend):
-    """Optuna's journal in one file, one line per operation, appended under a kernel lock and synced to the disk.
+_MOST_BYTES = 4_000_000_000
+"""Largest journal that is read. A trial takes a few kilobytes."""
+
+_CREATE_STUDY, _CREATE_TRIAL = 0, 4
+"""Optuna's codes of the operations that create a study and a trial."""
+
+
+class JournalReader(BaseJournalBackend):
+    """Optuna's journal in one file, one line per operation, opened for reading only.
+
+    Args:
+        path: The file, absolute. A journal that does not exist has no lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # lines and bytes read so far: the next read starts here, not at the beginning
+        self._number, self._offset = 0, 0
+        self._created = {_CREATE_STUDY: 0, _CREATE_TRIAL: 0}
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuse to write.
+
+        Raises:
+            RunError: Always.
+        """
+        raise RunError(f"{self._path} was opened for reading, so nothing is written to it")
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the operations from number `log_number_from` on. An incomplete last line is not an operation yet.
+
+        Raises:
+            RunError: If a line is damaged, or belongs to a study or trial that no line before it creates.
+            OSError: If the file cannot be read.
+        """
+        if log_number_from < self._number:  # lines before the offset are requested again
+            self._number, self._offset = 0, 0
+            self._created = dict.fromkeys(self._created, 0)
+        for line in self._new_lines():
+            self._number, self._offset = self._number + 1, self._offset + len(line)
+            log = self._parsed(line)
+            if self._number > log_number_from:
+                yield log
+
+    def _new_lines(self) -> list[bytes]:
+        """Return the complete lines that were appended since the last call."""
+        try:
+            data = self._read()
+        except FileNotFoundError:
+            return []
+        # a line without its end is still being written by another process, or its process was killed
+        return [line + b"\n" for line in data.split(b"\n")[:-1]]
+
+    def _read(self) -> bytes:
+        # the lock, because a writer that removes a torn line and appends another must not be seen in between
+        with read_locked(self._path.with_name(self._path.name + ".lock")):
+            return read_from(self._path, self._offset, _MOST_BYTES)
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        """Return the operation of the line that was read last.
+
+        Optuna ignores an operation of a trial that does not exist. So without this check, lines in another order, or
+        after a gap, would lose evaluations or move them to other trials.
+        """
+        try:
+            log = json.loads(line)
+            kind, study, trial = int(log["op_code"]), log.get("study_id", -1), log.get("trial_id", -1)
+            known = study < self._created[_CREATE_STUDY] and trial < self._created[_CREATE_TRIAL]
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise RunError(f"line {self._number} is damaged: {type(error).__name__} {str(error)[:100]}") from None
+        if not known:
+            raise RunError(
+                f"line {self._number} belongs to a study or trial that no line before it creates; lines are missing or "
+                "in another order"
+            )
+        if kind in self._created:
+            self._created[kind] += 1
+        return log
+
+
+class JournalFile(JournalReader):
+    """Optuna's journal in one file, appended under a kernel lock and synced to the disk.
 
     Args:
         path: The file. It must be absolute, so that a change of the working directory does not move its lock.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path)
         self._lock = FileLock(path.with_name(path.name + ".lock"))
-        # lines and bytes read so far: the next read starts here, not at the beginning
-        self._number, self._offset = 0, 0
         self._pending: list[bytes] | None = None
         path.touch()
 
@@ -50,22 +132,16 @@ class JournalFile(BaseJournalBackend):
             self._write(lines)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yield the operations from number `log_number_from` on. An incomplete last line is not an operation yet."""
-        if log_number_from < self._number:  # lines before the offset are requested again
-            self._number, self._offset = 0, 0
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):  # another process is still writing it, or was killed while writing
-                    break
-                self._number, self._offset = self._number + 1, self._offset + len(line)
-                if self._number > log_number_from:
-                    yield json.loads(line)
+        """Yield the operations from number `log_number_from` on, and those that are not written yet."""
+        yield from super().read_logs(log_number_from)
         # Optuna reads its own operations back right after appending them, also operations that `atomically` has not
         # written yet
         unwritten = self._pending or []
         for line in unwritten[max(0, log_number_from - self._number) :]:
             yield json.loads(line)
+
+    def _read(self) -> bytes:
+        return read_from(self._path, self._offset, _MOST_BYTES)  # within `atomically` this process has the lock
 
     @contextmanager
     def atomically(self, *, durable: bool = True) -> Iterator[None]:
@@ -111,15 +187,15 @@ class Journal(JournalStorage):
     """Optuna's storage in a journal file.
 
     Args:
-        path: The file, absolute.
+        file: The backend that writes the file.
 
     Attributes:
-        file: The backend that writes the file.
+        file: The same backend.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.file = JournalFile(path)
-        super().__init__(self.file)
+    def __init__(self, file: JournalFile) -> None:
+        self.file = file
+        super().__init__(file)
 
 
 def open_journal(path: str | Path) -> Journal:
@@ -132,13 +208,38 @@ def open_journal(path: str | Path) -> Journal:
         RunError: If the file cannot be written, or is not a journal.
     """
     path = Path(path).resolve()
-    try:
+    with _readable(path):
         with _lock_of(path):
             cut_torn_line(path)
-        return Journal(path)
+        return Journal(JournalFile(path))
+
+
+def read_journal(path: str | Path) -> JournalStorage:
+    """Open the journal of a run for reading. Nothing is written or created, also if there is no journal.
+
+    Args:
+        path: `journal.log` of the run folder. It must not be a link.
+
+    Raises:
+        RunError: If the file cannot be read, or is not a journal.
+    """
+    path = Path(path)
+    path = path.parent.resolve() / path.name  # not the file itself, because a link must not be followed
+    with _readable(path):
+        return JournalStorage(JournalReader(path))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn the errors of a journal that cannot be opened, or is damaged, into a `RunError`."""
+    try:
+        yield
+    except RunError as error:
+        raise RunError(f"{path} is not an Optuna journal, or is damaged: {error}") from None
     except OSError as error:
-        raise RunError(f"cannot use the journal {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        what = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise RunError(f"cannot use the journal {path}: {what}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, OverflowError) as error:
         # Opening reads every line. Optuna does not validate the lines, so a damaged line can raise any error.
         raise RunError(
             f"{path} is not an Optuna journal, or is damaged: {type(error).__name__} {str(error)[:200]}"

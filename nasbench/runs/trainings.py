@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 from nasbench.evidence.comparison import contents_of
@@ -83,7 +83,7 @@ class PlanTrainings:
     @property
     def contents(self) -> list[tuple[str, str]]:
         """The (slot, module) pairs of the plan."""
-        return contents_of(self.plan)
+        return list(_contents(self.evaluations[0].plan))
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,11 @@ class RunTrainings:
     def contents(self) -> list[list[tuple[str, str]]]:
         """The (slot, module) pairs of each plan, in the order of `plans`."""
         return [one.contents for one in self.plans]
+
+
+@lru_cache(maxsize=100_000)  # the race asks for the same plans after each of its trainings
+def _contents(plan: str) -> tuple[tuple[str, str], ...]:
+    return tuple(contents_of(Plan.of(plan)))
 
 
 def trainings_of(run: RecordedRun) -> RunTrainings:

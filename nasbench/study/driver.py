@@ -43,6 +43,7 @@ from nasbench.study.phases.reuse import record_earlier_noise
 from nasbench.study.problem import Problem, make_problem
 from nasbench.study.samplers import Knowledge, make_sampler
 from nasbench.study.termination import ending_by_signal
+from nasbench.text import clean
 
 __all__ = ["run_search"]
 
@@ -170,7 +171,7 @@ def _search(
         ) from None
     finally:
         lock.release()
-    return load_run(run.path) if shared else run  # so that reading the result needs no database
+    return load_run(run.path)  # for reading: the search is over, and reading needs no database
 
 
 def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, listen: Listener) -> None:
@@ -250,7 +251,7 @@ def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
             "splits": dict(problem.task.splits),
             "input_size": list(problem.task.input_size),
             "model_kwargs": dict(problem.task.model_kwargs),
-            "notes": list(problem.task.notes),
+            "notes": [clean(note) for note in problem.task.notes],
             "recipe_changes": {
                 key: value
                 for key, value in problem.settings.training.items()

@@ -154,7 +154,12 @@ def test_a_url_in_a_wrong_place_is_masked(words, capsys):
 def test_settings_never_show_a_password():
     settings, _ = read_settings({"storage": f"postgresql://me:{SECRET}@host/x"})
     assert settings.storage.password == SECRET
-    shown = [repr(settings), settings.model_dump_json(), str(settings.model_dump()), pickle.dumps(settings).decode("latin")]
+    shown = [
+        repr(settings),
+        settings.model_dump_json(),
+        str(settings.model_dump()),
+        pickle.dumps(settings).decode("latin"),
+    ]
     assert [text for text in shown if SECRET in text] == []
     with pytest.raises(InputError) as caught:
         read_settings({"storage": [f"postgresql://me:{SECRET}@host/x"]})

@@ -10,6 +10,7 @@ from nasbench.errors import UnknownNameError
 from nasbench.report.formatting import is_missing
 from nasbench.runs.run import Run
 from nasbench.runs.schema import SCHEMA_VERSION
+from nasbench.text import csv_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ def table_text(table: pd.DataFrame, form: str, numeric: Sequence[bool] | None = 
 
         numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table.columns]
     if form == "csv":
-        return table.to_csv(index=False)
+        return csv_text(table)
     if form == "json":
         rows = json.loads(table.to_json(orient="records", double_precision=15))
         return json.dumps({"schema_version": SCHEMA_VERSION, "kind": "trials", "data": rows}, indent=2) + "\n"

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nasbench.library.plan import BARE
+from nasbench.runs.columns import check_metric_names
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
+from nasbench.runs.schema import recordable
 from nasbench.study.engines import Answer, Engine, Lost
 from nasbench.study.evaluators.base import Request, failed
 from nasbench.study.phases.events import Event, Listener
@@ -92,7 +94,7 @@ class Phase(ABC):
                 lost.discard(number)
                 if isinstance(answer, Lost):
                     answer = failed(request, f"worker died twice: {answer.reason}")
-                self.record(number, self.with_equal_items(answer))
+                self.record(number, self.checked(answer))
             if answers:
                 self.run.journal.refresh_copy()
 
@@ -113,6 +115,15 @@ class Phase(ABC):
     def late(self) -> bool:
         """Whether the time limit has passed."""
         return self.settings.time_s is not None and time.monotonic() - self.began > self.settings.time_s
+
+    def checked(self, evaluation: Evaluation) -> Evaluation:
+        """Return an evaluation that a reader accepts. What cannot be recorded becomes a failed evaluation.
+
+        Raises:
+            InputError: If a metric has the name of a column. Its trial stays open, and is evaluated again on resume.
+        """
+        check_metric_names(evaluation.metrics)
+        return recordable(self.with_equal_items(evaluation), self.problem.directions)
 
     def with_equal_items(self, evaluation: Evaluation) -> Evaluation:
         """Return an evaluation, changed to failed if it has another number of items than the bare backbone."""

@@ -1,0 +1,65 @@
+"""The columns of a run's tables, and the names that a metric cannot have because a column has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nasbench.errors import InputError
+from nasbench.objectives import COSTS
+
+__all__ = ["AFTER", "BEFORE", "LAST", "LATENCY_COLUMNS", "check_metric_names", "column_of_that_name"]
+
+BEFORE = ("number", "state", "reason", "plan", "plan_hash", "seed", "fidelity")
+"""Columns of the trials table before the metrics."""
+
+LATENCY_COLUMNS = (
+    *("latency_ms", "latency_low_ms", "latency_high_ms", "latency_ratio", "latency_ratio_low", "latency_ratio_high"),
+    *("latency_verdict", "latency_predicted", "latency_scenario"),
+)
+
+LAST = ("wall_s", "training_s", "device", "batch_parts", "reused_from")
+
+AFTER = (
+    *("params", "macs", "elementwise_flops", "activations", "exact", "peak_memory_bytes"),
+    *LATENCY_COLUMNS,
+    *LAST,
+)
+"""Columns of the trials table after the metrics."""
+
+_OF_PLANS = (
+    *("seeds", "difference", "difference_low", "difference_high", "verdict", "p_better", "more_seeds", "items_needed"),
+    *("on_front", "probability", "control_difference", "control_difference_low", "control_difference_high"),
+    *("control_ratio", "control_verdict"),
+)
+"""Columns of the compared plans (`Run.finalists`), beside those of the metrics and costs."""
+
+_DERIVED = ("_sd", "_low", "_high")
+"""Endings of the columns that a metric has beside its own among the compared plans."""
+
+# A function can return costs. Then the metric is this cost, and its column has the right content.
+_TAKEN = frozenset({"schema_version", "unknown_ops", "items", "run", *BEFORE, *AFTER, *_OF_PLANS}) - frozenset(COSTS)
+
+
+def column_of_that_name(name: str, metrics: Iterable[str]) -> bool:
+    """Whether a metric cannot have this name, because a column of a table has it.
+
+    Args:
+        name: The name of the metric.
+        metrics: The names of all metrics of the run.
+    """
+    return name in _TAKEN or any(name == other + ending for other in metrics for ending in _DERIVED)
+
+
+def check_metric_names(names: Iterable[str]) -> None:
+    """Check that no metric has the name of a column.
+
+    Raises:
+        InputError: If one has. The message names it.
+    """
+    names = list(names)
+    for name in names:
+        if column_of_that_name(name, names):
+            raise InputError(
+                f"a metric cannot be named {name!r}, because the tables of a run have a column of this name; return it "
+                f"under another name, such as {name}_value"
+            )
