@@ -16,7 +16,7 @@ import yaml
 
 from nasbench.errors import InputError
 
-__all__ = ["FileLock", "append", "cut_torn_line", "read_json", "read_yaml", "write_text"]
+__all__ = ["FileLock", "append", "cut_torn_line", "read_json", "read_yaml", "write_bytes", "write_text"]
 
 MAX_BYTES = 1_000_000
 """Largest size, in bytes, of a file that a person writes. Larger ones are not read. Real ones are much smaller."""
@@ -99,11 +99,16 @@ def _first(error: Exception) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Replace a file atomically by text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file atomically, so that a reader never sees half of it."""
     # The temporary file is in the same folder, because a rename is atomic only within one file system. Its name
     # contains the process id, so that two writers never share it.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(data)
     temporary.replace(path)
 
 
