@@ -20,7 +20,7 @@ from nasbench.errors import InputError
 
 __all__ = [
     "FileLock", "append", "cut_torn_line", "is_locked", "read_from", "read_json", "read_locked", "read_yaml",
-    "write_text",
+    "write_bytes", "write_text",
 ]  # fmt: skip
 
 MAX_BYTES = 1_000_000
@@ -110,14 +110,19 @@ def _first(error: Exception) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Replace a file atomically by text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file atomically, so that a reader never sees half of it."""
     # The temporary file is in the same folder, because a rename is atomic only within one file system. Its name
     # contains the process id, so that two writers never share it.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     # "x" creates the file, so a link of that name in a folder of somebody else is never written through
-    with temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
+    with temporary.open("xb") as file:
+        file.write(data)
     temporary.replace(path)
 
 

@@ -30,14 +30,20 @@ def _one_thread():
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory):
+    """The key by which a user's own runs are known is made in a folder of the tests."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(autouse=True)
 def clean_registry():
     """Undo what a test registers: the tests after it, in whatever order they run, see the library alone."""
     from nasbench.library.registry import MODULES
 
-    before = dict(MODULES._entries)
+    before, declared = dict(MODULES._entries), dict(MODULES._declared)
     yield MODULES
-    MODULES._entries = before
+    MODULES._entries, MODULES._declared = before, declared
 
 
 @pytest.fixture(scope="module")

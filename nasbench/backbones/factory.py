@@ -18,7 +18,7 @@ from nasbench.errors import BackboneError, NasbenchError, message_of
 from nasbench.library.plugins import load_python_file
 from nasbench.library.source_names import not_defined
 
-__all__ = ["create_backbone", "default_input_size", "takes_covariates", "timm_arguments"]
+__all__ = ["create_backbone", "default_input_size", "stem_arguments", "takes_covariates", "timm_arguments"]
 
 DEFAULT_SERIES = (96, 7)
 """Default lookback and number of series, as in the ETT benchmarks."""
@@ -80,7 +80,7 @@ def create_backbone(
     if is_file(name):
         model = _from_file(name, size, num_classes=num_classes, horizon=horizon, covariates=covariates)
     elif is_stem(name):
-        model = _stem(name, size, horizon, covariates)
+        model = STEMS.get(name)(**stem_arguments(name, size, horizon, covariates))
     else:
         model = _timm(check_backbone_name(name), size, in_chans, num_classes, pretrained)
     if pretrained and not is_timm(name):
@@ -140,12 +140,19 @@ def takes_covariates(name: str) -> bool:
     return is_stem(name) and "covariates" in inspect.signature(STEMS.get(name)).parameters
 
 
-def _stem(name: str, size: tuple[int, ...] | None, horizon: int | None, covariates: int | None) -> nn.Module:
+def stem_arguments(
+    name: str, size: tuple[int, ...] | None = None, horizon: int | None = None, covariates: int | None = None
+) -> dict[str, int]:
+    """Return the arguments of a stem's class. A stem that takes no covariates does not get them.
+
+    Raises:
+        BackboneError: If the size is not (lookback, series).
+    """
     size = DEFAULT_SERIES if size is None else size
     if len(size) != 2:
         raise BackboneError(f"{name} forecasts series: its input size must be (lookback, series), got {size}")
     more = {"covariates": covariates} if covariates and takes_covariates(name) else {}
-    return STEMS.get(name)(lookback=size[0], series=size[1], horizon=horizon or _DEFAULT_HORIZON, **more)
+    return {"lookback": size[0], "series": size[1], "horizon": horizon or _DEFAULT_HORIZON, **more}
 
 
 @lru_cache(maxsize=32)

@@ -11,7 +11,18 @@ import typer.core
 from nasbench.cli import console
 from nasbench.errors import InputError
 
-__all__ = ["PLAN_HELP", "AsJson", "Modules", "Size", "app", "check_names", "input_size", "load_plugins", "load_project"]
+__all__ = [
+    "PLAN_HELP",
+    "AsJson",
+    "Modules",
+    "Size",
+    "Trust",
+    "app",
+    "check_names",
+    "input_size",
+    "load_plugins",
+    "load_project",
+]
 
 _ORDER = (
     "modules", "show", "fingerprint", "suggest", "check", "slots", "spaces", "measure", "profile", "search", "train",
@@ -44,6 +55,9 @@ PLAN_HELP = 'SLOT=EXPRESSION pieces separated by ";", the same as JSON, or one e
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Modules = Annotated[list[str] | None, typer.Option("--modules", metavar="PATH", help="Plug-in file or folder to load.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Allow Python code that is part of a run to run, although you did not make it.")
+]
 Size = Annotated[int | None, typer.Option("--size", metavar="PX", help="Image side in pixels.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, Size, app, input_size, load_plugins
+from nasbench.cli._app import AsJson, Modules, Size, Trust, app, input_size, load_plugins
 from nasbench.errors import InputError
 from nasbench.text import human, narrate
 
@@ -36,6 +36,7 @@ def fingerprint(
     ] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture as .svg, .png or .pdf.")] = None,
     modules: Modules = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure the five properties of a module or a trained plan.
@@ -48,7 +49,7 @@ def fingerprint(
     if trial is not None:
         from nasbench.runs.run import load_run
 
-        run = load_run(module)
+        run = load_run(module, trust=trust)
         run.plan_of(trial)
         from nasbench.measurement.properties.fingerprint import fingerprint_plan
 
@@ -130,6 +131,7 @@ def suggest(
     each: Annotated[int, typer.Option(min=1, help="Number of modules proposed for each missing property.")] = 3,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the modules as a space for `search`.")] = None,
     modules: Modules = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Propose modules for the properties that a network lacks.
@@ -146,7 +148,7 @@ def suggest(
     from nasbench.report.suggestion import suggest as advise
 
     shape = input_size(host, size, lookback, series) if is_backbone(host) else None
-    advice = advise(host, input_size=shape, pretrained=pretrained, each=each)
+    advice = advise(host, input_size=shape, pretrained=pretrained, each=each, trust=trust)
     if as_json:
         console.print_json("suggest", advice.to_dict())
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, app, check_names, input_size, load_plugins
+from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, Trust, app, check_names, input_size, load_plugins
 from nasbench.errors import DeviceError, InputError
 from nasbench.text import duration_s, human, narrate
 
@@ -53,6 +53,7 @@ def profile(
         Path | None, typer.Option(metavar="FILE.json", help="File for the device profile or raw samples.")
     ] = None,
     modules: Modules = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> int:
     """Measure latency beside the bare backbone, with verdicts.
@@ -74,7 +75,7 @@ def profile(
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     if run is not None or front:
         _refuse("--run RUN --front", BACKBONE=backbone, plan=plan, space=space, size=size, out=out, held_out=held_out)
-        return _front(run if front else None, {**options, **_one_batch(batch)}, slots, as_json)
+        return _front(run if front else None, {**options, **_one_batch(batch)}, slots, as_json, trust=trust)
     if backbone is None:
         raise InputError(_FIRST)
     check_names(backbone, *(plan or []), size=size, lookback=lookback, series=series)
@@ -299,12 +300,12 @@ def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_jso
 # -- a run's front -----------------------------------------------------------------------------------------------------
 
 
-def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: bool) -> int:
+def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: bool, *, trust: bool) -> int:
     from nasbench.runs.run import load_run
 
     if path is None:
         raise InputError(f"--run needs --front; {_FIRST}")
-    run = load_run(path)
+    run = load_run(path, trust=trust)
     from nasbench.runs.front_latency import measure_front
 
     narrate(f"the front beside the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")

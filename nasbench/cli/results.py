@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, app
+from nasbench.cli._app import AsJson, Trust, app
 from nasbench.errors import InputError, NothingMatched
 from nasbench.text import clean, narrate
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], trust: Trust = False, as_json: AsJson = False
+) -> None:
     """Build or rebuild the report, plots and tables of a run.
 
     Example: nasbench report runs/demo
@@ -25,7 +27,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
     from nasbench import report as reports
     from nasbench.runs.run import load_run
 
-    opened = load_run(run)
+    opened = load_run(run, trust=trust)
     page = reports.build(opened)
     print_front(opened, as_json)
     from nasbench.report.notes import left_out  # imported here, because it imports pandas
@@ -41,6 +43,7 @@ def power(
     effect: Annotated[
         float | None, typer.Option(metavar="D", help="A difference in points of the metric, such as 0.01.")
     ] = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Show which differences a run can detect, and what is needed to detect a difference of D.
@@ -52,7 +55,7 @@ def power(
     from nasbench.runs.refinement import has_given_plans
     from nasbench.runs.run import load_run
 
-    opened = load_run(run)
+    opened = load_run(run, trust=trust)
     told = opened.power(effect)
     if as_json:
         console.print_json("power", {"run": str(run), **told.to_dict()})
@@ -68,6 +71,7 @@ def power(
 @app.command()
 def runs(
     root: Annotated[Path, typer.Argument(help="The folder that contains the runs.")] = Path("runs"),
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> int:
     """List the runs in a folder: state, trials, size of the Pareto front. A run that cannot be read is listed too.
@@ -79,7 +83,7 @@ def runs(
     rows, unreadable = [], 0
     for path in list_runs(root):
         try:
-            rows.append(load_run(path).summary())
+            rows.append(load_run(path, trust=trust).summary())
         except InputError as error:  # one damaged run does not hide the others
             unreadable += 1
             rows.append({"name": path.name, "state": f"unreadable: {clean(str(error))}"})
@@ -98,6 +102,7 @@ def runs(
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the plot and tables to this folder.")] = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs: Pareto fronts, paired differences, settings.
@@ -108,7 +113,7 @@ def compare(
     """
     from nasbench.runs.run import load_run
 
-    opened = [load_run(path) for path in runs]
+    opened = [load_run(path, trust=trust) for path in runs]
     from nasbench.report.comparison import compare as compared
 
     comparison = compared(opened)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, app
+from nasbench.cli._app import AsJson, Trust, app
 from nasbench.errors import InputError
 from nasbench.text import narrate
 
@@ -22,6 +22,7 @@ def export(
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx and check it with onnxruntime.")] = False,
     format: Annotated[str | None, typer.Option(help="Export the trials table as csv, json, md or latex.")] = None,
+    trust: Trust = False,
 ) -> None:
     """Export the model of a trial, or the table of all trials.
 
@@ -39,7 +40,7 @@ def export(
         if onnx:
             raise InputError("--onnx exports a model and cannot be combined with --format")
         check_format(format)
-        text = trials_text(load_run(run), format)
+        text = trials_text(load_run(run, trust=trust), format)
         if out is None:
             console.print_text(text.rstrip("\n"))
         else:
@@ -51,7 +52,7 @@ def export(
     assert trial is not None
     if out is None:
         raise InputError("--trial needs --out DIR, the folder to write")
-    opened = load_run(run)
+    opened = load_run(run, trust=trust)
     opened.plan_of(trial)
     from nasbench.report.export.folder import export_trial  # imported here, because it imports torch
 
@@ -67,6 +68,7 @@ def train(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Number of seeds for each model. By default as in the run.")
     ] = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a plan and the bare backbone with a full budget, under the protocol of the run.
@@ -75,7 +77,7 @@ def train(
     """
     from nasbench.runs.run import load_run
 
-    opened = load_run(run)
+    opened = load_run(run, trust=trust)
     opened.plan_of(trial)
     from nasbench.study.full_training import train_fully
 

@@ -27,7 +27,7 @@ def module_spec(name: str) -> ModuleSpec:
     plugins.load_builtin()
     hint = "`nasbench modules` lists all"
     if plugins.problems():
-        hint += "; skipped as broken: " + "; ".join(str(p) for p in plugins.problems())
+        hint += "; skipped: " + "; ".join(str(p) for p in plugins.problems())
     if name not in MODULES and (known := _named_by_class(name)) is not None:
         hint = f"it is called {known!r} here; {hint}"
     return MODULES.get(name, hint)

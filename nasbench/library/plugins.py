@@ -7,17 +7,19 @@ raised at once.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import sys
 import traceback
 import warnings
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from nasbench import builtin
 from nasbench.errors import PluginError, message_of
@@ -27,13 +29,16 @@ from nasbench.library.registry import MODULES
 __all__ = [
     "ENTRY_POINT_GROUP",
     "Problem",
+    "UserFile",
     "builtin_files",
     "import_builtin",
     "load_builtin",
     "load_path",
     "load_python_file",
+    "loaded_files",
     "problems",
     "python_file",
+    "skip",
 ]
 
 ENTRY_POINT_GROUP = "nasbench.modules"
@@ -54,6 +59,67 @@ class Problem:
     def __str__(self) -> str:
         return f"{self.origin}: {self.message}"
 
+
+class UserFile(importlib.machinery.SourceFileLoader):
+    """Loads one version of a user's file: the bytes that were read here.
+
+    Python's own loader would write a compiled copy beside the file, also into a run folder that is only read, and would
+    run such a copy instead of the source.
+
+    Args:
+        name: The name of the module.
+        path: The file.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        super().__init__(name, str(path))
+        self.source = path.read_bytes()
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of the source."""
+        return hashlib.sha256(self.source).hexdigest()
+
+    def get_data(self, path: str) -> bytes:
+        """Return the source, also if the file was changed or removed meanwhile."""
+        return self.source if path == self.path else super().get_data(path)
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the source."""
+        return compile(self.source, self.path, "exec", dont_inherit=True)
+
+    @property
+    def neighbours(self) -> list[str]:
+        """The modules that the file imports from its own folder, sorted. A run has no copies of these."""
+        folder = Path(self.path).parent
+        tree = ast.parse(self.source)
+        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+        tops = {name.partition(".")[0] for name in names} - {"", "nasbench", *sys.stdlib_module_names}
+        beside = ((top, [folder / f"{top}.py", folder / top / "__init__.py"]) for top in tops)
+        return sorted(top for top, files in beside if any(file.is_file() for file in files))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A user's file that was loaded: its module, its loader and the names of the modules that it registered."""
+
+    module: ModuleType
+    file: UserFile
+    names: tuple[str, ...]
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the file registered modules and all of them are still registered."""
+        return bool(self.names) and set(self.names) <= set(MODULES.names_of(self.file.path))
+
+
+_loaded: dict[Path, _Loaded] = {}
+"""The last load of each file, by absolute path."""
 
 _problems: list[Problem] = []
 
@@ -144,6 +210,9 @@ def python_file(text: str) -> tuple[Path, str]:
 def load_python_file(path: str | Path) -> ModuleType:
     """Import a user's file under a private name, so that it hides no other module.
 
+    If a file with the same content registered its modules before, it is the same plug-in, and its module is returned.
+    So the copy of a plug-in in a run folder can be loaded beside the original.
+
     Raises:
         PluginError: "file:line: fault". Everything that the file registered is discarded.
     """
@@ -152,20 +221,46 @@ def load_python_file(path: str | Path) -> ModuleType:
         raise PluginError(f"no file at {path}")
     # The hash of the path distinguishes files with the same name in different folders.
     name = f"_nasbench_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{path} is not a Python file")
+    try:
+        file = UserFile(name, path)
+    except OSError as error:
+        raise PluginError(f"cannot read {path}: {error.strerror}") from None
+    same = (each for other, each in _loaded.items() if other != path and each.file.sha256 == file.sha256)
+    if (before := next((each for each in same if each.is_registered), None)) is not None:
+        _loaded[path] = before
+        return before.module
+    spec = importlib.util.spec_from_file_location(name, path, loader=file)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before execution, because dataclasses and pickle look their module up there
     try:
-        spec.loader.exec_module(module)
+        file.exec_module(module)
     except BaseException as error:  # also SystemExit: a file that calls sys.exit must not end the command
         sys.modules.pop(name, None)
+        _loaded.pop(path, None)
         MODULES.drop(str(path))
         if isinstance(error, KeyboardInterrupt):
             raise
         raise PluginError(f"{_locate(error, path)}: {_describe(error)}") from error
+    _loaded[path] = _Loaded(module, file, tuple(MODULES.names_of(str(path))))
     return module
+
+
+def loaded_files(path: str | Path) -> dict[Path, UserFile]:
+    """Return the files that were loaded from a user's path, by absolute path: the file, or those of the folder."""
+    path = Path(path).expanduser().resolve()
+    candidates = _plugin_files(path) if path.is_dir() else [path]
+    return {file: _loaded[file].file for file in candidates if file in _loaded}
+
+
+def skip(origin: str, message: str) -> None:
+    """Warn that plug-ins are not loaded, and say it again in the message about an unknown name.
+
+    Args:
+        origin: What names the plug-ins.
+        message: Why they are not loaded, in one line.
+    """
+    _report(Problem(origin, message))
 
 
 def _plugin_files(root: Path) -> list[Path]:

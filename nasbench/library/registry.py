@@ -66,7 +66,7 @@ class ModuleSpec:
         dims: Numbers of spatial dimensions that the module supports, a subset of (1, 2).
         hyperparameters: The keywords of the constructor, without those that depend on the slot.
         socket: Which of `dims` and `inputs` the constructor has as arguments.
-        home: The class, as "module:name".
+        home: The class, as "module:name". "" if only the declaration is known (`Registry.declare`).
         doc: The docstring of the class.
         starts_as_identity: Whether the module computes `f(x) == x` bit for bit before training. For a fusion: whether
             it then returns x if all its inputs are x.
@@ -77,6 +77,8 @@ class ModuleSpec:
             which a space must name.
         origin: "file:line" of the registration.
         registered: The class `cls(channels, *, ...)` itself, or None until its file is imported.
+
+    `cls` raises `PluginError` if only the declaration is known.
     """
 
     name: str
@@ -102,6 +104,8 @@ class ModuleSpec:
         """The class. The first access imports the file of a built-in module."""
         if self.registered is not None:
             return self.registered
+        if not self.home:
+            raise PluginError(f"module {self.name!r} is known by its declaration alone: {self.origin}")
         module, _, name = self.home.partition(":")
         return getattr(importlib.import_module(module), name)
 
@@ -154,6 +158,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self._load = load
         self._entries: dict[str, tuple[T, str, str]] = {}
+        self._declared: dict[str, T] = {}
         self.refused: dict[str, str] = {}
 
     def add(self, name: str, entry: T, *, origin: str, identity: str) -> None:
@@ -176,6 +181,14 @@ class Registry(Generic[T]):
             )
         self._entries[name] = (entry, origin, identity)
 
+    def declare(self, name: str, entry: T) -> None:
+        """Let `get` return `entry` for a name that is not registered.
+
+        So the plans of a run can be read although the code of its modules was not run. A declared name is not listed,
+        and it can be registered at any time.
+        """
+        self._declared[name] = entry
+
     def refuse(self, name: str, reason: str) -> None:
         """Make `get` raise an error with `reason` for `name`, unless the name is registered."""
         self.refused[name] = reason
@@ -188,6 +201,8 @@ class Registry(Generic[T]):
             UnknownNameError: If no entry has the name. The message suggests the nearest names.
         """
         self._load()
+        if name not in self._entries and name in self._declared:
+            return self._declared[name]
         if name not in self._entries and name in self.refused:
             raise UnsupportedError(f"{self.kind} {name!r} is not offered: {self.refused[name]}")
         if name not in self._entries:
@@ -197,6 +212,10 @@ class Registry(Generic[T]):
     def drop(self, origin_file: str) -> None:
         """Discard all entries of `origin_file`, so that nothing remains of a file that failed to load."""
         self._entries = {n: e for n, e in self._entries.items() if e[1].rsplit(":", 1)[0] != origin_file}
+
+    def names_of(self, origin_file: str) -> list[str]:
+        """Return the names that `origin_file` registered and that it still has."""
+        return [name for name, entry in self._entries.items() if entry[1].rsplit(":", 1)[0] == origin_file]
 
     @property
     def registered(self) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from nasbench.files import write_text
 from nasbench.library.plan import BARE
 from nasbench.report.explorer import explorer_data, script_json
 from nasbench.report.headline import headline
+from nasbench.report.omissions import Omissions
 from nasbench.report.page import Page, page_of
 from nasbench.report.pictures import pictures_of
 from nasbench.report.tables import save_tables
@@ -30,6 +33,10 @@ def build(run: Run) -> Path:
     The test split is used only here, for the compared plans whose weights were stored. Metrics that are already in
     test.json are not computed again.
 
+    A report does not get poorer. If a part cannot be made, because the data or the weights are gone or the run is not
+    trusted, the picture of the last report is shown with its date. The page and a warning say why. The page is replaced
+    after everything else was made.
+
     Raises:
         NothingMatched: If the run has no finished trial.
         RunError: If the folder cannot be written, or if the journal has fewer trials than the views show. Then nothing
@@ -41,14 +48,18 @@ def build(run: Run) -> Path:
         raise NothingMatched(f"run {run.path} has no finished trial to report")
     try:
         run.refresh()
-        models = TrainedModels(run)
-        test, naive = _test_figures(run, models)
-        page = page_of(run, test, naive, pictures_of(run, models))
-        save_tables(page.tables, run.path / "tables")
-        file = run.path / "report.html"
-        write_text(file, render(run, page))
+        models, omissions = TrainedModels(run), Omissions()
+        test, naive = _test_figures(run, models, omissions)
+        pictures = pictures_of(run, models, omissions)
+        page = page_of(run, test, naive, pictures, omissions.notes)
+        html = render(run, page)
+        save_tables(page.tables, run.folder.tables)
+        file = run.folder.report
+        write_text(file, html)
     except OSError as error:
         raise RunError(f"cannot write the report into {run.path}: {error.strerror}") from None
+    for note in omissions.notes:
+        warnings.warn(note, stacklevel=2)
     return file
 
 
@@ -79,7 +90,9 @@ def render(run: Run, page: Page) -> str:
     )
 
 
-def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+def _test_figures(
+    run: Run, models: TrainedModels, omissions: Omissions
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Return test metrics of plans by hash and of naive forecasts by name. Compute only those not in test.json."""
     file, known = run.path / "test.json", _known_test_figures(run)
     finalists = run.finalists()
@@ -94,17 +107,31 @@ def _test_figures(run: Run, models: TrainedModels) -> tuple[dict[str, dict[str, 
         if row["plan_hash"] not in known["plans"] and row["number"] in with_weights
     ]
     if todo:
-        from nasbench.tasks import ForecastingTask, naive_baselines  # imported here, because they import torch
-        from nasbench.training.loop import evaluate
-
-        for row in todo:
-            model = models.load(row["number"], row["plan"])
-            known["plans"][row["plan_hash"]] = evaluate(model, models.task, "test", models.device)[0]
-        if isinstance(models.task, ForecastingTask) and not known["naive"]:
-            known["naive"] = naive_baselines(models.task, "test")
+        try:
+            _add_test_figures(known, todo, models)
+        except Exception as error:
+            missing = [row["number"] for row in todo if row["plan_hash"] not in known["plans"]]
+            what = f"test metrics of {_trials(missing)}" if missing else "test metrics of naive forecasts"
+            omissions.add(what, error)
         # Stored before the page is written, so that the test split is not opened twice if the page fails.
         write_text(file, json.dumps(known, indent=2) + "\n")
     return known["plans"], known["naive"]
+
+
+def _add_test_figures(known: dict[str, Any], todo: Iterable[Mapping[Hashable, Any]], models: TrainedModels) -> None:
+    from nasbench.tasks import ForecastingTask, naive_baselines  # imported here, because they import torch
+    from nasbench.training.loop import evaluate
+
+    for row in todo:
+        model = models.load(row["number"], row["plan"])
+        known["plans"][row["plan_hash"]] = evaluate(model, models.task, "test", models.device)[0]
+    if isinstance(models.task, ForecastingTask) and not known["naive"]:
+        known["naive"] = naive_baselines(models.task, "test")
+
+
+def _trials(numbers: Iterable[int]) -> str:
+    shown = list(map(str, numbers))
+    return f"trial{'' if len(shown) == 1 else 's'} {', '.join(shown)}"
 
 
 def _known_test_figures(run: Run) -> dict[str, Any]:

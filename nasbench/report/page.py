@@ -79,6 +79,7 @@ def page_of(
     test: Mapping[str, Mapping[str, float]],
     naive: Mapping[str, Mapping[str, float]],
     pictures: Pictures | None = None,
+    omissions: Sequence[str] = (),
 ) -> Page:
     """Return the report of a run.
 
@@ -87,13 +88,14 @@ def page_of(
         test: Metrics on the test split by plan hash.
         naive: Metrics of the naive forecasts on the test split by name. Empty if there are none.
         pictures: Pictures by section.
+        omissions: Sentences that say which parts could not be made, and why.
     """
     finalists = run.finalists()
     recorded = None if run.metric is None else trainings_of(run)
     return Page(
         question=_question(run),
         answer=headline(run, finalists, recorded, test, naive),
-        notes=tuple(notes_of(run, finalists, recorded, test)),
+        notes=(*notes_of(run, finalists, recorded, test), *omissions),
         sections=tuple(_sections(run, finalists, test, naive, pictures or {})),
         facts=tuple(_facts(run)),
         command=command_of(run),
@@ -236,6 +238,8 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     if run.config["task"]:
         splits = ", ".join(f"{count:,} {name}" for name, count in run.config["task"]["splits"].items())
         yield "data", f"{s.task}: {splits}; input {'x'.join(map(str, run.config['task']['input_size']))}"
+        if run.data is not None:
+            yield "data read", ", ".join(_described(run.data.described))
         yield "training", ", ".join(f"{key} {value}" for key, value in s.training.items())
         start = (
             "pretrained weights, inserted as identities"
@@ -251,6 +255,18 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     yield "versions", ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
     yield "machine", f"{env.get('platform', '')}; {env.get('device', {})}; {env.get('threads', '?')} threads"
     yield "git", str(env.get("git"))
+
+
+_ELSEWHERE = ("task", "kind", "splits")
+"""What a task says about its data and the page says elsewhere."""
+
+
+def _described(told: Mapping[str, Any]) -> Iterable[str]:
+    """Yield what a task says about the data that it read, as phrases."""
+    for key, value in told.items():
+        if key not in _ELSEWHERE and value is not None:
+            items = [f"{name} {_listed(each)}" for name, each in value.items()] if isinstance(value, dict) else None
+            yield f"{key.replace('_', ' ')} {_listed(value) if items is None else '; '.join(items)}"
 
 
 def _listed(value: Any) -> str:

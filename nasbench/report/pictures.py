@@ -5,17 +5,20 @@ Code that needs torch is imported only when a picture needs a model. So a run wi
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nasbench.errors import RunError
 from nasbench.files import write_text
 from nasbench.library.plan import BARE
 from nasbench.report import scatter
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
 from nasbench.report.effects_heatmap import draw_effects
+from nasbench.report.omissions import Omissions
+from nasbench.report.picture_index import PictureIndex
 from nasbench.report.plotting import Picture, file_name, save_picture
 from nasbench.report.progress import hypervolume_curve, reference_of
 from nasbench.report.run_effects import run_effects
@@ -27,27 +30,64 @@ from nasbench.text import csv_text
 __all__ = ["pictures_of"]
 
 
-def pictures_of(run: Run, models: TrainedModels) -> dict[str, list[Picture]]:
-    """Draw and save the pictures of a run, and return them by section of the page."""
-    return {
-        "front": list(_fronts(run)),
-        "where": _optional("the effect of modules", lambda: _effects(run)),
-        "progress": _optional("the hypervolume", lambda: _progress(run)),
-        "winners": _optional("fingerprints of the winner", lambda: _fingerprints(run, models)),
-        "held out": [*_optional("Grad-CAM", lambda: _gradcam(run, models)), *_forecasts(run, models)],
-        "training": list(_curves(run)),
-    }
+@dataclass(frozen=True)
+class _Part:
+    """A part of the page with pictures.
+
+    Attributes:
+        name: Its name in the index of pictures.
+        section: The section of the page.
+        what: A noun phrase for messages.
+        draw: Draws and saves the pictures. It yields nothing if there is nothing to show.
+        needs_weights: Whether it shows nothing without stored weights.
+    """
+
+    name: str
+    section: str
+    what: str
+    draw: Callable[[], Iterable[Picture]]
+    needs_weights: bool = False
 
 
-def _optional(what: str, draw: Callable[[], Iterable[Picture]]) -> list[Picture]:
-    """Return the pictures that `draw` yields, or none with a warning if it fails, so that the report is still built."""
+def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[str, list[Picture]]:
+    """Draw and save the pictures of a run, and return them by section of the page.
+
+    If a part cannot be drawn, the pictures of the last report are shown again, and `omissions` says why.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    parts = (
+        _Part("front", "front", "the picture of the front", lambda: _fronts(run)),
+        _Part("effects", "where", "the effect of modules", lambda: _effects(run)),
+        _Part("hypervolume", "progress", "the hypervolume", lambda: _progress(run)),
+        _Part("winners", "winners", "fingerprints of the winner", lambda: _fingerprints(run, models), True),
+        _Part("grad-cam", "held out", "Grad-CAM", lambda: _gradcam(run, models), True),
+        _Part("forecasts", "held out", "forecasts of the test split", lambda: _forecasts(run, models), True),
+        _Part("curves", "training", "learning curves", lambda: _curves(run)),
+    )
+    index = PictureIndex(run.folder.figures)
+    pictures: dict[str, list[Picture]] = {}
+    for part in parts:
+        pictures.setdefault(part.section, []).extend(_drawn(part, models, index, omissions))
+    index.save()
+    return pictures
+
+
+def _drawn(part: _Part, models: TrainedModels, index: PictureIndex, omissions: Omissions) -> list[Picture]:
+    """Return the pictures of a part, or those of the last report if it cannot be drawn."""
+    earlier = index.of_part(part.name)
     try:
-        return list(draw())
+        if part.needs_weights and not models.numbers and earlier:
+            raise RunError("the run folder has no weights any more")
+        drawn = list(part.draw())
+        index.add(part.name, drawn)
+        return drawn
     except OSError:  # a full or read-only disk would make the rest of the report fail too
         raise
     except Exception as error:
-        warnings.warn(f"the report leaves out {what}: {type(error).__name__}: {error}", stacklevel=2)
-        return []
+        omissions.add(part.what, error, max((entry.made for entry in earlier.values()), default=""))
+        return [index.again(name) for name in earlier]
 
 
 def _saved(run: Run, figure: Figure, table: pd.DataFrame, name: str, alt: str, caption: str) -> Picture:

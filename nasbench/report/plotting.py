@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -31,12 +32,14 @@ class Picture:
         alt: Text for readers who cannot see the plot.
         caption: The text below it.
         wide: Whether it takes the full width of the page.
+        name: The name of its files, without the ending.
     """
 
     data: str
     alt: str
     caption: str
     wide: bool = False
+    name: str = ""
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
 def save_picture(figure: Figure, folder: Path, name: str, *, alt: str, caption: str, wide: bool = False) -> Picture:
     """Write a plot as SVG, PNG and PDF, and return it for a page."""
     svg = save(figure, folder, name)["svg"]
-    return Picture(base64.b64encode(svg.read_bytes()).decode("ascii"), alt, caption, wide)
+    return Picture(base64.b64encode(svg.read_bytes()).decode("ascii"), alt, caption, wide, name)
 
 
 def save_figure(figure: Figure, file: Path) -> None:
@@ -80,5 +83,10 @@ def save_figure(figure: Figure, file: Path) -> None:
 
 
 def _write(figure: Figure, file: Path) -> None:
-    with style():  # no date, so that the same plot gives the same SVG file
-        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+    temporary = file.with_name(f".{os.getpid()}.{file.name}")  # a failure must not destroy the earlier file
+    try:
+        with style():  # no date, so that the same plot gives the same SVG file
+            figure.savefig(temporary, metadata={"Date": None} if file.suffix == ".svg" else None)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -180,6 +180,7 @@ def suggest(
     pretrained: bool = False,
     each: int = 3,
     seed: int = 0,
+    trust: bool = False,
 ) -> Advice:
     """Measure which properties a network lacks at each stage slot, and propose the cheapest modules that add them.
 
@@ -190,9 +191,11 @@ def suggest(
         pretrained: Whether to measure a timm backbone with timm's weights.
         each: Number of modules for each missing property of a slot.
         seed: Seed of the inputs and of the weights.
+        trust: Whether Python code of a run is run (`nasbench.load_run`).
 
     Raises:
         UnknownNameError: If there is no such backbone or module.
+        RunError: If the run has no models, or if it has Python code of its own and is not trusted.
         NothingMatched: If no property is missing, or if no module adds a missing property.
 
     Example:
@@ -202,7 +205,7 @@ def suggest(
     text = str(host)
     check_host(text)
     if is_run(text):
-        return _for_run(Path(host), each, seed)
+        return _for_run(Path(host), each, seed, trust)
     if not is_backbone(text):
         return suggest_for_module(text, each=each, seed=seed)
     size = tuple(input_size) if input_size is not None else backbones.default_input_size(text) or (3, 224, 224)
@@ -240,13 +243,13 @@ def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advi
     return _answer(Advice(text, (measured,), {"": missing}, tuple(suggestions)))
 
 
-def _for_run(folder: Path, each: int, seed: int) -> Advice:
+def _for_run(folder: Path, each: int, seed: int, trust: bool) -> Advice:
     """Return the advice for the best plan of a run.
 
     Raises:
         RunError: If its plans were not trained by nasbench, so that there is no model to measure.
     """
-    run = load_run(folder)
+    run = load_run(folder, trust=trust)
     front = run.front()
     builder = run.builder()
     number = int(front.iloc[0]["number"]) if len(front) else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nasbench.errors import RunError
 from nasbench.library.plan import Plan
 from nasbench.runs.run import Run
-from nasbench.study.problem import Problem, make_problem
 
 if TYPE_CHECKING:  # a run without models is reported without torch
     from torch import nn
@@ -35,14 +35,22 @@ class TrainedModels:
 
     @property
     def task(self) -> Task:
-        """The task of the run, with its data."""
-        assert self._problem.task is not None  # weights are stored only for plans that nasbench trained on a task
-        return self._problem.task
+        """The task of the run, with its data.
 
-    @property
+        Raises:
+            RunError: If the data is gone, or if the run has Python code of its own and is not trusted.
+        """
+        # A fault is kept, so that a report with several parts does not look for the data several times.
+        if isinstance(self._task, RunError):
+            raise self._task
+        return self._task
+
+    @cached_property
     def device(self) -> str:
         """The device on which models are evaluated."""
-        return self._problem.evaluator.device
+        from nasbench.measurement.latency.devices import usable_device
+
+        return str(usable_device(self.run.settings.device))
 
     def load(self, number: int, plan: str) -> nn.Module:
         """Return the model of a trial, in eval mode on the device.
@@ -52,14 +60,17 @@ class TrainedModels:
             plan: Text of its plan.
 
         Raises:
-            RunError: If its weights were not stored.
+            RunError: If its weights were not stored, or if the run has Python code of its own and is not trusted.
         """
         model = self._builder.build(Plan.of(plan), self.run.settings.seed)
         return self.run.folder.load_weights(number, model).to(self.device).eval()
 
     @cached_property
-    def _problem(self) -> Problem:
-        return make_problem(self.run.settings)
+    def _task(self) -> Task | RunError:
+        try:
+            return self.run.task()
+        except RunError as error:
+            return error
 
     @cached_property
     def _builder(self) -> ModelBuilder:

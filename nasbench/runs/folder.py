@@ -2,6 +2,9 @@
 
 config.yaml        settings as resolved, the origin of each, and the run's identity
 environment.json   versions, device, git, seeds
+data.json          what the task says about the data that was read
+plugins/           copies of the Python files that the search loaded
+trust.json         the tag by which this machine's user recognises the run
 journal.log        the Optuna journal, to which each evaluation is written first
 trials.jsonl       one line per evaluation       } views, rebuilt from the journal
 trials.csv, front.csv                            }
@@ -69,6 +72,9 @@ class RunFolder:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
+        self.data = self.path / "data.json"
+        self.plugins = self.path / "plugins"
+        self.trust = self.path / "trust.json"
         self.journal = self.path / "journal.log"
         self.test_metrics = self.path / "test.json"
         self.figures = self.path / "figures"

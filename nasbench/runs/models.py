@@ -12,10 +12,10 @@ from torch import nn
 from nasbench.backbones import create_backbone
 from nasbench.backbones.insertion import freeze_backbone, insert
 from nasbench.errors import RunError
-from nasbench.library import plugins
 from nasbench.library.plan import Plan
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.settings import SearchSettings
+from nasbench.runs.sources import Sources
 
 __all__ = ["ModelBuilder"]
 
@@ -57,23 +57,24 @@ class ModelBuilder:
         )
 
     @classmethod
-    def of_run(cls, config: Mapping[str, Any], name: str = "this run") -> ModelBuilder:
+    def of_run(cls, config: Mapping[str, Any], sources: Sources) -> ModelBuilder:
         """Return the builder of a run's models, and load the plug-ins of the run.
 
         Args:
             config: The contents of the run's config.yaml.
-            name: Name of the run in messages.
+            sources: The Python files of the run.
 
         Raises:
-            RunError: If a function or a table evaluated the run's plans, so that there are no models.
+            RunError: If a function or a table evaluated the run's plans, so that there are no models. Or if the run has
+                code of its own and is not trusted.
             PluginError: If a plug-in cannot be loaded.
         """
         task = config["task"]
         if task is None:
-            raise RunError(f"run {name} was evaluated by a function or from a table; so it has no models")
-        settings = SearchSettings.model_validate(config["settings"])
-        for path in settings.modules:
-            plugins.load_path(path)
+            raise RunError(
+                f"run {sources.folder.name} was evaluated by a function or from a table; so it has no models"
+            )
+        settings = sources.load()
         kwargs = task.get("model_kwargs")
         if kwargs is None:
             kwargs = _kwargs_of_data(config["identity"].get("data", {}))

@@ -19,8 +19,18 @@ from nasbench.runs.columns import AFTER, BEFORE, LAST
 from nasbench.runs.evaluation import Evaluation, at_full_budget
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.journal import RunJournal
-from nasbench.runs.schema import CONTROLS, SCHEMA_VERSION, config_text, read_config, read_environment
+from nasbench.runs.schema import (
+    CONTROLS,
+    SCHEMA_VERSION,
+    DataRead,
+    config_text,
+    read_config,
+    read_data,
+    read_environment,
+)
 from nasbench.runs.settings import SearchSettings, differences
+from nasbench.runs.sources import Sources, copy_sources
+from nasbench.runs.trust import write_tag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +39,8 @@ if TYPE_CHECKING:
     from nasbench.runs.control_comparison import ControlComparison
     from nasbench.runs.models import ModelBuilder
     from nasbench.runs.power import RunPower
+    from nasbench.spaces import ResolvedSpace
+    from nasbench.tasks import Task
 
 __all__ = ["Run", "create_run", "list_runs", "load_run"]
 
@@ -41,18 +53,27 @@ class Run:
         config: The contents of config.yaml.
         writing: Whether to open the run for writing, as its search does.
         database: URL of the database to which the driver of a shared search writes. None for every reader.
+        trust: Whether Python code of the run is run, even if this machine's user did not make the run.
 
     Attributes:
         folder: The files of the run.
         journal: The Optuna studies of the run.
+        sources: The Python files of the run.
     """
 
     def __init__(
-        self, path: str | Path, config: Mapping[str, Any], *, writing: bool = False, database: str | None = None
+        self,
+        path: str | Path,
+        config: Mapping[str, Any],
+        *,
+        writing: bool = False,
+        database: str | None = None,
+        trust: bool = False,
     ) -> None:
         self.config = dict(config)
         self.folder = RunFolder(path)
         self.settings = SearchSettings.model_validate(self.config["settings"])
+        self.sources = Sources(self.folder, self.config, self.settings, trust)
         identity = self.config["identity"]
         self.journal = RunJournal(self.folder, self.directions, identity, writing=writing, url=database)
         self._compared: tuple[object, pd.DataFrame] | None = None  # what the comparison depends on, and its result
@@ -87,6 +108,15 @@ class Run:
         """The contents of environment.json. Empty if the file is missing."""
         file = self.folder.environment
         return read_environment(file) if file.is_file() else {}
+
+    @cached_property
+    def data(self) -> DataRead | None:
+        """What the task said about the data that the search read. None for version 0.1.0, and without a task.
+
+        Raises:
+            RunError: If data.json is damaged.
+        """
+        return read_data(self.folder.data) if self.folder.data.is_file() else None
 
     # -- results ----------------------------------------------------------------------------------------
 
@@ -261,18 +291,50 @@ class Run:
         """Return the builder of the run's models, with the weights from which training started.
 
         Raises:
-            RunError: If a function or a table evaluated the run's plans, so that there are no models.
+            RunError: If a function or a table evaluated the run's plans, so that there are no models. Or if the run has
+                Python code of its own and is not trusted.
         """
         from nasbench.runs.models import ModelBuilder
 
-        return ModelBuilder.of_run(self.config, self.folder.name)
+        return ModelBuilder.of_run(self.config, self.sources)
+
+    def task(self) -> Task:
+        """Return the task of the run with its data, which is read again.
+
+        Raises:
+            RunError: If a function or a table evaluated the run's plans, if the data is gone or changed, or if the run
+                has Python code of its own and is not trusted.
+        """
+        from nasbench.runs.data import task_of_run
+
+        return task_of_run(self.folder, self.config, self.sources.load())
+
+    def space(self) -> ResolvedSpace:
+        """Return the resolved space of the run, from config.yaml alone.
+
+        Raises:
+            RunError: If version 0.1.0 made the run, which recorded only the name of the space. Or if the run has Python
+                code of its own and is not trusted.
+        """
+        from nasbench.backbones.slot_cache import RecordedSlot
+        from nasbench.spaces import load_space
+
+        written = self.config["space"].get("written")
+        if written is None:
+            raise RunError(
+                f"run {self.folder.name} was made by version 0.1.0, which recorded only the name of the space: "
+                f"{self.config['space']['name']}"
+            )
+        self.sources.load()
+        slots = [RecordedSlot.model_validate(slot) for slot in self.config["space"]["host_slots"]]
+        return load_space(written).resolve(slots)
 
     def build(self, number: int) -> nn.Module:
         """Return the trained model of a trial, in eval mode on the CPU.
 
         Raises:
             InputError: If there is no such trial.
-            RunError: If its weights were not stored.
+            RunError: If its weights were not stored. Or if the run has Python code of its own and is not trusted.
         """
         plan = self.plan_of(number)
         # without pretrained weights, because a download is useless if the trained weights replace them
@@ -298,23 +360,33 @@ class Run:
 
 
 def create_run(
-    path: str | Path, config: Mapping[str, Any], environment: Mapping[str, Any], database: str | None = None
+    path: str | Path,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    database: str | None = None,
+    *,
+    task: Task | None = None,
 ) -> Run:
     """Create a run folder, or open an existing one if its run has the same identity. The run is opened for writing.
 
+    The Python files that the search loaded are copied into the folder, and the run is marked as made by this user.
+
     Args:
         path: The run folder.
-        config: The contents of config.yaml.
+        config: The contents of config.yaml, without the part `plugins`.
         environment: The contents of environment.json.
         database: URL of the database of a shared search. It can have a password, which is not stored.
+        task: The task, if nasbench trains the plans.
 
     Raises:
         RunError: If the folder contains something else, or a run with another identity. The message says what differs.
     """
     folder = RunFolder(path)
     folder.check()
+    earlier = None
     if folder.is_run:
-        there = load_run(path).config
+        run = load_run(path)
+        there = run.config
         differing = differences(there["identity"], config["identity"])
         if differing:
             raise RunError(
@@ -324,19 +396,35 @@ def create_run(
             )
         # Settings outside the identity (trials, workers) can change when a run is resumed. Its date of creation stays.
         config = {**config, "created": there.get("created", config.get("created"))}
+        # The files of a run that somebody else made are not taken over, because they would become trusted.
+        earlier = None if run.sources.fault else there.get("plugins")
     elif not folder.is_free:
         raise RunError(f"{path} exists and is not a run folder; choose another --out")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_text(folder.config, config_text(dict(config)))
+        settings = SearchSettings.model_validate(config["settings"])
+        config = {**config, "plugins": copy_sources(folder, settings, earlier)}
+        write_text(folder.config, config_text(config))
+        write_tag(folder, read_config(folder.config))  # as every reader sees it
         write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
+        if task is not None:
+            from nasbench.runs.data import save_data  # imported here, because it imports torch
+
+            save_data(folder, task)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
     return Run(path, config, writing=True, database=database)
 
 
-def load_run(path: str | Path) -> Run:
-    """Open a run folder for reading. Nothing in it is changed, and it may be on a read-only disk.
+def load_run(path: str | Path, *, trust: bool = False) -> Run:
+    """Open a run folder for reading. Nothing else is needed, nothing in it is changed, and none of its code is run.
+
+    It may be on a read-only disk.
+
+    Args:
+        path: The run folder.
+        trust: Whether Python code of the run (plug-ins, an own backbone or task) is run when models or data are needed.
+            Without it, this is done only if you made the run on this machine and nothing was changed since.
 
     Raises:
         RunError: If there is no run at `path`, if its config.yaml is damaged, or if a part of it leads out of the
@@ -348,7 +436,7 @@ def load_run(path: str | Path) -> Run:
         near = [run.name for run in list_runs(root)]
         raise RunError(f"no run at {path} (it has no config.yaml){'; runs there: ' + ', '.join(near) if near else ''}")
     folder.check()
-    return Run(path, read_config(folder.config))
+    return Run(path, read_config(folder.config), trust=trust)
 
 
 def list_runs(root: str | Path = "runs") -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nasbench.errors import InputError, RunError
 from nasbench.evidence.reference import Reference
@@ -26,9 +26,9 @@ from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.settings import SearchSettings
 
 __all__ = [
-    "CONTROLS", "COST_CHECKS", "FINALISTS", "LATENCY", "REFERENCE", "SCHEMA_VERSION", "SEARCH", "Environment",
-    "RecordedControl", "RunConfig", "check_evaluation", "config_text", "read_attribute", "read_config",
-    "read_environment", "recordable",
+    "CONTROLS", "COST_CHECKS", "FINALISTS", "LATENCY", "REFERENCE", "SCHEMA_VERSION", "SEARCH", "DataRead",
+    "DeclaredModule", "Environment", "PluginFile", "Plugins", "RecordedControl", "RunConfig", "check_evaluation",
+    "config_text", "read_attribute", "read_config", "read_data", "read_environment", "recordable",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -51,12 +51,18 @@ class _Part(BaseModel):
 
 
 class SpaceInfo(_Part):
-    """The resolved space: its name, number of distinct plans, slots, and (slot, variant, reason) of each exclusion."""
+    """The resolved space: its name, number of distinct plans, slots, and (slot, variant, reason) of each exclusion.
+
+    `written` is the whole space as `nasbench.spaces.load_space` reads it, with every variant by name, and `host_slots`
+    are the slots of the backbone. Runs of version 0.1.0 have neither.
+    """
 
     name: _Text
     plans: int = Field(ge=0)
     slots: list[_Text]
     excluded: list[Annotated[list[_Text], Field(min_length=3, max_length=3)]]
+    written: dict[str, Any] | None = None
+    host_slots: list[dict[str, Any]] = []
 
 
 class TaskInfo(_Part):
@@ -71,6 +77,54 @@ class TaskInfo(_Part):
     recipe_changes: dict[str, Any] = {}
 
 
+def _inside(file: str) -> str:
+    """Return the path of a copied file if it cannot lead out of its folder."""
+    parts = file.split("/")
+    if not file.endswith(".py") or any(not part or part.startswith(".") or not part.isprintable() for part in parts):
+        raise ValueError(f"{file[:80]!r} is not the path of a copied Python file")
+    return file
+
+
+class PluginFile(_Part):
+    """A Python file that a search loaded.
+
+    Attributes:
+        file: The copy, relative to `plugins/`, with "/" between folders.
+        sha256: Hash of its content.
+        role: The setting that names the file.
+        given: The path as the setting has it: a file, or the folder that contains the file.
+    """
+
+    file: Annotated[str, AfterValidator(_inside)]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    role: Literal["modules", "backbone", "task"]
+    given: _Text
+
+
+class DeclaredModule(_Part):
+    """The declaration of a module that does not ship with nasbench. With it the plans of a run can be read.
+
+    The attributes are those of `nasbench.library.registry.ModuleSpec`, and the names of the hyper-parameters.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?$", max_length=200)
+    kind: Literal["module", "fusion", "neck"]
+    properties: list[_Text] = []
+    cost_order: int = 1
+    dims: list[int]
+    socket: list[_Text] = []
+    hyperparameters: list[_Text] = []
+    starts_as_identity: bool = False
+    commutative: bool = False
+
+
+class Plugins(_Part):
+    """The Python files of a run, and the declarations of its modules."""
+
+    files: list[PluginFile] = []
+    modules: list[DeclaredModule] = []
+
+
 class RunConfig(_Part):
     """The contents of config.yaml.
 
@@ -83,6 +137,7 @@ class RunConfig(_Part):
         identity: The settings and data that must be the same in two runs of the same search.
         space: The resolved space.
         task: The task. None if a function or a table evaluates.
+        plugins: The Python files of the run. Runs of version 0.1.0 do not have them.
     """
 
     schema_version: int
@@ -93,6 +148,30 @@ class RunConfig(_Part):
     identity: dict[str, Any]
     space: SpaceInfo
     task: TaskInfo | None
+    plugins: Plugins | None = None
+
+
+class DataRead(_Part):
+    """The contents of data.json: what a task says about the data that it read.
+
+    Attributes:
+        task: The task as the user wrote it.
+        found: The same with absolute paths.
+        described: The data that identifies data set and split (`Task.describe`).
+        splits: Number of items in each split.
+        input_size: Size of one input, without the batch.
+        notes: Sentences that a reader must know.
+        preprocessing: How inputs are prepared (`Task.preprocessing`).
+    """
+
+    schema_version: int
+    task: _Text
+    found: _Text
+    described: dict[str, Any]
+    splits: dict[str, int]
+    input_size: list[int]
+    notes: list[_Text] = []
+    preprocessing: dict[str, Any] = {}
 
 
 class Environment(_Part):
@@ -127,6 +206,18 @@ def read_environment(file: Path) -> dict[str, Any]:
     except ValidationError as error:
         raise _damaged(file, error) from None
     return dict(given)
+
+
+def read_data(file: Path) -> DataRead:
+    """Read and validate a run's data.json.
+
+    Raises:
+        RunError: If the file cannot be read, or is damaged. The message names the first damaged place.
+    """
+    try:
+        return DataRead.model_validate(read_json(file, "data", RunError))
+    except ValidationError as error:
+        raise _damaged(file, error) from None
 
 
 def read_config(file: Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from nasbench.library.expression import Expression, parse
 from nasbench.library.plan import BARE, Plan
 from nasbench.spaces._compositions import LETTERS
 from nasbench.spaces._files import read_space_file
-from nasbench.spaces._filters import expand
+from nasbench.spaces._filters import Selector, expand
 from nasbench.spaces._fitting import Excluded, Fitted, Offer, bound, fit_plans, fit_variants, multiply, restrict, unite
 from nasbench.spaces._overrides import Override, Variants, WithDepth
 from nasbench.spaces._plan_set import PlanSet
@@ -157,6 +158,21 @@ class Space(WithDepth):
         """Return every variant that the space or one of its parts names or selects, without duplicates."""
         return list(dict.fromkeys([*self._own_variants(), *(v for part in self.parts for v in part.expand())]))
 
+    def frozen(self) -> Space:
+        """Return the space with its selectors replaced by variants.
+
+        So modules that are registered later are not part of it.
+        """
+        overrides = [each.model_copy(update={"variants": _as_texts(each.variants)}) for each in self.overrides]
+        changed: dict[str, Any] = {
+            "variants": _as_texts(self.variants),
+            "overrides": tuple(overrides),
+            "base": None if self.base is None else self.base.frozen(),
+            "union": tuple(part.frozen() for part in self.union),
+            "product": tuple(part.frozen() for part in self.product),
+        }
+        return self.model_copy(update=changed)
+
     def _own_variants(self) -> list[Expression]:
         listed = (e.canonical() for text in self.plans for e in Plan.of(text).values())
         return expand([*self.variants, *listed, *(variant for each in self.overrides for variant in each.variants)])
@@ -256,6 +272,11 @@ def _unnamed(written: Any) -> Any:
     if not isinstance(written, dict):
         return written
     return {k: _unnamed(v) for k, v in written.items() if k not in ("name", "description", "example_backbone")}
+
+
+def _as_texts(variants: Iterable[str | Selector]) -> tuple[str, ...]:
+    texts = [[v.canonical() for v in each.variants()] if isinstance(each, Selector) else [each] for each in variants]
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(texts)))
 
 
 def load_space(given: str | Path | Mapping[str, Any] | Space) -> Space:

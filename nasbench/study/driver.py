@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from nasbench.backbones.slot_cache import RecordedSlot
 from nasbench.errors import InputError, RunError
 from nasbench.files import FileLock
 from nasbench.library.plan import BARE, Plan
@@ -29,7 +30,9 @@ from nasbench.runs.refinement import equal_seeds, is_refined
 from nasbench.runs.run import Run, create_run, load_run
 from nasbench.runs.schema import CONTROLS, FINALISTS, SCHEMA_VERSION, SEARCH
 from nasbench.runs.settings import SearchSettings, gone_notes
+from nasbench.runs.sources import uncopied_imports
 from nasbench.runs.trainings import trainings_of
+from nasbench.spaces import SlotLike
 from nasbench.study.engines import Engine, Inline, make_engine
 from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.phases.controls import Controls, RetriedControls
@@ -124,8 +127,10 @@ def _search(
     try:
         for note in gone_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
             listen(Event(SEARCH, 0, problem.settings.trials, note))
-        environment = describe_environment(problem.settings)
-        run = create_run(folder.path, _config(problem, origins), environment, problem.settings.storage)
+        for note in uncopied_imports(problem.settings):
+            listen(Event(SEARCH, 0, problem.settings.trials, note))
+        environment, database = describe_environment(problem.settings), problem.settings.storage
+        run = create_run(folder.path, _config(problem, origins), environment, database, task=problem.task)
         run.journal.say = lambda message: listen(Event(SEARCH, 0, problem.settings.trials, message))
         if engine.start_note:
             listen(Event(SEARCH, 0, problem.settings.trials, engine.start_note))
@@ -242,6 +247,8 @@ def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
             "plans": problem.space.count,
             "slots": [slot.slot for slot in problem.space.slots],
             "excluded": [list(row) for row in problem.space.excluded],
+            "written": problem.space.space.frozen().model_dump(mode="json", exclude_defaults=True),
+            "host_slots": [recorded.model_dump(mode="json") for recorded in map(_recorded, problem.slots)],
         },
         "task": None
         if problem.task is None
@@ -259,6 +266,10 @@ def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _recorded(slot: SlotLike) -> RecordedSlot:
+    return RecordedSlot.model_validate(slot, from_attributes=True)
 
 
 def _default_folder(settings: SearchSettings) -> Path:

@@ -25,10 +25,10 @@ from nasbench.evidence.trainings import Trainings
 from nasbench.files import write_text
 from nasbench.library.plan import Plan
 from nasbench.library.surroundings import surroundings_kept
+from nasbench.measurement.latency.devices import usable_device
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import trainings_of
-from nasbench.study.problem import make_problem
 from nasbench.tasks import Task
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.loop import train
@@ -74,15 +74,16 @@ def train_fully(
 
     Raises:
         InputError: If there is no such trial.
-        RunError: If the run has no trained models, or if a training fails.
+        RunError: If the run has no trained models, if its data is gone, or if a training fails. Or if it has Python
+            code of its own and is not trusted.
     """
     plan, builder = run.plan_of(number), run.builder()
     if epochs < 1:
         raise InputError(f"--epochs {epochs}: it must be at least 1")
-    problem = make_problem(run.settings)
-    assert problem.task is not None  # a run with models has one
-    recipe = problem.task.recipe.with_settings({**problem.settings.training, "epochs": epochs})
-    training = _Training(builder, problem.task, recipe, problem.evaluator.device, run.folder.full_training(epochs))
+    task = run.task()
+    recipe = task.recipe.with_settings({**run.settings.training, "epochs": epochs})
+    device = str(usable_device(run.settings.device))
+    training = _Training(builder, task, recipe, device, run.folder.full_training(epochs))
     wanted = _seeds_of(run, plan) if seeds is None else list(seeds)
     models = {"bare": Plan({}), **({} if plan.is_bare else {f"trial {number}": plan})}
     rows, items = [], {}
@@ -90,13 +91,13 @@ def train_fully(
         for seed in wanted:
             row, items[name, seed] = _one(training, model_plan, name, seed, on_epoch)
             rows.append(row)
-    metric = problem.task.metric
+    metric = task.metric
     scores = {(row["model"], row["seed"]): row[metric] for row in rows}
     bare, *others = (
         Trainings.of(
             [scores[name, seed] for seed in wanted],
             [items[name, seed] for seed in wanted],
-            direction=problem.task.metrics[metric],
+            direction=task.metrics[metric],
             block=run.block,
         )
         for name in models

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nasbench import backbones
-from nasbench.backbones.names import is_timm
 from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
@@ -80,7 +79,7 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
     settings = settings.model_copy(update={"backbone": backbone, "task": task})
     if evaluate is not None:
         return _asked_problem(settings, backbone, evaluate)
-    return _trained_problem(settings, backbone, task)
+    return _trained_problem(settings, backbone)
 
 
 def _host(settings: SearchSettings) -> tuple[str, str]:
@@ -134,26 +133,17 @@ def _epochs_of_function(settings: SearchSettings) -> int | None:
     return None if epochs is None else Recipe().with_settings({"epochs": epochs}).epochs
 
 
-def _trained_problem(settings: SearchSettings, backbone: str, task_name: str) -> Problem:
+def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     # imported here, because a search that calls a function needs neither timm nor code that reads data
     from nasbench.measurement.costs.plan_costs import PlanCosts
     from nasbench.measurement.latency.device_profile import load_device_profile
     from nasbench.measurement.latency.devices import usable_device
+    from nasbench.runs.data import make_task
     from nasbench.runs.models import ModelBuilder
     from nasbench.study.evaluators.trained import TrainedEvaluator
-    from nasbench.tasks import create_task
 
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
-    task = create_task(
-        task_name,
-        size=settings.size,
-        lookback=settings.lookback,
-        horizon=settings.horizon,
-        fill=settings.fill,
-        covariates=settings.covariates,
-        seed=settings.seed,
-        **_host_images(settings, backbone),
-    )
+    task = make_task(settings)
     _check_pair(backbone, task)
     if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
         task.notes = (*task.notes, f"{backbone} takes no covariates of time, so it is trained without them")
@@ -231,20 +221,6 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     settings = settings.model_copy(update=filled)
     identity = _identity(settings, space, wanted, {"table": fingerprint_of(file)})
     return Problem(settings, None, space, wanted, ReplayedEvaluator(table, bounds), identity, info.slots)
-
-
-def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:
-    """Return the default image side for the task's data, and the normalisation that pretrained weights expect."""
-    if not is_timm(backbone):
-        return {}
-    import timm
-
-    config = timm.get_pretrained_cfg(backbone)
-    size = backbones.default_input_size(backbone)
-    options: dict[str, Any] = {"default_size": size[-1]} if size else {}
-    if config is not None and (settings.pretrained or settings.checkpoint):
-        options |= {"mean": config.mean, "std": config.std}
-    return options
 
 
 def _check_pair(backbone: str, task: Task) -> None:

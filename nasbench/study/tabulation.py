@@ -6,8 +6,7 @@ can use several workers, and its run can be inspected like any other run.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from nasbench.objectives import COSTS, conventional_direction
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
 from nasbench.runs.settings import read_settings
-from nasbench.spaces import GivenPlans, Selector, Space
+from nasbench.spaces import GivenPlans, Space
 from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.names import check_names
 from nasbench.study.phases.events import Listener
@@ -27,7 +26,7 @@ if TYPE_CHECKING:  # mistyped names are reported before pandas and torch are imp
     from nasbench.runs.tabulated import Table, TableInfo
     from nasbench.study.problem import Problem
 
-__all__ = ["MAX_PLANS", "frozen", "run_folder", "tabulate"]
+__all__ = ["MAX_PLANS", "run_folder", "tabulate"]
 
 MAX_PLANS = 100_000
 """A space with more plans than this is not tabulated."""
@@ -106,24 +105,6 @@ def run_folder(out: Path) -> Path:
     return out.with_suffix(".run")
 
 
-def frozen(space: Space) -> Space:
-    """Return a space with its selectors replaced by variants, so that modules registered later are not part of it."""
-    overrides = [override.model_copy(update={"variants": _as_texts(override.variants)}) for override in space.overrides]
-    changed: dict[str, Any] = {
-        "variants": _as_texts(space.variants),
-        "overrides": tuple(overrides),
-        "base": None if space.base is None else frozen(space.base),
-        "union": tuple(frozen(part) for part in space.union),
-        "product": tuple(frozen(part) for part in space.product),
-    }
-    return space.model_copy(update=changed)
-
-
-def _as_texts(variants: Iterable[str | Selector]) -> tuple[str, ...]:
-    texts = [[v.canonical() for v in each.variants()] if isinstance(each, Selector) else [each] for each in variants]
-    return tuple(dict.fromkeys(itertools.chain.from_iterable(texts)))
-
-
 def _frame(run: Run) -> pd.DataFrame:
     """Return one row for each evaluation, by plan and seed. Costs and metrics that are not numbers are left out."""
     import pandas as pd
@@ -157,7 +138,7 @@ def _info(run: Run, problem: Problem) -> TableInfo:
     return TableInfo(
         backbone=str(settings.backbone),
         task="function" if problem.task is None else str(settings.task),
-        space=frozen(problem.space.space).model_dump(mode="json", exclude_defaults=True),
+        space=problem.space.space.frozen().model_dump(mode="json", exclude_defaults=True),
         slots=tuple(RecordedSlot.model_validate(s, from_attributes=True) for s in problem.slots),
         metrics=directions,
         metric=next((name for name in run.directions if name in directions), next(iter(directions), None)),

@@ -20,7 +20,7 @@ def test_a_picture_is_the_svg_beside_its_other_formats(tmp_path):
     picture = save_picture(drawn(), tmp_path / "figures", "line", alt="a line", caption="A line.", wide=True)
     files = {file.name: file.read_bytes() for file in (tmp_path / "figures").iterdir()}
     assert set(files) == {"line.svg", "line.png", "line.pdf"}
-    assert picture == Picture(base64.b64encode(files["line.svg"]).decode(), "a line", "A line.", wide=True)
+    assert picture == Picture(base64.b64encode(files["line.svg"]).decode(), "a line", "A line.", True, "line")
     assert b"<dc:date>" not in files["line.svg"]
 
 

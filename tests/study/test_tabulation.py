@@ -18,7 +18,7 @@ from nasbench.runs.tabulated import Table, TableInfo, read_table, write_table
 from nasbench.spaces import Space
 from nasbench.study.evaluators.base import Request
 from nasbench.study.evaluators.replayed import ReplayedEvaluator
-from nasbench.study.tabulation import frozen, run_folder, tabulate
+from nasbench.study.tabulation import run_folder, tabulate
 
 SPACE = {"name": "small", "variants": ["se", "eca"], "slots": ["stage1", "stage2"]}
 """9 plans."""
@@ -263,7 +263,7 @@ def test_the_stored_space_no_longer_depends_on_the_library(clean_registry):
         {"variants": [{"modules": ["se", "ec*"]}], "slots": ["stage1", "stage2"], "overrides": [override]}
     )
     union = space | Space.from_dict({"variants": ["cbam"], "slots": ["stage2"]})
-    stored = frozen(union).model_dump(mode="json", exclude_defaults=True)
+    stored = union.frozen().model_dump(mode="json", exclude_defaults=True)
     assert "modules" not in json.dumps(stored)
     again = Space.from_dict(stored)
     slots = [table_slot("stage1"), table_slot("stage2")]

@@ -16,16 +16,15 @@ import torch
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from nasbench.backbones import insertion
+from nasbench.backbones import insertion, is_stem, takes_covariates
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError, RunError
 from nasbench.library.plan import BARE, Plan
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.report.export.source import model_source
+from nasbench.report.formatting import is_missing
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
-from nasbench.study.problem import make_problem
-from nasbench.tasks import Task
 
 __all__ = ["export_trial"]
 
@@ -40,7 +39,6 @@ class _Winner:
     run: Run
     number: int
     plan: Plan
-    task: Task
     builder: ModelBuilder
     model: nn.Module
 
@@ -69,7 +67,8 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
 
     Raises:
         InputError: If there is no such trial, or if `out` is not empty.
-        RunError: If its weights were not stored, or if the source does not give the same model.
+        RunError: If its weights were not stored, or if the source does not give the same model. Or if the run has
+            Python code of its own and is not trusted.
         UnsupportedError: If the source of a part cannot be read.
     """
     out = Path(out)
@@ -97,9 +96,7 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
 
 def _winner(run: Run, number: int) -> _Winner:
     builder, plan = run.builder(), run.plan_of(number)
-    task = make_problem(run.settings).task
-    assert task is not None  # a run with models has one
-    return _Winner(run, number, plan, task, builder, run.build(number))
+    return _Winner(run, number, plan, builder, run.build(number))
 
 
 def _write(winner: _Winner, folder: Path) -> None:
@@ -134,18 +131,26 @@ def _write(winner: _Winner, folder: Path) -> None:
 
 def _config(winner: _Winner) -> dict[str, Any]:
     """Return the content of config.json: what the model is and how its input is prepared."""
-    task, builder = winner.task, winner.builder
+    run, builder = winner.run, winner.builder
+    kwargs = dict(builder.model_kwargs)
+    if is_stem(builder.backbone) and not takes_covariates(builder.backbone):
+        kwargs.pop("covariates", None)  # the task has them, but this model does not read them
     return {
         "schema_version": 1,
-        "backbone": builder.backbone,
+        "backbone": run.settings.backbone,
         "plan": json.loads(winner.plan.text),
-        "kind": task.kind,
-        "input_size": list(task.input_size),
-        **dict(task.model_kwargs),
-        "preprocessing": task.preprocessing(),
+        "kind": run.config["task"]["kind"],
+        "input_size": list(builder.input_size),
+        **kwargs,
+        "preprocessing": _preprocessing(run),
         "identity_init": builder.identity_init,
-        "run": {"name": winner.run.path.name, "trial": winner.number, "seed": winner.run.settings.seed},
+        "run": {"name": run.path.name, "trial": winner.number, "seed": run.settings.seed},
     }
+
+
+def _preprocessing(run: Run) -> dict[str, Any]:
+    """Return how inputs are prepared. A run of version 0.1.0 did not record it, so its data is read."""
+    return run.task().preprocessing() if run.data is None else run.data.preprocessing
 
 
 def _card(winner: _Winner) -> dict[str, Any]:
@@ -164,7 +169,11 @@ def _card(winner: _Winner) -> dict[str, Any]:
         "bare": bare,
         "metric": run.metric or next(iter(run.directions)),
         "test": tested.get(winner.plan.hash, {}),
-        "costs": [name for name in ("params", "macs", "elementwise_flops", "latency_ms") if row.get(name) is not None],
+        "costs": [
+            name
+            for name in ("params", "macs", "elementwise_flops", "latency_ms")
+            if not any(is_missing(shown.get(name)) for shown in (row, bare) if shown is not None)
+        ],
     }
 
 

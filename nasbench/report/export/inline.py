@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from nasbench.errors import UnsupportedError
+from nasbench.library.plugins import UserFile
 
 __all__ = ["Inliner"]
 
@@ -59,10 +60,14 @@ class _File:
 
     def __init__(self, name: str) -> None:
         module = sys.modules.get(name) or importlib.import_module(name)
-        path = getattr(module, "__file__", None)
-        if path is None or not Path(path).is_file():
+        path, loader = getattr(module, "__file__", None), getattr(module, "__loader__", None)
+        if isinstance(loader, UserFile):  # the file that was loaded, which is possibly no longer there
+            self.data = loader.source
+        elif path is None or not Path(path).is_file():
             raise UnsupportedError(f"the source of {name} cannot be read, so its definitions cannot be exported")
-        self.name, self.module, self.data = name, module, Path(path).read_bytes()
+        else:
+            self.data = Path(path).read_bytes()
+        self.name, self.module = name, module
         self.tree = ast.parse(self.data)
         # The offsets of `ast` count bytes within a line, not characters, so the source stays bytes.
         starts = [0]

@@ -12,7 +12,7 @@ import torch
 
 from nasbench import backbones
 from nasbench.backbones import Slot
-from nasbench.backbones.factory import is_file, timm_arguments
+from nasbench.backbones.factory import is_file, stem_arguments, timm_arguments
 from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach
 from nasbench.backbones.layout import MapFormat
 from nasbench.backbones.stem_registry import STEMS
@@ -134,7 +134,7 @@ class _Writer:
         if backbones.is_stem(backbone):
             cls = STEMS.get(backbone)
             self.need(cls)
-            given = {"lookback": size[0], "series": size[1], **model_kwargs}
+            given = stem_arguments(backbone, size, model_kwargs.get("horizon"), model_kwargs.get("covariates"))
             return lambda: f"{self.inliner.name(cls)}({_keywords(given)})"
         self.inliner.imports("timm", "import timm")
         for given in timm_arguments(backbone, size, num_classes=model_kwargs.get("num_classes")):

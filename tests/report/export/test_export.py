@@ -222,6 +222,13 @@ def test_a_stranger_can_use_it(run, bare_python, tmp_path):
     assert f"{int(run.trials().params.iloc[-1]):,}" in card
 
 
+@pytest.mark.parametrize("backbone", ["informer", "patchtst"])
+def test_only_a_stem_with_covariates_gets_them(backbone):
+    """A run with covariates has them for every stem, but not every stem has the argument."""
+    source = same(backbone, {"stage1": "se"}, (24, 1), horizon=6, covariates=4)
+    assert ("covariates=4" in source) == (backbone == "informer")
+
+
 def test_forecasts(tmp_path, bare_python, small_data):
     run = nb.search(
         {"variants": ["se"], "slots": ["stage1"], "compositions": ["none", "a"]},

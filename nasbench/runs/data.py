@@ -1,0 +1,122 @@
+"""The data of a run: the task that a search reads, what is recorded about it, and the task of a recorded run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nasbench.backbones import default_input_size
+from nasbench.backbones.names import is_timm
+from nasbench.errors import DataError, InputError, RunError
+from nasbench.files import write_text
+from nasbench.runs.folder import RunFolder
+from nasbench.runs.schema import DataRead, read_data
+from nasbench.runs.settings import SearchSettings, differences
+from nasbench.tasks import Task, create_task
+
+__all__ = ["make_task", "save_data", "task_of_run"]
+
+SCHEMA_VERSION = 1
+
+_PATHS = ("folder", "tar", "csv", "ett")
+"""Tasks whose text has paths after the colon."""
+
+WITHOUT_DATA = "report, compare, export, power, runs and suggest do not need the data"
+
+
+def make_task(settings: SearchSettings, text: str | None = None) -> Task:
+    """Read the data of a search and return its task.
+
+    Args:
+        settings: The settings, with backbone and task resolved.
+        text: The task, if it is not that of the settings.
+
+    Raises:
+        InputError: If the task does not exist, or if its data is missing or cannot be used.
+    """
+    return create_task(
+        str(settings.task) if text is None else text,
+        size=settings.size,
+        lookback=settings.lookback,
+        horizon=settings.horizon,
+        fill=settings.fill,
+        covariates=settings.covariates,
+        seed=settings.seed,
+        **_host_images(settings, str(settings.backbone)),
+    )
+
+
+def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:
+    """Return the default image side for the task's data, and the normalisation that pretrained weights expect."""
+    if not is_timm(backbone):
+        return {}
+    import timm
+
+    config = timm.get_pretrained_cfg(backbone)
+    size = default_input_size(backbone)
+    options: dict[str, Any] = {"default_size": size[-1]} if size else {}
+    if config is not None and (settings.pretrained or settings.checkpoint):
+        options |= {"mean": config.mean, "std": config.std}
+    return options
+
+
+def save_data(folder: RunFolder, task: Task) -> None:
+    """Write data.json.
+
+    Raises:
+        OSError: If the run folder cannot be written.
+    """
+    told = DataRead(
+        schema_version=SCHEMA_VERSION,
+        task=task.name,
+        found=_absolute(task.name),
+        described=task.describe(),
+        splits=dict(task.splits),
+        input_size=list(task.input_size),
+        notes=list(task.notes),
+        preprocessing=task.preprocessing(),
+    )
+    write_text(folder.data, json.dumps(told.model_dump(), indent=2, ensure_ascii=False) + "\n")
+
+
+def _absolute(text: str) -> str:
+    """Return the text of a task with absolute paths."""
+    form, _, place = text.partition(":")
+    if form not in _PATHS:
+        return text
+    return f"{form}:{','.join(str(Path(part).expanduser().resolve()) for part in place.split(','))}"
+
+
+def task_of_run(folder: RunFolder, config: Mapping[str, Any], settings: SearchSettings) -> Task:
+    """Read the data of a run again and return its task.
+
+    Args:
+        folder: The run folder.
+        config: The contents of config.yaml.
+        settings: The settings of the run, whose own code is loaded (`Sources.load`).
+
+    Raises:
+        RunError: If a function or a table evaluated the plans, if the data is gone, or if it is not the data of the
+            run. The message says which commands do not need it.
+    """
+    if config["task"] is None:
+        raise RunError(f"run {folder.name} was evaluated by a function or from a table, so it has no data")
+    name = str(config["settings"]["task"])
+    # The recorded path is absolute, so it is right from any working directory. A user's own task is in the run.
+    found = read_data(folder.data).found if folder.data.is_file() else name
+    text = found if settings.task == name else str(settings.task)
+    try:
+        task = make_task(settings, text)
+    except (DataError, InputError, OSError) as error:
+        raise RunError(f"the data of run {folder.name} ({name}) cannot be read: {error}; {WITHOUT_DATA}") from None
+    task.name = name
+    there, here = config["identity"]["data"], task.describe()
+    both = [key for key in here if key in there]  # another version can describe data by other keys
+    if differing := differences({key: there[key] for key in both}, {key: here[key] for key in both}):
+        raise RunError(
+            f"the data at {text} is not the data of run {folder.name}; {WITHOUT_DATA}. What differs:\n  "
+            + "\n  ".join(differing)
+        )
+    return task
