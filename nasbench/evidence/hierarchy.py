@@ -1,22 +1,23 @@
-"""The hierarchical model of all trainings of a run: it estimates the difference of each plan and shrinks it.
+"""The hierarchical model of all trainings of a run. It estimates the difference of each plan and shrinks it.
 
 Plans are chosen because their first training gave a good result, so their differences are too large on average. The
 model takes into account how many plans were tried, how much they differ, and that plans with the same modules are
 similar.
 
-The differences d from the bare backbone are normal around 0 with the covariance F + diag(v) + v_bare·11ᵀ. F is that of
-the true effects. It is one of these, and the posterior is their mixture:
+The measured differences d from the bare backbone are normal around 0, with the covariance F + diag(v) + v_bare·11ᵀ.
+Here v is the noise variance of each plan, v_bare that of the bare backbone, and F the covariance of the true effects.
+The prior of F is a mixture of the following cases, each with its probability. The posterior is a mixture too:
 
     0.10   no plan differs: F = 0
-    0.05   only one module has an effect, v·s for each occurrence, v 1.5 or 6
+    0.05   only one module has an effect, with standard deviation 1.5·s or 6·s for each occurrence
     0.80   F = s²·(α²·K₁ + β²·K₂ + γ²·I), α, β, γ each 0.15, 0.35 or 0.7
-    0.05   the same with effects of 4 or 16 times that size
+    0.05   as in the line above, with effects of 4 or 16 times that size
 
-The last row is for clear effects. Without it, the model would explain two plans that are far better by a bare backbone
-with unlucky seeds, and would call a plan without an effect WORSE.
+The last case is for clear effects. Without it, if two plans are far better, the model would explain this by unlucky
+seeds of the bare backbone. It would then call a plan without an effect WORSE.
 
-K₁ counts the modules that two plans share, K₂ the slots with the same module. All values are in units of s, the
-standard deviation between seeds, so no constant depends on the metric.
+K₁ counts the modules that two plans share, and K₂ counts the slots in which they have the same module. All values are
+in units of s, the standard deviation between seeds. So no constant depends on the metric.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ __all__ = ["Contents", "Posterior", "posterior"]
 FloatArray = NDArray[np.float64]
 
 Contents = Sequence[Sequence[tuple[str, str]]]
-"""For each plan its (slot, module) pairs. A variant counts as its module, an expression gives all its modules."""
+"""For each plan, its (slot, module) pairs. Hyper-parameters are ignored. An expression gives all its modules."""
 
 _NOTHING, _ONE_MODULE, _GRID, _CLEAR = 0.10, 0.05, 0.80, 0.05
 _SCALES = (0.15, 0.35, 0.7)
@@ -44,29 +45,29 @@ _SPIKES = (1.5, 6.0)
 _CLEAR_SIZES = (4.0, 16.0)
 
 _HARM = 0.35
-"""Standard deviation of the common effect of all modules, if modules make the network worse, in units of s."""
+"""Standard deviation, in units of s, of the common effect of all modules. It is used if modules make networks worse."""
 
 _MOST = 0.75
-"""Share of plans below the bare backbone above which this effect is considered.
+"""The common effect is considered if more than this share of the plans is below the bare backbone.
 
-If no plan differs, half of the plans are below the bare backbone, or all of them if the bare backbone had a lucky seed.
-With one half, the effect would be considered in every second search, which would reduce the power.
-`scripts/benchmarks/verdicts.py` simulates both.
+If no plan truly differs, about half of the plans are below the bare backbone, or all of them if the bare backbone had a
+lucky seed. If this value was one half, the common effect would be considered in every second search, which would reduce
+the power. `scripts/benchmarks/verdicts.py` simulates both values.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """The posterior of each plan's true difference from the bare backbone. NaN for a plan that is left out.
+    """The posterior of each plan's true difference from the bare backbone. Values of plans that are left out are NaN.
 
     Attributes:
         mean: Posterior mean, `(n,)`. More is better.
         sd: Posterior standard deviation, `(n,)`.
         better: Probability that the plan is better than the bare backbone, `(n,)`.
         worse: Probability that the plan is worse, `(n,)`. The rest is the probability that there is no difference.
-        left_out: Plans that the model does not compare, `(n,)`.
+        left_out: Whether the model leaves the plan out, `(n,)`.
         harmful: Whether more than three quarters of the plans are below the bare backbone. Half of the prior then has a
-            common effect of all modules, so that no plan is called only because it is less bad than others.
+            common effect of all modules. So no plan is called BETTER only because it is less bad than the others.
     """
 
     mean: FloatArray
@@ -85,7 +86,7 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
         contents: The (slot, module) pairs of each plan.
 
     Returns:
-        The posterior. None if no plan has two seeds, so that the noise is not known.
+        The posterior, or None if no plan has two seeds, because the noise is then not known.
     """
     if not standing.noise.freedom:
         return None
@@ -101,18 +102,18 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
 
 
 def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, float]:
-    """Return the covariance of the measured around the true differences, and the scale s² of the effects."""
+    """Return the covariance of the errors of the measured differences, and the scale s² of the effects."""
     noise = standing.noise
-    of_items = noise.item_variance / 2  # of one plan. V is that of a difference of two
+    of_items = noise.item_variance / 2  # for one plan. V is for the difference of two plans
     of_plans = of_items + noise.seed_variance / standing.seeds[kept]
     of_bare = of_items + noise.seed_variance / standing.bare_seeds
-    # If seeds change nothing, as in a deterministic function, the scale comes from the items, or from the differences.
+    # If seeds change nothing (a deterministic function), the scale comes from the items, or else from the differences.
     scale = max(noise.seed_variance, of_items) or float(np.mean(standing.difference[kept] ** 2)) or 1.0
     return np.diag(of_plans) + of_bare + 1e-9 * scale * np.eye(len(kept)), scale
 
 
 def _mixture(d: FloatArray, noise: FloatArray, scale: float, contents: Contents, harmful: bool) -> FloatArray:
-    """Return mean, standard deviation, P(better) and P(worse) of each plan, `(4, n)`."""
+    """Return the posterior mean, standard deviation, P(better) and P(worse) of each plan, `(4, n)`."""
     effects, prior = _prior(contents, harmful)
     effects = scale * effects
     precision = np.linalg.inv(effects + noise)
@@ -127,13 +128,13 @@ def _mixture(d: FloatArray, noise: FloatArray, scale: float, contents: Contents,
     with np.errstate(divide="ignore", invalid="ignore"):
         better = np.where(varies, ndtr(mean / np.sqrt(variance)), 0.0)
     average = weight @ mean
-    # the variance of a mixture is the mean of the squares minus the square of the mean
+    # The variance of a mixture is the mean of the squares minus the square of the mean.
     sd = np.sqrt(np.maximum(weight @ (variance + mean**2) - average**2, 0.0))
     return np.stack([average, sd, weight @ better, weight @ np.where(varies, 1 - better, 0.0)])
 
 
 def _prior(contents: Contents, harmful: bool) -> tuple[FloatArray, FloatArray]:
-    """Return the covariances of the effects in units of s², `(g, n, n)`, and their prior probabilities, `(g,)`."""
+    """Return the g covariances of the effects in units of s², `(g, n, n)`, and their prior probabilities, `(g,)`."""
     occurrences, shared_slots = _resemblance(contents)
     n, modules = occurrences.shape
     of_modules, one_each = occurrences @ occurrences.T, np.eye(n)
@@ -154,7 +155,7 @@ def _prior(contents: Contents, harmful: bool) -> tuple[FloatArray, FloatArray]:
 
 
 def _resemblance(contents: Contents) -> tuple[FloatArray, FloatArray]:
-    """Return how often each plan has each module, `(n, modules)`, and how many slots two plans share, `(n, n)`."""
+    """Return how often each plan has each module, `(n, modules)`, and K₂ for each two plans, `(n, n)`."""
     modules = sorted({module for plan in contents for _, module in plan})
     places = sorted({place for plan in contents for place in plan})
     occurrences = np.zeros((len(contents), len(modules)))
