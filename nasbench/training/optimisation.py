@@ -31,7 +31,7 @@ def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Ten
     mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=smoothing, num_classes=classes)
 
     def mix_even(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        even = len(x) // 2 * 2  # timm mixes pairs of items of items
+        even = len(x) // 2 * 2  # timm mixes pairs of items
         return mix(x[:even], y[:even])
 
     return mix_even

@@ -151,9 +151,6 @@ class DeviceProfile:
         """Return the overhead of a composition at a slot, as a share of the bare time. 0 for a variant alone.
 
         The overhead is the time that the composition adds to the times that its variants add alone.
-
-
-        The overhead is the time that the composition adds to the times that its variants add alone.
         """
         if composition in LETTERS:
             return 0.0
@@ -185,7 +182,7 @@ class DeviceProfile:
     def quality(self) -> HeldOut | None:
         """Return the quality of the predictions for the held-out plans, or None if fewer than two were measured."""
         texts = [text for text in self.held_out if text in self.measured]
-        if len(texts) < 2:  # a rank correlation needs two values values
+        if len(texts) < 2:  # a rank correlation needs two values
             return None
         truth = np.array([self.measured[text][0] for text in texts])
         predicted = np.array([self.predict(text).ratio for text in texts])

@@ -38,7 +38,7 @@ def influence_rows(
             batch and channels.
 
     Returns:
-        The norms The norms `(len(positions), V)` in float64.
+        The norms `(len(positions), V)` in float64.
     """
     channels, count = y.shape[1], y[0, 0].numel()
     weights = torch.eye(channels) if probes is None else torch.randn(len(positions) * probes, channels)
