@@ -57,7 +57,7 @@ class InputError(NasbenchError, ValueError):
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of an exception, which can be anybody's class, so that even its `__str__` can fail."""
+    """Return the message of an exception. It works even if `__str__` fails in the exception's class."""
     try:
         return str(error)
     except Exception:

@@ -243,14 +243,14 @@ def cut_torn_line(path: Path) -> None:
 
 
 _LONGEST_SIGNATURE = 200
-"""Largest number of characters of a lock's signature that are read, because the folder can be anybody's."""
+"""At most this many characters of a lock's signature are read, because anybody can have made the folder."""
 
 _HELD: set[FileLock] = set()
 """The locks that this process holds."""
 
 
 def _forget_locks() -> None:
-    """Close the locks that a forked child inherited. Otherwise they would outlive the process that took them."""
+    """Close the locks that a forked child inherited, so that they do not outlive the process that took them."""
     for lock in list(_HELD):
         lock._forget()
 
@@ -261,13 +261,14 @@ os.register_at_fork(after_in_child=_forget_locks)
 class FileLock:
     """An advisory kernel lock on a file, as a context manager. The kernel releases it when the process dies.
 
-    A process that was forked while the lock is held does not have it, and does not keep it if this process dies.
+    If this process forks while it has the lock, the child does not have the lock. So if this process dies, the lock is
+    free.
 
     Args:
         path: The lock file. It is created if it does not exist, and never removed.
         shared: Whether to take a shared lock instead of an exclusive one. Many processes can have a shared lock at
             once.
-        signed: Whether to write process, host and time into the lock file while the lock is held. See `owner`.
+        signed: Whether the lock file contains the process, the host and the time while the lock is held. See `owner`.
     """
 
     def __init__(self, path: str | Path, *, shared: bool = False, signed: bool = False) -> None:
@@ -276,9 +277,9 @@ class FileLock:
 
     @property
     def owner(self) -> str:
-        """Who holds a signed lock, such as "process 4711 on alpha since 2026-01-31 12:00:00". "" if it is not known.
+        """The owner of a signed lock, such as "process 4711 on alpha since 2026-01-31 12:00:00". "" if it is not known.
 
-        It is only valid while another process has the lock, because a process that is killed leaves its signature.
+        The value is valid only while a process has the lock, because a process that is killed leaves its signature.
         """
         try:
             with self.path.open(encoding="utf-8", errors="replace") as file:
@@ -315,7 +316,7 @@ class FileLock:
 
     def _sign(self, text: str) -> None:
         assert self._descriptor is not None
-        with suppress(OSError):  # a full disk must not stop a process from having the lock
+        with suppress(OSError):  # if the disk is full, the process must get the lock all the same
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, text.encode(), 0)
 

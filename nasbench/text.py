@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["clean", "csv_text", "duration_s", "human", "mask_passwords", "narrate", "printable"]
 
 _PASSWORDS = (
-    # to the last @ of the line, because a password that was not quoted can contain an @, a slash or a blank
-    # (a path that was made of a URL has one slash)
+    # The match goes to the last @ of the line, because a password that was not quoted can contain an @, a slash or a
+    # blank. If a URL was turned into a path, it has one slash.
     re.compile(r"(?P<before>\w://?[^\s:/?#@]*):.*(?P<after>@)"),
     re.compile(r"(?P<before>\bpassword)=(?:'[^']*'|[^\s&'\"]+)(?P<after>)", re.IGNORECASE),
 )
@@ -46,7 +46,7 @@ def narrate(text: str) -> None:
 
 
 def mask_passwords(text: str) -> str:
-    """Return a text in which every password of a URL or a connection string is replaced by three asterisks.
+    """Return a text in which three asterisks replace every password in a URL or a connection string.
 
     Example:
         >>> mask_passwords("cannot use postgresql://me:secret@host/studies")

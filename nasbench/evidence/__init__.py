@@ -1,1 +1,1 @@
-"""HOW SURE: intervals, paired comparisons, fronts, hypervolume and effects. Takes and returns arrays and tables."""
+"""HOW SURE: intervals, paired comparisons, fronts, hypervolume and effects. All functions work on arrays and tables."""

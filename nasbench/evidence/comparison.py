@@ -24,7 +24,7 @@ __all__ = ["compare", "contents_of"]
 
 
 def contents_of(plan: Plan) -> list[tuple[str, str]]:
-    """Return the (slot, module) pairs of a plan. A variant counts as its module. An expression gives all its modules.
+    """Return the (slot, module) pairs of a plan. Hyper-parameters are ignored. An expression gives all its modules.
 
     Example:
         >>> contents_of(Plan.of({"stage1": "se(reduction=4)", "stage3": "eca >> se"}))
@@ -42,22 +42,23 @@ def compare(
     noise: Noise | None = None,
     until: Until | None = None,
 ) -> pd.DataFrame:
-    """Add the front, its probability, intervals and verdicts to a table of plans.
+    """Add columns to a table of plans: the front, its probability, intervals and verdicts.
 
     Args:
-        table: One row for each plan: its text in the column `plan` (the text of `BARE` for the bare backbone), the
-            means of the objectives, and the costs.
-        trainings: The trainings of the metric, for each row. Not used if every objective is a cost.
-        directions: Objectives with their directions.
+        table: One row for each plan. The column `plan` has its text (for the bare backbone, the text of `BARE`). Other
+            columns have the means of the objectives, and the costs.
+        trainings: For each row, the plan's trainings. They are not used if every objective is a cost.
+        directions: The objectives, each with its direction.
         metric: The objective that is measured after training. None if every objective is a cost.
-        noise: The noise pooled over the run and earlier runs. By default pooled over the rows.
-        until: How the search ended, if it ended by its verdicts (`judge_plans`).
+        noise: The noise, pooled over the run and earlier runs. None means that it is pooled over the rows.
+        until: How the search ended, if it ended by its verdicts, as in `judge_plans`.
 
     Returns:
-        The table with `on_front` and `probability` (NaN if no plan has two seeds). With a metric also `<metric>_low`
-        and `<metric>_high` (95 %, in the metric's own direction). If the bare backbone is among the plans, also
-        `difference`, `difference_low`, `difference_high` (positive is better, also for an error), `verdict`,
-        `p_better`, `more_seeds` and `items_needed` (`Judgement`).
+        A copy of the table with additional columns. `on_front` and `probability` are always added. `probability` is NaN
+        if there is a metric but no plan has two seeds. If there is a metric, `<metric>_low` and `<metric>_high` are
+        added, the ends of the 95 % interval of the metric itself. If the bare backbone is also among the plans,
+        `difference`, `difference_low` and `difference_high` are added (positive is better, also for an error), and
+        `verdict`, `p_better`, `more_seeds` and `items_needed`, as in `Judgement`.
     """
     table = table.copy()
     table["on_front"] = on_front(table[list(directions)].to_numpy(dtype=float), directions)
@@ -78,7 +79,7 @@ def compare(
 def _judge(
     table: pd.DataFrame, trainings: Sequence[Trainings], is_bare: NDArray[np.bool_], noise: Noise, until: Until | None
 ) -> Noise:
-    """Add the columns of the verdicts, and return the noise with the variance of the items."""
+    """Add the columns of the verdicts. Return the noise, including the variance of the items."""
     bare = trainings[int(np.argmax(is_bare))]
     others = np.flatnonzero(~is_bare)
     contents = [contents_of(Plan.of(text)) for text in table["plan"].iloc[others]]

@@ -1,15 +1,15 @@
 """Effects of properties, modules and slots on the metric after training, with intervals.
 
-Each table has the columns `estimate`, `low`, `high`, `p` (95 % interval and p-value, for each row alone), `n` and
-`verdict`. Verdicts are corrected for the whole table (Holm): the probability that the table has any wrong HELPS or
-HURTS is at most 5 %. A report with several tables corrects them together (`judge_together`). A search has few plans, so
-most rows are NOT DECIDED. A table of effects suggests modules and slots to examine. Only plans that were trained with
-several seeds give reliable verdicts.
+Each table has the columns `estimate`, `low`, `high`, `p`, `n` and `verdict`. The 95 % interval from `low` to `high` and
+the p-value `p` are for each row alone. The verdicts are corrected for the whole table (Holm): the probability that the
+table has any wrong HELPS or HURTS is at most 5 %. A report with several tables corrects them together
+(`judge_together`). A search has few plans, so most rows are NOT DECIDED. A table of effects suggests modules and slots
+to examine. Only plans that were trained with several seeds give reliable verdicts.
 
 The model is additive. If modules interact, an effect is the average over the plans of the search. If there are enough
-plans, the effects in a slot are adjusted for the contents of the other slots (`adjusted`). Otherwise the other slots
-count as noise. This is unbiased for plans drawn at random. It is biased if a sampler combines good modules of one slot
-with good modules of other slots.
+plans, the effects in a slot are adjusted for the contents of the other slots (`adjusted`). If there are not, the other
+slots count as noise. The effects are then unbiased for plans that were drawn at random. They are biased if a sampler
+combines good modules of one slot with good modules of other slots.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ FloatArray = NDArray[np.float64]
 Labels = Callable[[Expression], Iterable[str]]
 
 ANY = "any"
-"""In the column `slot` it means any slot. In the column `property` it means any module."""
+"""In the column `slot`, this word means any slot. In the column `property`, it means any module."""
 
 _FREEDOM = 5
-"""Smallest residual degrees of freedom for which a fitted effect is reported. With fewer, the error is not known
-well."""
+"""Smallest number of residual degrees of freedom with which a fitted effect is reported.
+
+With fewer, the standard error is not known well."""
 
 
 def declared_properties(expression: Expression) -> list[str]:
@@ -61,20 +62,21 @@ def property_effects(
     *,
     properties_of: Callable[[Expression], Collection[str]] = declared_properties,
 ) -> pd.DataFrame:
-    """Return the effect of each property in each slot: metric with minus metric without it, all else equal.
+    """Return the effect of each property in each slot: the metric with it minus the metric without it, all else equal.
 
-    The effect of having any module is fitted too (property `any`). Otherwise a property would include the effect of
-    having a module. The property `complexity` means a cost at most linear in the number of positions.
+    The effect of having any module is fitted too (property `any`). If it were not, the effect of a property would
+    include the effect of having a module. The property `complexity` means that the cost grows at most linearly with the
+    number of positions.
 
     Args:
         plans: Distinct plans.
         values: The metric of each plan.
         direction: Direction of the metric, "maximize" or "minimize".
-        properties_of: Returns the properties of an expression, declared or measured.
+        properties_of: Function that returns the properties of an expression, either declared or measured.
 
     Returns:
-        Columns slot, property, estimate, low, high, p, n (number of plans with the property in this slot), adjusted,
-        verdict. A row with slot `any` is the effect of each occurrence in any slot.
+        A table with the columns slot, property, estimate, low, high, p, n (number of plans with the property in this
+        slot), adjusted and verdict. A row with slot `any` has the effect of each occurrence, whatever its slot.
     """
     return _effects(plans, values, direction, "property", lambda expression: [ANY, *properties_of(expression)])
 
@@ -82,7 +84,7 @@ def property_effects(
 def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
     """Return the effect of each module in each slot, compared with an empty slot.
 
-    Each module of a composition counts. The heat map of the report shows this table.
+    Each module of a composition counts separately. The heat map of the report shows this table.
 
     Args:
         plans: Distinct plans.
@@ -90,17 +92,17 @@ def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
         direction: Direction of the metric, "maximize" or "minimize".
 
     Returns:
-        Columns slot, module, estimate, low, high, p, n (number of plans with the module in this slot), adjusted,
-        verdict. A row with slot `any` is the effect of each occurrence in any slot.
+        A table with the columns slot, module, estimate, low, high, p, n (number of plans with the module in this slot),
+        adjusted and verdict. A row with slot `any` has the effect of each occurrence, whatever its slot.
     """
     return _effects(plans, values, direction, "module", _modules)
 
 
 def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
-    """Return the mean difference over pairs of plans of which only one has an expression in a slot, all else equal.
+    """Return, for each expression in a slot, the mean difference between plans with it and the same plans without it.
 
-    This needs no model. There are few pairs, because a search does not create them on purpose. With 3 pairs or more,
-    the interval is Student's t-interval over the pairs.
+    This needs no model. There are few such pairs of plans, because a search does not create them on purpose. If there
+    are 3 pairs or more, the interval is Student's t-interval over the pairs.
 
     Args:
         plans: Distinct plans.
@@ -108,7 +110,7 @@ def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
         direction: Direction of the metric, "maximize" or "minimize".
 
     Returns:
-        Columns slot, expression, estimate, low, high, p, n (number of pairs), verdict.
+        A table with the columns slot, expression, estimate, low, high, p, n (number of pairs) and verdict.
     """
     known = dict(zip(plans, values, strict=True))
     gaps: dict[tuple[str, str], list[float]] = {}
@@ -132,8 +134,8 @@ def slot_importance(plans: Sequence[Plan], values: Sequence[float]) -> pd.DataFr
         values: The metric of each plan.
 
     Returns:
-        Columns slot, estimate, low, high, p, n (number of plans with a module in this slot), verdict (MATTERS or NOT
-        DECIDED). The shares of several slots do not sum to 1.
+        A table with the columns slot, estimate, low, high, p, n (number of plans with a module in this slot) and
+        verdict (MATTERS or NOT DECIDED). The shares of the slots need not sum to 1.
     """
     design = _Design(plans, _modules)
     rows = []
@@ -152,11 +154,11 @@ def judge_together(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame
     If five tables are corrected separately, 8 to 21 % of reports have a wrong verdict.
 
     Args:
-        tables: Tables of the functions of this file, by name.
+        tables: Tables from the functions of this file, by name.
 
     Returns:
-        The tables, in which some verdicts have become NOT DECIDED. No verdict is added, because more rows only make the
-        test stricter.
+        The tables, in which some verdicts may have become NOT DECIDED. No NOT DECIDED becomes another verdict, because
+        more rows make the test stricter.
     """
     if not tables:
         return {}
@@ -172,11 +174,12 @@ _COLUMNS = ("estimate", "low", "high", "p")
 
 
 class _Design:
-    """Design matrix of 0 and 1: a row for each plan, a column for each label that occurs in a slot."""
+    """A design matrix of zeros and ones, with a row for each plan and a column for each label that occurs in a slot."""
 
     def __init__(self, plans: Sequence[Plan], labels: Labels) -> None:
         rows = [{(slot, label) for slot, part in plan.items() for label in labels(part)} for plan in plans]
-        self.slots = list(Plan(dict(item for plan in plans for item in plan.items())))  # a plan orders them by depth
+        # A plan orders its slots by depth.
+        self.slots = list(Plan(dict(item for plan in plans for item in plan.items())))
         seen = {key for row in rows for key in row}
         self.columns = sorted(seen, key=lambda key: (self.slots.index(key[0]), key[1]))
         matrix = [[float(key in row) for key in self.columns] for row in rows]
@@ -205,8 +208,8 @@ def _effects(plans: Sequence[Plan], values: Sequence[float], direction: str, wor
         here = design.of_slot(slot)
         alone = Fit(design.matrix[:, here], target)
         for place, column in enumerate(here):
-            # The fit over all slots adjusts for the other slots. If there are too few plans for it, the slot is fitted
-            # alone.
+            # The fit over all slots adjusts for the contents of the other slots. If there are too few plans for this
+            # fit, the slot is fitted alone.
             found = _tell(whole, column)
             adjusted = found is not None
             found = found or _tell(alone, place)
@@ -214,7 +217,7 @@ def _effects(plans: Sequence[Plan], values: Sequence[float], direction: str, wor
             rows.append(
                 {"slot": slot, word: design.columns[column][1], **_columns(found), "n": n, "adjusted": adjusted}
             )
-    # Rows with slot `any`: one coefficient for each label, on the number of its occurrences in a plan.
+    # In rows with slot `any`, each label has one coefficient, for the number of slots that have the label in a plan.
     all_labels, counts = design.counts()
     anywhere = Fit(counts, target)
     for place, label in enumerate(all_labels):
@@ -249,7 +252,7 @@ def _columns(found: Estimate | None) -> dict[str, float]:
 
 
 def _judged(table: pd.DataFrame, direction: str) -> pd.DataFrame:
-    """Add the verdicts, corrected over the whole table."""
+    """Add the verdicts, corrected for the whole table."""
     decided = holm(table["p"].to_numpy(dtype=float))
     better = (table["estimate"] > 0) == (direction == "maximize")
     return table.assign(verdict=np.where(decided, np.where(better, "HELPS", "HURTS"), "NOT DECIDED"))

@@ -1,4 +1,4 @@
-"""Probability that a plan is on the front, given the noise of its metric and its latency."""
+"""The probability that a plan is on the front, given the noise of its metric and its latency."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def log_deviation(low: FloatArray, high: FloatArray) -> FloatArray:
     """Return the standard deviation of the logarithm of a measured ratio, from its 95 % interval.
 
     Args:
-        low: Lower ends, `(n,)`. NaN if nothing was measured.
-        high: Upper ends, `(n,)`.
+        low: Lower ends of the intervals, `(n,)`. NaN if nothing was measured.
+        high: Upper ends of the intervals, `(n,)`.
 
     Returns:
-        `(n,)`. 0 if there is no interval.
+        The standard deviations, `(n,)`. 0 if there is no interval.
     """
     width = np.log(np.asarray(high, dtype=float)) - np.log(np.asarray(low, dtype=float))
     return np.nan_to_num(width / (2 * _NORMAL_95), nan=0.0)
@@ -46,33 +46,35 @@ def front_probability(
 ) -> FloatArray:
     """Return the probability that each plan is on the front, given the noise of its metric and of its latency.
 
-    Each draw adds noise to the measured metrics and finds the front. The difference of two plans then has the same
-    error and t-distribution as their interval, because all plans of a draw share one error of s². A measured cost is
-    multiplied by `exp(deviation · z)`. Each plan has its own z, because its ratio to the bare backbone was measured
-    separately. The metrics are not shrunk by the hierarchical model, because shrinking made the probabilities less
-    accurate.
+    Each draw adds noise to the measured metrics and finds the front. In a draw, one random factor multiplies the seed
+    noise of all plans, and another one their item noise. These factors represent the errors of the two variances. So
+    the difference of two plans has the same standard error and t-distribution as in its interval. A measured cost is
+    multiplied by `exp(deviation · z)` with a standard normal z. Each plan has its own z, because its ratio to the bare
+    backbone was measured separately. The metrics are not shrunk by the hierarchical model, because shrinking made the
+    probabilities less accurate.
 
     Args:
-        scores: The mean of the trained metric over the seeds of each plan, `(n_plans,)`, in its own direction.
-        seeds: Number of seeds of each plan, `(n_plans,)`. The pooled s² is used for plans with one seed too.
-        noise: The noise, with the variance of the items (`Standing.noise`).
+        scores: For each plan, the mean over its seeds of the metric after training, `(n_plans,)`. Its sign is
+            unchanged.
+        seeds: Number of seeds of each plan, `(n_plans,)`. The pooled s² is also used for plans with one seed.
+        noise: The noise, including the variance of the items (`Standing.noise`).
         costs: The costs, `(n_plans, m - 1)`.
-        directions: Direction of the trained metric, then of each cost.
-        cost_deviation: Standard deviation of the logarithm of each cost, `(n_plans, m - 1)`, 0 for an exact cost. If
-            None, all costs are exact. See `log_deviation`.
-        resolution: Largest relative difference that is a tie (`tied`), for each cost. If None, 0 for all.
+        directions: Direction of the metric, followed by the direction of each cost.
+        cost_deviation: Standard deviation of the logarithm of each cost, `(n_plans, m - 1)`. It is 0 for an exact cost.
+            None means that all costs are exact. See `log_deviation`.
+        resolution: For each cost, the largest relative difference that counts as a tie (`tied`). None means 0 for all.
         resamples: Number of draws.
         seed: Seed of the draws.
 
     Returns:
-        `(n_plans,)`, each in [0, 1]. NaN for all plans if none has two seeds, so that the noise is not known.
+        The probabilities, `(n_plans,)`, in [0, 1]. If no plan has two seeds, the noise is not known, and all are NaN.
     """
     if not noise.freedom:
         return np.full(len(scores), np.nan)
     rng = np.random.default_rng(seed)
-    of_items = np.sqrt(noise.item_variance / 2)  # of one plan. The variance of the items is that of a difference
+    of_items = np.sqrt(noise.item_variance / 2)  # for one plan. `item_variance` is for the difference of two plans
     of_seeds = np.sqrt(noise.seed_variance / np.asarray(seeds, dtype=float))
-    # A separate generator, because noise of costs must not change the draws of the metric.
+    # The costs have a separate generator, so that their noise does not change the draws of the metric.
     of_costs = np.random.default_rng([seed, 1])
     hits = np.zeros(len(scores))
     for _ in range(resamples):
@@ -80,7 +82,7 @@ def front_probability(
         metric = scores + items * of_items * _inflation(rng, noise.item_freedom)
         metric = metric + between * of_seeds * _inflation(rng, noise.freedom)
         seen = costs if cost_deviation is None else costs * np.exp(cost_deviation * of_costs.normal(size=costs.shape))
-        # Ties are found after noise was added, because a measurement would have given the noisy values.
+        # Ties are found after the noise was added, because another measurement would have given such noisy values.
         if resolution is not None and any(resolution):
             seen = np.column_stack([tied(column, one) for column, one in zip(seen.T, resolution, strict=True)])
         hits += non_dominated(np.column_stack([metric, seen]), directions)

@@ -1,22 +1,23 @@
-"""The hierarchical model of all trainings of a run: it estimates the difference of each plan and shrinks it.
+"""The hierarchical model of all trainings of a run. It estimates the difference of each plan and shrinks it.
 
 Plans are chosen because their first training gave a good result, so their differences are too large on average. The
 model takes into account how many plans were tried, how much they differ, and that plans with the same modules are
 similar.
 
-The differences d from the bare backbone are normal around 0 with the covariance F + diag(v) + v_bare·11ᵀ. F is that of
-the true effects. It is one of these, and the posterior is their mixture:
+The measured differences d from the bare backbone are normal around 0, with the covariance F + diag(v) + v_bare·11ᵀ.
+Here v is the noise variance of each plan, v_bare that of the bare backbone, and F the covariance of the true effects.
+The prior of F is a mixture of the following cases, each with its probability. The posterior is a mixture too:
 
     0.10   no plan differs: F = 0
-    0.05   only one module has an effect, v·s for each occurrence, v 1.5 or 6
+    0.05   only one module has an effect, with standard deviation 1.5·s or 6·s for each occurrence
     0.80   F = s²·(α²·K₁ + β²·K₂ + γ²·I), α, β, γ each 0.15, 0.35 or 0.7
-    0.05   the same with effects of 4 or 16 times that size
+    0.05   as in the line above, with effects of 4 or 16 times that size
 
-The last row is for clear effects. Without it, the model would explain two plans that are far better by a bare backbone
-with unlucky seeds, and would call a plan without an effect WORSE.
+The last case is for clear effects. Without it, if two plans are far better, the model would explain this by unlucky
+seeds of the bare backbone. It would then call a plan without an effect WORSE.
 
-K₁ counts the modules that two plans share, K₂ the slots with the same module. All values are in units of s, the
-standard deviation between seeds, so no constant depends on the metric.
+K₁ counts the modules that two plans share, and K₂ counts the slots in which they have the same module. All values are
+in units of s, the standard deviation between seeds. So no constant depends on the metric.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = ["Contents", "Posterior", "posterior"]
 FloatArray = NDArray[np.float64]
 
 Contents = Sequence[Sequence[tuple[str, str]]]
-"""For each plan its (slot, module) pairs. A variant counts as its module, an expression gives all its modules."""
+"""For each plan, its (slot, module) pairs. Hyper-parameters are ignored. An expression gives all its modules."""
 
 _NOTHING, _ONE_MODULE, _GRID, _CLEAR = 0.10, 0.05, 0.80, 0.05
 _SCALES = (0.15, 0.35, 0.7)
@@ -45,32 +46,32 @@ _SPIKES = (1.5, 6.0)
 _CLEAR_SIZES = (4.0, 16.0)
 
 _HARM = 0.35
-"""Standard deviation of the common effect of all modules, if modules make the network worse, in units of s."""
+"""Standard deviation, in units of s, of the common effect of all modules. It is used if modules make networks worse."""
 
 _DENSE = 60
 """With up to this many plans the covariances themselves are faster."""
 
 _MOST = 0.75
-"""Share of plans below the bare backbone above which this effect is considered.
+"""The common effect is considered if more than this share of the plans is below the bare backbone.
 
-If no plan differs, half of the plans are below the bare backbone, or all of them if the bare backbone had a lucky seed.
-With one half, the effect would be considered in every second search, which would reduce the power.
-`scripts/benchmarks/verdicts.py` simulates both.
+If no plan truly differs, about half of the plans are below the bare backbone, or all of them if the bare backbone had a
+lucky seed. If this value was one half, the common effect would be considered in every second search, which would reduce
+the power. `scripts/benchmarks/verdicts.py` simulates both values.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """The posterior of each plan's true difference from the bare backbone. NaN for a plan that is left out.
+    """The posterior of each plan's true difference from the bare backbone. Values of plans that are left out are NaN.
 
     Attributes:
         mean: Posterior mean, `(n,)`. More is better.
         sd: Posterior standard deviation, `(n,)`.
         better: Probability that the plan is better than the bare backbone, `(n,)`.
         worse: Probability that the plan is worse, `(n,)`. The rest is the probability that there is no difference.
-        left_out: Plans that the model does not compare, `(n,)`.
+        left_out: Whether the model leaves the plan out, `(n,)`.
         harmful: Whether more than three quarters of the plans are below the bare backbone. Half of the prior then has a
-            common effect of all modules, so that no plan is called only because it is less bad than others.
+            common effect of all modules. So no plan is called BETTER only because it is less bad than the others.
     """
 
     mean: FloatArray
@@ -89,7 +90,7 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
         contents: The (slot, module) pairs of each plan.
 
     Returns:
-        The posterior. None if no plan has two seeds, so that the noise is not known.
+        The posterior, or None if no plan has two seeds, because the noise is then not known.
     """
     if not standing.noise.freedom:
         return None
@@ -107,10 +108,10 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
 def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, float, float]:
     """Return the noise variance of each plan, that of the bare backbone, and the scale s² of the effects."""
     noise = standing.noise
-    of_items = noise.item_variance / 2  # of one plan. V is that of a difference of two
+    of_items = noise.item_variance / 2  # for one plan. V is for the difference of two plans
     of_plans = of_items + noise.seed_variance / standing.seeds[kept]
     of_bare = of_items + noise.seed_variance / standing.bare_seeds
-    # If seeds change nothing, as in a deterministic function, the scale comes from the items, or from the differences.
+    # If seeds change nothing (a deterministic function), the scale comes from the items, or else from the differences.
     scale = max(noise.seed_variance, of_items) or float(np.mean(standing.difference[kept] ** 2)) or 1.0
     return of_plans + 1e-9 * scale, float(of_bare), scale
 
@@ -146,7 +147,7 @@ def _mixture(
     with np.errstate(divide="ignore", invalid="ignore"):
         better = np.where(varies, ndtr(mean / np.sqrt(variance)), 0.0)
     average = weight @ mean
-    # the variance of a mixture is the mean of the squares minus the square of the mean
+    # The variance of a mixture is the mean of the squares minus the square of the mean.
     sd = np.sqrt(np.maximum(weight @ (variance + mean**2) - average**2, 0.0))
     return np.stack([average, sd, weight @ better, weight @ np.where(varies, 1 - better, 0.0)])
 

@@ -1,4 +1,4 @@
-"""Correction of several tests at once."""
+"""Correction of p-values for several tests at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.bool_]:
     Args:
         p: The p-value of each hypothesis. A hypothesis with NaN is never rejected.
     """
-    values = np.where(np.isnan(p), 2.0, p)  # above 1, so that it is sorted last and does not count as tested
+    # NaN becomes a value above 1, which is sorted last and does not count as tested.
+    values = np.where(np.isnan(p), 2.0, p)
     order = np.argsort(values, kind="stable")
     tested = int((values <= 1).sum())
     passed = values[order] <= 0.05 / np.maximum(tested - np.arange(len(values)), 1)

@@ -1,7 +1,7 @@
-"""Variance of a mean over evaluation items, also if neighbouring items depend on each other.
+"""The variance of a mean over evaluation items, also if neighbouring items depend on each other.
 
-The windows of a forecasting task overlap, so neighbours share most of their steps. Their long-run variance is n times
-the variance of the mean of n items.
+The windows of a forecasting task overlap, so neighbouring windows share most of their steps. The long-run variance of
+items is n times the variance of the mean of n items.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ __all__ = ["item_freedom", "long_run_variance"]
 FloatArray = NDArray[np.float64]
 
 _FEWEST_HORIZONS = 6
-"""Smallest length of a series, in horizons, for the Bartlett kernel. For shorter series, plain blocks have better
-coverage."""
+"""Smallest length of a series, in horizons, with which the Bartlett kernel is used. For shorter series, intervals from
+plain blocks have better coverage."""
 
 _LAG_HORIZONS, _LAG_SHARE = 4, 0.2
 """Length of the kernel: four horizons, but at least a fifth of the series.
 
-Errors of forecasts depend on each other even if their windows do not overlap, over a day or a week for any horizon. In
-a simulation with a horizon of a day, a memory of a week and 8,000 hours, intervals with four horizons contained the
-true value in 66 % of cases, and with a fifth of the series in 94 %.
+The errors of forecasts depend on each other even if their windows do not overlap. With any horizon, they can do so over
+a day or a week. In a simulation with a horizon of a day, a memory of a week and 8,000 hours, the intervals contained
+the true value in 66 % of cases with a kernel of four horizons, and in 94 % with a fifth of the series.
 """
 
 
 def long_run_variance(values: FloatArray, block: int = 1) -> FloatArray:
     """Return the long-run variance of items along the last axis.
 
-    Independent items (`block` 1) have their plain variance. For a forecast it is the Bartlett estimate (Newey and West,
-    Econometrica 1987). Its lag is the larger of four horizons and a fifth of the series. A series with fewer than six
-    horizons is cut into blocks of one horizon, which are treated as independent.
+    For independent items (`block` 1), it is their plain variance. For the windows of forecasts, it is the Bartlett
+    estimate (Newey and West, Econometrica 1987). The lag of the estimate is the larger of four horizons and a fifth of
+    the series. If a series is shorter than six horizons, it is cut into blocks of one horizon, which are treated as
+    independent.
 
     Args:
-        values: `(..., N)`.
-        block: The horizon of a forecast, or 1.
+        values: The values of N items, `(..., N)`.
+        block: The horizon of the forecasts, or 1 for independent items.
 
     Returns:
-        `(...)`. NaN if there are fewer than two items or fewer than two blocks.
+        The variances, `(...)`. NaN if there are fewer than two items or fewer than two blocks.
     """
     values = np.asarray(values, dtype=float)
     count = values.shape[-1]
@@ -55,8 +56,8 @@ def long_run_variance(values: FloatArray, block: int = 1) -> FloatArray:
         return np.asarray(block * means.var(axis=-1, ddof=1))
     reach = _reach(count, block)
     gaps = values - values.mean(axis=-1, keepdims=True)
-    # The sum of squares of all sums of `reach` neighbours weights the autocovariance of lag j by reach − j, which are
-    # the Bartlett weights. Zeros around the series make the sums at its ends shorter.
+    # In the sum of squares of all sums of `reach` neighbours, the autocovariance of lag j has the weight reach − j.
+    # These are the Bartlett weights. Because of the zeros around the series, the sums at its ends have fewer terms.
     padding = [(0, 0)] * (values.ndim - 1) + [(reach, reach - 1)]
     totals = np.cumsum(np.pad(gaps, padding), axis=-1)
     sums = totals[..., reach:] - totals[..., :-reach]
@@ -64,15 +65,15 @@ def long_run_variance(values: FloatArray, block: int = 1) -> FloatArray:
 
 
 def item_freedom(count: int, block: int = 1) -> float:
-    """Return the degrees of freedom of `long_run_variance`, with which Student's t has the right 97.5 % quantile.
+    """Return the degrees of freedom of `long_run_variance`. With them, Student's t has the right 97.5 % quantile.
 
-    For the Bartlett estimate this is the fixed-b quantile, 1.96 + 2.9694b + 0.416b² − 0.5324b³ with b the lag over the
-    length of the series (Kiefer and Vogelsang, Econometric Theory 2005). As degrees of freedom, it can be combined with
-    the variance between seeds by Satterthwaite's rule.
+    For the Bartlett estimate, the right quantile is the fixed-b quantile, 1.96 + 2.9694b + 0.416b² − 0.5324b³, where b
+    is the lag divided by the length of the series (Kiefer and Vogelsang, Econometric Theory 2005). It is expressed as
+    degrees of freedom, so that it can be combined with the variance between seeds by Satterthwaite's rule.
 
     Args:
         count: Number of items.
-        block: The horizon of a forecast, or 1.
+        block: The horizon of the forecasts, or 1 for independent items.
 
     Returns:
         The degrees of freedom. NaN if `long_run_variance` is NaN.

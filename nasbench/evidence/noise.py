@@ -1,4 +1,4 @@
-"""The noise of a metric: variance between seeds and variance due to the items, pooled over the plans of a run."""
+"""The noise of a metric: its variance between seeds, and its variance due to the choice of the items."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nasbench.evidence.trainings import Trainings
 __all__ = ["Noise", "pooled_noise"]
 
 _ITEM_SHARE = 0.2
-"""Default variance of the items' difference between two plans, in units of the interaction, if there is only one
-plan."""
+"""Default for the item variance of the difference of two plans, before two plans were compared: this value times
+W / N (`Noise`)."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,15 @@ class Noise:
     """The noise in a measured difference of two plans.
 
     Attributes:
-        seed_variance: Variance of one training's score around the mean of its plan: s². NaN if no plan has two seeds.
-        freedom: Degrees of freedom of `seed_variance`: ν, the sum over plans of (number of seeds - 1).
-        interaction: Variance of the change that a seed causes on a single item: W. 0 without items.
-        items: Number of evaluation items: N. 0 without items.
-        item_variance: Variance of a difference of two plans due to the choice of the items: V. 0 without items.
-        item_freedom: Degrees of freedom of `item_variance`. Infinite without items.
-        grid: Step between possible values of the metric, 1/N for a share of items. 0 if there is no such step.
+        seed_variance: Variance s² of the score of one training around the mean of its plan. NaN if no plan has two
+            seeds.
+        freedom: Degrees of freedom ν of `seed_variance`, the sum over plans of (number of seeds - 1).
+        interaction: Variance W of the change that a seed causes on a single item. 0 if there are no items.
+        items: Number N of evaluation items. 0 if there are no items.
+        item_variance: Variance V of the difference of two plans due to the choice of the items. 0 if there are none.
+        item_freedom: Degrees of freedom of `item_variance`. Infinite if there are no items.
+        grid: Step between possible values of the metric. It is 1/N if the metric is a share of the items, and 0 if
+            there is no such step.
     """
 
     seed_variance: float
@@ -41,7 +43,7 @@ class Noise:
     grid: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a noise with a known seed variance as data for JSON. `Noise(**data)` restores it."""
+        """Return the noise as data for JSON. If the seed variance is known, `Noise(**data)` restores the noise."""
         return {name: value for name, value in asdict(self).items() if np.isfinite(value)}
 
     def with_items(self, item_variance: float) -> Noise:
@@ -51,8 +53,8 @@ class Noise:
     def on_items(self, items: int) -> Noise:
         """Return the noise for another number of evaluation items of the same kind, such as a test split.
 
-        The item variance V is inversely proportional to the number of items N. Only the part W/N of the seed variance
-        depends on N. Without items the noise is returned unchanged.
+        The item variance V is inversely proportional to the number of items N. Of the seed variance, only the part W/N
+        depends on N. If there are no items, the noise is returned unchanged.
 
         Args:
             items: The other number of items, at least 1.
@@ -63,7 +65,7 @@ class Noise:
         scale = self.items / items
         return replace(
             self,
-            # not less than the variance from the items alone, because the true variance between seeds is not negative
+            # at least the part W/N, because the remaining part of a variance cannot be negative
             seed_variance=max(of_seeds, self.interaction / items),
             items=items,
             item_variance=self.item_variance * scale,
@@ -71,11 +73,11 @@ class Noise:
         )
 
     def with_seeds(self, added: int) -> Noise:
-        """Return the noise with the degrees of freedom of `added` further trainings."""
+        """Return the noise with `added` more degrees of freedom, for as many additional trainings."""
         return replace(self, freedom=self.freedom + added)
 
     def error(self, *seeds: int) -> tuple[float, float]:
-        """Return the standard error of a difference, or of one plan's mean, and its degrees of freedom.
+        """Return the standard error of a difference or of one plan's mean, and the degrees of freedom of the error.
 
         The variances of items and seeds are added. Their degrees of freedom are combined by Satterthwaite's rule
         (Biometrics Bulletin 1946).
@@ -84,8 +86,8 @@ class Noise:
             seeds: Number of seeds of each plan: two numbers for a difference, one for a mean.
         """
         of_seeds = self.seed_variance * sum(1 / count for count in seeds)
-        # Scores that are rounded to a grid can be equal by chance. Rounding alone adds a variance of grid²/12 to a
-        # score.
+        # If scores are rounded to a grid, they can be equal by chance. Rounding alone adds a variance of grid²/12 to
+        # each score.
         square = max(self.item_variance + of_seeds, self.grid**2 * len(seeds) / 12)
         uncertainty = self.item_variance**2 / self.item_freedom + of_seeds**2 / self.freedom if self.freedom else np.nan
         if uncertainty == 0:
@@ -100,17 +102,17 @@ def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -
     same variance.
 
     Args:
-        plans: The trainings of every plan of the run: the bare backbone, the plans, their controls.
-        earlier: The noise of earlier runs of the same task. They add their degrees of freedom.
+        plans: The trainings of everything in the run: the bare backbone, the plans and their controls.
+        earlier: The noise of earlier runs of the same task. Their degrees of freedom are added.
 
     Returns:
-        The noise, with the variance of the items as expected before any two plans were compared.
+        The noise. Its item variance is a default, because no two plans have been compared yet.
     """
     several = [plan for plan in plans if plan.seeds > 1]
     squares = sum(float(((plan.scores - plan.mean) ** 2).sum()) for plan in several)
     freedom = sum(plan.seeds - 1 for plan in several) + sum(noise.freedom for noise in earlier)
     squares += sum(noise.seed_variance * noise.freedom for noise in earlier if noise.freedom)
-    # A metric has a step only if the items of every plan are integers. The items of one plan can all be 0 by chance.
+    # The metric has a step only if the items of every plan are integers, since those of one plan can be so by chance.
     grid = min((plan.grid for plan in plans if plan.items is not None), default=0.0)
     stored = [plan.items.shape[1] for plan in plans if plan.items is not None]
     items = stored[0] if stored else 0

@@ -16,18 +16,18 @@ __all__ = ["PairedDifference", "compare_pair", "item_variance", "mean_interval",
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference of a plan from the reference with which it is compared. More is better.
+    """The difference of a plan from the reference with which it is compared. More is better.
 
     Attributes:
-        difference: Metric of the plan minus metric of the reference. Positive is better, also for an error.
-        low: Lower end of the 95 % interval of the difference. NaN if there is none.
-        high: Upper end of the interval.
-        verdict: BETTER, WORSE or NOT DECIDED. BARE for the bare backbone compared with itself.
+        difference: Metric of the plan minus the metric of the reference. Positive is better, also for an error.
+        low: Lower end of the 95 % interval of the difference. NaN if there is no interval.
+        high: Upper end of the same interval.
+        verdict: BETTER, WORSE or NOT DECIDED. BARE if the bare backbone is compared with itself.
         seeds: Number of seeds of the plan or the reference, whichever is smaller.
         error: Standard error of the difference. NaN if there is no interval.
-        freedom: Degrees of freedom of the error.
-        p: Probability of a difference at least this far from 0 if the true difference is 0. NaN if there is no
-            interval.
+        freedom: Degrees of freedom of the standard error.
+        p: The p-value: the probability of a difference at least this far from 0 if the true difference is 0. NaN if
+            there is no interval.
     """
 
     difference: float
@@ -53,20 +53,23 @@ class PairedDifference:
 def compare_pair(plan: Trainings, reference: Trainings, noise: Noise | None = None) -> PairedDifference:
     """Compare a plan with a reference that was evaluated on the same items.
 
-    The interval is Δ ± t(0.975, df)·SE with SE² = V + s²·(1/S + 1/S_reference). V, the part of the items, is estimated
-    from these two plans. The changes that seeds cause on single items are subtracted from V, because s² includes them
-    already. One seed gives no interval and no verdict. The two plans can have different numbers of seeds.
+    The interval is Δ ± t(0.975, df)·SE with SE² = V + s²·(1/S + 1/S_reference). Δ is the difference, S and S_reference
+    are the numbers of seeds, and V is the variance due to the items. V is estimated from these two plans. The changes
+    that seeds cause on single items are subtracted from V, because s² already includes them. If the plan or the
+    reference has one seed, there is no interval, and the verdict is NOT DECIDED. The two can have different numbers of
+    seeds.
 
-    If items depend on each other, V is a long-run variance with few degrees of freedom (`item_freedom`). These are
-    combined with the degrees of freedom of s². Without seed noise, the interval then uses the fixed-b quantile.
+    If items depend on each other, V is a long-run variance with few degrees of freedom (`item_freedom`). They are
+    combined with the degrees of freedom of s². If there was no noise from seeds, the interval would use the fixed-b
+    quantile.
 
     Args:
         plan: The trainings of the plan.
-        reference: The trainings of the reference. noise: The noise pooled over the run. By default over these two
-            plans.
+        reference: The trainings of the reference.
+        noise: The noise, pooled over the run. None means that it is pooled over these two plans.
 
     Raises:
-        ValueError: If both have items, but different numbers of them.
+        ValueError: If plan and reference have items, but different numbers of them.
     """
     seeds = min(plan.seeds, reference.seeds)
     difference = plan.mean - reference.mean
@@ -77,17 +80,17 @@ def compare_pair(plan: Trainings, reference: Trainings, noise: Noise | None = No
     error, freedom = noise.with_items(of_items).error(plan.seeds, reference.seeds)
     half = t_quantile(0.975, freedom) * error
     low, high = difference - half, difference + half
-    # Without any noise, t is undefined. Then p is 0, or 1 if the difference is zero.
+    # If there is no noise, t is undefined. Then p is 0, or 1 if the difference is zero.
     p = t_p_value(difference / error, freedom) if error != 0 else float(difference == 0)
     return PairedDifference(difference, low, high, verdict_of(low, high), seeds, error, freedom, p)
 
 
 def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, float]:
-    """Return the 95 % interval of one plan's metric, over items and seeds. NaN with one seed.
+    """Return the 95 % interval of one plan's metric, over items and seeds. Its ends are NaN if the plan has one seed.
 
     Args:
         plan: The trainings of the plan. In the interval, as in the trainings, more is better.
-        noise: As in `compare_pair`.
+        noise: The noise, pooled over the run. None means that it is estimated from this plan.
     """
     noise = pooled_noise([plan]) if noise is None else noise
     if plan.seeds < 2 or not noise.freedom:
@@ -104,17 +107,17 @@ def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, f
 def item_variance(plan: Trainings, reference: Trainings, of_plan: float, of_reference: float) -> float:
     """Return the variance of a difference due to the choice of the items.
 
-    It is unbiased, so it can be negative if it is small. Without items it is 0.
+    The estimate is unbiased, so it can be negative if the true variance is small. It is 0 if there are no items.
 
     Args:
         plan: The trainings of the plan.
-        reference: Those of the reference.
+        reference: The trainings of the reference.
         of_plan: Variance of the changes that seeds cause on single items of the plan: its own `interaction`, or a
             pooled value.
-        of_reference: The same for the reference.
+        of_reference: The same variance for the reference.
 
     Raises:
-        ValueError: If both have items, but different numbers of them.
+        ValueError: If plan and reference have items, but different numbers of them.
     """
     if plan.item_means is None or reference.item_means is None:
         return 0.0
@@ -127,8 +130,8 @@ def verdict_of(low: float, high: float) -> str:
     """Return the verdict on a difference (more is better): BETTER, WORSE or NOT DECIDED.
 
     Args:
-        low: Lower end of its 95 % interval. NaN if there is none.
-        high: Upper end of the interval.
+        low: Lower end of the 95 % interval of the difference. NaN if there is no interval.
+        high: Upper end of the same interval.
     """
     if low > 0:
         return "BETTER"

@@ -1,4 +1,4 @@
-"""Pareto front and hypervolume of plans, and ties between measured costs."""
+"""The Pareto front and the hypervolume of plans, and ties between measured costs."""
 
 from __future__ import annotations
 
@@ -13,29 +13,33 @@ __all__ = ["LATENCY_RESOLUTION", "hypervolume", "minimised", "non_dominated", "o
 FloatArray = NDArray[np.float64]
 
 LATENCY_RESOLUTION = 0.01
-"""Relative difference up to which two latencies count as equal on the front. Latency is measured to this precision."""
+"""If two latencies differ by at most this share, they count as equal on the front.
+
+Latency is measured with this precision."""
 
 
 def minimised(values: FloatArray, directions: Sequence[str]) -> FloatArray:
-    """Flip the sign of maximised columns, so that smaller is better everywhere.
+    """Flip the sign of maximised columns, so that smaller is better in every column.
 
     Args:
-        values: One row for each plan, one column for each objective, `(n, m)`. directions: "maximize" or "minimize" for
-            each column.
+        values: One row for each plan and one column for each objective, `(n, m)`.
+        directions: "maximize" or "minimize" for each column.
     """
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
     return np.asarray(values, dtype=float).reshape(-1, len(signs)) * signs
 
 
 def non_dominated(values: FloatArray, directions: Sequence[str]) -> NDArray[np.bool_]:
-    """Return a mask of the rows that no other row dominates. Equal rows are all kept, rows with a NaN never.
+    """Return a mask of the rows that no other row dominates.
+
+    Rows that are equal do not dominate each other. A row with a NaN is never in the mask.
 
     Args:
-        values: `(n, m)`.
+        values: One row for each plan and one column for each objective, `(n, m)`.
         directions: "maximize" or "minimize" for each column.
     """
     points = minimised(values, directions)
-    # A plan with a missing value cannot be compared. It must not be on the front, and it must not dominate other plans.
+    # A plan with a missing value cannot be compared. So it is not on the front, and it does not dominate other plans.
     kept = np.asarray(~np.isnan(points).any(axis=1))
     if kept.any():
         kept[kept] = moocore.is_nondominated(points[kept], keep_weakly=True)
@@ -46,11 +50,11 @@ def on_front(values: FloatArray, directions: Mapping[str, str]) -> NDArray[np.bo
     """Return a mask of the plans on the front. Latencies that the measurement cannot distinguish count as equal.
 
     Args:
-        values: One row per plan, one column per objective, `(n, m)`.
-        directions: Objectives with their directions, in the order of the columns.
+        values: One row for each plan and one column for each objective, `(n, m)`.
+        directions: The objectives with their directions, in the order of the columns.
     """
     values = np.array(values, dtype=float).reshape(-1, len(directions))
-    # Without ties, the noise of the measurement would decide which plans are on the front.
+    # If there were no ties, the noise of the measurement would decide which plans are on the front.
     if "latency_ms" in directions:
         column = list(directions).index("latency_ms")
         values[:, column] = tied(values[:, column], LATENCY_RESOLUTION)
@@ -58,12 +62,12 @@ def on_front(values: FloatArray, directions: Mapping[str, str]) -> NDArray[np.bo
 
 
 def hypervolume(values: FloatArray, directions: Sequence[str], reference: Sequence[float]) -> float:
-    """Return the volume between the points and a reference point. 0 without points.
+    """Return the volume that the points dominate, up to a reference point. It is 0 if there are no points.
 
     Args:
-        values: `(n, m)`.
+        values: One row for each point and one column for each objective, `(n, m)`.
         directions: "maximize" or "minimize" for each column.
-        reference: The reference point, fixed before the search, with the signs of `values`.
+        reference: The reference point, which is fixed before the search. Its values have the same signs as `values`.
     """
     points = minimised(values, directions)
     points = points[~np.isnan(points).any(axis=1)]
@@ -73,20 +77,21 @@ def hypervolume(values: FloatArray, directions: Sequence[str], reference: Sequen
 
 
 def tied(values: FloatArray, resolution: float) -> FloatArray:
-    """Return costs in which ties are equal: each cost becomes the smallest of its rank.
+    """Return costs in which ties are equal. Each cost becomes the smallest cost of its rank.
 
-    Costs are visited from the smallest to the largest. A cost shares the current rank if it exceeds the first cost of
-    that rank by at most the resolution. So no plan is on the front because of a difference that is smaller than the
-    resolution, and no chain of ties joins costs that are far apart.
+    The costs are visited from the smallest to the largest. A cost gets the current rank if it exceeds the first cost of
+    this rank by at most the resolution. So no plan is on the front because of a difference that is smaller than the
+    resolution. And costs that are far apart never become equal through a chain of ties.
 
     Args:
         values: Positive costs, `(n,)`.
-        resolution: Largest relative difference that is a tie. With 0, all costs are returned unchanged.
+        resolution: Largest relative difference that counts as a tie. If it is 0, all costs are returned unchanged.
     """
     shared = np.array(values, dtype=float)
     first = np.nan
     for index in np.argsort(shared, kind="stable"):
-        # Written with `not`, so that the first cost starts a rank (`first` is NaN) and a NaN cost never shares a rank.
+        # The condition is written with `not`, so that the first cost starts a rank (`first` is NaN), and so does every
+        # NaN.
         if not shared[index] <= first * (1 + resolution):
             first = shared[index]
         shared[index] = first

@@ -1,4 +1,4 @@
-"""Power: which differences a number of trainings can detect, and how many more a given difference needs."""
+"""Power: which differences a number of trainings can detect, and how many more trainings a given difference needs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nasbench.evidence.student import t_quantile
 __all__ = ["detectable_difference", "items_needed", "least_difference", "more_seeds"]
 
 _CHANCE = 0.8
-"""Share of cases in which a detectable difference is found."""
+"""A difference counts as detectable if it is found in at least this share of cases."""
 
 _FLOOR = 2.8
-"""Sum of the normal quantiles of 97.5 % and 80 %, rounded: how many standard errors a difference must have."""
+"""The size of a detectable difference in standard errors: the 97.5 % plus the 80 % normal quantile, rounded."""
 
 _MOST_SEEDS = 1000
-"""Almost nobody trains a plan more often. A larger number counts as "no number"."""
+"""Largest number of seeds that is considered. If a plan needs more, no number of seeds counts as enough."""
 
 
 def detectable_difference(seeds: int, noise: Noise) -> float:
@@ -26,10 +26,10 @@ def detectable_difference(seeds: int, noise: Noise) -> float:
 
     Args:
         seeds: Number of seeds of each plan.
-        noise: The noise, with the variance of the items.
+        noise: The noise, including the variance of the items.
 
     Returns:
-        The difference, positive. NaN if the noise is not known.
+        The size of the difference, which is positive. NaN if the noise is not known.
     """
     if not noise.freedom:
         return np.nan
@@ -38,19 +38,19 @@ def detectable_difference(seeds: int, noise: Noise) -> float:
 
 
 def least_difference(noise: Noise) -> float:
-    """Return the difference below which no number of seeds helps, because the items are too few."""
+    """Return the smallest difference that can be detected with any number of seeds. Below it, the items are too few."""
     return _FLOOR * math.sqrt(noise.item_variance)
 
 
 def items_needed(effect: float, noise: Noise) -> int | None:
-    """Return how many evaluation items are needed to detect a difference, with enough seeds.
+    """Return how many evaluation items are needed to detect a difference, if there are enough seeds.
 
     Args:
         effect: The difference, of either sign and not 0.
-        noise: The noise, with the variance of the items.
+        noise: The noise, including the variance of the items.
 
     Returns:
-        The number of items. None if no items were stored, so that their variance is not known.
+        The number of items. None if no items were stored, because their variance is then not known.
     """
     if not noise.items:
         return None
@@ -58,18 +58,18 @@ def items_needed(effect: float, noise: Noise) -> int | None:
 
 
 def more_seeds(effect: float, seeds: int, bare_seeds: int, noise: Noise) -> int | None:
-    """Return how many more seeds of a plan are needed to decide a difference, if the bare backbone has as many seeds.
+    """Return how many more seeds a plan needs to decide a difference, if the bare backbone then has as many seeds.
 
-    The added trainings improve the estimate of the noise, so their degrees of freedom are included.
+    The additional trainings improve the estimate of the noise, so their degrees of freedom are included.
 
     Args:
         effect: The difference, of either sign.
-        seeds: Number of seeds that the plan has.
-        bare_seeds: Number of seeds that the bare backbone has.
-        noise: The noise, with the variance of the items.
+        seeds: Number of seeds that the plan has now.
+        bare_seeds: Number of seeds that the bare backbone has now.
+        noise: The noise, including the variance of the items.
 
     Returns:
-        The number of seeds, at least 1. None if no number of seeds is enough, or if the noise is not known.
+        The number of additional seeds, at least 1. None if no number is enough, or if the noise is not known.
     """
     if not noise.freedom or abs(effect) <= least_difference(noise):
         return None

@@ -1,7 +1,7 @@
-"""Correlation of the zero-cost proxies of a search with the metric after training, compared with baselines.
+"""The correlation of the zero-cost proxies of a search with the metric after training, compared with baselines.
 
-A proxy is useful only if it ranks plans better than their parameters or MACs. Its correlation with itself, with other
-initial weights and batches, limits its correlation with the metric.
+A proxy is useful only if it ranks plans better than their number of parameters or MACs does. A proxy is also correlated
+with its own scores from other initial weights and batches. This limits its correlation with the metric.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ def proxy_agreement(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return how well each proxy and the baselines params and MACs rank plans by their metric after training.
+    """Return how well each proxy, and each of the baselines params and MACs, ranks plans by their trained metric.
 
     Args:
-        figures: The score of each plan, `(n_plans,)`, for each predictor: the `BASELINES` and the proxies. NaN if it is
-            missing.
-        metric: The metric after training of each plan, `(n_plans,)`.
+        figures: For each predictor (the `BASELINES` and the proxies), the score of each plan, `(n_plans,)`. A missing
+            score is NaN.
+        metric: For each plan, the metric after training, `(n_plans,)`.
         direction: Direction of the metric, "maximize" or "minimize". A correlation above 0 always means that plans with
             a higher score have a better metric.
-        retests: The score with other initial weights and batches, `(n_plans,)`, for each proxy.
+        retests: For each proxy, the score of each plan from other initial weights and batches, `(n_plans,)`.
         resamples: Number of bootstrap resamples over plans.
         seed: Seed of the bootstrap.
 
     Returns:
-        One row for each predictor, the baselines first, with these columns:
+        One row for each predictor, with the baselines first. The columns are:
 
         - predictor.
-        - spearman, low and high: the correlation with its 95 % interval, by bootstrap over plans.
+        - spearman, low and high: the Spearman correlation with its 95 % interval, by bootstrap over plans.
         - n: number of plans with this score.
-        - retest and retest_n: Spearman correlation of the proxy with itself with other initial weights and batches, and
-          the number of plans used. A baseline has 1, because it does not depend on weights.
-        - over_baseline, over_low and over_high: the correlation minus that of the better baseline on the same plans.
-          The better baseline is chosen again in each resample.
+        - retest and retest_n: Spearman correlation of the proxy's scores with its scores from other initial weights and
+          batches, and the number of plans used. For a baseline it is 1, because a baseline does not depend on weights.
+        - over_baseline, over_low and over_high: the correlation minus the correlation of the better baseline on the
+          same plans, with its 95 % interval. The better baseline is chosen again in each resample.
         - verdict: BASELINE, BETTER, NOT BETTER (the interval is below 0) or NOT DECIDED.
 
-        A value is NaN if there are fewer than 4 plans, or if one of its two variables does not vary.
+        A value is NaN if there are fewer than 4 plans, or if one of the two variables of the correlation does not vary.
     """
     good = metric if direction == "maximize" else -metric  # more is better from here on
     base = np.stack([figures[name] for name in BASELINES])
@@ -98,11 +98,11 @@ _BLOCK = 500_000
 def _compared(
     columns: FloatArray, good: FloatArray, resamples: int, seed: int
 ) -> tuple[float, tuple[float, float], float, tuple[float, float]]:
-    """Return the correlation of the first column, and its difference from the best other column, with intervals."""
+    """Return the correlation of the first column, and how far it is above the best other one, with intervals."""
     if len(good) < _FEWEST:
         return np.nan, (np.nan, np.nan), np.nan, (np.nan, np.nan)
     drawn = np.random.default_rng(seed).integers(0, len(good), (resamples, len(good)))
-    # row 0 is the original sample, which gives the estimate
+    # Row 0 is the original sample, which gives the estimate.
     drawn = np.concatenate([np.arange(len(good))[None, :], drawn])
     # in blocks, because the ranks of all resamples of ten thousand plans at once take a gigabyte
     blocks = np.array_split(drawn, -(-drawn.size // _BLOCK))
@@ -120,7 +120,7 @@ def _agreement(first: FloatArray, second: FloatArray) -> float:
 
 
 def _interval(draws: FloatArray) -> tuple[float, float]:
-    """Return the 95 % interval of the draws that have a correlation. NaN if fewer than half have one."""
+    """Return the 95 % interval of the draws that have a correlation, or NaN if fewer than half of them have one."""
     known = draws[~np.isnan(draws)]  # a resample has no correlation if one variable does not vary
     if len(known) < len(draws) / 2:
         return np.nan, np.nan
@@ -129,7 +129,7 @@ def _interval(draws: FloatArray) -> tuple[float, float]:
 
 
 def _spearman(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return Spearman's correlation along the last axis, ties at mean rank. NaN if a variable does not vary."""
+    """Return Spearman's correlation along the last axis, with mean ranks for ties. NaN if a variable does not vary."""
     x, y = rankdata(a, axis=-1), rankdata(b, axis=-1)
     x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
     size = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))

@@ -1,4 +1,4 @@
-"""The race for further trainings: which plan, if any, is trained next with a further seed, and why."""
+"""The race for additional trainings: which plan, if any, is trained next with another seed, and why."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from nasbench.evidence.standing import Standing
 __all__ = ["BARE_SEEDS", "BUDGET", "MOST_SEEDS", "UNTIL_BUDGET", "Race", "State", "Step", "Until", "race", "sureness"]
 
 BARE_SEEDS = 3
-"""Number of trainings of the bare backbone before all further trainings. They give a first estimate of the noise."""
+"""Number of trainings that the bare backbone gets first. They give a first estimate of the noise."""
 
 BUDGET = 10
-"""Default number of further trainings, including those of the bare backbone."""
+"""Default number of additional trainings, including those of the bare backbone."""
 
 UNTIL_BUDGET = 20
-"""The same if a search continues until every plan is decided."""
+"""Default number of additional trainings if a search continues until every plan is decided."""
 
 MOST_SEEDS = 8
-"""Default of the largest number of seeds of a plan."""
+"""Default for the largest number of seeds of a plan."""
 
 _FEWEST_TO_CALL, _FEWEST_TO_DROP = 3, 2
 _FAILURES = 2
-"""A plan whose training failed this often gets no further training."""
+"""If the training of a plan failed this often, the plan gets no more trainings."""
 
 State = Literal["called", "dropped", "left out", "failed", "at most seeds", "open"]
-"""called: the plan is BETTER with enough certainty. dropped: its estimate is below the bare backbone. left out: far
-below."""
+"""The state of a plan in the race.
+
+called: the plan is BETTER with enough certainty. dropped: its estimate is below the bare backbone. left out: it is far
+below the bare backbone. failed: it has no successful training, or its trainings failed too often. at most seeds: it has
+the largest number of seeds. open: none of these."""
 
 Until = Literal["decided", "first"]
 
@@ -43,7 +46,7 @@ class Step:
 
     Attributes:
         plan: Index of the plan. None for the bare backbone.
-        reason: The reason for the training, as it follows "next:" in a message.
+        reason: The reason for the training, in words that can follow "next:" in a message.
     """
 
     plan: int | None
@@ -55,10 +58,10 @@ class Race:
     """The state of the race.
 
     Attributes:
-        next: The next training. None if the race has ended, or if its last trainings are running.
-        ended: The reason why there is no next training. "" if there is one.
-        states: The state of each plan. Running trainings have no influence on it.
-        posterior: The posterior of each plan. None before the noise is known.
+        next: The next training. None if the race has ended, or if its last trainings are still running.
+        ended: The reason why there is no next training, or "" if there is one.
+        states: The state of each plan. Running trainings have no influence on the states.
+        posterior: The posterior of each plan. None as long as the noise is not known.
     """
 
     next: Step | None
@@ -68,10 +71,10 @@ class Race:
 
 
 def sureness(until: Until | None = None) -> float:
-    """Return the smallest probability of being better for which a plan is called BETTER.
+    """Return the probability that a plan must exceed to be called BETTER.
 
     A search that tests after every training, and can end after any of them, needs a higher probability than a single
-    test.
+    test does.
     """
     return 0.975 if until is None else 0.995
 
@@ -90,21 +93,23 @@ def race(
 ) -> Race:
     """Return the state of the race and the next training.
 
-    The same arguments give the same step. So a resumed search can continue from the records.
+    The same arguments always give the same step. So a resumed search can continue from its records.
 
     Args:
         standing: The results of the finished trainings.
         contents: The (slot, module) pairs of each plan.
-        spent: Number of further trainings started so far, including those of the bare backbone, failed and running
-            trainings.
-        budget: Largest number of further trainings. By default `BUDGET`, or `UNTIL_BUDGET` with `until`.
+        spent: Number of additional trainings that were started so far. Trainings of the bare backbone, failed trainings
+            and running trainings are included.
+        budget: Largest number of additional trainings. None means `BUDGET`, or `UNTIL_BUDGET` if `until` is given.
         most_seeds: Largest number of seeds of a plan.
-        front: The plans on the front after exploration, in order of hypervolume. Plans with one seed get a second seed
-            first, with at most half of the budget. The bare backbone is included in this front. Otherwise cheap plans
-            that are worse than the bare backbone would use trainings that the race needs.
-        until: "decided" ends the race when every plan is called or dropped, "first" at the first plan called BETTER.
-        running: The plan of each running training, None for the bare backbone. They count as if their result was the
-            posterior mean (for the bare backbone its present mean).
+        front: The plans on the front after exploration, in order of hypervolume. Those with one seed get a second seed
+            first, as long as this takes at most half of the budget. This front must be found together with the bare
+            backbone. Otherwise it would have cheap plans that are worse than the bare backbone, and they would use
+            trainings that the race needs.
+        until: "decided" ends the race when every plan is called or dropped. "first" ends it when the first plan is
+            called BETTER.
+        running: For each running training its plan, or None for the bare backbone. A running training counts as if its
+            result was the posterior mean of the plan (for the bare backbone, its present mean).
         failures: Number of failed trainings of each plan. None if nothing failed.
     """
     budget = (BUDGET if until is None else UNTIL_BUDGET) if budget is None else budget
@@ -132,7 +137,7 @@ def race(
     still = [plan for plan, state in enumerate(expected_states) if state == "open"]
     if expected is None or not still:
         return end("no plan is open any more" if expected is not None else "no plan has two seeds")
-    best = max(still, key=lambda plan: float(expected.mean[plan]))  # of equal plans, the first
+    best = max(still, key=lambda plan: float(expected.mean[plan]))  # if plans are equal, the first one is taken
     if seen.bare_seeds <= seen.seeds[best]:
         return Race(Step(None, "the bare backbone has no more seeds than the best open plan"), "", states, believed)
     chance = float(expected.better[best])
@@ -163,7 +168,7 @@ def _state(
 
 
 def _with_running(standing: Standing, believed: Posterior | None, running: Sequence[int | None]) -> Standing:
-    """Return the standing as if the result of each running training was the posterior mean of its plan."""
+    """Return the standing that results if each running training gives the posterior mean of its plan."""
     difference, seeds, bare_seeds = standing.difference.copy(), standing.seeds.copy(), standing.bare_seeds
     for plan in running:
         if plan is None:

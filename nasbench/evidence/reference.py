@@ -1,14 +1,16 @@
-"""The reference point and bounds of hypervolume, fixed before a search and stored with it.
+"""The reference point and the bounds of hypervolume. They are fixed before a search and stored with it.
 
-They depend only on the bare backbone. So they are known after the first evaluation, and they never change:
+They depend only on the bare backbone. So they are known after the first evaluation, and they never change. The range of
+each objective is:
 
-    a cost that is minimised    from the bare backbone's own to 10 times it, on a logarithmic scale
-    a share that is maximised   (accuracy, AUC, R² ...: at most 1, or 100) from its best value to twice the bare
-                                backbone's distance from it, at least 0.1 of the range and never below 0
-    an error that is minimised  from 0 to twice the bare backbone's
-    any other metric            as far on either side of the bare backbone's value as that is from 0 (1 where it is 0)
+    a cost that is minimised    from the bare backbone's cost to 10 times this cost, on a logarithmic scale
+    a share that is maximised   (accuracy, AUC, R² ...: at most 1, or 100) from its best value down to twice the bare
+                                backbone's distance from it, at least 0.1 of the whole range and never below 0
+    an error that is minimised  from 0 to twice the bare backbone's error
+    any other metric            from the bare backbone's value by its absolute value to either side (by 1 if it is 0)
 
-On each axis the best value is 0 and the reference point is 1. A volume of 1 would be a perfect metric at no added cost.
+On each axis, the best value is at 0 and the reference point at 1. A volume of 1 would mean a perfect metric at no added
+cost.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ COST_FACTOR = 10.0
 """A plan that costs at least this many times as much as the bare backbone adds no hypervolume."""
 
 _LEAST_RANGE = 0.1
-"""Smallest part of a share's range that the box covers. So the box has room below a bare backbone at 0.99."""
+"""The box covers at least this part of the range of a share. So there is room below a bare backbone at 0.99."""
 
 
 def _log(values: Any) -> FloatArray:
@@ -46,9 +48,9 @@ class Reference:
 
     Attributes:
         directions: "maximize" or "minimize" for each objective.
-        point: The reference point: the worst value of each objective that adds hypervolume.
-        ideal: The best corner of the box.
-        logarithmic: Objectives with a logarithmic scale.
+        point: The reference point. For each objective, values that are worse than this one add no hypervolume.
+        ideal: For each objective, the value in the best corner of the box.
+        logarithmic: The objectives that have a logarithmic scale.
     """
 
     directions: dict[str, str]
@@ -61,10 +63,10 @@ class Reference:
             raise ValueError(f"a reference needs a point and an ideal for each of {', '.join(self.directions)}")
 
     def coordinates(self, values: FloatArray) -> FloatArray:
-        """Return objectives in units of the box: 0 at the ideal, 1 at the reference point, smaller is better.
+        """Return objectives in units of the box: 0 is the ideal, 1 is the reference point, and smaller is better.
 
         Args:
-            values: `(n, m)`, one column per objective in the order of `directions`.
+            values: One column for each objective, in the order of `directions`, `(n, m)`.
         """
         columns = np.asarray(values, dtype=float).reshape(-1, len(self.directions))
         found = np.empty_like(columns)
@@ -75,10 +77,10 @@ class Reference:
         return found
 
     def hypervolume(self, values: FloatArray) -> float:
-        """Return the share of the box that plans dominate, in [0, 1]. It is above 1 if a plan is beyond the ideal.
+        """Return the share of the box that plans dominate. It is in [0, 1], or above 1 if a plan is beyond the ideal.
 
         Args:
-            values: `(n, m)`, as in `coordinates`.
+            values: The objectives of the plans, `(n, m)`, as in `coordinates`.
         """
         m = len(self.directions)
         return hypervolume(self.coordinates(values), ["minimize"] * m, [1.0] * m)
@@ -101,10 +103,10 @@ def reference_point(
     Args:
         bare: Metrics and costs of the bare backbone.
         directions: "maximize" or "minimize" for each objective.
-        given: Reference values by objective, instead of the values of the rule.
+        given: For some objectives, the value of the reference point that replaces the value of the rule.
 
     Raises:
-        InputError: If a given value is not worse than the ideal, or is not for an objective.
+        InputError: If a given value is not worse than the ideal, or if it is for something that is not an objective.
 
     Example:
         >>> found = reference_point({"accuracy": 0.8, "macs": 1e6}, {"accuracy": "maximize", "macs": "minimize"})
@@ -133,11 +135,11 @@ def _box(name: str, bare: float, direction: str) -> tuple[float, float]:
     """Return the best and the worst value that count, by the rule at the top of this file."""
     if _is_cost(name, bare, direction):
         return bare, COST_FACTOR * bare
-    top = 1.0 if bare <= 1 else 100.0  # a share can be given in percent
+    top = 1.0 if bare <= 1 else 100.0  # a share can be in percent
     if direction == "maximize" and conventional_direction(name) == "maximize" and 0 <= bare <= top:
         distance = max(2 * (top - bare), _LEAST_RANGE * top)
         return top, max(0.0, top - distance)
-    reach = abs(bare) or 1.0  # the box must have a size above 0 even if the bare backbone is at 0
+    reach = abs(bare) or 1.0  # even if the bare backbone is at 0, the box must have a size above 0
     return (bare - reach, bare + reach) if direction == "minimize" else (bare + reach, bare - reach)
 
 

@@ -1,4 +1,4 @@
-"""Least squares with intervals for estimable contrasts, and the share of variance explained."""
+"""Least squares, with intervals for estimable contrasts, and the share of the variance that a fit explains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Estimate", "Fit", "explained"]
 FloatArray = NDArray[np.float64]
 
 _TOLERANCE = 1e-8
-"""Relative size below which a singular value, or the unexplained share of a fit, counts as zero."""
+"""Singular values below this relative size, and unexplained shares of a fit below it, count as zero."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Estimate:
 
     Attributes:
         value: The estimate.
-        low: Lower end.
-        high: Upper end.
-        p: Probability of an estimate at least this far from 0 if the true value is 0.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        p: The p-value: the probability of an estimate at least this far from 0 if the true value is 0.
     """
 
     value: float
@@ -42,14 +42,15 @@ class Fit:
     """Least squares of a target on features and a constant. Features may be linearly dependent.
 
     Args:
-        features: `(n, p)`, without a column of ones.
-        target: `(n,)`.
+        features: The features, `(n, p)`, without a column of ones.
+        target: The target, `(n,)`.
     """
 
     def __init__(self, features: FloatArray, target: FloatArray) -> None:
         x = np.asarray(features, dtype=float)
         self.n, self.columns = x.shape
-        # Centring fits the constant. So the constant uses a degree of freedom, but it has no column.
+        # To centre features and target fits the constant. So the constant uses a degree of freedom, but it has no
+        # column.
         self._x = x - x.mean(axis=0)
         self._y = np.asarray(target, dtype=float) - np.mean(target)
         _, sizes, right = np.linalg.svd(self._x, full_matrices=False)
@@ -61,7 +62,7 @@ class Fit:
 
     @property
     def freedom(self) -> int:
-        """Residual degrees of freedom."""
+        """Number of residual degrees of freedom."""
         return self.n - 1 - self.rank
 
     @cached_property
@@ -82,14 +83,14 @@ class Fit:
         """Return a weighted sum of coefficients with its interval.
 
         Args:
-            weights: `(p,)`.
+            weights: The weight of each coefficient, `(p,)`.
 
         Returns:
-            The estimate. None if the data do not determine the sum, or if no degree of freedom is left.
+            The estimate, or None if the data do not determine the sum or if no degree of freedom is left.
         """
         along = self._right @ weights
-        # It is estimable only if the weights are in the row space. For example, the effects of two equal columns cannot
-        # be separated.
+        # The sum can be estimated only if the weights are in the row space. For example, the effects of two equal
+        # columns cannot be separated.
         if self.freedom < 1 or np.linalg.norm(weights - self._right.T @ along) > 1e-6 * np.linalg.norm(weights):
             return None
         value = float(weights @ self._coefficients)
@@ -102,35 +103,35 @@ class Fit:
 def explained(fit: Fit) -> Estimate | None:
     """Return the share of a target's variance that a fit explains: adjusted R², with the interval of the true share.
 
-    The interval inverts the non-central F distribution (Steiger, Psychological Methods 2004). It is exact for normal
-    errors and can be [0, 0].
+    The interval comes from inverting the non-central F distribution (Steiger, Psychological Methods 2004). For normal
+    errors it is exact. It can be [0, 0].
 
     Returns:
-        The estimate. None if no degree of freedom is left, if nothing was fitted, or if the target does not vary.
+        The estimate, or None if no degree of freedom is left, if nothing was fitted, or if the target does not vary.
     """
     if fit.rank < 1 or fit.freedom < 1 or fit.total <= 0:
         return None
     share = 1 - fit.unexplained / fit.total
     value = max(0.0, 1 - (1 - share) * (fit.n - 1) / fit.freedom)
-    if fit.unexplained <= _TOLERANCE * fit.total:  # a perfect fit, whose F ratio would be infinite
+    if fit.unexplained <= _TOLERANCE * fit.total:  # a perfect fit would have an infinite F ratio
         return Estimate(1.0, 1.0, 1.0, 0.0)
     ratio = share / (1 - share) * fit.freedom / fit.rank
     low, high = (_noncentrality(ratio, fit.rank, fit.freedom, chance) for chance in (0.975, 0.025))
     p = float(fisher.sf(ratio, fit.rank, fit.freedom))
-    # A non-centrality λ of n observations is a true share of λ / (λ + n).
+    # With n observations, a non-centrality λ means that the true share is λ / (λ + n).
     return Estimate(value, low / (low + fit.n), high / (high + fit.n), p)
 
 
 def _noncentrality(ratio: float, first: int, second: int, chance: float) -> float:
-    """Return the non-centrality under which the F distribution at `ratio` equals `chance`, 0 if none does."""
+    """Return the non-centrality with which the distribution function of F at `ratio` is `chance`, or 0 if none."""
 
     def gap(noncentrality: float) -> float:
         return float(ncf.cdf(ratio, first, second, noncentrality)) - chance
 
     if fisher.cdf(ratio, first, second) <= chance:
         return 0.0
-    # The distribution function decreases as the non-centrality grows. Doubling finds an interval with the root for
-    # brentq.
+    # The distribution function decreases as the non-centrality grows. `high` is doubled until the root is between 0 and
+    # `high`, because brentq needs such an interval.
     high = 1.0
     while gap(high) > 0:
         high *= 2

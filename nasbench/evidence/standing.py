@@ -15,16 +15,17 @@ from nasbench.evidence.trainings import Trainings
 __all__ = ["Standing", "standing"]
 
 _FAR = 3.0
-"""In standard deviations of the difference of two single trainings: a plan this far below the bare backbone is left
-out."""
+"""A plan is left out only if it is more than this far below the bare backbone.
+
+The unit is the standard deviation of the difference of two single trainings."""
 
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """The plans of a run compared with its bare backbone, in the form that the model, the race and power use.
+    """The comparison of the plans of a run with its bare backbone. The model, the race and power are computed from it.
 
     Attributes:
-        difference: Mean of each plan minus mean of the bare backbone, `(n,)`. NaN for a plan without a training.
+        difference: Mean metric of each plan minus that of the bare backbone, `(n,)`. NaN for a plan without a training.
         seeds: Number of trainings of each plan, `(n,)`.
         bare_seeds: Number of trainings of the bare backbone.
         noise: The noise of the run. Its variance of the items is the mean over the plans.
@@ -37,9 +38,10 @@ class Standing:
 
     @property
     def left_out(self) -> NDArray[np.bool_]:
-        """Mask of plans that are not compared: without a training, or far below the bare backbone, `(n,)`.
+        """Whether each plan is left out, because it has no training or is far below the bare backbone, `(n,)`.
 
-        Otherwise a module that breaks the network would make the prior so wide that no other plan is shrunk.
+        If it was not left out, a module that breaks the network would make the prior so wide that no other plan would
+        be shrunk.
         """
         known = self.difference[~np.isnan(self.difference)]
         spread = np.sqrt(2 * self.noise.seed_variance) if self.noise.freedom else 0.0
@@ -59,7 +61,7 @@ def standing(plans: Sequence[Trainings], bare: Trainings, noise: Noise) -> Stand
     seeds = np.array([plan.seeds for plan in plans], dtype=int)
     first = Standing(difference, seeds, bare.seeds, noise)
     compared = [plan for plan, left_out in zip(plans, first.left_out, strict=True) if not left_out]
-    # A plan with one seed does not show what seeds change on single items. So the pooled value is used for all plans.
+    # A plan with one seed does not show how much seeds change single items. So the pooled value is used for all plans.
     of_items = [item_variance(plan, bare, noise.interaction, noise.interaction) for plan in compared]
     if not of_items or not noise.freedom:
         return first

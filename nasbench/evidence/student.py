@@ -1,6 +1,6 @@
 """Student's t distribution, with any number of degrees of freedom above 0.
 
-scipy.stats has it too, but importing scipy.stats takes a second.
+scipy.stats has this distribution too, but it takes a second to import scipy.stats.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ __all__ = ["t_p_value", "t_probability", "t_quantile"]
 
 
 def t_quantile(probability: float, freedom: float) -> float:
-    """Return the value below which t is with this probability.
+    """Return the quantile: the value below which t lies with the given probability.
 
     Args:
-        probability: In (0, 1).
-        freedom: Degrees of freedom. If infinite, the distribution is normal.
+        probability: The probability, in (0, 1).
+        freedom: Number of degrees of freedom. If it is infinite, the distribution is normal.
     """
     return float(stdtrit(freedom, probability))
 

@@ -1,4 +1,4 @@
-"""The trainings of one plan for the statistics: one score for each seed, one value for each item, more is better."""
+"""The trainings of one plan, as the statistics use them: one score for each seed, and one value for each item."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Trainings:
-    """All successful trainings of one plan. In all values more is better. Create it with `Trainings.of`.
+    """All successful trainings of one plan. In all values, more is better. Create it with `Trainings.of`.
 
     Attributes:
         scores: The metric of each seed, `(S,)`.
-        items: The metric of each evaluation item, `(S, N)`. None if the items of a seed are not stored.
-        block: Number of consecutive items that depend on each other: the horizon of a forecast, 1 otherwise.
+        items: For each seed, the metric of each evaluation item, `(S, N)`. None if the items of any seed are not
+            stored.
+        block: Number of consecutive items that depend on each other: the horizon for forecasts, and otherwise 1.
     """
 
     scores: FloatArray
@@ -39,14 +40,14 @@ class Trainings:
         direction: str = "maximize",
         block: int = 1,
     ) -> Trainings:
-        """Return the trainings of a plan. The sign of a metric that is minimised is changed here, and only here.
+        """Return the trainings of a plan. The sign of a minimised metric is changed here and nowhere else.
 
         Args:
             scores: The metric of each seed. A training with the score None or a score that is not finite has failed and
                 is left out.
-            items: The metric per evaluation item, `(N,)`, of each seed. None if it was not stored.
+            items: For each seed, the metric of each evaluation item, `(N,)`, or None if it was not stored.
             direction: Direction of the metric, "maximize" or "minimize".
-            block: As in the attributes.
+            block: See the attribute `block`.
 
         Raises:
             ValueError: If `items` does not have an entry for each score, or entries of different lengths.
@@ -78,23 +79,23 @@ class Trainings:
 
     @cached_property
     def item_means(self) -> FloatArray | None:
-        """Mean over the seeds of each item, `(N,)`. None without items."""
+        """For each item, the mean over the seeds, `(N,)`. None if there are no items."""
         return None if self.items is None else np.asarray(self.items.mean(axis=0))
 
     @cached_property
     def interaction(self) -> float:
-        """Variance of the change that a seed causes on a single item: W. NaN with one seed or without items."""
+        """Variance W of the change that a seed causes on a single item. NaN if there is only one seed or no items."""
         if self.items is None or self.seeds < 2:
             return np.nan
         residuals = self.items - self.items.mean(axis=0)
-        # The change that is the same on all items is seed variance. If it was included, it would be subtracted from V
-        # too.
+        # A change that is the same on all items belongs to the seed variance. If it was included here, it would also be
+        # subtracted from V.
         residuals = residuals - residuals.mean(axis=1, keepdims=True)
         return float(long_run_variance(residuals, self.block).sum() / (self.seeds - 1))
 
     @cached_property
     def grid(self) -> float:
-        """Step of the metric: 1/N if every item is an integer, as for accuracy. 0 if there is no such step."""
+        """Step between possible values of the metric: 1/N if all items are integers, as for accuracy. Otherwise 0."""
         if self.items is None or not np.array_equal(self.items, np.round(self.items)):
             return 0.0
         return 1 / self.items.shape[1]

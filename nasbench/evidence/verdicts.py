@@ -1,4 +1,4 @@
-"""Verdicts on all plans of a run compared with the bare backbone, and what the undecided plans need."""
+"""Verdicts on all plans of a run, compared with the bare backbone, and what the undecided plans need."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from nasbench.evidence.trainings import Trainings
 __all__ = ["FEWEST_FOR_MODEL", "Judgement", "judge_plans", "verdicts_by_model"]
 
 FEWEST_FOR_MODEL = 4
-"""With fewer plans the hierarchical model has too little data. Each plan is then judged by its own interval."""
+"""With fewer plans, the hierarchical model has too little data. Each plan is then judged by its own interval."""
 
 _FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Comparison of every plan with the bare backbone. Arrays have one entry for each plan. More is better.
+    """The comparison of every plan with the bare backbone. Arrays have one entry for each plan. More is better.
 
     Attributes:
         pairs: The raw difference of each plan with its interval. Its `verdict` comes only from the interval.
         verdicts: BETTER, WORSE or NOT DECIDED, as in the report.
         p_better: Probability that the plan is better than the bare backbone, `(n,)`. NaN if it is not known.
-        more_seeds: Number of further seeds that are needed to decide the plan, `(n,)`. NaN if the plan is decided, if
-            no number of seeds is enough, or if the noise is not known.
-        items_needed: Number of evaluation items that are needed to decide the plan, with enough seeds, `(n,)`. NaN if
-            the plan is decided, or if more seeds are enough.
+        more_seeds: Number of additional seeds that are needed to decide the plan, `(n,)`. NaN if the plan is decided,
+            if no number of seeds is enough, or if the noise is not known.
+        items_needed: Number of evaluation items that are needed to decide the plan if there are enough seeds, `(n,)`.
+            NaN if the plan is decided, or if more seeds are enough with the present items.
         rule: The source of the verdicts: the hierarchical "model" or, with few plans, "holm" (corrected intervals).
-        posterior: The posterior of the model. None with few plans, and before the noise is known.
-        standing: The raw differences, numbers of seeds and the noise of the run.
+        posterior: The posterior of the model. None if there are few plans, or if the noise is not known.
+        standing: The raw differences, the numbers of seeds and the noise of the run.
     """
 
     pairs: tuple[PairedDifference, ...]
@@ -64,14 +64,15 @@ def judge_plans(
 ) -> Judgement:
     """Judge the plans of a run.
 
-    Four plans or more are judged by the hierarchical model, because they were chosen among many. It leaves out plans
-    far below the bare backbone, which are WORSE by their own interval. Fewer plans are judged by their intervals,
-    corrected for their number (Holm).
+    If there are four plans or more, they are judged by the hierarchical model, because they were chosen among many. The
+    model leaves out plans that are far below the bare backbone. Such a plan is WORSE if its own interval says so. If
+    there are fewer than four plans, they are judged by their intervals, corrected for the number of plans (Holm).
 
     Args:
         plans: The trainings of each plan, without the bare backbone.
-        bare: The trainings of the bare backbone. contents: The (slot, module) pairs of each plan.
-        noise: The noise pooled over the run and earlier runs. By default over these plans.
+        bare: The trainings of the bare backbone.
+        contents: The (slot, module) pairs of each plan.
+        noise: The noise, pooled over the run and earlier runs. None means that it is pooled over these plans.
         until: How the search ended, if it ended by its verdicts. The verdicts then need a higher probability.
     """
     noise = pooled_noise([bare, *plans]) if noise is None else noise
@@ -83,7 +84,7 @@ def judge_plans(
     else:
         verdicts = _by_intervals(pairs)
     p_better = np.array([_chance(pair) for pair in pairs]) if believed is None else believed.better
-    # the posterior mean of a plan or, without a posterior, its raw difference
+    # The effect of a plan is its posterior mean or, if there is no posterior, its raw difference.
     effects = seen.difference if believed is None else np.where(seen.left_out, seen.difference, believed.mean)
     is_open = [verdict == "NOT DECIDED" for verdict in verdicts]
     more = [
@@ -107,7 +108,7 @@ def judge_plans(
 
 
 def _asks_for_items(effect: float, noise: Noise) -> bool:
-    """Whether a difference is too small for the present items, and not exactly 0."""
+    """Return whether a difference is too small for the present number of items, and not exactly 0."""
     return 0 < abs(effect) <= least_difference(noise)
 
 
@@ -122,8 +123,8 @@ def verdicts_by_model(
 
     Args:
         seen: The results of the trainings.
-        believed: The posterior of the model. None before the noise is known. Then no plan is decided.
-        of_intervals: The verdict of each plan's raw interval, which counts for plans that the model leaves out.
+        believed: The posterior of the model. None if the noise is not known. In this case no plan is decided.
+        of_intervals: For each plan, the verdict from its raw interval. It counts for plans that the model leaves out.
         until: As in `judge_plans`.
     """
     if believed is None:
@@ -131,7 +132,7 @@ def verdicts_by_model(
     sure = sureness(until)
     left_out, verdicts = seen.left_out, []
     for index, of_interval in enumerate(of_intervals):
-        # One seed does not show the variance between seeds of this plan, even if the other plans show theirs.
+        # If a plan has one seed, it does not show its variance between seeds, even if other plans show theirs.
         if min(seen.seeds[index], seen.bare_seeds) < _FEWEST_SEEDS:
             verdicts.append("NOT DECIDED")
         elif left_out[index]:
@@ -139,8 +140,8 @@ def verdicts_by_model(
         elif believed.better[index] > sure:
             verdicts.append("BETTER")
         else:
-            # The model may blame the bare backbone's seeds for what other plans gain, and put a plan without an effect
-            # below it. So the plan's own interval must say the same.
+            # If other plans are better, the model may explain this by unlucky seeds of the bare backbone. A plan
+            # without an effect is then estimated as worse. So the plan's own interval must say WORSE too.
             is_worse = believed.worse[index] > sure and of_interval == "WORSE"
             verdicts.append("WORSE" if is_worse else "NOT DECIDED")
     return tuple(verdicts)
@@ -155,7 +156,7 @@ def _by_intervals(pairs: Sequence[PairedDifference]) -> tuple[str, ...]:
 
 
 def _chance(pair: PairedDifference) -> float:
-    """Return the probability that a difference is positive, by its own interval. NaN where there is none."""
+    """Return the probability that a difference is positive, from its own interval. NaN if there is no interval."""
     if not pair.has_interval:
         return np.nan
     if pair.error == 0:

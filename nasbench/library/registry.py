@@ -42,7 +42,7 @@ class Hyperparameter:
     Attributes:
         name: The keyword.
         default: Its default value.
-        values: The values that a search tries. Empty if the keyword is not searched.
+        values: The values that a search tries. Empty if a search does not change this keyword.
         annotation: Its type, as written in the signature.
     """
 

@@ -1,7 +1,7 @@
-"""Protects a process from the code of modules and functions, which can be anybody's and can change global state.
+"""Protect a process from modules and functions that anybody can have written, and that can change global state.
 
-A plan whose module changes, for instance, torch's default dtype would otherwise make all later plans fail. Imports no
-torch, so that a process that only calls a user's function starts quickly.
+For example, if a module changed torch's default dtype and it was not restored, all later plans would fail. This file
+imports no torch, so that a process that only calls a user's function starts quickly.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ class SeriesEmbedding(nn.Module):
 
     .. math:: u_t = \\mathrm{conv}_3(x)_t + \\mathrm{PE}_t + W_m m_t
 
-    The convolution has circular padding, as in the official code. So it keeps the length. The number of parameters is 3
-    D C + C + K C.
+    The convolution has circular padding, as in the official code. So it keeps the length. There are 3 D C + C + K C
+    parameters.
 
     Shapes: `(B, L, D) -> (B, L, C)`.
 

@@ -28,7 +28,7 @@ class StripGate(nn.Module):
 
     Args:
         channels: Number of channels C.
-        kernel: Length k of the strips, odd.
+        kernel: Length k of the strips. It must be odd.
         norm: Whether f is a 1x1 convolution without bias, BN and SiLU (as in `caa`) or only a 1x1 convolution with bias
             (as in `poly_kernel`).
     """

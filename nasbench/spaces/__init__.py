@@ -1,8 +1,9 @@
 """The set of plans from which a search chooses: a `Space` as a person writes it, or fitted to a backbone (resolved).
 
 Each slot has a few categorical choices: a composition such as `gate(a, b)`, and one variant for each letter. A sampler
-always sets all of these choices, so it sees a flat space without conditions. Letters that a composition does not use
-are ignored and do not appear in the canonical form. Plans are counted, enumerated and drawn as distinct plans.
+always sets all of these choices, so it sees a flat space without conditions. If a composition does not use a letter,
+the variant of this letter is ignored and does not appear in the plan's canonical form. Plans are counted, enumerated
+and drawn as distinct plans.
 """
 
 from nasbench.spaces._choices import SlotChoices

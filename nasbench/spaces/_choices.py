@@ -18,8 +18,8 @@ class SlotChoices:
 
     Attributes:
         slot: The slot's name.
-        compositions: Templates such as `a >> b`. A letter stands for a variant that is chosen for it.
-        variants: The modules, with their arguments, that the slot can hold.
+        compositions: Templates such as `a >> b`. Each letter stands for one variant, which is chosen separately.
+        variants: The expressions for which a letter can stand.
         distinct_properties: Whether a composition is reduced to its first variant if all its variants declare the same
             properties.
     """
@@ -45,12 +45,12 @@ class SlotChoices:
 
     @cached_property
     def combinations(self) -> Combinations:
-        """Every distinct expression of the slot. Slots with the same choices share this object."""
+        """All distinct expressions of the slot. Slots with the same choices share this object."""
         return combine(self.fillable, self.variants, self.distinct_properties)
 
     @property
     def fillable(self) -> tuple[str, ...]:
-        """The compositions for which every letter has a variant. Without variants: those without letters, or `none`."""
+        """The compositions that can be filled. Without variants, these are the ones without letters, or `none`."""
         if self.variants:
             return self.compositions
         return tuple(c for c in self.compositions if not letters_of(c)) or ("none",)
@@ -71,7 +71,7 @@ class SlotChoices:
 
     @cached_property
     def options(self) -> dict[Expression, dict[str, str]]:
-        """Every distinct expression of the slot, with a setting of the parameters that gives it."""
+        """All distinct expressions of the slot, each with a setting of the parameters that gives it."""
         return {e: self._as_parameters(settings[0]) for e, settings in self.combinations.settings.items()}
 
     def _as_parameters(self, setting: Setting) -> dict[str, str]:
@@ -91,8 +91,8 @@ def join(choices: Iterable[SlotChoices]) -> SlotChoices:
     compositions = list(dict.fromkeys(c for slot_choices in several for c in slot_choices.fillable))
     variants = tuple(dict.fromkeys(v for slot_choices in several for v in slot_choices.variants))
     reducing = {slot_choices.distinct_properties for slot_choices in several}
-    # The joined choices reduce compositions only if all of the given choices do. Otherwise one of them can reduce a
-    # composition to a single variant. The joined choices can express it only if they have the composition `a`.
+    # The joined choices reduce compositions only if all of the given choices do. If only some do, these can reduce a
+    # composition to a single variant. The joined choices can express this variant only with the composition `a`.
     if reducing == {True, False} and "a" not in compositions:
         compositions.append("a")
     return SlotChoices(several[0].slot, tuple(compositions), variants, reducing == {True})

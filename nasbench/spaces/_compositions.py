@@ -16,10 +16,10 @@ LETTERS = "abcd"
 """The letters of a composition. Each stands for one variant."""
 
 MAX_DEPTH = len(LETTERS) - 1
-"""Largest depth. A composition of depth n joins n + 1 variants."""
+"""Largest depth of a composition. A composition of depth n joins n + 1 variants."""
 
 _MAX_SETTINGS = 200_000
-"""Largest number of settings of one slot. Each setting is composed once to count distinct plans."""
+"""Largest number of settings of one slot. To count distinct plans, each setting is composed once."""
 
 Setting = tuple[str, tuple[int, ...]]
 """A composition, and for each of its letters the index of a variant."""
@@ -28,13 +28,13 @@ Setting = tuple[str, tuple[int, ...]]
 @lru_cache(maxsize=4096)
 def letters_of(composition: str) -> tuple[str, ...]:
     """Return the letters that a composition uses, in alphabetical order."""
-    # Whole words only: the `a` of `gate` is not a letter.
+    # Only whole words count, so the `a` in `gate` is not a letter.
     words = re.findall(r"[A-Za-z_]\w*", composition)
     return tuple(letter for letter in LETTERS if letter in words)
 
 
 def skeleton(composition: str) -> Expression:
-    """Return a composition with `none` instead of every letter, so that only its own modules and fusions are left.
+    """Return a composition with `none` in place of every letter. Only its own modules and fusions are left.
 
     Raises:
         InputError: If the composition is malformed.
@@ -66,7 +66,7 @@ def _joined(text: str, kind: str, letter: str) -> Iterator[tuple[str, str]]:
     yield f"{text if kind == 'series' else closed} >> {letter}", "series"
     yield f"{text if kind == 'sum' else closed} + {letter}", "sum"
     yield f"gate({text}, {letter})", "gate"
-    # Not before a series or a single module, because this would give a series that is listed already.
+    # The letter is not put before a series or a single module, because this would give a series that is listed already.
     if kind in ("sum", "gate"):
         yield f"{letter} >> {closed}", "series"
 
@@ -74,7 +74,7 @@ def _joined(text: str, kind: str, letter: str) -> Iterator[tuple[str, str]]:
 class Combinations:
     """The distinct expressions that compositions of variants give, and the settings that give each of them.
 
-    Two settings differ by one choice if they differ in one variant or only in the composition. A letter that a
+    Two settings differ by one choice if they differ only in one variant, or only in the composition. A letter that a
     composition does not use is not part of its setting.
 
     Args:
@@ -106,8 +106,8 @@ class Combinations:
         return expression in self.settings
 
     def _all_settings(self) -> dict[Expression, list[Setting]]:
-        """Return the settings by expression. Include a reduced setting only if no other gives its expression."""
-        # `se` alone must not have the neighbours of a composition that was reduced to `se`.
+        """Return the settings by expression. A reduced setting is included only if no other gives its expression."""
+        # The expression `se` must not get the neighbours of compositions that are reduced to `se`.
         proper: dict[Expression, list[Setting]] = {}
         reduced: dict[Expression, list[Setting]] = {}
         for composition in self.compositions:
@@ -127,9 +127,9 @@ class Combinations:
         return parse(composition, dict(bound))
 
     def neighbours(self, expression: Expression) -> tuple[Expression, ...]:
-        """Return the other expressions with a setting that differs by one choice from a setting of `expression`.
+        """Return the other expressions that have a setting which differs by one choice from a setting of `expression`.
 
-        If a is a neighbour of b, then b is a neighbour of a.
+        If x is a neighbour of y, then y is a neighbour of x.
         """
         if expression not in self._near:
             near = dict.fromkeys(e for setting in self.settings.get(expression, ()) for e in self._beside(setting))
@@ -148,7 +148,8 @@ class Combinations:
         for place in range(len(chosen)):
             for variant in every:
                 yield from self._at((composition, (*chosen[:place], variant, *chosen[place + 1 :])))
-        # Another composition keeps the variants of the letters that both use. Its other letters can have any variant.
+        # If the composition changes, the letters that both compositions use keep their variants. Other letters can have
+        # any variant.
         shared = dict(zip(letters_of(composition), chosen, strict=True))
         for other in self.compositions:
             if other != composition:
@@ -163,7 +164,7 @@ class Combinations:
 
 @lru_cache(maxsize=128)
 def combine(compositions: tuple[str, ...], variants: tuple[Expression, ...], distinct_properties: bool) -> Combinations:
-    """Return the combinations, which are computed once for all slots with the same choices."""
+    """Return the combinations. They are computed once for all slots with the same choices."""
     return Combinations(compositions, variants, distinct_properties)
 
 

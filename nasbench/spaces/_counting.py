@@ -1,9 +1,8 @@
 """Count, number and check plans exactly with the states of a rule, without listing the plans.
 
-The table contains, for each state, the number of ways to complete a plan from this state. It is filled from the last
-slot to the first. The counts are Python integers, which have no upper limit. Plan number `index` is found from the
-first slot to the last, by skipping whole blocks of plans. A uniform draw returns the plan with a uniformly drawn
-number.
+A table contains, for each state, the number of ways to complete a plan from this state. It is filled from the last slot
+to the first. The counts are Python integers, which have no upper limit. The plan with a given number is found from the
+first slot to the last, by skipping whole blocks of plans. To draw a plan uniformly, its number is drawn uniformly.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from nasbench.spaces._rules import Rule, State, View
 __all__ = ["PlanTable"]
 
 _MAX_STATES = 50_000
-"""Largest number of states in all slots together. Counting this number takes about a second."""
+"""Largest number of states in all slots together. Counting with this many states takes about a second."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class _Layer:
 
     Attributes:
         slot: The slot's name.
-        seen: What the rule sees of each expression.
-        alike: The expressions with the same view, by view.
-        moves: For each state before the slot, the views and the state after each.
+        seen: For each expression, the rule's view of it.
+        alike: For each view, the expressions with this view.
+        moves: For each state before the slot, the possible views, each with the state after the slot.
     """
 
     slot: str
@@ -39,7 +38,7 @@ class _Layer:
 
 
 class PlanTable:
-    """The plans that a rule admits, numbered from 0.
+    """The plans that a rule admits. They are numbered from 0.
 
     Args:
         offered: The possible expressions at each slot of the rule, in the order of its slots.
@@ -62,7 +61,7 @@ class PlanTable:
         state, chosen = self._rule.start, []
         for layer, ways in zip(self._layers, self._ways[1:], strict=True):
             for view, after in layer.moves[state]:
-                # A block of plans: each expression with this view, combined with each plan that can follow it.
+                # A block of plans is each expression with this view, combined with each way to fill the later slots.
                 alike, each = layer.alike[view], ways.get(after, 0)
                 if index < len(alike) * each:
                     chosen.append(alike[index // each])
@@ -72,7 +71,7 @@ class PlanTable:
         return chosen
 
     def admits(self, expressions: Sequence[Expression]) -> bool:
-        """Whether the rule admits the plan with these expressions, one for each slot of the rule."""
+        """Return whether the rule admits the plan with these expressions, one for each slot of the rule."""
         return self._follow(0, self._rule.start, [self._see(i, e) for i, e in enumerate(expressions)])
 
     def replacements(
@@ -115,7 +114,7 @@ class PlanTable:
             moves = {state: self._moves(slot, state, seen, alike) for state in states}
             states = list(dict.fromkeys(after for each in moves.values() for _, after in each))
             held += len(states)
-            # Checked at every slot, so that a space with too many states fails before it fills the memory.
+            # This is checked at every slot, so that a space with too many states fails before it fills the memory.
             if held > _MAX_STATES:
                 raise SpaceError(
                     f"over {_MAX_STATES:,} states to count; give fewer quotas or smaller bounds, and with same: true, "
@@ -127,14 +126,15 @@ class PlanTable:
     def _moves(
         self, slot: str, state: State, seen: Mapping[Expression, View], alike: Mapping[View, list[Expression]]
     ) -> list[tuple[View, State]]:
-        # If few expressions can follow each state, trying all expressions from all states would take quadratic time.
+        # If only a few expressions can follow each state, they are tried alone. Trying all expressions in all states
+        # would take quadratic time.
         few = self._rule.following(slot, state)
         views = alike if few is None else dict.fromkeys(seen[expression] for expression in few if expression in seen)
         steps = ((view, self._rule.step(slot, state, view)) for view in views)
         return [(view, after) for view, after in steps if after is not None]
 
     def _backward(self) -> list[dict[State, int]]:
-        """Return how many plans can follow each state, for the states before each slot and after the last."""
+        """Return, for the states before each slot and after the last, how many ways there are to complete a plan."""
         last = {self._rule.start}  # without slots there is one plan, which is empty
         if self._layers:
             last = {after for each in self._layers[-1].moves.values() for _, after in each}

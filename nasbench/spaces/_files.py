@@ -1,4 +1,4 @@
-"""Find and read space files: ready-made spaces, the project's own spaces, and other YAML files."""
+"""Find and read space files: ready-made spaces, a user's own spaces, and other YAML files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from nasbench.files import read_yaml
 
 __all__ = ["SpaceFile", "list_spaces", "read_space_file", "ready_made"]
 
-_MAX_NESTED = 20  # depth of files that name other files; a longer chain is considered endless
+_MAX_NESTED = 20  # largest depth of files that name other files. A longer chain counts as endless
 _FOLDER = "search_spaces"
 
 
 def list_spaces() -> list[str]:
-    """List the names of the ready-made spaces and of the spaces in the project's `search_spaces/`, sorted."""
+    """List the names of the ready-made spaces and of the spaces in the user's `search_spaces/`, sorted."""
     return sorted(_files())
 
 
 def ready_made() -> list[str]:
-    """List the names of the spaces that ship with nasbench, sorted, without spaces that the project replaces."""
+    """List the names of the spaces that ship with nasbench, sorted, except those that a user's own space replaces."""
     shipped = builtin.content_folder(_FOLDER).resolve()
     return sorted(name for name, file in _files().items() if file.resolve().parent == shipped)
 
@@ -32,9 +32,9 @@ class SpaceFile:
     """A space file that was read. Its keys and values are not checked yet.
 
     Attributes:
-        written: The content. A space without a name gets the name of its file.
+        written: The content of the file. A space without a name gets the name of its file.
         origin: The name or path that was given, for messages.
-        inside: The files that are being read, from the outermost to this file.
+        inside: The chain of files that are being read, from the outermost file to this one.
     """
 
     written: dict[str, Any]
@@ -47,7 +47,7 @@ def read_space_file(given: str | Path, *, inside: tuple[Path, ...] = ()) -> Spac
 
     Args:
         given: The name of a space, or the path of a file relative to the file that names it.
-        inside: The files that are being read and that name this one directly or indirectly, outermost first.
+        inside: The chain of files that are being read and led to this one, with the outermost first.
 
     Raises:
         UnknownNameError: If no space has the name.
@@ -73,5 +73,5 @@ def _find(given: str | Path, inside: tuple[Path, ...]) -> Path:
 
 def _files() -> dict[str, Path]:
     folders = [builtin.content_folder(_FOLDER), Path(_FOLDER)]
-    # The later folder wins, so a project's own space replaces a ready-made space with the same name.
+    # A later folder replaces entries of an earlier one, so a user's own space replaces a ready-made space of that name.
     return {file.stem: file for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.yaml"))}

@@ -1,4 +1,4 @@
-"""Filters that select modules by their declarations, for variants, quotas and restrictions."""
+"""Filters that select modules by their declarations. Variants, quotas and restrictions use them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Property = Annotated[str, AfterValidator(property_name)]
 
 
 def is_pattern(text: str) -> bool:
-    """Whether `text` is a shell pattern and not a single name."""
+    """Return whether `text` is a shell pattern, not a single name."""
     return any(mark in text for mark in "*?[")
 
 
@@ -29,15 +29,16 @@ class ModuleFilter(Written):
     """The modules that meet every given condition.
 
     Attributes:
-        modules: Names or shell patterns. At least one must match.
+        modules: Names or shell patterns. At least one of them must match the module.
         exclude: Names or shell patterns of modules to leave out.
         property: Properties. A module must declare all of them.
-        family: Families. The module must belong to one of them. A family is the folder of the plug-in file ("channel",
-            "token", ...), also for a user's own module.
+        family: Families. The module must belong to one of them. The family of a module is the folder of its plug-in
+            file ("channel", "token", ...). This also holds for a user's own module.
         exclude_family: Families to leave out.
         dims: Number of spatial dimensions that a module must support, 1 or 2.
-        min_cost_order: Lowest exponent of the cost in the number of positions. 2 means quadratic and above.
-        max_cost_order: Highest exponent. 1 means linear and below.
+        min_cost_order: Smallest allowed exponent with which the cost grows with the number of positions. 2 means
+            quadratic or more.
+        max_cost_order: Largest allowed exponent. 1 means linear or less.
     """
 
     word: ClassVar[str] = "module filter"
@@ -53,7 +54,7 @@ class ModuleFilter(Written):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        """Raise an error for a module or family that does not exist, and for a pattern that matches nothing."""
+        """Raise an error if a module or family does not exist, or if a pattern matches nothing."""
         # Otherwise a misspelt name would silently change the space.
         specs = module_specs()
         names, families = [spec.name for spec in specs], {spec.family for spec in specs}
@@ -69,16 +70,16 @@ class ModuleFilter(Written):
         return self
 
     def asks_cost(self) -> bool:
-        """Whether the filter has a condition on the cost order."""
+        """Return whether the filter has a condition on the cost order."""
         return self.min_cost_order is not None or self.max_cost_order is not None
 
     def takes_cost(self, spec: ModuleSpec) -> bool:
-        """Whether the cost order of a module or fusion is within the limits."""
+        """Return whether the cost order of a module or fusion is within the limits."""
         low, high = self.min_cost_order, self.max_cost_order
         return (low is None or spec.cost_order >= low) and (high is None or spec.cost_order <= high)
 
     def takes(self, spec: ModuleSpec) -> bool:
-        """Whether a module or fusion meets every condition."""
+        """Return whether a module or fusion meets every condition."""
         return (
             _any_matches(spec.name, self.modules)
             and not _any_matches(spec.name, self.exclude)
@@ -91,11 +92,11 @@ class ModuleFilter(Written):
 
 
 class Selector(ModuleFilter):
-    """Variants selected by the declarations of modules. A user's own modules are included.
+    """Variants that are selected by the declarations of modules. A user's own modules can be selected too.
 
     Attributes:
-        values: "default" for the default hyper-parameters. "all" adds each search value of each hyper-parameter, one
-            hyper-parameter at a time.
+        values: "default" means the default hyper-parameters. "all" adds, for each hyper-parameter alone, a variant with
+            each value that a search tries.
     """
 
     word: ClassVar[str] = "variant selector"
@@ -105,7 +106,7 @@ class Selector(ModuleFilter):
     def variants(self) -> list[Expression]:
         """Return the selected variants, sorted by the name of their module.
 
-        A control (not `selectable`) is selected only by its full name.
+        A control, which is not `selectable`, is selected only by its full name.
 
         Raises:
             SpaceError: If no module meets the conditions.

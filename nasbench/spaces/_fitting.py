@@ -21,19 +21,19 @@ from nasbench.spaces._slots import SlotLike, SlotSelector, choose_slots
 __all__ = ["Excluded", "Fitted", "Offer", "bound", "fit_plans", "fit_variants", "multiply", "restrict", "unite"]
 
 Excluded = tuple[str, str, str]
-"""The name of a slot, a variant or composition that does not fit the slot, and the reason."""
+"""The name of a slot, the text of a variant or composition that does not fit the slot, and the reason."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """The choices that a space has at a slot of any backbone. The attributes are those of `Space`."""
+    """The choices that a space offers at a slot, before it is fitted. The attributes are those of `Space`."""
 
     variants: tuple[str | Selector, ...]
     compositions: tuple[str, ...]
     distinct_properties: bool
 
     def overridden(self, by: Override) -> Offer:
-        """Return the offer in which the values of an override replace the values of the space."""
+        """Return a copy of the offer in which the values of an override replace the values of the space."""
         distinct = self.distinct_properties if by.distinct_properties is None else by.distinct_properties
         return Offer(by.variants or self.variants, by.compositions or self.compositions, distinct)
 
@@ -65,8 +65,8 @@ def fit_variants(
     Args:
         name: The space's name, for messages.
         offer: The choices at each slot of the space.
-        written: The space's slots, as written.
-        overrides: Other choices at some slots. Of two overrides for the same slot, the later one applies.
+        written: The slots of the space, as a person wrote them.
+        overrides: Other choices at some slots. If two overrides are for the same slot, the later one applies.
         slots: The backbone's slots.
         same: Whether all slots have the same expression. The variants must then fit all slots.
 
@@ -97,7 +97,7 @@ def fit_variants(
 
 
 def _one_choice(name: str, choices: Sequence[SlotChoices], excluded: tuple[Excluded, ...]) -> Fitted:
-    """Fit one common choice to several slots. It has the variants and compositions that fit all of them."""
+    """Fit one common choice to several slots. It has the variants and compositions that fit all of these slots."""
 
     def shared(field: str) -> tuple[Any, ...]:
         return tuple(v for v in getattr(choices[0], field) if all(v in getattr(each, field) for each in choices))
@@ -114,7 +114,7 @@ def _one_choice(name: str, choices: Sequence[SlotChoices], excluded: tuple[Exclu
 
 
 class _Fits:
-    """Checks whether an expression can be built at a slot, once for all slots with the same channels and dimensions."""
+    """Check whether an expression can be built at a slot. Slots with the same channels and dimensions share a check."""
 
     def __init__(self) -> None:
         self._refused: dict[tuple[Expression, int, int, bool], str | None] = {}
@@ -130,7 +130,7 @@ class _Fits:
 
 
 def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) -> str | None:
-    """Return why an expression cannot be built for such a slot, or None if it can."""
+    """Return why an expression cannot be built for such a slot, or None if it can be built."""
     import torch  # not at the top, because reading or writing a space needs no torch
 
     from nasbench.library.building import build
@@ -179,7 +179,7 @@ def fit_plans(plans: Sequence[Plan], slots: Sequence[SlotLike]) -> Fitted:
 
 
 def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
-    """Fit a union: every plan of each part, but no plan that mixes parts."""
+    """Fit a union. It has every plan of each part, but no plan that mixes parts."""
     # The joined choices can also form plans that mix parts. The rule excludes them.
     at: dict[str, list[SlotChoices]] = {}
     for part in parts:
@@ -188,7 +188,7 @@ def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
     joined = tuple(
         _with_empty(join(at[slot.name]), len(at[slot.name]) < len(parts)) for slot in slots if slot.name in at
     )
-    # Slots of a union have the same expression only if they have it in every part.
+    # In a union, slots always have the same expression only if they do so in every part.
     same = tuple(group for group in parts[0].same if all(group in part.same for part in parts))
     return Fitted(joined, AnyOf([part.rule for part in parts], _read(parts, slots)), _all_excluded(parts), same)
 
@@ -201,7 +201,7 @@ def _with_empty(choices: SlotChoices, needed: bool) -> SlotChoices:
 
 
 def multiply(name: str, parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
-    """Fit a product: every plan of one part is combined with every plan of the other parts.
+    """Fit a product. Every plan of one part is combined with every plan of the other parts.
 
     Raises:
         SpaceError: If two parts fill the same slot.
@@ -224,8 +224,8 @@ def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotL
     """Restrict a fitted space to the plans that use only allowed slots, modules and fusions.
 
     Raises:
-        SpaceError: If the restriction names a slot that the fitted space does not have, or only some of the slots that
-            must have the same expression.
+        SpaceError: If the restriction names a slot that the fitted space does not have, or if it allows only some of
+            the slots that must have the same expression.
     """
     there = [slot for slot in slots if slot.name in {choices.slot for choices in fitted.choices}]
     fillable = frozenset(slot.name for slot in choose_slots(only.slots, there, f"space {name}: only"))
@@ -246,8 +246,8 @@ def restrict(name: str, fitted: Fitted, only: Restriction, slots: Sequence[SlotL
 def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
     """Remove variants and compositions that no plan can use after the restriction.
 
-    A composition with a forbidden fusion stays if no other composition gives a single variant. It is reduced to a
-    single variant if its variants declare the same properties.
+    A composition with a forbidden fusion stays if no other composition gives a single variant. Such a composition is
+    still needed, because it is reduced to a single variant if its variants declare the same properties.
     """
     variants = tuple(v for v in choices.variants if only.admits(v))
     compositions = tuple(c for c in choices.fillable if only.admits(skeleton(c)))

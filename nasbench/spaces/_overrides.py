@@ -21,7 +21,7 @@ Variants = Many[
         Discriminator(lambda given: "<expression>" if isinstance(given, str) else "<selector>"),
     ]
 ]
-"""Variants as written: the texts of expressions, and selectors."""
+"""Variants as a person writes them: the texts of expressions, and selectors."""
 
 
 class WithDepth(Written):
@@ -41,7 +41,7 @@ class WithDepth(Written):
         depth = given["depth"]
         if "compositions" in given:
             raise SpaceError("give `depth` or `compositions`, not both")
-        # In Python, True is an int.
+        # In Python, True is an int too.
         if not isinstance(depth, int) or isinstance(depth, bool) or not 0 <= depth <= MAX_DEPTH:
             raise SpaceError(f"depth is {depth!r}; allowed: 0 (one module) to {MAX_DEPTH} ({MAX_DEPTH + 1} joined)")
         rest = {key: value for key, value in given.items() if key != "depth"}
@@ -49,13 +49,13 @@ class WithDepth(Written):
 
 
 class Override(WithDepth):
-    """Other choices at some slots. Of two overrides for one slot, the later one applies.
+    """Other choices at some slots. If two overrides are for the same slot, the later one applies.
 
     Attributes:
-        slots: Slots, as in `Space`.
-        compositions: Compositions that replace those of the space.
-        variants: Variants that replace those of the space.
-        distinct_properties: Value that replaces that of the space.
+        slots: The slots, written as in `Space`.
+        compositions: The compositions that replace those of the space.
+        variants: The variants that replace those of the space.
+        distinct_properties: The value that replaces the value of the space.
     """
 
     word: ClassVar[str] = "slot override"

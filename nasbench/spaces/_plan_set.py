@@ -20,10 +20,10 @@ __all__ = ["PlanSet"]
 class PlanSet:
     """The plans that the choices at some slots allow and that a rule admits.
 
-    The set can be used in two ways. A sampler sees the parameters: flat categorical choices, all of which are always
-    set, without conditionals. Other code sees the distinct plans. Without quotas and unions, every setting of the
-    parameters gives a plan of the set. With them, a setting can give a plan outside the set. `plan in plans` tests
-    this.
+    The set can be used in two ways. A sampler sees the parameters, which are flat categorical choices: all of them are
+    always set, and none depends on another. Other code sees the distinct plans. If the space has no quotas and no
+    unions, every setting of the parameters gives a plan of the set. Otherwise a setting can give a plan outside the
+    set. `plan in plans` tells whether a plan is in the set.
 
     Attributes:
         slots: The choices, slot by slot in network order.
@@ -38,7 +38,7 @@ class PlanSet:
 
     @cached_property
     def served(self) -> tuple[tuple[SlotChoices, tuple[str, ...]], ...]:
-        """The choices, each with the slots to which it applies. A choice has the name of the first of these slots."""
+        """The choices, each with the slots to which it applies. A choice is named after the first of these slots."""
         groups = {group[0]: group for group in self.same}
         followers = {slot for group in self.same for slot in group[1:]}
         leading = (choices for choices in self.slots if choices.slot not in followers)
@@ -50,13 +50,13 @@ class PlanSet:
         return {name: values for choices, _ in self.served for name, values in choices.parameters.items()}
 
     def plan(self, params: Mapping[str, str]) -> Plan:
-        """Return the plan that one setting of the parameters gives. It can be outside the set."""
+        """Return the plan that one setting of the parameters gives. This plan can be outside the set."""
         return Plan({slot: e for choices, slots in self.served for e in [choices.expression(params)] for slot in slots})
 
     def params(self, plan: Plan) -> dict[str, str] | None:
         """Return one setting of the parameters that gives `plan`, or None if there is none.
 
-        A plan outside the set can have a setting too, for instance the bare backbone if a quota excludes it.
+        A plan outside the set can have a setting too. An example is the bare backbone if a quota excludes it.
         """
         if set(plan) - {slot.slot for slot in self.slots}:
             return None
@@ -70,7 +70,7 @@ class PlanSet:
         return settings
 
     def admits(self, plan: Plan) -> bool:
-        """Whether `plan` belongs to the set."""
+        """Return whether `plan` belongs to the set."""
         return not set(plan) - set(self.rule.slots) and self._table.admits(self._expressions(plan))
 
     def __contains__(self, plan: object) -> bool:
@@ -82,15 +82,15 @@ class PlanSet:
         return self._table.count
 
     def at(self, index: int) -> Plan:
-        """Return plan number `index`, from 0 to `count` - 1. Equal numbers give equal plans.
+        """Return plan number `index`, from 0 to `count` - 1. The same number always gives the same plan.
 
         Raises:
-            IndexError: If there is no plan with that number.
+            IndexError: If there is no plan with this number.
         """
         return Plan(dict(zip(self.rule.slots, self._table.at(index), strict=True)))
 
     def __iter__(self) -> Iterator[Plan]:
-        """Yield every distinct plan in the order of its number."""
+        """Yield every distinct plan, in the order of the numbers."""
         return (self.at(index) for index in range(self.count))
 
     def sample(self, rng: random.Random) -> Plan:
@@ -100,8 +100,7 @@ class PlanSet:
     def sample_unseen(self, rng: random.Random, seen: Iterable[str]) -> Plan | None:
         """Draw one plan uniformly from the plans whose hash is not in `seen`. Return None if all were seen."""
         hashes = seen if isinstance(seen, Collection) else set(seen)
-        # If less than half of the plans were seen, drawing until an unseen plan comes takes at most two draws on
-        # average.
+        # If less than half of the plans were seen, it takes at most two draws on average until an unseen plan comes.
         if len(hashes) * 2 < self.count:
             while (plan := self.sample(rng)).hash in hashes:
                 pass
@@ -112,10 +111,10 @@ class PlanSet:
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
         """Yield each plan of the set that differs from `plan` by one choice. Each plan is yielded once.
 
-        One choice is another variant, or another composition of the same variants. If the new composition has more
-        letters, each additional letter can have any variant. So a slot can also be emptied, filled, or get a further
-        module. A choice for several slots changes all of them. Neighbours of neighbours include the plan itself. `plan`
-        can be outside the set.
+        To differ by one choice means to have another variant, or another composition of the same variants. If the new
+        composition has more letters, each additional letter can have any variant. So a slot can also be emptied or
+        filled, or get an additional module. A choice that applies to several slots changes all of them. If a plan is a
+        neighbour of another, so is the other of it. `plan` can be outside the set.
         """
         if set(plan) - set(self.rule.slots):
             return
@@ -126,7 +125,7 @@ class PlanSet:
 
     @cached_property
     def _table(self) -> PlanTable:
-        # A rule can read a slot that has no choices, for instance a slot that a restriction empties.
+        # A rule can read a slot that has no choices, for instance a slot that a restriction keeps empty.
         offered = {slot.slot: slot.combinations.expressions for slot in self.slots}
         return PlanTable([(slot, offered.get(slot, (NONE,))) for slot in self.rule.slots], self.rule)
 
@@ -138,7 +137,7 @@ class PlanSet:
         return [plan.get(slot, NONE) for slot in self.rule.slots]
 
     def _replacements(self, plan: Plan, slots: Sequence[str], near: Sequence[Expression]) -> list[Expression]:
-        """Return the expressions that can replace the expression of some slots."""
+        """Return those of the expressions `near` that can replace the expression of some slots."""
         if len(slots) == 1:
             return self._table.replacements(self._expressions(plan), self.rule.slots.index(slots[0]), near)
         return [e for e in near if self.admits(Plan({**plan, **dict.fromkeys(slots, e)}))]

@@ -16,14 +16,15 @@ __all__ = ["Quota", "Restriction"]
 
 
 class Quota(ModuleFilter):
-    """A bound on the matching modules of a plan, such as `{property: globality, min: 1}` or `{max: 2}`.
+    """A bound on the number of matching modules in a plan, such as `{property: globality, min: 1}` or `{max: 2}`.
 
     Attributes:
-        slots: The slots in which the quota counts. By default all slots.
-        count: The thing to count: "modules", "fusions", "parts" (both), or "slots" with a matching part. The default is
-            "modules", or "parts" if the quota has a condition on the cost order, because fusions have a cost too.
-        min: Smallest number allowed.
-        max: Largest number allowed.
+        slots: The slots in which the quota counts. The default is all slots.
+        count: What is counted: "modules", "fusions", "parts" (modules and fusions), or "slots" that have a matching
+            part. The default is "modules". It is "parts" if the quota has a condition on the cost order, because
+            fusions have a cost order too.
+        min: Smallest allowed number.
+        max: Largest allowed number.
     """
 
     word: ClassVar[str] = "quota"
@@ -52,7 +53,7 @@ class Quota(ModuleFilter):
 
 
 class Restriction(ModuleFilter):
-    """A condition on everything in a plan: its slots, each of its modules, and the cost order of each fusion.
+    """Conditions on everything in a plan: on its slots, on each module, and on the cost order of each fusion.
 
     Attributes:
         slots: The slots that can be filled. All other slots stay empty.
@@ -63,6 +64,6 @@ class Restriction(ModuleFilter):
     slots: SlotsWritten = ("*",)
 
     def admits(self, expression: Expression) -> bool:
-        """Whether an expression has only allowed modules and fusions, in any slot."""
+        """Return whether an expression has only allowed modules and fusions, whatever its slot."""
         modules = (module_spec(leaf.name) for leaf in expression.leaves())
         return all(self.takes(spec) for spec in modules) and all(self.takes_cost(s) for s in expression.specs())

@@ -1,4 +1,7 @@
-"""Base class of all parts of a written space: strict keys, single values for lists, errors that name their place."""
+"""The base class of all parts of a space that a person writes.
+
+Only known keys are allowed, a single value can be given for a list, and errors say where in the file they are.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def _several(given: Any) -> Any:
 
 
 Many = Annotated[tuple[T, ...], BeforeValidator(_several)]
-"""A list. A single value means a list with one element."""
+"""A list. If a single value is given, it becomes a list with one element."""
 
 
 class Written(BaseModel):
@@ -33,7 +36,7 @@ class Written(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     word: ClassVar[str] = "space"
-    """The word for it in messages."""
+    """The word for this part in messages."""
 
     @classmethod
     def known_keys(cls) -> list[str]:
@@ -62,10 +65,10 @@ class Written(BaseModel):
 def explain(error: ValidationError) -> str:
     """Return the first error in one line: its place, the given value, and what is allowed."""
     first = error.errors()[0]
-    # pydantic adds the tags of unions in angle brackets, but these are not keys of the file.
+    # pydantic adds the tags of unions in angle brackets, which are not keys of the file.
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("<"))
     cause = first.get("ctx", {}).get("error")
-    # The text of our own errors is complete. pydantic's message would put "Value error" before it.
+    # The text of nasbench's own errors is complete. pydantic's message would put "Value error" before it.
     fault = str(cause) if isinstance(cause, Exception) else f"{first['msg']}, got {_short(first['input'])}"
     return f"{where}: {fault}" if where else fault
 

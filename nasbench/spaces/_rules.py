@@ -1,9 +1,9 @@
 """Rules that decide, slot by slot in network order, which plans belong to a space.
 
-A rule reads a plan as a finite automaton reads a word. At each slot, the state and the rule's view of the expression
-give the next state, or exclude the plan. Two plans in the same state can be completed in the same ways. So plans can be
-counted and drawn by state, and not one by one. Rules can be combined: there is one for each part of a union or a
-product, and one for quotas.
+A rule reads a plan as a finite automaton reads a word. At each slot, the state and the rule's view of the slot's
+expression give the next state, or they exclude the plan. If two partial plans are in the same state, they can be
+completed in the same ways. So plans can be counted and drawn state by state instead of one by one. Rules can be
+combined: there is a rule for each part of a union or a product, and a rule for quotas.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from nasbench.spaces._quotas import Quota, Restriction
 __all__ = ["AllOf", "AnyOf", "Chosen", "Counted", "Listed", "Only", "Rule", "Same", "SideBySide"]
 
 State = Any
-"""A hashable value. None means "outside the space"."""
+"""A hashable value. None means that the plan is outside the space."""
 
 View = Any
-"""The part of an expression that matters to a rule, hashable. To the rule, expressions with the same view are equal."""
+"""What a rule needs to know of an expression: a hashable value. A rule treats expressions with equal views alike."""
 
 
 class Rule(ABC):
-    """Decides which plans belong to a space.
+    """A rule that decides which plans belong to a space.
 
     Attributes:
         slots: The slots that the rule reads, in network order. Every other slot must be empty.
@@ -42,14 +42,14 @@ class Rule(ABC):
 
     @abstractmethod
     def view(self, slot: str, expression: Expression) -> View:
-        """Return the view of an expression at a slot, or None if no plan can have it in this slot."""
+        """Return the view of an expression at a slot, or None if no plan can have the expression in this slot."""
 
     @abstractmethod
     def step(self, slot: str, state: State, view: View) -> State:
         """Return the state after a slot, or None if no plan with this beginning belongs to the space."""
 
     def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
-        """Return the expressions that can follow at a slot, if there are only a few. None if there are many."""
+        """Return the expressions that can follow at a slot, or None if there are many."""
         return None
 
 
@@ -69,14 +69,14 @@ class Chosen(Rule):
         return True if expression in self._choices[slot].combinations else None
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the same state, because the slots are independent."""
+        """Return the state unchanged, because the slots are independent."""
         return state
 
 
 class Same(Rule):
     """Every slot has the same expression.
 
-    The state is that expression. Before the first slot and after the last slot it is `()`.
+    The state is the common expression. Before the first slot and after the last slot, it is `()`.
 
     Args:
         choices: The choices, slot by slot in network order. All slots offer the same expressions.
@@ -102,7 +102,7 @@ class Same(Rule):
 
 
 class Listed(Rule):
-    """The plans of a list. The state is the set of listed plans that agree with all slots so far, by number.
+    """The plans of a list. The state is the set of the numbers of those listed plans that agree with all slots so far.
 
     Args:
         slots: The slots that the plans fill, in network order.
@@ -114,15 +114,15 @@ class Listed(Rule):
         self.start = frozenset(range(len(plans)))
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return the plans with the expression at the slot."""
+        """Return the numbers of the plans with the expression at the slot."""
         return frozenset(i for i, plan in enumerate(self.plans) if plan.get(slot, NONE) == expression) or None
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the plans that still agree."""
+        """Return the numbers of the plans that still agree."""
         return (state & view) or None
 
     def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
-        """Return the expressions of the remaining plans at the slot."""
+        """Return the expressions that the remaining plans have at the slot."""
         return tuple(dict.fromkeys(self.plans[i].get(slot, NONE) for i in sorted(state)))
 
 
@@ -151,12 +151,12 @@ class Only(Rule):
 class Counted(Rule):
     """Plans within quotas. For each quota, the counts of the slots are added up.
 
-    The state has one entry for each quota: the sum so far, or None as soon as the rest of the plan can no longer break
-    the quota. A plan is excluded as soon as its remaining slots cannot bring the sum within the quota.
+    The state has one entry for each quota: the sum so far, or None if the later slots can no longer break the quota. A
+    plan is excluded as soon as the later slots cannot bring the sum within the quota.
 
     Args:
         quotas: The quotas.
-        places: The slots at which each quota counts.
+        places: For each quota, the slots at which it counts.
         choices: The choices, slot by slot in network order.
     """
 
@@ -177,7 +177,7 @@ class Counted(Rule):
         return tuple(used if slot in places else 0 for used, places in pairs)
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the sums after the slot, with None for quotas that the plan can no longer break."""
+        """Return the sums after the slot, and None for each quota that the plan can no longer break."""
         after: list[int | None] = []
         for quota, held, used, rest in zip(self._quotas, state, view, self._rest[slot], strict=True):
             if held is None:
@@ -187,13 +187,13 @@ class Counted(Rule):
             low, high = quota.min or 0, math.inf if quota.max is None else quota.max
             if total + rest[0] > high or total + rest[1] < low:
                 return None
-            # With None for such a quota more plans share a state, so there are fewer states.
+            # None for such a quota lets more plans share a state, so there are fewer states.
             after.append(None if total + rest[1] <= high and total + rest[0] >= low else total)
         return tuple(after)
 
     @cached_property
     def _rest(self) -> Mapping[str, list[tuple[int, int]]]:
-        """The smallest and the largest count that all later slots can add, for each slot and each quota."""
+        """For each slot and each quota, the smallest and the largest count that all later slots can add."""
         bounds, rest = [(0, 0)] * len(self._quotas), {}
         for choices in reversed(self._choices):
             rest[choices.slot] = bounds
@@ -215,12 +215,12 @@ class AllOf(Rule):
         self.start = tuple(rule.start for rule in rules)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return the view of each rule, or None if one of them excludes the expression."""
+        """Return the view of each rule, or None if any rule excludes the expression."""
         views = tuple(_view(rule, slot, expression) for rule in self._rules)
         return None if None in views else views
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the state of each rule, or None if the plan is outside one of the sets."""
+        """Return the state of each rule, or None if the plan is outside any of the sets."""
         after = tuple(_step(rule, slot, s, v) for rule, s, v in zip(self._rules, state, view, strict=True))
         return None if None in after else after
 
@@ -232,10 +232,10 @@ class AllOf(Rule):
 
 
 class AnyOf(Rule):
-    """Plans that belong to at least one of several sets: their union. A plan in two sets counts once.
+    """Plans that belong to at least one of several sets, their union. A plan that is in two sets counts once.
 
     Args:
-        rules: The rules of the sets. In a plan of one set, slots that only other sets read are empty.
+        rules: The rules of the sets. In a plan of one set, every slot that only other sets read is empty.
         order: All slots in network order.
     """
 
@@ -244,7 +244,7 @@ class AnyOf(Rule):
         self.start = tuple(rule.start for rule in rules)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return the view of each rule, or None if all of them exclude the expression."""
+        """Return the view of each rule, or None if all rules exclude the expression."""
         views = tuple(_view(rule, slot, expression) for rule in self._rules)
         return None if set(views) == {None} else views
 
@@ -254,7 +254,7 @@ class AnyOf(Rule):
         return None if set(after) == {None} else after
 
     def following(self, slot: str, state: State) -> tuple[Expression, ...] | None:
-        """Return the expressions that can follow in one of the sets that the plan has not left."""
+        """Return the expressions that can follow in any of the sets that the plan has not left."""
         told = [_following(rule, slot, s) for rule, s in zip(self._rules, state, strict=True) if s is not None]
         few = [each for each in told if each is not None]
         return tuple(dict.fromkeys(itertools.chain.from_iterable(few))) if len(few) == len(told) else None
@@ -273,14 +273,14 @@ class SideBySide(Rule):
         self.start = tuple(rule.start for rule, _ in rules)
 
     def view(self, slot: str, expression: Expression) -> View:
-        """Return the view of the set that fills the slot. For the other sets the slot is empty."""
+        """Return the view of each rule. For sets that do not fill the slot, the slot is empty."""
         if not expression.is_none and not any(slot in filled for _, filled in self._rules):
             return None
         views = tuple(_view(rule, slot, expression if slot in filled else NONE) for rule, filled in self._rules)
         return None if None in views else views
 
     def step(self, slot: str, state: State, view: View) -> State:
-        """Return the state of each rule, or None if one of them excludes the plan."""
+        """Return the state of each rule, or None if any rule excludes the plan."""
         after = tuple(_step(rule, slot, s, v) for (rule, _), s, v in zip(self._rules, state, view, strict=True))
         return None if None in after else after
 

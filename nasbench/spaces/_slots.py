@@ -22,7 +22,7 @@ _LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL")
 
 
 class SlotLike(Protocol):
-    """The attributes of a slot that a space needs. `nasbench.backbones.Slot` has all of them."""
+    """The attributes of a slot that a space needs. `nasbench.backbones.Slot` has them all."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class SlotLike(Protocol):
 
     @property
     def layout(self) -> str:
-        """Layout of the tensor in the host: NCHW, NHWC, NLC or NCL."""
+        """Layout of the tensor in the backbone: NCHW, NHWC, NLC or NCL."""
 
     @property
     def dims(self) -> int:
@@ -69,8 +69,9 @@ class SlotSelector(Written):
         max_channels: Largest allowed number of channels.
         dims: Number of spatial dimensions, 1 or 2.
         layout: NCHW, NHWC, NLC or NCL.
-        first: Of the slots that meet all other conditions, take only this number of first slots, in network order.
-        last: Of the slots that meet all other conditions, take only this number of last slots.
+        first: Only the first slots, in network order, of those that meet all other conditions are taken. This is their
+            number.
+        last: The same for the last slots. If both are given, a slot must be among the first and among the last.
     """
 
     word: ClassVar[str] = "slot selector"
@@ -115,7 +116,7 @@ SlotsWritten = Many[
         Discriminator(lambda given: "<name>" if isinstance(given, str) else "<selector>"),
     ]
 ]
-"""Slots as written: names, patterns and selectors."""
+"""Slots as a person writes them: names, patterns and selectors."""
 
 
 def choose_slots(
@@ -125,9 +126,9 @@ def choose_slots(
 
     Args:
         written: Names, patterns and selectors.
-        slots: The slots to choose from.
-        what: The purpose of the slots, for messages.
-        optional: Whether patterns and selectors are allowed to match nothing, as in a space for several backbones.
+        slots: The slots from which to choose.
+        what: What the slots are for, for messages.
+        optional: Whether patterns and selectors are allowed to match nothing. A space for several backbones needs this.
 
     Raises:
         SpaceError: If a name is not one of the slots, or if nothing matches and `optional` is False.
@@ -143,7 +144,7 @@ def choose_slots(
         raise SpaceError(
             f"{what}: no slot matches {spelt or 'nothing'}; the backbone has {_names(slots)}{_near(written, slots)}"
         )
-    # A slot given by its full name must exist, even if another entry matches something.
+    # A slot that is given by its full name must exist, even if another entry matches a slot.
     missing = [w for w in written if isinstance(w, str) and w != STAGES and not is_pattern(w) and w not in chosen]
     if missing:
         raise SpaceError(

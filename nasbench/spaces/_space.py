@@ -1,4 +1,4 @@
-"""A space as a person writes it in a mapping or file, and a space fitted to a backbone (resolved)."""
+"""A space as a person writes it in a mapping or file, and a space that was fitted to a backbone (resolved)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["GivenPlans", "ResolvedSpace", "Space", "load_space"]
 
 
 def _read_named(given: Any, info: ValidationInfo) -> Any:
-    """Read a space that another space names, so that an error in it is reported with its own file."""
+    """Read a space that another space names. So an error in it is reported with its own file."""
     return Space.from_file(given, **(info.context or {})) if isinstance(given, str) else given
 
 
@@ -42,25 +42,26 @@ class Space(WithDepth):
     """A set of plans as a person writes it, for instance in `search_spaces/*.yaml`.
 
     A space has `variants`, or it lists its `plans`, or it is made from other spaces by `base`, `union` or `product`.
-    Every space except a list can be narrowed by `only` and `quotas`. In Python, `a | b` is a union, `a * b` a product,
-    and `a.restrict(...)` a restriction.
+    Every space except a list of plans can be narrowed by `only` and `quotas`. In Python, `a | b` is a union, `a * b` is
+    a product, and `a.restrict(...)` is a restriction.
 
     Attributes:
         name: Name of the space.
-        description: One line for `nasbench spaces`.
+        description: One line, which `nasbench spaces` shows.
         example_backbone: The backbone in which `nasbench spaces` counts the plans.
         slots: Slot names, shell patterns or selectors. `stages` means every stage slot. A name must exist in the
             backbone. A pattern is allowed to match nothing.
-        compositions: `none`, and templates with the letters a, b, c, d (`a`, `a >> b`, `gate(a, b)`). `depth: 1` means
-            the usual compositions of up to two variants, `depth: 2` of up to three.
+        compositions: `none`, and templates with the letters a, b, c, d (`a`, `a >> b`, `gate(a, b)`). Instead,
+            `depth: 1` means the usual compositions of up to two variants, and `depth: 2` those of up to three.
         variants: Expressions, or selectors of modules by their declarations.
         distinct_properties: Whether a composition is reduced to its first variant if all its variants declare the same
             properties.
         overrides: Other compositions or variants at some slots.
-        same: Whether all slots have the same expression, as in SE-ResNet. Its variants must fit all slots.
-        plans: All plans of the space, in any of their forms. A search evaluates exactly these plans.
-        base: A space to narrow.
-        union: Spaces whose plans the union contains. No plan of the union mixes them.
+        same: Whether all slots have the same expression, as in SE-ResNet. Only variants that fit all slots are then
+            used.
+        plans: All plans of the space, each in any of its forms. A search evaluates exactly these plans.
+        base: The space that is narrowed.
+        union: Spaces whose plans are joined. No plan of the union mixes two of these spaces.
         product: Spaces with different slots. Every plan of one space is combined with every plan of the others.
         only: The slots and modules that plans can use.
         quotas: Bounds on the number of modules of each plan.
@@ -93,8 +94,8 @@ class Space(WithDepth):
         Args:
             given: The mapping. Spaces in it are names, files or mappings.
             origin: The name of the space in messages.
-            inside: The files from which the mapping was read, outermost first. They are needed for the spaces that it
-                names.
+            inside: The chain of files that led to this mapping, with the outermost first. It is needed to find the
+                spaces that the mapping names.
 
         Raises:
             SpaceError: If a key, value, expression or name is wrong. The message says which one.
@@ -112,7 +113,7 @@ class Space(WithDepth):
 
         Args:
             given: The name of a space, or the path of a file relative to the file that names it.
-            inside: The files being read that led here, outermost first.
+            inside: The chain of files that led to this one, with the outermost first.
 
         Raises:
             UnknownNameError: If no space has the name.
@@ -124,9 +125,9 @@ class Space(WithDepth):
     @model_validator(mode="after")
     def _check(self) -> Space:
         self._check_form()
-        self._own_variants()  # raises for a wrong name already here, not only when a backbone is known
+        self._own_variants()  # raises for a wrong name now, and not only when a backbone is known
         for composition in (*self.compositions, *(c for each in self.overrides for c in each.compositions)):
-            parse(composition, dict.fromkeys(LETTERS, parse("se")))  # any module can be used to check a template
+            parse(composition, dict.fromkeys(LETTERS, parse("se")))  # a template can be checked with any module
         return self
 
     def _check_form(self) -> None:
@@ -213,7 +214,7 @@ class Space(WithDepth):
         """Return the space of all plans of this space that meet the given conditions.
 
         Args:
-            **only: As in `only` of a file: slots, modules, exclude, property, family, exclude_family, dims,
+            **only: The keys of `only` in a file: slots, modules, exclude, property, family, exclude_family, dims,
                 min_cost_order, max_cost_order. Every module of a plan must meet all conditions. Fusions must meet only
                 the conditions on the cost order.
 
@@ -226,7 +227,7 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name}, restricted", "base": self, "only": only})
 
     def with_quotas(self, *quotas: Mapping[str, Any]) -> Space:
-        """Return the space of all plans of this space that are within the quotas. A quota is written as in a file.
+        """Return the space of all plans of this space that are within the quotas. Quotas are written as in a file.
 
         Raises:
             SpaceError: If a key or value is wrong.
@@ -247,9 +248,9 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name} * {other.name}", "product": (self, other)})
 
     def narrowing(self) -> dict[str, Any]:
-        """Return, as data for JSON, the conditions on plans of a resolved space beyond its flat choices.
+        """Return the conditions on plans, in addition to the flat choices of a resolved space, as data for JSON.
 
-        It is {} if there is no such condition.
+        The result is {} if there is no such condition.
         """
         narrowed: dict[str, Any] = {}
         if self.only:
@@ -266,7 +267,7 @@ class Space(WithDepth):
 
 
 def _unnamed(written: Any) -> Any:
-    """Return a dumped space without the entries that are only for people and do not change its plans."""
+    """Return the data of a space without the entries that are only for people and do not change its plans."""
     if isinstance(written, list):
         return [_unnamed(each) for each in written]
     if not isinstance(written, dict):
@@ -293,13 +294,13 @@ def load_space(given: str | Path | Mapping[str, Any] | Space) -> Space:
 
 @dataclass(frozen=True)
 class ResolvedSpace(PlanSet):
-    """A space fitted to one backbone.
+    """A space that was fitted to one backbone.
 
     Attributes:
         slots: The choices, slot by slot in network order.
         rule: The rule that admits plans.
         space: The space that was resolved.
-        excluded: (slot, variant or composition, reason) for each variant or composition that does not fit.
+        excluded: (slot, variant or composition, reason) for each variant or composition that does not fit a slot.
     """
 
     space: Space
@@ -307,7 +308,7 @@ class ResolvedSpace(PlanSet):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The data that is the same in equal resolved spaces: the parameters, and all further conditions on plans."""
+        """Data that is equal for equal resolved spaces: the parameters, and all further conditions on plans."""
         narrowed = self.space.narrowing()
         return (
             {name: list(choices) for name, choices in self.parameters.items()}
@@ -317,9 +318,9 @@ class ResolvedSpace(PlanSet):
 
 
 class GivenPlans(ResolvedSpace):
-    """A list of plans fitted to one backbone.
+    """A list of plans that was fitted to one backbone.
 
-    A later search can add plans. So the list has no parameters, because Optuna does not allow new values of a
+    The list has no parameters, because a later search can add plans, but Optuna does not allow new values of a
     parameter.
     """
 
@@ -331,7 +332,7 @@ class GivenPlans(ResolvedSpace):
 
     @property
     def parameters(self) -> dict[str, tuple[str, ...]]:
-        """Empty, because nothing is sampled."""
+        """The parameters: none, because nothing is sampled."""
         return {}
 
     def plan(self, params: Mapping[str, str]) -> Plan:
@@ -344,5 +345,5 @@ class GivenPlans(ResolvedSpace):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The data that is the same in all lists of plans: only that they are lists."""
+        """Data that is equal for all lists of plans. It says only that this is a list."""
         return {"plans": "given"}

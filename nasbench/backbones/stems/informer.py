@@ -149,7 +149,7 @@ class EncoderLayer(nn.Module):
         ffn: Width of the feed-forward layer.
         factor: Sampling factor c of the attention.
         dropout: Dropout rate after attention, inside and after the feed-forward layer.
-        dense: As in `ProbSparseSelfAttention`.
+        dense: How the attention computes its products, see `ProbSparseSelfAttention`.
     """
 
     def __init__(self, width: int, heads: int, ffn: int, factor: int, dropout: float, dense: bool) -> None:
@@ -176,7 +176,7 @@ class DecoderLayer(nn.Module):
         ffn: Width of the feed-forward layer.
         factor: Sampling factor c of the self-attention.
         dropout: Dropout rate after each attention, inside and after the feed-forward layer.
-        dense: As in `ProbSparseSelfAttention`.
+        dense: How the attention computes its products, see `ProbSparseSelfAttention`.
     """
 
     def __init__(self, width: int, heads: int, ffn: int, factor: int, dropout: float, dense: bool) -> None:

@@ -41,7 +41,7 @@ class TS2Vec(nn.Module):
         representation: Number of channels of the last block. It is 320 in the paper.
         blocks: Number of blocks. It is 11 in the paper. None means the smallest number with which the last step depends
             on the whole lookback. For a lookback of 96 these are 6 blocks.
-        kernel: Number of taps of each convolution, odd.
+        kernel: Number of taps of each convolution. It must be odd.
         dropout: Dropout rate on the representation.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
@@ -115,7 +115,7 @@ class ConvBlock(nn.Module):
     Args:
         in_channels: Number of channels C_in.
         out_channels: Number of channels C_out.
-        kernel: Number of taps of both convolutions, odd.
+        kernel: Number of taps of both convolutions. It must be odd.
         dilation: Distance between two taps.
         project: Whether the residual connection has a 1×1 convolution. If C_in and C_out differ, it always has one.
     """

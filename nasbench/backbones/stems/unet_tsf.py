@@ -21,11 +21,11 @@ class UnetTSF(nn.Module):
     .. math:: x_1 = x,\\quad x_{k+1} = \\mathrm{AvgPool}(x_k),\\quad f_k = W_k x_k,\\qquad
               m_K = f_K,\\quad m_k = V_k [f_k, m_{k+1}],\\quad y = m_1
 
-    Level k forecasts at its own resolution. The forecast of a coarser level has fewer steps, as its window has: pooling
-    turns n steps into ⌊(n - kernel) / stride⌋ + 1 steps. A forecast has at least one step. V_k restores the length of
-    level k. Every layer is linear, so the stem is one linear function, and it learns a factorisation of this function.
-    A level is added only if the window of the level before it has at least `kernel` steps. So a short lookback has
-    fewer levels.
+    Level k forecasts at its own resolution. From level to level, the forecast gets shorter in the same way as the
+    window: pooling turns n steps into ⌊(n - kernel) / stride⌋ + 1 steps. A forecast has at least one step. V_k restores
+    the length of level k. Every layer is linear, so the stem is one linear function, and it learns a factorisation of
+    this function. A level is added only if the window of the level before it has at least `kernel` steps. So a short
+    lookback has fewer levels.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Each series is forecast from itself alone. Slots: `stage1`
     to `stageK`, one for each level. `stage1` is on the window itself. A slot's tensor has the shape
