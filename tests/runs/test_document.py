@@ -149,7 +149,7 @@ def test_other_data_is_not_the_data_of_the_run(copied, monkeypatch):
 
 def test_relative_data_is_found_from_another_working_directory(tmp_path, monkeypatch, image_folder):
     """data.json has the absolute path; config.yaml has what was typed."""
-    from nasbench.runs.data import make_task, save_data
+    from nasbench.runs.data import make_task
     from nasbench.runs.settings import SearchSettings
 
     source = Path(image_folder.partition(":")[2])
@@ -159,11 +159,9 @@ def test_relative_data_is_found_from_another_working_directory(tmp_path, monkeyp
     recorder = Recorder(tmp_path / "r")
     recorder.run.config["settings"]["task"] = text
     recorder.run.config["identity"]["data"] = task.describe()
-    create_run(tmp_path / "s", recorder.run.config, {}, task)
-    save_data(recorder.run.folder, task)
+    create_run(tmp_path / "s", recorder.run.config, {}, task=task)
     monkeypatch.chdir(tmp_path)
     assert load_run(tmp_path / "s").task().splits == task.splits
-    shutil.rmtree(tmp_path / "s")
 
 
 def test_a_run_of_version_0_1_0_says_what_it_lacks(tmp_path, monkeypatch, ran):
@@ -293,6 +291,7 @@ def test_a_copy_that_leads_out_of_the_folder_is_not_read(copied, tmp_path):
     link.symlink_to(tmp_path / "evil.py")
     with pytest.raises(RunError, match="leads out of the run folder"):
         load_run(copied, trust=True).builder()
+    link.unlink()
     config = yaml.safe_load((copied / "config.yaml").read_text())
     config["plugins"]["files"][0]["file"] = "../../evil.py"
     (copied / "config.yaml").write_text(yaml.safe_dump(config))
