@@ -104,8 +104,8 @@ def csv_text(table: pd.DataFrame) -> str:
     if texts:
         table = table.copy(deep=False)
         for index, column in texts.items():
-            table.isetitem(index, column)
-    header = [_without_formula(str(name)) for name in table.columns]
+            table.isetitem(index, column.to_numpy(dtype=object))
+    header = [str(_without_formula(str(name))) for name in table.columns]
     return table.to_csv(index=False, header=header).encode("utf-8", "replace").decode()
 
 

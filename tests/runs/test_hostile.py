@@ -128,7 +128,8 @@ def test_reading_changes_nothing(folder, nasbench, torn):
 
 def test_a_finished_search_is_read_as_any_run(tmp_path):
     run = nb.search("tiny", evaluate=score, out=tmp_path / "r", trials=3, sampler="random", objectives=OBJECTIVES)
-    assert not run.journal.writing
+    with pytest.raises(RunError, match="opened for reading"):
+        run.journal.study("new")
     lines = lines_of(tmp_path / "r")
     for _ in range(3):
         nb.search("tiny", evaluate=score, out=tmp_path / "r", trials=3, sampler="random", objectives=OBJECTIVES)
@@ -324,7 +325,7 @@ def test_a_hash_is_checked_in_a_database_too(tmp_path):
     """`plan_hash` was part of a path: `../../X` wrote outside of the run folder."""
     folder = RunFolder(tmp_path / "a" / "b" / "run")
     folder.path.mkdir(parents=True)
-    journal = RunJournal(folder, OBJECTIVES, "postgresql://h/d", {}, writing=True)
+    journal = RunJournal(folder, OBJECTIVES, {}, writing=True, url="postgresql://h/d")
     journal.__dict__["storage"] = open_journal(tmp_path / "shared.log")  # instead of a server
     record = Evaluation(Plan.of("se").text, "../../X", 0, 0, "complete", metrics={"accuracy": 1.0, "macs": 1.0})
     study = journal.study()
@@ -364,6 +365,21 @@ def test_a_report_replaces_nothing_by_less(folder, nasbench, keep):
     assert code == 4
     assert "trials are missing" in error
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"plans": {"a": 1}}', '{"naive": {"a": {"b": "x"}}}', "1e400"])
+def test_test_metrics_that_no_report_wrote(folder, nasbench, content):
+    (folder / "test.json").write_text(content)
+    code, _, error = nasbench("report", folder)
+    assert code == 4
+    assert "test.json" in error
+
+
+@pytest.mark.parametrize("kind", ["front", "slots"])
+def test_a_latency_measurement_that_nobody_made(folder, kind):
+    (folder / "latency" / f"{kind}-1.json").write_text('{"rows": [{"number": 1}]}')
+    with pytest.raises(RunError, match=rf"{kind}-1.json is damaged: KeyError"):
+        page_of(load_run(folder), {}, {})
 
 
 def test_a_journal_in_another_order_is_an_error_or_read_correctly(folder):
@@ -500,7 +516,7 @@ def test_the_trials_table_has_no_formula(folder):
 
 
 def test_a_metrics_name_leads_to_no_other_folder(tmp_path):
-    recorder = Recorder(tmp_path / "r" / "run", ("../../out/score", "macs"), task=None)
+    recorder = Recorder(tmp_path / "r" / "run", ("../../out/$\\score$", "macs"), task=None)
     for number, plan in enumerate(PLANS):
         recorder.add(plan, 0.8 + 0.01 * number, macs=100.0 + number)
     recorder.run.report()
