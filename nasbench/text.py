@@ -31,7 +31,7 @@ _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -~]?"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""Control characters except tab and newline, and the marks by which text is shown in another order than it is written."""
+"""Control characters except tab and newline, and marks by which text is shown in another order than it is written."""
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 """Halves of a character, which UTF-8 cannot hold. They come from file names in another encoding."""
 
@@ -99,13 +99,13 @@ def csv_text(table: pd.DataFrame) -> str:
     texts = {
         index: table.iloc[:, index].map(_without_formula)
         for index in range(table.shape[1])
-        if table.dtypes.iloc[index] == object or str(table.dtypes.iloc[index]) in ("str", "string")
+        if str(table.dtypes.iloc[index]) in ("object", "str", "string")
     }
     if texts:
         table = table.copy(deep=False)
         for index, column in texts.items():
-            table.isetitem(index, column)
-    header = [_without_formula(str(name)) for name in table.columns]
+            table.isetitem(index, column.to_numpy(dtype=object))
+    header = [str(_without_formula(str(name))) for name in table.columns]
     return table.to_csv(index=False, header=header).encode("utf-8", "replace").decode()
 
 

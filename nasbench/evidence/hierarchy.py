@@ -223,8 +223,7 @@ def _spread(columns: FloatArray, covariance: FloatArray, part: FloatArray, *, ha
 def _prior(contents: Contents, harmful: bool) -> _Prior:
     """Return the prior of the effects in units of s²."""
     occurrences, present = _resemblance(contents)
-    n, modules = occurrences.shape
-    places = present.shape[1]
+    modules, places = occurrences.shape[1], present.shape[1]
     total = occurrences.sum(axis=1, keepdims=True)
 
     def component(of_modules: FloatArray | float = 0.0, of_slots: float = 0.0, own: float = 0.0) -> FloatArray:

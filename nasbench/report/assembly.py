@@ -22,6 +22,7 @@ from nasbench.report.pictures import pictures_of
 from nasbench.report.tables import save_tables
 from nasbench.report.trained_models import TrainedModels
 from nasbench.runs.run import Run
+from nasbench.runs.schema import read_test_metrics
 from nasbench.runs.trainings import trainings_of
 
 __all__ = ["answer_of", "build"]
@@ -136,5 +137,4 @@ def _trials(numbers: Iterable[int]) -> str:
 
 def _known_test_figures(run: Run) -> dict[str, Any]:
     """Return the content of test.json: metrics of plans by hash, and of naive forecasts by name."""
-    file = run.path / "test.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"plans": {}, "naive": {}}
+    return read_test_metrics(run.folder.test_metrics)

@@ -120,7 +120,7 @@ def draw(data: Comparison) -> Figure:
     import seaborn as sns  # imported here, because tables do not need it
     from matplotlib.figure import Figure
 
-    from nasbench.report.plotting import style
+    from nasbench.report.plotting import label, style
     from nasbench.report.scatter import error_bar, legend_below, set_cost_axis
 
     with style():
@@ -141,9 +141,9 @@ def draw(data: Comparison) -> Figure:
             bare = points["plan"] == BARE.text
             for marker, group in (("o", points[~bare]), ("D", points[bare])):
                 axes.plot(group[data.cost], group[data.metric], marker, color=colour, ms=6)
-            axes.plot([], [], "o-", color=colour, label=str(name))
+            axes.plot([], [], "o-", color=colour, label=label(str(name)))
         axes.plot([], [], "D", color="grey", label=BARE_NAME)
-        axes.set(ylabel=f"{data.metric} (validation)")
+        axes.set(ylabel=f"{label(data.metric)} (validation)")
         set_cost_axis(axes, data.cost, data.fronts[data.cost])
         legend_below(axes, barred=barred)
         return figure

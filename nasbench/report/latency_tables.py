@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from nasbench.errors import RunError
 from nasbench.library.plan import BARE
 from nasbench.report.tables import Cell, Column, Row, Table, plan_cell
 from nasbench.runs.run import Run
@@ -14,9 +16,24 @@ __all__ = ["front_table", "slots_table"]
 
 def slots_table(run: Run) -> Table | None:
     """Return latency and MACs slot by slot for the plan measured last. None if no plan was measured."""
-    measured = run.folder.latest_latency("slots")
-    if measured is None:
-        return None
+    return _read(run, "slots", _slots_table)
+
+
+def front_table(run: Run) -> Table | None:
+    """Return the last measurement of the Pareto front, with predictions if they exist. None without a measurement."""
+    return _read(run, "front", _front_table)
+
+
+def _read(run: Run, kind: str, table: Callable[[dict[str, Any]], Table]) -> Table | None:
+    measured = run.folder.latest_latency(kind)
+    try:
+        return None if measured is None else table(measured)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        file = run.folder.latency_files(kind)[-1]
+        raise RunError(f"{file} is damaged: {type(error).__name__} {str(error)[:100]}") from None
+
+
+def _slots_table(measured: dict[str, Any]) -> Table:
     columns = (
         *(Column("slot"), Column("expression"), Column("MACs added", True), Column("MACs added / bare", True)),
         *(Column("ms added", True), Column("ms added / bare [99 %]", True), Column("verdict")),
@@ -30,11 +47,7 @@ def slots_table(run: Run) -> Table | None:
     return Table("Latency and MACs, slot by slot", columns, rows, caption)
 
 
-def front_table(run: Run) -> Table | None:
-    """Return the last measurement of the Pareto front, with predictions if they exist. None without a measurement."""
-    measured = run.folder.latest_latency("front")
-    if measured is None:
-        return None
+def _front_table(measured: dict[str, Any]) -> Table:
     predicted = any("predicted_ms" in row for row in measured["rows"])
     columns = [Column("trial", True), Column("plan"), Column("rank", True), Column("latency in ms [99 %]", True)]
     columns += [Column("latency / bare [99 %]", True), Column("verdict")]

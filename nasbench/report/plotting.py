@@ -17,7 +17,19 @@ from matplotlib.figure import Figure
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError
 
-__all__ = ["BLACK", "BLUE", "GREY", "RED", "Picture", "file_name", "save", "save_figure", "save_picture", "style"]
+__all__ = [
+    "BLACK",
+    "BLUE",
+    "GREY",
+    "RED",
+    "Picture",
+    "file_name",
+    "label",
+    "save",
+    "save_figure",
+    "save_picture",
+    "style",
+]
 
 GREY, BLUE, RED, BLACK = "#9aa5b1", "#2a78b5", "#c44e20", "#111111"
 """Colours of the background, of measurements, of highlighted points and of the bare backbone."""
@@ -50,9 +62,14 @@ def style() -> Iterator[None]:
         yield
 
 
+def label(text: str) -> str:
+    """Return a text for a plot, in which a dollar sign starts no formula."""
+    return text.replace("$", r"\$")
+
+
 def file_name(name: str) -> str:
     """Return a name for a file. The name of a metric can be any text, and must not lead to another folder."""
-    return re.sub(r"(?:[^\w.+-]|\.\.)+", "-", name).strip("-.")[:100] or "metric"
+    return re.sub(r"(?:[^\w.+]|\.\.)+", "-", name).strip("-.")[:100] or "metric"
 
 
 def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:

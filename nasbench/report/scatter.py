@@ -17,7 +17,7 @@ from nasbench.evidence.pareto import non_dominated
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
 from nasbench.report.formatting import BARE_NAME
-from nasbench.report.plotting import BLACK, BLUE, GREY, RED, style
+from nasbench.report.plotting import BLACK, BLUE, GREY, RED, label, style
 from nasbench.runs.run import Run
 
 __all__ = [
@@ -162,7 +162,7 @@ def draw_scatter(data: ScatterData) -> Figure:
             palette={labels[k]: c for k, c in KINDS.items()}, markers={labels[k]: m for k, m in _MARKERS.items()},
         )  # fmt: skip
         _annotate(axes, data)
-        axes.set(ylabel=f"{data.y} (validation)")
+        axes.set(ylabel=f"{label(data.y)} (validation)")
         set_cost_axis(axes, data.x, data.points["x"])
         legend_below(axes, barred=len(barred) > 0)
         return figure
@@ -170,7 +170,7 @@ def draw_scatter(data: ScatterData) -> Figure:
 
 def set_cost_axis(axes: Axes, cost: str, values: pd.Series) -> None:
     """Label the horizontal axis with a cost and its unit. It is logarithmic if values differ by a factor above 8."""
-    axes.set_xlabel(LABELS.get(cost, cost))
+    axes.set_xlabel(LABELS.get(cost, label(cost)))
     if values.min() > 0 and values.max() / values.min() > 8:
         axes.set_xscale("log")
     if cost in COSTS and cost != "latency_ms":  # after set_xscale, which sets its own formatter

@@ -20,6 +20,7 @@ A folder can come from anybody. `RunFolder.check` is the only place that decides
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -170,11 +171,9 @@ class RunFolder:
             with lines.open("rb") as file:
                 counts.append(sum(line.endswith(b"\n") for line in file))
         if table.is_file():
-            with table.open(encoding="utf-8", errors="replace", newline="") as file:
-                try:
-                    counts.append(sum(1 for _ in csv.reader(file)) - 1)
-                except csv.Error:  # somebody's own file: there is nothing to compare with
-                    pass
+            # an error means somebody's own file, with which there is nothing to compare
+            with table.open(encoding="utf-8", errors="replace", newline="") as file, contextlib.suppress(csv.Error):
+                counts.append(sum(1 for _ in csv.reader(file)) - 1)
         return max(counts)
 
     # -- the metric per validation item --------------------------------------------------------------------------

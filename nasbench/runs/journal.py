@@ -170,8 +170,8 @@ class RunJournal:
     def evaluations(self, *names: str) -> list[Evaluation]:
         """Return every evaluation of the named studies, in order of trials.
 
-        By default these are the search and the finalists' further seeds. A record that no search writes is left out, see
-        `skipped`.
+        By default these are the search and the finalists' further seeds. A record that no search writes is left out
+        (`skipped`).
 
         Raises:
             RunError: If the storage cannot be read.

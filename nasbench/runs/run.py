@@ -139,10 +139,11 @@ class Run:
         shown = self.folder.shown_trials()  # before the journal is read, because a running search adds to both
         there = len(self.evaluations()) + len(self.journal.skipped)
         if there < shown:
-            what = "" if self.folder.journal.is_file() else ", which does not exist"
+            journal = self.folder.journal
+            what = f"{journal}: it has {there}" if journal.is_file() else f"{journal}, which does not exist"
             raise RunError(
-                f"{shown - there} trials are missing from {self.folder.journal}{what}: it has {there}, and trials.csv shows {shown}. "
-                "Nothing was overwritten; restore the journal from a copy"
+                f"{shown - there} trials are missing from {what}, and trials.csv shows {shown}. Nothing was "
+                "overwritten; restore the journal from a copy"
             )
 
     def trials(self) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from nasbench.runs.settings import SearchSettings
 __all__ = [
     "CONTROLS", "COST_CHECKS", "FINALISTS", "LATENCY", "REFERENCE", "SCHEMA_VERSION", "SEARCH", "DataRead",
     "DeclaredModule", "Environment", "PluginFile", "Plugins", "RecordedControl", "RunConfig", "check_evaluation",
-    "config_text", "read_attribute", "read_config", "read_data", "read_environment", "recordable",
+    "config_text", "read_attribute", "read_config", "read_data", "read_environment", "read_test_metrics", "recordable",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -218,6 +218,30 @@ def read_data(file: Path) -> DataRead:
         return DataRead.model_validate(read_json(file, "data", RunError))
     except ValidationError as error:
         raise _damaged(file, error) from None
+
+
+class _TestMetrics(_Part):
+    """The contents of test.json: metrics of plans by hash, and of naive forecasts by name."""
+
+    plans: dict[_Text, dict[_Text, float]] = {}
+    naive: dict[_Text, dict[_Text, float]] = {}
+
+
+def read_test_metrics(file: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Read and validate a run's test.json. Without this file, nothing was tested.
+
+    Returns:
+        "plans": metrics on the test split by plan hash. "naive": those of the naive forecasts by name.
+
+    Raises:
+        RunError: If the file cannot be read, or is damaged. The message names the first damaged place.
+    """
+    given = read_json(file, "test metrics", RunError) if file.is_file() else {}
+    try:
+        metrics = _TestMetrics.model_validate(given)
+    except ValidationError as error:
+        raise _damaged(file, error) from None
+    return {"plans": metrics.plans, "naive": metrics.naive}
 
 
 def read_config(file: Path) -> dict[str, Any]:

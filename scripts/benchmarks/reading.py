@@ -4,7 +4,7 @@
 
 For each number, a run is written by the code that a search writes with: plans of the space five-properties in
 test_resnet. Four of them and the bare backbone have five seeds, which is the longest race. Then each kind of reading
-runs in a process of its own, and prints its wall time without imports and the peak memory of its process.
+runs in a process of its own, and prints its processor time without imports and the peak memory of its process.
 
 load    `load_run(...)` and its evaluations
 front   `load_run(...).front()`
@@ -22,8 +22,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-from scripts.benchmarks.paired import command_line
 
 KINDS = ("load", "front", "runs", "report")
 COMPARED, SEEDS = 4, 5
@@ -89,7 +87,7 @@ def read(folder: Path, kind: str) -> None:
     import nasbench.report.assembly
     from nasbench.runs.run import load_run
 
-    begun = time.perf_counter()
+    begun = time.process_time()
     run = load_run(folder)
     if kind == "load":
         run.evaluations()
@@ -99,7 +97,7 @@ def read(folder: Path, kind: str) -> None:
         run.summary()
     else:
         nasbench.report.assembly.build(run)
-    taken = time.perf_counter() - begun
+    taken = time.process_time() - begun
     # not `ru_maxrss`, which a process inherits from its parent
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(f"{taken:.3f} {int(peak.split()[1]) / 1024:.0f}")
@@ -107,13 +105,14 @@ def read(folder: Path, kind: str) -> None:
 
 def main() -> None:
     """Write the runs, read each in each way, and print the table."""
+    if sys.argv[1:2] == ["--read"]:  # a process of the benchmark itself
+        read(Path(sys.argv[2]), sys.argv[3])
+        return
+    from scripts.benchmarks.paired import command_line  # imported here, because it imports torch
+
     parser = command_line(__doc__)
     parser.add_argument("--trials", type=int, nargs="+", default=[1000, 2500, 5000, 10_000])
-    parser.add_argument("--read", nargs=2, metavar=("FOLDER", "KIND"), help=f"one of {', '.join(KINDS)}; for itself")
     options = parser.parse_args()
-    if options.read is not None:
-        read(Path(options.read[0]), options.read[1])
-        return
     first: dict[str, float] = {}
     print(f"{'trials':>7} {'what':<7} {'seconds':>8} {'growth':>7} {'peak MB':>8}")
     for trials in options.trials:

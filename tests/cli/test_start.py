@@ -151,7 +151,7 @@ def test_an_import_loads_nothing_heavy(name):
 def test_a_damaged_run_does_not_hide_the_others(nasbench, tmp_path):
     shutil.copytree(ROOT / "tests" / "runs" / "version-0.1.0", tmp_path / "runs")
     (tmp_path / "runs" / "halving" / "config.yaml").write_text("settings: [")
-    code, out, error = nasbench("runs", str(tmp_path / "runs"))
+    code, out, _ = nasbench("runs", str(tmp_path / "runs"))
     assert code == 1
     assert "function" in out
     assert "co2" in out

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
+from nasbench.evidence import hierarchy
 from nasbench.evidence.hierarchy import posterior
 from nasbench.evidence.noise import Noise
 from nasbench.evidence.standing import Standing, standing
@@ -140,3 +141,26 @@ def test_the_items_of_all_plans_give_one_variance():
     assert at.left_out.tolist() == [False, False, True, True]
     assert at.noise.item_variance == pytest.approx(1 / 99)
     assert at.difference[:3].tolist() == [0.0, 0.0, -99.0]
+
+
+@pytest.mark.parametrize("variance", [1.0, 1e-6])
+@pytest.mark.parametrize("harm", [0.0, 1.0])
+def test_many_plans_have_the_same_posterior_by_their_factors(monkeypatch, variance, harm):
+    """For many plans the covariances are not built: those of 10,000 plans would need 80 GB."""
+    rng = np.random.default_rng(0)
+    modules = ["se", "eca", "cbam", "ge"]
+    contents = [[(f"stage{s}", modules[rng.integers(4)]) for s in range(3) if rng.random() < 0.6] for _ in range(40)]
+    at = seen(
+        variance**0.5 * (rng.normal(size=40) - harm),
+        seeds=rng.integers(1, 5, 40),
+        variance=variance,
+        items=variance / 9,
+    )
+    by_size = []
+    for dense in (0, 40):
+        monkeypatch.setattr(hierarchy, "_DENSE", dense)
+        by_size.append(posterior(at, contents))
+    for name in ("mean", "sd", "better", "worse"):
+        few, many = (getattr(one, name) for one in by_size)
+        np.testing.assert_allclose(few, many, atol=1e-8)
+    assert by_size[0].harmful == (harm > 0)

@@ -95,9 +95,10 @@ watched: list[str] = []
 
 
 def watch(event, arguments):
-    if event == "open" and watched and isinstance(arguments[0], str) and arguments[0].startswith(watched[0]):
-        if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
-            opened_for_writing.append(arguments[0])
+    if event != "open" or not watched or not str(arguments[0]).startswith(watched[0]):
+        return
+    if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+        opened_for_writing.append(arguments[0])
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"op_code": 4, "wor'])
@@ -127,7 +128,8 @@ def test_reading_changes_nothing(folder, nasbench, torn):
 
 def test_a_finished_search_is_read_as_any_run(tmp_path):
     run = nb.search("tiny", evaluate=score, out=tmp_path / "r", trials=3, sampler="random", objectives=OBJECTIVES)
-    assert not run.journal.writing
+    with pytest.raises(RunError, match="opened for reading"):
+        run.journal.study("new")
     lines = lines_of(tmp_path / "r")
     for _ in range(3):
         nb.search("tiny", evaluate=score, out=tmp_path / "r", trials=3, sampler="random", objectives=OBJECTIVES)
@@ -178,7 +180,7 @@ def test_a_link_that_appears_before_a_report_is_refused(folder, tmp_path):
     shutil.rmtree(folder / "figures")
     (tmp_path / "outside").mkdir()
     (folder / "figures").symlink_to(tmp_path / "outside")
-    with pytest.raises(RunError, match="figures .* is a link"):
+    with pytest.raises(RunError, match=r"figures .* is a link"):
         run.report()
     assert list((tmp_path / "outside").iterdir()) == []
 
@@ -204,8 +206,7 @@ def test_a_pipe_is_refused_and_not_waited_for(folder, part):
 def test_a_huge_file_is_refused_by_name(folder, part, size):
     os.truncate(folder / part, size)
     with pytest.raises(RunError, match=rf"{part}.*bytes; at most"):
-        run = load_run(folder)
-        run.environment, run.evaluations()
+        page_of(load_run(folder), {}, {})
 
 
 def test_items_that_are_no_array_of_numbers(folder):
@@ -324,7 +325,7 @@ def test_a_hash_is_checked_in_a_database_too(tmp_path):
     """`plan_hash` was part of a path: `../../X` wrote outside of the run folder."""
     folder = RunFolder(tmp_path / "a" / "b" / "run")
     folder.path.mkdir(parents=True)
-    journal = RunJournal(folder, OBJECTIVES, "postgresql://h/d", {}, writing=True)
+    journal = RunJournal(folder, OBJECTIVES, {}, writing=True, url="postgresql://h/d")
     journal.__dict__["storage"] = open_journal(tmp_path / "shared.log")  # instead of a server
     record = Evaluation(Plan.of("se").text, "../../X", 0, 0, "complete", metrics={"accuracy": 1.0, "macs": 1.0})
     study = journal.study()
@@ -364,6 +365,21 @@ def test_a_report_replaces_nothing_by_less(folder, nasbench, keep):
     assert code == 4
     assert "trials are missing" in error
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"plans": {"a": 1}}', '{"naive": {"a": {"b": "x"}}}', "1e400"])
+def test_test_metrics_that_no_report_wrote(folder, nasbench, content):
+    (folder / "test.json").write_text(content)
+    code, _, error = nasbench("report", folder)
+    assert code == 4
+    assert "test.json" in error
+
+
+@pytest.mark.parametrize("kind", ["front", "slots"])
+def test_a_latency_measurement_that_nobody_made(folder, kind):
+    (folder / "latency" / f"{kind}-1.json").write_text('{"rows": [{"number": 1}]}')
+    with pytest.raises(RunError, match=rf"{kind}-1.json is damaged: KeyError"):
+        page_of(load_run(folder), {}, {})
 
 
 def test_a_journal_in_another_order_is_an_error_or_read_correctly(folder):
@@ -419,19 +435,7 @@ def test_yaml_is_data(folder, tmp_path, monkeypatch, text):
 
 # -- names of metrics ------------------------------------------------------------------------------------------
 
-TAKEN = (
-    "number",
-    "state",
-    "plan",
-    "plan_hash",
-    "seed",
-    "reason",
-    "probability",
-    "fidelity",
-    "verdict",
-    "wall_s",
-    "run",
-)
+TAKEN = ("number", "state", "plan", "plan_hash", "seed", "reason", "fidelity", "probability", "verdict", "wall_s")
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -493,12 +497,8 @@ def test_no_text_of_a_run_reaches_a_page_or_a_terminal_unescaped(folder, nasbenc
 @pytest.mark.parametrize(
     ("cell", "written"),
     [
-        *(
-            ("=1+1", "'=1+1"),
-            ("@SUM(A1)", "'@SUM(A1)"),
-            ("+A1", "'+A1"),
-            ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
-        ),
+        *(("=1+1", "'=1+1"), ("@SUM(A1)", "'@SUM(A1)"), ("+A1", "'+A1")),
+        ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
         *(("+0.012 [-0.1, 0.3]", "+0.012 [-0.1, 0.3]"), ("-5.2 %", "-5.2 %"), ("se", "se"), ("", "")),
     ],
 )
@@ -516,7 +516,7 @@ def test_the_trials_table_has_no_formula(folder):
 
 
 def test_a_metrics_name_leads_to_no_other_folder(tmp_path):
-    recorder = Recorder(tmp_path / "r" / "run", ("../../out/score", "macs"), task=None)
+    recorder = Recorder(tmp_path / "r" / "run", ("../../out/$\\score$", "macs"), task=None)
     for number, plan in enumerate(PLANS):
         recorder.add(plan, 0.8 + 0.01 * number, macs=100.0 + number)
     recorder.run.report()

@@ -25,6 +25,7 @@ from nasbench.report.export.source import model_source
 from nasbench.report.formatting import is_missing
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
+from nasbench.runs.schema import read_test_metrics
 
 __all__ = ["export_trial"]
 
@@ -161,8 +162,7 @@ def _card(winner: _Winner) -> dict[str, Any]:
     rows = [r for r in run.trials().to_dict(orient="records") if r["plan_hash"] == winner.plan.hash]
     row = own or next(r for r in rows if r["number"] == winner.number)
     bare = next((r for r in compared if r["plan"] == BARE.text), None)
-    test = run.path / "test.json"
-    tested = json.loads(test.read_text(encoding="utf-8"))["plans"] if test.is_file() else {}
+    tested = read_test_metrics(run.folder.test_metrics)["plans"]
     return {
         "title": winner.title,
         "row": row,
