@@ -12,7 +12,7 @@ import jinja2
 
 from nasbench.builtin import content_folder
 from nasbench.errors import NothingMatched, RunError
-from nasbench.files import write_text
+from nasbench.files import read_json, write_text
 from nasbench.library.plan import BARE
 from nasbench.report.explorer import explorer_data, script_json
 from nasbench.report.headline import headline
@@ -137,4 +137,18 @@ def _trials(numbers: Iterable[int]) -> str:
 def _known_test_figures(run: Run) -> dict[str, Any]:
     """Return the content of test.json: metrics of plans by hash, and of naive forecasts by name."""
     file = run.path / "test.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"plans": {}, "naive": {}}
+    known = read_json(file, "test metrics", RunError) if file.is_file() else {"plans": {}, "naive": {}}
+    if not _is_test_metrics(known):
+        raise RunError(f"{file} is damaged: it must hold the metrics of plans and naive forecasts; remove it")
+    return known
+
+
+def _is_test_metrics(known: Any) -> bool:
+    """Whether this is the content of test.json: two mappings of names to metrics."""
+    if not isinstance(known, dict) or set(known) != {"plans", "naive"}:
+        return False
+    entries = [entry for part in known.values() for entry in (part.values() if isinstance(part, dict) else [None])]
+    return all(
+        isinstance(entry, dict) and all(isinstance(value, (int, float)) for value in entry.values())
+        for entry in entries
+    )
