@@ -32,7 +32,7 @@ ODD = {
     "here for latency": (("profile", "test_resnet", "--size", "32", "--out", "."), "'.' is a folder"),
     "here for a space": (("suggest", "se", "--out", "."), "'.' is a folder"),
     "the root for a space": (("suggest", "se", "--out", "/"), "'/' is a folder"),
-    "a long backbone": (("suggest", "a" * 300), "File name too long"),
+    "a long backbone": (("suggest", "a" * 300), "no module, backbone or run named"),
     "a long plug-in": (("modules", "--modules", "a" * 300), "File name too long"),
     "threads": (("profile", "test_resnet", "--size", "32", "--threads", "99999"), f"{os.cpu_count()} cores"),
     "a huge map": (("fingerprint", "se", "--size", "100000x100000"), "10,000,000,000 positions"),

@@ -156,6 +156,6 @@ def test_the_command(tmp_path, capsys):
 
 def test_a_task_without_its_base_is_named(tmp_path):
     (tmp_path / "own.py").write_text("class Task:\n    pass\n")
-    with pytest.raises(InputError, match="Task must be a subclass of nasbench.tasks.Task") as caught:
+    with pytest.raises(InputError, match=r"Task must be a subclass of nasbench\.tasks\.Task") as caught:
         check_file(str(tmp_path / "own.py"))
     assert caught.value.exit_code == 4
