@@ -41,7 +41,7 @@ ODD = {
     "workers": ((*SEARCH, "--workers", "100000"), "less than or equal to 1000"),
     "mixup of a forecast": (
         ("search", "--backbone", "patchtst", "--task", "co2", "--set", "mixup=0.2", "--out", "r"),
-        "mixup mix or smooth classes",
+        "mixup must be 0: co2 is a forecasting task",
     ),
     "float16 on a CPU": ((*SEARCH, "--set", "amp=float16", "--device", "cpu"), "amp=float16 needs a CUDA device"),
 }
