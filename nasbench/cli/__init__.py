@@ -62,14 +62,24 @@ def _run(arguments: Sequence[str] | None) -> int:
     except SystemExit as error:  # the command itself never raises it, so it is the code of a module or a plug-in
         narrate(f"error: code that was loaded ends the process with sys.exit({error.code!r}); remove that call")
         return InputError.exit_code
+    except OSError as error:
+        if error.filename is None:  # it is not about a file that the user has named
+            return _bug()
+        narrate(f"error: cannot read or write {error.filename}: {error.strerror}")
+        return InputError.exit_code
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
             fault = _argument_meant(error) or error.format_message()
             narrate(mask_passwords(f"error: {fault}") + "\nsee `nasbench --help` or `nasbench COMMAND --help`")
             return InputError.exit_code
-        narrate(mask_passwords(traceback.format_exc().rstrip()))
-        narrate("this is a bug in nasbench, not an error in what you typed; please report it with the lines above")
-        return NasbenchError.exit_code
+        return _bug()
+
+
+def _bug() -> int:
+    """Show the current exception, and return the exit code of an internal error."""
+    narrate(mask_passwords(traceback.format_exc().rstrip()))
+    narrate("this is a bug in nasbench, not an error in what you typed; please report it with the lines above")
+    return NasbenchError.exit_code
 
 
 def _argument_meant(error: Any) -> str:

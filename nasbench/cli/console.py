@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nasbench.errors import InputError
 from nasbench.text import printable
 
-__all__ = ["SCHEMA_VERSION", "print_json", "print_table", "print_text", "shown", "width"]
+__all__ = ["SCHEMA_VERSION", "check_file", "print_json", "print_table", "print_text", "shown", "width", "write_file"]
 
 SCHEMA_VERSION = 1
 """Version of every `--json` document: `{"schema_version", "kind", "data"}`."""
@@ -57,6 +58,39 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
 def width() -> int:
     """Return the width of tables and pages in columns: that of the terminal, or a fixed one without a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
+
+
+def check_file(file: Path | None) -> None:
+    """Check that a file can be meant by an option, before the work whose result it gets.
+
+    Raises:
+        InputError: If it is a folder.
+    """
+    if file is not None and (not file.name or _is_folder(file)):
+        raise InputError(f"--out {str(file)!r} is a folder; give the name of a file")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, for instance, which writing reports
+        return False
+
+
+def write_file(file: Path, text: str) -> None:
+    """Replace the file that an option names, and create its folder.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    from nasbench.files import write_text  # imported here, because it imports YAML, which the help does not need
+
+    check_file(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, text)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {file}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def shown(path: Path) -> str:

@@ -140,9 +140,9 @@ def suggest(
 
     Example: nasbench suggest resnet18 --size 64 --out suggested.yaml
     """
-    from nasbench.files import write_text
     from nasbench.report.hosts import check_host, is_backbone
 
+    console.check_file(out)
     load_plugins(modules)
     check_host(host)
     from nasbench.report.suggestion import suggest as advise
@@ -154,10 +154,7 @@ def suggest(
     else:
         _print_advice(advice)
     if out is not None:
-        try:
-            write_text(out, advice.space_yaml)
-        except OSError as error:
-            raise InputError(f"cannot write the space: {error}; --out names a file in a folder that exists") from None
+        console.write_file(out, advice.space_yaml)
         narrate(f"space: {out}; next: nasbench search {out}{advice.search_options}")
 
 

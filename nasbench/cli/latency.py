@@ -66,11 +66,13 @@ def profile(
     A device profile: nasbench profile resnet18 --space five-properties --device cuda --out devices/gpu.json
     """
     from nasbench.measurement.latency.devices import check_device_name
-    from nasbench.measurement.latency.scenario import AMP, MODES, check_mode
+    from nasbench.measurement.latency.scenario import AMP, MODES, check_mode, check_threads
 
     load_plugins(modules)
     check_device_name(device)
     check_mode(mode or MODES[0], amp or AMP[0])
+    check_threads(threads)
+    console.check_file(out)
     given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     if run is not None or front:
@@ -350,13 +352,7 @@ def _print_front(measured: Any) -> None:
 def _save(out: Path, kind: str, data: Mapping[str, Any]) -> None:
     import json
 
-    from nasbench.files import write_text
-
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, json.dumps({"schema_version": console.SCHEMA_VERSION, "kind": kind, "data": data}) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}") from None
+    console.write_file(out, json.dumps({"schema_version": console.SCHEMA_VERSION, "kind": kind, "data": data}) + "\n")
 
 
 def _seconds(seconds: float) -> str:

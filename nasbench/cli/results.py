@@ -80,6 +80,8 @@ def runs(
     """
     from nasbench.runs.run import list_runs, load_run
 
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file; give the folder that contains the runs")
     rows, unreadable = [], 0
     for path in list_runs(root):
         try:

@@ -40,13 +40,12 @@ def export(
         if onnx:
             raise InputError("--onnx exports a model and cannot be combined with --format")
         check_format(format)
+        console.check_file(out)
         text = trials_text(load_run(run, trust=trust), format)
         if out is None:
             console.print_text(text.rstrip("\n"))
         else:
-            from nasbench.files import write_text
-
-            write_text(out, text)
+            console.write_file(out, text)
             narrate(f"table: {out}")
         return
     assert trial is not None

@@ -32,7 +32,10 @@ def surroundings_kept() -> Iterator[None]:
     `os.environ`, `random`, the standard streams, filters and hook of `warnings`, `sys.path`, the recursion limit, and
     in the main thread the handlers of signals.
     """
-    before = [(read, write, read()) for read, write in _states()]
+    before = []
+    for read, write in _states():
+        with suppress(Exception):  # torch refuses to read a flag that was set by a newer name
+            before.append((read, write, read()))
     try:
         yield
     finally:

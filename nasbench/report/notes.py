@@ -38,10 +38,14 @@ def notes_of(
     if predicted := run.config["identity"].get("latency_profile"):
         yield _predicted(str(run.settings.latency_profile), predicted)
     elif "latency_ms" in finalists and finalists["latency_ms"].notna().any():
-        scenario = finalists["latency_scenario"].dropna().iloc[0]
-        yield (
-            f"Latency was measured side by side with the bare backbone: {scenario}. Its intervals have 99 % confidence."
-        )
+        if "latency_scenario" in finalists:
+            scenario = finalists["latency_scenario"].dropna().iloc[0]
+            yield (
+                f"Latency was measured side by side with the bare backbone: {scenario}. Its intervals have 99 % "
+                "confidence."
+            )
+        else:  # a function returned it
+            yield "Latency was not measured by nasbench. The evaluated function returned it."
     elif run.config["task"]:
         yield "Latency was not measured."
     if checks := run.journal.cost_checks:

@@ -320,7 +320,9 @@ class SearchSettings(BaseModel):
         int,
         CommandLine("--workers", reproduce="never"),
         Field(
-            ge=1, description="number of evaluations that run at once; with several GPUs, each worker has one of them"
+            ge=1,
+            le=1000,
+            description="number of evaluations that run at once; with several GPUs, each worker has one of them",
         ),
     ] = 1
     engine: Annotated[

@@ -141,6 +141,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     from nasbench.runs.data import make_task
     from nasbench.runs.models import ModelBuilder
     from nasbench.study.evaluators.trained import TrainedEvaluator
+    from nasbench.training.loop import check_recipe
 
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
     task = make_task(settings)
@@ -149,6 +150,9 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         task.notes = (*task.notes, f"{backbone} takes no covariates of time, so it is trained without them")
     recipe = task.recipe.with_settings(settings.training)
     check_metric_names(task.metrics)
+    device = str(usable_device(settings.device))
+    # On a cluster, evaluations run on the device of its nodes.
+    check_recipe(recipe, task, "cuda" if settings.engine == "ray" and settings.trial_gpus else device, settings.seed)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
     settings = settings.model_copy(update={"objectives": wanted, "training": recipe.model_dump(mode="json")})
@@ -169,7 +173,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         plan_costs=PlanCosts(host, slots, input_size=task.input_size, identity_init=gated),
         constraints=bounds,
         counted=[*wanted, *(bound.name for bound in bounds)],
-        device=str(usable_device(settings.device)),
+        device=device,
         allow_lower_bound=settings.allow_lower_bound,
         predictor=predictor,
         predictor_name=settings.latency_profile or "",

@@ -60,7 +60,7 @@ def _taken_signals() -> list[int]:
         if len(received) == 1:  # a second signal must not interrupt the writing of views
             raise Terminated(number)
 
-    taken = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    taken: list[int] = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
     for number in taken:
         signal.signal(number, terminate)
     return taken

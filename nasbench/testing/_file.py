@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 
-from nasbench.errors import NothingMatched, UnknownNameError
+from nasbench.errors import InputError, NothingMatched, UnknownNameError
 from nasbench.library.modules import module_specs, plugins
 from nasbench.tasks import Task, create_task
+from nasbench.tasks.forms import USER_TASK
 from nasbench.testing._backbone import check_backbone
 from nasbench.testing._run import CheckResult, check_module
 from nasbench.testing._task import check_task
@@ -55,6 +56,8 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
         results += check_backbone(f"{path}:{host}", input_size=(3, size, size))
     for each in tasks:
         results += check_task(create_task(f"{path}:{each}"))
+    if not results and inspect.isclass(getattr(module, USER_TASK, None)):
+        raise InputError(f"{path}: {USER_TASK} must be a subclass of nasbench.tasks.Task")
     if not results:
         raise NothingMatched(
             f"{path} registers no module (@nasbench.register_module), has no function build() and no Task: "

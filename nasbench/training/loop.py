@@ -22,7 +22,7 @@ from nasbench.tasks import Task, apply
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.optimisation import autocast, aux_loss, cut, grouped, mixing, schedule
 
-__all__ = ["Recipe", "TrainResult", "evaluate", "train"]
+__all__ = ["Recipe", "TrainResult", "check_recipe", "evaluate", "train"]
 
 Validated = tuple[dict[str, float], np.ndarray]
 """The metrics of an evaluation, and one number for each item."""
@@ -109,7 +109,7 @@ def train(
         True
     """
     recipe = task.recipe if recipe is None else recipe
-    _check(recipe, task, torch.device(device), seed)
+    check_recipe(recipe, task, device, seed)
     with out_of_memory():
         random_seed(seed)
         loop = _Loop(model.to(device), task, recipe, seed, torch.device(device), on_step, should_stop)
@@ -359,7 +359,13 @@ class _Loop:
             return None
 
 
-def _check(recipe: Recipe, task: Task, device: torch.device, seed: int) -> None:
+def check_recipe(recipe: Recipe, task: Task, device: torch.device | str, seed: int = 0) -> None:
+    """Check that a recipe fits a task, a device and a seed.
+
+    Raises:
+        InputError: If it does not. The message says which setting, and what is allowed.
+    """
+    device = torch.device(device)
     if not 0 <= seed < 2**32:
         raise InputError(f"a seed is a whole number from 0 to 2**32 - 1, got {seed}")
     if task.kind != "classification":

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from nasbench import cli
+from nasbench.errors import InputError
 from nasbench.tasks import ImageTask, create_task
 from nasbench.tasks._image_sources import digits
 from nasbench.testing import check_backbone, check_file, check_task
@@ -151,3 +152,10 @@ def test_the_command(tmp_path, capsys):
     assert cli.main(["check", str(tmp_path / "none.py")]) == 4
     (tmp_path / "empty.py").write_text("x = 1\n")
     assert cli.main(["check", str(tmp_path / "empty.py")]) == 5
+
+
+def test_a_task_without_its_base_is_named(tmp_path):
+    (tmp_path / "own.py").write_text("class Task:\n    pass\n")
+    with pytest.raises(InputError, match=r"Task must be a subclass of nasbench\.tasks\.Task") as caught:
+        check_file(str(tmp_path / "own.py"))
+    assert caught.value.exit_code == 4

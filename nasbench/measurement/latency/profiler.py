@@ -26,7 +26,7 @@ from nasbench.measurement.latency.devices import usable_device
 from nasbench.measurement.latency.intervals import Verdict
 from nasbench.measurement.latency.nvml import Nvml
 from nasbench.measurement.latency.samples import Latency, Profile, settled
-from nasbench.measurement.latency.scenario import Scenario, check_mode
+from nasbench.measurement.latency.scenario import Scenario, check_mode, check_threads
 from nasbench.measurement.latency.timing import Call, CudaTimer, prepare_call, quiet_process, timer_for
 
 __all__ = ["DeviceLock", "Latency", "Profile", "Scenario", "Verdict", "device_lock", "profile", "profile_batches"]
@@ -92,6 +92,7 @@ def profile(
     place = usable_device(device)
     reference = _check(models, reference, input_size, batch_size)
     _check_figures(time_s=time_s, resolution=resolution, confidence=confidence, max_blocks=max_blocks, threads=threads)
+    check_threads(threads)
     _check_mode(place, mode, amp, channels_last, input_size)
     nvml = Nvml.open(place) if place.type == "cuda" else None
     dtype = next((p.dtype for m in models.values() for p in m.parameters() if p.is_floating_point()), torch.float32)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nasbench import __version__
-from nasbench.errors import UnknownNameError
+from nasbench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:  # a recorded scenario can be read without torch
     import torch
@@ -120,6 +120,17 @@ def check_mode(mode: str = "eager", amp: str = "none") -> None:
         raise UnknownNameError("mode", mode, MODES)
     if amp not in AMP:
         raise UnknownNameError("autocast type", amp, AMP)
+
+
+def check_threads(threads: int | None) -> None:
+    """Check a number of CPU threads. Far more threads than cores can end the process.
+
+    Raises:
+        InputError: If there are more threads than this machine has cores.
+    """
+    cores = os.cpu_count() or 1
+    if threads is not None and threads > cores:
+        raise InputError(f"threads={threads}: this machine has {cores} cores, and a measurement uses at most that many")
 
 
 def _tf32() -> bool:

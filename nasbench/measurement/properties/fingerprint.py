@@ -40,6 +40,14 @@ _POSITIONS, _PROBES = 24, 8
 one cotangent for each channel is taken."""
 
 
+_MOST_POSITIONS = 2**22
+"""Largest number of positions of a fingerprint, such as 2048x2048. Its map alone has gigabytes at a few hundred
+channels."""
+
+_MOST_EXACT = 2**14
+"""Largest number of positions of a whole Jacobian, such as 128x128. Its size is the square of this number."""
+
+
 @dataclass(frozen=True)
 class CostPoint:
     """The cost of a module for one item at one number of positions.
@@ -176,6 +184,7 @@ def fingerprint(
     if inputs < 1:
         raise InputError(f"inputs={inputs}: at least one random input is needed")
     subject = subject_of(module, size, channels, dims)
+    _check_positions(subject.size, exact)
     with rng_kept(torch.device("cpu")):
         torch.manual_seed(seed)
         first = subject.make()
@@ -202,6 +211,14 @@ def fingerprint(
         cost_curve=curve,
         notes=(*subject.notes, *opened, *notes, *still),
     )
+
+
+def _check_positions(size: tuple[int, ...], exact: bool | None) -> None:
+    positions, most = math.prod(size), _MOST_EXACT if exact else _MOST_POSITIONS
+    if positions > most:
+        how = "a whole Jacobian" if exact else "a fingerprint"
+        text = "x".join(map(str, size))
+        raise InputError(f"size {text} has {positions:,} positions; {how} is measured at no more than {most:,}")
 
 
 def fingerprint_plan(model: nn.Module, **options: Any) -> dict[str, Fingerprint]:

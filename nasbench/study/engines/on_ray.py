@@ -64,7 +64,7 @@ class RayEngine(Pool):
         if not self._ray.is_initialized():
             try:
                 self._ray.init(_cluster(), log_to_driver=False, logging_level="warning", configure_logging=False)
-            except (OSError, RuntimeError, ValueError) as error:
+            except Exception as error:  # Ray has many: also for a start that takes too long
                 address = os.environ.get("RAY_ADDRESS", "this machine")
                 raise InputError(f"no Ray cluster can be joined or started at {address}: {error}") from None
             self._joined = True
