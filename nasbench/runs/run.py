@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from nasbench.runs.database import Database
     from nasbench.runs.control_comparison import ControlComparison
     from nasbench.runs.models import ModelBuilder
     from nasbench.runs.power import RunPower
@@ -52,7 +53,7 @@ class Run:
         path: The run folder.
         config: The contents of config.yaml.
         writing: Whether to open the run for writing, as its search does.
-        database: URL of the database to which the driver of a shared search writes. None for every reader.
+        database: The database to which the driver of a shared search writes. None for every reader.
         trust: Whether Python code of the run is run, even if this machine's user did not make the run.
 
     Attributes:
@@ -67,7 +68,7 @@ class Run:
         config: Mapping[str, Any],
         *,
         writing: bool = False,
-        database: str | None = None,
+        database: Database | None = None,
         trust: bool = False,
     ) -> None:
         self.config = dict(config)
@@ -363,7 +364,7 @@ def create_run(
     path: str | Path,
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
-    database: str | None = None,
+    database: Database | None = None,
     *,
     task: Task | None = None,
 ) -> Run:
@@ -375,7 +376,7 @@ def create_run(
         path: The run folder.
         config: The contents of config.yaml, without the part `plugins`.
         environment: The contents of environment.json.
-        database: URL of the database of a shared search. It can have a password, which is not stored.
+        database: The database of a shared search.
         task: The task, if nasbench trains the plans.
 
     Raises:
