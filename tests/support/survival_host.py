@@ -149,6 +149,7 @@ def search(order):
                 order["calls"], order.get("pause_s", 0.01), order.get("deadly_module"), items=order.get("items", False)
             ),
             objectives={"accuracy": "maximize", "cost": "minimize"}, sampler="random",
+            on_event=lambda event: sys.stderr.write(f"{event.stage} {event.message}\n") if "narrate" in order else None,
             **{"seeds": 1, **order["search"]},
         )  # fmt: skip
     except nb.errors.NasbenchError as error:
