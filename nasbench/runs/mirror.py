@@ -122,8 +122,8 @@ class Mirror:
         )
         if differing or len(copied) > len(trials):
             raise RunError(
-                f"the database has other trials than {self._folder.journal}, so it was replaced or reset; choose another "
-                f"--out, and add --reuse {self._folder.path} to import the evaluations of this folder"
+                f"the database has other trials than {self._folder.journal}, so it was replaced or reset; choose "
+                f"another --out, and add --reuse {self._folder.path} to import the evaluations of this folder"
             )
 
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from nasbench.runs.database import Database
     from nasbench.runs.control_comparison import ControlComparison
+    from nasbench.runs.database import Database
     from nasbench.runs.models import ModelBuilder
     from nasbench.runs.power import RunPower
     from nasbench.spaces import ResolvedSpace

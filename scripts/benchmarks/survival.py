@@ -8,8 +8,8 @@ controls, latency, report) are killed by SIGKILL at random moments and resumed b
 The restarts happen during searches of a function: the server is stopped as by a crash and started again, or all its
 connections are cut. A search must then end by itself, without a second command.
 
-After each kill, every evaluation that was finished before is unchanged. At the end, each plan and seed is recorded once,
-and the numbers of plans and of further seeds are those that were asked for. Needs Linux, and PostgreSQL's programs.
+After each kill, every evaluation that was finished before is unchanged. At the end, each plan and seed is recorded
+once, and the numbers of plans and of further seeds are those that were asked for. Needs Linux, and PostgreSQL's programs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +39,8 @@ from nasbench.runs.schema import CONTROLS, FINALISTS, SEARCH
 from scripts.benchmarks.paired import Table, command_line
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-from support.postgresql import Server  # noqa: E402  # the tests' own means of starting servers and searches
-from support.survival_host import Host  # noqa: E402
+from support.postgresql import Server  # the tests' own means of starting servers and searches
+from support.survival_host import Host
 
 WORKERS = (1, 2, 4)
 TRIALS, FURTHER = 24, 8
@@ -132,7 +132,7 @@ def kill_until_done(host: Host, case: Case, kills: int, rng: random.Random, long
     while case.kills < kills:
         search = host.start(log, **case.order)
         # from the first record on, so that few kills meet the start of the process only
-        wait_for(lambda: (case.run / "journal.log").exists() or not alive(search), 60)
+        wait_for_start(case, search)
         time.sleep(rng.uniform(0, longest_s))
         if not alive(search):
             break  # it was done before: this search has no moment left to be killed at
@@ -159,7 +159,7 @@ def restart_until_done(host: Host, case: Case, server: Server, restarts: int, rn
     """Stop and start the server, or cut its connections, during one search, which must end by itself."""
     began, log = time.monotonic(), case.folder / "log"
     search = host.start(log, **case.order)
-    wait_for(lambda: (case.run / "journal.log").exists() or not alive(search), 60)
+    wait_for_start(case, search)
     while case.kills < restarts and alive(search):
         time.sleep(rng.uniform(0.2, 1.0))
         if rng.random() < 0.5:
@@ -184,10 +184,10 @@ def alive(process: int) -> bool:
     return stat.exists() and stat.read_text().split()[2] != "Z"
 
 
-def wait_for(condition: Callable[[], bool], most_s: float) -> None:
-    """Wait until a condition holds."""
+def wait_for_start(case: Case, search: int, most_s: float = 60.0) -> None:
+    """Wait until a search has its journal, or has ended."""
     end = time.monotonic() + most_s
-    while not condition() and time.monotonic() < end:
+    while not (case.run / "journal.log").exists() and alive(search) and time.monotonic() < end:
         time.sleep(0.01)
 
 

@@ -277,7 +277,9 @@ def test_two_drivers_share_a_search_by_halving(tmp_path, server, search_host, ki
     assert set(rows["state"]) == {"complete", "rejected"}
     trained = Counter(Path(f"{calls}-epochs").read_text().splitlines())
     assert sum(trained.values()) - len(trained) <= killed, "only what the first was training may be trained again"
-    plans = [Counter(text.rpartition(" ")[0] for text in trained if text.endswith(f" {epochs}")) for epochs in (1, 2, 4)]
+    plans = [
+        Counter(text.rpartition(" ")[0] for text in trained if text.endswith(f" {epochs}")) for epochs in (1, 2, 4)
+    ]
     assert len(plans[0]) == trials - 1, "all but the bare backbone began at the first rung"
     assert len(plans[1]) >= (trials - 1) // 2
     assert len(plans[2]) >= 1 + (trials - 1) // 4
