@@ -9,7 +9,8 @@ The restarts happen during searches of a function: the server is stopped as by a
 connections are cut. A search must then end by itself, without a second command.
 
 After each kill, every evaluation that was finished before is unchanged. At the end, each plan and seed is recorded
-once, and the numbers of plans and of further seeds are those that were asked for. Needs Linux, and PostgreSQL's programs.
+once, and the numbers of plans and of further seeds are those that were asked for. Needs Linux, and the programs of
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -81,6 +82,11 @@ class Case:
         """The run folder."""
         return self.folder / "run"
 
+    def rows(self) -> int:
+        """Return the number of finished evaluations in the views."""
+        file = self.run / "trials.jsonl"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
     def finished(self) -> dict[tuple[str, int], Evaluation]:
         """Return what the truth holds: every finished evaluation by study and number of its trial."""
         try:
@@ -126,13 +132,16 @@ class Case:
 
 
 def kill_until_done(host: Host, case: Case, kills: int, rng: random.Random, longest_s: float) -> None:
-    """Start a search, kill it after a random time, and so on for `kills` times. Then let it end."""
+    """Start a search, kill it at a random moment, and so on for `kills` times. Then let it end.
+
+    The moments are spread over the trainings: a random number of them later, and up to `longest_s` after that.
+    """
     began, log = time.monotonic(), case.folder / "log"
     before: dict[tuple[str, int], Evaluation] = {}
     while case.kills < kills:
         search = host.start(log, **case.order)
-        # from the first record on, so that few kills meet the start of the process only
-        wait_for_start(case, search)
+        later = rng.randint(0, 1 + (case.plans + case.further) // kills)
+        wait_for_rows(case, search, min(case.rows() + later, case.plans + case.further))
         time.sleep(rng.uniform(0, longest_s))
         if not alive(search):
             break  # it was done before: this search has no moment left to be killed at
@@ -143,8 +152,6 @@ def kill_until_done(host: Host, case: Case, kills: int, rng: random.Random, long
         case.kills += 1
         case.phases.append(last_phase(log))
         before = case.check_kept(before)
-        if len(before) >= case.plans and case.phases[-1] in ("latency", "report"):
-            longest_s = min(longest_s, 2.0)
     else:
         search = host.start(log, **case.order)
     code = host.wait(search)
@@ -159,7 +166,7 @@ def restart_until_done(host: Host, case: Case, server: Server, restarts: int, rn
     """Stop and start the server, or cut its connections, during one search, which must end by itself."""
     began, log = time.monotonic(), case.folder / "log"
     search = host.start(log, **case.order)
-    wait_for_start(case, search)
+    wait_for_rows(case, search, 1)
     while case.kills < restarts and alive(search):
         time.sleep(rng.uniform(0.2, 1.0))
         if rng.random() < 0.5:
@@ -184,10 +191,10 @@ def alive(process: int) -> bool:
     return stat.exists() and stat.read_text().split()[2] != "Z"
 
 
-def wait_for_start(case: Case, search: int, most_s: float = 60.0) -> None:
-    """Wait until a search has its journal, or has ended."""
+def wait_for_rows(case: Case, search: int, rows: int, most_s: float = 300.0) -> None:
+    """Wait until a search has finished this number of evaluations, or has ended."""
     end = time.monotonic() + most_s
-    while not (case.run / "journal.log").exists() and alive(search) and time.monotonic() < end:
+    while case.rows() < rows and alive(search) and time.monotonic() < end:
         time.sleep(0.01)
 
 
@@ -271,16 +278,20 @@ def main() -> int:
         write_images(root / "images")
         places = [(workers, url) for workers in WORKERS for url in (None, server.url)]
         for number, kills in enumerate(shares(given.kills, 2 * len(places))):
+            if kills == 0:
+                continue
             workers, url = places[number // 2]
             at = root / f"case-{number}"
             if number % 2 == 0:
                 case = function_case(at, "function, killed", workers, url, given.seed + number)
-                kill_until_done(host, case, kills, rng, longest_s=2.0)
+                kill_until_done(host, case, kills, rng, longest_s=1.0)
             else:
                 case = trained_case(at, "trained, killed", workers, url, given.seed + number, root / "images")
-                kill_until_done(host, case, kills, rng, longest_s=15.0)
+                kill_until_done(host, case, kills, rng, longest_s=8.0)
             add(case, "journal" if url is None else "PostgreSQL", workers)
         for number, restarts in enumerate(shares(given.restarts, len(WORKERS))):
+            if restarts == 0:
+                continue
             workers = WORKERS[number]
             at, name, seed = root / f"restart-{number}", "function, server restarted", given.seed + 100 + number
             case = function_case(at, name, workers, server.url, seed, pause_s=0.4)
