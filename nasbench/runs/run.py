@@ -76,7 +76,7 @@ class Run:
         self.settings = SearchSettings.model_validate(self.config["settings"])
         self.sources = Sources(self.folder, self.config, self.settings, trust)
         identity = self.config["identity"]
-        self.journal = RunJournal(self.folder, self.directions, identity, writing=writing, url=database)
+        self.journal = RunJournal(self.folder, self.directions, identity, writing=writing, database=database)
         self._compared: tuple[object, pd.DataFrame] | None = None  # what the comparison depends on, and its result
 
     # -- description of the run ---------------------------------------------------------------------------------------

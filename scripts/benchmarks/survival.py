@@ -94,7 +94,9 @@ class Case:
         except NasbenchError:  # killed before the run was created
             return {}
         database = None if self.url is None else open_database(self.url)
-        journal = RunJournal(run.folder, run.directions, run.config["identity"], database)
+        journal = RunJournal(
+            run.folder, run.directions, run.config["identity"], writing=database is not None, database=database
+        )
         known = {study.study_name for study in journal.storage.get_all_studies()}
         return {
             (name, trial.number): evaluation

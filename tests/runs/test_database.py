@@ -384,7 +384,9 @@ def records(storage, name, left_out=()):
 
 def test_the_folder_has_a_copy_of_the_database(server, tmp_path, monkeypatch, inline):
     run = search(tmp_path / "run", server.url, seed=1)
-    shared = RunJournal(run.folder, DIRECTIONS, run.config["identity"], writing=True, database=open_database(server.url))
+    shared = RunJournal(
+        run.folder, DIRECTIONS, run.config["identity"], writing=True, database=open_database(server.url)
+    )
     there, name = shared.storage, shared.study_name(SEARCH)
     here = open_journal(run.folder.journal)
     assert records(here, SEARCH) == records(there, name, left_out=["items"])
