@@ -22,6 +22,8 @@ import nasbench as nb
 import nasbench.ops
 from nasbench import cli
 from nasbench.runs.settings import SearchSettings
+from nasbench.study import driver
+from nasbench.study.engines import Inline
 from nasbench.tasks.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("small_data", "brief_latency")
@@ -72,6 +74,30 @@ def test_the_page_on_searching_runs_as_written(tmp_path, monkeypatch):
             exec(compile(code, "searching.md", "exec"), together)
     assert together["run"].settings.trials == 40
     assert len(together["run"].trials()) == 40
+
+
+@pytest.mark.parametrize("page", ["postgresql", "ray"])
+def test_a_page_on_several_machines_is_true(page, request, tmp_path, monkeypatch):
+    """Its Python runs on a server of our own. Its commands are read, and asked for what the page is about."""
+    monkeypatch.chdir(tmp_path)
+    found = blocks(ROOT / "docs" / f"{page}.md")
+    for code in [code for language, code in found if language == "python"]:
+        monkeypatch.setattr(driver, "make_engine", lambda settings, evaluator, apart: Inline(evaluator))
+        server = request.getfixturevalue("postgresql")
+        exec(compile(code.replace("postgresql://nasbench@localhost/studies", server.url), page, "exec"), {})
+        assert len(nb.load_run("runs/try").trials()) == 6
+    asked = []
+
+    def remember(settings, *_, **__):
+        asked.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "run_search", remember)
+    for code in [code for language, code in found if language == "bash"]:
+        assert cli.main(shlex.split(code)[1:]) == 2
+    (settings,) = asked
+    assert (settings.engine == "ray") == (page == "ray")
+    assert (settings.storage is not None) == (page == "postgresql")
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ class DatabaseUrl(str):
     password: str | None
 
     def __new__(cls, url: str) -> Self:
+        """Separate the password from the text."""
         text, password = str(url), getattr(url, "password", None)
         for pattern in _AUTHORITIES:
             if (match := pattern.fullmatch(text)) is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial
 
 from nasbench.errors import NasbenchError, RunError
 from nasbench.evidence.reference import Reference
-from nasbench.runs.database import open_database
+from nasbench.runs.database import Database
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.ledger import Ledger, recorded_evaluation, retried_numbers
@@ -78,11 +78,8 @@ class RunJournal:
         directions: The objectives, each to "maximize" or "minimize".
         identity: The identity of the run, which distinguishes the runs in a database.
         writing: Whether to open the studies for writing, as their search does.
-        url: URL of the database to which a search writes. None for a search in the run folder, and for every reader: a
-            reader reads the driver's copy in the run folder and connects to nothing.
-
-    Attributes:
-        say: Called with a message when the database does not answer.
+        database: The database to which a shared search writes. None for a search in the run folder, and for every
+            reader: a reader reads the driver's copy in the run folder and connects to nothing.
     """
 
     def __init__(
@@ -92,11 +89,10 @@ class RunJournal:
         identity: Mapping[str, Any],
         *,
         writing: bool = False,
-        url: str | None = None,
+        database: Database | None = None,
     ) -> None:
         self.folder, self.directions, self._identity = folder, dict(directions), identity
-        self._writing, self._url = writing, url
-        self.say: Callable[[str], None] = lambda message: None
+        self._writing, self._database = writing, database
         self._studies: dict[str, optuna.Study] = {}
         # validated evaluations of finished trials, None for a trial without one
         self._checked: dict[tuple[str, int], Evaluation | None] = {}
@@ -108,9 +104,7 @@ class RunJournal:
         """The Optuna storage. It is opened at first use."""
         if not self._writing:
             return read_journal(self.folder.journal)
-        if self._url is None:
-            return open_journal(self.folder.journal)
-        return open_database(self._url, lambda message: self.say(message))
+        return open_journal(self.folder.journal) if self._database is None else self._database
 
     @cached_property
     def _mirror(self) -> Mirror:
@@ -120,7 +114,7 @@ class RunJournal:
     @property
     def is_shared(self) -> bool:
         """Whether other machines can write to the studies too. False for a reader."""
-        return self._url is not None
+        return self._database is not None
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -208,21 +202,26 @@ class RunJournal:
             RunError: If the database lacks finished trials that the run folder has.
         """
         if self.is_shared:
-            self.fetch_items()  # first, so that every evaluation in the copy has its items
-            self._mirror.refresh()
+            records = self._mirror.read()
+            for each in records:  # first, so that every evaluation in the copy has its items
+                self._save_items(each.name, each.trials)
+            self._mirror.write(records)
 
     def fetch_items(self) -> None:
         """Copy the metric per validation item of other machines' evaluations from the database to the run folder."""
         for name in (SEARCH, FINALISTS, CONTROLS) if self.is_shared else ():
-            for trial in self._trials(name):
-                packed = trial.user_attrs.get("items")  # None for a metric without values by item
-                if packed is None or (name, trial.number) in self._fetched:
-                    continue
-                if (evaluation := self._evaluation(name, trial)) is None:  # not finished
-                    continue
-                if not self.folder.items_file(evaluation.plan_hash, evaluation.seed).is_file():
-                    self.folder.save_items(evaluation.plan_hash, evaluation.seed, unpack_items(packed))
-                self._fetched.add((name, trial.number))
+            self._save_items(name, self._trials(name))
+
+    def _save_items(self, name: str, trials: Iterable[FrozenTrial]) -> None:
+        for trial in trials:
+            packed = trial.user_attrs.get("items")  # None for a metric without values by item
+            if packed is None or (name, trial.number) in self._fetched:
+                continue
+            if (evaluation := self._evaluation(name, trial)) is None:  # not finished
+                continue
+            if not self.folder.items_file(evaluation.plan_hash, evaluation.seed).is_file():
+                self.folder.save_items(evaluation.plan_hash, evaluation.seed, unpack_items(packed))
+            self._fetched.add((name, trial.number))
 
     def _trials(self, name: str) -> list[FrozenTrial]:
         study = self._study_id(name)

@@ -7,8 +7,9 @@ copied back.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
@@ -21,10 +22,25 @@ from nasbench.runs.folder import RunFolder
 from nasbench.runs.shared_ledger import HEARTBEAT
 from nasbench.runs.storage import open_journal, quiet
 
-__all__ = ["Mirror"]
+__all__ = ["Mirror", "Records"]
 
 _LEFT_OUT = ("items", TOKEN)
 """Attributes of trials that are not copied: the metric per item, which has its own files, and the token of a write."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a database has of a study.
+
+    Attributes:
+        name: Name of the study in a run folder.
+        study: Its attributes and directions.
+        trials: Its trials by number. They are the storage's own objects.
+    """
+
+    name: str
+    study: FrozenStudy
+    trials: Sequence[FrozenTrial]
 
 
 class Mirror:
@@ -43,23 +59,27 @@ class Mirror:
         self._folder, self._source, self._names = folder, source, dict(names)
         self._copy = open_journal(folder.journal)
 
-    def refresh(self) -> None:
-        """Copy what has changed in the database since the last call.
-
-        Raises:
-            RunError: If the database lacks finished trials that the journal has.
-        """
+    def read(self) -> list[Records]:
+        """Return what the database has now of each study that exists, in the order of `names`."""
         known = {study.study_name: study for study in self._source.get_all_studies()}
-        # everything is read first, because reading can wait for the database, and readers wait for the journal's lock
-        records = [
-            (name, known[there], self._source.get_all_trials(known[there]._study_id, deepcopy=False))
+        return [
+            Records(name, known[there], self._source.get_all_trials(known[there]._study_id, deepcopy=False))
             for name, there in self._names.items()
             if there in known
         ]
+
+    def write(self, records: Iterable[Records]) -> None:
+        """Write what the journal lacks of these records.
+
+        Reading is a step of its own: it can wait for the database, and readers of the journal wait for its lock.
+
+        Raises:
+            RunError: If finished trials of the journal are not among the records.
+        """
         # one write for all studies, so that a killed process leaves no half of a trial
         with self._copy.file.atomically(durable=False):
-            for name, study, trials in records:
-                self._copy_study(name, study, trials)
+            for each in records:
+                self._copy_study(each.name, each.study, each.trials)
 
     def _copy_study(self, name: str, study: FrozenStudy, trials: Sequence[FrozenTrial]) -> None:
         here, target = self._copy, self._study(name, study.directions)
@@ -102,8 +122,8 @@ class Mirror:
         )
         if differing or len(copied) > len(trials):
             raise RunError(
-                f"the database has other trials than {self._folder.journal}, so it was replaced or reset; choose another "
-                f"--out, and add --reuse {self._folder.path} to import the evaluations of this folder"
+                f"the database has other trials than {self._folder.journal}, so it was replaced or reset; choose "
+                f"another --out, and add --reuse {self._folder.path} to import the evaluations of this folder"
             )
 
 

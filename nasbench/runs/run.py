@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasbench.runs.control_comparison import ControlComparison
+    from nasbench.runs.database import Database
     from nasbench.runs.models import ModelBuilder
     from nasbench.runs.power import RunPower
     from nasbench.spaces import ResolvedSpace
@@ -52,7 +53,7 @@ class Run:
         path: The run folder.
         config: The contents of config.yaml.
         writing: Whether to open the run for writing, as its search does.
-        database: URL of the database to which the driver of a shared search writes. None for every reader.
+        database: The database to which the driver of a shared search writes. None for every reader.
         trust: Whether Python code of the run is run, even if this machine's user did not make the run.
 
     Attributes:
@@ -67,7 +68,7 @@ class Run:
         config: Mapping[str, Any],
         *,
         writing: bool = False,
-        database: str | None = None,
+        database: Database | None = None,
         trust: bool = False,
     ) -> None:
         self.config = dict(config)
@@ -75,7 +76,7 @@ class Run:
         self.settings = SearchSettings.model_validate(self.config["settings"])
         self.sources = Sources(self.folder, self.config, self.settings, trust)
         identity = self.config["identity"]
-        self.journal = RunJournal(self.folder, self.directions, identity, writing=writing, url=database)
+        self.journal = RunJournal(self.folder, self.directions, identity, writing=writing, database=database)
         self._compared: tuple[object, pd.DataFrame] | None = None  # what the comparison depends on, and its result
 
     # -- description of the run ---------------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ def create_run(
     path: str | Path,
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
-    database: str | None = None,
+    database: Database | None = None,
     *,
     task: Task | None = None,
 ) -> Run:
@@ -376,7 +377,7 @@ def create_run(
         path: The run folder.
         config: The contents of config.yaml, without the part `plugins`.
         environment: The contents of environment.json.
-        database: URL of the database of a shared search. It can have a password, which is not stored.
+        database: The database of a shared search.
         task: The task, if nasbench trains the plans.
 
     Raises:

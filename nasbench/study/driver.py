@@ -21,7 +21,7 @@ from nasbench.errors import InputError, RunError
 from nasbench.files import FileLock
 from nasbench.library.plan import BARE, Plan
 from nasbench.library.surroundings import surroundings_kept
-from nasbench.runs.database import database_fault
+from nasbench.runs.database import database_fault, open_database
 from nasbench.runs.environment import describe_environment
 from nasbench.runs.evaluation import describe_error
 from nasbench.runs.folder import RunFolder
@@ -117,23 +117,26 @@ def _search(
     problem = make_problem(settings, evaluate)
     fidelity = strategy_for(problem)
     began = time.monotonic()
-    shared = problem.settings.storage is not None
+
+    def note(message: str) -> None:
+        listen(Event(SEARCH, 0, problem.settings.trials, message))
+
+    database = None if problem.settings.storage is None else open_database(problem.settings.storage, note)
     # In a shared study evaluations run in another process, because this process must write its heartbeat at the same
     # time.
-    engine = make_engine(problem.settings, problem.evaluator, apart=shared)
+    engine = make_engine(problem.settings, problem.evaluator, apart=database is not None)
     folder = RunFolder(here / (out if out is not None else _default_folder(problem.settings)))
     # before anything is read or written in the folder, so that only one process searches in it
     lock = _claim_folder(folder)
     try:
-        for note in gone_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
-            listen(Event(SEARCH, 0, problem.settings.trials, note))
-        for note in uncopied_imports(problem.settings):
-            listen(Event(SEARCH, 0, problem.settings.trials, note))
-        environment, database = describe_environment(problem.settings), problem.settings.storage
+        for message in gone_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
+            note(message)
+        for message in uncopied_imports(problem.settings):
+            note(message)
+        environment = describe_environment(problem.settings)
         run = create_run(folder.path, _config(problem, origins), environment, database, task=problem.task)
-        run.journal.say = lambda message: listen(Event(SEARCH, 0, problem.settings.trials, message))
         if engine.start_note:
-            listen(Event(SEARCH, 0, problem.settings.trials, engine.start_note))
+            note(engine.start_note)
         with _apart_if_it_crashed(run, problem, engine) as engine:
             knowledge = Knowledge.of(problem.space, problem.directions, problem.evaluator, problem.settings.seed)
             sampler = functools.partial(_sampler, problem.settings, knowledge)

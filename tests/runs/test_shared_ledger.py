@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -248,6 +249,43 @@ def test_two_drivers_share_a_race_and_one_is_killed(tmp_path, server, search_hos
     assert len(asked) == 8 + 8
     assert sum(asked.values()) <= 8 + 8 + 1, "only what the first was evaluating may have been asked again"
     assert all(run.folder.items_file(row.plan_hash, row.seed).is_file() for row in run.trials().itertuples())
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_drivers_share_a_search_by_halving(tmp_path, server, search_host, killed):
+    """Each rung is trained once, the best plan in full, and all trials end; what a killed driver trained counts."""
+    calls, trials = tmp_path / "calls", 9
+
+    def start(name):
+        settings = {
+            "out": str(tmp_path / name), "storage": server, "trials": trials, "seed": 11 + killed,
+            "halving": 2, "training": {"epochs": 4},
+        }  # fmt: skip
+        more = {"inline": True, "sharing": {"BEAT_S": 0.2, "DEAD_S": 3.0}, "pause_s": 0.05}
+        return search_host.start(tmp_path / f"{name}.log", calls=str(calls), search=settings, **more)
+
+    first, second = start("first"), start("second")
+    if killed:
+        while not calls.exists() or len(calls.read_text().splitlines()) < 7:
+            time.sleep(0.01)
+        os.kill(first, signal.SIGKILL)
+    assert search_host.wait(first) == (-signal.SIGKILL if killed else 0), (tmp_path / "first.log").read_text()
+    assert search_host.wait(second) == 0, (tmp_path / "second.log").read_text()
+    assert search_host.rest()
+    rows = load_run(tmp_path / "second").trials()
+    assert len(rows) == rows["plan_hash"].nunique() == trials
+    assert set(rows["state"]) == {"complete", "rejected"}
+    trained = Counter(Path(f"{calls}-epochs").read_text().splitlines())
+    assert sum(trained.values()) - len(trained) <= killed, "only what the first was training may be trained again"
+    plans = [
+        Counter(text.rpartition(" ")[0] for text in trained if text.endswith(f" {epochs}")) for epochs in (1, 2, 4)
+    ]
+    assert len(plans[0]) == trials - 1, "all but the bare backbone began at the first rung"
+    assert len(plans[1]) >= (trials - 1) // 2
+    assert len(plans[2]) >= 1 + (trials - 1) // 4
+    assert max(plans[0], key=lambda text: len(" ".join(eval(text).values()))) in plans[2], "the best is trained in full"
+    done = (rows["state"] == "complete").sum()
+    assert len(plans[2]) - killed <= done <= len(plans[2]), "a promotion that was lost need not be the right one later"
 
 
 @pytest.mark.parametrize(

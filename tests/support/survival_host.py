@@ -91,6 +91,22 @@ def evaluator(calls, pause_s, deadly=None, *, items=False):
     return evaluate
 
 
+def learner(calls, pause_s):
+    """Return a function for a search by halving, which notes plan and epochs; the longer text is the better plan."""
+    answer = evaluator(calls, pause_s)
+
+    def evaluate(plan, epochs):
+        import os
+
+        file = os.open(calls + "-epochs", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, f"{plan} {epochs}\n".encode())
+        os.close(file)
+        found = answer(plan)
+        return {"accuracy": found["accuracy"] - 0.2 / epochs, "cost": 1.0}
+
+    return evaluate
+
+
 def kill_in_write(name, at, share):
     """Have this process kill itself in its write number `at` to a file of this name, a share of the bytes written."""
     write, left = os.write, [at]
@@ -110,10 +126,14 @@ def search(order):
     """Search as ordered and return the exit code."""
     import nasbench as nb
     import nasbench.runs.shared_ledger
+    import nasbench.study.driver
+    import nasbench.study.engines
     from nasbench.cli import main
 
     for name, seconds in order.get("sharing", {}).items():
         setattr(nasbench.runs.shared_ledger, name, seconds)
+    if order.get("inline"):  # quicker than a worker of its own, where no heartbeat is missed
+        nasbench.study.driver.make_engine = lambda settings, evaluator, apart: nasbench.study.engines.Inline(evaluator)
     if "deadly" in order:
         kill_in_write(**order["deadly"])
     if "largest_file" in order:
@@ -123,10 +143,13 @@ def search(order):
     try:
         nb.search(
             SPACE, backbone="test_resnet",
-            evaluate=evaluator(
+            evaluate=learner(order["calls"], order.get("pause_s", 0.01))
+            if "halving" in order["search"]
+            else evaluator(
                 order["calls"], order.get("pause_s", 0.01), order.get("deadly_module"), items=order.get("items", False)
             ),
             objectives={"accuracy": "maximize", "cost": "minimize"}, sampler="random",
+            on_event=lambda event: sys.stderr.write(f"{event.stage} {event.message}\n") if "narrate" in order else None,
             **{"seeds": 1, **order["search"]},
         )  # fmt: skip
     except nb.errors.NasbenchError as error:

@@ -66,7 +66,9 @@ class RayEngine(Pool):
                 self._ray.init(_cluster(), log_to_driver=False, logging_level="warning", configure_logging=False)
             except Exception as error:  # Ray has many: also for a start that takes too long
                 address = os.environ.get("RAY_ADDRESS", "this machine")
-                raise InputError(f"no Ray cluster can be joined or started at {address}: {error}") from None
+                # Ray sends its token to a named cluster only if it is told to, and does not name this cause itself.
+                hint = "; if the cluster asks for a token, set RAY_AUTH_MODE=token" if _needs_mode() else ""
+                raise InputError(f"no Ray cluster can be joined or started at {address}: {error}{hint}") from None
             self._joined = True
         if not self._has_room:  # otherwise Ray would wait forever to place an actor that fits on no node
             self._check_room()
@@ -170,6 +172,11 @@ def _cluster() -> str | None:
     except OSError:  # the cluster was killed and could not remove its file
         return "local"
     return None
+
+
+def _needs_mode() -> bool:
+    """Whether Ray joins a named cluster without sending a token."""
+    return "RAY_ADDRESS" in os.environ and "RAY_AUTH_MODE" not in os.environ
 
 
 def _call(address: str) -> None:
