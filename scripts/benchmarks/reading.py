@@ -29,8 +29,10 @@ COMPARED, SEEDS = 4, 5
 
 def write(folder: Path, trials: int) -> None:
     """Write a run with this number of trials, as the ledger of a search does, and its views."""
+    from optuna.samplers import RandomSampler
+
     from nasbench.backbones.slot_cache import slots_by_name
-    from nasbench.library.plan import BARE
+    from nasbench.library.plan import BARE, Plan
     from nasbench.runs.evaluation import Evaluation
     from nasbench.runs.ledger import state_of
     from nasbench.runs.run import create_run
@@ -56,10 +58,10 @@ def write(folder: Path, trials: int) -> None:
         "task": None,
     }  # fmt: skip
     run = create_run(folder, config, {})
-    proposer = Proposer(space.parameters, list(objectives.values()), lambda number: None)
-    plans = {BARE.hash: BARE}
+    proposer = Proposer(space.parameters, list(objectives.values()), lambda number: RandomSampler(seed=number))
+    plans: dict[str, Plan] = {BARE.hash: BARE}
     while len(plans) < trials:
-        plan = space.sample_unseen(rng, plans)
+        plan = space.sample_unseen(rng, plans.keys())
         assert plan is not None
         plans[plan.hash] = plan
 
