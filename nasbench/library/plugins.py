@@ -43,6 +43,10 @@ __all__ = [
 
 ENTRY_POINT_GROUP = "nasbench.modules"
 
+MOST_FILES = 500
+"""Largest number of files in a folder of plug-ins. A folder with more, such as a home folder, contains other programs,
+and loading a file runs it."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -174,8 +178,9 @@ def load_path(path: str | Path) -> None:
             `_` or `.` are skipped.
 
     Raises:
-        PluginError: If `path` does not exist, if it is a folder without such a file, or if it is a file that fails to
-            load. If a file in a folder fails to load, there is a warning, and the other files are loaded.
+        PluginError: If `path` does not exist, if it is a folder without such a file or with more than `MOST_FILES`, or
+            if it is a file that fails to load. If a file in a folder fails to load, there is a warning, and the other
+            files are loaded.
     """
     load_builtin()
     path = Path(path).expanduser().resolve()
@@ -187,6 +192,11 @@ def load_path(path: str | Path) -> None:
     files = _plugin_files(path)
     if not files:
         raise PluginError(f"{path} contains no .py file")
+    if len(files) > MOST_FILES:
+        raise PluginError(
+            f"{path} contains {len(files):,} .py files, and at most {MOST_FILES} are loaded; give the folder of the "
+            "plug-ins themselves, or one file"
+        )
     for file in files:
         try:
             load_python_file(file)

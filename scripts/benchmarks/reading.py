@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 KINDS = ("load", "front", "runs", "report")
 COMPARED, SEEDS = 4, 5
@@ -69,7 +70,11 @@ def write(folder: Path, trials: int) -> None:
         plan = plans[key]
         metrics = {"accuracy": rng.gauss(0.9 + 0.01 * len(plan), 0.02), "macs": 1e6 * (1 + rng.random() * len(plan))}
         one = Evaluation(plan.text, key, seed, 1, "complete", metrics=metrics, wall_s=1.0, training_s=0.9)
-        attrs = {"plan": plan.text, "claim": key if number is None else f"{key}:{seed}", "evaluation": one.to_dict()}
+        attrs: dict[str, Any] = {
+            "plan": plan.text,
+            "claim": key if number is None else f"{key}:{seed}",
+            "evaluation": one.to_dict(),
+        }
         proposal = proposer.fixed(space.params(plan)) if number is None else None
         attrs |= {} if number is None else {"number": number, "reason": "to compare"}
         ledgers[stage].add_trial(state_of(one), attrs, proposal, one.objectives(objectives))

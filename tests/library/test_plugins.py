@@ -46,6 +46,17 @@ def test_a_folder_and_private_files(write, tmp_path):
     assert nb.list_modules("my_*") == ["my_one"]
 
 
+def test_a_folder_of_other_programs_is_not_loaded(tmp_path, monkeypatch):
+    """As with `--modules /`: nothing in it is run."""
+    monkeypatch.setattr(plugins, "MOST_FILES", 2)
+    for name in "abc":
+        (tmp_path / f"{name}.py").write_text("from pathlib import Path\nPath(__file__).unlink()\n")
+    with pytest.raises(PluginError, match=r"contains 3 \.py files, and at most 2"):
+        plugins.load_path(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+
 def test_a_broken_file_does_not_take_the_rest_down(write, tmp_path):
     write("good.py", GOOD.format(name="my_good"))
     broken = write("broken.py", "x = 1\ny = x / 0\n")
