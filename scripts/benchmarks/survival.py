@@ -97,12 +97,12 @@ class Case:
         journal = RunJournal(
             run.folder, run.directions, run.config["identity"], writing=database is not None, database=database
         )
-        known = {study.study_name for study in journal.storage.get_all_studies()}
+        known = {study.study_name: study._study_id for study in journal.storage.get_all_studies()}
         return {
             (name, trial.number): evaluation
             for name in (SEARCH, FINALISTS, CONTROLS)
             if journal.study_name(name) in known
-            for trial in journal.study(name).get_trials(deepcopy=False)
+            for trial in journal.storage.get_all_trials(known[journal.study_name(name)], deepcopy=False)
             if trial.state.is_finished() and (evaluation := evaluation_of(trial)) is not None
         }
 
