@@ -115,7 +115,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file atomically, so that a reader never sees half of it."""
+    """Replace a file atomically, so that a reader never sees half of it. A device or a pipe is written to instead."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)  # replacing /dev/null would make it a file
+        return
     # The temporary file is in the same folder, because a rename is atomic only within one file system. Its name
     # contains the process id, so that two writers never share it.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
