@@ -278,7 +278,7 @@ class TestOwnNetworks:
             slots(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), (3, 8, 8))
 
     def test_an_input_size_must_be_said(self):
-        with pytest.raises(BackboneError, match="input_size="):
+        with pytest.raises(BackboneError, match="pass input_size"):
             slots(Wrapped())
 
 

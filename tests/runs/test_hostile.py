@@ -325,8 +325,8 @@ def test_a_hash_is_checked_in_a_database_too(tmp_path):
     """`plan_hash` was part of a path: `../../X` wrote outside of the run folder."""
     folder = RunFolder(tmp_path / "a" / "b" / "run")
     folder.path.mkdir(parents=True)
-    journal = RunJournal(folder, OBJECTIVES, {}, writing=True, url="postgresql://h/d")
-    journal.__dict__["storage"] = open_journal(tmp_path / "shared.log")  # instead of a server
+    shared = open_journal(tmp_path / "shared.log")  # instead of a server
+    journal = RunJournal(folder, OBJECTIVES, {}, writing=True, database=shared)
     record = Evaluation(Plan.of("se").text, "../../X", 0, 0, "complete", metrics={"accuracy": 1.0, "macs": 1.0})
     study = journal.study()
     trial = study.ask()

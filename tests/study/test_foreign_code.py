@@ -65,7 +65,7 @@ MEDDLERS = {
     "warnings": _ignore_all_warnings,
     "sys.path": sys.path.clear,
     "recursion limit": lambda: sys.setrecursionlimit(5000),
-    "SIGINT": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    "SIGINT": lambda: signal.signal(signal.SIGINT, lambda *_: None),
     "SIGTERM": lambda: signal.signal(signal.SIGTERM, lambda *_: None),
 }
 

@@ -1,5 +1,6 @@
 """SIGTERM and SIGHUP within `ending_by_signal`, where other code handles them or they are ignored."""
 
+import functools
 import os
 import signal
 import threading
@@ -21,7 +22,9 @@ def test_a_signal_that_is_ignored_or_handled_stays_so(handler):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_the_handlers_are_given_back():
+def test_the_handlers_are_given_back(request):
+    for number in (signal.SIGTERM, signal.SIGHUP):  # other code of this process can have a handler, as Ray has
+        request.addfinalizer(functools.partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     with ending_by_signal(), ending_by_signal():
         assert signal.getsignal(signal.SIGTERM) is not before[0]

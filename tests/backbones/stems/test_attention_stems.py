@@ -274,8 +274,8 @@ class TestPyraformer:
     def test_what_it_refuses(self):
         for hyper, message in (
             ({"heads": 5}, "5 heads do not divide"),
-            ({"scales": ()}, "at least one scale"),
-            ({"scales": (4, 1)}, "none below 2"),
+            ({"scales": ()}, "one or more numbers of at least 2"),
+            ({"scales": (4, 1)}, "one or more numbers of at least 2"),
             ({"window": 2}, "window must be odd"),
         ):
             with pytest.raises(BackboneError, match=message):
