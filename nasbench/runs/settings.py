@@ -237,7 +237,28 @@ class SearchSettings(BaseModel):
     fill: Annotated[
         Literal["linear", "forward"] | None,
         CommandLine("--fill"),
-        Field(description="how to fill gaps of a series; without it, gaps are an error"),
+        Field(description="how to fill missing values and rows of a series; without it, they are an error"),
+    ] = None
+    dates: Annotated[
+        Literal["dayfirst", "monthfirst"] | None,
+        CommandLine("--dates"),
+        Field(
+            description="order of day and month in a file of series; by default the one with which the rows are evenly "
+            "spaced"
+        ),
+    ] = None
+    series: Annotated[
+        Texts,
+        CommandLine("--series", metavar="A,B"),
+        Field(description="columns of a file of series to read; by default all columns of numbers"),
+    ] = ()
+    target: Annotated[
+        str | None,
+        CommandLine("--target", metavar="A"),
+        Field(
+            description="series that loss and metrics score, while the model gets and forecasts all; by default all "
+            "are scored"
+        ),
     ] = None
     covariates: Annotated[
         bool,
