@@ -294,7 +294,7 @@ def _read_numbers(values: pd.Series) -> _Column | None:
     return None
 
 
-def _times_beside(table: pd.DataFrame, texts: list[str], dates: _Column) -> tuple[str, pd.Series] | None:
+def _times_beside(table: pd.DataFrame, texts: list[str], dates: _Column) -> tuple[str, pd.TimedeltaIndex] | None:
     """Return the column of times of day that belongs to a column of dates in which days are repeated."""
     if all(index.is_unique for index in dates.readings.values()):
         return None
@@ -304,5 +304,5 @@ def _times_beside(table: pd.DataFrame, texts: list[str], dates: _Column) -> tupl
             continue
         clock, _ = _clock(cells.str.extract(rf"^{_TIME.pattern}$"))
         if bool(cells.str.fullmatch(_TIME.pattern).all()) and bool(clock.notna().all()):
-            return name, pd.Series(clock.to_numpy())
+            return name, pd.TimedeltaIndex(clock)
     return None
