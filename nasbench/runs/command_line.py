@@ -75,11 +75,10 @@ def command_words(settings: SearchSettings, recipe_changes: Mapping[str, Any]) -
 
 def _words(name: str, how: CommandLine, value: Any) -> list[str]:
     """Return the words that set one setting."""
+    if not how.option:
+        return ["--set", f"{name}={','.join(value) if isinstance(value, tuple) else value}"]
     if how.repeated:
         return [word for item in value for word in (how.option, item)]
-    value = ",".join(value) if isinstance(value, tuple) else value
-    if not how.option:
-        return ["--set", f"{name}={value}"]
     if isinstance(value, bool):
         return [how.option if value else how.off]
     return [how.option, str(value)]

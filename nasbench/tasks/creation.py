@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +166,8 @@ def _user_task(text: str, options: dict[str, Any]) -> Task:
         raise not_defined("task", name, file, known)
     accepted = inspect.signature(maker).parameters
     try:
-        task = maker(**{k: v for k, v in options.items() if k in accepted})
+        with redirect_stdout(sys.stderr):  # what a task prints must not be part of a command's JSON
+            task = maker(**{k: v for k, v in options.items() if k in accepted})
     except NasbenchError:  # its message was written for the user
         raise
     except (Exception, SystemExit) as error:
