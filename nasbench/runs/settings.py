@@ -23,7 +23,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_validator,
-)  # fmt: skip
+)
 from pydantic.fields import FieldInfo
 
 from nasbench.errors import InputError, UnknownNameError
