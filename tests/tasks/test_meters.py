@@ -22,7 +22,7 @@ SPANS = {"train": (0, 140), "val": (140, 160), "test": (160, 200)}
 
 def forecasting(kind=ForecastingTask, **options):
     rng = np.random.default_rng(0)
-    values = rng.normal(size=(200, 3)).cumsum(axis=0) + [0, 50, 1e4]
+    values = rng.normal(size=(200, 3)).cumsum(axis=0) + np.array([0, 50, 1e4])
     frame = pd.DataFrame(values, index=pd.date_range("2020", periods=200), columns=["a", "b", "c"])
     return kind("t", frame, SPANS, lookback=6, horizon=4, **options)
 
@@ -62,7 +62,7 @@ def test_the_definitions():
     task = forecasting()
     f, y = (torch.cat([y for _, y in task.eval_batches("val", 7)]) for _ in range(2))
     f = f + torch.randn(f.shape, generator=torch.Generator().manual_seed(0))
-    metrics, items = task.evaluate(f, y)
+    metrics, _ = task.evaluate(f, y)
     f, y = f.double().numpy(), y.double().numpy()
     assert metrics["mse"] == pytest.approx(((f - y) ** 2).mean())
     assert metrics["mae"] == pytest.approx(np.abs(f - y).mean())
@@ -97,8 +97,8 @@ class OnlyEvaluates(ForecastingTask):
 class OnlyMeters(Task):
     """A user's task with a meter alone."""
 
-    kind, metric, metrics = "classification", "accuracy", {"accuracy": "maximize"}  # noqa: RUF012
-    input_size, model_kwargs, splits = (2,), {"num_classes": 2}, {"train": 4, "val": 4, "test": 4}  # noqa: RUF012
+    kind, metric, metrics = "classification", "accuracy", {"accuracy": "maximize"}
+    input_size, model_kwargs, splits = (2,), {"num_classes": 2}, {"train": 4, "val": 4, "test": 4}
     name = "only meters"
 
     class Right:
@@ -115,7 +115,8 @@ class OnlyMeters(Task):
         return {}
 
     def eval_batches(self, split, batch_size, *, device="cpu"):
-        yield from zip(torch.eye(2).repeat(2, 1).split(batch_size), torch.tensor([0, 1, 0, 0]).split(batch_size))
+        inputs, targets = torch.eye(2).repeat(2, 1), torch.tensor([0, 1, 0, 0])
+        yield from zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
 
     def train_batches(self, batch_size, *, seed, epoch, augmentation="none", device="cpu"):
         return self.eval_batches("train", batch_size)
