@@ -242,7 +242,8 @@ class _ForecastMeter:
 
     def __init__(self, task: ForecastingTask) -> None:
         self._task = task
-        self._windows: dict[str, list[np.ndarray]] = {name: [] for name in task.metrics}
+        # Plain numbers, because a small array between the large ones would keep the allocator from reusing their memory.
+        self._windows: dict[str, list[float]] = {name: [] for name in task.metrics}
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Take the forecasts and targets of a batch, `(B, horizon, D)`."""
@@ -254,21 +255,21 @@ class _ForecastMeter:
     def _add(self, f: np.ndarray, y: np.ndarray) -> None:
         task, windows = self._task, self._windows
         difference = f - y
-        windows["mse"].append((difference**2).mean(axis=(1, 2)))
-        windows["mae"].append(np.abs(difference).mean(axis=(1, 2)))
+        windows["mse"] += (difference**2).mean(axis=(1, 2)).tolist()
+        windows["mae"] += np.abs(difference).mean(axis=(1, 2)).tolist()
         std, mean = task.std[task.scored], task.mean[task.scored]
         f, y = f * std + mean, y * std + mean
         error, total = np.abs(f - y), np.abs(f) + np.abs(y)
         relative = np.divide(error, total, out=np.zeros_like(error), where=total > 0)
-        windows["smape"].append(200 * relative.mean(axis=(1, 2)))
+        windows["smape"] += (200 * relative.mean(axis=(1, 2))).tolist()
         if "mase" in windows:
             naive = task.naive_error[task.scored]
             varies = naive > 0
-            windows["mase"].append((error.mean(axis=1)[:, varies] / naive[varies]).mean(axis=1))
+            windows["mase"] += (error.mean(axis=1)[:, varies] / naive[varies]).mean(axis=1).tolist()
 
     def result(self) -> tuple[dict[str, float], np.ndarray]:
         """Return the metrics of all windows, and the mean squared error of each."""
-        windows = {name: np.concatenate(parts) for name, parts in self._windows.items()}
+        windows = {name: np.array(values) for name, values in self._windows.items()}
         return {name: float(values.mean()) for name, values in windows.items()}, windows["mse"]
 
 

@@ -165,18 +165,18 @@ class _ImageMeter:
     """Computes accuracy and cross-entropy batch by batch. It stores two numbers for each image."""
 
     def __init__(self) -> None:
-        self._correct: list[np.ndarray] = []
-        self._losses: list[np.ndarray] = []
+        self._correct: list[float] = []
+        self._losses: list[float] = []
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Take the logits `(B, K)` and class numbers `(B,)` of a batch."""
         losses = F.cross_entropy(outputs.double(), targets, reduction="none")
-        self._correct.append((outputs.argmax(dim=1) == targets).double().cpu().numpy())
-        self._losses.append(losses.detach().cpu().numpy())
+        self._correct += (outputs.argmax(dim=1) == targets).double().tolist()
+        self._losses += losses.tolist()
 
     def result(self) -> tuple[dict[str, float], np.ndarray]:
         """Return the metrics of all images, and 1.0 (right) or 0.0 (wrong) for each."""
-        correct, losses = np.concatenate(self._correct), np.concatenate(self._losses)
+        correct, losses = np.array(self._correct), np.array(self._losses)
         return {"accuracy": float(correct.mean()), "loss": float(losses.mean())}, correct
 
 

@@ -77,13 +77,13 @@ class Step:
         if self.unit == "time":
             whole = wall[0] + pd.to_timedelta(rows * self.size, unit="us")
         elif self.unit == "business day":
-            whole = pd.bdate_range(wall[0], wall[-1], unit=wall.unit)
+            whole = pd.bdate_range(wall[0], wall[-1])
         else:
             months = wall[0].year * 12 + wall[0].month - 1 + rows * self.size
             firsts = pd.to_datetime(pd.DataFrame({"year": months // 12, "month": months % 12 + 1, "day": 1}))
             days = np.minimum(wall.day.max(), firsts.dt.days_in_month) - 1
-            whole = firsts + pd.to_timedelta(days, unit="D") + (wall[0] - wall[0].normalize())
-        return pd.DatetimeIndex(whole).as_unit(wall.unit).tz_localize(dates.tz)
+            whole = pd.DatetimeIndex(firsts + pd.to_timedelta(days, unit="D") + (wall[0] - wall[0].normalize()))
+        return whole.as_unit(wall.unit).tz_localize(dates.tz)
 
 
 def find_step(dates: pd.DatetimeIndex) -> Step | None:
