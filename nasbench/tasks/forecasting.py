@@ -242,7 +242,7 @@ class _ForecastMeter:
 
     def __init__(self, task: ForecastingTask) -> None:
         self._task = task
-        # Plain numbers, because a small array between the large ones would keep the allocator from reusing their memory.
+        # Plain numbers, because small arrays between the large ones keep the allocator from reusing the memory.
         self._windows: dict[str, list[float]] = {name: [] for name in task.metrics}
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -159,17 +160,21 @@ class _File:
 
 def _table(path: Path, source: Path | io.StringIO, dialect: Dialect) -> pd.DataFrame:
     try:
-        return pd.read_csv(
-            source,
-            sep=dialect.separator,
-            decimal=dialect.decimal,
-            encoding=dialect.encoding,
-            header=0 if dialect.header else None,
-            names=list(dialect.names),
-            index_col=False,
-            low_memory=False,  # otherwise a column of text can have numbers where a block had only numbers
-        )
-    except (ValueError, OSError) as error:  # the parser errors of pandas are ValueErrors
+        with warnings.catch_warnings():
+            # pandas only warns if it cuts cells off a row that is longer than the others
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                source,
+                sep=dialect.separator,
+                decimal=dialect.decimal,
+                encoding=dialect.encoding,
+                header=0 if dialect.header else None,
+                names=list(dialect.names),
+                index_col=False,
+                low_memory=False,  # otherwise a column of text can have numbers where a block had only numbers
+            )
+    # the parser errors of pandas are ValueErrors
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} cannot be read as a CSV ({dialect}): {error}") from None
 
 

@@ -61,7 +61,6 @@ def test_a_folder_of_other_programs_is_not_loaded(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-
 def test_a_broken_file_does_not_take_the_rest_down(write, tmp_path):
     write("good.py", GOOD.format(name="my_good"))
     broken = write("broken.py", "x = 1\ny = x / 0\n")

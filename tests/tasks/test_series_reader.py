@@ -416,6 +416,14 @@ def test_compressed(tmp_path, name):
     assert read_series(tmp_path / name).frame["a"].tolist() == list(range(20))
 
 
+@pytest.mark.parametrize("at", [2, 20])
+def test_a_row_that_is_too_long_is_refused(tmp_path, at):
+    lines = table(days(40).strftime("%Y-%m-%d"), range(40)).splitlines()
+    lines[at] += ",7"
+    with pytest.raises(DataError, match="cannot be read as a CSV"):
+        read_series(text(tmp_path, "\n".join(lines)))
+
+
 def test_what_is_not_a_table(tmp_path):
     for content in (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0", b"\x1f\x8b\x08", bytes(range(256)) * 20, b"\n\n", b"a"):
         for name in ("a.csv", "a.csv.gz", "a.csv.zip"):
