@@ -37,13 +37,30 @@ _READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """A loader of plain data that refuses aliases, because a few nested aliases can stand for billions of values."""
+    """A loader of plain data that refuses aliases and repeated keys.
+
+    A few nested aliases can stand for billions of values. Of two values with the same key, YAML keeps the last and says
+    nothing.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of a node, all of whose keys must differ."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value!r} is given twice, again in line {line}", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(
@@ -58,8 +75,8 @@ def read_yaml(
         shown: The path as the user wrote it, for messages.
 
     Raises:
-        InputError: (or `kind`) If the file cannot be read, is too long, is not valid YAML, or is not a mapping with
-            text keys.
+        InputError: (or `kind`) If the file cannot be read, is too long, is not valid YAML, has a key twice, or is not
+            a mapping with text keys.
     """
     text = _text(Path(path), what, MAX_BYTES, kind, shown)
     path = path if shown is None else shown

@@ -18,8 +18,8 @@ class _OfEveryPlan(SettingsCommand):
     """Takes only the settings that still have a meaning when every plan is evaluated."""
 
     names = (
-        "space", "backbone", "task", "seed", "seeds", "size", "lookback", "horizon", "fill", "objectives", "device",
-        "modules", "workers",
+        "space", "backbone", "task", "seed", "seeds", "size", "lookback", "horizon", "fill", "dates", "series",
+        "target", "objectives", "device", "modules", "workers",
     )  # fmt: skip
     meanings: ClassVar[dict[str, str]] = {
         "space": "a space of at most 100,000 plans: its name or a YAML file",

@@ -16,6 +16,7 @@ import importlib.util
 import sys
 import traceback
 import warnings
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -149,10 +150,11 @@ def load_builtin() -> None:
             import_builtin(file)
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
-            loaded = entry.load()
-            # Loading a class or a module registers it. A function must be called.
-            if callable(loaded) and not isinstance(loaded, type):
-                loaded()
+            with redirect_stdout(sys.stderr):
+                loaded = entry.load()
+                # Loading a class or a module registers it. A function must be called.
+                if callable(loaded) and not isinstance(loaded, type):
+                    loaded()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a broken package must not stop the built-in modules, whatever it raises
@@ -244,7 +246,8 @@ def load_python_file(path: str | Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before execution, because dataclasses and pickle look their module up there
     try:
-        file.exec_module(module)
+        with redirect_stdout(sys.stderr):  # what a plug-in prints must not be part of a command's JSON
+            file.exec_module(module)
     except BaseException as error:  # also SystemExit: a file that calls sys.exit must not end the command
         sys.modules.pop(name, None)
         _loaded.pop(path, None)

@@ -21,7 +21,7 @@ from nasbench.report.plotting import GREY, Picture, save_picture, style
 from nasbench.report.scatter import KINDS
 from nasbench.report.trained_models import TrainedModels
 from nasbench.runs.run import Run
-from nasbench.tasks import ForecastingTask, apply, naive_forecasts
+from nasbench.tasks import ForecastingTask, apply, naive_names, naive_of
 
 __all__ = [
     "ForecastData",
@@ -41,6 +41,7 @@ WINNER, SEASONAL, LAST = "winner", "seasonal naive", "last value"
 _COLOURS = {"truth": GREY, BARE_NAME: KINDS["bare"], WINNER: KINDS["front"], SEASONAL: KINDS["finalist"]}
 _FILES = {"windows": "forecast-windows", "by_step": "forecast-error-by-step", "by_series": "forecast-error-by-series"}
 _WINDOWS = 4
+_BATCH = 16
 _LEAST_TAIL = 12
 _MOST_SERIES = 24  # with more rows, the plot cannot be read
 
@@ -53,8 +54,9 @@ class ForecastData:
         windows: Columns window (from 1), series, step (1 is the first forecast, 0 the last row of the input), date,
             what ("truth" or the name of a forecast), value in the units of the data.
         by_step: Columns forecast, plan (its text, "" for a naive forecast), step, mse and mae on scaled values, over
-            all test windows and series.
-        by_series: Columns forecast, plan, series, mse and mae on scaled values, over all test windows and steps.
+            all test windows and scored series.
+        by_series: Columns forecast, plan, series (that is scored), mse and mae on scaled values, over all test windows
+            and steps.
     """
 
     windows: pd.DataFrame
@@ -86,54 +88,84 @@ def forecast_data(
         plans: Plan text by name of the model.
         device: Device of the models.
     """
-    targets = torch.cat([y for _, y in task.eval_batches("test", 256)])
-    forecasts = {name: _forecast(model, task, device) for name, model in models.items()}
-    forecasts |= naive_forecasts(task, "test")
-    errors = {name: (f - targets).double().numpy() for name, f in forecasts.items()}
-    steps = list(range(1, task.horizon + 1))
-    by_step = [_errors(name, plans, "step", steps, e, axis=(0, 2)) for name, e in errors.items()]
-    by_series = [_errors(name, plans, "series", task.series, e, axis=(0, 1)) for name, e in errors.items()]
-    return ForecastData(_windows(task, forecasts), pd.concat(by_step), pd.concat(by_series))
+    starts = task.starts["test"]
+    chosen = np.unique(np.linspace(0, len(starts) - 1, _WINDOWS).round().astype(int))
+    spread = np.linspace(0, len(task.scored) - 1, len(chosen)).round().astype(int)
+    columns = [task.scored[number] for number in spread]
+    naive = naive_names(task, starts)
+    errors = {name: _Errors(task) for name in (*models, *naive)}
+    stored: dict[str, dict[int, np.ndarray]] = {name: {} for name in errors}
+    batches = task.eval_batches("test", _BATCH, device=device)
+    for model in models.values():
+        model.eval()
+    # The forecasts of a whole split can be larger than memory, so each batch is used and forgotten.
+    for first, (x, y), part in zip(range(0, len(starts), _BATCH), batches, starts.split(_BATCH), strict=True):
+        with torch.no_grad():
+            forecasts = {name: apply(model, x).float().cpu() for name, model in models.items()}
+        forecasts |= naive_of(task, part, naive)
+        for name, forecast in forecasts.items():
+            errors[name].add(forecast, y.cpu())
+            for index, column in zip(chosen, columns, strict=True):
+                if first <= index < first + len(part):
+                    stored[name][int(index)] = forecast[index - first, :, column].double().numpy()
+    steps, names = list(range(1, task.horizon + 1)), [task.series[column] for column in task.scored]
+    by_step = [_errors(name, plans, "step", steps, each.by_step) for name, each in errors.items()]
+    by_series = [_errors(name, plans, "series", names, each.by_series) for name, each in errors.items()]
+    windows = _windows(task, dict(zip(map(int, chosen), columns, strict=True)), stored)
+    return ForecastData(windows, pd.concat(by_step), pd.concat(by_series))
 
 
-def _forecast(model: nn.Module, task: ForecastingTask, device: torch.device | str) -> Tensor:
-    model.eval()
-    with torch.no_grad():
-        return torch.cat([apply(model, x).float().cpu() for x, _ in task.eval_batches("test", 64, device=device)])
+class _Errors:
+    """Adds up the squared and absolute errors of the scored series, by step and by series."""
+
+    def __init__(self, task: ForecastingTask) -> None:
+        self._scored = task.scored
+        self._sums = np.zeros((2, task.horizon, len(task.scored)))
+        self._count = 0
+
+    def add(self, forecast: Tensor, targets: Tensor) -> None:
+        """Take a batch, `(B, horizon, D)` each."""
+        error = (forecast - targets)[..., self._scored].double().numpy()
+        self._sums += np.stack([(error**2).sum(axis=0), np.abs(error).sum(axis=0)])
+        self._count += len(error)
+
+    @property
+    def by_step(self) -> np.ndarray:
+        """The mean squared and absolute error of each step, `(2, horizon)`."""
+        return self._sums.mean(axis=2) / self._count
+
+    @property
+    def by_series(self) -> np.ndarray:
+        """The mean squared and absolute error of each scored series, `(2, series)`."""
+        return self._sums.mean(axis=1) / self._count
 
 
 def _errors(
-    name: str,
-    plans: Mapping[str, str],
-    what: str,
-    labels: list[int] | list[str],
-    error: np.ndarray,
-    axis: tuple[int, int],
+    name: str, plans: Mapping[str, str], what: str, labels: list[int] | list[str], errors: np.ndarray
 ) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "forecast": name,
-            "plan": plans.get(name, ""),
-            what: labels,
-            "mse": (error**2).mean(axis=axis),
-            "mae": np.abs(error).mean(axis=axis),
-        }
-    )
+    mse, mae = errors
+    return pd.DataFrame({"forecast": name, "plan": plans.get(name, ""), what: labels, "mse": mse, "mae": mae})
 
 
-def _windows(task: ForecastingTask, forecasts: Mapping[str, Tensor]) -> pd.DataFrame:
-    starts = task.starts["test"]
-    chosen = np.unique(np.linspace(0, len(starts) - 1, _WINDOWS).round().astype(int))
-    spread = np.linspace(0, len(task.series) - 1, len(chosen)).round().astype(int)
+def _windows(
+    task: ForecastingTask, columns: Mapping[int, int], stored: Mapping[str, Mapping[int, np.ndarray]]
+) -> pd.DataFrame:
+    """Return the rows of the stored windows.
+
+    Args:
+        task: The task.
+        columns: The series that each window shows.
+        stored: By name of the forecast and number of the window, the scaled forecast of that series, `(horizon,)`.
+    """
     tail = min(task.lookback, max(task.horizon, _LEAST_TAIL))
     parts = []
-    for number, (index, column) in enumerate(zip(chosen, spread, strict=True), start=1):
-        first = int(starts[index]) + task.lookback  # the first forecast row
+    for number, (index, column) in enumerate(columns.items(), start=1):
+        first = int(task.starts["test"][index]) + task.lookback  # the first forecast row
         truth = task.values[first - tail : first + task.horizon, column]
         parts.append(_window_rows(task, number, column, first, "truth", 1 - tail, truth))
-        for name, forecast in forecasts.items():
+        for name, windows in stored.items():
             # Models forecast scaled values, but a reader needs the units of the data.
-            values = forecast[index, :, column].double().numpy() * task.std[column] + task.mean[column]
+            values = windows[index] * task.std[column] + task.mean[column]
             parts.append(_window_rows(task, number, column, first, name, 1, values))
     return pd.concat(parts)
 

@@ -43,6 +43,9 @@ def make_task(settings: SearchSettings, text: str | None = None) -> Task:
         horizon=settings.horizon,
         fill=settings.fill,
         covariates=settings.covariates,
+        dates=settings.dates,
+        series=settings.series,
+        target=settings.target,
         seed=settings.seed,
         **_host_images(settings, str(settings.backbone)),
     )

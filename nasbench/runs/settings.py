@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from nasbench.errors import InputError, UnknownNameError
@@ -22,6 +32,7 @@ from nasbench.library.expression import Expression
 from nasbench.library.plan import Plan
 from nasbench.library.plan_text import FORMS
 from nasbench.runs.database_url import DatabaseUrl
+from nasbench.tasks.recipe import refuse_boolean
 from nasbench.text import duration_s, mask_passwords
 
 __all__ = [
@@ -43,6 +54,11 @@ GONE: dict[str, str] = {
 def _listed(given: Any) -> Any:
     """Split a text at its commas, as in `--set proxies=naswot,zico`. Other values are returned unchanged."""
     return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+def _each_listed(given: Iterable[str]) -> tuple[str, ...]:
+    """Split each of several texts at its commas, as in `--series a,b --series c`."""
+    return tuple(part for text in given for part in _listed(text))
 
 
 def _path(text: str) -> str:
@@ -104,7 +120,7 @@ class CommandLine:
         off: The option that turns a flag off. "" if there is none.
         metavar: Placeholder for the value in the help. By default the value's type.
         repeated: Whether the option can be given several times, with one value each time.
-        parse: Converts the typed text into the value of the setting.
+        parse: Converts the typed text, or the list of texts if it is repeated, into the value of the setting.
         reproduce: Whether the command that reproduces a run contains the setting. "never" is for settings that change
             how a run is carried out but not its results, and for settings that this command expresses in another way.
     """
@@ -113,7 +129,7 @@ class CommandLine:
     off: str = ""
     metavar: str | None = None
     repeated: bool = False
-    parse: Callable[[str], Any] | None = None
+    parse: Callable[[Any], Any] | None = None
     reproduce: Literal["always", "changed", "never"] = "changed"
 
 
@@ -131,6 +147,11 @@ class SearchSettings(BaseModel):
     def _without_gone(cls, given: Any) -> Any:
         # runs of earlier versions have these settings in config.yaml
         return {key: value for key, value in given.items() if key not in GONE} if isinstance(given, dict) else given
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_boolean(cls, value, info)
 
     space: Annotated[
         str | dict[str, Any] | None,
@@ -237,7 +258,28 @@ class SearchSettings(BaseModel):
     fill: Annotated[
         Literal["linear", "forward"] | None,
         CommandLine("--fill"),
-        Field(description="how to fill gaps of a series; without it, gaps are an error"),
+        Field(description="how to fill missing values and rows of a series; without it, they are an error"),
+    ] = None
+    dates: Annotated[
+        Literal["dayfirst", "monthfirst"] | None,
+        CommandLine("--dates"),
+        Field(
+            description="order of day and month in a file of series; by default the one with which the rows are evenly "
+            "spaced"
+        ),
+    ] = None
+    series: Annotated[
+        Texts,
+        CommandLine("--series", metavar="A,B", repeated=True, parse=_each_listed),
+        Field(description="columns of a file of series to read; by default all columns of numbers"),
+    ] = ()
+    target: Annotated[
+        str | None,
+        CommandLine("--target", metavar="A"),
+        Field(
+            description="series that loss and metrics score, while the model gets and forecasts all; by default all "
+            "are scored"
+        ),
     ] = None
     covariates: Annotated[
         bool,
@@ -417,7 +459,8 @@ def read_settings(
         if first["type"] == "literal_error":  # the setting allows only a few names
             known = re.findall(r"'([^']*)'", first["ctx"]["expected"])
             raise UnknownNameError(f"{key} ({where})", str(first["input"]), known) from None
-        raise InputError(mask_passwords(f"{key}={first['input']!r} ({where}): {first['msg']}")) from None
+        fact = first["msg"].removeprefix("Value error, ")  # pydantic's mark of an error that a validator raised
+        raise InputError(mask_passwords(f"{key}={first['input']!r} ({where}): {fact}")) from None
 
 
 def gone_notes(given: Iterable[str]) -> list[str]:

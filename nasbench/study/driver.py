@@ -131,6 +131,8 @@ def _search(
     try:
         for message in gone_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
             note(message)
+        for name, fact in (problem.task.read if problem.task is not None else {}).items():
+            note(f"read: {name}: {fact}")
         for message in uncopied_imports(problem.settings):
             note(message)
         environment = describe_environment(problem.settings)

@@ -187,6 +187,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
 
 _IDLE_IN_A_REPLAY = (
     *("training", "pretrained", "checkpoint", "freeze", "size", "lookback", "horizon", "fill", "covariates"),
+    *("dates", "series", "target"),
     *("latency_profile", "proxies", "allow_lower_bound"),
 )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from nasbench.errors import UnknownNameError
 from nasbench.tasks.recipe import Recipe
 
-__all__ = ["SPLITS", "Batch", "Inputs", "Task", "apply", "epoch_generator", "shuffled"]
+__all__ = ["SPLITS", "Batch", "Inputs", "Meter", "Task", "apply", "epoch_generator", "shuffled"]
 
 SPLITS = ("train", "val", "test")
 """The names of the splits. A search uses `train` and `val`, but never `test`. Only the report uses `test`."""
@@ -34,6 +35,17 @@ def apply(model: nn.Module, inputs: Inputs) -> Tensor:
     return model(values, marks) if "marks" in inspect.signature(model.forward).parameters else model(values)
 
 
+class Meter(Protocol):
+    """Computes metrics from the batches of a split as they come, without having the whole split in memory."""
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Take the outputs and targets of the next batch."""
+
+    def result(self) -> tuple[dict[str, float], np.ndarray]:
+        """Return the metrics, and one value for each item, in the order in which the items came."""
+        ...
+
+
 class Task(ABC):
     """The data, loss and metrics of one problem. A task is built once and used for every plan.
 
@@ -49,6 +61,7 @@ class Task(ABC):
         model_kwargs: Arguments of the backbone's constructor: {"num_classes": n} or {"horizon": h}.
         splits: Number of items in each split.
         notes: Sentences that a report must print.
+        read: What was read from the files of the data, at most five short facts by name. It is told before training.
         recipe: The recipe that a search uses by default.
     """
 
@@ -60,7 +73,14 @@ class Task(ABC):
     model_kwargs: Mapping[str, int]
     splits: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    read: Mapping[str, str] = MappingProxyType({})
     recipe: Recipe = Recipe()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # A class that defines only `evaluate` means it, even if the class that it derives from has a meter.
+        if "evaluate" in vars(cls) and "meter" not in vars(cls):
+            cls.meter = Task.meter  # type: ignore[method-assign]
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -80,12 +100,23 @@ class Task(ABC):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the scalar loss that training minimises."""
 
-    @abstractmethod
+    def meter(self, split: str) -> Meter:
+        """Return a new meter for a split. The mean of its values of the items is the primary metric.
+
+        A task defines this or `evaluate`. The default stores the outputs of the whole split and calls `evaluate`.
+        """
+        return _WholeSplit(self)
+
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
         """Return the metrics, and one value for each item. The mean of these values is the primary metric.
 
         The values are in the order of `eval_batches`, so that two models can be compared item by item.
         """
+        if type(self).meter is Task.meter:
+            raise NotImplementedError(f"{type(self).__name__} defines neither `meter` nor `evaluate`")
+        meter = self.meter("val")
+        meter.update(outputs, targets)
+        return meter.result()
 
     def preprocessing(self) -> dict[str, Any]:
         """Return how the input of an exported model must be prepared, as data for JSON."""
@@ -100,6 +131,24 @@ class Task(ABC):
     def __repr__(self) -> str:
         counts = " / ".join(f"{self.splits[s]} {s}" for s in SPLITS)
         return f"{type(self).__name__}({self.name!r}, {self.kind}, input {self.input_size}, {counts})"
+
+
+class _WholeSplit:
+    """The meter of a task that only evaluates whole splits."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Store a batch."""
+        self._outputs.append(outputs)
+        self._targets.append(targets)
+
+    def result(self) -> tuple[dict[str, float], np.ndarray]:
+        """Evaluate all batches."""
+        return self._task.evaluate(torch.cat(self._outputs), torch.cat(self._targets))
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

@@ -1,28 +1,25 @@
-"""Read time series, fill their gaps, and split them into training, validation and test spans."""
+"""The spans of the splits of a series, its gaps, and the calendar of its dates."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from nasbench.errors import DataError, InputError
+from nasbench.tasks.series_reader import Series
+from nasbench.tasks.series_steps import Step, find_step
 
 __all__ = [
     "CALENDAR",
     "FILLS",
-    "Series",
     "Spans",
     "calendar",
     "co2",
     "ett_spans",
     "fill_gaps",
     "ratio_spans",
-    "read_csv",
-    "season",
 ]
 
 FILLS = ("linear", "forward")
@@ -34,20 +31,7 @@ CALENDAR = ("hour of day", "day of week", "day of month", "day of year")
 Spans = dict[str, tuple[int, int]]
 """For each split, its first row and the row after its last row."""
 
-_DAY = pd.Timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class Series:
-    """Several series over one time axis.
-
-    Attributes:
-        frame: The index has ascending dates, and each column of floats is a series. Missing values are NaN.
-        notes: Sentences about the columns that were left out when the file was read.
-    """
-
-    frame: pd.DataFrame
-    notes: tuple[str, ...] = ()
+_HOUR_US = 3_600_000_000
 
 
 def co2() -> Series:
@@ -55,52 +39,6 @@ def co2() -> Series:
     from statsmodels.datasets import co2 as data
 
     return Series(data.load_pandas().data)
-
-
-def read_csv(path: Path) -> Series:
-    """Read a CSV file with a date column. Every numeric column is a series.
-
-    Raises:
-        DataError: If the file is not a CSV file, if it has no date column or no numeric column, or if its dates do not
-            ascend.
-    """
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, OSError) as error:  # the parser errors of pandas are ValueErrors
-        raise DataError(f"{path} cannot be read as a CSV with a header line: {error}") from None
-    dates = _date_column(table, path)
-    values = table.drop(columns=[dates.name])
-    numeric = values.select_dtypes("number")
-    if numeric.empty:
-        others = ", ".join(map(str, values.columns)) or "none"
-        raise DataError(
-            f"{path} has no numeric column beside its dates (others: {others}); a series is a column of numbers with a "
-            "decimal point, missing values empty"
-        )
-    left_out = [str(c) for c in values.columns if c not in numeric.columns]
-    notes = (f"{path.name}: not numeric, left out: {', '.join(left_out)}",) if left_out else ()
-    frame = numeric.astype(float).replace([np.inf, -np.inf], np.nan)  # an infinity counts as a missing value
-    frame.index = pd.DatetimeIndex(dates)
-    return Series(frame, notes)
-
-
-def _date_column(table: pd.DataFrame, path: Path) -> pd.Series:
-    """Return the first column of text whose entries are all dates. They must ascend."""
-    for column in table.columns:
-        if pd.api.types.is_numeric_dtype(table[column]):
-            continue
-        with warnings.catch_warnings():
-            # pandas warns if it cannot infer a format. This is harmless, because all entries are checked below.
-            warnings.simplefilter("ignore", UserWarning)
-            dates = pd.to_datetime(table[column], errors="coerce")
-        if len(dates) and dates.notna().all():
-            if not dates.is_monotonic_increasing or dates.duplicated().any():
-                raise DataError(f"{path}: the dates in {column!r} do not ascend; sort the rows and drop repeated dates")
-            return dates
-    raise DataError(
-        f"{path} has no date column (columns: {', '.join(map(str, table.columns))}); one column must contain a date in "
-        "every row, such as 2024-01-31 or 2024-01-31 13:00"
-    )
 
 
 def ratio_spans(rows: int) -> Spans:
@@ -117,23 +55,13 @@ def ett_spans(frame: pd.DataFrame, path: Path) -> Spans:
     Raises:
         DataError: If the time step is neither an hour nor 15 minutes, or there are fewer than 20 months.
     """
-    step = _step(frame.index)
-    if step not in (_DAY / 24, _DAY / 96):
+    step = find_step(pd.DatetimeIndex(frame.index))
+    if step not in (Step("time", _HOUR_US), Step("time", _HOUR_US // 4)):
         raise DataError(f"{path}: ETT data has a row every hour or 15 minutes, this one every {step}; use csv:{path}")
-    month = 30 * int(_DAY / step)
+    month = 30 * 24 * _HOUR_US // step.size
     if len(frame) < 20 * month:
         raise DataError(f"{path}: the ETT splits take 20 months, {20 * month} rows, got {len(frame)}; use csv:{path}")
     return {"train": (0, 12 * month), "val": (12 * month, 16 * month), "test": (16 * month, 20 * month)}
-
-
-def season(index: pd.Index) -> int:
-    """Return the number of rows in a season.
-
-    The season is a day for time steps below a day, a week for time steps below a week, and otherwise a year.
-    """
-    days = _step(index) / _DAY
-    around = 1 if days < 1 else 7 if days < 7 else 365.25
-    return max(1, round(around / days))
 
 
 def calendar(index: pd.DatetimeIndex) -> np.ndarray:
@@ -142,11 +70,6 @@ def calendar(index: pd.DatetimeIndex) -> np.ndarray:
     For example, the hour of day runs from -0.5 for 0 h to 0.5 for 23 h."""
     features = [index.hour / 23, index.day_of_week / 6, (index.day - 1) / 30, (index.day_of_year - 1) / 365]
     return np.stack([np.asarray(feature, np.float64) for feature in features], axis=1) - 0.5
-
-
-def _step(index: pd.Index) -> pd.Timedelta:
-    # The median is not influenced by missing rows, nor by the different lengths of months.
-    return pd.Timedelta(pd.Series(index).diff().median())
 
 
 def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.DataFrame, dict[str, int]]:

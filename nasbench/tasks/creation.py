@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,9 @@ def create_task(
     horizon: int | None = None,
     fill: str | None = None,
     covariates: bool = False,
+    dates: str | None = None,
+    series: Sequence[str] = (),
+    target: str | None = None,
     seed: int = 0,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -48,6 +53,10 @@ def create_task(
         horizon: Number of rows that a model forecasts. The default is 96 (`co2`: 26).
         fill: "linear" or "forward", for series with missing values. `co2` is always filled linearly.
         covariates: Whether a forecasting model also gets the hour, weekday, day of month and day of year of every step.
+        dates: Order of day and month in a file of series, "dayfirst" or "monthfirst". The default is the order with
+            which the rows are evenly spaced.
+        series: Names of the series to read. Empty means all.
+        target: Name of the series that is scored. The default is all.
         seed: Seed of a random split.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's pretrained weights expect it. The default is
             the mean of ImageNet.
@@ -67,8 +76,10 @@ def create_task(
     # Only arguments that the user gave are passed on, so that each task keeps its own defaults.
     window: dict[str, Any] = {k: v for k, v in {"lookback": lookback, "horizon": horizon}.items() if v is not None}
     window |= {"covariates": True} if covariates else {}
+    window |= {"target": target} if target is not None else {}
+    reading: dict[str, Any] = {"dates": dates, "columns": tuple(series), "fill": fill}
     if not kind_of(text):
-        return _user_task(text, {**image_options, **window, "fill": fill})
+        return _user_task(text, {**image_options, **window, "fill": fill, "dates": dates, "series": tuple(series)})
     form, colon, place = text.partition(":")
     form = form if not colon else form + ":"
     makers: dict[str, Callable[[], Task]] = {
@@ -76,9 +87,9 @@ def create_task(
         "folder:": lambda: _images(text, sources.folder(class_folder(place)), image_options),
         "tar:": lambda: _images(text, sources.tar(*tar_files(place)), image_options),
         "torchvision:": lambda: _images(text, sources.torchvision_set(torchvision_name(place)), image_options),
-        "co2": lambda: _co2(text, window),
-        "csv:": lambda: _csv(text, csv_file(place), window, fill),
-        "ett:": lambda: _ett(text, csv_file(place), window, fill),
+        "co2": lambda: _co2(text, window, series),
+        "csv:": lambda: _csv(text, csv_file(place), window, reading),
+        "ett:": lambda: _ett(text, csv_file(place), window, reading),
     }
     return makers[form]()
 
@@ -100,15 +111,16 @@ def _digits(text: str, options: dict[str, Any]) -> ImageTask:
     return _images(text, sources.digits(), options, held_out={"test": 719, "val": 718}, recipe=recipe)
 
 
-def _co2(text: str, window: dict[str, Any]) -> ForecastingTask:
+def _co2(text: str, window: dict[str, Any], columns: Sequence[str]) -> ForecastingTask:
     """Return the CO2 task, which forecasts half a year from two years.
 
     So the input covers two seasons, and training takes seconds.
     """
     from nasbench.tasks import _series as series  # imports pandas, which image tasks do not need
     from nasbench.tasks.forecasting import ForecastingTask
+    from nasbench.tasks.series_reader import choose
 
-    frame = series.co2().frame
+    frame = choose(series.co2().frame, columns)
     recipe = Recipe(epochs=10, batch_size=32, learning_rate=3e-3)
     return ForecastingTask(
         text,
@@ -120,22 +132,28 @@ def _co2(text: str, window: dict[str, Any]) -> ForecastingTask:
     )
 
 
-def _csv(text: str, path: Path, window: dict[str, Any], fill: str | None) -> ForecastingTask:
+def _csv(text: str, path: Path, window: dict[str, Any], reading: dict[str, Any]) -> ForecastingTask:
     from nasbench.tasks import _series as series  # imports pandas, which image tasks do not need
-    from nasbench.tasks.forecasting import ForecastingTask
 
-    read = series.read_csv(path)
-    spans = series.ratio_spans(len(read.frame))
-    return ForecastingTask(text, read.frame, spans, fill=fill, notes=read.notes, **window)
+    return _read(text, path, window, reading, lambda frame: series.ratio_spans(len(frame)))
 
 
-def _ett(text: str, path: Path, window: dict[str, Any], fill: str | None) -> ForecastingTask:
+def _ett(text: str, path: Path, window: dict[str, Any], reading: dict[str, Any]) -> ForecastingTask:
     from nasbench.tasks import _series as series  # imports pandas, which image tasks do not need
-    from nasbench.tasks.forecasting import ForecastingTask
 
-    read = series.read_csv(path)
-    spans = series.ett_spans(read.frame, path)
-    return ForecastingTask(text, read.frame, spans, fill=fill, notes=read.notes, **window)
+    return _read(text, path, window, reading, lambda frame: series.ett_spans(frame, path))
+
+
+def _read(
+    text: str, path: Path, window: dict[str, Any], reading: dict[str, Any], spans_of: Callable[[Any], Any]
+) -> ForecastingTask:
+    """Read a file of series and return its task, with the spans that a function gives for the frame."""
+    from nasbench.tasks.forecasting import ForecastingTask
+    from nasbench.tasks.series_reader import read_series
+
+    series = read_series(path, **reading)
+    options = {"fill": reading["fill"], "notes": series.notes, "read": series.read, **window}
+    return ForecastingTask(text, series.frame, spans_of(series.frame), **options)
 
 
 def _user_task(text: str, options: dict[str, Any]) -> Task:
@@ -148,7 +166,8 @@ def _user_task(text: str, options: dict[str, Any]) -> Task:
         raise not_defined("task", name, file, known)
     accepted = inspect.signature(maker).parameters
     try:
-        task = maker(**{k: v for k, v in options.items() if k in accepted})
+        with redirect_stdout(sys.stderr):  # what a task prints must not be part of a command's JSON
+            task = maker(**{k: v for k, v in options.items() if k in accepted})
     except NasbenchError:  # its message was written for the user
         raise
     except (Exception, SystemExit) as error:

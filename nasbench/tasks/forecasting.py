@@ -6,7 +6,7 @@ Values are scaled with the mean and standard deviation of the training span.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,13 +14,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nasbench.errors import DataError, InputError
-from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
-from nasbench.tasks._series import CALENDAR, Spans, calendar, fill_gaps, season
+from nasbench.errors import DataError, InputError, UnknownNameError
+from nasbench.tasks._base import SPLITS, Batch, Meter, Task, epoch_generator, shuffled
+from nasbench.tasks._series import CALENDAR, Spans, calendar, fill_gaps
 from nasbench.tasks.forms import METRICS
 from nasbench.tasks.recipe import Recipe
+from nasbench.tasks.series_steps import season
 
-__all__ = ["ForecastingTask", "naive_baselines", "naive_forecasts"]
+__all__ = ["ForecastingTask", "naive_baselines", "naive_forecasts", "naive_names", "naive_of"]
+
+_CHUNK_VALUES = 1_000_000
+"""Number of forecast values whose errors are computed at once, in double precision."""
+
+_BATCH = 32
+"""Number of windows whose naive forecasts are computed at once."""
+
+_LARGEST = 1e18
+"""Largest scaled value. Its square is finite in single precision, whose largest value is 3e38."""
 
 
 class ForecastingTask(Task):
@@ -41,10 +51,15 @@ class ForecastingTask(Task):
             `(values, marks)` with marks `(B, lookback + horizon, 4)`.
         recipe: The recipe that a search uses by default.
         notes: Sentences for the report.
+        target: Name of the series that loss and metrics score. The model still gets and forecasts all series, as in
+            Informer's "MS" setting. None means that all series are scored.
+        read: What was read from a file (`Series.read`).
 
     Raises:
-        DataError: If values are missing and `fill` is None, or if a split is too short for one window.
+        DataError: If values are missing and `fill` is None, if a split is too short for one window, or if values are
+            too large for their scale or for single precision.
         InputError: If `lookback`, `horizon` or `fill` is not allowed.
+        UnknownNameError: If there is no series `target`.
     """
 
     kind: Literal["classification", "forecasting"] = "forecasting"
@@ -62,6 +77,8 @@ class ForecastingTask(Task):
         covariates: bool = False,
         recipe: Recipe | None = None,
         notes: tuple[str, ...] = (),
+        target: str | None = None,
+        read: Mapping[str, str] | None = None,
     ) -> None:
         _check_lengths(name, spans, lookback, horizon)
         self.name, self.spans, self.lookback, self.horizon, self.fill = name, spans, lookback, horizon, fill
@@ -69,31 +86,74 @@ class ForecastingTask(Task):
         self.dates, self.series = pd.DatetimeIndex(filled.index), [str(c) for c in filled.columns]
         self.values = filled.to_numpy(np.float64)
         self.season = season(self.dates)
+        self.target, self.scored = target, _scored(self.series, target)
         self._fit_scales()
         self.input_size = (lookback, len(self.series))
         self.model_kwargs = {"horizon": horizon} | ({"covariates": len(CALENDAR)} if covariates else {})
         self.marks = torch.from_numpy(calendar(self.dates)).float() if covariates else None
         self.starts = {split: self._starts(split) for split in SPLITS}
         self.splits = {split: len(self.starts[split]) for split in SPLITS}
-        self.notes = (*notes, *_gap_note(name, gaps, fill))
+        self.notes = (*notes, *_gap_note(name, gaps, fill), *self._mase_notes())
+        self.read = dict(read or {})
+        if target is not None and self.read:
+            self.read["series"] += f"; scored: {target}"
         self.recipe = recipe or Recipe(
             epochs=10, batch_size=32, learning_rate=1e-3, schedule="cosine", patience=3, validate_every=1
         )
 
     def _fit_scales(self) -> None:
-        """Compute the scales, the season and the naive error, all from the training span only."""
+        """Compute the scales, the season and the naive error, all from the training span only.
+
+        Raises:
+            DataError: If a scale or a scaled value is not finite.
+        """
         start, end = self.spans["train"]
         train = self.values[start:end]
-        deviation = train.std(axis=0)
-        self.mean = train.mean(axis=0)
-        self.std = np.where(deviation > 0, deviation, 1.0)  # a constant series is only centred, not scaled
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.mean, deviation = train.mean(axis=0), train.std(axis=0)
+            constant = _is_constant(len(train), self.mean, deviation)
+        if not (np.isfinite(self.mean) & np.isfinite(deviation)).all():
+            bad = int(np.flatnonzero(~(np.isfinite(self.mean) & np.isfinite(deviation)))[0])
+            raise DataError(
+                f"{self.name}: the values of {self.series[bad]!r} are too large, up to "
+                f"{np.abs(train[:, bad]).max():.3g}: their standard deviation is not finite; give the series in a "
+                "larger unit, or leave it out with --series"
+            )
+        self.std = np.where(constant, 1.0, deviation)  # a constant series is only centred, not scaled
         # If the season is not shorter than the training span, no two rows are a season apart.
         self.season = self.season if self.season < len(train) else 1
-        self.naive_error = np.abs(train[self.season :] - train[: -self.season]).mean(axis=0)
-        self.scaled = torch.from_numpy((self.values - self.mean) / self.std).float()
+        error = np.abs(train[self.season :] - train[: -self.season]).mean(axis=0)
+        # A series that repeats exactly has differences by rounding alone, which are no error.
+        rounding = len(train) * np.finfo(np.float64).eps * np.abs(train).max(axis=0)
+        self.naive_error = np.where(error > rounding, error, 0.0)
+        with np.errstate(over="ignore"):
+            self.scaled = torch.from_numpy((self.values - self.mean) / self.std).float()
+        self._check_scaled()
         self.metrics: dict[str, str] = dict(METRICS["forecasting"])
-        if not self.naive_error.any():  # mase would divide by zero
+        if not self.naive_error[self.scored].any():  # mase would divide by zero
             del self.metrics["mase"]
+
+    def _check_scaled(self) -> None:
+        # the square of an error must be finite too, in the single precision of the loss
+        wrong = ~(self.scaled.abs() < _LARGEST)
+        if bool(wrong.any()):
+            row, column = (int(part) for part in wrong.nonzero()[0])
+            raise DataError(
+                f"{self.name}: the value {self.values[row, column]:.6g} of {self.series[column]!r} at "
+                f"{self.dates[row]} is {abs(float(self.scaled[row, column])):.3g} standard deviations of the training "
+                "span from its mean, which single precision cannot hold; correct it, or leave the series out with "
+                "--series"
+            )
+
+    def _mase_notes(self) -> tuple[str, ...]:
+        """Return what a reader must know about mase, which is not defined for a series without a naive error."""
+        defined, all_scored = int((self.naive_error[self.scored] > 0).sum()), len(self.scored)
+        why = "the naive forecast, the value one season earlier, has no error on the training span"
+        if not defined:
+            return (f"{self.name}: mase is not defined, because {why}",)
+        if defined < all_scored:
+            return (f"{self.name}: mase is the mean of {defined} of {all_scored} series; for the others {why}",)
+        return ()
 
     def _starts(self, split: str) -> Tensor:
         """Return the first input row of each window of a split."""
@@ -124,6 +184,7 @@ class ForecastingTask(Task):
             "fill": self.fill,
             "season": self.season,
             **({"covariates": list(CALENDAR)} if self.marks is not None else {}),
+            **({"target": self.target} if self.target is not None else {}),
         }
 
     def train_batches(
@@ -148,8 +209,14 @@ class ForecastingTask(Task):
         return (x if self.marks is None else (x, self.marks[rows].to(device))), y
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean squared error of scaled values."""
+        """Return the mean squared error of the scored series, on scaled values."""
+        if self.target is not None:
+            outputs, targets = outputs[..., self.scored], targets[..., self.scored]
         return torch.nn.functional.mse_loss(outputs, targets)
+
+    def meter(self, split: str) -> Meter:
+        """Return a meter of scaled forecasts `(B, horizon, D)` (see `evaluate`)."""
+        return _ForecastMeter(self)
 
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
         """Return the metrics of scaled forecasts `(N, horizon, D)`, and the mean squared error of each window.
@@ -161,35 +228,81 @@ class ForecastingTask(Task):
         one season earlier) on the training span. The ratio is computed for each series whose naive error is not 0, and
         then averaged (Hyndman & Koehler, Int. J. Forecasting 2006).
         """
-        f, y = (t.detach().cpu().double().numpy() for t in (outputs, targets))
-        square = (f - y) ** 2
-        metrics = {"mse": float(square.mean()), "mae": float(np.abs(f - y).mean())}
-        f, y = self.unscale(f), self.unscale(y)
-        error, total = np.abs(f - y), np.abs(f) + np.abs(y)
-        metrics["smape"] = float(200 * np.divide(error, total, out=np.zeros_like(error), where=total > 0).mean())
-        if "mase" in self.metrics:
-            varies = self.naive_error > 0
-            metrics["mase"] = float((error.mean(axis=(0, 1))[varies] / self.naive_error[varies]).mean())
-        return metrics, square.mean(axis=(1, 2))
+        meter = _ForecastMeter(self)
+        meter.update(outputs, targets)
+        return meter.result()
 
     def unscale(self, values: np.ndarray) -> np.ndarray:
         """Convert scaled values `(..., D)` back to the units of the data."""
         return values * self.std + self.mean
 
 
-def naive_forecasts(task: ForecastingTask, split: str) -> dict[str, Tensor]:
-    """Return scaled forecasts `(N, horizon, D)` that need no model, for the windows of a split.
+class _ForecastMeter:
+    """Computes the metrics of forecasts batch by batch. It stores one number for each window and metric."""
+
+    def __init__(self, task: ForecastingTask) -> None:
+        self._task = task
+        # Plain numbers, because small arrays between the large ones keep the allocator from reusing the memory.
+        self._windows: dict[str, list[float]] = {name: [] for name in task.metrics}
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Take the forecasts and targets of a batch, `(B, horizon, D)`."""
+        size = max(1, _CHUNK_VALUES // max(1, outputs[0].numel()))
+        scored = self._task.scored
+        for f, y in zip(outputs.detach().split(size), targets.detach().split(size), strict=True):
+            self._add(*(t.cpu().double().numpy()[..., scored] for t in (f, y)))
+
+    def _add(self, f: np.ndarray, y: np.ndarray) -> None:
+        task, windows = self._task, self._windows
+        difference = f - y
+        windows["mse"] += (difference**2).mean(axis=(1, 2)).tolist()
+        windows["mae"] += np.abs(difference).mean(axis=(1, 2)).tolist()
+        std, mean = task.std[task.scored], task.mean[task.scored]
+        f, y = f * std + mean, y * std + mean
+        error, total = np.abs(f - y), np.abs(f) + np.abs(y)
+        relative = np.divide(error, total, out=np.zeros_like(error), where=total > 0)
+        windows["smape"] += (200 * relative.mean(axis=(1, 2))).tolist()
+        if "mase" in windows:
+            naive = task.naive_error[task.scored]
+            varies = naive > 0
+            windows["mase"] += (error.mean(axis=1)[:, varies] / naive[varies]).mean(axis=1).tolist()
+
+    def result(self) -> tuple[dict[str, float], np.ndarray]:
+        """Return the metrics of all windows, and the mean squared error of each."""
+        windows = {name: np.array(values) for name, values in self._windows.items()}
+        return {name: float(values.mean()) for name, values in windows.items()}, windows["mse"]
+
+
+def naive_of(task: ForecastingTask, starts: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Return scaled forecasts `(N, horizon, D)` that need no model, for the windows that start at the given rows.
+
+    Args:
+        task: The task.
+        starts: First input row of each window.
+        names: The forecasts, "last value" or "seasonal naive". The default is those of `naive_names`.
+    """
+    first = starts[:, None] + task.lookback  # the first target row
+    steps = torch.arange(task.horizon)
+    rows = {
+        "last value": (first - 1).expand(-1, task.horizon),
+        "seasonal naive": first - task.season + steps % task.season,
+    }
+    return {name: task.scaled[rows[name]] for name in (naive_names(task, starts) if names is None else names)}
+
+
+def naive_names(task: ForecastingTask, starts: Tensor) -> list[str]:
+    """Return the naive forecasts of windows.
 
     "last value" repeats the last row of the input. "seasonal naive" repeats the last whole season before the target. It
     is left out if any target has less than a whole season of data before it.
     """
-    first = task.starts[task.check_split(split)][:, None] + task.lookback  # the first target row
-    steps = torch.arange(task.horizon)
-    forecasts = {"last value": task.scaled[(first - 1).expand(-1, task.horizon)]}
-    rows = first - task.season + steps % task.season
-    if bool((rows >= 0).all()):
-        forecasts["seasonal naive"] = task.scaled[rows]
-    return forecasts
+    is_seasonal = int(starts.min()) + task.lookback >= task.season
+    return ["last value", *(["seasonal naive"] if is_seasonal else [])]
+
+
+def naive_forecasts(task: ForecastingTask, split: str) -> dict[str, Tensor]:
+    """Return the naive forecasts `(N, horizon, D)` of all windows of a split (`naive_names`), in memory."""
+    return naive_of(task, task.starts[task.check_split(split)])
 
 
 def naive_baselines(task: ForecastingTask, split: str) -> dict[str, dict[str, float]]:
@@ -200,8 +313,33 @@ def naive_baselines(task: ForecastingTask, split: str) -> dict[str, dict[str, fl
         >>> sorted(naive_baselines(create_task("co2"), "val"))
         ['last value', 'seasonal naive']
     """
-    targets = torch.cat([y for _, y in task.eval_batches(split, 1024)])
-    return {name: task.evaluate(f, targets)[0] for name, f in naive_forecasts(task, split).items()}
+    starts = task.starts[task.check_split(split)]
+    meters = {name: task.meter(split) for name in naive_names(task, starts)}
+    batches = task.eval_batches(split, _BATCH)
+    for part, (_, targets) in zip(starts.split(_BATCH), batches, strict=True):
+        for name, forecast in naive_of(task, part, meters).items():
+            meters[name].update(forecast, targets)
+    return {name: meter.result()[0] for name, meter in meters.items()}
+
+
+def _scored(series: list[str], target: str | None) -> list[int]:
+    """Return the numbers of the series that are scored."""
+    if target is None:
+        return list(range(len(series)))
+    known = [name.strip() for name in series]
+    if target.strip() not in known:
+        raise UnknownNameError("series", target, known)
+    return [known.index(target.strip())]
+
+
+def _is_constant(rows: int, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Return which columns are constant but for rounding, as scikit-learn's StandardScaler decides it.
+
+    The bound is that of the error of the variance in two passes (Chan, Golub & LeVeque, Am. Statistician 1983).
+    """
+    eps = np.finfo(np.float64).eps
+    variance = deviation**2
+    return variance <= rows * eps * variance + (rows * mean * eps) ** 2
 
 
 def _check_lengths(name: str, spans: Spans, lookback: int, horizon: int) -> None:

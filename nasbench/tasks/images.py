@@ -17,7 +17,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from nasbench.errors import DataError, InputError, UnknownNameError
-from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
+from nasbench.tasks._base import SPLITS, Batch, Meter, Task, epoch_generator, shuffled
 from nasbench.tasks._image_sources import ImageSource
 from nasbench.tasks.forms import METRICS
 from nasbench.tasks.recipe import Recipe
@@ -150,11 +150,34 @@ class ImageTask(Task):
         """Return the cross-entropy of logits `(B, K)` and targets: class numbers `(B,)` or probabilities `(B, K)`."""
         return F.cross_entropy(outputs, targets)
 
+    def meter(self, split: str) -> Meter:
+        """Return a meter of logits `(B, K)` and class numbers `(B,)` (see `evaluate`)."""
+        return _ImageMeter()
+
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
         """Return accuracy in [0, 1], mean cross-entropy in nats, and for each item 1.0 (right) or 0.0 (wrong)."""
-        correct = (outputs.argmax(dim=1) == targets).double()
-        loss = F.cross_entropy(outputs.double(), targets)
-        return {"accuracy": float(correct.mean()), "loss": float(loss)}, correct.cpu().numpy()
+        meter = _ImageMeter()
+        meter.update(outputs, targets)
+        return meter.result()
+
+
+class _ImageMeter:
+    """Computes accuracy and cross-entropy batch by batch. It stores two numbers for each image."""
+
+    def __init__(self) -> None:
+        self._correct: list[float] = []
+        self._losses: list[float] = []
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Take the logits `(B, K)` and class numbers `(B,)` of a batch."""
+        losses = F.cross_entropy(outputs.double(), targets, reduction="none")
+        self._correct += (outputs.argmax(dim=1) == targets).double().tolist()
+        self._losses += losses.tolist()
+
+    def result(self) -> tuple[dict[str, float], np.ndarray]:
+        """Return the metrics of all images, and 1.0 (right) or 0.0 (wrong) for each."""
+        correct, losses = np.array(self._correct), np.array(self._losses)
+        return {"accuracy": float(correct.mean()), "loss": float(losses.mean())}, correct
 
 
 def augment(pixels: Tensor, augmentation: str, generator: torch.Generator) -> Tensor:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library.timm_names import timm_names
 
-__all__ = ["Augmentation", "Recipe"]
+__all__ = ["Augmentation", "Recipe", "refuse_boolean"]
 
 Augmentation = Literal["none", "flip", "crop", "randaug"]
+
+
+def refuse_boolean(settings: type[BaseModel], value: Any, info: ValidationInfo) -> Any:
+    """Return a value, but refuse a boolean for a number. Pydantic and YAML would make 1 of `trials: true`.
+
+    It is the body of a validator of all fields, before pydantic's own.
+
+    Raises:
+        ValueError: If the field is a number and the value is a boolean.
+    """
+    annotation = settings.model_fields[str(info.field_name)].annotation
+    kinds = {annotation, *get_args(annotation)}
+    if isinstance(value, bool) and bool not in kinds and {int, float} & kinds:
+        raise ValueError(f"expected a number, not {str(value).lower()}")
+    return value
 
 
 class Recipe(BaseModel):
@@ -82,6 +97,11 @@ class Recipe(BaseModel):
     validate_every: Annotated[
         int, Field(ge=0, description="number of epochs between validations; 0: only after the last epoch")
     ] = 0
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_boolean(cls, value, info)
 
     @field_validator("optimizer")
     @classmethod

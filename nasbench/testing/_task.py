@@ -113,12 +113,16 @@ def _loss(task: Task) -> str:
 
 def _metrics(task: Task) -> str:
     """Has a primary metric that is the mean of the values of the items."""
-    targets = torch.cat([y for _, y in task.eval_batches("val", _BATCH)])
-    values, items = task.evaluate(_outputs(task, len(targets)), targets)
+    targets = [y for _, y in task.eval_batches("val", _BATCH)]
+    count = sum(map(len, targets))
+    meter = task.meter("val")
+    for outputs, batch in zip(_outputs(task, count).split(_BATCH), targets, strict=True):
+        meter.update(outputs, batch)
+    values, items = meter.result()
     if set(values) != set(task.metrics):
-        return f"`evaluate` returns {sorted(values)}, but `metrics` declares {sorted(task.metrics)}"
-    if len(items) != len(targets):
-        return f"`evaluate` returns {len(items)} values for {len(targets)} items"
+        return f"evaluation returns {sorted(values)}, but `metrics` declares {sorted(task.metrics)}"
+    if len(items) != count:
+        return f"evaluation returns {len(items)} values for {count} items"
     # Plans are compared item by item, so the mean over items must be the metric that is reported.
     if not math.isclose(float(items.mean()), values[task.metric], rel_tol=1e-4, abs_tol=1e-6):
         return f"the mean over items is {float(items.mean()):.6g}, but {task.metric} is {values[task.metric]:.6g}"

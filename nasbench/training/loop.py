@@ -148,18 +148,17 @@ def evaluate(
     """
     device = torch.device(device)
     model.eval()
-    outputs, targets = [], []
+    meter = task.meter(split)
     with out_of_memory(), _own_generator(device), torch.no_grad(), autocast(device, amp):
         for x, y in task.eval_batches(split, batch_size, device=device):
             # Each output is moved to the CPU at once, so that the device never holds the outputs of a whole split.
-            outputs.append(apply(model, x).float().cpu())
-            targets.append(y.cpu())
+            output = apply(model, x).float().cpu()
+            if not bool(output.isfinite().all()):
+                raise EvaluationError(f"the model's outputs on the {split} split are not all finite", kind="nan")
+            meter.update(output, y.cpu())
             if on_batch is not None:
                 on_batch()
-    output = torch.cat(outputs)
-    if not bool(output.isfinite().all()):
-        raise EvaluationError(f"the model's outputs on the {split} split are not all finite", kind="nan")
-    return task.evaluate(output, torch.cat(targets))
+    return meter.result()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ def test_a_file_of_ones_own(write):
     assert nb.create_module("my_scale", 4, factor=2.0).factor == 2.0
 
 
+def test_what_a_plugin_prints_is_no_output_of_the_command(write, capsys):
+    plugins.load_path(write("mine.py", "print('hello')\n" + GOOD.format(name="my_scale")))
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_a_folder_and_private_files(write, tmp_path):
     write("one.py", GOOD.format(name="my_one"))
     write("_helper.py", "raise RuntimeError('never loaded')")
@@ -54,7 +59,6 @@ def test_a_folder_of_other_programs_is_not_loaded(tmp_path, monkeypatch):
     with pytest.raises(PluginError, match=r"contains 3 \.py files, and at most 2"):
         plugins.load_path(tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
-
 
 
 def test_a_broken_file_does_not_take_the_rest_down(write, tmp_path):

@@ -2,8 +2,9 @@ import pytest
 
 from nasbench.errors import InputError, SpaceError, UnknownNameError
 from nasbench.objectives import conventional_direction, directions, parse_constraint
-from nasbench.runs.command_line import merged
+from nasbench.runs.command_line import command_words, merged
 from nasbench.runs.settings import SAMPLERS, SearchSettings, differences, gone_notes, meaning, read_settings
+from nasbench.tasks.recipe import Recipe
 
 
 def test_values_and_their_origins(tmp_path):
@@ -105,3 +106,29 @@ def test_constraints_by_hand():
             parse_constraint(wrong)
     with pytest.raises(UnknownNameError, match="'params'"):
         parse_constraint("parms<=3")
+
+
+@pytest.mark.parametrize("given", ["trials: true", "time_s: true", "latency_s: false", "training: {epochs: true}"])
+def test_a_boolean_is_no_number(tmp_path, given):
+    file = tmp_path / "run.yaml"
+    file.write_text(given)
+    with pytest.raises(InputError, match=r"(True|False).*expected a number, not (true|false)"):
+        Recipe().with_settings(read_settings({}, file)[0].training)
+
+
+@pytest.mark.parametrize("text", ["trials: 3\nseed: 1\ntrials: 4\n", "training: {epochs: 2, epochs: 3}\n"])
+def test_a_key_that_is_given_twice(tmp_path, text):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"not valid YAML: '(trials|epochs)' is given twice, again in line"):
+        read_settings({}, file)
+
+
+def test_the_columns_of_a_file_of_series():
+    given = merged({"series": ["a,b", "c"], "target": "b", "dates": "dayfirst"}, [])
+    settings, _ = read_settings(given)
+    assert (settings.series, settings.target, settings.dates) == (("a", "b", "c"), "b", "dayfirst")
+    words = command_words(settings, {})
+    assert "--dates dayfirst --series a --series b --series c --target b" in " ".join(words)
+    with pytest.raises(UnknownNameError, match="dayfirst"):
+        read_settings({"dates": "dayfrist"})

@@ -1,0 +1,222 @@
+"""The dialect of a text table: its encoding, separator, decimal mark and header line.
+
+A dialect is recognised from the first lines of the file. Every pair of separator and decimal mark is tried. The pair is
+chosen with which most cells are numbers, dates or empty.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import lzma
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from nasbench.errors import DataError
+from nasbench.tasks.series_dates import is_date_like
+
+__all__ = ["EMPTY", "Dialect", "find_dialect", "is_number", "lines_of"]
+
+EMPTY = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "-NaN", "NULL", "null", "None"})
+"""Cells that are missing values. pandas knows a few more."""
+
+_BLANK = r"\s+"
+"""The separator of columns that are aligned with blanks."""
+
+# On a tie the first pair wins, so a table of whole numbers has a decimal point.
+_PAIRS = (
+    (",", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ","), ("|", "."), ("|", ","), (_BLANK, "."), (_BLANK, ","),
+    (",", ","),
+)  # fmt: skip
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", _BLANK: "blanks"}
+
+_SAMPLE_BYTES = 262_144
+_SAMPLE_ROWS = 200
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text table is written.
+
+    Attributes:
+        encoding: Python's name of the encoding.
+        separator: Separator of the columns, as pandas takes it.
+        decimal: Decimal mark.
+        header: Whether the first line has the names of the columns.
+        names: Names of the columns. Without a header line, and for an empty name, they are given here.
+        unnamed: The columns that have no name in the file.
+    """
+
+    encoding: str
+    separator: str
+    decimal: str
+    header: bool
+    names: tuple[str, ...]
+    unnamed: frozenset[str]
+
+    def __str__(self) -> str:
+        first = "header line" if self.header else "no header line"
+        mark = "comma" if self.decimal == "," else "point"
+        return f"{self.encoding}, separator {_NAMES[self.separator]}, decimal {mark}, {first}"
+
+
+def find_dialect(path: Path, text: str | None = None) -> Dialect:
+    """Recognise the dialect of a file.
+
+    Args:
+        path: The file.
+        text: Its content as text, if it was read already.
+
+    Raises:
+        DataError: If the file is empty, is not text, or is not a table.
+    """
+    try:
+        encoding = "utf-8" if text is not None else _encoding(path)
+        lines = _sample(path, encoding) if text is None else text.splitlines()[: _SAMPLE_ROWS + 1]
+    except (OSError, EOFError, UnicodeError, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    if not lines:
+        raise DataError(f"{path} cannot be read as a CSV: it is empty; give a table with a date in every row")
+    if any("\0" in line for line in lines):
+        raise DataError(f"{path} cannot be read as a CSV: it is not text; save the table as CSV or xlsx")
+    separator, decimal = max(_PAIRS, key=lambda pair: _share(lines, *pair))
+    rows = _cells(lines, separator)
+    header = _has_header(rows, decimal)
+    body = rows[1:] or rows
+    width = _width(body)
+    names, unnamed = _names(_whole_header(rows[0], body, width) if header else [], width)
+    return Dialect(encoding, separator, decimal, header, names, unnamed)
+
+
+def is_number(cell: str, decimal: str = ".") -> bool:
+    """Return whether a cell is a number with this decimal mark. An infinity is one too."""
+    if decimal not in cell and "." in cell:
+        return False  # the point of another dialect
+    try:
+        float(cell.replace(decimal, "."))
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+@contextmanager
+def lines_of(path: Path, encoding: str) -> Iterator[Iterator[tuple[int, str]]]:
+    """Open a file and give its lines that are not blank, with their numbers from 1."""
+    with _opened(path) as file, io.TextIOWrapper(file, encoding=encoding, errors="replace") as text:
+        yield ((number, line) for number, line in enumerate(text, start=1) if line.strip())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading. A compressed file is recognised by its name, as in pandas."""
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
+            yield file
+        return
+    with _OPENERS.get(suffix, open)(path, "rb") as file:
+        yield file
+
+
+def _encoding(path: Path) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with _opened(path) as file:
+        block = file.read(_SAMPLE_BYTES)
+        for mark, name in _BOMS:
+            if block.startswith(mark):
+                return name
+        # Without a byte order mark, UTF-16 shows as a zero in every second byte of plain text.
+        if len(block) > 3 and block[1::2].count(0) > 0.4 * len(block[1::2]):
+            return "utf-16-le"
+        if len(block) > 3 and block[::2].count(0) > 0.4 * len(block[::2]):
+            return "utf-16-be"
+        try:
+            while block:
+                decoder.decode(block)
+                block = file.read(_SAMPLE_BYTES)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "latin-1"  # every byte is a character in it, so nothing remains to be checked
+    return "utf-8"
+
+
+def _sample(path: Path, encoding: str) -> list[str]:
+    """Return the first lines that are not blank."""
+    with lines_of(path, encoding) as lines:
+        return [line.rstrip("\r\n") for _, line in islice(lines, _SAMPLE_ROWS + 1)]
+
+
+def _cells(lines: list[str], separator: str) -> list[list[str]]:
+    if separator == _BLANK:
+        return [line.split() for line in lines]
+    return list(csv.reader(lines, delimiter=separator))
+
+
+def _width(rows: list[list[str]]) -> int:
+    return Counter(map(len, rows)).most_common(1)[0][0]
+
+
+def _share(lines: list[str], separator: str, decimal: str) -> float:
+    """Return the share of cells that are numbers, dates or empty. 0 if the lines are not a table."""
+    try:
+        rows = _cells(lines, separator)
+    except csv.Error:
+        return 0.0
+    body = rows[1:] or rows
+    width = _width(body)
+    even = [row for row in body if len(row) == width]
+    # the header can lack the name of an index, or the separator at the end of a row
+    if width < 2 or len(even) < 0.9 * len(body) or len(rows[0]) not in (width, width - 1):
+        return 0.0
+    if len(rows) == 1:
+        return 1.0
+    return sum(_is_known(cell, decimal) for row in even for cell in row) / (len(even) * width)
+
+
+def _is_known(cell: str, decimal: str) -> bool:
+    return cell.strip() in EMPTY or is_number(cell, decimal) or is_date_like(cell)
+
+
+def _has_header(rows: list[list[str]], decimal: str) -> bool:
+    """Whether the first row is a header: it has no date, and not only numbers."""
+    first = [cell for cell in rows[0] if cell.strip()]
+    numbers = [is_number(cell, decimal) for cell in first]
+    dates = [is_date_like(cell) and not number for cell, number in zip(first, numbers, strict=True)]
+    return not any(dates) and not all(numbers)
+
+
+def _whole_header(header: list[str], body: list[list[str]], width: int) -> list[str]:
+    """Return a header with a name for every column. R leaves the name of the index out, in the first place."""
+    ends_empty = all(not row[-1].strip() for row in body if len(row) == width)
+    return ["", *header] if len(header) == width - 1 and not ends_empty else header
+
+
+def _names(header: list[str], width: int) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the names of all columns, as pandas would make them, and those that are not in the file."""
+    given = [*header]
+    names: list[str] = []
+    unnamed = set()
+    for index in range(max(width, len(given))):
+        name = given[index] if index < len(given) else ""
+        if not name.strip():
+            name = f"Unnamed: {index}" if header else f"column {index + 1}"
+            unnamed.add(name)
+        repeated = sum(1 for earlier in given[:index] if earlier == name)
+        names.append(f"{name}.{repeated}" if repeated else name)
+    return tuple(names), frozenset(unnamed) if header else frozenset()

@@ -1,0 +1,333 @@
+"""Read time series from a text table or a spreadsheet, and say what was read.
+
+The dialect, the dates and the time step are recognised. What cannot be recognised is an error that names the line, the
+column and the cell, and the option that helps.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nasbench.errors import DataError, InputError, UnknownNameError
+from nasbench.tasks.series_dates import ORDERS, Dates, find_dates
+from nasbench.tasks.series_dialect import Dialect, find_dialect, is_number, lines_of
+from nasbench.tasks.series_steps import Step, find_step, usual_steps
+
+__all__ = ["Series", "choose", "read_series"]
+
+_SPREADSHEETS = (".xlsx", ".xlsm")
+
+_MARKS = frozenset({"-", "--", "---", ".", "..", "?", "*", "x", "X", "nil", "missing", "\N{EN DASH}", "\N{EM DASH}"})
+"""Cells that people write for a missing value. With `fill` they are one."""
+
+_NUMBER_LIKE = re.compile(r"[+-]?\s*[$€£]?\s*\d[\d.,' \u00a0\u202f]*([eE][+-]?\d+)?\s*(%|[^\W\d_]{0,3})")
+"""A number as people write it: with separators of thousands, a currency, a per cent sign or a short unit."""
+
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,' \u00a0\u202f]\d{3})+([.,]\d+)?")
+
+_MOST_NAMED = 6
+"""Number of columns that the summary names."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Several series over one time axis.
+
+    Attributes:
+        frame: The index has ascending dates, and each column of floats is a series. Missing values are NaN.
+        notes: Sentences about the columns that were left out when the file was read.
+        read: What was read, at most five facts by name: file, dates, step, series, left out.
+    """
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    read: dict[str, str] = field(default_factory=dict)
+
+
+def read_series(
+    path: Path, *, dates: str | None = None, columns: Sequence[str] = (), fill: str | None = None
+) -> Series:
+    """Read a text table or a spreadsheet with a column of dates. Every other column of numbers is a series.
+
+    Args:
+        path: The file.
+        dates: Order of day and month, "dayfirst" or "monthfirst". None if it is to be found.
+        columns: Names of the series to read. Empty means all.
+        fill: If it is given, missing rows are added, with NaN for their values.
+
+    Raises:
+        DataError: If the file is not a table, if it has no column of dates or of numbers, if a cell of a series is not
+            a number, or if the dates do not ascend in even steps.
+        UnknownNameError: If a name of `columns` is not a column of numbers.
+        InputError: If `dates` is not allowed, or a spreadsheet cannot be read without its extra.
+    """
+    if dates is not None and dates not in ORDERS:
+        raise InputError(f"dates is {dates!r}; allowed: {', '.join(ORDERS)}")
+    file = _File.read(path)
+    found = find_dates(file.table, dates, path, file.line)
+    kept, left_out = _numeric(file, found, columns, fill)
+    frame = kept.astype(float).replace([np.inf, -np.inf], np.nan)  # an infinity counts as a missing value
+    frame.index = found.index
+    _check_order(file, found)
+    step, added, frame = _even(file, found, frame, fill)
+    texts = [name for name, why in left_out.items() if why == "not numeric"]
+    notes = [f"{path.name}: not numeric, left out: {', '.join(texts)}"] if texts else []
+    if added:
+        notes.append(f"{path.name}: {_rows(added)} missing in the file, filled")
+    read = {
+        "file": f"{path.name}: {file.told}, {_rows(len(file.table))}",
+        "dates": f"{' and '.join(found.columns)}, {frame.index[0]} to {frame.index[-1]}"
+        + (f"; {found.form}" if found.form else ""),
+        "step": _step_told(step, added, frame.index),
+        "series": f"{len(frame.columns)}: {_listed(map(str, frame.columns))}",
+    }
+    if left_out:
+        read["left out"] = _listed(f"{name} ({why})" for name, why in left_out.items())
+    return Series(frame, tuple(notes), read)
+
+
+def choose(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the columns with these names, in the order of the frame. All columns if there are no names.
+
+    Raises:
+        UnknownNameError: If there is no such column.
+    """
+    known = {str(name).strip(): name for name in frame.columns}
+    for name in columns:
+        if name.strip() not in known:
+            raise UnknownNameError("series", name, known)
+    return frame[[known[name] for name in known if name in {c.strip() for c in columns}]] if columns else frame
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file as it was read: its table, with cells that are not numbers as text.
+
+    Attributes:
+        path: The file.
+        table: The columns.
+        told: How the file is written, for the user.
+        dialect: The dialect of the text.
+        is_sheet: Whether it is a spreadsheet. Its rows are the lines.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    told: str
+    dialect: Dialect
+    is_sheet: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> _File:
+        if path.suffix.lower() in _SPREADSHEETS:
+            return cls._of_sheet(path)
+        dialect = find_dialect(path)
+        return cls(path, _table(path, path, dialect), str(dialect), dialect)
+
+    @classmethod
+    def _of_sheet(cls, path: Path) -> _File:
+        try:
+            cells = pd.read_excel(path, header=None, dtype=object, engine="openpyxl")
+        except ImportError:
+            raise InputError(
+                f"{path} is a spreadsheet, which needs openpyxl: install nasbench[xlsx], or save it as CSV"
+            ) from None
+        except Exception as error:  # openpyxl raises whatever its zip and XML parsers raise
+            raise DataError(f"{path} cannot be read as a spreadsheet: {error}") from None
+        # As text it takes the same way as a CSV file.
+        text = cells.to_csv(index=False, header=False)
+        dialect = find_dialect(path, text)
+        told = f"spreadsheet, {'header row' if dialect.header else 'no header row'}"
+        return cls(path, _table(path, io.StringIO(text), dialect), told, dialect, True)
+
+    def line(self, row: int) -> int:
+        """Return the number of the line that has a row. Lines count from 1, with the header and blank lines."""
+        number = row + self.dialect.header
+        if self.is_sheet:
+            return number + 1
+        with lines_of(self.path, self.dialect.encoding) as lines:
+            return next((at for at, _ in islice(lines, number, None)), number + 1)
+
+
+def _table(path: Path, source: Path | io.StringIO, dialect: Dialect) -> pd.DataFrame:
+    try:
+        with warnings.catch_warnings():
+            # pandas only warns if it cuts cells off a row that is longer than the others
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                source,
+                sep=dialect.separator,
+                decimal=dialect.decimal,
+                encoding=dialect.encoding,
+                header=0 if dialect.header else None,
+                names=list(dialect.names),
+                index_col=False,
+                low_memory=False,  # otherwise a column of text can have numbers where a block had only numbers
+            )
+    # the parser errors of pandas are ValueErrors
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:
+        raise DataError(f"{path} cannot be read as a CSV ({dialect}): {error}") from None
+
+
+def _numeric(
+    file: _File, found: Dates, columns: Sequence[str], fill: str | None
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the columns of numbers, and why each other column was left out."""
+    table = file.table
+    left_out = dict.fromkeys(found.others, "further dates")
+    rest = table.drop(columns=[*found.columns, *found.others])
+    wanted = set(choose(rest, columns).columns) if columns else None
+    kept = {}
+    for name in rest.columns:
+        if wanted is not None and name not in wanted:
+            left_out[name] = "not chosen"
+        elif rest[name].isna().all() and wanted is None:
+            left_out[name] = "empty"
+        elif wanted is None and name in file.dialect.unnamed and _counts_rows(rest[name]):
+            left_out[name] = "row numbers"
+        elif (values := _numbers(file, rest[name], fill, chosen=wanted is not None)) is not None:
+            kept[name] = values
+        else:
+            left_out[name] = "not numeric"
+    if not kept:
+        others = ", ".join(map(str, rest.columns)) or "none"
+        raise DataError(
+            f"{file.path} has no numeric column beside its dates (others: {others}); a series is a column of numbers, "
+            "missing values empty"
+        )
+    return pd.DataFrame(kept), left_out
+
+
+def _counts_rows(values: pd.Series) -> bool:
+    """Return whether a column numbers the rows, as an index that pandas wrote does."""
+    return bool(pd.api.types.is_integer_dtype(values) and (values.diff().dropna() == 1).all())
+
+
+def _numbers(file: _File, cells: pd.Series, fill: str | None, *, chosen: bool) -> pd.Series | None:
+    """Return a column of numbers, or None if it is a column of text.
+
+    Raises:
+        DataError: If a cell of a column of numbers, or of a chosen column, is not a number.
+    """
+    if pd.api.types.is_bool_dtype(cells):
+        return cells.astype(float) if chosen else None
+    if pd.api.types.is_numeric_dtype(cells):
+        return cells
+    decimal = file.dialect.decimal
+    texts = cells.dropna().astype(str)
+    fine = texts.map(lambda cell: is_number(cell, decimal))
+    marks = texts.str.strip().isin(_MARKS)
+    like = fine | texts.map(lambda cell: bool(_NUMBER_LIKE.fullmatch(cell.strip())))
+    if not chosen and like.sum() <= (len(texts) - marks.sum()) / 2:
+        return None
+    wrong = texts[~fine & ~marks] if fill is not None else texts[~fine]
+    if len(wrong):
+        row = int(cells.index.get_loc(wrong.index[0]))  # type: ignore[arg-type]
+        raise DataError(
+            f"{file.path}, line {file.line(row)}, column {str(cells.name)!r}: {wrong.iloc[0]!r} is not a number; "
+            f"{_remedy(wrong.iloc[0], decimal)}, or name the columns to read with --series"
+        )
+    numbers = cells.where(cells.isna() | ~cells.index.isin(texts.index[marks]))
+    return pd.to_numeric(numbers.astype(object).map(lambda c: c.replace(decimal, "."), na_action="ignore"))
+
+
+def _remedy(cell: str, decimal: str) -> str:
+    """Return what makes a number of a cell."""
+    plain = cell.strip()
+    if plain in _MARKS:
+        return "if it is a missing value, fill it with --fill linear or --fill forward"
+    if _THOUSANDS.fullmatch(plain):
+        return f"write it without separators of thousands and with the decimal mark {decimal!r}"
+    if plain.endswith("%"):
+        return "write it without the per cent sign"
+    return "correct it, or leave it empty and give --fill linear"
+
+
+def _check_order(file: _File, found: Dates) -> None:
+    """Check that the dates ascend.
+
+    Raises:
+        DataError: If they do not. It names the first line at fault.
+    """
+    dates = found.index
+    wrong = np.flatnonzero(np.asarray(dates[1:] <= dates[:-1]))
+    if not len(wrong):
+        return
+    row = int(wrong[0]) + 1
+    how = "repeats" if dates[row] == dates[row - 1] else "is before"
+    raise DataError(
+        f"{file.path}: the dates in {found.columns[0]!r} do not ascend; sort the rows and drop repeated dates: line "
+        f"{file.line(row)} ({dates[row]}) {how} line {file.line(row - 1)} ({dates[row - 1]})"
+    )
+
+
+def _even(file: _File, found: Dates, frame: pd.DataFrame, fill: str | None) -> tuple[Step | None, int, pd.DataFrame]:
+    """Return the step, the number of rows that were added, and the frame with them.
+
+    Raises:
+        DataError: If rows are missing and `fill` is None, if more rows are missing than there are, or if a row lies
+            between two steps.
+    """
+    dates = found.index
+    step = find_step(dates)
+    if step is None:
+        _refuse_uneven(file, dates)
+        return None, 0, frame
+    positions = step.positions(dates).astype(int)
+    jumps = np.diff(positions) - 1
+    missing = int(jumps.sum())
+    if not missing:
+        return step, 0, frame
+    first, largest = int(np.flatnonzero(jumps)[0]), int(jumps.argmax())
+    if missing > len(dates):  # mostly invented data, or a wrong year
+        raise DataError(
+            f"{file.path}: the largest of its gaps is from {dates[largest]} to {dates[largest + 1]} (line "
+            f"{file.line(largest + 1)}): with a step of {step}, {missing:,} rows are missing and only {len(dates):,} "
+            "are there; correct the date, or give data with fewer gaps"
+        )
+    if fill is None:
+        gaps = int((jumps > 0).sum())
+        where = "there" if gaps == 1 else f"in {gaps} gaps, first there"
+        raise DataError(
+            f"{file.path}: line {file.line(first + 1)} ({dates[first + 1]}) does not follow {dates[first]} by {step}: "
+            f"{_rows(missing)} missing {where}; add them with --fill linear (between the neighbours) or --fill forward "
+            "(the last known value)"
+        )
+    whole = step.grid(dates)
+    return step, missing, frame.set_axis(whole[positions]).reindex(whole)
+
+
+def _refuse_uneven(file: _File, dates: pd.DatetimeIndex) -> None:
+    """Raise an error that names the first row that is not on the grid of the most probable step."""
+    for step in usual_steps(dates)[:1]:
+        row = int(np.flatnonzero(np.isnan(step.positions(dates)))[0])
+        raise DataError(
+            f"{file.path}: most rows are {step} apart, but line {file.line(row)} ({dates[row]}) is not a whole number "
+            f"of steps after the first ({dates[0]}); correct the date, or resample the series to even steps"
+        )
+
+
+def _step_told(step: Step | None, added: int, dates: pd.Index) -> str:
+    if step is None:
+        return f"{_rows(len(dates))}, no step"
+    gaps = f"{_rows(added)} missing, added" if added else "no gaps"
+    return f"{step}, season of {_rows(step.season)}, {gaps}"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _listed(names: Iterator[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
+    return f"{', '.join(shown[:_MOST_NAMED])}{more}"
