@@ -3,8 +3,8 @@
     .venv/bin/python -m tests.support.parity            writes the record anew
     .venv/bin/python -m tests.support.parity --check    only tells whether it is stale
 
-A module whose figures change no longer computes what it computed. Weights that users trained with it are then worth less,
-so the record is only written anew for a change that is wanted.
+A module whose figures change no longer computes what it computed, and weights that users trained with it lose their
+value. So write the record anew only for a change that is wanted.
 """
 
 from __future__ import annotations
