@@ -19,6 +19,7 @@ from nasbench.ops.position import resize
     paper="Lan et al., DSTAGNN: Dynamic Spatial-Temporal Aware Graph Neural Network for Traffic Flow Forecasting, "
     "ICML 2022",
     space={"pool": (False, True)},
+    ranges={"kernels": "1 or more values, at least 1", "reference": "at least 1"},
     dims=(1,),
     cost_order=2,
 )
@@ -43,17 +44,16 @@ class MultiScaleGatedTanhUnit(nn.Module):
         reference: Number of steps for which W is stored. DSTAGNN reads 12.
 
     Raises:
-        UnsupportedError: If there is no kernel, one is below 1, or `reference` is shorter than the longest kernel.
+        UnsupportedError: If `reference` is shorter than the longest kernel.
     """
 
     def __init__(
         self, channels: int, *, kernels: Sequence[int] = (3, 5, 7), pool: bool = False, reference: int = 12
     ) -> None:
         super().__init__()
-        if not kernels or min(kernels) < 1 or reference < max(kernels):
+        if reference < max(kernels):
             raise UnsupportedError(
-                f"kernels is {kernels!r} and reference {reference}; give kernels of at least 1, and a reference that "
-                "is not shorter than the longest"
+                f"reference is {reference}; it must not be shorter than the longest kernel, {max(kernels)}"
             )
         self.kernels, self.pool = tuple(kernels), pool
         self.units = nn.ModuleList(conv(1, channels, 2 * channels, kernel, padding=0) for kernel in kernels)

@@ -19,6 +19,7 @@ from nasbench.ops.windows import merge_windows, split_windows
     properties=("locality", "globality"),
     paper="Chen et al., Dual Aggregation Transformer for Image Super-Resolution, ICCV 2023, arXiv:2308.03364",
     space={"kind": ("spatial", "channel")},
+    ranges={"kind": ("spatial", "channel"), "heads": "at least 1", "window": "at least 1"},
     dims=(2,),
     limits="kind='spatial' needs an even channel count and an even number of heads",
 )
@@ -52,8 +53,7 @@ class DualAggregation(nn.Module):
         window: Height and width of the windows of the spatial kind.
 
     Raises:
-        UnsupportedError: If `kind` is neither, `heads` does not divide C, C or `heads` is odd for the spatial kind, or
-            a side of `window` is below 1.
+        UnsupportedError: If `heads` does not divide C, or C or `heads` is odd for the spatial kind.
     """
 
     def __init__(
@@ -65,12 +65,8 @@ class DualAggregation(nn.Module):
         window: tuple[int, int] = (8, 16),
     ) -> None:
         super().__init__()
-        if kind not in ("spatial", "channel"):
-            raise UnsupportedError(f"kind is {kind!r}; allowed: 'spatial', 'channel'")
         if kind == "spatial" and channels % 2:
             raise UnsupportedError(f"channels is {channels}; kind='spatial' halves them, give an even count")
-        if len(window) != 2 or min(window) < 1:
-            raise UnsupportedError(f"window is {window}; give a height and a width of at least 1")
         heads = choose_heads(channels, heads, multiple=2 if kind == "spatial" else 1)
         self.kind = kind
         self.qkv = nn.Linear(channels, 3 * channels)

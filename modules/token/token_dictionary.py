@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 from nasbench.ops.offsets import offset_index
@@ -24,6 +23,13 @@ _MAX_SCALE = math.log(100.0)
     paper="Zhang et al., Transcending the Limit of Local Window: Advanced Super-Resolution Transformer with Adaptive "
     "Token Dictionary, CVPR 2024, arXiv:2401.08209",
     space={"memory": (32, 64, 128), "window": (4, 8)},
+    ranges={
+        "memory": "at least 1",
+        "heads": "at least 1",
+        "window": "at least 1",
+        "group": "at least 1",
+        "rank": "at least 1",
+    },
     dims=(2,),
 )
 class TokenDictionary(nn.Module):
@@ -57,7 +63,7 @@ class TokenDictionary(nn.Module):
         rank: Width of the queries and keys that compare tokens with the dictionary.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or another value is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(
@@ -73,10 +79,6 @@ class TokenDictionary(nn.Module):
         super().__init__()
         self.heads = choose_heads(channels, heads)
         self.window, self.group = window, group
-        if min(memory, window, group, rank) < 1:
-            raise UnsupportedError(
-                f"memory, window, group and rank are at least 1; got {memory}, {window}, {group}, {rank}"
-            )
         self.dictionary = nn.Parameter(torch.randn(memory, channels))
         self.sharpness = nn.Parameter(torch.full((memory,), 0.5))
         self.group_scale = nn.Parameter(torch.full((1, 1), math.log(10.0)))

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import from_tokens, to_tokens
 
 _DECAY = 0.99
@@ -22,6 +21,7 @@ _EPS = 1e-5
     properties=("sparsity",),
     paper="van den Oord et al., Neural Discrete Representation Learning, NeurIPS 2017, arXiv:1711.00937",
     space={"codes": (64, 128, 256, 512)},
+    ranges={"codes": "at least 1"},
     dims=(1, 2),
 )
 class VectorQuantise(nn.Module):
@@ -50,9 +50,6 @@ class VectorQuantise(nn.Module):
     Args:
         channels: Channels C.
         codes: Number of code vectors n. More codes quantise more finely.
-
-    Raises:
-        UnsupportedError: If `codes` is below 1.
     """
 
     codebook: Tensor
@@ -61,8 +58,6 @@ class VectorQuantise(nn.Module):
 
     def __init__(self, channels: int, *, codes: int = 512) -> None:
         super().__init__()
-        if codes < 1:
-            raise UnsupportedError(f"codes is {codes}; a codebook has at least 1 code")
         self.register_buffer("codebook", torch.randn(codes, channels))
         self.register_buffer("cluster_size", torch.ones(codes))
         self.register_buffer("cluster_sum", self.codebook.clone())

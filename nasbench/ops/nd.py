@@ -7,12 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nasbench.errors import UnsupportedError
-
 __all__ = [
     "avg_pool",
     "batch_norm",
-    "check_kernel",
     "conv",
     "default_heads",
     "from_tokens",
@@ -29,16 +26,6 @@ _CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2
 _NORM: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 _AVG: dict[int, type[nn.AvgPool1d] | type[nn.AvgPool2d]] = {1: nn.AvgPool1d, 2: nn.AvgPool2d}
 _MAX: dict[int, type[nn.MaxPool1d] | type[nn.MaxPool2d]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
-
-
-def check_kernel(kernel: int) -> None:
-    """Check that a kernel can be padded equally on both sides to keep the size of the map.
-
-    Raises:
-        UnsupportedError: If the kernel is even, or below 1.
-    """
-    if kernel < 1 or kernel % 2 == 0:
-        raise UnsupportedError(f"kernel must be odd, got {kernel}")
 
 
 def same_padding(kernel: int, dilation: int = 1) -> int:

@@ -72,7 +72,7 @@ def test_eca_by_hand(dims: int):
 
 
 def test_eca_refuses_an_even_kernel():
-    with pytest.raises(UnsupportedError, match="kernel must be odd, got 4"):
+    with pytest.raises(UnsupportedError, match="kernel is 4; allowed: None or a whole number, odd"):
         create_module("eca", 8, kernel=4)
 
 
