@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nasbench import register_module
 from nasbench.errors import UnsupportedError
-from nasbench.ops.nd import conv
+from nasbench.ops.nd import conv, rectified
 from nasbench.ops.position import resize
 
 
@@ -70,7 +70,7 @@ class MultiScaleGatedTanhUnit(nn.Module):
         bias = resize(self.mix.bias[None, None], (length,))[0, 0]
         # One product per block avoids copying the maps and the large weights into one tensor each.
         mixed = sum((F.linear(part, weight) for part, weight in zip(parts, weights, strict=True)), bias)
-        return (x + mixed).relu()
+        return rectified(x + mixed)
 
     def _steps(self, length: int, kernel: int) -> int:
         """Return the number of steps that a unit makes of `length`, rounded up if it pools."""

@@ -60,5 +60,5 @@ class WindowAttention(nn.Module):
         else:
             real = real_positions(size, window, device=x.device).repeat(batch, 1)[:, None, None]
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=real)
-        windows = self.proj(merge_heads(attended)).unflatten(0, (batch, -1))
+        windows = self.proj(merge_heads(attended)).unflatten(0, (batch, -(-size[0] // window[0])))
         return merge_windows(windows, window, size)

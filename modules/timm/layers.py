@@ -129,6 +129,8 @@ class TimmLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W) -> (B, C, H, W)`."""
+        if x.shape[0] == 0:  # timm reshapes with a side of -1, which torch cannot infer of nothing
+            return x
         height, width = x.shape[2:]
         # timm's layers in windows serve only maps of whole windows.
         bottom, right = -height % self.window, -width % self.window

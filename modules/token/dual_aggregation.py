@@ -39,8 +39,9 @@ class DualAggregation(nn.Module):
 
     Windows that reach over the edge are padded with zeros after the projection, and those zeros take part in the
     softmax, as in the official code. There is no window shift. The position network is C / 32 wide, as in the official
-    code, but at least 2. At C < 64 it would be 1 or 0 wide, and a layer norm over one feature passes nothing. Norm and
-    residual belong to the surrounding block, which alternates the two kinds.
+    code, but at least 4. A layer norm over one feature passes nothing, and over two features only the sign of their
+    difference, so that a narrower network would give nearly all offsets one bias. Norm and residual belong to the
+    surrounding block, which alternates the two kinds.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs B of at least 2, because pooled vectors are
     batch-normalised.
@@ -116,7 +117,7 @@ class _WindowAttention(nn.Module):
     def __init__(self, channels: int, heads: int, window: tuple[int, int]) -> None:
         super().__init__()
         self.heads, self.window = heads, window
-        width = max(2, channels // 4 // 4)  # a layer norm over one feature passes nothing
+        width = max(4, channels // 4 // 4)  # a layer norm over two features passes no more than a sign
         self.position = nn.Sequential(
             nn.Linear(2, width), _layer(width, width), _layer(width, width), _layer(width, heads)
         )

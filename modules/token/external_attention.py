@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nasbench import register_module
 from nasbench.ops.attention import full_precision
-from nasbench.ops.nd import batch_norm, conv
+from nasbench.ops.nd import batch_norm, conv, rectified
 
 _EPS = 1e-9
 
@@ -51,7 +51,7 @@ class ExternalAttention(nn.Module):
         """`(B, C, *S) -> (B, C, *S)`, without negative values."""
         attention = _double_normalise(self.key_memory(self.conv1(x).flatten(2)))
         read = self.value_memory(attention).reshape(x.shape)
-        return (x + self.conv2(read)).relu()
+        return rectified(x + self.conv2(read))
 
 
 def _double_normalise(scores: Tensor) -> Tensor:

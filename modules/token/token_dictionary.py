@@ -124,11 +124,11 @@ class TokenDictionary(nn.Module):
         sorted_qkv = torch.take_along_dim(qkv, order.unsqueeze(-1), dim=1)
         missing = -count % size
         filled = torch.cat([sorted_qkv, sorted_qkv[:, count - missing :]], dim=1)
-        groups = filled.reshape(-1, size, filled.shape[-1])
+        groups = filled.unflatten(1, (-1, size)).flatten(0, 1)
         q, k, v = (split_heads(t, self.heads) for t in groups.chunk(3, dim=-1))
         q = q * self.group_scale.clamp(max=_MAX_SCALE).exp()
         mixed = merge_heads(F.scaled_dot_product_attention(q, k, v, scale=1.0))
-        mixed = mixed.reshape(qkv.shape[0], count + missing, -1)[:, :count]
+        mixed = mixed.unflatten(0, (qkv.shape[0], (count + missing) // size)).flatten(1, 2)[:, :count]
         return self.group_proj(torch.take_along_dim(mixed, order.argsort(dim=1).unsqueeze(-1), dim=1))
 
     def _within_windows(self, qkv: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "global_max_pool",
     "groups_32",
     "max_pool",
+    "rectified",
     "reduced",
     "same_padding",
     "to_tokens",
@@ -85,6 +87,15 @@ def global_avg_pool(x: Tensor) -> Tensor:
 def global_max_pool(x: Tensor) -> Tensor:
     """`(B, C, *S) -> (B, C, 1, ...)`: the maximum over all positions. The spatial dimensions remain, with size 1."""
     return x.amax(dim=tuple(range(2, x.ndim)), keepdim=True)
+
+
+def rectified(x: Tensor) -> Tensor:
+    """Return relu(x), for the end of a module.
+
+    Torch's relu needs its own result in the backward pass. A layer that comes next and works in place, such as
+    `nn.ReLU(inplace=True)`, would destroy it. This one needs its input.
+    """
+    return F.threshold(x, 0.0, 0.0)
 
 
 def to_tokens(x: Tensor) -> Tensor:
