@@ -73,4 +73,6 @@ class DilatedAttention(nn.Module):
             sliding_windows(t, self.kernel, dilation).unflatten(1, (-1, self.head_dim)).permute(0, 1, 4, 3, 2)
             for t in (k, v)
         )  # (B, heads, N, K, D)
-        return F.scaled_dot_product_attention(q, k, v).squeeze(3).transpose(1, 2).flatten(2)
+        # The batch takes in the heads, because ONNX has attention with four axes only.
+        attended = F.scaled_dot_product_attention(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+        return attended.squeeze(3).transpose(1, 2).flatten(2)

@@ -75,8 +75,9 @@ class HiLoAttention(nn.Module):
         """`(B, C, H, W) -> (B, h, H, W)`: attention within each window."""
         window = (self.window, self.window)
         qkv = self.h_qkv(split_windows(x, window))
-        q, k, v = (split_heads(t, self.high_heads) for t in qkv.chunk(3, dim=-1))
-        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))
+        # The batch takes in the windows, because ONNX has attention with four axes only.
+        q, k, v = (split_heads(t.flatten(0, 1), self.high_heads) for t in qkv.chunk(3, dim=-1))
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v)).unflatten(0, qkv.shape[:2])
         return merge_windows(self.h_proj(attended), window, x.shape[2:])
 
     def _low(self, x: Tensor) -> Tensor:

@@ -120,7 +120,8 @@ class TokenDictionary(nn.Module):
         """`(B, N, 3C), (B, N) -> (B, N, C)`: attention in groups of tokens of similar category."""
         count = qkv.shape[1]
         size = min(count, self.group)
-        order = category.argsort(dim=1, stable=True)
+        # The position decides among equal categories. The order is that of a stable sort, which ONNX does not have.
+        order = (category * count + torch.arange(count, device=category.device)).argsort(dim=1)
         sorted_qkv = torch.take_along_dim(qkv, order.unsqueeze(-1), dim=1)
         missing = -count % size
         filled = torch.cat([sorted_qkv, sorted_qkv[:, count - missing :]], dim=1)
