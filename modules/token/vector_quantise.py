@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
+from nasbench.ops.attention import full_precision
 from nasbench.ops.nd import from_tokens, to_tokens
 
 _DECAY = 0.99
@@ -75,13 +76,20 @@ class VectorQuantise(nn.Module):
         learns = self.training and len(flat) > 0
         if learns:
             self._revive(flat)
-        nearest = torch.cdist(flat, self.codebook.to(flat.dtype)).argmin(dim=-1)
+        nearest = self._nearest(flat)
         codes = F.embedding(nearest, self.codebook).to(x.dtype).view_as(tokens)
         self.aux_loss = None
         if learns:
             self.aux_loss = _COMMITMENT * F.mse_loss(tokens, codes)
             self._follow(flat, nearest)
         return from_tokens(tokens + (codes - tokens).detach(), x.shape[2:])
+
+    def _nearest(self, flat: Tensor) -> Tensor:
+        """`(P, C) -> (P,)`: the number of the nearest code, by |e|² - 2 x·e, which is the distance less |x|²."""
+        # torch.cdist computes few points in another way, so that its trace would hold for one range of P only
+        with full_precision(flat):
+            codebook = self.codebook.to(flat.dtype)
+            return torch.addmm(codebook.square().sum(dim=1), flat, codebook.T, alpha=-2).argmin(dim=1)
 
     @torch.no_grad()
     def _revive(self, flat: Tensor) -> None:
