@@ -135,13 +135,9 @@ class TokenDictionary(nn.Module):
     def _within_windows(self, qkv: Tensor) -> Tensor:
         """`(B, 3C, H, W) -> (B, C, H, W)`: attention within windows."""
         window, size = (self.window, self.window), qkv.shape[2:]
-        windows = split_windows(qkv, window)
-        # A head of a window counts as a head of its own, because ONNX has attention with four axes only.
-        q, k, v = (split_heads(t, self.heads).flatten(1, 2) for t in windows.chunk(3, dim=-1))
+        q, k, v = (split_heads(t, self.heads) for t in split_windows(qkv, window).chunk(3, dim=-1))
         bias = self.position[offset_index(window, device=qkv.device)].permute(2, 0, 1)  # (heads, T, T)
         real = real_positions(size, window, device=qkv.device)[:, None, None]
         bias = bias.to(q.dtype).masked_fill(~real, float("-inf"))  # (windows, heads, T, T)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.flatten(0, 1)[None])
-        # contiguous, because a tracer would keep a view that only the memory format of one attention kernel allows
-        attended = merge_heads(attended.contiguous().unflatten(1, (windows.shape[1], self.heads)))
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
         return merge_windows(self.window_proj(attended), window, size)
