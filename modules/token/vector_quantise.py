@@ -41,8 +41,8 @@ class VectorQuantise(nn.Module):
     In training a dead code is replaced by a random position of the batch before the codes are assigned, as in
     SoundStream (Zeghidour et al., 2021, arXiv:2107.03312). A code is dead if N is under a tenth of a fair use, which is
     the number of positions in a batch over n. A replaced code starts with N at a fair use. All N start at 0, so the
-    first batch replaces the whole codebook. A codebook from a normal distribution would stay far from inputs such as those behind
-    a ReLU, and nearly all of its codes would never be used. SoundStream's own limit is 2 uses in a batch.
+    first batch replaces the whole codebook. A codebook from a normal distribution would stay far from inputs such as
+    those behind a ReLU, and nearly all of its codes would never be used. SoundStream's own limit is 2 uses in a batch.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions. Distances are taken in at least float32.
 
