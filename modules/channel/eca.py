@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.ops.nd import check_kernel, global_avg_pool
+from nasbench.ops.nd import global_avg_pool
 
 
 @register_module(
@@ -15,6 +15,7 @@ from nasbench.ops.nd import check_kernel, global_avg_pool
     properties=("globality",),
     paper="Wang et al., ECA-Net: Efficient Channel Attention for Deep CNNs, CVPR 2020, arXiv:1910.03151",
     space={"kernel": (3, 5, 7)},
+    ranges={"kernel": "odd, at least 1"},
     dims=(1, 2),
 )
 class EfficientChannelAttention(nn.Module):
@@ -31,16 +32,12 @@ class EfficientChannelAttention(nn.Module):
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2. The module is the same for both.
         kernel: Number k of channels that decide one gate, odd. None means the rule above.
-
-    Raises:
-        UnsupportedError: If `kernel` is even.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, kernel: int | None = None) -> None:
         super().__init__()
         if kernel is None:
             kernel = max(3, int((math.log2(channels) + 1) / 2) | 1)
-        check_kernel(kernel)
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

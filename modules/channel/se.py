@@ -13,6 +13,7 @@ from nasbench.ops.nd import conv, global_avg_pool, reduced
     properties=("globality",),
     paper="Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, arXiv:1709.01507",
     space={"reduction": (4, 8, 16)},
+    ranges={"reduction": "at least 1"},
     dims=(1, 2),
 )
 class SqueezeExcitation(nn.Module):

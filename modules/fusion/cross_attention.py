@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 
@@ -19,6 +18,7 @@ from nasbench.ops.nd import from_tokens, to_tokens
     paper="Li et al., Align before Fuse (ALBEF), NeurIPS 2021, arXiv:2107.07651; "
     "Li et al., BLIP, ICML 2022, arXiv:2201.12086",
     space={"norm": ("post", "pre")},
+    ranges={"heads": "at least 1", "norm": ("post", "pre")},
 )
 class CrossAttention(nn.Module):
     """Every position of `a` queries all positions of `b`, and the answer is added to `a`.
@@ -40,14 +40,12 @@ class CrossAttention(nn.Module):
         norm: "post" (BERT, ALBEF, BLIP) or "pre".
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `norm` is neither.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, heads: int | None = None, norm: str = "post") -> None:
         super().__init__()
         self.heads = choose_heads(channels, heads)
-        if norm not in ("post", "pre"):
-            raise UnsupportedError(f"norm is {norm!r}; allowed: 'post', 'pre'")
         self.query, self.key, self.value, self.project = (nn.Linear(channels, channels) for _ in range(4))
         pre = norm == "pre"
         self.norm_a = nn.LayerNorm(channels) if pre else nn.Identity()

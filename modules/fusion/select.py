@@ -15,6 +15,7 @@ from nasbench.ops.select import BranchSelect, check_inputs, convex_sum
     paper="Li et al., Selective Kernel Networks, CVPR 2019, arXiv:1903.06586",
     starts_as_identity=True,
     commutative=True,
+    ranges={"reduction": "at least 1"},
 )
 class Select(nn.Module):
     """Weighted sum of branches. Each channel weighs them by a softmax that sees all branches pooled.

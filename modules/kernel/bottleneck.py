@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import batch_norm, conv, reduced
 
 
@@ -14,6 +13,7 @@ from nasbench.ops.nd import batch_norm, conv, reduced
     properties=("locality",),
     paper="He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385",
     selectable=False,
+    ranges={"width": "at least 1"},
 )
 class Bottleneck(nn.Module):
     """The plain block with which plans are compared: 1x1 to a few channels, 3x3, 1x1 back, added to the input.
@@ -32,16 +32,11 @@ class Bottleneck(nn.Module):
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
         width: Channels w inside. The default is max(1, C // 4), as in ResNet-50.
-
-    Raises:
-        UnsupportedError: If `width` is less than 1.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, width: int | None = None) -> None:
         super().__init__()
         inner = reduced(channels, 4) if width is None else width
-        if inner < 1:
-            raise UnsupportedError(f"width must be at least 1, got {width}")
         self.branch = nn.Sequential(
             conv(dims, channels, inner, bias=False),
             batch_norm(dims, inner),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.ops.nd import check_kernel, conv
+from nasbench.ops.nd import conv
 
 
 @register_module(
@@ -13,6 +13,7 @@ from nasbench.ops.nd import check_kernel, conv
     properties=("locality",),
     paper="Howard et al., MobileNets, 2017, arXiv:1704.04861",
     space={"kernel": (3, 5, 7)},
+    ranges={"kernel": "odd, at least 1"},
 )
 class DepthwiseSeparable(nn.Module):
     """One filter per channel over space, then a 1x1 convolution over channels.
@@ -28,14 +29,10 @@ class DepthwiseSeparable(nn.Module):
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
         kernel: Side k of the depthwise kernel, odd.
-
-    Raises:
-        UnsupportedError: If `kernel` is even, because the map would not keep its size.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, kernel: int = 3) -> None:
         super().__init__()
-        check_kernel(kernel)
         self.depthwise = conv(dims, channels, channels, kernel, groups=channels, bias=False)
         self.pointwise = conv(dims, channels, channels, bias=False)
 

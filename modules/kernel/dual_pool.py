@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.ops.nd import avg_pool, check_kernel, conv, max_pool
+from nasbench.ops.nd import avg_pool, conv, max_pool
 
 
 @register_module(
@@ -14,6 +14,7 @@ from nasbench.ops.nd import avg_pool, check_kernel, conv, max_pool
     properties=("locality",),
     paper="after Woo et al., CBAM: Convolutional Block Attention Module, ECCV 2018, arXiv:1807.06521",
     space={"kernel": (3, 5)},
+    ranges={"kernel": "odd, at least 1"},
 )
 class DualPool(nn.Module):
     """Scale each position by a gate that sees the strongest and the mean response of its neighbourhood.
@@ -29,14 +30,10 @@ class DualPool(nn.Module):
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
         kernel: Side k of the neighbourhood, odd.
-
-    Raises:
-        UnsupportedError: If `kernel` is even, because the map would not keep its size.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, kernel: int = 3) -> None:
         super().__init__()
-        check_kernel(kernel)
         self.strongest = max_pool(dims, kernel)
         self.mean = avg_pool(dims, kernel)
         self.gate = conv(dims, 2 * channels, channels)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import conv
 
 
@@ -17,6 +16,7 @@ from nasbench.ops.nd import conv
     properties=("locality", "multiscale"),
     paper="Tan and Le, MixConv: Mixed Depthwise Convolutional Kernels, BMVC 2019, arXiv:1907.09595",
     space={"kernels": ((3, 5), (3, 5, 7), (3, 5, 7, 9))},
+    ranges={"kernels": "1 or more values, odd, at least 1"},
 )
 class MixConv(nn.Module):
     """Depthwise convolution whose channels are split into groups with kernels of different sizes.
@@ -31,15 +31,10 @@ class MixConv(nn.Module):
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
         kernels: Kernel side of each group, odd. If there are fewer channels than kernels, the first takes all channels.
-
-    Raises:
-        UnsupportedError: If a kernel is even, or there is none.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, kernels: Sequence[int] = (3, 5, 7)) -> None:
         super().__init__()
-        if not kernels or any(k < 1 or k % 2 == 0 for k in kernels):
-            raise UnsupportedError(f"kernels must be odd numbers, one a group, got {kernels!r}")
         share, rest = divmod(channels, len(kernels))
         widths = [share + rest, *[share] * (len(kernels) - 1)]
         self.widths = [width for width in widths if width]

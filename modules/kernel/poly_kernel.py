@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import conv
 from nasbench.ops.strip import StripGate, conv_block
 
@@ -18,6 +17,7 @@ from nasbench.ops.strip import StripGate, conv_block
     dims=2,
     paper="Cai et al., Poly Kernel Inception Network for Remote Sensing Detection, CVPR 2024, arXiv:2403.06258",
     space={"kernels": ((3, 5, 7), (3, 5, 7, 9, 11))},
+    ranges={"kernels": "1 or more values, odd, at least 1"},
 )
 class PolyKernel(nn.Module):
     """Depthwise kernels of five sizes in parallel, weighed by a gate that sees far along both axes.
@@ -33,15 +33,10 @@ class PolyKernel(nn.Module):
     Args:
         channels: Channels C.
         kernels: Sides of the depthwise kernels, odd: the first runs on p, the others on its result.
-
-    Raises:
-        UnsupportedError: If a kernel is even, or there is none.
     """
 
     def __init__(self, channels: int, *, kernels: Sequence[int] = (3, 5, 7, 9, 11)) -> None:
         super().__init__()
-        if not kernels or any(k < 1 or k % 2 == 0 for k in kernels):
-            raise UnsupportedError(f"kernels must be odd numbers, got {kernels!r}")
         self.before = conv_block(channels)
         first, *others = (conv(2, channels, channels, k, groups=channels) for k in kernels)
         self.first, self.others = first, nn.ModuleList(others)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import batch_norm, conv, groups_32
 from nasbench.ops.select import BranchSelect, convex_sum
 
@@ -17,6 +16,7 @@ from nasbench.ops.select import BranchSelect, convex_sum
     properties=("locality", "multiscale"),
     paper="Li et al., Selective Kernel Networks, CVPR 2019, arXiv:1903.06586",
     space={"kernels": ((3, 5), (3, 5, 7))},
+    ranges={"kernels": "2 or more values, odd, at least 3", "reduction": "at least 1"},
 )
 class SelectiveKernel(nn.Module):
     """Convolutions of several reaches, which each channel weighs by a softmax that sees all of them pooled.
@@ -36,15 +36,10 @@ class SelectiveKernel(nn.Module):
         dims: Spatial dimensions, 1 or 2.
         kernels: Reach of each branch, odd and at least 3. There must be two or more.
         reduction: Ratio r. z has max(C // r, 32) channels.
-
-    Raises:
-        UnsupportedError: If there are fewer than two kernels, or one is even or less than 3.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, kernels: Sequence[int] = (3, 5), reduction: int = 16) -> None:
         super().__init__()
-        if len(kernels) < 2 or any(k < 3 or k % 2 == 0 for k in kernels):
-            raise UnsupportedError(f"kernels must be two or more odd numbers from 3 on, got {kernels!r}")
         self.branches = nn.ModuleList(_branch(channels, dims, dilation=(k - 1) // 2) for k in kernels)
         self.weights = BranchSelect(channels, len(kernels), dims=dims, reduction=reduction)
 

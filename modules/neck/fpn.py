@@ -16,6 +16,7 @@ from nasbench.ops.pyramid import TopDown
     dims=2,
     properties=("locality", "multiscale"),
     paper="Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017, arXiv:1612.03144",
+    ranges={"width": "at least 1"},
 )
 class FeaturePyramid(nn.Module):
     """Add the meaning of the coarse levels to the fine ones, from coarse to fine.

@@ -17,6 +17,7 @@ from nasbench.ops.pyramid import TopDown, resize
     dims=2,
     properties=("locality", "multiscale"),
     paper="Liu et al., Path Aggregation Network for Instance Segmentation, CVPR 2018, arXiv:1803.01534",
+    ranges={"width": "at least 1"},
 )
 class PathAggregation(nn.Module):
     """A feature pyramid, then a second path from fine to coarse that brings exact positions back up.

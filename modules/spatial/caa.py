@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.ops.nd import check_kernel
 from nasbench.ops.strip import StripGate
 
 
@@ -14,6 +13,7 @@ from nasbench.ops.strip import StripGate
     properties=("globality",),
     paper="Cai et al., Poly Kernel Inception Network for Remote Sensing Detection, CVPR 2024, arXiv:2403.06258",
     space={"kernel": (7, 11, 19)},
+    ranges={"kernel": "odd, at least 1"},
     dims=(2,),
 )
 class ContextAnchorAttention(nn.Module):
@@ -29,14 +29,10 @@ class ContextAnchorAttention(nn.Module):
     Args:
         channels: Channels C.
         kernel: Length k of the strips, odd.
-
-    Raises:
-        UnsupportedError: If `kernel` is even.
     """
 
     def __init__(self, channels: int, *, kernel: int = 11) -> None:
         super().__init__()
-        check_kernel(kernel)
         self.gate = StripGate(channels, kernel=kernel)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.ops.nd import batch_norm, check_kernel, conv, global_avg_pool, global_max_pool, reduced
+from nasbench.ops.nd import batch_norm, conv, global_avg_pool, global_max_pool, reduced
 
 
 @register_module(
@@ -14,6 +14,7 @@ from nasbench.ops.nd import batch_norm, check_kernel, conv, global_avg_pool, glo
     properties=("globality", "locality"),
     paper="Woo et al., CBAM: Convolutional Block Attention Module, ECCV 2018, arXiv:1807.06521",
     space={"reduction": (4, 8, 16), "kernel": (3, 7)},
+    ranges={"reduction": "at least 1", "kernel": "odd, at least 1"},
     dims=(2,),
 )
 class CBAM(nn.Module):
@@ -31,14 +32,10 @@ class CBAM(nn.Module):
         channels: Channels C.
         reduction: Bottleneck ratio of the MLP.
         kernel: Side of the spatial convolution, odd.
-
-    Raises:
-        UnsupportedError: If `kernel` is even.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16, kernel: int = 7) -> None:
         super().__init__()
-        check_kernel(kernel)
         width = reduced(channels, reduction)
         self.mlp = nn.Sequential(conv(2, channels, width), nn.ReLU(), conv(2, width, channels))
         self.spatial = nn.Sequential(conv(2, 2, 1, kernel, bias=False), batch_norm(2, 1), nn.Sigmoid())

@@ -14,6 +14,7 @@ from nasbench.ops.nd import batch_norm, conv
     properties=("globality",),
     paper="Hou et al., Coordinate Attention for Efficient Mobile Network Design, CVPR 2021, arXiv:2103.02907",
     space={"reduction": (16, 32)},
+    ranges={"reduction": "at least 1"},
     dims=(2,),
 )
 class CoordinateAttention(nn.Module):

@@ -14,6 +14,7 @@ from nasbench.ops.dual_attention import ChannelSelfAttention, PositionSelfAttent
     cost_order=2,
     paper="Fu et al., Dual Attention Network for Scene Segmentation, CVPR 2019, arXiv:1809.02983",
     space={"reduction": (4, 8)},
+    ranges={"reduction": "at least 1"},
     dims=(2,),
 )
 class DualAttention(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.ops.nd import batch_norm, check_kernel, conv
+from nasbench.ops.nd import batch_norm, conv
 
 
 @register_module(
@@ -14,6 +14,7 @@ from nasbench.ops.nd import batch_norm, check_kernel, conv
     properties=("globality", "locality"),
     paper="Misra et al., Rotate to Attend: Convolutional Triplet Attention Module, WACV 2021, arXiv:2010.03045",
     space={"kernel": (3, 7)},
+    ranges={"kernel": "odd, at least 1"},
     dims=(2,),
 )
 class TripletAttention(nn.Module):
@@ -29,14 +30,10 @@ class TripletAttention(nn.Module):
     Args:
         channels: Channels C. The module has no width of its own.
         kernel: Side of the convolutions, odd.
-
-    Raises:
-        UnsupportedError: If `kernel` is even.
     """
 
     def __init__(self, channels: int, *, kernel: int = 7) -> None:
         super().__init__()
-        check_kernel(kernel)
         self.across_height = _AxisGate(kernel)
         self.across_width = _AxisGate(kernel)
         self.across_channels = _AxisGate(kernel)

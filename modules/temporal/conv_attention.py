@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 from nasbench.ops.temporal import CausalConv1d
@@ -18,6 +17,7 @@ from nasbench.ops.temporal import CausalConv1d
     paper="Li et al., Enhancing the Locality and Breaking the Memory Bottleneck of Transformer on Time Series "
     "Forecasting, NeurIPS 2019, arXiv:1907.00235; Guo et al., ASTGNN, TKDE 2021",
     space={"kernel": (3, 5, 9), "causal": (False, True)},
+    ranges={"kernel": "at least 1", "heads": "at least 1"},
     dims=(1,),
     cost_order=2,
 )
@@ -41,13 +41,11 @@ class ConvAttention(nn.Module):
             convolutions never see the future.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `kernel` is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, kernel: int = 3, heads: int | None = None, causal: bool = False) -> None:
         super().__init__()
-        if kernel < 1:
-            raise UnsupportedError(f"kernel is {kernel}; it must be at least 1, which is ordinary attention")
         self.heads = choose_heads(channels, heads)
         self.causal = causal
         self.query = CausalConv1d(channels, channels, kernel)

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import conv
 
 
@@ -15,6 +14,7 @@ from nasbench.ops.nd import conv
     properties=("locality", "sparsity"),
     paper="Yue et al., TS2Vec: Towards Universal Representation of Time Series, AAAI 2022, arXiv:2106.10466",
     space={"dilation": (1, 2, 4)},
+    ranges={"kernel": "odd, at least 1", "dilation": "at least 1"},
     dims=(1,),
 )
 class DilatedConvBlock(nn.Module):
@@ -30,17 +30,10 @@ class DilatedConvBlock(nn.Module):
         channels: Channels C.
         kernel: Taps k of both convolutions, odd.
         dilation: Distance d between two taps. Block i of TS2Vec has 2^i.
-
-    Raises:
-        UnsupportedError: If `kernel` is even, or either is below 1.
     """
 
     def __init__(self, channels: int, *, kernel: int = 3, dilation: int = 2) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0 or dilation < 1:
-            raise UnsupportedError(
-                f"kernel is {kernel} and dilation {dilation}; the kernel must be odd and both at least 1"
-            )
         self.first = conv(1, channels, channels, kernel, dilation=dilation)
         self.second = conv(1, channels, channels, kernel, dilation=dilation)
 

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.temporal import DilatedInception
 
 
@@ -18,6 +17,7 @@ from nasbench.ops.temporal import DilatedInception
     paper="Wu et al., Connecting the Dots: Multivariate Time Series Forecasting with Graph Neural Networks, "
     "KDD 2020, arXiv:2005.11650",
     space={"dilation": (1, 2, 4)},
+    ranges={"kernels": "1 or more values, at least 1", "dilation": "at least 1"},
     dims=(1,),
 )
 class GatedTCN(nn.Module):
@@ -37,17 +37,10 @@ class GatedTCN(nn.Module):
         channels: Channels C. The kernels share them evenly, and any remainder goes to the first ones.
         kernels: Length of each kernel.
         dilation: Distance d between two taps. It is 1 in the first layer of MTGNN and grows from layer to layer.
-
-    Raises:
-        UnsupportedError: If there is no kernel, or a kernel or the dilation is below 1.
     """
 
     def __init__(self, channels: int, *, kernels: Sequence[int] = (2, 3, 6, 7), dilation: int = 1) -> None:
         super().__init__()
-        if not kernels or min(kernels) < 1 or dilation < 1:
-            raise UnsupportedError(
-                f"kernels is {kernels!r} and dilation {dilation}; give at least one kernel, all of them at least 1"
-            )
         self.past = (max(kernels) - 1) * dilation
         self.filter = DilatedInception(channels, channels, kernels, dilation)
         self.gate = DilatedInception(channels, channels, kernels, dilation)

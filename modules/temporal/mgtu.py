@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nasbench import register_module
 from nasbench.errors import UnsupportedError
-from nasbench.ops.nd import conv
+from nasbench.ops.nd import conv, rectified
 from nasbench.ops.position import resize
 
 
@@ -19,6 +19,7 @@ from nasbench.ops.position import resize
     paper="Lan et al., DSTAGNN: Dynamic Spatial-Temporal Aware Graph Neural Network for Traffic Flow Forecasting, "
     "ICML 2022",
     space={"pool": (False, True)},
+    ranges={"kernels": "1 or more values, at least 1", "reference": "at least 1"},
     dims=(1,),
     cost_order=2,
 )
@@ -43,17 +44,16 @@ class MultiScaleGatedTanhUnit(nn.Module):
         reference: Number of steps for which W is stored. DSTAGNN reads 12.
 
     Raises:
-        UnsupportedError: If there is no kernel, one is below 1, or `reference` is shorter than the longest kernel.
+        UnsupportedError: If `reference` is shorter than the longest kernel.
     """
 
     def __init__(
         self, channels: int, *, kernels: Sequence[int] = (3, 5, 7), pool: bool = False, reference: int = 12
     ) -> None:
         super().__init__()
-        if not kernels or min(kernels) < 1 or reference < max(kernels):
+        if reference < max(kernels):
             raise UnsupportedError(
-                f"kernels is {kernels!r} and reference {reference}; give kernels of at least 1, and a reference that "
-                "is not shorter than the longest"
+                f"reference is {reference}; it must not be shorter than the longest kernel, {max(kernels)}"
             )
         self.kernels, self.pool = tuple(kernels), pool
         self.units = nn.ModuleList(conv(1, channels, 2 * channels, kernel, padding=0) for kernel in kernels)
@@ -70,7 +70,7 @@ class MultiScaleGatedTanhUnit(nn.Module):
         bias = resize(self.mix.bias[None, None], (length,))[0, 0]
         # One product per block avoids copying the maps and the large weights into one tensor each.
         mixed = sum((F.linear(part, weight) for part, weight in zip(parts, weights, strict=True)), bias)
-        return (x + mixed).relu()
+        return rectified(x + mixed)
 
     def _steps(self, length: int, kernel: int) -> int:
         """Return the number of steps that a unit makes of `length`, rounded up if it pools."""

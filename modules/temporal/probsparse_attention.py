@@ -15,6 +15,7 @@ from nasbench.ops.probsparse import ProbSparseSelfAttention
     paper="Zhou et al., Informer: Beyond Efficient Transformer for Long Sequence Time-Series Forecasting, AAAI 2021, "
     "arXiv:2012.07436",
     space={"factor": (1, 3, 5)},
+    ranges={"factor": "at least 1", "heads": "at least 1"},
     dims=(1, 2),
 )
 class ProbSparseAttention(ProbSparseSelfAttention):
@@ -44,7 +45,7 @@ class ProbSparseAttention(ProbSparseSelfAttention):
         causal: Whether position i attends only to positions up to i.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `factor` is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(

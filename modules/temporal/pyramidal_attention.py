@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads
 from nasbench.ops.nd import from_tokens, reduced, to_tokens
 from nasbench.ops.time_pyramid import PyramidLayer, TimePyramid, edges
@@ -19,6 +18,13 @@ from nasbench.ops.time_pyramid import PyramidLayer, TimePyramid, edges
     paper="Liu et al., Pyraformer: Low-Complexity Pyramidal Attention for Long-Range Time Series Modeling and "
     "Forecasting, ICLR 2022",
     space={"scales": ((4,), (4, 4), (4, 4, 4))},
+    ranges={
+        "scales": "1 or more values, at least 2",
+        "window": "odd, at least 1",
+        "reduction": "at least 1",
+        "expansion": "at least 1",
+        "heads": "at least 1",
+    },
     dims=(1,),
 )
 class PyramidalAttention(nn.Module):
@@ -52,7 +58,7 @@ class PyramidalAttention(nn.Module):
         heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, there is no scale or one is below 2, or `window` is not odd.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(
@@ -67,10 +73,6 @@ class PyramidalAttention(nn.Module):
     ) -> None:
         super().__init__()
         heads = choose_heads(channels, heads)
-        if not scales or min(scales) < 2 or window < 1 or window % 2 == 0:
-            raise UnsupportedError(
-                f"scales is {scales!r} and window {window}; give at least one scale, none below 2, and an odd window"
-            )
         self.scales, self.window = tuple(scales), window
         self.pyramid = TimePyramid(channels, reduced(channels, reduction), scales)
         self.layers = nn.ModuleList(PyramidLayer(channels, heads, expansion * channels) for _ in scales)

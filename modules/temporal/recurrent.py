@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import from_tokens, reduced, to_tokens
 
 _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -17,6 +16,7 @@ _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GR
     paper="Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997; Cho et al., Learning Phrase "
     "Representations using RNN Encoder-Decoder, EMNLP 2014, arXiv:1406.1078",
     space={"cell": ("lstm", "gru"), "causal": (False, True)},
+    ranges={"cell": tuple(_CELLS)},
     dims=(1,),
 )
 class Recurrent(nn.Module):
@@ -34,15 +34,10 @@ class Recurrent(nn.Module):
         channels: Channels C.
         cell: "lstm" or "gru".
         causal: Whether to read only forwards, so that position t depends on positions up to t.
-
-    Raises:
-        UnsupportedError: If `cell` is neither.
     """
 
     def __init__(self, channels: int, *, cell: str = "lstm", causal: bool = False) -> None:
         super().__init__()
-        if cell not in _CELLS:
-            raise UnsupportedError(f"cell is {cell!r}; allowed: {', '.join(_CELLS)}")
         hidden = reduced(channels, 2)
         self.rnn = _CELLS[cell](channels, hidden, batch_first=True, bidirectional=not causal)
         self.proj = nn.Linear(hidden if causal else 2 * hidden, channels)

@@ -14,6 +14,7 @@ from nasbench.ops.two_stage import TwoStageLayer
     paper="Zhang and Yan, Crossformer: Transformer Utilizing Cross-Dimension Dependency for Multivariate Time Series "
     "Forecasting, ICLR 2023",
     space={"factor": (5, 10, 20)},
+    ranges={"factor": "at least 1", "heads": "at least 1"},
     dims=(2,),
     cost_order=2,
 )
@@ -38,7 +39,7 @@ class TwoStageAttention(TwoStageLayer):
         heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `factor` is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, factor: int = 10, heads: int | None = None) -> None:

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.windows import merge_windows, real_positions, split_windows
 
@@ -17,6 +16,7 @@ from nasbench.ops.windows import merge_windows, real_positions, split_windows
     paper="Liang et al., AirFormer: Predicting Nationwide Air Quality in China with Transformers, AAAI 2023, "
     "arXiv:2211.15979",
     space={"window": (3, 6, 12, 24)},
+    ranges={"window": "at least 1", "heads": "at least 1"},
     dims=(1,),
 )
 class WindowAttention(nn.Module):
@@ -38,13 +38,11 @@ class WindowAttention(nn.Module):
         causal: Whether position t attends only to positions of its window up to t, and not to all of its window.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `window` is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, window: int = 6, heads: int | None = None, causal: bool = True) -> None:
         super().__init__()
-        if window < 1:
-            raise UnsupportedError(f"window is {window}; it must be at least 1 position")
         self.window = window
         self.heads = choose_heads(channels, heads)
         self.causal = causal
@@ -62,5 +60,5 @@ class WindowAttention(nn.Module):
         else:
             real = real_positions(size, window, device=x.device).repeat(batch, 1)[:, None, None]
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=real)
-        windows = self.proj(merge_heads(attended)).unflatten(0, (batch, -1))
+        windows = self.proj(merge_heads(attended)).unflatten(0, (batch, -(-size[0] // window[0])))
         return merge_windows(windows, window, size)

@@ -129,6 +129,8 @@ class TimmLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W) -> (B, C, H, W)`."""
+        if x.shape[0] == 0:  # timm reshapes with a side of -1, which torch cannot infer of nothing
+            return x
         height, width = x.shape[2:]
         # timm's layers in windows serve only maps of whole windows.
         bottom, right = -height % self.window, -width % self.window
@@ -145,9 +147,6 @@ class TimmLayer(nn.Module):
 
 
 def _create(row: _Row, channels: int, hyper: Mapping[str, int]) -> nn.Module:
-    for name, value in hyper.items():
-        if value < 1 or (name == "kernel" and value % 2 == 0):
-            raise UnsupportedError(f"{name} must be {'odd and ' if name == 'kernel' else ''}at least 1, got {value}")
     from timm.layers import create_attn
 
     given = {row.options[k][0]: 1 / v if k == "reduction" else v for k, v in hyper.items()}
@@ -193,6 +192,7 @@ for _row in LAYERS:
         properties=_row.properties,
         paper=_row.paper,
         space=_row.space,
+        ranges={key: "odd, at least 1" if key == "kernel" else "at least 1" for key in _row.options},
         dims=2,
         cost_order=_row.cost_order,
         starts_as_identity=_row.identity,

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import conv, from_tokens, to_tokens
 from nasbench.ops.position import resize
@@ -24,6 +23,7 @@ _GRID = 7  # side of the bias that is full in both axes, which is the paper's fo
     paper="Han et al., Agent Attention: On the Integration of Softmax and Linear Attention, ECCV 2024, "
     "arXiv:2312.08874",
     space={"agents": (9, 16, 49)},
+    ranges={"agents": "at least 1", "heads": "at least 1", "window": "at least 1"},
     dims=(1, 2),
 )
 class AgentAttention(nn.Module):
@@ -49,7 +49,7 @@ class AgentAttention(nn.Module):
         window: Side of the map for which the row and column biases are stored.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `agents` or `window` is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     an_bias: nn.Parameter
@@ -59,8 +59,6 @@ class AgentAttention(nn.Module):
         self, channels: int, *, dims: int = 2, agents: int = 49, heads: int | None = None, window: int = 14
     ) -> None:
         super().__init__()
-        if agents < 1 or window < 1:
-            raise UnsupportedError(f"agents is {agents} and window {window}; both must be at least 1")
         self.dims, self.heads = dims, choose_heads(channels, heads)
         self.grid = _grid(agents, dims)
         self.qkv = nn.Linear(channels, 3 * channels)

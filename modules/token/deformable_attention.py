@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 
@@ -20,6 +19,7 @@ from nasbench.ops.nd import from_tokens, to_tokens
     paper="Zhu et al., Deformable DETR: Deformable Transformers for End-to-End Object Detection, ICLR 2021, "
     "arXiv:2010.04159",
     space={"points": (4, 8)},
+    ranges={"heads": "at least 1", "points": "at least 1"},
     dims=(2,),
 )
 class DeformableAttention(nn.Module):
@@ -43,15 +43,13 @@ class DeformableAttention(nn.Module):
         points: Sampling points K of each head.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `points` is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, heads: int | None = None, points: int = 4) -> None:
         super().__init__()
         self.heads = choose_heads(channels, heads)
         self.points = points
-        if points < 1:
-            raise UnsupportedError(f"points is {points}; each head samples at least 1 point")
         self.offsets = nn.Linear(channels, self.heads * points * 2)
         self.weights = nn.Linear(channels, self.heads * points)
         self.value = nn.Linear(channels, channels)

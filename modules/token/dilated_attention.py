@@ -19,6 +19,7 @@ from nasbench.ops.windows import sliding_windows
     paper="Jiao et al., DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition, TMM 2023, "
     "arXiv:2302.01791",
     space={"dilations": ((1, 2), (1, 3))},
+    ranges={"dilations": "1 or more values, at least 1", "heads": "at least 1", "kernel": "odd, at least 1"},
     dims=(2,),
     limits="the number of dilations must divide the channels; the default serves counts that 2 or 3 divides",
 )
@@ -43,8 +44,7 @@ class DilatedAttention(nn.Module):
         kernel: Side of the window, odd.
 
     Raises:
-        UnsupportedError: If the number of dilations does not divide C or `heads`, `heads` does not divide C, a dilation
-            is below 1, or `kernel` is even.
+        UnsupportedError: If the number of dilations does not divide C or `heads`, or `heads` does not divide C.
     """
 
     def __init__(
@@ -54,11 +54,6 @@ class DilatedAttention(nn.Module):
         if dilations is None:
             dilations = (1, 2, 3) if channels % 3 == 0 else (1, 2)
         self.dilations, self.kernel = tuple(dilations), kernel
-        if not self.dilations or min(self.dilations) < 1 or kernel < 1 or kernel % 2 == 0:
-            raise UnsupportedError(
-                f"dilations are {dilations} and kernel is {kernel}; give at least one dilation, none below 1, and an "
-                "odd kernel"
-            )
         if channels % len(self.dilations):
             raise UnsupportedError(f"{channels} channels cannot be shared evenly by the dilations {self.dilations}")
         self.head_dim = channels // choose_heads(channels, heads, multiple=len(self.dilations))
@@ -78,4 +73,6 @@ class DilatedAttention(nn.Module):
             sliding_windows(t, self.kernel, dilation).unflatten(1, (-1, self.head_dim)).permute(0, 1, 4, 3, 2)
             for t in (k, v)
         )  # (B, heads, N, K, D)
-        return F.scaled_dot_product_attention(q, k, v).squeeze(3).transpose(1, 2).flatten(2)
+        # The batch takes in the heads, because ONNX has attention with four axes only.
+        attended = F.scaled_dot_product_attention(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+        return attended.squeeze(3).transpose(1, 2).flatten(2)

@@ -19,6 +19,7 @@ from nasbench.ops.windows import merge_windows, split_windows
     properties=("locality", "globality"),
     paper="Chen et al., Dual Aggregation Transformer for Image Super-Resolution, ICCV 2023, arXiv:2308.03364",
     space={"kind": ("spatial", "channel")},
+    ranges={"kind": ("spatial", "channel"), "heads": "at least 1", "window": "at least 1"},
     dims=(2,),
     limits="kind='spatial' needs an even channel count and an even number of heads",
 )
@@ -38,8 +39,9 @@ class DualAggregation(nn.Module):
 
     Windows that reach over the edge are padded with zeros after the projection, and those zeros take part in the
     softmax, as in the official code. There is no window shift. The position network is C / 32 wide, as in the official
-    code, but at least 2. At C < 64 it would be 1 or 0 wide, and a layer norm over one feature passes nothing. Norm and
-    residual belong to the surrounding block, which alternates the two kinds.
+    code, but at least 4. A layer norm over one feature passes nothing, and over two features only the sign of their
+    difference, so that a narrower network would give nearly all offsets one bias. Norm and residual belong to the
+    surrounding block, which alternates the two kinds.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs B of at least 2, because pooled vectors are
     batch-normalised.
@@ -52,8 +54,7 @@ class DualAggregation(nn.Module):
         window: Height and width of the windows of the spatial kind.
 
     Raises:
-        UnsupportedError: If `kind` is neither, `heads` does not divide C, C or `heads` is odd for the spatial kind, or
-            a side of `window` is below 1.
+        UnsupportedError: If `heads` does not divide C, or C or `heads` is odd for the spatial kind.
     """
 
     def __init__(
@@ -65,12 +66,8 @@ class DualAggregation(nn.Module):
         window: tuple[int, int] = (8, 16),
     ) -> None:
         super().__init__()
-        if kind not in ("spatial", "channel"):
-            raise UnsupportedError(f"kind is {kind!r}; allowed: 'spatial', 'channel'")
         if kind == "spatial" and channels % 2:
             raise UnsupportedError(f"channels is {channels}; kind='spatial' halves them, give an even count")
-        if len(window) != 2 or min(window) < 1:
-            raise UnsupportedError(f"window is {window}; give a height and a width of at least 1")
         heads = choose_heads(channels, heads, multiple=2 if kind == "spatial" else 1)
         self.kind = kind
         self.qkv = nn.Linear(channels, 3 * channels)
@@ -120,7 +117,7 @@ class _WindowAttention(nn.Module):
     def __init__(self, channels: int, heads: int, window: tuple[int, int]) -> None:
         super().__init__()
         self.heads, self.window = heads, window
-        width = max(2, channels // 4 // 4)  # a layer norm over one feature passes nothing
+        width = max(4, channels // 4 // 4)  # a layer norm over two features passes no more than a sign
         self.position = nn.Sequential(
             nn.Linear(2, width), _layer(width, width), _layer(width, width), _layer(width, heads)
         )

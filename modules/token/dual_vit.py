@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 
@@ -19,6 +18,7 @@ _LAYER_SCALE = 1e-6
     properties=("globality",),
     paper="Yao et al., Dual Vision Transformer, TPAMI 2023, arXiv:2207.04976",
     space={"grid": (4, 7)},
+    ranges={"heads": "at least 1", "grid": "at least 1"},
     dims=(2,),
 )
 class DualViT(nn.Module):
@@ -44,15 +44,13 @@ class DualViT(nn.Module):
         grid: Side of the grid of semantic tokens, so that there are grid² of them.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `grid` is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, heads: int | None = None, grid: int = 7) -> None:
         super().__init__()
         self.heads = choose_heads(channels, heads)
         self.grid = grid
-        if grid < 1:
-            raise UnsupportedError(f"grid is {grid}; there is at least 1 semantic token")
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(channels, 2 * channels)
         self.proj = nn.Linear(channels, channels)

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import full_precision
-from nasbench.ops.nd import batch_norm, conv
+from nasbench.ops.nd import batch_norm, conv, rectified
 
 _EPS = 1e-9
 
@@ -19,6 +18,7 @@ _EPS = 1e-9
     paper="Guo et al., Beyond Self-attention: External Attention using Two Linear Layers for Visual Tasks, 2021, "
     "arXiv:2105.02358",
     space={"memory": (32, 64)},
+    ranges={"memory": "at least 1"},
     dims=(1, 2),
 )
 class ExternalAttention(nn.Module):
@@ -38,15 +38,10 @@ class ExternalAttention(nn.Module):
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
         memory: Number of memory slots S. The cost is linear in it.
-
-    Raises:
-        UnsupportedError: If `memory` is below 1.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, memory: int = 64) -> None:
         super().__init__()
-        if memory < 1:
-            raise UnsupportedError(f"memory is {memory}; there must be at least 1 slot")
         self.conv1 = conv(dims, channels, channels)
         self.key_memory = nn.Conv1d(channels, memory, 1, bias=False)
         self.value_memory = nn.Conv1d(memory, channels, 1, bias=False)
@@ -56,7 +51,7 @@ class ExternalAttention(nn.Module):
         """`(B, C, *S) -> (B, C, *S)`, without negative values."""
         attention = _double_normalise(self.key_memory(self.conv1(x).flatten(2)))
         read = self.value_memory(attention).reshape(x.shape)
-        return (x + self.conv2(read)).relu()
+        return rectified(x + self.conv2(read))
 
 
 def _double_normalise(scores: Tensor) -> Tensor:

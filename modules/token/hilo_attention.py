@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import default_heads, from_tokens, to_tokens
 from nasbench.ops.windows import merge_windows, pad_to_windows, split_windows
@@ -18,6 +17,7 @@ from nasbench.ops.windows import merge_windows, pad_to_windows, split_windows
     properties=("locality", "globality"),
     paper="Pan et al., Fast Vision Transformers with HiLo Attention, NeurIPS 2022, arXiv:2205.13213",
     space={"window": (2, 4), "alpha": (0.25, 0.5)},
+    ranges={"heads": "at least 1", "window": "at least 1", "alpha": "at least 0, at most 1"},
     dims=(2,),
     cost_order=2,
 )
@@ -43,13 +43,11 @@ class HiLoAttention(nn.Module):
         alpha: Share α of the Lo-Fi heads, from 0 to 1.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, `window` is below 1, or `alpha` is not from 0 to 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, heads: int | None = None, window: int = 2, alpha: float = 0.5) -> None:
         super().__init__()
-        if window < 1 or not 0 <= alpha <= 1:
-            raise UnsupportedError(f"window is {window} and alpha {alpha}; window is at least 1, alpha from 0 to 1")
         heads = choose_heads(channels, _default_heads(channels) if heads is None else heads)
         self.window = window
         self.low_heads = heads if window == 1 else int(alpha * heads)
@@ -77,8 +75,9 @@ class HiLoAttention(nn.Module):
         """`(B, C, H, W) -> (B, h, H, W)`: attention within each window."""
         window = (self.window, self.window)
         qkv = self.h_qkv(split_windows(x, window))
-        q, k, v = (split_heads(t, self.high_heads) for t in qkv.chunk(3, dim=-1))
-        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))
+        # The batch takes in the windows, because ONNX has attention with four axes only.
+        q, k, v = (split_heads(t.flatten(0, 1), self.high_heads) for t in qkv.chunk(3, dim=-1))
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v)).unflatten(0, qkv.shape[:2])
         return merge_windows(self.h_proj(attended), window, x.shape[2:])
 
     def _low(self, x: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.nd import from_tokens, to_tokens
 
 
@@ -15,6 +14,7 @@ from nasbench.ops.nd import from_tokens, to_tokens
     paper="Wang et al., Image as a Foreign Language: BEiT Pretraining for Vision and Vision-Language Tasks, "
     "CVPR 2023, arXiv:2208.10442",
     space={"expansion": (2, 4)},
+    ranges={"expansion": "at least 1"},
     dims=(1, 2),
 )
 class MultiwayFFN(nn.Module):
@@ -32,15 +32,10 @@ class MultiwayFFN(nn.Module):
     Args:
         channels: Channels C.
         expansion: Width of the hidden layers, in multiples of C.
-
-    Raises:
-        UnsupportedError: If `expansion` is below 1.
     """
 
     def __init__(self, channels: int, *, expansion: int = 4) -> None:
         super().__init__()
-        if expansion < 1:
-            raise UnsupportedError(f"expansion is {expansion}; the hidden layers are at least 1 * channels wide")
         self.route = nn.Linear(channels, 2)
         self.experts = nn.ModuleList(
             nn.Sequential(

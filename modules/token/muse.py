@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 from nasbench.ops.windows import sliding_windows
@@ -22,6 +21,7 @@ _EXPANSION = 4
     paper="Zhao et al., MUSE: Parallel Multi-Scale Attention for Sequence to Sequence Learning, 2019, arXiv:1911.09483",
     dims=(1, 2),
     cost_order=2,
+    ranges={"heads": "at least 1", "kernels": "1 or more values, odd, at least 1"},
 )
 class Muse(nn.Module):
     """Attention, dynamic convolutions and a feed-forward network side by side: global, local and pointwise.
@@ -47,7 +47,7 @@ class Muse(nn.Module):
         kernels: Odd kernel sizes k_i. The default is (3, 15) in one dimension and (3, 5) in two.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `kernels` is empty or not all odd.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(
@@ -56,8 +56,6 @@ class Muse(nn.Module):
         super().__init__()
         self.heads = choose_heads(channels, heads)
         self.kernels = _KERNELS[dims] if kernels is None else tuple(kernels)
-        if not self.kernels or any(k < 1 or k % 2 == 0 for k in self.kernels):
-            raise UnsupportedError(f"kernels are {kernels}; give at least one, all odd")
         self.qkv = nn.Linear(channels, 3 * channels)
         self.weights = nn.ModuleList(nn.Linear(channels, self.heads * k**dims, bias=False) for k in self.kernels)
         self.gates = nn.Parameter(torch.full((len(self.kernels),), 1 / len(self.kernels)))

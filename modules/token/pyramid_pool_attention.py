@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import conv, from_tokens, to_tokens
 
@@ -20,6 +19,7 @@ _REFERENCE = 56  # side of the map which the paper's first stage pools by these 
     properties=("globality", "multiscale"),
     paper="Wu et al., P2T: Pyramid Pooling Transformer for Scene Understanding, TPAMI 2023, arXiv:2106.12011",
     space={"ratios": ((12, 16, 20, 24), None)},
+    ranges={"heads": "at least 1", "ratios": "1 or more values, at least 1"},
     dims=(2,),
     cost_order=2,
 )
@@ -44,7 +44,7 @@ class PyramidPoolAttention(nn.Module):
             24 for a map whose longer side is 56, and in proportion for others.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `ratios` is empty or has one below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(
@@ -53,8 +53,6 @@ class PyramidPoolAttention(nn.Module):
         super().__init__()
         self.heads = choose_heads(channels, heads)
         self.ratios = None if ratios is None else tuple(ratios)
-        if self.ratios is not None and (not self.ratios or min(self.ratios) < 1):
-            raise UnsupportedError(f"ratios are {ratios}; give at least one, none below 1")
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(channels, 2 * channels)
         self.proj = nn.Linear(channels, channels)

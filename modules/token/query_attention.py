@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 
@@ -16,6 +15,7 @@ from nasbench.ops.nd import from_tokens, to_tokens
     properties=("globality",),
     paper="Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, arXiv:2005.12872",
     space={"queries": (16, 50, 100)},
+    ranges={"queries": "at least 1", "heads": "at least 1"},
     dims=(1, 2),
 )
 class QueryAttention(nn.Module):
@@ -36,14 +36,12 @@ class QueryAttention(nn.Module):
         heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `queries` is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, queries: int = 100, heads: int | None = None) -> None:
         super().__init__()
         heads = choose_heads(channels, heads)
-        if queries < 1:
-            raise UnsupportedError(f"queries is {queries}; at least 1 query must read")
         self.queries = nn.Parameter(torch.randn(queries, channels))
         self.read = nn.MultiheadAttention(channels, heads, batch_first=True)
         self.write = nn.MultiheadAttention(channels, heads, batch_first=True)

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, full_precision
 from nasbench.ops.nd import batch_norm, conv
 
@@ -20,6 +19,7 @@ _EPS = 1e-15
     paper="Cai et al., EfficientViT: Multi-Scale Linear Attention for High-Resolution Dense Prediction, ICCV 2023, "
     "arXiv:2205.14756",
     space={"scales": ((5,), (3, 5))},
+    ranges={"heads": "at least 1", "scales": "odd, at least 1"},
     dims=(2,),
 )
 class ReluLinearAttention(nn.Module):
@@ -45,14 +45,12 @@ class ReluLinearAttention(nn.Module):
         scales: Odd sides s of the depthwise convolutions. Without any it is plain linear attention.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or a scale is not odd.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, heads: int | None = None, scales: tuple[int, ...] = (5,)) -> None:
         super().__init__()
         self.heads = choose_heads(channels, heads)
-        if any(s < 1 or s % 2 == 0 for s in scales):
-            raise UnsupportedError(f"scales are {scales}; they must be odd")
         wide = 3 * channels
         self.qkv = conv(2, channels, wide, bias=False)
         self.aggregate = nn.ModuleList(

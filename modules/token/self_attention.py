@@ -14,6 +14,7 @@ from nasbench.ops.nd import from_tokens, to_tokens
     properties=("globality",),
     paper="Vaswani et al., Attention Is All You Need, NeurIPS 2017, arXiv:1706.03762",
     space={"position": POSITIONS},
+    ranges={"heads": "at least 1", "position": POSITIONS},
     dims=(1, 2),
     cost_order=2,
 )
@@ -40,7 +41,7 @@ class SelfAttention(nn.Module):
         causal: Whether each position attends only to itself and earlier ones.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `position` is none of these.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(

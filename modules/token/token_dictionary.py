@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import choose_heads, merge_heads, split_heads
 from nasbench.ops.nd import from_tokens, to_tokens
 from nasbench.ops.offsets import offset_index
@@ -24,6 +23,13 @@ _MAX_SCALE = math.log(100.0)
     paper="Zhang et al., Transcending the Limit of Local Window: Advanced Super-Resolution Transformer with Adaptive "
     "Token Dictionary, CVPR 2024, arXiv:2401.08209",
     space={"memory": (32, 64, 128), "window": (4, 8)},
+    ranges={
+        "memory": "at least 1",
+        "heads": "at least 1",
+        "window": "at least 1",
+        "group": "at least 1",
+        "rank": "at least 1",
+    },
     dims=(2,),
 )
 class TokenDictionary(nn.Module):
@@ -57,7 +63,7 @@ class TokenDictionary(nn.Module):
         rank: Width of the queries and keys that compare tokens with the dictionary.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or another value is below 1.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(
@@ -73,10 +79,6 @@ class TokenDictionary(nn.Module):
         super().__init__()
         self.heads = choose_heads(channels, heads)
         self.window, self.group = window, group
-        if min(memory, window, group, rank) < 1:
-            raise UnsupportedError(
-                f"memory, window, group and rank are at least 1; got {memory}, {window}, {group}, {rank}"
-            )
         self.dictionary = nn.Parameter(torch.randn(memory, channels))
         self.sharpness = nn.Parameter(torch.full((memory,), 0.5))
         self.group_scale = nn.Parameter(torch.full((1, 1), math.log(10.0)))
@@ -118,15 +120,16 @@ class TokenDictionary(nn.Module):
         """`(B, N, 3C), (B, N) -> (B, N, C)`: attention in groups of tokens of similar category."""
         count = qkv.shape[1]
         size = min(count, self.group)
-        order = category.argsort(dim=1, stable=True)
+        # The position decides among equal categories. The order is that of a stable sort, which ONNX does not have.
+        order = (category * count + torch.arange(count, device=category.device)).argsort(dim=1)
         sorted_qkv = torch.take_along_dim(qkv, order.unsqueeze(-1), dim=1)
         missing = -count % size
         filled = torch.cat([sorted_qkv, sorted_qkv[:, count - missing :]], dim=1)
-        groups = filled.reshape(-1, size, filled.shape[-1])
+        groups = filled.unflatten(1, (-1, size)).flatten(0, 1)
         q, k, v = (split_heads(t, self.heads) for t in groups.chunk(3, dim=-1))
         q = q * self.group_scale.clamp(max=_MAX_SCALE).exp()
         mixed = merge_heads(F.scaled_dot_product_attention(q, k, v, scale=1.0))
-        mixed = mixed.reshape(qkv.shape[0], count + missing, -1)[:, :count]
+        mixed = mixed.unflatten(0, (qkv.shape[0], (count + missing) // size)).flatten(1, 2)[:, :count]
         return self.group_proj(torch.take_along_dim(mixed, order.argsort(dim=1).unsqueeze(-1), dim=1))
 
     def _within_windows(self, qkv: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
 from nasbench.ops.attention import MultiHeadSelfAttention
 from nasbench.ops.nd import from_tokens, to_tokens
 
@@ -17,6 +16,7 @@ _EXPANSION = 4
     properties=("globality",),
     paper="Vaswani et al., Attention Is All You Need, NeurIPS 2017, arXiv:1706.03762",
     space={"norm": ("pre", "post")},
+    ranges={"heads": "at least 1", "norm": ("pre", "post")},
     dims=(1, 2),
     cost_order=2,
 )
@@ -40,13 +40,11 @@ class TransformerBlock(nn.Module):
         causal: Whether each position attends only to itself and earlier ones.
 
     Raises:
-        UnsupportedError: If `heads` does not divide C, or `norm` is neither.
+        UnsupportedError: If `heads` does not divide C.
     """
 
     def __init__(self, channels: int, *, heads: int | None = None, norm: str = "pre", causal: bool = False) -> None:
         super().__init__()
-        if norm not in ("pre", "post"):
-            raise UnsupportedError(f"norm is {norm!r}; allowed: 'pre', 'post'")
         self.pre = norm == "pre"
         eps = 1e-12 if not self.pre else 1e-5 if causal else 1e-6
         self.norm1 = nn.LayerNorm(channels, eps=eps)

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
-from nasbench.errors import UnsupportedError
+from nasbench.ops.attention import full_precision
 from nasbench.ops.nd import from_tokens, to_tokens
 
 _DECAY = 0.99
 _COMMITMENT = 0.25
 _EPS = 1e-5
+_DEAD = 0.1  # share of a fair use under which a code counts as dead
 
 
 @register_module(
@@ -22,6 +23,7 @@ _EPS = 1e-5
     properties=("sparsity",),
     paper="van den Oord et al., Neural Discrete Representation Learning, NeurIPS 2017, arXiv:1711.00937",
     space={"codes": (64, 128, 256, 512)},
+    ranges={"codes": "at least 1"},
     dims=(1, 2),
 )
 class VectorQuantise(nn.Module):
@@ -36,7 +38,11 @@ class VectorQuantise(nn.Module):
     .. math:: N_j \\leftarrow \\gamma N_j + (1 - \\gamma) n_j, \\quad
         m_j \\leftarrow \\gamma m_j + (1 - \\gamma) \\sum_{k(x) = j} x, \\quad e_j = m_j / \\tilde N_j
 
-    The counts N start at 1 and not at 0. From 0, `m / N` of a code that was not used yet would grow without bound.
+    In training a dead code is replaced by a random position of the batch before the codes are assigned, as in
+    SoundStream (Zeghidour et al., 2021, arXiv:2107.03312). A code is dead if N is under a tenth of a fair use, which is
+    the number of positions in a batch over n. A replaced code starts with N at a fair use. All N start at 0, so the
+    first batch replaces the whole codebook. A codebook from a normal distribution would stay far from inputs such as
+    those behind a ReLU, and nearly all of its codes would never be used. SoundStream's own limit is 2 uses in a batch.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions. Distances are taken in at least float32.
 
@@ -50,9 +56,6 @@ class VectorQuantise(nn.Module):
     Args:
         channels: Channels C.
         codes: Number of code vectors n. More codes quantise more finely.
-
-    Raises:
-        UnsupportedError: If `codes` is below 1.
     """
 
     codebook: Tensor
@@ -61,23 +64,43 @@ class VectorQuantise(nn.Module):
 
     def __init__(self, channels: int, *, codes: int = 512) -> None:
         super().__init__()
-        if codes < 1:
-            raise UnsupportedError(f"codes is {codes}; a codebook has at least 1 code")
         self.register_buffer("codebook", torch.randn(codes, channels))
-        self.register_buffer("cluster_size", torch.ones(codes))
-        self.register_buffer("cluster_sum", self.codebook.clone())
+        self.register_buffer("cluster_size", torch.zeros(codes))
+        self.register_buffer("cluster_sum", torch.zeros(codes, channels))
         self.aux_loss: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, *S) -> (B, C, *S)`. In training it also moves the codebook and sets `aux_loss`."""
         tokens = to_tokens(x)
         flat = tokens.detach().to(torch.promote_types(x.dtype, torch.float32)).flatten(0, 1)
-        nearest = torch.cdist(flat, self.codebook.to(flat.dtype)).argmin(dim=-1)
+        learns = self.training and len(flat) > 0
+        if learns:
+            self._revive(flat)
+        nearest = self._nearest(flat)
         codes = F.embedding(nearest, self.codebook).to(x.dtype).view_as(tokens)
-        if self.training:
+        self.aux_loss = None
+        if learns:
             self.aux_loss = _COMMITMENT * F.mse_loss(tokens, codes)
             self._follow(flat, nearest)
         return from_tokens(tokens + (codes - tokens).detach(), x.shape[2:])
+
+    def _nearest(self, flat: Tensor) -> Tensor:
+        """`(P, C) -> (P,)`: the number of the nearest code, by |e|² - 2 x·e, which is the distance less |x|²."""
+        # torch.cdist computes few points in another way, so that its trace would hold for one range of P only
+        with full_precision(flat):
+            codebook = self.codebook.to(flat.dtype)
+            return torch.addmm(codebook.square().sum(dim=1), flat, codebook.T, alpha=-2).argmin(dim=1)
+
+    @torch.no_grad()
+    def _revive(self, flat: Tensor) -> None:
+        """Replace dead codes by random positions of `flat` `(P, C)`. At first all codes are dead."""
+        fair = len(flat) / len(self.codebook)
+        dead = self.cluster_size < _DEAD * fair
+        drawn = flat[torch.randint(len(flat), dead.shape, device=flat.device)].to(self.codebook.dtype)
+        # by `where` and not by an `if`, so that a GPU is not waited for
+        self.codebook.copy_(torch.where(dead[:, None], drawn, self.codebook))
+        self.cluster_sum.copy_(torch.where(dead[:, None], fair * drawn, self.cluster_sum))
+        self.cluster_size.masked_fill_(dead, fair)
 
     @torch.no_grad()
     def _follow(self, flat: Tensor, nearest: Tensor) -> None:

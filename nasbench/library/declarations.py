@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasbench.library.registry import Hyperparameter, ModuleSpec
+from nasbench.library.hyperparameters import Hyperparameter
+from nasbench.library.registry import ModuleSpec
 
 __all__ = ["FILE", "Declarations", "read_declarations", "record_of"]
 
@@ -112,15 +113,19 @@ def _hash(file: Path) -> str:
 def _row(spec: ModuleSpec) -> dict[str, Any]:
     plain = {name: getattr(spec, name) for name in _PLAIN} | {name: list(getattr(spec, name)) for name in _TUPLES}
     # Defaults and values are stored as Python literals, because JSON would turn tuples into lists.
-    hyper = [[h.name, repr(h.default), repr(h.values), h.annotation] for h in spec.hyperparameters.values()]
+    hyper = [
+        [h.name, repr(h.default), repr(h.values), h.annotation, repr(h.range)] for h in spec.hyperparameters.values()
+    ]
     line = int(spec.origin.rpartition(":")[2])
     return {**plain, "hyperparameters": hyper, "socket": sorted(spec.socket), "line": line}
 
 
 def _spec(row: Mapping[str, Any], file: Path) -> ModuleSpec:
     hyper = {
-        name: Hyperparameter(name, ast.literal_eval(default), ast.literal_eval(values), annotation)
-        for name, default, values, annotation in row["hyperparameters"]
+        name: Hyperparameter(
+            name, ast.literal_eval(default), ast.literal_eval(values), annotation, ast.literal_eval(allowed)
+        )
+        for name, default, values, annotation, allowed in row["hyperparameters"]
     }
     declared: dict[str, Any] = {name: row[name] for name in _PLAIN} | {name: tuple(row[name]) for name in _TUPLES}
     return ModuleSpec(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from keyword import iskeyword, kwlist
 from typing import Any
 
-from nasbench.errors import ExpressionError, UnknownNameError
+from nasbench.errors import ExpressionError, UnknownNameError, UnsupportedError
 from nasbench.library.modules import module_spec
 from nasbench.library.registry import ModuleSpec
 
@@ -301,7 +301,12 @@ class _Parser:
                 raise UnknownNameError(f"hyper-parameter of {spec.name}", keyword.arg, spec.hyperparameters)
             if keyword.arg in given:
                 raise self.fault(keyword.value, f"{keyword.arg} is given twice")
-            given[keyword.arg] = _normal(self.value(keyword.value), spec.hyperparameters[keyword.arg].default)
+            parameter = spec.hyperparameters[keyword.arg]
+            try:
+                value = parameter.accept(self.value(keyword.value))
+            except UnsupportedError as error:
+                raise self.fault(keyword.value, f"{spec.name}: {error}") from None
+            given[keyword.arg] = _normal(value, parameter.default)
         # A value that equals the default is dropped, because it describes the same module.
         return tuple(
             (key, value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import InputError, UnknownNameError, UnsupportedError
 from nasbench.library import plugins
+from nasbench.library.hyperparameters import whole
 from nasbench.library.registry import MODULES, ModuleSpec, property_name
 
 if TYPE_CHECKING:
@@ -119,41 +120,51 @@ def create_module(
     for key in hyper:
         if key not in spec.hyperparameters:
             raise UnknownNameError(f"hyper-parameter of {name}", key, spec.hyperparameters)
+    hyper = {key: _accepted(spec, key, value) for key, value in hyper.items()}
     if dims is None:
         dims = 2 if 2 in spec.dims else spec.dims[0]
-    if dims not in spec.dims:
+    if whole(dims) not in spec.dims:
         served = " and ".join(f"{d}-D" for d in spec.dims)
         raise UnsupportedError(f"module {name} serves {served} maps, not {dims}-D ones; {_alternatives(spec, dims)}")
     if inputs is not None and spec.kind != "fusion":
         raise UnsupportedError(f"{name} is a {spec.kind} and takes no `inputs`, which only fusions have")
-    socket: dict[str, Any] = {"dims": dims, "inputs": 2 if inputs is None else inputs}
+    joined = 2 if inputs is None else whole(inputs)
+    if joined is None:
+        raise UnsupportedError(f"inputs must be a whole number, got {inputs!r}")
+    socket: dict[str, Any] = {"dims": whole(dims), "inputs": joined}
     # The constructor of a module that is the same in one and two dimensions need not have `dims`.
     passed = {key: value for key, value in socket.items() if key in spec.socket}
     if spec.kind == "fusion" and "inputs" not in spec.socket and socket["inputs"] != 2:
         raise UnsupportedError(f"fusion {name} joins exactly 2 maps, got {inputs}")
-    _check_channels(spec, channels)
+    width = _checked_channels(spec, channels)
     try:
-        return spec.cls(list(channels) if isinstance(channels, Sequence) else channels, **passed, **hyper)
+        return spec.cls(width, **passed, **hyper)
     except InputError as error:
         raise UnsupportedError(f"module {name}: {error}") from None
     # A plug-in does not always check its arguments. The message then lists them, because an error from deep inside
     # torch would not.
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        given = ", ".join(f"{k}={v!r}" for k, v in {"channels": channels, **passed, **hyper}.items())
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        given = ", ".join(f"{k}={v!r}" for k, v in {"channels": width, **passed, **hyper}.items())
         raise UnsupportedError(f"module {name} cannot be built with {given}: {error}") from error
 
 
-def _check_channels(spec: ModuleSpec, channels: object) -> None:
+def _accepted(spec: ModuleSpec, key: str, value: object) -> Any:
+    try:
+        return spec.hyperparameters[key].accept(value)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"module {spec.name}: {error}") from None
+
+
+def _checked_channels(spec: ModuleSpec, channels: object) -> int | list[int]:
     if spec.kind == "neck":
-        if not isinstance(channels, Sequence) or len(channels) < 2 or not all(_positive(c) for c in channels):
+        counts = [whole(each) or 0 for each in channels] if isinstance(channels, Sequence) else []
+        if len(counts) < 2 or min(counts) < 1:
             raise UnsupportedError(f"neck {spec.name} needs a list of channel counts, fine to coarse; got {channels!r}")
-    elif not _positive(channels):
+        return counts
+    count = whole(channels)
+    if count is None or count < 1:
         raise UnsupportedError(f"channels must be a positive whole number, got {channels!r}")
-
-
-def _positive(value: object) -> bool:
-    # In Python, True is an int too.
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return count
 
 
 def _alternatives(spec: ModuleSpec, dims: int) -> str:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:  # a look-up of a name must not import torch
     from torch import nn
 
 from nasbench.errors import PluginError, UnknownNameError, UnsupportedError
+from nasbench.library.hyperparameters import Hyperparameter, check_range
 
-__all__ = ["MODULES", "PROPERTIES", "Hyperparameter", "ModuleSpec", "Registry", "register_module"]
+__all__ = ["MODULES", "PROPERTIES", "ModuleSpec", "Registry", "register_module"]
 
 PROPERTIES = ("locality", "globality", "sparsity", "multiscale", "complexity")
 """The five properties. A module declares which of the first four it has. The fifth follows from its cost order."""
@@ -33,23 +34,6 @@ C = TypeVar("C", bound=type)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?\Z")
 _SOCKET = ("channels", "dims", "inputs")  # constructor arguments that depend on the slot, not on the user
-
-
-@dataclass(frozen=True)
-class Hyperparameter:
-    """One keyword of a module's constructor.
-
-    Attributes:
-        name: The keyword.
-        default: Its default value.
-        values: The values that a search tries. Empty if a search does not change this keyword.
-        annotation: Its type, as written in the signature.
-    """
-
-    name: str
-    default: Any
-    values: tuple[Any, ...] = ()
-    annotation: str = ""
 
 
 @dataclass(frozen=True)
@@ -245,6 +229,7 @@ def register_module(
     properties: tuple[str, ...] | list[str] = (),
     paper: str = "",
     space: Mapping[str, tuple[Any, ...] | list[Any]] | None = None,
+    ranges: Mapping[str, str | tuple[Any, ...]] | None = None,
     dims: tuple[int, ...] | int = (1, 2),
     kind: Kind = "module",
     cost_order: int = 1,
@@ -257,6 +242,8 @@ def register_module(
 
     The first argument of the constructor is `channels`. All others are keyword-only and have a default. `dims` and, for
     a fusion, `inputs` are passed if the constructor has them. `space` maps keywords to the values that a search tries.
+    `ranges` maps keywords to what they allow beyond their annotated type, as in `hyperparameters.check_range`. Every
+    value is checked against both before the class is built.
 
     Raises:
         PluginError: If the declaration is wrong, or the name belongs to another class.
@@ -278,6 +265,7 @@ def register_module(
     def register(cls: C) -> C:
         try:
             searched = {key: tuple(values) for key, values in (space or {}).items()}
+            limited = dict(ranges or {})
             keywords = _keywords(cls)
             spec = ModuleSpec(
                 name=name,
@@ -287,7 +275,9 @@ def register_module(
                 paper=paper,
                 dims=dims,
                 hyperparameters={
-                    p.name: Hyperparameter(p.name, p.default, searched.get(p.name, ()), _spell(p.annotation))
+                    p.name: Hyperparameter(
+                        p.name, p.default, searched.get(p.name, ()), _spell(p.annotation), limited.get(p.name, "")
+                    )
                     for p in keywords
                     if p.name not in _SOCKET
                 },
@@ -301,7 +291,7 @@ def register_module(
                 origin=origin,
                 registered=cls,
             )
-            _check_declaration(spec, cls, list(searched))
+            _check_declaration(spec, cls, list(searched), limited)
         except (PluginError, UnknownNameError) as error:
             raise PluginError(f"{origin}: module {name!r}: {error}") from None
         MODULES.add(name, spec, origin=origin, identity=f"{frame.f_code.co_filename}:{cls.__qualname__}")
@@ -310,7 +300,9 @@ def register_module(
     return register
 
 
-def _check_declaration(spec: ModuleSpec, cls: object, searched: Sequence[str]) -> None:
+def _check_declaration(
+    spec: ModuleSpec, cls: object, searched: Sequence[str], ranges: Mapping[str, str | tuple[Any, ...]]
+) -> None:
     from torch import nn  # a plug-in file has imported torch already, but a look-up must not import it
 
     if not _NAME.match(spec.name):
@@ -329,9 +321,18 @@ def _check_declaration(spec: ModuleSpec, cls: object, searched: Sequence[str]) -
     for p in parameters[1:]:
         if p.kind is not p.KEYWORD_ONLY or p.default is p.empty:
             raise PluginError(f"constructor argument {p.name!r} must be keyword-only and have a default")
-    unknown = set(searched) - set(spec.hyperparameters)
-    if unknown:
-        raise PluginError(f"space names {sorted(unknown)}, but the constructor has {sorted(spec.hyperparameters)}")
+    for argument, names in (("space", searched), ("ranges", ranges)):
+        unknown = set(names) - set(spec.hyperparameters)
+        if unknown:
+            known = sorted(spec.hyperparameters)
+            raise PluginError(f"{argument} names {sorted(unknown)}, but the constructor has {known}")
+    for parameter in spec.hyperparameters.values():
+        check_range(parameter.range)
+        for value in parameter.values:
+            try:
+                parameter.accept(value)
+            except UnsupportedError as error:
+                raise PluginError(f"space: {error}") from None
 
 
 def _first(parameters: list[inspect.Parameter]) -> str:

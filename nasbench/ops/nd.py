@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-
-from nasbench.errors import UnsupportedError
 
 __all__ = [
     "avg_pool",
     "batch_norm",
-    "check_kernel",
     "conv",
     "default_heads",
     "from_tokens",
@@ -20,6 +18,7 @@ __all__ = [
     "global_max_pool",
     "groups_32",
     "max_pool",
+    "rectified",
     "reduced",
     "same_padding",
     "to_tokens",
@@ -29,16 +28,6 @@ _CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2
 _NORM: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 _AVG: dict[int, type[nn.AvgPool1d] | type[nn.AvgPool2d]] = {1: nn.AvgPool1d, 2: nn.AvgPool2d}
 _MAX: dict[int, type[nn.MaxPool1d] | type[nn.MaxPool2d]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
-
-
-def check_kernel(kernel: int) -> None:
-    """Check that a kernel can be padded equally on both sides to keep the size of the map.
-
-    Raises:
-        UnsupportedError: If the kernel is even, or below 1.
-    """
-    if kernel < 1 or kernel % 2 == 0:
-        raise UnsupportedError(f"kernel must be odd, got {kernel}")
 
 
 def same_padding(kernel: int, dilation: int = 1) -> int:
@@ -98,6 +87,15 @@ def global_avg_pool(x: Tensor) -> Tensor:
 def global_max_pool(x: Tensor) -> Tensor:
     """`(B, C, *S) -> (B, C, 1, ...)`: the maximum over all positions. The spatial dimensions remain, with size 1."""
     return x.amax(dim=tuple(range(2, x.ndim)), keepdim=True)
+
+
+def rectified(x: Tensor) -> Tensor:
+    """Return relu(x), for the end of a module.
+
+    Torch's relu needs its own result in the backward pass. A layer that comes next and works in place, such as
+    `nn.ReLU(inplace=True)`, would destroy it. This one needs its input.
+    """
+    return F.threshold(x, 0.0, 0.0)
 
 
 def to_tokens(x: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class PyramidLayer(nn.Module):
     def _attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, exists: Tensor) -> Tensor:
         """Attend along edges `(n, K)`, with q `(B, n, heads, D)`, k and v `(B, T, C)`: `(B, n, C)`."""
         # Each query has only a few keys, so sums of products are faster than thousands of tiny matrix products.
-        k, v = (t.index_select(1, keys.flatten()).view(len(t), *keys.shape, *q.shape[2:]) for t in (k, v))
+        k, v = (t.index_select(1, keys.flatten()).unflatten(1, keys.shape).unflatten(3, q.shape[2:]) for t in (k, v))
         logits = (q.unsqueeze(2) * k).sum(dim=-1) / math.sqrt(q.shape[3])  # (B, n, K, heads)
         weights = logits.masked_fill(~exists.unsqueeze(-1), float("-inf")).softmax(dim=2)
         return (weights.unsqueeze(-1) * v).sum(dim=2).flatten(2)

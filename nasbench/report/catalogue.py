@@ -56,7 +56,13 @@ class ModulePage:
             "starts_as_identity": s.starts_as_identity,
             "doc": s.doc,
             "hyperparameters": [
-                {"name": h.name, "default": h.default, "values": list(h.values), "type": h.annotation}
+                {
+                    "name": h.name,
+                    "default": h.default,
+                    "values": list(h.values),
+                    "type": h.annotation,
+                    "allowed": h.allowed,
+                }
                 for h in s.hyperparameters.values()
             ],
             "default_channels": DEFAULT_CHANNELS,
@@ -97,7 +103,7 @@ class ModulePage:
     def _hyperparameters(self) -> list[str]:
         return [
             f"{h.name} = {h.default!r}"
-            + (f" ({h.annotation})" if h.annotation else "")
+            + (f" ({allowed})" if (allowed := h.allowed or h.annotation) else "")
             + (f"; searched: {', '.join(map(repr, h.values))}" if h.values else "")
             for h in self.spec.hyperparameters.values()
         ]

@@ -25,8 +25,9 @@ from nasbench.builtin import content_folder
 from nasbench.errors import PluginError, RunError
 from nasbench.files import write_bytes
 from nasbench.library import plugins
+from nasbench.library.hyperparameters import Hyperparameter
 from nasbench.library.modules import module_specs
-from nasbench.library.registry import MODULES, Hyperparameter, ModuleSpec
+from nasbench.library.registry import MODULES, ModuleSpec
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.schema import DeclaredModule, PluginFile, Plugins
 from nasbench.runs.settings import SearchSettings

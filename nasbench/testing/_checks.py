@@ -194,6 +194,37 @@ def leaves_input_alone(candidate: Candidate) -> str:
     return ""
 
 
+def serves_an_empty_batch(candidate: Candidate) -> str:
+    """A batch without items gives an output without items, and its gradient can be computed.
+
+    In evaluation, because no statistics can be taken of nothing.
+    """
+    module = candidate.build().eval()
+    size = SIZES[candidate.dims][0]
+    fault = shape_fault(candidate, module, size, batch=0)
+    if not fault:
+        maps = [x.requires_grad_() for x in candidate.maps(size, batch=0)]
+        sum((y.sum() for y in candidate.run(module, maps)), torch.zeros(())).backward()
+    return fault
+
+
+def trains_beside_in_place_layers(candidate: Candidate) -> str:
+    """The module can be trained after and before a layer that works in place, such as `nn.ReLU(inplace=True)`.
+
+    Such a layer overwrites its input. So the backward pass of the module must not need the module's own output. A neck
+    is not checked, because it may read a level of its result to compute the next.
+    """
+    if candidate.spec.kind == "neck":
+        return ""
+    module = candidate.build().train()
+    leaves = [x.requires_grad_() for x in maps_of(candidate, 4)]
+    # the multiplication keeps a leaf of the graph from being overwritten, which torch never allows
+    maps = [torch.relu_(x * 1.0) for x in leaves]
+    out = [torch.relu_(y) for y in candidate.run(module, maps)]
+    sum((y.square().mean() for y in out), torch.zeros(())).backward()
+    return ""
+
+
 def works_in_float64(candidate: Candidate) -> str:
     """For a float64 input the output is float64 and finite."""
     out = evaluate(candidate, in_float64(candidate), [x.double() for x in maps_of(candidate)])
@@ -258,6 +289,8 @@ CHECKS: tuple[Callable[[Candidate], str], ...] = (
     is_deterministic,
     keeps_items_apart,
     leaves_input_alone,
+    serves_an_empty_batch,
+    trains_beside_in_place_layers,
     works_in_float64,
     works_under_autocast,
     works_in_channels_last,

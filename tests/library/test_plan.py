@@ -40,8 +40,8 @@ def test_an_equals_sign_or_a_semicolon_in_brackets_or_quotes_belongs_to_the_expr
     assert Plan.of("stage1.block2=gate(se(reduction=4), sk(kernels=(3, 7)))").typed == (
         "stage1.block2=gate(se(reduction=4), sk(kernels=(3, 7)))"
     )
-    quoted = "stage1=se(reduction='a;b=c:(d')"
-    assert Plan.of(quoted).typed == quoted
+    with pytest.raises(ExpressionError, match=r"stage1: .*position is 'a;b=c:\(d'"):
+        Plan.of("stage1=self_attention(position='a;b=c:(d')")
 
 
 def test_an_expression_for_every_stage_may_stand_beside_others():

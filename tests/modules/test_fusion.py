@@ -199,7 +199,7 @@ def test_cross_attention_has_berts_norm_after_the_residual():
     ("name", "hyper", "message"),
     [
         ("cross_attention", {"heads": 5}, "must divide the 12 channels"),
-        ("cross_attention", {"norm": "mid"}, "allowed: 'post', 'pre'"),
+        ("cross_attention", {"norm": "mid"}, "allowed: 'post' or 'pre'"),
         ("gate", {"inputs": 3}, "exactly 2"),
         ("two_stream", {"inputs": 3}, "exactly 2"),
         *[(name, {"inputs": 1}, "at least 2") for name in ("add", "concat", "select", "interact")],

@@ -243,7 +243,7 @@ def test_caa_normalises_with_the_epsilon_of_pkinet():
 
 @pytest.mark.parametrize("name", ["cbam", "triplet_attention", "caa"])
 def test_an_even_kernel_is_refused(name: str):
-    with pytest.raises(UnsupportedError, match="kernel must be odd, got 4"):
+    with pytest.raises(UnsupportedError, match="kernel is 4; allowed: a whole number, odd"):
         create_module(name, 8, kernel=4)
 
 

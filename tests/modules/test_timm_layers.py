@@ -91,8 +91,8 @@ def test_hyper_parameters_reach_timm_under_its_names(name: str, ours: dict, timm
         ("lambda", 6, {}, "should be divided by num_heads"),
         ("sk", 3, {}, "even channel counts"),
         ("splat", 3, {}, "even channel counts"),
-        ("cbam", 32, {"kernel": 4}, "kernel must be odd and at least 1, got 4"),
-        ("se", 32, {"reduction": 0}, "reduction must be at least 1, got 0"),
+        ("cbam", 32, {"kernel": 4}, "kernel is 4; allowed: a whole number, odd, at least 1"),
+        ("se", 32, {"reduction": 0}, "reduction is 0; allowed: a whole number, at least 1"),
     ],
 )
 def test_what_a_layer_cannot_serve_is_said(name: str, channels: int, hyper: dict, message: str):

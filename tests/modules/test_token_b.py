@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nasbench.errors import UnsupportedError
 from nasbench.library.modules import create_module
+from nasbench.ops.offsets import window_offsets
 
 NAMES = (
     "pyramid_pool_attention",
@@ -49,11 +50,11 @@ def test_any_size_is_served_and_items_do_not_mix(name, size):
         # dictionary 64C, sharpness 64, scale 1, table 15² heads, norm 2C, qkv + 3 projections 6C² + 6C, 2 ranks 10
         ("token_dictionary", {}, 64 * 64 + 64 + 1 + 225 * 4 + 128 + 6 * 64**2 + 6 * 64 + 2 * (64 * 10 + 10)),
         # qkv, proj 4C² + 4C; dw + BN 12C; channel map C -> 8 -> C; spatial map C -> 4 -> 1; two position networks of
-        # width 2 for 2 heads: 2 -> 2 (6), LN 2 -> 2 (10) twice, LN 2 -> 2 heads (10)
+        # width 4 for 2 heads: 2 -> 4 (12), LN 4 -> 4 (28) twice, LN 4 -> 2 heads (18)
         (
             "dual_aggregation",
             {},
-            4 * 64**2 + 4 * 64 + 12 * 64 + (64 * 8 + 8 + 16 + 8 * 64 + 64) + (64 * 4 + 4 + 8 + 4 + 1) + 2 * 36,
+            4 * 64**2 + 4 * 64 + 12 * 64 + (64 * 8 + 8 + 16 + 8 * 64 + 64) + (64 * 4 + 4 + 8 + 4 + 1) + 2 * 86,
         ),
         (
             "dual_aggregation",
@@ -78,18 +79,18 @@ def test_parameter_count(name, hyper, count):
     ("name", "channels", "hyper", "message"),
     [
         ("pyramid_pool_attention", 12, {"heads": 5}, "divide the 12 channels"),
-        ("pyramid_pool_attention", 12, {"ratios": ()}, "at least one"),
-        ("pyramid_pool_attention", 12, {"ratios": (0.5, 2)}, "none below 1"),
+        ("pyramid_pool_attention", 12, {"ratios": ()}, "1 or more values"),
+        ("pyramid_pool_attention", 12, {"ratios": (0.5, 2)}, "at least 1"),
         ("token_dictionary", 12, {"heads": 5}, "divide the 12 channels"),
         ("token_dictionary", 12, {"memory": 0}, "at least 1"),
-        ("dual_aggregation", 12, {"kind": "both"}, "allowed: 'spatial', 'channel'"),
+        ("dual_aggregation", 12, {"kind": "both"}, "allowed: 'spatial' or 'channel'"),
         ("dual_aggregation", 13, {}, "even count"),
         ("dual_aggregation", 12, {"heads": 3}, "multiple of 2"),
         ("dual_aggregation", 12, {"kind": "channel", "heads": 5}, "divide the 12 channels"),
-        ("dual_aggregation", 12, {"window": (0, 4)}, "height and a width"),
+        ("dual_aggregation", 12, {"window": (0, 4)}, "2 whole numbers, at least 1"),
         ("dual_vit", 12, {"heads": 5}, "divide the 12 channels"),
         ("dual_vit", 12, {"grid": 0}, "at least 1"),
-        ("deformable_attention", 12, {"heads": 0}, "divide the 12 channels"),
+        ("deformable_attention", 12, {"heads": 5}, "divide the 12 channels"),
         ("deformable_attention", 12, {"points": 0}, "at least 1"),
         ("query_attention", 12, {"heads": 5}, "divide the 12 channels"),
         ("query_attention", 12, {"queries": 0}, "at least 1"),
@@ -161,6 +162,7 @@ def small_codebook() -> nn.Module:
     module = create_module("vector_quantise", 2, dims=1, codes=3)
     module.codebook.copy_(torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]]))
     module.cluster_sum.copy_(module.codebook)
+    module.cluster_size.fill_(1.0)
     return module
 
 
@@ -201,14 +203,60 @@ def test_vector_quantise_moves_its_codebook_by_hand():
     torch.testing.assert_close(module.codebook, sums / smoothed[:, None])
 
 
-def test_vector_quantise_unused_codes_stay_put():
+def test_vector_quantise_starts_from_the_first_batch():
     module = create_module("vector_quantise", 2, codes=8)
-    assert torch.equal(module.cluster_size, torch.ones(8))
-    start = module.codebook.clone()
-    x = start[0].view(1, 2, 1, 1).expand(4, 2, 3, 3)
-    for _ in range(20):
-        module(x)
-    torch.testing.assert_close(module.codebook[1:], start[1:], rtol=1e-3, atol=0)
+    x = torch.tensor([30.0, -4.0]).view(1, 2, 1, 1).expand(4, 2, 3, 3)
+    torch.testing.assert_close(module(x), x)  # replaced before the codes are assigned
+    torch.testing.assert_close(module.codebook, torch.tensor([[30.0, -4.0]]).expand(8, 2), rtol=1e-4, atol=0)
+
+
+def test_vector_quantise_replaces_dead_codes_alone():
+    module = small_codebook()
+    module.cluster_size.copy_(torch.tensor([1.0, 0.11, 0.09]))  # three positions for three codes: a fair use is 1
+    module.cluster_sum.copy_(module.codebook * module.cluster_size[:, None])
+    x = torch.full((1, 2, 3), 50.0)
+    module(x)
+    # Code 2 became (50, 50) with a count of 1, and took all three positions. The others keep their places.
+    torch.testing.assert_close(module.cluster_size, torch.tensor([0.99, 0.1089, 0.99 + 0.03]))
+    torch.testing.assert_close(module.codebook[2], torch.tensor([50.0, 50.0]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(module.codebook[1], torch.tensor([4.0, 0.0]), rtol=1e-3, atol=0)
+
+
+def test_vector_quantise_uses_its_codes_behind_a_relu():
+    torch.manual_seed(0)
+    module = create_module("vector_quantise", 64, codes=128)
+    clusters = 3 * torch.randn(64, 64).relu()
+
+    def batch() -> Tensor:
+        tokens = clusters[torch.randint(64, (4, 100))] + 0.1 * torch.randn(4, 100, 64)
+        return tokens.relu().transpose(1, 2).unflatten(2, (10, 10))
+
+    for _ in range(60):
+        module(batch())
+    x = batch()
+    y = module.eval()(x)
+    used = torch.cdist(flat(x).flatten(0, 1), module.codebook).argmin(dim=1).unique()
+    assert len(used) > 55  # of 64 clusters
+    assert 1 - (x - y).var() / x.var() > 0.8
+
+
+def test_vector_quantise_is_the_same_under_one_seed():
+    def codebook() -> Tensor:
+        torch.manual_seed(3)
+        module = create_module("vector_quantise", 4, codes=8)
+        for _ in range(3):
+            module(torch.randn(2, 4, 5, 5))
+        return module.codebook
+
+    assert torch.equal(codebook(), codebook())
+
+
+def test_vector_quantise_runs_before_it_was_trained_and_on_an_empty_batch():
+    module = create_module("vector_quantise", 4, codes=8)
+    assert module(torch.randn(0, 4, 5, 5)).shape == (0, 4, 5, 5)
+    assert module.aux_loss is None
+    assert not module.cluster_size.any()
+    assert module.eval()(torch.randn(2, 4, 5, 5)).isfinite().all()
 
 
 def test_vector_quantise_changes_nothing_in_eval():
@@ -436,11 +484,21 @@ def test_dual_aggregation_heads_by_default():
     assert [heads(c, "channel") for c in (2, 16, 48, 64, 512)] == [1, 1, 3, 4, 8]
 
 
-def test_dual_aggregation_position_network_is_never_narrower_than_two():
+def test_dual_aggregation_position_network_is_never_narrower_than_four():
     def width(channels: int) -> int:
         return create_module("dual_aggregation", channels).attention.halves[0].position[0].out_features
 
-    assert [width(c) for c in (16, 64, 96, 180)] == [2, 2, 3, 5]
+    assert [width(c) for c in (16, 64, 96, 128, 180)] == [4, 4, 4, 4, 5]
+
+
+@pytest.mark.parametrize("channels", [16, 32, 64])
+def test_dual_aggregation_biases_differ_by_offset(channels):
+    """With a width of two, 43 of 60 networks gave one bias to all offsets at 32 channels."""
+    for seed in range(20):
+        torch.manual_seed(seed)
+        half = create_module("dual_aggregation", channels).attention.halves[0]
+        biases = half.position(window_offsets(half.window))
+        assert len(biases.unique(dim=0)) > 100  # of 15 * 31 offsets
 
 
 # --- dual_vit -------------------------------------------------------------------------------------------------------

@@ -165,6 +165,20 @@ class WritesOnInputInEval(Good):
         return self.conv(x if self.training else x.relu_())
 
 
+class NeedsItems(Good):
+    """Reshapes by a side of -1, which cannot be inferred without items."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.reshape(x.shape[0], 1, -1).reshape(x.shape))
+
+
+class EndsInRelu(Good):
+    """Needs its own output in the backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
 class OnlyFloat32(Good):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x).float()
@@ -332,6 +346,8 @@ def test_a_module_that_keeps_the_contract_passes(cls: type[nn.Module], declared:
         (DividesByBatch, "keeps items apart", "differs from the same item alone"),
         (WritesOnInput, "leaves input alone", "modified in training"),
         (WritesOnInputInEval, "leaves input alone", "modified in evaluation"),
+        (NeedsItems, "serves an empty batch", "ambiguous"),
+        (EndsInRelu, "trains beside in place layers", "modified by an inplace operation"),
         (OnlyFloat32, "works in float64", "float64 in, torch.float32 out"),
         (MixesTypes, "works under autocast", "RuntimeError"),
         (NeedsContiguous, "works in channels last", "RuntimeError: view size is not compatible"),

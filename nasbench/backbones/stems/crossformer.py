@@ -120,7 +120,7 @@ class Crossformer(nn.Module):
         for stage in self.encoder:
             scales.append(stage(scales[-1]))
         # The decoder gets information about the window only from the encoder.
-        targets = self.target_position.expand(len(x), -1, -1, -1)
+        targets = self.target_position.expand(x.shape[0], -1, -1, -1)
         forecasts = []
         for layer, predict, source in zip(self.decoder, self.predict, scales, strict=True):
             targets = layer(targets, source)

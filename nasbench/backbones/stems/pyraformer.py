@@ -116,7 +116,7 @@ class Pyraformer(nn.Module):
         for block in self.encoder:
             coarse, fine = block(coarse, fine, links)
         last = [fine[:, -1], *(level[:, -1] for level in coarse.split(sizes[1:], dim=1))]
-        return self.head(torch.cat(last, dim=1)).view(len(x), self.horizon, -1)
+        return self.head(torch.cat(last, dim=1)).unflatten(1, (self.horizon, -1))
 
 
 class Block(nn.Module):
