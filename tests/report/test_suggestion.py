@@ -251,7 +251,7 @@ def test_the_command(capsys, tmp_path):
         (["suggest", "coord_atention"], "did you mean 'coord_attention'"),
         (["suggest", "fpn"], "fpn is a neck"),
         (["suggest", "gate"], "gate is a fusion"),
-        (["suggest", "se", "--each", "1", "--out", "/dev/null/s.yaml"], "cannot write the space"),
+        (["suggest", "se", "--each", "1", "--out", "/dev/null/s.yaml"], "cannot write"),
         (["fingerprint", "se", "--trial", "1"], "no run at se"),
     ],
 )
