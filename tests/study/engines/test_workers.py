@@ -250,9 +250,7 @@ def test_a_cluster_that_others_have_taken_is_not_waited_for_without_end(tmp_path
     monkeypatch.setattr(pool, "START_S", 2.0)
     monkeypatch.setattr(phase, "NARRATE_S", 0.5)
     said = []
-    with pytest.raises(
-        NasbenchError, match=r"no worker became ready within 2 s.*asks for 1 CPU.*free.* are 0 of 2 CPU"
-    ):
+    with pytest.raises(NasbenchError, match=r"no worker became ready within 2 s.*needs 1 CPU.*has 0 of 2 CPU free"):
         search(tmp_path / "r", engine="ray", on_event=lambda event: said.append(event.message))
     assert any("0 of 2 CPU" in line for line in said)
     cluster.kill(other)
@@ -277,5 +275,5 @@ def test_a_cluster_that_does_not_answer(tmp_path, monkeypatch, address):
 
 
 def test_ray_says_what_the_cluster_lacks(tmp_path, cluster):
-    with pytest.raises(InputError, match=r"asks for 64 CPU, the Ray cluster has 2.*trial_cpus"):
+    with pytest.raises(InputError, match=r"needs 64 CPU, but the Ray cluster has only 2.*trial_cpus"):
         search(tmp_path / "r", engine="ray", trial_cpus=64)
