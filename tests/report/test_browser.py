@@ -127,7 +127,9 @@ def test_the_page_works(page, tmp_path, size, dark):
 def test_a_thousand_trials_stay_under_three_megabytes(tmp_path, monkeypatch):
     save = Figure.savefig  # the page holds the SVG alone
     monkeypatch.setattr(
-        Figure, "savefig", lambda figure, file, **more: save(figure, file, **more) if file.suffix == ".svg" else file.touch()
+        Figure,
+        "savefig",
+        lambda figure, file, **more: save(figure, file, **more) if file.suffix == ".svg" else file.touch(),
     )
     run = nb.search(
         {"variants": ["se", "eca", "cbam", "dual_pool", "sk", "mixconv", "coord_attention"], "slots": ["stages", "stage4.block1"]},
