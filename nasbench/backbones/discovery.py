@@ -38,6 +38,9 @@ class Slot:
         order: For each position of the image, the index of its token. None if tokens are stored row by row.
         rows_are_series: Whether each row of the map is one series along time. A one-dimensional module then gets each
             row separately.
+        image: `(H, W)` of the input at which the map has this size. None if the input is no image.
+        entry: Dotted path of the innermost module that gets the input first ("" is the backbone itself). At run time,
+            the size of the input is read there.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Slot:
     index: int | None = None
     order: tuple[int, ...] | None = field(default=None, repr=False)
     rows_are_series: bool = False
+    image: tuple[int, ...] | None = field(default=None, repr=False)
+    entry: str = field(default="", repr=False)
 
     @property
     def dims(self) -> int:
@@ -58,7 +63,7 @@ class Slot:
     @property
     def format(self) -> MapFormat:
         """The map's layout, which converts it to `(B, C, *S)` and back."""
-        return MapFormat(self.layout, self.channels, self.size, self.prefix_tokens, self.order)
+        return MapFormat(self.layout, self.channels, self.size, self.prefix_tokens, self.order, self.image)
 
 
 def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) -> list[Slot]:
@@ -131,12 +136,24 @@ def _refusal(name: str, model: nn.Module, size: tuple[int, ...], error: Exceptio
 def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
     if len(size) not in (2, 3):
         raise BackboneError(f"{name}: the input size must be (channels, height, width) or (length, series), got {size}")
-    blocks = _discover(run, size)
+    blocks, entry = _discover(run, size), _entry(run)
+    image = size[1:] if len(size) == 3 else None
     slots_found = []
     for k, stage in enumerate(_stages(blocks), start=1):
         slots_found += [_slot(f"stage{k}.block{j}", block) for j, block in enumerate(stage, start=1)]
         slots_found.append(_slot(f"stage{k}", stage[-1]))
-    return slots_found
+    return [replace(slot, image=image, entry=entry) for slot in slots_found]
+
+
+def _entry(run: Trace) -> str:
+    """Return the path of the innermost module that gets the network's input first.
+
+    It sees the input even if a part of the network is called (`forward_features` of timm's models).
+    """
+    starts = {path: calls[0].span[0] for path, calls in run.calls.items() if 0 in calls[0].inputs}
+    first = min(starts.values(), default=0)
+    paths = [path for path, start in starts.items() if start == first]
+    return max(paths, key=lambda path: (path != "", path.count(".")), default="")
 
 
 def _discover(run: Trace, size: tuple[int, ...]) -> list[Block]:

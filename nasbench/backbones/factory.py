@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -12,10 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasbench.backbones.names import check_backbone_name, check_checkpoint, is_file, is_stem, is_timm
+from nasbench.backbones.checkpoints import read_checkpoint
+from nasbench.backbones.names import check_backbone_name, is_file, is_stem, is_timm
 from nasbench.backbones.stem_registry import STEMS
 from nasbench.errors import BackboneError, NasbenchError, message_of
-from nasbench.library.plugins import load_python_file
+from nasbench.library.plugins import load_python_file, locate
 from nasbench.library.source_names import not_defined
 
 __all__ = ["create_backbone", "default_input_size", "stem_arguments", "takes_covariates", "timm_arguments"]
@@ -55,7 +57,9 @@ def create_backbone(
     """Build a bare backbone, without any plan in it.
 
     Args:
-        name: A timm architecture, a built-in forecasting backbone, or `FILE.py:function` for your own backbone.
+        name: A timm architecture, a built-in forecasting backbone, or `FILE.py:function` for your own backbone. Your
+            function is called by keyword with those of `input_size`, `num_classes`, `horizon` and `covariates` that it
+            names and that are known, or with all of them if it has `**kwargs`. It returns an nn.Module.
         input_size: `(C, H, W)` of an image, or `(lookback, series)`. None means the backbone's default. A timm model
             that is built for one fixed size gets the size as `img_size`.
         num_classes: Number of outputs of the classifier. None means the backbone's default.
@@ -65,7 +69,8 @@ def create_backbone(
         in_chans: Number of input channels if `input_size` is None.
         pretrained: Whether to load timm's pretrained weights.
         checkpoint: A file of weights to load. If its classifier has another size than the model's, the weights of the
-            classifier are not loaded.
+            classifier are not loaded. Checkpoints of Lightning, DistributedDataParallel, EMA and `torch.compile` are
+            understood, and a warning says what was read from them.
 
     Raises:
         UnknownNameError: If no backbone has this name. The message suggests the nearest names.
@@ -171,30 +176,57 @@ def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Mod
         own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
         raise not_defined("backbone", function, file, own)
     # A user's function declares only the arguments that it needs, so it receives no others.
-    known = inspect.signature(build).parameters
-    anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
     asked = {"input_size": size, **wanted}
+    arguments = _arguments(build, name, asked)
     try:
-        model = build(**{k: v for k, v in asked.items() if v is not None and (k in known or anything)})
+        model = build(**arguments)
     except NasbenchError:  # its message was written for the user
         raise
     except (Exception, SystemExit) as error:
-        raise BackboneError(f"{name} cannot be built: {type(error).__name__}: {message_of(error)}") from error
+        where = locate(error, path)
+        raise BackboneError(f"{where}: {name} cannot be built: {type(error).__name__}: {message_of(error)}") from error
     if not isinstance(model, nn.Module):
-        raise BackboneError(f"{name} returned {type(model).__name__}, not an nn.Module")
+        hint = "; its last line must be `return model`" if model is None else ""
+        raise BackboneError(f"{_defined_at(build, path)}: {name} returned {model!r:.80}, not an nn.Module{hint}")
     return model
+
+
+def _arguments(build: Callable[..., Any], name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a user's function: those that it names, or all if it has `**kwargs`.
+
+    Raises:
+        BackboneError: If the function needs an argument that it does not get.
+    """
+    known = inspect.signature(build).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    given = {k: v for k, v in asked.items() if v is not None and (k in known or anything)}
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p for p in known.values() if p.default is p.empty and p.kind not in optional]
+    missing = [p.name for p in needed if p.name not in given or p.kind is p.POSITIONAL_ONLY]
+    if missing:
+        path = Path(name.rpartition(":")[0]).expanduser().resolve()
+        raise BackboneError(
+            f"{_defined_at(build, path)}: {name} needs {', '.join(missing)}, but it is called with"
+            f" {', '.join(given) or 'nothing'}; it can take {', '.join(asked)} by keyword, and any other argument needs"
+            " a default"
+        )
+    return given
+
+
+def _defined_at(build: Callable[..., Any], path: Path) -> str:
+    """Return "file:line" of a user's function, or the file if the line is not known."""
+    try:
+        return f"{path}:{inspect.getsourcelines(build)[1]}"
+    except (OSError, TypeError):
+        return str(path)
 
 
 def _load(model: nn.Module, file: Path) -> None:
     """Load weights strictly, but skip a classifier whose size differs."""
-    check_checkpoint(file)
-    try:
-        from timm.models import load_state_dict
-
-        state = load_state_dict(str(file), device="cpu", weights_only=True)
-    except Exception as error:
-        raise BackboneError(f"cannot read {file} as a checkpoint: {error}") from error
     own = model.state_dict()
+    state, said = read_checkpoint(file, own)
+    if said:
+        warnings.warn(f"read from {file}: {said}", stacklevel=3)
     # timm's configuration names the classifier of a model, or the several classifiers of a distilled model.
     heads = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)

@@ -9,11 +9,55 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.backbones.layout import MapFormat
+from nasbench.errors import InputError
 
-__all__ = ["CHILD", "Plugin", "Plugins", "SlotHook", "attach", "strip", "to_host"]
+__all__ = ["CHILD", "InputHook", "Plugin", "Plugins", "SlotHook", "attach", "strip", "to_host"]
 
 CHILD = "nasbench"
 """Name of the only child that insertion adds to a backbone. The backbone's own state-dict keys never change."""
+
+
+class InputHook:
+    """A forward pre-hook that records the size of the image that is running.
+
+    Tokens have no height and width of their own, so plug-ins on tokens read the size here. One object serves the whole
+    backbone.
+
+    Attributes:
+        image: `(H, W)` of the last input. None if it was no image.
+        patches: `(H, W)` of the grid of patches, if the last input was already cut into patches (NaFlexViT).
+    """
+
+    def __init__(self) -> None:
+        self.image: tuple[int, ...] | None = None
+        self.patches: tuple[int, ...] | None = None
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Record the size of the first image among the arguments."""
+        given = [*args, *kwargs.values()]
+        named = next((value for value in given if isinstance(value, dict)), kwargs)
+        image = next((value for value in given if isinstance(value, Tensor) and value.ndim == 4), None)
+        coordinates = named.get("patch_coord")
+        self.image = None if image is None else tuple(image.shape[2:])
+        self.patches = None if coordinates is None else _patches(coordinates, named.get("patch_valid"))
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        # A copy starts without a size. After an export the size is a symbol, which cannot be copied.
+        return type(self), ()
+
+
+def _patches(coordinates: Tensor, valid: Tensor | None) -> tuple[int, ...]:
+    """Return the common grid `(H, W)` of a batch of patches with coordinates `(B, N, 2)`."""
+    height, width = (int(side) + 1 for side in coordinates.amax((0, 1)))
+    rows = torch.arange(height * width, device=coordinates.device)
+    grid = torch.stack([rows // width, rows % width], dim=1)
+    whole = coordinates.shape[1] == height * width and bool((coordinates == grid).all())
+    if not whole or (valid is not None and not bool(valid.all())):
+        raise InputError(
+            "modules on tokens need images of one size in a batch, without padding and with patches row by row;"
+            " give each size its own batch"
+        )
+    return height, width
 
 
 class Plugin(nn.Module):
@@ -27,6 +71,7 @@ class Plugin(nn.Module):
 
     order: Tensor | None
     back: Tensor | None
+    running: InputHook | None = None  # `attach` sets it
 
     def __init__(self, module: nn.Module, form: MapFormat, *, gated: bool) -> None:
         super().__init__()
@@ -40,11 +85,20 @@ class Plugin(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the plug-in to a tensor in the backbone's layout. The result has the same memory format and dtype."""
-        inner, prefix = self.form.split(x, self.order)
+        inner, prefix = self.form.split(x, self.order, self._image())
         y = self.form.join(self.module(inner), prefix, self.back).to(x.dtype)
         if self.gate is not None:
             y = x + self.gate.to(x.dtype) * (y - x)
         return y.contiguous() if x.is_contiguous() else y
+
+    def _image(self) -> tuple[int, ...] | None:
+        """Return the `(H, W)` of the image that is running, or None if it is not known."""
+        if self.running is None:
+            return None
+        if self.running.patches is None or self.form.image is None:
+            return self.running.image
+        traced = zip(self.running.patches, self.form.image, self.form.size, strict=True)
+        return tuple(-(-count * whole // size) for count, whole, size in traced)
 
 
 class Plugins(nn.ModuleDict):
@@ -100,9 +154,26 @@ class SlotHook:
         return type(output)(*items) if hasattr(output, "_fields") else tuple(items)
 
 
-def attach(model: nn.Module, path: str, plugin: nn.Module, index: int | None) -> None:
-    """Attach a plug-in to the module at `path`. It runs after all plug-ins that are already there."""
+def attach(model: nn.Module, path: str, plugin: nn.Module, index: int | None, entry: str = "") -> None:
+    """Attach a plug-in to the module at `path`. It runs after all plug-ins that are already there.
+
+    If the map is a row of tokens, the size of the running input is read at the backbone itself and at `entry`, the
+    module that gets the input first.
+    """
     model.get_submodule(path).register_forward_hook(SlotHook(plugin, index))
+    if isinstance(plugin, Plugin) and plugin.form.folded:
+        hooks = (hook for hook in model._forward_pre_hooks.values() if isinstance(hook, InputHook))
+        plugin.running = next(hooks, None) or _read_input(model, entry)
+
+
+def _read_input(model: nn.Module, entry: str) -> InputHook:
+    hook, modules = InputHook(), dict(model.named_modules())
+    # A replacement (`replace=`) can have taken the place of a module that contained the entry.
+    while entry not in modules:
+        entry = entry.rpartition(".")[0]
+    for module in {model, modules[entry]}:
+        module.register_forward_pre_hook(hook, with_kwargs=True)
+    return hook
 
 
 def to_host(module: nn.Module, host: nn.Module) -> nn.Module:
@@ -119,9 +190,12 @@ def strip(model: nn.Module) -> nn.Module:
     """Remove every plug-in from `model`, in place. Return the model."""
     for module in model.modules():
         # torch removes a hook by its handle, but a copied model has no handles. The user's own hooks must stay.
-        hooks = module._forward_hooks
+        hooks, before = module._forward_hooks, module._forward_pre_hooks
         for key in [k for k, hook in hooks.items() if isinstance(hook, SlotHook)]:
             del hooks[key]
+        for key in [k for k, hook in before.items() if isinstance(hook, InputHook)]:
+            del before[key]
+            module._forward_pre_hooks_with_kwargs.pop(key, None)
     if isinstance(getattr(model, CHILD, None), Plugins):
         delattr(model, CHILD)
     return model

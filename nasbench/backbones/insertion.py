@@ -110,7 +110,7 @@ def _insert_into(
     # `stageK` follows its last block in `places`. Both hook the same module, and the stage's plug-in must run last.
     for slot in places:
         if slot.name in plugins:
-            attach(model, slot.module, plugins[slot.name], slot.index)
+            attach(model, slot.module, plugins[slot.name], slot.index, slot.entry)
     record = {"plan": plan, "identity_init": identity_init, "slots": tuple(places), "taken": taken}
     # New modules are in training mode and on the CPU. The backbone can be in another mode or on another device.
     model.add_module(CHILD, to_host(Plugins(plugins, record), model).train(model.training))

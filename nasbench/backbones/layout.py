@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from nasbench.errors import InputError
 
 __all__ = ["LAYOUTS", "Layout", "MapFormat", "factor_grid", "readings", "sequence_readings"]
 
@@ -30,6 +32,7 @@ class MapFormat:
         prefix: Number of tokens before the tokens of the grid (class, register). A plug-in never gets these tokens.
         order: For each position of the image, the index of its token. It is needed if a backbone does not store its
             tokens row by row (Hiera: window by window). None if tokens are stored row by row.
+        image: `(H, W)` of the network's input in the traced run, in which the map had this size. None if unknown.
     """
 
     layout: Layout
@@ -37,25 +40,32 @@ class MapFormat:
     size: tuple[int, ...]
     prefix: int = 0
     order: tuple[int, ...] | None = field(default=None, repr=False)
+    image: tuple[int, ...] | None = field(default=None, repr=False)
 
     @property
     def positions(self) -> int:
         """The number of positions of the map."""
         return math.prod(self.size)
 
-    def split(self, x: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def split(
+        self, x: Tensor, order: Tensor | None = None, image: tuple[int, ...] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Convert a backbone's tensor to a map `(B, C, *S)` and its prefix tokens (None if it has none).
 
         Args:
             x: The backbone's tensor.
             order: `self.order` as a tensor.
+            image: `(H, W)` of the input that is running. None means that it is not known.
+
+        Raises:
+            InputError: If the tokens do not form a grid of this image.
         """
         if self.layout in ("NCHW", "NCL"):
-            return (x.unflatten(2, self.grid(x.shape[2])) if self.folded else x), None
+            return (x.unflatten(2, self.grid(x.shape[2], image)) if self.folded else x), None
         prefix = x[:, : self.prefix] if self.prefix else None
         x = x[:, self.prefix :] if self.prefix else x
-        # The grid is computed from this tensor, because its size can differ from the size in the traced run.
-        grid = self.grid(x.shape[1]) if self.folded else None
+        # The grid is computed from this run, because its input can have another size than the input of the traced run.
+        grid = self.grid(x.shape[1], image) if self.folded else None
         if order is not None:
             x = x.index_select(1, order)
         if grid is not None:
@@ -84,19 +94,52 @@ class MapFormat:
         """Whether the backbone stores the positions of a grid in one dimension."""
         return self.layout in ("NLC", "NCL") and len(self.size) == 2
 
-    def grid(self, positions: int) -> tuple[int, ...]:
+    def grid(self, positions: int, image: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """Return the `(H, W)` of a grid with this number of positions.
 
-        If the number is that of the traced run, so is the grid. Otherwise the grid has the same aspect ratio.
+        The grid is the running image divided by the strides of the traced run, with each side rounded down or up. A
+        host that resizes its input has the same grid at all sizes. If the running image is not known, the grid has the
+        aspect ratio of the traced run.
+
+        Args:
+            positions: Number of tokens of the grid.
+            image: `(H, W)` of the input that is running. None means that it is not known.
+
+        Raises:
+            InputError: If the tokens do not form a grid of this image.
         """
+        if image is not None and self.image is not None and self.order is None:
+            for height, width in self._rounded(image):
+                if height * width == positions:
+                    return height, width
         if positions == self.positions:
             return self.size
         if self.order is not None:
-            raise ValueError(f"the host's token order is known only for {self.positions} tokens, got {positions}")
-        grid = factor_grid(positions, self.size)
+            raise InputError(
+                f"the host's token order is known only for {self.positions} tokens, got {positions};"
+                " insert the plan at the input size that you run"
+            )
+        # If the traced image is not a multiple of its grid, the strides are uncertain. The aspect ratio is not.
+        exact = self.image is not None and all(i % s == 0 for i, s in zip(self.image, self.size, strict=True))
+        aspect = self.size if image is None else image
+        grid = None if image is not None and exact else factor_grid(positions, aspect)
         if grid is None:
-            raise ValueError(f"{positions} tokens do not form a grid of aspect ratio {self.size[0]}:{self.size[1]}")
+            of = f"aspect ratio {aspect[0]}:{aspect[1]}" if image is None else f"an image of {image[0]}x{image[1]}"
+            traced = "" if self.image is None else f" for an image of {self.image[0]}x{self.image[1]}"
+            known = f"the host had {self.size[0]}x{self.size[1]} tokens{traced}"
+            raise InputError(f"{positions} tokens do not form a grid of {of}; {known}")
         return grid
+
+    def _rounded(self, image: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+        """Yield the grids of an image at the strides of the traced run, first with both sides rounded down."""
+        assert self.image is not None
+        # A list, because the numbers are symbols while a model with dynamic sizes is exported.
+        down = [side * s // whole for side, s, whole in zip(image, self.size, self.image, strict=True)]
+        up = [-(-side * s // whole) for side, s, whole in zip(image, self.size, self.image, strict=True)]
+        yield down[0], down[1]
+        yield up[0], up[1]
+        yield down[0], up[1]
+        yield up[0], down[1]
 
 
 def factor_grid(positions: int, aspect: Sequence[int]) -> tuple[int, int] | None:

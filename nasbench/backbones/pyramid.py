@@ -88,11 +88,13 @@ def create_pyramid(
     size = tuple(input_size)
     weights: dict[str, Any] = {"pretrained": pretrained}
     if checkpoint is not None:
-        # This model is built only to check the file. timm would silently skip weights that do not fit.
-        create_backbone(backbone, input_size=size, checkpoint=checkpoint)
-        # With this configuration, timm loads the file instead of downloading weights.
-        weights = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(checkpoint)}}
+        # This model checks and reads the file. timm alone would silently skip weights that do not fit.
+        state = create_backbone(backbone, input_size=size, checkpoint=checkpoint).state_dict()
+        # With this configuration, timm loads these weights instead of downloading others.
+        weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
     model = _features(backbone, size, weights)
+    # timm keeps the configuration with the model, and the weights in it would be copied with every copy.
+    (getattr(model, "pretrained_cfg", None) or {}).pop("state_dict", None)
     shapes = _shapes(model, backbone, input_size)
     image = input_size[1:]
     first = [formats_of_one[0] if (formats_of_one := readings(shape, image)) else None for shape in shapes]

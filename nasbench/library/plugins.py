@@ -37,6 +37,7 @@ __all__ = [
     "load_path",
     "load_python_file",
     "loaded_files",
+    "locate",
     "problems",
     "python_file",
     "skip",
@@ -254,7 +255,7 @@ def load_python_file(path: str | Path) -> ModuleType:
         MODULES.drop(str(path))
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise PluginError(f"{_locate(error, path)}: {_describe(error)}") from error
+        raise PluginError(f"{locate(error, path)}: {_describe(error)}") from error
     _loaded[path] = _Loaded(module, file, tuple(MODULES.names_of(str(path))))
     return module
 
@@ -284,7 +285,7 @@ def _plugin_files(root: Path) -> list[Path]:
     )
 
 
-def _locate(error: BaseException, path: Path) -> str:
+def locate(error: BaseException, path: Path) -> str:
     """Return "file:line" of the deepest frame inside `path`, where its author can correct the error."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"

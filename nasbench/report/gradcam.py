@@ -56,8 +56,9 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
         model.train(training)
     order = None if slot.order is None else torch.tensor(slot.order, device=images.device)
     # Tokens and NHWC maps become `(B, C, H, W)`. Prefix tokens such as the class token have no position.
-    maps, _ = slot.format.split(kept[0].detach(), order)
-    slopes, _ = slot.format.split(gradient, order)
+    size = tuple(images.shape[2:])
+    maps, _ = slot.format.split(kept[0].detach(), order, size)
+    slopes, _ = slot.format.split(gradient, order, size)
     weights = slopes.flatten(2).mean(dim=2)
     cam = (weights[:, :, None, None] * maps).sum(dim=1, keepdim=True).relu()
     cam = nn.functional.interpolate(cam, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]

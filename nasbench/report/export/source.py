@@ -68,7 +68,8 @@ def model_source(
             body.append(f'        "{slot.name}": Plugin({inner}, {_format(slot.format)}, gated={gated}),')
         body.append("    }")
         body += [
-            f'    attach(model, "{slot.module}", plugins["{slot.name}"], {slot.index})  # {slot.name}' for slot in used
+            f'    attach(model, "{slot.module}", plugins["{slot.name}"], {slot.index}, "{slot.entry}")  # {slot.name}'
+            for slot in used
         ]
         body.append(f'    model.add_module("{CHILD}", Plugins(plugins, {{}}))')
     head = f'"""{title}\n\nWritten by `nasbench export`; it needs torch, timm and safetensors.\n"""\n\n'
@@ -190,7 +191,8 @@ def _has_branches(expression: Expression) -> bool:
 def _format(form: MapFormat) -> str:
     text = f'MapFormat("{form.layout}", {form.channels}, {form.size}'
     text += f", prefix={form.prefix}" if form.prefix else ""
-    return text + (f", order={form.order}" if form.order is not None else "") + ")"
+    text += f", order={form.order}" if form.order is not None else ""
+    return text + (f", image={form.image}" if form.image is not None and form.folded else "") + ")"
 
 
 def _keywords(given: dict[str, Any]) -> str:
