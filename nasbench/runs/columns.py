@@ -34,14 +34,15 @@ _OF_PLANS = (
 """Columns of the compared plans (`Run.finalists`), beside those of the metrics and costs."""
 
 _DERIVED = ("_sd", "_low", "_high")
-"""Endings of the columns that a metric has beside its own among the compared plans."""
+"""Endings of the further columns that each metric has in the table of the compared plans."""
 
-# A function can return costs. Then the metric is this cost, and its column has the right content.
+# A user's function can return a cost, such as params, among its metrics. Its value is then that cost, so it belongs
+# into the column of this name.
 _TAKEN = frozenset({"schema_version", "unknown_ops", "items", "run", *BEFORE, *AFTER, *_OF_PLANS}) - frozenset(COSTS)
 
 
 def column_of_that_name(name: str, metrics: Iterable[str]) -> bool:
-    """Whether a metric cannot have this name, because a column of a table has it.
+    """Whether a metric cannot have this name, because a column of a table is named so already.
 
     Args:
         name: The name of the metric.
@@ -54,7 +55,7 @@ def check_metric_names(names: Iterable[str]) -> None:
     """Check that no metric has the name of a column.
 
     Raises:
-        InputError: If one has. The message names it.
+        InputError: If a metric has the name of a column. The message names the metric.
     """
     names = list(names)
     for name in names:

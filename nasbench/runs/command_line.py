@@ -1,4 +1,4 @@
-"""Settings of a search on the command line: it reads options and `--set`, and writes the command that repeats a run."""
+"""Settings of a search on the command line: read options and `--set`, and write the command that reproduces a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command_line(name: str) -> CommandLine:
 
 
 def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Return the settings given by options and by `--set`, which also sets keys of the training recipe.
+    """Return the settings that are given by options and by `--set`. `--set` can also set keys of the training recipe.
 
     Args:
         options: Values of the command's options as typed, by name of the setting. None means that the option was not
@@ -30,7 +30,7 @@ def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str,
         InputError: If a pair has no "=", if a text cannot be parsed, or if a setting is given by an option and by
             `--set`.
     """
-    from nasbench.tasks.recipe import Recipe  # imported here because the help does not need it
+    from nasbench.tasks.recipe import Recipe  # imported here, because `--help` must be quick and does not need it
 
     given = {name: _parsed(name, value) for name, value in options.items() if value is not None}
     training = {}

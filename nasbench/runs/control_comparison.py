@@ -13,8 +13,8 @@ __all__ = ["NEAR_COST", "ControlComparison", "compare_with_controls", "is_near_c
 
 NEAR_COST = (0.8, 1.25)
 """A control is a fair comparison if the MACs that it adds, divided by the MACs that the plan adds, are between these
-two values. Even the smallest bottleneck can add many times the MACs of a light module. A verdict on such a pair would
-again depend on size."""
+two values. A control can be much more expensive than its plan: even the smallest bottleneck can add many times the MACs
+of a light module. A verdict on such a pair would depend on the added size and not on the module."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class ControlComparison:
         record: The control as the search recorded it.
         plan: The trainings of the plan.
         control: The trainings of the control.
-        pair: The plan minus the control, with the noise of plans and controls. Positive is better, also for an error.
+        pair: The plan's metric minus the control's, with the noise of plans and controls. A positive difference means
+            that the plan is better, also if the metric is an error.
     """
 
     record: RecordedControl
@@ -35,7 +36,7 @@ class ControlComparison:
 
     @property
     def verdict(self) -> str:
-        """BETTER or WORSE than a plain block of equal cost, or NOT DECIDED. "" if the two costs are too different."""
+        """Whether the plan is BETTER or WORSE than its control, or NOT DECIDED. "" if their costs are too different."""
         return self.pair.verdict if is_near_cost(self.record.ratio) else ""
 
 

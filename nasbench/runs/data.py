@@ -1,4 +1,4 @@
-"""The data of a run: the task that a search reads, what is recorded about it, and the task of a recorded run."""
+"""The data of a run: create the task of a search, record what data it read, and create the task of a recorded run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["make_task", "save_data", "task_of_run"]
 SCHEMA_VERSION = 1
 
 _PATHS = ("folder", "tar", "csv", "ett")
-"""Tasks whose text has paths after the colon."""
+"""Kinds of tasks that are followed by a colon and paths, such as `csv:PATH`."""
 
 WITHOUT_DATA = "report, compare, export, power, runs and suggest do not need the data"
 
@@ -30,8 +30,8 @@ def make_task(settings: SearchSettings, text: str | None = None) -> Task:
     """Read the data of a search and return its task.
 
     Args:
-        settings: The settings, with backbone and task resolved.
-        text: The task, if it is not that of the settings.
+        settings: The settings, in which the backbone and the task are resolved.
+        text: The task as text, such as "digits". By default the task of the settings.
 
     Raises:
         InputError: If the task does not exist, or if its data is missing or cannot be used.
@@ -52,7 +52,7 @@ def make_task(settings: SearchSettings, text: str | None = None) -> Task:
 
 
 def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:
-    """Return the default image side for the task's data, and the normalisation that pretrained weights expect."""
+    """Return the image side of the backbone and the normalisation of its pretrained weights, as options of the task."""
     if not is_timm(backbone):
         return {}
     import timm
@@ -85,7 +85,7 @@ def save_data(folder: RunFolder, task: Task) -> None:
 
 
 def _absolute(text: str) -> str:
-    """Return the text of a task with absolute paths."""
+    """Return the text of a task, with its paths made absolute."""
     form, _, place = text.partition(":")
     if form not in _PATHS:
         return text
@@ -98,16 +98,16 @@ def task_of_run(folder: RunFolder, config: Mapping[str, Any], settings: SearchSe
     Args:
         folder: The run folder.
         config: The contents of config.yaml.
-        settings: The settings of the run, whose own code is loaded (`Sources.load`).
+        settings: The settings of the run as `Sources.load` returns them, so that the run's own code is loaded.
 
     Raises:
-        RunError: If a function or a table evaluated the plans, if the data is gone, or if it is not the data of the
-            run. The message says which commands do not need it.
+        RunError: If a function or a table evaluated the plans, if the data does not exist any more, or if it is not the
+            data of the run. The message says which commands do not need the data.
     """
     if config["task"] is None:
         raise RunError(f"run {folder.name} was evaluated by a function or from a table, so it has no data")
     name = str(config["settings"]["task"])
-    # The recorded path is absolute, so it is right from any working directory. A user's own task is in the run.
+    # The recorded path is absolute, so it is valid in any working directory. A user's own task is copied into the run.
     found = read_data(folder.data).found if folder.data.is_file() else name
     text = found if settings.task == name else str(settings.task)
     try:
@@ -116,7 +116,7 @@ def task_of_run(folder: RunFolder, config: Mapping[str, Any], settings: SearchSe
         raise RunError(f"the data of run {folder.name} ({name}) cannot be read: {error}; {WITHOUT_DATA}") from None
     task.name = name
     there, here = config["identity"]["data"], task.describe()
-    both = [key for key in here if key in there]  # another version can describe data by other keys
+    both = [key for key in here if key in there]  # another version of nasbench can describe the data by other keys
     if differing := differences({key: there[key] for key in both}, {key: here[key] for key in both}):
         raise RunError(
             f"the data at {text} is not the data of run {folder.name}; {WITHOUT_DATA}. What differs:\n  "

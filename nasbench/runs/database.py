@@ -1,14 +1,14 @@
-"""A study in a database that several machines share. Every call waits for the database while it does not answer.
+"""A study in a database that several machines share. Every call waits while the database does not answer.
 
-A server is restarted, a connection is cut, a statement exceeds its time limit: the call is repeated on a new
-connection for up to `OUTAGE_S`. If a connection breaks while a transaction is committed, the client cannot know whether
-the server has committed it. Repeating must not write twice:
+If the server restarts, a connection is cut or a statement exceeds its time limit, the call is repeated on a new
+connection for up to `OUTAGE_S`. If a connection breaks while a transaction is being committed, the client cannot know
+whether the server has committed it. A repeated call must not write the same thing twice:
 
-- A new trial carries a token. A repeated transaction first looks for the token. It has the lock of the study's row, so
-  the first transaction has either ended or can no longer commit.
-- The end of a trial is written once. If a repeated call finds the trial ended with the same state and values, its first
-  attempt wrote them.
-- Attributes are set to a value, so that writing them again changes nothing.
+- A new trial has a token, a random text. A repeated transaction first looks for a trial with its token. At that time it
+  holds the lock of the study's row, so the first transaction has either ended or can no longer commit.
+- The end of a trial is written once. If a repeated call finds that the trial has ended with the same state and values,
+  the first attempt of this call wrote them.
+- An attribute is set to a value, so writing it again changes nothing.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from nasbench.text import mask_passwords
 __all__ = ["TOKEN", "Database", "check_database_url", "database_fault", "open_database"]
 
 OUTAGE_S = 300.0
-"""Seconds for which a call waits for a database that does not answer, because the server is perhaps restarting."""
+"""Seconds for which a call waits for a database that does not answer. The server may be restarting."""
 
 OPENING_S = 5.0
-"""The same for the first connection. A mistyped address is then the likelier cause."""
+"""Seconds for which the first connection waits. If it fails, a mistyped address is more likely than a restart."""
 
 _LONGEST_PAUSE_S = 2.0
-"""Longest pause between two attempts."""
+"""Longest pause between two attempts, in seconds."""
 
 TOKEN = "nasbench:token"
 """System attribute of a trial that distinguishes the call which created it."""
 
 _POSTGRESQL = {
     "connect_timeout": 10,
-    # Together these two detect a lost network connection within a minute. TCP's defaults need hours.
+    # These two parameters together detect a lost network connection within a minute. The defaults of TCP need hours.
     "keepalives_idle": 30,
     "tcp_user_timeout": 60_000,
     # otherwise a search process that hangs within a transaction would block all others forever
@@ -59,7 +59,7 @@ _POSTGRESQL = {
 """Connection parameters of libpq, with a limit for every wait. Parameters in the URL take precedence."""
 
 _PERMANENT = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
-"""Parts of connection errors that waiting does not mend: a wrong password, user or database."""
+"""Parts of the messages of connection errors that do not pass by waiting: a wrong password, user or database."""
 
 T = TypeVar("T")
 
@@ -70,7 +70,8 @@ def check_database_url(url: str) -> None:
     """Check the form of the URL of a shared study, without connecting to it.
 
     Raises:
-        InputError: If it is not a URL of PostgreSQL, or names no database. The message does not contain the password.
+        InputError: If it is not a URL of PostgreSQL or MySQL, or names no database. The message does not contain the
+            password.
     """
     url = DatabaseUrl(url)
     scheme, separator, _ = url.partition("://")
@@ -80,7 +81,7 @@ def check_database_url(url: str) -> None:
             if scheme == "postgres" and separator
             else "leave it out to store the study in the run folder"
         )
-        # without a scheme the text is no URL yet, and would show what stands for a password
+        # a text without a scheme is not a URL, so its password is found only after a scheme is put before it
         shown = mask_passwords(url) if separator else DatabaseUrl(f"x://{mask_passwords(url)}").removeprefix("x://")
         raise InputError(f"storage {shown!r} is not of the form {_FORM}; {hint}")
     from sqlalchemy.engine import make_url
@@ -113,7 +114,8 @@ def open_database(url: str, say: Callable[[str], None] | None = None) -> Databas
     check_database_url(url)
     url = DatabaseUrl(url)
     try:
-        # Creating the tables fails if another search process is creating them at the same moment, so it is repeated.
+        # Creating the tables fails if another search process creates them at the same moment. So a failed call is
+        # repeated.
         storage = _patiently(lambda: _Transactions(url), OPENING_S, _is_passing)
         return Database(optuna.storages.get_storage(storage), say)
     except ImportError as error:
@@ -124,13 +126,13 @@ def open_database(url: str, say: Callable[[str], None] | None = None) -> Databas
 
 
 def database_fault(error: Exception) -> str:
-    """Return the message of a database error in one line, without the error in which Optuna wraps it."""
+    """Return the first line of the database's own error message, without the error in which Optuna wraps it."""
     cause = error.__cause__ or error
     return mask_passwords((str(cause).splitlines() or [type(cause).__name__])[0])
 
 
 class Database(BaseStorage):
-    """A storage in a database of which every call waits for up to `OUTAGE_S` while the database does not answer.
+    """A storage in a database. While the database does not answer, every call waits for up to `OUTAGE_S`.
 
     Args:
         storage: Optuna's storage in the database.
@@ -146,7 +148,7 @@ class Database(BaseStorage):
     # -- studies -----------------------------------------------------------------------------------------------
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        """Create a study. If it exists, Optuna raises `DuplicatedStudyError`, also for a repeated call."""
+        """Create a study. If it exists, Optuna raises `DuplicatedStudyError`, even if an earlier attempt created it."""
         return self._wait("create_new_study", directions, study_name)
 
     def delete_study(self, study_id: int) -> None:
@@ -201,7 +203,7 @@ class Database(BaseStorage):
         self._wait("set_trial_param", trial_id, param_name, param_value_internal, distribution)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Set state and values of a trial. A repeated call accepts what its first attempt has written."""
+        """Set state and values of a trial. If the call is repeated, what its first attempt wrote is not an error."""
         attempts = 0
 
         def write() -> bool:
@@ -256,13 +258,13 @@ class _Transactions(RDBStorage):
     def __init__(self, url: DatabaseUrl) -> None:
         from sqlalchemy.pool import NullPool
 
-        self._tried: set[str] = set()  # tokens of the trials whose transaction was begun before
-        # NullPool, so that no connection stays open during an evaluation, which can take hours
+        self._tried: set[str] = set()  # tokens of the trials for which a transaction was begun
+        # with NullPool no connection stays open during an evaluation, which can take hours
         super().__init__(str(url), engine_kwargs={"poolclass": NullPool, "connect_args": _connect_args(url)})
 
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
-        # Optuna calls this within the transaction, with the study's row locked, and repeats the transaction by itself
-        # as well. So this is the only place that sees every attempt.
+        # Optuna calls this method within the transaction, while the study's row is locked. Optuna can repeat the
+        # transaction by itself, so only this method sees every attempt.
         token = None if template_trial is None else template_trial.system_attrs.get(TOKEN)
         if token in self._tried and (written := _trial_with(token, study_id, session)) is not None:
             return written
@@ -326,7 +328,7 @@ def _patiently(
             now = time.monotonic()
             if end is None:
                 end = now + patience_s
-            elif say is not None and pause >= _LONGEST_PAUSE_S:  # not for an outage of a moment
+            elif say is not None and pause >= _LONGEST_PAUSE_S:  # not for an outage of less than some seconds
                 say(f"the database does not answer ({database_fault(error)}); waiting for it, at most {OUTAGE_S:g} s")
                 say = None
             if now >= end or not may_pass(error):
@@ -344,14 +346,14 @@ def _faults() -> tuple[type[Exception], ...]:
 
 
 def _is_outage(error: Exception) -> bool:
-    """Whether an error of a statement can pass by waiting: the connection broke, or a time limit was exceeded."""
+    """Whether the error of a statement can pass by waiting: the connection broke, or a time limit was exceeded."""
     from sqlalchemy import exc
 
     for fault in _causes(error):
-        # The transaction could not continue after an earlier error, which broke the connection.
+        # An earlier error broke the connection, and the transaction cannot continue without it.
         if isinstance(fault, exc.PendingRollbackError):
             return True
-        # PostgreSQL reports an exceeded idle limit of a transaction as an internal error.
+        # If a transaction was idle for longer than its limit, PostgreSQL reports an internal error.
         if isinstance(fault, (exc.OperationalError, exc.InterfaceError, exc.InternalError)):
             return not any(part in str(fault) for part in _PERMANENT)
         if isinstance(fault, exc.DBAPIError) and fault.connection_invalidated:
@@ -360,7 +362,10 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Whether an error of opening the database can pass by waiting. Creating a table twice fails once only."""
+    """Whether an error while the database is opened can pass by waiting.
+
+    If two processes create the same table, one of them fails, and its next attempt succeeds.
+    """
     from sqlalchemy import exc
 
     twice = (exc.IntegrityError, exc.ProgrammingError)
@@ -376,7 +381,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Silence Optuna's warning about a failed query, which would print the query. The call is repeated anyway."""
+    """Silence Optuna's warning about a failed query. It would print the query, although the call is repeated."""
     logger = logging.getLogger("optuna.storages._rdb.storage")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
 """The URL of a study that several machines share, without its password.
 
 The password is needed only to connect. It is never part of the text, so that no file, message, error or process list
-can contain it. libpq itself takes it from `PGPASSWORD`, `PGPASSFILE` or `~/.pgpass` if the URL that was typed has none.
+can contain it. If the typed URL has no password, libpq itself reads one from `PGPASSWORD`, `PGPASSFILE` or `~/.pgpass`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 __all__ = ["DatabaseUrl"]
 
-# In a URL a password must not contain an unquoted "@", "/" or "?". These patterns find such a password too, because a
-# malformed URL must not show it either.
+# A password in a URL must not contain "@", "/" or "?", except as %XX. These patterns find such a malformed password
+# too, because it must not be shown either.
 _AUTHORITIES = (
     re.compile(r"(?P<before>[^:/?#@]*://[^:/?#@]*):(?P<password>[^?]*)(?P<after>@.*)", re.DOTALL),
     re.compile(r"(?P<before>[^:/?#@]*://[^:/?#@]*):(?P<password>.*)(?P<after>@.*)", re.DOTALL),
@@ -23,9 +23,9 @@ _IN_QUERY = re.compile(r"(?P<mark>[?&])password=(?P<password>[^&]*)&?")
 
 
 class DatabaseUrl(str):
-    """A URL of a database whose text has no password.
+    """The URL of a database, as text without the password.
 
-    The password of the URL that was typed is an attribute, which `repr`, `pickle`, JSON and YAML leave out.
+    The password of the typed URL is an attribute, and `repr`, `pickle`, JSON and YAML do not contain it.
 
     Args:
         url: The URL, with or without a password.

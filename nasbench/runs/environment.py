@@ -1,4 +1,4 @@
-"""The environment of a run: versions, devices, git commit, seeds. Written to environment.json."""
+"""The environment of a run, which is written to environment.json: versions, devices, git commit, seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "optuna", "fvcore", "numpy", "panda
 def describe_environment(settings: SearchSettings) -> dict[str, Any]:
     """Return the environment of a search as data for JSON.
 
-    Paths and user names of the machine are left out.
+    It contains no paths and no user names of the machine.
     """
     return {
         "nasbench": __version__,
@@ -41,7 +41,7 @@ def describe_environment(settings: SearchSettings) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """Return the command that was typed, without passwords. "" in a Python program."""
+    """Return the command that the user typed, without passwords. "" if a Python program started the search."""
     if os.path.basename(sys.argv[0]) != "nasbench":
         return ""
     return " ".join(["nasbench", *map(mask_passwords, sys.argv[1:])])
@@ -68,7 +68,7 @@ def _device() -> dict[str, Any]:
 
 
 def _git() -> str | None:
-    """Return the commit of the working directory, or None outside a repository. "+dirty" marks changed files."""
+    """Return the git commit of the working directory, with "+dirty" after changes. None outside a repository."""
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
         status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)

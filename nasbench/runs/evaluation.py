@@ -1,4 +1,4 @@
-"""The record of one plan with one seed. Evaluators return it, the journal stores it, tables show it.
+"""The evaluation of one plan with one seed. Evaluators return it, the journal stores it, and tables show it.
 
 Imports no torch.
 """
@@ -28,31 +28,34 @@ State = Literal["complete", "rejected", "failed"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of evaluating one plan with one seed. It does not change after it was recorded.
+    """The result of evaluating one plan with one seed. It is not changed after it was recorded.
 
     Attributes:
         plan: The plan's canonical text.
-        plan_hash: Its hash.
+        plan_hash: The hash of the plan.
         seed: Seed of the initial weights and of the data order.
-        fidelity: Budget in training epochs. The training can be shorter because of early stopping. 0 without training.
+        fidelity: Largest number of training epochs. Early stopping can end the training before. 0 if nothing was
+            trained.
         state: "complete", "rejected" (it breaks a constraint, or a module does not fit its slot) or "failed" (an error
             ended it).
-        reason: Why it is not complete, one line of clean text. "" if it is.
+        reason: Why the evaluation is not complete, in one line of clean text (`nasbench.text.clean`). "" if it is
+            complete.
         metrics: Metrics on the validation split.
-        costs: params, macs, elementwise_flops, activations, exact, peak_memory_bytes where measured.
+        costs: params, macs, elementwise_flops, activations, exact and, where it was measured, peak_memory_bytes.
         wall_s: Seconds that the evaluation took.
         training_s: Seconds of `wall_s` that were spent in training.
         device: The torch device of the evaluation.
-        history: One entry per epoch.
+        history: The values of each epoch, one entry per epoch.
         batch_parts: Number of parts into which each training batch was split because memory ran out. 1 if it was not
             split.
-        reused_from: Name of the run from which it was imported. "" if this run evaluated the plan.
-        proxies: Zero-cost proxies of the untrained model. Scores of a second untrained model have the name
+        reused_from: Name of the run from which the evaluation was imported. "" if this run evaluated the plan.
+        proxies: Zero-cost proxies of the untrained model, by name. The score of a second untrained model is
             `<name>_retest`. A proxy without a value is left out.
-        number: Number of its trial in the search. None before it is recorded. Not part of the record.
-        items: The primary metric of each validation item, for paired comparisons. None if the metric has no values by
-            item, and in evaluations read from a journal. Stored in a separate file.
-        weights: The trained weights in the safetensors format, if they were requested. Stored in a separate file.
+        number: Number of the trial in the search. None before the evaluation is recorded. It is not part of the record.
+        items: The task's metric for each validation item, for paired comparisons. None if the metric has no values by
+            item, or if the evaluation was read from a journal. The values are stored in a separate file.
+        weights: The trained weights in the safetensors format. None if they were not requested. They are stored in a
+            separate file.
     """
 
     plan: str
@@ -75,12 +78,13 @@ class Evaluation:
     weights: bytes | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # The only place where the text of somebody's exception enters a record. It must fit into every file and table.
+        # Only here the text of an exception, which can contain anything, enters a record. It must fit into every file
+        # and table.
         if isinstance(self.reason, str):
             object.__setattr__(self, "reason", clean(self.reason))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as data for JSON. `Evaluation(**data)` restores it."""
+        """Return the recorded fields as data for JSON. `Evaluation(**data)` restores the evaluation."""
         return {name: getattr(self, name) for name in _RECORDED}
 
     @property
@@ -100,18 +104,19 @@ class Evaluation:
 
     @property
     def record(self) -> Evaluation:
-        """The evaluation without items and weights, because these can be large."""
+        """The evaluation without items and weights, which can be large."""
         return replace(self, items=None, weights=None)
 
     def objectives(self, directions: Mapping[str, str]) -> list[float] | None:
-        """Return the objectives in the order of `directions`, or None if the evaluation is not complete."""
+        """Return the objectives' values in the order of `directions`, or None if the evaluation is not complete."""
         return [float(self.values[name]) for name in directions] if self.is_complete else None
 
 
 def at_full_budget(evaluations: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
-    """Return the complete evaluations with the full budget, by plan hash, in order of trials.
+    """Return the complete evaluations with the full budget by plan hash, those of each plan in order of trials.
 
-    Successive halving stops some plans early. Their metric is not comparable with the metric after the full budget.
+    Successive halving trains some plans for fewer epochs. Their metrics are not comparable with those after the full
+    budget.
     """
     complete = [evaluation for evaluation in evaluations if evaluation.is_complete]
     full = max((evaluation.fidelity for evaluation in complete), default=0)
@@ -126,7 +131,7 @@ _RECORDED = tuple(one.name for one in fields(Evaluation) if one.name not in ("nu
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception as one line for the reason column."""
+    """Return the type and the first line of an exception, for the column `reason`."""
     # torch's errors can have kilobytes of text, but the reason must fit into a cell of a table
     lines = message_of(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"

@@ -1,21 +1,21 @@
 """The folder of a run: its files, and how items, weights and latency samples are stored in it.
 
-config.yaml        settings as resolved, the origin of each, and the run's identity
-environment.json   versions, device, git, seeds
-data.json          what the task says about the data that was read
+config.yaml        the resolved settings, the origin of each, and the run's identity
+environment.json   versions, device, git commit, seeds
+data.json          the task's description of the data that it read
 plugins/           copies of the Python files that the search loaded
-trust.json         the tag by which this machine's user recognises the run
+trust.json         the tag by which the user who made the run recognises it on the same machine
 journal.log        the Optuna journal, to which each evaluation is written first
 trials.jsonl       one line per evaluation       } views, rebuilt from the journal
 trials.csv, front.csv                            }
 latency/           raw samples of each latency measurement
-items/             metric per validation item of each trained plan and seed, for paired comparisons
-models/            weights, trial-N.safetensors
-full/              plans trained for a full budget after the search, by epochs
-test.json          metrics on the test split, one entry per plan
+items/             the metric of each validation item, for each trained plan and seed; for paired comparisons
+models/            weights of trial N, in trial-N.safetensors
+full/              plans trained for longer after the search, in a folder for each number of epochs
+test.json          metrics on the test split, one entry for each plan
 figures/, tables/, report.html   written by nasbench.report
 
-A folder can come from anybody. `RunFolder.check` is the only place that decides whether its files may be opened.
+Anybody can have made a run folder. Only `RunFolder.check` decides whether the files in it may be opened.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["RunFolder"]
 
 _OURS = (".lock",)
-"""Files that do not count when a folder is checked for being empty. The lock is created before the run."""
+"""Files that an empty folder may contain. The lock is created before the run."""
 
 _PARTS = frozenset(
     {
@@ -55,18 +55,18 @@ _PARTS = frozenset(
         *("plugins", "latency", "items", "models", "full", "figures", "tables"),
     }
 )
-"""Names of what a run folder contains, beside hidden files. A user's own files there are never opened."""
+"""Names of the files and folders of a run, without hidden ones. Other files in the folder are never opened."""
 
 _HASH = re.compile(r"[0-9a-f]{16}\Z")
 _MAX_ITEMS_BYTES = 1_000_000_000
-"""Largest file of items that is read: 125 million validation items."""
+"""Largest file of items that is read, in bytes: 125 million validation items."""
 
 
 class RunFolder:
     """The files of a run.
 
     Args:
-        path: The folder. It is possibly not created yet.
+        path: The folder. It need not exist yet.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -89,21 +89,21 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder contains a run. `check` says whether it can be read."""
+        """Whether the folder contains a run. `check` says whether the run may be read."""
         return os.path.lexists(self.config)
 
     @property
     def is_free(self) -> bool:
-        """Whether a new run can be created: the path does not exist, or is an empty folder."""
+        """Whether a new run can be created here: the path does not exist, or is an empty folder."""
         return not self.path.exists() or (self.path.is_dir() and all(p.name in _OURS for p in self.path.iterdir()))
 
     def check(self) -> None:
-        """Check that no file or folder of the run is a link that leads out of it, a pipe, a device or a socket.
+        """Check that the run contains no link that leads out of its folder, and no pipe, device or socket.
 
-        It is called before a run is read, and again before something is written into its folder.
+        This check is made before a run is read, and again before something is written into its folder.
 
         Raises:
-            RunError: If there is one. The message names it.
+            RunError: If the run contains one of these. The message names it.
         """
         root = os.path.realpath(self.path)
         try:
@@ -114,7 +114,7 @@ class RunFolder:
                     if os.path.commonpath([root, target]) != root:
                         raise RunError(
                             f"{place} in {self.path} is a link that leads out of the run folder, so the run is not "
-                            "opened; replace the link by a copy"
+                            "opened; replace the link with a copy of the file"
                         )
                 if not (entry.is_file() or entry.is_dir()):
                     raise RunError(f"{place} in {self.path} is not a regular file, so the run is not opened")
@@ -122,28 +122,31 @@ class RunFolder:
             raise RunError(f"cannot read {self.path}: {error.strerror}") from None
 
     def lock(self) -> FileLock:
-        """Return the lock that a process must have while it searches in this folder.
+        """Return the lock that a process must hold while it searches in this folder.
 
         Raises:
-            RunError: If the folder fails its `check`, because taking a lock creates a file.
+            RunError: If `check` raises it. The check is needed, because taking the lock creates a file.
         """
         self.check()
         return FileLock(self.path / ".lock", signed=True)
 
     @property
     def is_searched(self) -> bool:
-        """Whether a process is searching in this folder. Nothing is created."""
-        # The kernel releases the lock of a process that died, so a taken lock means a running search.
+        """Whether a process is searching in this folder. Asking creates no file."""
+        # The kernel releases the lock of a process that died. So if the lock is held, a search is running.
         return is_locked(self.path / ".lock")
 
     @cached_property
     def driver(self) -> str:
-        """Name of this folder's driver among those that share a study. A resumed search has the same name."""
+        """Name of the driver that searches in this folder, among all drivers of a shared study.
+
+        A resumed search has the same name.
+        """
         file = self.path / ".driver"
         if not file.is_file():
             write_text(file, uuid.uuid4().hex)
-        # Host and path are part of the name, so a copy of the folder is another driver and does not touch the
-        # original's trials.
+        # Host and path are part of the name. So a search in a copy of the folder is another driver, and does not change
+        # the trials of the original.
         where = f"{socket.gethostname()} {self.path.resolve()} {file.read_text()}"
         return hashlib.sha256(where.encode()).hexdigest()[:16]
 
@@ -151,7 +154,7 @@ class RunFolder:
 
     def append_trial(self, row: Mapping[str, Any]) -> None:
         """Append a line to trials.jsonl."""
-        # not durable, because a view can be rebuilt from the journal
+        # Not durable: the write does not wait for the disk, because a view can be rebuilt from the journal.
         append(self.path / "trials.jsonl", _json_line(row).encode(), durable=False)
 
     def write_views(self, rows: Iterable[Mapping[str, Any]], trials: pd.DataFrame, front: pd.DataFrame) -> None:
@@ -161,9 +164,9 @@ class RunFolder:
         write_text(self.path / "front.csv", csv_text(front))
 
     def shown_trials(self) -> int:
-        """Return how many trials the views show. 0 without views.
+        """Return the number of trials in the views. 0 if there are no views.
 
-        A journal that has fewer was cut, or is gone.
+        If the journal contains fewer trials, it was cut or removed.
         """
         lines, table = self.path / "trials.jsonl", self.path / "trials.csv"
         counts = [0]
@@ -171,7 +174,7 @@ class RunFolder:
             with lines.open("rb") as file:
                 counts.append(sum(line.endswith(b"\n") for line in file))
         if table.is_file():
-            # an error means somebody's own file, with which there is nothing to compare
+            # If this is not a CSV file, no search wrote it, and there is nothing to compare.
             with table.open(encoding="utf-8", errors="replace", newline="") as file, contextlib.suppress(csv.Error):
                 counts.append(sum(1 for _ in csv.reader(file)) - 1)
         return max(counts)
@@ -179,17 +182,18 @@ class RunFolder:
     # -- the metric per validation item --------------------------------------------------------------------------
 
     def items_file(self, plan_hash: str, seed: int) -> Path:
-        """Return the path of the items of a plan and seed. The file does not always exist.
+        """Return the path of the file of items of a plan and seed. The file need not exist.
 
         Raises:
-            RunError: If `plan_hash` is not the hash of a plan. A path is never made of any other text of a record.
+            RunError: If `plan_hash` has not the form of a hash. Any other text of a record must not become part of a
+                path.
         """
         if not _HASH.match(plan_hash):
             raise RunError(f"{plan_hash[:40]!r} is not the hash of a plan")
         return self.path / "items" / f"{plan_hash}-{seed}.npy"
 
     def save_items(self, plan_hash: str, seed: int, items: NDArray[np.float64] | None) -> None:
-        """Store the metric per validation item. Does nothing for None."""
+        """Store the metric of each validation item, shape `(N,)`. Does nothing if `items` is None."""
         import numpy as np
 
         if items is not None:
@@ -198,7 +202,7 @@ class RunFolder:
             np.save(file, items, allow_pickle=False)
 
     def load_items(self, plan_hash: str, seed: int) -> NDArray[np.float64] | None:
-        """Return the metric per validation item of a plan and seed, or None if it was not stored.
+        """Return the metric of each validation item, shape `(N,)`, of a plan and seed. None if it was not stored.
 
         Raises:
             RunError: If the file is damaged.
@@ -212,7 +216,8 @@ class RunFolder:
             raise RunError(f"{file} is damaged: it has {file.stat().st_size:,} bytes")
         try:
             with file.open("rb") as opened:
-                # not `np.load`, which also opens archives, and a pickle from a foreign run could execute code
+                # Not `np.load`, because it also opens archives. No pickle, because a pickle of a foreign run can
+                # execute code.
                 items = np.lib.format.read_array(opened, allow_pickle=False).astype(float)
         except (ValueError, TypeError, EOFError, OSError, MemoryError) as error:
             raise RunError(f"{file} is damaged: {str(error)[:200]}") from None
@@ -223,18 +228,19 @@ class RunFolder:
     # -- weights -------------------------------------------------------------------------------------------------
 
     def weights_file(self, number: int) -> Path:
-        """Return the path of the file for the weights of a trial. The file does not always exist."""
+        """Return the path of the file for the weights of a trial. The file need not exist."""
         return self.path / "models" / f"trial-{number}.safetensors"
 
     @property
     def stored_weights(self) -> set[int]:
-        """The trials whose weights are stored."""
+        """Numbers of the trials whose weights are stored."""
         return set(_numbered(self.path / "models", "trial", ".safetensors"))
 
     def weights_seed(self, number: int) -> int | None:
         """Return the seed with which the stored weights of a trial were trained.
 
-        None if the file does not contain the seed. The seed is then the first seed of the run, as in version 0.1.0.
+        None if the file does not contain the seed. This file was written by version 0.1.0, and its seed is the first
+        seed of the run.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -289,7 +295,7 @@ class RunFolder:
         return [files[number] for number in sorted(files)]  # by number, because by name 10 would come before 2
 
     def latest_latency(self, kind: str) -> dict[str, Any] | None:
-        """Return the latest stored measurement of a kind, or None if there is none.
+        """Return the latest stored latency measurement of a kind, or None if there is none.
 
         Raises:
             RunError: If the file is damaged.
@@ -303,13 +309,15 @@ class RunFolder:
         return document
 
     def save_latency(self, kind: str, document: Mapping[str, Any]) -> Path:
-        """Store a latency measurement beside the earlier ones of its kind, and return the file.
+        """Store a latency measurement in a new file beside the earlier ones of its kind, and return the path of the
+        file.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If the file cannot be written.
         """
         files = self.latency_files(kind)
-        # One more than the last number. The number of files plus one can exist already, if files were removed.
+        # One more than the last number, and not the count of files: if a file was removed, the count is a number in
+        # use.
         number = int(files[-1].stem.split("-")[1]) + 1 if files else 0
         file = self.path / "latency" / f"{kind}-{number}.json"
         file.parent.mkdir(exist_ok=True)
@@ -318,12 +326,12 @@ class RunFolder:
 
 
 def _entries(folder: Path, root: str) -> Iterator[os.DirEntry[str]]:
-    """Yield the parts of a run, at every depth. A folder that does not exist has none."""
+    """Yield the files and folders of a run, at every depth. Yields nothing if `folder` does not exist."""
     if not folder.is_dir():
         return
     with os.scandir(folder) as top:
         waiting = [entry for entry in top if entry.name in _PARTS or entry.name.startswith(".")]
-    seen = {root}  # a link to a folder around it would have no end
+    seen = {root}  # without it, a link to a folder that contains the link would be followed without end
     while waiting:
         entry = waiting.pop()
         yield entry
@@ -334,7 +342,7 @@ def _entries(folder: Path, root: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _numbered(folder: Path, name: str, ending: str) -> dict[int, Path]:
-    """Return the files `name-N` with an ending, by their number. Files with other names are not ours."""
+    """Return the files named `name-N` with an ending, by their number N. Files with other names are left out."""
     pattern = re.compile(rf"{re.escape(name)}-(\d{{1,9}}){re.escape(ending)}\Z")
     found = ((pattern.match(file.name), file) for file in folder.glob(f"{name}-*{ending}"))
     return {int(match.group(1)): file for match, file in found if match}

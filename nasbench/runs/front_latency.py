@@ -1,6 +1,6 @@
-"""Latency of a run's Pareto front on this device: side by side, compared with the prediction, and slot by slot.
+"""Latency of the plans on a run's Pareto front on this device: measured together, compared with predictions, by slot.
 
-Models are built from config.yaml alone. The machine of the device needs neither data nor weights.
+The models are built from config.yaml alone. So the machine that measures needs neither the data nor the weights.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ _ASKED = ("batch_size", "mode", "amp", "channels_last")
 
 @dataclass(frozen=True)
 class FrontLatency:
-    """The measured latency of the plans on a Pareto front.
+    """The measured latency of the plans on a run's Pareto front.
 
     Attributes:
-        rows: One row per plan, the bare backbone first. Columns: number, plan, plan_hash, macs, kernels, the attributes
-            of `Latency`, rank, and predicted_ms and predicted_ratio if the run predicted latency.
-        profile: The measurement. Its models are named by plan hash.
-        quality: Quality of the predicted ratios. None without a prediction or with fewer than two plans.
-        within_10pct_ms: Share of predicted milliseconds within ±10 % of the measured ones. None as for `quality`.
-        slots: The latency of the best plan slot by slot. None if the front is only the bare backbone, or if not
-            requested.
-        file: The file with the rows and the raw samples.
+        rows: One row for each plan, the bare backbone first. Columns: number, plan, plan_hash, macs, kernels, the
+            attributes of `Latency`, and rank. If the run predicted latency, also predicted_ms and predicted_ratio.
+        profile: The measurement. The name of each model in it is its plan hash.
+        quality: Quality of the predicted ratios. None without a prediction, or if the front has fewer than two plans.
+        within_10pct_ms: Share of the plans whose predicted latency in milliseconds is within ±10 % of the measured one.
+            None if `quality` is None.
+        slots: The latency that each slot adds in the best plan. None if the front contains only the bare backbone, or
+            if it was not requested.
+        file: The file that contains the rows and the raw samples.
     """
 
     rows: list[dict[str, Any]]
@@ -60,21 +61,21 @@ class FrontLatency:
 
 
 def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLatency:
-    """Measure the plans of a run's front beside the bare backbone on this device, and its best plan slot by slot.
+    """Measure the latency of the plans on a run's front and of the bare backbone on this device, and by slot.
 
     Results and raw samples are stored in `latency/` of the run folder.
 
     Args:
         run: The run.
-        per_slot: Whether to measure the best plan slot by slot too. This doubles the time.
-        options: Options of `profile`. The defaults of batch size, mode, autocast and memory format are those of the
-            run's latency prediction.
+        per_slot: Whether to measure also the latency that each slot adds in the best plan. This doubles the time.
+        options: Options of `profile`. If the run predicted latency, the defaults of batch size, mode, autocast and
+            memory format are those of its device profile.
 
     Raises:
         RunError: If a function evaluated the run's plans, so that there are no models.
         NothingMatched: If the run has no front yet.
         DeviceError: If the device does not exist, has too little memory, or gives no accepted samples.
-        InputError: If an option is wrong, see `profile`.
+        InputError: If an option is wrong. See `profile`.
     """
     front = run.front()
     if front.empty:
@@ -82,7 +83,7 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
     options = {**{k: v for k, v in predicted_scenario(run).items() if k in _ASKED}, **options}
     bare = Plan({})
     hashes = list(dict.fromkeys([bare.hash, *front["plan_hash"]]))
-    # reversed, so that the first evaluation of a plan stays in the dict: the front shows its trial number
+    # Reversed, so that the dict keeps the first evaluation of each plan. The front shows the trial number of the first.
     first = {evaluation.plan_hash: evaluation for evaluation in reversed(run.evaluations())}
     builder = run.builder().without_weights()  # latency does not depend on the values of weights
     texts = {bare.hash: bare.text, **dict(zip(front["plan_hash"], front["plan"], strict=True))}
@@ -106,7 +107,7 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
             row |= {"predicted_ms": cost["latency_ms"], "predicted_ratio": cost["latency_ratio"]}
         rows.append(row)
     quality, within_ms = _quality([row for row in rows if row["plan_hash"] != bare.hash])
-    # the front is sorted by the metric, so its first plan that is not the bare backbone is the best one
+    # the front is sorted by its metric, so the first plan that is not the bare backbone is the best plan
     best = next((key for key in front["plan_hash"] if key != bare.hash), None)
     slots = measure_slots(run, texts[best], first[best].number, **options) if per_slot and best is not None else None
     result = FrontLatency(rows, measured, quality, within_ms, slots)
@@ -115,12 +116,12 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
 
 
 def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> PerSlot:
-    """Measure one plan slot by slot, and store the result in the run folder for the report.
+    """Measure the latency that each slot of a plan adds, and store the result in the run folder for the report.
 
     Args:
         run: The run.
         plan: Text of a plan of the run.
-        number: Number of its trial.
+        number: Number of the plan's trial.
         options: Options of `profile`.
 
     Raises:
@@ -136,7 +137,7 @@ def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> Pe
 
 
 def predicted_scenario(run: Run) -> dict[str, Any]:
-    """Return the scenario of the run's device profile (`DeviceProfile.describe`). Empty if the run used none."""
+    """Return the scenario of the run's device profile (`DeviceProfile.describe`). Empty without a device profile."""
     return dict(run.config["identity"].get("latency_profile") or {})
 
 

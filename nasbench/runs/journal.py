@@ -1,10 +1,10 @@
 """The journal of a run: its Optuna studies in a file or in a shared database.
 
-A journal can come from anybody, so everything that is read is validated. A finished trial never changes, so it is
-validated only once. A record that no search writes is left out and named (`RunJournal.skipped`).
+Anybody can have written a journal, so every record that is read is validated. A finished trial never changes, so it is
+validated only once. A record that no search can have written is left out, and `RunJournal.skipped` names it.
 
-The search of a run opens its journal for writing. Everybody else reads the file in the run folder, also for a run whose
-studies are in a database: the folder has a copy of its records, so that reading needs no connection.
+The search of a run opens its journal for writing. Everybody else reads the file in the run folder. If the studies of a
+run are in a database, this file is a copy of their records, so that reading needs no connection.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ from nasbench.text import clean
 __all__ = ["RunJournal", "Skipped"]
 
 _LONGEST_REASON = 300
-"""Largest number of characters of a reason that are read, because a journal can come from anybody."""
+"""Largest number of characters that are read of a reason. Anybody can have written the journal."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A record that was left out because no search writes such a record.
+    """A record that was left out because no search can have written it.
 
     Attributes:
         study: The study that contains it.
         number: Number of its trial in that study.
-        reason: What is wrong with it.
+        reason: What is wrong with the record.
     """
 
     study: str
@@ -77,9 +77,9 @@ class RunJournal:
         folder: The run's folder.
         directions: The objectives, each to "maximize" or "minimize".
         identity: The identity of the run, which distinguishes the runs in a database.
-        writing: Whether to open the studies for writing, as their search does.
-        database: The database to which a shared search writes. None for a search in the run folder, and for every
-            reader: a reader reads the driver's copy in the run folder and connects to nothing.
+        writing: Whether to open the studies for writing, as the search of the run does.
+        database: The database to which a shared search writes. None for a search that writes to the run folder, and for
+            every reader. A reader uses the copy in the run folder, and connects to no database.
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class RunJournal:
         self.folder, self.directions, self._identity = folder, dict(directions), identity
         self._writing, self._database = writing, database
         self._studies: dict[str, optuna.Study] = {}
-        # validated evaluations of finished trials, None for a trial without one
+        # the validated evaluations of finished trials; None for a trial without an evaluation
         self._checked: dict[tuple[str, int], Evaluation | None] = {}
         self._skipped: dict[tuple[str, int], Skipped] = {}
         self._fetched: set[tuple[str, int]] = set()  # trials whose items are in the run folder
 
     @cached_property
     def storage(self) -> BaseStorage:
-        """The Optuna storage. It is opened at first use."""
+        """The Optuna storage. It is opened when it is first used."""
         if not self._writing:
             return read_journal(self.folder.journal)
         return open_journal(self.folder.journal) if self._database is None else self._database
@@ -113,29 +113,30 @@ class RunJournal:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other machines can write to the studies too. False for a reader."""
+        """Whether other machines can write to the same studies. False for a reader."""
         return self._database is not None
 
     @property
     def skipped(self) -> list[Skipped]:
-        """The records that were left out of the evaluations read so far, by study and number."""
+        """The records that were left out of the evaluations read so far, sorted by study and number."""
         return [self._skipped[key] for key in sorted(self._skipped)]
 
     def study_name(self, name: str) -> str:
-        """Return the name of a study in the storage."""
+        """Return the name that a study of this run has in the storage."""
         if not self.is_shared:
             return name
-        # A database contains the studies of many runs. All drivers of a search compute the same study name from its
-        # identity.
+        # A database contains the studies of many runs. All drivers of a search compute the same study name from the
+        # identity of their run.
         identity = json.dumps(self._identity, sort_keys=True, default=list)
         return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     def study(self, name: str = SEARCH) -> optuna.Study:
-        """Open (or create) one of the studies, for writing."""
+        """Open one of the studies for writing. Create it if it does not exist."""
         if name not in self._studies:
             with quiet():
                 known, storage = self.study_name(name), self.storage
-                # Optuna's `load_if_exists` would write a line for each opening, so it is the answer to a race alone
+                # With `load_if_exists`, Optuna writes a line each time. So it is used only if the study is not there,
+                # in case another process creates it at the same moment.
                 study = (
                     optuna.load_study(study_name=known, storage=storage)
                     if self._study_id(name) is not None
@@ -146,14 +147,15 @@ class RunJournal:
                         load_if_exists=True,
                     )
                 )
-                # For Optuna's dashboard. Only in an empty study, because reading an older run must not change it.
+                # Optuna's dashboard shows these names. They are set only in an empty study, because an older run must
+                # not change.
                 if study.metric_names is None and not study.get_trials(deepcopy=False):
                     study.set_metric_names(list(self.directions))
                 self._studies[name] = study
         return self._studies[name]
 
     def ledger(self, name: str = SEARCH) -> Ledger:
-        """Open (or create) the ledger of one of the studies, which records claims and evaluations."""
+        """Return the ledger of a study, which records claims and evaluations. Create a study that does not exist."""
         study = self.study(name).study_name
         if not self.is_shared:
             return Ledger(self.storage, study, self.directions)
@@ -164,8 +166,8 @@ class RunJournal:
     def evaluations(self, *names: str) -> list[Evaluation]:
         """Return every evaluation of the named studies, in order of trials.
 
-        By default these are the search and the finalists' further seeds. A record that no search writes is left out
-        (`skipped`).
+        By default these are the studies of the search and of the finalists' further seeds. A record that no search can
+        have written is left out (`skipped`).
 
         Raises:
             RunError: If the storage cannot be read.
@@ -179,9 +181,10 @@ class RunJournal:
             ]
 
     def further_trainings(self) -> list[tuple[Evaluation, str]]:
-        """Return every evaluation of a further seed with its reason, in the order in which they were started.
+        """Return every evaluation of a further seed, with the reason for this training, in the order in which they
+        started.
 
-        The reason is "" if none was recorded, as in a search that trains all plans with the same seeds.
+        The reason is "" if none was recorded. A search that trains all plans with the same seeds records none.
 
         Raises:
             RunError: If the storage cannot be read.
@@ -194,7 +197,7 @@ class RunJournal:
             ]
 
     def refresh_copy(self) -> None:
-        """Copy what the database has and the run folder lacks: records to journal.log, items to their files.
+        """Copy everything that the run folder lacks from the database: records to journal.log, items to their files.
 
         Does nothing if the studies are in the run folder.
 
@@ -203,12 +206,12 @@ class RunJournal:
         """
         if self.is_shared:
             records = self._mirror.read()
-            for each in records:  # first, so that every evaluation in the copy has its items
+            for each in records:  # items first, so that every evaluation in the copy has its items
                 self._save_items(each.name, each.trials)
             self._mirror.write(records)
 
     def fetch_items(self) -> None:
-        """Copy the metric per validation item of other machines' evaluations from the database to the run folder."""
+        """Copy the items (the metric of each validation item) of other machines from the database to the run folder."""
         for name in (SEARCH, FINALISTS, CONTROLS) if self.is_shared else ():
             self._save_items(name, self._trials(name))
 
@@ -226,7 +229,7 @@ class RunJournal:
     def _trials(self, name: str) -> list[FrozenTrial]:
         study = self._study_id(name)
         trials = [] if study is None else self.storage.get_all_trials(study, deepcopy=False)
-        # a failed trial that was tried again keeps its record in the study, but its plan counts once
+        # a failed trial that was tried again stays in the study, but only its later attempt counts
         retried = retried_numbers(trials, ended=True)
         return [trial for trial in trials if trial.number not in retried]
 
@@ -240,15 +243,15 @@ class RunJournal:
             # One bad record must not make the others unreadable.
             evaluation, reason = None, clean(str(error) or type(error).__name__, _LONGEST_REASON)
             self._skipped[key] = Skipped(name, trial.number, reason)
-        if trial.state.is_finished():  # another driver can still take over a running one
+        if trial.state.is_finished():  # a running trial can still change, because another driver can take it over
             self._checked[key] = evaluation
         return evaluation
 
     def _validated(self, trial: FrozenTrial) -> Evaluation | None:
-        """Return the evaluation of a trial, None if it has none.
+        """Return the evaluation of a trial, or None if the trial has none.
 
         Raises:
-            ValueError: If no search writes such a record. Damaged data can raise other errors too.
+            ValueError: If no search can have written this record. Damaged data can raise other errors too.
         """
         evaluation = recorded_evaluation(trial)
         if evaluation is None:
@@ -256,11 +259,11 @@ class RunJournal:
         check_evaluation(evaluation, self.directions)
         claimed = trial.user_attrs.get("plan", evaluation.plan)
         if claimed != evaluation.plan:
-            raise ValueError("it is the evaluation of another plan than the trial's")
+            raise ValueError("its evaluation is of another plan than the one that the trial claims")
         return evaluation
 
     def _study_id(self, name: str) -> int | None:
-        # not `study`, because that would create it, and reading a run must not change it
+        # not `self.study`, which creates a missing study: reading a run must not change it
         try:
             return self.storage.get_study_id_from_name(self.study_name(name))
         except KeyError:
@@ -270,14 +273,14 @@ class RunJournal:
 
     @property
     def latency(self) -> dict[str, dict[str, Any]]:
-        """Measured latency by plan hash, as columns of the trials table."""
+        """Measured latency by plan hash. The values are the latency columns of the trials table."""
         return self._attribute(SEARCH, LATENCY)
 
     @property
     def cost_checks(self) -> dict[str, str]:
-        """How the costs of each finalist's whole model differ from the sum of its parts, by plan hash.
+        """How the costs of each finalist's whole model differ from the sum of the costs of its parts, by plan hash.
 
-        "" means that they do not differ.
+        The text is "" if they do not differ.
         """
         return self._attribute(SEARCH, COST_CHECKS)
 
@@ -288,16 +291,16 @@ class RunJournal:
 
     @property
     def reference(self) -> Reference | None:
-        """The reference point of hypervolume. None until the bare backbone has been evaluated."""
+        """The reference point of the hypervolume. None until the bare backbone has been evaluated."""
         return self._attribute(SEARCH, REFERENCE)
 
     @property
     def earlier_noise(self) -> dict[str, dict[str, Any]]:
-        """The noise of earlier runs of the same task by run name, as fields of `nasbench.evidence.noise.Noise`."""
+        """The noise of earlier runs of the same task, by run name: the fields of `nasbench.evidence.noise.Noise`."""
         return self._attribute(SEARCH, EARLIER_NOISE)
 
     def record_earlier_noise(self, run: str, noise: Mapping[str, Any]) -> None:
-        """Store the noise of an earlier run, unless it is stored. After that, readers do not need the earlier run."""
+        """Store the noise of an earlier run, unless it is stored already. Readers then do not need the earlier run."""
         if run not in self.earlier_noise:
             self.study().set_user_attr(EARLIER_NOISE, {**self.earlier_noise, run: dict(noise)})
 
@@ -315,9 +318,9 @@ class RunJournal:
         self.study(CONTROLS).set_user_attr(CONTROLS, {key: control.to_dict() for key, control in every.items()})
 
     def record_reference(self, reference: Reference) -> None:
-        """Store the reference point of hypervolume, unless one is stored."""
+        """Store the reference point of the hypervolume, unless one is stored already."""
         study = self.study()
-        # fixed once, because hypervolumes are comparable only with the same reference point
+        # not replaced, because hypervolumes are comparable only if they have the same reference point
         if REFERENCE not in study.user_attrs:
             study.set_user_attr(REFERENCE, reference.to_dict())
 
@@ -328,13 +331,13 @@ class RunJournal:
 
     @contextmanager
     def _undamaged(self) -> Iterator[None]:
-        """If reading a damaged journal raises an error, raise a `RunError` instead."""
+        """Turn the errors that a damaged journal can cause into a `RunError`."""
         try:
             yield
-        except NasbenchError:  # some of them are a ValueError too
+        except NasbenchError:  # before ValueError, because some of these errors are also a ValueError
             raise
         except OSError as error:
-            if self._writing:  # the search says how to continue
+            if self._writing:  # the search reports this error, and says how to continue
                 raise
             raise RunError(f"cannot read the journal of {self.folder.path}: {error.strerror}") from None
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, AssertionError) as error:

@@ -37,7 +37,7 @@ def predicted_columns(profile: DeviceProfile, plan: Plan, name: str) -> dict[str
     Args:
         profile: The device profile that predicts.
         plan: The plan.
-        name: The file of the device profile, for the scenario column.
+        name: The file of the device profile. It is shown in the column of the scenario.
     """
     predicted, scenario = profile.predict(plan), profile.scenario
     return {

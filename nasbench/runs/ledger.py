@@ -1,7 +1,8 @@
-"""The ledger of a search. Each trial of an Optuna study is first a claim on a plan and seed, later its evaluation.
+"""The ledger of a search. A trial of the Optuna study first claims a plan and seed, and later has their evaluation.
 
-A claim is written atomically before its evaluation, and its result atomically afterwards. A killed process leaves
-running claims, never half-written trials. The next process resumes these claims under the same trial numbers.
+A claim is written atomically before the plan is evaluated, and the evaluation is written atomically afterwards. A
+killed process leaves running claims, but never half-written trials. The next process resumes these claims under the
+same trial numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 _OF_THE_PLAN = ("plan", "number", "reason", "wanted")
-"""Attributes of a claim that say what is evaluated. A second attempt has them too."""
+"""Attributes of a claim that say what is evaluated. They are copied if a failed trial is tried again."""
 
 _STATES = {"complete": TrialState.COMPLETE, "rejected": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -42,8 +43,8 @@ class Ledger:
         directions: The objectives, each to "maximize" or "minimize".
 
     Attributes:
-        poll_s: Seconds between two checks for new trials of other processes. None if there are no other processes.
-        budget: Largest number of claims. Trials imported from another run do not count. None for no limit.
+        poll_s: Seconds between two checks for new trials of other processes. None if no other process can write.
+        budget: Largest number of claims. Trials imported from another run do not count. None if there is no limit.
     """
 
     poll_s: float | None = None
@@ -52,13 +53,13 @@ class Ledger:
     def __init__(self, storage: BaseStorage, study: str, directions: Mapping[str, str]) -> None:
         self.storage, self.directions = storage, dict(directions)
         self.study_id = storage.get_study_id_from_name(study)
-        self._ids: dict[int, int] = {}  # trial number -> Optuna's id, which differs if a database contains many studies
+        self._ids: dict[int, int] = {}  # trial number -> Optuna's id; they differ if a database has several studies
         self._told = False
         self.count = 0
         self.trials()
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials by number. Do not modify them, because they are the storage's own objects."""
+        """Return all trials, sorted by number. Do not modify them, because they are the storage's own objects."""
         trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
         self._ids.update((trial.number, trial._trial_id) for trial in trials)
         self.count = len(trials)
@@ -74,19 +75,20 @@ class Ledger:
         """Claim a plan, so that only this process evaluates it.
 
         Args:
-            key: The claimed plan: its hash and, in a study with several seeds, the seed.
+            key: What is claimed: the hash of the plan and, in a study with several seeds, the seed.
             user_attrs: Further attributes to record with the claim.
-            proposal: The sampler's proposal, whose parameters the trial gets. None for a plan without parameters.
+            proposal: The sampler's proposal, whose parameters are copied to the trial. None if the plan has no
+                parameters of the sampler.
 
         Returns:
             The number of the trial, or None if another process has claimed the plan.
         """
-        # Not durable. If a claim is lost in a power cut, the plan is evaluated again. Writing the result waits for the
-        # disk, and then the claim is on the disk too.
+        # The write does not wait for the disk. If a claim is lost in a power cut, the plan is evaluated again. Writing
+        # the evaluation waits for the disk, and also brings the claim to the disk.
         return self.add_trial(TrialState.RUNNING, {**user_attrs, "claim": key}, proposal, durable=False)
 
     def retry_trial(self, failed: FrozenTrial, proposal: FrozenTrial | None = None) -> int | None:
-        """Claim the plan of a failed trial again. The failed trial keeps its record, but no longer counts.
+        """Claim the plan of a failed trial again. The failed trial stays in the study, but no longer counts.
 
         Returns:
             The number of the new trial, or None if another process has claimed the plan.
@@ -128,14 +130,14 @@ class Ledger:
             evaluation: Its evaluation.
 
         Returns:
-            False if another process has taken over the trial.
+            False if another process has taken over the trial and ended it.
         """
         with self.atomically():
             self.annotate_trial(number, evaluation=evaluation.to_dict())
             return self.end_trial(number, state_of(evaluation), evaluation.objectives(self.directions))
 
     def end_trial(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """End a trial. Return False if it had ended before."""
+        """End a trial. Return False if it has ended before."""
         try:
             return self.storage.set_trial_state_values(self._ids[number], state, values)
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -156,15 +158,16 @@ class Ledger:
     # -- other processes ---------------------------------------------------------------------------------------
 
     def is_claimed(self, key: str) -> bool:
-        """Whether a plan whose claim was abandoned has another valid claim."""
+        """Whether a plan has a valid claim, after an earlier claim on it was abandoned."""
         return False
 
     def owns(self, trial: FrozenTrial) -> bool:
-        """Whether this process can resume a running trial. Without other processes, it can resume every trial."""
+        """Whether this process can resume a running trial. It can resume every trial if no other process can write."""
         return True
 
     def new_trials(self) -> list[FrozenTrial]:
-        """Return the trials that other processes have written since the last call. The first call returns all."""
+        """Return the trials that other processes have written since the last call. The first call returns all
+        trials."""
         first, self._told = not self._told, True
         return self.trials() if first else []
 
@@ -174,12 +177,12 @@ class Ledger:
 
 
 def state_of(evaluation: Evaluation) -> TrialState:
-    """Return Optuna's state of a trial with this evaluation: "rejected" is PRUNED, "failed" is FAIL."""
+    """Return the Optuna state of a trial with this evaluation: a rejected one is PRUNED, a failed one is FAIL."""
     return _STATES[evaluation.state]
 
 
 def evaluation_of(trial: FrozenTrial) -> Evaluation | None:
-    """Return the evaluation of a trial, or None if the trial has none that a search can have written, or is void."""
+    """Return the evaluation of a trial. None if it is missing, no search can have written it, or the trial is void."""
     try:
         return recorded_evaluation(trial)
     except (ValueError, TypeError, AttributeError):
@@ -187,40 +190,41 @@ def evaluation_of(trial: FrozenTrial) -> Evaluation | None:
 
 
 def recorded_evaluation(trial: FrozenTrial) -> Evaluation | None:
-    """Return the evaluation of a trial as it was recorded, or None if the trial has none or is void.
+    """Return the evaluation of a trial as it was recorded, or None if the trial has no evaluation or is void.
 
     Raises:
-        ValueError: If its hash is not the hash of its plan.
-        TypeError: If it is not a mapping, or if its names are not those of `Evaluation`.
+        ValueError: If the recorded hash is not the hash of the recorded plan.
+        TypeError: If the record is not a mapping, or if its keys are not the fields of `Evaluation`.
     """
     recorded = trial.user_attrs.get("evaluation")
     if recorded is None or is_void(trial):
         return None
-    # a further seed of a finalist is a trial of another study, so "number" gives the finalist's trial in the search
+    # A further seed of a finalist is a trial of another study. Its attribute "number" is the finalist's trial in the
+    # search.
     evaluation = Evaluation(**recorded, number=trial.user_attrs.get("number", trial.number))
-    # The hash is the name of files, and in a database anybody can write it.
+    # The hash becomes part of file names, and anybody who can use the database can write a wrong one.
     if evaluation.plan_hash != text_hash(evaluation.plan):
         raise ValueError(f"its plan_hash {str(evaluation.plan_hash)[:40]!r} is not the hash of its plan")
     return evaluation
 
 
 def standing(trials: Iterable[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """Return the valid claim on each plan, by key: the first claim that is not void and has no second attempt."""
+    """Return the valid claim on each plan, by key: the first claim that is not void and was not tried again."""
     trials = list(trials)
     retried = retried_numbers(trials)
     valid: dict[str, FrozenTrial] = {}
     for trial in trials:
         if "claim" in trial.user_attrs and not is_void(trial) and trial.number not in retried:
-            valid.setdefault(trial.user_attrs["claim"], trial)  # trials come in order of their numbers
+            valid.setdefault(trial.user_attrs["claim"], trial)  # trials are in order of their numbers
     return valid
 
 
 def retried_numbers(trials: Iterable[FrozenTrial], *, ended: bool = False) -> set[int]:
-    """Return the numbers of the failed trials that have a second attempt. A void attempt does not count.
+    """Return the numbers of the failed trials that were tried again. A void attempt does not count.
 
     Args:
         trials: The trials of a study.
-        ended: Whether an attempt counts only if it has ended.
+        ended: Whether the second attempt counts only if it has ended.
     """
     return {
         trial.user_attrs["retries"]
@@ -230,13 +234,13 @@ def retried_numbers(trials: Iterable[FrozenTrial], *, ended: bool = False) -> se
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:
-    """Whether a trial was abandoned because its process died. Its plan must still be evaluated."""
+    """Whether a trial was abandoned because its process died. The plan must then still be evaluated."""
     return is_void(trial) and "abandoned" in trial.user_attrs
 
 
 def is_void(trial: FrozenTrial) -> bool:
-    """Whether a trial is void: its claim was withdrawn, or it was abandoned when its process died.
+    """Whether a trial is void: the claim was withdrawn, or the trial was abandoned because its process died.
 
-    Optuna cannot delete a trial of a study, so a void trial stays in the study as failed.
+    Optuna cannot delete a trial from a study, so a void trial stays in the study with the state FAIL.
     """
     return trial.state == TrialState.FAIL and bool({"withdrawn", "abandoned"} & set(trial.user_attrs))

@@ -1,8 +1,8 @@
 """The copy of a shared study in the run folder, so that reading a run needs no connection.
 
 The driver copies the records of the database to journal.log after each trial. The copy is an ordinary Optuna journal
-with the study names of a local run and the trial numbers of the database. The database is the truth: nothing is ever
-copied back.
+with the study names of a local run and the trial numbers of the database. Nothing is ever copied from the run folder to
+the database.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from nasbench.runs.storage import open_journal, quiet
 __all__ = ["Mirror", "Records"]
 
 _LEFT_OUT = ("items", TOKEN)
-"""Attributes of trials that are not copied: the metric per item, which has its own files, and the token of a write."""
+"""Attributes of trials that are not copied: the items, which have files of their own, and the token of the write."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """What a database has of a study.
+    """The records of one study in a database.
 
     Attributes:
         name: Name of the study in a run folder.
-        study: Its attributes and directions.
-        trials: Its trials by number. They are the storage's own objects.
+        study: The attributes and directions of the study.
+        trials: The trials of the study, sorted by number. They are the storage's own objects, so they must not be
+            modified.
     """
 
     name: str
@@ -44,12 +45,12 @@ class Records:
 
 
 class Mirror:
-    """The journal of a run folder as a copy of the studies in a database.
+    """Keeps the journal of a run folder as a copy of the studies in a database.
 
     Args:
         folder: The run's folder.
         source: The storage that holds the studies.
-        names: Name of each study in the journal -> in the database.
+        names: Name of each study in the journal -> its name in the database.
 
     Raises:
         RunError: If the journal cannot be written.
@@ -60,7 +61,7 @@ class Mirror:
         self._copy = open_journal(folder.journal)
 
     def read(self) -> list[Records]:
-        """Return what the database has now of each study that exists, in the order of `names`."""
+        """Return the present records of each study that the database contains, in the order of `names`."""
         known = {study.study_name: study for study in self._source.get_all_studies()}
         return [
             Records(name, known[there], self._source.get_all_trials(known[there]._study_id, deepcopy=False))
@@ -69,14 +70,15 @@ class Mirror:
         ]
 
     def write(self, records: Iterable[Records]) -> None:
-        """Write what the journal lacks of these records.
+        """Write those of the records that the journal lacks.
 
-        Reading is a step of its own: it can wait for the database, and readers of the journal wait for its lock.
+        `read` and `write` are separate. `read` can wait for the database. `write` holds the lock of the journal, for
+        which every reader of the journal waits.
 
         Raises:
-            RunError: If finished trials of the journal are not among the records.
+            RunError: If the journal contains finished trials that are not among the records.
         """
-        # one write for all studies, so that a killed process leaves no half of a trial
+        # one write for all studies, so that a killed process leaves no incomplete trial
         with self._copy.file.atomically(durable=False):
             for each in records:
                 self._copy_study(each.name, each.study, each.trials)
@@ -106,7 +108,7 @@ class Mirror:
                 return self._copy.create_new_study(directions, name)
 
     def _update(self, trial: FrozenTrial, copied: FrozenTrial) -> None:
-        """Write what has changed in a trial that was running when it was copied."""
+        """Write the changes of a trial that was still running when it was last copied."""
         number = copied._trial_id
         for key, value in trial.user_attrs.items():
             if key not in _LEFT_OUT and copied.user_attrs.get(key) != value:
@@ -122,8 +124,9 @@ class Mirror:
         )
         if differing or len(copied) > len(trials):
             raise RunError(
-                f"the database has other trials than {self._folder.journal}, so it was replaced or reset; choose "
-                f"another --out, and add --reuse {self._folder.path} to import the evaluations of this folder"
+                f"the trials in the database are not those in {self._folder.journal}, so the database was replaced or "
+                f"reset; choose another --out, and add --reuse {self._folder.path} to import the evaluations of this "
+                "folder"
             )
 
 

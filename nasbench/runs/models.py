@@ -28,8 +28,8 @@ class ModelBuilder:
         backbone: Name of the backbone.
         input_size: Size of one input, without the batch dimension.
         model_kwargs: Further arguments of the backbone's constructor, as `Task.model_kwargs`.
-        identity_init: Whether insertion preserves the backbone's function. True if training starts from pretrained
-            weights, so that these stay valid.
+        identity_init: Whether the backbone computes the same function after the modules are inserted. True if training
+            starts from pretrained weights, so that they stay valid.
         pretrained: Whether to load timm's weights.
         checkpoint: File of weights to load. None if no file is loaded.
         freeze: Whether to train only the inserted modules and the head.
@@ -65,14 +65,14 @@ class ModelBuilder:
             sources: The Python files of the run.
 
         Raises:
-            RunError: If a function or a table evaluated the run's plans, so that there are no models. Or if the run has
-                code of its own and is not trusted.
+            RunError: If a function or a table evaluated the run's plans, so that there are no models. Also if the run
+                has Python code of its own and is not trusted.
             PluginError: If a plug-in cannot be loaded.
         """
         task = config["task"]
         if task is None:
             raise RunError(
-                f"run {sources.folder.name} was evaluated by a function or from a table; so it has no models"
+                f"run {sources.folder.name} was evaluated by a function or from a table, so it has no models"
             )
         settings = sources.load()
         kwargs = task.get("model_kwargs")
@@ -91,17 +91,19 @@ class ModelBuilder:
         )
 
     def build(self, plan: Plan, seed: int = 0, *, identity_init: bool | None = None) -> nn.Module:
-        """Build the model of a plan. The backbone's initial weights depend only on the seed, not on the plan.
+        """Build the model of a plan. The initial weights of the backbone depend on the seed, and not on the plan.
 
         Args:
             plan: The plan.
             seed: Seed of the initial weights.
-            identity_init: Whether modules start behind gates that are 0. By default the builder's setting.
+            identity_init: Whether each module starts behind a gate with the value 0. By default the builder's
+                `identity_init`.
         """
-        with surroundings_kept():  # the caller's generators are not seeded anew
+        with surroundings_kept():  # the states of the caller's random generators do not change
             torch.manual_seed(seed)
             host = self.host()
-            # set again, because the modules' weights must not depend on how many random numbers the backbone drew
+            # seeded again, because the weights of modules must not depend on how many random numbers the backbone has
+            # drawn
             torch.manual_seed(seed)
             gated = self.identity_init if identity_init is None else identity_init
             model = insert(host, plan, input_size=self.input_size, identity_init=gated)
@@ -110,12 +112,12 @@ class ModelBuilder:
             return model
 
     def without_weights(self) -> ModelBuilder:
-        """Return a builder that loads no weights into its backbone, for models that get their trained weights next."""
+        """Return a builder that loads no weights into the backbone. Trained weights can be loaded into its models."""
         return replace(self, pretrained=False, checkpoint=None)
 
 
 def _kwargs_of_data(data: Mapping[str, Any]) -> dict[str, int]:
-    """Return `model_kwargs` of a run of version 0.1.0, which recorded only its data."""
+    """Return the `model_kwargs` of a run of version 0.1.0, which recorded only the description of the data."""
     kwargs = {"num_classes": data.get("classes"), "horizon": data.get("horizon")}
     kwargs["covariates"] = len(data["covariates"]) if data.get("covariates") else None
     return {name: value for name, value in kwargs.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The power of a run: which differences its trainings can detect, and what is needed to detect a given difference."""
+"""The power of a run: which differences it can detect, and what is needed to detect a given difference."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from nasbench.runs.trainings import RecordedRun, trainings_of
 __all__ = ["SEEDS", "RunPower", "power_of"]
 
 SEEDS = (2, 3, 5, 8)
-"""Numbers of seeds for which the detectable difference is given."""
+"""Numbers of seeds for which the smallest detectable difference is computed."""
 
 
 @dataclass(frozen=True)
 class RunPower:
-    """The differences that a run can detect, in units of the metric: 0.01 of an accuracy is one percentage point.
+    """The differences that a run can detect, in units of the metric. For an accuracy, 0.01 is one percentage point.
 
-    A difference counts as detectable if it is found in 80 % of cases, in a comparison of one plan with the bare
-    backbone at a confidence of 95 %. For a plan that was chosen among many, the verdict is stricter, and a little more
-    is needed.
+    A difference is called detectable if a comparison of one plan with the bare backbone, at a confidence of 95 %,
+    detects it with a probability of 80 %. The verdict on a plan that was chosen among many is stricter, so its
+    difference must be a little larger.
 
     Attributes:
         metric: The metric.
-        items: Number of validation items. 0 if their metric is not stored. Then only the seeds count as noise.
-        seed_sd: Standard deviation of the metric between seeds, pooled over the run.
-        detectable: Smallest detectable difference by number of seeds. Plan and bare backbone have the same number.
-        floor: Difference below which no number of seeds helps, because there are too few items. 0 without items.
-        effect: The difference to detect. None if none was given.
-        seeds_needed: Smallest number of seeds of the plan and of the bare backbone with which the effect is detectable.
-            None if no number of seeds is enough, or if no effect was given.
-        items_needed: Number of items with which the effect is detectable, given enough seeds. None if the present items
-            are enough or not stored, or if no effect was given.
+        items: Number of validation items. 0 if the metric of each item was not stored. The noise is then that of the
+            seeds alone.
+        seed_sd: Standard deviation of the metric between the seeds of one plan, pooled over all plans of the run.
+        detectable: Smallest detectable difference, by the number of seeds of the plan and of the bare backbone each.
+        floor: Differences below this one cannot be detected with any number of seeds, because there are too few items.
+            0 if `items` is 0.
+        effect: The difference to detect. None if it was not given.
+        seeds_needed: Smallest number of seeds, for the plan and for the bare backbone each, with which the effect is
+            detectable. None if no number of seeds is enough, or if no effect was given.
+        items_needed: Number of validation items with which the effect is detectable if there are enough seeds. None if
+            the present items are enough, if the metric of each item was not stored, or if no effect was given.
     """
 
     metric: str
@@ -51,7 +53,7 @@ class RunPower:
         return asdict(self)
 
     def __str__(self) -> str:
-        """Return the results as sentences, one on each line."""
+        """Return the results as text, one sentence in each line."""
         seeds = ", ".join(f"{difference:.3g} with {count}" for count, difference in self.detectable.items())
         lines = [f"{self.metric}: seeds differ by {self.seed_sd:.3g} (standard deviation)"]
         lines.append(f"smallest differences that can be detected, by number of seeds: {seeds}")
@@ -83,17 +85,17 @@ def power_of(run: RecordedRun, effect: float | None = None) -> RunPower:
 
     Args:
         run: A run in which some plan was trained with two seeds or more.
-        effect: A difference of the metric, above 0.
+        effect: A difference in units of the metric, above 0.
 
     Raises:
         InputError: If the effect is not a positive number.
-        RunError: If the run has no metric, or no plan with two seeds.
+        RunError: If the run has no trained metric, or no plan with two seeds.
     """
     if effect is not None and not (isinstance(effect, (int, float)) and math.isfinite(effect) and effect > 0):
         raise InputError(f"--effect {effect}: it must be a number above 0, in points of the metric, such as 0.01")
     name = run.folder.name
     if run.metric is None:
-        raise RunError(f"every objective of run {name} is a cost, and costs are exact: there is no noise to measure")
+        raise RunError(f"every objective of run {name} is a cost; costs are exact, so there is no noise to measure")
     recorded = trainings_of(run)
     noise = recorded.noise if recorded.bare is None else recorded.standing.noise
     if not noise.freedom:
@@ -102,7 +104,8 @@ def power_of(run: RecordedRun, effect: float | None = None) -> RunPower:
             "with --refine 2 trains the bare backbone with two further seeds"
         )
     bare = 0 if recorded.bare is None else recorded.bare.trainings.seeds
-    # For a plan with one seed, as most plans. The trainings that it still needs also improve the estimate of the noise.
+    # Computed for a plan with one seed, which most plans have. The trainings that such a plan still needs also improve
+    # the estimate of the noise.
     detectable = {
         seeds: detectable_difference(seeds, noise.with_seeds(seeds - 1 + max(0, seeds - bare))) for seeds in SEEDS
     }

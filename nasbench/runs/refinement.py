@@ -9,10 +9,10 @@ from nasbench.runs.settings import SearchSettings
 __all__ = ["equal_seeds", "further_trainings", "has_given_plans", "is_refined", "most_seeds", "reachable_seeds"]
 
 _SEEDS_OF_GIVEN = 5
-"""Default number of seeds for given plans."""
+"""Default number of seeds of each plan, if the plans are given."""
 
 _SEEDS_OF_FEW = 3
-"""Default number of seeds if a search has too few plans for a race."""
+"""Default number of seeds of each plan, in a search that has too few plans for a race."""
 
 
 def is_refined(settings: SearchSettings) -> bool:
@@ -21,7 +21,7 @@ def is_refined(settings: SearchSettings) -> bool:
 
 
 def most_seeds(settings: SearchSettings) -> int:
-    """Return the largest number of seeds with which a plan is trained."""
+    """Return the largest number of seeds with which any plan is trained."""
     if not is_refined(settings):
         return 1
     return settings.seeds or (_SEEDS_OF_GIVEN if has_given_plans(settings) else MOST_SEEDS)
@@ -35,7 +35,7 @@ def further_trainings(settings: SearchSettings) -> int:
 
 
 def has_given_plans(settings: SearchSettings) -> bool:
-    """Whether the settings give the plans to compare, all with the same seeds."""
+    """Whether the plans to compare are given in the settings. They are all trained with the same seeds."""
     return bool(settings.plans)
 
 
@@ -44,7 +44,7 @@ def equal_seeds(settings: SearchSettings, plans: int) -> int | None:
 
     Args:
         settings: The settings of the search.
-        plans: Number of plans that succeeded with their first seed, without the bare backbone.
+        plans: Number of plans whose training with the first seed succeeded, without the bare backbone.
     """
     if not is_refined(settings):
         return 1
@@ -53,12 +53,13 @@ def equal_seeds(settings: SearchSettings, plans: int) -> int | None:
     if plans >= FEWEST_FOR_MODEL:
         return None
     seeds = settings.seeds or _SEEDS_OF_FEW
-    # A given number of trainings is never exceeded. The default number is exceeded if `seeds` asks for more.
+    # If the user gave the number of trainings (`refine`), it is never exceeded. Its default is exceeded if `seeds`
+    # needs more.
     return seeds if settings.refine is None else min(seeds, 1 + settings.refine // (plans + 1))
 
 
 def reachable_seeds(settings: SearchSettings, plans: int) -> int:
-    """Return the number of seeds that one plan can get. The bare backbone must have at least as many.
+    """Return the largest number of seeds that one plan can get. The bare backbone must have at least as many.
 
     Args:
         settings: The settings of the search.
@@ -67,7 +68,7 @@ def reachable_seeds(settings: SearchSettings, plans: int) -> int:
     if (equal := equal_seeds(settings, plans)) is not None:
         return equal
     seeds = 1
-    # a plan gets its next seed only after the bare backbone has as many
+    # a plan gets its next seed only if the bare backbone has been trained with that many seeds
     while seeds < most_seeds(settings) and seeds + max(seeds + 1, BARE_SEEDS) - 1 <= further_trainings(settings):
         seeds += 1
     return seeds

@@ -1,4 +1,4 @@
-"""A run as its readers see it: its configuration, trials, finalists, Pareto front and models."""
+"""A run of a search: its configuration, trials, finalists, Pareto front and models."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Run:
     Args:
         path: The run folder.
         config: The contents of config.yaml.
-        writing: Whether to open the run for writing, as its search does.
-        database: The database to which the driver of a shared search writes. None for every reader.
-        trust: Whether Python code of the run is run, even if this machine's user did not make the run.
+        writing: Whether to open the run for writing, as the search that makes it does.
+        database: The database to which the driver of a shared search writes. None in every other case.
+        trust: Whether Python code of the run may be executed, even if this machine's user did not make the run.
 
     Attributes:
         folder: The files of the run.
@@ -77,7 +77,7 @@ class Run:
         self.sources = Sources(self.folder, self.config, self.settings, trust)
         identity = self.config["identity"]
         self.journal = RunJournal(self.folder, self.directions, identity, writing=writing, database=database)
-        self._compared: tuple[object, pd.DataFrame] | None = None  # what the comparison depends on, and its result
+        self._compared: tuple[object, pd.DataFrame] | None = None  # what the table depends on, the table
 
     # -- description of the run ---------------------------------------------------------------------------------------
 
@@ -93,14 +93,15 @@ class Run:
 
     @property
     def metric(self) -> str | None:
-        """The first objective that is not a cost. None if all are costs."""
+        """The first objective that is not a cost. None if all objectives are costs."""
         return next((name for name in self.directions if name not in COSTS), None)
 
     @property
     def block(self) -> int:
         """Number of consecutive validation items that depend on each other.
 
-        The horizon for forecasts, because that many consecutive windows overlap. 1 for all other tasks.
+        This is the horizon for forecasting, because the targets of that many consecutive windows overlap. 1 for all
+        other tasks.
         """
         return int(self.config["identity"]["data"].get("horizon", 1)) if self.config["task"] else 1
 
@@ -112,19 +113,19 @@ class Run:
 
     @cached_property
     def data(self) -> DataRead | None:
-        """What the task said about the data that the search read. None for version 0.1.0, and without a task.
+        """The task's description of the data that the search read. None in a run of version 0.1.0 or without a task.
 
         Raises:
-            RunError: If data.json is damaged.
+            RunError: If the file data.json is damaged.
         """
         return read_data(self.folder.data) if self.folder.data.is_file() else None
 
     # -- results ----------------------------------------------------------------------------------------
 
     def evaluations(self) -> list[Evaluation]:
-        """Return every evaluation of the search and of the finalists' further seeds, in order of trials.
+        """Return every evaluation of the search and then of the finalists' further seeds, each in order of trials.
 
-        Records that no search writes are left out (`RunJournal.skipped`).
+        Records that no search can have written are left out (`RunJournal.skipped`).
 
         Raises:
             RunError: If the journal cannot be read.
@@ -132,18 +133,19 @@ class Run:
         return self.journal.evaluations()
 
     def check_complete(self) -> None:
-        """Check that the journal has every trial that trials.csv shows, so that nothing is replaced by less.
+        """Check that the journal has every trial that trials.csv shows, so that no file is replaced by a shorter one.
 
         Raises:
             RunError: If trials are missing, because the journal was cut or is gone. The message says how many.
         """
-        shown = self.folder.shown_trials()  # before the journal is read, because a running search adds to both
+        # counted before the journal is read, because a running search can add trials to both in between
+        shown = self.folder.shown_trials()
         there = len(self.evaluations()) + len(self.journal.skipped)
         if there < shown:
             journal = self.folder.journal
             what = f"{journal}: it has {there}" if journal.is_file() else f"{journal}, which does not exist"
             raise RunError(
-                f"{shown - there} trials are missing from {what}, and trials.csv shows {shown}. Nothing was "
+                f"{shown - there} trials are missing from {what}, but trials.csv shows {shown}. Nothing was "
                 "overwritten; restore the journal from a copy"
             )
 
@@ -157,34 +159,41 @@ class Run:
         return pd.DataFrame(self._rows(evaluations), columns=list(columns))
 
     def finalists(self) -> pd.DataFrame:
-        """Return one row for each plan that was compared with the bare backbone.
+        """Return a table with one row for each plan that was compared with the bare backbone.
 
-        These are the bare backbone, every plan with two seeds or more, and every plan on the front. If no plan has two
-        seeds, all plans are included.
+        The rows are the bare backbone, every plan with two seeds or more, and every plan on the front. If no plan has
+        two seeds, there is a row for each plan.
 
-        Columns: number, plan, plan_hash, seeds, the objectives, `<metric>_sd` over seeds, `<metric>_low` and
-        `<metric>_high` (95 %, over items and seeds), `difference` from the bare backbone with `difference_low` and
-        `difference_high` (95 %; positive is better, also for an error), `verdict` (BETTER, WORSE, NOT DECIDED, or
-        BARE), `p_better` (probability of being better), `more_seeds` (how many more seeds are needed to decide the
-        plan, NaN if no number is enough), `items_needed` (how many validation items are needed if no number of seeds is
-        enough), the costs, latency, `on_front` and `probability` of being on the front (NaN if no plan has two seeds).
-        For the comparison with the plan's equal-cost control: `control_difference` with `_low` and `_high`,
-        `control_ratio` (MACs that the control adds, divided by the MACs that the plan adds) and `control_verdict` (""
-        if the ratio is not within `NEAR_COST`). These are NaN and "" for a plan without a control. If every objective
-        is a cost, the columns of the metric are left out.
+        Columns of the plan: number, plan, plan_hash, seeds, the objectives, the costs, latency. `<metric>_sd` is the
+        standard deviation over seeds. `<metric>_low` and `<metric>_high` are the ends of the 95 % interval over items
+        and seeds.
+
+        Columns of the comparison with the bare backbone: `difference`, with `difference_low` and `difference_high` (95
+        % interval). A positive difference means that the plan is better, also if the metric is an error. `verdict` is
+        BETTER, WORSE, NOT DECIDED or BARE. `p_better` is the probability that the plan is better. `more_seeds` is the
+        number of further seeds needed for a verdict, NaN if no number is enough. `items_needed` is the number of
+        validation items needed for a verdict if no number of seeds is enough.
+
+        Columns of the front: `on_front`, and `probability`, which is the probability of being on the front (NaN if no
+        plan has two seeds).
+
+        Columns of the comparison with the plan's equal-cost control: `control_difference` with `control_difference_low`
+        and `control_difference_high`, `control_ratio` (MACs that the control adds, divided by the MACs that the plan
+        adds) and `control_verdict` ("" if the ratio is not within `NEAR_COST`). They are NaN, and the verdict is "",
+        for a plan without a control. If every objective is a cost, the columns of the metric are left out.
         """
         evaluations, latency = self.evaluations(), self.journal.latency
         controls = len(self.journal.evaluations(CONTROLS))
         stored = [self.folder.items_file(e.plan_hash, e.seed).is_file() for e in evaluations]
-        # The comparison simulates the probability of being on the front, which takes time, so its table is cached.
-        # Evaluations are only added and never changed, so their number shows whether the cached table is up to date.
+        # The comparison is slow, because it simulates the probability of being on the front. So its table is cached.
+        # Evaluations are added but never changed, so their number shows whether the cached table is up to date.
         seen = (len(evaluations), controls, stored, latency)
         if self._compared is None or self._compared[0] != seen:
             self._compared = seen, self._compare(evaluations)
         return self._compared[1].copy()
 
     def front(self) -> pd.DataFrame:
-        """Return the non-dominated plans, best metric first, with their probability of being on the front."""
+        """Return the rows of `finalists` that are on the Pareto front, best value of the first objective first."""
         table = self.finalists()
         table = table[table["on_front"].astype(bool)]
         first, direction = next(iter(self.directions.items()))
@@ -207,10 +216,10 @@ class Run:
     def report(self) -> Path:
         """Build report.html with its plots and tables, and return its path.
 
-        The compared plans whose weights were stored are evaluated on the test split here.
+        The compared plans whose weights were stored are evaluated on the test split first.
 
         Raises:
-            RunError: If the run is damaged or cannot be written.
+            RunError: If the run is damaged, or its folder cannot be written.
         """
         from nasbench import build_report
 
@@ -235,13 +244,13 @@ class Run:
         trainings = [by_hash[plan_hash] for plan_hash in table["plan_hash"]]
         table = compare(table, trainings, self.directions, self.metric, noise=recorded.noise, until=self.settings.until)
         _add_controls(table, compare_with_controls(recorded, self.journal.controls))
-        # Plans with one seed are in the model and in P(front), but only plans with two seeds get a verdict.
+        # Plans with one seed take part in the model and in the probability of the front, but get no verdict.
         several = table["seeds"] > 1
         shown = several | table["on_front"] | (table["plan"] == BARE.text)
         return (table[shown] if several.any() else table).reset_index(drop=True)
 
     def _front_size(self, evaluations: Iterable[Evaluation]) -> int:
-        """Return the number of plans on `front`, without computing intervals, which need items and pandas."""
+        """Return the number of plans on the front. No intervals are computed, because these need items and pandas."""
         latency = self.journal.latency
         chosen = at_full_budget(evaluations).values()
         rows = [_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen]
@@ -252,14 +261,14 @@ class Run:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return one row about the run, for `nasbench runs`.
+        """Return the row of the run in the table of `nasbench runs`.
 
         Raises:
             RunError: If the run cannot be read.
         """
         self.check_complete()
         evaluations = self.evaluations()
-        # counted in the same way as the budget: distinct plans, without plans imported from another run
+        # counted as the budget of the search is counted: distinct plans, without plans imported from another run
         plans = {evaluation.plan_hash for evaluation in evaluations if not evaluation.reused_from}
         is_done = len(plans) >= min(self.settings.trials, self.config["space"]["plans"])
         return {
@@ -290,22 +299,22 @@ class Run:
         return Plan.of(texts[number])
 
     def builder(self) -> ModelBuilder:
-        """Return the builder of the run's models, with the weights from which training started.
+        """Return the builder of the run's models, which loads the run's pretrained weights or checkpoint, if any.
 
         Raises:
-            RunError: If a function or a table evaluated the run's plans, so that there are no models. Or if the run has
-                Python code of its own and is not trusted.
+            RunError: If a function or a table evaluated the run's plans, so that there are no models. Also if the run
+                has Python code of its own and is not trusted.
         """
         from nasbench.runs.models import ModelBuilder
 
         return ModelBuilder.of_run(self.config, self.sources)
 
     def task(self) -> Task:
-        """Return the task of the run with its data, which is read again.
+        """Read the data of the run again, and return the task with the data.
 
         Raises:
-            RunError: If a function or a table evaluated the run's plans, if the data is gone or changed, or if the run
-                has Python code of its own and is not trusted.
+            RunError: If a function or a table evaluated the run's plans, if the data does not exist any more or has
+                changed, or if the run has Python code of its own and is not trusted.
         """
         from nasbench.runs.data import task_of_run
 
@@ -315,8 +324,8 @@ class Run:
         """Return the resolved space of the run, from config.yaml alone.
 
         Raises:
-            RunError: If version 0.1.0 made the run, which recorded only the name of the space. Or if the run has Python
-                code of its own and is not trusted.
+            RunError: If the run was made by version 0.1.0, which recorded only the name of the space. Also if the run
+                has Python code of its own and is not trusted.
         """
         from nasbench.backbones.slot_cache import RecordedSlot
         from nasbench.spaces import load_space
@@ -336,10 +345,11 @@ class Run:
 
         Raises:
             InputError: If there is no such trial.
-            RunError: If its weights were not stored. Or if the run has Python code of its own and is not trusted.
+            RunError: If the weights of the trial were not stored. Also if the run has Python code of its own and is not
+                trusted.
         """
         plan = self.plan_of(number)
-        # without pretrained weights, because a download is useless if the trained weights replace them
+        # without pretrained weights, because the trained weights replace them, and a download would be useless
         model = self.builder().without_weights().build(plan, self.settings.seed)
         return self.folder.load_weights(number, model).eval()
 
@@ -350,7 +360,10 @@ class Run:
         self.folder.append_trial(*self._rows([evaluation]))
 
     def refresh(self) -> None:
-        """Rebuild trials.jsonl, trials.csv and front.csv from the journal, or from the database and its copy."""
+        """Rebuild trials.jsonl, trials.csv and front.csv from the journal.
+
+        If the studies are in a database, its copy in the run folder is brought up to date first.
+        """
         self.journal.refresh_copy()
         self.folder.write_views(self._rows(self.evaluations()), self.trials(), self.front())
 
@@ -369,7 +382,7 @@ def create_run(
     *,
     task: Task | None = None,
 ) -> Run:
-    """Create a run folder, or open an existing one if its run has the same identity. The run is opened for writing.
+    """Create a run folder, or open an existing one whose run has the same identity. The run is opened for writing.
 
     The Python files that the search loaded are copied into the folder, and the run is marked as made by this user.
 
@@ -378,7 +391,7 @@ def create_run(
         config: The contents of config.yaml, without the part `plugins`.
         environment: The contents of environment.json.
         database: The database of a shared search.
-        task: The task, if nasbench trains the plans.
+        task: The task. None if nasbench does not train the plans.
 
     Raises:
         RunError: If the folder contains something else, or a run with another identity. The message says what differs.
@@ -396,9 +409,11 @@ def create_run(
                 "configuration. "
                 "What differs:\n  " + "\n  ".join(differing)
             )
-        # Settings outside the identity (trials, workers) can change when a run is resumed. Its date of creation stays.
+        # Settings outside the identity (trials, workers) can change when a run is resumed. The date of creation does
+        # not.
         config = {**config, "created": there.get("created", config.get("created"))}
-        # The files of a run that somebody else made are not taken over, because they would become trusted.
+        # If somebody else made the run, its copied files are not kept in the new config.yaml. They would become
+        # trusted.
         earlier = None if run.sources.fault else there.get("plugins")
     elif not folder.is_free:
         raise RunError(f"{path} exists and is not a run folder; choose another --out")
@@ -407,7 +422,7 @@ def create_run(
         settings = SearchSettings.model_validate(config["settings"])
         config = {**config, "plugins": copy_sources(folder, settings, earlier)}
         write_text(folder.config, config_text(config))
-        write_tag(folder, read_config(folder.config))  # as every reader sees it
+        write_tag(folder, read_config(folder.config))  # read back, so that the tag is of what every reader reads
         write_text(folder.environment, json.dumps(environment, indent=2) + "\n")
         if task is not None:
             from nasbench.runs.data import save_data  # imported here, because it imports torch
@@ -419,18 +434,19 @@ def create_run(
 
 
 def load_run(path: str | Path, *, trust: bool = False) -> Run:
-    """Open a run folder for reading. Nothing else is needed, nothing in it is changed, and none of its code is run.
+    """Open a run folder for reading. This needs only the folder, changes nothing in it, and executes none of its code.
 
-    It may be on a read-only disk.
+    The folder may be on a read-only disk.
 
     Args:
         path: The run folder.
-        trust: Whether Python code of the run (plug-ins, an own backbone or task) is run when models or data are needed.
-            Without it, this is done only if you made the run on this machine and nothing was changed since.
+        trust: Whether Python code of the run (plug-ins, its own backbone or task) may be executed when models or data
+            are needed. If False, it is executed only if you made the run on this machine and nothing was changed since
+            then.
 
     Raises:
-        RunError: If there is no run at `path`, if its config.yaml is damaged, or if a part of it leads out of the
-            folder.
+        RunError: If there is no run at `path`, if its config.yaml is damaged, or if a link in the folder leads out of
+            it.
     """
     folder = RunFolder(path)
     if not folder.is_run:
@@ -455,7 +471,7 @@ def list_runs(root: str | Path = "runs") -> list[Path]:
 
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the columns of the trials table for an evaluation, up to the latency columns."""
+    """Return the columns before the latency columns of an evaluation's row in the trials table."""
     return {
         "schema_version": SCHEMA_VERSION,
         **{name: getattr(evaluation, name) for name in BEFORE},
@@ -465,7 +481,7 @@ def _row(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _tail(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the columns of the trials table after the latency columns."""
+    """Return the columns after the latency columns of an evaluation's row in the trials table."""
     values = {name: getattr(evaluation, name) for name in LAST}
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
 
@@ -475,7 +491,7 @@ def _costs(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _mean_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Return one row about a plan: the means over its seeds, and their standard deviations."""
+    """Return one row for a plan: the mean of each metric over the seeds, and its standard deviation."""
     first = evaluations[0]
     metrics = {name: [e.metrics[name] for e in evaluations] for name in first.metrics}
     spread = {f"{name}_sd": float(np.std(v, ddof=1)) for name, v in metrics.items() if len(v) > 1}
@@ -486,12 +502,12 @@ def _mean_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "seeds": len(evaluations),
         **{name: float(np.mean(v)) for name, v in metrics.items()},
         **spread,
-        **_costs(first),  # the same for every seed
+        **_costs(first),  # the costs are the same for every seed
     }
 
 
 def _add_controls(table: pd.DataFrame, compared: Mapping[str, ControlComparison]) -> None:
-    """Add the columns of the comparison with controls. They are NaN and "" for a plan without a control."""
+    """Add the columns of the comparison with controls. Those of a plan without a control are NaN and ""."""
     of_rows = [compared.get(plan_hash) for plan_hash in table["plan_hash"]]
     for name, attribute in (("", "difference"), ("_low", "low"), ("_high", "high")):
         table[f"control_difference{name}"] = [np.nan if c is None else getattr(c.pair, attribute) for c in of_rows]

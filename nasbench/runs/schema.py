@@ -1,6 +1,6 @@
-"""Validation of what is read from a run folder: config.yaml, environment.json and the journal.
+"""Validation of the files that are read from a run folder: config.yaml, the JSON files and the journal.
 
-A run folder can come from anybody, so everything in it is validated before it is used.
+Anybody can have made a run folder, so everything in it is validated before it is used.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ SCHEMA_VERSION = 1
 SEARCH, FINALISTS, CONTROLS = "search", "finalists", "controls"
 """Names of the Optuna studies in a journal: the search, the finalists' further seeds, their equal-cost controls."""
 LATENCY, COST_CHECKS, REFERENCE, EARLIER_NOISE = "latency", "cost_checks", "reference", "earlier_noise"
-"""Attributes of the search's study: latency by plan, checks of costs, the hypervolume's reference point, and the noise
-of the run whose evaluations were reused."""
+"""Names of attributes of the search's study: latency by plan, checks of costs, the reference point of the hypervolume,
+and the noise of the runs whose evaluations were reused."""
 
 
 _Text = Annotated[str, Field(max_length=100_000)]
 
 
 class _Part(BaseModel):
-    """Base class of the parts of a file. Types are strict. Unknown keys are accepted: later versions can add some."""
+    """Base class of the parts of a file. Types are strict. Unknown keys are accepted: later versions can add keys."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class SpaceInfo(_Part):
-    """The resolved space: its name, number of distinct plans, slots, and (slot, variant, reason) of each exclusion.
+    """The resolved space: its name, number of distinct plans, slots, and exclusions (slot, variant, reason).
 
-    `written` is the whole space as `nasbench.spaces.load_space` reads it, with every variant by name, and `host_slots`
-    are the slots of the backbone. Runs of version 0.1.0 have neither.
+    `written` is the whole space in the form that `nasbench.spaces.load_space` reads, with the name of every variant.
+    `host_slots` are the slots of the backbone. Runs of version 0.1.0 have neither `written` nor `host_slots`.
     """
 
     name: _Text
@@ -78,7 +78,11 @@ class TaskInfo(_Part):
 
 
 def _inside(file: str) -> str:
-    """Return the path of a copied file if it cannot lead out of its folder."""
+    """Return the path of a copied file, unchanged.
+
+    Raises:
+        ValueError: If the path can lead out of the folder of copies.
+    """
     parts = file.split("/")
     if not file.endswith(".py") or any(not part or part.startswith(".") or not part.isprintable() for part in parts):
         raise ValueError(f"{file[:80]!r} is not the path of a copied Python file")
@@ -86,13 +90,13 @@ def _inside(file: str) -> str:
 
 
 class PluginFile(_Part):
-    """A Python file that a search loaded.
+    """A Python file that a search loaded and copied.
 
     Attributes:
-        file: The copy, relative to `plugins/`, with "/" between folders.
-        sha256: Hash of its content.
+        file: Path of the copy, relative to `plugins/`, with "/" between folders.
+        sha256: SHA-256 hash of its content, in hexadecimal.
         role: The setting that names the file.
-        given: The path as the setting has it: a file, or the folder that contains the file.
+        given: The path in the setting: a file, or the folder that contains the file.
     """
 
     file: Annotated[str, AfterValidator(_inside)]
@@ -102,9 +106,10 @@ class PluginFile(_Part):
 
 
 class DeclaredModule(_Part):
-    """The declaration of a module that does not ship with nasbench. With it the plans of a run can be read.
+    """The declaration of a module that does not ship with nasbench. It is needed to read the plans of a run.
 
-    The attributes are those of `nasbench.library.registry.ModuleSpec`, and the names of the hyper-parameters.
+    The attributes are those of `nasbench.library.registry.ModuleSpec`. Of the hyper-parameters, there are only the
+    names.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?$", max_length=200)
@@ -131,13 +136,13 @@ class RunConfig(_Part):
     Attributes:
         schema_version: Version of the file's schema.
         created: Date and time at which the run was created.
-        settings: The resolved settings, fields of `SearchSettings`.
+        settings: The resolved settings, by field of `SearchSettings`.
         origins: The origin of each setting.
         objectives: Direction of each objective.
-        identity: The settings and data that must be the same in two runs of the same search.
+        identity: The settings and the description of the data. Two runs of the same search must have the same identity.
         space: The resolved space.
-        task: The task. None if a function or a table evaluates.
-        plugins: The Python files of the run. Runs of version 0.1.0 do not have them.
+        task: The task. None if a function or a table evaluates the plans.
+        plugins: The Python files of the run. None in a run of version 0.1.0.
     """
 
     schema_version: int
@@ -152,16 +157,16 @@ class RunConfig(_Part):
 
 
 class DataRead(_Part):
-    """The contents of data.json: what a task says about the data that it read.
+    """The contents of data.json: a task's description of the data that it read.
 
     Attributes:
         task: The task as the user wrote it.
-        found: The same with absolute paths.
-        described: The data that identifies data set and split (`Task.describe`).
+        found: The task with absolute paths.
+        described: The values that identify the data set and its splits (`Task.describe`).
         splits: Number of items in each split.
-        input_size: Size of one input, without the batch.
-        notes: Sentences that a reader must know.
-        preprocessing: How inputs are prepared (`Task.preprocessing`).
+        input_size: Size of one input, without the batch dimension.
+        notes: Remarks about the data that a reader of the results must know, one sentence each.
+        preprocessing: How the inputs are prepared (`Task.preprocessing`).
     """
 
     schema_version: int
@@ -175,14 +180,14 @@ class DataRead(_Part):
 
 
 class Environment(_Part):
-    """The contents of environment.json, as far as the report shows it.
+    """The contents of environment.json. Only the parts that the report shows are listed.
 
     Attributes:
         platform: Operating system.
         packages: Version of each package. None for a package that was not installed.
         device: Processor and GPUs.
-        threads: Number of torch's threads.
-        git: Commit of the working directory. None outside a repository.
+        threads: Number of threads that torch uses.
+        git: Git commit of the working directory. None outside a repository.
         seeds: Seeds by purpose.
     """
 
@@ -221,17 +226,17 @@ def read_data(file: Path) -> DataRead:
 
 
 class _TestMetrics(_Part):
-    """The contents of test.json: metrics of plans by hash, and of naive forecasts by name."""
+    """The contents of test.json: metrics of plans by plan hash, and metrics of naive forecasts by name."""
 
     plans: dict[_Text, dict[_Text, float]] = {}
     naive: dict[_Text, dict[_Text, float]] = {}
 
 
 def read_test_metrics(file: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Read and validate a run's test.json. Without this file, nothing was tested.
+    """Read and validate a run's test.json. If the file does not exist, the result is empty.
 
     Returns:
-        "plans": metrics on the test split by plan hash. "naive": those of the naive forecasts by name.
+        "plans": metrics on the test split by plan hash. "naive": metrics of the naive forecasts, by name.
 
     Raises:
         RunError: If the file cannot be read, or is damaged. The message names the first damaged place.
@@ -269,9 +274,9 @@ class RecordedControl:
 
     Attributes:
         plan: Canonical text of the control, which is also a plan.
-        plan_hash: Its hash.
+        plan_hash: The hash of the control.
         ratio: MACs that the control adds, divided by the MACs that the finalist adds. None if the finalist adds none.
-        slots: The same ratio for each slot.
+        slots: The ratio for each slot.
         plan_params: Parameters that the finalist adds.
         control_params: Parameters that the control adds.
         exact: Whether the finalist's MACs are exact.
@@ -286,7 +291,7 @@ class RecordedControl:
     exact: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as data that JSON can hold. `RecordedControl(**data)` restores it."""
+        """Return the record as data for JSON. `RecordedControl(**data)` restores it."""
         return asdict(self)
 
 
@@ -303,7 +308,7 @@ def read_attribute(key: str, value: Any) -> Any:
     """Validate an attribute of a study and return it. None becomes an empty mapping, except for the reference point.
 
     Raises:
-        ValueError: If no search writes such a value.
+        ValueError: If no search can have written this value.
     """
     read = _ATTRIBUTES[key].validate_python({} if value is None and key != REFERENCE else value)
     if key == LATENCY and (odd := {name for columns in read.values() for name in columns}.difference(LATENCY_COLUMNS)):
@@ -316,17 +321,17 @@ def read_attribute(key: str, value: Any) -> Any:
 _EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,100}\Z")
-"""A name of a metric or cost, which is the title of a column."""
+"""Form of the name of a metric or cost, which becomes the title of a column."""
 
 _LARGEST = 2**63
-"""Counts and numbers of trials are below this, so that a table can hold them."""
+"""Counts and trial numbers must be below this value, so that a table with 64-bit integers can hold them."""
 
 
 def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
-    """Validate an evaluation that was read from a journal, and the number of its trial.
+    """Validate an evaluation that was read from a journal, together with its trial number.
 
     Raises:
-        ValueError: If no search writes such an evaluation.
+        ValueError: If no search can have written this evaluation.
     """
     # `type`, because a bool is an instance of int
     if type(evaluation.number) is not int or not 0 <= evaluation.number < _LARGEST:
@@ -335,7 +340,7 @@ def check_evaluation(evaluation: Evaluation, directions: Mapping[str, str]) -> N
 
 
 def recordable(evaluation: Evaluation, directions: Mapping[str, str]) -> Evaluation:
-    """Return an evaluation that can be recorded. If a reader would refuse it, it becomes a failed one that says why."""
+    """Return the evaluation if readers accept it. Otherwise return a failed evaluation that says why they do not."""
     try:
         _check_record(evaluation, directions)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -348,14 +353,14 @@ def recordable(evaluation: Evaluation, directions: Mapping[str, str]) -> Evaluat
 
 
 def _check_record(evaluation: Evaluation, directions: Mapping[str, str]) -> None:
-    """Validate everything of an evaluation that is recorded. The number of its trial is not part of it.
+    """Validate all recorded fields of an evaluation. The trial number is not one of them.
 
     Raises:
-        ValueError: If it cannot be read again, or cannot be shown.
-        TypeError: If it contains something that JSON cannot hold.
+        ValueError: If the evaluation could not be read again, or could not be shown in a table.
+        TypeError: If the evaluation contains something that JSON cannot represent.
     """
     try:
-        # as JSON, because pydantic does not validate the fields of a dataclass instance
+        # converted to JSON first, because pydantic does not validate the fields of an existing dataclass instance
         _EVALUATION.validate_json(json.dumps(evaluation.to_dict()), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
@@ -399,7 +404,8 @@ def _is_number(value: Any) -> bool:
 def _damaged(file: Path, error: ValidationError) -> RunError:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])[:200] or "the whole"
-    # only the first error, because one damaged part usually causes many, and names in a foreign file can be long
+    # Only the first error is shown, because one damaged part usually causes many. It is cut, because names in a foreign
+    # file can be long.
     return RunError(f"{file} is damaged: {place}: {first['msg']}")
 
 

@@ -1,4 +1,4 @@
-"""The settings of a search. Each setting is defined once, with its meaning and its form on the command line.
+"""The settings of a search. Each setting is defined here, with its meaning and its form on the command line.
 
 The command line, its help, the table in docs/settings.md and the command that reproduces a run are generated from the
 fields of `SearchSettings`. Settings are validated once, together with the origin of each value.
@@ -48,11 +48,11 @@ SAMPLERS: tuple[str, ...] = get_args(Sampler)
 GONE: dict[str, str] = {
     "finalists": "the search now chooses which plans are trained with further seeds; see the settings refine and plans"
 }
-"""Settings of earlier versions that are ignored. Each has a text that says what replaces it."""
+"""Settings of earlier versions, which are ignored. The text of each says what replaces it."""
 
 
 def _listed(given: Any) -> Any:
-    """Split a text at its commas, as in `--set proxies=naswot,zico`. Other values are returned unchanged."""
+    """Split a string at its commas, as in `--set proxies=naswot,zico`. Other values are returned unchanged."""
     return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
 
 
@@ -75,9 +75,9 @@ def _database_url(url: str | None) -> DatabaseUrl | None:
 
 
 def _plans(given: Any) -> Any:
-    """Return plans as a list of texts. A single plan becomes a list with one text.
+    """Return plans as a tuple of texts. A single plan becomes a tuple with one text.
 
-    Their modules are looked up later, because plug-ins are possibly not loaded yet.
+    The modules of the plans are looked up later, because the plug-ins need not be loaded yet.
     """
     if isinstance(given, (str, Mapping)) or given is None:
         given = (given,)
@@ -101,28 +101,28 @@ def _plan(given: Any) -> str:
 
 
 Plans = Annotated[tuple[str, ...], BeforeValidator(_plans)]
-"""The texts of plans, given in any of their forms."""
+"""The texts of plans. A plan can be given in any of its forms."""
 
 NOT_WITH_PLANS = ("space", "sampler", "trials", "refine", "until", "halving")
-"""Settings that choose which plans are evaluated, and how often. They do not apply to given plans, because these are
-all evaluated with the same seeds."""
+"""Settings that determine which plans are evaluated, and with how many seeds. They cannot be used with given plans,
+which are all evaluated with the same seeds."""
 
 
 @dataclass(frozen=True)
 class CommandLine:
     """The form of a setting on the command line.
 
-    A setting without an option is given by `--set NAME=VALUE`. The command that reproduces a run contains the setting
-    if it differs from its default.
+    A setting without an option of its own is given by `--set NAME=VALUE`.
 
     Attributes:
-        option: Name of the option. A word without dashes is a positional argument. "" means `--set` only.
+        option: Name of the option. A name without dashes is a positional argument. "" if the setting has no option.
         off: The option that turns a flag off. "" if there is none.
-        metavar: Placeholder for the value in the help. By default the value's type.
-        repeated: Whether the option can be given several times, with one value each time.
+        metavar: Placeholder for the value in the help text. By default the type of the value.
+        repeated: Whether the option can be given several times, each time with one value.
         parse: Converts the typed text, or the list of texts if it is repeated, into the value of the setting.
-        reproduce: Whether the command that reproduces a run contains the setting. "never" is for settings that change
-            how a run is carried out but not its results, and for settings that this command expresses in another way.
+        reproduce: Whether the command that reproduces a run contains the setting: "always", only if it was "changed"
+            from its default, or "never". "never" is for settings that change how a run is carried out but not its
+            results, and for settings that this command expresses in another way.
     """
 
     option: str = ""
@@ -136,8 +136,9 @@ class CommandLine:
 class SearchSettings(BaseModel):
     """The settings of a search. The defaults are those of `nasbench search`.
 
-    The description of a field is its meaning, a phrase without a full stop as in `nasbench.tasks.recipe.Recipe`. Its
-    `CommandLine` is its form on the command line. docs/settings.md has the table of all settings.
+    The description of a field is the meaning of the setting, in a phrase without a full stop as in
+    `nasbench.tasks.recipe.Recipe`. The `CommandLine` of a field is the form of the setting on the command line.
+    docs/settings.md has the table of all settings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -145,7 +146,7 @@ class SearchSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_gone(cls, given: Any) -> Any:
-        # runs of earlier versions have these settings in config.yaml
+        # config.yaml of runs of earlier versions contains these settings
         return {key: value for key, value in given.items() if key not in GONE} if isinstance(given, dict) else given
 
     @field_validator("*", mode="before")
@@ -215,7 +216,7 @@ class SearchSettings(BaseModel):
         CommandLine("--seeds"),
         Field(
             ge=1,
-            description="largest number of seeds with which a plan is trained; 1 means no further training; by default "
+            description="largest number of seeds with which a plan is trained; 1 means no further seeds; by default "
             "8, or 5 for given plans; given plans are all trained with exactly this number of seeds",
         ),
     ] = None
@@ -231,7 +232,10 @@ class SearchSettings(BaseModel):
     until: Annotated[
         Literal["decided", "first"] | None,
         CommandLine("--until"),
-        Field(description="end the further trainings when every plan is decided, or as soon as one plan is better"),
+        Field(
+            description="end the further trainings as soon as every plan is called BETTER or dropped (decided), or one "
+            "plan is called BETTER (first)"
+        ),
     ] = None
     effect: Annotated[
         float | None,
@@ -334,7 +338,7 @@ class SearchSettings(BaseModel):
         CommandLine("--halving", metavar="ETA"),
         Field(
             ge=0,
-            description="train all plans for few epochs, and one in ETA (such as 3) for longer; 0 is without halving",
+            description="train all plans for few epochs, and one in ETA (such as 3) for longer; 0 for no halving",
         ),
     ] = 0
     halving_epochs: Annotated[int, Field(ge=1, description="smallest number of epochs of a rung")] = 1
@@ -342,21 +346,21 @@ class SearchSettings(BaseModel):
         int | None,
         Field(
             ge=1,
-            description="epochs before which a plan is not ranked whose outputs, before training, are those of the "
-            "bare backbone; by default three tenths of the full budget",
+            description="number of epochs before which a plan is not ranked, if its untrained model gives the same "
+            "outputs as the bare backbone; by default three tenths of the full budget",
         ),
     ] = None
     controls: Annotated[
         bool,
         CommandLine("--controls", off="--no-controls"),
-        Field(description="train a plain block of equal cost for each plan called BETTER, with its seeds"),
+        Field(description="for each plan called BETTER, also train a plain block of equal cost with the same seeds"),
     ] = True
     allow_lower_bound: Annotated[
         bool,
-        Field(description="accept an objective if its count is only a lower bound"),
+        Field(description="accept a cost as an objective even if it is only a lower bound"),
     ] = False
     keep: Annotated[
-        Literal["front", "all"], CommandLine("--keep"), Field(description="trials whose weights are stored")
+        Literal["front", "all"], CommandLine("--keep"), Field(description="plans whose trained weights are stored")
     ] = "front"
     workers: Annotated[
         int,
@@ -405,7 +409,7 @@ class SearchSettings(BaseModel):
     retry_failed: Annotated[
         bool,
         CommandLine("--retry-failed", reproduce="never"),
-        Field(description="when a run is resumed, evaluate the trials again that failed"),
+        Field(description="when a run is resumed, evaluate its failed trials again"),
     ] = False
     reuse: Annotated[
         str | None,
@@ -415,7 +419,7 @@ class SearchSettings(BaseModel):
 
 
 def meaning(about: FieldInfo) -> str:
-    """Return the meaning of a setting of a search or recipe, followed by the values to choose from."""
+    """Return the meaning of a setting of a search or recipe, followed by the values that can be chosen."""
     kinds = (about.annotation, *get_args(about.annotation))  # the type of a choice that can be None is a union
     choices = [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
     return f"{about.description} ({', '.join(choices)})" if len(choices) > 1 else str(about.description)
@@ -424,23 +428,23 @@ def meaning(about: FieldInfo) -> str:
 def read_settings(
     given: Mapping[str, Any], file: str | Path | None = None, origin: str = "command line"
 ) -> tuple[SearchSettings, dict[str, str]]:
-    """Merge the defaults, a `run.yaml` and the given values, in rising order of precedence, and validate the result.
+    """Merge and validate settings. Given values override those of the file, and these override the defaults.
 
     Args:
-        given: Values from the command line or Python. None means not given.
-        file: A YAML file with the same keys.
-        origin: Name of the origin of `given`.
+        given: Values from the command line or Python. None means that the value was not given.
+        file: A YAML file with the same keys, such as `run.yaml`.
+        origin: Name of the place that `given` comes from.
 
     Returns:
-        The settings, and the origin of each value: "default", the file's path, or `origin`. A given setting that no
-        longer exists is only among the origins.
+        The settings, and the origin of each value: "default", the file's path, or `origin`. If a given setting no
+        longer exists, it is in the origins but not in the settings.
 
     Raises:
         UnknownNameError: If a key does not exist.
         InputError: If a value is wrong. The message names the key, the value and its origin.
     """
     from_file = read_yaml(file, "settings") if file else {}
-    # None means not given, so an option that was not typed does not override the file
+    # without None, so that an option that was not typed does not override the file
     explicit = {key: value for key, value in given.items() if value is not None}
     for key in (*from_file, *explicit):
         if key not in SearchSettings.model_fields and key not in GONE:
@@ -474,9 +478,9 @@ def gone_notes(given: Iterable[str]) -> list[str]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the differences between two identities, one line for each key: "training.epochs: 5 there, 3 now".
+    """Return the differences between two identities as text, one line for each key: "training.epochs: 5 there, 3 now".
 
-    An identity holds the settings that two runs must share to be the same search.
+    An identity contains the settings in which two runs must agree to be runs of the same search.
     """
     flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
     keys = sorted({*flat_old, *flat_new})
@@ -492,7 +496,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in tree.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
-        # an identity from config.yaml has lists, but the settings in memory have tuples
+        # as a list, because YAML has lists where the settings in memory have tuples
         yield prefix, list(tree) if isinstance(tree, tuple) else tree
 
 
@@ -507,5 +511,5 @@ def _objectives(given: Any) -> dict[str, str]:
     names = [str(name) for name in given]
     if len(set(names)) != len(names):
         raise InputError(f"an objective is given twice: {', '.join(names)}")
-    # "" is replaced later by the direction of the task's metric, which is not known here
+    # "" is replaced later by the direction of the metric, because the task is not known here
     return dict.fromkeys(names, "")

@@ -1,13 +1,16 @@
-"""The Python files of a run: plug-ins, an own backbone, an own task.
+"""The Python files of a run: the user's plug-ins, and the user's own backbone and task.
 
-A search copies each of these files that it loaded into `plugins/`, and records its hash in config.yaml. Everything that
-reads the run loads the copies and never the original paths. It does so only if this machine's user made the run and
-nothing was changed since, or if the user trusts the run (`--trust`, `load_run(path, trust=True)`).
+A search copies each of these files that it has loaded to `plugins/` in the run folder, and records the hash of the file
+in config.yaml. Everything that reads the run loads the copies, and never the original files. The copies are loaded only
+if this machine's user made the run and nothing was changed since then, or if the user trusts the run (`--trust`,
+`load_run(path, trust=True)`).
 
-The declarations of the modules are recorded too. With them, plans are read and compared without running any code.
+The declarations of the modules are recorded too. With them, plans can be read and compared without executing any code
+of the run.
 
-A file that a plug-in imports from its own folder is not copied. Plug-ins are loaded one file at a time, and such an
-import works only from some working directories. `uncopied_imports` names these files, and a search says so.
+If a plug-in imports another file of its own folder, that file is not copied. Each plug-in is loaded as a single file,
+so such an import works only in some working directories. `uncopied_imports` names these files, and a search warns about
+them.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ __all__ = ["Sources", "copy_sources", "uncopied_imports"]
 
 @dataclass(frozen=True)
 class _Named:
-    """Python that a setting names: the setting, the path in it, and the name in the file ("" for plug-ins)."""
+    """Python code that a setting names: the setting, the path, and the name in the file ("" for plug-ins)."""
 
     role: str
     path: str
@@ -50,7 +53,7 @@ class _Named:
 
 
 def _named(settings: SearchSettings) -> list[_Named]:
-    """Return the Python that the settings name."""
+    """Return the Python code that the settings name."""
     named = [_Named("modules", path) for path in settings.modules]
     if settings.backbone is not None and is_file(settings.backbone):
         path, _, name = settings.backbone.rpartition(":")
@@ -65,20 +68,20 @@ def _named(settings: SearchSettings) -> list[_Named]:
 
 
 def copy_sources(folder: RunFolder, settings: SearchSettings, earlier: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Copy the Python files that a search loaded into the run folder, and return the part `plugins` of config.yaml.
+    """Copy the Python files that a search has loaded to the run folder, and return the part `plugins` of config.yaml.
 
     Args:
         folder: The run folder.
-        settings: The settings of the search, whose plug-ins are loaded.
-        earlier: The part `plugins` of the run that is resumed. Its files stay. None for a new run, and for a run that
-            this machine's user did not make: its files would become trusted.
+        settings: The settings of the search. Their plug-ins must be loaded already.
+        earlier: The part `plugins` of the config.yaml of a run that is resumed. Its files are kept. None for a new run.
+            None also for a run that this machine's user did not make, because its files would become trusted.
 
     Raises:
         OSError: If the run folder cannot be written.
     """
     before = Plugins.model_validate(earlier or {})
     copied = {each.file: each for each in before.files}
-    # Each path of a setting has a folder with a number of its own, because two paths can have the same name.
+    # The files of each path go to a folder with a number, because two paths can end in the same name.
     numbers: dict[tuple[str, str], str] = {
         (each.role, each.given): each.file.partition("/")[0] for each in before.files
     }
@@ -88,7 +91,7 @@ def copy_sources(folder: RunFolder, settings: SearchSettings, earlier: Mapping[s
         given = Path(named.path).expanduser().resolve()
         base = given if given.is_dir() else given.parent
         for file, loaded in plugins.loaded_files(named.path).items():
-            # The folder's name stays in the path, because it is the family of the modules.
+            # The name of the plug-in's folder is kept in the path, because it is the family of its modules.
             parts = [re.sub(r"[^\w.-]|^\.+", "_", part) for part in (base.name or "_", *file.relative_to(base).parts)]
             within = "/".join([number, *parts])
             target = folder.plugins / within
@@ -102,11 +105,11 @@ def copy_sources(folder: RunFolder, settings: SearchSettings, earlier: Mapping[s
 
 
 def uncopied_imports(settings: SearchSettings) -> list[str]:
-    """Return one sentence for each loaded file that imports files of its own folder, which are not copied."""
+    """Return one sentence for each loaded file that imports other files of its folder. These files are not copied."""
     loaded = {path: file for named in _named(settings) for path, file in plugins.loaded_files(named.path).items()}
     return [
-        f"{path} imports {', '.join(file.neighbours)} from its own folder, which is not copied into the run; without "
-        "it the models of the run cannot be built again"
+        f"{path} imports {', '.join(file.neighbours)} from its own folder, and imported files are not copied into the "
+        "run; without them, the models of the run cannot be built again"
         for path, file in loaded.items()
         if file.neighbours
     ]
@@ -134,12 +137,12 @@ def _declarations() -> Iterable[DeclaredModule]:
 
 
 class Sources:
-    """The Python files of a run, as its readers see them. The modules of the run are declared here.
+    """The Python files of a run that is read. Creating this object declares the modules of the run.
 
     Args:
         folder: The run folder.
         config: The contents of config.yaml.
-        settings: The settings in it.
+        settings: The settings in config.yaml.
         trust: Whether the user trusts the run.
     """
 
@@ -150,7 +153,7 @@ class Sources:
         for module in self._recorded.modules if self._recorded else ():
             MODULES.declare(module.name, _spec(module, folder.name))
         if self._recorded is None and settings.modules:
-            # Without declarations the plans of the run cannot even be read.
+            # Without the declarations of the modules, the plans of the run cannot be read at all.
             if trust:
                 self._load_originals()
             else:
@@ -162,9 +165,9 @@ class Sources:
 
     @property
     def fault(self) -> str:
-        """Why the code of the run is not run, with what would be run and how to continue. "" if it can be run.
+        """Why the code of the run is not executed, which code this is, and how to continue. "" if it may be executed.
 
-        It is "" also for a run without code of its own.
+        Also "" for a run without code of its own.
         """
         named = _named(self._settings)
         if self.trust or not (named or self._files):
@@ -180,7 +183,7 @@ class Sources:
         )
 
     def load(self) -> SearchSettings:
-        """Load the run's plug-ins, and return its settings with the copied files as backbone and task.
+        """Load the run's plug-ins, and return its settings, in which the backbone and the task are the copied files.
 
         Raises:
             RunError: If the run is not trusted, or if a copy is missing.
@@ -211,7 +214,7 @@ class Sources:
 
     @property
     def _doubt(self) -> str:
-        """Why this machine's user possibly did not make the run as it is now. "" if this is sure."""
+        """Why it is not certain that this machine's user made the run as it is now. "" if it is certain."""
         for each in self._files:
             path = self._path(each)
             if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != each.sha256:
@@ -247,7 +250,7 @@ class Sources:
             raise
 
     def _load_originals(self) -> SearchSettings:
-        """Load the files that the settings of a run of version 0.1.0 name, which has no copies."""
+        """Load the original files that the settings name. A run of version 0.1.0 has no copies of them."""
         try:
             for path in self._settings.modules:
                 plugins.load_path(path)
@@ -260,8 +263,8 @@ class Sources:
 
 
 def _spec(declared: DeclaredModule, run: str) -> ModuleSpec:
-    """Return a module of a run whose code is possibly not loaded, for reading plans."""
-    unknown = object()  # equal to no value, because the texts of a run leave out defaults already
+    """Return the description of a module of a run, with which plans can be read although its code may not be loaded."""
+    unknown = object()  # equal to no value, because recorded texts of plans contain no default values
     return ModuleSpec(
         name=declared.name,
         kind=declared.kind,

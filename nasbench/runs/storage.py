@@ -1,12 +1,12 @@
-"""Storage of a study: Optuna's journal in one file that stays valid if a process is killed.
+"""Storage of a study: Optuna's journal in one file, which stays valid if a process is killed.
 
-A run is written by its search alone (`open_journal`, `open_database`). All others read it (`read_journal`): they open
-the file for reading only, and create, cut and lock nothing that a search would notice.
+Only the search of a run writes (`open_journal`, `open_database`). All others read (`read_journal`): they open the file
+for reading only, and create and change nothing. While a reader reads, it holds a shared lock if there is a lock file.
 
-Optuna's own lock is a file, and a killed process does not remove it. A process that is killed while it writes leaves
-half a line. After the next line is appended to this half line, Optuna can no longer load the file. So the kernel's lock
-(`flock`) is used here, which ends with its process. A process that has the lock removes an incomplete last line before
-it writes.
+Optuna's own storage has two faults. Its lock is a file, which a killed process does not remove. And a process that is
+killed while it writes leaves an incomplete line: once the next line is appended to it, Optuna can no longer load the
+file. So this file uses a lock of the kernel (`flock`), which the kernel releases when the process ends. A process that
+holds the lock removes an incomplete last line before it writes.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ __all__ = ["Journal", "JournalFile", "JournalReader", "open_journal", "quiet", "
 
 
 _MOST_BYTES = 4_000_000_000
-"""Largest journal that is read. A trial takes a few kilobytes."""
+"""Largest journal that is read, in bytes. A trial takes a few kilobytes."""
 
 _CREATE_STUDY, _CREATE_TRIAL = 0, 4
 """Optuna's codes of the operations that create a study and a trial."""
 
 
 class JournalReader(BaseJournalBackend):
-    """Optuna's journal in one file, one line per operation, opened for reading only.
+    """Optuna's journal in one file, one line for each operation, opened for reading only.
 
     Args:
-        path: The file, absolute. A journal that does not exist has no lines.
+        path: The file, as an absolute path. A file that does not exist is read as an empty journal.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # lines and bytes read so far: the next read starts here, not at the beginning
+        # Number of lines and bytes that were read so far. The next read starts after them.
         self._number, self._offset = 0, 0
         self._created = {_CREATE_STUDY: 0, _CREATE_TRIAL: 0}
 
@@ -61,10 +61,10 @@ class JournalReader(BaseJournalBackend):
         """Yield the operations from number `log_number_from` on. An incomplete last line is not an operation yet.
 
         Raises:
-            RunError: If a line is damaged, or belongs to a study or trial that no line before it creates.
+            RunError: If a line is damaged, or belongs to a study or trial that no earlier line creates.
             OSError: If the file cannot be read.
         """
-        if log_number_from < self._number:  # lines before the offset are requested again
+        if log_number_from < self._number:  # lines that were read already are requested again
             self._number, self._offset = 0, 0
             self._created = dict.fromkeys(self._created, 0)
         for line in self._new_lines():
@@ -79,19 +79,20 @@ class JournalReader(BaseJournalBackend):
             data = self._read()
         except FileNotFoundError:
             return []
-        # a line without its end is still being written by another process, or its process was killed
+        # an incomplete last line is left out: it is still being written, or the process that wrote it was killed
         return [line + b"\n" for line in data.split(b"\n")[:-1]]
 
     def _read(self) -> bytes:
-        # the lock, because a writer that removes a torn line and appends another must not be seen in between
+        # with the lock, because a writer removes an incomplete line and then appends another, and between the two the
+        # file must not be read
         with read_locked(self._path.with_name(self._path.name + ".lock")):
             return read_from(self._path, self._offset, _MOST_BYTES)
 
     def _parsed(self, line: bytes) -> dict[str, Any]:
-        """Return the operation of the line that was read last.
+        """Return the operation in a line, which is the last line that was read.
 
-        Optuna ignores an operation of a trial that does not exist. So without this check, lines in another order, or
-        after a gap, would lose evaluations or move them to other trials.
+        Optuna ignores an operation on a trial that does not exist. So if lines were missing or in another order,
+        evaluations would be lost or assigned to other trials. This check raises an error instead.
         """
         try:
             log = json.loads(line)
@@ -101,7 +102,7 @@ class JournalReader(BaseJournalBackend):
             raise RunError(f"line {self._number} is damaged: {type(error).__name__} {str(error)[:100]}") from None
         if not known:
             raise RunError(
-                f"line {self._number} belongs to a study or trial that no line before it creates; lines are missing or "
+                f"line {self._number} belongs to a study or trial that no earlier line creates; lines are missing or "
                 "in another order"
             )
         if kind in self._created:
@@ -110,10 +111,11 @@ class JournalReader(BaseJournalBackend):
 
 
 class JournalFile(JournalReader):
-    """Optuna's journal in one file, appended under a kernel lock and synced to the disk.
+    """Optuna's journal in one file. Lines are appended while a lock of the kernel is held, and are synced to the disk.
 
     Args:
-        path: The file. It must be absolute, so that a change of the working directory does not move its lock.
+        path: The file. The path must be absolute, so that the lock stays the same file if the working directory
+            changes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,7 +125,7 @@ class JournalFile(JournalReader):
         path.touch()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append all operations or, if this fails, none of them."""
+        """Append all operations. If this fails, none of them is appended."""
         lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
         if self._pending is not None:
             self._pending += lines
@@ -134,24 +136,23 @@ class JournalFile(JournalReader):
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the operations from number `log_number_from` on, and those that are not written yet."""
         yield from super().read_logs(log_number_from)
-        # Optuna reads its own operations back right after appending them, also operations that `atomically` has not
-        # written yet
+        # Optuna reads operations back as soon as it has appended them, even if `atomically` has not written them yet.
         unwritten = self._pending or []
         for line in unwritten[max(0, log_number_from - self._number) :]:
             yield json.loads(line)
 
     def _read(self) -> bytes:
-        return read_from(self._path, self._offset, _MOST_BYTES)  # within `atomically` this process has the lock
+        return read_from(self._path, self._offset, _MOST_BYTES)  # this process can hold the lock, in `atomically`
 
     @contextmanager
     def atomically(self, *, durable: bool = True) -> Iterator[None]:
-        """Write all operations of this context together, with no operation of another process in between.
+        """Return a context whose operations are all written together, with no operation of another process in between.
 
-        If the context raises, nothing is written.
+        If an error is raised within the context, nothing is written.
 
         Args:
-            durable: Whether to wait for the disk, so that the lines survive a power cut. A durable write also saves
-                lines of earlier writes that did not wait.
+            durable: Whether to wait until the lines are on the disk, so that they survive a power cut. This also brings
+                the lines of earlier writes to the disk that did not wait.
         """
         if self._pending is not None:  # a nested context: only the outermost context writes
             yield
@@ -190,7 +191,7 @@ class Journal(JournalStorage):
         file: The backend that writes the file.
 
     Attributes:
-        file: The same backend.
+        file: The backend that writes the file.
     """
 
     def __init__(self, file: JournalFile) -> None:
@@ -199,7 +200,7 @@ class Journal(JournalStorage):
 
 
 def open_journal(path: str | Path) -> Journal:
-    """Open (or create) the journal of a run.
+    """Open the journal of a run for writing. Create it if it does not exist.
 
     Args:
         path: `journal.log` of the run folder. A relative path is resolved here, see `JournalFile`.
@@ -215,7 +216,7 @@ def open_journal(path: str | Path) -> Journal:
 
 
 def read_journal(path: str | Path) -> JournalStorage:
-    """Open the journal of a run for reading. Nothing is written or created, also if there is no journal.
+    """Open the journal of a run for reading. Nothing is written or created, even if there is no journal.
 
     Args:
         path: `journal.log` of the run folder. It must not be a link.
@@ -224,14 +225,14 @@ def read_journal(path: str | Path) -> JournalStorage:
         RunError: If the file cannot be read, or is not a journal.
     """
     path = Path(path)
-    path = path.parent.resolve() / path.name  # not the file itself, because a link must not be followed
+    path = path.parent.resolve() / path.name  # only the folder is resolved: a link must not be followed
     with _readable(path):
         return JournalStorage(JournalReader(path))
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn the errors of a journal that cannot be opened, or is damaged, into a `RunError`."""
+    """Turn the errors that occur if a journal cannot be opened or is damaged into a `RunError`."""
     try:
         yield
     except RunError as error:

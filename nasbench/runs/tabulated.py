@@ -4,7 +4,7 @@ A row is one plan with one seed:
 
     plan, plan_hash     canonical text and its hash
     seed                seed of the initial weights and of the data order
-    state, reason       complete, rejected or failed, and why
+    state, reason       complete, rejected or failed, and why it is not complete
     fidelity            training epochs
     wall_s              seconds that the evaluation took
     metrics and costs   one column each, under its own name. Empty if the evaluation is not complete
@@ -55,14 +55,14 @@ class TableInfo(BaseModel):
         schema_version: Version of the file's schema.
         backbone: Name of the backbone.
         task: The task on which plans were trained.
-        space: The space, with every variant listed by name. Modules that are registered later are not part of it.
+        space: The space, with the name of every variant. So modules that are registered later are not part of it.
         slots: The slots of the backbone.
-        metrics: Metric columns, each to "maximize" or "minimize".
-        metric: The metric that selection uses. None if there are only costs.
-        costs: Cost columns, whose values are known before training.
+        metrics: Names of the metric columns, each with its direction, "maximize" or "minimize".
+        metric: The metric by which plans are selected. None if the objectives are only costs.
+        costs: Names of the cost columns. Costs are known before training.
         seeds: The seeds with which each plan was evaluated.
         recipe: The training recipe.
-        environment: Versions and device.
+        environment: Versions of packages, and the device.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -86,8 +86,8 @@ class Table:
 
     Attributes:
         info: Its metadata.
-        frame: One row per plan and seed, with the columns of the module's docstring.
-        name: Its name in messages, the path of its file.
+        frame: One row for each plan and seed. The docstring of this file describes the columns.
+        name: Name of the table in messages: the path of its file.
     """
 
     info: TableInfo
@@ -105,7 +105,8 @@ class Table:
 
         Args:
             plan: The plan.
-            seed: Any seed. It is reduced modulo the number of the table's seeds, so that every seed has a row.
+            seed: Any seed. The seed modulo the number n of seeds in the table, from 0 to n - 1, selects one of them. So
+                every seed has a row.
         """
         return self.rows.get((plan.hash, self.info.seeds[seed % len(self.info.seeds)]))
 
@@ -140,10 +141,10 @@ def read_table(path: str | Path) -> Table:
 
 
 def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table:
-    """Write a table atomically.
+    """Write a table atomically, so that the file is never incomplete.
 
     Args:
-        path: The file, which ends in `.parquet`.
+        path: The file. Its name ends in `.parquet`.
         frame: The rows.
         info: The metadata.
 
@@ -154,7 +155,7 @@ def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table
     columns = [*FIXED_COLUMNS, *info.metrics, *info.costs]
     arrow = pa.Table.from_pandas(frame[columns], preserve_index=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KEY: info.model_dump_json().encode()})
-    # in the same folder, because a rename works only within one file system
+    # in the same folder, because a file can be renamed only within one file system
     temporary = path.with_name(f".{path.name}.part")
     try:
         pq.write_table(arrow, temporary)
@@ -165,7 +166,7 @@ def write_table(path: str | Path, frame: pd.DataFrame, info: TableInfo) -> Table
 
 
 def fingerprint_of(path: str | Path) -> str:
-    """Return the SHA-256 of a table's bytes. It is part of the identity of a run that searches in the table."""
+    """Return the SHA-256 hash of a table's file. It is part of the identity of a run that searches in the table."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -179,7 +180,7 @@ def _info(path: Path, document: bytes) -> TableInfo:
             )
         return TableInfo.model_validate(given)
     except (ValueError, ValidationError) as error:
-        if isinstance(error, InputError):  # the DataError above, which is also a ValueError
+        if isinstance(error, InputError):  # the DataError above is also a ValueError
             raise
         raise DataError(f"{path} has damaged metadata: {str(error).splitlines()[0]}") from None
 

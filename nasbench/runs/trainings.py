@@ -1,7 +1,7 @@
-"""All trainings of a run, plan by plan, in the form that the statistics need.
+"""All trainings of a run, grouped by plan, in the form that the statistics need.
 
-The race, the tables of a report, the power and the comparison with controls all read a run with this file. So they use
-the same trainings and the same noise.
+The race, the tables of a report, the power of a run and the comparison with controls all use this file to read a run.
+So they use the same trainings and the same noise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["PlanTrainings", "RecordedRun", "RunTrainings", "trainings_of"]
 
 
 class RecordedRun(Protocol):
-    """The attributes of a run that are read here. `nasbench.runs.run.Run` has them."""
+    """The attributes of a run that this file reads. `nasbench.runs.run.Run` has them."""
 
     folder: RunFolder
     journal: RunJournal
@@ -34,7 +34,7 @@ class RecordedRun(Protocol):
 
     @property
     def metric(self) -> str | None:
-        """The first objective that is not a cost. None if all are costs."""
+        """The first objective that is not a cost. None if all objectives are costs."""
 
     @property
     def directions(self) -> dict[str, str]:
@@ -45,7 +45,7 @@ class RecordedRun(Protocol):
         """Number of consecutive validation items that depend on each other."""
 
     def evaluations(self) -> list[Evaluation]:
-        """Return every evaluation of the search and of further seeds, in order of trials."""
+        """Return every evaluation of the search and then of further seeds, each in order of trials."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PlanTrainings:
     Attributes:
         evaluations: The successful evaluations, at least one, in order of trials.
         failures: Number of failed evaluations.
-        trainings: The metric of each seed and, if stored, of each validation item.
+        trainings: The metric of each seed and, if it was stored, of each validation item.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -74,7 +74,7 @@ class PlanTrainings:
 
     @property
     def own(self) -> PlanTrainings:
-        """The trainings of this run, without imported trainings. If all were imported, the first of them."""
+        """The trainings that this run made, without imported ones. If all were imported, the first of them."""
         own = [number for number, one in enumerate(self.evaluations) if not one.reused_from] or [0]
         scores, items = self.trainings.scores, self.trainings.items
         trainings = Trainings(scores[own], None if items is None else items[own], self.trainings.block)
@@ -88,13 +88,13 @@ class PlanTrainings:
 
 @dataclass(frozen=True)
 class RunTrainings:
-    """All trainings of a run with the full budget. A plan without a successful training is left out.
+    """All trainings of a run at the full budget. A plan without a successful training is left out.
 
     Attributes:
         bare: The trainings of the bare backbone. None before its first training.
         plans: The trainings of every other plan, in order of their first trials.
         controls: The trainings of the equal-cost controls, by the control's plan hash.
-        earlier: The noise of earlier runs of the same task. It is pooled with the noise of this run.
+        earlier: The noise of each earlier run of the same task. It is pooled with the noise of this run.
     """
 
     bare: PlanTrainings | None
@@ -116,24 +116,25 @@ class RunTrainings:
     def noise(self) -> Noise:
         """The noise of the metric, pooled over the bare backbone, all plans and earlier runs.
 
-        Controls are not in it. They are trained after the plans were judged, for those called BETTER alone. A control
-        of a light module may be so narrow that its seeds differ far more, which must not take the verdict back.
+        Controls are left out. They are trained after the verdicts on the plans, and only for plans called BETTER. The
+        control of a light module can be so narrow that its metric differs far more between seeds. This noise must not
+        undo the verdict on the plan.
         """
         return self._pooled(self.all_plans)
 
     @cached_property
     def noise_with_controls(self) -> Noise:
-        """The same with the controls, for the comparison of plans with their controls."""
+        """The noise, pooled over the controls too. The comparison of plans with their controls uses it."""
         return self._pooled((*self.all_plans, *self.controls.values()))
 
     def _pooled(self, plans: Iterable[PlanTrainings]) -> Noise:
-        # Imported trainings are part of the earlier noise, and must not count twice.
+        # Imported trainings are part of the noise of an earlier run, and must not count twice.
         trainings = [plan.own.trainings if self.earlier else plan.trainings for plan in plans]
         return pooled_noise(trainings, earlier=self.earlier)
 
     @cached_property
     def standing(self) -> Standing:
-        """All plans in comparison with the bare backbone, in the order of `plans`.
+        """The comparison of all plans with the bare backbone, in the order of `plans`.
 
         Raises:
             ValueError: If the bare backbone has no training yet.
@@ -148,7 +149,7 @@ class RunTrainings:
         return [one.contents for one in self.plans]
 
 
-@lru_cache(maxsize=100_000)  # the race asks for the same plans after each of its trainings
+@lru_cache(maxsize=100_000)  # the race needs the contents of the same plans after each training
 def _contents(plan: str) -> tuple[tuple[str, str], ...]:
     return tuple(contents_of(Plan.of(plan)))
 
@@ -186,7 +187,7 @@ def _trainings(run: RecordedRun, evaluations: Iterable[Evaluation]) -> Trainings
     of_metric = run.config["task"] is None or run.config["task"]["metric"] == run.metric
     return Trainings.of(
         [one.metrics.get(run.metric) for one in evaluations],
-        # the stored items are those of the task's own metric
+        # the stored items are values of the task's own metric
         [run.folder.load_items(one.plan_hash, one.seed) for one in evaluations] if of_metric else None,
         direction=run.directions[run.metric],
         block=run.block,

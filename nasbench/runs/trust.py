@@ -1,7 +1,8 @@
-"""Whether this machine's user made a run, so that the Python code in the run can be run without asking.
+"""Whether this machine's user made a run. Only then Python code of the run is executed without `--trust`.
 
-A search writes a tag into the run folder: a MAC over config.yaml, with a key that only this user can read. config.yaml
-has the hash of every copied Python file. So a tag is right only if the settings and the code are those of the search.
+A search writes a tag into the run folder: a message authentication code (HMAC) of config.yaml, with a key that only
+this user can read. config.yaml contains the hash of every copied Python file. So the tag is right only if the settings
+and the code are those of the search.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from nasbench.runs.schema import config_text
 __all__ = ["is_trusted", "write_tag"]
 
 _BYTES = 32
-"""Length of the key, that of the hash."""
+"""Length of the key in bytes, which is the length of a SHA-256 hash."""
 
 
 def write_tag(folder: RunFolder, config: Mapping[str, Any]) -> None:
-    """Record that this user made the run. Without a state directory that can be written, nothing is recorded.
+    """Record that this user made the run. Nothing is recorded if the user's state directory cannot be written.
 
     Args:
         folder: The run folder.
@@ -39,14 +40,17 @@ def write_tag(folder: RunFolder, config: Mapping[str, Any]) -> None:
     """
     key = _key(create=True)
     if key is None:
-        # A tag of another key would be wrong, and a missing tag gives the clearer message.
+        # An old tag in the folder is removed: the message about a missing tag is clearer than that about a wrong one.
         folder.trust.unlink(missing_ok=True)
     else:
         write_text(folder.trust, json.dumps({"tag": _tag(key, config)}) + "\n")
 
 
 def is_trusted(folder: RunFolder, config: Mapping[str, Any]) -> bool:
-    """Whether a run has the tag of this user's key for this configuration. The copied files are not compared here."""
+    """Whether a run has the tag that this user's key gives for this configuration.
+
+    This does not compare the copied files with their hashes.
+    """
     key = _key(create=False)
     if key is None or not folder.trust.is_file() or folder.trust.is_symlink():
         return False
@@ -64,7 +68,7 @@ def _tag(key: bytes, config: Mapping[str, Any]) -> str:
 
 
 def _key(*, create: bool) -> bytes | None:
-    """Return the user's key. None if there is none, or if it cannot be read or made."""
+    """Return the user's key, 32 bytes. None if it does not exist, or if it cannot be read or created."""
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
         root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
         file = root / "nasbench" / "key"
@@ -84,7 +88,7 @@ def _make_key(file: Path) -> None:
     finally:
         os.close(descriptor)
     try:
-        os.link(own, file)  # unlike a rename, this never replaces the key of a search that started at the same time
+        os.link(own, file)  # unlike a rename, a link never replaces the key of a search that started at the same time
     except FileExistsError:
         pass
     finally:

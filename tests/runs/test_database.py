@@ -448,7 +448,7 @@ def test_a_database_that_was_reset_is_an_error_and_nothing_is_lost(server, tmp_p
     text = run.folder.journal.read_text()
     with psycopg.connect(server.url) as connection:
         connection.execute("update studies set study_name = 'gone' || study_id where study_name like 'search-%'")
-    with pytest.raises(RunError, match="it was replaced or reset; choose another --out, and add --reuse"):
+    with pytest.raises(RunError, match="the database was replaced or reset; choose another --out, and add --reuse"):
         search(tmp_path / "run", server.url, seed=2)
     assert run.folder.journal.read_text() == text
     assert len(load_run(tmp_path / "run").trials()) == 3

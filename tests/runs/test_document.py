@@ -322,7 +322,7 @@ def test_the_import_of_a_neighbour_is_told(tmp_path, ran):
     (tmp_path / "mine.py").write_text("import json, nasbench\ntry:\n    import helper\nexcept ImportError:\n    pass\n")
     plugins.load_path(tmp_path / "mine.py")
     (told,) = uncopied_imports(SearchSettings(modules=(str(tmp_path / "mine.py"),)))
-    assert "mine.py imports helper from its own folder, which is not copied" in told
+    assert "mine.py imports helper from its own folder, and imported files are not copied" in told
 
 
 # -- a report does not get poorer -------------------------------------------------------------------------------------
