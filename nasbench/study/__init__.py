@@ -1,1 +1,1 @@
-"""THE SEARCH: the problem that settings describe, and its phases, samplers, evaluators and engines."""
+"""THE SEARCH: the problem that the settings describe, and the phases, samplers, evaluators and engines of a search."""

@@ -1,6 +1,7 @@
-"""The driver of a search: exploration, race for further seeds, controls of equal cost, latency.
+"""The driver of a search. It runs the phases in order: exploration, race, equal-cost controls, latency.
 
-One process proposes plans and records their evaluations. The engine decides where the evaluations run.
+The driver is one process, which proposes plans and records their evaluations. The engine decides where the evaluations
+run.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ from nasbench.text import clean
 __all__ = ["run_search"]
 
 TIMES_BARE = 20
-"""An evaluation can take this many times as long as that of the bare backbone. Then it is considered hung."""
+"""An evaluation that takes more than this many times as long as that of the bare backbone is considered hung."""
 
 FEWEST_LIMIT_S = 600.0
-"""Smallest default limit for the time of an evaluation, in seconds."""
+"""Lower bound of the default time limit of an evaluation, in seconds."""
 
 MAX_TIMED = 32
-"""If a search evaluated more plans than this, latency is measured only for the compared plans."""
+"""If a search evaluated more plans than this, the latency of only the compared plans is measured, at most this many."""
 
 
 def run_search(
@@ -72,24 +73,25 @@ def run_search(
     """Carry out a search.
 
     Args:
-        settings: The settings before defaults are resolved.
+        settings: The settings, in which defaults are not resolved yet.
         origins: The origin of each setting.
-        evaluate: A function that replaces building and training.
+        evaluate: A user's function that evaluates a plan, instead of building and training its model.
         out: The run folder. Its default name consists of backbone, task and time.
         listen: Called with an event after every step.
-        whole: Whether to evaluate every plan with all seeds, as for a table, instead of a race.
+        whole: Whether to evaluate every plan with all seeds, as a table needs it. Otherwise plans race for further
+            seeds.
 
     Raises:
         InputError: If a name in the settings does not exist, or if two settings contradict each other.
-        RunError: If the folder contains another configuration, is in use by another search, or cannot be written (any
-            more).
+        RunError: If the folder contains a run with another configuration, or another search uses it. Also if a file
+            cannot be written, at the start or later.
     """
     with ending_by_signal():
         return _search(settings, origins, evaluate, out, _guarded(listen), whole=whole)
 
 
 def _guarded(listen: Listener) -> Listener:
-    """Return a listener whose errors are told apart from those of the search."""
+    """Return a listener that raises a `RunError` if the user's listener fails, so that the message names the cause."""
 
     def tell(event: Event) -> None:
         try:
@@ -112,8 +114,8 @@ def _search(
     *,
     whole: bool,
 ) -> Run:
-    here = Path.cwd()  # a relative folder stays where it is, whatever becomes of the working directory
-    # Everything that a user can get wrong is checked first, so that a wrong setting leaves no folder behind.
+    here = Path.cwd()  # so that a relative run folder stays the same if the working directory changes
+    # All settings are checked first, so that no run folder is created if a setting is wrong.
     problem = make_problem(settings, evaluate)
     fidelity = strategy_for(problem)
     began = time.monotonic()
@@ -122,11 +124,10 @@ def _search(
         listen(Event(SEARCH, 0, problem.settings.trials, message))
 
     database = None if problem.settings.storage is None else open_database(problem.settings.storage, note)
-    # In a shared study evaluations run in another process, because this process must write its heartbeat at the same
-    # time.
+    # In a shared study, evaluations run in another process, because this process must write its heartbeat meanwhile.
     engine = make_engine(problem.settings, problem.evaluator, apart=database is not None)
     folder = RunFolder(here / (out if out is not None else _default_folder(problem.settings)))
-    # before anything is read or written in the folder, so that only one process searches in it
+    # The lock is taken before anything in the folder is read or written. Only one process can search in a folder.
     lock = _claim_folder(folder)
     try:
         for message in gone_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
@@ -161,11 +162,11 @@ def _search(
                 EqualSeeds(run, problem, engine, listen, began=began).train_on(seeds, checks_costs=False)
             elif refines and run.metric is not None:
                 _refine(run, problem, engine, listen, began)
-        # only now, because the engine's workers have ended and cannot disturb the measurement
+        # Only now, because the workers of the engine have ended, so they cannot disturb the measurement.
         time_plans(run, problem, listen)
         run.refresh()
     except KeyboardInterrupt:
-        with contextlib.suppress(RunError, OSError):  # the run possibly does not exist yet
+        with contextlib.suppress(RunError, OSError):  # the run need not exist yet
             load_run(folder.path).refresh()
         raise
     except optuna.exceptions.StorageInternalError as error:
@@ -181,11 +182,11 @@ def _search(
         ) from None
     finally:
         lock.release()
-    return load_run(run.path)  # for reading: the search is over, and reading needs no database
+    return load_run(run.path)  # opened again for reading, which needs no database
 
 
 def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, listen: Listener) -> None:
-    """Limit the time of an evaluation by that of the bare backbone, unless a limit was given."""
+    """Limit the time of an evaluation, relative to that of the bare backbone, unless the user gave a limit."""
     if problem.settings.trial_timeout_s is not None or exploration.bare is None:
         return
     limit_s = max(TIMES_BARE * exploration.bare.wall_s, FEWEST_LIMIT_S)
@@ -209,12 +210,15 @@ def _claim_folder(folder: RunFolder) -> FileLock:
 
 
 def _earlier_settings(folder: RunFolder) -> list[str]:
-    """Return the names of the settings in the config.yaml that is to be resumed."""
+    """Return the names of the settings in the config.yaml of the run to resume. Empty if there is no run."""
     return list(load_run(folder.path).config["settings"]) if folder.is_run else []
 
 
 def _refine(run: Run, problem: Problem, engine: Engine, listen: Listener, began: float) -> None:
-    """Train plans with further seeds, then train controls. Few or given plans get equal seeds, all others race."""
+    """Train plans with further seeds, then train controls.
+
+    Given plans, and plans too few for a race, are all trained with the same seeds. Otherwise the plans race for seeds.
+    """
     seeds = equal_seeds(problem.settings, len(trainings_of(run).plans))
     if seeds is None:
         Race(run, problem, engine, listen, began=began).run_all()
@@ -225,9 +229,9 @@ def _refine(run: Run, problem: Problem, engine: Engine, listen: Listener, began:
 
 
 def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
-    """Return an engine in another process if a trial was started twice and its process died both times.
+    """Return an engine that evaluates in another process, if a trial was started twice and the process died both times.
 
-    Such a trial is perhaps the cause. In another process only the trial fails, and the search continues.
+    The trial may have killed the process. If it kills another process, only the trial fails, and the search continues.
     """
     trials = [trial for stage in (SEARCH, FINALISTS, CONTROLS) for trial in run.journal.ledger(stage).trials()]
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -235,7 +239,7 @@ def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
         return engine
     try:
         return make_engine(problem.settings, problem.evaluator, apart=True)
-    except InputError:  # a function that cannot be sent to another process is evaluated in this process again
+    except InputError:  # the user's function cannot be sent to another process, so it is called in this process again
         return engine
 
 
@@ -284,22 +288,23 @@ def _default_folder(settings: SearchSettings) -> Path:
 
 
 def time_plans(run: Run, problem: Problem, listen: Listener) -> None:
-    """Measure the latency of plans beside the bare backbone: all plans, or if there are many, the compared plans."""
+    """Measure the latency of all plans, or of the compared plans if there are many, together with the bare backbone."""
     settings = problem.settings
-    if not settings.latency_s or problem.evaluator.plan_costs is None:  # an evaluator without costs builds no models
+    if not settings.latency_s or problem.evaluator.plan_costs is None:  # without `plan_costs`, no models are built
         return
     plans = {evaluation.plan_hash: evaluation.plan for evaluation in run.evaluations() if evaluation.is_complete}
     if len(plans) > MAX_TIMED:
-        # the bare backbone, plans with several seeds and the front; plans with most seeds come first
+        # The compared plans are the bare backbone, plans with several seeds and the front. Those with most seeds come
+        # first.
         compared = run.finalists().sort_values("seeds", ascending=False, kind="stable")
         plans = dict(list(zip(compared["plan_hash"], compared["plan"], strict=True))[:MAX_TIMED])
     known = run.journal.latency
-    # the bare backbone is always measured again, because a ratio needs both values from the same measurement
+    # the bare backbone is always measured again, because both latencies of a ratio must be of the same measurement
     todo = [BARE, *(Plan.of(text) for key, text in plans.items() if key not in known and key != BARE.hash)]
     if len(todo) == 1 and BARE.hash in known:
         return
     listen(Event("latency", 0, len(todo), f"measuring {len(todo)} models side by side"))
-    with surroundings_kept():  # the models of modules run in this process
+    with surroundings_kept():  # the models, which contain users' modules, run in this process
         measurement = problem.evaluator.measure_latency(todo, settings.seed, settings.latency_s)
     assert measurement is not None
     run.folder.save_latency("profile", measurement.to_dict())

@@ -1,8 +1,8 @@
-"""Trains a plan of a run and the bare backbone with a full budget, under the run's own protocol.
+"""Trains a plan of a run and the bare backbone for more epochs, under the same conditions as in the run.
 
-Data, splits, recipe, seeds and initial weights are those of the run. Only the number of epochs differs. Results are
-stored in the run folder under `full/epochs-E/`, one file per plan and seed. If interrupted, the same call trains only
-what is missing.
+Data, splits, recipe, seeds and initial weights are those of the run. Only the number of epochs E differs. Results are
+stored in `full/epochs-E/` of the run folder, in one file for each plan and seed. After an interruption, the same call
+trains only what is missing.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ __all__ = ["FullTraining", "train_fully"]
 
 @dataclass(frozen=True)
 class FullTraining:
-    """The results of a plan and of the bare backbone after the full budget.
+    """The results of a plan and of the bare backbone after these trainings.
 
     Attributes:
         folder: Folder of the weights (`NAME-seed-S.safetensors`) and results.
-        table: One row per model and seed: model ("bare" or "trial N"), plan, seed, epochs, the metrics.
-        metric: The metric by which the two are compared.
-        difference: The plan minus the bare backbone, over validation items and seeds. Its noise is pooled over these
-            trainings and the trainings of the run. With one seed it has no interval.
+        table: One row for each model and seed. Columns: model ("bare" or "trial N"), plan, seed, epochs, the metrics,
+            wall_s.
+        metric: The metric by which the plan and the bare backbone are compared.
+        difference: The metric of the plan minus that of the bare backbone, over validation items and seeds. The noise
+            is pooled over these trainings and the trainings of the run. With one seed there is no interval.
     """
 
     folder: Path
@@ -54,7 +55,7 @@ class FullTraining:
     difference: PairedDifference
 
 
-@surroundings_kept()  # it seeds generators, and those of the caller stay as they are
+@surroundings_kept()  # the function seeds random generators, and the states of the caller's generators must not change
 def train_fully(
     run: Run,
     number: int,
@@ -69,13 +70,13 @@ def train_fully(
         run: The run.
         number: Number of the trial.
         epochs: Number of passes over the training split. The learning-rate schedule is stretched to this length.
-        seeds: Seeds to train with. By default the seeds of the plan in the run.
+        seeds: Seeds with which to train. By default the seeds with which the run trained the plan.
         on_epoch: Called after each epoch with the name of the training ("trial 7, seed 0") and the epoch's metrics.
 
     Raises:
         InputError: If there is no such trial.
-        RunError: If the run has no trained models, if its data is gone, or if a training fails. Or if it has Python
-            code of its own and is not trusted.
+        RunError: If the run trained no models, if its data does not exist any more, or if a training fails. Also if the
+            run has Python code of its own and is not trusted.
     """
     plan, builder = run.plan_of(number), run.builder()
     if epochs < 1:
@@ -102,7 +103,7 @@ def train_fully(
         )
         for name in models
     )
-    # A few seeds of two plans are too few to estimate the noise. So the trainings of the run are used too.
+    # A few trainings of two plans are too few to estimate the noise. So the noise of the run's trainings is used too.
     known = [trainings_of(run).noise] if run.metric == metric else []
     difference = (
         compare_pair(others[0], bare, pooled_noise([others[0], bare], earlier=known))
@@ -113,14 +114,14 @@ def train_fully(
 
 
 def _seeds_of(run: Run, plan: Plan) -> list[int]:
-    """Return the seeds with which a plan succeeded in the run. If there is none, return the run's first seed."""
+    """Return the seeds with which the run trained a plan successfully. If there are none, return the first seed."""
     seeds = {one.seed for one in run.evaluations() if one.plan_hash == plan.hash and one.is_complete}
     return sorted(seeds) or [run.settings.seed]
 
 
 @dataclass(frozen=True)
 class _Training:
-    """The arguments that all trainings share."""
+    """The arguments that are the same for all trainings."""
 
     builder: ModelBuilder
     task: Task
@@ -154,7 +155,7 @@ def _one(
         folder.mkdir(parents=True, exist_ok=True)
         save_model(model.cpu(), str(folder / f"{plan.hash}-seed-{seed}.safetensors"))
         np.save(items_file, result.per_item, allow_pickle=False)
-        # written last, so that an interrupted training has no such file and is done again
+        # This file is written last. An interrupted training does not have it, so it is repeated.
         write_text(file, json.dumps(row) + "\n")
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}") from None

@@ -16,17 +16,18 @@ __all__ = ["with_all_plans"]
 
 
 def with_all_plans(settings: SearchSettings, origins: Mapping[str, str], out: str | Path | None) -> SearchSettings:
-    """Return the settings with all plans to compare: the plans of the run to extend, then the given plans.
+    """Return the settings with all plans to compare: those of the run that is extended, then the given plans.
 
-    The plans can also come from a space that lists its plans. Plug-ins must be loaded before.
+    Plans can also be given by a space that is a list of plans. Plug-ins must be loaded before.
 
     Args:
-        settings: The settings, as read.
+        settings: The settings as they were read, without resolved defaults.
         origins: The origin of each setting.
         out: The run folder.
 
     Raises:
-        InputError: If the list of plans is empty, or if a setting is given that chooses plans, such as the sampler.
+        InputError: If the list of plans is empty, or if a setting is given that has no use with given plans, such as
+            the sampler (`NOT_WITH_PLANS`).
         UnknownNameError: If a module does not exist. Suggests the nearest names.
     """
     if not settings.plans and origins["plans"] != "default":
@@ -46,7 +47,7 @@ def with_all_plans(settings: SearchSettings, origins: Mapping[str, str], out: st
 
 
 def _earlier(out: str | Path | None) -> tuple[str, ...]:
-    """Return the given plans of the run in a folder. Empty without a run, or if the run has no given plans."""
+    """Return the given plans of the run in a folder. Empty if there is no run, or if its plans were not given."""
     if out is None or not (folder := RunFolder(out)).is_run:
         return ()
     return SearchSettings.model_validate(read_config(folder.config)["settings"]).plans

@@ -1,4 +1,4 @@
-"""Checks the names and files in the settings of a search before anything heavy is imported. Imports no torch."""
+"""Checks the names and files in the settings of a search before slow imports such as torch. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ __all__ = ["check_names"]
 def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
     """Check all names in the settings, from the backbone to the training recipe, and all files in them.
 
-    Some names are defined only in the user's own files (a table, metrics of a function). These are checked later.
+    Some names are defined by a table or by the user's function. These are checked later.
 
     Args:
-        settings: The settings, as read.
+        settings: The settings as they were read, without resolved defaults.
         trains: Whether plans are trained. False if a function evaluates them.
 
     Raises:
         UnknownNameError: If a name does not exist. Suggests the nearest names.
-        InputError: If a task has no data, if the value of a training setting is not allowed, if a constraint is
-            malformed, or if a device profile cannot be read.
+        InputError: If the text of a task is malformed, if the value of a training setting is not allowed, if a
+            constraint is malformed, or if a device profile cannot be read.
         DataError: If the data of the task does not exist.
         BackboneError: If the weights file `checkpoint` does not exist.
         PluginError: If a file of the user does not exist.
         RunError: If the folder `reuse` contains no run.
     """
-    for path in settings.modules:  # first, because a space can contain modules of these plug-ins
+    for path in settings.modules:  # loaded first, because a space can contain modules of these plug-ins
         plugins.load_path(path)
     if settings.space is not None:
         load_space(settings.space)
@@ -54,10 +54,10 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
     check_device_name(settings.device)
     task = settings.task or ""
     if is_user_task(task):
-        check_defined(task, "task", USER_TASK)  # its recipe can have its own settings
+        check_defined(task, "task", USER_TASK)  # the recipe of a user's task can have other settings
     else:
         Recipe().with_settings(settings.training)
-    if task.startswith(TABLE):  # the names are defined in the table
+    if task.startswith(TABLE):  # all other names are defined by the table
         find_data(task)
         return
     if settings.backbone is not None:
@@ -84,10 +84,10 @@ def _check_names_of_training(settings: SearchSettings) -> None:
     for constraint in settings.constraints:
         parse_constraint(constraint, [*COSTS, *settings.proxies])
     known = [*METRICS.get(kind, ()), *COSTS]
-    # the task is chosen later to fit the backbone, so the metrics of every task are allowed here
+    # without a task, one that fits the backbone is chosen later, so the metrics of every task are allowed here
     if settings.task is None:
         known = [*(name for metrics in METRICS.values() for name in metrics), *COSTS]
     for name, direction in settings.objectives.items():
-        # a name with a direction can be the user's own metric
+        # a name that is given with a direction can be the user's own metric
         if kind and not direction and name not in known:
             raise UnknownNameError("objective", name, known, "a metric of your own: objectives={name: 'maximize'}")

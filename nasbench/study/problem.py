@@ -1,4 +1,4 @@
-"""Resolves settings into a problem: task, slots, space, recipe, evaluator and identity.
+"""Resolves the settings of a search into a problem: task, slots, space, recipe, evaluator and identity.
 
 Every error in the settings is found here, before anything is written.
 """
@@ -31,15 +31,15 @@ __all__ = ["Problem", "make_problem"]
 
 @dataclass(frozen=True)
 class Problem:
-    """The problem that a search solves: its settings resolved into objects.
+    """The problem that a search solves, as objects that are made from its settings.
 
     Attributes:
         settings: The settings with every default resolved.
-        task: The task. None if a function or a table evaluates.
-        space: The space, fitted to the backbone (resolved).
+        task: The task. None if a function or a table evaluates the plans.
+        space: The space, resolved for the slots of the backbone.
         directions: The objectives, each to "maximize" or "minimize".
         evaluator: Evaluates one plan at a time.
-        identity: The settings and data that must be the same in two runs of the same search.
+        identity: The settings and the description of the data. Two runs of the same search must have the same identity.
         slots: The slots of the backbone.
     """
 
@@ -56,8 +56,8 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
     """Resolve settings into a problem.
 
     Args:
-        settings: The settings before defaults are resolved.
-        evaluate: A function that replaces building and training.
+        settings: The settings, in which defaults are not resolved yet.
+        evaluate: A user's function that evaluates a plan, instead of building and training its model.
 
     Raises:
         InputError: If a name in the settings does not exist, or if two settings contradict each other.
@@ -83,7 +83,7 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
 
 
 def _host(settings: SearchSettings) -> tuple[str, str]:
-    """Return backbone and task. If one of them is missing, it is chosen to fit the other.
+    """Return the names of the backbone and the task. If one of them is not given, one that fits the other is chosen.
 
     The default task is `co2` for a built-in forecasting backbone, and `digits` for other backbones.
     """
@@ -98,7 +98,7 @@ def _host(settings: SearchSettings) -> tuple[str, str]:
 
 def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFunction) -> Problem:
     series = backbones.is_stem(backbone)
-    # a function needs no data, but the slots of the backbone depend on an input size
+    # a function needs no data, but the slots of the backbone depend on the input size
     size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
     slots = slots_by_name(backbone, size)
     settings, space = _with_space(settings, "forecasting" if series else "five-properties", slots)
@@ -115,9 +115,9 @@ def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFu
 def _with_space(
     settings: SearchSettings, usual: str | dict[str, Any], slots: Sequence[SlotLike]
 ) -> tuple[SearchSettings, ResolvedSpace]:
-    """Return the settings with the space's name, and the resolved space: given plans, a given space or the default.
+    """Return the settings with the space filled in, and the resolved space: given plans, a given space or the default.
 
-    All given plans are evaluated, even if the default number of trials is smaller.
+    Given plans are all evaluated, even if they are more than the default number of trials.
     """
     if settings.plans:
         space = load_space({"name": "given plans", "plans": settings.plans}).resolve(slots)
@@ -128,13 +128,13 @@ def _with_space(
 
 
 def _epochs_of_function(settings: SearchSettings) -> int | None:
-    """Return the full budget that a function gets, from `training={"epochs": N}`. None if it is not given."""
+    """Return the full budget for a function: N from `training={"epochs": N}`. None if it is not given."""
     epochs = settings.training.get("epochs")
     return None if epochs is None else Recipe().with_settings({"epochs": epochs}).epochs
 
 
 def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
-    # imported here, because a search that calls a function needs neither timm nor code that reads data
+    # imported here, because a search that only calls a function needs neither timm nor the code that reads data
     from nasbench.measurement.costs.plan_costs import PlanCosts
     from nasbench.measurement.latency.device_profile import load_device_profile
     from nasbench.measurement.latency.devices import usable_device
@@ -151,7 +151,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     recipe = task.recipe.with_settings(settings.training)
     check_metric_names(task.metrics)
     device = str(usable_device(settings.device))
-    # On a cluster, evaluations run on the device of its nodes.
+    # On a Ray cluster, evaluations run on the devices of the nodes, not on the device of this process.
     check_recipe(recipe, task, "cuda" if settings.engine == "ray" and settings.trial_gpus else device, settings.seed)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
@@ -164,7 +164,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     gated = builder.identity_init
     if predictor is not None:
         predictor.check(backbone, task.input_size, space, identity_init=gated)
-        # the latency on another device is wanted, so it is not measured here
+        # the user wants the latency on the device of the profile, so latency on this device is not measured
         settings = settings.model_copy(update={"latency_s": 0.0})
     evaluator = TrainedEvaluator(
         builder=builder,
@@ -193,9 +193,9 @@ _IDLE_IN_A_REPLAY = (
 
 
 def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
-    """Return the problem of a search in a table. Backbone, space and objectives come from the table.
+    """Return the problem of a search in a table, which defines the backbone, the space and the default objectives.
 
-    Settings that contradict the table, or that have no effect with a table, are errors.
+    Raises an error for a setting that contradicts the table, or that has no effect with a table.
     """
     from nasbench.runs.refinement import most_seeds
     from nasbench.runs.tabulated import fingerprint_of, read_table
@@ -220,7 +220,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     filled = {
         "backbone": info.backbone,
         "objectives": wanted,
-        "seeds": min(most_seeds(settings), len(info.seeds)),  # with more seeds the table would give a known row again
+        "seeds": min(most_seeds(settings), len(info.seeds)),  # further seeds would give the same rows again
         "latency_s": 0.0,
     }
     settings = settings.model_copy(update=filled)
@@ -240,9 +240,10 @@ def _check_pair(backbone: str, task: Task) -> None:
 def _identity(
     settings: SearchSettings, space: ResolvedSpace, wanted: Mapping[str, str], data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return all that must be the same in two runs of one search. A run with another identity is not resumed.
+    """Return the identity of a run: everything that must be the same in two runs of one search.
 
-    Settings that change only how a search is carried out, such as the number of trials or workers, are left out.
+    A run with another identity is not resumed. Settings that change only how a search is carried out, such as the
+    number of trials or workers, are left out.
     """
     return {
         "space": space.identity,
@@ -258,6 +259,6 @@ def _identity(
 
 
 def _halving(settings: SearchSettings) -> dict[str, Any]:
-    """Return the settings of successive halving for the identity. Empty without halving."""
+    """Return the settings of successive halving, as part of the identity. Empty without halving."""
     names = ("halving", "halving_epochs", "halving_slow_epochs")
     return {name: getattr(settings, name) for name in names} if settings.halving else {}

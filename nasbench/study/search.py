@@ -1,4 +1,4 @@
-"""The public function `search`. Names that a user can mistype are checked before anything heavy is imported."""
+"""The public function `search`. Names that a user can mistype are checked before slow imports such as torch."""
 
 from __future__ import annotations
 
@@ -30,30 +30,32 @@ def search(
     origin: str = "python",
     **settings: Any,
 ) -> Run:
-    """Search a space and record the search in a run folder. With the folder of an earlier run, resume and extend it.
+    """Search a space and record the search in a run folder. If the folder contains a run, resume and extend this run.
 
     Args:
-        space: The name of a ready-made space, a YAML file, or a mapping. By default `five-properties`, or
-            `forecasting` for a forecasting task. With `plans=[...]` exactly these plans are compared instead.
-        evaluate: A function `fn(plan) -> {metric: value}` that replaces building and training. `plan` is a dict of slot
-            to expression text. The function is called once for each plan, unless it accepts `seed=`. It can also return
-            "items", one value for each evaluation item. Their mean must be the first objective. Items make comparisons
-            more precise.
-        objectives: Names as a list, or one text with commas, or a mapping of name to "maximize" or "minimize". By
-            default the task's metric and `macs`.
+        space: The name of a ready-made space, a YAML file, or a mapping. By default `five-properties`, or `forecasting`
+            for a forecasting task. If `plans=[...]` is given, there is no space, and exactly these plans are compared.
+        evaluate: A function `fn(plan) -> {metric: value}` that evaluates a plan, instead of building and training its
+            model. `plan` is a dict that maps each slot to the text of an expression. The function is called once for
+            each plan or, if it accepts `seed=`, once for each plan and seed. It can also return "items", a list with
+            one value for each evaluation item. The mean of these values must be the first objective that is not a cost.
+            Items make comparisons more precise.
+        objectives: Names as a list or as one string with commas, or a mapping from each name to "maximize" or
+            "minimize". By default the task's metric and `macs`.
         out: The run folder. By default `runs/<backbone>-<task>-<time>`.
         config: A YAML file with settings.
-        on_event: Called with an `Event` after each step.
-        origin: The origin that config.yaml records for the given settings.
+        on_event: A function that is called with an `Event` after each step.
+        origin: Where the given settings come from, as recorded in config.yaml.
         **settings: Any field of `nasbench.runs.settings.SearchSettings`.
 
     Returns:
         The run.
 
     Raises:
-        InputError: If a setting is wrong. Nothing has been written.
-        RunError: If `out` contains another configuration, is in use by another search, or cannot be written (any more).
-            Finished evaluations are stored, and the same call resumes the search.
+        InputError: If a setting is wrong. No file was written.
+        RunError: If `out` contains a run with another configuration, or another search uses it. Also if a file cannot
+            be written, at the start or later. Finished evaluations are stored then, and the same call resumes the
+            search.
 
     Example:
         >>> import nasbench as nb, tempfile
@@ -63,13 +65,13 @@ def search(
         >>> len(run.trials())
         5
     """
-    if (dump := getattr(space, "model_dump", None)) is not None:  # a `Space` object; its class is not imported here
+    if (dump := getattr(space, "model_dump", None)) is not None:  # a `Space` object, recognised without an import
         space = dump(mode="json")
     named = objectives if objectives is None or isinstance(objectives, (str, Mapping)) else list(objectives)
     given = {"space": str(space) if isinstance(space, Path) else space, "objectives": named, **settings}
     read, origins = read_settings(given, config, origin)
     check_names(read, trains=evaluate is None)
     read = with_all_plans(read, origins, out)
-    from nasbench.study.driver import run_search  # imports torch and everything else that a search needs
+    from nasbench.study.driver import run_search  # imported late, because it imports torch
 
     return run_search(read, origins, evaluate, out, on_event or (lambda event: None))

@@ -1,7 +1,7 @@
 """Tabulate a space: evaluate every plan with every seed, and write the results to one Parquet file.
 
-A tabulation is an ordinary search with the grid sampler. Its run folder is beside the table. So it can be resumed, it
-can use several workers, and its run can be inspected like any other run.
+A tabulation is an ordinary search with the grid sampler, whose run folder is beside the table. So a tabulation can be
+resumed and can use several workers, and its run can be inspected like any other run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.names import check_names
 from nasbench.study.phases.events import Listener
 
-if TYPE_CHECKING:  # mistyped names are reported before pandas and torch are imported
+if TYPE_CHECKING:  # imported late elsewhere, so that mistyped names are reported before pandas and torch are imported
     import pandas as pd
 
     from nasbench.runs.tabulated import Table, TableInfo
@@ -52,18 +52,19 @@ def tabulate(
         space: As in `nasbench.search`.
         out: The table, a `.parquet` file. Its run folder is beside it, with a name that ends in `.run`.
         evaluate: As in `nasbench.search`.
-        seeds: Number of seeds with which each plan is evaluated, starting at `seed`. Data splits depend only on the
-            first seed.
+        seeds: Number of seeds with which each plan is evaluated: `seed`, `seed + 1` and so on. Data splits depend only
+            on the first of them.
         on_event: As in `nasbench.search`.
         origin: As in `nasbench.search`.
-        **settings: Fields of `nasbench.runs.settings.SearchSettings`, except the settings that a tabulation fixes.
+        **settings: Fields of `nasbench.runs.settings.SearchSettings`, except those that are the same for every
+            tabulation.
 
     Returns:
         The table as written.
 
     Raises:
         InputError: If a setting is wrong, or if the space has more than `MAX_PLANS` plans.
-        RunError: If the run folder contains another tabulation, or if another process is working in it.
+        RunError: If the run folder contains another tabulation, or if another process is searching in it.
     """
     out = Path(out)
     if out.suffix != ".parquet":
@@ -94,7 +95,7 @@ def tabulate(
             f"space {problem.space.space.name} has {plans:,} plans in {problem.settings.backbone}, and each would be "
             f"evaluated; at most {MAX_PLANS:,} are tabulated. Restrict the space, or search it"
         )
-    # one trial more than plans, because the bare backbone is evaluated even if the space does not contain it
+    # one trial more than there are plans, because the bare backbone is evaluated even if the space does not contain it
     read, origins = read_settings({"space": space, **given, "trials": plans + 1}, None, origin)
     run = run_search(read, origins, evaluate, run_folder(out), on_event or (lambda event: None), whole=True)
     return write_table(out, _frame(run), _info(run, problem))
@@ -106,7 +107,7 @@ def run_folder(out: Path) -> Path:
 
 
 def _frame(run: Run) -> pd.DataFrame:
-    """Return one row for each evaluation, by plan and seed. Costs and metrics that are not numbers are left out."""
+    """Return one row for each evaluation, sorted by plan and seed. Values that are not numbers are left out."""
     import pandas as pd
 
     rows = [_row(evaluation) for evaluation in run.evaluations()]

@@ -1,4 +1,4 @@
-"""Ends a search that gets SIGTERM or SIGHUP as Ctrl-C does: its views are written first, then the signal ends it."""
+"""Ends a search on SIGTERM or SIGHUP in the same way as on Ctrl-C: its views are written, then the process ends."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP was received. It is handled wherever Ctrl-C is.
+    """SIGTERM or SIGHUP was received. Code that handles Ctrl-C (`KeyboardInterrupt`) also handles this.
 
     Args:
-        number: The signal.
+        number: The number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -29,11 +29,11 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def ending_by_signal() -> Iterator[None]:
-    """Raise `Terminated` within the context if a signal asks this process to end, and let the signal end it on exit.
+    """Return a context that raises `Terminated` on SIGTERM or SIGHUP. On its exit, the signal ends the process.
 
-    So the code within can save its work, and the exit status still tells what ended the process. Signals that are
-    ignored, as SIGHUP is under nohup, or that have a handler already, stay as they are. So the outermost of nested
-    contexts decides.
+    So the code within the context can save its work, and the exit status still shows which signal ended the process. A
+    signal that is ignored (as SIGHUP under nohup) or that has a handler already is not changed. Of nested contexts,
+    only the outermost one therefore has an effect.
     """
     taken = _taken_signals()
     try:
@@ -43,21 +43,21 @@ def ending_by_signal() -> Iterator[None]:
         if end.number in taken:
             name = signal.Signals(end.number).name
             narrate(f"ended by {name}; all finished work is saved, and the same command continues from there")
-            signal.raise_signal(end.number)  # with the default handler, so the process ends here
+            signal.raise_signal(end.number)  # the default handler is installed again, so the process ends here
         raise
     finally:
         _give_back(taken)
 
 
 def _taken_signals() -> list[int]:
-    """Install a handler where nothing else handles the signal, and return the signals."""
-    if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
+    """Install a handler for each signal that has none, and return these signals."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can have signal handlers
         return []
     received: list[int] = []
 
     def terminate(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        if len(received) == 1:  # a second signal must not interrupt the writing of views
+        if len(received) == 1:  # a second signal must not interrupt the code that writes the views
             raise Terminated(number)
 
     taken: list[int] = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]

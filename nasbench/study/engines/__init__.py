@@ -1,4 +1,4 @@
-"""Engines decide where and how evaluations run. The search proposes and records, an engine evaluates."""
+"""Engines run the evaluations of a search, in its own process, in worker processes or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ __all__ = ["Answer", "Engine", "Inline", "Lost", "make_engine", "worker_devices"
 
 
 def make_engine(settings: SearchSettings, evaluator: Evaluator, *, apart: bool = False) -> Engine:
-    """Return the engine that the settings request. Its workers start with the first request.
+    """Return the engine that the settings request. Its workers are started by the first request.
 
     Args:
         settings: The settings of the search.
         evaluator: Evaluates the plans of the search.
-        apart: Whether to evaluate in another process even with a single worker.
+        apart: Whether to evaluate in another process even if there is only one worker.
 
     Raises:
-        InputError: If the engine's package is missing, or a function cannot be sent to workers.
+        InputError: If the package that the engine needs is not installed, or if the user's function cannot be sent to
+            workers.
     """
     from nasbench.study.engines.processes import Processes
     from nasbench.study.engines.workplace import Workplace
@@ -35,7 +36,7 @@ def make_engine(settings: SearchSettings, evaluator: Evaluator, *, apart: bool =
         from nasbench.study.engines.on_ray import make_ray_engine
 
         return make_ray_engine(workplace, settings)
-    # a timeout kills a process, so it needs a process other than this one
+    # if the time limit is exceeded, a process is killed, so it must not be this process
     if settings.workers == 1 and settings.trial_timeout_s is None and not apart:
         return Inline(evaluator)
     places = [workplace.on(name) for name in worker_devices(settings.device, evaluator.device, settings.workers)]
@@ -43,7 +44,7 @@ def make_engine(settings: SearchSettings, evaluator: Evaluator, *, apart: bool =
 
 
 def worker_devices(asked: str, device: str, workers: int) -> list[str]:
-    """Return the device of each worker. GPUs are assigned in turn, unless the setting names one.
+    """Return the device of each worker. The GPUs are assigned to workers in turn, unless the setting names one GPU.
 
     Args:
         asked: The value of the setting: "auto", "cpu", "cuda" or "cuda:1".

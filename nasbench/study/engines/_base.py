@@ -1,4 +1,4 @@
-"""The base class of engines. Answers to requests come in any order. The loss of a worker is an answer too."""
+"""The base class of engines. An engine answers requests in any order. If a worker dies, that is an answer too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Answer", "Engine", "Lost", "late"]
 
 @dataclass(frozen=True)
 class Lost:
-    """The answer to a request whose worker died. The request is not necessarily the cause."""
+    """The answer to a request whose worker died. The request need not be the cause."""
 
     reason: str
 
@@ -29,11 +29,11 @@ def late(timeout_s: float) -> str:
 
 
 class Engine(ABC):
-    """Evaluates up to `capacity` requests at a time. A context manager that ends every worker on exit.
+    """Evaluates up to `capacity` requests at the same time. As a context manager, it ends every worker on exit.
 
     Attributes:
-        capacity: Number of evaluations that can run at once.
-        start_note: What the user is told before the first request, if starting the workers takes long.
+        capacity: Number of evaluations that can run at the same time.
+        start_note: A message for the user before the first request, if starting the workers is slow. "" for none.
     """
 
     capacity: int
@@ -44,7 +44,7 @@ class Engine(ABC):
         """Accept a request.
 
         Args:
-            ticket: Returned with the answer. Must be unique among the running requests.
+            ticket: A number that is returned with the answer. It must be unique among the requests without an answer.
             request: The request.
         """
 
@@ -65,14 +65,14 @@ class Engine(ABC):
 
     @abstractmethod
     def limit_time(self, timeout_s: float) -> bool:
-        """Limit the time of the requests from now on. A request that exceeds it is answered by a failed evaluation.
+        """Set a time limit for all later requests. The answer to a request that exceeds it is a failed evaluation.
 
         Returns:
-            Whether the engine can do so.
+            Whether the engine can limit the time.
         """
 
     def held_up(self) -> str:
-        """Return what the queued requests wait for, if no request is running. "" otherwise."""
+        """Return why the queued requests do not start, if no request is running. "" otherwise."""
         return ""
 
     def close(self) -> None:  # noqa: B027  # an engine without workers has nothing to close

@@ -15,14 +15,15 @@ from nasbench.study.evaluators.base import Evaluator, Request, TimeUp, failed
 __all__ = ["Inline"]
 
 _AGAIN_S = 10.0
-"""Seconds after which an evaluation that caught the alarm gets it again."""
+"""Seconds between two alarms. If an evaluation catches the first alarm and continues, it gets another one."""
 
 
 class Inline(Engine):
-    """Evaluates in this process. An evaluation that kills its process stops the search until it is resumed.
+    """Evaluates in this process. If an evaluation kills the process, the search has to be resumed by hand.
 
-    An evaluation that exceeds the time limit is stopped by an alarm of the system. Python code is stopped at once, and
-    native code as soon as it returns. Only a process that can be killed, as with `--trial-timeout`, always stops.
+    An evaluation that exceeds the time limit is stopped by a signal of the system (an alarm). The alarm stops Python
+    code at once, but native code only when it returns. To stop every evaluation, it must run in another process, which
+    can be killed. `--trial-timeout` uses one.
 
     Args:
         evaluator: Evaluates plans.
@@ -51,10 +52,10 @@ class Inline(Engine):
             return [(ticket, failed(request, late(self._timeout_s), time.perf_counter() - begun))]
 
     def limit_time(self, timeout_s: float) -> bool:
-        """Limit the time of a request, if this is the main thread. See `Engine.limit_time`."""
-        if threading.current_thread() is not threading.main_thread():  # only the main thread gets an alarm
+        """Limit the time of a request. This is possible only in the main thread. See `Engine.limit_time`."""
+        if threading.current_thread() is not threading.main_thread():  # only the main thread receives alarms
             return False
-        if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:  # the user's program has its own use for it
+        if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:  # the user's program uses the alarm itself
             return False
         self._timeout_s = timeout_s
         return True
@@ -62,7 +63,7 @@ class Inline(Engine):
 
 @contextmanager
 def _alarm(timeout_s: float) -> Iterator[None]:
-    """Raise `TimeUp` within the context after this time, and again from time to time."""
+    """Return a context that raises `TimeUp` after this time, and then again every `_AGAIN_S` seconds."""
     if timeout_s == math.inf:
         yield
         return

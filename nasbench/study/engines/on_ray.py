@@ -1,4 +1,4 @@
-"""The engine whose workers are actors on a Ray cluster. Ray places each on a node with enough resources."""
+"""The engine whose workers are actors on a Ray cluster. Ray places each actor on a node with enough free resources."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ __all__ = ["RayEngine", "make_ray_engine"]
 
 
 class RayEngine(Pool):
-    """An engine of Ray actors. Workers of a lost node are restarted on nodes with free resources.
+    """An engine whose workers are Ray actors. If a node is lost, its workers are replaced on nodes with free resources.
 
-    The engine joins the cluster at `RAY_ADDRESS`, or else the cluster that runs on this machine. If there is no
-    cluster, it starts one on this machine only. Paths in the settings, and nasbench itself, must exist on every node.
+    The engine joins the cluster at `RAY_ADDRESS` or, if this is not set, the cluster that runs on this machine. If
+    there is no cluster, the engine starts one that consists of this machine only. nasbench, and the paths in the
+    settings, must exist on every node.
 
     Args:
         workplace: The description from which each worker builds its evaluator.
         size: Number of workers. If the cluster has fewer free resources, fewer workers run.
-        cpus: CPU cores per worker.
-        gpus: GPUs per worker. Fractions are allowed.
+        cpus: CPU cores for each worker.
+        gpus: GPUs for each worker. Fractions are allowed.
         timeout_s: Seconds after which a request is considered hung and its worker is killed. None for no limit.
 
     Raises:
@@ -64,16 +65,18 @@ class RayEngine(Pool):
         if not self._ray.is_initialized():
             try:
                 self._ray.init(_cluster(), log_to_driver=False, logging_level="warning", configure_logging=False)
-            except Exception as error:  # Ray has many: also for a start that takes too long
+            except Exception as error:  # Ray raises many types of errors, also if its start takes too long
                 address = os.environ.get("RAY_ADDRESS", "this machine")
-                # Ray sends its token to a named cluster only if it is told to, and does not name this cause itself.
+                # Ray sends its token to a cluster at RAY_ADDRESS only with RAY_AUTH_MODE=token. Its own message does
+                # not say this.
                 hint = "; if the cluster asks for a token, set RAY_AUTH_MODE=token" if _needs_mode() else ""
                 raise InputError(f"no Ray cluster can be joined or started at {address}: {error}{hint}") from None
             self._joined = True
-        if not self._has_room:  # otherwise Ray would wait forever to place an actor that fits on no node
+        if not self._has_room:  # for an actor that fits on no node, Ray would wait forever
             self._check_room()
             self._has_room = True
-        # max_restarts=0: the pool replaces dead workers. An actor that Ray restarts has not built its evaluator.
+        # max_restarts=0, because the pool replaces dead workers. An actor that Ray itself restarted would have no
+        # evaluator.
         actor = self._ray.remote(_Actor).options(**self._resources, max_restarts=0)
         return _RayWorker(self._ray, actor.remote(), self._workplace)
 
@@ -82,18 +85,18 @@ class RayEngine(Pool):
         for name, wanted in (("CPU", self._resources["num_cpus"]), ("GPU", self._resources["num_gpus"])):
             if wanted > there.get(name, 0):
                 raise InputError(
-                    f"an evaluation asks for {wanted:g} {name}, the Ray cluster has {there.get(name, 0):g}: "
+                    f"an evaluation needs {wanted:g} {name}, but the Ray cluster has only {there.get(name, 0):g}: "
                     f"lower trial_{name.lower()}s (--set trial_{name.lower()}s=...)"
                 )
 
     def held_up(self) -> str:
-        """Return what the requests wait for. See `Engine.held_up`."""
+        """Return why the queued requests do not start. See `Engine.held_up`."""
         if not (reason := super().held_up()):
             return ""
         there, free = self._ray.cluster_resources(), self._ray.available_resources()
         rooms = [f"{free.get(name, 0):g} of {there.get(name, 0):g} {name}" for name in ("CPU", "GPU") if name in there]
         wanted = f"{self._resources['num_cpus']:g} CPU and {self._resources['num_gpus']:g} GPU"
-        return f"{reason}: each asks for {wanted}, free in the Ray cluster are {', '.join(rooms)}"
+        return f"{reason}: each needs {wanted}; the Ray cluster has {', '.join(rooms)} free"
 
     def _with_news(self, workers: Sequence[Worker], timeout_s: float | None) -> Sequence[Worker]:
         by_answer = {worker.answer: worker for worker in workers if isinstance(worker, _RayWorker) and worker.answer}
@@ -104,10 +107,10 @@ class RayEngine(Pool):
 
 
 class _Actor:
-    """The actor that evaluates on the cluster."""
+    """The worker on the cluster: an actor that evaluates requests."""
 
     def start(self, workplace: bytes, folder: str) -> Ready:
-        if os.path.isdir(folder):  # the folder of the search, so that relative paths in its settings work
+        if os.path.isdir(folder):  # that of the search, so that relative paths in its settings are valid
             os.chdir(folder)
         place: Workplace = pickle.loads(workplace)
         self._evaluator = place.evaluator()
@@ -118,7 +121,7 @@ class _Actor:
 
 
 class _RayWorker:
-    """The engine's handle on an actor."""
+    """The engine's side of an actor: it sends requests to the actor and receives the answers."""
 
     def __init__(self, ray: Any, actor: Any, workplace: bytes) -> None:
         self._ray, self._actor = ray, actor
@@ -135,7 +138,7 @@ class _RayWorker:
             return self._ray.get(answer)
         except self._ray.exceptions.RayTaskError as error:
             return Lost(str(error)) if self._ready else Broken(str(error))
-        except self._ray.exceptions.RayError:  # the actor died, or the node that stored its answer
+        except self._ray.exceptions.RayError:  # the actor died, or the node died on which the answer was stored
             return Lost("its process, or its node, was lost")
 
     def kill(self) -> None:
@@ -148,40 +151,41 @@ def make_ray_engine(workplace: Workplace, settings: SearchSettings) -> RayEngine
     gpus = settings.trial_gpus
     if gpus is None:
         gpus = 1.0 if device.startswith("cuda") else 0.0
-    place = workplace.on("cuda" if gpus else "cpu")  # without an index, because Ray shows each worker only its own GPU
+    # "cuda" without an index, because Ray makes only its own GPU visible to each worker
+    place = workplace.on("cuda" if gpus else "cpu")
     return RayEngine(place, settings.workers, cpus=settings.trial_cpus, gpus=gpus, timeout_s=settings.trial_timeout_s)
 
 
 def _cluster() -> str | None:
-    """Return the address of the cluster to join. None means that Ray chooses.
+    """Return the address of the cluster to join. None if Ray is to choose.
 
-    Ray waits several minutes for a cluster that does not answer. So the cluster that it would choose is checked here
+    Ray waits several minutes for a cluster that does not answer. So the cluster that Ray would choose is checked here
     first.
 
     Raises:
-        OSError: If nothing answers at `RAY_ADDRESS`.
+        OSError: If no cluster answers at `RAY_ADDRESS`.
     """
     if named := os.environ.get("RAY_ADDRESS"):
         _call(named)
         return None
-    # Ray writes the address of the machine's current cluster to this file
+    # Ray writes the address of the cluster on this machine to this file
     record = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     try:
         if record.is_file():
             _call(record.read_text().strip())
-    except OSError:  # the cluster was killed and could not remove its file
+    except OSError:  # the cluster does not run any more, but was killed and did not remove its file
         return "local"
     return None
 
 
 def _needs_mode() -> bool:
-    """Whether Ray joins a named cluster without sending a token."""
+    """Whether Ray would join the cluster at `RAY_ADDRESS` without sending a token."""
     return "RAY_ADDRESS" in os.environ and "RAY_AUTH_MODE" not in os.environ
 
 
 def _call(address: str) -> None:
     place = urlsplit(address if "://" in address else f"//{address}")
-    if place.hostname and place.port:  # absent in "auto" and "local"
+    if place.hostname and place.port:  # they are missing in "auto" and "local"
         socket.create_connection((place.hostname, place.port), timeout=10).close()
 
 

@@ -1,6 +1,6 @@
 """The base class of engines with several workers.
 
-It kills workers that hang. It replaces workers that died or have answered many requests.
+The pool kills workers that hang. It replaces workers that died or have answered many requests.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from nasbench.study.evaluators.base import Request, failed
 __all__ = ["MAX_REQUESTS", "START_S", "Broken", "Pool", "Ready", "Worker"]
 
 MAX_REQUESTS = 100
-"""Number of requests after which a worker is replaced, because a user's module can leak memory."""
+"""Number of requests after which a worker is replaced. A new worker frees the memory that a user's module leaks."""
 
 START_S = 1800.0
-"""Seconds within which at least one worker must become ready. A busy cluster can need this long."""
+"""Seconds within which at least one worker must become ready. It is long, because a cluster can be busy."""
 
 _MAX_STARTS = 3
-"""Largest number of workers that can die one after the other in one place before they are ready."""
+"""If this number of workers in a row die in the same place before they are ready, the search ends with an error."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """Message of a worker that has built its evaluator."""
+    """The message of a worker that has built its evaluator."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """Message of a worker that could not build its evaluator, with the reason in `text`."""
+    """The message of a worker that could not build its evaluator. `text` is the reason."""
 
     text: str
 
 
 class Worker(Protocol):
-    """A process, here or on another machine, that evaluates one request at a time."""
+    """A process, on this or another machine, that evaluates one request at a time."""
 
     def give(self, request: Request) -> None:
-        """Send a request. Never raises if the worker is dead: `take` then returns `Lost`."""
+        """Send a request. If the worker is dead, this raises no error, and `take` returns `Lost`."""
 
     def take(self) -> Ready | Evaluation | Lost | Broken:
         """Wait for the worker's next message and return it."""
@@ -56,7 +56,7 @@ class Worker(Protocol):
 
 @dataclass
 class _Place:
-    """One place in the pool, with the state of its worker. The place stays when its worker is replaced."""
+    """One place in the pool, with the state of its worker. When the worker is replaced, the place stays the same."""
 
     number: int
     worker: Worker | None = None
@@ -69,7 +69,7 @@ class _Place:
     started: float = math.inf
 
     def clear(self) -> None:
-        """Kill the worker, so that a new one is started here."""
+        """Kill the worker. A new one is then started in this place."""
         if self.worker is not None:
             self.worker.kill()
         self.worker, self.ready, self.done, self.started = None, False, 0, math.inf
@@ -82,12 +82,12 @@ class _Place:
 
 
 class Pool(Engine):
-    """An engine of several workers.
+    """An engine with several workers.
 
     Args:
-        start: Starts the worker of a place. Places are numbered from 0.
-        listen: Returns those of the given workers that have a message. It waits until at least one has a message, for
-            at most the given seconds (None means no limit).
+        start: Starts a worker in a place, which is given by its number from 0.
+        listen: Waits until at least one of the given workers has a message, but at most for the given seconds (None
+            means no limit). Returns the workers that have a message.
         size: Number of workers.
         timeout_s: Seconds after which a request is considered hung and its worker is killed. None for no limit.
         max_requests: Number of requests after which a worker is replaced.
@@ -140,12 +140,12 @@ class Pool(Engine):
         return True
 
     def held_up(self) -> str:
-        """Return what the requests wait for. See `Engine.held_up`."""
+        """Return why the queued requests do not start. See `Engine.held_up`."""
         return "" if self._give_up == math.inf else f"{self.capacity} worker(s) starting, none of them ready yet"
 
     @property
     def _give_up(self) -> float:
-        """Time to stop waiting for a first worker. Infinite if a worker is ready or nothing is queued."""
+        """Time at which to stop waiting for the first worker. Infinite if a worker is ready or nothing is queued."""
         if not self._queue or any(place.ready for place in self._places):
             return math.inf
         return max(place.started for place in self._places) + START_S
@@ -158,7 +158,7 @@ class Pool(Engine):
             place.clear()
 
     def _assign(self) -> None:
-        """Start missing workers, and give queued requests to free ones."""
+        """Start missing workers, and give queued requests to free workers."""
         if not self._queue:
             return
         for place in self._places:
@@ -166,7 +166,7 @@ class Pool(Engine):
                 place.worker, place.started = self._start(place.number), time.monotonic()
             elif place.ready and place.request is None and self._queue:
                 place.ticket, place.request = self._queue.popleft()
-                # counted from here, so that the start of a worker does not count towards the timeout
+                # measured from here, so that the time that a worker needs to start is not limited
                 place.began = time.monotonic()
                 place.worker.give(place.request)
 
@@ -182,13 +182,13 @@ class Pool(Engine):
             if place.done >= self._max_requests:
                 place.clear()
             return [(place.rest(), said)]
-        if isinstance(said, Broken):  # the cause is in the settings or the data, so every other worker would fail too
+        if isinstance(said, Broken):  # the cause is in the settings or the data, so every worker would fail
             raise NasbenchError(f"a worker could not start: {said.text}")
         return self._record_death(place, said)
 
     def _record_death(self, place: _Place, lost: Lost) -> list[tuple[int, Answer]]:
-        """Record that a worker died. If it had a request, return this request as lost."""
-        if not place.ready:  # without this limit, workers that cannot start would be replaced forever
+        """Record that a worker died. If it was evaluating a request, return `Lost` as the answer."""
+        if not place.ready:  # without a limit, workers that cannot start would be replaced forever
             place.failed_starts += 1
             if place.failed_starts >= _MAX_STARTS:
                 raise NasbenchError(f"workers die before they are ready: {lost.reason}")

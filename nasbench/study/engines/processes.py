@@ -1,8 +1,8 @@
-"""The engine of worker processes on this machine: new interpreters, each with its own pipe to the search.
+"""The engine whose workers are processes on this machine. Each is a new Python interpreter with a pipe to the search.
 
-The processes are started as commands, not through `multiprocessing`. `multiprocessing` would run the user's script
-again in each worker, unless the script has a main guard. Workers share no lock, so a worker that is killed never blocks
-the others.
+The processes are started as commands, not through `multiprocessing`. `multiprocessing` would execute the user's script
+again in each worker, unless the script has an `if __name__ == "__main__"`. Workers share no lock, so a killed worker
+never blocks the others.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from nasbench.study.evaluators.base import Request
 __all__ = ["Processes"]
 
 _ENDING_S = 10
-"""Seconds within which a worker must end after it closed its pipe."""
+"""Seconds for which to wait until a worker that has closed its pipe ends by itself."""
 
 _LOOK_S = 1.0
-"""Seconds between two checks that the workers are alive.
+"""Seconds between two checks whether the workers are alive.
 
-The pipe of a dead worker does not always close, because a process that the worker started can still have it open.
+A closed pipe does not show every dead worker: a process that the worker started can still have the pipe open.
 """
 
 _PROGRAM = (
@@ -40,21 +40,21 @@ _PROGRAM = (
 
 
 class Processes(Pool):
-    """An engine of worker processes.
+    """An engine whose workers are processes on this machine.
 
     Args:
-        workplaces: The description from which each worker builds its evaluator, one per worker.
+        workplaces: For each worker, the description from which it builds its evaluator.
         timeout_s: Seconds after which a request is considered hung and its worker is killed. None for no limit.
-        max_requests: Requests after which a worker is replaced.
+        max_requests: Number of requests after which a worker is replaced.
 
     Raises:
-        InputError: If a function that evaluates cannot be sent to another process.
+        InputError: If the user's function cannot be sent to another process.
     """
 
     def __init__(
         self, workplaces: Sequence[Workplace], *, timeout_s: float | None = None, max_requests: int = MAX_REQUESTS
     ) -> None:
-        # here, so that an evaluator that cannot be sent fails at once
+        # pickled here, so that there is an error at once if an evaluator cannot be sent
         written = [workplace.to_bytes() for workplace in workplaces]
         environment = {**os.environ, **threads_for(len(written)), "PYTHONWARNINGS": ",".join(sys.warnoptions)}
 
@@ -65,7 +65,7 @@ class Processes(Pool):
 
 
 class _Process:
-    """One worker process, with the search's end of its pipe."""
+    """One worker process, and the end of its pipe that the search uses."""
 
     def __init__(self, workplace: bytes, environment: dict[str, str]) -> None:
         self.pipe, theirs = Pipe()
@@ -73,12 +73,12 @@ class _Process:
         self._process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=subprocess.DEVNULL,
-            stdout=2,  # to stderr, because stdout of the search is for data, and a user's code can print anything
+            stdout=2,  # to stderr, because a user's code can print, and stdout of the search is for data
             env=environment,
             pass_fds=[theirs.fileno()],
-            process_group=0,  # Ctrl-C reaches only the search, which then ends its workers
+            process_group=0,  # a group of its own: Ctrl-C then reaches only the search, which ends its workers
         )
-        theirs.close()  # so that only the worker has this end open, and the pipe closes if the worker dies
+        theirs.close()  # now only the worker has this end open, so the pipe closes when the worker dies
         self._send(workplace)
 
     def give(self, request: Request) -> None:
@@ -89,7 +89,7 @@ class _Process:
             if self.has_ended() and not self.pipe.poll():
                 raise EOFError
             return pickle.loads(self.pipe.recv_bytes())
-        except (EOFError, OSError):  # the worker is ending, and its exit status will follow in a moment
+        except (EOFError, OSError):  # the worker is ending, and its exit status is not known yet
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ENDING_S)
             self.kill()
@@ -100,16 +100,16 @@ class _Process:
 
     def kill(self) -> None:
         """Kill the worker and all processes that it started, including those that outlive it."""
-        if self.pipe.closed:  # it was killed before, and another process may have its id now
+        if self.pipe.closed:  # the worker was killed already, and another process may have its id now
             return
-        with suppress(ProcessLookupError, PermissionError):  # no process is left: macOS then raises the second error
+        with suppress(ProcessLookupError, PermissionError):  # no process is left; macOS raises the second
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
         self.pipe.close()
 
     def _send(self, data: bytes) -> None:
-        with suppress(OSError):  # the worker is dead, which `take` will return
+        with suppress(OSError):  # the worker is dead, and `take` will return `Lost`
             self.pipe.send_bytes(data)
 
 

@@ -1,4 +1,4 @@
-"""The program of a worker process. It builds the evaluator and answers requests until the search ends.
+"""The program of a worker process. It builds its evaluator and then answers requests until the search ends.
 
 Its first message is `Ready` or `Broken`. After that it sends one evaluation for each request.
 """
@@ -26,11 +26,11 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Answer the requests of the search whose pipe is open as `descriptor`.
+    """Answer the requests of the search that arrive through the pipe `descriptor`.
 
     Args:
         descriptor: File descriptor of the pipe.
-        parent: Process id of the search. This process is killed when the search dies.
+        parent: Process id of the search. When the search dies, this process is killed.
     """
     die_with(parent)
     pipe: Connection = Connection(descriptor)
@@ -55,12 +55,12 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Make sure that this process is killed as soon as its parent dies, even if this process hangs."""
-    if sys.platform == "linux":  # the kernel does it, even while this process hangs in native code
+    """Let this process be killed as soon as its parent dies, even if this process hangs."""
+    if sys.platform == "linux":  # the kernel kills this process, even while it hangs in native code
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # the parent died before the request above took effect
+    if os.getppid() != parent:  # the parent had died before the lines above took effect
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The description from which a worker builds its evaluator, on this machine or another."""
+"""The description from which a worker builds its evaluator, on this or another machine."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 @dataclass(frozen=True)
 class Workplace:
-    """The settings from which a worker builds its evaluator once, or the evaluator itself if it can be sent.
+    """The settings from which a worker builds its evaluator, or the evaluator itself if it can be sent.
 
     Attributes:
         settings: Fields of `SearchSettings`.
-        sent: The evaluator, if it can be sent. None if a worker builds its own.
+        sent: The evaluator, if it can be sent to another process. None if each worker builds its own from `settings`.
         device: The torch device. None means the device in `settings`.
     """
 
@@ -38,7 +38,7 @@ class Workplace:
         """Return the evaluator. Building it loads plug-ins and reads data."""
         if self.sent is not None:
             return self.sent
-        # imported here, because these import torch, and a worker that only calls a function does not need torch
+        # imported here, because these imports need torch, which a worker that only calls a function does not need
         from nasbench.runs.settings import SearchSettings
         from nasbench.study.problem import make_problem
 
@@ -52,18 +52,18 @@ class Workplace:
             InputError: If the function cannot be sent to another process.
         """
         try:
-            return cloudpickle.dumps(self)  # pickle itself cannot send lambdas and functions of a script
-        except Exception as error:  # the objects that a function refers to can raise any exception
+            return cloudpickle.dumps(self)  # unlike pickle, cloudpickle can send lambdas and functions of a script
+        except Exception as error:  # objects to which the function refers can raise any exception
             raise InputError(
-                f"evaluate cannot be sent to worker processes ({type(error).__name__}: {error}); it must not refer to "
-                "open files, locks or connections, or use workers=1"
+                f"evaluate cannot be sent to worker processes ({type(error).__name__}: {error}); a function that "
+                "refers to open files, locks or connections needs workers=1"
             ) from None
 
 
 def threads_for(workers: int) -> dict[str, str]:
-    """Return environment variables that divide the machine's cores among workers. Variables set by the user are kept.
+    """Return environment variables that divide this machine's cores among workers. Values set by the user are kept.
 
-    If only OMP_NUM_THREADS is set, its value is used for every library, as MKL does.
+    If only OMP_NUM_THREADS is set, its value is used for every library. MKL itself does the same.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     each = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // workers)))

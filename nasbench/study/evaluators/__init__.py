@@ -1,1 +1,1 @@
-"""Evaluators turn a request into an evaluation: by training, by calling a user's function, or from a table."""
+"""Evaluators turn a request into an evaluation: by training a model, by calling a user's function, or with a table."""

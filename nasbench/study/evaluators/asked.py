@@ -20,16 +20,17 @@ from nasbench.study.evaluators.base import Evaluator, Findings, Request
 __all__ = ["AskedEvaluator", "EvaluateFunction"]
 
 EvaluateFunction = Callable[..., Mapping[str, Any]]
-"""A function `fn(plan)` that returns a dict of metric to number. The plan is a dict of slot to expression text.
+"""A function `fn(plan)` that returns a dict of metrics. The plan is a dict that maps each slot to an expression's text.
 
-The function gets `seed=` and `epochs=` if it accepts them. It can also return "items", one value for each evaluation
-item. The mean of these values must be the first objective.
+The values of the returned dict are numbers. The function gets the arguments `seed=` and `epochs=` if it accepts them.
+It can also return "items", a list with one value for each evaluation item. The mean of these values must be the first
+objective that is not a cost.
 """
 
 _ITEMS = "items"
 
 _AGREEMENT = 1e-4
-"""Largest difference of the items' mean from the metric, relative to the mean absolute item. Items are often 32-bit."""
+"""Largest allowed difference between the mean of the items and the metric, as a share of the mean absolute item."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class AskedEvaluator(Evaluator):
 
     Attributes:
         function: The function.
-        expected: Names of the metrics that it must return.
+        expected: Names of the metrics that the function must return.
         constraints: Bounds on the returned metrics.
-        epochs: The full budget that the function gets. None if the settings give none.
+        epochs: The full budget in epochs, from the settings. None if they do not give it.
     """
 
     function: EvaluateFunction
@@ -57,21 +58,22 @@ class AskedEvaluator(Evaluator):
 
     @property
     def takes_epochs(self) -> bool:
-        """Whether the function has a parameter `epochs`. A shorter evaluation makes sense only in this case."""
-        # unlike for a seed, `**kwargs` does not count: it does not show that the function uses a budget
+        """Whether the function has a parameter `epochs`. Only then can evaluations be shorter than the full budget."""
+        # `**kwargs` does not count here, unlike for `seed`: it does not show that the function uses the number of
+        # epochs
         return "epochs" in inspect.signature(self.function).parameters
 
     @property
     def full_epochs(self) -> int | None:  # type: ignore[override]
-        """The full budget, if the function accepts shorter budgets."""
+        """The full budget in epochs. None if the function cannot be given a smaller one."""
         return self.epochs if self.takes_epochs else None
 
     def find(self, request: Request, findings: Findings) -> None:
-        """Call the function. The result of a shorter evaluation is not used."""
+        """Call the function. It does not continue from the result of a shorter evaluation."""
         options = {"seed": request.seed} if self.takes_seed else {}
         if request.epochs is not None and self.takes_epochs:
             options["epochs"] = request.epochs
-        # The canonical text of a plan is JSON. Parsing it imports no module, so torch is not needed.
+        # The canonical text of a plan is JSON. It is parsed without importing any module, so torch is not needed.
         answer = self.function(json.loads(request.plan), **options)
         metrics = self._checked(answer)
         if answer.get(_ITEMS) is not None:
@@ -97,7 +99,9 @@ class AskedEvaluator(Evaluator):
 
         name = next((name for name in self.expected if name not in COSTS), None)
         if name is None:
-            raise EvaluationError("evaluate returned items, but every objective is a cost, and costs have no items")
+            raise EvaluationError(
+                "evaluate returned items, but every objective is a cost, and a cost has no values by item"
+            )
         try:
             items = np.asarray(given, dtype=float)
         except (TypeError, ValueError):

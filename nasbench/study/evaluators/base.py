@@ -1,4 +1,4 @@
-"""The base class of evaluators: every request gives one evaluation, even if the plan fails.
+"""The base class of evaluators. Every request gives one evaluation, even if the plan fails.
 
 Imports no torch, so that a process that only calls a user's function starts quickly.
 """
@@ -31,11 +31,12 @@ class Request:
 
     Attributes:
         plan: The plan's canonical text.
-        plan_hash: Its hash.
+        plan_hash: The hash of the plan.
         seed: Seed of the initial weights and of the data order.
-        bare: The bare backbone's values. None while the bare backbone itself is evaluated.
+        bare: The metrics and costs of the bare backbone, by name. None if the request is for the bare backbone itself.
         epochs: Number of training epochs. None for the full budget.
-        before: The evaluation of a shorter training of the same plan and seed. Its gates are not checked again.
+        before: The evaluation of a shorter training with the same plan and seed. The measured gates are not checked
+            again. None if there is none.
         weights: Whether the evaluation must include the trained weights.
     """
 
@@ -53,12 +54,12 @@ class Request:
         return cls(plan.text, plan.hash, seed, **more)
 
     def reference(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the bare backbone's values, to which relative bounds refer. For the bare backbone itself: `values`."""
+        """Return the bare backbone's values, to which relative bounds refer. `values` if this is its own request."""
         return values if self.bare is None else self.bare
 
 
 class TimeUp(BaseException):
-    """Ends an evaluation in this process that takes too long. No `except Exception` of a module can catch it."""
+    """Ends an evaluation in this process that exceeds the time limit. A module's `except Exception` cannot catch it."""
 
 
 class RejectedError(Exception):
@@ -67,7 +68,7 @@ class RejectedError(Exception):
 
 @dataclass
 class Findings:
-    """The results of a plan so far. Each check adds its results. They are recorded even if a later check fails.
+    """The results of an evaluation so far. Each step adds its results. They are recorded even if a later step fails.
 
     The fields are those of `Evaluation` with the same names.
     """
@@ -86,19 +87,19 @@ class Findings:
 
 
 class Evaluator(ABC):
-    """Base class of evaluators. An error of a plan is never raised. It is recorded in the plan's evaluation.
+    """Base class of evaluators. An error of a plan is not raised but recorded in its evaluation.
 
-    Every method and attribute of an evaluator that a search uses has a default here.
+    Every attribute and method that a search uses has a default here, except `find`.
 
     Attributes:
         constraints: Bounds on the values of a plan.
-        device: The torch device that it evaluates on.
+        device: The torch device on which plans are evaluated.
         takes_seed: Whether another seed can give another result.
-        identity_init: Whether inserted modules start behind gates that are 0.
-        full_epochs: Number of epochs of a full evaluation. None if no shorter evaluation is possible.
-        plan_costs: Counts the costs of a plan from its parts. None if no model is built.
-        is_portable: Whether the evaluator can be sent to another process. If not, a worker builds its own evaluator
-            from the settings.
+        identity_init: Whether each inserted module starts behind a gate with the value 0.
+        full_epochs: Number of epochs of the full budget. None if shorter evaluations are not possible.
+        plan_costs: Computes the costs of a plan from the costs of its parts. None if the evaluator builds no models.
+        is_portable: Whether the evaluator can be sent to another process. If False, each worker builds its own
+            evaluator from the settings.
     """
 
     constraints: Sequence[Constraint] = ()
@@ -112,19 +113,19 @@ class Evaluator(ABC):
     def evaluate(self, request: Request) -> Evaluation:
         """Evaluate a plan with a seed."""
         begun, process = time.perf_counter(), os.getpid()
-        findings = Findings()  # `find` fills it in, so that a failure does not lose the results before it
+        findings = Findings()  # `find` fills in this object, so that the results before a failure are not lost
         try:
             with surroundings_kept():
                 self.find(request, findings)
         except (KeyboardInterrupt, TimeUp):
-            # Nobody can tell Ctrl-C from a module that raises KeyboardInterrupt itself. Both end the search. A module
-            # that does so each time fails in the end, like one that kills its process.
+            # Ctrl-C cannot be distinguished from a module that raises KeyboardInterrupt itself. Both end the search. If
+            # a module raises it each time, its trial fails in the end, as that of a module that kills its process.
             raise
         except BaseException as error:
-            # A module can be anybody's code. Nothing that it raises may end the study, not even SystemExit.
+            # A module can be anybody's code. Nothing that it raises may end the search, not even SystemExit.
             findings.state, findings.reason = _outcome(error)
         finally:
-            if os.getpid() != process:  # a module forked, and its child must not go on as a second search
+            if os.getpid() != process:  # a module has forked, and the child must not continue the search
                 os._exit(0)
         return Evaluation(
             plan=request.plan,
@@ -137,15 +138,15 @@ class Evaluator(ABC):
 
     @abstractmethod
     def find(self, request: Request, findings: Findings) -> None:
-        """Evaluate a plan and fill in `findings` step by step.
+        """Evaluate a plan, and write the results of each step into `findings`.
 
         Raises:
             RejectedError: If a gate rejects the plan.
-            Exception: Any other exception makes the evaluation a failed one, with the exception as its reason.
+            Exception: Any other exception. The evaluation is then a failed one, with the exception as the reason.
         """
 
     def known(self, plan: Plan) -> dict[str, Any]:
-        """Return the values of a plan that are known exactly before it is evaluated, by name.
+        """Return the values of a plan that are known exactly before its evaluation, such as costs, by name.
 
         Raises:
             InputError: If the plan cannot be built.
@@ -153,23 +154,23 @@ class Evaluator(ABC):
         return {}
 
     def cost_error(self, plan: Plan) -> str | None:
-        """Compare the costs of a plan's whole model with the sum of its parts.
+        """Compare the costs of a plan's whole model with the sum of the costs of its parts.
 
         Returns:
-            The differences as text, "" if there are none. None if no model is built.
+            The differences as text, "" if there are none. None if the evaluator builds no models.
         """
         return None
 
     def measure_latency(self, plans: Sequence[Plan], seed: int, time_s: float) -> Profile | None:
-        """Measure the latency of plans side by side, named by hash. The first plan is the reference.
+        """Measure the latency of plans together. The first is the reference. The result names each by its hash.
 
         Returns:
-            The measurement. None if no models are built.
+            The measurement. None if the evaluator builds no models.
         """
         return None
 
     def check_bounds(self, values: Mapping[str, Any], request: Request) -> None:
-        """Check the bounds on the values that are known so far.
+        """Check the bounds on those values that are known so far.
 
         Raises:
             RejectedError: If a bound is broken.
@@ -190,5 +191,5 @@ def _outcome(error: BaseException) -> tuple[State, str]:
 
 
 def failed(request: Request, reason: str, wall_s: float = 0.0) -> Evaluation:
-    """Return the failed evaluation of a request that no evaluator could finish."""
+    """Return a failed evaluation for a request that no evaluator finished."""
     return Evaluation(request.plan, request.plan_hash, request.seed, 0, "failed", reason, wall_s=wall_s)

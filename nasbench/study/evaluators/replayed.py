@@ -1,4 +1,4 @@
-"""Evaluates a plan by looking it up in a tabulated space. Nothing is built and nothing is trained."""
+"""Evaluates a plan by looking it up in the table of a tabulated space. No model is built or trained."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ReplayedEvaluator(Evaluator):
         return self.table.costs(self._row(plan, 0))  # costs are the same for every seed
 
     def find(self, request: Request, findings: Findings) -> None:
-        """Look up the plan. The table contains only one budget, so the requested number of epochs has no effect."""
+        """Look up the plan. The table has only one number of epochs, so the requested number has no effect."""
         plan = Plan.of(request.plan)
         try:
             findings.costs = self.known(plan)
@@ -51,5 +51,7 @@ class ReplayedEvaluator(Evaluator):
     def _row(self, plan: Plan, seed: int) -> dict[str, Any]:
         row = self.table.row(plan, seed)
         if row is None:
-            raise PlanError(f"the plan is not in {self.table.name}; only what was tabulated can be replayed: {plan}")
+            raise PlanError(
+                f"the plan is not in {self.table.name}, and only the plans of the table can be evaluated: {plan}"
+            )
         return row

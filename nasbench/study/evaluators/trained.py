@@ -1,10 +1,10 @@
-"""The gates that a plan passes before it is trained, and the training itself.
+"""The gates that a plan must pass before it is trained, and the training itself.
 
     cost -> constraints -> build -> (latency) -> (zero-cost proxies) -> train -> record
 
-The gates are checks. The cheapest gate comes first, so a plan that breaks a bound on its costs is never built. If a
-gate rejects the plan, its evaluation ends as "rejected". If an error occurs, it ends as "failed". In both cases the
-evaluation is recorded with its reason and the values measured so far.
+A gate is a check that can reject the plan. The cheapest gate comes first, so the model of a plan that breaks a bound on
+its costs is never built. If a gate rejects the plan, the state of the evaluation is "rejected". If an error occurs, the
+state is "failed". In both cases, the evaluation is recorded with the reason and the values known so far.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_model  # unlike `save_file`, it can store weights that two names share
+from safetensors.torch import save_model  # unlike `save_file`, it can store a tensor that has two names
 from torch import nn
 
 from nasbench.errors import EvaluationError, InputError
@@ -46,22 +46,23 @@ class TrainedEvaluator(Evaluator):
         builder: Builds the models of plans.
         task: Data, loss and metric.
         recipe: The training recipe.
-        plan_costs: Counts the costs of a plan from its parts, before anything is built.
+        plan_costs: Computes the costs of a plan from the costs of its parts, before its model is built.
         constraints: Bounds on costs and proxies, checked before training.
-        counted: Names of the values that are objectives or have a bound. If MACs are among them, their count must be
-            exact.
+        counted: Names of the values that are objectives or have a bound. If macs or elementwise_flops is among them,
+            the counts of operations must be exact.
         device: Torch device.
         allow_lower_bound: Whether to accept counts that are only lower bounds.
-        latency_s: Seconds of one latency measurement. Latency is measured if it is an objective or has a bound.
-        predictor: Device profile that predicts latency before anything is built. Replaces the measurement.
-        predictor_name: The file of the predictor.
-        proxies: Zero-cost proxies to compute before training. Each is computed twice to estimate its own noise.
+        latency_s: Seconds that one latency measurement takes. Latency is measured if it is an objective or has a bound.
+        predictor: Device profile that predicts latency before the model is built. With it, latency is not measured.
+        predictor_name: The file of the device profile.
+        proxies: Zero-cost proxies to compute before training. Each is computed for two untrained models, to estimate
+            its noise.
     """
 
     builder: ModelBuilder
     task: Task
     recipe: Recipe
-    # `field()` makes it required, otherwise its default would be None, as in the base class
+    # `field()` makes it required. Without it, the default would be None, as in the base class.
     plan_costs: PlanCosts = field()
     constraints: Sequence[Constraint] = ()
     counted: Sequence[str] = ()
@@ -74,16 +75,16 @@ class TrainedEvaluator(Evaluator):
 
     @property
     def identity_init(self) -> bool:  # type: ignore[override]  # defined by the builder
-        """Whether insertion preserves the backbone's function."""
+        """Whether the backbone computes the same function after the modules are inserted."""
         return self.builder.identity_init
 
     @property
     def full_epochs(self) -> int:  # type: ignore[override]  # defined by the recipe
-        """Number of epochs of a full training."""
+        """Number of epochs of the full budget."""
         return self.recipe.epochs
 
     def known(self, plan: Plan) -> dict[str, Any]:
-        """Return the costs of a plan and, with a device profile, the predicted latency.
+        """Return the costs of a plan and, if there is a device profile, the predicted latency.
 
         Raises:
             InputError: If a module does not support its slot, or if the plan is not in the profiled space.
@@ -92,7 +93,7 @@ class TrainedEvaluator(Evaluator):
         return costs if self.predictor is None else costs | predicted_columns(self.predictor, plan, self.predictor_name)
 
     def cost_error(self, plan: Plan) -> str:
-        """Count the costs of a plan's whole model, and return where they differ from the sum of its parts.
+        """Count the costs of a plan's whole model, and return how they differ from the sum of the costs of its parts.
 
         See `Evaluator.cost_error`.
         """
@@ -106,15 +107,15 @@ class TrainedEvaluator(Evaluator):
         )
 
     def measure_latency(self, plans: Sequence[Plan], seed: int, time_s: float) -> Profile:
-        """Measure the latency of plans side by side. See `Evaluator.measure_latency`."""
+        """Measure the latency of plans together. See `Evaluator.measure_latency`."""
         models = {plan.hash: self.builder.build(plan, seed) for plan in plans}
         return profile(models, input_size=self.task.input_size, device=self.device, time_s=time_s)
 
     def find(self, request: Request, findings: Findings) -> None:
-        """Check the gates and train. After a shorter training the gates are not checked again."""
+        """Check the gates, then train. After a shorter training, latency and proxies are not measured again."""
         plan, before = Plan.of(request.plan), request.before
         try:
-            # after a shorter training the costs include a measured latency, which is not measured again
+            # the costs of a shorter training can include a measured latency, so they are used again
             findings.costs = self.known(plan) if before is None else dict(before.costs)
             self._check(findings.costs, request)
             model = self.builder.build(plan, request.seed)
@@ -127,10 +128,10 @@ class TrainedEvaluator(Evaluator):
         self._train(model, request, findings)
 
     def _train(self, model: nn.Module, request: Request, findings: Findings) -> None:
-        # a shorter training has its own recipe, whose learning-rate schedule ends with its last epoch
+        # a shorter training has a recipe whose learning-rate schedule ends with its last epoch
         recipe = self.recipe if request.epochs is None else self.recipe.with_settings({"epochs": request.epochs})
-        # Trainings share the device. A latency measurement needs the device alone, so training pauses for it between
-        # two steps.
+        # Several trainings share the device. A latency measurement needs the device alone, so a training pauses between
+        # two steps while it runs.
         with device_lock(self.device, shared=True) as lock:
             result = train(model, self.task, recipe, seed=request.seed, device=self.device, on_step=lock.yield_device)
         bad = [name for name, value in result.metrics.items() if not math.isfinite(value)]
@@ -142,10 +143,10 @@ class TrainedEvaluator(Evaluator):
             findings.weights = _weights_of(model, request.seed)
 
     def _pass_measured_gates(self, plan: Plan, model: nn.Module, request: Request, findings: Findings) -> None:
-        """Measure latency and proxies if requested, and check their bounds."""
+        """Measure latency and compute proxies, if they are requested, and check their bounds."""
         if "latency_ms" in self.counted and self.predictor is None:
-            # Without a predictor, latency is not known before this point. Its bounds are checked before the costly
-            # training.
+            # Without a device profile, latency is not known before this point. Its bounds are checked before the
+            # training, which takes longer.
             findings.costs |= self._latency(model, request)
             self._check(findings.costs, request)
         if self.proxies:
@@ -153,12 +154,12 @@ class TrainedEvaluator(Evaluator):
             self.check_bounds(findings.proxies, request)
 
     def _proxies(self, plan: Plan, seed: int) -> dict[str, float]:
-        """Score the untrained model, and a second model with other weights and batches.
+        """Compute the proxies of the untrained model, and of a second one with other weights and batches.
 
-        A proxy without a value is left out. If the proxy has a bound, the plan is rejected. Modules are inserted
-        without gates, because with gates of 0 every plan would have the score of the bare backbone.
+        A proxy without a value is left out. If there is a bound on this proxy, the plan is rejected. Modules are
+        inserted without gates: with gates of value 0, every plan would have the score of the bare backbone.
         """
-        # derived from the seed, so that the second score can also be reproduced
+        # the second seed is derived from the first, so that the second score can also be reproduced
         again = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
         bounded = {constraint.name for constraint in self.constraints}
         scores: dict[str, float] = {}
@@ -174,16 +175,16 @@ class TrainedEvaluator(Evaluator):
         return scores
 
     def _latency(self, model: nn.Module, request: Request) -> dict[str, Any]:
-        """Measure the plan beside the bare backbone, and return its latency columns.
+        """Measure the plan together with the bare backbone, and return the latency columns of the plan.
 
-        The latency of a plan is the measured ratio of plan to bare backbone, times the recorded latency of the bare
-        backbone. A change of the device's speed between two measurements cancels in the ratio.
+        The latency of a plan is the measured ratio of plan to bare backbone, times the latency that was recorded for
+        the bare backbone. If the speed of the device changes between two measurements, the ratio does not change.
         """
         models = {"bare": self.builder.build(BARE), "plan": model}
         measurement = profile(models, input_size=self.task.input_size, device=self.device, time_s=self.latency_s)
         if measurement.stopped == "no accepted samples":
             raise EvaluationError(f"no accepted latency samples: the clock of {self.device} stayed low")
-        if request.bare is None:  # this is the bare backbone's own evaluation
+        if request.bare is None:  # the request is for the bare backbone itself
             return measured_columns(measurement, "bare")
         columns = measured_columns(measurement, "plan")
         return {**columns, "latency_ms": columns["latency_ratio"] * request.bare["latency_ms"]}
@@ -191,14 +192,15 @@ class TrainedEvaluator(Evaluator):
     def _check(self, known: Mapping[str, Any], request: Request) -> None:
         if not known["exact"] and not self.allow_lower_bound and {"macs", "elementwise_flops"} & set(self.counted):
             raise RejectedError(
-                f"its MACs are only a lower bound: no formula for {', '.join(known['unknown_ops'])} "
+                "its operation counts are only lower bounds, because there is no formula for "
+                f"{', '.join(known['unknown_ops'])} "
                 "(nasbench.costs.register_formula adds one, allow_lower_bound accepts it)"
             )
         self.check_bounds(known, request)
 
 
 def _weights_of(model: nn.Module, seed: int) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:  # `save_model` writes only to a file
+    with tempfile.TemporaryDirectory() as folder:  # `save_model` can write only to a file
         file = Path(folder) / "model.safetensors"
         save_model(model, str(file), {"seed": str(seed)})
         return file.read_bytes()

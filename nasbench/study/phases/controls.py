@@ -1,7 +1,7 @@
-"""The third phase of a search: train the equal-cost controls of the plans that are called BETTER, with the same seeds.
+"""The third phase of a search: train the equal-cost control of each plan that is called BETTER, with the plan's seeds.
 
-Controls are not candidates. They have their own ledger and cannot be on the front. `nasbench.report.control_table`
-compares each plan with its control.
+Controls do not compete with the plans. They have a ledger of their own and cannot be on the front.
+`nasbench.report.control_table` compares each plan with its control.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ __all__ = ["Controls", "RetriedControls"]
 
 
 class Controls(ListedSeeds):
-    """Trains the control of every plan that is called BETTER, with that plan's seeds. All given plans have controls."""
+    """Trains the control of every plan that is called BETTER, or of every given plan, with the seeds of that plan."""
 
     stage, title, noun, checks_costs, keeps_weights = CONTROLS, CONTROLS, "control, ", False, False
 
     def run_all(self) -> None:
         """Choose the controls, and evaluate those that are missing."""
-        if self.problem.evaluator.plan_costs is None:  # no models are built
+        if self.problem.evaluator.plan_costs is None:  # without `plan_costs`, no models are built
             return
         self.begin()
-        # once: controls are not in the noise of the verdicts, so they change none
+        # The controls are chosen once. They are not part of the noise of the verdicts, so they change no verdict.
         if not self.late and ((wanted := self.wanted()) or self.unfinished):
             self.work_through(wanted)
 
     def wanted(self) -> list[Wanted]:
-        """Return the controls and seeds that no driver has claimed. A control that two plans share is listed once."""
+        """Return the controls and seeds that no driver has claimed. A control of several plans is listed once."""
         costs = self.problem.evaluator.plan_costs
         assert costs is not None
         found: dict[str, Wanted] = {}
@@ -50,7 +50,7 @@ class Controls(ListedSeeds):
         return [one for key, one in found.items() if key not in claims]
 
     def chosen(self) -> list[list[Evaluation]]:
-        """Return the evaluations of each plan that gets a control."""
+        """Return the evaluations of each plan whose control is trained."""
         table = self.run.finalists()
         if "verdict" not in table:
             return []
@@ -65,4 +65,4 @@ class Controls(ListedSeeds):
 
 
 class RetriedControls(Retries, Controls):
-    """Evaluates the failed trials of controls again."""
+    """Evaluates each failed trial of a control once more."""

@@ -1,7 +1,8 @@
-"""The equal-cost control of a plan: in each of its slots a plain residual bottleneck that adds the same cost.
+"""The equal-cost control of a plan has, in each slot of the plan, a plain residual bottleneck that adds the same MACs.
 
-A module can help because of its operation, or only because it makes the model larger. The control shows which is true.
-The control is an ordinary plan with a text and a hash. It is trained with the same budget and seeds.
+A module can help because of its operation, or only because it makes the model larger. A comparison with the control
+shows which of the two is true. The control is an ordinary plan with a text and a hash. It is trained with the budget
+and the seeds of its plan.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from nasbench.runs.schema import RecordedControl
 __all__ = ["MODULE", "Control", "SlotControl", "control_for"]
 
 MODULE = "bottleneck"
-"""Name of the library's module that controls are built from."""
+"""Name of the module of the library from which controls are built."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class SlotControl:
 
     Attributes:
         slot: Name of the slot.
-        width: Inner channels of the bottleneck.
+        width: Number of inner channels of the bottleneck.
         plan_macs: MACs that the plan adds in this slot.
         control_macs: MACs that the bottleneck adds in this slot.
     """
@@ -47,11 +48,11 @@ class Control:
     """The control of a plan.
 
     Attributes:
-        plan: The control, a plan in the same slots.
+        plan: The control as a plan, with the same slots.
         slots: The bottleneck of each slot, in network order.
         plan_params: Parameters that the plan adds.
-        control_params: Parameters that the control adds. They can differ from the plan's, since the control matches
-            MACs.
+        control_params: Parameters that the control adds. They can differ from those that the plan adds, because the
+            control matches MACs.
         exact: Whether the plan's MACs are exact. If they are only a lower bound, the control can be too small.
     """
 
@@ -65,14 +66,15 @@ class Control:
     def ratio(self) -> float | None:
         """MACs that the control adds in all slots, divided by the MACs that the plan adds. None if the plan adds none.
 
-        It can be above 1: if a plan adds less than the smallest bottleneck, the control uses the smallest bottleneck.
+        It can be far above 1: if the plan adds fewer MACs than the smallest bottleneck, the control has the smallest
+        bottleneck.
         """
         added = sum(slot.plan_macs for slot in self.slots)
         return sum(slot.control_macs for slot in self.slots) / added if added else None
 
     @property
     def record(self) -> RecordedControl:
-        """The control as the journal records it."""
+        """The control in the form that the journal records."""
         return RecordedControl(
             plan=self.plan.text,
             plan_hash=self.plan.hash,
@@ -85,10 +87,10 @@ class Control:
 
 
 def control_for(plan: Plan, costs: PlanCosts) -> Control:
-    """Return the control of a plan. In each slot its added MACs are as near as possible to the plan's.
+    """Return the control of a plan. In each slot, it adds as nearly as possible the MACs that the plan adds.
 
     Args:
-        plan: A plan resolved to the slots of `costs`. The bare backbone has an empty control.
+        plan: A plan whose slots are resolved to those of `costs`. The control of the bare backbone is empty.
         costs: Counts the costs of plans in this backbone.
 
     Raises:
@@ -123,7 +125,8 @@ def _nearest(target: int, macs: Callable[[int], int]) -> int:
 
     `macs` must increase with the width.
     """
-    # Double the width until it is too large, then bisect. Few widths are tried, because each must be built and counted.
+    # Double the width until it is too large, then bisect. This tries few widths, and each one must be built and
+    # counted.
     high = 1
     while macs(high) < target:
         high *= 2

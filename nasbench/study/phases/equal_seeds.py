@@ -1,4 +1,4 @@
-"""The phases that train plans with the same seeds: first the bare backbone, and all plans if there is no race."""
+"""The phases without a race: `BareSeeds` for the bare backbone, `EqualSeeds` for all plans with the same seeds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ __all__ = ["BareSeeds", "EqualSeeds"]
 
 
 class BareSeeds(ListedSeeds):
-    """The phase that trains the bare backbone with its first further seeds. They show how much results vary by seed."""
+    """The phase that trains the bare backbone with some further seeds, to show how the metric varies by seed."""
 
     waits = False
-    """Whether to wait for other drivers. The search does not need the seeds that another driver is training."""
+    """Whether to wait for other drivers. False, because the exploration does not need the trainings of other
+    drivers."""
 
     def run_all(self) -> None:
-        """Train the bare backbone, and report which differences the search will be able to detect."""
+        """Train the bare backbone, and then report which differences the search can detect."""
         self.begin()
         settings = self.settings
         seeds = min(BARE_SEEDS, most_seeds(settings))
@@ -39,17 +40,18 @@ class EqualSeeds(ListedSeeds):
     """The phase that trains every plan and the bare backbone with the same seeds."""
 
     def train_on(self, seeds: int, *, checks_costs: bool = True) -> None:
-        """Train plans with all other seeds, if they succeeded with their first seed.
+        """Train every plan that succeeded with its first seed with all other seeds.
 
         Args:
-            seeds: Number of seeds, starting with the first.
-            checks_costs: Whether to check the costs of the plans on their complete models.
+            seeds: Number of seeds of each plan, including the first one.
+            checks_costs: Whether to compare the costs of each plan's complete model with the sum of the costs of its
+                parts.
         """
         self.seeds, self.checks_costs = seeds, checks_costs
         self.run_all()
 
     def run_all(self) -> None:
-        """Train the missing plans, seed by seed. For each seed, the bare backbone comes first."""
+        """Train what is missing, one seed after another. For each seed, the bare backbone comes first."""
         self.begin()
         plans = sorted(explored(self.run.journal.evaluations(SEARCH)), key=lambda one: not one.is_bare)
         first = self.settings.seed

@@ -13,8 +13,8 @@ class Event:
     """One step of a search, as reported to a user.
 
     Attributes:
-        stage: "search", "seeds" (further trainings), "controls" or "latency".
-        done: Number of units done in this stage.
+        stage: "search", "seeds" (trainings with further seeds), "controls" or "latency".
+        done: Number of finished units of this stage: plans, trainings or models.
         total: Number of all units of this stage.
         message: A line of text about the step.
     """

@@ -1,12 +1,13 @@
-"""The first phase of a search: propose a plan, have it evaluated, record it, until the budget is spent.
+"""The first phase of a search: it proposes plans, has them evaluated and records them, until the budget is used up.
 
-The budget counts distinct plans. A repeated plan is not evaluated again and does not count. After 20 repeats in a row
-the next plan is drawn uniformly from the plans not yet evaluated. The phase also ends if every plan of the space was
-evaluated. Each proposal gets a new sampler, seeded by (seed, trial number). A search with one worker that is killed and
-resumed therefore proposes the same plans as an uninterrupted one.
+The budget is a number of distinct plans. A plan that is proposed again is not evaluated again and does not count. After
+20 repeated proposals in a row, the next plan is drawn uniformly from the plans not yet evaluated. The phase also ends
+if every plan of the space was evaluated. Each proposal is made by a new sampler, whose seed depends on the seed of the
+search and the trial number. So if a search with one worker is killed and resumed, it proposes the same plans as an
+uninterrupted search.
 
-With successive halving (`fidelity`), promoted plans are trained before new ones. A trial stays open between its rungs.
-When no plan is left to promote, the trials that were not promoted are closed.
+With successive halving (`fidelity`), promoted plans are trained before new plans. A trial stays open between two rungs.
+When no plan is left to promote, the open trials are closed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from nasbench.study.problem import Problem
 __all__ = ["Exploration"]
 
 MAX_REPEATS = 20
-"""Number of repeated proposals in a row after which the next plan is drawn from the plans not yet evaluated."""
+"""After this number of repeated proposals in a row, the next plan is drawn from the plans not yet evaluated."""
 
 
 class Exploration(Phase):
@@ -53,9 +54,10 @@ class Exploration(Phase):
         problem: The problem of the search.
         engine: Evaluates the requests.
         listen: Called with an event after every step.
-        sampler: Creates the sampler of one proposal from the number of its trial.
-        first: Plans that are evaluated first, with any sampler.
-        fidelity: Strategy for the length of trainings. By default every plan is trained with the full budget.
+        sampler: Creates the sampler for one proposal, given the number of the trial.
+        first: Plans that are evaluated first, whatever the sampler is.
+        fidelity: Strategy for the number of epochs of each training. By default every plan is trained with the full
+            budget.
         began: As in `Phase`.
     """
 
@@ -75,26 +77,26 @@ class Exploration(Phase):
         super().__init__(run, problem, engine, listen, began=began)
         self.space, self.directions = problem.space, problem.directions
         self.proposer = Proposer(self.space.parameters, list(self.directions.values()), sampler)
-        self.seen: dict[str, FrozenTrial | None] = {}  # every claimed plan by hash, None while it is being evaluated
+        self.seen: dict[str, FrozenTrial | None] = {}  # plan hash -> its trial; None while it is evaluated
         self.first = deque(first)
-        self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died and which must be evaluated again
-        self.front: dict[int, Sequence[float]] = {}  # number and objectives of the best plans
-        self.failed: dict[int, FrozenTrial] = {}  # trials of earlier processes to try again, by number
-        self.retried: set[int] = set()  # numbers of failed trials that have a second attempt
+        self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died, to evaluate again
+        self.front: dict[int, Sequence[float]] = {}  # trial number -> objectives, of the plans on the front
+        self.failed: dict[int, FrozenTrial] = {}  # failed trials of earlier processes to try again, by number
+        self.retried: set[int] = set()  # numbers of the failed trials that were tried again
         self.resumes = False  # whether trials of earlier processes are being adopted
         self.bare: Evaluation | None = None
         self.fidelity = FullBudget() if fidelity is None else fidelity
-        self.left_rungs: dict[str, list[Mapping[str, Any]]] = {}  # plan hash -> what a dead driver has trained of it
+        self.left_rungs: dict[str, list[Mapping[str, Any]]] = {}  # plan hash -> its rungs that a dead driver trained
         self.reused = 0
         self.only_bare = False
 
     def run_bare(self) -> None:
-        """Adopt the trials of earlier processes. If none of them is the bare backbone, evaluate the bare backbone."""
+        """Adopt the trials of earlier processes. Then evaluate the bare backbone, if it is not among them."""
         self.ledger.budget = self.settings.trials
         self.resumes = True
         self.adopt_new_trials()
         self.resumes = False
-        self.run.refresh()  # views can lack the last trial of a process that was killed
+        self.run.refresh()  # if the last process was killed, its last trial can be missing in the views
         if self.settings.reuse is not None:
             self.import_evaluations(find_reusable(self.settings.reuse, self.problem).values())
         self.only_bare = True
@@ -102,12 +104,12 @@ class Exploration(Phase):
         self.only_bare = False
 
     def run_all(self) -> None:
-        """Search until the budget is spent or the space is exhausted. `run_bare` comes first."""
+        """Search until the budget is used up or every plan was evaluated. `run_bare` must be called before."""
         while True:
             self.work()
             for number, evaluation in self.fidelity.stopped():
                 self.close_trial(number, evaluation)
-            # with halving, the trials of other drivers stay open until these drivers see as well that all is trained
+            # With halving, the trials of another driver stay open until that driver sees that nothing is left to train.
             if not self.ledger.others_running():
                 break
             time.sleep(self.ledger.poll_s or 0)
@@ -129,16 +131,16 @@ class Exploration(Phase):
         """Adopt a trial that an earlier process, or another driver, has written."""
         if trial.state == TrialState.RUNNING and self.ledger.owns(trial):
             self.settle_trial(trial)
-            trial = self.ledger.trial(trial.number)  # it has possibly ended since
+            trial = self.ledger.trial(trial.number)  # `settle_trial` may have ended it
         self.proposer.add(trial)
         evaluation = evaluation_of(trial)
         if trial.state == TrialState.RUNNING:
-            if "claim" in trial.user_attrs:  # a trial without a claim was created by a program other than nasbench
+            if "claim" in trial.user_attrs:  # a program other than nasbench creates trials without a claim
                 self.seen.setdefault(trial.user_attrs["claim"], None)
                 if not self.ledger.owns(trial):
                     self.follow_trial(trial)
         elif evaluation is not None:
-            # a trial that has ended still counts when the trials of its rungs are ranked for promotion
+            # when trials of a rung are ranked for promotion, trials that have ended are ranked too
             self.fidelity.restore(trial.number, trial.user_attrs.get("rungs", ()), over=True)
             if trial.number not in self.retried:
                 self.adopt_evaluation(trial, evaluation)
@@ -146,7 +148,7 @@ class Exploration(Phase):
             self.forget_trial(trial)
 
     def follow_trial(self, trial: FrozenTrial) -> None:
-        """Adopt what another driver has trained of a trial so far."""
+        """Adopt the rungs that another driver has trained of a trial so far."""
         rungs = trial.user_attrs.get("rungs", ())
         plan = Plan.of(trial.user_attrs["plan"])
         self.fidelity.follow(trial.number, plan, rungs, trial.user_attrs.get(PROMOTED))
@@ -154,7 +156,7 @@ class Exploration(Phase):
             self.proposer.note(trial.number, rungs=rungs)
 
     def forget_trial(self, trial: FrozenTrial) -> None:
-        """Forget a trial whose claim was withdrawn or abandoned. Propose an abandoned plan again."""
+        """Forget a trial whose claim was withdrawn or abandoned. An abandoned plan is claimed again."""
         self.fidelity.drop(trial.number)
         if is_abandoned(trial) and (failed := trial.user_attrs.get("retries")) is not None:
             if failed not in self.retried:  # a dead driver left the second attempt unevaluated
@@ -170,17 +172,17 @@ class Exploration(Phase):
             self.first.appendleft(Plan.of(trial.user_attrs["plan"]))  # before any new plan
 
     def adopt_evaluation(self, trial: FrozenTrial, evaluation: Evaluation) -> None:
-        """Adopt an evaluation. On resume, a failed one is tried again: the bare backbone's, or all if requested."""
+        """Adopt an evaluation. On resume, a failed one is tried again: the bare backbone's, and others on request."""
         again = self.resumes and evaluation.state == "failed" and (evaluation.is_bare or self.settings.retry_failed)
         if not again:
             self.add_known(trial, evaluation)
             return
-        self.seen[evaluation.plan_hash] = trial  # it has its place in the budget
+        self.seen[evaluation.plan_hash] = trial  # the plan keeps its place in the budget
         self.failed[trial.number] = trial
 
     def settle_trial(self, trial: FrozenTrial) -> None:
         """Handle a running trial whose process died: close it, leave it waiting at a rung, or evaluate it again."""
-        evaluation = evaluation_of(trial)  # exists if the process died between writing it and ending the trial
+        evaluation = evaluation_of(trial)  # written if the process died just before ending the trial
         if evaluation is None:
             evaluation = self.fidelity.restore(trial.number, trial.user_attrs.get("rungs", ()))
         if evaluation is not None:
@@ -189,11 +191,11 @@ class Exploration(Phase):
             return
         elif "claim" in trial.user_attrs:
             self.unfinished.append(trial)
-        else:  # a program other than nasbench created the trial, so its plan is not known
+        else:  # its plan is not known, because a program other than nasbench created the trial
             self.ledger.end_trial(trial.number, TrialState.FAIL)
 
     def add_known(self, trial: FrozenTrial, evaluation: Evaluation) -> None:
-        """Add an evaluation of the ledger to the plans seen, the budget used and the front."""
+        """Add a recorded evaluation: to the plans that were seen, to the used budget and to the front."""
         self.seen[evaluation.plan_hash] = trial
         self.reused += bool(evaluation.reused_from)  # imported evaluations do not count towards the budget
         self.done = len(self.seen) - self.reused
@@ -203,12 +205,12 @@ class Exploration(Phase):
             self.bare = evaluation.record
             if not evaluation.is_complete:
                 raise InputError(
-                    f"the bare backbone itself {evaluation.state}, so there is nothing to compare with: "
+                    f"the evaluation of the bare backbone itself was {evaluation.state}, so there is nothing to "
+                    "compare with: "
                     f"{evaluation.reason}"
                     + ("; the same search tries it again" if evaluation.state == "failed" else "")
                 )
-            # set before any other plan is evaluated, because the reference point must not depend on the results of the
-            # search
+            # It is set before any other plan is evaluated, because it must not depend on the results of the search.
             self.run.journal.record_reference(reference_point(evaluation.values, self.directions))
 
     def front_with(self, number: int, values: Sequence[float]) -> dict[int, Sequence[float]]:
@@ -219,12 +221,12 @@ class Exploration(Phase):
 
     @property
     def exhausted(self) -> bool:
-        """Whether every plan of the space, and the bare backbone, was claimed."""
+        """Whether every plan of the space and the bare backbone were claimed."""
         return len(self.seen) >= self.space.count + (BARE not in self.space)
 
     @property
     def waits(self) -> bool:  # type: ignore[override]  # depends on what it evaluates
-        """Whether to wait for other drivers. While the bare backbone is not evaluated, wait only for its evaluation."""
+        """Whether to wait for other drivers. In `run_bare`, wait only until the bare backbone is evaluated."""
         return not self.only_bare or self.bare is None
 
     # -- proposals ---------------------------------------------------------------------------------------------
@@ -242,27 +244,29 @@ class Exploration(Phase):
                     return again
                 continue  # another driver was faster
             if self.bare is None and BARE.hash in self.seen:
-                # The bare backbone is being evaluated. Relative bounds of all other plans need its values.
+                # The bare backbone is being evaluated. No other plan can start, because relative bounds need its
+                # values.
                 return None
             over = self.bare is not None and (self.done >= self.settings.trials or self.exhausted or self.late)
             if (step := self.fidelity.promote(finish=over)) is not None:
-                if self.run.journal.is_shared:  # so that other drivers see that it is being trained
+                if self.run.journal.is_shared:  # so that other drivers see that the trial is being trained
                     self.ledger.annotate_trial(step.number, **{PROMOTED: step.epochs})
                 return step.number, self.request(step)
             if over:
                 return None
-            # It is None if another driver was faster, or if a dead driver's trial now waits at a rung. Then look again.
+            # None if another driver claimed the plan first, or if the trial of a dead driver now waits at a rung. Then
+            # try again.
             if (claimed := self.propose()) is not None:
                 return claimed
 
     def resume_trial(self, trial: FrozenTrial) -> tuple[int, Request]:
-        """Start a trial again whose process died."""
-        # starts are counted, so that the driver can move a trial that kills its process into another process
+        """Evaluate a trial again, because its process died."""
+        # Starts are counted. A trial that kills its process is evaluated in another process next time (see the driver).
         self.ledger.annotate_trial(trial.number, attempts=trial.user_attrs.get("attempts", 1) + 1)
         return trial.number, self.request(self.fidelity.start(trial.number, Plan.of(trial.user_attrs["plan"])))
 
     def next_failed(self) -> FrozenTrial | None:
-        """Return the next failed trial to try again. The bare backbone comes before all others."""
+        """Return the next failed trial to try again, the bare backbone first. None if there is none."""
         if self.bare is None:
             plans = {number: trial.user_attrs["claim"] for number, trial in self.failed.items()}
             number = next((number for number, plan_hash in plans.items() if plan_hash == BARE.hash), None)
@@ -292,14 +296,14 @@ class Exploration(Phase):
             if plan.hash not in self.seen and plan in self.space:
                 return self.claim_trial(plan, asked)
             self.record_repeat(plan, asked)
-        # a model-based sampler can propose its optimum again and again, so the plan is drawn from the unseen plans
-        draw = random.Random(f"{self.settings.seed}-{self.ledger.count}")  # the same draw in a resumed search
+        # A model-based sampler can propose its optimum again and again. So the plan is drawn from the unseen plans.
+        draw = random.Random(f"{self.settings.seed}-{self.ledger.count}")  # so a resumed search draws the same plan
         unseen = self.space.sample_unseen(draw, self.seen.keys())
         assert unseen is not None, "asked of an exhausted space"
         return self.claim_trial(unseen, self.proposer.fixed(self.space.params(unseen)))
 
     def claim_trial(self, plan: Plan, proposal: FrozenTrial) -> tuple[int, Request] | None:
-        """Claim a plan. Return None if another driver has claimed it first, or if it waits for a promotion."""
+        """Claim a plan and return its request. None if another driver claimed it first, or it waits for a promotion."""
         rungs = self.left_rungs.get(plan.hash, ())
         attrs = {"plan": plan.text} | ({"rungs": rungs} if rungs else {})
         return self.started(plan, proposal, self.ledger.claim_trial(plan.hash, attrs, proposal), rungs)
@@ -322,8 +326,9 @@ class Exploration(Phase):
         return None
 
     def record_repeat(self, plan: Plan, proposal: FrozenTrial) -> None:
-        """Record a repeated proposal, or a proposal that the space excludes, so that the sampler learns from it."""
-        # it gets the values of the plan's first trial, so for the sampler it is a second observation of this plan
+        """Record a proposal that was made before, or that the space excludes, so that the sampler learns from it."""
+        # a repeated proposal gets the values of the plan's first trial: for the sampler, it is a second observation of
+        # the plan
         known = self.seen.get(plan.hash)
         state, values = (TrialState.FAIL, None) if known is None else (known.state, known.values)
         self.add_finished(state, {"repeats": plan.hash}, proposal, values)
@@ -338,20 +343,20 @@ class Exploration(Phase):
         return number
 
     def request(self, step: Step) -> Request:
-        """Return the request for one training. Weights are requested only for the full budget."""
+        """Return the request for one training. The trained weights are requested only at the full budget."""
         bare = None if self.bare is None else self.bare.values
         plan_hash = Plan.of(step.plan).hash
         return Request(step.plan, plan_hash, self.settings.seed, bare, step.epochs, step.before, step.is_full)
 
     def others_busy(self) -> bool:
-        """Whether to wait for other drivers. Trials that wait at a rung for a promotion need no waiting."""
+        """Whether to wait for other drivers. Not if all their trials only wait at a rung and none can be promoted."""
         return super().others_busy() and not self.fidelity.is_settled
 
     # -- evaluations -------------------------------------------------------------------------------------------
 
     def record(self, number: int, evaluation: Evaluation) -> None:
-        """Record an evaluation: first its items and weights, then the ledger, then the views."""
-        # With this order a kill does no harm: a trial that has ended in the ledger has its files, and views can be
+        """Record an evaluation: first write its items and weights, then the ledger, then the views."""
+        # In this order a kill does no harm: every trial that has ended in the ledger has its files, and views can be
         # rebuilt.
         result = self.fidelity.add(number, evaluation)
         if result is not None:
@@ -370,7 +375,7 @@ class Exploration(Phase):
     def close_trial(self, number: int, evaluation: Evaluation) -> None:
         """End a trial in the ledger, then update the sampler's copy, the views and the stored weights."""
         if not self.ledger.close_trial(number, evaluation):
-            # this driver wrote no heartbeat for so long that other drivers considered it dead
+            # other drivers considered this driver dead, because it did not write its heartbeat for too long
             self.narrate(f"trial {number} was taken over by another process")
             return
         trial = self.ledger.trial(number)
@@ -378,29 +383,29 @@ class Exploration(Phase):
         self.run.append_trial(replace(evaluation, number=number))
         self.add_known(trial, evaluation)
         if evaluation.weights is not None and self.settings.keep == "front":
-            # the new plan can dominate plans whose weights were stored
-            further = self.run.journal.evaluations(FINALISTS)  # a resumed search has such evaluations
+            # The new plan can dominate plans whose weights were stored. These weights are removed.
+            further = self.run.journal.evaluations(FINALISTS)  # not empty in a resumed search
             raced = {evaluation.number for evaluation in further if evaluation.number is not None}
             bare = self.seen[BARE.hash]
             self.run.folder.remove_weights(but=[*self.front, *raced, *([] if bare is None else [bare.number])])
         self.narrate(evaluation_line(number, evaluation, self.directions))
 
     def keeps(self, number: int, evaluation: Evaluation) -> bool:
-        """Whether to store the weights of an evaluation: of all plans, or of the bare backbone and the front only."""
+        """Whether to store the weights of an evaluation: of every plan, or only of the bare backbone and the front."""
         if self.settings.keep == "all" or evaluation.is_bare:
             return True
         values = evaluation.objectives(self.directions)
         return values is not None and number in self.front_with(number, values)
 
     def import_evaluations(self, reusable: Iterable[Reusable]) -> None:
-        """Import evaluations of another run as finished trials, one for each plan."""
-        # only evaluations with the first seed, because the second phase imports those with further seeds
+        """Import the evaluations of another run as finished trials, one for each plan."""
+        # only evaluations with the first seed, because later phases import those with further seeds
         new = [
             reused
             for reused in reusable
             if reused.evaluation.seed == self.settings.seed and reused.evaluation.plan_hash not in self.seen
         ]
-        with self.ledger.atomically():  # so that the disk is written only once
+        with self.ledger.atomically():  # so that all trials are written to the disk at once
             for reused in new:
                 evaluation = reused.evaluation
                 attrs = {"plan": evaluation.plan, "claim": evaluation.plan_hash, "evaluation": evaluation.to_dict()}

@@ -1,4 +1,4 @@
-"""The line before a search: which differences it will be able to detect, and what a given difference needs."""
+"""The line that a search prints early: which differences it can detect, and what a given difference needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def foresight(trainings: RunTrainings, settings: SearchSettings, plans: int) -> 
     """Return in one line which differences a search will be able to detect. "" if the noise is not known.
 
     Args:
-        trainings: The trainings so far. The bare backbone has two seeds or more.
+        trainings: The trainings so far. The bare backbone must have two seeds or more, because otherwise the noise is
+            not known.
         settings: The settings of the search.
         plans: Number of plans that the search will have, without the bare backbone.
     """
@@ -26,7 +27,7 @@ def foresight(trainings: RunTrainings, settings: SearchSettings, plans: int) -> 
     seeds, equal = reachable_seeds(settings, plans), equal_seeds(settings, plans)
     if seeds < 2:
         return f"{further_trainings(settings)} further trainings give no plan a second seed, so nothing will be decided"
-    # the planned trainings will also improve the estimate of the noise
+    # further trainings also improve the estimate of the noise, so the planned ones are taken into account
     planned = further_trainings(settings) if equal is None else (plans + 1) * (equal - 1)
     done = sum(plan.trainings.seeds - 1 for plan in trainings.all_plans)
     least = detectable_difference(seeds, noise.with_seeds(max(0, planned - done)))
@@ -47,5 +48,5 @@ def _needed(effect: float, planned: int, noise: Noise) -> str:
     seeds = 1 + more
     if seeds <= planned:
         return f"{effect:g} needs {seeds} seeds, which a plan can get"
-    # the seeds of one plan, and as many seeds of the bare backbone
+    # enough further trainings for one plan to get these seeds, and for the bare backbone to get as many
     return f"{effect:g} needs {seeds} seeds: --seeds {seeds} --refine {seeds - 1 + max(seeds, BARE_SEEDS) - 1}"

@@ -1,6 +1,6 @@
-"""The base class of the phases that evaluate known plans with further seeds, and the phase that does so from a list.
+"""The base class of the phases that evaluate known plans with further seeds, and those phases that work from a list.
 
-The claim of a further seed names a plan and a seed. It contains everything that is needed to evaluate the plan, and the
+A claim in these phases is on a plan and a seed. It contains everything that is needed to evaluate the plan, and the
 reason for this training. So any driver can continue the phase from the ledger alone.
 """
 
@@ -33,11 +33,11 @@ class Wanted:
     """A plan to evaluate with a further seed.
 
     Attributes:
-        number: The plan's trial in the search.
+        number: Number of the plan's trial in the search.
         plan: The plan's canonical text.
-        plan_hash: Its hash.
+        plan_hash: The hash of the plan.
         seed: The seed.
-        reason: The reason for this training. "" if it comes from a list.
+        reason: The reason for this training. "" if the training was listed and not chosen by the race.
     """
 
     number: int
@@ -48,7 +48,7 @@ class Wanted:
 
     @classmethod
     def of(cls, evaluation: Evaluation, seed: int, reason: str = "") -> Wanted:
-        """Return a further seed of a plan, given by its evaluation in the search."""
+        """Return the request to evaluate a plan with a seed. The plan is given by its evaluation in the search."""
         assert evaluation.number is not None
         return cls(evaluation.number, evaluation.plan, evaluation.plan_hash, seed, reason)
 
@@ -60,39 +60,39 @@ class Wanted:
     @property
     def attrs(self) -> dict[str, Any]:
         """The attributes that are written with the claim."""
-        # "wanted" is complete, so that another driver can continue the trial from the claim alone
+        # "wanted" has every field, so that another driver can continue the trial from the claim alone
         return {"plan": self.plan, "number": self.number, "reason": self.reason, "wanted": asdict(self)}
 
 
 class FurtherSeeds(Phase):
-    """A phase that evaluates plans with further seeds."""
+    """Base class of phases that evaluate plans with further seeds."""
 
     stage, title = FINALISTS, "seeds"
 
     noun = ""
-    """Name of an evaluation of this phase in messages, before its seed."""
+    """Text that begins the messages about an evaluation of this phase, such as "control, "."""
 
     checks_costs = True
-    """Whether to check the costs of the plans on their complete models."""
+    """Whether to compare the costs of each plan's complete model with the sum of the costs of its parts."""
 
     keeps_weights = True
-    """Whether to store the weights of a plan that has none yet."""
+    """Whether to store the weights of a plan whose weights are not stored yet."""
 
     @abstractmethod
     def next_wanted(self) -> Wanted | None:
-        """Return the next plan and seed. None if there is nothing to do now."""
+        """Return the next plan and seed to evaluate. None if there is nothing to start now."""
 
     def begin(self) -> None:
-        """Settle the trials that an earlier process left running."""
+        """End the trials that an earlier process left running, or list them to be evaluated again."""
         self.unfinished: deque[FrozenTrial] = deque()
         for trial in self.ledger.new_trials():
             if trial.state == TrialState.RUNNING and self.ledger.owns(trial):
                 if (evaluation := evaluation_of(trial)) is not None:
-                    # the process died between writing the evaluation and ending the trial
+                    # the process died after writing the evaluation and before ending the trial
                     self.ledger.close_trial(trial.number, evaluation)
                 else:
                     self.unfinished.append(trial)
-        self.numbers: dict[int, int] = {}  # number of a trial here -> of the plan's trial in the search
+        self.numbers: dict[int, int] = {}  # trial number in this study -> number of the plan's trial in the search
 
     @cached_property
     def bare(self) -> Evaluation:
@@ -100,7 +100,7 @@ class FurtherSeeds(Phase):
         return next(one for one in explored(self.run.journal.evaluations(SEARCH)) if one.is_bare)
 
     def trainings(self) -> RunTrainings:
-        """Return all trainings of the run, including those of other machines."""
+        """Return all trainings of the run, including those that other machines made."""
         if self.run.journal.is_shared:
             self.run.journal.fetch_items()
         return trainings_of(self.run)
@@ -108,11 +108,11 @@ class FurtherSeeds(Phase):
     # -- the ledger --------------------------------------------------------------------------------------------
 
     def claims(self) -> dict[str, FrozenTrial]:
-        """Return the valid claims by key: plan and seed."""
+        """Return the valid claims, by their keys of plan and seed."""
         return standing(self.ledger.trials())
 
     def abandoned(self, claims: Mapping[str, FrozenTrial]) -> dict[str, Wanted]:
-        """Return the trainings that dead drivers left unfinished and that no driver has claimed again, by key."""
+        """Return the trainings that dead drivers did not finish and that nobody has claimed since, by key."""
         return {
             trial.user_attrs["claim"]: Wanted(**trial.user_attrs["wanted"])
             for trial in self.ledger.trials()
@@ -120,11 +120,12 @@ class FurtherSeeds(Phase):
         }
 
     def next_request(self) -> tuple[int, Request] | None:
-        """Return the next trial: an unfinished one, one that a dead driver left, or the next wanted training."""
-        self.ledger.new_trials()  # keeps the heartbeat, and finds dead drivers
+        """Return the next trial: this driver's unfinished one, a dead driver's, or the next wanted training."""
+        self.ledger.new_trials()  # this writes the heartbeat and finds dead drivers
         if self.unfinished:
             trial = self.unfinished.popleft()
-            # counted, so that the driver can move a trial that keeps killing its process into another one
+            # Starts are counted. A trial that kills its process is evaluated in another process next time (see the
+            # driver).
             self.ledger.annotate_trial(trial.number, attempts=trial.user_attrs.get("attempts", 1) + 1)
             return self.started(trial.number, Wanted(**trial.user_attrs["wanted"]))
         while not self.late:
@@ -145,9 +146,10 @@ class FurtherSeeds(Phase):
         self.numbers[number] = wanted.number
         if self.checks_costs:
             self.check_costs(Plan.of(wanted.plan))
-        # with halving a function gets the full budget, as in the search
+        # with halving, a function that takes `epochs` gets the full budget, as in the search
         epochs = self.problem.evaluator.full_epochs if self.settings.halving else None
-        # A plan can be called BETTER that was not on the front after one seed. The report tests every compared plan.
+        # A plan that was not on the front after one seed can still be called BETTER, and the report tests every
+        # compared plan.
         weights = self.keeps_weights and wanted.number not in self.run.folder.stored_weights
         return number, Request(
             wanted.plan, wanted.plan_hash, wanted.seed, self.bare.values, epochs=epochs, weights=weights
@@ -155,7 +157,7 @@ class FurtherSeeds(Phase):
 
     def record(self, number: int, evaluation: Evaluation) -> None:
         """Record the evaluation of one further seed."""
-        # items first, as in the search, so that every evaluation in the ledger has its items
+        # items are written first, as in the search, so that every evaluation in the ledger has its items
         self.save_items(evaluation)
         if evaluation.weights is not None:
             self.run.folder.save_weights(self.numbers[number], evaluation.weights)
@@ -176,7 +178,7 @@ class FurtherSeeds(Phase):
         self.run.append_trial(evaluation)
 
     def check_costs(self, plan: Plan) -> None:
-        """Measure the costs of a plan's complete model, and record how they differ from the sum of its parts."""
+        """Record how the costs of a plan's complete model differ from the sum of the costs of its parts."""
         if plan.hash not in self.run.journal.cost_checks:
             with surroundings_kept():  # the model runs in this process
                 error = self.problem.evaluator.cost_error(plan)
@@ -191,13 +193,13 @@ class FurtherSeeds(Phase):
         return {} if self.settings.reuse is None else find_reusable(self.settings.reuse, self.problem)
 
     def import_evaluation(self, number: int, wanted: Wanted, known: Reusable) -> None:
-        """Record another run's evaluation as that of a claimed trial."""
+        """Record an evaluation of another run as the evaluation of a claimed trial."""
         self.numbers[number] = wanted.number
         self.record(number, replace(known.evaluation, items=known.items))
 
 
 class ListedSeeds(FurtherSeeds):
-    """A phase that evaluates a list of plans and seeds."""
+    """Base class of phases that evaluate a list of plans and seeds."""
 
     def work_through(self, wanted: Iterable[Wanted]) -> None:
         """Evaluate the listed plans and seeds that no driver has claimed yet."""
@@ -216,10 +218,10 @@ class ListedSeeds(FurtherSeeds):
 
 
 class Retries(FurtherSeeds):
-    """A phase that evaluates the failed trials of its study again, each once."""
+    """The phase that evaluates each failed trial of its study once more."""
 
     def run_all(self) -> None:
-        """Evaluate them. Trials that fail in this phase are not tried a third time."""
+        """Evaluate the failed trials. A trial that fails again in this phase is not repeated."""
         self.begin()
         claims = self.claims().values()
         failed = [trial for trial in claims if (one := evaluation_of(trial)) is not None and one.state == "failed"]
@@ -238,7 +240,7 @@ class Retries(FurtherSeeds):
         return None
 
     def next_wanted(self) -> Wanted | None:
-        """Return None: there is no other training."""
+        """Return None, because this phase has no other trainings."""
         return None
 
 

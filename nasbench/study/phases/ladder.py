@@ -1,15 +1,16 @@
-"""Multi-objective successive halving: all plans are trained for few epochs, and the best are trained again for longer.
+"""Multi-objective successive halving: all plans are trained for few epochs, and the best plans again for more epochs.
 
-A rung is a number of epochs. About one in `eta` plans is promoted to the next rung. Promotion depends on the metric at
-the rung and on the known costs. Plans are ordered by non-dominated rank, and within a rank by the hypervolume that each
-plan adds.
+Each rung is a number of epochs. About one in `eta` plans is promoted to the next rung. The plans of a rung are ordered
+by their objectives: the metric after this number of epochs, and the costs. The order is that of the non-dominated rank
+and, within a rank, of the hypervolume that each plan adds.
 
-A learning-rate schedule belongs to its budget. Halfway through a one-cycle schedule of 9 epochs, the rate is at its
-maximum and the metric says little about what 4 epochs can reach. Every rung therefore trains from scratch with a
-schedule of its own length, and results are compared only within a rung. A plan that is promoted from the first rung to
-the last thus trains for the sum of all rungs, which is less than eta / (eta - 1) times the full budget.
+A learning-rate schedule is made for one number of epochs. Halfway through a one-cycle schedule of 9 epochs, the
+learning rate is still high, and the metric says little about what a complete training of 4 epochs can reach. So the
+training of every rung starts from scratch, with a schedule of the rung's own length. Results are compared only within a
+rung. A plan that is promoted from the first rung to the last is trained for the sum of the epochs of all rungs, which
+is less than eta / (eta - 1) times the full budget.
 
-All functions here are pure. The strategy in `fidelity` stores the readings.
+The functions of this file store nothing. The strategy in `fidelity` stores the readings.
 
 Sources:
     Li et al., "Hyperband", JMLR 2018, arXiv:1603.06560.
@@ -35,10 +36,10 @@ __all__ = ["Ladder", "Place", "Promotion", "Reading", "places", "promotable", "s
 FloatArray = NDArray[np.float64]
 
 _SLOW_SHARE = 0.3
-"""Default length of the first training of a plan that starts slowly, as a share of the full budget."""
+"""Default number of epochs of the first training of a plan that starts slowly, as a share of the full budget."""
 
 _MARGIN = 0.1
-"""Distance of the reference point from the worst value of a rung, as a share of the rung's range."""
+"""Distance of the reference point from the worst value at a rung, as a share of the range of values at this rung."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Ladder:
 
     @classmethod
     def of(cls, full: int, *, minimum: int = 1, eta: int = 3, slow_minimum: int | None = None) -> Ladder:
-        """Return the rungs full, full / eta, full / eta² ... down to `minimum` epochs.
+        """Return the ladder whose rungs are full, full / eta, full / eta² and so on, down to at least `minimum` epochs.
 
         Args:
             full: Number of epochs of the full budget.
@@ -77,7 +78,7 @@ class Ladder:
             raise InputError(f"eta must be a whole number of at least 2, got {eta}")
         if not 1 <= minimum <= full:
             raise InputError(f"the epochs of a rung must lie between 1 and the full budget of {full}, got {minimum}")
-        epochs = [full]  # from the top down, so that the last rung is exactly the full budget
+        epochs = [full]  # computed from the top down, so that the last rung is exactly the full budget
         while (fewer := round(epochs[0] / eta)) >= minimum and fewer < epochs[0]:
             epochs.insert(0, fewer)
         enough = math.ceil(_SLOW_SHARE * full) if slow_minimum is None else slow_minimum
@@ -87,14 +88,14 @@ class Ladder:
 
     @property
     def top(self) -> int:
-        """Index of the last rung, the full budget."""
+        """Index of the last rung, which is the full budget."""
         return len(self.epochs) - 1
 
     def entry(self, plan: Plan, *, identity_init: bool) -> int:
-        """Return the rung at which a plan is trained first.
+        """Return the index of the rung at which a plan is trained first.
 
-        The bare backbone starts at the top, because every plan is compared with it at the full budget. A plan that
-        starts slowly begins at `slow_entry`.
+        The bare backbone starts at the last rung, because plans are compared with it at the full budget. A plan that
+        starts slowly begins at `slow_entry`, and every other plan at rung 0.
         """
         if plan.is_bare:
             return self.top
@@ -106,10 +107,10 @@ class Ladder:
 
 
 def starts_slowly(plan: Plan, *, identity_init: bool) -> bool:
-    """Whether a plan, or a module in it, starts as an identity, so that the model begins as the bare backbone.
+    """Whether a plan, or a module in it, starts as an identity, so that it needs some epochs before it has an effect.
 
-    A module needs some epochs before it has an effect if its gate, or a scale of its own, starts at 0. If such a plan
-    were judged early, its values would be those of the bare backbone.
+    A module starts as an identity if its gate, or a scale factor of its own, starts at 0. If such a plan were ranked
+    after few epochs, its metric would be nearly that of the bare backbone.
     """
     if plan.is_bare:
         return False
@@ -121,10 +122,10 @@ class Reading:
     """The values of a plan at a rung.
 
     Attributes:
-        plan: The plan's hash, or another name that is unique.
+        plan: A unique name of the plan, such as its trial number.
         rung: Index of the rung, from 0.
-        values: The metric at this rung and the costs, all to be minimised. None while the plan is running, and if it
-            was rejected or failed. A plan without values is never promoted.
+        values: The objectives at this rung, all to be minimised. None while the plan is being trained, and if it was
+            rejected or has failed. A plan without values is never promoted.
     """
 
     plan: str
@@ -134,12 +135,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a plan among those of its rung.
+    """The place of a plan among all plans with values at its rung.
 
     Attributes:
         plan: Name of the plan, as in its reading.
-        place: Place from 1, the best.
-        rank: Non-dominated rank from 1, which is the Pareto front.
+        place: Place, counted from 1 for the best plan.
+        rank: Non-dominated rank, counted from 1 for the Pareto front.
         of: Number of plans with values at this rung.
     """
 
@@ -165,9 +166,9 @@ class Promotion:
 def places(readings: Iterable[Reading]) -> list[Place]:
     """Return the places of the plans of one rung, best first. Plans without values are left out.
 
-    The plans are ordered by non-dominated rank, then by the hypervolume that each plan adds to its rank, then as given.
-    For the hypervolume, each objective is scaled to its range at this rung. The reference point is a tenth of the range
-    worse than the worst values.
+    The plans are ordered by non-dominated rank, then by the hypervolume that each plan adds to its rank (largest
+    first), then in the given order. For the hypervolume, each objective is divided by its range at this rung. The
+    reference point is worse than the worst values by a tenth of the range.
     """
     known = [reading for reading in readings if reading.values is not None]
     if not known:
@@ -176,23 +177,23 @@ def places(readings: Iterable[Reading]) -> list[Place]:
     ranks = np.asarray(moocore.pareto_rank(points))
     gains = _gains(points, ranks)
     order = sorted(range(len(known)), key=lambda i: (ranks[i], -gains[i], i))
-    lowest = int(ranks.min())  # ranks are counted from 1 here, wherever moocore starts
+    lowest = int(ranks.min())  # ranks are counted from 1 here, whatever the first rank of moocore is
     return [
         Place(known[i].plan, place, int(ranks[i]) - lowest + 1, len(known)) for place, i in enumerate(order, start=1)
     ]
 
 
 def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = False) -> list[Promotion]:
-    """Return the plans to promote now, without waiting for plans that are still running (asynchronous halving, ASHA).
+    """Return the plans to promote now, without waiting for plans that are being trained (asynchronous halving, ASHA).
 
-    Higher rungs come first. A plan is promoted if it is among the best 1/`eta` of the plans with values at its rung,
-    and has not been promoted before.
+    Plans of higher rungs come first. A plan is promoted if it is among the best 1/`eta` of the plans with values at its
+    rung and was not promoted before.
 
     Args:
-        readings: All readings, including those of running plans, so that no plan is promoted twice.
+        readings: All readings, including those of plans that are being trained, so that no plan is promoted twice.
         ladder: The rungs.
-        finish: Whether no new plan will come. If so, at least one plan of each rung is promoted, so that some plan is
-            trained with the full budget.
+        finish: Whether no new plan will be started. At least one plan of each rung is then promoted, so that some plan
+            is trained at the full budget.
 
     Returns:
         The promotions, the most urgent first. Empty if a new plan must be started.
@@ -209,10 +210,10 @@ def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = Fa
 
 
 def stops(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = True) -> dict[str, str]:
-    """Return the reason, for the trials table, why each plan stopped below the full budget.
+    """Return for each plan that stopped below the full budget the reason, as text for the trials table.
 
     Args:
-        readings: All readings. Plans without values have another reason and are left out.
+        readings: All readings. Plans without values are left out, because they stopped for another reason.
         ladder: The rungs.
         finish: As in `promotable`.
     """

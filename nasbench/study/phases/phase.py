@@ -1,4 +1,4 @@
-"""The base class of a search's phases. It keeps the engine busy and writes to the run."""
+"""The base class of the phases of a search. It keeps the engine busy and records the evaluations in the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nasbench.study.problem import Problem
 __all__ = ["Phase", "evaluation_line"]
 
 NARRATE_S = 60.0
-"""Seconds between two messages that say what an idle engine waits for."""
+"""Seconds between two messages that say why no evaluation is running."""
 
 
 class Phase(ABC):
@@ -31,12 +31,13 @@ class Phase(ABC):
         problem: The problem of the search.
         engine: Evaluates the requests.
         listen: Called with an event after every step.
-        began: Start time of the search, on the clock of `time.monotonic`. By default now.
+        began: Start time of the search, in seconds of `time.monotonic`. By default now.
 
     Attributes:
         stage: Name of the phase's Optuna study.
-        title: Name of the phase in its events. By default that of the study.
-        waits: Whether to wait for other drivers at the end. If one of them dies, this driver takes over its trials.
+        title: Name of the phase in its events. "" for the name of the study.
+        waits: Whether the phase ends only when other drivers are not evaluating any more. If one of them dies, this
+            driver takes over its trials.
     """
 
     stage = ""
@@ -52,11 +53,11 @@ class Phase(ABC):
         self.done, self.total = 0, problem.settings.trials
         self.ledger = run.journal.ledger(self.stage)
         self.narrated = time.monotonic()
-        self.item_count: int | None = None  # number of items of the bare backbone, once it is known
+        self.item_count: int | None = None  # number of items of the bare backbone; None until it is known
 
     @abstractmethod
     def run_all(self) -> None:
-        """Run the phase to its end, resuming from where an earlier process left it."""
+        """Run the phase to its end, starting from the state in which an earlier process left it."""
 
     @abstractmethod
     def next_request(self) -> tuple[int, Request] | None:
@@ -69,7 +70,7 @@ class Phase(ABC):
     def work(self) -> None:
         """Keep the engine busy until there are no more requests.
 
-        A trial whose worker died is tried once more, because the trial is not necessarily the cause. If the worker dies
+        A trial whose worker died is evaluated once more, because the trial need not be the cause. If the worker dies
         again, the trial has failed.
         """
         running: dict[int, Request] = {}
@@ -79,7 +80,7 @@ class Phase(ABC):
                 number, running[number] = next_one
                 self.engine.submit(*next_one)
             if not running:
-                # another driver can still die and leave a plan to this driver, so wait until all drivers are done
+                # another driver can still die and leave a plan to this driver, so wait until no driver is evaluating
                 if not self.waits or not self.others_busy():
                     self.run.journal.refresh_copy()
                     return
@@ -88,7 +89,7 @@ class Phase(ABC):
                 if isinstance(answer, Lost) and number not in lost:
                     lost.add(number)
                     self.narrate(f"trial {number} is tried once more: {answer.reason}")
-                    self.engine.submit(number, running[number])  # the claim is still valid, under the same number
+                    self.engine.submit(number, running[number])  # the claim and its number stay valid
                     continue
                 request = running.pop(number)
                 lost.discard(number)
@@ -99,8 +100,8 @@ class Phase(ABC):
                 self.run.journal.refresh_copy()
 
     def answers(self) -> list[tuple[int, Answer]]:
-        """Wait for answers. If nothing is running, report what the requests wait for."""
-        # no longer than `poll_s` in a shared study, where each round writes the heartbeat
+        """Wait for answers. If nothing is running, report why the requests do not start."""
+        # in a shared study, wait no longer than `poll_s`, because the heartbeat is written between two calls
         answers = self.engine.wait(self.ledger.poll_s or NARRATE_S)
         if time.monotonic() - self.narrated >= NARRATE_S and (reason := self.engine.held_up()):
             self.narrated = time.monotonic()
@@ -108,7 +109,7 @@ class Phase(ABC):
         return answers
 
     def others_busy(self) -> bool:
-        """Whether another driver is still evaluating something, so that this one can have to take it over."""
+        """Whether another driver is still evaluating a trial. If that driver dies, this one must take it over."""
         return self.ledger.others_running()
 
     @property
@@ -117,20 +118,21 @@ class Phase(ABC):
         return self.settings.time_s is not None and time.monotonic() - self.began > self.settings.time_s
 
     def checked(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation that a reader accepts. What cannot be recorded becomes a failed evaluation.
+        """Return an evaluation that can be recorded. If this one cannot, return a failed evaluation that says why.
 
         Raises:
-            InputError: If a metric has the name of a column. Its trial stays open, and is evaluated again on resume.
+            InputError: If a metric has the name of a column. The trial stays open, and is evaluated again when the
+                search is resumed.
         """
         check_metric_names(evaluation.metrics)
         return recordable(self.with_equal_items(evaluation), self.problem.directions)
 
     def with_equal_items(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation, changed to failed if it has another number of items than the bare backbone."""
+        """Return the evaluation, or a failed one if its number of items is not that of the bare backbone."""
         if evaluation.items is None:
             return evaluation
         if self.item_count is None:
-            if self.run.journal.is_shared:  # the bare backbone was possibly evaluated on another machine
+            if self.run.journal.is_shared:  # another machine may have evaluated the bare backbone
                 self.run.journal.fetch_items()
             known = self.run.folder.load_items(BARE.hash, self.settings.seed)
             self.item_count = None if known is None else len(known)
@@ -144,7 +146,7 @@ class Phase(ABC):
         self.run.folder.save_items(evaluation.plan_hash, evaluation.seed, evaluation.items)
 
     def narrate(self, message: str) -> None:
-        """Report the progress of the phase with one line of text."""
+        """Send the listener an event with one line of text and the progress of the phase."""
         self.listen(Event(self.title or self.stage, self.done, self.total, message))
 
 

@@ -1,7 +1,8 @@
-"""The second phase of a search: the race, in which further trainings go to the bare backbone and the best plans.
+"""The second phase of a search: a race, in which the bare backbone and the best plans are trained with further seeds.
 
-After every training, `nasbench.evidence.race` chooses the next plan to train, from the recorded trainings alone. So a
-search that was killed and resumed continues the same race, and so do several workers and machines.
+After every training, `nasbench.evidence.race` chooses the next plan to train. The choice depends on the recorded
+trainings alone. So a search that was killed and resumed continues the same race, and several workers and machines take
+part in one race.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from nasbench.study.phases.further_seeds import FurtherSeeds, Wanted, explored
 __all__ = ["Race", "explored_front"]
 
 _OUT = 2
-"""Number of failures after which a plan gets no further training."""
+"""A plan whose trainings failed this often gets no further training."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The state of the race, as a driver sees it.
+    """The state of the race, as read by one driver.
 
     Attributes:
         trainings: All finished trainings.
-        position: The plans still in the race, and what is estimated of each.
+        position: The state of each plan in the race, the estimate of its difference, and the next training.
         tried: The seeds with which a training was started, by plan hash.
         spent: Number of further trainings that were started.
         running: Number of these trainings that are not finished.
@@ -51,7 +52,7 @@ class View:
     running: int
 
     def plan(self, index: int | None) -> PlanTrainings:
-        """Return a plan by its index in the race. None is the bare backbone."""
+        """Return a plan by its index in the race. The index None means the bare backbone."""
         found = self.trainings.bare if index is None else self.trainings.plans[index]
         assert found is not None
         return found
@@ -61,16 +62,16 @@ class View:
         return "the bare backbone" if index is None else f"trial {self.plan(index).evaluations[0].number}"
 
     def belief(self, index: int) -> str:
-        """Return in a few words what is estimated of a plan."""
+        """Return the state of a plan and the probability that it is better, in a few words."""
         return f"{self.name(index)} {_SAID[self.position.states[index]]}{self.chance(index)}"
 
     def chance(self, index: int) -> str:
-        """Return the probability that a plan is better, in brackets. "" if it is not known."""
+        """Return the probability that a plan is better, as text in brackets. "" if it is not known."""
         believed = self.position.posterior
         if believed is None or np.isnan(believed.better[index]):
             return ""
         better = float(believed.better[index])
-        # "1.000" would say that it is certain
+        # a rounded "1.000" would mean that it is certain
         return " (P > .999)" if better > 0.9995 else f" (P {better:.3f})".replace("P 0.", "P .")
 
 
@@ -85,13 +86,13 @@ _SAID: dict[State, str] = {
 
 
 class Race(FurtherSeeds):
-    """The phase that gives further trainings to the plans for which they are most likely to decide the verdict."""
+    """The phase that trains those plans with further seeds whose verdicts these trainings are most likely to decide."""
 
     def run_all(self) -> None:
-        """Train one plan after the other until the race has ended."""
+        """Train one plan after another, until the race has ended."""
         self.begin()
         self.total = self.ledger.budget = further_trainings(self.settings)
-        # it depends only on the exploration, so that every driver has the same order at any time
+        # this order depends only on the exploration, so it is the same for every driver at any time
         self.front = [evaluation.plan_hash for evaluation in explored_front(self.run)]
         self.view = self.look()
         self.done = self.view.spent - self.view.running
@@ -100,8 +101,8 @@ class Race(FurtherSeeds):
         self.narrate(self.ending())
 
     def look(self) -> View:
-        """Read the state of the race."""
-        claims = self.claims()  # read before the trainings, so that a training that ends in between counts as ended
+        """Read the present state of the race."""
+        claims = self.claims()  # before the trainings are read: a training that ends in between then counts as ended
         trainings = self.trainings()
         first = self.settings.seed
         tried = {one.plan_hash: {first} for one in trainings.all_plans}
@@ -113,7 +114,7 @@ class Race(FurtherSeeds):
             plan_hash, _, seed = key.partition(":")
             evaluation = evaluation_of(trial)
             spent += evaluation is None or not evaluation.reused_from
-            if plan_hash not in tried:  # a plan that an earlier version of the run had, and that no longer counts
+            if plan_hash not in tried:  # a plan that does not count any more
                 continue
             tried[plan_hash].add(int(seed))
             failures[plan_hash] += evaluation is not None and not evaluation.is_complete
@@ -121,7 +122,7 @@ class Race(FurtherSeeds):
                 running.append(index.get(plan_hash))
         for plan_hash, seeds in tried.items():
             if plan_hash in index and len(seeds) >= self.most and failures[plan_hash]:
-                failures[plan_hash] = _OUT  # failed trainings also count towards a plan's number of seeds
+                failures[plan_hash] = _OUT  # all its seeds were tried, including the failed ones
         position = race(
             trainings.standing,
             trainings.contents,
@@ -141,20 +142,20 @@ class Race(FurtherSeeds):
         return most_seeds(self.settings)
 
     def next_wanted(self) -> Wanted | None:
-        """Return the plan and the seed that the race trains next."""
+        """Return the plan and the seed to train next. None if the race has ended or must wait."""
         view = self.look()
         if (step := view.position.next) is None:
             return None
         plan = view.plan(step.plan)
         first = self.settings.seed
         free = (seed for seed in range(first, first + self.most) if seed not in view.tried[plan.plan_hash])
-        # only the bare backbone can have no seed left here, if some of its trainings failed
+        # only the bare backbone can have no seed left here, after some of its trainings failed
         return None if (seed := next(free, None)) is None else Wanted.of(plan.evaluations[0], seed, step.reason)
 
     # -- messages ----------------------------------------------------------------------------------------------
 
     def report(self, evaluation: Evaluation) -> None:
-        """Report a training, what is decided now, and the reason for the next training."""
+        """Report the result of a training, the plans whose state has changed, and the next training with its reason."""
         before, self.view = self.view, self.look()
         self.done = self.view.spent - self.view.running
         parts = [self.result(evaluation), *self.decided(evaluation.plan_hash, before)]
@@ -171,14 +172,14 @@ class Race(FurtherSeeds):
         return f"seed {evaluation.seed} of {name}: {metric} {evaluation.values[metric]:.4g}"
 
     def decided(self, plan_hash: str, before: View) -> list[str]:
-        """Return what is estimated of the trained plan, and of all plans whose state has changed."""
+        """Return the states of the trained plan and of all plans whose state has changed, one text for each."""
         view = self.view
         states = {one.plan_hash: state for one, state in _states(before)}
         return [
             view.belief(index)
             for index, (one, state) in enumerate(_states(view))
             if one.plan_hash == plan_hash
-            # no plan with only one seed was decided before
+            # a plan is not reported while it has only one seed
             or (one.trainings.seeds > 1 and states.get(one.plan_hash, state) != state)
         ]
 
@@ -189,7 +190,7 @@ class Race(FurtherSeeds):
             reason = "the time limit has passed" if self.late else "the bare backbone has no seed left"
         trainings = view.trainings
         assert trainings.bare is not None
-        # the verdicts of the report, which needs two seeds for a verdict, while the race needs three
+        # these are the verdicts that the report shows: they need two seeds, while a call in the race needs three
         judged = judge_plans(
             [plan.trainings for plan in trainings.plans],
             trainings.bare.trainings,
@@ -207,10 +208,10 @@ def _states(view: View) -> Sequence[tuple[PlanTrainings, State]]:
 
 
 def explored_front(run: Run) -> list[Evaluation]:
-    """Return the plans on the front after exploring, without the bare backbone. Most added hypervolume comes first.
+    """Return the plans on the front after the exploration, without the bare backbone, largest added hypervolume first.
 
-    A plan that the bare backbone dominates is not on it, because it would take a training from a better plan. The bare
-    backbone counts with the mean of its first seeds, because one seed may be a lucky one.
+    A plan that the bare backbone dominates is left out, because it would take a training from a better plan. For this,
+    the bare backbone has the mean values of its first seeds, because the value of a single seed may be high by chance.
     """
     directions = list(run.directions.values())
     every = explored(run.journal.evaluations(SEARCH))
@@ -223,19 +224,19 @@ def explored_front(run: Run) -> list[Evaluation]:
     front = np.flatnonzero(kept[: len(plans)])
     if not len(front):
         return []
-    if values.shape[1] == 1:  # all plans on the front have the same value
+    if values.shape[1] == 1:  # with one objective, all plans on the front have the same value
         return [plans[index] for index in front]
     points = minimised(values[front], directions)
-    # a reference point beyond the worst values: at the worst values themselves, the extremes would add no volume
+    # The reference point is beyond the worst values. At the worst values, the extreme points would add no volume.
     gains = moocore.hv_contributions(points, ref=points.max(axis=0) + np.ptp(points, axis=0) * 0.1 + 1e-9)
-    # a stable sort breaks ties by trial
+    # a stable sort, so that plans with equal volumes stay in order of their trials
     return [plans[front[index]] for index in np.argsort(-gains, kind="stable")]
 
 
 def _first_seeds(run: Run, bare: Evaluation) -> list[float]:
-    """Return the objectives of the bare backbone, each the mean over its first seeds.
+    """Return each objective of the bare backbone as the mean over its first seeds.
 
-    Later seeds do not count. Otherwise the order of the front would change during the race.
+    Later seeds are left out. Otherwise the front would change during the race.
     """
     first = range(run.settings.seed, run.settings.seed + BARE_SEEDS)
     further = [one for one in run.journal.evaluations(FINALISTS) if one.is_bare and one.seed in first]

@@ -1,4 +1,4 @@
-"""Finds evaluations of another run to import. Backbone, task, data, training and seed must agree."""
+"""Finds evaluations of another run to import. Both runs must have the same backbone, task, data, training and seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from nasbench.study.problem import Problem
 __all__ = ["Reusable", "find_reusable", "record_earlier_noise"]
 
 FREE = ("space", "objectives", "constraints")
-"""Parts of a run's identity that can differ, because the result of an evaluation does not depend on them."""
+"""Parts of the identity that may differ between the runs, because the result of an evaluation does not depend on
+them."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Reusable:
     """An evaluation of another run.
 
     Attributes:
-        evaluation: The evaluation, with the name of the other run and its trial number there.
+        evaluation: The evaluation, with the name of the other run (`reused_from`) and the trial number in the other
+            run.
         run: The other run.
     """
 
@@ -33,7 +35,7 @@ class Reusable:
 
     @property
     def items(self) -> Items | None:
-        """The metric per validation item. None if it was not stored."""
+        """The metric of each validation item, shape `(N,)`. None if it was not stored."""
         return self.run.folder.load_items(self.evaluation.plan_hash, self.evaluation.seed)
 
     @property
@@ -43,7 +45,7 @@ class Reusable:
         file = self.run.folder.weights_file(self.evaluation.number)
         if not file.is_file():
             return None
-        # a trial has one file of weights: from its first seed, or from a further seed if the first was not stored
+        # a trial has one file of weights: of its first seed, or of a further seed if those of the first were not stored
         seed = self.run.folder.weights_seed(self.evaluation.number)
         return file.read_bytes() if self.evaluation.seed == (self.run.settings.seed if seed is None else seed) else None
 
@@ -59,7 +61,8 @@ def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], R
         problem: The problem of the search.
 
     Raises:
-        RunError: If there is no run, or if it was made under other conditions. The message says what differs.
+        RunError: If the folder contains no run, or a run that was made under other conditions. The message says what
+            differs.
     """
     run = load_run(path)
     there, here = (
@@ -84,11 +87,11 @@ def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], R
 
 
 def record_earlier_noise(run: Run, path: str | Path) -> None:
-    """Record the noise of another run of the same task, if it has the same metric and a plan with two seeds.
+    """Record the noise of another run of the same task, if that run has the same metric and a plan with two seeds.
 
     Args:
         run: The run.
-        path: The other run's folder, which `find_reusable` accepts.
+        path: The other run's folder. `find_reusable` must accept it.
     """
     other = load_run(path)
     if other.metric is None or other.metric != run.metric:

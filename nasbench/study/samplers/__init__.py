@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _STARTUP = 8
-"""Number of random trials before Optuna's model-based samplers use a model. The first plans of a study are included."""
+"""Number of trials before Optuna's model-based samplers use a model. The first plans of a study are among them."""
 
 _MAKERS: dict[str, Callable[[Knowledge, int, int], BaseSampler]] = {
     "auto": lambda knowledge, number, _: AutoSampler(knowledge, number),
@@ -41,7 +41,7 @@ _MAKERS: dict[str, Callable[[Knowledge, int, int], BaseSampler]] = {
     "grid": lambda knowledge, number, _: GridSampler(knowledge, number),
     "local": lambda knowledge, number, _: LocalSampler(knowledge, number),
 }
-"""Functions that create each of `SAMPLERS` from the knowledge of the space, the trial's number and a seed."""
+"""For each of `SAMPLERS`, a function that creates it from the knowledge of the space, the trial's number and a seed."""
 
 
 def make_sampler(name: str, *, seed: int, number: int, knowledge: Knowledge) -> BaseSampler:
@@ -50,14 +50,14 @@ def make_sampler(name: str, *, seed: int, number: int, knowledge: Knowledge) -> 
     Args:
         name: One of `nasbench.runs.settings.SAMPLERS`.
         seed: The study's seed.
-        number: The trial's number. Each proposal has its own random stream.
-        knowledge: The knowledge of the space. Share one object within a search, since it caches what it computes.
+        number: The trial's number. Each proposal has a random stream of its own.
+        knowledge: The knowledge of the space. Use one object for a whole search, because it caches what it computes.
 
     Raises:
         UnknownNameError: If there is no such sampler.
     """
     if name not in _MAKERS:
         raise UnknownNameError("sampler", name, SAMPLERS)
-    # a hash of seed and number: seed + number would give trial 1 of seed 0 the stream of trial 0 of seed 1
+    # a hash of seed and number: with seed + number, trial 1 of seed 0 and trial 0 of seed 1 would have the same stream
     own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     return _MAKERS[name](knowledge, number, own)

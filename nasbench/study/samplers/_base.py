@@ -1,4 +1,4 @@
-"""The base class of samplers that choose whole plans, with Optuna's sampler interface."""
+"""The base class of samplers that choose a plan as a whole. It implements Optuna's sampler interface."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from nasbench.study.samplers.knowledge import Knowledge, stream
 __all__ = ["PlanSampler"]
 
 _MAX_DRAWS = 64
-"""Number of draws to find a plan that breaks no constraint. After them, a plan that breaks a constraint is accepted."""
+"""Number of draws to find a plan that breaks no constraint. After these draws, a plan that breaks one is accepted."""
 
 
 class PlanSampler(BaseSampler):
-    """Proposes one plan at a time, and gives Optuna the parameters that represent it.
+    """Proposes one plan at a time, and gives Optuna the parameters that represent this plan.
 
     A proposal depends only on the study's seed, the trial's number and the trials so far.
 
     Args:
         knowledge: The knowledge of the space.
-        number: The trial's number in the study. Its number in Optuna's copy of the study can be different.
+        number: The trial's number in the study. Its number in the copy of the study in memory can be different.
     """
 
     def __init__(self, knowledge: Knowledge, number: int) -> None:
         self.knowledge, self.number = knowledge, number
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return the plan to evaluate next. None means: draw one uniformly from the unseen plans."""
+        """Return the plan to evaluate next. None if a plan is to be drawn uniformly from the unseen plans."""
         raise NotImplementedError
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return every parameter of the space, because a plan is chosen as a whole."""
         if set(trial.system_attrs.get("fixed_params", {})) >= set(self.knowledge.space.parameters):
-            return {}  # a queued trial has all parameters fixed, so there is nothing to choose
+            return {}  # all parameters of a queued trial are fixed, so there is nothing to choose
         return {name: CategoricalDistribution(choices) for name, choices in self.knowledge.space.parameters.items()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the parameters of the plan to evaluate next. If every plan was seen, the plan is a random one."""
+        """Return the parameters of the plan to evaluate next. If every plan was seen, this is a random plan."""
         if not search_space:
             return {}
         history = read_history(self.knowledge, study, trial)
         rng = stream(self.knowledge.seed, self.number)
         plan = self.propose(history, rng)
-        if plan is None:  # not `or`, because the bare plan is an empty mapping, which is false
+        if plan is None:  # not `plan or ...`, because the bare plan is an empty mapping and therefore false
             plan = self.unseen(history, rng)
         params = self.knowledge.space.params(self.knowledge.space.sample(rng) if plan is None else plan)
         assert params is not None, f"a plan outside the space was proposed: {plan}"
@@ -62,12 +62,12 @@ class PlanSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return a uniform draw. Optuna calls this only for a trial that was queued with some of its parameters."""
+        """Draw a value uniformly. Optuna calls this only for a trial that was queued with some of its parameters."""
         assert isinstance(param_distribution, CategoricalDistribution)
         return stream(self.knowledge.seed, self.number, param_name).choice(param_distribution.choices)
 
     def unseen(self, history: History, rng: random.Random) -> Plan | None:
-        """Draw an unseen plan uniformly, if possible a plan that breaks no known constraint.
+        """Draw an unseen plan uniformly, if possible from the plans that break no known constraint.
 
         If `_MAX_DRAWS` draws give only plans that break a constraint, return one of these. Return None if every plan
         was seen.

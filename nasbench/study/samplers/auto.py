@@ -1,8 +1,8 @@
 """The default sampler: cost-aware Bayesian optimisation. It never proposes a plan twice.
 
-A Gaussian process on features of the plan models each objective that is not known before evaluation. Known costs enter
-exactly, on a log scale. The sampler builds a pool of unseen plans from uniform draws and neighbours of plans on the
-Pareto front. It proposes the plan with the largest expected hypervolume improvement.
+A Gaussian process predicts each objective that is not known before evaluation from the features of a plan. Known costs
+are used exactly, on a log scale. The sampler makes a pool of unseen plans: uniform draws, and neighbours of plans on
+the Pareto front. It proposes the plan of the pool with the largest expected hypervolume improvement.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from nasbench.study.samplers.surrogate import Surrogate
 __all__ = ["AutoSampler"]
 
 START = 4
-"""Number of complete evaluations that the model needs. With fewer evaluations, plans are drawn uniformly."""
+"""Smallest number of complete evaluations for a model. If there are fewer, plans are drawn uniformly."""
 
 UNIFORM, NEAR, CLIMBS = 400, 200, 2
-"""Uniform draws in the pool, neighbours of the front in the pool, rounds of hill climbing from the best plan."""
+"""Number of uniform draws in the pool, number of neighbours of the front in the pool, and number of rounds of hill
+climbing from the best plan."""
 
 
 class AutoSampler(PlanSampler):
@@ -53,7 +54,7 @@ class AutoSampler(PlanSampler):
             if not gains[top] > most:
                 break
             best, most = pool[top], float(gains[top])
-            # hill climbing, because in a large space the pool contains few neighbours of the best plan
+            # hill climbing: in a large space, the pool contains few neighbours of its best plan
             pool = [] if self.whole else self.fresh(self.knowledge.near(best, rng, NEAR), history)
         return best
 
@@ -65,7 +66,8 @@ class AutoSampler(PlanSampler):
     def pool(self, history: History, rng: random.Random) -> list[Plan]:
         """Return unseen plans that break no known constraint.
 
-        In a small space these are all such plans. In a large space they are uniform draws and neighbours of the front.
+        In a small space, these are all such plans. In a large space, they are uniform draws and neighbours of the
+        front.
         """
         if self.knowledge.listed is not None:
             return self.fresh(self.knowledge.listed, history)

@@ -1,8 +1,9 @@
-"""Gaussian process regression with fitted hyper-parameters: kernel weights, a length scale and the noise.
+"""Gaussian process regression with fitted hyper-parameters: weights of the kernels, a length scale and the noise.
 
-The covariance is a weighted sum of linear kernels, one per block of features, and one Matérn-5/2 kernel. The Matérn
-kernel uses the distance over all blocks and models interactions. The hyper-parameters maximise the marginal likelihood
-times a log-normal prior (type II maximum a posteriori). The prior prevents overfitting if there are few points.
+The covariance is a weighted sum of linear kernels, one for each block of features, and a Matérn-5/2 kernel. The Matérn
+kernel depends on the distance over all blocks, and models interactions. The fitted hyper-parameters maximise the
+marginal likelihood times a log-normal prior (type II maximum a posteriori). If there are few points, the prior prevents
+overfitting.
 
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", MIT Press 2006, equations 2.25, 2.26, 5.9.
 """
@@ -22,20 +23,21 @@ __all__ = ["Gaussian", "Hyper", "fit"]
 FloatArray = NDArray[np.float64]
 
 _SPREAD = 1.5
-"""Standard deviation of the prior on the log of each hyper-parameter."""
+"""Standard deviation of the normal prior of the logarithm of each hyper-parameter."""
 
 _MAX_STEPS = 25
 
 _JITTER = (1e-8, 1e-6, 1e-4, 1e-2)
-"""Multiples of the mean diagonal that are added to the diagonal, one after the other, until it can be factored."""
+"""Shares of the mean diagonal element. They are tried in this order as an addition to the diagonal of the covariance,
+until it has a Cholesky factor."""
 
 
 @dataclass(frozen=True)
 class Hyper:
-    """Hyper-parameters, for targets scaled to unit variance.
+    """The hyper-parameters, for targets that are scaled to unit variance.
 
     Attributes:
-        weights: Variance of each linear block.
+        weights: Variance of the linear kernel of each block.
         interaction: Variance of the Matérn kernel.
         length: Length scale of the Matérn kernel, in units of the expected distance between two random plans.
         noise: Variance of the noise.
@@ -47,12 +49,12 @@ class Hyper:
     noise: float = 0.1
 
     def to_logs(self) -> FloatArray:
-        """Return the logs of the hyper-parameters. The optimiser uses the logs, because they need no bound at 0."""
+        """Return the logarithms of the hyper-parameters. The optimiser uses these, because they need no bound at 0."""
         return np.log([*self.weights, self.interaction, self.length, self.noise])
 
     @classmethod
     def of_logs(cls, logs: FloatArray) -> Hyper:
-        """Return the hyper-parameters for given logs, the inverse of `to_logs`."""
+        """Return the hyper-parameters with these logarithms. It is the inverse of `to_logs`."""
         *weights, interaction, length, noise = np.exp(logs)
         return cls(tuple(float(w) for w in weights), float(interaction), float(length), float(noise))
 
@@ -62,12 +64,12 @@ class Gaussian:
     """A fitted Gaussian process.
 
     Attributes:
-        blocks: Features of the fitted points, `(n, d)` each, one block for each linear kernel.
-        hyper: Its hyper-parameters.
+        blocks: Features of the n fitted points, one block `(n, d)` for each linear kernel.
+        hyper: The hyper-parameters of the process.
         center: Mean of the targets.
-        scale: Standard deviation of the targets. 1 if all are equal.
-        factor: Lower Cholesky factor of the covariance, `(n, n)`.
-        alpha: Inverse of the covariance times the scaled targets, `(n,)`.
+        scale: Standard deviation of the targets. 1 if all targets are equal.
+        factor: Lower Cholesky factor of the covariance of the fitted points, `(n, n)`.
+        alpha: The inverse of this covariance times the scaled targets, `(n,)`.
     """
 
     blocks: tuple[FloatArray, ...]
@@ -88,20 +90,20 @@ class Gaussian:
         distance = _squared_distance(grams, squares, [_squares(block) for block in self.blocks])
         cross = _covariance(self.hyper, grams, distance)
         prior = sum((w * s for w, s in zip(self.hyper.weights, squares, strict=True)), np.zeros(len(cross)))
-        # equations 2.25 and 2.26, through the triangular factor instead of an inverse
+        # equations 2.25 and 2.26, solved with the triangular factor, without an inverse
         solved = linalg.solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         variance = prior + self.hyper.interaction - (solved**2).sum(axis=0)
-        # rounding can make the variance slightly negative at a fitted point
+        # at a fitted point, rounding can make the variance slightly negative
         return self.center + self.scale * (cross @ self.alpha), self.scale * np.sqrt(np.maximum(variance, 1e-12))
 
     def extended(self, blocks: Sequence[FloatArray], targets: FloatArray) -> Gaussian:
-        """Return the process conditioned on further points, with the same scale and hyper-parameters.
+        """Return the process conditioned on the fitted and further points, with the same scale and hyper-parameters.
 
         Args:
             blocks: Features of the further points, `(m, d)` each.
             targets: Targets of the further points, `(m,)`.
         """
-        # the targets are not stored, because they are the covariance times alpha
+        # the known targets are not stored: they are computed as the covariance times alpha
         known = self.center + self.scale * (self.factor @ (self.factor.T @ self.alpha))
         joined = tuple(np.concatenate([old, new]) for old, new in zip(self.blocks, blocks, strict=True))
         return _solved(joined, np.concatenate([known, targets]), self.hyper, self.center, self.scale)
@@ -113,7 +115,7 @@ def fit(blocks: Sequence[FloatArray], targets: FloatArray, start: Hyper, *, opti
     Args:
         blocks: Features of n points, `(n, d)` each.
         targets: Targets of the points, `(n,)`, all finite.
-        start: Centre of the prior. Used as the hyper-parameters if `optimise` is False or the optimiser fails.
+        start: Centre of the prior. These are also the hyper-parameters if `optimise` is False or the optimiser fails.
         optimise: Whether to optimise the hyper-parameters.
     """
     blocks = tuple(np.asarray(block, dtype=float) for block in blocks)
@@ -143,7 +145,7 @@ def negative_log_posterior(
 ) -> tuple[float, FloatArray]:
     """Return -log(marginal likelihood · prior), and its gradient with respect to the log hyper-parameters.
 
-    Constants are left out. Source: equations 5.8 and 5.9.
+    Constant terms are left out. Source: equations 5.8 and 5.9.
     """
     hyper = Hyper.of_logs(logs)
     matern, by_length = _matern(distance, hyper.length)
@@ -155,10 +157,11 @@ def negative_log_posterior(
     inverse = _inverse(factor)
     alpha = inverse @ targets
     outer = np.outer(alpha, alpha) - inverse
-    # dK / d log(w) = w * gram, because the derivative by a log is the derivative times the hyper-parameter
+    # dK / d log(w) = w * dK / dw = w * gram
     slopes = [*(w * gram for w, gram in zip(hyper.weights, grams, strict=True)),
               hyper.interaction * matern, hyper.interaction * by_length]  # fmt: skip
-    # the trace of a product of symmetric matrices is a sum over elements: n² instead of n³ operations
+    # the trace of a product of two symmetric matrices is the sum of their elementwise product: n² instead of n³
+    # operations
     gradient = [-0.5 * float(np.vdot(outer, slope)) for slope in slopes]
     gradient.append(-0.5 * hyper.noise * float(np.trace(outer)))
     value = 0.5 * float(targets @ alpha) + float(np.log(np.diag(factor)).sum())
@@ -174,7 +177,7 @@ def _optimised(grams: list[FloatArray], distance: FloatArray, targets: FloatArra
             negative_log_posterior, logs, args=arguments, jac=True, method="L-BFGS-B",
             bounds=[(center - 6, center + 6) for center in logs], options={"maxiter": _MAX_STEPS},
         )  # fmt: skip
-    except (linalg.LinAlgError, ValueError):  # some step had no Cholesky factor, so the centre of the prior is used
+    except (linalg.LinAlgError, ValueError):  # no Cholesky factor at some step: use the centre of the prior
         return start
     return Hyper.of_logs(optimum.x) if np.isfinite(optimum.x).all() else start
 
@@ -187,7 +190,7 @@ def _covariance(hyper: Hyper, grams: Sequence[FloatArray], distance: FloatArray)
 
 
 def _matern(squared: FloatArray, length: float) -> tuple[FloatArray, FloatArray]:
-    """Return the Matérn-5/2 kernel of squared distances, and its derivative with respect to the log of the length."""
+    """Return the Matérn-5/2 kernel of squared distances, and its derivative with respect to log(length)."""
     r = np.sqrt(5.0 * squared) / length
     decay = np.exp(-r)
     return (1.0 + r + r * r / 3.0) * decay, r * r * (1.0 + r) / 3.0 * decay
@@ -200,15 +203,19 @@ def _squares(block: FloatArray) -> FloatArray:
 def _squared_distance(
     grams: Sequence[FloatArray], left: Sequence[FloatArray], right: Sequence[FloatArray]
 ) -> FloatArray:
-    """Return squared distances over all blocks, divided by their expectation for two random plans (2 per block)."""
-    # |a - b|² is computed from the Gram matrices, which exist already. Rounding can make it slightly negative.
+    """Return the squared distances over all blocks, divided by their mean for two random plans (2 for each block)."""
+    # |a - b|² is computed from the Gram matrices, which are known already. Rounding can make the result slightly
+    # negative.
     total = sum((a[:, None] + b[None, :] - 2.0 * gram for gram, a, b in zip(grams, left, right, strict=True)),
                 np.zeros_like(grams[0]))  # fmt: skip
     return np.maximum(total / (2.0 * len(grams)), 0.0)
 
 
 def _inverse(factor: FloatArray) -> FloatArray:
-    """Return the inverse of a matrix from its lower Cholesky factor. Half the cost of solving for the identity."""
+    """Return the inverse of a matrix, given its lower Cholesky factor.
+
+    This takes half the operations of solving a linear system for the identity.
+    """
     lower, failed = linalg.lapack.dpotri(factor, lower=1)
     if failed:
         raise linalg.LinAlgError("the covariance is singular")
@@ -216,7 +223,7 @@ def _inverse(factor: FloatArray) -> FloatArray:
 
 
 def _factored(covariance: FloatArray) -> FloatArray:
-    """Return the lower Cholesky factor of a covariance. The smallest sufficient jitter is added to its diagonal."""
+    """Return the lower Cholesky factor of a covariance, with the smallest sufficient `_JITTER` on its diagonal."""
     mean = float(np.mean(np.diag(covariance))) or 1.0
     for jitter in _JITTER:
         try:

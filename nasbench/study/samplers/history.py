@@ -19,22 +19,24 @@ from nasbench.study.samplers.knowledge import Knowledge
 __all__ = ["ENOUGH", "History", "read_history"]
 
 ENOUGH = 8
-"""If at least this number of plans have results of a longer training, these replace the results of a shorter one."""
+"""If at least this number of plans have results of a longer training, these results are used instead of those of a
+shorter one."""
 
 
 @dataclass(frozen=True)
 class History:
     """The plans of a study in the order of their trials, without repeats.
 
-    With successive halving, plans are trained for different lengths. Only results of one length are compared. It is the
-    longest length that at least `ENOUGH` plans have, as in BOHB (Falkner et al., ICML 2018, arXiv:1807.01774).
+    With successive halving, trainings have different numbers of epochs. Only results with the same number of epochs are
+    compared: the largest number for which at least `ENOUGH` plans have results, as in BOHB (Falkner et al., ICML 2018,
+    arXiv:1807.01774).
 
     Attributes:
-        plans: Plans with a complete evaluation of this length.
+        plans: Plans with a complete evaluation after this number of epochs.
         values: Their objectives on the scale of `Knowledge.scaled`, where smaller is better, `(n, m)`.
         broken: Plans that were rejected or failed.
         pending: Plans that are being evaluated now.
-        others: Plans that have only results of another length.
+        others: Plans that have only results after other numbers of epochs.
     """
 
     plans: Sequence[Plan]
@@ -50,12 +52,12 @@ class History:
 
 
 def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) -> History:
-    """Read the history of a study.
+    """Return the history of a study.
 
     Args:
         knowledge: The knowledge of the study's space.
         study: The study.
-        trial: The trial that is being proposed. It is left out.
+        trial: The trial for which a plan is proposed. It is left out.
     """
     results: dict[int, dict[Plan, list[float]]] = {0: {}}  # values by fidelity and plan
     broken: dict[Plan, None] = {}
@@ -72,9 +74,9 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
             given[plan] = None
         elif "evaluation" in other.user_attrs:
             broken[plan] = None
-        else:  # running, queued, or dropped because another driver claimed the plan first
+        else:  # the trial is running, or queued, or was dropped because another driver claimed the plan first
             pending[plan] = None
-    # if no length has enough plans, the length with most plans is used
+    # if no number of epochs has enough plans, the one with most plans is used
     longest = max((fidelity for fidelity, of in results.items() if len(of) >= ENOUGH), default=None)
     complete = max(results.values(), key=len) if longest is None else results[longest]
     return History(
@@ -87,7 +89,7 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
 
 
 def _readings(knowledge: Knowledge, trial: FrozenTrial) -> Iterator[tuple[int, list[float]]]:
-    """Yield fidelity and objectives of a trial's result, and of each rung that it was trained at."""
+    """Yield the number of epochs and the objectives of the result of a trial, and of each of its rungs."""
     if trial.state == TrialState.COMPLETE and np.isfinite(trial.values).all():
         yield trial.user_attrs.get("evaluation", {}).get("fidelity", 0), trial.values
     for rung in trial.user_attrs.get("rungs", ()):
@@ -98,7 +100,7 @@ def _readings(knowledge: Knowledge, trial: FrozenTrial) -> Iterator[tuple[int, l
 
 
 def _plan_of(knowledge: Knowledge, trial: FrozenTrial) -> Plan | None:
-    """Return the plan of a trial, from its (queued) parameters. For a plan outside the space, from its record."""
+    """Return the plan of a trial, from its (queued) parameters or, if the space does not contain it, its record."""
     for params in (trial.params, trial.system_attrs.get("fixed_params", {})):
         if params.keys() >= knowledge.space.parameters.keys():
             return knowledge.plan(params)

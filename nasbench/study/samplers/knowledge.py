@@ -1,4 +1,4 @@
-"""What a sampler knows about plans before any plan is evaluated: space, known costs, constraints, features."""
+"""What a sampler knows before any plan is evaluated: the space, known costs, constraints, and features of plans."""
 
 from __future__ import annotations
 
@@ -24,35 +24,37 @@ __all__ = ["Knowledge", "known_before", "nothing_breaks", "nothing_known", "stre
 FloatArray = NDArray[np.float64]
 
 MAX_LISTED = 1_000
-"""Largest number of plans of a space that is listed completely. A larger space is sampled."""
+"""A space with at most this number of plans is listed completely. From a larger space, plans are drawn."""
 
 _LEAST = 1e-300
 """Value used instead of a cost that is not positive, so that its logarithm exists."""
 
 MAX_REMEMBERED = 20_000
-"""Number of plans whose costs are cached."""
+"""Largest number of plans whose costs are cached."""
 
 SAMPLE = 256
-"""Number of plans that are drawn once for each study, for the bounds of the costs and the scale of the features."""
+"""Number of plans that are drawn once for each study. The range of the costs and the scale of the features depend on
+them."""
 
 
 def nothing_known(plan: Plan) -> Mapping[str, Any]:
-    """Return no known values. The default if the evaluator knows nothing before an evaluation."""
+    """Return no values. This is the default, for an evaluator that knows nothing about a plan before its evaluation."""
     return {}
 
 
 def nothing_breaks(known: Mapping[str, Any]) -> bool:
-    """Return False: no constraint is broken. The default for a search without constraints."""
+    """Return False, because no constraint is broken. This is the default, for a search without constraints."""
     return False
 
 
 def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | None]:
-    """Return a function that gives the values of a plan known before evaluation, or None if it cannot be built."""
+    """Return a function that returns what is known of a plan before evaluation, or None if the plan cannot be built."""
 
     def known(plan: Plan) -> Mapping[str, Any] | None:
         try:
             return evaluator.known(plan)
-        # The code of a module can raise anything. The plan's evaluation raises it again and records the reason.
+        # The code of a module can raise any error. It raises the error again in the evaluation of the plan, which
+        # records it.
         except (Exception, SystemExit):
             return None
 
@@ -60,14 +62,14 @@ def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | N
 
 
 def stream(*parts: object) -> random.Random:
-    """Return a random stream for this combination of parts. It is the same on every machine."""
-    # the seed is a text, because Python then uses SHA-512, while `hash` differs between processes
+    """Return the random stream for this combination of parts. The stream is the same on every machine."""
+    # the seed is a string, because Python hashes it with SHA-512; the result of `hash` would differ between processes
     return random.Random("-".join(str(part) for part in parts))
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """The known objectives of a plan, as `Knowledge.costs` returns them, and whether the plan can be proposed."""
+    """The known objectives of a plan, as `Knowledge.costs` returns them, and whether it can be proposed."""
 
     costs: FloatArray
     allowed: bool
@@ -81,7 +83,7 @@ class Knowledge:
         space: The space of the plans.
         directions: The objectives, each to "maximize" or "minimize".
         known: Returns the exactly known values of a plan by name, or None if the plan cannot be built.
-        breaks: Returns whether the values of `known` break a constraint.
+        breaks: Returns whether the values that `known` returns break a constraint.
         seed: The study's seed.
     """
 
@@ -105,7 +107,7 @@ class Knowledge:
         """
         known = known_before(evaluator)
         bare = known(Plan({})) or {}
-        # a relative bound cannot be checked beforehand if the bare backbone's value is unknown
+        # a relative bound cannot be checked before evaluation if the value of the bare backbone is not known
         bounds = [bound for bound in evaluator.constraints if bound.name in bare or not bound.relative]
 
         def breaks(row: Mapping[str, Any]) -> bool:
@@ -114,9 +116,9 @@ class Knowledge:
         return cls(space, directions, known, breaks, seed)
 
     def first_plans(self) -> list[Plan]:
-        """Return the first plans of a study of this space. If the space lists its plans, return all of them.
+        """Return the plans with which a study begins. If the space is a list of plans, these are all of them.
 
-        No plan that is chosen here breaks a constraint on known costs.
+        Plans that are chosen here, and not listed, break no constraint on known costs.
         """
         if isinstance(self.space, GivenPlans):
             return list(self.space.plans)
@@ -132,13 +134,13 @@ class Knowledge:
         return self._plans[key]
 
     def allowed(self, plan: Plan) -> bool:
-        """Whether a plan can probably be built, and breaks no constraint on known costs."""
+        """Whether the costs of a plan are known, so that it can probably be built, and break no constraint."""
         facts = self._look(plan)
         return facts is not None and facts.allowed
 
     @cached_property
     def sample(self) -> list[Plan]:
-        """Plans drawn uniformly from the plans that can be built. They are the same for every proposal of a study."""
+        """Plans drawn uniformly from those that can be built. The sample is the same for every proposal of a study."""
         return [plan for plan, known in self._drawn if self._tells(known)]
 
     @cached_property
@@ -153,11 +155,11 @@ class Knowledge:
 
     @cached_property
     def listed(self) -> list[Plan] | None:
-        """All plans in order of their numbers. None if there are too many to list."""
+        """All plans of the space in order of their numbers. None if there are too many to list."""
         return list(self.space) if self.space.count <= MAX_LISTED else None
 
     def near(self, plan: Plan, rng: random.Random, most: int) -> list[Plan]:
-        """Draw up to `most` distinct neighbours of a plan: draw a choice, then another expression for it."""
+        """Draw at most `most` distinct neighbours of a plan. Each draw changes the expression of one choice."""
         drawn: dict[Plan, None] = {}
         for _ in range(most):
             choices, slots = rng.choice(self.space.served)
@@ -177,13 +179,13 @@ class Knowledge:
     @cached_property
     def known_names(self) -> tuple[str, ...]:
         """Names of the objectives that are known before a plan is evaluated."""
-        # found with a sample of plans, because only a call of `known` shows which names it returns
+        # only calls of `known` show which names it returns, so the names are those of a sample of plans
         known_somewhere = {name for _, known in self._drawn for name in known or {}}
         return tuple(name for name in self.directions if name in known_somewhere)
 
     @cached_property
     def logarithmic(self) -> frozenset[str]:
-        """Names of the objectives on a log scale: costs, and known objectives whose values are all positive."""
+        """Names of the objectives on a log scale: positive known objectives, and costs that are predicted."""
         rows = [known for _, known in self._drawn if known is not None and self._tells(known)]
         return frozenset(
             name
@@ -193,7 +195,7 @@ class Knowledge:
         )
 
     def scaled(self, values: FloatArray) -> FloatArray:
-        """Return objectives `(n, m)` on the modelled scale: costs are logarithms, and smaller is always better."""
+        """Return objectives `(n, m)` on the modelled scale: costs as logarithms, and smaller is always better."""
         values = np.array(values, dtype=float).reshape(-1, len(self.directions))
         for column, (name, direction) in enumerate(self.directions.items()):
             if name in self.logarithmic:
@@ -203,17 +205,17 @@ class Knowledge:
         return values
 
     def costs(self, plan: Plan) -> FloatArray:
-        """Return the known objectives of a plan, in order, on the scale of `scaled`.
+        """Return the known objectives of a plan, in the order of `known_names`, on the scale of `scaled`.
 
         Args:
-            plan: Any plan. The result is nan for one that cannot be built.
+            plan: Any plan. All results are nan if the plan cannot be built.
         """
         facts = self._look(plan)
         return np.full(len(self.known_names), np.nan) if facts is None else facts.costs
 
     def _look(self, plan: Plan) -> _Facts | None:
         if plan not in self._facts:
-            if len(self._facts) >= MAX_REMEMBERED:  # this limits memory, and refilling the cache changes no result
+            if len(self._facts) >= MAX_REMEMBERED:  # to limit memory; an emptied cache changes no result
                 self._facts.clear()
             known = self.known(plan)
             if known is None or not self._tells(known):

@@ -14,9 +14,10 @@ __all__ = ["LocalSampler"]
 
 
 class LocalSampler(PlanSampler):
-    """Draws a plan of the current front uniformly, then proposes one of its unseen neighbours.
+    """Draws a plan uniformly from the current front, then proposes one of the plan's unseen neighbours.
 
-    If every such neighbour was seen, the search restarts: the next plan is drawn uniformly from the unseen plans.
+    If every neighbour of the front was seen, the search restarts: the next plan is drawn uniformly from the unseen
+    plans.
 
     Sources:
         Paquete et al., "Pareto local optimum sets in the biobjective traveling salesman problem", in Metaheuristics for
@@ -25,7 +26,7 @@ class LocalSampler(PlanSampler):
     """
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return an unseen neighbour of the front, or None if none is left."""
+        """Return an unseen neighbour of a plan on the front, or None if none is left."""
         if not len(history.plans):
             return None
         undominated = moocore.is_nondominated(history.values, keep_weakly=True)

@@ -15,24 +15,25 @@ from nasbench.spaces import ResolvedSpace
 __all__ = ["FIRST_PLANS", "initial_plans"]
 
 FIRST_PLANS = 6
-"""Number of plans that a study begins with, including the bare backbone. It is a quarter of the default budget.
+"""Number of plans with which a study begins, including the bare backbone. It is a quarter of the default budget.
 
-It does not depend on the study's own budget. So a study that is extended later has the same trials as a study with the
-larger budget from the start.
+This number does not depend on the budget of the study. So a study whose budget is increased later has the same trials
+as a study that had the larger budget from the start.
 """
 
 
 def initial_plans(
     space: ResolvedSpace, known: Callable[[Plan], Mapping[str, Any] | None], most: int = FIRST_PLANS
 ) -> list[Plan]:
-    """Return the plans that a study should begin with. They show the effect of single modules.
+    """Return the plans with which a study should begin. They show the effects of single modules.
 
-    After the bare backbone, each plan has the module used least so far, then the slot used least, then the properties
-    used least. The cheapest of equal candidates comes first. So even a few plans cover several modules and slots.
+    After the bare backbone, each next plan has the module that was used least so far. Ties are broken by the least used
+    slot, then by the least used properties, then by the lowest cost. So even a few plans cover several modules and
+    slots.
 
     Args:
-        space: The space. Only plans of it are returned.
-        known: Returns the known values of a plan before its evaluation, or None if it cannot be built.
+        space: The space. All returned plans belong to it.
+        known: Returns the values of a plan that are known before its evaluation, or None if its model cannot be built.
         most: Largest number of plans.
     """
     costs = {plan: row for plan in _singles(space) if (row := known(plan)) is not None}
@@ -49,7 +50,7 @@ def initial_plans(
 
 
 def _singles(space: ResolvedSpace) -> Iterator[Plan]:
-    """Yield the plans of the space with one variant in one slot, or in a group of slots with the same expression."""
+    """Yield the plans with a variant in only one slot, or in only one group of slots that share a choice."""
     for choices, slots in space.served:
         for variant in choices.variants:
             plan = Plan(dict.fromkeys(slots, variant))
@@ -58,12 +59,12 @@ def _singles(space: ResolvedSpace) -> Iterator[Plan]:
 
 
 def _size(costs: Mapping[str, Any]) -> float:
-    """Return one number for the size of a plan: the sum of its known costs, each on a log scale."""
+    """Return one number for the cost of a plan: the sum of the logarithms of its known costs."""
     return sum(math.log1p(abs(value)) for value in costs.values() if isinstance(value, (int, float)))
 
 
 def _kinds(plan: Plan) -> tuple[list[str], ...]:
-    """Return the modules, the slots and the properties of a plan with one expression."""
+    """Return the modules, the slots and the measured properties of a plan that has one expression."""
     expression = next(iter(plan.values()))
     names = [leaf.name for leaf in expression.leaves()]
     records = [recorded(name) for name in names]

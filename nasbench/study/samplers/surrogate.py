@@ -1,4 +1,4 @@
-"""The surrogate model of the default sampler: known costs are used exactly, every other objective is predicted."""
+"""The surrogate model of the default sampler. It uses known costs exactly and predicts every other objective."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ __all__ = ["Surrogate"]
 FloatArray = NDArray[np.float64]
 
 PRIOR = Hyper(weights=(0.4, 0.4, 0.1, 0.1), interaction=0.2, length=1.0, noise=0.05)
-"""Centre of the prior, for targets of unit variance. The weights are in the order of `features.BLOCKS`."""
+"""Centre of the prior of the hyper-parameters, for targets of unit variance. The order of the weights is that of
+`features.BLOCKS`."""
 
 MOST_FITTED, MOST_OPTIMISED = 400, 150
-"""Largest number of plans to which a Gaussian process is fitted, and the largest number with which its hyper-parameters
-are optimised."""
+"""Largest number of plans to which a Gaussian process is fitted, and largest number of plans with which its
+hyper-parameters are optimised."""
 
 MARGIN_ONE, MARGIN_MORE = 0.1, 0.5
-"""Distance of the reference point from the worst value, as a share of the range.
+"""Distance of the reference point from the worst value of an objective, as a share of the range of its values.
 
-The first number is for one modelled objective, the second for more. Of several objectives,
-one can be a cost. Then plans that are more expensive than any plan so far can still be of interest.
+The first number is for one modelled objective, the second for several. One of several modelled objectives can be a
+cost, and a plan that is more expensive than all plans so far can still be on the front.
 """
 
 
@@ -53,14 +54,14 @@ class Surrogate:
             self._believe(running)
 
     def gains(self, plans: Sequence[Plan]) -> FloatArray:
-        """Return each plan's expected hypervolume improvement times the probability that its evaluation succeeds."""
+        """Return each plan's expected hypervolume improvement times its probability of success, `(plans,)`."""
         mean, deviation = self.predict(plans)
         return expected_improvement(self.front, self.reference, mean, deviation) * self._success(plans)
 
     def predict(self, plans: Sequence[Plan]) -> tuple[FloatArray, FloatArray]:
         """Return means and standard deviations of the objectives, `(plans, m)` each.
 
-        All objectives are minimised. The deviation of a known objective is 0.
+        All objectives are minimised. The standard deviation of a known objective is 0.
         """
         mean = np.zeros((len(plans), len(self._known)))
         deviation = np.zeros_like(mean)
@@ -71,7 +72,7 @@ class Surrogate:
         return mean, deviation
 
     def _fitted(self) -> list[Gaussian]:
-        """Fit a Gaussian process to each objective that is not known."""
+        """Fit a Gaussian process to each objective that is not known before evaluation."""
         values, plans = self._history.values, list(self._history.plans)
         chosen = self._thinned(MOST_FITTED)
         blocks = self._knowledge.features([plans[i] for i in chosen])
@@ -79,8 +80,8 @@ class Surrogate:
         models = []
         for column in self._modelled:
             targets = clipped(values[chosen, column])
-            # The hyper-parameters are optimised on fewer plans, because each iteration factorises an n x n matrix.
-            # Conditioning on all plans factorises one only once.
+            # The hyper-parameters are optimised with fewer plans, because each iteration factorises an n x n matrix for
+            # n plans. To condition the process on all plans, one matrix is factorised once.
             hyper = fit([block[fewer] for block in blocks], targets[fewer], PRIOR).hyper
             models.append(fit(blocks, targets, hyper, optimise=False))
         return models
@@ -91,13 +92,13 @@ class Surrogate:
         if len(values) <= most:
             return np.arange(len(values))
         order = list(range(len(values)))
-        # with its own random stream, so that the same history gives the same choice
+        # with a random stream of its own, so that the same history gives the same choice
         stream(self._knowledge.seed, "learn").shuffle(order)
         front = moocore.is_nondominated(values, keep_weakly=False)
         return np.sort(sorted(order, key=lambda i: not front[i])[:most])
 
     def _reference(self) -> FloatArray:
-        """Return the reference point. For a known cost it depends on the most expensive allowed plan of the sample."""
+        """Return the reference point, `(m,)`. Its costs exceed those of every allowed plan of the sample."""
         sample = self._knowledge.sample
         allowed = [plan for plan in sample if self._knowledge.allowed(plan)]
         known = np.array([self._knowledge.costs(plan) for plan in allowed or sample])
@@ -118,24 +119,25 @@ class Surrogate:
         self.front = np.concatenate([self.front, mean])
 
     def _success(self, plans: Sequence[Plan]) -> FloatArray:
-        """Return the probability that a plan's evaluation succeeds: the lowest one of its modules."""
+        """Return the probability that the evaluation of each plan succeeds: the lowest probability of its modules."""
         history = self._history
-        # plans that break a known constraint are excluded anyway, and their modules are not the cause of a failure
+        # plans that break a known constraint are left out: they are never proposed, and the cause is not one of their
+        # modules
         broken = [plan for plan in history.broken if self._knowledge.allowed(plan)]
         if not broken:
             return np.ones(len(plans))
         good, bad = _occurrences(history.plans), _occurrences(broken)
-        # a module that never succeeded keeps a probability above 0, and each failure halves it
+        # the probability of a module that never succeeded is halved by each failure, but stays above 0
         chance = {name: good[name] / (good[name] + bad[name]) if name in good else 0.5 ** bad[name] for name in bad}
         return np.array([min((chance.get(name, 1.0) for name in _modules(plan)), default=1.0) for plan in plans])
 
 
 def clipped(targets: FloatArray) -> FloatArray:
-    """Limit very bad values, such as those of diverged trainings, which would hide all other differences.
+    """Replace very bad values by a limit. Values of diverged trainings would make all other differences negligible.
 
     Smaller values are better.
     """
-    # quartiles, because diverged trainings would distort a mean and a standard deviation
+    # the limit is based on quartiles, because diverged trainings would distort a mean and a standard deviation
     low, middle = np.quantile(targets, [0.25, 0.5])
     return np.minimum(targets, middle + 6.0 * (middle - low)) if middle > low else targets
 

@@ -277,5 +277,5 @@ def test_a_cluster_that_does_not_answer(tmp_path, monkeypatch, address):
 
 
 def test_ray_says_what_the_cluster_lacks(tmp_path, cluster):
-    with pytest.raises(InputError, match=r"asks for 64 CPU, the Ray cluster has 2.*trial_cpus"):
+    with pytest.raises(InputError, match=r"needs 64 CPU, but the Ray cluster has only 2.*trial_cpus"):
         search(tmp_path / "r", engine="ray", trial_cpus=64)
