@@ -309,8 +309,7 @@ class RunFolder:
         return document
 
     def save_latency(self, kind: str, document: Mapping[str, Any]) -> Path:
-        """Store a latency measurement in a new file beside the earlier ones of its kind, and return the path of the
-        file.
+        """Store a latency measurement in a new file beside the earlier ones of its kind, and return its path.
 
         Raises:
             OSError: If the file cannot be written.

@@ -181,8 +181,7 @@ class RunJournal:
             ]
 
     def further_trainings(self) -> list[tuple[Evaluation, str]]:
-        """Return every evaluation of a further seed, with the reason for this training, in the order in which they
-        started.
+        """Return every evaluation of a further seed with the reason for this training, in the order of their starts.
 
         The reason is "" if none was recorded. A search that trains all plans with the same seeds records none.
 

@@ -166,8 +166,7 @@ class Ledger:
         return True
 
     def new_trials(self) -> list[FrozenTrial]:
-        """Return the trials that other processes have written since the last call. The first call returns all
-        trials."""
+        """Return the trials that other processes wrote since the last call. The first call returns all trials."""
         first, self._told = not self._told, True
         return self.trials() if first else []
 
