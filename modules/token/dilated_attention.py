@@ -74,5 +74,6 @@ class DilatedAttention(nn.Module):
             for t in (k, v)
         )  # (B, heads, N, K, D)
         # The batch takes in the heads, because ONNX has attention with four axes only.
-        attended = F.scaled_dot_product_attention(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+        queries, keys, values = (t.flatten(0, 1) for t in (q, k, v))
+        attended = F.scaled_dot_product_attention(queries, keys, values).unflatten(0, q.shape[:2])
         return attended.squeeze(3).transpose(1, 2).flatten(2)

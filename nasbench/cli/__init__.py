@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -60,9 +61,14 @@ def _run(arguments: Sequence[str] | None) -> int:
         narrate("interrupted; all finished work is saved, and the same command continues from there")
         return 2
     except SystemExit as error:  # the command itself never raises it, so it is the code of a module or a plug-in
+        if isinstance(error.__context__, BrokenPipeError):  # but typer does, if `head` has read enough
+            return 0
         narrate(f"error: code that was loaded ends the process with sys.exit({error.code!r}); remove that call")
         return InputError.exit_code
     except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            narrate(f"error: cannot write the output: {error.strerror}")
+            return InputError.exit_code
         if error.filename is None:  # it is not about a file that the user has named
             return _bug()
         narrate(f"error: cannot read or write {error.filename}: {error.strerror}")

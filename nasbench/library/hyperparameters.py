@@ -102,7 +102,7 @@ def whole(value: Any) -> int | None:
         return None
     if isinstance(value, Integral):
         return int(value)
-    return int(value) if float(value).is_integer() else None  # nan and inf are not integers
+    return int(float(value)) if float(value).is_integer() else None  # nan and inf are not integers
 
 
 def _within(value: Any, range: Range) -> bool:

@@ -29,8 +29,8 @@ def surroundings_kept() -> Iterator[None]:
 
     The state of torch and NumPy is restored if they were imported before: generators, default dtype and device,
     gradient mode, autocast, deterministic algorithms, flags of cuDNN, threads. Also restored are the working directory,
-    `os.environ`, `random`, the standard streams, filters and hook of `warnings`, `sys.path`, the recursion limit, and
-    in the main thread the handlers of signals.
+    the umask, `os.environ`, `random`, the standard streams, filters and hook of `warnings`, `sys.path`, the recursion
+    limit, and in the main thread the handlers of signals.
     """
     before = []
     for read, write in _states():
@@ -58,7 +58,8 @@ def _states() -> Sequence[_State]:
         (_working_directory, _change_directory),
         (lambda: dict(os.environ), _set_environment),
         (random.getstate, random.setstate),
-        (lambda: (sys.stdin, sys.stdout, sys.stderr), _set_streams),
+        (_streams, _set_streams),
+        (_umask, os.umask),
         (lambda: (list(warnings.filters), warnings.showwarning), _set_warnings),
         (lambda: list(sys.path), lambda paths: sys.path.__setitem__(slice(None), paths)),
         (sys.getrecursionlimit, sys.setrecursionlimit),
@@ -135,8 +136,30 @@ def _set_environment(variables: dict[str, str]) -> None:
     os.environ.update(variables)
 
 
-def _set_streams(streams: tuple[Any, Any, Any]) -> None:
-    sys.stdin, sys.stdout, sys.stderr = streams
+def _streams() -> tuple[Any, ...]:
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return (*streams, *(getattr(stream, "closed", False) for stream in streams))
+
+
+def _set_streams(streams: tuple[Any, ...]) -> None:
+    sys.stdin, sys.stdout, sys.stderr = streams[:3]
+    _reopen("stdout", 1, streams[4])
+    _reopen("stderr", 2, streams[5])
+
+
+def _reopen(name: str, descriptor: int, was_closed: bool) -> None:
+    """Open a standard stream again that was closed. Python's own streams leave their file descriptors open."""
+    stream: Any = getattr(sys, name)
+    if stream is not None and stream is getattr(sys, f"__{name}__") and stream.closed and not was_closed:
+        stream = open(descriptor, "w", encoding=stream.encoding, closefd=False)  # noqa: SIM115  # stays open
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # it can be read only by setting it
+    os.umask(mask)
+    return mask
 
 
 def _set_warnings(state: tuple[list[Any], Any]) -> None:

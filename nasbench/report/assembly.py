@@ -24,6 +24,7 @@ from nasbench.report.trained_models import TrainedModels
 from nasbench.runs.run import Run
 from nasbench.runs.schema import read_test_metrics
 from nasbench.runs.trainings import trainings_of
+from nasbench.text import printable
 
 __all__ = ["answer_of", "build"]
 
@@ -53,12 +54,15 @@ def build(run: Run) -> Path:
         test, naive = _test_figures(run, models, omissions)
         pictures = pictures_of(run, models, omissions)
         page = page_of(run, test, naive, pictures, omissions.notes)
-        html = render(run, page)
+        html = printable(render(run, page))
         save_tables(page.tables, run.folder.tables)
         file = run.folder.report
         write_text(file, html)
     except OSError as error:
-        raise RunError(f"cannot write the report into {run.path}: {error.strerror}") from None
+        raise RunError(
+            f"cannot write the report into {run.path}: {error.strerror}; a report is "
+            "written into its run folder, so copy the folder to a place where you can write"
+        ) from None
     for note in omissions.notes:
         warnings.warn(note, stacklevel=2)
     return file

@@ -240,6 +240,7 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
         yield "data", f"{s.task}: {splits}; input {'x'.join(map(str, run.config['task']['input_size']))}"
         if run.data is not None:
             yield "data read", ", ".join(_described(run.data.described))
+            yield from run.data.read.items()
         yield "training", ", ".join(f"{key} {value}" for key, value in s.training.items())
         start = (
             "pretrained weights, inserted as identities"

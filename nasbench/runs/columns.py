@@ -41,6 +41,10 @@ _DERIVED = ("_sd", "_low", "_high")
 _TAKEN = frozenset({"schema_version", "unknown_ops", "items", "run", *BEFORE, *AFTER, *_OF_PLANS}) - frozenset(COSTS)
 
 
+LONGEST_NAME = 100
+"""Largest number of characters in the name of a metric, which becomes the title of a column."""
+
+
 def column_of_that_name(name: str, metrics: Iterable[str]) -> bool:
     """Whether a metric cannot have this name, because a column of a table is named so already.
 
@@ -59,6 +63,10 @@ def check_metric_names(names: Iterable[str]) -> None:
     """
     names = list(names)
     for name in names:
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise InputError(
+                f"a metric cannot be named {name[:40]!r}; a name has 1 to {LONGEST_NAME} characters that can be printed"
+            )
         if column_of_that_name(name, names):
             raise InputError(
                 f"a metric cannot be named {name!r}, because the tables of a run have a column of this name; return it "

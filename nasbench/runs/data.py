@@ -80,6 +80,7 @@ def save_data(folder: RunFolder, task: Task) -> None:
         input_size=list(task.input_size),
         notes=list(task.notes),
         preprocessing=task.preprocessing(),
+        read=dict(task.read),
     )
     write_text(folder.data, json.dumps(told.model_dump(), indent=2, ensure_ascii=False) + "\n")
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -74,6 +75,11 @@ def check_database_url(url: str) -> None:
             password.
     """
     url = DatabaseUrl(url)
+    if re.search(r"[?&]sslpassword=", url):  # a URL is written to files, and only its `password` is left out
+        raise InputError(
+            "the URL of a storage cannot contain sslpassword, the passphrase of a client key; put it into a connection "
+            "service file (PGSERVICEFILE)"
+        )
     scheme, separator, _ = url.partition("://")
     if scheme.partition("+")[0] not in ("postgresql", "mysql") or not separator:
         hint = (

@@ -28,6 +28,7 @@ import os
 import re
 import socket
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -163,21 +164,26 @@ class RunFolder:
         write_text(self.path / "trials.csv", csv_text(trials))
         write_text(self.path / "front.csv", csv_text(front))
 
-    def shown_trials(self) -> int:
-        """Return the number of trials in the views. 0 if there are no views.
+    def shown_trials(self) -> Counter[int]:
+        """Return the number of trials that the views show, by seed. It is empty if there are no views.
 
         If the journal contains fewer trials, it was cut or removed.
         """
         lines, table = self.path / "trials.jsonl", self.path / "trials.csv"
-        counts = [0]
+        in_lines: Counter[int] = Counter()
+        in_table: Counter[int] = Counter()
+        # No search wrote a line without a seed, so there is nothing to compare.
         if lines.is_file():
             with lines.open("rb") as file:
-                counts.append(sum(line.endswith(b"\n") for line in file))
+                for line in file:
+                    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                        in_lines[int(json.loads(line)["seed"])] += 1
         if table.is_file():
-            # If this is not a CSV file, no search wrote it, and there is nothing to compare.
             with table.open(encoding="utf-8", errors="replace", newline="") as file, contextlib.suppress(csv.Error):
-                counts.append(sum(1 for _ in csv.reader(file)) - 1)
-        return max(counts)
+                for row in csv.DictReader(file):
+                    with contextlib.suppress(ValueError, TypeError, KeyError):
+                        in_table[int(row["seed"])] += 1
+        return in_lines | in_table
 
     # -- the metric per validation item --------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,9 @@ from nasbench.runs.folder import RunFolder
 from nasbench.runs.journal import RunJournal
 from nasbench.runs.schema import (
     CONTROLS,
+    FINALISTS,
     SCHEMA_VERSION,
+    SEARCH,
     DataRead,
     config_text,
     read_config,
@@ -140,12 +143,16 @@ class Run:
         """
         # counted before the journal is read, because a running search can add trials to both in between
         shown = self.folder.shown_trials()
-        there = len(self.evaluations()) + len(self.journal.skipped)
-        if there < shown:
+        missing = shown - Counter(evaluation.seed for evaluation in self.evaluations())
+        # A damaged record is named elsewhere. The search's trials have the first seed, the finalists' the further ones.
+        damaged = Counter(skipped.study for skipped in self.journal.skipped)
+        of_search = max(0, missing.pop(self.settings.seed, 0) - damaged[SEARCH])
+        lost = of_search + max(0, missing.total() - damaged[FINALISTS])
+        if lost:
             journal = self.folder.journal
-            what = f"{journal}: it has {there}" if journal.is_file() else f"{journal}, which does not exist"
+            what = f"{journal}" if journal.is_file() else f"{journal}, which does not exist"
             raise RunError(
-                f"{shown - there} trials are missing from {what}, but trials.csv shows {shown}. Nothing was "
+                f"{lost} of the {shown.total()} trials that trials.csv shows are missing from {what}. Nothing was "
                 "overwritten; restore the journal from a copy"
             )
 

@@ -70,7 +70,7 @@ class TaskInfo(_Part):
 
     kind: Literal["classification", "forecasting"]
     metric: _Text
-    splits: dict[str, int]
+    splits: dict[str, Annotated[int, Field(ge=0)]]
     input_size: list[int] = Field(min_length=2, max_length=3)
     model_kwargs: dict[str, int] | None = None  # runs of version 0.1.0 have no model_kwargs
     notes: list[_Text] = []
@@ -130,6 +130,18 @@ class Plugins(_Part):
     modules: list[DeclaredModule] = []
 
 
+class IdentityData(_Part):
+    """The description of the data in a run's identity, as far as the run itself needs it."""
+
+    horizon: int | None = Field(default=None, gt=0)
+
+
+class Identity(_Part):
+    """The identity of a run, as far as the run itself needs it."""
+
+    data: IdentityData = IdentityData()
+
+
 class RunConfig(_Part):
     """The contents of config.yaml.
 
@@ -145,12 +157,12 @@ class RunConfig(_Part):
         plugins: The Python files of the run. None in a run of version 0.1.0.
     """
 
-    schema_version: int
+    schema_version: int = Field(ge=1, le=SCHEMA_VERSION)
     created: _Text = ""
     settings: dict[str, Any]
     origins: dict[str, _Text] = {}
     objectives: Annotated[dict[_Text, Literal["maximize", "minimize"]], Field(min_length=1)]
-    identity: dict[str, Any]
+    identity: Identity
     space: SpaceInfo
     task: TaskInfo | None
     plugins: Plugins | None = None
@@ -167,6 +179,7 @@ class DataRead(_Part):
         input_size: Size of one input, without the batch dimension.
         notes: Remarks about the data that a reader of the results must know, one sentence each.
         preprocessing: How the inputs are prepared (`Task.preprocessing`).
+        read: What was read from the files, by name (`Task.read`).
     """
 
     schema_version: int
@@ -177,6 +190,7 @@ class DataRead(_Part):
     input_size: list[int]
     notes: list[_Text] = []
     preprocessing: dict[str, Any] = {}
+    read: dict[_Text, _Text] = {}
 
 
 class Environment(_Part):
@@ -378,6 +392,8 @@ def _check_record(evaluation: Evaluation, directions: Mapping[str, str]) -> None
         if not _NAME.match(name):
             raise ValueError(f"{name[:40]!r} is not a name of a metric or cost")
         _check_value(name, value)
+    if below := [name for name, value in evaluation.costs.items() if _is_number(value) and value < 0]:
+        raise ValueError(f"{below[0]} is below 0")
     if evaluation.is_complete:
         values = evaluation.values
         if missing := [name for name in directions if not _is_number(values.get(name))]:

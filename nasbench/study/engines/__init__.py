@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from nasbench.study.engines._base import Answer, Engine, Lost
 from nasbench.study.engines.inline import Inline
+from nasbench.text import mask_passwords
 
 if TYPE_CHECKING:
     from nasbench.runs.settings import SearchSettings
@@ -30,7 +32,10 @@ def make_engine(settings: SearchSettings, evaluator: Evaluator, *, apart: bool =
     from nasbench.study.engines.workplace import Workplace
 
     workplace = Workplace(
-        settings.model_dump(mode="json"), evaluator if evaluator.is_portable else None, evaluator.device
+        settings.model_dump(mode="json"),
+        evaluator if evaluator.is_portable else None,
+        evaluator.device,
+        arguments=[mask_passwords(argument) for argument in sys.argv[1:]],
     )
     if settings.engine == "ray":
         from nasbench.study.engines.on_ray import make_ray_engine

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,18 +26,21 @@ class Workplace:
         settings: Fields of `SearchSettings`.
         sent: The evaluator, if it can be sent to another process. None if each worker builds its own from `settings`.
         device: The torch device. None means the device in `settings`.
+        arguments: `sys.argv` of the search, which a user's function can read.
     """
 
     settings: dict[str, Any]
     sent: Evaluator | None = None
     device: str | None = None
+    arguments: Sequence[str] = ()
 
     def on(self, device: str) -> Workplace:
         """Return this workplace with another device."""
         return replace(self, device=device)
 
     def evaluator(self) -> Evaluator:
-        """Return the evaluator. Building it loads plug-ins and reads data."""
+        """Return the evaluator. Building it loads plug-ins and reads data. Sets this process's `sys.argv`."""
+        sys.argv[1:] = self.arguments
         if self.sent is not None:
             return self.sent
         # imported here, because these imports need torch, which a worker that only calls a function does not need
