@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from nasbench.errors import InputError
 from nasbench.objectives import COSTS
 
-__all__ = ["AFTER", "BEFORE", "LAST", "LATENCY_COLUMNS", "check_metric_names", "column_of_that_name"]
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "LAST",
+    "LATENCY_COLUMNS",
+    "check_metric_names",
+    "check_objective_names",
+    "column_of_that_name",
+]
 
 BEFORE = ("number", "state", "reason", "plan", "plan_hash", "seed", "fidelity")
 """Columns of the trials table before the metrics."""
@@ -63,12 +71,24 @@ def check_metric_names(names: Iterable[str]) -> None:
     """
     names = list(names)
     for name in names:
-        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-            raise InputError(
-                f"a metric cannot be named {name[:40]!r}; a name has 1 to {LONGEST_NAME} characters that can be printed"
-            )
         if column_of_that_name(name, names):
             raise InputError(
                 f"a metric cannot be named {name!r}, because the tables of a run have a column of this name; return it "
                 f"under another name, such as {name}_value"
             )
+
+
+def check_objective_names(names: Iterable[str]) -> None:
+    """Check that every table can have a column for each objective.
+
+    Raises:
+        InputError: If an objective has the name of a column, or a name that cannot be printed.
+    """
+    names = list(names)
+    for name in names:
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise InputError(
+                f"an objective cannot be named {name[:40]!r}; a name has 1 to {LONGEST_NAME} characters that can be "
+                "printed"
+            )
+    check_metric_names(names)

@@ -27,7 +27,7 @@ from nasbench.evidence.reference import Reference
 from nasbench.runs.database import Database
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.folder import RunFolder
-from nasbench.runs.ledger import Ledger, recorded_evaluation, retried_numbers
+from nasbench.runs.ledger import Ledger, is_void, recorded_evaluation, retried_numbers
 from nasbench.runs.mirror import Mirror
 from nasbench.runs.schema import (
     CONTROLS,
@@ -230,7 +230,17 @@ class RunJournal:
         trials = [] if study is None else self.storage.get_all_trials(study, deepcopy=False)
         # a failed trial that was tried again stays in the study, but only its later attempt counts
         retried = retried_numbers(trials, ended=True)
-        return [trial for trial in trials if trial.number not in retried]
+        first: dict[str, int] = {}
+        return [trial for trial in trials if trial.number not in retried and not self._repeats(name, trial, first)]
+
+    def _repeats(self, name: str, trial: FrozenTrial, first: dict[str, int]) -> bool:
+        """Whether a trial evaluates the claim of an earlier one again, as in a journal whose lines were repeated."""
+        if "claim" not in trial.user_attrs or is_void(trial) or not trial.state.is_finished():
+            return False
+        original = first.setdefault(str(trial.user_attrs["claim"]), trial.number)
+        if original != trial.number:
+            self._skipped[name, trial.number] = Skipped(name, trial.number, f"it repeats trial {original}")
+        return original != trial.number
 
     def _evaluation(self, name: str, trial: FrozenTrial) -> Evaluation | None:
         key = (name, trial.number)

@@ -152,7 +152,7 @@ class Run:
             journal = self.folder.journal
             what = f"{journal}" if journal.is_file() else f"{journal}, which does not exist"
             raise RunError(
-                f"{lost} of the {shown.total()} trials that trials.csv shows are missing from {what}. Nothing was "
+                f"{lost} trials are missing from {what}, but trials.csv shows {shown.total()}. Nothing was "
                 "overwritten; restore the journal from a copy"
             )
 

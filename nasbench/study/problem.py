@@ -15,7 +15,7 @@ from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
-from nasbench.runs.columns import check_metric_names
+from nasbench.runs.columns import check_objective_names
 from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import ResolvedSpace, SlotLike, load_space
 from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction
@@ -104,7 +104,7 @@ def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFu
     settings, space = _with_space(settings, "forecasting" if series else "five-properties", slots)
     known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
     wanted = directions(settings.objectives, known)
-    check_metric_names(wanted)
+    check_objective_names(wanted)
     bounds = [parse_constraint(text, wanted) for text in settings.constraints]
     expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
     evaluator = AskedEvaluator(evaluate, expected, bounds, _epochs_of_function(settings))
@@ -149,7 +149,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
         task.notes = (*task.notes, f"{backbone} takes no covariates of time, so it is trained without them")
     recipe = task.recipe.with_settings(settings.training)
-    check_metric_names(task.metrics)
+    check_objective_names(task.metrics)
     device = str(usable_device(settings.device))
     # On a Ray cluster, evaluations run on the devices of the nodes, not on the device of this process.
     check_recipe(recipe, task, "cuda" if settings.engine == "ray" and settings.trial_gpus else device, settings.seed)

@@ -1,5 +1,6 @@
 """The command as a person types it: exit codes, streams, JSON, messages."""
 
+import errno
 import json
 import re
 import subprocess
@@ -48,7 +49,7 @@ def test_search_has_an_option_for_each_setting_that_names_one(nasbench):
         r"  --trials <int>  +Number of distinct plans to evaluate",
         r"  --time 30m  +Time after",
         r"  --objective <list\[str\]>  +",
-        r"  --controls / --no-controls  +Train a plain block",
+        r"  --controls / --no-controls  +For each plan",
         r"  --latency-profile FILE  +",
         r"  --pretrained  +Start",
         r"  --out DIR  +",
@@ -60,8 +61,9 @@ def test_search_has_an_option_for_each_setting_that_names_one(nasbench):
 def test_tabulate_takes_what_a_search_of_all_plans_leaves_open(nasbench):
     _, out, _ = nasbench("tabulate", "--help")
     assert set(re.findall(r"^  (--[a-z]+)", out, re.MULTILINE)) == {
-        "--backbone", "--task", "--seed", "--seeds", "--size", "--lookback", "--horizon", "--fill", "--objective",
-        "--device", "--modules", "--workers", "--out", "--set", "--json", "--help",
+        "--backbone", "--task", "--seed", "--seeds", "--size", "--lookback", "--horizon", "--fill", "--dates",
+        "--series", "--target", "--objective", "--device", "--modules", "--workers", "--out", "--set", "--json",
+        "--help",
     }  # fmt: skip
     assert "Number of seeds for each plan; 1 by default." in " ".join(out.split())
 
@@ -198,6 +200,26 @@ def test_an_internal_error_is_exit_code_3(nasbench, monkeypatch):
     assert code == 3
     assert "ZeroDivisionError" in err
     assert "bug in nasbench" in err
+
+
+def test_a_reader_that_has_read_enough_is_no_error(nasbench, monkeypatch):
+    """As `nasbench modules | head -1`."""
+
+    def closed(*_, **__):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("nasbench.library.modules.module_specs", closed)
+    code, _, err = nasbench("modules")
+    assert (code, err) == (0, "")
+
+
+def test_a_full_disk_is_not_a_bug(nasbench, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nasbench.library.modules.module_specs", full)
+    code, _, err = nasbench("modules")
+    assert (code, err) == (4, "error: cannot write the output: No space left on device\n")
 
 
 def test_interrupted_is_exit_code_2(nasbench, monkeypatch):

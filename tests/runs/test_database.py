@@ -128,6 +128,7 @@ def test_passwords_are_masked_in_any_text(text, masked):
         (f"sqlite://me:{SECRET}@host/x", "leave it out to store the study in the run folder"),
         (f"me:{SECRET}@host/x", "is not of the form postgresql://user@host:port/database"),
         (f"host=localhost password={SECRET}", "is not of the form"),
+        (f"postgresql://me@host/x?sslpassword={SECRET}", "cannot contain sslpassword"),
         (f"postgresql://me:{SECRET}@host:port/x", "the port must be a whole number"),
         (f"postgresql://me:{SECRET}@host:70000/x", "the port must lie between 1 and 65535"),
         (f"postgresql://me:{SECRET}@host", "names no database"),

@@ -299,6 +299,7 @@ BAD = {
     "no metric": lambda e: e["metrics"].clear(),
     "infinite": lambda e: e["metrics"].update(accuracy=float("inf")),
     "infinite, another metric": lambda e: e["metrics"].update(loss=float("nan")),
+    "a negative cost": lambda e: e["costs"].update(macs=-5),
     "too many digits": lambda e: e["costs"].update(macs=10**300),
     "a list as cost": lambda e: e["costs"].update(macs=[1]),
     "a column's name": lambda e: e["metrics"].update(plan=1.0),
@@ -380,6 +381,64 @@ def test_a_latency_measurement_that_nobody_made(folder, kind):
     (folder / "latency" / f"{kind}-1.json").write_text('{"rows": [{"number": 1}]}')
     with pytest.raises(RunError, match=rf"{kind}-1.json is damaged: KeyError"):
         page_of(load_run(folder), {}, {})
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_journal_with_repeated_lines_replaces_nothing_by_less(folder, whole):
+    right = load_run(folder).trials()
+    lines = lines_of(folder)
+    (folder / "journal.log").write_bytes(b"".join(lines * 2 if whole else [line for line in lines for _ in range(2)]))
+    run = load_run(folder)
+    try:
+        run.check_complete()
+    except RunError:
+        return
+    assert run.trials()[["plan_hash", "seed"]].equals(right[["plan_hash", "seed"]])
+    assert all("it repeats trial" in one.reason for one in run.journal.skipped)
+
+
+def test_trials_that_are_missing_are_not_hidden_by_damaged_ones_of_another_study(folder):
+    """As many records of the finalists are damaged as trials of the search are missing."""
+    lines = [json.loads(line) for line in lines_of(folder)]
+    search = [line for line in lines if line["op_code"] == 4 and line["study_id"] == 0]
+    further = [line for line in lines if line["op_code"] == 4 and line["study_id"] != 0]
+    for line in further[:2]:
+        line["user_attrs"]["evaluation"]["seed"] = "x"
+    gone = [id(line) for line in search[2:4]]
+    kept = [line for line in lines if id(line) not in gone]
+    (folder / "journal.log").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    with pytest.raises(RunError, match="2 trials are missing"):
+        load_run(folder).check_complete()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("identity", "data"), 5),
+        (("identity", "data"), {"horizon": "x"}),
+        (("schema_version",), 99),
+        (("task", "splits"), {"val": -1}),
+    ],
+)
+def test_a_config_that_no_search_wrote_is_damaged(folder, place, value):
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["task"] = config["task"] or {
+        "kind": "classification", "metric": "accuracy", "splits": {"val": 1}, "input_size": [3, 8, 8]
+    }  # fmt: skip
+    inner = config
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(RunError, match=f"is damaged: {'.'.join(place)}"):
+        load_run(folder)
+
+
+def test_a_page_has_no_terminal_escapes(folder):
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["space"]["name"] = "a\x1b[31mb"
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert b"\x1b" not in load_run(folder).report().read_bytes()
 
 
 def test_a_journal_in_another_order_is_an_error_or_read_correctly(folder):

@@ -58,6 +58,7 @@ MEDDLERS = {
     "random": lambda: random.seed(12345),
     "numpy errors": lambda: np.seterr(all="raise"),
     "working directory": lambda: os.chdir("/"),
+    "umask": lambda: os.umask(0o777),
     "environment": os.environ.clear,
     "environment variable": lambda: os.environ.update(OMP_NUM_THREADS="7", NASBENCH_TEST="1"),
     "stdout": lambda: setattr(sys, "stdout", None),
@@ -68,6 +69,12 @@ MEDDLERS = {
     "SIGINT": lambda: signal.signal(signal.SIGINT, lambda *_: None),
     "SIGTERM": lambda: signal.signal(signal.SIGTERM, lambda *_: None),
 }
+
+
+def umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def seen():
@@ -88,6 +95,7 @@ def seen():
         "random": random.getstate(),
         "numpy errors": np.geterr(),
         "folder": os.getcwd(),
+        "umask": umask(),
         "environment": dict(os.environ),
         "streams": (sys.stdin, sys.stdout, sys.stderr),
         "warnings": (list(warnings.filters), warnings.showwarning),
@@ -113,6 +121,13 @@ def test_the_next_plan_sees_what_the_last_saw(meddler):
         states = [evaluator.evaluate(Request("{}", "none", 0)).state for _ in range(2)]
         assert states == ["complete", "complete"]
         assert said[0] == said[1] == before == seen()
+
+
+def test_a_closed_stream_is_opened_again():
+    code = "import sys; from nasbench.library.surroundings import surroundings_kept\n"
+    code += "with surroundings_kept():\n    sys.stdout.close()\nprint('still here')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "still here\n"
 
 
 def test_a_failed_plan_leaves_nothing_behind_either():
@@ -242,8 +257,11 @@ def test_a_module_that_fails_wherever_it_is_run(tmp_path, monkeypatch, place, fa
     )  # fmt: skip
     rows = run.trials().set_index("plan")
     states = rows["state"].to_dict()
-    # rejected where the count of costs cannot tell the fault from a module that does not fit
-    assert states.pop('{"stage1": "failing"}') in ("failed", "rejected")
+    excluded = [reason for _, module, reason in run.config["space"]["excluded"] if module == "failing"]
+    if excluded:  # it cannot even be built, so no plan has it, and the report says why
+        assert "module failing cannot be built" in excluded[0]
+    else:  # rejected where the count of costs cannot tell the fault from a module that does not fit
+        assert states.pop('{"stage1": "failing"}') in ("failed", "rejected")
     assert states == {"{}": "complete", '{"stage1": "se"}': "complete"}
 
 
@@ -383,3 +401,20 @@ def test_a_forked_child_that_returns_is_no_second_search(tmp_path):
     lines = calls.read_text().splitlines()
     assert len(lines) == len(run.trials()) == 9
     assert {line.split()[0] for line in lines} == {str(os.getpid())}
+
+
+@pytest.mark.parametrize("name", ["", "x" * 101, "a\ud800", "a\nb"])
+def test_an_objective_that_no_table_can_show_leaves_no_folder(tmp_path, name):
+    with pytest.raises(nb.errors.InputError, match="characters that can be printed"):
+        run_search(tmp_path / "run", lambda plan: {name: 1.0, "cost": 1.0}, objectives={name: "maximize"})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_function_reads_the_arguments_of_its_script_in_a_worker_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["script.py", "7"])
+
+    def evaluate(plan):
+        return {"accuracy": float(sys.argv[1]), "cost": 1.0}
+
+    run = run_search(tmp_path / "run", evaluate, trials=2, workers=2)
+    assert set(run.trials()["accuracy"]) == {7.0}
