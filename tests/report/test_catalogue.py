@@ -141,7 +141,7 @@ def test_a_page_is_wrapped_and_says_why_torch_refuses():
     assert max(map(len, page.splitlines()[:-1])) <= 72  # the last line is the path of the source
     assert "compile     no: Unsupported" in page
     assert "RNN, GRU, or LSTM" in " ".join(page.split())
-    assert "    cell = 'lstm' (str); searched: 'lstm', 'gru'" in page
+    assert "    cell = 'lstm' ('lstm' or 'gru'); searched: 'lstm', 'gru'" in page
     assert "of order N²" in catalogue.describe("danet").text()
     assert "an identity, bit for bit" in catalogue.describe("channel_attention").text()
     assert "1, 2" not in catalogue.describe("cot").text().split("compile")[0]

@@ -204,10 +204,9 @@ class Exploration(Phase):
         if evaluation.is_bare:
             self.bare = evaluation.record
             if not evaluation.is_complete:
+                ended = "failed" if evaluation.state == "failed" else "was rejected"
                 raise InputError(
-                    f"the evaluation of the bare backbone itself was {evaluation.state}, so there is nothing to "
-                    "compare with: "
-                    f"{evaluation.reason}"
+                    f"the bare backbone itself {ended}, so there is nothing to compare with: {evaluation.reason}"
                     + ("; the same search tries it again" if evaluation.state == "failed" else "")
                 )
             # It is set before any other plan is evaluated, because it must not depend on the results of the search.
