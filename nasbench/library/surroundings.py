@@ -157,7 +157,12 @@ def _reopen(name: str, descriptor: int, was_closed: bool) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)  # it can be read only by setting it
+    # Linux tells it. Elsewhere it can be read only by setting it, for a moment in which another thread can make a file.
+    with suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask
 

@@ -28,7 +28,6 @@ import os
 import re
 import socket
 import uuid
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -164,26 +163,27 @@ class RunFolder:
         write_text(self.path / "trials.csv", csv_text(trials))
         write_text(self.path / "front.csv", csv_text(front))
 
-    def shown_trials(self) -> Counter[int]:
-        """Return the number of trials that the views show, by seed. It is empty if there are no views.
+    def shown_trials(self) -> set[tuple[str, int]]:
+        """Return the plan hash and seed of each evaluation that the views show. Empty if there are no views.
 
-        If the journal contains fewer trials, it was cut or removed.
+        If the journal contains fewer evaluations, it was cut or removed.
         """
         lines, table = self.path / "trials.jsonl", self.path / "trials.csv"
-        in_lines: Counter[int] = Counter()
-        in_table: Counter[int] = Counter()
-        # No search wrote a line without a seed, so there is nothing to compare.
+        rows: list[Mapping[str, Any]] = []
+        # What cannot be read was not written by a search, so there is nothing to compare.
         if lines.is_file():
             with lines.open("rb") as file:
                 for line in file:
-                    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-                        in_lines[int(json.loads(line)["seed"])] += 1
+                    with contextlib.suppress(ValueError, RecursionError):
+                        rows.append(json.loads(line))
         if table.is_file():
-            with table.open(encoding="utf-8", errors="replace", newline="") as file, contextlib.suppress(csv.Error):
-                for row in csv.DictReader(file):
-                    with contextlib.suppress(ValueError, TypeError, KeyError):
-                        in_table[int(row["seed"])] += 1
-        return in_lines | in_table
+            with table.open(encoding="utf-8", errors="replace", newline="") as text, contextlib.suppress(csv.Error):
+                rows += csv.DictReader(text)
+        shown = set()
+        for row in rows:
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                shown.add((str(row["plan_hash"]), int(row["seed"])))
+        return shown
 
     # -- the metric per validation item --------------------------------------------------------------------------
 

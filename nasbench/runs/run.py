@@ -143,16 +143,16 @@ class Run:
         """
         # counted before the journal is read, because a running search can add trials to both in between
         shown = self.folder.shown_trials()
-        missing = shown - Counter(evaluation.seed for evaluation in self.evaluations())
+        missing = shown - {(evaluation.plan_hash, evaluation.seed) for evaluation in self.evaluations()}
         # A damaged record is named elsewhere. The search's trials have the first seed, the finalists' the further ones.
         damaged = Counter(skipped.study for skipped in self.journal.skipped)
-        of_search = max(0, missing.pop(self.settings.seed, 0) - damaged[SEARCH])
-        lost = of_search + max(0, missing.total() - damaged[FINALISTS])
+        of_search = sum(seed == self.settings.seed for _, seed in missing)
+        lost = max(0, of_search - damaged[SEARCH]) + max(0, len(missing) - of_search - damaged[FINALISTS])
         if lost:
             journal = self.folder.journal
             what = f"{journal}" if journal.is_file() else f"{journal}, which does not exist"
             raise RunError(
-                f"{lost} trials are missing from {what}, but trials.csv shows {shown.total()}. Nothing was "
+                f"{lost} trials are missing from {what}, but trials.csv shows {len(shown)}. Nothing was "
                 "overwritten; restore the journal from a copy"
             )
 

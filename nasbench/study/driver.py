@@ -61,6 +61,7 @@ MAX_TIMED = 32
 """If a search evaluated more plans than this, the latency of only the compared plans is measured, at most this many."""
 
 
+@ending_by_signal()
 def run_search(
     settings: SearchSettings,
     origins: Mapping[str, str],
@@ -86,34 +87,7 @@ def run_search(
         RunError: If the folder contains a run with another configuration, or another search uses it. Also if a file
             cannot be written, at the start or later.
     """
-    with ending_by_signal():
-        return _search(settings, origins, evaluate, out, _guarded(listen), whole=whole)
-
-
-def _guarded(listen: Listener) -> Listener:
-    """Return a listener that raises a `RunError` if the user's listener fails, so that the message names the cause."""
-
-    def tell(event: Event) -> None:
-        try:
-            listen(event)
-        except Exception as error:
-            raise RunError(
-                f"on_event failed: {describe_error(error)}; finished evaluations are saved, and the same call resumes "
-                "the search"
-            ) from error
-
-    return tell
-
-
-def _search(
-    settings: SearchSettings,
-    origins: Mapping[str, str],
-    evaluate: EvaluateFunction | None,
-    out: str | Path | None,
-    listen: Listener,
-    *,
-    whole: bool,
-) -> Run:
+    listen = _guarded(listen)
     here = Path.cwd()  # so that a relative run folder stays the same if the working directory changes
     # All settings are checked first, so that no run folder is created if a setting is wrong.
     problem = make_problem(settings, evaluate)
@@ -183,6 +157,21 @@ def _search(
     finally:
         lock.release()
     return load_run(run.path)  # opened again for reading, which needs no database
+
+
+def _guarded(listen: Listener) -> Listener:
+    """Return a listener that raises a `RunError` if the user's listener fails, so that the message names the cause."""
+
+    def tell(event: Event) -> None:
+        try:
+            listen(event)
+        except Exception as error:
+            raise RunError(
+                f"on_event failed: {describe_error(error)}; finished evaluations are saved, and the same call resumes "
+                "the search"
+            ) from error
+
+    return tell
 
 
 def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, listen: Listener) -> None:

@@ -397,6 +397,13 @@ def test_a_journal_with_repeated_lines_replaces_nothing_by_less(folder, whole):
     assert all("it repeats trial" in one.reason for one in run.journal.skipped)
 
 
+def test_a_trial_that_was_tried_again_is_missing_nowhere(folder):
+    """A killed search leaves both attempts in trials.jsonl, and the journal shows the second one."""
+    lines = (folder / "trials.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "trials.jsonl").write_bytes(b"".join([*lines, lines[0]]))
+    load_run(folder).check_complete()
+
+
 def test_trials_that_are_missing_are_not_hidden_by_damaged_ones_of_another_study(folder):
     """As many records of the finalists are damaged as trials of the search are missing."""
     lines = [json.loads(line) for line in lines_of(folder)]
