@@ -78,6 +78,7 @@ def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
     files = {ending: folder / f"{file_name(name)}.{ending}" for ending in ("svg", "png", "pdf")}
     for file in files.values():
         _write(figure, file)
+        figure.set_layout_engine("none")  # the first file's layout is kept: laying out takes as long as drawing
     return files
 
 

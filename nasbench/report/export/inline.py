@@ -15,7 +15,7 @@ import sys
 import sysconfig
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -431,6 +431,12 @@ def _kept(node: ast.Import | ast.ImportFrom) -> bool:
 
 def _installed(path: Path) -> bool:
     """Whether a file belongs to Python or to an installed package."""
+    return any(path.resolve().is_relative_to(root) for root in _installation())
+
+
+@cache
+def _installation() -> tuple[Path, ...]:
+    """The folders of Python and of the installed packages, links resolved."""
     roots = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
     roots |= {*site.getsitepackages(), site.getusersitepackages()}
-    return any(path.resolve().is_relative_to(Path(root).resolve()) for root in roots if root)
+    return tuple(Path(root).resolve() for root in roots if root)
