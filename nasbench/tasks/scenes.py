@@ -73,7 +73,7 @@ def _scene(pixels: np.ndarray, labels: np.ndarray, draw: np.random.Generator) ->
         tight = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
         for _ in range(_TRIES):
             x, y = draw.integers(0, CANVAS_PX - side + 1, 2)
-            box = tight + [x, y, x, y]
+            box = tight + np.array([x, y, x, y])
             if all(_iou(box, other) <= _OVERLAP for other in boxes):
                 break
         else:
