@@ -21,7 +21,7 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".
 
 
 def split_of(name: str) -> str:
-    """Return the split that a folder or file is named after, with a year or without, or "" if it is named after none."""
+    """Return the split that a folder or file is named after ("val", "val2017"), or "" if it is named after none."""
     word = name.lower().rstrip("0123456789")
     return next((split for split, names in SPLIT_NAMES.items() if word in names), "")
 

@@ -33,6 +33,8 @@ FORMS = tuple(_KINDS)
 METRICS: dict[str, Mapping[str, str]] = {
     "classification": {"accuracy": "maximize", "loss": "minimize"},
     "forecasting": {"mse": "minimize", "mae": "minimize", "smape": "minimize", "mase": "minimize"},
+    "segmentation": {"miou": "maximize", "pixel_accuracy": "maximize"},
+    "detection": {name: "maximize" for name in ("ap", "ap50", "ap_small", "ap_medium", "ap_large")},
 }
 """The metrics of each kind of task, with their directions. Plans are selected by the first metric."""
 
