@@ -1,4 +1,4 @@
-"""Commands on the winner: export it, train it with a full budget."""
+"""Commands on one plan of a run: export its model, train it with a full budget."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Export the model of a trial, or the table of all trials.
 
-    The folder has the model's code, weights, model card and an example. It works without nasbench.
+    The folder of a model contains its code, weights, model card and an example. The code works without nasbench.
 
     Example: nasbench export runs/try --trial 0 --out exported
     """
@@ -65,7 +65,7 @@ def train(
     trial: Annotated[int, typer.Option(metavar="N", help="The trial whose plan is trained.")],
     epochs: Annotated[int, typer.Option(metavar="E", min=1, help="Number of epochs of the full budget.")],
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Number of seeds for each model. By default as in the run.")
+        int | None, typer.Option(min=1, help="Number of seeds for each model. By default as in the run's own training.")
     ] = None,
     trust: Trust = False,
     as_json: AsJson = False,
