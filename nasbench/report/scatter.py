@@ -112,7 +112,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
         for row in first.to_dict(orient="records")
         if row["plan_hash"] not in compared
     ]
-    # the columns are named for a run in which no evaluation succeeded
+    # The columns are named, because in a run without a successful evaluation there is no row that would name them.
     points = pd.DataFrame(rows, columns=["number", "plan", "x", "y", "low", "high", "kind"]).dropna(subset=["x", "y"])
     return None if points.empty else ScatterData(points, x, y, run.directions.get(y, "minimize"), several)
 
@@ -183,7 +183,8 @@ def legend_below(axes: Axes, *, barred: bool) -> None:
 
 
 _MOST_DRAWN = 2000
-"""Up to this many points are drawn one by one in an SVG. More would make a page of tens of megabytes."""
+"""Up to this many points are drawn one by one in an SVG. More points are drawn as one bitmap, because one by one they
+would make a page of tens of megabytes."""
 
 _MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
 
