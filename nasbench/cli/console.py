@@ -51,6 +51,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         numeric = all(isinstance(row[index], (int, float)) for row in rows if row[index] not in ("", None))
         table.add_column(Text(printable(str(column))), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
+        # Cells are `Text`, because rich would interpret brackets in a plain string as markup.
         table.add_row(*[Text(_cell(value)) for value in row])
     if title:
         print_text(title)
@@ -123,4 +124,4 @@ def _finite(data: Any) -> Any:
         return [_finite(value) for value in data]
     if isinstance(data, float) and not math.isfinite(data):
         return None
-    return data.item() if hasattr(data, "item") else data
+    return data.item() if hasattr(data, "item") else data  # JSON cannot represent the scalars of NumPy

@@ -50,7 +50,7 @@ def fingerprint(
         from nasbench.runs.run import load_run
 
         run = load_run(module, trust=trust)
-        run.plan_of(trial)
+        run.plan_of(trial)  # a wrong number is an error before torch is imported
         from nasbench.measurement.properties.fingerprint import fingerprint_plan
 
         fingerprints = fingerprint_plan(run.build(trial), seed=seed, inputs=inputs, exact=exact)

@@ -84,7 +84,7 @@ def profile(
     if space is not None:
         from nasbench.spaces import load_space
 
-        load_space(space)
+        load_space(space)  # an error in the space is reported before the backbone is built
     shape = input_size(backbone, size, lookback, series)
     made = {"input_size": shape, "identity_init": identity_init}
     if space is not None:
@@ -131,6 +131,7 @@ def _plans(
     from nasbench.measurement.latency.profiler import profile_batches
 
     models = {"bare": insert(backbone, None, **made)} | {text: insert(backbone, text, **made) for text in texts}
+    # A plan that inserts nothing has no slot that could be measured alone.
     apart = [text for text in models if text != "bare" and not plan_of(models[text]).is_bare] if per_slot else []
     # At each batch size, all models share one measurement, and each plan has one more for its slots.
     most = len(batches) * options["time_s"] * (1 + len(apart))
@@ -138,7 +139,7 @@ def _plans(
     by_batch = profile_batches(models, batches, input_size=made["input_size"], reference="bare", **options)
     measured = []
     for size, answer in by_batch.items():
-        if isinstance(answer, DeviceError):
+        if isinstance(answer, DeviceError):  # a batch that is too large must not lose the results of the others
             narrate(f"error: batch size {size}: {answer}")
             measured.append({"batch_size": size, "error": str(answer)})
             continue

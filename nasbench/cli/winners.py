@@ -52,7 +52,7 @@ def export(
     if out is None:
         raise InputError("--trial needs --out DIR, the folder to write")
     opened = load_run(run, trust=trust)
-    opened.plan_of(trial)
+    opened.plan_of(trial)  # a wrong number is an error before torch is imported
     from nasbench.report.export.folder import export_trial  # imported here, because it imports torch
 
     folder = export_trial(opened, trial, out, onnx=onnx)
@@ -77,7 +77,7 @@ def train(
     from nasbench.runs.run import load_run
 
     opened = load_run(run, trust=trust)
-    opened.plan_of(trial)
+    opened.plan_of(trial)  # a wrong number is an error before torch is imported
     from nasbench.study.full_training import train_fully
 
     first = opened.settings.seed

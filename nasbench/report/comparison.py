@@ -138,6 +138,7 @@ def draw(data: Comparison) -> Figure:
             ]
             axes.step(kept[data.cost], kept[data.metric], where="post", color=colour, lw=1.2, alpha=0.7)
             bars = np.array([error_bar(row, data.metric) for row in points.to_dict(orient="records")], dtype=float)
+            # A point without an error bar gets a bar of length 0, which cannot be seen.
             spread = np.nan_to_num(np.abs(bars.T - points[data.metric].to_numpy(dtype=float)))
             axes.errorbar(points[data.cost], points[data.metric], spread, fmt="none", ecolor=colour, capsize=2.5)
             barred |= bool(spread.any())

@@ -63,6 +63,7 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
     weights = slopes.flatten(2).mean(dim=2)
     cam = (weights[:, :, None, None] * maps).sum(dim=1, keepdim=True).relu()
     cam = nn.functional.interpolate(cam, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    # A map that is 0 everywhere is divided by the bound, so that it stays 0.
     cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     return cam.cpu().numpy(), classes.cpu().numpy()
 

@@ -147,6 +147,7 @@ def draw_scatter(data: ScatterData) -> Figure:
         front = data.front
         axes.step(front["x"], front["y"], where="post", color=KINDS["front"], lw=1.2, alpha=0.7, zorder=1)
         barred = data.points.dropna(subset=["low", "high"])
+        # A bar that crosses this line shows no difference from the bare backbone.
         for level in data.points.loc[data.points["kind"] == "bare", "y"] if len(barred) else ():
             axes.axhline(level, color=KINDS["bare"], lw=0.8, ls=":", zorder=0)
         for kind, group in barred.groupby("kind"):

@@ -95,6 +95,7 @@ def _sources() -> str:
     """Return the hash of the sources of the record: the spaces, the files of modules, the version of timm."""
     files = [*sorted(content_folder("search_spaces").glob("*.yaml")), *builtin_files()]
     content = b"".join(file.read_bytes() for file in files if file.is_file())
+    # The slots of a timm backbone, and with them the number of plans, can depend on the version of timm.
     return hashlib.sha256(content + importlib.metadata.version("timm").encode()).hexdigest()[:16]
 
 

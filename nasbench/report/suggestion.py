@@ -339,6 +339,7 @@ def _cheapest(
             share = None if host_macs is None else added.macs / host_macs
             figure = float(getattr(figures, property))
             fitting.append(Suggestion(slot, property, name, figure, added.macs, added.params, share))
+        # The name decides between equal costs, so that the result does not depend on the order of the modules.
         rows += sorted(fitting, key=lambda s: (s.macs, s.params, s.module))[:each]
     return rows
 

@@ -88,7 +88,7 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
             _check(winner, staged)
             if onnx:
                 _write_onnx(winner, staged)
-            if out.exists():
+            if out.exists():  # an empty folder, into which `move` would put the model as a subfolder
                 out.rmdir()
             shutil.move(staged, out)
     except OSError as error:
@@ -127,6 +127,7 @@ def _write(winner: _Winner, folder: Path) -> None:
     for name in ("README.md", "example.py"):
         text = environment.get_template(f"export/{name}.j2").render(config=config, run=run, card=_card(winner))
         (folder / name).write_text(text, encoding="utf-8")
+    # Exact versions, because the output of the exported model was compared with the run's model under these.
     needs = [f"{name}=={version(name)}" for name in ("torch", "timm", "safetensors", "numpy")]
     (folder / "requirements.txt").write_text("\n".join(needs) + "\n", encoding="utf-8")
 
