@@ -8,7 +8,7 @@ classes pickle and survive `spawn`.
 from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-# For an installed package this is site-packages, which must not be searched.
+# For an installed package, `_CHECKOUT` is site-packages, which must not be searched.
 if (_CHECKOUT / "pyproject.toml").is_file() and (_CHECKOUT / "modules").is_dir():
     __path__.append(str(_CHECKOUT))
 

@@ -60,16 +60,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         narrate("interrupted; all finished work is saved, and the same command continues from there")
         return 2
-    except SystemExit as error:  # the command itself never raises it, so it is the code of a module or a plug-in
-        if isinstance(error.__context__, BrokenPipeError):  # but typer does, if `head` has read enough
+    except SystemExit as error:  # the command itself does not raise it
+        if isinstance(error.__context__, BrokenPipeError):  # typer does, if the reader of a pipe (`head`) has ended
             return 0
+        # Otherwise a module or a plug-in raised it.
         narrate(f"error: code that was loaded ends the process with sys.exit({error.code!r}); remove that call")
         return InputError.exit_code
     except OSError as error:
+        # A write to a pipe or to an open file names no file, and a full disk is no fault of nasbench.
         if error.errno == errno.ENOSPC and error.filename is None:
             narrate(f"error: cannot write the output: {error.strerror}")
             return InputError.exit_code
-        if error.filename is None:  # it is not about a file that the user has named
+        if error.filename is None:  # the error is not about a file that the user has named
             return _bug()
         narrate(f"error: cannot read or write {error.filename}: {error.strerror}")
         return InputError.exit_code
@@ -89,7 +91,7 @@ def _bug() -> int:
 
 
 def _argument_meant(error: Any) -> str:
-    """Return the message if an argument was given as an option. "" for any other error."""
+    """Return the message for a positional argument that was given as an option. For any other error, return ""."""
     context, name = getattr(error, "ctx", None), getattr(error, "option_name", "").removeprefix("--")
     if context is None:
         return ""

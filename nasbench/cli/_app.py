@@ -30,7 +30,7 @@ _ORDER = (
 )  # fmt: skip
 
 _PROJECT = "run.yaml"
-"""The settings of a project, as `nasbench init` writes them."""
+"""The file with the settings of a project. `nasbench init` writes it."""
 
 
 class _InOrder(typer.core.TyperGroup):
@@ -50,13 +50,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PLAN_HELP = 'SLOT=EXPRESSION pieces separated by ";", the same as JSON, or one expression for every stage.'
+PLAN_HELP = 'SLOT=EXPRESSION pieces separated by ";", a JSON object of slots, or one expression for every stage.'
 """The help text for options that take a plan."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Modules = Annotated[list[str] | None, typer.Option("--modules", metavar="PATH", help="Plug-in file or folder to load.")]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Allow Python code that is part of a run to run, although you did not make it.")
+    bool, typer.Option("--trust", help="Execute the Python code in a run that you did not make on this machine.")
 ]
 Size = Annotated[int | None, typer.Option("--size", metavar="PX", help="Image side in pixels.")]
 
@@ -79,7 +79,13 @@ def _root(
 
 
 def input_size(backbone: str, size: int | None, lookback: int = 96, series: int = 7) -> tuple[int, ...]:
-    """Return the input size that the options give, by default that of the backbone.
+    """Return the input size that the options give. Without such an option, return the default size of the backbone.
+
+    Args:
+        backbone: The name of the backbone.
+        size: Image side in pixels. It gives `(3, size, size)`. Not used for a forecasting backbone.
+        lookback: Number of input steps of a forecasting backbone. Its input size is `(lookback, series)`.
+        series: Number of series of a forecasting backbone.
 
     Raises:
         InputError: If `size` is below 1.
@@ -132,7 +138,7 @@ def load_plugins(paths: list[str] | None) -> None:
 
 
 def load_project() -> bool:
-    """Load the modules that the run.yaml in this folder names. Return whether there are any."""
+    """Load the modules that the run.yaml in the working directory names. Return whether it names any."""
     from nasbench.runs.settings import read_settings
 
     try:

@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 __all__ = ["SettingsCommand", "given_settings"]
 
 _OPTIONS = "nasbench: options of settings"
-"""Key under which a context holds the values of these options."""
+"""The key under which typer's context stores the values of these options."""
 
 _KINDS: Mapping[Any, type] = {int: int, int | None: int, bool: bool}
-"""Types that the option parser converts. Values of other types stay text, and the settings parse and check this
-text."""
+"""For the types that the option parser can convert, the class that it converts to. A value of any other type stays
+text, and `SearchSettings` parses and checks this text."""
 
 
 class SettingsCommand(typer.core.TyperCommand):
     """A command that takes settings as options, before the options of its own signature.
 
-    The options are made when the command is used, because the settings import pydantic. `nasbench --help` does not
-    need them.
+    The options are made when the command is used and not before. Making them imports pydantic, which would slow down
+    `nasbench --help`.
     """
 
     names: ClassVar[tuple[str, ...]] = ()
     """The settings that the command takes, in this order. By default every setting that has an option."""
 
     meanings: ClassVar[Mapping[str, str]] = {}
-    """Help of settings that have another meaning in this command."""
+    """Help texts for the settings that mean something else in this command than in a search."""
 
     @cached_property
     def _taking_settings(self) -> Any:
-        """A command that has only these options and returns their values."""
+        """A command that has only the options of settings, and returns their values."""
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command()(_function_of(list(_parameters(self.names, self.meanings))))
         return typer.main.get_command(app)
@@ -49,7 +49,7 @@ class SettingsCommand(typer.core.TyperCommand):
         return [*self._taking_settings.params, *super().get_params(ctx)]
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Its function gets the settings from `given_settings`."""
+        """Run the command. Its function then reads the settings with `given_settings`."""
         values = {param.name: ctx.params.pop(param.name) for param in self._taking_settings.params}
         ctx.meta[_OPTIONS] = self._taking_settings.callback(**values)
         return super().invoke(ctx)
@@ -68,7 +68,7 @@ def given_settings(context: typer.Context, pairs: Sequence[str] | None) -> dict[
 
 
 def _function_of(parameters: Sequence[inspect.Parameter]) -> Callable[..., dict[str, Any]]:
-    """Return a function with this signature that returns its arguments. Typer makes options from the signature."""
+    """Return a function with these parameters that returns its arguments. Typer makes options from its signature."""
 
     def values_of(**values: Any) -> dict[str, Any]:
         return values
@@ -90,7 +90,7 @@ def _parameters(names: Sequence[str], meanings: Mapping[str, str]) -> Iterator[i
 
 
 def _parameter(name: str, annotation: Any, how: CommandLine, text: str) -> inspect.Parameter:
-    """Return a parameter as typer expects it. None as its value means that the option was not given."""
+    """Return the setting `name` as a parameter for typer. Its value is None if the option was not given."""
     kind: Any = list[str] if how.repeated else _KINDS.get(annotation, str)
     spelling = f"{how.option}/{how.off}" if how.off else how.option
     taken: Any = (
@@ -104,12 +104,12 @@ def _parameter(name: str, annotation: Any, how: CommandLine, text: str) -> inspe
 
 
 def _with_default(phrase: str, default: Any) -> str:
-    """Return the meaning of a setting, with its default if the default is a count."""
+    """Return the phrase that says what a setting means. If the default is a positive count, add the default."""
     return f"{phrase}; {default} by default" if type(default) is int and default else phrase
 
 
 def _sentence(phrase: str, repeated: bool) -> str:
     """Return a phrase as a sentence for a help text."""
-    is_literal = "://" in phrase.split()[0]  # a URL is copied by the reader, so its first letter is not changed
+    is_literal = "://" in phrase.split()[0]  # a reader copies a URL, so its first letter must not change
     first = phrase[0] if is_literal else phrase[0].upper()
     return f"{first}{phrase[1:]}{'; can be repeated' if repeated else ''}."

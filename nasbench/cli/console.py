@@ -1,4 +1,4 @@
-"""Output of commands on stdout: tables, text or one JSON document. Narration goes to stderr by `nasbench.text`."""
+"""Output of commands on stdout: tables, text or one JSON document. `nasbench.text.narrate` writes to stderr."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def print_json(kind: str, data: Any) -> None:
     """
     document = {"schema_version": SCHEMA_VERSION, "kind": kind, "data": _finite(data)}
     text = json.dumps(document, indent=2, ensure_ascii=False)
-    if not text.isascii():  # JSON lets pass what a terminal obeys and what UTF-8 cannot hold
+    # JSON allows control characters that a terminal would obey, and surrogates that UTF-8 cannot encode. They are
+    # written as escapes.
+    if not text.isascii():
         text = _UNSHOWN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
     sys.stdout.write(text + "\n")
 
@@ -49,6 +51,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         numeric = all(isinstance(row[index], (int, float)) for row in rows if row[index] not in ("", None))
         table.add_column(Text(printable(str(column))), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
+        # Cells are `Text`, because rich would interpret brackets in a plain string as markup.
         table.add_row(*[Text(_cell(value)) for value in row])
     if title:
         print_text(title)
@@ -56,15 +59,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
 
 
 def width() -> int:
-    """Return the width of tables and pages in columns: that of the terminal, or a fixed one without a terminal."""
+    """Return the width of tables and pages in characters: the terminal's width, or a fixed one without a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
 
 
 def check_file(file: Path | None) -> None:
-    """Check that a file can be meant by an option, before the work whose result it gets.
+    """Check that `--out` names a file and not a folder. A command does this before the work whose result it writes.
 
     Raises:
-        InputError: If it is a folder.
+        InputError: If `file` is a folder or has no name.
     """
     if file is not None and (not file.name or _is_folder(file)):
         raise InputError(f"--out {str(file)!r} is a folder; give the name of a file")
@@ -73,17 +76,17 @@ def check_file(file: Path | None) -> None:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a name that is too long, for instance, which writing reports
+    except (OSError, ValueError):  # for instance, the name is too long, which `write_file` reports
         return False
 
 
 def write_file(file: Path, text: str) -> None:
-    """Replace the file that an option names, and create its folder.
+    """Write the file that `--out` names, and create its folder. An existing file is replaced.
 
     Raises:
-        InputError: If it cannot be written.
+        InputError: If the file cannot be written.
     """
-    from nasbench.files import write_text  # imported here, because it imports YAML, which the help does not need
+    from nasbench.files import write_text  # imported here, because it imports YAML, which `--help` does not need
 
     check_file(file)
     try:
@@ -94,7 +97,7 @@ def write_file(file: Path, text: str) -> None:
 
 
 def shown(path: Path) -> str:
-    """Return a path as a user types it: relative to the working directory if it is inside."""
+    """Return a path as a user types it: relative to the working directory if the path is inside of it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
@@ -121,4 +124,4 @@ def _finite(data: Any) -> Any:
         return [_finite(value) for value in data]
     if isinstance(data, float) and not math.isfinite(data):
         return None
-    return data.item() if hasattr(data, "item") else data
+    return data.item() if hasattr(data, "item") else data  # JSON cannot represent the scalars of NumPy

@@ -50,14 +50,14 @@ def fingerprint(
         from nasbench.runs.run import load_run
 
         run = load_run(module, trust=trust)
-        run.plan_of(trial)
+        run.plan_of(trial)  # a wrong number is an error before torch is imported
         from nasbench.measurement.properties.fingerprint import fingerprint_plan
 
         fingerprints = fingerprint_plan(run.build(trial), seed=seed, inputs=inputs, exact=exact)
     else:
         if (Path(module) / "config.yaml").is_file():
             raise InputError(
-                f"{module} is a run; choose one of its plans with --trial N, `nasbench report {module}` lists them"
+                f"{module} is a run; choose one of its plans with --trial N (`nasbench report {module}` lists them)"
             )
         from nasbench.report.hosts import check_module
 
@@ -116,7 +116,7 @@ def _print_fingerprint(measured: Fingerprint, prefix: str, inputs: int) -> None:
     each = [f"{human(v)} {unit}" for v, unit in ((measured.macs, "MACs"), (measured.params, "params"))]
     per_position = ((measured.macs_per_position, "MACs"), (measured.params_per_position, "params"))
     per = [f"{human(v)} {unit}" for v, unit in per_position]
-    console.print_text(f"{', '.join(each)} for one item; a position: {', '.join(per)} (1 MAC = 1 multiply-add)")
+    console.print_text(f"{', '.join(each)} for one item; per position: {', '.join(per)} (1 MAC = 1 multiply-add)")
     for note in measured.notes:
         console.print_text(f"note: {note}")
 

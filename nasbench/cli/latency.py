@@ -26,9 +26,9 @@ def profile(
         str | None, typer.Argument(help="A timm name, a forecasting backbone, or FILE.py:build.")
     ] = None,
     plan: Annotated[list[str] | None, typer.Option(help=f"{PLAN_HELP} Repeatable.")] = None,
-    space: Annotated[str | None, typer.Option(help="Measure the parts of this space: a device profile.")] = None,
-    run: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder, with --front.")] = None,
-    front: Annotated[bool, typer.Option("--front", help="Measure the front of --run on this device.")] = False,
+    space: Annotated[str | None, typer.Option(help="Measure the parts of this space, for a device profile.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder. It needs --front.")] = None,
+    front: Annotated[bool, typer.Option("--front", help="Measure the Pareto front of --run on this device.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size, 1 by default. Can be repeated.")] = None,
     mode: Annotated[str | None, typer.Option(help="eager (default), compile or cudagraph.")] = None,
@@ -84,7 +84,7 @@ def profile(
     if space is not None:
         from nasbench.spaces import load_space
 
-        load_space(space)
+        load_space(space)  # an error in the space is reported before the backbone is built
     shape = input_size(backbone, size, lookback, series)
     made = {"input_size": shape, "identity_init": identity_init}
     if space is not None:
@@ -106,7 +106,10 @@ def _refuse(use: str, **given: Any) -> None:
 
 def _one_batch(sizes: list[int] | None) -> dict[str, int]:
     if sizes and len(sizes) > 1:
-        raise InputError(f"one --batch at a time here, got {', '.join(map(str, sizes))}: they are different objectives")
+        raise InputError(
+            f"one --batch at a time here, got {', '.join(map(str, sizes))}: latencies at two batch sizes are two "
+            "objectives"
+        )
     return {"batch_size": sizes[0]} if sizes else {}
 
 
@@ -128,13 +131,15 @@ def _plans(
     from nasbench.measurement.latency.profiler import profile_batches
 
     models = {"bare": insert(backbone, None, **made)} | {text: insert(backbone, text, **made) for text in texts}
+    # A plan that inserts nothing has no slot that could be measured alone.
     apart = [text for text in models if text != "bare" and not plan_of(models[text]).is_bare] if per_slot else []
+    # At each batch size, all models share one measurement, and each plan has one more for its slots.
     most = len(batches) * options["time_s"] * (1 + len(apart))
     narrate(f"{len(models)} models side by side, {len(apart)} slot by slot: at most {_seconds(most)}")
     by_batch = profile_batches(models, batches, input_size=made["input_size"], reference="bare", **options)
     measured = []
     for size, answer in by_batch.items():
-        if isinstance(answer, DeviceError):
+        if isinstance(answer, DeviceError):  # a batch that is too large must not lose the results of the others
             narrate(f"error: batch size {size}: {answer}")
             measured.append({"batch_size": size, "error": str(answer)})
             continue
@@ -155,7 +160,7 @@ def _plans(
 
 
 def _document(measurement: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
-    """Return the measurement at one batch size as data for JSON, with all samples if `raw`."""
+    """Return the measurement at one batch size as data for JSON. If `raw`, the data contains all samples."""
     if "error" in measurement:
         return dict(measurement)
     profile: Profile = measurement["profile"]
@@ -260,7 +265,7 @@ def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_jso
     places = backbones.slots(backbone, input_size=options["input_size"])
     resolved = load_space(space).resolve(places)
     most = estimate_s(resolved, held_out=options.get("held_out", HELD_OUT), time_s=options["time_s"])
-    narrate(f"estimate: at most {_seconds(most)} for the whole profile, without compiling and waiting")
+    narrate(f"estimate: at most {_seconds(most)} for the whole profile, not counting compilation and waiting")
 
     def on_group(done: int, total: int, left_s: float) -> None:
         narrate(f"{done} of {total} plans measured, at most {_seconds(left_s)} left")
@@ -310,7 +315,7 @@ def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: 
     run = load_run(path, trust=trust)
     from nasbench.runs.front_latency import measure_front
 
-    narrate(f"the front beside the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
+    narrate(f"measuring the front and the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
     measured = measure_front(run, per_slot=per_slot, **options)
     if as_json:
         console.print_json("front_latency", {"run": str(path), "file": str(measured.file), **measured.to_dict()})
@@ -338,7 +343,7 @@ def _print_front(measured: Any) -> None:
     _print_ending(measured.profile)
     if measured.quality is not None:
         console.print_text(
-            f"predicted ratios: {measured.quality.text}; of the predicted milliseconds "
+            f"predicted ratios: {measured.quality.text}; predicted milliseconds: "
             f"{100 * measured.within_10pct_ms:.0f} % within ±10 %"
         )
     elif predicted:

@@ -66,7 +66,7 @@ def show(
     load_plugins(modules)
     try:
         page = catalogue.describe(name)
-    except UnknownNameError:
+    except UnknownNameError:  # perhaps a module of the project, whose files are loaded only if they are needed
         if not load_project():
             raise
         page = catalogue.describe(name)

@@ -48,7 +48,7 @@ def check(
     if file in list_modules() and not Path(file).exists():
         own = module_spec(file).origin.rpartition(":")[0]
         raise InputError(f"{file} is a module of the library, but check needs a file: nasbench check {own}")
-    plugins.python_file(file)
+    plugins.python_file(file)  # a missing file is an error before torch is imported
     from nasbench.testing import check_file
 
     results = check_file(file, size=size)
@@ -78,6 +78,7 @@ def init_project(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     template = content_folder("reports") / "project"
     files = [file.relative_to(template) for file in sorted(template.rglob("*")) if file.is_file()]
+    # All files are checked before the first one is written, so that a refused folder is left unchanged.
     there = [str(folder / file) for file in files if (folder / file).exists()]
     if there:
         raise InputError(

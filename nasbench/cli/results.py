@@ -41,14 +41,14 @@ def report(
 def power(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     effect: Annotated[
-        float | None, typer.Option(metavar="D", help="A difference in points of the metric, such as 0.01.")
+        float | None, typer.Option(metavar="D", help="A difference of the metric, in its own unit, such as 0.01.")
     ] = None,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Show which differences a run can detect, and what is needed to detect a difference of D.
 
-    A detectable difference is found in 80 % of cases, with 95 % confidence.
+    If two plans differ by a detectable difference, a run finds it with a probability of 80 %, at 95 % confidence.
 
     Example: nasbench power runs/try --effect 0.01
     """
@@ -86,7 +86,7 @@ def runs(
     for path in list_runs(root):
         try:
             rows.append(load_run(path, trust=trust).summary())
-        except InputError as error:  # one damaged run does not hide the others
+        except InputError as error:  # one damaged run must not hide the others
             unreadable += 1
             rows.append({"name": path.name, "state": f"unreadable: {clean(str(error))}"})
     if not rows:
@@ -145,7 +145,7 @@ def print_front(run: Run, as_json: bool) -> None:
 
     for sentence in answer_of(run):
         narrate(sentence)
-    # a user who names the plans wants to know about each of them, and not only about the best
+    # A user who names the plans wants to know about each of them, and not only about the best.
     kind, table = ("compared", run.finalists()) if run.settings.plans else ("front", run.front())
     if as_json:
         console.print_json(kind, {"run": console.shown(run.path), "rows": table.to_dict(orient="records")})

@@ -40,6 +40,7 @@ def search(
     from nasbench.study.termination import ending_by_signal
 
     given = given_settings(context, set_)
+    # The progress bar is the inner context, so that the terminal is restored before a signal ends the process.
     with ending_by_signal(), Progress() as progress:
         run = study.search(out=out, config=config, on_event=progress.on_event, origin="command line", **given)
         progress.note("building the report")
@@ -76,6 +77,7 @@ class Progress:
         """Print a line above the bar."""
         from rich.markup import escape
 
+        # Brackets in a message, such as those of an interval, are not markup.
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
     def on_event(self, event: Event) -> None:

@@ -46,7 +46,7 @@ def spaces(
                 uncounted.append(space_name)
             else:
                 rows.append(_row(space_name, backbone, size))
-        except InputError as error:  # one broken file of a project does not hide the others
+        except InputError as error:  # one broken file of a project must not hide the others
             faults[space_name] = str(error)
     if as_json:
         console.print_json("spaces", rows)
@@ -88,7 +88,7 @@ def _is_of_project(name: str) -> bool:
 
 
 def _uncounted(name: str) -> dict[str, Any]:
-    """Return the row of a space of the project. The plans are not counted, because counting takes seconds."""
+    """Return the row of a project's own space. Its plans are not counted, because counting takes seconds."""
     from nasbench.spaces import read_space_file
 
     description = read_space_file(name).written.get("description", "")

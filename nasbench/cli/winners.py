@@ -1,4 +1,4 @@
-"""Commands on the winner: export it, train it with a full budget."""
+"""Commands on one plan of a run: export its model, train it with a full budget."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Export the model of a trial, or the table of all trials.
 
-    The folder has the model's code, weights, model card and an example. It works without nasbench.
+    The folder of a model contains its code, weights, model card and an example. The code works without nasbench.
 
     Example: nasbench export runs/try --trial 0 --out exported
     """
@@ -52,7 +52,7 @@ def export(
     if out is None:
         raise InputError("--trial needs --out DIR, the folder to write")
     opened = load_run(run, trust=trust)
-    opened.plan_of(trial)
+    opened.plan_of(trial)  # a wrong number is an error before torch is imported
     from nasbench.report.export.folder import export_trial  # imported here, because it imports torch
 
     folder = export_trial(opened, trial, out, onnx=onnx)
@@ -65,7 +65,7 @@ def train(
     trial: Annotated[int, typer.Option(metavar="N", help="The trial whose plan is trained.")],
     epochs: Annotated[int, typer.Option(metavar="E", min=1, help="Number of epochs of the full budget.")],
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Number of seeds for each model. By default as in the run.")
+        int | None, typer.Option(min=1, help="Number of seeds for each model. By default as in the run's own training.")
     ] = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -77,7 +77,7 @@ def train(
     from nasbench.runs.run import load_run
 
     opened = load_run(run, trust=trust)
-    opened.plan_of(trial)
+    opened.plan_of(trial)  # a wrong number is an error before torch is imported
     from nasbench.study.full_training import train_fully
 
     first = opened.settings.seed

@@ -15,8 +15,8 @@ class Branches(nn.Module):
     """Run every branch on the same map and fuse the results: `(B, C, *S) -> (B, C, *S)`.
 
     Args:
-        branches: Modules that keep the shape.
-        fusion: A fusion that takes one map from each branch.
+        branches: Modules `(B, C, *S) -> (B, C, *S)`.
+        fusion: A fusion module. It is called with one map from each branch.
     """
 
     def __init__(self, branches: list[nn.Module], fusion: nn.Module) -> None:
@@ -30,7 +30,7 @@ class Branches(nn.Module):
 
 
 class Rowwise(nn.Module):
-    """Run a one-dimensional module on each row of a map separately: it gets `(B, C, H, W)` as `(B·H, C, W)`.
+    """Run a one-dimensional module on each row of a map separately. The module gets `(B, C, H, W)` as `(B·H, C, W)`.
 
     Args:
         module: A module `(B, C, L) -> (B, C, L)`.
@@ -53,14 +53,15 @@ def build(expression: Expression | str, *, channels: int, dims: int, rowwise: bo
         expression: The expression or its text.
         channels: Number of channels C of the map.
         dims: Number of spatial dimensions of the map, 1 or 2.
-        rowwise: Whether each row of a two-dimensional map is a separate series. If so, a module that supports only one
-            dimension runs on each row separately.
+        rowwise: Whether each row of a two-dimensional map is a separate series. If so, a module that supports only
+            one-dimensional maps runs on each row separately.
 
     Returns:
         A module `(B, C, *S) -> (B, C, *S)`, which is `nn.Identity` for `none`.
 
     Raises:
-        UnsupportedError: If a module of the expression does not support these channels or dims.
+        UnsupportedError: If a module of the expression does not support these channels or dims, or if the expression is
+            a single fusion or neck.
     """
     expression = parse(expression)
     if isinstance(expression, Leaf):

@@ -1,8 +1,8 @@
 """The recorded declarations of the built-in modules. A look-up that uses them imports neither module files nor torch.
 
 The record is `modules/declarations.json`. It contains the hash of each plug-in file. If a file was edited after the
-record was written, the file is imported, and its part of the record is ignored. So the answer always agrees with the
-file. `scripts/update_declarations` writes the record, and a test checks that it is up to date.
+record was written, the file is imported, and its part of the record is ignored. So a look-up always agrees with the
+files. `scripts/update_declarations` writes the record, and a test checks that it is up to date.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ class Declarations:
     """The recorded declarations of plug-in files.
 
     Attributes:
-        hashes: For each file, its hash. The key here and below is the file's path relative to the folder.
-        modules: For each file, the specs that it declares.
+        hashes: The hash of each file. The keys of this and the next two mappings are the paths of the files, relative
+            to the folder of plug-ins.
+        modules: For each file, the specs of the modules that it registers.
         refused: For each file, the module names that it does not provide, each with the reason.
     """
 
@@ -61,7 +62,7 @@ class Declarations:
         return self.hashes.get(_key(root, file)) == _hash(file)
 
     def of(self, root: Path, file: Path) -> tuple[ModuleSpec, ...]:
-        """Return the specs that a file declares."""
+        """Return the specs of the modules that a file registers. A file without a record has none."""
         return self.modules.get(_key(root, file), ())
 
     def refused_by(self, root: Path, file: Path) -> Mapping[str, str]:
@@ -80,11 +81,11 @@ def read_declarations(root: Path) -> Declarations:
 
 
 def record_of(root: Path, specs: Iterable[ModuleSpec], refused: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Return the record of plug-in files as data for JSON.
+    """Return the record of plug-in files, as data that `json` can write.
 
     Args:
         root: The folder of the files.
-        specs: The specs that the files declare.
+        specs: The specs of the modules that the files register.
         refused: For each file, the module names that it does not provide, each with the reason.
     """
     modules: dict[str, list[dict[str, Any]]] = {}
@@ -105,7 +106,8 @@ def _key(root: Path, file: Path) -> str:
 
 def _hash(file: Path) -> str:
     content = file.read_bytes()
-    if _OF_TIMM.search(content):  # the declarations of a file that imports timm depend on the installed version of timm
+    # What a file that imports timm declares depends on the installed version of timm.
+    if _OF_TIMM.search(content):
         content += importlib.metadata.version("timm").encode()
     return hashlib.sha256(content).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""The algebra of modules: parser, canonical form and hash. It needs no torch. `building` builds the modules.
+"""The algebra of modules: parser, canonical form and hash. This file needs no torch. `building` builds the modules.
 
 The grammar is a subset of Python's and has Python's precedence. The text is parsed and never evaluated:
 
@@ -34,16 +34,17 @@ __all__ = ["NONE", "Expression", "Fused", "Leaf", "Series", "parse", "runs_rowwi
 _MAX_LENGTH = 10_000  # characters
 _MAX_DEPTH = 40  # nested operators and calls
 _SERIES, _SUM, _ATOM = 0, 1, 2  # binding strength, weakest first
-# Only keywords in lower case, because True, False and None are values of hyper-parameters.
+# The pattern leaves out True, False and None, because they are values of hyper-parameters.
 _VENDOR_KEYWORD = re.compile(rf"([a-z0-9_]\s*/\s*)({'|'.join(k for k in kwlist if k.islower())})\b")
-"""A vendor's layer whose name is a Python keyword (`timm/lambda`).
+"""Matches a vendor's layer whose name is a Python keyword (`timm/lambda`).
 
-It is parsed with a capital first letter. No registered name has one, so this can be undone."""
+Python's parser refuses such a name, so `parse` gives it a capital first letter. No registered name contains a capital
+letter, so `_Parser.name` can undo this."""
 
 
 def text_hash(text: str) -> str:
     """Return the stable hash of a canonical text: 16 hexadecimal digits of its SHA-256."""
-    # Python's own hash of a text differs between processes.
+    # Python's own hash of a string differs between processes.
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -157,7 +158,13 @@ class Series(Expression):
 
 @dataclass(frozen=True)
 class Fused(Expression):
-    """Branches joined by a fusion. `+` means the fusion `add`."""
+    """Branches joined by a fusion. `+` means the fusion `add`.
+
+    Attributes:
+        fusion: Registry name of the fusion.
+        branches: The fusion's inputs, in canonical order.
+        hyper: The fusion's hyper-parameters that differ from the defaults, sorted by keyword.
+    """
 
     fusion: str
     branches: tuple[Expression, ...]
@@ -178,7 +185,8 @@ class Fused(Expression):
     def starts_as_identity(self) -> bool:
         """Whether every branch starts as an identity and the fusion declares that it does too.
 
-        A fusion of equal maps must then return this map. It does so if its weights sum to one.
+        All branches then return their input x, so the fusion gets only copies of x and must return x. A weighted sum
+        does so if its weights sum to one.
         """
         return module_spec(self.fusion).starts_as_identity and all(b.starts_as_identity for b in self.branches)
 
@@ -235,14 +243,17 @@ def parse(text: str | Expression, bindings: Mapping[str, Expression] | None = No
 
 
 class _Parser:
-    """Turn syntax nodes into expressions. Any other syntax is an error that shows its position."""
+    """Turn the nodes of Python's syntax tree into expressions. For a node outside the grammar, raise an error.
+
+    The error shows the position of the node in the text.
+    """
 
     def __init__(self, source: str, bindings: Mapping[str, Expression]) -> None:
         self.source, self.bindings = source, bindings
 
     def expression(self, node: ast.expr, depth: int) -> Expression:
         if depth > _MAX_DEPTH:
-            raise self.fault(node, f"nested more than {_MAX_DEPTH} deep")
+            raise self.fault(node, f"the expression is nested more than {_MAX_DEPTH} levels deep")
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
             return _series([self.expression(node.left, depth + 1), self.expression(node.right, depth + 1)])
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -274,7 +285,7 @@ class _Parser:
     def module(self, node: ast.expr, name: str, call: ast.Call | None, depth: int) -> Expression:
         spec = module_spec(name)
         if spec.kind == "neck":
-            raise self.fault(node, f"{name} is a neck, which joins a whole pyramid: give it as `neck=`")
+            raise self.fault(node, f"{name} is a neck, which joins all levels of a pyramid: give it as `neck=`")
         hyper = self.hyper(spec, call)
         branches = [self.expression(argument, depth + 1) for argument in call.args] if call else []
         if spec.kind == "fusion":
@@ -324,7 +335,7 @@ class _Parser:
         return value
 
     def fault(self, node: ast.expr, message: str) -> ExpressionError:
-        # ast counts columns in UTF-8 bytes, but a person counts characters.
+        # ast counts columns in UTF-8 bytes, but the message points at a character.
         line = self.source.splitlines()[node.lineno - 1] if "\n" in self.source else self.source
         return ExpressionError(message, line, len(line.encode()[: node.col_offset].decode(errors="ignore")))
 
@@ -372,5 +383,8 @@ def _fused(fusion: str, branches: list[Expression], hyper: tuple[tuple[str, Any]
 
 
 def runs_rowwise(leaf: Leaf, dims: int) -> bool:
-    """Return whether a module gets a map of series and time row by row, because it supports sequences only."""
+    """Return whether a module runs on each row of a map with `dims` dimensions separately.
+
+    It does so on a two-dimensional map (series by time) if it supports only one-dimensional maps.
+    """
     return dims == 2 and module_spec(leaf.name).dims == (1,)

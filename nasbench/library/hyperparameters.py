@@ -1,7 +1,8 @@
 """The keywords of a module's constructor, and the one check of the values that are given for them.
 
-What a keyword allows comes from two places: its type from the annotation in the constructor, and its range from the
-registration. Both are kept as text, so that a record of declarations holds them and no module has to be imported.
+Two declarations limit the values of a keyword: its type annotation in the constructor, and its range in the
+registration. Both are stored as text or as literals. So the record of declarations can contain them, and a value can be
+checked before the module is imported.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from nasbench.errors import PluginError, UnsupportedError
 __all__ = ["Hyperparameter", "check_range", "whole"]
 
 Range = str | tuple[Any, ...]
-"""What a registration allows beyond the type: words such as "odd, at least 3", or a tuple of the allowed values."""
+"""How a registration limits the values of a type: words such as "odd, at least 3", or a tuple of the allowed values."""
 
 _PART = re.compile(
     r"(?P<parity>odd|even)|at (?P<side>least|most) (?P<limit>-?\d+(?:\.\d+)?)|(?P<count>\d+) or more values"
@@ -27,7 +28,7 @@ _PART = re.compile(
 
 
 class _RefusedError(Exception):
-    """A value is not of a type."""
+    """A value does not have the annotated type."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Hyperparameter:
         name: The keyword.
         default: Its default value.
         values: The values that a search tries. Empty if a search does not change this keyword.
-        annotation: Its type, as written in the signature. An annotation other than int, float, bool, str, None,
-            Literal, and lists and unions of them allows everything.
-        range: What the registration allows beyond the type, as in `check_range`. "" if it declares nothing.
+        annotation: Its type, as written in the signature. Values are checked if the type is int, float, bool, str,
+            None, Literal, or a list or union of these. Any other annotation allows every value.
+        range: How the registration limits the values of the type, as in `check_range`. "" if it does not.
     """
 
     name: str
@@ -50,13 +51,14 @@ class Hyperparameter:
     range: Range = ""
 
     def accept(self, value: Any) -> Any:
-        """Return a value as the constructor gets it, or refuse it.
+        """Check a value, and return it in the form that the constructor gets.
 
-        A whole number may come as an int, as 2.0 or from numpy, but a boolean is not a number. A list becomes a tuple.
+        A whole number can be given as an int, as a float such as 2.0, or as a NumPy number. A boolean is not a number.
+        A list becomes a tuple. The default is always accepted.
 
         Raises:
-            UnsupportedError: If the value is not of the annotated type, or beyond the declared range. The message says
-                what was given and what is allowed.
+            UnsupportedError: If the value does not have the annotated type or is outside the declared range. The
+                message says what was given and what is allowed.
         """
         if type(value) is type(self.default) and value == self.default:
             return value
@@ -70,21 +72,21 @@ class Hyperparameter:
 
     @property
     def allowed(self) -> str:
-        """What is allowed, in words: "a whole number, odd, at least 1". "" if everything is."""
+        """What is allowed, in words: "a whole number, odd, at least 1". "" if every value is allowed."""
         if isinstance(self.range, tuple):
             return " or ".join(map(repr, self.range))
         return ", ".join(part for part in (_words(_parsed(self.annotation)), self.range) if part)
 
 
 def check_range(range: Range) -> None:
-    """Check how a registration declares a range.
+    """Check that a range is written in one of the forms that this file understands.
 
     Args:
-        range: A tuple of the allowed values, or words separated by commas: "odd", "even", "at least X" and "at most X"
-            about every number of the value, "N or more values" about the length of a list.
+        range: A tuple of the allowed values, or phrases separated by commas. "odd", "even", "at least X" and "at most
+            X" apply to every number in the value. "N or more values" applies to the length of a list.
 
     Raises:
-        PluginError: If the words are others.
+        PluginError: If `range` contains any other phrase.
     """
     if isinstance(range, tuple):
         return
@@ -97,7 +99,7 @@ def check_range(range: Range) -> None:
 
 
 def whole(value: Any) -> int | None:
-    """Return an integral number of any type as an int, or None if the value is none. A boolean is no number."""
+    """Return a whole number of any numeric type as an int. For any other value, also a boolean, return None."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     if isinstance(value, Integral):
@@ -106,13 +108,14 @@ def whole(value: Any) -> int | None:
 
 
 def _within(value: Any, range: Range) -> bool:
+    # Types are compared too, because Python considers 1, 1.0 and True equal.
     if isinstance(range, tuple):
         return any(type(value) is type(each) and value == each for each in range)
     return all(_keeps(value, match) for part in _parts(range) if (match := _PART.fullmatch(part)))
 
 
 def _keeps(value: Any, part: re.Match[str]) -> bool:
-    if part["count"]:
+    if part["count"]:  # about lists only: the type can also allow a single number
         return not isinstance(value, tuple) or len(value) >= int(part["count"])
     if part["parity"]:
         return all(number % 2 == (part["parity"] == "odd") for number in _numbers(value))
@@ -121,7 +124,7 @@ def _keeps(value: Any, part: re.Match[str]) -> bool:
 
 
 def _numbers(value: Any) -> Iterator[int | float]:
-    """Yield a number itself, or the numbers of a tuple at any depth. Other values have none."""
+    """Yield the value if it is a number, or the numbers in a tuple at any depth. For other values, yield nothing."""
     if isinstance(value, tuple):
         for each in value:
             yield from _numbers(each)
@@ -135,7 +138,7 @@ def _parts(range: str) -> list[str]:
 
 @cache
 def _parsed(annotation: str) -> ast.expr | None:
-    """Return the syntax of an annotation, or None if it is none."""
+    """Return the syntax tree of an annotation, or None if the text is empty or not valid Python."""
     try:
         return ast.parse(annotation.strip(), mode="eval").body
     except SyntaxError:
@@ -143,10 +146,10 @@ def _parsed(annotation: str) -> ast.expr | None:
 
 
 def _typed(value: Any, node: ast.expr | None) -> Any:
-    """Return a value as a value of the annotated type. An annotation that is not understood allows every value.
+    """Convert a value to the annotated type. If the annotation is not one that is checked, return the value unchanged.
 
     Raises:
-        _RefusedError: If the value is not of this type.
+        _RefusedError: If the value does not have this type.
     """
     if isinstance(node, ast.Constant) and node.value is None:
         return _if(value is None, value)
@@ -192,16 +195,16 @@ def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _RefusedError
     number = int(value) if isinstance(value, Integral) else float(value)
-    return _if(abs(number) < float("inf"), number)  # nan is not below anything
+    return _if(abs(number) < float("inf"), number)  # also refuses nan, for which every comparison is false
 
 
 _SCALARS: dict[str, tuple[Callable[[Any], Any], str, str]] = {
     "int": (_whole, "a whole number", "whole numbers"),
     "float": (_number, "a number", "numbers"),
     "bool": (lambda value: _if(isinstance(value, bool), value), "True or False", "True or False"),
-    "str": (lambda value: _if(isinstance(value, str), value), "a text", "texts"),
+    "str": (lambda value: _if(isinstance(value, str), value), "a string", "strings"),
 }
-"""How a value of the type is read, and the type in words, in the singular and in the plural."""
+"""For each type, the function that checks and converts a value, and the type in words: singular and plural."""
 _LISTS = ("tuple", "list", "Sequence")
 
 
@@ -236,7 +239,7 @@ def _words(node: ast.expr | None) -> str:
     if isinstance(node, ast.Constant) and node.value is None:
         return "None"
     if alternatives := _alternatives(node):
-        # None comes first, because the range that follows in a message is about the other type
+        # None comes first, because the range that follows in a message applies to the other type.
         return " or ".join(sorted(filter(None, map(_words, alternatives)), key=lambda words: words != "None"))
     name, inner = _name(node), _inner(node)
     if name == "Literal":

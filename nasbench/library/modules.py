@@ -132,7 +132,7 @@ def create_module(
     if joined is None:
         raise UnsupportedError(f"inputs must be a whole number, got {inputs!r}")
     socket: dict[str, Any] = {"dims": whole(dims), "inputs": joined}
-    # The constructor of a module that is the same in one and two dimensions need not have `dims`.
+    # A module that computes the same in one and in two dimensions can have a constructor without `dims`.
     passed = {key: value for key, value in socket.items() if key in spec.socket}
     if spec.kind == "fusion" and "inputs" not in spec.socket and socket["inputs"] != 2:
         raise UnsupportedError(f"fusion {name} joins exactly 2 maps, got {inputs}")
@@ -141,8 +141,7 @@ def create_module(
         return spec.cls(width, **passed, **hyper)
     except InputError as error:
         raise UnsupportedError(f"module {name}: {error}") from None
-    # A plug-in does not always check its arguments. The message then lists them, because an error from deep inside
-    # torch would not.
+    # Not every plug-in checks its arguments. An error from deep inside torch does not name them, so this message does.
     except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         given = ", ".join(f"{k}={v!r}" for k, v in {"channels": width, **passed, **hyper}.items())
         raise UnsupportedError(f"module {name} cannot be built with {given}: {error}") from error

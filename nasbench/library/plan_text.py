@@ -1,12 +1,13 @@
-"""Reads the text of a plan into slots and the texts of their expressions.
+"""Read the text of a plan into slots and the texts of their expressions.
 
-These are three forms of the same plan. In the first two, pieces are separated by `;` or by line ends:
+These are three forms of the same plan:
 
     stage3=agent_attention; stage4=eca >> se
-    stage3: agent_attention
+    stage3: agent_attention; stage4: eca >> se
     {"stage3": "agent_attention", "stage4": "eca >> se"}
 
-A piece without a slot applies to every stage slot.
+In the first two forms, line ends can take the place of `;`. A piece between two of them that names no slot is an
+expression for every stage slot.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nasbench.errors import PlanError
 __all__ = ["EVERY_STAGE", "FORMS", "read_plan_text"]
 
 EVERY_STAGE = "stages"
-"""The key of an expression that was given without a slot, until `Plan.resolve` knows the backbone."""
+"""The key of an expression that was given without a slot. `Plan.resolve` replaces it by the backbone's stage slots."""
 
 FORMS = (
     "a plan is one expression for every stage, such as `eca >> se`, or `stage3=agent_attention; stage4=se`, "
@@ -35,7 +36,7 @@ _SHOWN = 80
 
 
 def read_plan_text(text: str) -> dict[str, Any]:
-    """Return the expressions of a plan by slot, in the order of the text. Expressions are not parsed yet.
+    """Return the texts of a plan's expressions by slot, in the order of the text.
 
     Args:
         text: A plan in any of its forms. An expression without a slot gets the key `EVERY_STAGE`.
@@ -68,9 +69,9 @@ def _pieces(text: str) -> list[str]:
 
 
 def _top_level(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the position and the character of all text outside of brackets and quotes.
+    """Yield the characters outside of brackets and quotes, each after its position.
 
-    So a hyper-parameter such as `se(reduction=4)` is not mistaken for a slot.
+    So the `=` of a hyper-parameter, as in `se(reduction=4)`, is not mistaken for the `=` after a slot.
     """
     depth, quote, escaped = 0, "", False
     for i, mark in enumerate(text):
@@ -82,14 +83,14 @@ def _top_level(text: str) -> Iterator[tuple[int, str]]:
         elif mark in "([{":
             depth += 1
         elif mark in ")]}":
-            depth = max(depth - 1, 0)  # one bracket too many is reported by the parser of the expression
+            depth = max(depth - 1, 0)  # the parser of the expression reports a closing bracket too many
         elif not depth:
             yield i, mark
 
 
 def _json_object(text: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        # Of two equal keys, Python's parser would silently use the last.
+        # If a key is given twice, Python's parser silently uses its last value.
         keys = [key for key, _ in pairs]
         if twice := {key for key in keys if keys.count(key) > 1}:
             raise PlanError(_twice(sorted(twice)[0]))

@@ -1,8 +1,8 @@
 """Load plug-ins from the built-in folder, a user's folder, a single file, or installed entry points.
 
 If one file of a folder fails to load, the others are still loaded. The failure becomes a `Problem` with file and line.
-It is shown as a warning, and again in the message about an unknown name. If the user gave a single file, the error is
-raised at once.
+The problem is shown as a warning, and again in the message about an unknown name. If the user gave a single file, the
+error is raised at once.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ __all__ = [
 ENTRY_POINT_GROUP = "nasbench.modules"
 
 MOST_FILES = 500
-"""Largest number of files in a folder of plug-ins. A folder with more, such as a home folder, contains other programs,
-and loading a file runs it."""
+"""Largest number of files in a folder of plug-ins. A folder with more files, such as a home folder, contains other
+programs too, and they would run, because loading a file runs it."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Problem:
 
 
 class UserFile(importlib.machinery.SourceFileLoader):
-    """Loads one version of a user's file: the bytes that were read here.
+    """Load a user's file from the bytes that were read when this loader was made.
 
-    Python's own loader would write a compiled copy beside the file, also into a run folder that is only read, and would
-    run such a copy instead of the source.
+    Python's own loader writes a compiled copy beside the file, even in a run folder, which a reader must not change. It
+    also runs such a copy instead of the source.
 
     Args:
         name: The name of the module.
@@ -90,7 +90,7 @@ class UserFile(importlib.machinery.SourceFileLoader):
         return hashlib.sha256(self.source).hexdigest()
 
     def get_data(self, path: str) -> bytes:
-        """Return the source, also if the file was changed or removed meanwhile."""
+        """Return the source that was read, even if the file was changed or removed since then."""
         return self.source if path == self.path else super().get_data(path)
 
     def get_code(self, fullname: str) -> CodeType:
@@ -99,7 +99,7 @@ class UserFile(importlib.machinery.SourceFileLoader):
 
     @property
     def neighbours(self) -> list[str]:
-        """The modules that the file imports from its own folder, sorted. A run has no copies of these."""
+        """The Python modules that the file imports from its own folder, sorted. A run stores no copies of them."""
         folder = Path(self.path).parent
         tree = ast.parse(self.source)
         nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -112,7 +112,7 @@ class UserFile(importlib.machinery.SourceFileLoader):
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A user's file that was loaded: its module, its loader and the names of the modules that it registered."""
+    """A user's file that was loaded: its Python module, its loader and the names under which it registered modules."""
 
     module: ModuleType
     file: UserFile
@@ -125,7 +125,7 @@ class _Loaded:
 
 
 _loaded: dict[Path, _Loaded] = {}
-"""The last load of each file, by absolute path."""
+"""The result of the last load of each file, by absolute path."""
 
 _problems: list[Problem] = []
 
@@ -153,7 +153,8 @@ def load_builtin() -> None:
         try:
             with redirect_stdout(sys.stderr):
                 loaded = entry.load()
-                # Loading a class or a module registers it. A function must be called.
+                # An entry point names a class, a Python module or a function. Importing the first two registers their
+                # modules, but a function must be called.
                 if callable(loaded) and not isinstance(loaded, type):
                     loaded()
         except KeyboardInterrupt:
@@ -181,9 +182,9 @@ def load_path(path: str | Path) -> None:
             `_` or `.` are skipped.
 
     Raises:
-        PluginError: If `path` does not exist, if it is a folder without such a file or with more than `MOST_FILES`, or
-            if it is a file that fails to load. If a file in a folder fails to load, there is a warning, and the other
-            files are loaded.
+        PluginError: If `path` does not exist, if it is a folder without such a file or with more than `MOST_FILES` of
+            them, or if it is a file that fails to load. If one file in a folder fails to load, this is only a warning,
+            and the other files are loaded.
     """
     load_builtin()
     path = Path(path).expanduser().resolve()
@@ -208,7 +209,7 @@ def load_path(path: str | Path) -> None:
 
 
 def python_file(text: str) -> tuple[Path, str]:
-    """Split `FILE.py[:NAME]` into the absolute path of the file and the name. The name is "" if none is given.
+    """Split `FILE.py[:NAME]` into the absolute path of the file and the name, which is "" if the text has none.
 
     Raises:
         PluginError: If there is no such file.
@@ -221,13 +222,14 @@ def python_file(text: str) -> tuple[Path, str]:
 
 
 def load_python_file(path: str | Path) -> ModuleType:
-    """Import a user's file under a private name, so that it hides no other module.
+    """Import a user's file under a private name, so that it hides no other Python module.
 
-    If a file with the same content registered its modules before, it is the same plug-in, and its module is returned.
-    So the copy of a plug-in in a run folder can be loaded beside the original.
+    If another file with the same content has registered its modules, this file is the same plug-in. It is not imported,
+    and the Python module of the other file is returned. So a plug-in and its copy in a run folder can both be loaded.
 
     Raises:
-        PluginError: "file:line: fault". Everything that the file registered is discarded.
+        PluginError: If the file does not exist, cannot be read or raises an error. For an error that it raises, the
+            message is "file:line: error", and everything that the file registered is discarded.
     """
     path = Path(path).expanduser().resolve()
     if not path.is_file():
@@ -245,7 +247,7 @@ def load_python_file(path: str | Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path, loader=file)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before execution, because dataclasses and pickle look their module up there
+    sys.modules[name] = module  # before the file runs, because dataclasses and pickle look up its module by name
     try:
         with redirect_stdout(sys.stderr):  # what a plug-in prints must not be part of a command's JSON
             file.exec_module(module)
@@ -261,17 +263,17 @@ def load_python_file(path: str | Path) -> ModuleType:
 
 
 def loaded_files(path: str | Path) -> dict[Path, UserFile]:
-    """Return the files that were loaded from a user's path, by absolute path: the file, or those of the folder."""
+    """Return the loaded files of a user's path (a file or a folder), by absolute path."""
     path = Path(path).expanduser().resolve()
     candidates = _plugin_files(path) if path.is_dir() else [path]
     return {file: _loaded[file].file for file in candidates if file in _loaded}
 
 
 def skip(origin: str, message: str) -> None:
-    """Warn that plug-ins are not loaded, and say it again in the message about an unknown name.
+    """Warn that plug-ins are not loaded, and repeat this in the message about an unknown name.
 
     Args:
-        origin: What names the plug-ins.
+        origin: The path or the description by which the message names the plug-ins.
         message: Why they are not loaded, in one line.
     """
     _report(Problem(origin, message))
@@ -286,7 +288,7 @@ def _plugin_files(root: Path) -> list[Path]:
 
 
 def locate(error: BaseException, path: Path) -> str:
-    """Return "file:line" of the deepest frame inside `path`, where its author can correct the error."""
+    """Return "file:line" of the deepest stack frame in the file `path`, where its author can correct the error."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

@@ -48,12 +48,12 @@ class ModuleSpec:
         cost_order: How the cost grows with the number of positions N: 1 means linearly, 2 quadratically.
         paper: The source: authors, title, venue, year and arXiv id.
         dims: Numbers of spatial dimensions that the module supports, a subset of (1, 2).
-        hyperparameters: The keywords of the constructor, without those that depend on the slot.
-        socket: Which of `dims` and `inputs` the constructor has as arguments.
+        hyperparameters: The keywords of the constructor, without `dims` and `inputs`, which depend on the slot.
+        socket: Which of the keywords `dims` and `inputs` the constructor has.
         home: The class, as "module:name". "" if only the declaration is known (`Registry.declare`).
         doc: The docstring of the class.
-        starts_as_identity: Whether the module computes `f(x) == x` bit for bit before training. For a fusion: whether
-            it then returns x if all its inputs are x.
+        starts_as_identity: Whether the module computes `f(x) == x` bit for bit before training. For a fusion, whether
+            it returns x before training if all its inputs are x.
         commutative: For a fusion, whether the order of its inputs makes no difference to the functions that it can
             compute.
         limits: What the module does not support, in words. It is "" if every channel count and size is supported.
@@ -106,7 +106,8 @@ class ModuleSpec:
     @property
     def year(self) -> int | None:
         """The year of the paper, or None if `paper` has no year."""
-        # If there are several years, the last one counts. Four digits, a point and more digits are an arXiv id.
+        # If there are several years, the last one counts. Four digits, a point and more digits are an arXiv id, which
+        # can look like a year (2006.12030).
         years = re.findall(r"\b(?:19|20)\d\d\b(?!\.\d)", self.paper)
         return int(years[-1]) if years else None
 
@@ -116,7 +117,7 @@ class ModuleSpec:
 
 
 def property_name(text: str) -> str:
-    """Return the identifier of a property as a person types it (`multiscale` for "Multi-Scale").
+    """Return the identifier of the property that a person typed: `multiscale` for "Multi-Scale".
 
     Raises:
         UnknownNameError: If the text is none of the five properties.
@@ -166,10 +167,10 @@ class Registry(Generic[T]):
         self._entries[name] = (entry, origin, identity)
 
     def declare(self, name: str, entry: T) -> None:
-        """Let `get` return `entry` for a name that is not registered.
+        """Let `get` return `entry` as long as `name` is not registered.
 
-        So the plans of a run can be read although the code of its modules was not run. A declared name is not listed,
-        and it can be registered at any time.
+        So the plans of a run can be read although the code of its modules was not executed. A declared name is not
+        listed, and it can still be registered at any time.
         """
         self._declared[name] = entry
 
@@ -194,16 +195,16 @@ class Registry(Generic[T]):
         return self._entries[name][0]
 
     def drop(self, origin_file: str) -> None:
-        """Discard all entries of `origin_file`, so that nothing remains of a file that failed to load."""
+        """Discard all entries that `origin_file` registered, so that nothing remains of a file that failed to load."""
         self._entries = {n: e for n, e in self._entries.items() if e[1].rsplit(":", 1)[0] != origin_file}
 
     def names_of(self, origin_file: str) -> list[str]:
-        """Return the names that `origin_file` registered and that it still has."""
+        """Return the names of the current entries that `origin_file` registered."""
         return [name for name, entry in self._entries.items() if entry[1].rsplit(":", 1)[0] == origin_file]
 
     @property
     def registered(self) -> list[str]:
-        """The names that are registered by now, sorted. Reading this loads nothing."""
+        """The names that are registered at this moment, sorted. Reading this loads nothing."""
         return sorted(self._entries)
 
     def __contains__(self, name: object) -> bool:
@@ -238,12 +239,15 @@ def register_module(
     limits: str = "",
     selectable: bool = True,
 ) -> Callable[[C], C]:
-    """Register an `nn.Module` class as a plug-in. The arguments are attributes of `ModuleSpec`.
+    """Register an `nn.Module` class as a plug-in.
 
-    The first argument of the constructor is `channels`. All others are keyword-only and have a default. `dims` and, for
-    a fusion, `inputs` are passed if the constructor has them. `space` maps keywords to the values that a search tries.
-    `ranges` maps keywords to what they allow beyond their annotated type, as in `hyperparameters.check_range`. Every
-    value is checked against both before the class is built.
+    The first argument of the class's constructor is `channels`. All others are keyword-only and have a default. `dims`
+    and, for a fusion, `inputs` are passed if the constructor has them.
+
+    Two arguments of this function concern the other keywords of the constructor. `space` maps them to the values that a
+    search tries. `ranges` maps them to limits that their annotated type does not express, as in
+    `hyperparameters.check_range`. Every value is checked against type and range before an instance is made. All other
+    arguments are the attributes of `ModuleSpec` with the same name.
 
     Raises:
         PluginError: If the declaration is wrong, or the name belongs to another class.
@@ -258,7 +262,7 @@ def register_module(
         ...     def forward(self, x):
         ...         return self.factor * x
     """
-    frame = sys._getframe(1)  # the plug-in file. Every message about the module names it
+    frame = sys._getframe(1)  # the caller is the plug-in file, which every message about the module must name
     origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
 

@@ -16,12 +16,12 @@ _DYNAMIC = {"globals", "locals", "vars", "setattr", "exec"}
 
 
 def check_defined(text: str, kind: str, default: str = "") -> None:
-    """Check that `FILE.py:NAME` exists, as far as this is visible in the source of the file.
+    """Check that the file in `FILE.py:NAME` exists and, as far as its source shows, defines the name.
 
     Args:
-        text: The text that names file and object.
-        kind: The kind of the name, in the singular ("backbone", "task"), for messages.
-        default: The name that `FILE.py` without a name means.
+        text: `FILE.py:NAME` or `FILE.py`.
+        kind: What the name stands for, in the singular ("backbone", "task"), for messages.
+        default: The name that is checked if `text` is `FILE.py`.
 
     Raises:
         PluginError: If there is no such file.
@@ -33,6 +33,7 @@ def check_defined(text: str, kind: str, default: str = "") -> None:
     except (SyntaxError, ValueError, RecursionError):
         return  # the error appears with its line when the file is loaded later
     names = set(_bound(tree))
+    # A star import, a `__getattr__` of the file and the functions in `_DYNAMIC` can define any name.
     dynamic = any(isinstance(node, ast.Name) and node.id in _DYNAMIC for node in ast.walk(tree))
     if (name or default) not in names and not names & {"*", "__getattr__"} and not dynamic:
         defined = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
@@ -40,12 +41,12 @@ def check_defined(text: str, kind: str, default: str = "") -> None:
 
 
 def not_defined(kind: str, name: str, file: str | Path, known: list[str]) -> UnknownNameError:
-    """Return the error that a file does not define a name. `known` are the names from which the nearest is offered."""
+    """Return the error that a file does not define a name. The error suggests the nearest name in `known`."""
     return UnknownNameError(kind, name, known, f"{file} defines nothing of that name")
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
-    """Yield the names that statements bind at the top level of a module, "*" for a star import."""
+    """Yield the names that statements bind at the top level of a Python module. A star import gives "*"."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield child.name  # names inside it do not belong to the module

@@ -17,7 +17,8 @@ from nasbench import builtin
 
 __all__ = ["ModuleStatus", "read_status", "recorded_status", "recorded_torch", "status_file", "write_status"]
 
-_LONGEST = 300  # number of stored characters of torch's message; the rest is advice to torch's own developers
+# The number of characters of torch's message that are stored. The rest is advice to torch's own developers.
+_LONGEST = 300
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class ModuleStatus:
     """The record of one module with its default hyper-parameters.
 
     Attributes:
-        params: Number of parameters at the default size of `nasbench.report.catalogue`, or None if they were not
-            counted.
-        macs: Multiply-adds at that size, for one item.
+        params: Number of parameters at the default channels and map size of `nasbench.report.catalogue`, or None if
+            they were not counted.
+        macs: Multiply-adds at these channels and this size, for one item.
         exact: Whether `macs` is exact. If not, it is a lower bound.
         compile: Whether `torch.compile(fullgraph=True)` supports the module: "yes", "no: " with the reason, or "" if
             it was not tried.
@@ -87,9 +88,9 @@ def _shortened(row: dict[str, object]) -> dict[str, object]:
 
 
 def _short(message: str) -> str:
-    """Return a message without line numbers and cut to its longest length.
+    """Return a message without line numbers, cut to `_LONGEST` characters.
 
-    Every edit of a module would change its line numbers, and with them the record.
+    With line numbers, every edit of a module's file would change the record.
     """
     message = re.sub(r"(\.py):\d+", r"\1", message)
     return message if len(message) <= _LONGEST else message[: _LONGEST - 1].rstrip() + "…"

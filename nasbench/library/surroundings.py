@@ -1,7 +1,7 @@
-"""Protect a process from modules and functions that anybody can have written, and that can change global state.
+"""Protect a process from modules and functions of other authors, which can change its global state.
 
-For example, if a module changed torch's default dtype and it was not restored, all later plans would fail. This file
-imports no torch, so that a process that only calls a user's function starts quickly.
+For example, if a module changed torch's default dtype and nothing restored the dtype, all later plans would fail. This
+file imports no torch, so that a process that only calls a user's function starts quickly.
 """
 
 from __future__ import annotations
@@ -25,16 +25,22 @@ _State = tuple[Callable[[], Any], Callable[[Any], object]]
 
 @contextmanager
 def surroundings_kept() -> Iterator[None]:
-    """Restore the global state of this process on exit, whatever the code within has changed.
+    """Restore the global state of this process on exit, whatever the code inside the `with` block has changed.
 
-    The state of torch and NumPy is restored if they were imported before: generators, default dtype and device,
-    gradient mode, autocast, deterministic algorithms, flags of cuDNN, threads. Also restored are the working directory,
-    the umask, `os.environ`, `random`, the standard streams, filters and hook of `warnings`, `sys.path`, the recursion
-    limit, and in the main thread the handlers of signals.
+    If torch was imported before the block, these parts of its state are restored: random generators, default dtype and
+    device, gradient mode, anomaly detection, autocast, deterministic algorithms, precision of matrix products, flags of
+    cuDNN, number of threads. If NumPy was imported before: its random generator and its handling of floating-point
+    errors.
+
+    Always restored are the working directory, the umask, `os.environ`, `random`, the standard streams, the filters and
+    the hook of `warnings`, `sys.path`, the recursion limit, and whether the garbage collector is enabled. In the main
+    thread, the signal handlers are restored too.
     """
     before = []
     for read, write in _states():
-        with suppress(Exception):  # torch refuses to read a flag that was set by a newer name
+        # torch has two interfaces to some flags, and refuses to read a flag through the old one if it was set through
+        # the new one. Such a flag is not restored.
+        with suppress(Exception):
             before.append((read, write, read()))
     try:
         yield
@@ -49,7 +55,9 @@ def surroundings_kept() -> Iterator[None]:
 def _differs(now: Any, before: Any) -> bool:
     try:
         return bool(now != before)
-    except (RuntimeError, ValueError):  # states of generators contain arrays
+    # The states of random generators contain arrays, for which `!=` gives no single truth value. They are then written
+    # back in any case.
+    except (RuntimeError, ValueError):
         return True
 
 
@@ -65,7 +73,7 @@ def _states() -> Sequence[_State]:
         (sys.getrecursionlimit, sys.setrecursionlimit),
         (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
     ]
-    if threading.current_thread() is threading.main_thread():  # Python sets handlers in no other thread
+    if threading.current_thread() is threading.main_thread():  # in other threads, Python refuses to set a handler
         states.append((_signal_handlers, _set_signal_handlers))
     if (numpy := sys.modules.get("numpy")) is not None:
         states += [
@@ -81,8 +89,8 @@ def _torch_states(torch: Any) -> Sequence[_State]:
     cudnn, cuda = torch.backends.cudnn, torch.cuda
     states: list[_State] = [
         (torch.get_default_dtype, torch.set_default_dtype),
-        # Without a default device torch reports the CPU. None leaves it without one, which is faster than naming the
-        # CPU.
+        # torch also reports the CPU if no default device was set. None restores this state. An explicit CPU would make
+        # every call that creates a tensor slower.
         (torch.get_default_device, lambda device: torch.set_default_device(None if device.type == "cpu" else device)),
         (torch.is_grad_enabled, torch.set_grad_enabled),
         (
@@ -148,7 +156,10 @@ def _set_streams(streams: tuple[Any, ...]) -> None:
 
 
 def _reopen(name: str, descriptor: int, was_closed: bool) -> None:
-    """Open a standard stream again that was closed. Python's own streams leave their file descriptors open."""
+    """Open a standard stream again if it was closed since then.
+
+    This is possible because closing one of Python's own streams leaves its file descriptor open.
+    """
     stream: Any = getattr(sys, name)
     if stream is not None and stream is getattr(sys, f"__{name}__") and stream.closed and not was_closed:
         stream = open(descriptor, "w", encoding=stream.encoding, closefd=False)  # noqa: SIM115  # stays open
@@ -157,7 +168,8 @@ def _reopen(name: str, descriptor: int, was_closed: bool) -> None:
 
 
 def _umask() -> int:
-    # Linux tells it. Elsewhere it can be read only by setting it, for a moment in which another thread can make a file.
+    # Linux reports the umask in a file. Elsewhere a process must set another umask to learn its own. 0o077 is set,
+    # because a file that another thread creates at that moment is then private.
     with suppress(OSError), open("/proc/self/status") as status:
         for line in status:
             if line.startswith("Umask:"):
@@ -168,7 +180,7 @@ def _umask() -> int:
 
 
 def _set_warnings(state: tuple[list[Any], Any]) -> None:
-    # not `warnings.catch_warnings`, which would show a warning again for each plan that was shown once
+    # `warnings.catch_warnings` is not used. After it, Python would show the same warning again for each plan.
     warnings.filters[:] = state[0]  # type: ignore[index]
     warnings.showwarning = state[1]
 
@@ -179,6 +191,6 @@ def _signal_handlers() -> dict[int, Any]:
 
 def _set_signal_handlers(handlers: dict[int, Any]) -> None:
     for number, handler in handlers.items():
-        # None is a handler that was not installed from Python, so Python cannot install it again
+        # None stands for a handler that was not installed from Python, so Python cannot install it again.
         if handler is not None and signal.getsignal(number) is not handler:
             signal.signal(number, handler)

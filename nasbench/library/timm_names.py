@@ -30,7 +30,7 @@ def timm_names(kind: str) -> tuple[str, ...]:
 
 
 def names_of_timm() -> dict[str, list[str]]:
-    """Return the names of every kind as the installed timm has them. It imports timm, which takes seconds."""
+    """Return the names of every kind in the installed version of timm. This imports timm, which takes seconds."""
     import timm
     import timm.optim
 

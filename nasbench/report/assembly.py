@@ -1,4 +1,4 @@
-"""Building a report: plots, tables, test metrics of the plans on the Pareto front, and report.html."""
+"""Build a report: plots, tables, test metrics of the plans on the Pareto front, and report.html."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def build(run: Run) -> Path:
     The test split is used only here, for the compared plans whose weights were stored. Metrics that are already in
     test.json are not computed again.
 
-    A report does not get poorer. If a part cannot be made, because the data or the weights are gone or the run is not
-    trusted, the picture of the last report is shown with its date. The page and a warning say why. The page is replaced
-    after everything else was made.
+    A new report does not lose pictures of the last one. If the data or the weights are gone, or if the run is not
+    trusted, a picture cannot be made again. Then the page shows the picture of the last report with its date, and the
+    page and a warning say why. The page is replaced after everything else was made.
 
     Raises:
         NothingMatched: If the run has no finished trial.
@@ -98,7 +98,7 @@ def render(run: Run, page: Page) -> str:
 def _test_figures(
     run: Run, models: TrainedModels, omissions: Omissions
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Return test metrics of plans by hash and of naive forecasts by name. Compute only those not in test.json."""
+    """Return test metrics of plans by hash and of naive forecasts by name. Compute only those missing in test.json."""
     file, known = run.path / "test.json", _known_test_figures(run)
     finalists = run.finalists()
     wanted = finalists["on_front"].astype(bool) | (finalists["plan"] == BARE.text)

@@ -157,7 +157,7 @@ def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
     dims = max(spec.dims)
     levels = [DEFAULT_CHANNELS, 2 * DEFAULT_CHANNELS, 4 * DEFAULT_CHANNELS]
     size = DEFAULT_SIZES[dims]
-    with torch.device("meta"):
+    with torch.device("meta"):  # counting needs only shapes, so no weight is allocated
         if spec.kind == "neck":
             module = create_module(spec.name, levels)
             maps = [torch.empty(1, c, *(max(1, s >> i) for s in size)) for i, c in enumerate(levels)]

@@ -38,8 +38,8 @@ class Comparison:
         fronts: One row for each plan of each front: run, number, plan, the metric with its interval and its difference
             from the bare backbone of the same run, and the costs that all runs have.
         pairs: Comparisons of two runs on the same data: of their best plans, and of every plan that both runs compared.
-            Each row has the difference (second minus first, positive is better), its 95 % interval over items and
-            seeds, the smaller number of seeds and a verdict. The noise is pooled over both runs.
+            Each row has the difference (positive if the second is better), its 95 % interval over items and seeds, the
+            smaller of the two numbers of seeds, and a verdict. The noise is pooled over both runs.
         settings: One row for each setting that differs: the setting, then one column for each run.
         metric: The metric of the picture and of the differences.
         cost: The cost on the horizontal axis. "" if the runs have no cost in common.
@@ -116,7 +116,10 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
 
 def draw(data: Comparison) -> Figure:
-    """Draw the fronts in one picture, a colour for each run. An `error_bar` refers to the bare backbone of its run."""
+    """Draw the fronts in one picture, with a colour for each run.
+
+    Each error bar shows the difference from the bare backbone of the same run (`error_bar`).
+    """
     import seaborn as sns  # imported here, because tables do not need it
     from matplotlib.figure import Figure
 
@@ -135,6 +138,7 @@ def draw(data: Comparison) -> Figure:
             ]
             axes.step(kept[data.cost], kept[data.metric], where="post", color=colour, lw=1.2, alpha=0.7)
             bars = np.array([error_bar(row, data.metric) for row in points.to_dict(orient="records")], dtype=float)
+            # A point without an error bar gets a bar of length 0, which cannot be seen.
             spread = np.nan_to_num(np.abs(bars.T - points[data.metric].to_numpy(dtype=float)))
             axes.errorbar(points[data.cost], points[data.metric], spread, fmt="none", ecolor=colour, capsize=2.5)
             barred |= bool(spread.any())
@@ -150,7 +154,7 @@ def draw(data: Comparison) -> Figure:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Return the names of the runs, with their folders if two have the same name."""
+    """Return the names of the runs. If two runs have the same name, return the paths of all runs instead."""
     paths = [run.path.resolve() for run in runs]
     if len(paths) < 2:
         raise InputError("compare needs at least two runs")
@@ -183,8 +187,8 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
     notes: list[str] = []
     for (first, a), (second, b) in combinations(zip(names, runs, strict=True), 2):
         if a.config["identity"].get("data") != b.config["identity"].get("data"):
-            # Results on other items cannot be paired, and the difference of means would also be a difference of the
-            # data.
+            # Results on different items cannot be paired. A difference of means would show the difference of the data
+            # too.
             notes.append(f"{first} and {second} have different data or splits, so there is no paired difference")
             continue
         if not metric == a.metric == b.metric:

@@ -30,7 +30,7 @@ def control_table(run: Run) -> pd.DataFrame:
         - exact: whether the MACs of the plan are exact.
         - plan_params, control_params: parameters added.
         - seeds: number of seeds of the plan or the control, whichever is smaller.
-        - metric, control_metric: the mean over the seeds of the plan and of the control.
+        - metric, control_metric: the metric of the plan and that of the control, each as a mean over its seeds.
         - difference: metric of the plan minus metric of the control. Positive is better, also for an error.
         - difference_low, difference_high: 95 % interval over paired validation items and seeds, with the noise pooled
           over the run. NaN for a single seed.

@@ -27,6 +27,7 @@ def curves_data(run: Run) -> pd.DataFrame:
     if metric is not None and metric in finalists:
         finalists = finalists.sort_values(metric, ascending=run.directions[metric] == "minimize")
     bare = finalists[finalists["plan"] == BARE.text]
+    # The bare backbone comes first, so that it is never cut off.
     chosen = pd.concat([bare, finalists[finalists["plan"] != BARE.text]]).head(_MAX_CURVES)["plan_hash"].tolist()
     rows = []
     for evaluation in run.evaluations():

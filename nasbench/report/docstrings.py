@@ -35,7 +35,8 @@ def render(doc: str, width: int) -> str:
 def equations(latex: str) -> list[str]:
     """Return the equations of a LaTeX formula as Unicode text. A `\\\\quad` or a line break ends an equation.
 
-    Digits become subscripts and superscripts. Other indices stay as `x_i`, because Unicode has only some letters.
+    Digits become subscripts and superscripts. Other indices stay as `x_i`, because Unicode has subscripts for only some
+    letters.
     """
     text = re.sub(r"\\begin\{cases\}(.*?)\\end\{cases\}", _cases, latex, flags=re.DOTALL)
     parts = re.split(r"\\\\|\\q?quad(?![a-z])", text.replace("&", ""))
@@ -48,7 +49,7 @@ def _block(block: str, width: int) -> str:
         lines = equations(block.split("::", 1)[1])
         return "\n".join(wrap(line, width, _INDENT, 2 * _INDENT) for line in lines)
     first, *rest = block.split("\n")
-    # a section has one entry on each line, and a deeper indent continues an entry
+    # In a section such as "Args:", each line is an entry, and a line with a deeper indent continues the entry above it.
     if rest and re.fullmatch(r"[A-Z]\w+:", first):
         entries = re.split(r"\n(?=\s{4}\S)", "\n" + "\n".join(rest))[1:]
         return "\n".join([first, *(wrap(entry, width, _INDENT, 2 * _INDENT) for entry in entries)])

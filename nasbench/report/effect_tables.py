@@ -60,7 +60,10 @@ def tables(run: Run) -> Iterable[Table]:
 
 
 def proxies(run: Run) -> Iterable[Table]:
-    """Yield how each proxy, params and MACs correlate with the metric after training, if a proxy was computed."""
+    """Yield a table of how proxies, params and MACs correlate with the metric after training.
+
+    If the run computed no proxy, yield nothing.
+    """
     agreement = proxy_table(run)
     if set(agreement["predictor"]) - set(BASELINES):
         caption = (
@@ -72,7 +75,7 @@ def proxies(run: Run) -> Iterable[Table]:
 
 
 def _rows_to_show(effects: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows to show that have an estimate: decided rows first, then by the size of the estimate."""
+    """Return the first `_MAX_ROWS` rows with an estimate: decided rows first, and larger estimates before smaller."""
     known = effects.dropna(subset=["estimate"]).drop(columns="adjusted", errors="ignore")
     # Two stable sorts: the second keeps the order by size within decided and undecided rows.
     order = known["estimate"].abs().sort_values(ascending=False, kind="stable").index

@@ -27,6 +27,7 @@ def draw_effects(data: pd.DataFrame) -> Figure:
     marks = estimated.assign(mark=np.where(estimated["verdict"] == "NOT DECIDED", "", "*"))
     stars = marks.pivot_table(index="module", columns="slot", values="mark", aggfunc="first").reindex_like(table)
     text = table.map(lambda value: "" if pd.isna(value) else f"{value:+.2g}") + stars.fillna("")
+    # The colours are symmetric about 0. If all estimates are 0, any limit will do.
     limit = float(np.nanmax(np.abs(table.to_numpy()))) or 1.0
     with style():
         figure = Figure(figsize=(1.8 + 0.95 * table.shape[1], 1.2 + 0.3 * len(table)), layout="constrained")

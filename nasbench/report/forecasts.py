@@ -40,9 +40,9 @@ WINNER, SEASONAL, LAST = "winner", "seasonal naive", "last value"
 
 _COLOURS = {"truth": GREY, BARE_NAME: KINDS["bare"], WINNER: KINDS["front"], SEASONAL: KINDS["finalist"]}
 _FILES = {"windows": "forecast-windows", "by_step": "forecast-error-by-step", "by_series": "forecast-error-by-series"}
-_WINDOWS = 4
+_WINDOWS = 4  # number of test windows that are drawn
 _BATCH = 16
-_LEAST_TAIL = 12
+_LEAST_TAIL = 12  # at least this many rows of a window's input are drawn before the forecast
 _MOST_SERIES = 24  # with more rows, the plot cannot be read
 
 
@@ -78,9 +78,9 @@ def forecast_data(
 ) -> ForecastData:
     """Forecast every test window with every model and with the naive forecasts.
 
-    Four windows are stored with their values. They are evenly spread from the first to the last window. Each shows one
-    series, and these are evenly spread too. Each begins with the end of its input: as many rows as the forecast, but at
-    least 12.
+    Four test windows are stored with their values, evenly spread from the first to the last. Each of them shows one
+    scored series, and these series are evenly spread too. A stored window begins with the last rows of its input: as
+    many rows as the forecast has steps, but at least 12.
 
     Args:
         task: The task.
@@ -98,7 +98,7 @@ def forecast_data(
     batches = task.eval_batches("test", _BATCH, device=device)
     for model in models.values():
         model.eval()
-    # The forecasts of a whole split can be larger than memory, so each batch is used and forgotten.
+    # The forecasts of a whole split can be larger than the memory, so only those of one batch are held at a time.
     for first, (x, y), part in zip(range(0, len(starts), _BATCH), batches, starts.split(_BATCH), strict=True):
         with torch.no_grad():
             forecasts = {name: apply(model, x).float().cpu() for name, model in models.items()}
@@ -124,7 +124,7 @@ class _Errors:
         self._count = 0
 
     def add(self, forecast: Tensor, targets: Tensor) -> None:
-        """Take a batch, `(B, horizon, D)` each."""
+        """Add the errors of a batch. Forecast and targets are `(B, horizon, D)`."""
         error = (forecast - targets)[..., self._scored].double().numpy()
         self._sums += np.stack([(error**2).sum(axis=0), np.abs(error).sum(axis=0)])
         self._count += len(error)
@@ -154,8 +154,9 @@ def _windows(
 
     Args:
         task: The task.
-        columns: The series that each window shows.
-        stored: By name of the forecast and number of the window, the scaled forecast of that series, `(horizon,)`.
+        columns: For each stored window, by its index among the test windows, the column of the series that it shows.
+        stored: The scaled forecasts of these series, `(horizon,)` each, by name of the forecast and index of the
+            window.
     """
     tail = min(task.lookback, max(task.horizon, _LEAST_TAIL))
     parts = []
@@ -323,8 +324,8 @@ def forecast_figures(run: Run, models: TrainedModels) -> list[Picture]:
 def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
     """Return the data of a run's plots. None if it is not a forecasting run or has no stored weights.
 
-    The winner is the best plan of the Pareto front whose weights were stored. The data is stored as CSV files. They are
-    computed again only if the winner has changed.
+    The winner is the best plan of the Pareto front whose weights were stored. The data is stored as CSV files, and it
+    is computed again only if the winner has changed.
     """
     if (run.config["task"] or {}).get("kind") != "forecasting":
         return None

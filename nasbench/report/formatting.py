@@ -14,10 +14,12 @@ __all__ = ["BARE_NAME", "figure_text", "is_missing", "plan_name", "plan_words", 
 BARE_NAME = "bare backbone"
 
 _MOST_SEEDS = 100
-"""Almost nobody trains a plan more often. A larger number only means that no difference was found."""
+"""The largest number of further seeds that a message states. Almost nobody trains a plan more often. A larger number
+only means that no difference was found."""
 
 _MOST_ITEMS = 1_000_000
-"""Almost nobody collects more items. A larger number only means that no difference was found."""
+"""The largest number of validation items that a message states. Almost nobody collects more. A larger number only
+means that no difference was found."""
 
 
 def plan_name(text: str) -> str:
@@ -28,7 +30,7 @@ def plan_name(text: str) -> str:
 def plan_words(text: str) -> str:
     """Return a plan as it is typed in a shell, or the name of the bare backbone instead of "{}".
 
-    One expression in several slots is said once.
+    If all slots of the plan have the same expression, it is written once.
 
     Example:
         >>> plan_words('{"stage1": "se", "stage3": "eca >> se"}')

@@ -1,6 +1,7 @@
 """The regions that a classifier uses: Grad-CAM of the bare backbone and the winner on the same held-out images.
 
-Grad-CAM weights the channels of the last stage by the mean gradient of the class score and cuts off negative parts.
+Grad-CAM is a weighted sum over the channels of the last stage's map. The weight of a channel is the mean over its
+positions of the gradient of the class score. Negative values of the sum are set to 0.
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
 arXiv:1610.02391.
 """
@@ -46,7 +47,7 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
     training = model.training
     try:
         with torch.enable_grad():
-            # The input requires a gradient, so that the map has a gradient even if every weight is frozen.
+            # The input requires a gradient, so that the stage's map has a gradient even if every weight is frozen.
             scores = model.eval()(images.clone().requires_grad_())
             classes = scores.argmax(dim=1)
             # Samples do not mix in eval mode, so the gradient of the sum contains the gradient of each image.
@@ -62,12 +63,13 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
     weights = slopes.flatten(2).mean(dim=2)
     cam = (weights[:, :, None, None] * maps).sum(dim=1, keepdim=True).relu()
     cam = nn.functional.interpolate(cam, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    # A map that is 0 everywhere is divided by the bound, so that it stays 0.
     cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     return cam.cpu().numpy(), classes.cpu().numpy()
 
 
 def held_out(batches: Iterable[tuple[Tensor, Tensor]], count: int = 6) -> tuple[Tensor, Tensor]:
-    """Return the first image of each class, `(N, 3, H, W)` with N at most `count`, and their classes `(N,)`."""
+    """Return the first image of each class and the classes: `(N, 3, H, W)` and `(N,)`, with N at most `count`."""
     images: list[Tensor] = []
     labels: list[Tensor] = []
     seen: set[int] = set()

@@ -188,8 +188,8 @@ def _on_test(run: Run, recorded: RunTrainings, best: pd.Series, bare: pd.Series,
 def _half_width(run: Run, recorded: RunTrainings) -> float:
     """Return half the width of the 95 % interval of a difference on the test split, with one training of each plan.
 
-    One seed does not show the noise between seeds. So the noise on the validation split is used, for the number of test
-    items.
+    One training does not show the noise between seeds. So the noise on the validation split is used, converted to the
+    number of test items.
     """
     noise = recorded.standing.noise
     splits = (run.config["task"] or {}).get("splits", {})
@@ -217,8 +217,8 @@ def _latency(run: Run, best: pd.Series) -> Iterable[str]:
 def busy_load(run: Run) -> float | None:
     """Return the load average at the last latency measurement, if the machine was busy with other work. None otherwise.
 
-    The search itself loads the machine until shortly before the measurement, with the threads of all its workers. A
-    load above that plus one task is other work.
+    Until shortly before the measurement, the threads of all workers of the search loaded the machine. A load above the
+    number of these threads plus one comes from other work.
     """
     try:
         scenario = (run.folder.latest_latency("profile") or {}).get("scenario", {})

@@ -20,7 +20,7 @@ from nasbench.report.plotting import Picture
 __all__ = ["IndexedPicture", "PictureIndex", "today"]
 
 _FILE = "index.json"
-_LARGEST = 50_000_000  # bytes; a picture that is larger is not one of a report
+_LARGEST = 50_000_000  # bytes. A larger file is not a picture that a report wrote
 
 
 class IndexedPicture(BaseModel):
@@ -57,7 +57,7 @@ class PictureIndex:
     """The pictures of a run's last report.
 
     Args:
-        folder: The folder `figures` of the run. It is possibly not created yet.
+        folder: The folder `figures` of the run. It need not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -103,7 +103,7 @@ class PictureIndex:
         if file.is_file():
             try:
                 entries = _ENTRIES.validate_python(read_json(file, "index of pictures"))
-            except (InputError, ValidationError):  # without captions, the pictures are only dated
+            except (InputError, ValidationError):  # with a damaged index, no earlier picture can be shown
                 entries = {}
             # A name is a part of a path, so it must not lead out of the folder.
             return {name: entry for name, entry in entries.items() if Path(name).name == name}
@@ -116,7 +116,7 @@ class PictureIndex:
 
 
 def today() -> str:
-    """Return the day of now, as in 2026-01-31."""
+    """Return today's date in UTC, as in 2026-01-31."""
     return _day(datetime.now(UTC).timestamp())
 
 

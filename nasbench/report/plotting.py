@@ -63,12 +63,12 @@ def style() -> Iterator[None]:
 
 
 def label(text: str) -> str:
-    """Return a text for a plot, in which a dollar sign starts no formula."""
+    """Return a text for a plot. Its dollar signs are escaped, because matplotlib would take them for formulas."""
     return text.replace("$", r"\$")
 
 
 def file_name(name: str) -> str:
-    """Return a name for a file. The name of a metric can be any text, and must not lead to another folder."""
+    """Turn a text into a file name. The name of a metric can be any text, but a file must stay in its folder."""
     return re.sub(r"(?:[^\w.+]|\.\.)+", "-", name).strip("-.")[:100] or "metric"
 
 
@@ -101,7 +101,9 @@ def save_figure(figure: Figure, file: Path) -> None:
 
 
 def _write(figure: Figure, file: Path) -> None:
-    temporary = file.with_name(f".{os.getpid()}.{file.name}")  # a failure must not destroy the earlier file
+    # Written under another name first, because a failure must not destroy the earlier file. The name contains the
+    # number of this process, because two reports can be built at the same time.
+    temporary = file.with_name(f".{os.getpid()}.{file.name}")
     try:
         with style():  # no date, so that the same plot gives the same SVG file
             figure.savefig(temporary, metadata={"Date": None} if file.suffix == ".svg" else None)

@@ -68,7 +68,11 @@ def clusters(frame: pd.DataFrame) -> list[Cluster]:
 
 
 def draw_map(frame: pd.DataFrame) -> Figure:
-    """Draw modules by locality and globality. Colour is sparsity, size multi-scale, a red edge cost above linear."""
+    """Draw modules by locality and globality.
+
+    The colour of a marker shows sparsity, and its size multi-scale. A red edge shows that the cost grows faster than
+    linearly with the number of positions.
+    """
     with style():
         figure = Figure(figsize=(9, 6.5), layout="constrained")
         axes = figure.subplots()

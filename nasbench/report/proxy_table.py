@@ -20,8 +20,8 @@ __all__ = ["proxy_table"]
 def proxy_table(run: Run, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Return how well each proxy, parameters and MACs rank the plans of a run (see `proxy_agreement`).
 
-    The plans are those trained with the full budget. Each is used with the seed of the search. The table is empty if
-    every objective is a cost.
+    The plans are those trained with the full budget. Each counts once, with its result for the seed of the search. The
+    table is empty if every objective is a cost.
     """
     if run.metric is None:
         return pd.DataFrame(columns=list(COLUMNS))

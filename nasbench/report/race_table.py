@@ -26,8 +26,8 @@ COLUMNS = ("number", "plan", "seed", "value", "reason", "p_better", "state", "ne
 def race_table(run: Run) -> pd.DataFrame:
     """Return one row for each further training, in the order in which they were started.
 
-    Plans with one seed count from the start, although the first further trainings of the bare backbone come before
-    them.
+    In the repeated race, all plans take part from the start, with their first seed. In the search, the first further
+    trainings of the bare backbone came before the first trainings of the other plans.
 
     Returns:
         A table with these columns. It is empty if no training has a reason, for example if all plans get the same

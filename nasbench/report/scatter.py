@@ -112,7 +112,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
         for row in first.to_dict(orient="records")
         if row["plan_hash"] not in compared
     ]
-    # the columns are named for a run in which no evaluation succeeded
+    # The columns are named, because in a run without a successful evaluation there is no row that would name them.
     points = pd.DataFrame(rows, columns=["number", "plan", "x", "y", "low", "high", "kind"]).dropna(subset=["x", "y"])
     return None if points.empty else ScatterData(points, x, y, run.directions.get(y, "minimize"), several)
 
@@ -147,6 +147,7 @@ def draw_scatter(data: ScatterData) -> Figure:
         front = data.front
         axes.step(front["x"], front["y"], where="post", color=KINDS["front"], lw=1.2, alpha=0.7, zorder=1)
         barred = data.points.dropna(subset=["low", "high"])
+        # A bar that crosses this line shows no difference from the bare backbone.
         for level in data.points.loc[data.points["kind"] == "bare", "y"] if len(barred) else ():
             axes.axhline(level, color=KINDS["bare"], lw=0.8, ls=":", zorder=0)
         for kind, group in barred.groupby("kind"):
@@ -183,7 +184,8 @@ def legend_below(axes: Axes, *, barred: bool) -> None:
 
 
 _MOST_DRAWN = 2000
-"""Up to this many points are drawn one by one in an SVG. More would make a page of tens of megabytes."""
+"""Up to this many points are drawn one by one in an SVG. More points are drawn as one bitmap, because one by one they
+would make a page of tens of megabytes."""
 
 _MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
 

@@ -26,12 +26,12 @@ RECORD = "overview.json"
 
 
 def usual_backbone(space: Space) -> str:
-    """Return the backbone in which a space is counted by default."""
+    """Return the backbone in which the plans of a space are counted by default."""
     return space.example_backbone or "resnet18"
 
 
 def describe_space(space: Space, backbone: str, input_size: Sequence[int]) -> dict[str, Any]:
-    """Return the plans, slots, compositions and variants of a space in a backbone, as JSON-able data.
+    """Return the number of plans, the slots, compositions and variants of a space in a backbone, as data for JSON.
 
     Raises:
         UnknownNameError: If there is no such backbone.
@@ -71,7 +71,7 @@ def recorded_space(name: str) -> dict[str, Any] | None:
 
 
 def record_of_spaces() -> dict[str, Any]:
-    """Describe every ready-made space in its example backbone, and return the record as JSON-able data."""
+    """Describe every ready-made space in its example backbone, and return the record as data for JSON."""
     from nasbench import backbones
 
     spaces = {}
@@ -95,6 +95,7 @@ def _sources() -> str:
     """Return the hash of the sources of the record: the spaces, the files of modules, the version of timm."""
     files = [*sorted(content_folder("search_spaces").glob("*.yaml")), *builtin_files()]
     content = b"".join(file.read_bytes() for file in files if file.is_file())
+    # The slots of a timm backbone, and with them the number of plans, can depend on the version of timm.
     return hashlib.sha256(content + importlib.metadata.version("timm").encode()).hexdigest()[:16]
 
 

@@ -42,8 +42,8 @@ from nasbench.spaces import Space
 
 __all__ = ["Advice", "Suggestion", "suggest", "suggest_for_module"]
 
-_NARROW = 4  # a map with a smaller side is too small to measure sparsity and scales
-_VENDOR = "timm/"  # timm's own layers; the library has its own version of most of these layers, with another name
+_NARROW = 4  # a map whose longer side has fewer positions is too small to measure sparsity and scales
+_VENDOR = "timm/"  # the prefix of timm's own layers. The library has most of them under another name
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Advice:
         return "".join(f" --{name} {value}" for name, value in given.items() if value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the advice as JSON-able data."""
+        """Return the advice as data for JSON."""
         figures = ("size", "channels", *PROPERTIES, "self_influence", "notes")
         return {
             "host": self.host,
@@ -172,7 +172,7 @@ class Advice:
         return "\n".join(lines) + "\n" + yaml.safe_dump(self.space, sort_keys=False, allow_unicode=True, width=110)
 
 
-@surroundings_kept()  # it seeds generators, and those of the caller stay as they are
+@surroundings_kept()  # the function seeds random generators, and the states of the caller's generators must not change
 def suggest(
     host: str | Path,
     *,
@@ -187,11 +187,11 @@ def suggest(
     Args:
         host: A backbone, a run folder, or the name or expression of a module. For a run, the best plan is measured,
             with its trained weights if they were stored.
-        input_size: Input size of a backbone without the batch. By default the backbone's default size.
+        input_size: Input size of a backbone without the batch dimension. By default the backbone's default size.
         pretrained: Whether to measure a timm backbone with timm's weights.
         each: Number of modules for each missing property of a slot.
         seed: Seed of the inputs and of the weights.
-        trust: Whether Python code of a run is run (`nasbench.load_run`).
+        trust: Whether to execute Python code that a run contains (`nasbench.load_run`).
 
     Raises:
         UnknownNameError: If there is no such backbone or module.
@@ -305,7 +305,7 @@ def _answer(advice: Advice) -> Advice:
             if lacks
             else f"{advice.host} lacks no property"
         )
-    Space.from_dict(advice.space)  # if it is wrong, it raises here and not in a search that uses it
+    Space.from_dict(advice.space)  # an invalid space raises an error here, and not only in the search that uses it
     return advice
 
 
@@ -325,7 +325,7 @@ def _cheapest(
     host_macs: int | None,
     each: int,
 ) -> list[Suggestion]:
-    """Return the modules with the fewest MACs for each missing property."""
+    """Return, for each missing property, the `each` modules that add it with the fewest MACs."""
     rows = []
     for property in missing:
         fitting = []
@@ -339,6 +339,7 @@ def _cheapest(
             share = None if host_macs is None else added.macs / host_macs
             figure = float(getattr(figures, property))
             fitting.append(Suggestion(slot, property, name, figure, added.macs, added.params, share))
+        # The name decides between equal costs, so that the result does not depend on the order of the modules.
         rows += sorted(fitting, key=lambda s: (s.macs, s.params, s.module))[:each]
     return rows
 

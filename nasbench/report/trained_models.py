@@ -40,7 +40,7 @@ class TrainedModels:
         Raises:
             RunError: If the data is gone, or if the run has Python code of its own and is not trusted.
         """
-        # A fault is kept, so that a report with several parts does not look for the data several times.
+        # The error is stored and raised again, so that several parts of a report do not each look for the data.
         if isinstance(self._task, RunError):
             raise self._task
         return self._task
@@ -74,5 +74,5 @@ class TrainedModels:
 
     @cached_property
     def _builder(self) -> ModelBuilder:
-        # The stored weights would replace pretrained weights, which possibly need a download.
+        # Pretrained weights are not loaded. That can need a download, and the stored weights replace them anyway.
         return self.run.builder().without_weights()

@@ -13,7 +13,8 @@ from nasbench.runs.run import Run
 __all__ = ["is_falling", "is_near_chance", "is_still_falling"]
 
 _SHARE = 0.1
-"""A tenth, as a share of the way from chance to a perfect accuracy, of the epochs, and of the loss decrease."""
+"""The share in both rules below: of the way from chance to a perfect accuracy, and of the epochs and of the decrease of
+the loss."""
 
 
 def is_near_chance(metric: str, value: float, classes: int) -> bool:

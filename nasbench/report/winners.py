@@ -40,6 +40,7 @@ def fingerprints_data(number: int, fingerprints: Mapping[str, Fingerprint]) -> p
 
 def draw_fingerprints(data: pd.DataFrame) -> Figure:
     """Draw a heat map: a row for each slot, a column for each property, and the value in each cell."""
+    # pivot sorts the properties by name, so their usual order is restored.
     table = data.pivot(index="slot", columns="property", values="value")[list(PROPERTIES)].astype(float)
     with style():
         figure = Figure(figsize=(6.4, 1.1 + 0.45 * len(table)), layout="constrained")

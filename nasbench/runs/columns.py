@@ -39,13 +39,13 @@ _OF_PLANS = (
     *("on_front", "probability", "control_difference", "control_difference_low", "control_difference_high"),
     *("control_ratio", "control_verdict"),
 )
-"""Columns of the compared plans (`Run.finalists`), beside those of the metrics and costs."""
+"""Columns of the table of compared plans (`Run.finalists`), in addition to those of the metrics and costs."""
 
 _DERIVED = ("_sd", "_low", "_high")
 """Endings of the further columns that each metric has in the table of the compared plans."""
 
-# A user's function can return a cost, such as params, among its metrics. Its value is then that cost, so it belongs
-# into the column of this name.
+# A user's function can return a cost, such as params, among its metrics. The value is then this cost, so it belongs in
+# the column of the cost.
 _TAKEN = frozenset({"schema_version", "unknown_ops", "items", "run", *BEFORE, *AFTER, *_OF_PLANS}) - frozenset(COSTS)
 
 
@@ -54,7 +54,7 @@ LONGEST_NAME = 100
 
 
 def column_of_that_name(name: str, metrics: Iterable[str]) -> bool:
-    """Whether a metric cannot have this name, because a column of a table is named so already.
+    """Whether a metric cannot have this name, because a column of a table already has it.
 
     Args:
         name: The name of the metric.

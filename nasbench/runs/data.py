@@ -117,7 +117,8 @@ def task_of_run(folder: RunFolder, config: Mapping[str, Any], settings: SearchSe
         raise RunError(f"the data of run {folder.name} ({name}) cannot be read: {error}; {WITHOUT_DATA}") from None
     task.name = name
     there, here = config["identity"]["data"], task.describe()
-    both = [key for key in here if key in there]  # another version of nasbench can describe the data by other keys
+    # Only keys of both are compared, because another version of nasbench can describe the data with other keys.
+    both = [key for key in here if key in there]
     if differing := differences({key: there[key] for key in both}, {key: here[key] for key in both}):
         raise RunError(
             f"the data at {text} is not the data of run {folder.name}; {WITHOUT_DATA}. What differs:\n  "

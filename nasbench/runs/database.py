@@ -54,13 +54,13 @@ _POSTGRESQL = {
     # These two parameters together detect a lost network connection within a minute. The defaults of TCP need hours.
     "keepalives_idle": 30,
     "tcp_user_timeout": 60_000,
-    # otherwise a search process that hangs within a transaction would block all others forever
+    # Without these limits, a search process that hangs within a transaction would block all others forever.
     "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
 }
 """Connection parameters of libpq, with a limit for every wait. Parameters in the URL take precedence."""
 
 _PERMANENT = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
-"""Parts of the messages of connection errors that do not pass by waiting: a wrong password, user or database."""
+"""Parts of the messages of connection errors for which waiting does not help: a wrong password, user or database."""
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def check_database_url(url: str) -> None:
             if scheme == "postgres" and separator
             else "leave it out to store the study in the run folder"
         )
-        # a text without a scheme is not a URL, so its password is found only after a scheme is put before it
+        # A text without a scheme is not a URL, so its password is found only after a scheme is put before the text.
         shown = mask_passwords(url) if separator else DatabaseUrl(f"x://{mask_passwords(url)}").removeprefix("x://")
         raise InputError(f"storage {shown!r} is not of the form {_FORM}; {hint}")
     from sqlalchemy.engine import make_url
@@ -265,7 +265,7 @@ class _Transactions(RDBStorage):
         from sqlalchemy.pool import NullPool
 
         self._tried: set[str] = set()  # tokens of the trials for which a transaction was begun
-        # with NullPool no connection stays open during an evaluation, which can take hours
+        # With NullPool, no connection stays open during an evaluation, which can take hours.
         super().__init__(str(url), engine_kwargs={"poolclass": NullPool, "connect_args": _connect_args(url)})
 
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
@@ -334,7 +334,7 @@ def _patiently(
             now = time.monotonic()
             if end is None:
                 end = now + patience_s
-            elif say is not None and pause >= _LONGEST_PAUSE_S:  # not for an outage of less than some seconds
+            elif say is not None and pause >= _LONGEST_PAUSE_S:  # an outage of a few seconds is not worth a message
                 say(f"the database does not answer ({database_fault(error)}); waiting for it, at most {OUTAGE_S:g} s")
                 say = None
             if now >= end or not may_pass(error):

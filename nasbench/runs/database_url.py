@@ -12,13 +12,15 @@ from urllib.parse import unquote
 
 __all__ = ["DatabaseUrl"]
 
-# A password in a URL must not contain "@", "/" or "?", except as %XX. These patterns find such a malformed password
-# too, because it must not be shown either.
+# A password in a URL must not contain "@", "/" or "?", except as %XX. These patterns also find a password that does,
+# because it must not be shown either. The first leaves the query alone, in which an "@" can occur. The second finds a
+# password that contains "?".
 _AUTHORITIES = (
     re.compile(r"(?P<before>[^:/?#@]*://[^:/?#@]*):(?P<password>[^?]*)(?P<after>@.*)", re.DOTALL),
     re.compile(r"(?P<before>[^:/?#@]*://[^:/?#@]*):(?P<password>.*)(?P<after>@.*)", re.DOTALL),
 )
 
+# libpq also accepts the password as a parameter in the query of a URL.
 _IN_QUERY = re.compile(r"(?P<mark>[?&])password=(?P<password>[^&]*)&?")
 
 

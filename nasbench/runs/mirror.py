@@ -25,7 +25,8 @@ from nasbench.runs.storage import open_journal, quiet
 __all__ = ["Mirror", "Records"]
 
 _LEFT_OUT = ("items", TOKEN)
-"""Attributes of trials that are not copied: the items, which have files of their own, and the token of the write."""
+"""Attributes of trials that are not copied: the metrics of single items, which have files of their own, and the token
+of the call that created the trial."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Mirror:
     Args:
         folder: The run's folder.
         source: The storage that holds the studies.
-        names: Name of each study in the journal -> its name in the database.
+        names: For each study, its name in the journal as the key and its name in the database as the value.
 
     Raises:
         RunError: If the journal cannot be written.
@@ -70,7 +71,7 @@ class Mirror:
         ]
 
     def write(self, records: Iterable[Records]) -> None:
-        """Write those of the records that the journal lacks.
+        """Write the records that the journal lacks.
 
         `read` and `write` are separate. `read` can wait for the database. `write` holds the lock of the journal, for
         which every reader of the journal waits.
@@ -78,7 +79,7 @@ class Mirror:
         Raises:
             RunError: If the journal contains finished trials that are not among the records.
         """
-        # one write for all studies, so that a killed process leaves no incomplete trial
+        # All studies are written at once, so that a killed process leaves no incomplete trial.
         with self._copy.file.atomically(durable=False):
             for each in records:
                 self._copy_study(each.name, each.study, each.trials)

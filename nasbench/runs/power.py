@@ -92,7 +92,7 @@ def power_of(run: RecordedRun, effect: float | None = None) -> RunPower:
         RunError: If the run has no trained metric, or no plan with two seeds.
     """
     if effect is not None and not (isinstance(effect, (int, float)) and math.isfinite(effect) and effect > 0):
-        raise InputError(f"--effect {effect}: it must be a number above 0, in points of the metric, such as 0.01")
+        raise InputError(f"--effect {effect}: it must be a number above 0, in the unit of the metric, such as 0.01")
     name = run.folder.name
     if run.metric is None:
         raise RunError(f"every objective of run {name} is a cost; costs are exact, so there is no noise to measure")

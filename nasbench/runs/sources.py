@@ -82,7 +82,7 @@ def copy_sources(folder: RunFolder, settings: SearchSettings, earlier: Mapping[s
     """
     before = Plugins.model_validate(earlier or {})
     copied = {each.file: each for each in before.files}
-    # The files of each path go to a folder with a number, because two paths can end in the same name.
+    # The files of each path go to a folder of their own, with a number, because two paths can end in the same name.
     numbers: dict[tuple[str, str], str] = {
         (each.role, each.given): each.file.partition("/")[0] for each in before.files
     }
@@ -264,8 +264,9 @@ class Sources:
 
 
 def _spec(declared: DeclaredModule, run: str) -> ModuleSpec:
-    """Return the description of a module of a run, with which plans can be read although its code may not be loaded."""
-    unknown = object()  # equal to no value, because recorded texts of plans contain no default values
+    """Return the spec of a module of a run. With it, plans can be read without loading the module's code."""
+    # Recorded texts of plans contain no default values. So no value in them may count as the default and be dropped.
+    unknown = object()
     return ModuleSpec(
         name=declared.name,
         kind=declared.kind,

@@ -1,4 +1,4 @@
-"""Whether this machine's user made a run. Only then Python code of the run is executed without `--trust`.
+"""Whether this machine's user made a run. Only then is the Python code of the run executed without `--trust`.
 
 A search writes a tag into the run folder: a message authentication code (HMAC) of config.yaml, with a key that only
 this user can read. config.yaml contains the hash of every copied Python file. So the tag is right only if the settings
@@ -29,7 +29,7 @@ _BYTES = 32
 
 
 def write_tag(folder: RunFolder, config: Mapping[str, Any]) -> None:
-    """Record that this user made the run. Nothing is recorded if the user's state directory cannot be written.
+    """Record that this user made the run. If the user's state directory cannot be written, nothing is recorded.
 
     Args:
         folder: The run folder.
@@ -40,7 +40,8 @@ def write_tag(folder: RunFolder, config: Mapping[str, Any]) -> None:
     """
     key = _key(create=True)
     if key is None:
-        # An old tag in the folder is removed: the message about a missing tag is clearer than that about a wrong one.
+        # An old tag in the folder is removed, because the message about a missing tag is clearer than the message about
+        # a wrong one.
         folder.trust.unlink(missing_ok=True)
     else:
         write_text(folder.trust, json.dumps({"tag": _tag(key, config)}) + "\n")

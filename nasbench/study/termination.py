@@ -1,4 +1,4 @@
-"""Ends a search on SIGTERM or SIGHUP in the same way as on Ctrl-C: its views are written, then the process ends."""
+"""End a search on SIGTERM or SIGHUP in the same way as on Ctrl-C: write the tables of the run, then end the process."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Terminated(KeyboardInterrupt):
 def ending_by_signal() -> Iterator[None]:
     """Return a context that raises `Terminated` on SIGTERM or SIGHUP. On its exit, the signal ends the process.
 
-    So the code within the context can save its work, and the exit status still shows which signal ended the process. A
-    signal that is ignored (as SIGHUP under nohup) or that has a handler already is not changed. Of nested contexts,
-    only the outermost one therefore has an effect.
+    So the code within the context can save its work, and the exit status still shows which signal ended the process. If
+    a signal is ignored (as SIGHUP is under nohup) or already has a handler, this stays as it is. Therefore only the
+    outermost of nested contexts has an effect.
     """
     taken = _taken_signals()
     try:
@@ -57,7 +57,7 @@ def _taken_signals() -> list[int]:
 
     def terminate(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        if len(received) == 1:  # a second signal must not interrupt the code that writes the views
+        if len(received) == 1:  # a second signal must not interrupt the code that writes the tables
             raise Terminated(number)
 
     taken: list[int] = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]

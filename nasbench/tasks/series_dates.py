@@ -1,7 +1,7 @@
-"""The dates of a series: which column has them, and how they are to be read.
+"""The dates of a series: which column contains them, and how they are read.
 
-A date such as 01/02/1990 has two readings. The one with which the rows are evenly spaced is right. If both are even,
-or neither, the user must say which one it is.
+A date such as 01/02/1990 has two readings. The right one is that under which the rows are evenly spaced. If there is
+none, it is that under which the dates ascend. If two different readings remain, the user must say which one is right.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ _CLOCK = (
 _ZONE = r"(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?"
 _DATE_TIME = re.compile(rf"\s*(?:{_DATE})(?:(?:T|,?\s+){_CLOCK})?\s*{_ZONE}\s*")
 _TIME = re.compile(rf"\s*(?=\d{{1,2}}:){_CLOCK}\s*{_ZONE}\s*")
-# a month's name and a year of four digits, so that words such as "may" are no dates
+# Letters (a month's name) and a year of four digits are both needed, so that a word such as "may" is not a date.
 _IN_WORDS = re.compile(rf"(?=.*[A-Za-z]{{3}})(?:.*(?<!\d))?{_YEAR}(?!\d).*")
 
 _NAMED = re.compile(r"date|time|stamp|epoch|unix|day|month|year|period|^ds$|^ts$|^t$|datum|zeit|fecha", re.IGNORECASE)
-"""Names of a column of numbers that can be dates."""
+"""A column of numbers can be dates only if its name matches this, or if it is the first column."""
 
 _FEWEST = 0.9
-"""A column of dates in which a few cells are not dates is an error. With fewer dates than this share it is text."""
+"""If at least this share of a column's cells are dates, every other cell is an error. With fewer dates, the column is
+text."""
 
-# Digits of a date without separators, with the format of pandas. Epochs are tried after these.
+# The format of a date without separators, by its number of digits. Other numbers can be epochs.
 _COMPACT = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _EPOCHS = {"s": 1e0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _EPOCH_SPAN = (1e8, 4.2e9)
-"""The seconds that count as an epoch: 1973 to 2103."""
+"""The numbers of seconds since 1970 that are read as an epoch: the years 1973 to 2103."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ class Dates:
 
     Attributes:
         index: The date of each row.
-        columns: The columns that were read: one, or one of dates and one of times.
-        others: Further columns of dates.
-        form: How the dates were read, for the user.
+        columns: The columns from which the dates were read: one column, or one of days and one of times of day.
+        others: Further columns of dates, which are not used.
+        form: How the dates were read, in words for the user.
     """
 
     index: pd.DatetimeIndex
@@ -72,7 +73,7 @@ class Dates:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of dates with its readings by order. The order is "" if there is only one."""
+    """A column of dates with its readings by order of day and month. The key is "" if the order does not matter."""
 
     name: str
     readings: dict[str, pd.DatetimeIndex]
@@ -95,13 +96,13 @@ def find_dates(table: pd.DataFrame, order: str | None, path: object, line: Calla
 
     Args:
         table: The columns of the file. A column of text has missing values as NaN.
-        order: The order of day and month, one of `ORDERS`. None if it is to be found.
+        order: The order of day and month, one of `ORDERS`. With None, the order is found from the dates.
         path: The file, for messages.
-        line: Returns the line of the file that has a row.
+        line: Returns the number of the line in the file that contains a row of the table.
 
     Raises:
-        DataError: If there is no column of dates, if a cell of it is not a date, or if the order of day and month
-            cannot be told.
+        DataError: If there is no column of dates, if one of its cells is not a date, or if the order of day and month
+            is not clear.
     """
     texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
     columns = [column for name in texts if (column := _read_text(table[name], path, line)) is not None]
@@ -149,7 +150,7 @@ def _settled(
             f"{path}: the dates in {column.name!r} are ambiguous: line {line(row)} can be {_spelled(days[row])} or "
             f"{_spelled(months[row])}; say which with --dates dayfirst or --dates monthfirst"
         )
-    why = "no other order is possible" if len(readings) == 1 else "only so the rows are evenly spaced"
+    why = "no other order is possible" if len(readings) == 1 else "the rows are evenly spaced only in this order"
     why = "both orders are the same" if others else why
     return right[first], ", ".join([f"{_ORDER_WORDS[first]} ({why})", *column.facts])
 
@@ -201,7 +202,7 @@ def _read_text(cells: pd.Series, path: object, line: Callable[[int], int]) -> _C
 
 
 def _readings(parts: pd.DataFrame) -> dict[str, pd.Series]:
-    """Return the days by order of day and month. NaT where a cell is not such a date."""
+    """Return the day of each row, by order of day and month. A cell that is not a date in this order gives NaT."""
     ymd = parts["ymd"].str.replace(f"^({_YEAR})(\\d\\d)(\\d\\d)$", r"\1-\2-\3", regex=True)
     if ymd.notna().any():
         return {"": _days(ymd.str.extract(r"^(?P<year>\d+).(?P<month>\d+)(?:.(?P<day>\d+))?$").fillna({"day": "1"}))}
@@ -209,7 +210,7 @@ def _readings(parts: pd.DataFrame) -> dict[str, pd.Series]:
         return {"": _days(parts["my"].str.extract(r"^(?P<month>\d+).(?P<year>\d+)$").assign(day="1"))}
     cut = parts["mixed"].str.extract(r"^(?P<first>\d+).(?P<second>\d+).(?P<year>\d+)$")
     year = pd.to_numeric(cut["year"])
-    # two digits as in POSIX: 69 to 99 are of the twentieth century
+    # Years of two digits are read as in POSIX: 69 to 99 as 1969 to 1999, and 00 to 68 as 2000 to 2068.
     year = year.where(cut["year"].str.len() != 2, year + np.where(year < 69, 2000, 1900))
     first, second = {"year": year, "day": cut["first"]}, {"year": year, "day": cut["second"]}
     return {
@@ -224,19 +225,23 @@ def _days(parts: pd.DataFrame) -> pd.Series:
 
 
 def _clock(parts: pd.DataFrame) -> tuple[pd.Series, bool]:
-    """Return the time of day of each row, and whether any row has one. A time can be 24:00, the next midnight."""
+    """Return the time of day of each row, and whether any row has one. The time 24:00 means the next midnight."""
     numbers = parts[["hour", "minute", "second"]].apply(pd.to_numeric)
     has_times = bool(numbers["hour"].notna().any())
     hours = numbers["hour"].fillna(0)
     half = parts["half"].str.lower()
     hours = hours.where(half.isna(), hours % 12 + 12 * (half == "p"))
+    # The second 60 is a leap second, so it is valid.
     bad = (hours > 24) | (numbers["minute"] > 59) | (numbers["second"] >= 61)
     micro = ((hours * 60 + numbers["minute"].fillna(0)) * 60 + numbers["second"].fillna(0)) * 1e6
     return pd.to_timedelta(micro.where(~bad).round(), unit="us").astype("timedelta64[us]"), has_times
 
 
 def _zoned(wall: pd.Series, zones: pd.Series) -> pd.Series:
-    """Attach the offset to UTC that the cells have. Different offsets, such as of summer time, are converted to UTC."""
+    """Give the dates the UTC offset that the cells state.
+
+    If the cells state different offsets, for instance in summer and in winter, convert all dates to UTC.
+    """
     present = zones.dropna().unique()
     if not len(present):
         return wall

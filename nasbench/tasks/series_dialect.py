@@ -1,7 +1,7 @@
 """The dialect of a text table: its encoding, separator, decimal mark and header line.
 
-A dialect is recognised from the first lines of the file. Every pair of separator and decimal mark is tried. The pair is
-chosen with which most cells are numbers, dates or empty.
+A dialect is recognised from the first lines of the file. Every pair of separator and decimal mark is tried. The pair
+under which the most cells are numbers, dates or empty is chosen.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Dialect:
         separator: Separator of the columns, as pandas takes it.
         decimal: Decimal mark.
         header: Whether the first line has the names of the columns.
-        names: Names of the columns. Without a header line, and for an empty name, they are given here.
+        names: Names of the columns. A column that has no name in the file gets one.
         unnamed: The columns that have no name in the file.
     """
 
@@ -107,17 +107,17 @@ def find_dialect(path: Path, text: str | None = None) -> Dialect:
 def is_number(cell: str, decimal: str = ".") -> bool:
     """Return whether a cell is a number with this decimal mark. An infinity is one too."""
     if decimal not in cell and "." in cell:
-        return False  # the point of another dialect
+        return False  # this dialect has a decimal comma, so a number with a point belongs to another dialect
     try:
         float(cell.replace(decimal, "."))
     except ValueError:
         return False
-    return "_" not in cell
+    return "_" not in cell  # Python's float accepts 1_000, which no file means as a number
 
 
 @contextmanager
 def lines_of(path: Path, encoding: str) -> Iterator[Iterator[tuple[int, str]]]:
-    """Open a file and give its lines that are not blank, with their numbers from 1."""
+    """Open a file and iterate over the lines that are not blank, each after its number. Numbers start at 1."""
     with _opened(path) as file, io.TextIOWrapper(file, encoding=encoding, errors="replace") as text:
         yield ((number, line) for number, line in enumerate(text, start=1) if line.strip())
 
@@ -152,7 +152,7 @@ def _encoding(path: Path) -> str:
                 block = file.read(_SAMPLE_BYTES)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            return "latin-1"  # every byte is a character in it, so nothing remains to be checked
+            return "latin-1"  # it can decode every file, because each byte is a character in it
     return "utf-8"
 
 
@@ -181,7 +181,8 @@ def _share(lines: list[str], separator: str, decimal: str) -> float:
     body = rows[1:] or rows
     width = _width(body)
     even = [row for row in body if len(row) == width]
-    # the header can lack the name of an index, or the separator at the end of a row
+    # The header can have one cell less than the other rows. R writes no name for the index, and in some files every row
+    # but the header ends with a separator.
     if width < 2 or len(even) < 0.9 * len(body) or len(rows[0]) not in (width, width - 1):
         return 0.0
     if len(rows) == 1:
@@ -194,7 +195,7 @@ def _is_known(cell: str, decimal: str) -> bool:
 
 
 def _has_header(rows: list[list[str]], decimal: str) -> bool:
-    """Whether the first row is a header: it has no date, and not only numbers."""
+    """Whether the first row is a header: it contains no date, and at least one cell that is not a number."""
     first = [cell for cell in rows[0] if cell.strip()]
     numbers = [is_number(cell, decimal) for cell in first]
     dates = [is_date_like(cell) and not number for cell, number in zip(first, numbers, strict=True)]
@@ -202,13 +203,13 @@ def _has_header(rows: list[list[str]], decimal: str) -> bool:
 
 
 def _whole_header(header: list[str], body: list[list[str]], width: int) -> list[str]:
-    """Return a header with a name for every column. R leaves the name of the index out, in the first place."""
+    """Return a header with a name for every column. If R wrote no name for the index, the first name is ""."""
     ends_empty = all(not row[-1].strip() for row in body if len(row) == width)
     return ["", *header] if len(header) == width - 1 and not ends_empty else header
 
 
 def _names(header: list[str], width: int) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the names of all columns, as pandas would make them, and those that are not in the file."""
+    """Return the names of all columns, as pandas would make them, and the names that the file does not contain."""
     given = [*header]
     names: list[str] = []
     unnamed = set()

@@ -27,7 +27,8 @@ __all__ = ["Series", "choose", "read_series"]
 _SPREADSHEETS = (".xlsx", ".xlsm")
 
 _MARKS = frozenset({"-", "--", "---", ".", "..", "?", "*", "x", "X", "nil", "missing", "\N{EN DASH}", "\N{EM DASH}"})
-"""Cells that people write for a missing value. With `fill` they are one."""
+"""What people write into a cell for a missing value. With `fill`, such a cell counts as missing. Otherwise it is an
+error in a column of numbers."""
 
 _NUMBER_LIKE = re.compile(r"[+-]?\s*[$€£]?\s*\d[\d.,' \u00a0\u202f]*([eE][+-]?\d+)?\s*(%|[^\W\d_]{0,3})")
 """A number as people write it: with separators of thousands, a currency, a per cent sign or a short unit."""
@@ -60,7 +61,7 @@ def read_series(
 
     Args:
         path: The file.
-        dates: Order of day and month, "dayfirst" or "monthfirst". None if it is to be found.
+        dates: Order of day and month, "dayfirst" or "monthfirst". With None, the order is found from the dates.
         columns: Names of the series to read. Empty means all.
         fill: If it is given, missing rows are added, with NaN for their values.
 
@@ -96,10 +97,10 @@ def read_series(
 
 
 def choose(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the columns with these names, in the order of the frame. All columns if there are no names.
+    """Return the columns with these names, in the order of the frame. If no names are given, return all columns.
 
     Raises:
-        UnknownNameError: If there is no such column.
+        UnknownNameError: If the frame has no column of one of these names.
     """
     known = {str(name).strip(): name for name in frame.columns}
     for name in columns:
@@ -115,9 +116,9 @@ class _File:
     Attributes:
         path: The file.
         table: The columns.
-        told: How the file is written, for the user.
+        told: How the file is written, in words for the user.
         dialect: The dialect of the text.
-        is_sheet: Whether it is a spreadsheet. Its rows are the lines.
+        is_sheet: Whether the file is a spreadsheet. The rows of a spreadsheet count as its lines.
     """
 
     path: Path
@@ -143,14 +144,17 @@ class _File:
             ) from None
         except Exception as error:  # openpyxl raises whatever its zip and XML parsers raise
             raise DataError(f"{path} cannot be read as a spreadsheet: {error}") from None
-        # As text it takes the same way as a CSV file.
+        # The cells are converted to CSV text, so that one code recognises the dates and numbers of both kinds of files.
         text = cells.to_csv(index=False, header=False)
         dialect = find_dialect(path, text)
         told = f"spreadsheet, {'header row' if dialect.header else 'no header row'}"
         return cls(path, _table(path, io.StringIO(text), dialect), told, dialect, True)
 
     def line(self, row: int) -> int:
-        """Return the number of the line that has a row. Lines count from 1, with the header and blank lines."""
+        """Return the number of the line in the file that contains a row of the table.
+
+        Lines count from 1, including the header and blank lines.
+        """
         number = row + self.dialect.header
         if self.is_sheet:
             return number + 1
@@ -161,7 +165,7 @@ class _File:
 def _table(path: Path, source: Path | io.StringIO, dialect: Dialect) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
-            # pandas only warns if it cuts cells off a row that is longer than the others
+            # If a row is longer than the others, pandas drops cells of it and only warns. Here this is an error.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             return pd.read_csv(
                 source,
@@ -171,9 +175,9 @@ def _table(path: Path, source: Path | io.StringIO, dialect: Dialect) -> pd.DataF
                 header=0 if dialect.header else None,
                 names=list(dialect.names),
                 index_col=False,
-                low_memory=False,  # otherwise a column of text can have numbers where a block had only numbers
+                low_memory=False,  # otherwise each block of rows is converted alone, and a column can mix types
             )
-    # the parser errors of pandas are ValueErrors
+    # The parser errors of pandas are ValueErrors.
     except (ValueError, OSError, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} cannot be read as a CSV ({dialect}): {error}") from None
 
@@ -202,7 +206,7 @@ def _numeric(
         others = ", ".join(map(str, rest.columns)) or "none"
         raise DataError(
             f"{file.path} has no numeric column beside its dates (others: {others}); a series is a column of numbers, "
-            "missing values empty"
+            "in which missing values are empty cells"
         )
     return pd.DataFrame(kept), left_out
 
@@ -227,6 +231,7 @@ def _numbers(file: _File, cells: pd.Series, fill: str | None, *, chosen: bool) -
     fine = texts.map(lambda cell: is_number(cell, decimal))
     marks = texts.str.strip().isin(_MARKS)
     like = fine | texts.map(lambda cell: bool(_NUMBER_LIKE.fullmatch(cell.strip())))
+    # A column in which at most half of the cells look like numbers is text. Marks of missing values do not count.
     if not chosen and like.sum() <= (len(texts) - marks.sum()) / 2:
         return None
     wrong = texts[~fine & ~marks] if fill is not None else texts[~fine]
@@ -241,7 +246,7 @@ def _numbers(file: _File, cells: pd.Series, fill: str | None, *, chosen: bool) -
 
 
 def _remedy(cell: str, decimal: str) -> str:
-    """Return what makes a number of a cell."""
+    """Return, as a phrase, what the user can do to make a cell a number."""
     plain = cell.strip()
     if plain in _MARKS:
         return "if it is a missing value, fill it with --fill linear or --fill forward"
@@ -288,7 +293,7 @@ def _even(file: _File, found: Dates, frame: pd.DataFrame, fill: str | None) -> t
     if not missing:
         return step, 0, frame
     first, largest = int(np.flatnonzero(jumps)[0]), int(jumps.argmax())
-    if missing > len(dates):  # mostly invented data, or a wrong year
+    if missing > len(dates):  # filling would invent most of the data, and perhaps one date only has a wrong year
         raise DataError(
             f"{file.path}: the largest of its gaps is from {dates[largest]} to {dates[largest + 1]} (line "
             f"{file.line(largest + 1)}): with a step of {step}, {missing:,} rows are missing and only {len(dates):,} "

@@ -53,7 +53,9 @@ class Step:
         return _season_of(self.size / _DAY)
 
     def positions(self, dates: pd.DatetimeIndex) -> np.ndarray:
-        """Return the number of each date on the grid that begins with the first date. NaN between two rows of it.
+        """Return the number of each date on the grid, which begins with the first date as number 0.
+
+        A date that lies between two rows of the grid gives NaN.
 
         Args:
             dates: Ascending dates.
@@ -66,7 +68,7 @@ class Step:
             counts = np.busday_count(days[0], days).astype(float)
             return np.where(np.is_busday(days) & _same_time(wall), counts, np.nan)
         months = np.asarray(wall.year * 12 + wall.month)
-        # the 31st is the last day of every month, so the end of June belongs to the same grid as the end of July
+        # If the dates are on day 31, a shorter month has its last day instead. So 30 June and 31 July lie on one grid.
         days = np.minimum(wall.day.max(), wall.days_in_month)
         return np.where((wall.day == days) & _same_time(wall), _quotients(months - months[0], self.size), np.nan)
 
@@ -102,10 +104,11 @@ def usual_steps(dates: pd.DatetimeIndex) -> list[Step]:
         return []
     wall = _wall(dates)
     usual = _most_frequent(np.diff(_microseconds(wall)))
-    if usual >= 28 * _DAY:
+    if usual >= 28 * _DAY:  # the shortest month
         months = _most_frequent(np.diff(np.asarray(wall.year * 12 + wall.month)))
         return [Step("month", months), Step("time", usual)] if months > 0 else [Step("time", usual)]
     weekdays = wall.day_of_week
+    # Without a weekend among the dates, a few weekdays can also belong to a daily series.
     over_a_weekend = bool((np.diff(weekdays) < 0).any())
     if usual == _DAY and over_a_weekend and bool((weekdays < 5).all()):
         return [Step("business day", 1), Step("time", usual)]
@@ -113,7 +116,7 @@ def usual_steps(dates: pd.DatetimeIndex) -> list[Step]:
 
 
 def season(dates: pd.DatetimeIndex) -> int:
-    """Return the number of rows in a season (`Step.season`). Uneven dates count by their median distance."""
+    """Return the number of rows in a season (`Step.season`). For uneven dates, the median distance is the step."""
     if (step := find_step(dates)) is not None:
         return step.season
     return _season_of(pd.Timedelta(pd.Series(dates).diff().median()) / pd.Timedelta(days=1))

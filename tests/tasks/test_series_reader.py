@@ -187,7 +187,7 @@ class TestOrder:  # D2
         path = text(tmp_path, table(dates.strftime(form), values))
         read = read_series(path)
         assert list(read.frame.index) == list(dates)
-        assert "day before month (only so the rows are evenly spaced)" in read.read["dates"]
+        assert "day before month (the rows are evenly spaced only in this order)" in read.read["dates"]
         assert read.read["step"] == "1 month, season of 12 rows, no gaps"
         assert create_task(f"csv:{path}", **SHORT).season == 12
 

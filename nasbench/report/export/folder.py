@@ -30,7 +30,8 @@ from nasbench.runs.schema import read_test_metrics
 __all__ = ["export_trial"]
 
 _TOLERANCE = 1e-4
-"""Largest allowed difference between ONNX and torch, divided by the largest output (at least by 1)."""
+"""Largest allowed absolute difference between the outputs of onnxruntime and torch, as a share of the largest absolute
+output. If that output is below 1, the difference itself must be at most this."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class _Winner:
         return f"{Path(host).name} with {self.plan.text}" if not self.plan.is_bare else f"bare {Path(host).name}"
 
 
-@surroundings_kept()  # it seeds generators, and those of the caller stay as they are
+@surroundings_kept()  # the function seeds random generators, and the states of the caller's generators must not change
 def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) -> Path:
     """Export a trial as a folder that works without nasbench.
 
@@ -68,8 +69,8 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
 
     Raises:
         InputError: If there is no such trial, or if `out` is not empty.
-        RunError: If its weights were not stored, or if the source does not give the same model. Or if the run has
-            Python code of its own and is not trusted.
+        RunError: If the trial's weights were not stored, if the exported source does not give the same model, or if the
+            run has Python code of its own and is not trusted.
         UnsupportedError: If the source of a part cannot be read.
     """
     out = Path(out)
@@ -87,7 +88,7 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
             _check(winner, staged)
             if onnx:
                 _write_onnx(winner, staged)
-            if out.exists():
+            if out.exists():  # an empty folder, into which `move` would put the model as a subfolder
                 out.rmdir()
             shutil.move(staged, out)
     except OSError as error:
@@ -126,6 +127,7 @@ def _write(winner: _Winner, folder: Path) -> None:
     for name in ("README.md", "example.py"):
         text = environment.get_template(f"export/{name}.j2").render(config=config, run=run, card=_card(winner))
         (folder / name).write_text(text, encoding="utf-8")
+    # Exact versions, because the output of the exported model was compared with the run's model under these.
     needs = [f"{name}=={version(name)}" for name in ("torch", "timm", "safetensors", "numpy")]
     (folder / "requirements.txt").write_text("\n".join(needs) + "\n", encoding="utf-8")
 
@@ -194,6 +196,7 @@ def _load(folder: Path) -> nn.Module:
 
 def _example(winner: _Winner) -> Tensor:
     size = winner.builder.input_size
+    # Two items, because torch.export treats a dimension of size 1 as a constant.
     return torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
 
 
@@ -234,7 +237,7 @@ def _write_onnx(winner: _Winner, folder: Path) -> None:
     except Exception as error:
         lines = str(error).strip().splitlines()
         raise RunError(f"trial {winner.number} cannot be written as ONNX: {lines[0] if lines else error!r}") from error
-    for batch_size in (1, len(x)):  # the exporter possibly fixed the batch size of its example
+    for batch_size in (1, len(x)):  # the exporter can have made the batch size of its example a constant
         with torch.no_grad():
             expected = winner.model(x[:batch_size])
         (answer,) = session.run(None, {session.get_inputs()[0].name: x[:batch_size].numpy()})

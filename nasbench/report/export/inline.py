@@ -61,7 +61,7 @@ class _File:
     def __init__(self, name: str) -> None:
         module = sys.modules.get(name) or importlib.import_module(name)
         path, loader = getattr(module, "__file__", None), getattr(module, "__loader__", None)
-        if isinstance(loader, UserFile):  # the file that was loaded, which is possibly no longer there
+        if isinstance(loader, UserFile):  # the source that was loaded, because the file can be changed or gone by now
             self.data = loader.source
         elif path is None or not Path(path).is_file():
             raise UnsupportedError(f"the source of {name} cannot be read, so its definitions cannot be exported")
@@ -189,7 +189,7 @@ class Inliner:
         self._take((module, attribute))
 
     def origin(self, module: str, attribute: str) -> Key:
-        """Return the module that defines a name. `module` possibly only re-exports it."""
+        """Return the module that defines a name, and the name there. `module` can be one that only re-exports it."""
         file = self._file(module)
         while attribute not in file.definitions and attribute in file.imports:
             module, original, _ = file.imports[attribute]
@@ -210,7 +210,10 @@ class Inliner:
         return path is not None and not _installed(Path(path))
 
     def imports(self, name: str, statement: str) -> str:
-        """Record an import of another package. Return its name in the text, with a number if the name is used."""
+        """Record an import of another package, and return the name that it has in the text.
+
+        If the text uses the name for something else, a number is added to the name.
+        """
         thing = statement.partition(" as ")[0]
         called, number = name, 2
         while self._imports.get(called, thing) != thing:
@@ -227,7 +230,7 @@ class Inliner:
 
     @property
     def _names(self) -> dict[Key, str]:
-        """The name of each definition in the text: its own name, or with a number if that is already used."""
+        """The name of each definition in the text: its own name, with a number if that name is already used."""
         names: dict[Key, str] = {}
         used = {*self._imports, *self._reserved}
         for key in self._taken:
@@ -365,7 +368,7 @@ class _Walk:
                 )
 
     def _annotation(self, node: ast.expr, local: frozenset[str]) -> None:
-        """Add the definitions that an annotation names. It is not executed, but a reader looks for them."""
+        """Add the definitions that an annotation names. No code needs them, but a person who reads the text does."""
         for name in ast.walk(node):
             if not isinstance(name, ast.Name) or name.id in local:
                 continue

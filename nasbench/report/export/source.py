@@ -43,10 +43,10 @@ def model_source(
         backbone: A timm name, a built-in forecasting backbone, or `FILE.py:function`.
         plan: The plan in the backbone.
         slots: Slots of the backbone.
-        input_size: Input size without the batch.
-        model_kwargs: `num_classes` or `horizon`.
+        input_size: Input size without the batch dimension.
+        model_kwargs: What the task decides about the model: `num_classes`, or `horizon` and `covariates`.
         identity_init: Whether plug-ins have gates, as in `insert`.
-        title: First line of the docstring.
+        title: First line of the docstring of `model.py`.
 
     Raises:
         UnsupportedError: If the source of a part cannot be read.
@@ -120,9 +120,9 @@ class _Writer:
             self.need(Branches)
 
     def host(self, backbone: str, size: tuple[int, ...], model_kwargs: dict[str, Any]) -> Any:
-        """Add the definitions that the backbone needs. Return a function that returns the code to build it.
+        """Add the definitions that the backbone needs. Return a function that returns the code to build the backbone.
 
-        The call is written later, because a name can still get a number when other definitions are added.
+        The code is written later, because the names in it can still get numbers when other definitions are added.
         """
         if is_file(backbone):
             file, _, function = backbone.rpartition(":")

@@ -55,6 +55,7 @@ def table_text(table: pd.DataFrame, form: str, numeric: Sequence[bool] | None = 
     if form == "csv":
         return csv_text(table)
     if form == "json":
+        # By default, pandas would round to 10 digits after the point.
         rows = json.loads(table.to_json(orient="records", double_precision=15))
         return json.dumps({"schema_version": SCHEMA_VERSION, "kind": "trials", "data": rows}, indent=2) + "\n"
     if form == "latex":
@@ -62,6 +63,7 @@ def table_text(table: pd.DataFrame, form: str, numeric: Sequence[bool] | None = 
         texts.columns = [_latex(str(name)) for name in texts.columns]
         return texts.to_latex(index=False, escape=False, column_format="".join("r" if n else "l" for n in numeric))
     names = [str(name) for name in table.columns]
+    # In Markdown, a bar would end the cell.
     rows = [[_text(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)]
     rule = ["--:" if right else "---" for right in numeric]
     return "\n".join(f"| {' | '.join(row)} |" for row in [names, rule, *rows]) + "\n"
