@@ -46,27 +46,32 @@ class Rowwise(nn.Module):
         return self.module(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).transpose(1, 2)
 
 
-def build(expression: Expression | str, *, channels: int, dims: int, rowwise: bool = False) -> nn.Module:
+def build(
+    expression: Expression | str, *, channels: int | tuple[int, ...], dims: int, rowwise: bool = False
+) -> nn.Module:
     """Build the `nn.Module` that an expression describes.
 
     Args:
         expression: The expression or its text.
-        channels: Number of channels C of the map.
+        channels: Number of channels C of the map. A tuple, with one number for each level, for a slot that takes a neck.
         dims: Number of spatial dimensions of the map, 1 or 2.
         rowwise: Whether each row of a two-dimensional map is a separate series. If so, a module that supports only
             one-dimensional maps runs on each row separately.
 
     Returns:
-        A module `(B, C, *S) -> (B, C, *S)`, which is `nn.Identity` for `none`.
+        A module `(B, C, *S) -> (B, C, *S)`, which is `nn.Identity` for `none`. For a tuple of channels, a neck: from a
+        list of maps to a list of maps.
 
     Raises:
         UnsupportedError: If a module of the expression does not support these channels or dims, or if the expression is
             a single fusion or neck.
     """
     expression = parse(expression)
+    if isinstance(channels, tuple):
+        return _neck(expression, channels)
     if isinstance(expression, Leaf):
         if module_spec(expression.name).kind != "module":
-            raise UnsupportedError(f"{expression.name} cannot stand alone in an expression")
+            raise UnsupportedError(_alone(expression.name))
         if rowwise and runs_rowwise(expression, dims):
             return Rowwise(create_module(expression.name, channels, dims=1, **dict(expression.hyper)))
         return create_module(expression.name, channels, dims=dims, **dict(expression.hyper))
@@ -79,3 +84,17 @@ def build(expression: Expression | str, *, channels: int, dims: int, rowwise: bo
     inputs = len(branches) if len(branches) > 2 else None
     fusion = create_module(expression.fusion, channels, dims=dims, inputs=inputs, **dict(expression.hyper))
     return Branches(branches, fusion)
+
+
+def _neck(expression: Expression, channels: tuple[int, ...]) -> nn.Module:
+    if expression.is_none:
+        return nn.Identity()
+    if not isinstance(expression, Leaf) or module_spec(expression.name).kind != "neck":
+        raise UnsupportedError(f"this slot takes one neck, or none; got {expression.canonical()}")
+    return create_module(expression.name, list(channels), **dict(expression.hyper))
+
+
+def _alone(name: str) -> str:
+    if module_spec(name).kind == "neck":
+        return f"{name} is a neck, which joins all levels of a pyramid: it goes into the slot `neck` of a dense host"
+    return f"{name} cannot stand alone in an expression"

@@ -1,0 +1,225 @@
+"""Hosts of dense tasks: the stages of a backbone -> neck -> levels, and the head that a task puts on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench.backbones.discovery import Slot, slots
+from nasbench.backbones.factory import create_backbone
+from nasbench.backbones.features import Features, pyramid_of
+from nasbench.backbones.tracing import BATCH, meta_copy
+from nasbench.errors import PlanError, UnsupportedError
+from nasbench.library import building
+from nasbench.library.expression import Expression, parse
+from nasbench.library.modules import create_module, module_spec
+
+__all__ = ["NECK", "DenseHost", "DenseModel", "attach_head", "create_dense", "put_neck"]
+
+NECK = "neck"
+"""Name of the slot for a neck."""
+
+_SMALL_PX = 128  # images whose shorter side is below this get levels from stride 8, otherwise from stride 4
+
+
+class SimplePyramid(nn.Module):
+    """Make four maps of strides 4 to 32 from one of stride 16.
+
+    Transposed convolutions enlarge the map, and max pooling halves it (Li et al., "Exploring Plain Vision Transformer
+    Backbones for Object Detection", ECCV 2022, arXiv:2203.16527, the simple feature pyramid, without its convolutions
+    to a common width, which are the neck's or the head's).
+
+    Args:
+        channels: Number of channels C of the map.
+        scales: How much larger or smaller each level is than the map: 4, 2, 1 or 0.5.
+    """
+
+    def __init__(self, channels: int, scales: Sequence[float]) -> None:
+        super().__init__()
+        self.channels = [channels // int(max(1, scale)) for scale in scales]
+        self.levels = nn.ModuleList(_rescaled(channels, scale) for scale in scales)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """`(B, C, H, W)` to a list of maps, fine to coarse."""
+        return [level(x) for level in self.levels]
+
+
+def _rescaled(channels: int, scale: float) -> nn.Module:
+    half, quarter = channels // 2, channels // 4
+    if scale == 4:
+        return nn.Sequential(
+            nn.ConvTranspose2d(channels, half, 2, 2), nn.GroupNorm(1, half), nn.GELU(),
+            nn.ConvTranspose2d(half, quarter, 2, 2),
+        )  # fmt: skip
+    if scale == 2:
+        return nn.ConvTranspose2d(channels, half, 2, 2)
+    return nn.Identity() if scale == 1 else nn.MaxPool2d(2)
+
+
+class DenseHost(nn.Module):
+    """The stages of a backbone, a neck, and one place for a module at each level.
+
+    Args:
+        features: A backbone that returns its maps, fine to coarse.
+        pyramid: Makes the levels from the maps.
+        strides: Stride of each level.
+        input_size: `(3, H, W)` for which the host was made.
+        channels: Number of channels of each level before the neck.
+        neck: From a list of maps to a list of maps of the same sizes. `nn.Identity` for none.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        pyramid: nn.Module,
+        strides: Sequence[int],
+        *,
+        input_size: Sequence[int],
+        channels: Sequence[int],
+        neck: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.channels_last = features.model, features.channels_last
+        self.pyramid, self.neck = pyramid, neck
+        self.levels = nn.ModuleList(nn.Identity() for _ in strides)
+        self.strides, self.pyramid_channels = tuple(strides), tuple(channels)
+        self.input_size = tuple(input_size)
+        self.pretrained_cfg = getattr(features.model, "pretrained_cfg", {})
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """`(B, 3, H, W)` to a list of maps `(B, C_i, H_i, W_i)`, fine to coarse."""
+        maps = self.backbone(x)
+        if self.channels_last:
+            maps = [m.permute(0, 3, 1, 2) for m in maps]
+        return [level(m) for level, m in zip(self.levels, self.neck(self.pyramid(maps)), strict=True)]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Number of channels of each level after the neck."""
+        return tuple(shape[1] for shape in self.level_shapes(self.input_size))
+
+    def level_shapes(self, input_size: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the shape of each level after the neck, with a batch dimension."""
+        with torch.no_grad(), torch.device("meta"):
+            return [tuple(m.shape) for m in meta_copy(self)(torch.zeros(BATCH, *input_size))]
+
+    def find_slots(self, input_size: Sequence[int]) -> list[Slot]:
+        """Return the slots of the backbone's stages, then `neck`, then `levelK`, fine to coarse."""
+        inner = slots(self.backbone, input_size)
+        entry = inner[0].entry if inner else ""
+        found = [replace(s, module=f"backbone.{s.module}", entry=f"backbone.{s.entry}".rstrip(".")) for s in inner]
+        entry, image = f"backbone.{entry}".rstrip("."), tuple(input_size[1:])
+        shapes = self.level_shapes(input_size)
+        found.append(Slot(NECK, self.pyramid_channels, shapes[0][2:], "NCHW", NECK, image=image, entry=entry))
+        return found + [
+            Slot(f"level{k}", shape[1], shape[2:], "NCHW", f"levels.{k - 1}", image=image, entry=entry)
+            for k, shape in enumerate(shapes, start=1)
+        ]
+
+
+class DenseModel(nn.Module):
+    """A dense host with a head: from images `(B, 3, H, W)` to what the head computes.
+
+    Args:
+        host: From images to a list of maps.
+        head: A head of the library.
+    """
+
+    def __init__(self, host: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.host, self.head = host, head
+        self.pretrained_cfg = getattr(host, "pretrained_cfg", {})
+
+    def forward(self, x: Tensor) -> Any:
+        """Compute the head's raw output for images `(B, 3, H, W)`."""
+        return self.head(self.host(x), x)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the head. This method is part of timm's interface for models."""
+        return self.head
+
+
+def create_dense(
+    backbone: str,
+    neck: Expression | str = "none",
+    *,
+    input_size: Sequence[int],
+    pretrained: bool = False,
+    checkpoint: str | Path | None = None,
+) -> DenseHost:
+    """Build a dense host.
+
+    Its levels are the backbone's maps of stride 4 to 32 (8 to 32 if the shorter side of the image is below 128 pixels).
+    A backbone of one stride, such as ViT, gets a simple feature pyramid.
+
+    Args:
+        backbone: A timm name.
+        neck: A neck of the library, as an expression, or "none".
+        input_size: `(3, H, W)`.
+        pretrained: Whether to load timm's pretrained weights.
+        checkpoint: A file of the bare backbone's weights, as in `create_backbone`.
+
+    Raises:
+        BackboneError: If the backbone cannot return its maps, or the checkpoint belongs to another network.
+        UnknownNameError: If no neck has this name.
+        PlanError: If `neck` is no neck, or does not fit the levels.
+    """
+    finest = 4 if min(input_size[1:]) >= _SMALL_PX else 8
+    features = pyramid_of(
+        backbone, input_size=input_size, finest=finest, pretrained=pretrained, checkpoint=checkpoint, one_map=True
+    )
+    strides, channels, pyramid = features.strides, [f.channels for f in features.formats], nn.Identity()
+    if len(strides) == 1:
+        strides = tuple(stride for stride in (4, 8, 16, 32) if stride >= finest)
+        pyramid = nn.Sequential(_Only(), SimplePyramid(channels[0], [features.strides[0] / s for s in strides]))
+        channels = pyramid[1].channels
+    built = _neck(neck, tuple(channels))
+    return DenseHost(features, pyramid, strides, input_size=input_size, channels=channels, neck=built)
+
+
+class _Only(nn.Module):
+    """The only map of a list."""
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return maps[-1]
+
+
+def _neck(neck: Expression | str, channels: tuple[int, ...]) -> nn.Module:
+    try:
+        return building.build(neck, channels=channels, dims=2)
+    except UnsupportedError as error:
+        raise PlanError(f"slot {NECK}: {error}") from error
+
+
+def put_neck(host: DenseHost, neck: Expression | str) -> nn.Module:
+    """Put another neck into a dense host, in place. Return the neck that was there.
+
+    Raises:
+        PlanError: If `neck` is no neck, or does not fit the levels.
+    """
+    before = host.neck
+    parameter = next(host.parameters())
+    host.neck = _neck(neck, host.pyramid_channels).to(parameter.device, parameter.dtype).train(host.training)
+    return before
+
+
+def attach_head(host: nn.Module, head: str, **known: Any) -> DenseModel:
+    """Put a head on a host.
+
+    Args:
+        host: A dense host, with its plan.
+        head: A head of the library, as an expression.
+        known: What the task knows: `num_classes`.
+
+    Raises:
+        UnknownNameError: If no head has this name.
+        PlanError: If it is no head, or does not fit the levels.
+    """
+    part = parse(head)
+    return DenseModel(host, None)
