@@ -95,6 +95,9 @@ def _neck(expression: Expression, channels: tuple[int, ...]) -> nn.Module:
 
 
 def _alone(name: str) -> str:
-    if module_spec(name).kind == "neck":
+    kind = module_spec(name).kind
+    if kind == "neck":
         return f"{name} is a neck, which joins all levels of a pyramid: it goes into the slot `neck` of a dense host"
+    if kind == "head":
+        return f"{name} is a head, which ends a network: give it as `head=`"
     return f"{name} cannot stand alone in an expression"

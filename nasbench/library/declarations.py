@@ -38,7 +38,7 @@ _PLAIN = (
     "limits",
     "selectable",
 )
-_TUPLES = ("properties", "dims")
+_TUPLES = ("properties", "dims", "tasks")
 _OF_TIMM = re.compile(rb"^(?:import|from) timm\b", re.MULTILINE)
 
 

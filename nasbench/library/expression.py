@@ -284,8 +284,8 @@ class _Parser:
 
     def module(self, node: ast.expr, name: str, call: ast.Call | None, depth: int) -> Expression:
         spec = module_spec(name)
-        if spec.kind == "neck" and depth > 0:
-            raise self.fault(node, f"{name} is a neck, which joins all levels of a pyramid: it stands alone in its slot")
+        if spec.kind in ("neck", "head") and depth > 0:
+            raise self.fault(node, f"{name} is a {spec.kind}, which takes a whole pyramid: it stands alone")
         hyper = self.hyper(spec, call)
         branches = [self.expression(argument, depth + 1) for argument in call.args] if call else []
         if spec.kind == "fusion":

@@ -15,7 +15,7 @@ from nasbench.library.registry import MODULES, ModuleSpec, property_name
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["create_module", "list_modules", "module_spec", "module_specs"]
+__all__ = ["create_head", "create_module", "list_modules", "module_spec", "module_specs"]
 
 
 def module_spec(name: str) -> ModuleSpec:
@@ -59,7 +59,7 @@ def module_specs(
         if fnmatch.fnmatchcase(spec.name, pattern)
         and (wanted is None or spec.has(wanted))
         and (dims is None or dims in spec.dims)
-        and (kind is None or spec.kind == kind)
+        and (spec.kind != "head" if kind is None else spec.kind == kind)
     ]
 
 
@@ -73,7 +73,7 @@ def list_modules(
         property: List only modules that declare this property: locality, globality, sparsity, multiscale, or
             complexity (a cost at most linear in the number of positions).
         dims: List only modules for maps with this number of spatial dimensions, 1 or 2.
-        kind: "module", "fusion" or "neck". None means all three.
+        kind: "module", "fusion", "neck" or "head". None means the first three, which go into networks. A head ends one.
 
     Raises:
         UnknownNameError: If `property` is not one of the five.
@@ -109,7 +109,8 @@ def create_module(
 
     Raises:
         UnknownNameError: If the name or a hyper-parameter does not exist.
-        UnsupportedError: If the module does not support these channels, dims or values.
+        UnsupportedError: If the module does not support these channels, dims or values, or if it is a head, for which
+            there is `create_head`.
 
     Example:
         >>> import nasbench as nb
@@ -117,10 +118,9 @@ def create_module(
         512
     """
     spec = module_spec(name)
-    for key in hyper:
-        if key not in spec.hyperparameters:
-            raise UnknownNameError(f"hyper-parameter of {name}", key, spec.hyperparameters)
-    hyper = {key: _accepted(spec, key, value) for key, value in hyper.items()}
+    if spec.kind == "head":
+        raise UnsupportedError(f"{name} is a head, which ends a network; `create_head` builds it for a task")
+    hyper = _checked_hyper(spec, hyper)
     if dims is None:
         dims = 2 if 2 in spec.dims else spec.dims[0]
     if whole(dims) not in spec.dims:
@@ -136,29 +136,83 @@ def create_module(
     passed = {key: value for key, value in socket.items() if key in spec.socket}
     if spec.kind == "fusion" and "inputs" not in spec.socket and socket["inputs"] != 2:
         raise UnsupportedError(f"fusion {name} joins exactly 2 maps, got {inputs}")
-    width = _checked_channels(spec, channels)
+    return _build(spec, _checked_channels(spec, channels), {**passed, **hyper})
+
+
+def create_head(
+    name: str, channels: Sequence[int], *, num_classes: int, strides: Sequence[int], **hyper: Any
+) -> nn.Module:
+    """Create a head of the library.
+
+    Args:
+        name: The head's registry name.
+        channels: Number of channels of each level, fine to coarse.
+        num_classes: Number of classes of the task. In detection the background is none of them.
+        strides: Stride of each level in pixels of the input, fine to coarse.
+        **hyper: The head's own hyper-parameters.
+
+    Returns:
+        An `nn.Module` with the methods `loss` and `decode`.
+
+    Raises:
+        UnknownNameError: If the name or a hyper-parameter does not exist.
+        UnsupportedError: If it is not a head, or does not support these levels or values.
+
+    Example:
+        >>> from nasbench.library.modules import create_head
+        >>> head = create_head("fcn", [64, 128], num_classes=5, strides=[4, 8])
+    """
+    spec = module_spec(name)
+    if spec.kind != "head":
+        known = ", ".join(list_modules(kind="head"))
+        raise UnsupportedError(f"{name} is a {spec.kind}, not a head; the heads are {known}")
+    counts = _checked_channels(spec, channels)
+    steps = [whole(each) or 0 for each in strides]
+    if len(steps) != len(channels) or steps != sorted(set(steps)) or steps[0] < 1:
+        raise UnsupportedError(f"head {name} needs one stride a level, fine to coarse; got {list(strides)}")
+    if (whole(num_classes) or 0) < 1:
+        raise UnsupportedError(f"num_classes must be a positive whole number, got {num_classes!r}")
+    socket = {"num_classes": whole(num_classes), "strides": steps}
+    passed = {key: value for key, value in socket.items() if key in spec.socket}
+    return _build(spec, counts, {**passed, **_checked_hyper(spec, hyper)})
+
+
+def _build(spec: ModuleSpec, channels: int | list[int], passed: dict[str, Any]) -> nn.Module:
     try:
-        return spec.cls(width, **passed, **hyper)
+        return spec.cls(channels, **passed)
     except InputError as error:
-        raise UnsupportedError(f"module {name}: {error}") from None
+        raise UnsupportedError(f"{_word(spec)} {spec.name}: {error}") from None
     # Not every plug-in checks its arguments. An error from deep inside torch does not name them, so this message does.
     except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        given = ", ".join(f"{k}={v!r}" for k, v in {"channels": width, **passed, **hyper}.items())
-        raise UnsupportedError(f"module {name} cannot be built with {given}: {error}") from error
+        given = ", ".join(f"{k}={v!r}" for k, v in {"channels": channels, **passed}.items())
+        raise UnsupportedError(f"{_word(spec)} {spec.name} cannot be built with {given}: {error}") from error
+
+
+def _word(spec: ModuleSpec) -> str:
+    return "head" if spec.kind == "head" else "module"
+
+
+def _checked_hyper(spec: ModuleSpec, hyper: dict[str, Any]) -> dict[str, Any]:
+    for key in hyper:
+        if key not in spec.hyperparameters:
+            raise UnknownNameError(f"hyper-parameter of {spec.name}", key, spec.hyperparameters)
+    return {key: _accepted(spec, key, value) for key, value in hyper.items()}
 
 
 def _accepted(spec: ModuleSpec, key: str, value: object) -> Any:
     try:
         return spec.hyperparameters[key].accept(value)
     except UnsupportedError as error:
-        raise UnsupportedError(f"module {spec.name}: {error}") from None
+        raise UnsupportedError(f"{_word(spec)} {spec.name}: {error}") from None
 
 
 def _checked_channels(spec: ModuleSpec, channels: object) -> int | list[int]:
-    if spec.kind == "neck":
+    if spec.kind in ("neck", "head"):
         counts = [whole(each) or 0 for each in channels] if isinstance(channels, Sequence) else []
-        if len(counts) < 2 or min(counts) < 1:
-            raise UnsupportedError(f"neck {spec.name} needs a list of channel counts, fine to coarse; got {channels!r}")
+        # a neck joins levels, so that it needs two. A head can end a single map
+        if len(counts) < (2 if spec.kind == "neck" else 1) or min(counts) < 1:
+            what = f"{spec.kind} {spec.name}"
+            raise UnsupportedError(f"{what} needs a list of channel counts, fine to coarse; got {channels!r}")
         return counts
     count = whole(channels)
     if count is None or count < 1:

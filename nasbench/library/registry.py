@@ -23,17 +23,21 @@ if TYPE_CHECKING:  # a look-up of a name must not import torch
 from nasbench.errors import PluginError, UnknownNameError, UnsupportedError
 from nasbench.library.hyperparameters import Hyperparameter, check_range
 
-__all__ = ["MODULES", "PROPERTIES", "ModuleSpec", "Registry", "register_module"]
+__all__ = ["HEAD_TASKS", "MODULES", "PROPERTIES", "ModuleSpec", "Registry", "register_module"]
 
 PROPERTIES = ("locality", "globality", "sparsity", "multiscale", "complexity")
 """The five properties. A module declares which of the first four it has. The fifth follows from its cost order."""
 
-Kind = Literal["module", "fusion", "neck"]
+HEAD_TASKS = ("classification", "segmentation", "detection")
+"""The kinds of tasks that a head can serve."""
+
+Kind = Literal["module", "fusion", "neck", "head"]
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?\Z")
 _SOCKET = ("channels", "dims", "inputs")  # constructor arguments that depend on the slot, not on the user
+_HEAD_SOCKET = ("channels", "num_classes", "strides")  # those of a head. They depend on the host and on the task
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,14 @@ class ModuleSpec:
 
     Attributes:
         name: The registry name, as typed in expressions.
-        kind: "module" (from one map to one map of the same shape), "fusion" (from several maps to one) or "neck" (from
-            a pyramid to a pyramid).
+        kind: "module" (from one map to one map of the same shape), "fusion" (from several maps to one), "neck" (from a
+            pyramid to a pyramid) or "head" (from a pyramid to the output of a task).
         properties: Declared properties, a subset of `PROPERTIES[:4]`.
         cost_order: How the cost grows with the number of positions N: 1 means linearly, 2 quadratically.
         paper: The source: authors, title, venue, year and arXiv id.
         dims: Numbers of spatial dimensions that the module supports, a subset of (1, 2).
-        hyperparameters: The keywords of the constructor, without `dims` and `inputs`, which depend on the slot.
-        socket: Which of the keywords `dims` and `inputs` the constructor has.
+        hyperparameters: The keywords of the constructor, without those that depend on the slot.
+        socket: Which of the keywords `dims` and `inputs`, or `num_classes` and `strides` of a head, the constructor has.
         home: The class, as "module:name". "" if only the declaration is known (`Registry.declare`).
         doc: The docstring of the class.
         starts_as_identity: Whether the module computes `f(x) == x` bit for bit before training. For a fusion, whether
@@ -59,6 +63,7 @@ class ModuleSpec:
         limits: What the module does not support, in words. It is "" if every channel count and size is supported.
         selectable: Whether a space that selects modules by their declarations can select this one. False for a control,
             which a space must name.
+        tasks: For a head, the kinds of tasks that it serves, a subset of `HEAD_TASKS`.
         origin: "file:line" of the registration.
         registered: The class `cls(channels, *, ...)` itself, or None until its file is imported.
 
@@ -79,6 +84,7 @@ class ModuleSpec:
     commutative: bool = False
     limits: str = ""
     selectable: bool = True
+    tasks: tuple[str, ...] = ()
     origin: str = ""
     # Not compared, so that a spec from the record equals the spec that its file registers.
     registered: type | None = field(default=None, repr=False, compare=False)
@@ -221,7 +227,7 @@ class Registry(Generic[T]):
 
 
 MODULES: Registry[ModuleSpec] = Registry("module")
-"""All registered modules, fusions and necks. Ask `nasbench.library.modules`, which loads the built-ins first."""
+"""All registered modules, fusions, necks and heads. Ask `nasbench.library.modules`, which loads the built-ins first."""
 
 
 def register_module(
@@ -238,6 +244,7 @@ def register_module(
     commutative: bool = False,
     limits: str = "",
     selectable: bool = True,
+    tasks: tuple[str, ...] | list[str] = (),
 ) -> Callable[[C], C]:
     """Register an `nn.Module` class as a plug-in.
 
@@ -248,6 +255,10 @@ def register_module(
     search tries. `ranges` maps them to limits that their annotated type does not express, as in
     `hyperparameters.check_range`. Every value is checked against type and range before an instance is made. All other
     arguments are the attributes of `ModuleSpec` with the same name.
+
+    A head (`kind="head"`) takes a list of channel counts, and as keywords `num_classes` and, if it needs them, `strides`.
+    It has three methods: `forward(maps, inputs) -> raw`, `loss(raw, targets) -> Tensor` and `decode(raw, sizes)`.
+    docs/heads.md says what they take and give.
 
     Raises:
         PluginError: If the declaration is wrong, or the name belongs to another class.
@@ -271,6 +282,7 @@ def register_module(
             searched = {key: tuple(values) for key, values in (space or {}).items()}
             limited = dict(ranges or {})
             keywords = _keywords(cls)
+            socket = _HEAD_SOCKET if kind == "head" else _SOCKET
             spec = ModuleSpec(
                 name=name,
                 kind=kind,
@@ -283,15 +295,16 @@ def register_module(
                         p.name, p.default, searched.get(p.name, ()), _spell(p.annotation), limited.get(p.name, "")
                     )
                     for p in keywords
-                    if p.name not in _SOCKET
+                    if p.name not in socket
                 },
-                socket=frozenset(p.name for p in keywords if p.name in _SOCKET),
+                socket=frozenset(p.name for p in keywords if p.name in socket),
                 home=f"{cls.__module__}:{cls.__qualname__}",
                 doc=inspect.getdoc(cls) or "",
                 starts_as_identity=starts_as_identity,
                 commutative=commutative,
                 limits=limits,
                 selectable=selectable,
+                tasks=tuple(tasks),
                 origin=origin,
                 registered=cls,
             )
@@ -323,8 +336,10 @@ def _check_declaration(
     if not parameters or parameters[0].name != "channels":
         raise PluginError(f"the constructor's first argument must be `channels`, but is {_first(parameters)}")
     for p in parameters[1:]:
-        if p.kind is not p.KEYWORD_ONLY or p.default is p.empty:
+        given = spec.kind == "head" and p.name in _HEAD_SOCKET  # always passed
+        if p.kind is not p.KEYWORD_ONLY or (p.default is p.empty and not given):
             raise PluginError(f"constructor argument {p.name!r} must be keyword-only and have a default")
+    _check_head(spec, cls)
     for argument, names in (("space", searched), ("ranges", ranges)):
         unknown = set(names) - set(spec.hyperparameters)
         if unknown:
@@ -337,6 +352,19 @@ def _check_declaration(
                 parameter.accept(value)
             except UnsupportedError as error:
                 raise PluginError(f"space: {error}") from None
+
+
+def _check_head(spec: ModuleSpec, cls: type) -> None:
+    """Check that a head names the tasks that it serves and has their methods, and that nothing else does."""
+    if spec.kind != "head":
+        if spec.tasks:
+            raise PluginError(f"tasks is {spec.tasks}, but only a head serves a task; this is a {spec.kind}")
+        return
+    if not spec.tasks or not set(spec.tasks) <= set(HEAD_TASKS):
+        raise PluginError(f"tasks is {spec.tasks}; a head names at least one of {', '.join(HEAD_TASKS)}")
+    missing = [method for method in ("loss", "decode") if not callable(getattr(cls, method, None))]
+    if missing:
+        raise PluginError(f"a head has the methods `loss` and `decode`; missing: {', '.join(missing)}")
 
 
 def _first(parameters: list[inspect.Parameter]) -> str:

@@ -136,9 +136,12 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.query, self.key, self.value, self.proj = (nn.Linear(channels, channels) for _ in range(4))
 
-    def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
-        """`(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`."""
-        projected = (self.query(tokens), self.key(source), self.value(source))
+    def forward(self, tokens: Tensor, source: Tensor, contents: Tensor | None = None) -> Tensor:
+        """`(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`.
+
+        Values are computed from `contents` `(*G, M, C)`, where it is given. So keys can have positions that values lack.
+        """
+        projected = (self.query(tokens), self.key(source), self.value(source if contents is None else contents))
         # Groups are merged with the batch, because the fused attention kernels take four axes.
         q, k, v = (split_heads(t.flatten(0, -3), self.heads) for t in projected)
         attended = F.scaled_dot_product_attention(q, k, v)

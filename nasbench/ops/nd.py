@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
+    "at_least_float32",
     "avg_pool",
     "batch_norm",
     "conv",
@@ -28,6 +29,11 @@ _CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2
 _NORM: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 _AVG: dict[int, type[nn.AvgPool1d] | type[nn.AvgPool2d]] = {1: nn.AvgPool1d, 2: nn.AvgPool2d}
 _MAX: dict[int, type[nn.MaxPool1d] | type[nn.MaxPool2d]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return a tensor in float32, or in its own type if that is more precise. For losses and places in pixels."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def same_padding(kernel: int, dilation: int = 1) -> int:

@@ -1,4 +1,4 @@
-"""Layers over pyramids, which are lists of maps `(B, C_i, H_i, W_i)`, fine to coarse. The necks share them."""
+"""Layers over pyramids, which are lists of maps `(B, C_i, H_i, W_i)`, fine to coarse. The necks and heads share them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def resize(x: Tensor, size: torch.Size) -> Tensor:
 
 
 def check_levels(maps: Sequence[Tensor], levels: int) -> None:
-    """Check that a pyramid has the number of levels for which its neck was built.
+    """Check that a pyramid has the number of levels for which its neck or head was built.
 
     Raises:
         InputError: If the number of levels differs.
     """
     if len(maps) != levels:
-        raise InputError(f"this neck was built for {levels} levels, fine to coarse; got {len(maps)} maps")
+        raise InputError(f"this was built for {levels} levels, fine to coarse; got {len(maps)} maps")
 
 
 class TopDown(nn.Module):

@@ -113,7 +113,7 @@ class DeclaredModule(_Part):
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?$", max_length=200)
-    kind: Literal["module", "fusion", "neck"]
+    kind: Literal["module", "fusion", "neck", "head"]
     properties: list[_Text] = []
     cost_order: int = 1
     dims: list[int]
@@ -121,6 +121,7 @@ class DeclaredModule(_Part):
     hyperparameters: list[_Text] = []
     starts_as_identity: bool = False
     commutative: bool = False
+    tasks: list[_Text] = []
 
 
 class Plugins(_Part):

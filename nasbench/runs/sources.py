@@ -119,7 +119,7 @@ def uncopied_imports(settings: SearchSettings) -> list[str]:
 def _declarations() -> Iterable[DeclaredModule]:
     """Yield the declarations of the registered modules that do not ship with nasbench."""
     shipped = content_folder("modules")
-    for spec in module_specs():
+    for spec in (*module_specs(), *module_specs(kind="head")):
         if not Path(spec.origin.rpartition(":")[0]).is_relative_to(shipped):
             yield DeclaredModule(
                 name=spec.name,
@@ -131,6 +131,7 @@ def _declarations() -> Iterable[DeclaredModule]:
                 hyperparameters=list(spec.hyperparameters),
                 starts_as_identity=spec.starts_as_identity,
                 commutative=spec.commutative,
+                tasks=list(spec.tasks),
             )
 
 
@@ -279,5 +280,6 @@ def _spec(declared: DeclaredModule, run: str) -> ModuleSpec:
         home="",
         starts_as_identity=declared.starts_as_identity,
         commutative=declared.commutative,
+        tasks=tuple(declared.tasks),
         origin=f"its code belongs to run {run} and is not loaded",
     )
