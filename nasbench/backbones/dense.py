@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench.backbones.discovery import Slot, slots
-from nasbench.backbones.factory import create_backbone
-from nasbench.backbones.features import Features, pyramid_of
+from nasbench.backbones.features import COARSEST, Features, pyramid_of
 from nasbench.backbones.tracing import BATCH, meta_copy
 from nasbench.errors import PlanError, UnsupportedError
 from nasbench.library import building
-from nasbench.library.expression import Expression, parse
-from nasbench.library.modules import create_module, module_spec
+from nasbench.library.expression import Expression, Leaf, parse
+from nasbench.library.modules import create_head, list_modules
 
 __all__ = ["NECK", "DenseHost", "DenseModel", "attach_head", "create_dense", "put_neck"]
 
@@ -29,37 +27,37 @@ _SMALL_PX = 128  # images whose shorter side is below this get levels from strid
 
 
 class SimplePyramid(nn.Module):
-    """Make four maps of strides 4 to 32 from one of stride 16.
+    """Make maps of several strides from one map.
 
     Transposed convolutions enlarge the map, and max pooling halves it (Li et al., "Exploring Plain Vision Transformer
     Backbones for Object Detection", ECCV 2022, arXiv:2203.16527, the simple feature pyramid, without its convolutions
     to a common width, which are the neck's or the head's).
 
     Args:
-        channels: Number of channels C of the map.
-        scales: How much larger or smaller each level is than the map: 4, 2, 1 or 0.5.
+        channels: Number of channels C of the map, a multiple of 4.
+        octaves: For each level, how often its sides are doubled (2, 1), or halved (-1, -2).
     """
 
-    def __init__(self, channels: int, scales: Sequence[float]) -> None:
+    def __init__(self, channels: int, octaves: Sequence[int]) -> None:
         super().__init__()
-        self.channels = [channels // int(max(1, scale)) for scale in scales]
-        self.levels = nn.ModuleList(_rescaled(channels, scale) for scale in scales)
+        self.channels = [channels >> max(0, octave) for octave in octaves]
+        self.levels = nn.ModuleList(_rescaled(channels, octave) for octave in octaves)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """`(B, C, H, W)` to a list of maps, fine to coarse."""
-        return [level(x) for level in self.levels]
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The last of a list of maps, `(B, C, H, W)`, to a list of maps, fine to coarse."""
+        return [level(maps[-1]) for level in self.levels]
 
 
-def _rescaled(channels: int, scale: float) -> nn.Module:
+def _rescaled(channels: int, octave: int) -> nn.Module:
     half, quarter = channels // 2, channels // 4
-    if scale == 4:
+    if octave == 2:
         return nn.Sequential(
             nn.ConvTranspose2d(channels, half, 2, 2), nn.GroupNorm(1, half), nn.GELU(),
             nn.ConvTranspose2d(half, quarter, 2, 2),
         )  # fmt: skip
-    if scale == 2:
+    if octave == 1:
         return nn.ConvTranspose2d(channels, half, 2, 2)
-    return nn.Identity() if scale == 1 else nn.MaxPool2d(2)
+    return nn.Sequential(*[nn.MaxPool2d(2) for _ in range(-octave)])
 
 
 class DenseHost(nn.Module):
@@ -172,22 +170,18 @@ def create_dense(
     """
     finest = 4 if min(input_size[1:]) >= _SMALL_PX else 8
     features = pyramid_of(
-        backbone, input_size=input_size, finest=finest, pretrained=pretrained, checkpoint=checkpoint, one_map=True
+        backbone, input_size=input_size, finest=finest, pretrained=pretrained, checkpoint=checkpoint, dense=True
     )
-    strides, channels, pyramid = features.strides, [f.channels for f in features.formats], nn.Identity()
+    strides, channels = features.strides, [f.channels for f in features.formats]
+    pyramid: nn.Module = nn.Identity()
     if len(strides) == 1:
-        strides = tuple(stride for stride in (4, 8, 16, 32) if stride >= finest)
-        pyramid = nn.Sequential(_Only(), SimplePyramid(channels[0], [features.strides[0] / s for s in strides]))
-        channels = pyramid[1].channels
+        (own,) = strides
+        octaves = {own >> k if k > 0 else own << -k: k for k in (2, 1, 0, -1, -2) if k <= 0 or own % (1 << k) == 0}
+        strides = tuple(stride for stride in octaves if finest <= stride <= COARSEST)
+        pyramid = SimplePyramid(channels[0], [octaves[stride] for stride in strides])
+        channels = pyramid.channels
     built = _neck(neck, tuple(channels))
     return DenseHost(features, pyramid, strides, input_size=input_size, channels=channels, neck=built)
-
-
-class _Only(nn.Module):
-    """The only map of a list."""
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return maps[-1]
 
 
 def _neck(neck: Expression | str, channels: tuple[int, ...]) -> nn.Module:
@@ -209,7 +203,7 @@ def put_neck(host: DenseHost, neck: Expression | str) -> nn.Module:
     return before
 
 
-def attach_head(host: nn.Module, head: str, **known: Any) -> DenseModel:
+def attach_head(host: DenseHost, head: str, **known: Any) -> DenseModel:
     """Put a head on a host.
 
     Args:
@@ -222,4 +216,11 @@ def attach_head(host: nn.Module, head: str, **known: Any) -> DenseModel:
         PlanError: If it is no head, or does not fit the levels.
     """
     part = parse(head)
-    return DenseModel(host, None)
+    if not isinstance(part, Leaf):
+        raise PlanError(f"{head} is no head; the heads are {', '.join(list_modules(kind='head'))}")
+    try:
+        built = create_head(part.name, list(host.channels), strides=list(host.strides), **known, **dict(part.hyper))
+    except UnsupportedError as error:
+        raise PlanError(str(error)) from error
+    parameter = next(host.parameters())
+    return DenseModel(host, built.to(parameter.device, parameter.dtype).train(host.training))

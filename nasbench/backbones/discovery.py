@@ -29,7 +29,8 @@ class Slot:
 
     Attributes:
         name: `stageK`, `stageK.blockJ`, or a name that the backbone declares.
-        channels: Number of channels C of the feature map in this place.
+        channels: Number of channels C of the feature map in this place. For the slot `neck`, a tuple with the number of
+            channels of each level.
         size: Spatial size of the feature map, `(H, W)` or `(L,)`, at the requested input size.
         layout: The backbone's layout of the map: NCHW, NHWC, NLC (tokens) or NCL.
         module: Dotted path of the module after which the plug-in goes.
@@ -44,7 +45,7 @@ class Slot:
     """
 
     name: str
-    channels: int
+    channels: int | tuple[int, ...]
     size: tuple[int, ...]
     layout: Layout
     module: str
@@ -90,6 +91,8 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
     name, size = type(model).__name__, size or default_input_size(model)
     if size is None:
         raise BackboneError(f"the input size of {name} is not known; pass input_size, without the batch dimension")
+    if callable(find := getattr(model, "find_slots", None)):  # a dense host, which is made of parts
+        return find(size)
     # The slots of the bare backbone are needed, so the plug-ins of the copy are removed.
     return _find(strip(meta_copy(model)), size, name, fallback=model)
 

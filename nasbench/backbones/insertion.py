@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from nasbench.backbones import Slot, create_backbone, default_input_size, slots
+from nasbench.backbones.dense import NECK, DenseHost, DenseModel, put_neck
 from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach, strip, to_host
 from nasbench.backbones.pyramid import PyramidClassifier, create_pyramid
 from nasbench.backbones.replacement import Replacement, put_back, replace_modules
@@ -104,9 +105,17 @@ def _insert_into(
     """Insert a plan into `model`, in place. `host` is the name or module whose slots are looked up."""
     places = slots(host, size)
     plan = Plan.of(plan).resolve([slot.name for slot in places])
-    plugins = {slot.name: _plugin(plan[slot.name], slot, identity_init) for slot in places if slot.name in plan}
+    taken: dict[str, nn.Module] = {}
+    if isinstance(model, DenseHost) and NECK in plan:
+        taken[NECK] = put_neck(model, plan[NECK])
+        places = slots(model, size)  # the channels of the levels are those of the neck
+    plugins = {
+        slot.name: _plugin(plan[slot.name], slot, identity_init)
+        for slot in places
+        if slot.name in plan and slot.name != NECK
+    }
     # Modules are replaced before hooks are attached, because a hook would be lost with its module.
-    taken = replace_modules(model, replace, size) if replace and size else {}
+    taken |= replace_modules(model, replace, size) if replace and size else {}
     # `stageK` follows its last block in `places`. Both hook the same module, and the stage's plug-in must run last.
     for slot in places:
         if slot.name in plugins:
@@ -135,11 +144,14 @@ def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plu
 def _host(model: nn.Module) -> nn.Module:
     """Return the module into which `insert` put its plan.
 
-    `torch.compile` and DistributedDataParallel wrap this module. In a pyramid it is the backbone.
+    `torch.compile` and DistributedDataParallel wrap this module. In a pyramid it is the backbone, and under a head the
+    dense host.
     """
     inside = model.module if isinstance(model, _WRAPPERS) else getattr(model, "_orig_mod", None)
     if isinstance(inside, nn.Module):
         return _host(inside)
+    if isinstance(model, DenseModel):
+        return model.host
     return model.backbone if isinstance(model, PyramidClassifier) else model
 
 
@@ -224,7 +236,9 @@ def _trains(model: nn.Module, path: str) -> bool:
 
 
 def _heads(model: nn.Module) -> list[nn.Module]:
-    """Return the classifiers that a timm model names, and the neck of a pyramid."""
+    """Return the classifiers that a timm model names, or the head of a dense model, and what leads to it."""
+    if isinstance(model, DenseModel):
+        return [model.head, model.host.pyramid, model.host.neck]
     classifier = getattr(model, "get_classifier", None)
     classifiers = classifier() if callable(classifier) else None
     # A distilled model has one classifier for each of its tokens.

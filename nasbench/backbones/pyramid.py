@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nasbench.backbones.factory import create_backbone, timm_arguments
-from nasbench.backbones.layout import readings
-from nasbench.backbones.names import is_timm
+from nasbench.backbones.features import pyramid_of
 from nasbench.backbones.tracing import BATCH, meta_copy
-from nasbench.errors import BackboneError, PlanError
+from nasbench.errors import PlanError
 from nasbench.library.modules import create_module, module_spec
 
 __all__ = ["PyramidClassifier", "create_pyramid"]
-
-_STRIDE = 4  # as in FPN, which uses no map with a stride below 4
 
 
 class PyramidClassifier(nn.Module):
@@ -83,70 +78,14 @@ def create_pyramid(
     """
     if module_spec(neck).kind != "neck":
         raise PlanError(f"{neck} is a {module_spec(neck).kind}, not a neck; `nasbench modules` lists all necks")
-    if not is_timm(backbone):
-        raise BackboneError(f"a neck needs the features of a timm model, got {backbone}")
-    size = tuple(input_size)
-    weights: dict[str, Any] = {"pretrained": pretrained}
-    if checkpoint is not None:
-        # This model checks and reads the file. timm alone would silently skip weights that do not fit.
-        state = create_backbone(backbone, input_size=size, checkpoint=checkpoint).state_dict()
-        # With this configuration, timm loads these weights instead of downloading others.
-        weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
-    model = _features(backbone, size, weights)
-    # timm keeps the configuration with the model, and the weights in it would be copied with every copy.
-    (getattr(model, "pretrained_cfg", None) or {}).pop("state_dict", None)
-    shapes = _shapes(model, backbone, input_size)
-    image = input_size[1:]
-    first = [formats_of_one[0] if (formats_of_one := readings(shape, image)) else None for shape in shapes]
-    formats = [f for f in first if f is not None]
-    # A pyramid has two or more levels. Each level is a map, and no two levels have the same size.
-    if len(formats) < 2 or len(formats) != len(first) or len({f.size for f in formats}) != len(formats):
-        sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
-        raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
+    features = pyramid_of(backbone, input_size=input_size, pretrained=pretrained, checkpoint=checkpoint)
     if num_classes is None:
-        import timm  # imported here, because the import takes seconds, and stems need no timm
+        import timm  # imported here, because the import takes seconds, and the forecasting backbones need no timm
 
         num_classes = int(getattr(timm.get_pretrained_cfg(backbone), "num_classes", 0)) or 1000
-    # A neck chooses its numbers of output channels. A run without data shows them.
-    joined = create_module(neck, channels=[f.channels for f in formats])
+    # A neck chooses how many channels each level has afterwards. A forward pass on the meta device shows it.
+    joined = create_module(neck, channels=[f.channels for f in features.formats])
     with torch.no_grad(), torch.device("meta"):
-        levels = meta_copy(joined)([torch.zeros(BATCH, f.channels, *f.size) for f in formats])
+        levels = meta_copy(joined)([torch.zeros(BATCH, f.channels, *f.size) for f in features.formats])
     channels = [level.shape[1] for level in levels]
-    return PyramidClassifier(model, joined, channels, formats[0].layout == "NHWC", num_classes)
-
-
-def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) -> nn.Module:
-    import timm
-
-    with torch.device("meta"):
-        # On the meta device no weight is allocated. Only the strides of the features are needed here.
-        levels = _levels(backbone, create_backbone(backbone, input_size=size))
-    for given in timm_arguments(backbone, size):
-        try:
-            return timm.create_model(backbone, features_only=True, out_indices=levels, **given, **weights)
-        except TypeError as error:
-            if "img_size" not in given:
-                raise BackboneError(f"timm cannot return the features of {backbone}: {error}") from error
-        except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
-            raise BackboneError(f"timm cannot return the features of {backbone}: {error}") from error
-    raise AssertionError("unreachable")
-
-
-def _levels(name: str, model: nn.Module) -> list[int]:
-    """Return the indices of timm's features that form the pyramid: the last of each stride of at least 4."""
-    info: Any = getattr(model, "feature_info", None) or []
-    # A later feature of the same stride overwrites an earlier one.
-    last = {level["reduction"]: index for index, level in enumerate(info) if level["reduction"] >= _STRIDE}
-    if len(last) < 2:
-        strides = ", ".join(dict.fromkeys(str(level["reduction"]) for level in info)) or "unknown"
-        raise BackboneError(f"{name} has no feature pyramid: its features have strides {strides}")
-    return sorted(last.values())
-
-
-def _shapes(model: nn.Module, name: str, size: Sequence[int]) -> list[tuple[int, ...]]:
-    try:
-        with torch.no_grad(), torch.device("meta"):
-            maps = meta_copy(model)(torch.zeros(BATCH, *size))
-    except Exception as error:
-        raise BackboneError(f"{name} does not accept the input size {tuple(size)}: {error}") from error
-    return [tuple(m.shape) for m in maps]
+    return PyramidClassifier(features.model, joined, channels, features.channels_last, num_classes)
