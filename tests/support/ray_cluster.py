@@ -15,7 +15,7 @@ RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
 class RayCluster:
-    """A head without CPUs, and the nodes that join it. Its own token, folder and port keep it apart from others.
+    """A head and the nodes that join it. Its own token, folder and port keep it apart from others.
 
     Attributes:
         address: The address of the head.
@@ -33,19 +33,19 @@ class RayCluster:
             "RAY_TMPDIR": str(self.folder), "RAY_USAGE_STATS_ENABLED": "0",
         }  # fmt: skip
         (self.folder / "token").write_text("0" * 64)
-        self.sessions = []
+        self.sessions, self.starting = [], []
 
-    def start_head(self):
+    def start_head(self, cpus=0):
         """Start the head and return its session."""
         return self._start(
-            "--head", "--port", self.address.split(":")[1], "--num-cpus", "0", "--include-dashboard", "false"
+            "--head", "--port", self.address.split(":")[1], "--num-cpus", str(cpus), "--include-dashboard", "false"
         )
 
-    def start_node(self, cpus=2):
-        """Start a node, which joins the cluster, and return its session."""
-        return self._start("--address", self.address, "--num-cpus", str(cpus))
+    def start_node(self, *, wait=True):
+        """Start a node with 2 CPUs, which joins the cluster, and return its session."""
+        return self._start("--address", self.address, "--num-cpus", "2", wait=wait)
 
-    def _start(self, *words):
+    def _start(self, *words, wait=True):
         # A node is missed within a second. By default it is 15 seconds.
         health = {"initial_delay_ms": "0", "period_ms": "200", "timeout_ms": "1000", "failure_threshold": "3"}
         variables = {f"RAY_health_check_{name}": value for name, value in health.items()}
@@ -55,12 +55,15 @@ class RayCluster:
         with (self.folder / "log").open("ab") as log:
             started = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         self.sessions.append(started.pid)
-        assert started.wait(60) == 0, (self.folder / "log").read_text()
+        if wait:
+            assert started.wait(60) == 0, (self.folder / "log").read_text()
+        else:
+            self.starting.append(started)
         return started.pid
 
     def actors(self):
-        """Return the process ids of the workers of searches on all nodes."""
-        return [number for session in self.sessions for number, name in members(session) if "ray::_Actor" in name]
+        """Return the session of each worker of a search, on all nodes."""
+        return [session for session in self.sessions for _, name in members(session) if "ray::_Actor" in name]
 
     def kill(self, session):
         """Kill every process of the head or of a node at once."""
@@ -75,6 +78,8 @@ class RayCluster:
         """Kill all processes of the cluster."""
         for session in list(self.sessions):
             self.kill(session)
+        for started in self.starting:
+            started.wait()
         shutil.rmtree(self.folder)
 
 

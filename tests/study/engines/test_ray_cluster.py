@@ -153,7 +153,7 @@ def test_lost_parts(tmp_path, nodes, search_host):
     """One search loses its driver, a node and the head in turn. What was running then is done again, nothing else."""
     folder, calls, log = tmp_path / "run", tmp_path / "calls", tmp_path / "log"
     order = {
-        "calls": str(calls), "environment": nodes.environment, "head_s": 1.0, "pause_s": 0.5,
+        "calls": str(calls), "environment": nodes.environment, "head_s": 1.0, "pause_s": 0.3,
         "search": {"out": str(folder), "trials": 20, "workers": 2, "engine": "ray"},
     }  # fmt: skip
     before = {}
@@ -171,6 +171,7 @@ def test_lost_parts(tmp_path, nodes, search_host):
         assert all(now[number] == evaluation for number, evaluation in before.items()), "something finished is lost"
         before.update(now)
 
+    nodes.start_node(wait=False)  # it joins during the first search
     driver = start(5)
     os.kill(driver, signal.SIGKILL)
     assert search_host.wait(driver) == -signal.SIGKILL
@@ -178,9 +179,8 @@ def test_lost_parts(tmp_path, nodes, search_host):
     check_finished()
 
     driver = start(4)
-    nodes.kill(nodes.sessions[-1])
+    nodes.kill(nodes.actors()[0])
     there = len(begun(calls))
-    nodes.start_node()
     wait_for(lambda: len(begun(calls)) >= there + 3)
     nodes.kill(nodes.sessions[0])
     assert search_host.wait(driver) == 4, log.read_text()
@@ -190,8 +190,7 @@ def test_lost_parts(tmp_path, nodes, search_host):
     check_finished()
 
     nodes.kill(nodes.sessions[0])
-    nodes.start_head()
-    nodes.start_node()
+    nodes.start_head(cpus=2)
     assert search_host.run(log, **{**order, "pause_s": 0.01}) == 0, log.read_text()
     check_finished()
     rows = load_run(folder).trials()
