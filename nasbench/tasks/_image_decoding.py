@@ -28,6 +28,11 @@ _TURNS = {
 """What makes an image upright, by its EXIF orientation."""
 
 
+_EXIF_IN_INFO = frozenset({"JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM"})
+_ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
+"""The entries of `Image.info` in which these formats store an orientation."""
+
+
 class ImageFaultError(Exception):
     """An image cannot be read. The message is a short reason without the name of the image."""
 
@@ -88,8 +93,8 @@ def open_image(item: bytes | Image.Image) -> Image.Image:
 def marks_of(image: Image.Image) -> tuple[str, int]:
     """Return the mode of an image, without its byte order, and its EXIF orientation, from 1 (upright) to 8."""
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
-    if image.format == "PNG" and "exif" not in image.info:
-        return mode, 1  # Pillow would decode the whole image to look for EXIF behind the pixels
+    if image.format in _EXIF_IN_INFO and not _ORIENTED & image.info.keys():
+        return mode, 1  # Pillow would decode a whole PNG to look for EXIF behind the pixels
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # EXIF that cannot be read says nothing about the pixels
@@ -97,8 +102,8 @@ def marks_of(image: Image.Image) -> tuple[str, int]:
     return mode, orientation if orientation in _TURNS else 1
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image of bytes in red, green and blue, without an alpha channel, in the orientation of its EXIF.
+def to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, int]]:
+    """Return an image of bytes in red, green and blue, without an alpha channel and upright, and its `marks_of`.
 
     Grey values of 16 bits lose their lower byte (`v >> 8`), also if they are stored as 32-bit integers. Floats from 0
     to 1 are multiplied by 255.
@@ -110,7 +115,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return faulty(_to_rgb, image)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, int]]:
+    image.load()  # before the marks, because the EXIF of a PNG can follow its pixels
     mode, orientation = marks_of(image)
     if mode in NOT_BYTES:
         image = Image.fromarray(_to_bytes(np.asarray(image), mode))
@@ -118,8 +124,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert(mode.upper())
     elif mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")  # Pillow warns if such a palette becomes RGB in one step
-    image = image.convert("RGB")
-    return image if orientation == 1 else image.transpose(_TURNS[orientation])
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    if orientation != 1:
+        image = image.transpose(_TURNS[orientation])
+    return image, (mode, orientation)
 
 
 def _to_bytes(values: np.ndarray, mode: str) -> np.ndarray:
@@ -140,7 +149,6 @@ def decode(item: bytes | Image.Image, size: int) -> tuple[np.ndarray, tuple[str,
     Raises:
         ImageFaultError: If the image cannot be read.
     """
-    image = open_image(item)
-    marks = marks_of(image)
-    fitted = faulty(ImageOps.fit, to_rgb(image), (size, size), Image.Resampling.BILINEAR)
+    image, marks = to_rgb(open_image(item))
+    fitted = faulty(ImageOps.fit, image, (size, size), Image.Resampling.BILINEAR)
     return np.array(fitted), marks
