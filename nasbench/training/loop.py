@@ -22,6 +22,7 @@ from nasbench.tasks import Task, apply
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.optimisation import autocast, aux_loss, cut, grouped, mixing, schedule
 from nasbench.training.techniques import applied, check_model, check_task, groups_of
+from nasbench.training.waiting import DATA_WAIT, Waiting
 
 __all__ = ["Recipe", "TrainResult", "check_recipe", "evaluate", "train"]
 
@@ -39,7 +40,8 @@ class TrainResult:
         metrics: The task's metrics on the validation split.
         per_item: One number for each validation item, as `Task.evaluate` returns it.
         history: One entry for each epoch, a dict: epoch (from 1), train_loss, learning_rate, wall_s (seconds since the
-            start), and the validation metrics if the model was validated after the epoch.
+            start), data_wait (with a GPU: share of the training time in which it waited for data), and the validation
+            metrics if the model was validated after the epoch.
         wall_s: Duration in seconds, including validation.
         epochs: Number of epochs that were started.
         steps: Number of optimiser steps.
@@ -269,7 +271,8 @@ class _Loop:
             device=self.device,
         )
         total, items = torch.zeros((), device=self.device), 0
-        for group in grouped(batches, self.recipe.accumulation):
+        waiting = Waiting()
+        for group in grouped(waiting.watch(batches), self.recipe.accumulation):
             # Items are mixed before a batch is cut into parts, so that the mixed items do not depend on the memory.
             group = [self.mix(self._formatted(x), y) for x, y in group]
             # Batches can have different sizes, so their means are weighted by their numbers of items.
@@ -285,7 +288,9 @@ class _Loop:
                 break
         self._check_finite(total, epoch)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        return {"epoch": epoch, "train_loss": float(total) / items, "learning_rate": rate}
+        line = {"epoch": epoch, "train_loss": float(total) / items, "learning_rate": rate}
+        # On a CPU the loading and the training share the processor, so waiting says nothing.
+        return {**line, DATA_WAIT: waiting.share()} if self.device.type == "cuda" else line
 
     def _step(self, group: list[tuple[Any, Tensor]], count: int) -> Tensor:
         """Make one optimiser step from a group of batches. Return the mean loss, still on the device."""
