@@ -112,7 +112,7 @@ def _timm(
 
     if size is not None and len(size) != 3:
         raise BackboneError(f"{name} takes images: its input size must be (channels, height, width), got {size}")
-    depth = {"drop_path_rate": drop_path} if drop_path else {}
+    depth: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     for given in timm_arguments(name, size, in_chans, num_classes):
         try:
             model = timm.create_model(name, pretrained=pretrained, **given, **depth)

@@ -40,8 +40,12 @@ def readable_extensions() -> frozenset[str]:
         if name in Image.OPEN
         and name not in _NO_PICTURES
         # A stub knows the format of a file, but needs another program to decode it (GRIB, HDF5, WMF).
-        and not (isinstance(Image.OPEN[name][0], type) and issubclass(Image.OPEN[name][0], ImageFile.StubImageFile))
+        and not _is_stub(Image.OPEN[name][0])
     )
+
+
+def _is_stub(opener: object) -> bool:
+    return isinstance(opener, type) and issubclass(opener, ImageFile.StubImageFile)
 
 
 def is_hidden(name: str) -> bool:

@@ -224,7 +224,7 @@ class _Decoded(Dataset):
 class _Checked:
     """torch's loader with worker processes. An image that cannot be read ends it with an error that names the image."""
 
-    def __init__(self, pixels: Pixels, keys: Sequence[Sequence[_Key]], device: torch.device, workers: int) -> None:
+    def __init__(self, pixels: Pixels, keys: list[list[_Key]], device: torch.device, workers: int) -> None:
         self._pixels, self._keys = pixels, keys
         self._loader = DataLoader(
             _Decoded(pixels.source, pixels.size),

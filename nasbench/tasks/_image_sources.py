@@ -247,7 +247,7 @@ def _leads_up(folder: str, name: str) -> bool:
 
 def _read_tar(path: Path) -> _Part:
     try:
-        members = extract_tarinfos(str(path), cache_tarinfo=False, extensions=readable_extensions())[0]
+        members = extract_tarinfos(str(path), cache_tarinfo=False, extensions=set(readable_extensions()))[0]
     except tarfile.TarError as error:
         raise DataError(f"{path} cannot be read as an uncompressed tar: {error}") from None
     except ValueError:  # on a tar without images timm's function fails, because it unpacks an empty list

@@ -57,7 +57,7 @@ def groups_of(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 def applied(model: nn.Module, recipe: Recipe) -> Iterator[None]:
     """Let a model run as the recipe says, and as before afterwards. Weights and names do not change."""
     if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     if recipe.grad_checkpointing:
         _checkpoint(model, True)
     if recipe.compile:
@@ -69,7 +69,7 @@ def applied(model: nn.Module, recipe: Recipe) -> Iterator[None]:
         if recipe.grad_checkpointing:
             _checkpoint(model, False)
         if recipe.channels_last:
-            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            model.to(memory_format=torch.contiguous_format)
 
 
 def _checkpoint(model: nn.Module, enable: bool) -> None:
