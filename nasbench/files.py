@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import stat
 import time
@@ -19,8 +21,8 @@ import yaml
 from nasbench.errors import InputError
 
 __all__ = [
-    "FileLock", "append", "cut_torn_line", "is_locked", "read_from", "read_json", "read_locked", "read_yaml",
-    "write_bytes", "write_text",
+    "FileLock", "append", "copy_file", "cut_torn_line", "is_locked", "read_from", "read_json", "read_locked",
+    "read_yaml", "write_bytes", "write_text",
 ]  # fmt: skip
 
 MAX_BYTES = 1_000_000
@@ -167,6 +169,24 @@ def read_from(path: Path, offset: int, most: int) -> bytes:
             raise ValueError(f"it has {status.st_size:,} bytes; at most {most:,} are allowed")
         file.seek(offset)
         return file.read(status.st_size - offset) if status.st_size > offset else b""
+
+
+def copy_file(source: str | Path, target: Path) -> None:
+    """Copy the bytes of a file and the time of its last change to a new file. The source is opened for reading only.
+
+    The permissions are not copied, because a copy of a read-only file must be writable.
+
+    Raises:
+        OSError: If the source cannot be opened, is a link or is not a regular file, or if the target exists or cannot
+            be written.
+    """
+    with open(os.open(source, _READING), "rb") as read:
+        status = os.fstat(read.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        with target.open("xb") as written:
+            shutil.copyfileobj(read, written)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @contextmanager

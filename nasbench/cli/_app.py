@@ -14,6 +14,7 @@ from nasbench.errors import InputError
 __all__ = [
     "PLAN_HELP",
     "AsJson",
+    "CopyTo",
     "Modules",
     "Size",
     "Trust",
@@ -57,6 +58,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 Modules = Annotated[list[str] | None, typer.Option("--modules", metavar="PATH", help="Plug-in file or folder to load.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Execute the Python code in a run that you did not make on this machine.")
+]
+CopyTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Copy the run to this new folder and work on the copy. For a run that is read-only.",
+    ),
 ]
 Size = Annotated[int | None, typer.Option("--size", metavar="PX", help="Image side in pixels.")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Trust, app
+from nasbench.cli._app import AsJson, CopyTo, Trust, app
 from nasbench.errors import InputError, NothingMatched
 from nasbench.text import clean, narrate
 
@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")], trust: Trust = False, as_json: AsJson = False
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: CopyTo = None,
+    trust: Trust = False,
+    as_json: AsJson = False,
 ) -> None:
     """Build or rebuild the report, plots and tables of a run.
+
+    They are written into the run folder. With --out they are written into a copy of it.
 
     Example: nasbench report runs/demo
     """
@@ -28,6 +33,8 @@ def report(
     from nasbench.runs.run import load_run
 
     opened = load_run(run, trust=trust)
+    if out is not None:
+        opened = opened.copy_to(out)
     page = reports.build(opened)
     print_front(opened, as_json)
     from nasbench.report.notes import left_out  # imported here, because it imports pandas

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Trust, app
+from nasbench.cli._app import AsJson, CopyTo, Trust, app
 from nasbench.errors import InputError
 from nasbench.text import narrate
 
@@ -67,10 +67,13 @@ def train(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Number of seeds for each model. By default as in the run's own training.")
     ] = None,
+    out: CopyTo = None,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a plan and the bare backbone with a full budget, under the protocol of the run.
+
+    Weights and results are written into the run folder. With --out they are written into a copy of it.
 
     Example: nasbench train runs/try --trial 1 --epochs 2 --seeds 1
     """
@@ -78,6 +81,8 @@ def train(
 
     opened = load_run(run, trust=trust)
     opened.plan_of(trial)  # a wrong number is an error before torch is imported
+    if out is not None:
+        opened = opened.copy_to(out)
     from nasbench.study.full_training import train_fully
 
     first = opened.settings.seed
@@ -92,10 +97,10 @@ def train(
     if as_json:
         rows = done.table.to_dict(orient="records")
         interval = {"difference": gap, "low": low, "high": high}
-        console.print_json("training", {"run": str(run), "metric": done.metric, "rows": rows, **interval})
+        console.print_json("training", {"run": str(opened.path), "metric": done.metric, "rows": rows, **interval})
     else:
         columns = [name for name in done.table.columns if name not in ("plan", "wall_s")]
         console.print_table(columns, done.table[columns].itertuples(index=False), f"{epochs} epochs")
         sure = f"95 % {low:+.4g} to {high:+.4g}" if done.difference.has_interval else "one seed: no interval"
         console.print_text(f"{done.metric}, trial {trial} minus bare: {gap:+.4g} ({sure})")
-    narrate(f"weights: {done.folder}; next: nasbench export {run} --trial {trial} --out DIR")
+    narrate(f"weights: {done.folder}; next: nasbench export {opened.path} --trial {trial} --out DIR")

@@ -61,7 +61,7 @@ def build(run: Run) -> Path:
     except OSError as error:
         raise RunError(
             f"cannot write the report into {run.path}: {error.strerror}; a report is "
-            "written into its run folder, so copy the folder to a place where you can write"
+            "written into its run folder, and `nasbench report RUN --out DIR` into a copy of it"
         ) from None
     for note in omissions.notes:
         warnings.warn(note, stacklevel=2)

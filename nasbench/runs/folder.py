@@ -26,6 +26,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import RunError
-from nasbench.files import FileLock, append, is_locked, read_json, write_text
+from nasbench.files import FileLock, append, copy_file, is_locked, read_json, write_text
 from nasbench.text import csv_text
 
 if TYPE_CHECKING:
@@ -120,6 +121,49 @@ class RunFolder:
                     raise RunError(f"{place} in {self.path} is not a regular file, so the run is not opened")
         except OSError as error:
             raise RunError(f"cannot read {self.path}: {error.strerror}") from None
+
+    def copy_to(self, path: str | Path) -> None:
+        """Copy the run into a folder that does not exist or is empty. The run itself is only read.
+
+        Locks and other hidden files are not copied. A link within the run folder becomes a copy of its target.
+
+        Raises:
+            RunError: If `check` raises it, if the new folder contains something or is inside the run folder, or if a
+                file cannot be read or written. A copy that could not be completed is removed.
+        """
+        self.check()
+        target = RunFolder(path)
+        root = os.path.realpath(self.path)
+        if not target.is_free:
+            what = "contains a run; to work on it, give it as the run" if target.is_run else "exists and is not empty"
+            raise RunError(f"{path} {what}; a run is copied only into a new or empty folder, so choose another --out")
+        if os.path.commonpath([root, os.path.realpath(path)]) == root:
+            raise RunError(f"{path} is inside the run folder {self.path}; choose another --out")
+        try:
+            target.path.mkdir(parents=True, exist_ok=True)
+            # A search that is running adds a trial to the journal before it adds it to the views. So the copied journal
+            # has every trial of the copied views only if it is copied after them. config.yaml is last, because without
+            # it, a folder is not a run.
+            last = ("journal.log", "config.yaml")
+            places = [os.path.relpath(entry.path, self.path) for entry in _entries(self.path, root)]
+            for place in sorted(places, key=lambda place: last.index(place) if place in last else -1):
+                self._copy_entry(place, target.path / place)
+        except BaseException as error:
+            shutil.rmtree(target.path, ignore_errors=True)
+            if isinstance(error, OSError):
+                place = f" ({error.filename})" if error.filename else ""
+                raise RunError(f"cannot copy {self.path} to {path}: {error.strerror}{place}") from None
+            raise
+
+    def _copy_entry(self, place: str, target: Path) -> None:
+        if any(part.startswith(".") for part in Path(place).parts) or place == f"{self.journal.name}.lock":
+            return
+        source = self.path / place
+        if source.is_dir():
+            target.mkdir()
+            return
+        with contextlib.suppress(FileNotFoundError):  # a search that is running has removed the weights of a trial
+            copy_file(os.path.realpath(source), target)
 
     def lock(self) -> FileLock:
         """Return the lock that a process must hold while it searches in this folder.

@@ -135,6 +135,20 @@ class Run:
         """
         return self.journal.evaluations()
 
+    def copy_to(self, path: str | Path) -> Run:
+        """Copy the run into a folder that does not exist or is empty, and return the copy. The run is only read.
+
+        This is for a run on a read-only disk, or of another person. If the user trusts the run, the copy is trusted
+        too, and if this machine's user made the run, so is the copy recognised.
+
+        Raises:
+            RunError: If the new folder contains something or is inside the run folder, if a file cannot be read or
+                written, or if the run is damaged.
+        """
+        self.check_complete()
+        self.folder.copy_to(path)
+        return load_run(path, trust=self.sources.trust)
+
     def check_complete(self) -> None:
         """Check that the journal has every trial that trials.csv shows, so that no file is replaced by a shorter one.
 

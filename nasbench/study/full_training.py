@@ -8,7 +8,9 @@ trains only what is missing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +77,8 @@ def train_fully(
 
     Raises:
         InputError: If there is no such trial.
-        RunError: If the run trained no models, if its data does not exist any more, or if a training fails. Also if the
-            run has Python code of its own and is not trusted.
+        RunError: If the run trained no models, if its data does not exist any more, if the run folder cannot be
+            written, or if a training fails. Also if the run has Python code of its own and is not trusted.
     """
     plan, builder = run.plan_of(number), run.builder()
     if epochs < 1:
@@ -143,6 +145,9 @@ def _one(
     items_file = file.with_suffix(".npy")
     if file.is_file() and items_file.is_file():
         return {"model": name, **json.loads(file.read_text(encoding="utf-8"))}, np.load(items_file, allow_pickle=False)
+    with _writing(folder):  # tried before the training, whose result would be lost
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     model = training.builder.build(plan, seed)
     title = f"{name}, seed {seed}"
     report_epoch = None if on_epoch is None else (lambda line: on_epoch(title, line))
@@ -151,12 +156,20 @@ def _one(
     except EvaluationError as error:
         raise RunError(f"{title}: {error.kind}: {error.reason}; the trainings finished before are stored") from None
     row = {"plan": plan.text, "seed": seed, "epochs": result.epochs, **result.metrics, "wall_s": result.wall_s}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
         save_model(model.cpu(), str(folder / f"{plan.hash}-seed-{seed}.safetensors"))
         np.save(items_file, result.per_item, allow_pickle=False)
         # This file is written last. An interrupted training does not have it, so it is repeated.
         write_text(file, json.dumps(row) + "\n")
-    except OSError as error:
-        raise RunError(f"cannot write {folder}: {error.strerror}") from None
     return {"model": name, **row}, result.per_item
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write {folder}: {error.strerror}; a training is stored in its run folder, and with `nasbench "
+            "train RUN ... --out DIR` in a copy of it"
+        ) from None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -393,3 +394,107 @@ def test_every_reader_builds_the_same_model(tmp_path, small_data, monkeypatch):
     assert set(counts.values()) == {int(run.trials()["params"].iloc[0])}
     exported = export_trial(opened, 0, tmp_path / "exported")  # it compares the state dicts, key by key
     assert "covariates=4" in (exported / "model.py").read_text()
+
+
+# -- a copy, for a run that must not change ----------------------------------------------------------------------------
+
+
+def bytes_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def read_only(copied):
+    """The run on a file system that nobody, not even root, can write."""
+
+    def mount(*words):
+        return subprocess.run(["mount", *words, copied], capture_output=True).returncode == 0
+
+    if not mount("--bind", copied):
+        pytest.skip("no file system can be mounted here")
+    try:
+        assert mount("-o", "remount,ro,bind")
+        yield copied
+    finally:
+        subprocess.run(["umount", "-l", copied], check=True)
+
+
+def test_a_read_only_run_is_reported_and_trained_in_a_copy(read_only, ran, tmp_path, capsys):
+    run, out, before = str(read_only), tmp_path / "new" / "copy", bytes_of(read_only)
+    epochs = ["--trial", "1", "--epochs", "1"]
+    assert cli.main(["report", run]) == 4
+    assert "Read-only file system; a report is written into its run folder, and `nasbench report RUN --out DIR`" in (
+        capsys.readouterr().err
+    )
+    assert cli.main(["train", run, *epochs]) == 4
+    told = capsys.readouterr().err
+    assert "Read-only file system; a training is stored" in told
+    assert "epoch 1/1" not in told, "said before anything is trained"
+    assert cli.main(["report", run, "--out", str(out)]) == 0
+    told = capsys.readouterr().err
+    assert f"report: {out / 'report.html'}" in told
+    assert "--trust" not in told, "the copy of one's own run is one's own"
+    assert code_that_ran(ran) == ["mine", "net"]
+    assert cli.main(["train", run, *epochs, "--out", str(tmp_path / "trained"), "--json"]) == 0
+    assert str(tmp_path / "trained") in capsys.readouterr().out
+    assert len(list((tmp_path / "trained" / "full" / "epochs-1").glob("*.safetensors"))) == 2
+    assert bytes_of(read_only) == before
+    views = ("report.html", "figures", "tables", "front.csv")
+    copied = {name: text for name, text in before.items() if not name.startswith((*views, ".", "journal.log.lock"))}
+    assert copied.items() <= bytes_of(out).items()
+
+
+def test_a_copy_of_a_foreign_run_is_foreign(foreign, ran, tmp_path, capsys):
+    opened = load_run(foreign).copy_to(tmp_path / "copy")
+    with pytest.warns(UserWarning, match="was not run, because it was not made by you"):
+        report.build(opened)
+    assert cli.main(["train", str(foreign), "--trial", "1", "--epochs", "1", "--out", str(tmp_path / "other")]) == 4
+    assert code_that_ran(ran) == []
+    trusted = load_run(foreign, trust=True).copy_to(tmp_path / "trusted")
+    assert trusted.sources.fault == ""
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("full", "is not empty"),
+        ("file", "is not empty"),
+        ("other", "contains a run; to work on it, give it as the run"),
+        ("r/tables/copy", "is inside the run folder"),
+        ("file/copy", "cannot copy"),
+    ],
+)
+def test_a_run_is_copied_only_into_a_new_folder(out, said, copied, tmp_path, capsys):
+    (tmp_path / "full" / "of").mkdir(parents=True)
+    (tmp_path / "file").write_text("mine")
+    Recorder(tmp_path / "other")
+    before = bytes_of(tmp_path)
+    assert cli.main(["report", str(copied), "--out", str(tmp_path / out)]) == 4
+    assert said in capsys.readouterr().err
+    assert bytes_of(tmp_path) == before
+
+
+def test_a_copy_follows_no_link(copied, tmp_path):
+    (copied / "tables" / "inside.csv").symlink_to(copied / "trials.csv")
+    (copied / "notes.txt").write_text("not a part of the run")
+    copy = load_run(copied).copy_to(tmp_path / "copy").path
+    assert (copy / "tables" / "inside.csv").read_bytes() == (copied / "trials.csv").read_bytes()
+    assert not any(path.is_symlink() for path in copy.rglob("*"))
+    assert not (copy / "notes.txt").exists()
+    assert not (copy / ".lock").exists()
+    page = copied / "report.html"
+    assert (copy / page.name).stat().st_mtime_ns == page.stat().st_mtime_ns
+    (copied / "latency").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match=r"latency in .* is a link that leads out"):
+        load_run(copied).copy_to(tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_copy_that_cannot_be_completed_is_removed(copied, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nasbench.files.shutil.copyfileobj", full)
+    with pytest.raises(RunError, match=r"cannot copy .*No space left on device"):
+        load_run(copied).copy_to(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()

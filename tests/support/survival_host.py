@@ -132,6 +132,11 @@ def search(order):
 
     for name, seconds in order.get("sharing", {}).items():
         setattr(nasbench.runs.shared_ledger, name, seconds)
+    os.environ.update(order.get("environment", {}))
+    if "head_s" in order:
+        import nasbench.study.engines.on_ray as on_ray
+
+        on_ray.HEAD_S, on_ray._ASK_HEAD_S = order["head_s"], order["head_s"] / 4
     if order.get("inline"):  # quicker than a worker of its own, where no heartbeat is missed
         nasbench.study.driver.make_engine = lambda settings, evaluator, apart: nasbench.study.engines.Inline(evaluator)
     if "deadly" in order:

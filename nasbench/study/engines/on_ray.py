@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,16 @@ from nasbench.study.engines.workplace import Workplace
 from nasbench.study.evaluators.base import Request
 
 __all__ = ["RayEngine", "make_ray_engine"]
+
+
+HEAD_S = 30.0
+"""Seconds without an answer of the cluster's head after which the search ends.
+
+It is less than the 60 s after which Ray ends the process of the search itself, with a message about Ray alone.
+"""
+
+_ASK_HEAD_S = 5.0
+"""Longest wait for workers, in seconds, before the head is called."""
 
 
 class RayEngine(Pool):
@@ -46,6 +58,9 @@ class RayEngine(Pool):
         self._workplace = workplace.to_bytes()
         self._resources = {"num_cpus": cpus, "num_gpus": gpus}
         self._joined = self._has_room = False
+        self._head = ""  # its address, and the time since when it does not answer
+        self._silent_since: float | None = None
+        self._is_lost = False
         address = os.environ.get("RAY_ADDRESS")
         where = (
             f"joining the Ray cluster at {address}" if address else "starting Ray, or joining this machine's cluster"
@@ -56,6 +71,10 @@ class RayEngine(Pool):
 
     def close(self) -> None:
         """Kill every worker, and leave the cluster if this engine joined it."""
+        if self._is_lost:
+            # Ray would wait for the head in each of its calls. Without a head, its processes end by themselves.
+            atexit.unregister(self._ray.shutdown)
+            return
         super().close()
         if self._joined:
             self._ray.shutdown()
@@ -75,6 +94,10 @@ class RayEngine(Pool):
         if not self._has_room:  # for an actor that fits on no node, Ray would wait forever
             self._check_room()
             self._has_room = True
+            if not self._ray.util.client.ray.is_connected():  # a Ray client may be unable to reach the head
+                self._head = self._ray.get_runtime_context().gcs_address
+        while not self._head_answers():
+            time.sleep(1)
         # max_restarts=0, because the pool replaces dead workers. An actor that Ray itself restarted would have no
         # evaluator.
         actor = self._ray.remote(_Actor).options(**self._resources, max_restarts=0)
@@ -93,6 +116,8 @@ class RayEngine(Pool):
         """Return why the queued requests do not start. See `Engine.held_up`."""
         if not (reason := super().held_up()):
             return ""
+        if not self._head_answers():
+            return f"{reason}: the head of the Ray cluster at {self._head} does not answer"
         there, free = self._ray.cluster_resources(), self._ray.available_resources()
         rooms = [f"{free.get(name, 0):g} of {there.get(name, 0):g} {name}" for name in ("CPU", "GPU") if name in there]
         wanted = f"{self._resources['num_cpus']:g} CPU and {self._resources['num_gpus']:g} GPU"
@@ -102,8 +127,35 @@ class RayEngine(Pool):
         by_answer = {worker.answer: worker for worker in workers if isinstance(worker, _RayWorker) and worker.answer}
         if not by_answer:
             return []
-        done, _ = self._ray.wait(list(by_answer), num_returns=1, timeout=timeout_s)
+        # Ray waits forever for workers of a cluster whose head is lost. So the wait is cut into pieces.
+        pause = _ASK_HEAD_S if timeout_s is None else min(timeout_s, _ASK_HEAD_S)
+        done, _ = self._ray.wait(list(by_answer), num_returns=1, timeout=pause)
+        if not done:
+            self._head_answers()
         return [by_answer[answer] for answer in done]
+
+    def _head_answers(self) -> bool:
+        """Whether the head of the cluster answers. Ray's own calls would wait for it and then end this process.
+
+        Raises:
+            InputError: If it has not answered for `HEAD_S` seconds.
+        """
+        try:
+            if self._head:
+                _call(self._head)
+        except OSError as error:
+            now = time.monotonic()
+            self._silent_since = now if self._silent_since is None else self._silent_since
+            if now - self._silent_since < HEAD_S:
+                return False
+            self._is_lost = True
+            raise InputError(
+                f"the head of the Ray cluster at {self._head} is lost: it has not answered for {HEAD_S:g} s "
+                f"({error.strerror or error}). Finished evaluations are saved; start Ray again on all nodes, and the "
+                "same command resumes the search"
+            ) from None
+        self._silent_since = None
+        return True
 
 
 class _Actor:

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 import nasbench as nb
-from nasbench.errors import InputError, NasbenchError, RunError
-from nasbench.study.engines import pool
-from nasbench.study.phases import phase
+from nasbench.errors import InputError, RunError
 
 pytestmark = pytest.mark.usefixtures("functions_by_value")
 
@@ -187,93 +185,3 @@ def test_reused_weights_and_items_come_along(tmp_path, small_data):
         assert there.accuracy == row.accuracy
         assert np.array_equal(new.folder.load_items(row.plan_hash, 0), old.folder.load_items(row.plan_hash, 0))
         assert new.folder.weights_file(there.number).read_bytes() == old.folder.weights_file(row.number).read_bytes()
-
-
-# -- Ray ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A real Ray cluster on this machine."""
-    pytest.importorskip("ray")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield ray
-    ray.shutdown()
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_on_ray(tmp_path, cluster):
-    """A worker that is killed is replaced and its trial done once more; one that hangs is ended."""
-    calls = tmp_path / "calls"
-
-    def moody(plan):
-        import os
-        import signal
-        import time
-
-        with open(calls, "a") as file:
-            file.write(json.dumps(plan) + "\n")
-        if "eca" in str(plan):
-            time.sleep(1000)
-        if "dual_pool" in str(plan) and calls.read_text().count(json.dumps(plan) + "\n") == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return score(plan)
-
-    space = {**SPACE, "compositions": ["none", "a"], "slots": ["stage1"]}  # 4 plans
-    options = {"engine": "ray", "workers": 2, "trial_cpus": 0.5, "trial_timeout_s": 2.0}
-    run = search(tmp_path / "r", space, trials=4, evaluate=moody, **options)
-    rows = run.trials().set_index("plan")
-    assert rows["state"].to_dict() == {
-        "{}": "complete",
-        '{"stage1": "se"}': "complete",
-        '{"stage1": "eca"}': "failed",
-        '{"stage1": "dual_pool"}': "complete",
-    }
-    assert rows["reason"]['{"stage1": "eca"}'].startswith("timeout")
-    asked = Counter(calls.read_text().splitlines())
-    assert asked['{"stage1": "dual_pool"}'] == 2
-    assert cluster.is_initialized(), "a cluster that was there is left alone"
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_a_cluster_that_others_have_taken_is_not_waited_for_without_end(tmp_path, cluster, monkeypatch):
-    @cluster.remote(num_cpus=2)
-    class Other:
-        def here(self):
-            return True
-
-    other = Other.remote()
-    assert cluster.get(other.here.remote())
-    monkeypatch.setattr(pool, "START_S", 2.0)
-    monkeypatch.setattr(phase, "NARRATE_S", 0.5)
-    said = []
-    with pytest.raises(NasbenchError, match=r"no worker became ready within 2 s.*needs 1 CPU.*has 0 of 2 CPU free"):
-        search(tmp_path / "r", engine="ray", on_event=lambda event: said.append(event.message))
-    assert any("0 of 2 CPU" in line for line in said)
-    cluster.kill(other)
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
-def test_a_cluster_that_does_not_answer(tmp_path, monkeypatch, address):
-    """Ray itself waits for it for minutes."""
-    pytest.importorskip("ray")
-    from nasbench.study.engines.on_ray import _cluster
-
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(ConnectionRefusedError):
-        _cluster()
-    monkeypatch.delenv("RAY_ADDRESS")
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert _cluster() is None
-    record = tmp_path / "ray" / "ray_current_cluster"
-    record.parent.mkdir()
-    record.write_text(address)
-    assert _cluster() == "local"
-
-
-def test_ray_says_what_the_cluster_lacks(tmp_path, cluster):
-    with pytest.raises(InputError, match=r"needs 64 CPU, but the Ray cluster has only 2.*trial_cpus"):
-        search(tmp_path / "r", engine="ray", trial_cpus=64)
