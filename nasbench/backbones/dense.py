@@ -1,11 +1,10 @@
-"""Hosts of dense tasks: the stages of a backbone -> neck -> levels, and the head that a task puts on them."""
+"""Hosts of dense tasks: the stages of a backbone -> neck -> levels. A task puts a head on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +14,9 @@ from nasbench.backbones.features import COARSEST, Features, pyramid_of
 from nasbench.backbones.tracing import BATCH, meta_copy
 from nasbench.errors import PlanError, UnsupportedError
 from nasbench.library import building
-from nasbench.library.expression import Expression, Leaf, parse
-from nasbench.library.modules import create_head, list_modules
+from nasbench.library.expression import Expression
 
-__all__ = ["NECK", "DenseHost", "DenseModel", "attach_head", "create_dense", "put_neck"]
+__all__ = ["NECK", "DenseHost", "create_dense", "put_neck"]
 
 NECK = "neck"
 """Name of the slot for a neck."""
@@ -121,28 +119,6 @@ class DenseHost(nn.Module):
         ]
 
 
-class DenseModel(nn.Module):
-    """A dense host with a head: from images `(B, 3, H, W)` to what the head computes.
-
-    Args:
-        host: From images to a list of maps.
-        head: A head of the library.
-    """
-
-    def __init__(self, host: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.host, self.head = host, head
-        self.pretrained_cfg = getattr(host, "pretrained_cfg", {})
-
-    def forward(self, x: Tensor) -> Any:
-        """Compute the head's raw output for images `(B, 3, H, W)`."""
-        return self.head(self.host(x), x)
-
-    def get_classifier(self) -> nn.Module:
-        """Return the head. This method is part of timm's interface for models."""
-        return self.head
-
-
 def create_dense(
     backbone: str,
     neck: Expression | str = "none",
@@ -201,26 +177,3 @@ def put_neck(host: DenseHost, neck: Expression | str) -> nn.Module:
     parameter = next(host.parameters())
     host.neck = _neck(neck, host.pyramid_channels).to(parameter.device, parameter.dtype).train(host.training)
     return before
-
-
-def attach_head(host: DenseHost, head: str, **known: Any) -> DenseModel:
-    """Put a head on a host.
-
-    Args:
-        host: A dense host, with its plan.
-        head: A head of the library, as an expression.
-        known: What the task knows: `num_classes`.
-
-    Raises:
-        UnknownNameError: If no head has this name.
-        PlanError: If it is no head, or does not fit the levels.
-    """
-    part = parse(head)
-    if not isinstance(part, Leaf):
-        raise PlanError(f"{head} is no head; the heads are {', '.join(list_modules(kind='head'))}")
-    try:
-        built = create_head(part.name, list(host.channels), strides=list(host.strides), **known, **dict(part.hyper))
-    except UnsupportedError as error:
-        raise PlanError(str(error)) from error
-    parameter = next(host.parameters())
-    return DenseModel(host, built.to(parameter.device, parameter.dtype).train(host.training))

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from nasbench.backbones import Slot, create_backbone, default_input_size, slots
-from nasbench.backbones.dense import NECK, DenseHost, DenseModel, put_neck
+from nasbench.backbones.dense import NECK, DenseHost, put_neck
 from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach, strip, to_host
 from nasbench.backbones.pyramid import PyramidClassifier, create_pyramid
 from nasbench.backbones.replacement import Replacement, put_back, replace_modules
 from nasbench.errors import InputError, PlanError, UnsupportedError
 from nasbench.library import building, expression
 from nasbench.library.plan import Plan
+from nasbench.ops.headed import DenseModel
 
 __all__ = [
     "bare_state_dict", "freeze_backbone", "frozen_norms", "insert", "parameter_groups", "plan_of", "plugins_of",
@@ -238,7 +239,10 @@ def _trains(model: nn.Module, path: str) -> bool:
 def _heads(model: nn.Module) -> list[nn.Module]:
     """Return the classifiers that a timm model names, or the head of a dense model, and what leads to it."""
     if isinstance(model, DenseModel):
-        return [model.head, model.host.pyramid, model.host.neck]
+        return [
+            model.head,
+            *(part for name in ("pyramid", NECK) if (part := getattr(model.host, name, None)) is not None),
+        ]
     classifier = getattr(model, "get_classifier", None)
     classifiers = classifier() if callable(classifier) else None
     # A distilled model has one classifier for each of its tokens.

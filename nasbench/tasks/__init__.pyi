@@ -1,18 +1,23 @@
-from ._base import SPLITS, Meter, Task, apply
+from ._base import SPLITS, Meter, Task, apply, map_tensors
 from .creation import create_task
+from .detection import DetectionTask
 from .forecasting import ForecastingTask, naive_baselines, naive_forecasts, naive_names, naive_of
 from .forms import FORMS
 from .images import ImageTask
+from .segmentation import SegmentationTask
 
 __all__ = [
     "FORMS",
     "SPLITS",
+    "DetectionTask",
     "ForecastingTask",
     "ImageTask",
     "Meter",
+    "SegmentationTask",
     "Task",
     "apply",
     "create_task",
+    "map_tensors",
     "naive_baselines",
     "naive_forecasts",
     "naive_names",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from nasbench.errors import UnknownNameError
 from nasbench.tasks.recipe import Recipe
 
-__all__ = ["SPLITS", "Batch", "Inputs", "Meter", "Task", "apply", "epoch_generator", "shuffled"]
+__all__ = ["SPLITS", "Batch", "Inputs", "Kind", "Meter", "Task", "apply", "epoch_generator", "map_tensors", "shuffled"]
+
+Kind = Literal["classification", "forecasting", "segmentation", "detection"]
 
 SPLITS = ("train", "val", "test")
 """The names of the splits. A search uses `train` and `val`, but never `test`. Only the report uses `test`."""
@@ -23,11 +26,22 @@ SPLITS = ("train", "val", "test")
 Inputs = Tensor | tuple[Tensor, Tensor]
 """The input of a model: a tensor, or series with the covariates of their time steps."""
 
-Batch = tuple[Any, Tensor]
-"""A pair of `Inputs` and targets."""
+Batch = tuple[Any, Any]
+"""A pair of `Inputs` and targets. Targets are a tensor, or a list with the target of each item (a dict of tensors)."""
 
 
-def apply(model: nn.Module, inputs: Inputs) -> Tensor:
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Apply a function to every tensor in nested dicts, lists and tuples. Everything else stays as it is."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: map_tensors(function, each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map_tensors(function, each) for each in value)
+    return value
+
+
+def apply(model: nn.Module, inputs: Inputs) -> Any:
     """Run a model on the inputs of a batch. It gets covariates only if its `forward` has an argument `marks`."""
     if isinstance(inputs, Tensor):
         return model(inputs)
@@ -38,8 +52,8 @@ def apply(model: nn.Module, inputs: Inputs) -> Tensor:
 class Meter(Protocol):
     """Computes metrics from the batches of a split as they come, without having the whole split in memory."""
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Take the outputs and targets of the next batch."""
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Take the predictions and targets of the next batch, on the CPU."""
 
     def result(self) -> tuple[dict[str, float], np.ndarray]:
         """Return the metrics, and one value for each item, in the order in which the items came."""
@@ -54,7 +68,7 @@ class Task(ABC):
 
     Attributes:
         name: The text that the user gave ("digits", "csv:sales.csv").
-        kind: "classification" or "forecasting".
+        kind: "classification", "forecasting", "segmentation" or "detection".
         metric: The primary metric. A search selects plans by it.
         metrics: The direction, "maximize" or "minimize", of each metric that `evaluate` returns.
         input_size: Size of one input: (3, H, W), or (lookback, series).
@@ -66,7 +80,7 @@ class Task(ABC):
     """
 
     name: str
-    kind: Literal["classification", "forecasting"]
+    kind: Kind
     metric: str
     metrics: Mapping[str, str]
     input_size: tuple[int, ...]
@@ -81,6 +95,9 @@ class Task(ABC):
         # A class that defines only `evaluate` means it, even if the class that it derives from has a meter.
         if "evaluate" in vars(cls) and "meter" not in vars(cls):
             cls.meter = Task.meter  # type: ignore[method-assign]
+        # Most losses do not depend on the model.
+        if "loss" in vars(cls) and len(inspect.signature(cls.loss).parameters) == 3:
+            cls.loss = _of_any_model(cls.loss)  # type: ignore[method-assign]
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -97,8 +114,19 @@ class Task(ABC):
         """Yield every item of a split in order, without augmentation."""
 
     @abstractmethod
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar loss that training minimises."""
+    def loss(self, model: nn.Module, outputs: Any, targets: Any) -> Tensor:
+        """Return the scalar loss that training minimises.
+
+        A class can also define it without `model`: `loss(outputs, targets)`.
+        """
+
+    def attach(self, host: nn.Module) -> nn.Module:
+        """Return the model of a host: the host itself, if it ends with the task's outputs, or the host with a head."""
+        return host
+
+    def predictions(self, model: nn.Module, outputs: Any, targets: Any) -> Any:
+        """Return what `meter` takes: the model's outputs, or what its head decodes from them."""
+        return outputs
 
     def meter(self, split: str) -> Meter:
         """Return a new meter for a split. The mean of its values of the items is the primary metric.
@@ -131,6 +159,14 @@ class Task(ABC):
     def __repr__(self) -> str:
         counts = " / ".join(f"{self.splits[s]} {s}" for s in SPLITS)
         return f"{type(self).__name__}({self.name!r}, {self.kind}, input {self.input_size}, {counts})"
+
+
+def _of_any_model(loss: Callable[[Any, Any, Any], Tensor]) -> Callable[[Any, nn.Module, Any, Any], Tensor]:
+    @functools.wraps(loss)
+    def with_model(self: Any, model: nn.Module, outputs: Any, targets: Any) -> Tensor:
+        return loss(self, outputs, targets)
+
+    return with_model
 
 
 class _WholeSplit:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor
+from torch import Tensor, nn
 
 from nasbench.errors import InputError, UnknownNameError
+from nasbench.library.heads import attach_head
 from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
 from nasbench.tasks.annotated import AnnotatedImages, drawn_splits
 from nasbench.tasks.recipe import Recipe
@@ -46,6 +47,7 @@ class DenseTask(Task):
         name: The text that the user gave.
         source: The images and what is true of them.
         size: Longer side in pixels.
+        head: The head of the library that ends a model, as an expression.
         seed: Seed of the splits that the data do not give.
         recipe: The recipe that a search uses by default.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's weights expect it.
@@ -61,6 +63,7 @@ class DenseTask(Task):
         source: AnnotatedImages,
         *,
         size: int,
+        head: str,
         seed: int = 0,
         recipe: Recipe | None = None,
         mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN,
@@ -68,7 +71,7 @@ class DenseTask(Task):
     ) -> None:
         if size < 1:
             raise InputError(f"the image size must be a positive number of pixels, got {size}")
-        self.name, self.size, self.source = name, size, source
+        self.name, self.size, self.source, self.head = name, size, source, head
         self.classes = source.classes
         self.indices = drawn_splits(source.given, len(source.names), seed)
         made = [split for split in SPLITS if split not in source.given]
@@ -105,6 +108,18 @@ class DenseTask(Task):
             "image_size": self.size,
             "classes": len(self.classes),
         }
+
+    def attach(self, host: nn.Module) -> nn.Module:
+        """Return the host with the head of the task."""
+        return attach_head(host, self.head, num_classes=len(self.classes))
+
+    def loss(self, model: nn.Module, outputs: Any, targets: Any) -> Tensor:
+        """Return the loss of the model's head."""
+        return _head(model).loss(outputs, targets)
+
+    def decoded(self, model: nn.Module, outputs: Any, targets: list[dict[str, Any]]) -> list[Any]:
+        """Return what the head makes of its outputs, for each image, in pixels of the input."""
+        return _head(model).decode(outputs, [target["size"] for target in targets])
 
     def preprocessing(self) -> dict[str, Any]:
         """Return the longer side, the multiple to pad to, mean and standard deviation in [0, 1], and the classes."""
@@ -189,6 +204,10 @@ class DenseTask(Task):
             _, h, w = image.shape
             batch[place, :, :h, :w] = (torch.as_tensor(image).to(device, torch.float32) - mean) / std
         return batch
+
+
+def _head(model: nn.Module) -> Any:
+    return model.head
 
 
 def _bytes(truth: Any) -> bytes:

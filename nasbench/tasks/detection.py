@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ _SMALLEST_PX = 1.0  # a box whose side is shorter after augmentation is left out
 class DetectionTask(DenseTask):
     """Find objects: from images `(B, 3, H, W)` to boxes, classes and scores. Arguments as in `DenseTask`."""
 
-    kind: Literal["detection"] = "detection"  # type: ignore[assignment]
+    kind = "detection"
     metric = "ap"
     metrics: Mapping[str, str] = METRICS["detection"]
 
@@ -53,13 +53,9 @@ class DetectionTask(DenseTask):
         kept = ((boxes[:, 2:] - boxes[:, :2]) >= _SMALLEST_PX).all(1)
         return {"boxes": boxes[kept].to(device), "labels": truth["labels"][kept].to(device)}
 
-    def loss(self, model: nn.Module, outputs: Any, targets: Any) -> Tensor:
-        """Return the loss of the model's head."""
-        return model.head.loss(outputs, targets)  # type: ignore[union-attr, operator]
-
     def predictions(self, model: nn.Module, outputs: Any, targets: list[dict[str, Any]]) -> list[dict[str, Tensor]]:
         """Return the `boxes`, `scores` and `labels` of each image, in pixels of the original image."""
-        found = model.head.decode(outputs, [target["size"] for target in targets])  # type: ignore[union-attr, operator]
+        found = self.decoded(model, outputs, targets)
         return [_at_original(each, target) for each, target in zip(found, targets, strict=True)]
 
     def meter(self, split: str) -> Meter:

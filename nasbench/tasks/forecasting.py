@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nasbench.errors import DataError, InputError, UnknownNameError
-from nasbench.tasks._base import SPLITS, Batch, Meter, Task, epoch_generator, shuffled
+from nasbench.tasks._base import SPLITS, Batch, Kind, Meter, Task, epoch_generator, shuffled
 from nasbench.tasks._series import CALENDAR, Spans, calendar, fill_gaps
 from nasbench.tasks.forms import METRICS
 from nasbench.tasks.recipe import Recipe
@@ -62,7 +62,7 @@ class ForecastingTask(Task):
         UnknownNameError: If there is no series `target`.
     """
 
-    kind: Literal["classification", "forecasting"] = "forecasting"
+    kind: Kind = "forecasting"
     metric = "mse"
 
     def __init__(
@@ -208,7 +208,7 @@ class ForecastingTask(Task):
         x, y = window[:, : self.lookback], window[:, self.lookback :]
         return (x if self.marks is None else (x, self.marks[rows].to(device))), y
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, model: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean squared error of the scored series, on scaled values."""
         if self.target is not None:
             outputs, targets = outputs[..., self.scored], targets[..., self.scored]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor
+from torch import Tensor, nn
 
 from nasbench.errors import DataError, InputError
-from nasbench.tasks._base import SPLITS, Batch, Meter, Task, epoch_generator, shuffled
+from nasbench.tasks._base import SPLITS, Batch, Kind, Meter, Task, epoch_generator, shuffled
 from nasbench.tasks._image_augmentation import check_augmentation, item_seeds
 from nasbench.tasks._image_decoding import ImageFaultError
 from nasbench.tasks._image_loading import Pixels, default_workers, header
@@ -71,7 +71,7 @@ class ImageTask(Task):
         DataError: If images cannot be read, or if a class has too few images for the splits.
     """
 
-    kind: Literal["classification", "forecasting"] = "classification"
+    kind: Kind = "classification"
     metric = "accuracy"
     metrics: Mapping[str, str] = METRICS["classification"]
     workers: int | None = None
@@ -152,7 +152,7 @@ class ImageTask(Task):
     def _workers(self) -> int:
         return default_workers() if self.workers is None else self.workers
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, model: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of logits `(B, K)` and targets: class numbers `(B,)` or probabilities `(B, K)`."""
         return F.cross_entropy(outputs, targets)
 

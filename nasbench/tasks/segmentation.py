@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ VOID = 255
 class SegmentationTask(DenseTask):
     """Give each pixel a class: from images `(B, 3, H, W)` to class numbers `(B, H, W)`. Arguments as in `DenseTask`."""
 
-    kind: Literal["segmentation"] = "segmentation"  # type: ignore[assignment]
+    kind = "segmentation"
     metric = "miou"
     metrics: Mapping[str, str] = METRICS["segmentation"]
 
@@ -47,13 +47,9 @@ class SegmentationTask(DenseTask):
             masks[place, : mask.shape[0], : mask.shape[1]] = torch.as_tensor(mask)
         return masks.to(device)
 
-    def loss(self, model: nn.Module, outputs: Any, targets: Any) -> Tensor:
-        """Return the loss of the model's head."""
-        return model.head.loss(outputs, targets)  # type: ignore[union-attr, operator]
-
     def predictions(self, model: nn.Module, outputs: Any, targets: list[dict[str, Any]]) -> list[Tensor]:
         """Return the class numbers `(h, w)` of each image at its original size."""
-        found = model.head.decode(outputs, [target["size"] for target in targets])  # type: ignore[union-attr, operator]
+        found = self.decoded(model, outputs, targets)
         return [_at_original(each, target) for each, target in zip(found, targets, strict=True)]
 
     def meter(self, split: str) -> Meter:

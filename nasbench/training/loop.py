@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from nasbench.backbones.insertion import frozen_norms
 from nasbench.errors import EvaluationError, InputError, out_of_memory
-from nasbench.tasks import Task, apply
+from nasbench.tasks import Task, apply, map_tensors
 from nasbench.tasks.recipe import Recipe
-from nasbench.training.optimisation import autocast, aux_loss, cut, grouped, mixing, schedule
+from nasbench.training.optimisation import all_finite, as_float, autocast, aux_loss, cut, grouped, mixing, schedule
 from nasbench.training.techniques import applied, check_model, check_task, groups_of
 from nasbench.training.waiting import DATA_WAIT, Waiting
 
@@ -157,10 +157,11 @@ def evaluate(
     with out_of_memory(), _own_generator(device), torch.no_grad(), autocast(device, amp):
         for x, y in task.eval_batches(split, batch_size, device=device):
             # Each output is moved to the CPU at once, so that the device never holds the outputs of a whole split.
-            output = apply(model, x).float().cpu()
-            if not bool(output.isfinite().all()):
+            output = map_tensors(as_float, apply(model, x))
+            if not all_finite(output):
                 raise EvaluationError(f"the model's outputs on the {split} split are not all finite", kind="nan")
-            meter.update(output, y.cpu())
+            predictions = task.predictions(model, output, y)
+            meter.update(map_tensors(Tensor.cpu, predictions), map_tensors(Tensor.cpu, y))
             if on_batch is not None:
                 on_batch()
     return meter.result()
@@ -331,7 +332,9 @@ class _Loop:
                         output = apply(self.model, x)
                     # Each part is weighted by its share of the items, so that the sum is the gradient of the mean over
                     # the group.
-                    loss = (self.task.loss(output.float(), y) + aux_loss(self.model)) * (len(y) / count)
+                    loss = (self.task.loss(self.model, map_tensors(as_float, output), y) + aux_loss(self.model)) * (
+                        len(y) / count
+                    )
                     self.scaler.scale(loss).backward()
                     mean += loss.detach()
         except EvaluationError as error:

@@ -13,9 +13,10 @@ from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from nasbench.tasks import map_tensors
 from nasbench.tasks.recipe import Recipe
 
-__all__ = ["autocast", "aux_loss", "cut", "grouped", "mixing", "schedule"]
+__all__ = ["all_finite", "as_float", "autocast", "aux_loss", "cut", "grouped", "mixing", "schedule"]
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -72,10 +73,27 @@ def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
-def cut(batch: tuple[Any, Tensor], parts: int) -> Iterator[tuple[Any, Tensor]]:
+def as_float(value: Tensor) -> Tensor:
+    """Return a tensor in float32 if it is of another floating-point type, as under autocast."""
+    return value.float() if value.is_floating_point() else value
+
+
+def all_finite(outputs: Any) -> bool:
+    """Return whether all numbers in the outputs of a model are finite."""
+    finite: list[Tensor] = []
+
+    def look(value: Tensor) -> Tensor:
+        finite.append(value.isfinite().all())
+        return value
+
+    map_tensors(look, outputs)
+    return bool(torch.stack(finite).all()) if finite else True
+
+
+def cut(batch: tuple[Any, Any], parts: int) -> Iterator[tuple[Any, Any]]:
     """Yield a batch in at most `parts` parts. Each item is in exactly one part.
 
-    A batch is a pair of inputs (a tensor or a tuple of tensors) and targets.
+    A batch is a pair of inputs (a tensor or a tuple of tensors) and targets (a tensor or a list).
     """
     inputs, targets = batch
     size = -(-len(targets) // parts)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import nasbench as nb
-from nasbench.backbones.dense import attach_head, create_dense
+from nasbench.backbones.dense import create_dense
 from nasbench.backbones.insertion import bare_state_dict, freeze_backbone, insert, plan_of, remove
 from nasbench.errors import PlanError
+from nasbench.library.heads import attach_head
 
 SIZE = (3, 96, 96)
 

@@ -6,11 +6,15 @@ import torch
 from PIL import Image
 from torch import nn
 
+from nasbench.backbones.dense import create_dense
 from nasbench.tasks.annotated import AnnotatedImages
 from nasbench.tasks.box_source import scene_boxes
 from nasbench.tasks.detection import DetectionTask
 from nasbench.tasks.mask_source import scene_masks
+from nasbench.tasks.recipe import Recipe
 from nasbench.tasks.segmentation import SegmentationTask
+from nasbench.testing import check_task
+from nasbench.training.loop import train
 
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], dtype=np.uint8)
 
@@ -57,7 +61,7 @@ MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 @pytest.mark.parametrize("augmentation", ["none", "flip", "crop"])
 def test_a_mask_stays_with_its_image(augmentation):
-    task = SegmentationTask("x", masks_of(), size=80, mean=MEAN, std=STD)
+    task = SegmentationTask("x", masks_of(), size=80, head="fcn", mean=MEAN, std=STD)
     assert task.input_size == (3, 64, 96)
     for x, y in task.train_batches(3, seed=0, epoch=1, augmentation=augmentation):
         assert x.shape == (3, 3, 64, 96)
@@ -70,7 +74,7 @@ def test_a_mask_stays_with_its_image(augmentation):
 
 @pytest.mark.parametrize("augmentation", ["none", "flip", "crop"])
 def test_a_box_stays_with_its_object(augmentation):
-    task = DetectionTask("x", boxes_of(), size=80, mean=MEAN, std=STD)
+    task = DetectionTask("x", boxes_of(), size=80, head="fcn", mean=MEAN, std=STD)
     for x, targets in task.train_batches(3, seed=0, epoch=1, augmentation=augmentation):
         for image, target in zip(x, targets, strict=True):
             rows, columns = (image[0] > 0.5).nonzero(as_tuple=True)
@@ -80,7 +84,7 @@ def test_a_box_stays_with_its_object(augmentation):
 
 
 def test_the_batches_depend_on_seed_epoch_and_item_only():
-    task = DetectionTask("x", boxes_of(), size=80)
+    task = DetectionTask("x", boxes_of(), size=80, head="fcos")
 
     def batches(seed, epoch, size=3):
         found = [x for x, _ in task.train_batches(size, seed=seed, epoch=epoch, augmentation="crop")]
@@ -106,7 +110,7 @@ class Oracle(nn.Module):
 
 @pytest.mark.parametrize("size", [80, 40, 160])
 def test_a_perfect_mask_is_perfect_at_the_original_size(size):
-    task = SegmentationTask("x", masks_of(), size=size)
+    task = SegmentationTask("x", masks_of(), size=size, head="fcn")
     meter = task.meter("val")
     for _, targets in task.eval_batches("val", 2):
         grown = [torch.full(task.input_size[1:], 7) for _ in targets]
@@ -120,7 +124,7 @@ def test_a_perfect_mask_is_perfect_at_the_original_size(size):
 
 
 def test_perfect_boxes_are_perfect_at_the_original_size():
-    task = DetectionTask("x", boxes_of(), size=160)
+    task = DetectionTask("x", boxes_of(), size=160, head="fcos")
     meter = task.meter("val")
     for _, targets in task.eval_batches("val", 2):
         found = [
@@ -136,7 +140,7 @@ def test_perfect_boxes_are_perfect_at_the_original_size():
 def test_void_has_one_number():
     masks, _ = striped()
     masks = [np.where(mask == 1, 9, mask) for mask in masks]
-    task = SegmentationTask("x", source(lambda i: masks[i], void=9), size=80)
+    task = SegmentationTask("x", source(lambda i: masks[i], void=9), size=80, head="fcn")
     _, y = next(iter(task.train_batches(6, seed=0, epoch=1)))
     assert set(y.unique().tolist()) == {0, 255}
 
@@ -144,14 +148,38 @@ def test_void_has_one_number():
 def test_splits_that_are_not_given_are_drawn():
 
     images = masks_of()
-    task = SegmentationTask("x", AnnotatedImages(images.names, images.image, images.truth, images.classes, {}), size=80)
+    task = SegmentationTask(
+        "x", AnnotatedImages(images.names, images.image, images.truth, images.classes, {}), size=80, head="fcn"
+    )
     assert task.splits == {"train": 6, "val": 2, "test": 2}
     assert "drawn at random, seed 0" in task.notes[0]
 
 
 @pytest.mark.parametrize(("task", "make"), [(SegmentationTask, scene_masks), (DetectionTask, scene_boxes)])
 def test_the_embedded_scenes(task, make):
-    made = task("scenes", make(), size=96)
+    made = task("scenes", make(), size=96, head="fcn")
     assert made.input_size == (3, 96, 96)
     assert made.splits == {"train": 400, "val": 200, "test": 200}
-    assert made.describe()["data_sha256"] == task("scenes", make(), size=96).describe()["data_sha256"]
+    assert made.describe()["data_sha256"] == task("scenes", make(), size=96, head="fcn").describe()["data_sha256"]
+
+
+@pytest.mark.parametrize(("task", "make", "head"), [
+    (SegmentationTask, masks_of, "fcn"), (DetectionTask, boxes_of, "fcos(convs=1)"), (DetectionTask, boxes_of, "yolo"),
+    (SegmentationTask, masks_of, "semantic_fpn(width=32)"),
+])  # fmt: skip
+def test_they_keep_the_contract_of_tasks(task, make, head):
+    for result in check_task(task("x", make(), size=80, head=head)):
+        assert result.passed, result
+
+
+@pytest.mark.parametrize(("task", "make", "head"), [
+    (SegmentationTask, masks_of, "fcn"), (DetectionTask, boxes_of, "fcos(width=32, convs=1)")
+])  # fmt: skip
+def test_they_are_trained_and_learn(task, make, head):
+    made = task("x", make(), size=80, head=head, mean=MEAN, std=STD)
+    torch.manual_seed(0)
+    model = made.attach(create_dense("test_resnet", "fpn(width=32)", input_size=made.input_size))
+    recipe = Recipe(epochs=20, batch_size=3, learning_rate=3e-3, clip_grad=1.0)
+    result = train(model, made, recipe, seed=0)
+    assert result.metrics[made.metric] > (0.65 if made.kind == "segmentation" else 0.3), result.metrics
+    assert result.per_item.mean() == pytest.approx(result.metrics[made.metric])

@@ -204,7 +204,7 @@ class TestMetrics:
     def test_loss_is_the_mse(self):
         f, y = torch.randn(6, 2, 2), torch.randn(6, 2, 2)
         task = self.task()
-        assert float(task.loss(f, y)) == pytest.approx(task.evaluate(f, y)[0]["mse"], rel=1e-5)
+        assert float(task.loss(None, f, y)) == pytest.approx(task.evaluate(f, y)[0]["mse"], rel=1e-5)
         assert (task.metric, task.kind, task.model_kwargs) == ("mse", "forecasting", {"horizon": 2})
         assert task.input_size == (3, 2)
         assert set(task.metrics.values()) == {"minimize"}

@@ -170,7 +170,7 @@ class TestMetrics:
 
     def test_loss_takes_probabilities_too(self, digits):
         outputs = torch.tensor([[1.0, 0.0]])
-        soft = digits.loss(outputs, torch.tensor([[0.25, 0.75]]))
+        soft = digits.loss(None, outputs, torch.tensor([[0.25, 0.75]]))
         log = -torch.log_softmax(outputs, 1)[0]
         assert soft == pytest.approx(float(0.25 * log[0] + 0.75 * log[1]))
 

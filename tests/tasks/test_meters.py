@@ -177,7 +177,9 @@ class TestTarget:
         task, single = forecasting(target="b"), forecasting()
         outputs, targets = torch.randn(2, 9, 4, 3, generator=torch.Generator().manual_seed(0))
         assert task.input_size == (6, 3)
-        assert float(task.loss(outputs, targets)) == pytest.approx(float(((outputs - targets)[..., 1] ** 2).mean()))
+        assert float(task.loss(None, outputs, targets)) == pytest.approx(
+            float(((outputs - targets)[..., 1] ** 2).mean())
+        )
         metrics, items = task.evaluate(outputs, targets)
         np.testing.assert_allclose(items, ((outputs - targets)[..., 1] ** 2).mean(dim=1), rtol=1e-6)
         changed = outputs.clone()

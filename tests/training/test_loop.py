@@ -128,7 +128,7 @@ class TestLoop:
         before = [p.detach().clone() for p in model[0].parameters()]
         recipe = Recipe(epochs=1, batch_size=8, optimizer="sgd", learning_rate=0.1, weight_decay=0.1)
         task = Points()
-        task.loss = lambda outputs, targets: outputs.sum() * 0
+        task.loss = lambda model, outputs, targets: outputs.sum() * 0
         train(model, task, recipe)
         assert not torch.equal(model[0].weight, before[0])
         assert torch.equal(model[0].bias, before[1])
@@ -144,7 +144,7 @@ class TestLoop:
                 return x
 
         task, module = Points(), Shrinking()
-        task.loss = lambda outputs, targets: outputs.sum() * 0
+        task.loss = lambda model, outputs, targets: outputs.sum() * 0
         recipe = Recipe(epochs=1, batch_size=32, optimizer="momentum", learning_rate=0.1, schedule="constant")
         result = train(nn.Sequential(network(), module), task, recipe)
         assert float(module.scale.detach()) == pytest.approx(
@@ -254,7 +254,7 @@ class TestMixing:
 class TestFailures:
     def test_a_loss_that_is_not_finite(self):
         task = Points()
-        task.loss = lambda outputs, targets: outputs.sum() * math.nan
+        task.loss = lambda model, outputs, targets: outputs.sum() * math.nan
         with pytest.raises(EvaluationError, match="training loss became nan in epoch 1") as caught:
             train(network(), task, Recipe(epochs=2, batch_size=8))
         assert caught.value.kind == "nan"
@@ -263,7 +263,7 @@ class TestFailures:
         steps = []
         model = nn.Linear(3, 2)
         task = Points(train=2000)
-        task.loss = lambda outputs, targets: outputs.square().sum() * 1e30
+        task.loss = lambda model, outputs, targets: outputs.square().sum() * 1e30
         with pytest.raises(EvaluationError) as caught:
             train(model, task, Recipe(epochs=1, batch_size=2, optimizer="sgd"), on_step=steps.append)
         assert caught.value.kind == "nan"

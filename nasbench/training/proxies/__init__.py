@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from nasbench.training.proxies.zico import zico
 
 __all__ = ["BATCHES", "PROXIES", "Proxy", "check_names", "naswot", "score", "synflow", "zico"]
 
-Proxy = Callable[[nn.Module, Sequence[tuple[object, Tensor]], Callable[[Tensor, Tensor], Tensor]], float]
+Proxy = Callable[[nn.Module, Sequence[tuple[Any, Any]], Callable[[Any, Any], Tensor]], float]
 """A function `proxy(model, batches, loss)` that returns a score. Higher is better. The model is not changed."""
 
 PROXIES: dict[str, Proxy] = {"naswot": naswot, "synflow": synflow, "zico": zico}
@@ -87,7 +89,7 @@ def score(
     with out_of_memory(), torch.random.fork_rng(**home):
         torch.manual_seed(seed)
         batches = list(islice(task.train_batches(batch_size, seed=seed, epoch=1, device=device), BATCHES))
-        value = PROXIES[name](model, batches, task.loss)
+        value = PROXIES[name](model, batches, partial(task.loss, model))
     if not math.isfinite(value):
         raise EvaluationError(f"{name} has no value: the score is {value}", kind="nan")
     return value

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["working_copy"]
+__all__ = ["device_of", "working_copy"]
+
+
+def device_of(inputs: Any) -> torch.device:
+    """Return the device of the inputs of a batch, a tensor or a tuple of tensors."""
+    return inputs.device if isinstance(inputs, Tensor) else inputs[0].device
 
 
 def working_copy(model: nn.Module, device: torch.device, *, batch_statistics: bool = True) -> nn.Module:

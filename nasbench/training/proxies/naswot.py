@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasbench.errors import EvaluationError
 from nasbench.tasks import apply
-from nasbench.training.proxies._model import working_copy
+from nasbench.training.proxies._model import device_of, working_copy
 
 __all__ = ["naswot"]
 
@@ -58,9 +58,9 @@ def naswot(
     inputs, targets = batches[0]
     count = _prime(len(targets))
     items = inputs[:count] if isinstance(inputs, Tensor) else tuple(part[:count] for part in inputs)
-    codes = _Codes(count, targets.device)
+    codes = _Codes(count, device_of(inputs))
     with torch.no_grad(), _no_fused_layers(), codes:
-        apply(working_copy(model, targets.device), items)
+        apply(working_copy(model, device_of(inputs)), items)
     if not codes.units:
         raise EvaluationError("naswot has no value: the model has no activation to read codes from", kind="nan")
     return codes.log_determinant()

@@ -15,7 +15,7 @@ from nasbench.errors import EvaluationError
 from nasbench.ops.series import InstanceNorm
 from nasbench.tasks import apply
 from nasbench.training.proxies._linear import Linearised
-from nasbench.training.proxies._model import working_copy
+from nasbench.training.proxies._model import device_of, working_copy
 
 __all__ = ["synflow"]
 
@@ -40,20 +40,24 @@ def synflow(
 
     Args:
         model: The model, with its current weights. It does not change.
-        batches: Batches of inputs and targets. Only the shape of the first input and the device of its targets are
-            used.
+        batches: Batches of inputs and targets. Only the shape and the device of the first input are used.
         loss: Not used.
 
     Raises:
         EvaluationError: If there is no flow, or more than a float64 can hold (kind "nan").
     """
-    inputs, targets = batches[0]
-    twin = working_copy(model, targets.device, batch_statistics=False).double()
+    inputs, _ = batches[0]
+    twin = working_copy(model, device_of(inputs), batch_statistics=False).double()
     _prepare_for_flow(twin)
     parts = (inputs,) if isinstance(inputs, Tensor) else inputs
     ones = [torch.ones_like(part[:1], dtype=torch.float64) for part in parts]
     with Linearised():
-        flow = apply(twin, ones[0] if isinstance(inputs, Tensor) else (ones[0], ones[1])).sum()
+        output = apply(twin, ones[0] if isinstance(inputs, Tensor) else (ones[0], ones[1]))
+    if not isinstance(output, Tensor):
+        raise EvaluationError(
+            "synflow has no value: the model returns several tensors, so there is no one flow", kind="nan"
+        )
+    flow = output.sum()
     trainable = [p for p in twin.parameters() if p.requires_grad]
     # Some parameters have no gradient, for example those that only compute a detached gate.
     gradients = torch.autograd.grad(flow, trainable, allow_unused=True)

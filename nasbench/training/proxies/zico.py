@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.errors import EvaluationError
-from nasbench.tasks import apply
-from nasbench.training.proxies._model import working_copy
+from nasbench.tasks import apply, map_tensors
+from nasbench.training.optimisation import as_float
+from nasbench.training.proxies._model import device_of, working_copy
 
 __all__ = ["zico"]
 
 
-def zico(model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable[[Tensor, Tensor], Tensor]) -> float:
+def zico(model: nn.Module, batches: Sequence[tuple[Any, Any]], loss: Callable[[Any, Any], Tensor]) -> float:
     """Return a score that is higher if the gradients of the model's weights vary less between batches.
 
     .. math:: s = \\sum_{l} \\log \\sum_{\\omega \\in \\theta_l}
@@ -36,7 +37,7 @@ def zico(model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable
     """
     if len(batches) == 1:
         batches = _halves(batches[0])
-    twin = working_copy(model, batches[0][1].device)
+    twin = working_copy(model, device_of(batches[0][0]))
     weights = [p for p in twin.parameters() if p.requires_grad and p.ndim >= 2]
     gradients = [_gradients(twin, weights, batch, loss) for batch in batches]
     layers = [_layer(torch.stack(of_layer)) for of_layer in zip(*gradients, strict=True)]
@@ -47,10 +48,10 @@ def zico(model: nn.Module, batches: Sequence[tuple[Any, Tensor]], loss: Callable
 
 
 def _gradients(
-    model: nn.Module, weights: Sequence[Tensor], batch: tuple[Any, Tensor], loss: Callable[[Tensor, Tensor], Tensor]
+    model: nn.Module, weights: Sequence[Tensor], batch: tuple[Any, Any], loss: Callable[[Any, Any], Tensor]
 ) -> list[Tensor]:
     inputs, targets = batch
-    value = loss(apply(model, inputs).float(), targets)
+    value = loss(map_tensors(as_float, apply(model, inputs)), targets)
     gradients = torch.autograd.grad(value, weights, allow_unused=True)
     # The gradient of a weight without influence on the loss never varies, so its layer is left out.
     return [torch.zeros_like(w) if g is None else g.abs() for w, g in zip(weights, gradients, strict=True)]
@@ -69,7 +70,7 @@ def _layer(gradients: Tensor) -> float | None:
     return None if not bool(varies.any()) else float(total.log())
 
 
-def _halves(batch: tuple[Any, Tensor]) -> list[tuple[Any, Tensor]]:
+def _halves(batch: tuple[Any, Any]) -> list[tuple[Any, Tensor]]:
     inputs, targets = batch
     middle = len(targets) // 2
     return [
