@@ -143,7 +143,7 @@ def _close(plain: Sequence[Tensor], traced: Tensor | Sequence[Tensor]) -> bool:
     return all(torch.allclose(x, y, rtol=1e-4, atol=1e-5) for x, y in zip(plain, outputs, strict=True))
 
 
-def _describe(error: Exception, file: str) -> str:
+def _describe(error: BaseException, file: str) -> str:
     """Return torch's message in one line, together with the line of `file` that it is about.
 
     This line of code shows the operator that the tracer does not accept.
