@@ -122,7 +122,7 @@ class TokenDictionary(nn.Module):
         size = min(count, self.group)
         # The position decides among equal categories. The order is that of a stable sort, which ONNX does not have.
         order = (category * count + torch.arange(count, device=category.device)).argsort(dim=1)
-        sorted_qkv = torch.take_along_dim(qkv, order.unsqueeze(-1), dim=1)
+        sorted_qkv = _rows(qkv, order)
         missing = -count % size
         filled = torch.cat([sorted_qkv, sorted_qkv[:, count - missing :]], dim=1)
         groups = filled.unflatten(1, (-1, size)).flatten(0, 1)
@@ -130,7 +130,7 @@ class TokenDictionary(nn.Module):
         q = q * self.group_scale.clamp(max=_MAX_SCALE).exp()
         mixed = merge_heads(F.scaled_dot_product_attention(q, k, v, scale=1.0))
         mixed = mixed.unflatten(0, (qkv.shape[0], (count + missing) // size)).flatten(1, 2)[:, :count]
-        return self.group_proj(torch.take_along_dim(mixed, order.argsort(dim=1).unsqueeze(-1), dim=1))
+        return self.group_proj(_rows(mixed, order.argsort(dim=1)))
 
     def _within_windows(self, qkv: Tensor) -> Tensor:
         """`(B, 3C, H, W) -> (B, C, H, W)`: attention within windows."""
@@ -139,5 +139,16 @@ class TokenDictionary(nn.Module):
         bias = self.position[offset_index(window, device=qkv.device)].permute(2, 0, 1)  # (heads, T, T)
         real = real_positions(size, window, device=qkv.device)[:, None, None]
         bias = bias.to(q.dtype).masked_fill(~real, float("-inf"))  # (windows, heads, T, T)
-        attended = merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+        # The heads take in the windows, because ONNX has attention with four axes only. Every item has the same bias.
+        q, k, v = (t.flatten(1, 2) for t in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.flatten(0, 1))
+        attended = merge_heads(mixed.unflatten(1, (-1, self.heads)))
         return merge_windows(self.window_proj(attended), window, size)
+
+
+def _rows(x: Tensor, order: Tensor) -> Tensor:
+    """`(B, N, C), (B, N) -> (B, N, C)`: the rows of each item in an order of its own.
+
+    `torch.take_along_dim` would do the same, but it fixes the batch size of an export.
+    """
+    return x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[2]))

@@ -73,7 +73,8 @@ class _Finder:
 
     def trunk(self) -> list[Block]:
         """Return the blocks of the network, in network order."""
-        paths = self.inside("", self.trace.model, top=True) or self.layers("", self.trace.model)
+        model = self.trace.model
+        paths = self.inside("", model, top=True) or self.wrapped("", model) or self.layers("", model)
         # The names are only a convention. They are ignored if they would exclude every path.
         paths = [p for p in paths if not _AROUND.search(p)] or paths
         cuts = [p for p in paths if self.is_cut(p, self.trace.calls[""][0])]
@@ -93,6 +94,19 @@ class _Finder:
             if not blocks:
                 blocks = self.single(path, module, top)
         return blocks if top or self.is_container(path, module, blocks) else []
+
+    def wrapped(self, path: str, module: nn.Module) -> list[str]:
+        """Return the blocks of a backbone that lies deep in other modules (a detector of transformers), or [].
+
+        The way there leads through the child that has most of the weights, to the first one with a list of blocks.
+        """
+        weight = {p: sum(w.numel() for w in m.parameters()) for p, m in self.children(path, module)}
+        heaviest = max(weight, key=lambda p: weight[p], default=None)
+        if heaviest is None or 2 * weight[heaviest] < sum(weight.values()):
+            return []
+        inner = self.module[heaviest]
+        row = isinstance(inner, _LIST) or any(isinstance(m, _LIST) for _, m in self.children(heaviest, inner))
+        return (self.inside(heaviest, inner, top=True) if row else []) or self.wrapped(heaviest, inner)
 
     def elements(self, path: str, module: nn.Module) -> list[str]:
         """Return the blocks in a list of modules, or [] if the list contains nothing bigger than a layer."""

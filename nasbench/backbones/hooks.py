@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from nasbench.backbones.layout import MapFormat
 from nasbench.errors import InputError
 
-__all__ = ["CHILD", "InputHook", "Plugin", "Plugins", "SlotHook", "attach", "strip", "to_host"]
+__all__ = ["CHILD", "InputHook", "Plugin", "Plugins", "SlotHook", "attach", "graph_node", "strip", "to_host"]
 
 CHILD = "nasbench"
 """Name of the only child that insertion adds to a backbone. The backbone's own state-dict keys never change."""
@@ -36,14 +37,19 @@ class InputHook:
         """Record the size of the first image among the arguments."""
         given = [*args, *kwargs.values()]
         named = next((value for value in given if isinstance(value, dict)), kwargs)
-        image = next((value for value in given if isinstance(value, Tensor) and value.ndim == 4), None)
         coordinates = named.get("patch_coord")
-        self.image = None if image is None else tuple(image.shape[2:])
+        self.image = _image(given)
         self.patches = None if coordinates is None else _patches(coordinates, named.get("patch_valid"))
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         # A copy starts without a size. After an export the size is a symbol, which cannot be copied.
         return type(self), ()
+
+
+def _image(given: Iterable[Any]) -> tuple[int, ...] | None:
+    """Return the `(H, W)` of the first image among the arguments of a network, or None if there is no image."""
+    image = next((value for value in given if isinstance(value, Tensor) and value.ndim == 4), None)
+    return None if image is None else tuple(image.shape[2:])
 
 
 def _patches(coordinates: Tensor, valid: Tensor | None) -> tuple[int, ...]:
@@ -83,9 +89,16 @@ class Plugin(nn.Module):
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", None if order is None else order.argsort(), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the plug-in to a tensor in the backbone's layout. The result has the same memory format and dtype."""
-        inner, prefix = self.form.split(x, self.order, self._image())
+    def forward(self, x: Tensor, *given: Any) -> Tensor:
+        """Apply the plug-in to a tensor in the backbone's layout. The result has the same memory format and dtype.
+
+        Args:
+            x: The tensor.
+            *given: The arguments of the backbone, from a graph of `torch.fx`, where no hook sees them.
+        """
+        if isinstance(x, Proxy):
+            return graph_node(self, x, *(_graph_inputs(x) if self.form.folded else ()))
+        inner, prefix = self.form.split(x, self.order, _image(given) if given else self._image())
         y = self.form.join(self.module(inner), prefix, self.back).to(x.dtype)
         if self.gate is not None:
             y = x + self.gate.to(x.dtype) * (y - x)
@@ -99,6 +112,25 @@ class Plugin(nn.Module):
             return self.running.image
         traced = zip(self.running.patches, self.form.image, self.form.size, strict=True)
         return tuple(-(-count * whole // size) for count, whole, size in traced)
+
+
+def graph_node(module: nn.Module, *args: Any) -> Any:
+    """Return a call of `module` as one node of the graph that `torch.fx` traces.
+
+    A module of the library may choose its steps by the sizes of its input, which a trace does not know. As a node it
+    runs in the graph as it does in the model.
+
+    Args:
+        module: A module inside the traced network.
+        *args: Its arguments. The first is a proxy.
+    """
+    tracer = args[0].tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), args, {})
+
+
+def _graph_inputs(x: Proxy) -> list[Proxy]:
+    """Return the inputs of the graph to which `x` belongs."""
+    return [Proxy(node, x.tracer) for node in x.node.graph.nodes if node.op == "placeholder"]
 
 
 class Plugins(nn.ModuleDict):

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from nasbench.backbones.hooks import to_host
+from nasbench.backbones.hooks import graph_node, to_host
 from nasbench.backbones.layout import MapFormat, readings
 from nasbench.backbones.tracing import BATCH, Trace, is_data_dependent, meta_copy, trace
 from nasbench.errors import PlanError, UnknownNameError, UnsupportedError
@@ -35,6 +36,8 @@ class Replacement(nn.Module):
 
         Other arguments of the backbone (masks, rotary angles) are ignored, because a plug-in takes one tensor.
         """
+        if isinstance(x, Proxy):
+            return graph_node(self, x)
         inner, prefix = self.form.split(x)
         return self.form.join(self.module(inner), prefix).to(x.dtype)
 

@@ -1,4 +1,4 @@
-"""The recorded costs of each built-in module, and whether torch can compile and export it.
+"""The recorded costs of each built-in module, and whether torch can compile and export it, also to ONNX.
 
 Building and tracing a module takes seconds. `scripts/update_gallery` therefore does it once and writes the results to
 `modules/status.json`, which ships with the modules. Reading them needs no torch.
@@ -33,6 +33,7 @@ class ModuleStatus:
         compile: Whether `torch.compile(fullgraph=True)` supports the module: "yes", "no: " with the reason, or "" if
             it was not tried.
         export: Whether `torch.export` supports the module, in the same form.
+        onnx: Whether its ONNX export gives the same results at batches of 1, 2 and 5, in the same form.
     """
 
     params: int | None = None
@@ -40,6 +41,7 @@ class ModuleStatus:
     exact: bool = True
     compile: str = ""
     export: str = ""
+    onnx: str = ""
 
 
 def recorded_status(name: str) -> ModuleStatus:

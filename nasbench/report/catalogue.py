@@ -82,6 +82,7 @@ class ModulePage:
             ("cost", self._cost()),
             ("compile", self.status.compile or "not recorded; `nasbench check FILE` runs the contract tests"),
             ("export", self.status.export or "not recorded"),
+            ("onnx", self.status.onnx or "not recorded"),
         ]
         lines = [f"{s.name}: a {s.kind} of the family {s.family}", ""]
         lines += [wrap(fact, width, f"{label:{_LABEL}}", " " * _LABEL) for label, fact in facts if fact]
@@ -133,19 +134,24 @@ def overview(specs: Sequence[ModuleSpec]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[dict[str, Any]], width: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the columns and cells of `overview`'s rows as text. A narrow terminal gets properties as letters."""
+    """Return the columns and cells of `overview`'s rows as text.
+
+    A narrow terminal gets properties as letters, and no column for ONNX.
+    """
+    wide = width >= _WIDE
     columns = (
         "name",
         "dims",
-        "properties" if width >= _WIDE else "LGSM",
+        "properties" if wide else "LGSM",
         "cost",
         f"{'params':>6}",
         f"{'MACs':>6}",
         "compile",
         "export",
+        *(("onnx",) if wide else ()),
         "year",
     )
-    return columns, [_cells(row, words=width >= _WIDE) for row in rows]
+    return columns, [_cells(row, wide=wide) for row in rows]
 
 
 def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
@@ -171,17 +177,17 @@ def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
 
 def _row(spec: ModuleSpec, status: ModuleStatus) -> dict[str, Any]:
     declared = ("name", "kind", "family", "dims", "properties", "cost_order")
-    known = ("params", "macs", "compile", "export")
+    known = ("params", "macs", "compile", "export", "onnx")
     row = {key: getattr(spec, key) for key in declared} | {key: getattr(status, key) for key in known}
     return row | {"year": spec.year, "paper": spec.paper}
 
 
-def _cells(row: dict[str, Any], *, words: bool) -> tuple[str, ...]:
+def _cells(row: dict[str, Any], *, wide: bool) -> tuple[str, ...]:
     letters = "".join(p[0].upper() if p in row["properties"] else "·" for p in PROPERTIES[:4])
     counts = (f"{'' if row[key] is None else human(row[key]):>6}" for key in ("params", "macs"))
     return (
-        *(row["name"], ", ".join(map(str, row["dims"])), ", ".join(row["properties"]) if words else letters),
+        *(row["name"], ", ".join(map(str, row["dims"])), ", ".join(row["properties"]) if wide else letters),
         *(_ORDERS[row["cost_order"]], *counts),
-        *(row[key].partition(":")[0] for key in ("compile", "export")),
+        *(row[key].partition(":")[0] for key in ("compile", "export", *(("onnx",) if wide else ()))),
         str(row["year"] or ""),
     )

@@ -16,7 +16,7 @@ from nasbench.testing._checks import CHECKS
 from nasbench.testing._file import check_file
 from nasbench.testing._run import CheckResult, check_candidate, check_module
 from nasbench.testing._task import check_task
-from nasbench.testing._tracing import compile_status, export_status
+from nasbench.testing._tracing import compile_status, export_status, onnx_status
 
 __all__ = [
     "CHECKS",
@@ -30,5 +30,6 @@ __all__ = [
     "check_task",
     "compile_status",
     "export_status",
+    "onnx_status",
     "variants",
 ]

@@ -24,6 +24,19 @@ def table(found):
     return [(s.name, s.channels, s.size, s.layout, s.module) for s in found]
 
 
+class Around(nn.Module):
+    """A part, the mean of its last map over all positions, and a head."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x):
+        maps = self.first(x)
+        last = maps[-1] if isinstance(maps, list) else maps
+        return self.second(last.mean((2, 3)) if last.ndim == 4 else last)
+
+
 class TestKnownNetworks:
     def test_resnet18_in_full(self):
         expected = []
@@ -32,6 +45,15 @@ class TestKnownNetworks:
                 expected.append((f"stage{k}.block{j}", channels, (side, side), "NCHW", f"layer{k}.{j - 1}"))
             expected.append((f"stage{k}", channels, (side, side), "NCHW", f"layer{k}.1"))
         assert table(slots("resnet18", input_size=(3, 224, 224))) == expected
+
+    def test_a_backbone_deep_in_a_detector(self):
+        """As in DETR of transformers: the backbone is two attributes deep, beside parts that also have layers."""
+        with torch.device("meta"):
+            features = timm.create_model("resnet18", features_only=True)
+            inner = Around(features, nn.Sequential(nn.Linear(512, 8), nn.Linear(8, 8)))
+            model = Around(inner, nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 4)))
+        found = slots(model, (3, 64, 64))
+        assert [s.module for s in stages(found)] == [f"first.first.layer{k}.1" for k in (1, 2, 3, 4)]
 
     def test_efficientnet_b0_has_five_stages_and_sixteen_blocks(self):
         found = slots("efficientnet_b0", (3, 224, 224))

@@ -46,7 +46,8 @@ def transformers_detr():
     t = pytest.importorskip("transformers")
     parts = {f"{part}_{name}": n for part in ("encoder", "decoder") for name, n in LAYERS.items()}
     own = {"use_timm_backbone": True, "use_pretrained_backbone": False, "backbone": "resnet18", "backbone_kwargs": {}}
-    return t.DetrForObjectDetection(t.DetrConfig(**own, **parts, d_model=32, num_queries=5)), 128, []
+    model = t.DetrForObjectDetection(t.DetrConfig(**own, **parts, d_model=32, num_queries=5))
+    return model, 128, [f"model.backbone.model.layer{k}.1" for k in (1, 2, 3, 4)]
 
 
 LAYERS = {"layers": 1, "ffn_dim": 32, "attention_heads": 2}

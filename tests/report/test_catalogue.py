@@ -48,10 +48,12 @@ def test_recorded_outcomes_are_those_of_today():
         # messages differ among versions of torch, outcomes should not
         assert testing.compile_status(spec)[:3].strip(": ") == held.compile[:3].strip(": "), spec.name
         assert testing.export_status(spec)[:3].strip(": ") == held.export[:3].strip(": "), spec.name
+        if importlib.util.find_spec("onnxscript") and importlib.util.find_spec("onnxruntime"):
+            assert testing.onnx_status(spec)[:3].strip(": ") == held.onnx[:3].strip(": "), spec.name
 
 
 def test_every_no_names_the_operator_and_nine_in_ten_say_yes():
-    for tracer in ("compile", "export"):
+    for tracer in ("compile", "export", "onnx"):
         outcomes = [getattr(status.recorded_status(name), tracer) for name in SPECS]
         refused = [outcome for outcome in outcomes if outcome != "yes"]
         assert all(outcome.startswith("no: ") and ".py]" in outcome for outcome in refused)
@@ -67,7 +69,7 @@ def test_the_gallery_page_is_that_of_today(script):
 def test_the_gallery_page_holds_each_module_under_its_properties(script):
     lines = script.page(catalogue.overview([module_spec("se"), module_spec("danet")]), "2.0").splitlines()
     se, danet = (next(line for line in lines if line.startswith(f"| `{name}` |")) for name in ("se", "danet"))
-    assert se.startswith("| `se` | 1, 2 | globality | N | 512 | 512 | yes | yes | 2018 | Hu et al.")
+    assert se.startswith("| `se` | 1, 2 | globality | N | 512 | 512 | yes | yes | yes | 2018 | Hu et al.")
     assert "| N² |" in danet
     assert "| globality (2) | a position can be reached from any other | `se`, `danet` |" in lines
     assert next(line for line in lines if line.startswith("| complexity (1)")).endswith("| `se` |")

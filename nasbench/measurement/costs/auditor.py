@@ -69,6 +69,8 @@ def _raw(function: Callable[..., int]) -> Callable[..., int]:
 
 def _complex_aware(base: Callable[..., int]) -> Callable[..., int]:
     def count(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        if any(isinstance(a, Tensor) and a.layout is not torch.strided for a in args):
+            return 0  # only the stored elements are multiplied, so torch's count would not be a lower bound
         return base(*args, out_val=out_val, **kwargs) * (COMPLEX_FACTOR if _is_complex(args) else 1)
 
     return _raw(count)
@@ -86,7 +88,10 @@ def _by_shapes(formula: Formula, as_it_is: bool) -> Callable[..., int]:
     def count(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
         made = [tuple(t.shape) for t in tree_leaves(out_val) if isinstance(t, Tensor)]
         factor = COMPLEX_FACTOR if not as_it_is and _is_complex(args) else 1
-        return 2 * factor * int(formula([_shape(a) for a in (*args, *kwargs.values())], made))
+        try:
+            return 2 * factor * int(formula([_shape(a) for a in (*args, *kwargs.values())], made))
+        except ValueError:  # the cost depends on data. The counter then names the operator
+            return 0
 
     return count
 
@@ -106,8 +111,8 @@ def _shape(value: Any) -> Any:
 class PythonSide(TorchFunctionMode):
     """Tell the observer two things that can be seen only at the level of Python.
 
-    First, a product inside an einsum is a contraction, even without a sum. Second, a tensor that becomes a numpy array
-    leaves torch, and computations with the array cannot be counted.
+    First, a product inside an einsum or an outer product is a contraction, even without a sum. Second, a tensor that
+    becomes a numpy array leaves torch, and computations with the array cannot be counted.
 
     Args:
         observer: The observer.
@@ -122,18 +127,19 @@ class PythonSide(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _LEAVING:
             self.observer.left.add("Tensor.numpy")
-        einsum = func is torch.functional.einsum
+        product = func in _OUTER_PRODUCTS
         before = self.observer.macs_so_far
-        self.observer.in_einsum += einsum
+        self.observer.in_product += product
         try:
             out = func(*args, **(kwargs or {}))
         finally:
-            self.observer.in_einsum -= einsum
+            self.observer.in_product -= product
         if self.kept is not None and self.observer.macs_so_far > before:
             self.kept += [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         return out
 
 
+_OUTER_PRODUCTS = (torch.functional.einsum, torch.outer, torch.ger, torch.kron, Tensor.outer, Tensor.ger)
 _LEAVING = (Tensor.numpy, Tensor.__array__)
 
 
@@ -154,7 +160,7 @@ class Observer(TorchDispatchMode):
     def __init__(self, counter: FlopCounterMode) -> None:
         super().__init__()
         self.counter = counter
-        self.in_einsum = 0
+        self.in_product = 0
         self.left: set[str] = set()
         self.seen: set[Any] = set()
         self.macs_so_far = 0
@@ -172,7 +178,7 @@ class Observer(TorchDispatchMode):
     def macs(self) -> int:
         """The multiply-adds so far.
 
-        They are those of FlopCounterMode, of products that only sums use, and of einsums without a sum.
+        They are those of FlopCounterMode, of products that only sums use, and of outer products.
         """
         return self.macs_so_far + sum(
             _products_macs(product) for key, (product, alone) in self._products.items() if alone and key in self._summed
@@ -200,7 +206,9 @@ class Observer(TorchDispatchMode):
         if torch._C._get_tracing_state() is None:
             return self._observe(func, args, kwargs or {})
         # Inside the tracer's own kernels, its key is excluded. Here it is included again, so that the operators that
-        # run here can be recorded.
+        # run here can be recorded. A few operators, such as `Tensor.data`, come from outside those kernels. If the key
+        # stayed excluded after them, no later model of this process could be traced.
+        excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(_TRACER)
         torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, False)
         try:
             if func is aten.convolution.default:
@@ -211,7 +219,7 @@ class Observer(TorchDispatchMode):
                     return aten._convolution.default(*args, False, False, True, True)
             return self._untraced(func, args, kwargs or {})
         finally:
-            torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, True)
+            torch._C._dispatch_tls_set_dispatch_key_excluded(_TRACER, excluded)
 
     def _untraced(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         # Shape inference on the meta device is Python code. Its operators must not enter the graph.
@@ -230,8 +238,8 @@ class Observer(TorchDispatchMode):
             self._note_consumers(args, func is aten.sum.default or func is aten.sum.dim_IntList)
         out, macs = self._run(func, args, kwargs)
         self.macs_so_far += macs
-        # A product of integers is index arithmetic.
-        if func in _MULTIPLY and (out.is_floating_point() or out.is_complex()):
+        # A product of integers is index arithmetic, unless it is written as a contraction.
+        if func in _MULTIPLY and (self.in_product or out.is_floating_point() or out.is_complex()):
             self._note_product(out)
         return out
 
@@ -253,7 +261,7 @@ class Observer(TorchDispatchMode):
         return out, macs
 
     def _note_product(self, out: Tensor) -> None:
-        if self.in_einsum:  # an outer product such as "bi,bj->bij" has no sum, but counts as a contraction
+        if self.in_product:  # an outer product such as "bi,bj->bij" has no sum, but counts as a contraction
             self.macs_so_far += _products_macs(out)
         else:
             self._products[id(out)] = (out, True)
@@ -297,5 +305,5 @@ def _known(func: Any) -> bool:
         or func._overloadpacket in flop_registry
         or name in formulas.MAC_FORMULAS
         or name in formulas.ELEMENTWISE_FORMULAS
-        or func.namespace == "prim"
+        or func.namespace in ("prim", "profiler")
     )

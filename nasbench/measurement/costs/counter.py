@@ -22,7 +22,7 @@ from nasbench.measurement.costs.vocabulary import ELEMENTWISE, FREE, NORMS
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from fvcore.nn import FlopCountAnalysis
-    from fvcore.nn.jit_handles import addmm_flop_jit, bmm_flop_jit, conv_flop_jit, linear_flop_jit
+    from fvcore.nn.jit_handles import addmm_flop_jit, bmm_flop_jit, conv_flop_jit
 
 __all__ = ["GraphCount", "Opaque", "graph_count"]
 
@@ -34,7 +34,6 @@ _STOCK = {
     "aten::addmm": addmm_flop_jit,
     "aten::bmm": bmm_flop_jit,
     "aten::mm": bmm_flop_jit,
-    "aten::linear": linear_flop_jit,
 }
 
 
@@ -137,7 +136,8 @@ def _fixed_handles() -> dict[str, Handle]:
 
 @functools.cache
 def _free() -> tuple[str, ...]:
-    return tuple(f"aten::{name}{mark}" for name in sorted(FREE) for mark in ("", "_"))
+    marks_of_the_profiler = [f"profiler::_record_function_{what}" for what in ("enter", "enter_new", "exit")]
+    return (*(f"aten::{name}{mark}" for name in sorted(FREE) for mark in ("", "_")), *marks_of_the_profiler)
 
 
 def _handles() -> dict[str, Handle]:

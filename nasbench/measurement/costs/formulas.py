@@ -25,15 +25,48 @@ COMPLEX_FACTOR = 4
 _NAME = re.compile(r"[A-Za-z_]\w*(::[A-Za-z_]\w*|\.[A-Za-z_]\w*)*\Z")
 
 
+def _both(name: str) -> tuple[str, str]:
+    """Return the names of an operator and of its in-place form."""
+    return f"aten::{name}", f"aten::{name}_"
+
+
+_BAGS = ("aten::embedding_bag", "aten::_embedding_bag", "aten::_embedding_bag_forward_only")
+_QUANTISED_LINEAR = [
+    f"quantized::linear{kind}"
+    for kind in (
+        *("", "_relu", "_leaky_relu", "_tanh", "_dynamic", "_relu_dynamic", "_dynamic_fp16", "_relu_dynamic_fp16"),
+        *("_with_input_q_dq_qweight_dq_output_fp32", "_with_input_q_dq_qweight_dq_relu_output_fp32"),
+    )
+]
+_QUANTISED_CONVOLUTIONS = [f"quantized::conv{d}d{kind}" for d in (1, 2, 3) for kind in ("", "_relu", "_dynamic")] + [
+    "quantized::conv2d_add",
+    "quantized::conv2d_add_relu",
+]
+_QUANTISED_TRANSPOSED = [f"quantized::conv_transpose{d}d{kind}" for d in (1, 2, 3) for kind in ("", "_dynamic")]
+
 MAC_FORMULAS: dict[str, Formula] = {
+    "aten::linear": operators.matmul,
     "aten::matmul": operators.matmul,
+    "aten::_int_mm": operators.matmul,
+    "aten::_grouped_mm": operators.grouped_matmul,
+    "aten::_scaled_grouped_mm": operators.grouped_matmul,
+    "aten::_weight_int4pack_mm": operators.last_of_first,
+    "aten::_weight_int8pack_mm": operators.last_of_first,
     "aten::linalg_matmul": operators.matmul,
     "aten::mv": operators.matmul,
     "aten::dot": operators.matmul,
     "aten::vdot": operators.matmul,
-    "aten::addmv": operators.added_product,
-    "aten::baddbmm": operators.added_product,
-    "aten::addbmm": operators.batched_sum,
+    **dict.fromkeys(_both("addmv"), operators.added_product),
+    **dict.fromkeys(_both("baddbmm"), operators.added_product),
+    **dict.fromkeys(_both("addbmm"), operators.batched_sum),
+    "aten::addmm_": operators.added_product,
+    "aten::_addmm_activation": operators.added_product,
+    **dict.fromkeys(_both("addr"), operators.outer),
+    "aten::outer": operators.outer,
+    "aten::ger": operators.outer,
+    "aten::kron": operators.outer,
+    "aten::cov": operators.covariance,
+    "aten::corrcoef": operators.covariance,
     "aten::tensordot": operators.tensordot,
     "aten::inner": operators.inner,
     "aten::linalg_vecdot": operators.broadcast_dot,
@@ -44,6 +77,8 @@ MAC_FORMULAS: dict[str, Formula] = {
     "aten::matrix_power": operators.matrix_power,
     "aten::einsum": operators.einsum,
     "aten::_convolution_mode": operators.convolution_mode,
+    "aten::conv_tbc": operators.convolution_tbc,
+    **dict.fromkeys(_BAGS, operators.weighted_bags),
     "aten::scaled_dot_product_attention": operators.attention,
     "aten::lstm": operators.recurrent,
     "aten::gru": operators.recurrent,
@@ -56,6 +91,9 @@ MAC_FORMULAS: dict[str, Formula] = {
     "aten::cdist": operators.distances,
     "aten::_cdist_forward": operators.distances,
     "aten::_euclidean_dist": operators.distances,
+    "aten::pdist": operators.pair_distances,
+    "aten::_pdist_forward": operators.pair_distances,
+    "aten::affine_grid_generator": operators.affine_grid,
     "aten::grid_sampler": operators.grid_sample,
     "aten::grid_sampler_2d": operators.grid_sample,
     "aten::grid_sampler_3d": operators.grid_sample,
@@ -65,11 +103,18 @@ MAC_FORMULAS: dict[str, Formula] = {
     "aten::upsample_bicubic2d": operators.weighted_neighbours(16),
     "aten::_upsample_bilinear2d_aa": operators.antialiased(2),
     "aten::_upsample_bicubic2d_aa": operators.antialiased(4),
+    "aten::_upsample_lanczos2d_aa": operators.antialiased(6),
     "torchvision::deform_conv2d": operators.deformable,
+    "torchvision::roi_align": operators.roi_align,
+    "torchvision::ps_roi_align": operators.roi_align,
+    **dict.fromkeys(_QUANTISED_LINEAR, operators.last_of_first),
+    **dict.fromkeys(_QUANTISED_CONVOLUTIONS, operators.packed_convolution),
+    **dict.fromkeys(_QUANTISED_TRANSPOSED, operators.packed_transposed),
 }
-"""Number of multiply-adds of one call. For convolution, addmm, bmm, mm and linear, both engines have own formulas."""
+"""Number of multiply-adds of one call. For convolution, addmm, bmm and mm, both engines have own formulas."""
 
-_FFT = [f"aten::fft_{i}{kind}fft{n}" for kind in ("", "r", "h") for i in ("", "i") for n in ("", "2", "n")]
+_FFT = [f"aten::fft_{kind}fft{n}" for kind in ("", "i", "ir", "h") for n in ("", "2", "n")]
+_FFT_OF_REAL = [f"aten::fft_{kind}fft{n}" for kind in ("r", "ih") for n in ("", "2", "n")]
 
 ELEMENTWISE_FORMULAS: dict[str, Formula] = {
     "aten::scaled_dot_product_attention": lambda inputs, outputs: 5 * operators.scores(inputs),
@@ -77,7 +122,15 @@ ELEMENTWISE_FORMULAS: dict[str, Formula] = {
     "aten::gru": operators.recurrent_gates(3, 10),
     "aten::rnn_tanh": operators.recurrent_gates(1, 2),
     "aten::rnn_relu": operators.recurrent_gates(1, 2),
+    "torchvision::deform_conv2d": operators.deformable_mask,
+    "torchvision::nms": operators.suppressed,
+    "torchvision::roi_pool": operators.one_per_output,
+    "torchvision::ps_roi_pool": operators.one_per_output,
+    **dict.fromkeys(_BAGS, operators.plain_bags),
+    "aten::stft": operators.windowed_transform,
+    "aten::istft": operators.inverse_windowed_transform,
     **dict.fromkeys(_FFT, operators.transform),
+    **dict.fromkeys(_FFT_OF_REAL, operators.transform_of_real),
     **dict.fromkeys(("aten::_fft_c2c", "aten::_fft_r2c", "aten::_fft_c2r"), operators.transform_kernel),
 }
 """Number of elementwise operations of one call, for operators that do not need exactly one for each element."""

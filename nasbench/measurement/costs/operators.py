@@ -216,29 +216,168 @@ def antialiased(reach: int) -> Formula:
 
 
 def deformable(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count deform_conv2d, which needs the multiply-adds of a convolution."""
-    return math.prod(outputs[0]) * math.prod(inputs[1][1:])
+    """Count deform_conv2d: a convolution, whose every input is a bilinear sample of 4 multiply-adds."""
+    return math.prod(outputs[0]) * math.prod(inputs[1][1:]) + 4 * _samples(inputs, outputs)
+
+
+def deformable_mask(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count the mask of deform_conv2d, if it has one: one product for each sample."""
+    return _samples(inputs, outputs) if inputs[13] else 0
+
+
+def _samples(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Return the number of samples: each output position takes one from each channel for each tap of the kernel."""
+    image, weight, made = inputs[0], inputs[1], outputs[0]
+    return image[0] * image[1] * math.prod(weight[2:]) * math.prod(made[2:])
+
+
+def outer(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count an outer product, as einsum does: one multiply-add for each output element."""
+    return math.prod(outputs[0])
+
+
+def convolution_tbc(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count conv_tbc. Its weight is (taps, channels in, channels out)."""
+    return math.prod(outputs[0]) * math.prod(inputs[1][:2])
+
+
+def roi_align(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count RoI align: each output element is the mean of a square of bilinear samples of 4 multiply-adds.
+
+    Raises:
+        ValueError: If the number of samples is not given. It then depends on the sizes of the boxes.
+    """
+    samples = inputs[5]
+    if samples is None or samples <= 0:
+        raise ValueError("the number of samples depends on the boxes")
+    return math.prod(outputs[0]) * samples**2 * 4
+
+
+def one_per_output(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count one operation for each output element."""
+    return math.prod(outputs[0])
+
+
+def suppressed(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count non-maximum suppression: 13 operations for each pair of boxes, as if no box suppresses another."""
+    boxes = inputs[0][0]
+    return 13 * boxes * (boxes - 1) // 2
+
+
+def weighted_bags(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count embedding_bag with a weight for each index: one multiply-add for each number that is looked up."""
+    weighted = len(inputs) > 6 and inputs[6] is not None
+    return math.prod(inputs[1]) * inputs[0][1] if weighted else 0
+
+
+def plain_bags(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count embedding_bag without weights: one operation for each number that is looked up."""
+    return 0 if weighted_bags(inputs, outputs) else math.prod(inputs[1]) * inputs[0][1]
+
+
+def affine_grid(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count affine_grid: each coordinate is a row of theta times a position (x, y, 1)."""
+    return math.prod(outputs[0]) * inputs[0][-1]
+
+
+def covariance(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count cov and corrcoef of variables in rows: the product of the centred data with its transpose."""
+    return math.prod(outputs[0]) * (inputs[0][-1] if inputs[0] else 1)
+
+
+def pair_distances(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count pdist: one multiply-add for each pair of rows and each coordinate, as in cdist."""
+    return math.prod(outputs[0]) * inputs[0][-1]
+
+
+def last_of_first(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count a linear layer whose weight is packed: each output element sums over the last dimension of the input."""
+    return math.prod(outputs[0]) * inputs[0][-1]
+
+
+def packed_convolution(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count a quantised convolution. Only its packed parameters know the shape of the weight."""
+    weight = next(value for value in inputs if hasattr(value, "unpack")).unpack()[0].shape
+    return math.prod(outputs[0]) * math.prod(weight[1:])
+
+
+def packed_transposed(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count a quantised transposed convolution: each input element is multiplied by one filter."""
+    weight = next(value for value in inputs if hasattr(value, "unpack")).unpack()[0].shape
+    return math.prod(inputs[0]) * math.prod(weight[1:])
+
+
+def grouped_matmul(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count products of groups of rows, or sums over groups of columns if both operands are 2-D."""
+    a, b = inputs[0], inputs[1]
+    groups = outputs[0][0] if len(a) == len(b) == 2 else 1
+    return math.prod(outputs[0]) * a[-1] // groups
 
 
 def transform(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count an FFT: 5·N·log2 N real operations for a transform of N points. Schema: (self, n or s, dim, norm)."""
-    rank, given, dims = len(inputs[0]), inputs[1], inputs[2]
-    if dims is None:
-        dims = range(rank if given is None else len(given))
-        dims = [d - len(dims) for d in dims]
-    return _transform(inputs[0], outputs[0], [dims] if isinstance(dims, int) else dims)
+    """Count an FFT: 5·N·log2 N real operations for a transform of N points. Schema: (self, n or s, dim, norm).
+
+    The points are those of the output. The input is cut or padded to them.
+    """
+    dims = _transformed(inputs)
+    return _transform(inputs[0], dims, [outputs[0][d] for d in dims])
+
+
+def transform_of_real(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count an FFT of real numbers, whose output is half a spectrum along the last dimension: N//2 + 1 points."""
+    dims = _transformed(inputs)
+    last = dims[-1]
+    asked = inputs[1][-1] if isinstance(inputs[1], list | tuple) else inputs[1]
+    if (
+        asked is None or asked < 0
+    ):  # not given, or not a constant in the trace. Then half a spectrum is of 2(n-1) points
+        given, half = inputs[0][last], outputs[0][last]
+        asked = given if given // 2 + 1 == half else 2 * (half - 1)
+    return _transform(inputs[0], dims, [*(outputs[0][d] for d in dims[:-1]), asked])
 
 
 def transform_kernel(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
-    """Count an FFT in the form that it has below the dispatcher: (self, dim, ...)."""
-    return _transform(inputs[0], outputs[0], inputs[1])
+    """Count an FFT in the form that it has below the dispatcher: (self, dim, ...).
+
+    A real transform stores half a spectrum, so its real side is longer.
+    """
+    dims = inputs[1]
+    return _transform(inputs[0], dims, [max(inputs[0][d], outputs[0][d]) for d in dims])
 
 
-def _transform(before: Shape, after: Shape, dims: Sequence[int]) -> int:
-    """Count the points on the longer side. A real transform stores half a spectrum, so its real side is longer."""
-    points = math.prod(max(before[d], after[d]) for d in dims)
+def _transformed(inputs: Sequence[Any]) -> list[int]:
+    """Return the dimensions of a transform. Without `dim`, they are the last ones that `s` has sizes for, or all."""
+    given, dims = inputs[1], inputs[2]
+    if dims is None:
+        count = len(inputs[0]) if given is None else len(given)
+        return list(range(-count, 0))
+    return [dims] if isinstance(dims, int) else list(dims)
+
+
+def _transform(before: Shape, dims: Sequence[int], sizes: Sequence[int]) -> int:
+    points = math.prod(sizes)
     rows = math.prod(before) // math.prod(before[d] for d in dims)
-    return round(5 * rows * points * math.log2(points))
+    return _butterflies(rows, points)
+
+
+def _butterflies(rows: int, points: int) -> int:
+    """Return the number of real operations of `rows` transforms of `points` points."""
+    return round(5 * rows * points * math.log2(points)) if points else 0
+
+
+def windowed_transform(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count stft: an FFT of each frame, and one product with the window for each of its points."""
+    signal, points, made = inputs[0], inputs[1], outputs[0]
+    # complex: (..., frequencies, frames). As pairs of real numbers: (..., frequencies, frames, 2)
+    frames = math.prod(signal[:-1]) * (made[-1] if len(made) == len(signal) + 1 else made[-2])
+    return _butterflies(frames, points) + (frames * points if inputs[4] is not None else 0)
+
+
+def inverse_windowed_transform(inputs: Sequence[Any], outputs: Sequence[Shape]) -> int:
+    """Count istft: an FFT of each frame, its window, its addition to the signal, and the division by the windows."""
+    spectrum, points = inputs[0], inputs[1]
+    frames = spectrum[-1] * math.prod(spectrum[:-2])
+    return _butterflies(frames, points) + 2 * frames * points + math.prod(outputs[0])
 
 
 def _broadcast(a: Shape, b: Shape) -> Shape:

@@ -80,6 +80,22 @@ def sdpa(**options: Any) -> Callable[[], nn.Module]:
     return fn(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, **options))
 
 
+def boxes(x: torch.Tensor, count: int) -> torch.Tensor:
+    """Boxes over a corner of the first image: (image, x1, y1, x2, y2)."""
+    return x.new_tensor([[0, 0, 0, 3, 3]]).expand(count, 5).to(x.dtype)
+
+
+def places(x: torch.Tensor, *shape: int) -> torch.Tensor:
+    """Indices of the first row of a table."""
+    return torch.zeros(shape, dtype=torch.long, device=x.device)
+
+
+def marked(x: torch.Tensor) -> torch.Tensor:
+    """A product between marks of the profiler."""
+    with torch.profiler.record_function("product"):
+        return x @ x
+
+
 QKV = ((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6))
 ATTENTION = 2 * 3 * 5 * 7 * 4 + 2 * 3 * 5 * 7 * 6  # q·k + a·v
 MHA = 2 * 5 * 8 * 24 + 2 * (5 * 5 * 8) * 2 + 2 * 5 * 8 * 8  # in-projection, q·k and a·v over two heads of 4, out
@@ -176,8 +192,62 @@ CASES = [
     Case("interpolate bilinear, antialiased", fn(lambda x: F.interpolate(x, size=(2, 3), mode="bilinear", antialias=True)),
          ((1, 2, 4, 3),), 2 * (4 * 3 * 2 + 2 * 3 * 4), 0, 0),
     Case("interpolate nearest", fn(lambda x: F.interpolate(x, scale_factor=2.0)), ((1, 2, 3, 3),), 0, 72, 0),
-    Case("deform_conv2d", lambda: Fn(torchvision.ops.deform_conv2d), ((1, 4, 5, 5), (1, 18, 3, 3), (6, 4, 3, 3)),
-         6 * 9 * 36, 0, 0),
+    # 6 filters of 4·9 taps at 9 positions, and a sample of 4 for each of the 4 channels, 9 taps and 9 positions
+    Case("deform_conv2d", fn(torchvision.ops.deform_conv2d), ((1, 4, 5, 5), (1, 18, 3, 3), (6, 4, 3, 3)),
+         6 * 9 * 36 + 4 * 4 * 9 * 9, 0, 0, elementwise=0),
+    Case("deform_conv2d, masked", fn(lambda x, o, m, w: torchvision.ops.deform_conv2d(x, o, w, mask=m)),
+         ((2, 4, 5, 5), (2, 18, 3, 3), (2, 9, 3, 3), (6, 4, 3, 3)), 2 * (6 * 9 * 36 + 4 * 4 * 9 * 9), 0, 0,
+         elementwise=2 * 4 * 9 * 9),
+    Case("deform_conv2d, 2 groups", fn(torchvision.ops.deform_conv2d), ((1, 4, 5, 5), (1, 18, 3, 3), (6, 2, 3, 3)),
+         6 * 9 * 18 + 4 * 4 * 9 * 9, 0, 0),
+    # 2 boxes, 3 channels, 2x2 bins of 2x2 samples of 4
+    Case("roi_align", fn(lambda x: torchvision.ops.roi_align(x, boxes(x, 2), 2, sampling_ratio=2)), ((1, 3, 8, 8),),
+         2 * 3 * 4 * 4 * 4, 0, 0),
+    Case("ps_roi_align", fn(lambda x: torchvision.ops.ps_roi_align(x, boxes(x, 2), 2, sampling_ratio=3)), ((1, 12, 8, 8),),
+         2 * 3 * 4 * 9 * 4, 0, 0),
+    Case("roi_pool", fn(lambda x: torchvision.ops.roi_pool(x, boxes(x, 2), 2)), ((1, 3, 8, 8),), 0, 0, 0, elementwise=24),
+    Case("affine_grid", fn(lambda t: F.affine_grid(t, [2, 3, 4, 5], align_corners=False)), ((2, 2, 3),),
+         2 * 4 * 5 * 2 * 3, 0, 0),
+    # look-ups that are summed
+    Case("embedding_bag", fn(lambda w: F.embedding_bag(places(w, 2, 3), w, mode="sum")), ((9, 4),), 0, 0, 0,
+         elementwise=2 * 3 * 4),
+    Case("embedding_bag, weighted",
+         fn(lambda w, p: F.embedding_bag(places(w, 2, 3), w, per_sample_weights=p, mode="sum")), ((9, 4), (2, 3)),
+         2 * 3 * 4, 0, 0, elementwise=0),
+    # Fourier over frames: (64 + 16) // 4 + 1 - 4 = 17 frames of 16 points
+    Case("stft", fn(lambda x: torch.stft(x, 16, return_complex=True)), ((2, 64),), 0, 0, 0,
+         elementwise=2 * 17 * 5 * 16 * 4),
+    Case("stft, windowed, as pairs", fn(lambda x, w: torch.view_as_real(torch.stft(x, 16, window=w, return_complex=True))),
+         ((2, 64), (16,)), 0, 0, 0, elementwise=2 * 17 * (5 * 16 * 4 + 16)),
+    Case("fft, cut to 4", fn(lambda x: torch.fft.fft(x, n=4)), ((3, 8),), 0, 0, 0, elementwise=3 * 5 * 4 * 2),
+    Case("fft, padded to 16", fn(lambda x: torch.fft.fft(x, n=16)), ((3, 8),), 0, 0, 0, elementwise=3 * 5 * 16 * 4),
+    Case("rfft, cut to 4", fn(lambda x: torch.fft.rfft(x, n=4)), ((3, 8),), 0, 0, 0, elementwise=3 * 5 * 4 * 2),
+    Case("rfft of 7", fn(torch.fft.rfft), ((1, 7),), 0, 0, 0, elementwise=round(5 * 7 * math.log2(7))),
+    Case("rfft2, cut to 4x4", fn(lambda x: torch.fft.rfft2(x, s=(4, 4))), ((8, 8),), 0, 0, 0, elementwise=5 * 16 * 4),
+    Case("irfft, cut to 4", fn(lambda x: torch.fft.irfft(x, n=4)), ((3, 8),), 0, 0, 0, elementwise=3 * 5 * 4 * 2,
+         dtype=torch.cfloat),
+    Case("fftfreq and fftshift", fn(lambda x: torch.fft.fftshift(x) * torch.fft.fftfreq(8)), ((3, 8),), 0, 0, 0, elementwise=24),
+    # outer products count as einsum counts them
+    Case("outer", fn(torch.outer), ((3,), (4,)), 12, 0, 0, elementwise=0),
+    Case("outer, a method", fn(torch.Tensor.outer), ((3,), (4,)), 12, 0, 0, elementwise=0),
+    Case("outer, summed", fn(lambda a, b: torch.outer(a, b).sum()), ((3,), (4,)), 12, 0, 0, elementwise=12),
+    Case("complex outer", fn(torch.outer), ((3,), (4,)), 48, 0, 0, dtype=torch.cfloat),
+    Case("addr", fn(torch.addr), ((3, 4), (3,), (4,)), 12, 0, 0),
+    Case("kron", fn(torch.kron), ((2, 3), (3, 4)), 6 * 12, 0, 0),
+    # products that change their first operand
+    Case("addmm_", fn(lambda c, a, b: c.clone().addmm_(a, b)), ((3, 5), (3, 4), (4, 5)), 60, 0, 0),
+    Case("addmv_", fn(lambda c, a, b: c.clone().addmv_(a, b)), ((3,), (3, 4), (4,)), 12, 0, 0),
+    Case("baddbmm_", fn(lambda c, a, b: c.clone().baddbmm_(a, b)), ((2, 3, 5), (2, 3, 4), (2, 4, 5)), 120, 0, 0),
+    Case("addbmm_", fn(lambda c, a, b: c.clone().addbmm_(a, b)), ((3, 5), (2, 3, 4), (2, 4, 5)), 120, 0, 0),
+    Case("addr_", fn(lambda c, a, b: c.clone().addr_(a, b)), ((3, 4), (3,), (4,)), 12, 0, 0),
+    # others that an engine does not know
+    Case("conv_tbc", fn(torch.conv_tbc), ((9, 2, 3), (5, 3, 4), (4,)), 5 * 2 * 4 * 5 * 3, 0, 0),
+    Case("linear, 1-D weight", fn(F.linear), ((3, 4), (4,)), 12, 48, 0),
+    Case("cov", fn(torch.cov), ((3, 5),), 3 * 3 * 5, 0, RAISES),
+    Case("corrcoef", fn(torch.corrcoef), ((3, 5),), 3 * 3 * 5, 0, RAISES),
+    Case("pdist", fn(torch.pdist), ((4, 3),), 6 * 3, 0, 0),
+    Case("_int_mm", fn(lambda x: torch._int_mm(x.to(torch.int8), x.to(torch.int8))), ((32, 32),), 32**3, 0, 0),
+    Case("profiler", fn(lambda x: marked(x)), ((3, 3),), 27, 27, 27),
     # products that are summed
     Case("mul, sum", fn(lambda a, b: (a * b).sum(1)), ((3, 4, 5), (3, 4, 5)), 60, 0, 0, elementwise=0),
     Case("mul alone", fn(lambda a, b: (a * b).mean(1)), ((3, 4), (3, 4)), 0, 0, 0, elementwise=24),
@@ -245,3 +315,46 @@ def test_we_are_right_more_often_than_either_engine():
     audit_right = sum(c.flop_counter == c.macs for c in CASES)
     assert stock_right < audit_right < len(CASES)
     assert math.isclose(audit_right / len(CASES), 0.75, abs_tol=0.15)
+
+
+BATCHED = {  # which inputs have a batch, along their first dimension
+    "deform_conv2d": (0, 1),
+    "deform_conv2d, masked": (0, 1, 2),
+    "stft": (0,),
+    "fft, cut to 4": (0,),
+    "rfft, cut to 4": (0,),
+    "outer": (0,),
+    "addr": (0, 1),
+    "kron": (0,),
+    "addmm_": (0, 1),
+    "addmv_": (0, 1),
+    "baddbmm_": (0, 1, 2),
+    "linear, 1-D weight": (0,),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_twice_the_batch_costs_twice(name):
+    case = next(case for case in CASES if case.name == name)
+    doubled = [(shape[0] * (2 if i in BATCHED[name] else 1), *shape[1:]) for i, shape in enumerate(case.shapes)]
+    once = costs.count(case.make(), *case.inputs())
+    twice = costs.count(case.make(), *(torch.zeros(shape, dtype=case.dtype) for shape in doubled))
+    assert (twice.macs, twice.elementwise_flops) == (2 * once.macs, 2 * once.elementwise_flops)
+
+
+@pytest.mark.parametrize(
+    ("of", "elementwise"),
+    [
+        (lambda n, x: torchvision.ops.roi_align(x, boxes(x, n), 2, sampling_ratio=2), False),
+        (lambda n, x: F.embedding_bag(places(x, n, 3), x[0, 0], mode="sum"), True),
+        (lambda n, x: torch.conv_tbc(x.new_zeros(9, n, 3), x.new_zeros(5, 3, 4), x.new_zeros(4)), False),
+        (lambda n, x: F.affine_grid(x.new_zeros(n, 2, 3), [n, 3, 4, 5], align_corners=False), False),
+    ],
+    ids=["boxes", "bags", "conv_tbc", "affine_grid"],
+)
+def test_twice_as_many_cost_twice(of, elementwise):
+    one, two = (costs.count(Fn(lambda x, n=n: of(n, x)), torch.zeros(1, 3, 8, 8)) for n in (2, 4))
+    assert one.exact
+    assert two.exact
+    figures = [c.elementwise_flops if elementwise else c.macs for c in (one, two)]
+    assert 0 < figures[1] == 2 * figures[0]

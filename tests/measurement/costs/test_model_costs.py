@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 from torch._C import _jit_get_all_schemas
 
@@ -281,6 +282,71 @@ def test_a_formula_for_elementwise_work(formula_tables):
 def test_a_formula_needs_a_name_and_a_function(name, macs, formula_tables):
     with pytest.raises(InputError):
         costs.register_formula(name, macs)
+
+
+def test_samples_whose_number_depends_on_the_boxes_are_named():
+    boxes = torch.tensor([[0.0, 0, 0, 3, 3]])
+    found = costs.count(Fn(lambda x: torchvision.ops.roi_align(x, boxes.to(x), 2)), torch.zeros(1, 3, 8, 8))
+    assert (found.macs, found.exact, found.unknown_ops) == (0, False, ("torchvision::roi_align",))
+
+
+def test_boxes_that_suppress_each_other_are_no_multiply_adds():
+    found = costs.count(Fn(lambda x: torchvision.ops.nms(x, x[:, 0], 0.5)), torch.rand(5, 4))
+    assert (found.macs, found.elementwise_flops, found.exact) == (0, 13 * 10, True)
+
+
+def test_the_inverse_of_a_windowed_transform():
+    def there_and_back(x):
+        window = torch.hann_window(16)
+        return torch.istft(torch.stft(x, 16, window=window, return_complex=True), 16, window=window)
+
+    found = costs.count(Fn(there_and_back), torch.rand(2, 64))
+    frames = 2 * 17  # of 16 points, each windowed twice and added to the signal of 2x64 points
+    assert found.elementwise_flops == 2 * frames * 5 * 16 * 4 + 3 * frames * 16 + 2 * 64
+    assert found.exact
+
+
+def test_a_sparse_operand_is_a_lower_bound():
+    """Four elements are stored, so the product of a 4x4 identity with 4x4 numbers has 16 multiply-adds, not 64."""
+    found = costs.count(Fn(lambda x: torch.eye(4).to_sparse() @ x), torch.rand(4, 4))
+    assert found.macs <= 16
+    assert not found.exact
+
+
+class Quantised(nn.Module):
+    """A quantised layer of torch, and the operator that runs it."""
+
+    def __init__(self, kind, weight, *geometry):
+        super().__init__()
+        integers = torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)
+        self.run = getattr(torch.ops.quantized, kind)
+        self.packed = getattr(torch.ops.quantized, f"{kind}_prepack")(integers, None, *geometry)
+
+    def forward(self, x):
+        return self.run(torch.quantize_per_tensor(x, 0.1, 0, torch.quint8), self.packed, 0.1, 0).dequantize()
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize(
+    ("kind", "weight", "geometry", "size", "macs"),
+    [
+        ("linear", (5, 4), (), (3, 4), 3 * 4 * 5),
+        ("conv2d", (4, 3, 3, 3), ([1, 1], [0, 0], [1, 1], 1), (1, 3, 5, 5), 4 * 9 * 27),
+        ("conv_transpose2d", (3, 4, 3, 3), ([1, 1], [0, 0], [0, 0], [1, 1], 1), (1, 3, 5, 5), 75 * 36),
+    ],
+)
+def test_quantised_layers_are_counted_by_one_engine(kind, weight, geometry, size, macs):
+    """A trace cannot hold packed weights, so there is no second engine, and the count says so."""
+    model = Quantised(kind, torch.rand(weight), *geometry)
+    one, two = (costs.count(model, torch.rand(b * size[0], *size[1:])) for b in (1, 2))
+    assert (one.macs, two.macs) == (macs, 2 * macs)
+    assert [reason.partition(":")[0] for reason in one.unknown_ops] == ["cannot be traced"]
+    assert one.formula_ops == (f"quantized::{kind}",)
+
+
+def test_a_model_that_reads_data_leaves_the_tracer_usable():
+    assert costs.count(Fn(lambda x: x.data + 1), torch.rand(3)).exact
+    assert costs.count(nn.Linear(4, 5), torch.rand(3, 4)).exact
 
 
 @pytest.mark.parametrize(
