@@ -276,7 +276,9 @@ class _Parser:
         if spec.kind == "neck":
             raise self.fault(node, f"{name} is a neck, which joins a whole pyramid: give it as `neck=`")
         if spec.kind == "head":
-            raise self.fault(node, f"{name} is a head, which ends a network for {' or '.join(spec.tasks)}: no slot has it")
+            raise self.fault(
+                node, f"{name} is a head, which ends a network for {' or '.join(spec.tasks)}: no slot has it"
+            )
         hyper = self.hyper(spec, call)
         branches = [self.expression(argument, depth + 1) for argument in call.args] if call else []
         if spec.kind == "fusion":

@@ -1,7 +1,8 @@
 """The contract of plug-in modules, as tests that can run on any module.
 
 nasbench's own modules pass these tests, and `nasbench check FILE` runs them on a user's file. Every check is a function
-of a `Candidate`, or of a `HeadCandidate` for a head. It returns "" if the module keeps the contract, and otherwise the fault in one line.
+of a `Candidate`, or of a `HeadCandidate` for a head. It returns "" if the module keeps the contract, and otherwise the
+fault in one line.
 
 In a plug-in author's test suite:
 

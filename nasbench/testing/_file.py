@@ -1,4 +1,4 @@
-"""Check the content of a user's file: modules and heads that it registers, a backbone that it builds, tasks that it defines."""
+"""Check the content of a user's file: registered modules and heads, a backbone that it builds, its tasks."""
 
 from __future__ import annotations
 

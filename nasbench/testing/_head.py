@@ -132,7 +132,7 @@ def serves_nothing_to_learn(candidate: HeadCandidate) -> str:
     head = candidate.build().train()
     loss = head.loss(head(*candidate.batch()), candidate.targets(empty=True))
     if not loss.isfinite():
-        return f"the loss is {float(loss)}"
+        return f"the loss is {loss.item()}"
     loss.backward()
     return _infinite(head)
 
@@ -238,7 +238,7 @@ def works_under_autocast(candidate: HeadCandidate) -> str:
         raw = head(*candidate.batch())
         loss = head.loss(raw, candidate.targets())
     if not loss.isfinite():
-        return f"the loss is {float(loss)}"
+        return f"the loss is {loss.item()}"
     loss.float().backward()
     return _infinite(head)
 
@@ -324,7 +324,7 @@ def _class_fault(decoded: Any, size: Sequence[int]) -> str:
 def _mask_fault(decoded: Any, size: Sequence[int]) -> str:
     if not isinstance(decoded, Tensor) or decoded.dtype.is_floating_point or decoded.shape != (_BATCH, *size):
         return f"decode gives {_shape(decoded)}, expected class numbers ({_BATCH}, {size[0]}, {size[1]})"
-    return "" if 0 <= int(decoded.min()) and int(decoded.max()) < _CLASSES else "a class number is out of range"
+    return "" if 0 <= int(decoded.min()) <= int(decoded.max()) < _CLASSES else "a class number is out of range"
 
 
 def _boxes_fault(decoded: Any, size: Sequence[int]) -> str:

@@ -39,7 +39,9 @@ def pyramid(batch: int = 2) -> tuple[list[Tensor], Tensor]:
 
 
 def sorted_rows(detections: dict[str, Tensor]) -> list[list[float]]:
-    return sorted([*box, float(label)] for box, label in zip(detections["boxes"].tolist(), detections["labels"], strict=True))
+    return sorted(
+        [*box, float(label)] for box, label in zip(detections["boxes"].tolist(), detections["labels"], strict=True)
+    )
 
 
 # -- boxes -------------------------------------------------------------------------------------------------------------
@@ -289,7 +291,7 @@ def test_permuted_queries_change_no_loss():
 
 
 def test_detr_adds_positions_to_queries_and_keys_alone():
-    head, (maps, inputs) = randomised(build("detr", **DETR), 0.2), pyramid()
+    head, (maps, _) = randomised(build("detr", **DETR), 0.2), pyramid()
     x = head.project(maps[1].double())
     tokens, places = x.flatten(2).transpose(1, 2), sinusoids(3, 4, 16)
     layer = head.encoder[0]

@@ -1,4 +1,4 @@
-"""Heads of segmentation: against torchvision's layers, torch's functions step by step, and values worked out by hand."""
+"""Heads of segmentation: against torchvision, torch's functions step by step, and values worked out by hand."""
 
 from __future__ import annotations
 
