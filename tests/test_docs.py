@@ -62,6 +62,14 @@ def test_the_page_on_inserting_runs_as_written():
     assert together["light"](together["x"]).shape[0] == together["tall"](together["x"]).shape[0] == 2
 
 
+def test_the_page_on_heads_runs_as_written(clean_registry):
+    together = {}
+    for _, code in blocks(ROOT / "docs" / "heads.md"):
+        exec(compile(code, "heads.md", "exec"), together)
+    assert together["loss"].isfinite()
+    assert "my_head" in nb.list_modules(kind="head")
+
+
 def test_the_page_on_searching_runs_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     nb.search(

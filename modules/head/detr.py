@@ -136,7 +136,8 @@ class DetrHead(nn.Module):
     def decode(self, raw: dict[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Detections:
         """Return boxes, scores and labels of each image: of each query its most likely class other than "no object"."""
         scores = raw["logits"][:, -1].softmax(-1)[..., :-1]
-        scores = scores.where(scores == scores.amax(-1, keepdim=True), 0.0)
+        best, label = scores.max(-1, keepdim=True)
+        scores = torch.zeros_like(scores).scatter(-1, label, best)
         boxes = pixel_boxes(raw["boxes"][:, -1], raw["size"])
         return [best_detections(*each) for each in zip(boxes, scores, sizes, strict=True)]
 

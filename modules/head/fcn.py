@@ -23,9 +23,10 @@ from nasbench.ops.segmentation import level_at, pixel_loss, to_image
 class FullyConvolutionalHead(nn.Module):
     """Classify every position of one level and interpolate the result to the image.
 
-    .. math:: y = \\mathrm{bilinear}(W\\, \\mathrm{dropout}(\\mathrm{ReLU}(\\mathrm{BN}(\\mathrm{conv}_{3 \\times 3}(x)))) + b)
+    .. math:: h = \\mathrm{ReLU}(\\mathrm{BN}(\\mathrm{conv}_{3 \\times 3}(x))),\\quad
+              y = \\mathrm{bilinear}(W\\, \\mathrm{dropout}(h) + b)
 
-    The inner width is max(1, C // 4), the dropout is 0.1. These are the layers of torchvision's FCNHead.
+    h has max(1, C // 4) channels, and the dropout is 0.1. These are the layers of torchvision's FCNHead.
 
     Shapes: a list of `(B, C_i, H_i, W_i)`, of which one is read, to `logits` `(B, num_classes, H, W)`.
 
@@ -57,7 +58,7 @@ class FullyConvolutionalHead(nn.Module):
         return {"logits": to_image(self.layers(maps[self.level]), inputs)}
 
     def loss(self, raw: dict[str, Tensor], targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy of all labelled pixels. `targets` are class numbers `(B, H, W)`, 255 is void."""
+        """Return the mean cross-entropy of labelled pixels. `targets` are class numbers `(B, H, W)`, 255 is void."""
         return pixel_loss(raw["logits"], targets)
 
     def decode(self, raw: dict[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Tensor:

@@ -66,7 +66,7 @@ class SemanticFpnHead(nn.Module):
         return {"logits": to_image(self.classify(first), inputs)}
 
     def loss(self, raw: dict[str, Tensor], targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy of all labelled pixels. `targets` are class numbers `(B, H, W)`, 255 is void."""
+        """Return the mean cross-entropy of labelled pixels. `targets` are class numbers `(B, H, W)`, 255 is void."""
         return pixel_loss(raw["logits"], targets)
 
     def decode(self, raw: dict[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ class YoloHead(nn.Module):
         self.levels, self.level, self.boxes = len(channels), level_at(strides, _COARSEST), boxes
         widths = [channels[self.level], *[width] * convs]
         self.layers = nn.Sequential(
-            *(_conv_block(before, after) for before, after in zip(widths, widths[1:], strict=False)),
+            *(_conv_block(before, after) for before, after in pairwise(widths)),
             conv(2, widths[-1], 5 * boxes + num_classes),
         )
 
@@ -99,7 +100,9 @@ class YoloHead(nn.Module):
         predicted, classes = self._split(cells)
         confidence = predicted[..., 4]
         boxes, labels = target["boxes"].to(cells), target["labels"]
-        order = _area(boxes).argsort(descending=True, stable=True)  # of one cell's objects, the smallest is written last
+        order = _area(boxes).argsort(
+            descending=True, stable=True
+        )  # of one cell's objects, the smallest is written last
         owners = self._cell_of(boxes, cells.shape[:2], size).tolist()
         owned = {owners[index]: index for index in order.tolist()}
         if not owned:

@@ -1,4 +1,4 @@
-"""Commands on the library: list its modules, show one module."""
+"""Commands on the library: list its modules and heads, show one of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def modules(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the modules of the library with properties and costs.
+    """List the modules of the library with properties and costs, and the heads with their tasks.
 
     The table also says whether torch can compile and export each module. `nasbench show` and --json give the papers.
 
@@ -35,20 +35,24 @@ def modules(
 
     load_plugins(modules)
     specs = library.module_specs(pattern, property=property, dims=dims)
-    if not specs:
-        known = library.list_modules()
+    heads = library.module_specs(pattern, property=property, dims=dims, kind="head")
+    if not specs and not heads:
+        known = [*library.list_modules(), *library.list_modules(kind="head")]
         near = [] if pattern in known else nearest(pattern, known)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise NothingMatched(f"no module matches {pattern!r} with these filters; {hint}`nasbench modules` lists all")
     rows = catalogue.overview(specs)
     if as_json:
-        console.print_json("modules", rows)
+        console.print_json("modules", [*rows, *catalogue.overview(heads)])
         return
-    console.print_table(*catalogue.table(rows, console.width()))
-    narrate(
-        "L locality, G globality, S sparsity, M multi-scale; cost in the number N of positions; params and MACs at "
-        f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` shows one in full"
-    )
+    if specs:
+        console.print_table(*catalogue.table(rows, console.width()))
+        narrate(
+            "L locality, G globality, S sparsity, M multi-scale; cost in the number N of positions; params and MACs at "
+            f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` shows one in full"
+        )
+    if heads:
+        console.print_table(*catalogue.heads_table(heads))
 
 
 @app.command()

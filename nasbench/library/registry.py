@@ -256,9 +256,9 @@ def register_module(
     `hyperparameters.check_range`. Every value is checked against type and range before an instance is made. All other
     arguments are the attributes of `ModuleSpec` with the same name.
 
-    A head (`kind="head"`) takes a list of channel counts, and as keywords `num_classes` and, if it needs them, `strides`.
-    It has three methods: `forward(maps, inputs) -> raw`, `loss(raw, targets) -> Tensor` and `decode(raw, sizes)`.
-    docs/heads.md says what they take and give.
+    A head (`kind="head"`) takes a list of channel counts, and, if it needs them, the keywords `num_classes` and
+    `strides`, which have no default. It has three methods: `forward(maps, inputs) -> raw`, `loss(raw, targets)` and
+    `decode(raw, sizes)`. docs/heads.md says what they take and give.
 
     Raises:
         PluginError: If the declaration is wrong, or the name belongs to another class.
@@ -332,6 +332,7 @@ def _check_declaration(
         raise PluginError(f"{cls!r} is not an nn.Module class")
     if not spec.dims or not set(spec.dims) <= {1, 2}:
         raise PluginError(f"dims is {spec.dims}; allowed: (1,), (2,) or (1, 2)")
+    _check_head(spec, cls)
     parameters = list(inspect.signature(cls).parameters.values())
     if not parameters or parameters[0].name != "channels":
         raise PluginError(f"the constructor's first argument must be `channels`, but is {_first(parameters)}")
@@ -339,7 +340,6 @@ def _check_declaration(
         given = spec.kind == "head" and p.name in _HEAD_SOCKET  # always passed
         if p.kind is not p.KEYWORD_ONLY or (p.default is p.empty and not given):
             raise PluginError(f"constructor argument {p.name!r} must be keyword-only and have a default")
-    _check_head(spec, cls)
     for argument, names in (("space", searched), ("ranges", ranges)):
         unknown = set(names) - set(spec.hyperparameters)
         if unknown:

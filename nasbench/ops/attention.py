@@ -139,7 +139,7 @@ class CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, source: Tensor, contents: Tensor | None = None) -> Tensor:
         """`(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`.
 
-        Values are computed from `contents` `(*G, M, C)`, where it is given. So keys can have positions that values lack.
+        The values come from `contents` `(*G, M, C)`, where it is given. So keys can have positions that values lack.
         """
         projected = (self.query(tokens), self.key(source), self.value(source if contents is None else contents))
         # Groups are merged with the batch, because the fused attention kernels take four axes.

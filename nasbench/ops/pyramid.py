@@ -1,4 +1,4 @@
-"""Layers over pyramids, which are lists of maps `(B, C_i, H_i, W_i)`, fine to coarse. The necks and heads share them."""
+"""Layers of necks and heads over pyramids, which are lists of maps `(B, C_i, H_i, W_i)`, fine to coarse."""
 
 from __future__ import annotations
 

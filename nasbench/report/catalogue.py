@@ -8,7 +8,7 @@ from typing import Any
 
 from nasbench.errors import InputError
 from nasbench.library.expression import parse
-from nasbench.library.modules import create_module, module_spec
+from nasbench.library.modules import create_head, create_module, module_spec
 from nasbench.library.registry import PROPERTIES, ModuleSpec
 from nasbench.library.status import ModuleStatus, recorded_status
 from nasbench.report.docstrings import render, wrap
@@ -21,6 +21,7 @@ __all__ = [
     "ModulePage",
     "default_count",
     "describe",
+    "heads_table",
     "overview",
     "table",
 ]
@@ -29,6 +30,8 @@ DEFAULT_CHANNELS = 64
 DEFAULT_SIZES = {1: (96,), 2: (16, 16)}
 """Input size at which a module's cost is counted, by dims. A module for one and two dimensions is counted in two."""
 
+_FINEST_STRIDE = 4  # of the levels of a head
+_HEAD_CLASSES = 10  # with which a head is counted
 _ORDERS = {1: "N", 2: "N²"}
 _LABEL = 12  # width of the labels on a page
 _WIDE = 120  # terminal width from which a table writes properties as words
@@ -75,7 +78,8 @@ class ModulePage:
         s = self.spec
         facts = [
             ("paper", s.paper),
-            ("properties", ", ".join(s.properties) or "none declared"),
+            ("tasks", ", ".join(s.tasks)),
+            ("properties", "" if s.tasks else ", ".join(s.properties) or "none declared"),
             ("dims", ", ".join(f"{d}-D" for d in s.dims)),
             ("limits", s.limits),
             ("start", "an identity, bit for bit, when it is built" if s.starts_as_identity else ""),
@@ -154,6 +158,12 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> tuple[tuple[str, ...], 
     return columns, [_cells(row, wide=wide) for row in rows]
 
 
+def heads_table(specs: Sequence[ModuleSpec]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and cells of a table of heads."""
+    ordered = sorted(specs, key=lambda spec: (spec.tasks, spec.name))
+    return ("head", "tasks", "year"), [(s.name, ", ".join(s.tasks), str(s.year or "")) for s in ordered]
+
+
 def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
     """Return params, MACs and exactness of a module with its defaults, at the default size, for one item."""
     import torch
@@ -164,10 +174,15 @@ def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
     levels = [DEFAULT_CHANNELS, 2 * DEFAULT_CHANNELS, 4 * DEFAULT_CHANNELS]
     size = DEFAULT_SIZES[dims]
     with torch.device("meta"):  # counting needs only shapes, so no weight is allocated
-        if spec.kind == "neck":
-            module = create_module(spec.name, levels)
+        if spec.kind in ("neck", "head"):
             maps = [torch.empty(1, c, *(max(1, s >> i) for s in size)) for i, c in enumerate(levels)]
             inputs: tuple[Any, ...] = (maps,)
+        if spec.kind == "neck":
+            module = create_module(spec.name, levels)
+        elif spec.kind == "head":
+            strides = [_FINEST_STRIDE << i for i in range(len(levels))]
+            module = create_head(spec.name, levels, num_classes=_HEAD_CLASSES, strides=strides)
+            inputs = (maps, torch.empty(1, 3, *(_FINEST_STRIDE * s for s in size)))
         else:
             module = create_module(spec.name, DEFAULT_CHANNELS, dims=dims)
             inputs = tuple(torch.empty(1, DEFAULT_CHANNELS, *size) for _ in range(2 if spec.kind == "fusion" else 1))
@@ -176,7 +191,7 @@ def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
 
 
 def _row(spec: ModuleSpec, status: ModuleStatus) -> dict[str, Any]:
-    declared = ("name", "kind", "family", "dims", "properties", "cost_order")
+    declared = ("name", "kind", "family", "dims", "properties", "cost_order", "tasks")
     known = ("params", "macs", "compile", "export", "onnx")
     row = {key: getattr(spec, key) for key in declared} | {key: getattr(status, key) for key in known}
     return row | {"year": spec.year, "paper": spec.paper}

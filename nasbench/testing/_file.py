@@ -1,4 +1,4 @@
-"""Check the content of a user's file: modules that it registers, a backbone that it builds, tasks that it defines."""
+"""Check the content of a user's file: registered modules and heads, a backbone that it builds, its tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 
 from nasbench.errors import InputError, NothingMatched, UnknownNameError
 from nasbench.library.modules import module_specs, plugins
+from nasbench.library.registry import ModuleSpec
 from nasbench.tasks import Task, create_task
 from nasbench.tasks.forms import USER_TASK
 from nasbench.testing._backbone import check_backbone
@@ -32,10 +33,10 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
         NothingMatched: If the file has nothing that can be checked.
     """
     path, name = plugins.python_file(text)
-    before = {spec.name for spec in module_specs()}
+    before = {spec.name for spec in _all_specs()}
     module = plugins.load_python_file(path)
     # A file that was loaded before registers no new name. But each spec says from which file it comes.
-    specs = [spec for spec in module_specs() if spec.name not in before or spec.origin.startswith(f"{path}:")]
+    specs = [spec for spec in _all_specs() if spec.name not in before or spec.origin.startswith(f"{path}:")]
     tasks = [
         each
         for each, value in vars(module).items()
@@ -64,3 +65,7 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
             "there is nothing to check"
         )
     return results
+
+
+def _all_specs() -> list[ModuleSpec]:
+    return [*module_specs(), *module_specs(kind="head")]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from nasbench.errors import message_of
 from nasbench.library.registry import ModuleSpec
 from nasbench.testing._candidate import Candidate, candidates, seeded
 from nasbench.testing._checks import CHECKS
+from nasbench.testing._head import HEAD_CHECKS, HeadCandidate, head_candidates
 
-__all__ = ["CheckResult", "check_candidate", "check_module"]
+__all__ = ["CheckResult", "check_candidate", "check_head_candidate", "check_module"]
+
+_Subject = TypeVar("_Subject", Candidate, HeadCandidate)
 
 
 @dataclass(frozen=True)
@@ -38,22 +41,30 @@ def check_candidate(candidate: Candidate, checks: Sequence[Callable[[Candidate],
     return [_run(check, candidate) for check in checks]
 
 
+def check_head_candidate(candidate: HeadCandidate) -> list[CheckResult]:
+    """Run all checks of a head on one variant. An exception becomes a failed check and is not raised."""
+    return [_run(check, candidate) for check in HEAD_CHECKS]
+
+
 def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = None) -> list[CheckResult]:
-    """Run every check on every variant of a module.
+    """Run every check on every variant of a module, or on a head for each kind of task that it serves.
 
     Args:
-        spec: The module.
-        hypers: The variants to check. None means all of `variants(spec)`.
+        spec: The module or head.
+        hypers: The variants to check. None means all of `variants(spec)`. A head has one, with its defaults.
 
     Example:
         >>> from nasbench.library.modules import module_spec
         >>> all(result.passed for result in check_module(module_spec("se")))
         True
     """
+    if spec.kind == "head":
+        heads = [candidate for hyper in hypers or [{}] for candidate in head_candidates(spec, hyper)]
+        return [result for candidate in heads for result in check_head_candidate(candidate)]
     return [result for candidate in candidates(spec, hypers) for result in check_candidate(candidate)]
 
 
-def _run(check: Callable[[Candidate], str], candidate: Candidate) -> CheckResult:
+def _run(check: Callable[[_Subject], str], candidate: _Subject) -> CheckResult:
     try:
         # A check draws the same random numbers, no matter which checks ran before it.
         with seeded():

@@ -98,6 +98,9 @@ def test_the_table_builds_and_traces_nothing(monkeypatch, capsys):
     monkeypatch.setattr(catalogue, "create_module", lambda *a, **k: pytest.fail("a module was built"))
     assert cli.main(["modules", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["data"]
+    rows, heads = ([row for row in rows if (row["kind"] == "head") == wanted] for wanted in (False, True))
+    assert [row["name"] for row in heads] == [s.name for s in module_specs(kind="head")]
+    assert next(row for row in heads if row["name"] == "fcn")["tasks"] == ["segmentation"]
     assert [(row["family"], row["name"]) for row in rows] == sorted((s.family, s.name) for s in SPECS.values())
     row = next(row for row in rows if row["name"] == "se")
     assert row["paper"].startswith("Hu et al.")
@@ -110,7 +113,10 @@ def test_the_table_fits_a_terminal_of_80_columns(monkeypatch, capsys):
     out, err = capsys.readouterr()
     head, *lines = out.splitlines()
     assert head.split() == ["name", "dims", "LGSM", "cost", "params", "MACs", "compile", "export", "year"]
-    assert len(lines) == len(SPECS)  # no row is folded
+    heads = lines[len(SPECS) :]
+    assert heads[0].split() == ["head", "tasks", "year"]
+    assert len(heads) == 1 + len(module_specs(kind="head"))  # no row is folded
+    assert ["fcos", "detection", "2019"] in [line.split() for line in heads]
     triplet = next(line for line in lines if line.startswith("triplet_attention"))
     assert triplet.split() == ["triplet_attention", "2", "LG··", "N", "300", "226", "k", "yes", "yes", "2021"]
     assert all(f"{letter} {name[:5]}" in err.replace("multi-scale", "multiscale") for name, letter in SHORT.items())
