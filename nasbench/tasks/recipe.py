@@ -15,7 +15,7 @@ __all__ = ["Augmentation", "Recipe", "refuse_boolean"]
 Augmentation = Literal["none", "flip", "crop", "randaug"]
 
 _NEW = ("ema", "layer_decay", "drop_path", "grad_checkpointing", "channels_last", "compile")
-"""Settings that came later. Runs recorded before do not have them. At their defaults, training is the same as without them."""
+"""Settings that older runs do not have. At their defaults, training is the same as without them."""
 
 
 def refuse_boolean(settings: type[BaseModel], value: Any, info: ValidationInfo) -> Any:
