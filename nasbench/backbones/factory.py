@@ -53,6 +53,7 @@ def create_backbone(
     in_chans: int = 3,
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
+    drop_path: float = 0.0,
 ) -> nn.Module:
     """Build a bare backbone, without any plan in it.
 
@@ -71,6 +72,7 @@ def create_backbone(
         checkpoint: A file of weights to load. If its classifier has another size than the model's, the weights of the
             classifier are not loaded. Checkpoints of Lightning, DistributedDataParallel, EMA and `torch.compile` are
             understood, and a warning says what was read from them.
+        drop_path: Highest rate of stochastic depth in the blocks of a timm model. It acts in training only.
 
     Raises:
         UnknownNameError: If no backbone has this name. The message suggests the nearest names.
@@ -87,7 +89,9 @@ def create_backbone(
     elif is_stem(name):
         model = STEMS.get(name)(**stem_arguments(name, size, horizon, covariates))
     else:
-        model = _timm(check_backbone_name(name), size, in_chans, num_classes, pretrained)
+        model = _timm(check_backbone_name(name), size, in_chans, num_classes, pretrained, drop_path)
+    if drop_path and not is_timm(name):
+        raise BackboneError(f"{name} is no timm model, so drop_path must be 0")
     if pretrained and not is_timm(name):
         raise BackboneError(f"{name} has no pretrained weights; give a checkpoint")
     if checkpoint is not None:
@@ -96,16 +100,25 @@ def create_backbone(
 
 
 def _timm(
-    name: str, size: tuple[int, ...] | None, in_chans: int, num_classes: int | None, pretrained: bool
+    name: str,
+    size: tuple[int, ...] | None,
+    in_chans: int,
+    num_classes: int | None,
+    pretrained: bool,
+    drop_path: float,
 ) -> nn.Module:
     import timm
+    from timm.layers import DropPath
 
     if size is not None and len(size) != 3:
         raise BackboneError(f"{name} takes images: its input size must be (channels, height, width), got {size}")
+    depth: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     for given in timm_arguments(name, size, in_chans, num_classes):
         try:
-            return timm.create_model(name, pretrained=pretrained, **given)
+            model = timm.create_model(name, pretrained=pretrained, **given, **depth)
         except TypeError as error:
+            if "drop_path_rate" in str(error):
+                raise BackboneError(f"{name} has no stochastic depth, so drop_path must be 0") from None
             # A model that accepts any size does not accept `img_size`. The next arguments leave `img_size` out.
             if "img_size" not in given or "img_size" not in str(error):
                 raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
@@ -117,6 +130,10 @@ def _timm(
             ) from error
         except (RuntimeError, ValueError, AssertionError) as error:
             raise BackboneError(f"timm cannot build {name} for {size}: {error}") from error
+        else:
+            if drop_path and not any(isinstance(module, DropPath) for module in model.modules()):
+                raise BackboneError(f"{name} has no stochastic depth, so drop_path must be 0")
+            return model
     raise AssertionError("unreachable")
 
 

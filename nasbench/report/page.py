@@ -18,6 +18,7 @@ from nasbench.report.notes import notes_of
 from nasbench.report.plotting import Picture
 from nasbench.report.race_table import race_table
 from nasbench.report.tables import Cell, Column, Row, Table, plan_cell
+from nasbench.report.training_state import data_wait
 from nasbench.runs.command_line import command_words
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import trainings_of
@@ -242,6 +243,8 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
             yield "data read", ", ".join(_described(run.data.described))
             yield from run.data.read.items()
         yield "training", ", ".join(f"{key} {value}" for key, value in s.training.items())
+        if (waited := data_wait(run)) is not None:
+            yield "waiting for data", f"at most {waited:.0%} of the training time (median of the epochs)"
         start = (
             "pretrained weights, inserted as identities"
             if s.pretrained or s.checkpoint

@@ -9,8 +9,9 @@ import numpy as np
 
 from nasbench.runs.evaluation import at_full_budget
 from nasbench.runs.run import Run
+from nasbench.training.waiting import DATA_WAIT
 
-__all__ = ["is_falling", "is_near_chance", "is_still_falling"]
+__all__ = ["data_wait", "is_falling", "is_near_chance", "is_still_falling"]
 
 _SHARE = 0.1
 """The share in both rules below: of the way from chance to a perfect accuracy, and of the epochs and of the decrease of
@@ -62,3 +63,9 @@ def is_still_falling(run: Run) -> bool:
     trained = [one.history for plan in at_full_budget(run.evaluations()).values() for one in plan if one.history]
     falling = [is_falling([line["train_loss"] for line in history if "train_loss" in line]) for history in trained]
     return bool(falling) and sum(falling) > len(falling) / 2
+
+
+def data_wait(run: Run) -> float | None:
+    """Return the median share of the training time, in [0, 1], that a GPU run waited for data. None without a GPU."""
+    shares = [line[DATA_WAIT] for one in run.evaluations() for line in one.history if DATA_WAIT in line]
+    return float(np.median(shares)) if shares else None

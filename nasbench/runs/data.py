@@ -88,6 +88,8 @@ def save_data(folder: RunFolder, task: Task) -> None:
 def _absolute(text: str) -> str:
     """Return the text of a task, with its paths made absolute."""
     form, _, place = text.partition(":")
+    if place.lower().startswith("wds/") and form == "timm":
+        return f"timm:wds/{Path(place[4:]).resolve()}"
     if form not in _PATHS:
         return text
     return f"{form}:{','.join(str(Path(part).expanduser().resolve()) for part in place.split(','))}"

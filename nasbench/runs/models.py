@@ -33,6 +33,7 @@ class ModelBuilder:
         pretrained: Whether to load timm's weights.
         checkpoint: File of weights to load. None if no file is loaded.
         freeze: Whether to train only the inserted modules and the head.
+        drop_path: Highest rate of stochastic depth in the backbone.
     """
 
     backbone: str
@@ -42,6 +43,7 @@ class ModelBuilder:
     pretrained: bool = False
     checkpoint: str | None = None
     freeze: bool = False
+    drop_path: float = 0.0
 
     @classmethod
     def of(cls, settings: SearchSettings, input_size: tuple[int, ...], model_kwargs: Mapping[str, int]) -> ModelBuilder:
@@ -54,6 +56,7 @@ class ModelBuilder:
             pretrained=settings.pretrained,
             checkpoint=settings.checkpoint,
             freeze=settings.freeze is not None,
+            drop_path=float(settings.training.get("drop_path", 0)),
         )
 
     @classmethod
@@ -87,6 +90,7 @@ class ModelBuilder:
             input_size=self.input_size,
             pretrained=self.pretrained,
             checkpoint=self.checkpoint,
+            drop_path=self.drop_path,
             **dict[str, Any](self.model_kwargs),
         )
 

@@ -180,7 +180,8 @@ class SearchSettings(BaseModel):
         CommandLine("--task", reproduce="always"),
         Field(
             description="task to learn: digits, co2, folder:PATH, tar:FILE, tar:TRAIN,TEST, torchvision:NAME, "
-            "csv:PATH, ett:PATH, table:FILE or FILE.py:Task; by default digits, or co2 for a forecasting backbone"
+            "timm:READER/NAME, csv:PATH, ett:PATH, table:FILE or FILE.py:Task; by default digits, or co2 for a "
+            "forecasting backbone"
         ),
     ] = None
     trials: Annotated[

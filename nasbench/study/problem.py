@@ -142,6 +142,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     from nasbench.runs.models import ModelBuilder
     from nasbench.study.evaluators.trained import TrainedEvaluator
     from nasbench.training.loop import check_recipe
+    from nasbench.training.techniques import check_model
 
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
     task = make_task(settings)
@@ -155,9 +156,10 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     check_recipe(recipe, task, "cuda" if settings.engine == "ray" and settings.trial_gpus else device, settings.seed)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
-    settings = settings.model_copy(update={"objectives": wanted, "training": recipe.model_dump(mode="json")})
+    settings = settings.model_copy(update={"objectives": wanted, "training": recipe.recorded(task.recipe)})
     builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
     host = builder.host()
+    check_model(recipe, host, device)
     slots = backbones.slots(host, input_size=task.input_size)
     usual = "forecasting" if task.kind == "forecasting" else "five-properties"
     settings, space = _with_space(settings, usual, slots)

@@ -1,25 +1,26 @@
 """Sources of images: class folders, tar files, torchvision's data sets and scikit-learn's digits.
 
-timm's readers find the files and their classes. This module checks the result. It does not split the images.
+This module finds the images and checks their classes. It does not split the images.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
-from timm.data.readers.reader_image_folder import ReaderImageFolder
-from timm.data.readers.reader_image_in_tar import ReaderImageInTar
+from timm.data.readers.reader_image_in_tar import extract_tarinfos
 from timm.utils.misc import natural_key
 
 from nasbench.errors import DataError
+from nasbench.tasks._image_decoding import read_file
+from nasbench.tasks._image_layout import Layout, Tree, extension_of, is_hidden, listed, readable_extensions
 from nasbench.tasks.places import TORCHVISION
 
 __all__ = ["DATA_ROOT_VARIABLE", "ImageSource", "digits", "folder", "tar", "torchvision_set"]
@@ -27,8 +28,17 @@ __all__ = ["DATA_ROOT_VARIABLE", "ImageSource", "digits", "folder", "tar", "torc
 DATA_ROOT_VARIABLE = "NASBENCH_DATA"
 """Environment variable that names the folder of torchvision's data sets. Without it, the current folder is used."""
 
-# For each split, the names that its folder can have.
-_SUBFOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
+
+class Reader(Protocol):
+    """Reads an image by its number."""
+
+    def __call__(self, index: int, limit: int = -1, /) -> bytes | Image.Image:
+        """Return the encoded bytes of an image, at most `limit` of them, or a PIL image if it has no file.
+
+        Raises:
+            ImageFaultError: If its file cannot be read.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,21 +49,17 @@ class ImageSource:
         names: Name of each image. Messages and the hash of the data use it.
         labels: Class number of each image, `(n,)`.
         classes: Class names. A label is an index into them.
-        read: Function that takes the number of an image and returns its encoded bytes, or a PIL image if it has no
-            file.
+        read: Reads an image by its number.
         given: For each split that the data itself defines, the numbers of its images. Empty if it defines no split.
+        told: What was recognised in files, at most four facts by name.
     """
 
     names: list[str]
     labels: np.ndarray
     classes: tuple[str, ...]
-    read: Callable[[int], bytes | Image.Image]
+    read: Reader
     given: Mapping[str, np.ndarray]
-
-    def open(self, index: int) -> Image.Image:
-        """Return an image. An image from a file is not decoded yet, but its size is known."""
-        item = self.read(index)
-        return item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item))
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 def digits() -> ImageSource:
@@ -66,21 +72,20 @@ def digits() -> ImageSource:
         names=[str(i) for i in range(len(pixels))],
         labels=data.target.astype(np.int64),
         classes=tuple(str(name) for name in data.target_names),
-        read=lambda i: Image.fromarray(pixels[i]),
+        read=_InMemory(pixels),
         given={},
     )
 
 
 def folder(path: Path) -> ImageSource:
-    """Return the images of class folders. Subfolders named `train`, `val` and `test` are the splits.
+    """Return the images of class folders. Subfolders named like splits (`train`, `valid`, `Test`, ...) are the splits.
 
     Raises:
-        DataError: If the folder has no image, if an image is outside a class folder, or if there is only one class.
+        DataError: If the folder has no image, if an image is outside a class folder, if there is only one class, or if
+            two folders mean the same split.
     """
-    parts = {split: path / name for split, names in _SUBFOLDERS.items() for name in names if (path / name).is_dir()}
-    if "train" not in parts:  # without `train`, folders with the names `val` or `test` are ordinary classes
-        return _joined({"": _read_folder(path)}, str(path))
-    return _joined({split: _read_folder(part) for split, part in parts.items()}, str(path))
+    tree = _walk(path)
+    return _joined({"": _Part.of(tree, _Files(path, tree.images))}, str(path))
 
 
 def tar(train: Path, test: Path | None = None) -> ImageSource:
@@ -120,7 +125,7 @@ def torchvision_set(name: str) -> ImageSource:
         labels=labels,
         # SVHN has no names for its classes.
         classes=tuple(getattr(train, "classes", None) or (str(i) for i in range(int(labels.max()) + 1))),
-        read=lambda i: train[i][0] if i < count else test[i - count][0],
+        read=_InTorchvision(train, test),
         given={"train": np.arange(count), "test": np.arange(count, len(labels))},
     )
 
@@ -131,82 +136,211 @@ def _targets(dataset: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class _InMemory:
+    """Reads images from an array of their bytes, `(n, height, width)`."""
+
+    pixels: np.ndarray
+
+    def __call__(self, index: int, limit: int = -1, /) -> Image.Image:
+        return Image.fromarray(self.pixels[index])
+
+
+@dataclass(frozen=True)
+class _InTorchvision:
+    """Reads the images of a training and a test set of torchvision."""
+
+    train: Any
+    test: Any
+
+    def __call__(self, index: int, limit: int = -1, /) -> Image.Image:
+        count = len(self.train)
+        return self.train[index][0] if index < count else self.test[index - count][0]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Reads the images of a folder, from their paths relative to it."""
+
+    folder: Path
+    paths: list[str]
+
+    def __call__(self, index: int, limit: int = -1, /) -> bytes:
+        return read_file(os.path.join(self.folder, self.paths[index]), length=limit)
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Reads the images of a tar file, from the position and length of each in bytes.
+
+    timm's reader is not used for this, because it never closes the tar file, and only one thread can use it.
+    """
+
+    file: Path
+    places: list[tuple[int, int]]
+
+    def __call__(self, index: int, limit: int = -1, /) -> bytes:
+        start, length = self.places[index]
+        return read_file(str(self.file), start, length if limit < 0 else min(limit, length))
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Reads the images of several trees, one after the other."""
+
+    readers: Sequence[Reader]
+    owners: np.ndarray
+    """Number of the tree of each image."""
+    numbers: np.ndarray
+    """Number of each image in its tree."""
+
+    def __call__(self, index: int, limit: int = -1, /) -> bytes | Image.Image:
+        return self.readers[self.owners[index]](int(self.numbers[index]), limit)
+
+
+@dataclass(frozen=True)
 class _Part:
-    """The images of one reader: the name and class name of each image, and a function that reads an image."""
+    """The images of one tree, and a function that reads an image by its number."""
 
-    names: list[str]
-    class_names: list[str]
-    read: Callable[[int], bytes]
+    layout: Layout
+    read: Reader
+
+    @classmethod
+    def of(cls, tree: Tree, read: Reader) -> _Part:
+        """Recognise the layout of a tree."""
+        return cls(Layout.of(tree), read)
 
 
-def _read_folder(path: Path) -> _Part:
-    try:
-        reader = ReaderImageFolder(str(path))
-    except RuntimeError as error:
-        raise DataError(f"{error}; give a folder that holds a folder of images for each class") from None
-    paths = [Path(name) for name, _ in reader.samples]
-    labels = [label for _, label in reader.samples]
-    return _part(reader, labels, reader.class_to_idx, lambda i: paths[i].read_bytes())
+def _walk(root: Path) -> Tree:
+    """Return the files of a folder, also those behind links to other folders."""
+    readable = readable_extensions()
+    images: list[str] = []
+    hidden: list[str] = []
+    others: Counter[str] = Counter()
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse):
+        inside = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if inside == "." else f"{inside}/"
+        hidden += [prefix + name for name in (*subfolders, *files) if is_hidden(name)]
+        # `os.walk` visits the folders that remain in this list. A link to a folder above would never end.
+        subfolders[:] = [name for name in subfolders if not is_hidden(name) and not _leads_up(folder, name)]
+        for name in files:
+            if is_hidden(name):
+                continue
+            extension = extension_of(name)
+            if extension in readable:
+                images.append(prefix + name)
+            else:
+                others[extension] += 1
+    return Tree(str(root), images, others, hidden)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be listed: {error.strerror}")
+
+
+def _leads_up(folder: str, name: str) -> bool:
+    path = os.path.join(folder, name)
+    if not os.path.islink(path):
+        return False
+    target = os.path.realpath(path)
+    return os.path.join(os.path.realpath(folder), "").startswith(os.path.join(target, ""))
 
 
 def _read_tar(path: Path) -> _Part:
     try:
-        reader = ReaderImageInTar(str(path), cache_tarinfo=False)
+        members = extract_tarinfos(str(path), cache_tarinfo=False, extensions=set(readable_extensions()))[0]
     except tarfile.TarError as error:
         raise DataError(f"{path} cannot be read as an uncompressed tar: {error}") from None
-    except ValueError:  # on a tar without images timm's reader fails, because it unpacks an empty list
+    except ValueError:  # on a tar without images timm's function fails, because it unpacks an empty list
         raise DataError(f"{path} contains no image; give a tar with class folders that have images inside") from None
+    images: list[str] = []
+    places: list[tuple[int, int]] = []
+    hidden: list[str] = []
+    names: list[str] = []
+    for member, _, inner_tar in members:
+        # A nested tar counts as a folder of its name. The offsets of its members count from its start.
+        name, start = _steps(member.path), 0
+        if inner_tar is not None:
+            name, start = [*_steps(os.path.splitext(inner_tar.path)[0]), *name], inner_tar.offset_data
+        if any(map(is_hidden, name)):
+            hidden.append("/".join(name))
+        else:
+            images.append("/".join(name))
+            names.append(member.name)
+            places.append((start + member.offset_data, member.size))
+    return _Part.of(Tree(str(path), images, Counter(), hidden, names), _Members(path, places))
 
-    def read(index: int) -> bytes:
-        """Return the bytes of an image, read at the offset of its member.
 
-        timm's reader is not used for this, because it never closes the tar file, and only one thread can use it.
-        """
-        member, _, inner_tar = reader.samples[index]
-        with path.open("rb") as file:
-            # The offset of a member in a nested tar counts from the start of the nested tar.
-            file.seek(member.offset_data + (inner_tar.offset_data if inner_tar is not None else 0))
-            return file.read(member.size)
-
-    return _part(reader, [int(label) for label in reader.targets], reader.class_name_to_idx, read)
-
-
-def _part(reader: Any, labels: list[int], class_to_index: Mapping[str, int], read: Callable[[int], bytes]) -> _Part:
-    by_index = {index: name for name, index in class_to_index.items()}
-    return _Part(list(reader.filenames()), [by_index[label] for label in labels], read)
+def _steps(path: str) -> list[str]:
+    return [step for step in path.split("/") if step not in ("", ".")]
 
 
 def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
-    """Join the images of several readers into one source. A single part with the name "" defines no split."""
-    first = next(iter(parts.values()))
-    classes = sorted(set(first.class_names), key=natural_key)
-    for split, part in parts.items():
-        outside = [n for n, c in zip(part.names, part.class_names, strict=True) if c in ("", ".")]
+    """Join the images of several trees into one source. A single tree with the name "" can define splits itself."""
+    pieces = list(_pieces(parts))
+    classes = sorted(set(pieces[0].class_names), key=natural_key)
+    for piece in pieces:
+        outside = [n for n, c in zip(piece.names, piece.class_names, strict=True) if not c]
         if outside:
             raise DataError(
-                f"{where}: {len(outside)} of {len(part.names)} images are in no class folder, such as {outside[0]!r}; "
+                f"{where}: {len(outside)} of {len(piece.names)} images are in no class folder, such as {outside[0]!r}; "
                 "put each image into a folder named after its class"
             )
-        strange = sorted(set(part.class_names) - set(classes))
+        strange = sorted(set(piece.class_names) - set(classes))
         if strange:
-            raise DataError(f"{where}: {split} has classes that train does not have: {', '.join(strange[:5])}")
+            raise DataError(f"{where}: {piece.split} has classes that train does not have: {', '.join(strange[:5])}")
     if len(classes) < 2:
         raise DataError(
             f"{where} has one class, {classes[0]!r}; classification needs two or more, a folder of images for each"
         )
-    # Each reader numbers only the classes of its own part, so all labels get new numbers here.
     number = {name: i for i, name in enumerate(classes)}
-    starts = np.cumsum([0] + [len(part.names) for part in parts.values()])
-    readers = list(parts.values())
-
-    def read(index: int) -> bytes:
-        part = int(np.searchsorted(starts, index, side="right")) - 1
-        return readers[part].read(index - int(starts[part]))
-
+    labels = np.array([number[c] for piece in pieces for c in piece.class_names], dtype=np.int64)
+    starts = np.cumsum([0] + [len(piece.names) for piece in pieces])
     return ImageSource(
-        names=[f"{split}/{name}" if split else name for split, part in parts.items() for name in part.names],
-        labels=np.array([number[c] for part in readers for c in part.class_names], dtype=np.int64),
+        names=[f"{piece.split}/{name}" if piece.split else name for piece in pieces for name in piece.names],
+        labels=labels,
         classes=tuple(classes),
-        read=read,
-        given={s: np.arange(a, b) for s, a, b in zip(parts, starts[:-1], starts[1:], strict=True) if s},
+        read=_Joined(
+            [part.read for part in parts.values()],
+            np.concatenate([np.full(len(piece.names), piece.owner) for piece in pieces]),
+            np.concatenate([piece.numbers for piece in pieces]),
+        ),
+        given={p.split: np.arange(a, b) for p, a, b in zip(pieces, starts[:-1], starts[1:], strict=True) if p.split},
+        told=_told(parts, classes, np.bincount(labels)),
     )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The images of one split of a tree: their names and class names, and their numbers in the tree."""
+
+    split: str
+    owner: int
+    numbers: np.ndarray
+    names: list[str]
+    class_names: list[str]
+
+
+def _pieces(parts: Mapping[str, _Part]) -> Iterator[_Piece]:
+    for owner, (given, part) in enumerate(parts.items()):
+        layout = part.layout
+        if given and len(layout.parts) > 1:
+            raise DataError(f"the {given} file itself contains the splits {', '.join(layout.parts)}; give it alone")
+        for split, numbers in layout.parts.items():
+            yield _Piece(
+                given or split,
+                owner,
+                np.array(numbers, dtype=np.int64),
+                [layout.names[i] for i in numbers],
+                [layout.class_names[i] for i in numbers],
+            )
+
+
+def _told(parts: Mapping[str, _Part], classes: Sequence[str], counts: np.ndarray) -> dict[str, str]:
+    facts: dict[str, list[str]] = {}
+    for part in parts.values():
+        for name, fact in part.layout.read.items():
+            facts.setdefault(name, []).append(fact)
+    least, most = int(counts.min()), int(counts.max())
+    each = f"{least:,} images each" if least == most else f"{least:,} to {most:,} images each"
+    facts.setdefault("folders", []).append(f"{len(classes)} classes: {listed(classes)} ({each})")
+    return {name: "; ".join(told) for name, told in facts.items()}

@@ -87,6 +87,7 @@ def create_task(
         "folder:": lambda: _images(text, sources.folder(class_folder(place)), image_options),
         "tar:": lambda: _images(text, sources.tar(*tar_files(place)), image_options),
         "torchvision:": lambda: _images(text, sources.torchvision_set(torchvision_name(place)), image_options),
+        "timm:": lambda: _timm(text, place, image_options),
         "co2": lambda: _co2(text, window, series),
         "csv:": lambda: _csv(text, csv_file(place), window, reading),
         "ett:": lambda: _ett(text, csv_file(place), window, reading),
@@ -99,6 +100,12 @@ def _images(text: str, source: sources.ImageSource, options: dict[str, Any], **f
     size, default_size = options.pop("size"), options.pop("default_size")
     side = image_size(source, default_size) if size is None else size
     return ImageTask(text, source, size=side, **options, **fixed)
+
+
+def _timm(text: str, place: str, options: dict[str, Any]) -> ImageTask:
+    from nasbench.tasks._timm_sources import timm_set  # importing timm's readers takes time
+
+    return _images(text, timm_set(place), options)
 
 
 def _digits(text: str, options: dict[str, Any]) -> ImageTask:

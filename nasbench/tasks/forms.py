@@ -22,6 +22,7 @@ _KINDS: dict[str, str] = {
     "tar:FILE": "classification",
     "tar:TRAIN.tar,TEST.tar": "classification",
     "torchvision:NAME": "classification",
+    "timm:READER/NAME": "classification",
     "csv:PATH": "forecasting",
     "ett:PATH": "forecasting",
     "FILE.py:Task": "",

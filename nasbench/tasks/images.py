@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from nasbench.errors import DataError, InputError, UnknownNameError
+from nasbench.errors import DataError, InputError
 from nasbench.tasks._base import SPLITS, Batch, Meter, Task, epoch_generator, shuffled
+from nasbench.tasks._image_augmentation import check_augmentation, item_seeds
+from nasbench.tasks._image_decoding import ImageFaultError
+from nasbench.tasks._image_loading import Pixels, default_workers, header
 from nasbench.tasks._image_sources import ImageSource
 from nasbench.tasks.forms import METRICS
 from nasbench.tasks.recipe import Recipe
@@ -26,14 +24,13 @@ __all__ = ["MEMORY_LIMIT_BYTES", "SMALLEST_PX", "ImageTask", "image_size"]
 
 MEMORY_LIMIT_BYTES = 2 << 30
 """If all images at their final size fit into this memory, they are decoded once and kept. If not, each image is read
-when it is needed."""
+by worker processes when it is needed."""
 
 SMALLEST_PX = 64
 """Smaller images are enlarged to this side. Otherwise the map in the last stage of most backbones would have a single
 position."""
 
 _PROBED = 64  # number of images that are opened to find the image size of the data
-_CHUNK = 256  # number of images whose encoded bytes are in memory at the same time while decoding
 _HELD_OUT = 0.2  # share of the images in each split that the data does not define itself
 
 
@@ -46,9 +43,9 @@ def image_size(source: ImageSource, default_size: int | None = None) -> int:
     sides = []
     for i in probe:
         try:
-            sides.append(min(source.open(int(i)).size))
-        except OSError:
-            continue  # unreadable images are reported when they are decoded
+            sides.append(min(header(source, int(i)).size))
+        except ImageFaultError:
+            continue  # unreadable images are reported when all are read
     own = int(np.median(sides)) if sides else SMALLEST_PX
     size = max(SMALLEST_PX, own)
     return size if default_size is None else min(size, default_size)
@@ -77,6 +74,9 @@ class ImageTask(Task):
     kind: Literal["classification", "forecasting"] = "classification"
     metric = "accuracy"
     metrics: Mapping[str, str] = METRICS["classification"]
+    workers: int | None = None
+    """Number of processes that decode images which are not kept in memory. None means `default_workers`. The batches
+    do not depend on it."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class ImageTask(Task):
         self.classes = source.classes
         self.labels = torch.from_numpy(source.labels)
         self.indices = _split(source, seed, held_out)
-        self._pixels = _Pixels(source, size, mean, std)
+        self._pixels = Pixels(source, size, mean, std, MEMORY_LIMIT_BYTES)
         self.input_size = (3, size, size)
         self.model_kwargs = {"num_classes": len(self.classes)}
         self.splits = {split: len(self.indices[split]) for split in SPLITS}
@@ -107,6 +107,7 @@ class ImageTask(Task):
         drawn = " and ".join(split for split in made if split != "train")
         by_seed = (f"{name}: {drawn} are drawn from {of} at random by class, seed {seed}",) if made else ()
         self.notes = (*notes, *by_seed)
+        self.read = {**source.told, **({"pixels": self._pixels.told} if self._pixels.told else {})}
         self.recipe = recipe or Recipe(epochs=10, batch_size=64, learning_rate=1e-3, weight_decay=0.05)
 
     def describe(self) -> dict[str, Any]:
@@ -127,24 +128,29 @@ class ImageTask(Task):
 
         The mean and standard deviation are for pixels in [0, 1].
         """
-        mean, std = ((values.flatten() / 255).tolist() for values in (self._pixels.mean, self._pixels.std))
-        return {"size": self.size, "mean": mean, "std": std, "classes": [str(name) for name in self.classes]}
+        mean, std = self._pixels.mean, self._pixels.std
+        names = [str(name) for name in self.classes]
+        return {"size": self.size, "mean": list(mean), "std": list(std), "classes": names}
 
     def train_batches(
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
         """Yield augmented training batches, `(B, 3, H, W)` and `(B,)`. They are the same for every model."""
+        check_augmentation(augmentation)
         indices = self.indices["train"]
-        generator = epoch_generator(seed, epoch)
-        for chosen in shuffled(len(indices), batch_size, generator):
-            batch = indices[chosen]
-            pixels = augment(self._pixels.load(batch), augmentation, generator)
-            yield self._pixels.normalise(pixels, device), self.labels[batch].to(device)
+        batches = [indices[chosen] for chosen in shuffled(len(indices), batch_size, epoch_generator(seed, epoch))]
+        seeds = None if augmentation == "none" else [item_seeds(seed, epoch, batch) for batch in batches]
+        yield from self._pixels.batches(
+            batches, device=device, workers=self._workers(), seeds=seeds, augmentation=augmentation
+        )
 
     def eval_batches(self, split: str, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Batch]:
         """Yield all images of a split in order, `(B, 3, H, W)` and `(B,)`."""
-        for batch in self.indices[self.check_split(split)].split(batch_size):
-            yield self._pixels.normalise(self._pixels.load(batch), device), self.labels[batch].to(device)
+        batches = self.indices[self.check_split(split)].split(batch_size)
+        yield from self._pixels.batches(batches, device=device, workers=self._workers())
+
+    def _workers(self) -> int:
+        return default_workers() if self.workers is None else self.workers
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of logits `(B, K)` and targets: class numbers `(B,)` or probabilities `(B, K)`."""
@@ -178,92 +184,6 @@ class _ImageMeter:
         """Return the metrics of all images, and 1.0 (right) or 0.0 (wrong) for each."""
         correct, losses = np.array(self._correct), np.array(self._losses)
         return {"accuracy": float(correct.mean()), "loss": float(losses.mean())}, correct
-
-
-def augment(pixels: Tensor, augmentation: str, generator: torch.Generator) -> Tensor:
-    """Augment each image of the bytes `(B, 3, H, W)` separately, as `Recipe.augmentation` says."""
-    if augmentation == "none":
-        return pixels
-    if augmentation not in ("flip", "crop", "randaug"):
-        raise UnknownNameError("augmentation", augmentation, ("none", "flip", "crop", "randaug"))
-    # All random numbers come from the epoch's generator, so every model sees the same images.
-    mirror = torch.rand(len(pixels), generator=generator) < 0.5
-    pixels = torch.where(mirror[:, None, None, None], pixels.flip(3), pixels)
-    if augmentation == "crop":
-        return _shifted(pixels, generator)
-    return _randaugmented(pixels, generator) if augmentation == "randaug" else pixels
-
-
-def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to an eighth of its side and fill the gap with zeros (He et al. 2016: 4 of 32 pixels)."""
-    _, _, height, width = pixels.shape
-    pad = max(1, height // 8)
-    padded = F.pad(pixels, (pad, pad, pad, pad))
-    corners = torch.randint(2 * pad + 1, (len(pixels), 2), generator=generator).tolist()
-    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, corners, strict=True)])
-
-
-def _randaugmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Apply RandAugment (Cubuk et al., NeurIPS 2020, arXiv:1909.13719), with 2 operations of magnitude 9."""
-    from torchvision.transforms import v2
-
-    transform = v2.RandAugment()
-    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        return torch.stack([transform(image) for image in pixels])
-
-
-class _Pixels:
-    """Decode images to bytes, and normalise the bytes. The bytes of a small data set stay in memory."""
-
-    def __init__(self, source: ImageSource, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        self.source, self.size = source, size
-        self.mean = torch.tensor(mean).view(3, 1, 1) * 255
-        self.std = torch.tensor(std).view(3, 1, 1) * 255
-        self._hash = hashlib.sha256(repr((source.names, source.labels.tolist(), source.classes)).encode())
-        self.cached: Tensor | None = None
-        if 3 * size * size * len(source.names) <= MEMORY_LIMIT_BYTES:
-            self.cached = self._decode(range(len(source.names)), hashed=True)
-        self.sha256 = self._hash.hexdigest()
-
-    def load(self, indices: Tensor) -> Tensor:
-        """Return images as bytes `(B, 3, size, size)`."""
-        return self._decode(indices.tolist()) if self.cached is None else self.cached[indices]
-
-    def normalise(self, pixels: Tensor, device: torch.device | str) -> Tensor:
-        """Move bytes to `device`, subtract the mean of each channel and divide by its standard deviation."""
-        # The conversion happens on the device, because bytes are only a quarter of the data to transfer.
-        return (pixels.to(device, torch.float32) - self.mean.to(device)) / self.std.to(device)
-
-    def _decode(self, indices: range | list[int], *, hashed: bool = False) -> Tensor:
-        images = torch.empty(len(indices), 3, self.size, self.size, dtype=torch.uint8)
-        faults: list[str] = []
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(indices), _CHUNK):
-                chunk = indices[start : start + _CHUNK]
-                items = [self.source.read(i) for i in chunk]
-                if hashed:
-                    for item in items:
-                        self._hash.update(item if isinstance(item, bytes) else item.tobytes())
-                for k, result in enumerate(pool.map(self._one, items)):
-                    if isinstance(result, str):
-                        faults.append(f"{self.source.names[chunk[k]]} ({result})")
-                    else:
-                        images[start + k] = result
-        if faults:
-            shown = ", ".join(faults[:3]) + (", ..." if len(faults) > 3 else "")
-            raise DataError(f"{len(faults)} of {len(indices)} images cannot be read: {shown}; repair or remove them")
-        return images
-
-    def _one(self, item: bytes | Image.Image) -> Tensor | str:
-        """Return a decoded image, or the reason why it cannot be decoded."""
-        try:
-            image = item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item))
-            fitted = ImageOps.fit(image.convert("RGB"), (self.size, self.size), Image.Resampling.BILINEAR)
-        except (OSError, ValueError, SyntaxError) as error:
-            # Pillow's decoders can raise any of these for a broken file
-            return str(error).split(" <")[0]
-        return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 
 
 def _split(source: ImageSource, seed: int, held_out: Mapping[str, int] | None) -> dict[str, Tensor]:

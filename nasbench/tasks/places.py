@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from nasbench.errors import DataError, InputError, UnknownNameError
 
-__all__ = ["TORCHVISION", "class_folder", "csv_file", "find_data", "table_file", "tar_files", "torchvision_name"]
+__all__ = [
+    "TORCHVISION",
+    "class_folder",
+    "csv_file",
+    "find_data",
+    "table_file",
+    "tar_files",
+    "timm_reader",
+    "torchvision_name",
+]
 
 # The arguments with which torchvision selects the training and the test part of each data set.
 TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -17,6 +27,9 @@ TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     },
     **{name: ({"split": "train"}, {"split": "test"}) for name in ("SVHN", "STL10")},
 }
+
+_TIMM_READERS = {"hfds": ("datasets",), "wds": ("webdataset",), "tfds": ("tensorflow_datasets", "tensorflow")}
+"""The readers of timm that a task can use, and the packages that each needs."""
 
 
 def find_data(text: str) -> None:
@@ -30,7 +43,7 @@ def find_data(text: str) -> None:
     form, _, place = text.partition(":")
     checks: dict[str, Callable[[str], object]] = {
         "folder": class_folder, "tar": tar_files, "torchvision": torchvision_name, "csv": csv_file, "ett": csv_file,
-        "table": table_file,
+        "table": table_file, "timm": timm_reader,
     }  # fmt: skip
     if form in checks:
         checks[form](place)
@@ -75,6 +88,29 @@ def torchvision_name(place: str) -> str:
         hint = "others: folder:PATH or tar:FILE with class folders"
         raise UnknownNameError("torchvision data set", place, TORCHVISION, hint)
     return place
+
+
+def timm_reader(place: str) -> tuple[str, str]:
+    """Return the reader and the data set of a task `timm:READER/NAME`.
+
+    Raises:
+        UnknownNameError: If it is no reader.
+        InputError: If the name of the data set is missing, or a package that the reader needs is not installed.
+        DataError: If the folder of a WebDataset does not exist.
+    """
+    kind, _, name = place.partition("/")
+    kind = kind.lower()  # as in timm
+    if kind not in _TIMM_READERS:
+        raise UnknownNameError("reader of timm", kind, _TIMM_READERS, "for class folders use folder:PATH or tar:FILE")
+    if not name:
+        raise InputError(f"'timm:{place}' has no name of a data set; write it as timm:{kind}/NAME")
+    missing = [package for package in _TIMM_READERS[kind] if find_spec(package) is None]
+    if missing:
+        install = " ".join(package.replace("_", "-") for package in missing)
+        raise InputError(f"timm:{kind} needs {' and '.join(missing)}, which is not installed: pip install {install}")
+    if kind == "wds" and not Path(name).is_dir():
+        raise DataError(f"no folder at {name}; give the folder of the shards and of their _info.json")
+    return kind, name
 
 
 def csv_file(place: str) -> Path:

@@ -14,6 +14,9 @@ __all__ = ["Augmentation", "Recipe", "refuse_boolean"]
 
 Augmentation = Literal["none", "flip", "crop", "randaug"]
 
+_NEW = ("ema", "layer_decay", "drop_path", "grad_checkpointing", "channels_last", "compile")
+"""Settings that older runs do not have. At their defaults, training is the same as without them."""
+
 
 def refuse_boolean(settings: type[BaseModel], value: Any, info: ValidationInfo) -> Any:
     """Return a value, but refuse a boolean for a number. Pydantic and YAML would make 1 of `trials: true`.
@@ -83,7 +86,8 @@ class Recipe(BaseModel):
         ),
     ] = "none"
     amp: Annotated[
-        Literal["none", "bfloat16", "float16"], Field(description="autocast; float16 needs a CUDA device")
+        Literal["none", "bfloat16", "float16"],
+        Field(description="autocast; bf16 and fp16 are accepted too; float16 needs a CUDA device"),
     ] = "none"
     clip_grad: Annotated[float, Field(ge=0, description="largest gradient norm; 0 is off")] = 0.0
     patience: Annotated[
@@ -97,6 +101,37 @@ class Recipe(BaseModel):
     validate_every: Annotated[
         int, Field(ge=0, description="number of epochs between validations; 0: only after the last epoch")
     ] = 0
+    ema: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="decay of a moving average of the weights (timm's ModelEmaV3 with warm-up), which is validated "
+            "and kept; 0 is off",
+        ),
+    ] = 0.0
+    layer_decay: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="factor of the learning rate from one layer to the layer below; an inserted module has the "
+            "rate of the block that it follows; 1 is off (timm models)",
+        ),
+    ] = 1.0
+    drop_path: Annotated[
+        float, Field(ge=0, lt=1, description="highest rate of stochastic depth in the backbone (timm models); 0 is off")
+    ] = 0.0
+    grad_checkpointing: Annotated[
+        bool, Field(description="compute activations again in the backward pass, which needs less memory (timm models)")
+    ] = False
+    channels_last: Annotated[bool, Field(description="store images and weights with the channels last")] = False
+    compile: Annotated[bool, Field(description="compile the model with torch.compile")] = False
+
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _short_amp(cls, value: Any) -> Any:
+        return {"bf16": "bfloat16", "fp16": "float16"}.get(value, value) if isinstance(value, str) else value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -131,6 +166,22 @@ class Recipe(BaseModel):
             return type(self)(**{**self.model_dump(), **settings, **none})
         except ValidationError as error:
             raise InputError(_describe(error)) from None
+
+    def recorded(self, usual: Recipe) -> dict[str, Any]:
+        """Return the settings as data for JSON, as a run records them in its identity.
+
+        A setting that came later is left out at its default, so that the identity of older runs stays.
+
+        Args:
+            usual: The recipe of the task. A setting that differs from it is never left out.
+        """
+        given, before = self.model_dump(mode="json"), usual.model_dump(mode="json")
+        fields = type(self).model_fields
+        return {
+            key: value
+            for key, value in given.items()
+            if key not in _NEW or value != fields[key].default or value != before[key]
+        }
 
     def with_text(self, *pairs: str) -> Recipe:
         """Return a copy of the recipe, changed by texts of the form "key=value".

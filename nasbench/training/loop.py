@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import timm.optim
 import torch
-from timm.utils import random_seed
+from timm.utils import ModelEmaV3, random_seed
 from torch import Tensor, nn
 
-from nasbench.backbones.insertion import frozen_norms, parameter_groups
+from nasbench.backbones.insertion import frozen_norms
 from nasbench.errors import EvaluationError, InputError, out_of_memory
 from nasbench.tasks import Task, apply
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.optimisation import autocast, aux_loss, cut, grouped, mixing, schedule
+from nasbench.training.techniques import applied, check_model, check_task, groups_of
+from nasbench.training.waiting import DATA_WAIT, Waiting
 
 __all__ = ["Recipe", "TrainResult", "check_recipe", "evaluate", "train"]
 
@@ -38,7 +40,8 @@ class TrainResult:
         metrics: The task's metrics on the validation split.
         per_item: One number for each validation item, as `Task.evaluate` returns it.
         history: One entry for each epoch, a dict: epoch (from 1), train_loss, learning_rate, wall_s (seconds since the
-            start), and the validation metrics if the model was validated after the epoch.
+            start), data_wait (with a GPU: share of the training time in which it waited for data), and the validation
+            metrics if the model was validated after the epoch.
         wall_s: Duration in seconds, including validation.
         epochs: Number of epochs that were started.
         steps: Number of optimiser steps.
@@ -75,7 +78,7 @@ def train(
     `aux_loss` during forward, the scalar is added to the loss.
 
     Afterwards the model is on `device`, in eval mode. It has its best weights if the recipe has `patience`, and
-    otherwise its last weights.
+    otherwise its last weights. If the recipe has `ema`, these are the averaged weights.
 
     If memory runs out, every batch from then on is cut into two parts, if necessary into four, and so on down to single
     items. The gradients of the parts are added up, so the optimiser step is the same as for the whole batch. There is
@@ -110,10 +113,12 @@ def train(
     """
     recipe = task.recipe if recipe is None else recipe
     check_recipe(recipe, task, device, seed)
+    check_model(recipe, model, device)
     with out_of_memory():
         random_seed(seed)
-        loop = _Loop(model.to(device), task, recipe, seed, torch.device(device), on_step, should_stop)
-        return loop.run(on_epoch)
+        with applied(model.to(device), recipe):
+            loop = _Loop(model, task, recipe, seed, torch.device(device), on_step, should_stop)
+            return loop.run(on_epoch)
 
 
 def evaluate(
@@ -187,20 +192,24 @@ class _Loop:
         self.model, self.task, self.recipe, self.seed, self.device = model, task, recipe, seed, device
         self.on_step, self.should_stop = on_step, should_stop
         self.optimizer = timm.optim.create_optimizer_v2(
-            parameter_groups(model, recipe.weight_decay),
+            groups_of(model, recipe),
             opt=recipe.optimizer,
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
         )
         # bfloat16 has the range of float32. So gradients need scaling only for float16.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16")
-        self.advance = schedule(self.optimizer, recipe, self._total_steps())
+        self._set_rates = schedule(self.optimizer, recipe, self._total_steps())
+        self._scale_rates()
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
         # These norms stay in eval mode, because `model.train()` would let their running statistics change.
         self.frozen = frozen_norms(model)
         self.steps, self.stopped, self.parts = 0, "", 1
         # Twice the batch fits into memory if training does, because no activations are kept for a backward pass.
         self.eval_size = 2 * recipe.batch_size
+        # What is validated and kept: the moving average of the weights, or the weights themselves.
+        self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+        self.kept = model if self.ema is None else self.ema.module
         self.history: list[dict[str, float]] = []
         self.best: _Best | None = None
 
@@ -225,11 +234,11 @@ class _Loop:
             # This comes after `on_epoch`, so that the last epoch is reported too.
             if self.stopped or self._patience_is_over(epoch):
                 break
-        if self.best is not None:
-            self.model.load_state_dict(self.best.weights)
-            validated = self.best.validated
         # The model is not always validated after the last epoch.
-        metrics, per_item = validated or self._validate()
+        validated = self.best.validated if self.best is not None else validated or self._validate()
+        if self.best is not None or self.ema is not None:
+            self.model.load_state_dict(self.kept.state_dict() if self.best is None else self.best.weights)
+        metrics, per_item = validated
         self.model.eval()
         wall_s = time.perf_counter() - begin
         return TrainResult(
@@ -241,7 +250,7 @@ class _Loop:
         value = validated[0][self.task.metric]
         score = value if self.task.metrics[self.task.metric] == "maximize" else -value
         if self.recipe.patience and (self.best is None or score > self.best.score):
-            self.best = _Best(score, epoch, copy.deepcopy(self.model.state_dict()), validated)
+            self.best = _Best(score, epoch, copy.deepcopy(self.kept.state_dict()), validated)
 
     def _patience_is_over(self, epoch: int) -> bool:
         waited = 0 if self.best is None else epoch - self.best.epoch
@@ -262,9 +271,10 @@ class _Loop:
             device=self.device,
         )
         total, items = torch.zeros((), device=self.device), 0
-        for group in grouped(batches, self.recipe.accumulation):
+        waiting = Waiting()
+        for group in grouped(waiting.watch(batches), self.recipe.accumulation):
             # Items are mixed before a batch is cut into parts, so that the mixed items do not depend on the memory.
-            group = [self.mix(x, y) for x, y in group]
+            group = [self.mix(self._formatted(x), y) for x, y in group]
             # Batches can have different sizes, so their means are weighted by their numbers of items.
             count = sum(len(y) for _, y in group)
             total += self._step(group, count) * count
@@ -278,7 +288,9 @@ class _Loop:
                 break
         self._check_finite(total, epoch)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        return {"epoch": epoch, "train_loss": float(total) / items, "learning_rate": rate}
+        line = {"epoch": epoch, "train_loss": float(total) / items, "learning_rate": rate}
+        # On a CPU the loading and the training share the processor, so waiting says nothing.
+        return {**line, DATA_WAIT: waiting.share()} if self.device.type == "cuda" else line
 
     def _step(self, group: list[tuple[Any, Tensor]], count: int) -> Tensor:
         """Make one optimiser step from a group of batches. Return the mean loss, still on the device."""
@@ -297,8 +309,16 @@ class _Loop:
         self.steps += 1
         # If the scale became lower, float16 gradients overflowed and the scaler skipped the step.
         if self.scaler.get_scale() >= scale:
-            self.advance(self.steps)
+            self._set_rates(self.steps)
+            self._scale_rates()
+            if self.ema is not None:
+                self.ema.update(self.model, self.steps)
         return mean
+
+    def _scale_rates(self) -> None:
+        """Scale the learning rates that the schedule has set, by the depth of their parameters."""
+        for group in self.optimizer.param_groups:
+            group["lr"] *= group["rate_scale"]
 
     def _gradients(self, group: list[tuple[Any, Tensor]], count: int, *, last_try: bool) -> Tensor | None:
         """Add up the gradients of a group of batches. Return the mean loss, or None if memory ran out."""
@@ -319,6 +339,9 @@ class _Loop:
                 raise
             return None
         return mean
+
+    def _formatted(self, inputs: Any) -> Any:
+        return inputs.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last else inputs
 
     def _free(self) -> None:
         """Release the memory of a step that ran out of memory."""
@@ -350,7 +373,7 @@ class _Loop:
         amp, size = self.recipe.amp, self.eval_size
         try:
             return evaluate(
-                self.model, self.task, "val", self.device, batch_size=size, amp=amp, on_batch=self._yield_device
+                self.kept, self.task, "val", self.device, batch_size=size, amp=amp, on_batch=self._yield_device
             )
         except EvaluationError as error:
             if last_try or error.kind != "out_of_memory":
@@ -365,6 +388,7 @@ def check_recipe(recipe: Recipe, task: Task, device: torch.device | str, seed: i
         InputError: If it does not. The message says which setting, and what is allowed.
     """
     device = torch.device(device)
+    check_task(recipe, task)
     if not 0 <= seed < 2**32:
         raise InputError(f"a seed is a whole number from 0 to 2**32 - 1, got {seed}")
     if task.kind != "classification":

@@ -17,6 +17,7 @@ from PIL import Image
 
 from nasbench.errors import DataError, InputError, PluginError, UnknownNameError
 from nasbench.tasks import SPLITS, create_task, images
+from nasbench.tasks._image_augmentation import augment
 
 
 def png(shade: int, size: tuple[int, int] = (10, 8)) -> bytes:
@@ -147,7 +148,7 @@ class TestBatches:
     def test_crop_shifts_by_at_most_an_eighth(self):
         pixels = torch.zeros(200, 3, 16, 16, dtype=torch.uint8)
         pixels[:, :, 8, 8] = 255
-        shifted = images.augment(pixels, "crop", torch.Generator().manual_seed(0))
+        shifted = augment(pixels, "crop", range(200))
         assert shifted.shape == pixels.shape
         rows, columns = (shifted[:, 0] == 255).nonzero()[:, 1:].T
         assert set(rows.tolist()) == {6, 7, 8, 9, 10}

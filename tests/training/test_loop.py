@@ -349,13 +349,19 @@ class TestRecipe:
             "clip_grad": "1",
             "patience": "4",
             "validate_every": "2",
+            "ema": "0.9",
+            "layer_decay": "0.75",
+            "drop_path": "0.1",
+            "grad_checkpointing": "true",
+            "channels_last": "true",
+            "compile": "true",
         }
         assert set(texts) == set(Recipe.model_fields)
         assert all(field.description for field in Recipe.model_fields.values())
         recipe = Recipe().with_text(*(f"{key}={value}" for key, value in texts.items()))
         for key, value in texts.items():
             found = getattr(recipe, key)
-            assert found == (value if isinstance(found, str) else float(value))
+            assert found == (value if isinstance(found, str) else value == "true" or float(value))
         assert recipe == Recipe(**recipe.model_dump())
         assert recipe.with_text("warmup=none").warmup is None
 

@@ -1,0 +1,58 @@
+"""The depth of each parameter in a backbone, for learning rates that decay from the head to the stem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from timm.models import group_parameters
+from torch import nn
+
+from nasbench.backbones.hooks import CHILD
+from nasbench.backbones.insertion import _host, plugins_of, slots_of
+from nasbench.errors import InputError
+
+__all__ = ["rate_scales"]
+
+
+class _Bare:
+    """A backbone as timm's grouping sees it, without the modules that a plan inserted."""
+
+    def __init__(self, host: nn.Module) -> None:
+        self._host = host
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the names and parameters of the backbone alone."""
+        return ((k, v) for k, v in self._host.named_parameters() if not k.startswith(f"{CHILD}."))
+
+
+def rate_scales(model: nn.Module, decay: float) -> dict[int, float]:
+    """Return the factor of the learning rate of each parameter, by the parameter's `id`.
+
+    The layers are those of timm's `group_matcher`, as in BEiT (Bao et al., ICLR 2022, arXiv:2106.08254). The factor is
+    `decay ** (layers above)`, so it is 1 for the head. An inserted module has the factor of the block that it follows.
+
+    Args:
+        model: A timm model, with a plan or without.
+        decay: Factor from one layer to the next, in (0, 1].
+
+    Raises:
+        InputError: If the backbone does not say how its parameters are ordered by depth.
+    """
+    host = _host(model)
+    matcher = getattr(host, "group_matcher", None)
+    if not callable(matcher):
+        raise InputError(
+            "layer_decay needs a backbone that orders its layers (timm's group_matcher), and "
+            f"{type(host).__name__} does not; use layer_decay=1"
+        )
+    layer_of = group_parameters(_Bare(host), matcher(coarse=False), reverse=True)  # type: ignore[arg-type]
+    top = max(layer_of.values())
+    scales = {id(parameter): decay ** (top - layer_of[name]) for name, parameter in _Bare(host).named_parameters()}
+    inserted, below = plugins_of(model), 0
+    for slot in slots_of(model):
+        own = [layer for name, layer in layer_of.items() if name.startswith(f"{slot.module}.")]
+        below = max(own, default=below)  # a slot without parameters, such as a pooling, is at the depth of the last one
+        if slot.name in inserted:
+            plugin = getattr(host, CHILD).at(slot.name)
+            scales |= {id(parameter): decay ** (top - below) for parameter in plugin.parameters()}
+    return scales

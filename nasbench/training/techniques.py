@@ -1,0 +1,92 @@
+"""The settings of a recipe that act on the model: memory format, checkpointing, compilation, and rates by depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasbench.backbones.depth import rate_scales
+from nasbench.backbones.insertion import parameter_groups
+from nasbench.errors import InputError
+from nasbench.tasks import Task
+from nasbench.tasks.recipe import Recipe
+
+__all__ = ["applied", "check_model", "check_task", "groups_of"]
+
+
+def check_model(recipe: Recipe, model: nn.Module, device: torch.device | str) -> None:
+    """Check that a model and a device support the settings of a recipe. The model does not change.
+
+    Raises:
+        InputError: If one is not supported. The message says which.
+    """
+    if recipe.layer_decay != 1:
+        rate_scales(model, recipe.layer_decay)
+    if recipe.grad_checkpointing:
+        _checkpoint(model, True)
+        _checkpoint(model, False)
+    if recipe.compile:
+        _check_compiler(torch.device(device))
+
+
+def check_task(recipe: Recipe, task: Task) -> None:
+    """Raise `InputError` if a recipe asks for a memory format that the inputs of a task cannot have."""
+    if recipe.channels_last and len(task.input_size) != 3:
+        raise InputError(f"channels_last is for images, and {task.name} has inputs of size {task.input_size}")
+
+
+def groups_of(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the parameter groups of a model. Each has the factor of its learning rate as `rate_scale`."""
+    groups = parameter_groups(model, recipe.weight_decay)
+    if recipe.layer_decay == 1:
+        return [{**group, "rate_scale": 1.0} for group in groups]
+    scales = rate_scales(model, recipe.layer_decay)
+    return [
+        {**group, "params": params, "rate_scale": scale}
+        for group in groups
+        for scale in sorted({scales.get(id(p), 1.0) for p in group["params"]})
+        if (params := [p for p in group["params"] if scales.get(id(p), 1.0) == scale])
+    ]
+
+
+@contextmanager
+def applied(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Let a model run as the recipe says, and as before afterwards. Weights and names do not change."""
+    if recipe.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if recipe.grad_checkpointing:
+        _checkpoint(model, True)
+    if recipe.compile:
+        model.compile()
+    try:
+        yield
+    finally:
+        model._compiled_call_impl = None  # the opposite of `compile`, for which torch has no function
+        if recipe.grad_checkpointing:
+            _checkpoint(model, False)
+        if recipe.channels_last:
+            model.to(memory_format=torch.contiguous_format)
+
+
+def _checkpoint(model: nn.Module, enable: bool) -> None:
+    """Turn timm's gradient checkpointing on or off."""
+    switch = getattr(model, "set_grad_checkpointing", None)
+    name = type(model).__name__
+    if not callable(switch):
+        raise InputError(f"grad_checkpointing: {name} has no set_grad_checkpointing(); leave the setting out")
+    try:
+        switch(enable)
+    except (AssertionError, NotImplementedError) as error:  # some models of timm have the method, but not the feature
+        raise InputError(f"grad_checkpointing: {name} does not support it ({error}); leave the setting out") from None
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Compile a sum. So a missing compiler is told once before training, and not in every trial."""
+    try:
+        torch.compile(torch.add)(torch.zeros(2, device=device), 1)
+    except Exception as error:  # each backend of torch.compile has exceptions of its own
+        raise InputError(f"compile: torch.compile does not work on {device}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,189 @@
+"""The settings of a recipe that act on the model: averaged weights, rates by depth, stochastic depth, checkpointing."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import timm
+import torch
+from timm.layers import DropPath
+
+from nasbench.backbones import create_backbone, slots
+from nasbench.backbones.depth import rate_scales
+from nasbench.backbones.insertion import insert
+from nasbench.errors import BackboneError, InputError
+from nasbench.tasks import create_task
+from nasbench.tasks.recipe import Recipe
+from nasbench.training.loop import check_recipe, train
+from nasbench.training.techniques import check_model, groups_of
+from tests.support.training import Points, network, weights
+
+NEW = {"ema", "layer_decay", "drop_path", "grad_checkpointing", "channels_last", "compile"}
+PLAN = "stage2=se; stage4=eca"
+
+
+def host(name):
+    torch.manual_seed(0)
+    return create_backbone(name, input_size=(3, 64, 64), num_classes=10)
+
+
+def model(name="test_vit"):
+    return insert(host(name), PLAN, input_size=(3, 64, 64))
+
+
+@pytest.fixture(scope="module")
+def short_digits():
+    """Digits with 32 images a split."""
+    task = create_task("digits", size=64)
+    task.indices = {split: numbers[:32] for split, numbers in task.indices.items()}
+    task.splits = dict.fromkeys(task.indices, 32)
+    return task
+
+
+class TestEma:
+    def test_the_average_by_hand(self):
+        task, net = Points(), network()
+        states = []
+        train(net, task, Recipe(epochs=2, batch_size=8, ema=0.6), on_step=lambda n: states.append(weights(net).clone()))
+        steps = states[: 2 * 4]  # `on_step` is called after validation batches too
+        average = weights(network())
+        for number, state in enumerate(steps, 1):
+            # timm's warm-up: no memory at the first step, then 1 - k^(-2/3), at most the decay
+            decay = 0.0 if number == 1 else min(0.6, 1 - number ** (-2 / 3))
+            average = decay * average + (1 - decay) * state
+        assert torch.allclose(weights(net), average, atol=1e-6)
+
+    def test_the_best_average_is_kept(self):
+        task, net = Points(scores=[0.5, 0.9, 0.1, 0.1]), network()
+        kept = []
+        recipe = Recipe(epochs=4, batch_size=8, ema=0.9, patience=4)
+        plain = network()
+        train(plain, Points(), recipe.with_settings({"epochs": 4, "patience": 0, "ema": 0}))
+        result = train(net, task, recipe, on_epoch=lambda line: kept.append(line["accuracy"]))
+        assert kept == [0.5, 0.9, 0.1, 0.1]
+        assert result.metrics["accuracy"] == 0.9
+        assert not torch.equal(weights(net), weights(plain))
+
+
+class TestLayerDecay:
+    @pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+    def test_inserted_modules_have_the_rate_of_their_block(self, name):
+        net = model(name)
+        scales = rate_scales(net, 0.5)
+        places = {slot.name: slot.module for slot in slots(host(name), input_size=(3, 64, 64))}
+        assert {scales[id(p)] for p in net.get_classifier().parameters()} == {1.0}
+        for slot in ("stage2", "stage4"):
+            block = {scales[id(p)] for p in net.get_submodule(places[slot]).parameters()}
+            plugin = {scales[id(p)] for p in net.nasbench.at(slot).parameters()}
+            assert plugin == {max(block)}
+        own = [scales[id(p)] for n, p in net.named_parameters() if not n.startswith("nasbench.")]
+        groups = timm.optim.param_groups_layer_decay(host(name), layer_decay=0.5)
+        expected = [group["lr_scale"] for group in groups for _ in group["params"]]
+        assert sorted(own) == sorted(expected)  # without the plan, timm's own groups
+
+    @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
+    def test_every_schedule_scales_the_rates(self, schedule, short_digits, monkeypatch):
+        seen = []
+        step = torch.optim.AdamW.step
+
+        def spy(self, *args, **kwargs):
+            seen.append({group["rate_scale"]: group["lr"] for group in self.param_groups})
+            return step(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+        recipe = Recipe(epochs=1, batch_size=8, schedule=schedule, layer_decay=0.5, warmup=0.3)
+        train(model(), short_digits, recipe)
+        rates = [rates for rates in seen if rates]
+        assert len(rates) == 4
+        for one in rates:
+            for scale, rate in one.items():
+                assert rate == pytest.approx(scale * one[1.0])
+
+    def test_off_is_as_before(self):
+        groups = groups_of(model(), Recipe())
+        assert [group["name"] for group in groups] == ["decay", "no_decay", "gates"]
+        assert {group["rate_scale"] for group in groups} == {1.0}
+
+    def test_a_network_without_layers_is_refused(self):
+        with pytest.raises(InputError, match=r"layer_decay needs a backbone that .*Sequential does not"):
+            check_model(Recipe(layer_decay=0.9), network(), "cpu")
+
+
+class TestDropPath:
+    def test_rates_rise_to_the_last_block(self):
+        net = create_backbone("test_vit", drop_path=0.2)
+        rates = [module.drop_prob for module in net.modules() if isinstance(module, DropPath)]
+        assert rates == sorted(rates)
+        assert max(rates) == pytest.approx(0.2)
+        assert net.state_dict().keys() == create_backbone("test_vit").state_dict().keys()
+
+    @pytest.mark.parametrize("name", ["vgg11", "dlinear"])
+    def test_refused_where_there_is_none(self, name):
+        with pytest.raises(BackboneError, match=f"{name} .*so drop_path must be 0"):
+            create_backbone(name, drop_path=0.1)
+
+
+class TestGradCheckpointing:
+    def test_training_is_the_same(self, short_digits):
+        recipe = Recipe(epochs=1, batch_size=16)
+        nets = [model(), model()]
+        train(nets[0], short_digits, recipe)
+        train(nets[1], short_digits, recipe.with_settings({"grad_checkpointing": True}))
+        assert torch.allclose(weights(nets[0]), weights(nets[1]), atol=1e-6)
+        assert not nets[1].grad_checkpointing  # as it was before
+
+    def test_refused_where_there_is_none(self):
+        for net, said in ((network(), "has no set_grad_checkpointing"), (host("dla34"), "not supported")):
+            with pytest.raises(InputError, match=said):
+                check_model(Recipe(grad_checkpointing=True), net, "cpu")
+
+
+class TestChannelsLast:
+    def test_training_is_the_same(self, short_digits):
+        nets = [model("test_resnet"), model("test_resnet")]
+        recipe = Recipe(epochs=1, batch_size=16, optimizer="sgd")  # Adam enlarges differences in rounding
+        train(nets[0], short_digits, recipe)
+        train(nets[1], short_digits, recipe.with_settings({"channels_last": True}))
+        assert torch.allclose(weights(nets[0]), weights(nets[1]), atol=1e-4)
+        assert not torch.equal(weights(nets[0]), weights(model("test_resnet")))
+        assert all(p.is_contiguous() for p in nets[1].parameters())  # safetensors stores no other format
+
+    def test_series_are_refused(self):
+        with pytest.raises(InputError, match="channels_last is for images, and points"):
+            check_recipe(Recipe(channels_last=True), Points(), "cpu")
+
+
+class TestCompile:
+    def test_training_is_the_same(self, short_digits, monkeypatch):
+        # Without a code generator, which would take most of a minute. The graphs are the same.
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+        nets = [model("test_resnet"), model("test_resnet")]
+        recipe = Recipe(epochs=1, batch_size=16, ema=0.9)
+        train(nets[0], short_digits, recipe)
+        train(nets[1], short_digits, recipe.with_settings({"compile": "true"}))
+        assert torch.allclose(weights(nets[0]), weights(nets[1]), atol=1e-5)
+        assert nets[0].state_dict().keys() == nets[1].state_dict().keys()
+
+    def test_a_missing_compiler_is_told_before_training(self, monkeypatch):
+        def fail(function):
+            raise RuntimeError("no compiler\nmore")
+
+        monkeypatch.setattr(torch, "compile", fail)
+        with pytest.raises(InputError, match=r"torch\.compile does not work on cpu: no compiler$"):
+            train(network(), Points(), Recipe(compile=True))
+
+
+class TestRecord:
+    def test_the_identity_of_older_runs_stays(self):
+        assert Recipe().recorded(Recipe()).keys() == Recipe.model_fields.keys() - NEW
+        assert Recipe(ema=0.9).recorded(Recipe())["ema"] == 0.9
+
+    def test_what_differs_from_the_task_is_recorded(self):
+        usual = Recipe(ema=0.9)
+        assert Recipe(ema=0).recorded(usual)["ema"] == 0
+        assert usual.with_settings(Recipe(ema=0).recorded(usual)) == Recipe(ema=0)
+
+    def test_short_names_of_precisions(self):
+        assert Recipe(amp="bf16") == Recipe(amp="bfloat16")
+        assert Recipe().with_text("amp=fp16").amp == "float16"
