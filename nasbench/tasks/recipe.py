@@ -15,7 +15,7 @@ __all__ = ["Augmentation", "Recipe", "refuse_boolean"]
 Augmentation = Literal["none", "flip", "crop", "randaug"]
 
 _NEW = ("ema", "layer_decay", "drop_path", "grad_checkpointing", "channels_last", "compile")
-"""Settings that runs of version 0.2 do not have. At their defaults, training is the same as without them."""
+"""Settings that older runs do not have. At their defaults, training is the same as without them."""
 
 
 def refuse_boolean(settings: type[BaseModel], value: Any, info: ValidationInfo) -> Any:
@@ -170,7 +170,7 @@ class Recipe(BaseModel):
     def recorded(self, usual: Recipe) -> dict[str, Any]:
         """Return the settings as data for JSON, as a run records them in its identity.
 
-        A setting that version 0.2 did not have is left out at its default, so that the identity of older runs stays.
+        A setting that came later is left out at its default, so that the identity of older runs stays.
 
         Args:
             usual: The recipe of the task. A setting that differs from it is never left out.

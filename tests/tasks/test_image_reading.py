@@ -53,7 +53,7 @@ class TestSplitFolders:
         assert split_of(name) is None
 
     def test_the_identity_of_a_folder_that_was_read_right_stays(self, tmp_path):
-        # Computed with the reader of version 0.2, which read these two folders right.
+        # Computed as before other spellings were recognised, when these two folders were read right already.
         import hashlib
 
         def expected(names, labels, files):
