@@ -16,10 +16,13 @@ from nasbench.errors import PlanError, UnsupportedError
 from nasbench.library import building
 from nasbench.library.expression import Expression
 
-__all__ = ["NECK", "DenseHost", "create_dense", "put_neck"]
+__all__ = ["FINEST_LEVEL", "NECK", "DenseHost", "create_dense", "put_neck"]
 
 NECK = "neck"
 """Name of the slot for a neck."""
+
+FINEST_LEVEL = "level1"
+"""Name of the slot after the finest level of the neck."""
 
 _SMALL_PX = 128  # images whose shorter side is below this get levels from stride 8, otherwise from stride 4
 
@@ -126,6 +129,7 @@ def create_dense(
     input_size: Sequence[int],
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
+    drop_path: float = 0.0,
 ) -> DenseHost:
     """Build a dense host.
 
@@ -138,6 +142,7 @@ def create_dense(
         input_size: `(3, H, W)`.
         pretrained: Whether to load timm's pretrained weights.
         checkpoint: A file of the bare backbone's weights, as in `create_backbone`.
+        drop_path: Highest rate of stochastic depth in the backbone.
 
     Raises:
         BackboneError: If the backbone cannot return its maps, or the checkpoint belongs to another network.
@@ -146,7 +151,13 @@ def create_dense(
     """
     finest = 4 if min(input_size[1:]) >= _SMALL_PX else 8
     features = pyramid_of(
-        backbone, input_size=input_size, finest=finest, pretrained=pretrained, checkpoint=checkpoint, dense=True
+        backbone,
+        input_size=input_size,
+        finest=finest,
+        pretrained=pretrained,
+        checkpoint=checkpoint,
+        dense=True,
+        drop_path=drop_path,
     )
     strides, channels = features.strides, [f.channels for f in features.formats]
     pyramid: nn.Module = nn.Identity()

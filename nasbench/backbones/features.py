@@ -48,6 +48,7 @@ def pyramid_of(
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
     dense: bool = False,
+    drop_path: float = 0.0,
 ) -> Features:
     """Build a backbone that returns, for each stride, its last map.
 
@@ -59,6 +60,7 @@ def pyramid_of(
         checkpoint: A file of the bare backbone's weights, as in `create_backbone`.
         dense: Whether the host is for a dense task. The backbone then keeps its modules and their names, as in
             classification, and it can have a single stride, as ViT has. Otherwise there are two or more maps.
+        drop_path: Highest rate of stochastic depth.
 
     Raises:
         BackboneError: If the backbone has no such maps, or the checkpoint belongs to another network.
@@ -73,6 +75,8 @@ def pyramid_of(
         state = create_backbone(backbone, input_size=size, checkpoint=checkpoint).state_dict()
         # With this configuration, timm loads these weights instead of downloading others.
         weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
+    if drop_path:
+        weights["drop_path_rate"] = drop_path
     strides, model = _features(backbone, size, finest, dense, weights)
     # timm keeps the configuration with the model, and the weights in it would be copied with every copy.
     (getattr(model, "pretrained_cfg", None) or {}).pop("state_dict", None)

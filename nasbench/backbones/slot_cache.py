@@ -37,7 +37,7 @@ class RecordedSlot(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    channels: int
+    channels: int | tuple[int, ...]
     size: tuple[int, ...]
     layout: str
     rows_are_series: bool = False

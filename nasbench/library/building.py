@@ -53,7 +53,8 @@ def build(
 
     Args:
         expression: The expression or its text.
-        channels: Number of channels C of the map. A tuple, with one number for each level, for a slot that takes a neck.
+        channels: Number of channels C of the map. For a slot that takes a neck, a
+            tuple with one number for each level.
         dims: Number of spatial dimensions of the map, 1 or 2.
         rowwise: Whether each row of a two-dimensional map is a separate series. If so, a module that supports only
             one-dimensional maps runs on each row separately.

@@ -53,7 +53,8 @@ class ModuleSpec:
         paper: The source: authors, title, venue, year and arXiv id.
         dims: Numbers of spatial dimensions that the module supports, a subset of (1, 2).
         hyperparameters: The keywords of the constructor, without those that depend on the slot.
-        socket: Which of the keywords `dims` and `inputs`, or `num_classes` and `strides` of a head, the constructor has.
+        socket: Which keywords the constructor has: of `dims` and `inputs`, or, in a head, of `num_classes` and
+            `strides`.
         home: The class, as "module:name". "" if only the declaration is known (`Registry.declare`).
         doc: The docstring of the class.
         starts_as_identity: Whether the module computes `f(x) == x` bit for bit before training. For a fusion, whether

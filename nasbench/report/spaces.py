@@ -38,8 +38,10 @@ def describe_space(space: Space, backbone: str, input_size: Sequence[int]) -> di
         SpaceError: If the space does not fit the backbone.
     """
     from nasbench import backbones
+    from nasbench.backbones.dense import create_dense
 
-    resolved = space.resolve(backbones.slots(backbone, input_size=input_size))
+    host = create_dense(backbone, space.example_neck, input_size=input_size) if space.example_neck else backbone
+    resolved = space.resolve(backbones.slots(host, input_size=input_size))
     return {
         "name": space.name,
         "description": space.description,

@@ -20,7 +20,7 @@ __all__ = ["make_task", "save_data", "task_of_run"]
 
 SCHEMA_VERSION = 1
 
-_PATHS = ("folder", "tar", "csv", "ett")
+_PATHS = ("folder", "tar", "csv", "ett", "segment", "detect")
 """Kinds of tasks that are followed by a colon and paths, such as `csv:PATH`."""
 
 WITHOUT_DATA = "report, compare, export, power, runs and suggest do not need the data"
@@ -46,6 +46,8 @@ def make_task(settings: SearchSettings, text: str | None = None) -> Task:
         dates=settings.dates,
         series=settings.series,
         target=settings.target,
+        head=settings.head,
+        ignore=settings.ignore,
         seed=settings.seed,
         **_host_images(settings, str(settings.backbone)),
     )

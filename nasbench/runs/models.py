@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from nasbench.backbones import create_backbone
+from nasbench.backbones.dense import create_dense
 from nasbench.backbones.insertion import freeze_backbone, insert
 from nasbench.errors import RunError
+from nasbench.library.heads import attach_head
 from nasbench.library.plan import Plan
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.settings import SearchSettings
@@ -34,6 +36,8 @@ class ModelBuilder:
         checkpoint: File of weights to load. None if no file is loaded.
         freeze: Whether to train only the inserted modules and the head.
         drop_path: Highest rate of stochastic depth in the backbone.
+        head: The head that ends the model of a dense task, as an expression. None if the backbone ends it.
+        neck: The neck of a dense host, as an expression.
     """
 
     backbone: str
@@ -44,6 +48,8 @@ class ModelBuilder:
     checkpoint: str | None = None
     freeze: bool = False
     drop_path: float = 0.0
+    head: str | None = None
+    neck: str = "none"
 
     @classmethod
     def of(cls, settings: SearchSettings, input_size: tuple[int, ...], model_kwargs: Mapping[str, int]) -> ModelBuilder:
@@ -57,6 +63,8 @@ class ModelBuilder:
             checkpoint=settings.checkpoint,
             freeze=settings.freeze is not None,
             drop_path=float(settings.training.get("drop_path", 0)),
+            head=settings.head,
+            neck=settings.neck or "none",
         )
 
     @classmethod
@@ -84,7 +92,16 @@ class ModelBuilder:
         return cls.of(settings, tuple(task["input_size"]), kwargs)
 
     def host(self) -> nn.Module:
-        """Build the bare backbone."""
+        """Build the bare backbone, or the dense host without a head."""
+        if self.head is not None:
+            return create_dense(
+                self.backbone,
+                self.neck,
+                input_size=self.input_size,
+                pretrained=self.pretrained,
+                checkpoint=self.checkpoint,
+                drop_path=self.drop_path,
+            )
         return create_backbone(
             self.backbone,
             input_size=self.input_size,
@@ -93,6 +110,10 @@ class ModelBuilder:
             drop_path=self.drop_path,
             **dict[str, Any](self.model_kwargs),
         )
+
+    def attach(self, host: nn.Module) -> nn.Module:
+        """Return the model of a host: the host itself, or the host with its head."""
+        return host if self.head is None else attach_head(host, self.head, **dict[str, Any](self.model_kwargs))
 
     def build(self, plan: Plan, seed: int = 0, *, identity_init: bool | None = None) -> nn.Module:
         """Build the model of a plan. The initial weights of the backbone depend on the seed, and not on the plan.
@@ -110,7 +131,7 @@ class ModelBuilder:
             # drawn
             torch.manual_seed(seed)
             gated = self.identity_init if identity_init is None else identity_init
-            model = insert(host, plan, input_size=self.input_size, identity_init=gated)
+            model = self.attach(insert(host, plan, input_size=self.input_size, identity_init=gated))
             if self.freeze:
                 freeze_backbone(model)
             return model

@@ -180,7 +180,8 @@ class SearchSettings(BaseModel):
         CommandLine("--task", reproduce="always"),
         Field(
             description="task to learn: digits, co2, folder:PATH, tar:FILE, tar:TRAIN,TEST, torchvision:NAME, "
-            "timm:READER/NAME, csv:PATH, ett:PATH, table:FILE or FILE.py:Task; by default digits, or co2 for a "
+            "timm:READER/NAME, csv:PATH, ett:PATH, segment:PATH, detect:PATH, scenes-segment, scenes-detect, "
+            "table:FILE or FILE.py:Task; by default digits, or co2 for a "
             "forecasting backbone"
         ),
     ] = None
@@ -293,6 +294,22 @@ class SearchSettings(BaseModel):
             "year)"
         ),
     ] = False
+    head: Annotated[
+        str | None,
+        CommandLine("--head", metavar="HEAD"),
+        Field(description="head of a dense task; by default fcn for segmentation, and fcos for detection"),
+    ] = None
+    neck: Annotated[
+        str | None,
+        CommandLine("--neck", metavar="NECK"),
+        Field(
+            description="neck of every plan of a dense task, such as fpn or none; by default the slot `neck` is "
+            "searched like others"
+        ),
+    ] = None
+    ignore: Annotated[
+        int | None, Field(ge=0, description="value in masks of pixels without a label; by default 255")
+    ] = None
     checkpoint: Annotated[
         str | None,
         CommandLine("--checkpoint", metavar="FILE"),

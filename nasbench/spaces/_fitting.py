@@ -117,7 +117,7 @@ class _Fits:
     """Check whether an expression can be built at a slot. Slots with the same channels and dimensions share a check."""
 
     def __init__(self) -> None:
-        self._refused: dict[tuple[Expression, int, int, bool], str | None] = {}
+        self._refused: dict[tuple[Expression, int | tuple[int, ...], int, bool], str | None] = {}
 
     def __call__(self, expression: Expression, text: str, slot: SlotLike, excluded: list[Excluded]) -> bool:
         key = (expression, slot.channels, slot.dims, slot.rows_are_series)
@@ -129,7 +129,7 @@ class _Fits:
         return reason is None
 
 
-def _refusal(expression: Expression, channels: int, dims: int, rowwise: bool) -> str | None:
+def _refusal(expression: Expression, channels: int | tuple[int, ...], dims: int, rowwise: bool) -> str | None:
     """Return why an expression cannot be built for such a slot, or None if it can be built."""
     import torch  # not at the top, because reading or writing a space needs no torch
 

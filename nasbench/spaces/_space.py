@@ -49,6 +49,7 @@ class Space(WithDepth):
         name: Name of the space.
         description: One line, which `nasbench spaces` shows.
         example_backbone: The backbone in which `nasbench spaces` counts the plans.
+        example_neck: For a space of dense tasks, the neck of the host in which the plans are counted, or "none".
         slots: Slot names, shell patterns or selectors. `stages` means every stage slot. A name must exist in the
             backbone. A pattern is allowed to match nothing.
         compositions: `none`, and templates with the letters a, b, c, d (`a`, `a >> b`, `gate(a, b)`). Instead,
@@ -74,6 +75,7 @@ class Space(WithDepth):
     name: str = "unnamed"
     description: str = ""
     example_backbone: str = ""
+    example_neck: str = ""
     slots: SlotsWritten = ("stages",)
     compositions: Many[str] = ("none", "a")
     variants: Variants = ()
@@ -272,7 +274,11 @@ def _unnamed(written: Any) -> Any:
         return [_unnamed(each) for each in written]
     if not isinstance(written, dict):
         return written
-    return {k: _unnamed(v) for k, v in written.items() if k not in ("name", "description", "example_backbone")}
+    return {
+        k: _unnamed(v)
+        for k, v in written.items()
+        if k not in ("name", "description", "example_backbone", "example_neck")
+    }
 
 
 def _as_texts(variants: Iterable[str | Selector]) -> tuple[str, ...]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem", "make_problem"]
 
+USUAL_SPACES = {"classification": "five-properties"}
+"""The space of each kind of task, where it is not named after the kind."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -135,6 +138,7 @@ def _epochs_of_function(settings: SearchSettings) -> int | None:
 
 def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     # imported here, because a search that only calls a function needs neither timm nor the code that reads data
+    from nasbench.backbones.dense import NECK
     from nasbench.measurement.costs.plan_costs import PlanCosts
     from nasbench.measurement.latency.device_profile import load_device_profile
     from nasbench.measurement.latency.devices import usable_device
@@ -156,12 +160,14 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     check_recipe(recipe, task, "cuda" if settings.engine == "ray" and settings.trial_gpus else device, settings.seed)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
+    neck_is_fixed = settings.neck is not None
     settings = settings.model_copy(update={"objectives": wanted, "training": recipe.recorded(task.recipe)})
+    settings = settings.model_copy(update=_ending(settings, task))
     builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
     host = builder.host()
     check_model(recipe, host, device)
-    slots = backbones.slots(host, input_size=task.input_size)
-    usual = "forecasting" if task.kind == "forecasting" else "five-properties"
+    slots = [s for s in backbones.slots(host, input_size=task.input_size) if not (neck_is_fixed and s.name == NECK)]
+    usual = USUAL_SPACES.get(task.kind, task.kind)
     settings, space = _with_space(settings, usual, slots)
     gated = builder.identity_init
     if predictor is not None:
@@ -172,7 +178,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         builder=builder,
         task=task,
         recipe=recipe,
-        plan_costs=PlanCosts(host, slots, input_size=task.input_size, identity_init=gated),
+        plan_costs=PlanCosts(host, slots, input_size=task.input_size, identity_init=gated, attach=builder.attach),
         constraints=bounds,
         counted=[*wanted, *(bound.name for bound in bounds)],
         device=device,
@@ -187,9 +193,26 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     return Problem(settings, task, space, wanted, evaluator, identity, slots)
 
 
+def _ending(settings: SearchSettings, task: Task) -> dict[str, str | None]:
+    """Return the head and the neck of a task.
+
+    Raises:
+        InputError: If they are given for a task whose backbone ends the model.
+    """
+    head = getattr(task, "head", None)
+    if head is None:
+        given = [name for name in ("head", "neck", "ignore") if getattr(settings, name) is not None]
+        if given:
+            raise InputError(
+                f"{', '.join(given)}: only for a dense task (segment:, detect:, scenes-segment, scenes-detect)"
+            )
+        return {}
+    return {"head": head, "neck": settings.neck or getattr(task, "neck", "none")}
+
+
 _IDLE_IN_A_REPLAY = (
     *("training", "pretrained", "checkpoint", "freeze", "size", "lookback", "horizon", "fill", "covariates"),
-    *("dates", "series", "target"),
+    *("dates", "series", "target", "head", "neck", "ignore"),
     *("latency_profile", "proxies", "allow_lower_bound"),
 )
 
@@ -253,6 +276,7 @@ def _identity(
             key: getattr(settings, key)
             for key in ("backbone", "task", "seed", "pretrained", "checkpoint", "freeze", "training")
         },
+        **{key: value for key in ("head", "neck") if (value := getattr(settings, key)) is not None},
         "data": dict(data),
         "objectives": dict(wanted),
         "constraints": list(settings.constraints),

@@ -16,14 +16,17 @@ from nasbench.tasks import _image_sources as sources
 from nasbench.tasks._base import Task
 from nasbench.tasks.forms import USER_TASK, kind_of
 from nasbench.tasks.images import ImageTask, image_size
-from nasbench.tasks.places import class_folder, csv_file, tar_files, torchvision_name
+from nasbench.tasks.places import annotated_images, class_folder, csv_file, tar_files, torchvision_name
 from nasbench.tasks.recipe import Recipe
 
 __all__ = ["create_task"]
 
 
 if TYPE_CHECKING:
+    from nasbench.tasks.annotated import AnnotatedImages
+    from nasbench.tasks.detection import DetectionTask
     from nasbench.tasks.forecasting import ForecastingTask
+    from nasbench.tasks.segmentation import SegmentationTask
 
 
 def create_task(
@@ -38,6 +41,8 @@ def create_task(
     dates: str | None = None,
     series: Sequence[str] = (),
     target: str | None = None,
+    head: str | None = None,
+    ignore: int | None = None,
     seed: int = 0,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -46,8 +51,8 @@ def create_task(
 
     Args:
         text: One of `nasbench.tasks.FORMS`.
-        size: Image side in pixels. The default is the side of the images in the data, but at least 64 and at most
-            `default_size`.
+        size: Image side in pixels. In dense tasks, the longer side. The default is the side of the images in the data,
+            but at least 64 and at most `default_size`.
         default_size: The backbone's default image side, in pixels.
         lookback: Number of input rows of a forecast. The default is 96 (`co2`: 104).
         horizon: Number of rows that a model forecasts. The default is 96 (`co2`: 26).
@@ -57,6 +62,8 @@ def create_task(
             which the rows are evenly spaced.
         series: Names of the series to read. Empty means all.
         target: Name of the series that is scored. The default is all.
+        head: Head of a dense task, as an expression. The default is `fcn` for segmentation and `fcos` for detection.
+        ignore: Value in masks of pixels without a label. The default is 255.
         seed: Seed of a random split.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's pretrained weights expect it. The default is
             the mean of ImageNet.
@@ -91,6 +98,10 @@ def create_task(
         "co2": lambda: _co2(text, window, series),
         "csv:": lambda: _csv(text, csv_file(place), window, reading),
         "ett:": lambda: _ett(text, csv_file(place), window, reading),
+        "scenes-segment": lambda: _segmentation(text, None, ignore, image_options, head),
+        "segment:": lambda: _segmentation(text, annotated_images(place), ignore, image_options, head),
+        "scenes-detect": lambda: _detection(text, None, image_options, head),
+        "detect:": lambda: _detection(text, annotated_images(place), image_options, head),
     }
     return makers[form]()
 
@@ -106,6 +117,33 @@ def _timm(text: str, place: str, options: dict[str, Any]) -> ImageTask:
     from nasbench.tasks._timm_sources import timm_set  # importing timm's readers takes time
 
     return _images(text, timm_set(place), options)
+
+
+def _segmentation(
+    text: str, path: Path | None, ignore: int | None, options: dict[str, Any], head: str | None
+) -> SegmentationTask:
+    from nasbench.tasks import mask_source  # what only dense tasks need is not loaded for the others
+    from nasbench.tasks.segmentation import VOID, SegmentationTask
+
+    void = VOID if ignore is None else ignore
+    source = mask_source.scene_masks() if path is None else mask_source.read_masks(path, void=void)
+    return SegmentationTask(text, source, head=head or "fcn", **_dense(source, options))
+
+
+def _detection(text: str, path: Path | None, options: dict[str, Any], head: str | None) -> DetectionTask:
+    from nasbench.tasks import box_source
+    from nasbench.tasks.detection import DetectionTask
+
+    source = box_source.scene_boxes() if path is None else box_source.read_boxes(path)
+    return DetectionTask(text, source, head=head or "fcos(convs=2)", **_dense(source, options))
+
+
+def _dense(source: AnnotatedImages, options: dict[str, Any]) -> dict[str, Any]:
+    from nasbench.tasks.dense import longest_side
+
+    options = dict(options)
+    size, default_size = options.pop("size"), options.pop("default_size")
+    return {**options, "size": longest_side(source, default_size) if size is None else size}
 
 
 def _digits(text: str, options: dict[str, Any]) -> ImageTask:

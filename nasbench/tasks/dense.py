@@ -43,6 +43,10 @@ class DenseTask(Task):
     Each image is scaled bilinearly until its longer side is `size`, put into the upper left corner, and padded with the
     mean colour. H and W are multiples of 32 that hold every image.
 
+    Attributes:
+        head: The head of the library that ends a model, as an expression.
+        neck: The neck that a host has if none is chosen.
+
     Args:
         name: The text that the user gave.
         source: The images and what is true of them.
@@ -56,6 +60,8 @@ class DenseTask(Task):
     Raises:
         DataError: If images cannot be read, or a split has no images.
     """
+
+    neck: str = "none"
 
     def __init__(
         self,

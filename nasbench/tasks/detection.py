@@ -25,6 +25,7 @@ class DetectionTask(DenseTask):
     kind = "detection"
     metric = "ap"
     metrics: Mapping[str, str] = METRICS["detection"]
+    neck = "fpn(width=64)"  # FCOS needs levels of one width. FPN's 256 channels are for large backbones
 
     def original_truth(self, index: int) -> dict[str, Any]:
         """Return `boxes labels crowd ignored areas` of the original image, as the source gives them."""

@@ -25,6 +25,10 @@ _KINDS: dict[str, str] = {
     "timm:READER/NAME": "classification",
     "csv:PATH": "forecasting",
     "ett:PATH": "forecasting",
+    "scenes-segment": "segmentation",
+    "segment:PATH": "segmentation",
+    "scenes-detect": "detection",
+    "detect:PATH": "detection",
     "FILE.py:Task": "",
 }
 

@@ -78,6 +78,18 @@ def tar_files(place: str) -> list[Path]:
     return paths
 
 
+def annotated_images(place: str) -> Path:
+    """Return the folder or tar file of a task `segment:PATH` or `detect:PATH`.
+
+    Raises:
+        DataError: If it does not exist.
+    """
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise DataError(f"no folder or tar file at {path}; give one that contains images and their annotations")
+    return path
+
+
 def torchvision_name(place: str) -> str:
     """Return the data set of a task `torchvision:NAME`. It is not checked whether the data set is on disk.
 

@@ -9,7 +9,7 @@ check, the complete models of the finalists are measured too.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from nasbench.backbones import Slot
+from nasbench.backbones.dense import NECK, put_neck
 from nasbench.library.building import build
 from nasbench.library.expression import Expression, Fused, Leaf, Series
 from nasbench.library.modules import create_module
@@ -73,20 +74,31 @@ class PlanCosts:
         slots: The slots of the backbone.
         input_size: Shape of one input, without the batch dimension.
         identity_init: Whether plans are inserted behind gates that start at zero.
+        attach: Function that puts the head on a host. By default the host ends the model itself.
 
     Raises:
         InputError: If the backbone fails on an input of this size.
     """
 
     def __init__(
-        self, host: nn.Module, slots: Sequence[Slot], *, input_size: tuple[int, ...], identity_init: bool
+        self,
+        host: nn.Module,
+        slots: Sequence[Slot],
+        *,
+        input_size: tuple[int, ...],
+        identity_init: bool,
+        attach: Callable[[nn.Module], nn.Module] = lambda host: host,
     ) -> None:
         self._identity_init = identity_init
         self._slots = {slot.name: slot for slot in slots}
+        self._input_size, self._attach = input_size, attach
         self._batch_sizes = _batch_sizes(host, slots, input_size)
         self._parts: dict[tuple[object, ...], PartCost] = {}
-        bare = measure(host, input_size=input_size)
-        self.bare = PartCost(bare.params, bare.macs, bare.elementwise_flops, bare.activations, bare.unknown_ops)
+        self.bare = _whole(attach(host), input_size)
+        # A neck changes what follows it: the channels of the levels, and with them the head.
+        self._necks: dict[Expression, tuple[PartCost, dict[str, Slot]]] = {}
+        if NECK in self._slots:
+            self._host = copy.deepcopy(host).to("meta")
 
     def __call__(self, plan: Plan) -> PartCost:
         """Return the cost, for one input, of the backbone with a resolved plan.
@@ -94,13 +106,24 @@ class PlanCosts:
         Raises:
             UnsupportedError: If a module does not support the map in its slot.
         """
-        total = self.bare
+        total, places = self._with_neck(plan[NECK]) if NECK in plan else (self.bare, self._slots)
         for name, expression in plan.items():
-            total = total + self._slot_cost(expression, name)
+            if name != NECK:
+                total = total + self._slot_cost(expression, places[name])
         return total
 
-    def _slot_cost(self, expression: Expression, name: str) -> PartCost:
-        slot, batch = self._slots[name], self._batch_sizes[name]
+    def _with_neck(self, neck: Expression) -> tuple[PartCost, dict[str, Slot]]:
+        """Return the cost of the host with a neck and nothing else, and its slots."""
+        if neck not in self._necks:
+            with surroundings_kept(), torch.device("meta"):
+                host = copy.deepcopy(self._host)
+                put_neck(host, neck)
+                cost = _whole(self._attach(host), self._input_size)
+            self._necks[neck] = cost, {slot.name: slot for slot in host.find_slots(self._input_size)}
+        return self._necks[neck]
+
+    def _slot_cost(self, expression: Expression, slot: Slot) -> PartCost:
+        batch = self._batch_sizes[slot.name]
         shape = (batch, slot.channels, *slot.size)
         cost = self._expression_cost(expression, shape, slot.rows_are_series)
         if self._identity_init and not expression.starts_as_identity:
@@ -149,6 +172,11 @@ class PlanCosts:
         return self._parts[key]
 
 
+def _whole(model: nn.Module, input_size: tuple[int, ...]) -> PartCost:
+    cost = measure(model, input_size=input_size)
+    return PartCost(cost.params, cost.macs, cost.elementwise_flops, cost.activations, cost.unknown_ops)
+
+
 def _batch_sizes(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]) -> Mapping[str, int]:
     """Return the batch size at each slot for one input of the backbone.
 
@@ -166,6 +194,8 @@ def _batch_sizes(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, 
         return hook
 
     for slot in slots:
+        if slot.name == NECK:  # its costs are not those of one map
+            continue
         twin.get_submodule(slot.module).register_forward_hook(watch(slot))
     with torch.no_grad(), torch.device("meta"):
         twin(torch.empty(1, *input_size))

@@ -1,5 +1,7 @@
 """The equal-cost control of a plan has, in each slot of the plan, a plain residual bottleneck that adds the same MACs.
 
+In place of a neck, the bottleneck is at the finest level.
+
 A module can help because of its operation, or only because it makes the model larger. A comparison with the control
 shows which of the two is true. The control is an ordinary plan with a text and a hash. It is trained with the budget
 and the seeds of its plan.
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nasbench.backbones.dense import FINEST_LEVEL, NECK
 from nasbench.library.expression import parse
 from nasbench.library.plan import Plan
 from nasbench.measurement.costs.plan_costs import PlanCosts
@@ -48,7 +51,7 @@ class Control:
     """The control of a plan.
 
     Attributes:
-        plan: The control as a plan, with the same slots.
+        plan: The control as a plan, with the same slots, but `level1` in place of `neck`.
         slots: The bottleneck of each slot, in network order.
         plan_params: Parameters that the plan adds.
         control_params: Parameters that the control adds. They can differ from those that the plan adds, because the
@@ -100,9 +103,13 @@ def control_for(plan: Plan, costs: PlanCosts) -> Control:
     def macs(slot: str, expression: str) -> int:
         return costs(Plan({slot: parse(expression)})).macs - costs.bare.macs
 
-    slots = []
+    targets: dict[str, int] = {}
     for slot, expression in plan.items():
-        target = macs(slot, expression.canonical())
+        # No plain block goes in place of a neck. What a neck adds is given to the finest level, which it makes.
+        at = FINEST_LEVEL if slot == NECK else slot
+        targets[at] = targets.get(at, 0) + macs(slot, expression.canonical())
+    slots = []
+    for slot, target in targets.items():
         width = _nearest(target, lambda w, at=slot: macs(at, _block(w)))  # type: ignore[misc]
         slots.append(SlotControl(slot, width, target, macs(slot, _block(width))))
     control = Plan({slot.slot: parse(_block(slot.width)) for slot in slots})
