@@ -64,6 +64,7 @@ def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[s
         _Part("winners", "winners", "fingerprints of the winner", lambda: _fingerprints(run, models), True),
         _Part("grad-cam", "held out", "Grad-CAM", lambda: _gradcam(run, models), True),
         _Part("forecasts", "held out", "forecasts of the test split", lambda: _forecasts(run, models), True),
+        _Part("found", "held out", "predictions of the test split", lambda: _found(run, models), True),
         _Part("curves", "training", "learning curves", lambda: _curves(run)),
     )
     index = PictureIndex(run.folder.figures)
@@ -195,6 +196,29 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
     )
     figure = gradcam.draw_gradcam(images, labels, maps, predicted)
     yield _saved(run, figure, gradcam.as_table(labels, predicted, maps), "grad-cam", "Grad-CAM maps", caption)
+
+
+def _found(run: Run, models: TrainedModels) -> Iterator[Picture]:
+    """Draw masks or boxes of test images. Nothing for tasks that have neither."""
+    if 0 not in models.numbers:
+        return
+    from nasbench.report import dense_pictures as dense
+    from nasbench.tasks.dense import DenseTask
+
+    task = models.task
+    if not isinstance(task, DenseTask):
+        return
+    shown = {"bare": models.load(0, BARE.text)}
+    winner = winner_of(run, models.numbers)
+    if winner is not None:
+        shown[f"trial {winner[0]}"] = models.load(*winner)
+    images, rows = dense.found_by(task, shown, models.device)
+    caption = (
+        f"The first test images: the truth, and what {' and '.join(shown)} found, with seed {run.settings.seed}. Boxes "
+        "with a score below 0.3 are not drawn."
+    )
+    figure = dense.draw_found(images, rows, task.classes)
+    yield _saved(run, figure, dense.as_table(rows, task.classes), "found", "truth and predictions", caption)
 
 
 def _forecasts(run: Run, models: TrainedModels) -> Iterable[Picture]:

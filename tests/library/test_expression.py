@@ -68,7 +68,8 @@ def test_hash_is_stable_between_releases():
         ("se(reduction=eca)", 13, "hyper-parameter is a number"),
         ("se(reduction={1})", 13, "cannot be"),
         ("lambda: 1", 0, "expected"),
-        ("fpn", 0, "neck"),
+        ("se >> fpn", 6, "neck"),
+        ("fcn + se", 0, "head"),
     ],
 )
 def test_malformed_text_names_the_position(text, position, word):
