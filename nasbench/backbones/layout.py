@@ -17,7 +17,8 @@ __all__ = ["LAYOUTS", "Layout", "MapFormat", "factor_grid", "readings", "sequenc
 Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-# Class, distillation and register tokens. A backbone with more of them declares `num_prefix_tokens`.
+# Largest number of class, distillation and register tokens that is tried. A backbone with more declares
+# `num_prefix_tokens`.
 _MAX_PREFIX = 8
 
 

@@ -66,7 +66,7 @@ def create_pyramid(
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
 ) -> PyramidClassifier:
-    """Build a classifier over a neck.
+    """Build a classifier on top of a backbone and a neck.
 
     Args:
         backbone: A timm name.
@@ -74,7 +74,7 @@ def create_pyramid(
         input_size: `(C, H, W)`.
         num_classes: Number of classes. None means as many as the backbone's own classifier has.
         pretrained: Whether to load timm's pretrained weights.
-        checkpoint: A file of the bare backbone's weights, as in `create_backbone`.
+        checkpoint: A file of weights for the bare backbone, as in `create_backbone`.
 
     Raises:
         BackboneError: If the backbone has no feature pyramid, or the checkpoint belongs to another network.
@@ -88,12 +88,14 @@ def create_pyramid(
     size = tuple(input_size)
     weights: dict[str, Any] = {"pretrained": pretrained}
     if checkpoint is not None:
-        # This model checks and reads the file. timm alone would silently skip weights that do not fit.
+        # `create_backbone` reads the file and raises an error if the weights do not fit. timm alone would silently skip
+        # them.
         state = create_backbone(backbone, input_size=size, checkpoint=checkpoint).state_dict()
         # With this configuration, timm loads these weights instead of downloading others.
         weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
     model = _features(backbone, size, weights)
-    # timm keeps the configuration with the model, and the weights in it would be copied with every copy.
+    # timm stores the configuration in the model. The weights are removed from it, because every copy of the model would
+    # copy them too.
     (getattr(model, "pretrained_cfg", None) or {}).pop("state_dict", None)
     shapes = _shapes(model, backbone, input_size)
     image = input_size[1:]
@@ -104,10 +106,10 @@ def create_pyramid(
         sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
         raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
     if num_classes is None:
-        import timm  # imported here, because the import takes seconds, and stems need no timm
+        import timm  # imported here, because it takes seconds, and the forecasting backbones need no timm
 
         num_classes = int(getattr(timm.get_pretrained_cfg(backbone), "num_classes", 0)) or 1000
-    # A neck chooses its numbers of output channels. A run without data shows them.
+    # A neck chooses how many channels each output has. A forward pass on the meta device shows it.
     joined = create_module(neck, channels=[f.channels for f in formats])
     with torch.no_grad(), torch.device("meta"):
         levels = meta_copy(joined)([torch.zeros(BATCH, f.channels, *f.size) for f in formats])
@@ -133,7 +135,10 @@ def _features(backbone: str, size: tuple[int, ...], weights: Mapping[str, Any]) 
 
 
 def _levels(name: str, model: nn.Module) -> list[int]:
-    """Return the indices of timm's features that form the pyramid: the last of each stride of at least 4."""
+    """Return the indices of timm's features that form the pyramid.
+
+    For each stride of at least 4, this is the last feature with that stride.
+    """
     info: Any = getattr(model, "feature_info", None) or []
     # A later feature of the same stride overwrites an earlier one.
     last = {level["reduction"]: index for index, level in enumerate(info) if level["reduction"] >= _STRIDE}
