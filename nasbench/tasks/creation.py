@@ -60,7 +60,7 @@ def create_task(
         seed: Seed of a random split.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's pretrained weights expect it. The default is
             the mean of ImageNet.
-        std: Standard deviation of each channel of pixels in [0, 1]. The default is that of ImageNet.
+        std: Standard deviation of each channel of pixels in [0, 1]. The default is the standard deviation of ImageNet.
 
     Raises:
         UnknownNameError: If the text is not a task.
@@ -154,7 +154,7 @@ def _ett(text: str, path: Path, window: dict[str, Any], reading: dict[str, Any])
 def _read(
     text: str, path: Path, window: dict[str, Any], reading: dict[str, Any], spans_of: Callable[[Any], Any]
 ) -> ForecastingTask:
-    """Read a file of series and return its task, with the spans that a function gives for the frame."""
+    """Read a file of series and return its task. `spans_of` returns the spans for the frame that was read."""
     from nasbench.tasks.forecasting import ForecastingTask
     from nasbench.tasks.series_reader import read_series
 
