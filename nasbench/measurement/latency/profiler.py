@@ -65,7 +65,8 @@ def profile(
         device: "cpu", "cuda", "cuda:1", or "auto".
         reference: Name of the model with which the others are compared. None means the first model.
         time_s: Seconds for warm-up and blocks. Copying, compiling and waiting for the device take additional time.
-        resolution: The measurement stops as soon as the interval of every ratio is within ± this share of its middle.
+        resolution: The measurement stops as soon as every ratio has an interval with at most this half-width, as a
+            fraction: 0.01 is 1 %.
         confidence: Confidence level of the intervals.
         mode: "eager", "compile" (torch.compile) or "cudagraph".
         amp: Autocast: "none", "bfloat16" or "float16".
