@@ -160,7 +160,7 @@ def _plans(
 
 
 def _document(measurement: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
-    """Return the measurement at one batch size as data for JSON. If `raw`, the data contains all samples."""
+    """Return the measurement at one batch size as JSON-serialisable data. If `raw`, the data contains all samples."""
     if "error" in measurement:
         return dict(measurement)
     profile: Profile = measurement["profile"]

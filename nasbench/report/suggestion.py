@@ -96,7 +96,7 @@ class Advice:
         return "".join(f" --{name} {value}" for name, value in given.items() if value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the advice as data for JSON."""
+        """Return the advice as JSON-serialisable data."""
         figures = ("size", "channels", *PROPERTIES, "self_influence", "notes")
         return {
             "host": self.host,

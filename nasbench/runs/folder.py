@@ -232,7 +232,7 @@ class RunFolder:
     # -- the metric per validation item --------------------------------------------------------------------------
 
     def items_file(self, plan_hash: str, seed: int) -> Path:
-        """Return the path of the file of items of a plan and seed. The file need not exist.
+        """Return the path of the file with the items of a plan and seed. The file need not exist.
 
         Raises:
             RunError: If `plan_hash` has not the form of a hash. Any other text of a record must not become part of a

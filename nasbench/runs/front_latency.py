@@ -48,7 +48,7 @@ class FrontLatency:
     file: Path = Path()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the results as data for JSON, without raw samples."""
+        """Return the results as JSON-serialisable data, without raw samples."""
         return {
             "rows": self.rows,
             "stopped": self.profile.stopped,

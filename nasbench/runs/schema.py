@@ -305,7 +305,7 @@ class RecordedControl:
     exact: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as data for JSON. `RecordedControl(**data)` restores it."""
+        """Return the record as JSON-serialisable data. `RecordedControl(**data)` restores it."""
         return asdict(self)
 
 

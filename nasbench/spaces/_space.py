@@ -248,7 +248,7 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name} * {other.name}", "product": (self, other)})
 
     def narrowing(self) -> dict[str, Any]:
-        """Return the conditions on plans, in addition to the flat choices of a resolved space, as data for JSON.
+        """Return, as JSON-serialisable data, the conditions on plans beyond the flat choices of a resolved space.
 
         The result is {} if there is no such condition.
         """

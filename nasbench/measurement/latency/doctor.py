@@ -59,7 +59,7 @@ def examine(
         device: "cpu", "cuda", "cuda:1", or "auto".
         trials: Number of measurements, at least 40.
         time_s: Seconds for all trials together. Time that a trial does not need is shared among the later trials.
-        seed: Seed of the inputs and of the orders of the calls.
+        seed: Seed of the inputs and of the order in which models are called.
         measure: The function to test, with the signature of `profile`.
 
     Returns:

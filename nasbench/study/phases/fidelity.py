@@ -285,7 +285,7 @@ class SuccessiveHalving(FullBudget):
 
 
 def strategy_for(problem: Problem) -> FullBudget:
-    """Return the strategy for the number of epochs of each training of a search.
+    """Return the strategy that chooses how many epochs each training of a search gets.
 
     Args:
         problem: The problem of the search.

@@ -35,7 +35,7 @@ class Reusable:
 
     @property
     def items(self) -> Items | None:
-        """The metric of each validation item, shape `(N,)`. None if it was not stored."""
+        """The metric of each of N validation items, `(N,)`. None if it was not stored."""
         return self.run.folder.load_items(self.evaluation.plan_hash, self.evaluation.seed)
 
     @property
