@@ -104,7 +104,7 @@ class RunFolder:
         This check is made before a run is read, and again before something is written into its folder.
 
         Raises:
-            RunError: If the run contains one of these. The message names it.
+            RunError: If the run contains such a file or link. The message names it.
         """
         root = os.path.realpath(self.path)
         try:

@@ -63,7 +63,7 @@ class Ladder:
         Args:
             full: Number of epochs of the full budget.
             minimum: Smallest number of epochs of a rung.
-            eta: One in `eta` plans is promoted to the next rung. At least 2.
+            eta: One in `eta` plans is promoted to the next rung. `eta` must be at least 2.
             slow_minimum: Smallest number of epochs for the first training if a plan starts slowly. By default three
                 tenths of the full budget.
 
