@@ -99,7 +99,8 @@ class _Finder:
     def wrapped(self, path: str, module: nn.Module) -> list[str]:
         """Return the blocks of a backbone that lies deep in other modules (a detector of transformers), or [].
 
-        The way there leads through the child that has most of the weights, to the first one with a list of blocks.
+        At each level, the search enters the child that contains most of the weights. It ends at the first child with a
+        list of blocks.
         """
         weight = {p: sum(w.numel() for w in m.parameters()) for p, m in self.children(path, module)}
         heaviest = max(weight, key=lambda p: weight[p], default=None)

@@ -30,7 +30,8 @@ class Slot:
     Attributes:
         name: `stageK`, `stageK.blockJ`, or a name that the backbone declares.
         channels: Number of channels C of the feature map at the slot.
-        size: Spatial size of the feature map, `(H, W)` or `(L,)`, at the requested input size.
+        size: Spatial size of the feature map at the requested input size: `(H, W)`, or `(L,)` for a sequence of length
+            L.
         layout: The backbone's layout of the map: NCHW, NHWC, NLC (tokens) or NCL.
         module: Dotted path of the module whose output the plug-in gets.
         prefix_tokens: Number of tokens before the tokens of the map (class, register). Plug-ins never get these tokens.

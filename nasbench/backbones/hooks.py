@@ -117,12 +117,12 @@ class Plugin(nn.Module):
 def graph_node(module: nn.Module, *args: Any) -> Any:
     """Return a call of `module` as one node of the graph that `torch.fx` traces.
 
-    A module of the library may choose its steps by the sizes of its input, which a trace does not know. As a node it
-    runs in the graph as it does in the model.
+    A module of the library may choose its steps by the sizes of the input, which a trace does not know. A module that
+    is one node runs in the graph in the same way as in the model.
 
     Args:
         module: A module inside the traced network.
-        *args: Its arguments. The first is a proxy.
+        *args: The arguments of the module. The first one is a proxy.
     """
     tracer = args[0].tracer
     return tracer.create_proxy("call_module", tracer.path_of_module(module), args, {})

@@ -34,7 +34,7 @@ class SlotLike(Protocol):
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Spatial size of the tensor, `(H, W)` or `(L,)`."""
+        """Spatial size of the tensor: `(H, W)`, or `(L,)` for a sequence of length L."""
 
     @property
     def layout(self) -> str:

@@ -274,7 +274,7 @@ class _ForecastMeter:
 
 
 def naive_of(task: ForecastingTask, starts: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """Return scaled forecasts `(N, horizon, D)` without a model, for the N windows that start at the given rows.
+    """Return scaled forecasts `(N, horizon, D)` of D series without a model, for N windows that start at given rows.
 
     Args:
         task: The task.

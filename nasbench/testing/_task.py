@@ -136,7 +136,7 @@ def _description(task: Task) -> str:
 
 
 def _outputs(task: Task, items: int) -> torch.Tensor:
-    """Return random outputs of the right shape: logits `(B, K)`, or forecasts `(B, horizon, series)`."""
+    """Return random outputs of the right shape: logits `(B, classes)`, or forecasts `(B, horizon, series)`."""
     generator = torch.Generator().manual_seed(0)
     if task.kind == "classification":
         return torch.randn(items, task.model_kwargs["num_classes"], generator=generator)

@@ -69,7 +69,7 @@ class Fingerprint:
 
     Attributes:
         name: Class name, registry name or canonical expression.
-        size: Spatial size, `(L,)` or `(H, W)`.
+        size: Spatial size: `(H, W)`, or `(L,)` for a sequence of length L.
         channels: Number of channels.
         locality: Share of the off-self influence within distance 1. None for a pointwise module.
         globality: Mean distance of the off-self influence, divided by the mean distance of a uniform influence. 0 for a
@@ -162,7 +162,7 @@ def fingerprint(
     Args:
         module: A registry name, an expression, a class that is built from `channels`, or a module, trained or not,
             which is measured as it is. A fusion gets two independent maps. A neck gets one map and pooled copies of it.
-        size: `(H, W)` or `(L,)`. None means (16, 16), or (64,) in one dimension.
+        size: `(H, W)`, or `(L,)` for a sequence of length L. None means (16, 16), or (64,) in one dimension.
         channels: Number of channels of the map.
         dims: Number of spatial dimensions, 1 or 2, if `size` is not given. None means 2 if the module supports it, and
             otherwise 1.
