@@ -37,10 +37,6 @@ def report(
         opened = opened.copy_to(out)
     page = reports.build(opened)
     print_front(opened, as_json)
-    from nasbench.report.notes import left_out  # imported here, because it imports pandas
-
-    if told := left_out(opened):
-        narrate(told)
     narrate(f"report: {page}")
 
 

@@ -21,6 +21,7 @@ from nasbench.report.page import Page, page_of
 from nasbench.report.pictures import pictures_of
 from nasbench.report.tables import save_tables
 from nasbench.report.trained_models import TrainedModels
+from nasbench.runs.damage import damage_of
 from nasbench.runs.run import Run
 from nasbench.runs.schema import read_test_metrics
 from nasbench.runs.trainings import trainings_of
@@ -63,7 +64,7 @@ def build(run: Run) -> Path:
             f"cannot write the report into {run.path}: {error.strerror}; a report is "
             "written into its run folder, and `nasbench report RUN --out DIR` into a copy of it"
         ) from None
-    for note in omissions.notes:
+    for note in (*damage_of(run), *omissions.notes):
         warnings.warn(note, stacklevel=2)
     return file
 

@@ -66,7 +66,7 @@ def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[s
         _Part("forecasts", "held out", "forecasts of the test split", lambda: _forecasts(run, models), True),
         _Part("curves", "training", "learning curves", lambda: _curves(run)),
     )
-    index = PictureIndex(run.folder.figures)
+    index = PictureIndex(run.folder)
     pictures: dict[str, list[Picture]] = {}
     for part in parts:
         pictures.setdefault(part.section, []).extend(_drawn(part, models, index, omissions))

@@ -23,12 +23,13 @@ from nasbench.library.expression import text_hash
 from nasbench.runs.columns import LATENCY_COLUMNS, column_of_that_name
 from nasbench.runs.database_url import DatabaseUrl
 from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.folder import RunFolder
 from nasbench.runs.settings import SearchSettings
 
 __all__ = [
     "CONTROLS", "COST_CHECKS", "FINALISTS", "LATENCY", "REFERENCE", "SCHEMA_VERSION", "SEARCH", "DataRead",
     "DeclaredModule", "Environment", "PluginFile", "Plugins", "RecordedControl", "RunConfig", "check_evaluation",
-    "config_text", "read_attribute", "read_config", "read_data", "read_environment", "read_test_metrics", "recordable",
+    "config_text", "data_read", "read_attribute", "read_config", "read_environment", "read_test_metrics", "recordable",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -227,16 +228,17 @@ def read_environment(file: Path) -> dict[str, Any]:
     return dict(given)
 
 
-def read_data(file: Path) -> DataRead:
-    """Read and validate a run's data.json.
+def data_read(folder: RunFolder) -> DataRead | None:
+    """Read and validate a run's data.json. None if the file is missing or damaged (`RunFolder.damaged`)."""
+    file = folder.data
 
-    Raises:
-        RunError: If the file cannot be read, or is damaged. The message names the first damaged place.
-    """
-    try:
-        return DataRead.model_validate(read_json(file, "data", RunError))
-    except ValidationError as error:
-        raise _damaged(file, error) from None
+    def read() -> DataRead:
+        try:
+            return DataRead.model_validate(read_json(file, "data", RunError))
+        except ValidationError as error:
+            raise _damaged(file, error) from None
+
+    return folder.part(file, "what was read of the data", read)
 
 
 class _TestMetrics(_Part):
