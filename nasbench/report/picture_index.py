@@ -17,6 +17,7 @@ from nasbench.errors import RunError
 from nasbench.files import read_json, write_text
 from nasbench.report.plotting import Picture
 from nasbench.runs.folder import RunFolder
+from nasbench.runs.schema import damaged
 
 __all__ = ["IndexedPicture", "PictureIndex", "today"]
 
@@ -118,8 +119,7 @@ def _entries(file: Path) -> dict[str, IndexedPicture]:
     try:
         return _ENTRIES.validate_python(given)
     except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise RunError(f"{file} is damaged: {place}: {error.errors()[0]['msg']}") from None
+        raise damaged(file, error) from None
 
 
 def today() -> str:

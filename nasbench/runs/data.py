@@ -12,7 +12,7 @@ from nasbench.backbones.names import is_timm
 from nasbench.errors import DataError, InputError, RunError
 from nasbench.files import write_text
 from nasbench.runs.folder import RunFolder
-from nasbench.runs.schema import DataRead, data_read
+from nasbench.runs.schema import DataRead, read_data
 from nasbench.runs.settings import SearchSettings, differences
 from nasbench.tasks import Task, create_task
 
@@ -111,7 +111,7 @@ def task_of_run(folder: RunFolder, config: Mapping[str, Any], settings: SearchSe
         raise RunError(f"run {folder.name} was evaluated by a function or from a table, so it has no data")
     name = str(config["settings"]["task"])
     # The recorded path is absolute, so it is valid in any working directory. A user's own task is copied into the run.
-    read = data_read(folder)
+    read = read_data(folder)
     text = name if read is None else read.found
     text = text if settings.task == name else str(settings.task)
     try:

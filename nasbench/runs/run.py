@@ -27,8 +27,8 @@ from nasbench.runs.schema import (
     SEARCH,
     DataRead,
     config_text,
-    data_read,
     read_config,
+    read_data,
     read_environment,
 )
 from nasbench.runs.settings import SearchSettings, differences
@@ -111,8 +111,7 @@ class Run:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """The contents of environment.json. Empty if the file is missing or damaged (`RunFolder.damaged`)."""
-        file = self.folder.environment
-        return self.folder.part(file, "the versions, machine and seeds", lambda: read_environment(file)) or {}
+        return read_environment(self.folder)
 
     @cached_property
     def data(self) -> DataRead | None:
@@ -120,7 +119,7 @@ class Run:
 
         None in a run of version 0.1.0 or without a task, and if data.json is damaged (`RunFolder.damaged`).
         """
-        return data_read(self.folder)
+        return read_data(self.folder)
 
     # -- results ----------------------------------------------------------------------------------------
 
