@@ -95,7 +95,7 @@ def profile(
         _refuse("plans", held_out=held_out)
     from nasbench.measurement.latency.profiler import check_device  # imported here, because it imports torch
 
-    check_device(device, shape, **{key: options[key] for key in ("mode", "amp", "channels_last") if key in options})
+    check_device(device, shape, mode=mode or MODES[0], amp=amp or AMP[0], channels_last=bool(channels_last))
     if space is not None and out is not None:
         counts = {} if held_out is None else {"held_out": held_out}
         return _space(backbone, space, out, {**made, **options, **_one_batch(batch), **counts}, as_json)

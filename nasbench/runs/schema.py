@@ -29,7 +29,8 @@ from nasbench.runs.settings import SearchSettings
 __all__ = [
     "CONTROLS", "COST_CHECKS", "FINALISTS", "LATENCY", "REFERENCE", "SCHEMA_VERSION", "SEARCH", "DataRead",
     "DeclaredModule", "Environment", "PluginFile", "Plugins", "RecordedControl", "RunConfig", "check_evaluation",
-    "config_text", "damaged", "read_attribute", "read_config", "read_data", "read_environment", "read_test_metrics", "recordable",
+    "config_text", "damaged", "read_attribute", "read_config", "read_data", "read_environment", "read_test_metrics",
+    "recordable",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1

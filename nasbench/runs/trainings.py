@@ -192,9 +192,7 @@ def _items(run: RecordedRun, evaluations: Iterable[Evaluation]) -> Items:
     loaded = {key: items for key in keys if (items := run.folder.load_items(*key)) is not None}
     # All trainings have the same items. A file with another number of them was not written by this run.
     count = max(Counter(map(len, loaded.values())).items(), key=lambda pair: pair[1], default=(None, 0))[0]
-    return {
-        key: items if len(items) == count else run.folder.load_items(*key, count) for key, items in loaded.items()
-    }
+    return {key: items if len(items) == count else run.folder.load_items(*key, count) for key, items in loaded.items()}
 
 
 def _by_plan(run: RecordedRun, evaluations: Sequence[Evaluation], items: Items) -> dict[str, PlanTrainings]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,11 @@ from nasbench.tasks.images import ImageTask, image_size
 from nasbench.tasks.places import class_folder, csv_file, tar_files, torchvision_name
 from nasbench.tasks.recipe import Recipe
 
-__all__ = ["create_task"]
+__all__ = ["create_task", "unused_options"]
 
+_OF_IMAGES = frozenset({"size"})
+_OF_WINDOWS = frozenset({"lookback", "horizon", "covariates", "series", "target"})
+_OF_FILES = _OF_WINDOWS | {"fill", "dates"}
 
 if TYPE_CHECKING:
     from nasbench.tasks.forecasting import ForecastingTask
@@ -95,6 +98,23 @@ def create_task(
     return makers[form]()
 
 
+def unused_options(text: str, given: Iterable[str]) -> list[str]:
+    """Return those of the given options of `create_task` that a task does not use. The task's data is not read.
+
+    Raises:
+        UnknownNameError: If the text is not a task.
+        PluginError: If the file of a user's own task fails to load.
+    """
+    kind = kind_of(text)
+    if not kind:
+        used = frozenset(inspect.signature(_user_maker(text)).parameters)
+    elif kind == "forecasting":
+        used = _OF_WINDOWS if text == "co2" else _OF_FILES
+    else:
+        used = _OF_IMAGES
+    return [name for name in given if name not in used]
+
+
 def _images(text: str, source: sources.ImageSource, options: dict[str, Any], **fixed: Any) -> ImageTask:
     options = dict(options)
     size, default_size = options.pop("size"), options.pop("default_size")
@@ -163,7 +183,8 @@ def _read(
     return ForecastingTask(text, series.frame, spans_of(series.frame), **options)
 
 
-def _user_task(text: str, options: dict[str, Any]) -> Task:
+def _user_maker(text: str) -> Callable[..., Any]:
+    """Load the file of a user's own task, and return the class or function that makes the task."""
     # The name is split off at the last colon, because a path can contain a colon too.
     file, _, name = text.rpartition(":") if ".py:" in text else (text, "", USER_TASK)
     module = load_python_file(file)
@@ -171,6 +192,11 @@ def _user_task(text: str, options: dict[str, Any]) -> Task:
     if not callable(maker):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise not_defined("task", name, file, known)
+    return maker
+
+
+def _user_task(text: str, options: dict[str, Any]) -> Task:
+    maker = _user_maker(text)
     accepted = inspect.signature(maker).parameters
     try:
         with redirect_stdout(sys.stderr):  # what a task prints must not be part of a command's JSON

@@ -164,14 +164,21 @@ def test_a_name_that_is_of_no_kind_is_one_error_that_says_what_each_kind_is(tmp_
     assert cli.main(["check", f"{file}:{name}"]) == 4
     out, err = capsys.readouterr()
     assert out == ""
-    for words in (name, "@nasbench.register_module", "a function that returns an nn.Module", "subclass of nasbench.tasks"):
+    for words in (
+        name,
+        "@nasbench.register_module",
+        "a function that returns an nn.Module",
+        "subclass of nasbench.tasks",
+    ):
         assert words in err
     assert err.count("\n") == 1
 
 
 def test_a_class_of_models_without_needed_arguments_is_a_backbone(tmp_path):
     file = tmp_path / "own.py"
-    file.write_text("from torch import nn\nclass Net(nn.Module):\n    pass\n")
+    file.write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    )
     assert [result.check for result in check_file(f"{file}:Net")] == ["builds", "gives the output asked for"]
 
 

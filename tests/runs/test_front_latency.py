@@ -269,13 +269,21 @@ def test_the_report_shows_latency_beside_macs_slot_by_slot(run):
 
 
 def test_a_front_that_cannot_be_measured_gets_no_estimate_of_its_time(run, tmp_path, capsys):
-    nb.search("tiny", evaluate=lambda plan: {"macs": 1.0 + len(plan)}, objectives=["macs"], trials=2, out=tmp_path / "f")
-    for words in ([tmp_path / "f"], [run.path, "--device", "cpu", "--mode", "cudagraph"], [run.path, "--device", "cuda:99"]):
+    nb.search(
+        "tiny", evaluate=lambda plan: {"macs": 1.0 + len(plan)}, objectives=["macs"], trials=2, out=tmp_path / "f"
+    )
+    for words in (
+        [tmp_path / "f"],
+        [run.path, "--device", "cpu", "--mode", "cudagraph"],
+        [run.path, "--device", "cuda:99"],
+    ):
         assert cli.main(["profile", "--run", *map(str, words), "--front"]) == 4
         told = capsys.readouterr().err
         assert told.count("error:") == 1
         assert "at most" not in told
-    assert cli.main(["profile", "--run", str(run.path), "--front", "--time", "0.1", "--no-slots", "--device", "cpu"]) == 0
+    assert (
+        cli.main(["profile", "--run", str(run.path), "--front", "--time", "0.1", "--no-slots", "--device", "cpu"]) == 0
+    )
     assert "measuring the front and the bare backbone: at most 0 s" in capsys.readouterr().err
 
 

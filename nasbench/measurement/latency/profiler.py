@@ -257,9 +257,14 @@ def _check_figures(*, time_s: float, resolution: float, confidence: float, **cou
 
 
 def check_device(
-    name: str, input_size: Sequence[int], *, mode: str = "eager", amp: str = "none", channels_last: bool = False
+    name: str | torch.device,
+    input_size: Sequence[int],
+    *,
+    mode: str = "eager",
+    amp: str = "none",
+    channels_last: bool = False,
 ) -> torch.device:
-    """Return the device with this name, after checking that a measurement with these options of `profile` can run on it.
+    """Return the device with this name, after checking that `profile` can measure on it with these options.
 
     Raises:
         DeviceError: If this machine does not have the device, or if the device does not support an option.
