@@ -1,9 +1,12 @@
 import pytest
 
+from nasbench import cli
 from nasbench.errors import InputError, SpaceError, UnknownNameError
 from nasbench.objectives import conventional_direction, directions, parse_constraint
 from nasbench.runs.command_line import command_words, merged
 from nasbench.runs.settings import SAMPLERS, SearchSettings, differences, gone_notes, meaning, read_settings
+from nasbench.study.problem import make_problem
+from nasbench.tasks.creation import unused_options
 from nasbench.tasks.recipe import Recipe
 
 
@@ -43,7 +46,8 @@ def test_unknown_keys_offer_the_nearest(tmp_path):
 
 
 OF_SERIES = {
-    "lookback": 24, "horizon": 6, "fill": "linear", "covariates": True, "dates": "dayfirst", "series": ["a"], "target": "a",
+    "lookback": 24, "horizon": 6, "fill": "linear", "covariates": True, "dates": "dayfirst", "series": ["a"],
+    "target": "a",
 }  # fmt: skip
 
 
