@@ -269,6 +269,19 @@ def test_a_resumed_search_names_a_damaged_file(run, tmp_path):
     assert f"because {file} is damaged: it has 63 items, but other trainings have 64" in line
 
 
+def test_a_search_names_a_damaged_file_of_the_run_that_it_reuses(run, tmp_path):
+    folder, told = tmp_path / "earlier", []
+    shutil.copytree(run.path, folder)
+    file = damaged(folder, "items")
+    nb.search(**SEARCH, reuse=str(folder), out=tmp_path / "run", on_event=lambda event: told.append(event.message))
+    assert (
+        sum(
+            f"earlier: Left out: the values of single validation items of a training, because {file}" in m for m in told
+        )
+        == 1
+    )
+
+
 def test_every_damaged_file_of_a_few_is_named_and_of_many_five(run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run.path, folder)

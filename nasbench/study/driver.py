@@ -126,7 +126,8 @@ def run_search(
             exploration.run_bare()
             _limit_time(problem, engine, exploration, listen)
             if problem.settings.reuse is not None:
-                record_earlier_noise(run, problem.settings.reuse)
+                for message in record_earlier_noise(run, problem.settings.reuse):
+                    note(message)
             if problem.settings.retry_failed:
                 Retries(run, problem, engine, listen, began=began).run_all()
                 RetriedControls(run, problem, engine, listen, began=began).run_all()
