@@ -193,3 +193,12 @@ def test_the_fields_of_settings_are_in_the_reference_with_their_types(site):
 
 def test_no_entry_of_the_reference_has_a_private_path(site):
     assert [name for name in signatures(site[0]) if re.search(r"\._[a-z]", name)] == []
+
+
+def test_the_token_of_a_ray_cluster_is_made_private_before_it_is_copied():
+    """Ray writes it readable for everybody."""
+    text = (ROOT / "docs" / "ray.md").read_text(encoding="utf-8")
+    made, private, copied = map(
+        text.index, ("get-auth-token --generate", "chmod 600 ~/.ray/auth_token", "scp -p ~/.ray")
+    )
+    assert made < private < copied

@@ -5,6 +5,7 @@ For each reader a valid file is mutated in its own structure; exit code 4 stands
 
 # ruff: noqa: E501, PT017
 
+import html
 import json
 import random
 import shutil
@@ -20,10 +21,14 @@ from support.malformed import YAML_TRICKS, mutated, paths, png, special, tar_of,
 
 import nasbench as nb
 from nasbench import cli
-from nasbench.errors import NasbenchError, RunError
+from nasbench.errors import NasbenchError
 from nasbench.library.plan import Plan
 from nasbench.measurement.latency.device_profile import load_device_profile
+from nasbench.report import pictures
+from nasbench.report.assembly import build
+from nasbench.report.headline import busy_load
 from nasbench.report.page import page_of
+from nasbench.runs.damage import damage_of
 from nasbench.runs.run import load_run
 from nasbench.runs.settings import read_settings
 from nasbench.spaces import load_space
@@ -148,13 +153,16 @@ def test_plans():
     tally.check(300)
 
 
+SEARCH = {
+    "space": {"variants": ["se", "eca"], "slots": ["stage1"], "compositions": ["none", "a"]},
+    "backbone": "test_resnet", "task": "digits", "trials": 3, "seeds": 2, "size": 32, "keep": "all", "latency_s": 0,
+    "training": {"epochs": 1},
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, small_data):
-    return nb.search(
-        {"variants": ["se", "eca"], "slots": ["stage1"], "compositions": ["none", "a"]},
-        backbone="test_resnet", task="digits", trials=3, seeds=2, size=32, keep="all", latency_s=0,
-        training={"epochs": 1}, out=tmp_path_factory.mktemp("runs") / "run",
-    )  # fmt: skip
+    return nb.search(**SEARCH, out=tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.mark.parametrize(
@@ -166,8 +174,125 @@ def test_an_environment_that_no_search_wrote(run, tmp_path, key, value):
     shutil.copytree(run.path, folder)
     file = folder / "environment.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
-    with pytest.raises(RunError, match=rf"environment.json is damaged: {key}"):
-        page_of(load_run(folder), {}, {})
+    whole, page = page_of(load_run(run.path), {}, {}), page_of(load_run(folder), {}, {})
+    (told,) = set(page.notes) - set(whole.notes)
+    assert told.startswith(f"Left out: the versions, machine and seeds, because {file} is damaged: {key}")
+    assert told.endswith("; restore the file from a copy of the run, or delete it.")
+    missing = {name for name, _ in whole.facts} - {name for name, _ in page.facts}
+    assert missing == {"seeds", "versions", "machine", "git"}
+    assert (page.answer, page.tables) == (whole.answer, whole.tables)
+
+
+def damaged(folder, place):
+    """Damage a file of a run, and return it."""
+    if place == "items":
+        file = min((folder / "items").iterdir())
+        np.save(file, np.load(file)[:-1])  # a valid file with an item less
+    else:
+        file = folder / place
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("[")
+    return file
+
+
+OPTIONAL = {
+    "environment.json": "the versions, machine and seeds",
+    "data.json": "what was read of the data",
+    "test.json": "the metrics on the test split",
+    "figures/index.json": "pictures of the last report that were not made again",
+    "latency/front-0.json": "the measured latency of the front",
+    "latency/slots-0.json": "the measured latency slot by slot",
+    "items": "the values of single validation items of a training",
+}
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+@pytest.mark.parametrize("place", OPTIONAL)
+def test_a_damaged_file_costs_only_its_part_of_the_report(reported, tmp_path, capfd, monkeypatch, place):
+    """The page and the command name it. Its neighbours stay as they are."""
+    monkeypatch.setattr(pictures, "_drawn", lambda *_: [])  # pictures take time, and are not read here
+    folder = tmp_path / "run"
+    shutil.copytree(reported, folder)
+    file = damaged(folder, place)
+    before = file.read_bytes()
+    assert cli.main(["report", str(folder)]) == 0
+    err = capfd.readouterr().err
+    line = f"Left out: {OPTIONAL[place]}, because "
+    for text in (err, html.unescape((folder / "report.html").read_text())):
+        assert text.count("Left out: ") == text.count(line) == 1
+        told = text[text.index(line) :].split("\n")[0]
+        assert str(file) in told
+        assert "restore the file from a copy of the run, or delete it" in told
+    assert file.read_bytes() == before
+    run = load_run(folder)
+    assert run.finalists()["plan"].tolist() == load_run(reported).finalists()["plan"].tolist()
+    assert load_run(folder).task().splits == load_run(reported).task().splits
+
+
+@pytest.fixture(scope="module")
+def reported(run, tmp_path_factory):
+    """A run with its test metrics, but with few of its weights and without pictures."""
+    folder = tmp_path_factory.mktemp("reported") / "run"
+    shutil.copytree(run.path, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "_drawn", lambda *_: [])
+        build(load_run(folder))
+    return folder
+
+
+def test_a_damaged_measurement_of_the_search_costs_only_whether_the_machine_was_busy(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    file, copy = damaged(folder, "latency/profile-0.json"), load_run(folder)
+    assert busy_load(copy) is None
+    assert f"the search's measurement of latency, because latency measurement {file} is not valid" in damage_of(copy)[0]
+
+
+def test_other_commands_name_a_damaged_file_too(run, tmp_path, capfd):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    file = damaged(folder, "items")
+    for command in (["power", folder], ["compare", run.path, folder]):
+        assert cli.main(list(map(str, command))) == 0
+        assert (
+            f"run: Left out: the values of single validation items of a training, because {file} is damaged: it has"
+            in (capfd.readouterr().err)
+        )
+
+
+def test_a_resumed_search_names_a_damaged_file(run, tmp_path):
+    folder, told = tmp_path / "run", []
+    shutil.copytree(run.path, folder)
+    file = damaged(folder, "items")
+    nb.search(**SEARCH, out=folder, on_event=lambda event: told.append(event.message))
+    (line,) = [message for message in told if "eft out" in message]
+    assert f"because {file} is damaged: it has 63 items, but other trainings have 64" in line
+
+
+def test_a_search_names_a_damaged_file_of_the_run_that_it_reuses(run, tmp_path):
+    folder, told = tmp_path / "earlier", []
+    shutil.copytree(run.path, folder)
+    file = damaged(folder, "items")
+    nb.search(**SEARCH, reuse=str(folder), out=tmp_path / "run", on_event=lambda event: told.append(event.message))
+    assert (
+        sum(
+            f"earlier: Left out: the values of single validation items of a training, because {file}" in m for m in told
+        )
+        == 1
+    )
+
+
+def test_every_damaged_file_of_a_few_is_named_and_of_many_five(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    for file in (folder / "items").iterdir():
+        file.write_text("[")
+    for place in ("environment.json", "data.json"):
+        damaged(folder, place)
+    count = 2 + len(list((folder / "items").iterdir()))
+    assert count == 8  # three plans with two seeds
+    notes = [note for note in page_of(load_run(folder), {}, {}).notes if "eft out" in note]
+    assert [note[:9] for note in notes] == ["Left out:"] * 5 + ["3 more fi"]
 
 
 def look(folder):
@@ -223,10 +348,10 @@ def test_items_and_weights_are_data_not_code(run, tmp_path):
     for file in (folder / "models").glob("*"):
         file.write_bytes(torn(file.read_bytes(), random.Random(0)))
     tally = Tally()
-    tally.read(look, folder, "items")
+    tally.read(look, folder, "items")  # its page is made without them
     number = int(run.trials()["number"].max())
     tally.read(lambda f: load_run(f).build(number), folder, "weights")
-    assert tally.refused == 2
+    assert (tally.taken, tally.refused) == (1, 1)
     assert not (tmp_path / "pwned").exists()
 
 

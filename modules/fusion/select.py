@@ -23,8 +23,8 @@ class Select(nn.Module):
     .. math:: z = \\mathrm{relu}(\\mathrm{BN}(W\\, \\mathrm{GAP}(\\textstyle\\sum_i x_i))),\\quad
               w_i = \\mathrm{softmax}_i(A_i z),\\quad y = \\sum_i w_i \\odot x_i
 
-    The weights sum to one, and equal inputs come back bit for bit. Training needs B of at least 2, because z is
-    normalised over the batch only.
+    The weights sum to one, and equal inputs come back bit for bit. Training needs two or more items in a batch, because
+    z is normalised over the batch only.
 
     Shapes: n maps `(B, C, *S) -> (B, C, *S)`.
 

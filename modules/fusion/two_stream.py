@@ -22,7 +22,7 @@ class TwoStream(nn.Module):
 
     It serves both maps and logits. Equal inputs come back bit for bit, because doubling and halving are exact.
 
-    Shapes: two tensors of one shape, `(B, C, *S)` or logits `(B, K)`, to one of that shape.
+    Shapes: two tensors of one shape, `(B, C, *S)` or logits `(B, K)` of K classes, to one of that shape.
 
     Args:
         channels: Channels C.

@@ -26,8 +26,8 @@ class SelectiveKernel(nn.Module):
               y = \\sum_i \\mathrm{softmax}_i(A_i z) \\odot u_i
 
     As in the paper a kernel of side k is a 3x3 one dilated by (k - 1) / 2, in 32 groups (gcd(C, 32) if 32 does not
-    divide C). Popular copies use real 5x5 convolutions without groups, and omit the BN and ReLU of z. Training needs B
-    of at least 2, because z is normalised over the batch only.
+    divide C). Popular copies use real 5x5 convolutions without groups, and omit the BN and ReLU of z. Training needs
+    two or more items in a batch, because z is normalised over the batch only.
 
     Shapes: `(B, C, *S) -> (B, C, *S)`, S of one or two dimensions.
 

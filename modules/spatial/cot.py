@@ -35,7 +35,8 @@ class ContextualTransformer(nn.Module):
     The 9 weights of a plane are normalised together by GN and not by a softmax. The convolution has 4 groups. W_1 maps
     2C to C/2, and U_1 maps C to max(C/2, 32). W_2, U_1 and U_2 have biases. 26,744 parameters at C = 64.
 
-    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs B of at least 2, because one BN sees only the pooled vector.
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs two or more items in a batch, because one BN sees only the
+    pooled vector.
 
     Args:
         channels: Channels C, a multiple of 8.

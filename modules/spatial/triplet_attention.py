@@ -46,7 +46,7 @@ class TripletAttention(nn.Module):
 
 
 class _AxisGate(nn.Module):
-    """Gate a map by its max and mean over axis 1: `(B, P, Q, R) -> (B, P, Q, R)`."""
+    """Gate a tensor of any sides P, Q and R by its max and mean over axis 1: `(B, P, Q, R) -> (B, P, Q, R)`."""
 
     def __init__(self, kernel: int) -> None:
         super().__init__()

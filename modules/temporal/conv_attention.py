@@ -31,7 +31,7 @@ class ConvAttention(nn.Module):
     match. w = 1 is ordinary multi-head attention. All four maps have a bias: 2 (w + 1) C² + 4 C parameters. Norm and
     residual belong to the surrounding block.
 
-    Shapes: `(B, C, L) -> (B, C, L)`.
+    Shapes: `(B, C, L) -> (B, C, L)` for L time steps.
 
     Args:
         channels: Channels C.

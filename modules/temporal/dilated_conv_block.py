@@ -24,7 +24,7 @@ class DilatedConvBlock(nn.Module):
 
     Both keep the length, look both ways and have a bias: 2 k C² + 2 C parameters.
 
-    Shapes: `(B, C, L) -> (B, C, L)`.
+    Shapes: `(B, C, L) -> (B, C, L)` for L time steps.
 
     Args:
         channels: Channels C.

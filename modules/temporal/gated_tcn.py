@@ -31,7 +31,7 @@ class GatedTCN(nn.Module):
     first padded with zeros on the left. This keeps the length and the order of time: the output at t depends only on
     t, t - d, ..., t - 6d. The two layers have separate weights, with bias.
 
-    Shapes: `(B, C, L) -> (B, C, L)`.
+    Shapes: `(B, C, L) -> (B, C, L)` for L time steps.
 
     Args:
         channels: Channels C. The kernels share them evenly, and any remainder goes to the first ones.

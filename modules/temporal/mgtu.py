@@ -78,7 +78,7 @@ class MultiScaleGatedTanhUnit(nn.Module):
         return -(-steps // 2) if self.pool else steps
 
     def _unit(self, both: Tensor) -> Tensor:
-        """`(B, 2C, L) -> (B, C, L or half of it)`: the gate, then the pooling if `pool` is set."""
+        """`(B, 2C, L) -> (B, C, L)`: the gate for L steps. If `pool` is set, pooling leaves ⌈L / 2⌉ of them."""
         a, b = both.chunk(2, dim=1)
         y = a.tanh() * b.sigmoid()
         return F.max_pool1d(y, 2, ceil_mode=True) if self.pool else y

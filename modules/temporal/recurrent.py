@@ -28,7 +28,7 @@ class Recurrent(nn.Module):
     (C + h) h multiply-adds. torch.compile refuses nn.LSTM and nn.GRU with `fullgraph=True`. Without it they run
     uncompiled.
 
-    Shapes: `(B, C, L) -> (B, C, L)`.
+    Shapes: `(B, C, L) -> (B, C, L)` for L time steps.
 
     Args:
         channels: Channels C.

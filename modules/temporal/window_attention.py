@@ -29,7 +29,7 @@ class WindowAttention(nn.Module):
     separately. The last one is padded, and no real position sees the padding. The projection has a bias, but q, k and v
     have none: 4 C² + C parameters. Position embedding, norm, residual and FFN belong to the surrounding block.
 
-    Shapes: `(B, C, L) -> (B, C, L)`.
+    Shapes: `(B, C, L) -> (B, C, L)` for L time steps.
 
     Args:
         channels: Channels C.

@@ -27,7 +27,9 @@ _GRID = 7  # side of the bias that is full in both axes, which is the paper's fo
     dims=(1, 2),
 )
 class AgentAttention(nn.Module):
-    """Attention through n agents, the pooled queries, which collect from all positions and return to all: linear in N.
+    """Attention through n agents, the pooled queries, which collect from all N positions and return to them.
+
+    The cost is linear in N.
 
     .. math:: A = \\mathrm{pool}_n(Q), \\quad V_A = \\mathrm{softmax}(d^{-1/2} A K^T + b_1) V, \\quad
         Y = W_o (\\mathrm{softmax}(d^{-1/2} Q A^T + b_2) V_A + \\mathrm{dw}_3(V))
@@ -43,8 +45,8 @@ class AgentAttention(nn.Module):
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        agents: Number of agents n. The cost is linear in it. On a map they are pooled from a grid of n cells, whose
-            sides are as nearly equal as n can be divided.
+        agents: Number of agents n. The cost is linear in n. On a map the agents are pooled from a grid of n cells,
+            whose sides are as nearly equal as n can be divided.
         heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
         window: Side of the map for which the row and column biases are stored.
 
@@ -109,7 +111,7 @@ def _grid(agents: int, dims: int) -> tuple[int, ...]:
 
 
 def _sum(grid: Tensor, lines: list[Tensor], size: Sequence[int]) -> Tensor:
-    """Return the sum of the parts of a bias, each `(heads, n, *R)`, as `(heads, n, N)`. Line i varies along axis i."""
+    """Sum a grid and lines, `(heads, n, *R)`, at all N positions: `(heads, n, N)`. Line i varies along axis i."""
     bias = resize(grid, size)
     for axis, line in enumerate(lines):
         bias = bias + resize(line, [side if i == axis else 1 for i, side in enumerate(size)])

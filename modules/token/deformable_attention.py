@@ -83,7 +83,10 @@ class DeformableAttention(nn.Module):
         return from_tokens(self.proj(mixed.flatten(1, 2).transpose(1, 2)), x.shape[2:])
 
     def _locations(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """`(B, N, C) -> (B * heads, N, K, 2)`: the (x, y) at which each query samples, -1 to 1 from edge to edge."""
+        """Return the K points (x, y) at which each of N queries samples: `(B, N, C) -> (B * heads, N, K, 2)`.
+
+        Coordinates run from -1 to 1, from edge to edge.
+        """
         offsets = self.offsets(tokens)
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
         offsets = offsets.unflatten(-1, (self.heads, self.points, 2)).transpose(1, 2).flatten(0, 1)  # in pixels

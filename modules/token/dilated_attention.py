@@ -67,7 +67,7 @@ class DilatedAttention(nn.Module):
         return from_tokens(self.proj(torch.cat(attended, dim=-1)), x.shape[2:])
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, dilation: int) -> Tensor:
-        """Three maps `(B, C', H, W) -> (B, N, C')`: attention within the windows of one dilation."""
+        """Three maps `(B, C', H, W) -> (B, H·W, C')`: attention within the windows of one dilation."""
         q = q.flatten(2).unflatten(1, (-1, self.head_dim)).permute(0, 1, 3, 2).unsqueeze(3)  # (B, heads, N, 1, D)
         k, v = (
             sliding_windows(t, self.kernel, dilation).unflatten(1, (-1, self.head_dim)).permute(0, 1, 4, 3, 2)

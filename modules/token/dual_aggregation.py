@@ -43,7 +43,7 @@ class DualAggregation(nn.Module):
     difference, so that a narrower network would give nearly all offsets one bias. Norm and residual belong to the
     surrounding block, which alternates the two kinds.
 
-    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs B of at least 2, because pooled vectors are
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`. Training needs two or more items in a batch, because pooled vectors are
     batch-normalised.
 
     Args:
@@ -132,7 +132,7 @@ class _WindowAttention(nn.Module):
         return merge_windows(merge_heads(attended).unflatten(0, windows.shape[:2]), self.window, size)
 
     def _bias(self, like: Tensor) -> Tensor:
-        """`(1, heads, T, T)`: the bias of each key for each query."""
+        """`(1, heads, T, T)`: the bias of each key for each query of a window with T positions."""
         dtype = next(self.parameters()).dtype
         biases = self.position(window_offsets(self.window, device=like.device).to(dtype))
         bias = biases[offset_index(self.window, device=like.device)]

@@ -71,7 +71,7 @@ class DualViT(nn.Module):
         return from_tokens(self.proj(self._attend(self.q(tokens), k, v)), x.shape[2:])
 
     def _refine(self, semantics: Tensor, tokens: Tensor) -> Tensor:
-        """`(B, K, C), (B, N, C) -> (B, K, C)`: attention among the K tokens, then to the map, then the MLP."""
+        """`(B, K, C), (B, N, C) -> (B, K, C)`: K tokens attend to each other, then to N positions, then the MLP."""
         semantics = semantics + self.gamma1 * self._attend(*self.semantic_qkv(semantics).chunk(3, dim=-1))
         k, v = self.semantic_kv(tokens).chunk(2, dim=-1)
         semantics = semantics + self.gamma2 * self._attend(self.semantic_q(self.norm_q(semantics)), k, v)

@@ -22,7 +22,7 @@ _EPS = 1e-9
     dims=(1, 2),
 )
 class ExternalAttention(nn.Module):
-    """Attention of positions to S learned memory slots, which all images share: linear in N.
+    """Attention of N positions to S learned memory slots, which all images share: linear in N.
 
     .. math:: A = M_k W_1 x, \\quad \\hat A_{sn} = \\frac{e^{A_{sn}}}{\\sum_m e^{A_{sm}}}, \\quad
         \\bar A_{sn} = \\frac{\\hat A_{sn}}{10^{-9} + \\sum_t \\hat A_{tn}}, \\quad
@@ -37,7 +37,7 @@ class ExternalAttention(nn.Module):
     Args:
         channels: Channels C.
         dims: Spatial dimensions, 1 or 2.
-        memory: Number of memory slots S. The cost is linear in it.
+        memory: Number of memory slots S. The cost is linear in S.
     """
 
     def __init__(self, channels: int, *, dims: int = 2, memory: int = 64) -> None:
@@ -55,7 +55,7 @@ class ExternalAttention(nn.Module):
 
 
 def _double_normalise(scores: Tensor) -> Tensor:
-    """`(B, S, N) -> (B, S, N)`: softmax over positions, then a sum of 1 over slots, at least in float32."""
+    """`(B, S, N) -> (B, S, N)`: softmax over N positions, then a sum of 1 over S slots, at least in float32."""
     with full_precision(scores):
         shares = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)
         return (shares / (_EPS + shares.sum(dim=1, keepdim=True))).to(scores.dtype)

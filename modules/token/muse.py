@@ -74,7 +74,7 @@ class Muse(nn.Module):
         return from_tokens(self.proj(mixed) + self.ffn(tokens), x.shape[2:])
 
     def _convolve(self, v: Tensor, size: torch.Size) -> Tensor:
-        """`(B, N, C) -> (B, N, C)`: the gated sum of the dynamic convolutions."""
+        """`(B, N, C) -> (B, N, C)` for N positions: the gated sum of the dynamic convolutions."""
         gates = self.gates.softmax(dim=0)
         values = from_tokens(v, size)
         out = torch.zeros_like(values).flatten(2)

@@ -67,7 +67,7 @@ class PyramidPoolAttention(nn.Module):
         return from_tokens(self.proj(attended), x.shape[2:])
 
     def _pyramid(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W) -> (B, K, C)`: the positions of all pooled maps, normalised."""
+        """`(B, C, H, W) -> (B, K, C)`: the K positions of all pooled maps together, normalised."""
         height, width = (int(side) for side in x.shape[2:])
         levels = []
         for ratio, local in zip(self._ratios(max(height, width)), self.local, strict=True):

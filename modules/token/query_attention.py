@@ -32,7 +32,7 @@ class QueryAttention(nn.Module):
 
     Args:
         channels: Channels C.
-        queries: Number of learned queries n. The cost is linear in it.
+        queries: Number of learned queries n. The cost is linear in n.
         heads: Attention heads. The default is the largest divisor of C up to 8 that leaves at least 16 channels a head.
 
     Raises:

@@ -70,7 +70,7 @@ class ReluLinearAttention(nn.Module):
 
 
 def _attend(qkv: Tensor) -> Tensor:
-    """`(B, heads, 3 D, N) -> (B, heads, D, N)`, at least in float32."""
+    """`(B, heads, 3 D, N) -> (B, heads, D, N)` for N positions and D channels a head, at least in float32."""
     with full_precision(qkv):
         q, k, v = qkv.to(torch.promote_types(qkv.dtype, torch.float32)).chunk(3, dim=2)
         v = F.pad(v, (0, 0, 0, 1), value=1.0)  # a further value of 1 at every position, whose sum is the denominator

@@ -147,7 +147,7 @@ class TokenDictionary(nn.Module):
 
 
 def _rows(x: Tensor, order: Tensor) -> Tensor:
-    """`(B, N, C), (B, N) -> (B, N, C)`: the rows of each item in an order of its own.
+    """Put the N rows of each batch item into the order given for this item: `(B, N, C), (B, N) -> (B, N, C)`.
 
     `torch.take_along_dim` would do the same, but it fixes the batch size of an export.
     """

@@ -85,7 +85,7 @@ class VectorQuantise(nn.Module):
         return from_tokens(tokens + (codes - tokens).detach(), x.shape[2:])
 
     def _nearest(self, flat: Tensor) -> Tensor:
-        """`(P, C) -> (P,)`: the number of the nearest code, by |e|² - 2 x·e, which is the distance less |x|²."""
+        """`(P, C) -> (P,)`: the nearest code of each of P positions, by |e|² - 2 x·e, the distance less |x|²."""
         # torch.cdist computes few points in another way, so that its trace would hold for one range of P only
         with full_precision(flat):
             codebook = self.codebook.to(flat.dtype)
@@ -93,7 +93,7 @@ class VectorQuantise(nn.Module):
 
     @torch.no_grad()
     def _revive(self, flat: Tensor) -> None:
-        """Replace dead codes by random positions of `flat` `(P, C)`. At first all codes are dead."""
+        """Replace dead codes by random ones of the P positions in `flat`, `(P, C)`. At first all codes are dead."""
         fair = len(flat) / len(self.codebook)
         dead = self.cluster_size < _DEAD * fair
         drawn = flat[torch.randint(len(flat), dead.shape, device=flat.device)].to(self.codebook.dtype)
@@ -104,7 +104,7 @@ class VectorQuantise(nn.Module):
 
     @torch.no_grad()
     def _follow(self, flat: Tensor, nearest: Tensor) -> None:
-        """Move the codebook towards the inputs `flat` `(P, C)` assigned to the codes `nearest` `(P,)`."""
+        """Move the codes towards the inputs `flat`, `(P, C)`. `nearest`, `(P,)`, has the code number of each input."""
         size, total = self.cluster_size, self.cluster_sum
         counts = torch.zeros_like(size).index_add_(0, nearest, torch.ones_like(nearest, dtype=size.dtype))
         sums = torch.zeros_like(total).index_add_(0, nearest, flat.to(total.dtype))

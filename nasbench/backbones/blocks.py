@@ -1,9 +1,9 @@
 """Find the blocks of a network: the units that its designer stacked.
 
 The only information is one traced run. The search starts with the whole network and looks inside modules. It replaces a
-module by its parts if these parts form a row: they contain most of the module's weights, and all data passes through
-them one after another. A module that is not such a row is a block. For example, a residual block is not a row, because
-its shortcut bypasses each of its parts.
+module by its parts if these parts form a chain: they contain most of the module's weights, and all data passes through
+them one after another. A module that is not such a chain is a block. For example, a residual block is not a chain,
+because its shortcut bypasses each of its parts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AROUND = re.compile(r"(^|[._])(stem|downsample)([._]|$)")
 
 @dataclass(frozen=True)
 class Block:
-    """A block, and the place of the feature map that it returns.
+    """A block of a network, and where to find the feature map that the block returns.
 
     Attributes:
         path: Dotted path of the module whose output contains the map.
@@ -44,15 +44,16 @@ class Block:
 
 
 def find_blocks(trace: Trace, image: tuple[int, ...] | None) -> list[Block]:
-    """Return the blocks whose content reaches the output, in network order.
+    """Return, in network order, the blocks whose feature map affects the network's output.
 
     Args:
         trace: A run of the network.
         image: `(H, W)` of the network's input. None if the input is a sequence.
     """
     useful = trace.last_uses([0], trace.outputs)
-    # In a first attempt, tokens must form a grid that some map of the network has. A network without a convolutional
-    # patch embedding has no such map. A second attempt then accepts any grid with the aspect ratio of the image.
+    # In the first attempt, the token grid must have the same `(H, W)` as a 4-D feature map in the trace. A network
+    # without a convolutional patch embedding has no such map. The second attempt then accepts any grid with the aspect
+    # ratio of the image.
     finders = (_Finder(trace, image, useful, seen_only=seen_only) for seen_only in (True, False))
     blocks = next((trunk for finder in finders if (trunk := finder.trunk())), [])
     return [b for b in blocks if map_is_read(trace, b.node, b.format, useful)]
@@ -98,7 +99,8 @@ class _Finder:
     def wrapped(self, path: str, module: nn.Module) -> list[str]:
         """Return the blocks of a backbone that lies deep in other modules (a detector of transformers), or [].
 
-        The way there leads through the child that has most of the weights, to the first one with a list of blocks.
+        At each level, the search enters the child that contains most of the weights. It ends at the first child with a
+        list of blocks.
         """
         weight = {p: sum(w.numel() for w in m.parameters()) for p, m in self.children(path, module)}
         heaviest = max(weight, key=lambda p: weight[p], default=None)
@@ -135,7 +137,10 @@ class _Finder:
         return [p for p, m in self.children(path, module) if isinstance(m, _LIST) and _weights(m) >= 2]
 
     def layers(self, path: str, module: nn.Module) -> list[str]:
-        """Return the layers of a plain network (VGG). A layer is a weight with the norm and activation after it."""
+        """Return the layers of a plain network (VGG).
+
+        A layer is a convolution or linear module with the norm and activation after it.
+        """
         # If the network has lists of layers, these lists are the trunk, and all other layers belong to the head.
         roots = tuple(f"{p}." for p in self.layer_lists(path, module)) or ("",)
         leaves = [
@@ -153,8 +158,7 @@ class _Finder:
                 layers.append(p)
                 size = here
             elif size == here and layers:
-                # A norm or activation that follows the weight at the same size belongs to the layer, so the layer ends
-                # there.
+                # A norm or activation that follows at the same size belongs to the layer, so the layer ends there.
                 layers[-1] = p
             else:
                 size = None
@@ -166,7 +170,7 @@ class _Finder:
         return [(p, m) for p, m in named if p in self.ran]
 
     def is_container(self, path: str, module: nn.Module, blocks: list[str]) -> bool:
-        """Return whether `module` is a row of blocks that contains most of its weights."""
+        """Return whether `module` is a chain of blocks, and these blocks contain most of the module's weights."""
         calls = self.trace.calls.get(path)
         if not blocks or (calls is not None and len(calls) != 1):
             return False
@@ -175,7 +179,7 @@ class _Finder:
         whole = sum(p.numel() for p in module.parameters()) - sum(p.numel() for m in around for p in m.parameters())
         if 2 * inner < whole:
             return False
-        # A shortcut around the whole row ends after its last block, so it is enough to look at the last block.
+        # A shortcut around the whole chain ends after the last block, so it is enough to look at the last block.
         return calls is None or self.is_cut(blocks[-1], calls[0])
 
     def is_cut(self, path: str, around: Call) -> bool:
@@ -201,14 +205,14 @@ class _Finder:
             return []
         if _is_composite(module):
             return [path]
-        # A single layer counts as an embedding. A layer with its norm is a block, unless it changes the size of the
-        # map, which means that it only leads to the next stage.
+        # A single layer is taken for an embedding, not a block. A layer with its norm is a block, unless it changes the
+        # size of the map. Then it is only the downsampling between two stages.
         return [] if _is_leaf(module) or self.map_size(calls[0]) != self.input_size(calls[0]) else [path]
 
     def innermost(self, path: str) -> str:
-        """Return the path of the innermost last module that returns the output of the module at `path`.
+        """Follow the last items of nested `Sequential`s while the output stays the same. Return the innermost path.
 
-        Some networks call the items of a row one by one. A hook on the row itself would then never run.
+        Some networks call the items of a `Sequential` one by one. A hook on the `Sequential` would then never run.
         """
         while isinstance(self.module[path], nn.Sequential):
             last = [p for p, _ in self.children(path, self.module[path])][-1:]

@@ -19,11 +19,11 @@ _ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Entries of a checkpoint that hold weights. Averaged weights come first, as in timm."""
 
 _COMPILED = "_orig_mod."
-"""What `torch.compile` writes before the names inside a compiled module."""
+"""The prefix that `torch.compile` writes before the names inside a compiled module."""
 
 
 def read_checkpoint(file: Path, own: Collection[str]) -> tuple[dict[str, Tensor], str]:
-    """Return the weights in a file under the names of a network, and what was read, in words ("" for plain weights).
+    """Return the weights in a file, named as in a network, and a text about what was read ("" for plain weights).
 
     Wrappers write a prefix before each name: `model.` (Lightning), `module.` (DistributedDataParallel, EMA). The prefix
     under which the most names of the network are found is removed. Entries without this prefix are left out.
@@ -69,6 +69,6 @@ def _prefix(state: Collection[str], own: Collection[str]) -> str:
     # Long names are specific. A name like "weight" would be found under every prefix.
     samples = sorted(own, key=len)[-3:]
     prefixes = {key[: -len(name)] for name in samples for key in state if key.endswith(f".{name}")}
-    # Beside the trained weights, a module can hold their average, which is preferred as in timm.
+    # A checkpoint can contain the trained weights and their average. The average is preferred, as in timm.
     ranked = sorted(prefixes, key=lambda prefix: ("ema" not in prefix, len(prefix), prefix))
     return max(["", *ranked], key=lambda prefix: sum(prefix + name in state for name in own))

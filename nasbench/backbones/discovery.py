@@ -29,17 +29,18 @@ class Slot:
 
     Attributes:
         name: `stageK`, `stageK.blockJ`, or a name that the backbone declares.
-        channels: Number of channels C of the feature map in this place. For the slot `neck`, a tuple with the number of
+        channels: Number of channels C of the feature map at the slot. For the slot `neck`, a tuple with the number of
             channels of each level.
-        size: Spatial size of the feature map, `(H, W)` or `(L,)`, at the requested input size.
+        size: Spatial size of the feature map at the requested input size: `(H, W)`, or `(L,)` for a sequence of length
+            L.
         layout: The backbone's layout of the map: NCHW, NHWC, NLC (tokens) or NCL.
-        module: Dotted path of the module after which the plug-in goes.
+        module: Dotted path of the module whose output the plug-in gets.
         prefix_tokens: Number of tokens before the tokens of the map (class, register). Plug-ins never get these tokens.
         index: Index of the map in the tuple that the module returns. None if the module returns the map itself.
         order: For each position of the image, the index of its token. None if tokens are stored row by row.
         rows_are_series: Whether each row of the map is one series along time. A one-dimensional module then gets each
             row separately.
-        image: `(H, W)` of the input at which the map has this size. None if the input is no image.
+        image: `(H, W)` of the input at which the map has this size. None if the input is not an image.
         entry: Dotted path of the innermost module that gets the input first ("" is the backbone itself). At run time,
             the size of the input is read there.
     """
@@ -122,7 +123,7 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     declared = getattr(model, "host_slots", None)
     places = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
     if not places:
-        raise BackboneError(f"{name} has no slot at {size}: no module returns a map whose content reaches the output")
+        raise BackboneError(f"{name} has no slot at {size}: no module returns a map that affects the output")
     return places
 
 
@@ -151,7 +152,7 @@ def _discovered(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
 def _entry(run: Trace) -> str:
     """Return the path of the innermost module that gets the network's input first.
 
-    It sees the input even if a part of the network is called (`forward_features` of timm's models).
+    This module gets the input even if only a part of the network is called (`forward_features` of timm's models).
     """
     starts = {path: calls[0].span[0] for path, calls in run.calls.items() if 0 in calls[0].inputs}
     first = min(starts.values(), default=0)

@@ -34,7 +34,7 @@ def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
             return DEFAULT_SERIES
         if not is_timm(backbone):
             return None
-        import timm  # imported here, because the import takes seconds and stems do not need it
+        import timm  # imported here, because it takes seconds, and forecasting backbones need no timm
 
         config = timm.get_pretrained_cfg(backbone)
         size = config.input_size if config is not None else None
@@ -64,14 +64,14 @@ def create_backbone(
         input_size: `(C, H, W)` of an image, or `(lookback, series)`. None means the backbone's default. A timm model
             that is built for one fixed size gets the size as `img_size`.
         num_classes: Number of outputs of the classifier. None means the backbone's default.
-        horizon: For a stem, the number of forecast steps.
-        covariates: For a stem, the number of covariates of each time step. It is ignored if the stem takes none (see
-            `takes_covariates`).
+        horizon: For a forecasting backbone, the number of forecast steps.
+        covariates: For a forecasting backbone, the number of covariates of each time step. It is ignored if the
+            backbone takes none (see `takes_covariates`).
         in_chans: Number of input channels if `input_size` is None.
         pretrained: Whether to load timm's pretrained weights.
-        checkpoint: A file of weights to load. If its classifier has another size than the model's, the weights of the
-            classifier are not loaded. Checkpoints of Lightning, DistributedDataParallel, EMA and `torch.compile` are
-            understood, and a warning says what was read from them.
+        checkpoint: A file of weights to load. If the classifier in the file has another size than the model's, the
+            weights of the classifier are not loaded. Checkpoints of Lightning, DistributedDataParallel, EMA and
+            `torch.compile` are understood, and a warning says what was read from them.
         drop_path: Highest rate of stochastic depth in the blocks of a timm model. It acts in training only.
 
     Raises:
@@ -158,14 +158,14 @@ def timm_arguments(
 
 
 def takes_covariates(name: str) -> bool:
-    """Return whether `name` is a stem that can be built with time covariates."""
+    """Return whether `name` is a forecasting backbone that can be built with time covariates."""
     return is_stem(name) and "covariates" in inspect.signature(STEMS.get(name)).parameters
 
 
 def stem_arguments(
     name: str, size: tuple[int, ...] | None = None, horizon: int | None = None, covariates: int | None = None
 ) -> dict[str, int]:
-    """Return the arguments of a stem's class. A stem that takes no covariates does not get them.
+    """Return the arguments for the class of a forecasting backbone. Covariates are left out if the backbone takes none.
 
     Raises:
         BackboneError: If the size is not (lookback, series).

@@ -25,7 +25,7 @@ class InputHook:
     backbone.
 
     Attributes:
-        image: `(H, W)` of the last input. None if it was no image.
+        image: `(H, W)` of the last input. None if this was not an image.
         patches: `(H, W)` of the grid of patches, if the last input was already cut into patches (NaFlexViT).
     """
 
@@ -53,7 +53,7 @@ def _image(given: Iterable[Any]) -> tuple[int, ...] | None:
 
 
 def _patches(coordinates: Tensor, valid: Tensor | None) -> tuple[int, ...]:
-    """Return the common grid `(H, W)` of a batch of patches with coordinates `(B, N, 2)`."""
+    """Return the grid `(H, W)` that all images of a batch share. The N patches have coordinates `(B, N, 2)`."""
     height, width = (int(side) + 1 for side in coordinates.amax((0, 1)))
     rows = torch.arange(height * width, device=coordinates.device)
     grid = torch.stack([rows // width, rows % width], dim=1)
@@ -117,12 +117,12 @@ class Plugin(nn.Module):
 def graph_node(module: nn.Module, *args: Any) -> Any:
     """Return a call of `module` as one node of the graph that `torch.fx` traces.
 
-    A module of the library may choose its steps by the sizes of its input, which a trace does not know. As a node it
-    runs in the graph as it does in the model.
+    A module of the library may choose its steps by the sizes of the input, which a trace does not know. A module that
+    is one node runs in the graph in the same way as in the model.
 
     Args:
         module: A module inside the traced network.
-        *args: Its arguments. The first is a proxy.
+        *args: The arguments of the module. The first one is a proxy.
     """
     tracer = args[0].tracer
     return tracer.create_proxy("call_module", tracer.path_of_module(module), args, {})
@@ -173,7 +173,7 @@ class SlotHook:
         self.plugin, self.index = plugin, index
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        """Return the output of the slot's module, with the map in it replaced by the plug-in's output."""
+        """Return the module's output, in which the plug-in's output replaces the map."""
         if self.index is None:
             return self.plugin(output)
         old = output[self.index]
@@ -189,8 +189,8 @@ class SlotHook:
 def attach(model: nn.Module, path: str, plugin: nn.Module, index: int | None, entry: str = "") -> None:
     """Attach a plug-in to the module at `path`. It runs after all plug-ins that are already there.
 
-    If the map is a row of tokens, the size of the running input is read at the backbone itself and at `entry`, the
-    module that gets the input first.
+    If the map is stored as tokens in one dimension, the size of the running input is read at the backbone itself and at
+    `entry`, the module that gets the input first.
     """
     model.get_submodule(path).register_forward_hook(SlotHook(plugin, index))
     if isinstance(plugin, Plugin) and plugin.form.folded:

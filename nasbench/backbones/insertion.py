@@ -1,4 +1,4 @@
-"""Insert a plan into a backbone, and remove it. Before training, the outputs are those of the bare backbone."""
+"""Insert a plan into a backbone, and remove it. By default, this changes no output before training."""
 
 from __future__ import annotations
 
@@ -193,7 +193,8 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of the backbone alone. They load strictly into the bare backbone."""
     host = _host(model)
     taken: dict[str, nn.Module] = _record(model).get("taken", {})
-    # A module that was replaced is not in the model's state dict. It still has the weights of that time.
+    # A module that was replaced is not in the model's state dict. It still has the weights that it had when it was
+    # replaced.
     away = tuple(f"{path}." for path in (CHILD, *taken))
     state = {key: value for key, value in host.state_dict().items() if not key.startswith(away)}
     for path, module in taken.items():
@@ -255,8 +256,8 @@ def _heads(model: nn.Module) -> list[nn.Module]:
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return the parameter groups for an optimiser: with weight decay, without weight decay, and the gates.
 
-    Norms and biases have no weight decay. Nor have the parameters that the backbone lists in `no_weight_decay()` (in
-    timm: position embeddings, class tokens). A group without parameters is left out.
+    Norms, biases and the parameters that the backbone lists in `no_weight_decay()` (in timm: position embeddings, class
+    tokens) have no weight decay. A group without parameters is left out.
 
     Args:
         model: Any model. Frozen parameters are left out.

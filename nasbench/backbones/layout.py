@@ -17,7 +17,8 @@ __all__ = ["LAYOUTS", "Layout", "MapFormat", "factor_grid", "readings", "sequenc
 Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-# Class, distillation and register tokens. A backbone with more of them declares `num_prefix_tokens`.
+# Largest number of class, distillation and register tokens that is tried. A backbone with more declares
+# `num_prefix_tokens`.
 _MAX_PREFIX = 8
 
 
@@ -28,7 +29,8 @@ class MapFormat:
     Attributes:
         layout: In `NCHW` and `NCL` the channels are first, in `NHWC` and `NLC` last.
         channels: Number of channels C.
-        size: Spatial size, `(H, W)` or `(L,)`. Tokens that form a grid have layout `NLC` and a size of two numbers.
+        size: Spatial size: `(H, W)`, or `(L,)` for a sequence of length L. Tokens that form a grid have layout `NLC`
+            and a size of two numbers.
         prefix: Number of tokens before the tokens of the grid (class, register). A plug-in never gets these tokens.
         order: For each position of the image, the index of its token. It is needed if a backbone does not store its
             tokens row by row (Hiera: window by window). None if tokens are stored row by row.

@@ -24,7 +24,7 @@ _TOKENWISE = frozenset(
 
 
 def map_is_read(trace: Trace, start: int, form: MapFormat, useful: Container[int]) -> bool:
-    """Return whether the network's output depends on more of a node than its prefix tokens.
+    """Return whether the network's output depends on the map in a node, not only on the prefix tokens before the map.
 
     Args:
         trace: The traced run.

@@ -20,25 +20,25 @@ __all__ = ["backbone_names", "check_backbone_name", "check_checkpoint", "is_file
 
 
 def stem_names() -> tuple[str, ...]:
-    """Return the names of all forecasting stems, including those that the user registered, sorted."""
+    """Return the names of all forecasting backbones, including those that the user registered, sorted."""
     return tuple(sorted({*_shipped_stems(), *STEMS.registered}))
 
 
 @cache
 def _shipped_stems() -> tuple[str, ...]:
-    """Return the names of the stems that ship with nasbench. Each stem has a file with the same name."""
-    # Importing the stems would register their names too, but it would import torch.
+    """Return the names of the forecasting backbones that ship with nasbench. Each has a file of this name."""
+    # Importing these files would register the names too, but it would import torch.
     files = Path(__file__).with_name("stems").glob("*.py")
     return tuple(file.stem for file in files if not file.stem.startswith("_"))
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Return the names of all stems, sorted, followed by the names of all timm architectures, sorted."""
+    """Return the names of all forecasting backbones, sorted, and then those of all timm architectures, sorted."""
     return (*stem_names(), *timm_names("architectures"))
 
 
 def is_stem(name: str) -> bool:
-    """Return whether `name` is a forecasting stem."""
+    """Return whether `name` is a built-in forecasting backbone, or one that the user registered."""
     return name in stem_names()
 
 

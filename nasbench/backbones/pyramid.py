@@ -61,7 +61,7 @@ def create_pyramid(
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
 ) -> PyramidClassifier:
-    """Build a classifier over a neck.
+    """Build a classifier on top of a backbone and a neck.
 
     Args:
         backbone: A timm name.
@@ -69,7 +69,7 @@ def create_pyramid(
         input_size: `(C, H, W)`.
         num_classes: Number of classes. None means as many as the backbone's own classifier has.
         pretrained: Whether to load timm's pretrained weights.
-        checkpoint: A file of the bare backbone's weights, as in `create_backbone`.
+        checkpoint: A file of weights for the bare backbone, as in `create_backbone`.
 
     Raises:
         BackboneError: If the backbone has no feature pyramid, or the checkpoint belongs to another network.

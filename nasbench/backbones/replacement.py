@@ -49,8 +49,9 @@ def replace_modules(
 
     Args:
         model: The backbone.
-        swaps: The modules to replace, each with its expression. A key is an attribute's name (`se`), a pattern of
-            dotted paths (`layer3.*.se`) or a class name (`SqueezeExcite`). Names and patterns do not match identities.
+        swaps: The modules to replace, each with the expression that replaces it. A key is an attribute's name (`se`), a
+            pattern of dotted paths (`layer3.*.se`) or a class name (`SqueezeExcite`). Names and patterns do not match
+            identities.
         input_size: Size of one input, without the batch dimension.
 
     Raises:
@@ -91,7 +92,7 @@ def replace_modules(
 
 
 def _observed(model: nn.Module, input_size: Sequence[int]) -> Trace:
-    """Trace a copy of the model without data. If the network reads values of its tensors, trace a copy with data."""
+    """Trace a copy of the model on the meta device, or with real weights if the network reads values of tensors."""
     try:
         return trace(meta_copy(model), input_size)
     except Exception as error:
@@ -109,8 +110,8 @@ def put_back(model: nn.Module, taken: Mapping[str, nn.Module]) -> None:
 def _matches(key: str, path: str, model: nn.Module) -> bool:
     """Return whether a key names the module at `path`.
 
-    In places without such a module, a model has an identity of the same name. So only a class name can match an
-    identity.
+    Many models have an identity of the same name in the places where the module is absent. So only a class name can
+    match an identity.
     """
     module = model.get_submodule(path)
     if key == type(module).__name__:
@@ -128,7 +129,7 @@ def _build(part: expression.Expression, path: str, form: MapFormat) -> Replaceme
 
 def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat | None:
     """Return the map layout of a module that keeps the shape of its first input, or None for any other module."""
-    # A plug-in keeps the shape of its input. So the module that it replaces must do so in each of its calls.
+    # A plug-in keeps the shape of its input. So the replaced module must also keep the shape, in every call.
     for call in run.calls[path]:
         if len(call.outputs) != 1 or call.outputs[0][0] is not None or not call.inputs:
             return None

@@ -55,7 +55,8 @@ def slots_by_name(name: str, input_size: Sequence[int] | None) -> list[RecordedS
     """Return the slots of a backbone. They come from the cache if it has them.
 
     Args:
-        name: A timm architecture, a stem, or `FILE.py:function`. A user's function is called each time.
+        name: A timm architecture, a built-in forecasting backbone, or `FILE.py:function`. A user's function is called
+            each time.
         input_size: Size of one input, without the batch dimension. None means the backbone's default.
 
     Raises:

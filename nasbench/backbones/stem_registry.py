@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nasbench.library.registry import Registry
 
-if TYPE_CHECKING:  # the names of stems can be looked up without torch
+if TYPE_CHECKING:  # names can be looked up without torch
     from torch import nn
 
 __all__ = ["STEMS", "load_stems", "register_stem", "stage_slots"]
@@ -19,30 +19,31 @@ __all__ = ["STEMS", "load_stems", "register_stem", "stage_slots"]
 
 @cache
 def load_stems() -> None:
-    """Import every stem that ships with nasbench. Later calls do nothing."""
+    """Import every forecasting backbone that ships with nasbench. Later calls do nothing."""
     from nasbench.backbones import stems
 
     for module in pkgutil.iter_modules(stems.__path__):
         importlib.import_module(f"{stems.__name__}.{module.name}")
 
 
-STEMS: Registry[type[nn.Module]] = Registry("stem", load_stems)
-"""Stem classes by name. `cls(lookback=, horizon=, series=, **hyper)` builds a network with input
+STEMS: Registry[type[nn.Module]] = Registry("forecasting backbone", load_stems)
+"""The classes by name. `cls(lookback=, horizon=, series=, **hyper)` builds a network with input
 `(B, lookback, series)` and output `(B, horizon, series)`."""
 
 C = TypeVar("C", bound=type)
 
 
 def register_stem(name: str) -> Callable[[C], C]:
-    """Register a forecasting stem under `name`.
+    """Register a class of forecasting backbones under `name`.
 
-    The class can declare its slots in network order: `host_slots() -> dict[slot name, (module path, layout)]`. The
-    layout of `(B, L, C)` is NLC, that of `(B, C, L)` is NCL, and that of `(B, series, L, C)` is NHWC.
+    The class can declare its slots in network order: `host_slots() -> dict[slot name, (module path, layout)]`. For
+    tensors with C channels and L steps, `(B, L, C)` has the layout NLC, `(B, C, L)` has NCL, and `(B, series, L, C)`
+    has NHWC.
 
     Raises:
         PluginError: If another class is registered under this name.
     """
-    # The place of the call. If a file is loaded again, it registers the same stem again, which is not an error.
+    # The place of the call. If a file is loaded again, it registers the same class again, which is not an error.
     frame = sys._getframe(1)
     origin = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 

@@ -39,7 +39,7 @@ _REDUCES = frozenset({"amax", "amin", "mean", "sum"})
 
 
 class Positions:
-    """The image position of each element of each value in a traced network.
+    """Computes from which position of the image the elements of each tensor in a trace come.
 
     Args:
         trace: The traced run.
@@ -89,7 +89,7 @@ class Positions:
         return self.of(same[0]) if same else None
 
     def _reduce(self, node: Node, dims: Any, keepdim: bool) -> Tensor | None:
-        """Return the positions after a reduction over `dims`. A group of elements gets the first position in it."""
+        """Return the positions after a reduction over `dims`. A group gets its first position."""
         positions = self.of(node.parents[0])
         return None if positions is None else positions.amin(dims, keepdim=keepdim).expand(node.shape)
 

@@ -1,4 +1,7 @@
-"""Run a network once without data. Record which module computed each tensor, and from which other tensors."""
+"""Run a network once, normally on the meta device, and record how data flows through it.
+
+The record says which module computed each tensor, and from which other tensors.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,12 @@ BATCH = 2  # not 1, so that a dimension of size 1 is not mistaken for the batch
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor among an operator's arguments: its shape, and its node or None if it does not depend on the input."""
+    """A tensor among the arguments of an operator.
+
+    Attributes:
+        node: Index of the tensor's node. None if the tensor does not depend on the network's input.
+        shape: Shape of the tensor.
+    """
 
     node: int | None
     shape: tuple[int, ...]
@@ -68,7 +76,7 @@ class Trace:
     """The record of one run of a network.
 
     Attributes:
-        model: The network that ran. It is usually a copy without data.
+        model: The network that ran. It is usually a copy on the meta device.
         nodes: The data-flow graph in topological order. Node 0 is the input.
         calls: For each module path, the calls of the module.
         outputs: Nodes of the network's output.
@@ -82,7 +90,7 @@ class Trace:
     def last_uses(
         self, sources: Iterable[int], sinks: Iterable[int], span: tuple[int, int] | None = None
     ) -> dict[int, int]:
-        """Return every node on a path from `sources` to `sinks`, with the last node on such a path that uses it.
+        """For every node on a path from `sources` to `sinks`, return the last node on any of these paths that uses it.
 
         Args:
             sources: The nodes at which the paths begin.
@@ -91,8 +99,8 @@ class Trace:
         """
         start, stop = span or (0, len(self.nodes))
         live, ends = set(sources), set(sinks)
-        # The loop forwards collects in `live` the nodes that depend on a source. The loop backwards collects in `uses`
-        # those of them on which a sink depends.
+        # The forward loop collects in `live` every node that depends on a source. The backward loop keeps in `uses`
+        # those on which a sink also depends.
         for index in range(start, stop):
             if any(parent in live for parent in self.nodes[index].parents):
                 live.add(index)
@@ -101,7 +109,7 @@ class Trace:
             if index in uses:
                 for parent in self.nodes[index].parents:
                     if parent in live:
-                        # Going backwards, the first use that is found is the last use in the run.
+                        # The loop goes backwards, so the first use that it finds is the last use in the run.
                         uses.setdefault(parent, index)
         return uses
 
@@ -113,7 +121,8 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.nodes: list[Node] = []
         self.node_of: dict[int, int] = {}
-        self._alive: dict[int, list[Tensor]] = {}  # by storage, because the id of a freed tensor is reused
+        # The recorded tensors, by storage. They are kept alive, because Python reuses the id of a freed object.
+        self._alive: dict[int, list[Tensor]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -169,7 +178,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def meta_copy(model: nn.Module) -> nn.Module:
     """Return a copy of `model` on the meta device, in eval mode. No weight is duplicated."""
-    # deepcopy looks up each object in its memo and uses the entry as the copy. So no weight is copied, and tied weights
+    # deepcopy looks up each object in `memo` and uses the entry as the copy. So no weight is copied, and tied weights
     # stay tied.
     memo: dict[int, Any] = {}
     for parameter in model.parameters():

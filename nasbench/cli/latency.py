@@ -91,9 +91,14 @@ def profile(
         _refuse("--space", plan=plan)
         if out is None:
             raise InputError("--space makes a device profile; give its file with --out FILE.json")
+    else:
+        _refuse("plans", held_out=held_out)
+    from nasbench.measurement.latency.profiler import check_device  # imported here, because it imports torch
+
+    check_device(device, shape, mode=mode or MODES[0], amp=amp or AMP[0], channels_last=bool(channels_last))
+    if space is not None and out is not None:
         counts = {} if held_out is None else {"held_out": held_out}
         return _space(backbone, space, out, {**made, **options, **_one_batch(batch), **counts}, as_json)
-    _refuse("plans", held_out=held_out)
     return _plans(backbone, plan or [], batch or [1], made, options, out, slots, as_json)
 
 
@@ -160,7 +165,7 @@ def _plans(
 
 
 def _document(measurement: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
-    """Return the measurement at one batch size as data for JSON. If `raw`, the data contains all samples."""
+    """Return the measurement at one batch size as JSON-serialisable data. If `raw`, the data contains all samples."""
     if "error" in measurement:
         return dict(measurement)
     profile: Profile = measurement["profile"]
@@ -315,8 +320,11 @@ def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: 
     run = load_run(path, trust=trust)
     from nasbench.runs.front_latency import measure_front
 
-    narrate(f"measuring the front and the bare backbone: at most {_seconds(options['time_s'] * (1 + per_slot))}")
-    measured = measure_front(run, per_slot=per_slot, **options)
+    def on_start(measurements: int) -> None:
+        most = _seconds(measurements * options["time_s"])
+        narrate(f"measuring the front and the bare backbone: at most {most}")
+
+    measured = measure_front(run, per_slot=per_slot, on_start=on_start, **options)
     if as_json:
         console.print_json("front_latency", {"run": str(path), "file": str(measured.file), **measured.to_dict()})
     else:

@@ -37,10 +37,6 @@ def report(
         opened = opened.copy_to(out)
     page = reports.build(opened)
     print_front(opened, as_json)
-    from nasbench.report.notes import left_out  # imported here, because it imports pandas
-
-    if told := left_out(opened):
-        narrate(told)
     narrate(f"report: {page}")
 
 
@@ -64,6 +60,7 @@ def power(
 
     opened = load_run(run, trust=trust)
     told = opened.power(effect)
+    narrate_damage(opened)
     if as_json:
         console.print_json("power", {"run": str(run), **told.to_dict()})
     else:
@@ -126,6 +123,8 @@ def compare(
     from nasbench.report.comparison import compare as compared
 
     comparison = compared(opened)
+    for each in opened:
+        narrate_damage(each)
     tables = {"fronts": comparison.fronts, "differences": comparison.pairs, "settings": comparison.settings}
     if as_json:
         rows = {name: table.to_dict(orient="records") for name, table in tables.items()}
@@ -141,6 +140,14 @@ def compare(
         narrate(f"plot and tables: {out}")
     else:
         narrate("next: the same command with --out DIR writes the plot and the tables")
+
+
+def narrate_damage(run: Run) -> None:
+    """Say what is left out of a run because a record or a file is damaged, as far as it was read."""
+    from nasbench.runs.damage import damage_of  # imported here, because it imports numpy
+
+    for line in damage_of(run):
+        narrate(f"warning: {run.folder.name}: {line}")
 
 
 def print_front(run: Run, as_json: bool) -> None:

@@ -67,7 +67,7 @@ def spaces(
 
 
 def _row(name: str, backbone: str, size: int | None) -> dict[str, Any]:
-    """Return the description of a space as data for JSON, from the stored overview if the space is in it."""
+    """Return the description of a space as JSON-serialisable data, from the stored overview if the space is in it."""
     from nasbench.report.spaces import describe_space, recorded_space, usual_backbone
     from nasbench.spaces import load_space
 

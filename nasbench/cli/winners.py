@@ -9,6 +9,7 @@ import typer
 
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, CopyTo, Trust, app
+from nasbench.cli.results import narrate_damage
 from nasbench.errors import InputError
 from nasbench.text import narrate
 
@@ -41,7 +42,9 @@ def export(
             raise InputError("--onnx exports a model and cannot be combined with --format")
         check_format(format)
         console.check_file(out)
-        text = trials_text(load_run(run, trust=trust), format)
+        opened = load_run(run, trust=trust)
+        text = trials_text(opened, format)
+        narrate_damage(opened)
         if out is None:
             console.print_text(text.rstrip("\n"))
         else:
@@ -56,6 +59,7 @@ def export(
     from nasbench.report.export.folder import export_trial  # imported here, because it imports torch
 
     folder = export_trial(opened, trial, out, onnx=onnx)
+    narrate_damage(opened)
     narrate(f"model: {folder}; next: cd {folder} && python example.py")
 
 

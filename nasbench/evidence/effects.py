@@ -62,11 +62,11 @@ def property_effects(
     *,
     properties_of: Callable[[Expression], Collection[str]] = declared_properties,
 ) -> pd.DataFrame:
-    """Return the effect of each property in each slot: the metric with it minus the metric without it, all else equal.
+    """Return the effect of each property in each slot: the metric with the property minus the metric without.
 
-    The effect of having any module is fitted too (property `any`). If it were not, the effect of a property would
-    include the effect of having a module. The property `complexity` means that the cost grows at most linearly with the
-    number of positions.
+    All else is held equal. The effect of having any module is fitted too (property `any`). If it were not, the effect
+    of a property would include the effect of having a module. The property `complexity` means that the cost grows at
+    most linearly with the number of positions.
 
     Args:
         plans: Distinct plans.

@@ -43,7 +43,7 @@ class Noise:
     grid: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the noise as data for JSON. If the seed variance is known, `Noise(**data)` restores the noise."""
+        """Return the noise as JSON-serialisable data. `Noise(**data)` restores it if the seed variance is known."""
         return {name: value for name, value in asdict(self).items() if np.isfinite(value)}
 
     def with_items(self, item_variance: float) -> Noise:

@@ -86,7 +86,7 @@ class Reference:
         return hypervolume(self.coordinates(values), ["minimize"] * m, [1.0] * m)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the reference as data for JSON, which `Reference.from_dict` reads."""
+        """Return the reference as JSON-serialisable data, which `Reference.from_dict` reads."""
         return asdict(self)
 
     @classmethod

@@ -21,8 +21,8 @@ class Trainings:
     """All successful trainings of one plan. In all values, more is better. Create it with `Trainings.of`.
 
     Attributes:
-        scores: The metric of each seed, `(S,)`.
-        items: For each seed, the metric of each evaluation item, `(S, N)`. None if the items of any seed are not
+        scores: The metric of each of S seeds, `(S,)`.
+        items: For each seed, the metric of each of N evaluation items, `(S, N)`. None if the items of any seed are not
             stored.
         block: Number of consecutive items that depend on each other: the horizon for forecasts, and otherwise 1.
     """
@@ -45,7 +45,7 @@ class Trainings:
         Args:
             scores: The metric of each seed. A training with the score None or a score that is not finite has failed and
                 is left out.
-            items: For each seed, the metric of each evaluation item, `(N,)`, or None if it was not stored.
+            items: For each seed, the metric of each of N evaluation items, `(N,)`, or None if it was not stored.
             direction: Direction of the metric, "maximize" or "minimize".
             block: See the attribute `block`.
 

@@ -33,7 +33,7 @@ class Rowwise(nn.Module):
     """Run a one-dimensional module on each row of a map separately. The module gets `(B, C, H, W)` as `(B·H, C, W)`.
 
     Args:
-        module: A module `(B, C, L) -> (B, C, L)`.
+        module: A one-dimensional module, `(B, C, W) -> (B, C, W)`.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -99,8 +99,8 @@ def create_module(
     Args:
         name: The module's registry name.
         channels: Number of channels C of the map. A neck takes a list with one count per level, fine to coarse.
-        dims: Number of spatial dimensions of the map: 1 for `(B, C, L)`, 2 for `(B, C, H, W)`. The default is 2 if the
-            module supports it, and otherwise 1.
+        dims: Number of spatial dimensions: 1 for sequences `(B, C, L)` of length L, 2 for maps `(B, C, H, W)`. The
+            default is 2 if the module supports it, and otherwise 1.
         inputs: For a fusion, the number of maps that it joins. The default is 2.
         **hyper: The module's own hyper-parameters.
 

@@ -92,7 +92,7 @@ class Plan(Mapping[str, Expression]):
         placed: dict[str, Expression] = {}
         if EVERY_STAGE in self._expressions and EVERY_STAGE not in slots:
             placed = dict.fromkeys(stages or slots, self._expressions[EVERY_STAGE])
-        # In its own slot, an expression given for a slot overrides the EVERY_STAGE expression.
+        # An expression that is given for a slot overrides the EVERY_STAGE expression in this slot.
         for slot, expression in self._expressions.items():
             if slot in slots:
                 placed[slot] = expression

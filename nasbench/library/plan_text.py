@@ -6,8 +6,8 @@ These are three forms of the same plan:
     stage3: agent_attention; stage4: eca >> se
     {"stage3": "agent_attention", "stage4": "eca >> se"}
 
-In the first two forms, line ends can take the place of `;`. A piece between two of them that names no slot is an
-expression for every stage slot.
+In the first two forms, `;` or the end of a line separates the parts. A part without a slot name is an expression for
+every stage slot.
 """
 
 from __future__ import annotations

@@ -46,12 +46,12 @@ def choose_heads(channels: int, heads: int | None = None, *, multiple: int = 1) 
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """`(..., N, C) -> (..., heads, N, C / heads)`. Head i gets the i-th block of channels."""
+    """`(..., N, C) -> (..., heads, N, C / heads)` for N tokens. Head i gets the i-th block of channels."""
     return tokens.unflatten(-1, (heads, -1)).transpose(-2, -3)
 
 
 def merge_heads(tokens: Tensor) -> Tensor:
-    """`(..., heads, N, D) -> (..., N, heads * D)`, the inverse of `split_heads`."""
+    """`(..., heads, N, D) -> (..., N, heads * D)` for N tokens with D channels a head. The inverse of `split_heads`."""
     return tokens.transpose(-2, -3).flatten(-2)
 
 
@@ -71,7 +71,7 @@ class MultiHeadSelfAttention(nn.Module):
     P is the sinusoidal encoding, and b is the learned bias of each offset. `position` chooses one of the two, or
     neither. All projections have a bias. There are 4 C² + 4 C parameters, besides b.
 
-    Shapes: `(B, N, C) -> (B, N, C)`.
+    Shapes: `(B, N, C) -> (B, N, C)` for N tokens.
 
     Args:
         channels: Number of channels C.
@@ -123,8 +123,8 @@ class CrossAttention(nn.Module):
     The layers of q, k and v and the output projection have a bias, which gives 4 C² + 4 C parameters. Normalisation and
     residual connection belong to the surrounding block.
 
-    Shapes: `(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`. G stands for any number of axes of groups. Each group attends
-    only to its own source.
+    Shapes: N tokens `(*G, N, C)` and M tokens of the source `(*G, M, C)` to `(*G, N, C)`. G stands for any number of
+    axes of groups. Each group attends only to its own source.
 
     Args:
         channels: Number of channels C.

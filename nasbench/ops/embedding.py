@@ -17,7 +17,7 @@ class SeriesEmbedding(nn.Module):
     The convolution has circular padding, as in the official code. So it keeps the length. There are 3 D C + C + K C
     parameters.
 
-    Shapes: `(B, L, D) -> (B, L, C)`.
+    Shapes: `(B, L, D) -> (B, L, C)` for L time steps.
 
     Args:
         series: Number of series D.

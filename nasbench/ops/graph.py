@@ -54,7 +54,7 @@ class MixHop(nn.Module):
     H_{k-1} of its neighbours and of itself. Some versions of the authors' code multiply by the transpose of Ã, whose
     rows do not sum to 1.
 
-    Shapes: `(B, C_in, D, T)`, `(D, D)` -> `(B, C_out, D, T)`.
+    Shapes: `(B, C_in, N, T)` for N series with T steps, and the graph `(N, N)`, to `(B, C_out, N, T)`.
 
     Args:
         in_channels: Number of channels C_in.
@@ -69,7 +69,7 @@ class MixHop(nn.Module):
         self.mix = conv(2, (depth + 1) * in_channels, out_channels)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """`(B, C_in, D, T) -> (B, C_out, D, T)`."""
+        """`(B, C_in, N, T) -> (B, C_out, N, T)`."""
         weights = adjacency + torch.eye(len(adjacency), dtype=adjacency.dtype, device=adjacency.device)
         weights = weights / weights.sum(dim=1, keepdim=True)
         hops = [x]

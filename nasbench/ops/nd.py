@@ -110,7 +110,7 @@ def to_tokens(x: Tensor) -> Tensor:
 
 
 def from_tokens(tokens: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
-    """`(B, N, C) -> (B, C, *size)`, the inverse of `to_tokens`."""
+    """`(B, N, C) -> (B, C, *size)`, where N is the product of `size`. This is the inverse of `to_tokens`."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *size)
 
 

@@ -15,7 +15,7 @@ _MODES = {1: "linear", 2: "bilinear"}
 
 
 def sinusoidal(size: Sequence[int], channels: int, *, device: torch.device | str | None = None) -> Tensor:
-    """Return the sinusoidal encoding of every position of a map: `(N, channels)`, float32.
+    """Return the sinusoidal encoding of all N positions of a map: `(N, channels)`, float32.
 
     In one dimension channel 2i of position p is sin(p / 10000^(2i/C)) and channel 2i + 1 is the cosine of the same
     angle (Vaswani et al. 2017, section 3.5). In two dimensions the first half of the channels (the larger half of an

@@ -27,7 +27,7 @@ class ProbSparseSelfAttention(nn.Module):
     applies this layer to feature maps, and `nasbench show probsparse_attention` has the equations. Normalisation,
     residual connection and dropout belong to the surrounding block. The layer has 4 C² + 4 C parameters.
 
-    Shapes: `(B, N, C) -> (B, N, C)`.
+    Shapes: `(B, N, C) -> (B, N, C)` for N tokens.
 
     Args:
         channels: Number of channels C.
@@ -55,7 +55,7 @@ class ProbSparseSelfAttention(nn.Module):
         """`(B, N, C) -> (B, N, C)`."""
         q, k, v = (split_heads(f(tokens), self.heads) for f in (self.query, self.key, self.value))
         length = q.shape[2]
-        # As in the official code, the number of chosen queries is the number of sampled keys of each query.
+        # As in the official code, as many queries are chosen as keys are sampled for each query.
         count = min(max(self.factor * math.ceil(math.log(length)), 1), length)
         # The choice of queries is not differentiable, so the measurement needs no gradient.
         top = self._measure(q.detach(), k.detach(), count).topk(count, dim=2, sorted=False).indices  # (B, heads, u)
@@ -68,7 +68,7 @@ class ProbSparseSelfAttention(nn.Module):
     def _measure(self, q: Tensor, k: Tensor, count: int) -> Tensor:
         """Estimate from `count` sampled keys how far the attention of each query is from uniform.
 
-        Shapes: `(B, heads, N, D), (B, heads, N, D) -> (B, heads, N)`.
+        Shapes: queries and keys `(B, heads, N, C / heads)` give `(B, heads, N)`.
         """
         length = q.shape[2]
         sample = self._draw(length, count, q.device)

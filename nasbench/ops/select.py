@@ -50,7 +50,7 @@ class BranchSelect(nn.Module):
     .. math:: z = \\mathrm{relu}(\\mathrm{BN}(W\\, \\mathrm{GAP}(\\textstyle\\sum_i x_i))),\\quad
               w_i = \\mathrm{softmax}_i(A_i z)
 
-    Shapes: n maps `(B, C, *S) -> (n, B, C, 1, ...)`. Training needs B of at least 2, because `z` has one
+    Shapes: n maps `(B, C, *S) -> (n, B, C, 1, ...)`. Training needs two or more items in a batch, because `z` has one
     position, so that it is normalised over the batch only.
 
     Args:

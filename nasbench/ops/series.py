@@ -30,7 +30,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(series)) if affine else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(B, L, D) -> (B, L, D)`, and the mean and standard deviation `(B, 1, D)` that `restore` needs."""
+        """`(B, L, D) -> (B, L, D)` for L steps. Also return mean and standard deviation, `(B, 1, D)`, for `restore`."""
         # As in the authors' code, no gradient flows through the statistics, and `restore` adds eps² to the scale.
         mean = x.mean(dim=1, keepdim=True).detach()
         deviation = (x.var(dim=1, keepdim=True, unbiased=False) + self.eps).sqrt().detach()
@@ -40,14 +40,16 @@ class InstanceNorm(nn.Module):
         return x, mean, deviation
 
     def restore(self, y: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        """Scale a forecast back to the units of the input: `(B, H, D) -> (B, H, D)`."""
+        """Scale a forecast of H steps back to the units of the input: `(B, H, D) -> (B, H, D)`."""
         if self.weight is not None and self.bias is not None:
             y = (y - self.bias) / (self.weight + self.eps * self.eps)  # a learned weight can reach 0
         return y * deviation + mean
 
 
 def forecast_normalised(norm: InstanceNorm | None, x: Tensor, forecast: Callable[[Tensor], Tensor]) -> Tensor:
-    """Forecast from the normalised window and scale the forecast back: `(B, L, D) -> (B, H, D)`.
+    """Forecast from the normalised window and scale the forecast back.
+
+    Shapes: `(B, L, D) -> (B, H, D)` for D series, L steps and a forecast of H steps.
 
     Args:
         norm: The normalisation. With None the window is used unchanged.
@@ -61,10 +63,10 @@ def forecast_normalised(norm: InstanceNorm | None, x: Tensor, forecast: Callable
 
 
 def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
-    """Split `(B, D, L)` into seasonal and trend parts of the same shape.
+    """Split D series of L steps, `(B, D, L)`, into seasonal and trend parts of the same shape.
 
-    The trend is a moving average of `kernel` steps (odd). For it, the series is extended at both ends by repeating its
-    end values. The seasonal part is the series minus the trend.
+    The trend is a moving average of `kernel` steps (odd). Before this, the first and last value of each series are
+    repeated, to extend the series at both ends. The seasonal part is the series minus the trend.
     """
     side = (kernel - 1) // 2
     trend = F.avg_pool1d(F.pad(x, (side, kernel - 1 - side), mode="replicate"), kernel, stride=1)
@@ -72,5 +74,8 @@ def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
 
 
 def patches(x: Tensor, length: int, stride: int) -> Tensor:
-    """`(B, D, L) -> (B, D, P, length)`: patches of a series whose last value is first repeated `stride` times."""
+    """Cut D series of L steps into P patches each: `(B, D, L) -> (B, D, P, length)`.
+
+    The last value of each series is first repeated `stride` times.
+    """
     return F.pad(x, (0, stride), mode="replicate").unfold(-1, length, stride)

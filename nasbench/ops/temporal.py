@@ -16,7 +16,7 @@ class CausalConv1d(nn.Conv1d):
 
     The input before the first step counts as zero.
 
-    Shapes: `(B, C_in, L) -> (B, C_out, L)`. The parameters are those of `nn.Conv1d`, including the bias.
+    Shapes: `(B, C_in, L) -> (B, C_out, L)` for L steps. The parameters are those of `nn.Conv1d`, including the bias.
 
     Args:
         in_channels: Number of channels of the input.
@@ -42,8 +42,8 @@ class DilatedInception(nn.Module):
     input. The output channels are divided evenly among the kernels, and the first kernels get the remainder. Each
     convolution has a bias.
 
-    Shapes: `(B, C_in, T) -> (B, C_out, T')`. With two dimensions it is `(B, C_in, D, T) -> (B, C_out, D, T')`, and the
-    convolutions run along T only.
+    Shapes: `(B, C_in, T) -> (B, C_out, T')` for T steps. With two dimensions, for D series:
+    `(B, C_in, D, T) -> (B, C_out, D, T')`. The convolutions run along time only.
 
     Args:
         in_channels: Number of channels C_in.

@@ -26,7 +26,8 @@ class TimePyramid(nn.Module):
     that the level above has one node. At the end the nodes of all levels are normalised.
     `nasbench show pyramidal_attention` has the equations.
 
-    Shapes: `(B, L, C)` to `(B, T, C)`, and the number of nodes in each level, which sum to T.
+    Shapes: `(B, L, C)` for L time steps to `(B, T, C)` for the T nodes of all levels. The sizes of the levels are also
+    returned.
 
     Args:
         channels: Number of channels C.
@@ -78,7 +79,7 @@ class PyramidLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, nodes: Tensor, links: Sequence[Edges]) -> Tensor:
-        """`(B, T, C)` to `(B, n, C)`: update the first n nodes along their edges. `links` has n rows in total."""
+        """`(B, T, C)` to `(B, n, C)`: update the first n of T nodes along their edges. `links` has n rows in total."""
         counts = [len(keys) for keys, _ in links]
         own = nodes[:, : sum(counts)]
         q = self.query(own).unflatten(2, (self.heads, -1))
@@ -89,7 +90,10 @@ class PyramidLayer(nn.Module):
 
     @staticmethod
     def _attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, exists: Tensor) -> Tensor:
-        """Attend along edges `(n, K)`, with q `(B, n, heads, D)`, k and v `(B, T, C)`: `(B, n, C)`."""
+        """Let n nodes attend to K of all T nodes each. `keys` and `exists` are their edges, `(n, K)`.
+
+        Shapes: q `(B, n, heads, C / heads)`, k and v `(B, T, C)` to `(B, n, C)`.
+        """
         # Each query has only a few keys, so sums of products are faster than thousands of tiny matrix products.
         k, v = (t.index_select(1, keys.flatten()).unflatten(1, keys.shape).unflatten(3, q.shape[2:]) for t in (k, v))
         logits = (q.unsqueeze(2) * k).sum(dim=-1) / math.sqrt(q.shape[3])  # (B, n, K, heads)
@@ -109,7 +113,7 @@ def edges(
     Args:
         sizes: Number of nodes in each level, fine to coarse. The nodes are numbered through all levels.
         scales: Number of children of a node, for each coarse level.
-        window: Number of nodes of its own level that a node attends to.
+        window: Number of nodes on its own level that a node attends to.
         device: Device of the tables.
 
     Returns:

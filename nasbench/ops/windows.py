@@ -38,7 +38,7 @@ def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
 
 
 def merge_windows(windows: Tensor, window: Sequence[int], size: Sequence[int]) -> Tensor:
-    """`(B, n, T, C) -> (B, C, *size)`: the inverse of `split_windows`. The padding is cropped.
+    """`(B, n, T, C) -> (B, C, *size)` for n windows of T positions: the inverse of `split_windows`, without padding.
 
     Args:
         windows: The windows of a map of `size`.
@@ -57,7 +57,7 @@ def merge_windows(windows: Tensor, window: Sequence[int], size: Sequence[int]) -
 
 
 def real_positions(size: Sequence[int], window: Sequence[int], *, device: torch.device | str | None = None) -> Tensor:
-    """Return which positions of each window are part of the map: bool `(n, T)`, False where `split_windows` padded.
+    """Return which of the T positions of each of n windows are in the map: bool `(n, T)`, False for padding.
 
     Every window has at least one such position. `real_positions(...)[:, None, None]` is therefore a valid mask for
     scaled_dot_product_attention, because no query is left without keys.

@@ -21,6 +21,7 @@ from nasbench.report.page import Page, page_of
 from nasbench.report.pictures import pictures_of
 from nasbench.report.tables import save_tables
 from nasbench.report.trained_models import TrainedModels
+from nasbench.runs.damage import damage_of
 from nasbench.runs.run import Run
 from nasbench.runs.schema import read_test_metrics
 from nasbench.runs.trainings import trainings_of
@@ -63,7 +64,7 @@ def build(run: Run) -> Path:
             f"cannot write the report into {run.path}: {error.strerror}; a report is "
             "written into its run folder, and `nasbench report RUN --out DIR` into a copy of it"
         ) from None
-    for note in omissions.notes:
+    for note in (*damage_of(run), *omissions.notes):
         warnings.warn(note, stacklevel=2)
     return file
 
@@ -99,7 +100,7 @@ def _test_figures(
     run: Run, models: TrainedModels, omissions: Omissions
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Return test metrics of plans by hash and of naive forecasts by name. Compute only those missing in test.json."""
-    file, known = run.path / "test.json", _known_test_figures(run)
+    file, known = run.folder.test_metrics, _known_test_figures(run)
     finalists = run.finalists()
     wanted = finalists["on_front"].astype(bool) | (finalists["plan"] == BARE.text)
     if "verdict" in finalists:
@@ -111,7 +112,8 @@ def _test_figures(
         for row in shown.to_dict(orient="records")
         if row["plan_hash"] not in known["plans"] and row["number"] in with_weights
     ]
-    if todo:
+    # A damaged test.json is not replaced, so that the test split is not used again for metrics that can be restored.
+    if todo and file not in run.folder.damaged:
         try:
             _add_test_figures(known, todo, models)
         except Exception as error:
@@ -141,4 +143,4 @@ def _trials(numbers: Iterable[int]) -> str:
 
 def _known_test_figures(run: Run) -> dict[str, Any]:
     """Return the content of test.json: metrics of plans by hash, and of naive forecasts by name."""
-    return read_test_metrics(run.folder.test_metrics)
+    return read_test_metrics(run.folder)

@@ -50,7 +50,7 @@ class ModulePage:
     status: ModuleStatus
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the page as data for JSON."""
+        """Return the page as JSON-serialisable data."""
         s = self.spec
         return {
             **_row(s, self.status),

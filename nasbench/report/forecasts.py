@@ -124,7 +124,7 @@ class _Errors:
         self._count = 0
 
     def add(self, forecast: Tensor, targets: Tensor) -> None:
-        """Add the errors of a batch. Forecast and targets are `(B, horizon, D)`."""
+        """Add the errors of a batch. Forecast and targets of D series are `(B, horizon, D)`."""
         error = (forecast - targets)[..., self._scored].double().numpy()
         self._sums += np.stack([(error**2).sum(axis=0), np.abs(error).sum(axis=0)])
         self._count += len(error)

@@ -29,7 +29,7 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
     """Return the Grad-CAM maps of the predicted classes, and these classes.
 
     Args:
-        model: A classifier, `(B, 3, H, W) -> (B, K)`. Its mode and weights are left unchanged.
+        model: A classifier of K classes, `(B, 3, H, W) -> (B, K)`. Its mode and weights are left unchanged.
         images: `(B, 3, H, W)`.
         slots: The slots of the model. The map is made at the last stage with more than one position.
 
@@ -91,7 +91,7 @@ def draw_gradcam(
     """Draw the images in the first row, then a row for each model with its maps over the images and its predictions.
 
     Args:
-        images: `(N, 3, H, W)` in any range. Each image is scaled to [0, 1].
+        images: N images `(N, 3, H, W)` in any range. Each image is scaled to [0, 1].
         labels: True class of each image.
         maps: Maps `(N, H, W)` by model.
         predicted: Predicted classes by model.

@@ -220,10 +220,10 @@ def busy_load(run: Run) -> float | None:
     Until shortly before the measurement, the threads of all workers of the search loaded the machine. A load above the
     number of these threads plus one comes from other work.
     """
+    scenario = run.folder.latest_latency("profile", lambda measured: dict(measured.get("scenario", {}))) or {}
     try:
-        scenario = (run.folder.latest_latency("profile") or {}).get("scenario", {})
         load, threads = float(scenario["load_average"]), int(scenario["threads"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not recorded, or damaged
+    except (ValueError, KeyError, TypeError, OverflowError):  # not recorded
         return None
     return load if load > run.settings.workers * threads + 1 else None
 

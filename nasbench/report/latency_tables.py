@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from nasbench.errors import RunError
 from nasbench.library.plan import BARE
 from nasbench.report.tables import Cell, Column, Row, Table, plan_cell
 from nasbench.runs.run import Run
@@ -16,21 +14,12 @@ __all__ = ["front_table", "slots_table"]
 
 def slots_table(run: Run) -> Table | None:
     """Return latency and MACs slot by slot for the plan measured last. None if no plan was measured."""
-    return _read(run, "slots", _slots_table)
+    return run.folder.latest_latency("slots", _slots_table)
 
 
 def front_table(run: Run) -> Table | None:
     """Return the last measurement of the Pareto front, with predictions if they exist. None without a measurement."""
-    return _read(run, "front", _front_table)
-
-
-def _read(run: Run, kind: str, table: Callable[[dict[str, Any]], Table]) -> Table | None:
-    measured = run.folder.latest_latency(kind)
-    try:
-        return None if measured is None else table(measured)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        file = run.folder.latency_files(kind)[-1]
-        raise RunError(f"{file} is damaged: {type(error).__name__} {str(error)[:100]}") from None
+    return run.folder.latest_latency("front", _front_table)
 
 
 def _slots_table(measured: dict[str, Any]) -> Table:

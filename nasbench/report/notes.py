@@ -10,13 +10,11 @@ import pandas as pd
 from nasbench.evidence.hierarchy import posterior
 from nasbench.evidence.verdicts import FEWEST_FOR_MODEL
 from nasbench.measurement.latency.device_profile import HeldOut
+from nasbench.runs.damage import damage_of
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import RunTrainings
 
-__all__ = ["left_out", "notes_of"]
-
-_MOST_NAMED = 5
-"""Number of damaged records that a note names."""
+__all__ = ["notes_of"]
 
 
 def notes_of(
@@ -31,8 +29,7 @@ def notes_of(
         test: Metrics on the test split by plan hash.
     """
     yield from (run.config["task"] or {}).get("notes", ())
-    if told := left_out(run):
-        yield told
+    yield from damage_of(run)
     if recorded is not None and recorded.bare is not None and recorded.noise.freedom:
         yield from _on_verdicts(recorded)
     if predicted := run.config["identity"].get("latency_profile"):
@@ -85,17 +82,6 @@ def _on_verdicts(recorded: RunTrainings) -> Iterable[str]:
             "The metric of single validation items is not stored. So only the seeds count as noise, and the verdicts "
             "hold for this validation split."
         )
-
-
-def left_out(run: Run) -> str:
-    """Return one line that names the damaged records that were left out of the evaluations. "" if there are none."""
-    skipped = run.journal.skipped
-    if not skipped:
-        return ""
-    count, more = len(skipped), len(skipped) - _MOST_NAMED
-    what = "1 record is damaged and is" if count == 1 else f"{count:,} records are damaged and are"
-    named = "; ".join(str(one) for one in skipped[:_MOST_NAMED])
-    return f"{what} left out: {named}{f'; and {more:,} more' if more > 0 else ''}."
 
 
 def _predicted(file: str, told: Mapping[str, Any]) -> str:

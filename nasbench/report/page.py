@@ -93,14 +93,12 @@ def page_of(
     """
     finalists = run.finalists()
     recorded = None if run.metric is None else trainings_of(run)
-    return Page(
-        question=_question(run),
-        answer=headline(run, finalists, recorded, test, naive),
-        notes=(*notes_of(run, finalists, recorded, test), *omissions),
-        sections=tuple(_sections(run, finalists, test, naive, pictures or {})),
-        facts=tuple(_facts(run)),
-        command=command_of(run),
-    )
+    answer = headline(run, finalists, recorded, test, naive)
+    sections = tuple(_sections(run, finalists, test, naive, pictures or {}))
+    facts = tuple(_facts(run))
+    # The notes name the damaged files, so they are made after every file was read.
+    notes = (*notes_of(run, finalists, recorded, test), *omissions)
+    return Page(_question(run), answer, notes, sections, facts, command_of(run))
 
 
 def _sections(
@@ -255,6 +253,8 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
         "time",
         f"{trials['wall_s'].sum():.1f} s in evaluations, of which {trials['training_s'].sum():.1f} s in training",
     )
+    if not env:
+        return
     yield "seeds", ", ".join(f"{name} {_listed(seeds)}" for name, seeds in env.get("seeds", {}).items())
     yield "versions", ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
     yield "machine", f"{env.get('platform', '')}; {env.get('device', {})}; {env.get('threads', '?')} threads"

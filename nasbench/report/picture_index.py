@@ -13,9 +13,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from nasbench.errors import InputError
+from nasbench.errors import RunError
 from nasbench.files import read_json, write_text
 from nasbench.report.plotting import Picture
+from nasbench.runs.folder import RunFolder
+from nasbench.runs.schema import damaged
 
 __all__ = ["IndexedPicture", "PictureIndex", "today"]
 
@@ -57,12 +59,12 @@ class PictureIndex:
     """The pictures of a run's last report.
 
     Args:
-        folder: The folder `figures` of the run. It need not exist yet.
+        run: The files of the run. Its folder `figures` need not exist yet.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._entries = self._read()
+    def __init__(self, run: RunFolder) -> None:
+        self.folder = run.figures
+        self._entries = self._read(run)
         self._shown: dict[str, IndexedPicture] = {}
 
     def of_part(self, part: str) -> dict[str, IndexedPicture]:
@@ -98,21 +100,26 @@ class PictureIndex:
     def _svg(self, name: str) -> Path:
         return self.folder / f"{name}.svg"
 
-    def _read(self) -> Mapping[str, IndexedPicture]:
+    def _read(self, run: RunFolder) -> Mapping[str, IndexedPicture]:
         file = self.folder / _FILE
         if file.is_file():
-            try:
-                entries = _ENTRIES.validate_python(read_json(file, "index of pictures"))
-            except (InputError, ValidationError):  # with a damaged index, no earlier picture can be shown
-                entries = {}
+            entries = run.part(file, "pictures of the last report that were not made again", lambda: _entries(file))
             # A name is a part of a path, so it must not lead out of the folder.
-            return {name: entry for name, entry in entries.items() if Path(name).name == name}
+            return {name: entry for name, entry in (entries or {}).items() if Path(name).name == name}
         names = {name: part for part, names in _BEFORE_THE_INDEX.items() for name in names}
         return {
             name: IndexedPicture(part=part, alt=name, caption="", made=_day(self._svg(name).stat().st_mtime))
             for name, part in names.items()
             if self._svg(name).is_file()
         }
+
+
+def _entries(file: Path) -> dict[str, IndexedPicture]:
+    given = read_json(file, "index of pictures", RunError)
+    try:
+        return _ENTRIES.validate_python(given)
+    except ValidationError as error:
+        raise damaged(file, error) from None
 
 
 def today() -> str:

@@ -67,7 +67,7 @@ def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[s
         _Part("found", "held out", "predictions of the test split", lambda: _found(run, models), True),
         _Part("curves", "training", "learning curves", lambda: _curves(run)),
     )
-    index = PictureIndex(run.folder.figures)
+    index = PictureIndex(run.folder)
     pictures: dict[str, list[Picture]] = {}
     for part in parts:
         pictures.setdefault(part.section, []).extend(_drawn(part, models, index, omissions))

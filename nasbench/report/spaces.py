@@ -31,7 +31,7 @@ def usual_backbone(space: Space) -> str:
 
 
 def describe_space(space: Space, backbone: str, input_size: Sequence[int]) -> dict[str, Any]:
-    """Return the number of plans, the slots, compositions and variants of a space in a backbone, as data for JSON.
+    """Return the plan count, slots, compositions and variants of a space in a backbone, as JSON-serialisable data.
 
     Raises:
         UnknownNameError: If there is no such backbone.
@@ -73,7 +73,7 @@ def recorded_space(name: str) -> dict[str, Any] | None:
 
 
 def record_of_spaces() -> dict[str, Any]:
-    """Describe every ready-made space in its example backbone, and return the record as data for JSON."""
+    """Describe every ready-made space in its example backbone, and return the record as JSON-serialisable data."""
     from nasbench import backbones
 
     spaces = {}

@@ -96,7 +96,7 @@ class Advice:
         return "".join(f" --{name} {value}" for name, value in given.items() if value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the advice as data for JSON."""
+        """Return the advice as JSON-serialisable data."""
         figures = ("size", "channels", *PROPERTIES, "self_influence", "notes")
         return {
             "host": self.host,
@@ -278,7 +278,7 @@ def _advise(
     seed: int,
 ) -> Advice:
     """Measure the stages of a model, and propose modules for the properties that each stage lacks."""
-    stages = [slot for slot in places if is_stage_slot(slot.name)] or list(places)  # some stems have no stages
+    stages = [slot for slot in places if is_stage_slot(slot.name)] or list(places)  # dlinear has no stages
     measured = stage_figures(model, stages, input_size=size, seed=seed)
     missing = {stage.slot: _missing(stage) for stage in measured}
     suggestions: list[Suggestion] = []

@@ -22,7 +22,7 @@ def is_near_chance(metric: str, value: float, classes: int) -> bool:
     """Whether a classifier is hardly better than random guessing.
 
     For an accuracy, chance is 1/classes. Near chance means at most twice this value, and at most a tenth of the way
-    from it to 1: 0.19 with 10 classes, 0.55 with 2. For the loss (cross-entropy), chance is log(classes), and near
+    from chance to 1: 0.19 with 10 classes, 0.55 with 2. For the loss (cross-entropy), chance is log(classes), and near
     chance means at least nine tenths of this value. Other metrics are never near chance.
 
     Args:

@@ -113,8 +113,9 @@ def task_of_run(folder: RunFolder, config: Mapping[str, Any], settings: SearchSe
         raise RunError(f"run {folder.name} was evaluated by a function or from a table, so it has no data")
     name = str(config["settings"]["task"])
     # The recorded path is absolute, so it is valid in any working directory. A user's own task is copied into the run.
-    found = read_data(folder.data).found if folder.data.is_file() else name
-    text = found if settings.task == name else str(settings.task)
+    read = read_data(folder)
+    text = name if read is None else read.found
+    text = text if settings.task == name else str(settings.task)
     try:
         task = make_task(settings, text)
     except (DataError, InputError, OSError) as error:

@@ -22,7 +22,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "optuna", "fvcore", "numpy", "panda
 
 
 def describe_environment(settings: SearchSettings) -> dict[str, Any]:
-    """Return the environment of a search as data for JSON.
+    """Return the environment of a search as JSON-serialisable data.
 
     It contains no paths and no user names of the machine.
     """

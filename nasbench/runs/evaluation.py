@@ -84,7 +84,7 @@ class Evaluation:
             object.__setattr__(self, "reason", clean(self.reason))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recorded fields as data for JSON. `Evaluation(**data)` restores the evaluation."""
+        """Return the recorded fields as JSON-serialisable data. `Evaluation(**data)` restores the evaluation."""
         return {name: getattr(self, name) for name in _RECORDED}
 
     @property

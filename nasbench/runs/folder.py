@@ -29,10 +29,10 @@ import re
 import shutil
 import socket
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nasbench.errors import RunError
 from nasbench.files import FileLock, append, copy_file, is_locked, read_json, write_text
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunFolder"]
 
+_T = TypeVar("_T")
+
 _OURS = (".lock",)
 """Files that an empty folder may contain. The lock is created before the run."""
 
@@ -58,6 +60,13 @@ _PARTS = frozenset(
 )
 """Names of the files and folders of a run, without hidden ones. Other files in the folder are never opened."""
 
+_LATENCIES = {
+    "profile": "the state of the machine in the search's measurement of latency",
+    "front": "the measured latency of the front",
+    "slots": "the measured latency slot by slot",
+}
+"""What is left out if the latest latency measurement of a kind is damaged."""
+
 _HASH = re.compile(r"[0-9a-f]{16}\Z")
 _MAX_ITEMS_BYTES = 1_000_000_000
 """Largest file of items that is read, in bytes: 125 million validation items."""
@@ -68,10 +77,14 @@ class RunFolder:
 
     Args:
         path: The folder. It need not exist yet.
+
+    Attributes:
+        damaged: What is left out of this run, and why, by damaged file (`part`). It has the files read so far.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.damaged: dict[Path, tuple[str, RunError]] = {}
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
         self.data = self.path / "data.json"
@@ -104,7 +117,7 @@ class RunFolder:
         This check is made before a run is read, and again before something is written into its folder.
 
         Raises:
-            RunError: If the run contains one of these. The message names it.
+            RunError: If the run contains such a file or link. The message names it.
         """
         root = os.path.realpath(self.path)
         try:
@@ -121,6 +134,27 @@ class RunFolder:
                     raise RunError(f"{place} in {self.path} is not a regular file, so the run is not opened")
         except OSError as error:
             raise RunError(f"cannot read {self.path}: {error.strerror}") from None
+
+    def part(self, file: Path, what: str, read: Callable[[], _T]) -> _T | None:
+        """Return what a file contains without which the run can be read. None if it does not exist or is damaged.
+
+        This is the only way to read such a file for results. A damaged file is recorded in `damaged`, so that
+        `nasbench.runs.damage` can name it.
+
+        Args:
+            file: The file.
+            what: What is left out if it is damaged, as a noun phrase.
+            read: Reads the file, and raises a `RunError` if it is damaged.
+        """
+        if not file.is_file():
+            return None
+        try:
+            content = read()
+        except RunError as error:
+            self.damaged[file] = what, error
+            return None
+        self.damaged.pop(file, None)
+        return content
 
     def copy_to(self, path: str | Path) -> None:
         """Copy the run into a folder that does not exist or is empty. The run itself is only read.
@@ -232,7 +266,7 @@ class RunFolder:
     # -- the metric per validation item --------------------------------------------------------------------------
 
     def items_file(self, plan_hash: str, seed: int) -> Path:
-        """Return the path of the file of items of a plan and seed. The file need not exist.
+        """Return the path of the file with the items of a plan and seed. The file need not exist.
 
         Raises:
             RunError: If `plan_hash` has not the form of a hash. Any other text of a record must not become part of a
@@ -251,17 +285,19 @@ class RunFolder:
             file.parent.mkdir(exist_ok=True)
             np.save(file, items, allow_pickle=False)
 
-    def load_items(self, plan_hash: str, seed: int) -> NDArray[np.float64] | None:
-        """Return the metric of each validation item, shape `(N,)`, of a plan and seed. None if it was not stored.
+    def load_items(self, plan_hash: str, seed: int, count: int | None = None) -> NDArray[np.float64] | None:
+        """Return the metric of each validation item, shape `(N,)`, of a plan and seed.
 
-        Raises:
-            RunError: If the file is damaged.
+        None if it was not stored, or if the file is damaged (`damaged`). If `count` is given, a file with another
+        number of items is damaged.
         """
+        file = self.items_file(plan_hash, seed)
+        what = "the values of single validation items of a training"
+        return self.part(file, what, lambda: self._read_items(file, count))
+
+    def _read_items(self, file: Path, count: int | None) -> NDArray[np.float64]:
         import numpy as np
 
-        file = self.items_file(plan_hash, seed)
-        if not file.is_file():
-            return None
         if file.stat().st_size > _MAX_ITEMS_BYTES:
             raise RunError(f"{file} is damaged: it has {file.stat().st_size:,} bytes")
         try:
@@ -273,6 +309,8 @@ class RunFolder:
             raise RunError(f"{file} is damaged: {str(error)[:200]}") from None
         if items.ndim != 1 or not np.isfinite(items).all():
             raise RunError(f"{file} is damaged: it must contain one finite number for each item")
+        if count not in (None, len(items)):
+            raise RunError(f"{file} is damaged: it has {len(items):,} items, but other trainings have {count:,}")
         return items
 
     # -- weights -------------------------------------------------------------------------------------------------
@@ -344,19 +382,26 @@ class RunFolder:
         files = _numbered(self.path / "latency", kind, ".json")
         return [files[number] for number in sorted(files)]  # by number, because by name 10 would come before 2
 
-    def latest_latency(self, kind: str) -> dict[str, Any] | None:
-        """Return the latest stored latency measurement of a kind, or None if there is none.
+    def latest_latency(self, kind: str, view: Callable[[dict[str, Any]], _T]) -> _T | None:
+        """Return what `view` makes of the latest stored latency measurement of a kind.
 
-        Raises:
-            RunError: If the file is damaged.
+        None if there is none, or if the file is damaged (`damaged`). If `view` does not find what it needs, the file is
+        damaged.
         """
         files = self.latency_files(kind)
         if not files:
             return None
-        document = read_json(files[-1], "latency measurement", RunError)
-        if not isinstance(document, dict):
-            raise RunError(f"{files[-1]} is damaged: it does not contain a mapping")
-        return document
+
+        def read() -> _T:
+            document = read_json(files[-1], "latency measurement", RunError)
+            if not isinstance(document, dict):
+                raise RunError(f"{files[-1]} is damaged: it does not contain a mapping")
+            try:
+                return view(document)
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+                raise RunError(f"{files[-1]} is damaged: {type(error).__name__} {str(error)[:100]}") from None
+
+        return self.part(files[-1], _LATENCIES[kind], read)
 
     def save_latency(self, kind: str, document: Mapping[str, Any]) -> Path:
         """Store a latency measurement in a new file beside the earlier ones of its kind, and return its path.

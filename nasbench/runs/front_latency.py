@@ -5,7 +5,7 @@ The models are built from config.yaml alone. So the machine that measures needs 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from nasbench.library.plan import Plan
 from nasbench.measurement.latency.device_profile import HeldOut, judged, within_10pct
 from nasbench.measurement.latency.kernels import count_kernels
 from nasbench.measurement.latency.per_slot import PerSlot, profile_slots
-from nasbench.measurement.latency.profiler import Profile, profile
+from nasbench.measurement.latency.profiler import Profile, check_device, profile
 from nasbench.runs.run import Run
 
 __all__ = ["FrontLatency", "measure_front", "measure_slots", "predicted_scenario"]
 
 SCHEMA_VERSION = 1
-_ASKED = ("batch_size", "mode", "amp", "channels_last")
+_OF_DEVICE = ("mode", "amp", "channels_last")
+_ASKED = ("batch_size", *_OF_DEVICE)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class FrontLatency:
     file: Path = Path()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the results as data for JSON, without raw samples."""
+        """Return the results as JSON-serialisable data, without raw samples."""
         return {
             "rows": self.rows,
             "stopped": self.profile.stopped,
@@ -60,7 +61,9 @@ class FrontLatency:
         }
 
 
-def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLatency:
+def measure_front(
+    run: Run, *, per_slot: bool = True, on_start: Callable[[int], None] = lambda _: None, **options: Any
+) -> FrontLatency:
     """Measure the latency of the plans on a run's front and of the bare backbone on this device, and by slot.
 
     Results and raw samples are stored in `latency/` of the run folder.
@@ -68,6 +71,7 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
     Args:
         run: The run.
         per_slot: Whether to measure also the latency that each slot adds in the best plan. This doubles the time.
+        on_start: Called with the number of measurements, when everything was checked and the first of them begins.
         options: Options of `profile`. If the run predicted latency, the defaults of batch size, mode, autocast and
             memory format are those of its device profile.
 
@@ -87,8 +91,13 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
     first = {evaluation.plan_hash: evaluation for evaluation in reversed(run.evaluations())}
     builder = run.builder().without_weights()  # latency does not depend on the values of weights
     texts = {bare.hash: bare.text, **dict(zip(front["plan_hash"], front["plan"], strict=True))}
-    size, models = builder.input_size, {key: builder.build(Plan.of(texts[key])) for key in hashes}
+    size = builder.input_size
+    check_device(options.get("device", "auto"), size, **{key: options[key] for key in _OF_DEVICE if key in options})
+    models = {key: builder.build(Plan.of(texts[key])) for key in hashes}
+    # the front is sorted by its metric, so the first plan that is not the bare backbone is the best plan
+    best = next((key for key in front["plan_hash"] if key != bare.hash), None) if per_slot else None
     kernels = {key: count_kernels(model, size) for key, model in models.items()}
+    on_start(1 if best is None else 2)
     measured = _accepted(profile(models, input_size=size, reference=bare.hash, **options))
     ranks = measured.ranks()
     rows = []
@@ -107,9 +116,7 @@ def measure_front(run: Run, *, per_slot: bool = True, **options: Any) -> FrontLa
             row |= {"predicted_ms": cost["latency_ms"], "predicted_ratio": cost["latency_ratio"]}
         rows.append(row)
     quality, within_ms = _quality([row for row in rows if row["plan_hash"] != bare.hash])
-    # the front is sorted by its metric, so the first plan that is not the bare backbone is the best plan
-    best = next((key for key in front["plan_hash"] if key != bare.hash), None)
-    slots = measure_slots(run, texts[best], first[best].number, **options) if per_slot and best is not None else None
+    slots = None if best is None else measure_slots(run, texts[best], first[best].number, **options)
     result = FrontLatency(rows, measured, quality, within_ms, slots)
     document = {**result.to_dict(), "date": measured.scenario.date, "profile": measured.to_dict()}
     return replace(result, file=_save(run, "front", document))

@@ -177,7 +177,7 @@ class RunJournal:
                 evaluation
                 for name in names or (SEARCH, FINALISTS)
                 for trial in self._trials(name)
-                if (evaluation := self._evaluation(name, trial)) is not None
+                if (evaluation := self.evaluation(name, trial)) is not None
             ]
 
     def further_trainings(self) -> list[tuple[Evaluation, str]]:
@@ -192,7 +192,7 @@ class RunJournal:
             return [
                 (evaluation, clean(str(trial.user_attrs.get("reason", "")), _LONGEST_REASON))
                 for trial in self._trials(FINALISTS)
-                if (evaluation := self._evaluation(FINALISTS, trial)) is not None
+                if (evaluation := self.evaluation(FINALISTS, trial)) is not None
             ]
 
     def refresh_copy(self) -> None:
@@ -219,7 +219,7 @@ class RunJournal:
             packed = trial.user_attrs.get("items")  # None for a metric without values by item
             if packed is None or (name, trial.number) in self._fetched:
                 continue
-            if (evaluation := self._evaluation(name, trial)) is None:  # not finished
+            if (evaluation := self.evaluation(name, trial)) is None:  # not finished
                 continue
             if not self.folder.items_file(evaluation.plan_hash, evaluation.seed).is_file():
                 self.folder.save_items(evaluation.plan_hash, evaluation.seed, unpack_items(packed))
@@ -234,15 +234,21 @@ class RunJournal:
         return [trial for trial in trials if trial.number not in retried and not self._repeats(name, trial, first)]
 
     def _repeats(self, name: str, trial: FrozenTrial, first: dict[str, int]) -> bool:
-        """Whether a trial evaluates the claim of an earlier one again, as in a journal whose lines were repeated."""
+        """Whether a trial evaluates the claim of an earlier one again, as in a journal whose lines were repeated.
+
+        A damaged record does not count as the earlier one, because a resumed search evaluates its plan again.
+        """
         if "claim" not in trial.user_attrs or is_void(trial) or not trial.state.is_finished():
+            return False
+        if self.evaluation(name, trial) is None:
             return False
         original = first.setdefault(str(trial.user_attrs["claim"]), trial.number)
         if original != trial.number:
             self._skipped[name, trial.number] = Skipped(name, trial.number, f"it repeats trial {original}")
         return original != trial.number
 
-    def _evaluation(self, name: str, trial: FrozenTrial) -> Evaluation | None:
+    def evaluation(self, name: str, trial: FrozenTrial) -> Evaluation | None:
+        """Return the evaluation of a trial of the named study. None if it has none or is damaged (`skipped`)."""
         key = (name, trial.number)
         if key in self._checked:
             return self._checked[key]

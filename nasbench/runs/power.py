@@ -49,7 +49,7 @@ class RunPower:
     items_needed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the results as data for JSON."""
+        """Return the results as JSON-serialisable data."""
         return asdict(self)
 
     def __str__(self) -> str:

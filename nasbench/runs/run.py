@@ -110,18 +110,16 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """The contents of environment.json. Empty if the file is missing."""
-        file = self.folder.environment
-        return read_environment(file) if file.is_file() else {}
+        """The contents of environment.json. Empty if the file is missing or damaged (`RunFolder.damaged`)."""
+        return read_environment(self.folder)
 
     @cached_property
     def data(self) -> DataRead | None:
-        """The task's description of the data that the search read. None in a run of version 0.1.0 or without a task.
+        """The task's description of the data that the search read.
 
-        Raises:
-            RunError: If the file data.json is damaged.
+        None in a run of version 0.1.0 or without a task, and if data.json is damaged (`RunFolder.damaged`).
         """
-        return read_data(self.folder.data) if self.folder.data.is_file() else None
+        return read_data(self.folder)
 
     # -- results ----------------------------------------------------------------------------------------
 

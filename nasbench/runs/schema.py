@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -23,12 +23,14 @@ from nasbench.library.expression import text_hash
 from nasbench.runs.columns import LATENCY_COLUMNS, column_of_that_name
 from nasbench.runs.database_url import DatabaseUrl
 from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.folder import RunFolder
 from nasbench.runs.settings import SearchSettings
 
 __all__ = [
     "CONTROLS", "COST_CHECKS", "FINALISTS", "LATENCY", "REFERENCE", "SCHEMA_VERSION", "SEARCH", "DataRead",
     "DeclaredModule", "Environment", "PluginFile", "Plugins", "RecordedControl", "RunConfig", "check_evaluation",
-    "config_text", "read_attribute", "read_config", "read_data", "read_environment", "read_test_metrics", "recordable",
+    "config_text", "damaged", "read_attribute", "read_config", "read_data", "read_environment", "read_test_metrics",
+    "recordable",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -42,6 +44,7 @@ and the noise of the runs whose evaluations were reused."""
 
 
 _Text = Annotated[str, Field(max_length=100_000)]
+_Read = TypeVar("_Read", bound=BaseModel)
 
 
 class _Part(BaseModel):
@@ -214,30 +217,15 @@ class Environment(_Part):
     seeds: dict[_Text, int | list[int]] = {}
 
 
-def read_environment(file: Path) -> dict[str, Any]:
-    """Read and validate a run's environment.json.
-
-    Raises:
-        RunError: If the file cannot be read, or is damaged. The message names the first damaged place.
-    """
-    given = read_json(file, "environment", RunError)
-    try:
-        Environment.model_validate(given)
-    except ValidationError as error:
-        raise _damaged(file, error) from None
-    return dict(given)
+def read_environment(folder: RunFolder) -> dict[str, Any]:
+    """Read and validate a run's environment.json. Empty if it is missing or damaged (`RunFolder.damaged`)."""
+    read = _read_part(folder, folder.environment, Environment, "the versions, machine and seeds")
+    return {} if read is None else read.model_dump(exclude_unset=True)
 
 
-def read_data(file: Path) -> DataRead:
-    """Read and validate a run's data.json.
-
-    Raises:
-        RunError: If the file cannot be read, or is damaged. The message names the first damaged place.
-    """
-    try:
-        return DataRead.model_validate(read_json(file, "data", RunError))
-    except ValidationError as error:
-        raise _damaged(file, error) from None
+def read_data(folder: RunFolder) -> DataRead | None:
+    """Read and validate a run's data.json. None if it is missing or damaged (`RunFolder.damaged`)."""
+    return _read_part(folder, folder.data, DataRead, "what was read of the data")
 
 
 class _TestMetrics(_Part):
@@ -247,21 +235,26 @@ class _TestMetrics(_Part):
     naive: dict[_Text, dict[_Text, float]] = {}
 
 
-def read_test_metrics(file: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Read and validate a run's test.json. If the file does not exist, the result is empty.
+def read_test_metrics(folder: RunFolder) -> dict[str, dict[str, dict[str, float]]]:
+    """Read and validate a run's test.json. If it is missing or damaged (`RunFolder.damaged`), the result is empty.
 
     Returns:
         "plans": metrics on the test split by plan hash. "naive": metrics of the naive forecasts, by name.
-
-    Raises:
-        RunError: If the file cannot be read, or is damaged. The message names the first damaged place.
     """
-    given = read_json(file, "test metrics", RunError) if file.is_file() else {}
-    try:
-        metrics = _TestMetrics.model_validate(given)
-    except ValidationError as error:
-        raise _damaged(file, error) from None
-    return {"plans": metrics.plans, "naive": metrics.naive}
+    read = _read_part(folder, folder.test_metrics, _TestMetrics, "the metrics on the test split") or _TestMetrics()
+    return {"plans": read.plans, "naive": read.naive}
+
+
+def _read_part(folder: RunFolder, file: Path, kind: type[_Read], what: str) -> _Read | None:
+    """Read and validate a JSON file. None if it is missing or damaged. For `what` see `RunFolder.part`."""
+
+    def read() -> _Read:
+        try:
+            return kind.model_validate(read_json(file, "file", RunError))
+        except ValidationError as error:
+            raise damaged(file, error) from None
+
+    return folder.part(file, what, read)
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -275,7 +268,7 @@ def read_config(file: Path) -> dict[str, Any]:
         RunConfig.model_validate(given)
         SearchSettings.model_validate(given["settings"])
     except ValidationError as error:
-        raise _damaged(file, error) from None
+        raise damaged(file, error) from None
     except InputError as error:
         raise RunError(f"{file} is damaged: {error}") from None
     if storage := given["settings"].get("storage"):  # runs of version 0.1.0 can have a password here
@@ -306,7 +299,7 @@ class RecordedControl:
     exact: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as data for JSON. `RecordedControl(**data)` restores it."""
+        """Return the record as JSON-serialisable data. `RecordedControl(**data)` restores it."""
         return asdict(self)
 
 
@@ -418,7 +411,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _damaged(file: Path, error: ValidationError) -> RunError:
+def damaged(file: Path, error: ValidationError) -> RunError:
+    """Return the error that a file is damaged. It names the first damaged place."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])[:200] or "the whole"
     # Only the first error is shown, because one damaged part usually causes many. It is cut, because names in a foreign

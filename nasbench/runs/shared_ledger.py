@@ -29,7 +29,7 @@ from nasbench.runs.ledger import PROMOTED, Ledger, evaluation_of, is_abandoned, 
 __all__ = ["HEARTBEAT", "SharedLedger", "pack_items", "unpack_items"]
 
 HEARTBEAT = "driver "
-"""Beginning of the names of the attributes of a study that are heartbeats."""
+"""Prefix of the study attributes that contain heartbeats."""
 
 BEAT_S = 5.0
 """Seconds between two heartbeats of a driver."""

@@ -55,7 +55,8 @@ class TableInfo(BaseModel):
         schema_version: Version of the file's schema.
         backbone: Name of the backbone.
         task: The task on which plans were trained.
-        space: The space, with the name of every variant. So modules that are registered later are not part of it.
+        space: The space, with the name of every variant. So modules that are registered later are not part of the
+            space.
         slots: The slots of the backbone.
         metrics: Names of the metric columns, each with its direction, "maximize" or "minimize".
         metric: The metric by which plans are selected. None if the objectives are only costs.

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nasbench.evidence.comparison import contents_of
 from nasbench.evidence.noise import Noise, pooled_noise
 from nasbench.evidence.standing import Standing, standing
@@ -23,6 +26,9 @@ from nasbench.runs.journal import RunJournal
 from nasbench.runs.schema import CONTROLS
 
 __all__ = ["PlanTrainings", "RecordedRun", "RunTrainings", "trainings_of"]
+
+Items = Mapping[tuple[str, int], NDArray[np.float64] | None]
+"""The metric of each validation item, `(N,)`, by plan hash and seed."""
 
 
 class RecordedRun(Protocol):
@@ -160,35 +166,48 @@ def trainings_of(run: RecordedRun) -> RunTrainings:
     Args:
         run: A run with a trained metric (`Run.metric`).
 
+    The trainings of a plan have no items if one of its files of items is damaged (`RunFolder.damaged`).
+
     Raises:
         ValueError: If every objective of the run is a cost.
-        RunError: If the journal or a file of items is damaged.
+        RunError: If the journal is damaged.
     """
     if run.metric is None:
         raise ValueError("every objective of the run is a cost")
-    plans = _by_plan(run, run.evaluations())
+    of_plans, of_controls = run.evaluations(), run.journal.evaluations(CONTROLS)
+    items = _items(run, [*of_plans, *of_controls])
+    plans = _by_plan(run, of_plans, items)
     bare = next((one for one in plans.values() if one.evaluations[0].is_bare), None)
     others = tuple(one for one in plans.values() if one is not bare)
-    controls = _by_plan(run, run.journal.evaluations(CONTROLS))
+    controls = _by_plan(run, of_controls, items)
     earlier = tuple(Noise(**fields) for fields in run.journal.earlier_noise.values())
     return RunTrainings(bare, others, controls, earlier)
 
 
-def _by_plan(run: RecordedRun, evaluations: Sequence[Evaluation]) -> dict[str, PlanTrainings]:
+def _items(run: RecordedRun, evaluations: Iterable[Evaluation]) -> Items:
+    """Return the metric of each validation item by plan hash and seed, if it is stored and the file is not damaged."""
+    if run.config["task"] is not None and run.config["task"]["metric"] != run.metric:
+        return {}  # the stored items are values of the task's own metric
+    keys = {(one.plan_hash, one.seed) for one in evaluations if one.is_complete}
+    loaded = {key: items for key in keys if (items := run.folder.load_items(*key)) is not None}
+    # All trainings have the same items. A file with another number of them was not written by this run.
+    count = max(Counter(map(len, loaded.values())).items(), key=lambda pair: pair[1], default=(None, 0))[0]
+    return {key: items if len(items) == count else run.folder.load_items(*key, count) for key, items in loaded.items()}
+
+
+def _by_plan(run: RecordedRun, evaluations: Sequence[Evaluation], items: Items) -> dict[str, PlanTrainings]:
     failures = Counter(one.plan_hash for one in evaluations if one.state == "failed")
     return {
-        plan_hash: PlanTrainings(tuple(of_plan), failures[plan_hash], _trainings(run, of_plan))
+        plan_hash: PlanTrainings(tuple(of_plan), failures[plan_hash], _trainings(run, of_plan, items))
         for plan_hash, of_plan in at_full_budget(evaluations).items()
     }
 
 
-def _trainings(run: RecordedRun, evaluations: Iterable[Evaluation]) -> Trainings:
+def _trainings(run: RecordedRun, evaluations: Iterable[Evaluation], items: Items) -> Trainings:
     assert run.metric is not None
-    of_metric = run.config["task"] is None or run.config["task"]["metric"] == run.metric
     return Trainings.of(
         [one.metrics.get(run.metric) for one in evaluations],
-        # the stored items are values of the task's own metric
-        [run.folder.load_items(one.plan_hash, one.seed) for one in evaluations] if of_metric else None,
+        [items.get((one.plan_hash, one.seed)) for one in evaluations],
         direction=run.directions[run.metric],
         block=run.block,
     )

@@ -106,7 +106,10 @@ class Combinations:
         return expression in self.settings
 
     def _all_settings(self) -> dict[Expression, list[Setting]]:
-        """Return the settings by expression. A reduced setting is included only if no other gives its expression."""
+        """Return the settings by expression.
+
+        Reduced settings are included only for expressions that no other setting gives.
+        """
         # The expression `se` must not get the neighbours of compositions that are reduced to `se`.
         proper: dict[Expression, list[Setting]] = {}
         reduced: dict[Expression, list[Setting]] = {}
@@ -127,9 +130,9 @@ class Combinations:
         return parse(composition, dict(bound))
 
     def neighbours(self, expression: Expression) -> tuple[Expression, ...]:
-        """Return the other expressions that have a setting which differs by one choice from a setting of `expression`.
+        """Return the neighbours of an expression.
 
-        If x is a neighbour of y, then y is a neighbour of x.
+        Two expressions are neighbours if one has a setting that differs by one choice from a setting of the other.
         """
         if expression not in self._near:
             near = dict.fromkeys(e for setting in self.settings.get(expression, ()) for e in self._beside(setting))

@@ -26,7 +26,7 @@ class _Layer:
 
     Attributes:
         slot: The slot's name.
-        seen: For each expression, the rule's view of it.
+        seen: For each expression, the view that the rule has of the expression.
         alike: For each view, the expressions with this view.
         moves: For each state before the slot, the possible views, each with the state after the slot.
     """
@@ -41,7 +41,7 @@ class PlanTable:
     """The plans that a rule admits. They are numbered from 0.
 
     Args:
-        offered: The possible expressions at each slot of the rule, in the order of its slots.
+        offered: The possible expressions at each slot of the rule, in the order of the slots.
         rule: The rule that admits plans.
 
     Raises:

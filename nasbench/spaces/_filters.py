@@ -1,4 +1,7 @@
-"""Filters that select modules by their declarations. Variants, quotas and restrictions use them."""
+"""Filters that select modules by what the modules declare: properties, family, dimensions and cost order.
+
+In a space, the keys `variants`, `only` and `quotas` accept such filters.
+"""
 
 from __future__ import annotations
 
@@ -92,11 +95,11 @@ class ModuleFilter(Written):
 
 
 class Selector(ModuleFilter):
-    """Variants that are selected by the declarations of modules. A user's own modules can be selected too.
+    """Variants that are selected by what modules declare. A user's own modules can be selected too.
 
     Attributes:
-        values: "default" means the default hyper-parameters. "all" adds, for each hyper-parameter alone, a variant with
-            each value that a search tries.
+        values: "default" means the default hyper-parameters. "all" also adds one variant for every search value of
+            every hyper-parameter. All other hyper-parameters keep their defaults.
     """
 
     word: ClassVar[str] = "variant selector"
@@ -106,7 +109,7 @@ class Selector(ModuleFilter):
     def variants(self) -> list[Expression]:
         """Return the selected variants, sorted by the name of their module.
 
-        A control, which is not `selectable`, is selected only by its full name.
+        A control has `selectable=False`: patterns and conditions never select it, only its full name does.
 
         Raises:
             SpaceError: If no module meets the conditions.
@@ -114,7 +117,7 @@ class Selector(ModuleFilter):
         offered = [s for s in module_specs(kind="module") if s.selectable or s.name in self.modules]
         chosen = [spec for spec in offered if self.takes(spec)]
         if not chosen:
-            raise SpaceError(f"no module meets {self.model_dump()}; `nasbench modules` lists the declarations")
+            raise SpaceError(f"no module meets {self.model_dump()}; `nasbench modules` lists what each module declares")
         return list(dict.fromkeys(parse(text) for spec in chosen for text in self._texts(spec)))
 
     def _texts(self, spec: ModuleSpec) -> Iterator[str]:

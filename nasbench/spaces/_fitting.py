@@ -144,8 +144,8 @@ def _refusal(expression: Expression, channels: int | tuple[int, ...], dims: int,
     except UnsupportedError as error:
         return str(error)
     except (Exception, SystemExit):
-        # The code of a module can raise anything, perhaps only here without data. The evaluation of a plan with it
-        # raises it again, and records it as the reason why the plan failed.
+        # The code of a module can raise any error, perhaps only on the meta device. If the evaluation of a plan raises
+        # the error again, it is recorded as the reason why the plan failed.
         return None
     return None
 
@@ -188,7 +188,7 @@ def unite(parts: Sequence[Fitted], slots: Sequence[SlotLike]) -> Fitted:
     joined = tuple(
         _with_empty(join(at[slot.name]), len(at[slot.name]) < len(parts)) for slot in slots if slot.name in at
     )
-    # In a union, slots always have the same expression only if they do so in every part.
+    # In a union, slots always have the same expression only if this holds in every part.
     same = tuple(group for group in parts[0].same if all(group in part.same for part in parts))
     return Fitted(joined, AnyOf([part.rule for part in parts], _read(parts, slots)), _all_excluded(parts), same)
 

@@ -55,7 +55,7 @@ class Override(WithDepth):
         slots: The slots, written as in `Space`.
         compositions: The compositions that replace those of the space.
         variants: The variants that replace those of the space.
-        distinct_properties: The value that replaces the value of the space.
+        distinct_properties: The value that replaces that of the space.
     """
 
     word: ClassVar[str] = "slot override"

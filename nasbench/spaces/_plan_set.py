@@ -23,7 +23,7 @@ class PlanSet:
     The set can be used in two ways. A sampler sees the parameters, which are flat categorical choices: all of them are
     always set, and none depends on another. Other code sees the distinct plans. If the space has no quotas and no
     unions, every setting of the parameters gives a plan of the set. Otherwise a setting can give a plan outside the
-    set. `plan in plans` tells whether a plan is in the set.
+    set. The test `plan in plans` is True if a plan is in the set.
 
     Attributes:
         slots: The choices, slot by slot in network order.
@@ -38,7 +38,7 @@ class PlanSet:
 
     @cached_property
     def served(self) -> tuple[tuple[SlotChoices, tuple[str, ...]], ...]:
-        """The choices, each with the slots to which it applies. A choice is named after the first of these slots."""
+        """The choices, each with the slots to which the choice applies. A choice is named after the first such slot."""
         groups = {group[0]: group for group in self.same}
         followers = {slot for group in self.same for slot in group[1:]}
         leading = (choices for choices in self.slots if choices.slot not in followers)
@@ -113,8 +113,8 @@ class PlanSet:
 
         To differ by one choice means to have another variant, or another composition of the same variants. If the new
         composition has more letters, each additional letter can have any variant. So a slot can also be emptied or
-        filled, or get an additional module. A choice that applies to several slots changes all of them. If a plan is a
-        neighbour of another, so is the other of it. `plan` can be outside the set.
+        filled, or get an additional module. A choice that applies to several slots changes all of them. If one plan is
+        a neighbour of another, the other is also a neighbour of the first. `plan` can be outside the set.
         """
         if set(plan) - set(self.rule.slots):
             return
@@ -137,7 +137,7 @@ class PlanSet:
         return [plan.get(slot, NONE) for slot in self.rule.slots]
 
     def _replacements(self, plan: Plan, slots: Sequence[str], near: Sequence[Expression]) -> list[Expression]:
-        """Return those of the expressions `near` that can replace the expression of some slots."""
+        """Return the expressions of `near` that can be put into the given slots, so that the plan stays in the set."""
         if len(slots) == 1:
             return self._table.replacements(self._expressions(plan), self.rule.slots.index(slots[0]), near)
         return [e for e in near if self.admits(Plan({**plan, **dict.fromkeys(slots, e)}))]

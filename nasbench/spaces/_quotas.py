@@ -64,6 +64,6 @@ class Restriction(ModuleFilter):
     slots: SlotsWritten = ("*",)
 
     def admits(self, expression: Expression) -> bool:
-        """Return whether an expression has only allowed modules and fusions, whatever its slot."""
+        """Return whether all modules and fusions of an expression are allowed, in any slot."""
         modules = (module_spec(leaf.name) for leaf in expression.leaves())
         return all(self.takes(spec) for spec in modules) and all(self.takes_cost(s) for s in expression.specs())

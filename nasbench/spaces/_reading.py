@@ -1,6 +1,6 @@
 """The base class of all parts of a space that a person writes.
 
-Only known keys are allowed, a single value can be given for a list, and errors say where in the file they are.
+Only known keys are allowed. A single value can be given in place of a list. Errors say where in the file they are.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ State = Any
 """A hashable value. None means that the plan is outside the space."""
 
 View = Any
-"""What a rule needs to know of an expression: a hashable value. A rule treats expressions with equal views alike."""
+"""What a rule needs to know about an expression: a hashable value. A rule treats expressions with equal views alike."""
 
 
 class Rule(ABC):
@@ -102,7 +102,9 @@ class Same(Rule):
 
 
 class Listed(Rule):
-    """The plans of a list. The state is the set of the numbers of those listed plans that agree with all slots so far.
+    """The plans of a list.
+
+    The state is the set of listed plans, as numbers, that agree with the plan in all slots so far.
 
     Args:
         slots: The slots that the plans fill, in network order.

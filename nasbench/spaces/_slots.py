@@ -34,7 +34,7 @@ class SlotLike(Protocol):
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Spatial size of the tensor, `(H, W)` or `(L,)`."""
+        """Spatial size of the tensor: `(H, W)`, or `(L,)` for a sequence of length L."""
 
     @property
     def layout(self) -> str:
@@ -69,9 +69,9 @@ class SlotSelector(Written):
         max_channels: Largest allowed number of channels.
         dims: Number of spatial dimensions, 1 or 2.
         layout: NCHW, NHWC, NLC or NCL.
-        first: Only the first slots, in network order, of those that meet all other conditions are taken. This is their
-            number.
-        last: The same for the last slots. If both are given, a slot must be among the first and among the last.
+        first: Number of slots to take, from the beginning of the network, of those that meet all other conditions.
+        last: The same from the end of the network. If both are given, a slot must be among the first and among the
+            last.
     """
 
     word: ClassVar[str] = "slot selector"

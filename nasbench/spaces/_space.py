@@ -28,7 +28,7 @@ __all__ = ["GivenPlans", "ResolvedSpace", "Space", "load_space"]
 
 
 def _read_named(given: Any, info: ValidationInfo) -> Any:
-    """Read a space that another space names. So an error in it is reported with its own file."""
+    """Read a space that another space names. An error is then reported with the file of the named space."""
     return Space.from_file(given, **(info.context or {})) if isinstance(given, str) else given
 
 
@@ -54,7 +54,7 @@ class Space(WithDepth):
             backbone. A pattern is allowed to match nothing.
         compositions: `none`, and templates with the letters a, b, c, d (`a`, `a >> b`, `gate(a, b)`). Instead,
             `depth: 1` means the usual compositions of up to two variants, and `depth: 2` those of up to three.
-        variants: Expressions, or selectors of modules by their declarations.
+        variants: Expressions, or selectors, which select modules by what these declare.
         distinct_properties: Whether a composition is reduced to its first variant if all its variants declare the same
             properties.
         overrides: Other compositions or variants at some slots.
@@ -65,7 +65,7 @@ class Space(WithDepth):
         union: Spaces whose plans are joined. No plan of the union mixes two of these spaces.
         product: Spaces with different slots. Every plan of one space is combined with every plan of the others.
         only: The slots and modules that plans can use.
-        quotas: Bounds on the number of modules of each plan.
+        quotas: Bounds on the number of modules in a plan.
 
     Example:
         >>> Space.from_dict({"variants": [{"property": "sparsity", "dims": 2}], "depth": 1}).compositions
@@ -94,10 +94,10 @@ class Space(WithDepth):
         """Return the space that a mapping describes.
 
         Args:
-            given: The mapping. Spaces in it are names, files or mappings.
+            given: The mapping. It can contain other spaces as names, files or mappings.
             origin: The name of the space in messages.
             inside: The chain of files that led to this mapping, with the outermost first. It is needed to find the
-                spaces that the mapping names.
+                files of spaces that the mapping names.
 
         Raises:
             SpaceError: If a key, value, expression or name is wrong. The message says which one.
@@ -164,7 +164,7 @@ class Space(WithDepth):
     def frozen(self) -> Space:
         """Return the space with its selectors replaced by variants.
 
-        So modules that are registered later are not part of it.
+        So modules that are registered later are not part of the space.
         """
         overrides = [each.model_copy(update={"variants": _as_texts(each.variants)}) for each in self.overrides]
         changed: dict[str, Any] = {
@@ -250,7 +250,7 @@ class Space(WithDepth):
         return Space.from_dict({"name": f"{self.name} * {other.name}", "product": (self, other)})
 
     def narrowing(self) -> dict[str, Any]:
-        """Return the conditions on plans, in addition to the flat choices of a resolved space, as data for JSON.
+        """Return, as JSON-serialisable data, the conditions on plans beyond the flat choices of a resolved space.
 
         The result is {} if there is no such condition.
         """
@@ -351,5 +351,5 @@ class GivenPlans(ResolvedSpace):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Data that is equal for all lists of plans. It says only that this is a list."""
+        """Data that is equal for all lists of plans: it only says that this is a list."""
         return {"plans": "given"}

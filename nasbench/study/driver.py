@@ -22,6 +22,7 @@ from nasbench.errors import InputError, RunError
 from nasbench.files import FileLock
 from nasbench.library.plan import BARE, Plan
 from nasbench.library.surroundings import surroundings_kept
+from nasbench.runs.damage import damage_of
 from nasbench.runs.database import database_fault, open_database
 from nasbench.runs.environment import describe_environment
 from nasbench.runs.evaluation import describe_error
@@ -112,6 +113,8 @@ def run_search(
             note(message)
         environment = describe_environment(problem.settings)
         run = create_run(folder.path, _config(problem, origins), environment, database, task=problem.task)
+        for message in _damage(run):
+            note(message)
         if engine.start_note:
             note(engine.start_note)
         with _apart_if_it_crashed(run, problem, engine) as engine:
@@ -123,7 +126,8 @@ def run_search(
             exploration.run_bare()
             _limit_time(problem, engine, exploration, listen)
             if problem.settings.reuse is not None:
-                record_earlier_noise(run, problem.settings.reuse)
+                for message in record_earlier_noise(run, problem.settings.reuse):
+                    note(message)
             if problem.settings.retry_failed:
                 Retries(run, problem, engine, listen, began=began).run_all()
                 RetriedControls(run, problem, engine, listen, began=began).run_all()
@@ -201,6 +205,14 @@ def _claim_folder(folder: RunFolder) -> FileLock:
 def _earlier_settings(folder: RunFolder) -> list[str]:
     """Return the names of the settings in the config.yaml of the run to resume. Empty if there is no run."""
     return list(load_run(folder.path).config["settings"]) if folder.is_run else []
+
+
+def _damage(run: Run) -> tuple[str, ...]:
+    """Return what is left out of a run that is resumed, because a record or a file is damaged."""
+    run.evaluations()
+    if run.metric is not None:
+        trainings_of(run)
+    return damage_of(run)
 
 
 def _refine(run: Run, problem: Problem, engine: Engine, listen: Listener, began: float) -> None:

@@ -5,7 +5,7 @@ Every error in the settings is found here, before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,10 +145,13 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     from nasbench.runs.data import make_task
     from nasbench.runs.models import ModelBuilder
     from nasbench.study.evaluators.trained import TrainedEvaluator
+    from nasbench.tasks.creation import unused_options
     from nasbench.training.loop import check_recipe
     from nasbench.training.techniques import check_model
 
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
+    if unused := unused_options(str(settings.task), _given(settings, _OF_DATA)):
+        raise InputError(f"task {settings.task!r} does not use {', '.join(unused)}; leave out {', '.join(unused)}")
     task = make_task(settings)
     _check_pair(backbone, task)
     if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
@@ -194,27 +197,29 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
 
 
 def _ending(settings: SearchSettings, task: Task) -> dict[str, str | None]:
-    """Return the head and the neck of a task.
-
-    Raises:
-        InputError: If they are given for a task whose backbone ends the model.
-    """
+    """Return the head and the neck of a dense task as settings, or {} for other tasks."""
     head = getattr(task, "head", None)
     if head is None:
-        given = [name for name in ("head", "neck", "ignore") if getattr(settings, name) is not None]
-        if given:
-            raise InputError(
-                f"{', '.join(given)}: only for a dense task (segment:, detect:, scenes-segment, scenes-detect)"
-            )
         return {}
     return {"head": head, "neck": settings.neck or getattr(task, "neck", "none")}
 
 
+_OF_DATA = (
+    *("size", "lookback", "horizon", "fill", "covariates", "dates", "series", "target"),
+    *("head", "neck", "ignore"),
+)
+"""Settings of the data and the head of a task. Each task uses some of them."""
+
 _IDLE_IN_A_REPLAY = (
-    *("training", "pretrained", "checkpoint", "freeze", "size", "lookback", "horizon", "fill", "covariates"),
-    *("dates", "series", "target", "head", "neck", "ignore"),
+    *("training", "pretrained", "checkpoint", "freeze", *_OF_DATA),
     *("latency_profile", "proxies", "allow_lower_bound"),
 )
+
+
+def _given(settings: SearchSettings, names: Iterable[str]) -> list[str]:
+    """Return those of the named settings that differ from their default."""
+    usual = SearchSettings()
+    return [name for name in names if getattr(settings, name) != getattr(usual, name)]
 
 
 def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
@@ -230,8 +235,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     info = table.info
     if settings.backbone not in (None, info.backbone):
         raise InputError(f"{file} is a table of {info.backbone}, not of {settings.backbone}; leave the backbone out")
-    idle = [name for name in _IDLE_IN_A_REPLAY if getattr(settings, name) != getattr(SearchSettings(), name)]
-    if idle:
+    if idle := _given(settings, _IDLE_IN_A_REPLAY):
         raise InputError(f"{file} is a table: nothing is built, trained or measured; leave out {', '.join(idle)}")
     settings, space = _with_space(settings, info.space, info.slots)
     columns = [*info.metrics, *info.costs]

@@ -50,7 +50,7 @@ def apply(model: nn.Module, inputs: Inputs) -> Any:
 
 
 class Meter(Protocol):
-    """Computes metrics from the batches of a split as they come, without having the whole split in memory."""
+    """Computes metrics batch by batch, without having the whole split in memory."""
 
     def update(self, outputs: Any, targets: Any) -> None:
         """Take the predictions and targets of the next batch, on the CPU."""
@@ -63,8 +63,8 @@ class Meter(Protocol):
 class Task(ABC):
     """The data, loss and metrics of one problem. A task is built once and used for every plan.
 
-    A user's own task (`FILE.py:Task`) derives from this class, or from `ImageTask` or `ForecastingTask`. Its
-    constructor can declare any of the keywords of `create_task`. It gets those that it declares.
+    A user's own task (`FILE.py:Task`) derives from this class, or from `ImageTask` or `ForecastingTask`. The
+    constructor can declare any of the keywords of `create_task`, and gets those that it declares.
 
     Attributes:
         name: The text that the user gave ("digits", "csv:sales.csv").
@@ -75,7 +75,8 @@ class Task(ABC):
         model_kwargs: Arguments of the backbone's constructor: {"num_classes": n} or {"horizon": h}.
         splits: Number of items in each split.
         notes: Sentences that a report must print.
-        read: What was read from the files of the data, at most five short facts by name. It is told before training.
+        read: What was read from the files of the data, at most five short facts by name. It is shown to the user before
+            training.
         recipe: The recipe that a search uses by default.
     """
 
@@ -92,7 +93,8 @@ class Task(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # A class that defines only `evaluate` means it, even if the class that it derives from has a meter.
+        # If a class defines only `evaluate`, its `evaluate` is used, even if the class that it derives from has a
+        # meter.
         if "evaluate" in vars(cls) and "meter" not in vars(cls):
             cls.meter = Task.meter  # type: ignore[method-assign]
         # Most losses do not depend on the model.
@@ -101,7 +103,10 @@ class Task(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the data set and its split, as data for JSON. It is part of the identity of a run."""
+        """Return what identifies the data set and its split, as JSON-serialisable data.
+
+        The data is part of the identity of a run.
+        """
 
     @abstractmethod
     def train_batches(
@@ -129,7 +134,7 @@ class Task(ABC):
         return outputs
 
     def meter(self, split: str) -> Meter:
-        """Return a new meter for a split. The mean of its values of the items is the primary metric.
+        """Return a new meter for a split. The primary metric is the mean of the per-item values that the meter returns.
 
         A task defines this or `evaluate`. The default stores the outputs of the whole split and calls `evaluate`.
         """
@@ -147,7 +152,7 @@ class Task(ABC):
         return meter.result()
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return how the input of an exported model must be prepared, as data for JSON."""
+        """Return how the input of an exported model must be prepared, as JSON-serialisable data."""
         return {}
 
     def check_split(self, split: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,21 @@ from nasbench.tasks.images import ImageTask, image_size
 from nasbench.tasks.places import annotated_images, class_folder, csv_file, tar_files, torchvision_name
 from nasbench.tasks.recipe import Recipe
 
-__all__ = ["create_task"]
+__all__ = ["create_task", "unused_options"]
 
+_OF_IMAGES = frozenset({"size"})
+_OF_DENSE = _OF_IMAGES | {"head", "neck"}
+_OF_WINDOWS = frozenset({"lookback", "horizon", "covariates", "series", "target"})
+_OF_FILES = _OF_WINDOWS | {"fill", "dates"}
 
 if TYPE_CHECKING:
     from nasbench.tasks.annotated import AnnotatedImages
     from nasbench.tasks.detection import DetectionTask
     from nasbench.tasks.forecasting import ForecastingTask
     from nasbench.tasks.segmentation import SegmentationTask
+
+
+_SCENES = Recipe(epochs=15, batch_size=16, learning_rate=3e-3, weight_decay=0.01)
 
 
 def create_task(
@@ -67,7 +74,7 @@ def create_task(
         seed: Seed of a random split.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's pretrained weights expect it. The default is
             the mean of ImageNet.
-        std: Standard deviation of each channel of pixels in [0, 1]. The default is that of ImageNet.
+        std: Standard deviation of each channel of pixels in [0, 1]. The default is the standard deviation of ImageNet.
 
     Raises:
         UnknownNameError: If the text is not a task.
@@ -106,6 +113,25 @@ def create_task(
     return makers[form]()
 
 
+def unused_options(text: str, given: Iterable[str]) -> list[str]:
+    """Return those of the given options of `create_task` that a task does not use. The task's data is not read.
+
+    Raises:
+        UnknownNameError: If the text is not a task.
+        PluginError: If the file of a user's own task fails to load.
+    """
+    kind = kind_of(text)
+    if not kind:
+        used = frozenset(inspect.signature(_user_maker(text)).parameters)
+    elif kind == "forecasting":
+        used = _OF_WINDOWS if text == "co2" else _OF_FILES
+    elif kind in ("segmentation", "detection"):
+        used = _OF_DENSE | ({"ignore"} if text.startswith("segment:") else set())
+    else:
+        used = _OF_IMAGES
+    return [name for name in given if name not in used]
+
+
 def _images(text: str, source: sources.ImageSource, options: dict[str, Any], **fixed: Any) -> ImageTask:
     options = dict(options)
     size, default_size = options.pop("size"), options.pop("default_size")
@@ -127,7 +153,8 @@ def _segmentation(
 
     void = VOID if ignore is None else ignore
     source = mask_source.scene_masks() if path is None else mask_source.read_masks(path, void=void)
-    return SegmentationTask(text, source, head=head or "fcn", **_dense(source, options))
+    recipe = _SCENES if path is None else None
+    return SegmentationTask(text, source, head=head or "fcn", recipe=recipe, **_dense(source, options))
 
 
 def _detection(text: str, path: Path | None, options: dict[str, Any], head: str | None) -> DetectionTask:
@@ -135,7 +162,8 @@ def _detection(text: str, path: Path | None, options: dict[str, Any], head: str 
     from nasbench.tasks.detection import DetectionTask
 
     source = box_source.scene_boxes() if path is None else box_source.read_boxes(path)
-    return DetectionTask(text, source, head=head or "fcos(convs=2)", **_dense(source, options))
+    recipe = _SCENES if path is None else None
+    return DetectionTask(text, source, head=head or "fcos(convs=2)", recipe=recipe, **_dense(source, options))
 
 
 def _dense(source: AnnotatedImages, options: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +220,7 @@ def _ett(text: str, path: Path, window: dict[str, Any], reading: dict[str, Any])
 def _read(
     text: str, path: Path, window: dict[str, Any], reading: dict[str, Any], spans_of: Callable[[Any], Any]
 ) -> ForecastingTask:
-    """Read a file of series and return its task, with the spans that a function gives for the frame."""
+    """Read a file of series and return its task. `spans_of` returns the spans for the frame that was read."""
     from nasbench.tasks.forecasting import ForecastingTask
     from nasbench.tasks.series_reader import read_series
 
@@ -201,7 +229,8 @@ def _read(
     return ForecastingTask(text, series.frame, spans_of(series.frame), **options)
 
 
-def _user_task(text: str, options: dict[str, Any]) -> Task:
+def _user_maker(text: str) -> Callable[..., Any]:
+    """Load the file of a user's own task, and return the class or function that makes the task."""
     # The name is split off at the last colon, because a path can contain a colon too.
     file, _, name = text.rpartition(":") if ".py:" in text else (text, "", USER_TASK)
     module = load_python_file(file)
@@ -209,6 +238,11 @@ def _user_task(text: str, options: dict[str, Any]) -> Task:
     if not callable(maker):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise not_defined("task", name, file, known)
+    return maker
+
+
+def _user_task(text: str, options: dict[str, Any]) -> Task:
+    maker = _user_maker(text)
     accepted = inspect.signature(maker).parameters
     try:
         with redirect_stdout(sys.stderr):  # what a task prints must not be part of a command's JSON

@@ -27,7 +27,7 @@ _CHUNK_VALUES = 1_000_000
 """Number of forecast values whose errors are computed at once, in double precision."""
 
 _BATCH = 32
-"""Number of windows whose naive forecasts are computed at once."""
+"""Number of windows for which naive forecasts are computed at once."""
 
 _LARGEST = 1e18
 """Largest scaled value. Its square is finite in single precision, whose largest value is 3e38."""
@@ -53,7 +53,7 @@ class ForecastingTask(Task):
         notes: Sentences for the report.
         target: Name of the series that loss and metrics score. The model still gets and forecasts all series, as in
             Informer's "MS" setting. None means that all series are scored.
-        read: What was read from a file (`Series.read`).
+        read: Facts about the file that was read (`Series.read`).
 
     Raises:
         DataError: If values are missing and `fill` is None, if a split is too short for one window, or if values are
@@ -123,7 +123,7 @@ class ForecastingTask(Task):
         # If the season is not shorter than the training span, no two rows are a season apart.
         self.season = self.season if self.season < len(train) else 1
         error = np.abs(train[self.season :] - train[: -self.season]).mean(axis=0)
-        # A series that repeats exactly has differences by rounding alone, which are no error.
+        # If a series repeats exactly, its differences come from rounding alone and do not count as an error.
         rounding = len(train) * np.finfo(np.float64).eps * np.abs(train).max(axis=0)
         self.naive_error = np.where(error > rounding, error, 0.0)
         with np.errstate(over="ignore"):
@@ -134,7 +134,7 @@ class ForecastingTask(Task):
             del self.metrics["mase"]
 
     def _check_scaled(self) -> None:
-        # the square of an error must be finite too, in the single precision of the loss
+        # The loss squares errors in single precision, and the squares must be finite too.
         wrong = ~(self.scaled.abs() < _LARGEST)
         if bool(wrong.any()):
             row, column = (int(part) for part in wrong.nonzero()[0])
@@ -168,7 +168,7 @@ class ForecastingTask(Task):
         return {"series": list(self.series), "mean": self.mean.tolist(), "std": self.std.tolist()}
 
     def describe(self) -> dict[str, Any]:
-        """Return the name, the hash of the data, the spans and the window lengths, as data for JSON."""
+        """Return the name, the hash of the data, the spans and the window lengths, as JSON-serialisable data."""
         content = hashlib.sha256(repr((self.series, [str(d) for d in self.dates])).encode())
         content.update(self.values.tobytes())
         return {
@@ -219,7 +219,7 @@ class ForecastingTask(Task):
         return _ForecastMeter(self)
 
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
-        """Return the metrics of scaled forecasts `(N, horizon, D)`, and the mean squared error of each window.
+        """Return the metrics of N scaled forecasts `(N, horizon, D)`, and the mean squared error of each window.
 
         mse and mae are computed on scaled values, but smape and mase on original values.
 
@@ -274,12 +274,12 @@ class _ForecastMeter:
 
 
 def naive_of(task: ForecastingTask, starts: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """Return scaled forecasts `(N, horizon, D)` that need no model, for the windows that start at the given rows.
+    """Return scaled forecasts `(N, horizon, D)` of D series without a model, for N windows that start at given rows.
 
     Args:
         task: The task.
         starts: First input row of each window.
-        names: The forecasts, "last value" or "seasonal naive". The default is those of `naive_names`.
+        names: The forecasts to compute, "last value" or "seasonal naive". None means those of `naive_names`.
     """
     first = starts[:, None] + task.lookback  # the first target row
     steps = torch.arange(task.horizon)
@@ -301,7 +301,7 @@ def naive_names(task: ForecastingTask, starts: Tensor) -> list[str]:
 
 
 def naive_forecasts(task: ForecastingTask, split: str) -> dict[str, Tensor]:
-    """Return the naive forecasts `(N, horizon, D)` of all windows of a split (`naive_names`), in memory."""
+    """Return the naive forecasts `(N, horizon, D)` of all N windows of a split (`naive_names`), in memory."""
     return naive_of(task, task.starts[task.check_split(split)])
 
 
@@ -323,7 +323,7 @@ def naive_baselines(task: ForecastingTask, split: str) -> dict[str, dict[str, fl
 
 
 def _scored(series: list[str], target: str | None) -> list[int]:
-    """Return the numbers of the series that are scored."""
+    """Return the indices of the series that are scored."""
     if target is None:
         return list(range(len(series)))
     known = [name.strip() for name in series]
@@ -333,9 +333,10 @@ def _scored(series: list[str], target: str | None) -> list[int]:
 
 
 def _is_constant(rows: int, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Return which columns are constant but for rounding, as scikit-learn's StandardScaler decides it.
+    """Return which columns are constant except for rounding, by the rule of scikit-learn's StandardScaler.
 
-    The bound is that of the error of the variance in two passes (Chan, Golub & LeVeque, Am. Statistician 1983).
+    The bound is the rounding error of a variance that is computed in two passes (Chan, Golub & LeVeque, Am.
+    Statistician 1983).
     """
     eps = np.finfo(np.float64).eps
     variance = deviation**2

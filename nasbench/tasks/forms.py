@@ -10,7 +10,7 @@ from nasbench.tasks.places import TORCHVISION
 __all__ = ["FORMS", "METRICS", "TABLE", "USER_TASK", "is_user_task", "kind_of"]
 
 TABLE = "table:"
-"""Prefix of a task that is a tabulated space. A search reads it, but `create_task` cannot make it."""
+"""Prefix of a task that is a tabulated space. A search can use such a task, but `create_task` cannot make it."""
 
 USER_TASK = "Task"
 """The class that is used if a user gives `FILE.py` without the name of a class."""
@@ -50,7 +50,7 @@ def is_user_task(text: str) -> bool:
 
 
 def kind_of(text: str) -> str:
-    """Return the kind of a task from its text, or "" for a user's own task. Only its file knows its kind.
+    """Return the kind of a task from its text, or "" for a user's own task, whose class defines the kind.
 
     Raises:
         UnknownNameError: If the text is not a task.

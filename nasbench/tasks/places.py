@@ -33,7 +33,7 @@ _TIMM_READERS = {"hfds": ("datasets",), "wds": ("webdataset",), "tfds": ("tensor
 
 
 def find_data(text: str) -> None:
-    """Check that the data of the task that `text` describes exists.
+    """Check that the data of a task exists. `text` is the task as the user wrote it.
 
     Raises:
         DataError: If the file or folder does not exist.
@@ -74,7 +74,9 @@ def tar_files(place: str) -> list[Path]:
     paths = [_file(part, "no tar file at {path}") for part in parts]
     for path in paths:
         if path.suffix.lower() != ".tar":
-            raise DataError(f"{path} is not named .tar; give an uncompressed tar with class folders inside")
+            raise DataError(
+                f"the name of {path} does not end in .tar; give an uncompressed tar file with one folder per class"
+            )
     return paths
 
 
@@ -91,13 +93,15 @@ def annotated_images(place: str) -> Path:
 
 
 def torchvision_name(place: str) -> str:
-    """Return the data set of a task `torchvision:NAME`. It is not checked whether the data set is on disk.
+    """Return the name of the data set in a task `torchvision:NAME`.
+
+    The function does not check whether the data set is on disk.
 
     Raises:
         UnknownNameError: If it is not one of `TORCHVISION`.
     """
     if place not in TORCHVISION:
-        hint = "others: folder:PATH or tar:FILE with class folders"
+        hint = "for any other data set, use folder:PATH or tar:FILE with class folders"
         raise UnknownNameError("torchvision data set", place, TORCHVISION, hint)
     return place
 

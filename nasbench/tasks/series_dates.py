@@ -1,7 +1,8 @@
 """The dates of a series: which column contains them, and how they are read.
 
-A date such as 01/02/1990 has two readings. The right one is that under which the rows are evenly spaced. If there is
-none, it is that under which the dates ascend. If two different readings remain, the user must say which one is right.
+A date such as 01/02/1990 has two readings. The right reading is the one in which the rows are evenly spaced. If there
+is none, it is the one in which the dates ascend. If two different readings remain, the user must say which one is
+right.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def find_dates(table: pd.DataFrame, order: str | None, path: object, line: Calla
         table: The columns of the file. A column of text has missing values as NaN.
         order: The order of day and month, one of `ORDERS`. With None, the order is found from the dates.
         path: The file, for messages.
-        line: Returns the number of the line in the file that contains a row of the table.
+        line: Function that returns on which line of the file a row of the table is.
 
     Raises:
         DataError: If there is no column of dates, if one of its cells is not a date, or if the order of day and month
@@ -202,7 +203,7 @@ def _read_text(cells: pd.Series, path: object, line: Callable[[int], int]) -> _C
 
 
 def _readings(parts: pd.DataFrame) -> dict[str, pd.Series]:
-    """Return the day of each row, by order of day and month. A cell that is not a date in this order gives NaT."""
+    """For each order of day and month, return the day of each row. Cells that are no date in this order give NaT."""
     ymd = parts["ymd"].str.replace(f"^({_YEAR})(\\d\\d)(\\d\\d)$", r"\1-\2-\3", regex=True)
     if ymd.notna().any():
         return {"": _days(ymd.str.extract(r"^(?P<year>\d+).(?P<month>\d+)(?:.(?P<day>\d+))?$").fillna({"day": "1"}))}
@@ -300,7 +301,7 @@ def _read_numbers(values: pd.Series) -> _Column | None:
 
 
 def _times_beside(table: pd.DataFrame, texts: list[str], dates: _Column) -> tuple[str, pd.TimedeltaIndex] | None:
-    """Return the column of times of day that belongs to a column of dates in which days are repeated."""
+    """If days are repeated in the column of dates, return the column of times of day, if there is one."""
     if all(index.is_unique for index in dates.readings.values()):
         return None
     for name in texts:

@@ -1,7 +1,7 @@
 """The dialect of a text table: its encoding, separator, decimal mark and header line.
 
 A dialect is recognised from the first lines of the file. Every pair of separator and decimal mark is tried. The pair
-under which the most cells are numbers, dates or empty is chosen.
+with which the most cells are numbers, dates or empty is chosen.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Dialect:
         encoding: Python's name of the encoding.
         separator: Separator of the columns, as pandas takes it.
         decimal: Decimal mark.
-        header: Whether the first line has the names of the columns.
+        header: Whether the first line contains the names of the columns.
         names: Names of the columns. A column that has no name in the file gets one.
         unnamed: The columns that have no name in the file.
     """
@@ -81,7 +81,7 @@ def find_dialect(path: Path, text: str | None = None) -> Dialect:
 
     Args:
         path: The file.
-        text: Its content as text, if it was read already.
+        text: The text of the file, if it was read already.
 
     Raises:
         DataError: If the file is empty, is not text, or is not a table.
@@ -105,14 +105,14 @@ def find_dialect(path: Path, text: str | None = None) -> Dialect:
 
 
 def is_number(cell: str, decimal: str = ".") -> bool:
-    """Return whether a cell is a number with this decimal mark. An infinity is one too."""
+    """Return whether a cell is a number with this decimal mark. Infinities count as numbers."""
     if decimal not in cell and "." in cell:
         return False  # this dialect has a decimal comma, so a number with a point belongs to another dialect
     try:
         float(cell.replace(decimal, "."))
     except ValueError:
         return False
-    return "_" not in cell  # Python's float accepts 1_000, which no file means as a number
+    return "_" not in cell  # Python's float accepts 1_000, which no data file uses for a number
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Read time series from a text table or a spreadsheet, and say what was read.
 
-The dialect, the dates and the time step are recognised. What cannot be recognised is an error that names the line, the
+The dialect, the dates and the time step are recognised. If something cannot be recognised, an error names the line, the
 column and the cell, and the option that helps.
 """
 
@@ -31,7 +31,7 @@ _MARKS = frozenset({"-", "--", "---", ".", "..", "?", "*", "x", "X", "nil", "mis
 error in a column of numbers."""
 
 _NUMBER_LIKE = re.compile(r"[+-]?\s*[$€£]?\s*\d[\d.,' \u00a0\u202f]*([eE][+-]?\d+)?\s*(%|[^\W\d_]{0,3})")
-"""A number as people write it: with separators of thousands, a currency, a per cent sign or a short unit."""
+"""A number as people write it: with thousands separators, a currency, a per cent sign or a short unit."""
 
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,' \u00a0\u202f]\d{3})+([.,]\d+)?")
 
@@ -46,7 +46,7 @@ class Series:
     Attributes:
         frame: The index has ascending dates, and each column of floats is a series. Missing values are NaN.
         notes: Sentences about the columns that were left out when the file was read.
-        read: What was read, at most five facts by name: file, dates, step, series, left out.
+        read: What was read, as short texts. The keys are file, dates, step, series and left out.
     """
 
     frame: pd.DataFrame
@@ -63,13 +63,14 @@ def read_series(
         path: The file.
         dates: Order of day and month, "dayfirst" or "monthfirst". With None, the order is found from the dates.
         columns: Names of the series to read. Empty means all.
-        fill: If it is given, missing rows are added, with NaN for their values.
+        fill: If it is given, missing rows are added. Their values stay NaN here and are filled later.
 
     Raises:
         DataError: If the file is not a table, if it has no column of dates or of numbers, if a cell of a series is not
             a number, or if the dates do not ascend in even steps.
         UnknownNameError: If a name of `columns` is not a column of numbers.
-        InputError: If `dates` is not allowed, or a spreadsheet cannot be read without its extra.
+        InputError: If `dates` is not allowed, or if the file is a spreadsheet and the optional dependency
+            `nasbench[xlsx]` is not installed.
     """
     if dates is not None and dates not in ORDERS:
         raise InputError(f"dates is {dates!r}; allowed: {', '.join(ORDERS)}")
@@ -100,7 +101,7 @@ def choose(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Return the columns with these names, in the order of the frame. If no names are given, return all columns.
 
     Raises:
-        UnknownNameError: If the frame has no column of one of these names.
+        UnknownNameError: If one of the names is not a column of the frame.
     """
     known = {str(name).strip(): name for name in frame.columns}
     for name in columns:
@@ -111,7 +112,7 @@ def choose(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _File:
-    """A file as it was read: its table, with cells that are not numbers as text.
+    """A file as it was read. Cells that are not numbers are kept as text.
 
     Attributes:
         path: The file.
@@ -144,14 +145,15 @@ class _File:
             ) from None
         except Exception as error:  # openpyxl raises whatever its zip and XML parsers raise
             raise DataError(f"{path} cannot be read as a spreadsheet: {error}") from None
-        # The cells are converted to CSV text, so that one code recognises the dates and numbers of both kinds of files.
+        # The cells are converted to CSV text, so that the same code recognises the dates and numbers of both kinds of
+        # files.
         text = cells.to_csv(index=False, header=False)
         dialect = find_dialect(path, text)
         told = f"spreadsheet, {'header row' if dialect.header else 'no header row'}"
         return cls(path, _table(path, io.StringIO(text), dialect), told, dialect, True)
 
     def line(self, row: int) -> int:
-        """Return the number of the line in the file that contains a row of the table.
+        """Return on which line of the file a row of the table is.
 
         Lines count from 1, including the header and blank lines.
         """
@@ -205,14 +207,14 @@ def _numeric(
     if not kept:
         others = ", ".join(map(str, rest.columns)) or "none"
         raise DataError(
-            f"{file.path} has no numeric column beside its dates (others: {others}); a series is a column of numbers, "
+            f"{file.path} has no numeric column besides its dates (others: {others}); a series is a column of numbers, "
             "in which missing values are empty cells"
         )
     return pd.DataFrame(kept), left_out
 
 
 def _counts_rows(values: pd.Series) -> bool:
-    """Return whether a column numbers the rows, as an index that pandas wrote does."""
+    """Return whether a column only counts the rows, like an index column written by pandas."""
     return bool(pd.api.types.is_integer_dtype(values) and (values.diff().dropna() == 1).all())
 
 
@@ -251,7 +253,7 @@ def _remedy(cell: str, decimal: str) -> str:
     if plain in _MARKS:
         return "if it is a missing value, fill it with --fill linear or --fill forward"
     if _THOUSANDS.fullmatch(plain):
-        return f"write it without separators of thousands and with the decimal mark {decimal!r}"
+        return f"write it without thousands separators and with the decimal mark {decimal!r}"
     if plain.endswith("%"):
         return "write it without the per cent sign"
     return "correct it, or leave it empty and give --fill linear"
@@ -261,17 +263,17 @@ def _check_order(file: _File, found: Dates) -> None:
     """Check that the dates ascend.
 
     Raises:
-        DataError: If they do not. It names the first line at fault.
+        DataError: If they do not. The message names the first line at fault.
     """
     dates = found.index
     wrong = np.flatnonzero(np.asarray(dates[1:] <= dates[:-1]))
     if not len(wrong):
         return
     row = int(wrong[0]) + 1
-    how = "repeats" if dates[row] == dates[row - 1] else "is before"
+    how = "the same date as" if dates[row] == dates[row - 1] else "an earlier date than"
     raise DataError(
-        f"{file.path}: the dates in {found.columns[0]!r} do not ascend; sort the rows and drop repeated dates: line "
-        f"{file.line(row)} ({dates[row]}) {how} line {file.line(row - 1)} ({dates[row - 1]})"
+        f"{file.path}: the dates in {found.columns[0]!r} do not ascend: line {file.line(row)} ({dates[row]}) has {how} "
+        f"line {file.line(row - 1)} ({dates[row - 1]}); sort the rows and drop repeated dates"
     )
 
 
@@ -279,8 +281,8 @@ def _even(file: _File, found: Dates, frame: pd.DataFrame, fill: str | None) -> t
     """Return the step, the number of rows that were added, and the frame with them.
 
     Raises:
-        DataError: If rows are missing and `fill` is None, if more rows are missing than there are, or if a row lies
-            between two steps.
+        DataError: If rows are missing and `fill` is None, if more rows are missing than the file contains, or if a row
+            lies between two steps.
     """
     dates = found.index
     step = find_step(dates)
@@ -293,7 +295,8 @@ def _even(file: _File, found: Dates, frame: pd.DataFrame, fill: str | None) -> t
     if not missing:
         return step, 0, frame
     first, largest = int(np.flatnonzero(jumps)[0]), int(jumps.argmax())
-    if missing > len(dates):  # filling would invent most of the data, and perhaps one date only has a wrong year
+    # Filling would invent most of the data, and perhaps only one date is wrong, for example its year.
+    if missing > len(dates):
         raise DataError(
             f"{file.path}: the largest of its gaps is from {dates[largest]} to {dates[largest + 1]} (line "
             f"{file.line(largest + 1)}): with a step of {step}, {missing:,} rows are missing and only {len(dates):,} "

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
+
+from torch import nn
 
 from nasbench.errors import InputError, NothingMatched, UnknownNameError
 from nasbench.library.modules import module_specs, plugins
@@ -14,6 +17,14 @@ from nasbench.testing._run import CheckResult, check_module
 from nasbench.testing._task import check_task
 
 __all__ = ["check_file"]
+
+_KINDS = (
+    "A module or a neck is given by the name with which @nasbench.register_module registers it, a backbone by a "
+    "function that returns an nn.Module, and a task by a subclass of nasbench.tasks.Task"
+)
+
+_GIVEN = frozenset({"input_size", "num_classes", "horizon", "covariates"})
+"""Arguments that a function which builds a backbone can get."""
 
 
 def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
@@ -29,7 +40,8 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
 
     Raises:
         PluginError: If the file fails to load.
-        UnknownNameError: If the file has no module, backbone or task called NAME.
+        UnknownNameError: If the file has nothing called NAME.
+        InputError: If NAME is neither a module, a neck, a backbone nor a task.
         NothingMatched: If the file has nothing that can be checked.
     """
     path, name = plugins.python_file(text)
@@ -46,10 +58,12 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
     if name:
         known = [*(spec.name for spec in specs), *tasks, *hosts]
         # A backbone can be built by a function of any name.
-        if name not in known and callable(getattr(module, name, None)):
+        if name not in known and _can_build(getattr(module, name, None)):
             hosts = [name]
+        elif name not in known and hasattr(module, name):
+            raise InputError(f"{path}: {name} is neither a module, a neck, a backbone nor a task. {_KINDS}")
         elif name not in known:
-            raise UnknownNameError(f"module, backbone or task in {path}", name, known)
+            raise UnknownNameError(f"module, neck, backbone or task in {path}", name, known, _KINDS)
         specs = [spec for spec in specs if spec.name == name]
         tasks, hosts = [each for each in tasks if each == name], [each for each in hosts if each == name]
     results = [result for spec in specs for result in check_module(spec)]
@@ -69,3 +83,13 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
 
 def _all_specs() -> list[ModuleSpec]:
     return [*module_specs(), *module_specs(kind="head")]
+
+
+def _can_build(value: Any) -> bool:
+    """Whether a value can build a backbone: a function, or a class of models whose needed arguments are all given."""
+    if not inspect.isclass(value):
+        return callable(value)
+    if not issubclass(value, nn.Module):
+        return False
+    needed = (p for p in inspect.signature(value).parameters.values() if p.default is p.empty)
+    return all(p.name in _GIVEN or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in needed)

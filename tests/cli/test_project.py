@@ -154,6 +154,34 @@ def test_the_command(tmp_path, capsys):
     assert cli.main(["check", str(tmp_path / "empty.py")]) == 5
 
 
+@pytest.mark.parametrize("name", ["Plain", "Unregistered", "LIMIT", "Task", "Absent"])
+def test_a_name_that_is_of_no_kind_is_one_error_that_says_what_each_kind_is(tmp_path, capsys, name):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from torch import nn\nfrom nasbench.tasks import Task\nLIMIT = 5\nclass Plain:\n    pass\n"
+        "class Unregistered(nn.Module):\n    def __init__(self, channels):\n        super().__init__()\n"
+    )
+    assert cli.main(["check", f"{file}:{name}"]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    for words in (
+        name,
+        "@nasbench.register_module",
+        "a function that returns an nn.Module",
+        "subclass of nasbench.tasks",
+    ):
+        assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_class_of_models_without_needed_arguments_is_a_backbone(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    )
+    assert [result.check for result in check_file(f"{file}:Net")] == ["builds", "gives the output asked for"]
+
+
 def test_a_task_without_its_base_is_named(tmp_path):
     (tmp_path / "own.py").write_text("class Task:\n    pass\n")
     with pytest.raises(InputError, match=r"Task must be a subclass of nasbench\.tasks\.Task") as caught:

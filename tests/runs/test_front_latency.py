@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import nasbench as nb
+from nasbench import cli
 from nasbench import report as reports
 from nasbench.backbones.insertion import plan_of
 from nasbench.errors import BackboneError, InputError, SpaceError
@@ -216,12 +217,12 @@ def test_the_front_is_measured_where_it_was_predicted(run):
         assert row["kernels"] > 0
     plans = len(first.rows) - 1
     assert (first.quality.plans if first.quality else plans) == plans
-    kept = run.folder.latest_latency("front")
+    kept = run.folder.latest_latency("front", dict)
     again = Profile.from_dict(kept["profile"])
     assert [row["latency_ms"] for row in kept["rows"]] == [row.latency_ms for row in again.rows]  # from raw samples
     second = measure_front(run, device="cpu", time_s=0.2, per_slot=False)
     assert (first.file.name, second.file.name) == ("front-0.json", "front-1.json")
-    assert run.folder.latest_latency("front")["date"] >= kept["date"]
+    assert run.folder.latest_latency("front", dict)["date"] >= kept["date"]
     assert run.front()["latency_ms"].tolist() == front["latency_ms"].tolist()  # what the search believed stays
 
 
@@ -265,6 +266,25 @@ def test_the_report_shows_latency_beside_macs_slot_by_slot(run):
     html = reports.build(run).read_text(encoding="utf-8")
     for words in ("Latency is predicted from", "Latency and MACs, slot by slot", "measured on a device"):
         assert words in html
+
+
+def test_a_front_that_cannot_be_measured_gets_no_estimate_of_its_time(run, tmp_path, capsys):
+    nb.search(
+        "tiny", evaluate=lambda plan: {"macs": 1.0 + len(plan)}, objectives=["macs"], trials=2, out=tmp_path / "f"
+    )
+    for words in (
+        [tmp_path / "f"],
+        [run.path, "--device", "cpu", "--mode", "cudagraph"],
+        [run.path, "--device", "cuda:99"],
+    ):
+        assert cli.main(["profile", "--run", *map(str, words), "--front"]) == 4
+        told = capsys.readouterr().err
+        assert told.count("error:") == 1
+        assert "at most" not in told
+    assert (
+        cli.main(["profile", "--run", str(run.path), "--front", "--time", "0.1", "--no-slots", "--device", "cpu"]) == 0
+    )
+    assert "measuring the front and the bare backbone: at most 0 s" in capsys.readouterr().err
 
 
 def test_options_reach_both_measurements(run):

@@ -1,9 +1,12 @@
 import pytest
 
+from nasbench import cli
 from nasbench.errors import InputError, SpaceError, UnknownNameError
 from nasbench.objectives import conventional_direction, directions, parse_constraint
 from nasbench.runs.command_line import command_words, merged
 from nasbench.runs.settings import SAMPLERS, SearchSettings, differences, gone_notes, meaning, read_settings
+from nasbench.study.problem import make_problem
+from nasbench.tasks.creation import unused_options
 from nasbench.tasks.recipe import Recipe
 
 
@@ -40,6 +43,44 @@ def test_unknown_keys_offer_the_nearest(tmp_path):
         read_settings({}, file)
     with pytest.raises(InputError, match="cannot read"):
         read_settings({}, tmp_path / "nowhere.yaml")
+
+
+OF_SERIES = {
+    "lookback": 24, "horizon": 6, "fill": "linear", "covariates": True, "dates": "dayfirst", "series": ["a"],
+    "target": "a",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["digits", "folder:none", None])
+@pytest.mark.parametrize("name", OF_SERIES)
+def test_a_setting_of_series_with_a_task_of_images_is_refused(task, name):
+    given = {"space": "tiny", "backbone": "test_resnet", "task": task, name: OF_SERIES[name]}
+    with pytest.raises(InputError, match=rf"task '{task or 'digits'}' does not use {name}; leave out {name}") as caught:
+        make_problem(read_settings(given)[0])
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "value"),
+    [("co2", "size", 32), ("csv:none.csv", "size", 32), ("co2", "dates", "dayfirst"), ("co2", "fill", "forward")],
+)
+def test_a_setting_that_a_task_of_series_does_not_use_is_refused(task, name, value):
+    with pytest.raises(InputError, match=rf"task '{task}' does not use {name}; leave out {name}"):
+        make_problem(read_settings({"backbone": "dlinear", "task": task, name: value})[0])
+
+
+def test_a_users_task_uses_the_options_that_its_constructor_names(tmp_path):
+    file = tmp_path / "task.py"
+    file.write_text("class Task:\n    def __init__(self, size=8, lookback=3):\n        pass\n")
+    assert unused_options(str(file), ["size", "lookback", "dates", "target"]) == ["dates", "target"]
+    assert unused_options("csv:none.csv", OF_SERIES) == []
+
+
+def test_the_command_refuses_an_option_of_series_with_images(tmp_path, capsys):
+    call = ["search", "tiny", "--backbone", "test_resnet", "--task", "digits", "--out", str(tmp_path / "r")]
+    assert cli.main([*call, "--dates", "dayfirst", "--target", "a"]) == 4
+    assert "task 'digits' does not use dates, target; leave out dates, target" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
 
 
 def test_settings_of_earlier_versions_are_ignored():

@@ -328,7 +328,7 @@ class TestCsv:
 
     def test_no_numeric_column(self, tmp_path):
         data = pd.DataFrame({"place": ["a"] * 50}, index=pd.date_range("2020", periods=50))
-        with pytest.raises(DataError, match=r"no numeric column beside its dates \(others: place\)"):
+        with pytest.raises(DataError, match=r"no numeric column besides its dates \(others: place\)"):
             create_task(f"csv:{write(tmp_path / 'a.csv', data)}")
 
     def test_no_date_column(self, tmp_path):
@@ -339,7 +339,7 @@ class TestCsv:
 
     @pytest.mark.parametrize("order", [[1, 0, 2], [0, 0, 1]])
     def test_dates_must_ascend(self, tmp_path, order):
-        with pytest.raises(DataError, match="the dates in 'date' do not ascend; sort"):
+        with pytest.raises(DataError, match=r"the dates in 'date' do not ascend: line .*; sort"):
             create_task(f"csv:{write(tmp_path / 'a.csv', frame(3).iloc[order])}")
 
     def test_no_csv(self, tmp_path):

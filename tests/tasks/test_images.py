@@ -321,7 +321,7 @@ class TestTar:
         with pytest.raises(DataError, match="cannot be read as an uncompressed tar"):
             create_task(f"tar:{tmp_path / 'bad.tar'}")
         (tmp_path / "a.tar.gz").write_bytes(gzip.compress(b""))
-        with pytest.raises(DataError, match=r"not named \.tar"):
+        with pytest.raises(DataError, match=r"does not end in \.tar"):
             create_task(f"tar:{tmp_path / 'a.tar.gz'}")
 
     def test_three_tars(self, tmp_path):

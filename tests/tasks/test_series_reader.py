@@ -288,7 +288,7 @@ class TestCells:  # D5
         [
             ("-", "if it is a missing value, fill it with --fill linear or --fill forward"),
             ("1.2x", "correct it, or leave it empty and give --fill linear"),
-            ('"5,123.45"', "write it without separators of thousands and with the decimal mark '.'"),
+            ('"5,123.45"', "write it without thousands separators and with the decimal mark '.'"),
             ("12%", "write it without the per cent sign"),
         ],
     )
@@ -374,10 +374,12 @@ class TestSteps:  # D6, D7
     def test_repeated_and_earlier_rows(self, tmp_path):
         written = [*days(40).strftime("%Y-%m-%d")]
         written[7] = written[6]
-        with pytest.raises(DataError, match=r"line 9 \(2020-01-07 00:00:00\) repeats line 8 \(2020-01-07"):
+        with pytest.raises(DataError, match=r"line 9 \(2020-01-07 00:00:00\) has the same date as line 8 \(2020-01-07"):
             read_series(text(tmp_path, table(written, range(40))), fill="linear")
         written[7] = "2020-01-02"
-        with pytest.raises(DataError, match=r"line 9 \(2020-01-02 00:00:00\) is before line 8 \(2020-01-07"):
+        with pytest.raises(
+            DataError, match=r"line 9 \(2020-01-02 00:00:00\) has an earlier date than line 8 \(2020-01-07"
+        ):
             read_series(text(tmp_path, table(written, range(40))))
 
     def test_business_days(self, tmp_path):

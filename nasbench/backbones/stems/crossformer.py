@@ -106,7 +106,7 @@ class Crossformer(nn.Module):
         self.predict = nn.ModuleList(nn.Linear(width, segment) for _ in self.decoder)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Return the stem's slots: slot name to (module path, layout)."""
+        """Return the backbone's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NHWC")} | stage_slots("encoder.{}", len(self.encoder), "NHWC")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +130,9 @@ class Crossformer(nn.Module):
 
 
 class Stage(nn.Module):
-    """Segment merging and two-stage attention: `(B, D, S, C) -> (B, D, ⌈S / merge⌉, C)`.
+    """Segment merging and two-stage attention.
+
+    Shapes: `(B, D, S, C) -> (B, D, ⌈S / merge⌉, C)` for D series with S segments.
 
     Args:
         width: Number of channels C.
@@ -159,8 +161,8 @@ class Stage(nn.Module):
 class DecoderLayer(nn.Module):
     """Two-stage attention of the targets, attention to one scale of the encoder, and a feed-forward layer.
 
-    Attention to the encoder stays inside each series. Shapes: the targets `(B, D, T, C)` and the encoder's output
-    `(B, D, S, C)` give `(B, D, T, C)`.
+    Attention to the encoder stays inside each series. Shapes, for D series: the targets `(B, D, T, C)` with T segments
+    and the encoder's output `(B, D, S, C)` with S segments give `(B, D, T, C)`.
 
     Args:
         width: Number of channels C.

@@ -40,7 +40,7 @@ class DLinear(nn.Module):
 
     @classmethod
     def host_slots(cls) -> dict[str, tuple[str, str]]:
-        """Return the stem's slots: slot name to (module path, layout)."""
+        """Return the backbone's slots: slot name to (module path, layout)."""
         return {name: (name, "NCL") for name in ("input", "trend", "seasonal")}
 
     def forward(self, x: Tensor) -> Tensor:

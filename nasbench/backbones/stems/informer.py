@@ -26,17 +26,18 @@ class Informer(nn.Module):
               X_{j+1} = \\mathrm{layer}_{j+1}(\\mathrm{MaxPool}_{3,2}(\\mathrm{ELU}(\\mathrm{BN}(
               \\mathrm{conv}_3(X_j))))),\\qquad y = W_s\\, (W_t\\, \\mathrm{LN}(X_J))
 
-    A layer is ProbSparse self-attention (the module `probsparse_attention`) and a feed-forward layer, post-norm. Each
-    token represents all series at one time step. The direct head consists of two linear layers: W_t from the remaining
-    steps to the horizon, and W_s from channels to series. If `decoder_layers` is above 0, the paper's generative
-    decoder replaces the direct head. The decoder's input is the last `label` steps of the window as start token,
-    followed by zeros for the horizon. All steps of the horizon are forecast in one pass through the decoder's layers.
-    Such a layer has causal ProbSparse attention, attention to the encoder and a feed-forward layer.
+    A layer consists of ProbSparse self-attention (the module `probsparse_attention`) and a feed-forward layer, both
+    post-norm. Each token represents all series at one time step. The direct head consists of two linear layers: W_t
+    from the remaining steps to the horizon, and W_s from channels to series. If `decoder_layers` is above 0, the
+    paper's generative decoder replaces the direct head. The decoder's input is the last `label` steps of the window as
+    start token, followed by zeros for the horizon. All steps of the horizon are forecast in one pass through the
+    decoder's layers. Each decoder layer has causal ProbSparse attention, attention to the encoder and a feed-forward
+    layer.
 
-    Each distilling layer turns L steps into ⌈L / 2⌉. Some reimplementations pad its convolution by two on either side.
-    This was necessary in torch 1.4. In later versions of torch it adds two steps in each layer. With its option `mix`,
-    the official decoder swaps heads and positions before it merges the heads. A token then mixes parts of several
-    positions. Here the heads of each position are merged.
+    Each distilling layer turns n steps into ⌈n / 2⌉. Some reimplementations pad the convolution by two steps on either
+    side, as torch 1.4 needed. In later versions of torch, this padding adds two steps in each layer. The official
+    decoder has an option `mix`, with which it swaps heads and positions before it merges the heads. A token then mixes
+    parts of several positions. Here the heads of each position are merged.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding, with maps
     `(B, lookback, width)`, and `stageK` after encoder layer K (each stage is one block), with maps
@@ -110,7 +111,7 @@ class Informer(nn.Module):
         self.projection = nn.Linear(width, series)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Return the stem's slots: slot name to (module path, layout)."""
+        """Return the backbone's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
@@ -141,7 +142,7 @@ class Informer(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """ProbSparse self-attention and a feed-forward layer, post-norm: `(B, N, C) -> (B, N, C)`.
+    """ProbSparse self-attention and a feed-forward layer, both post-norm: `(B, N, C) -> (B, N, C)` for N steps.
 
     Args:
         width: Number of channels C.
@@ -168,7 +169,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Causal ProbSparse self-attention, attention to the encoder and a feed-forward layer, each post-norm.
 
-    Shapes: the queries `(B, M, C)` and the encoder's output `(B, N, C)` give `(B, M, C)`.
+    Shapes: M queries `(B, M, C)` and the N tokens of the encoder's output `(B, N, C)` give `(B, M, C)`.
 
     Args:
         width: Number of channels C.
@@ -195,7 +196,7 @@ class DecoderLayer(nn.Module):
 
 
 class Distilling(nn.Module):
-    """Convolution, batch norm, ELU and max pooling at stride 2: `(B, N, C) -> (B, ⌈N / 2⌉, C)`.
+    """Convolution, batch norm, ELU and max pooling at stride 2: `(B, N, C) -> (B, ⌈N / 2⌉, C)` for N steps.
 
     Args:
         width: Number of channels C.

@@ -31,8 +31,8 @@ class MTGNN(nn.Module):
     linear layer on all remaining channels and steps of a series. If the lookback is below the receptive field of 1 + 6
     Σ d steps, the window is padded with zeros on the left. LN normalises over channels, series and time together, and
     it has a weight for each entry. Without the graph, LN is the only layer that mixes series. With the graph, two
-    mix-hop propagations replace R_k: their outputs are summed. One runs along the edges of a learned graph, the other
-    against them. R_k is then not built. The authors' code builds it too, without using it.
+    mix-hop propagations replace R_k, and their outputs are summed. One runs along the edges of a learned graph, the
+    other against them. The authors' code then still builds R_k, without using it.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after W_0 and `stageK` after layer K (each
     stage is one block). A slot's tensor has the shape `(B, width, series, steps)`. With the defaults and a lookback of
@@ -43,8 +43,8 @@ class MTGNN(nn.Module):
         horizon: Number of forecast steps H.
         series: Number of series D.
         width: Number of channels of the layers. The paper uses 16 for single-step and 32 for multi-step forecasts.
-        skip: Number of channels of the sum of all skips. The paper uses 32 for single-step and 64 for multi-step
-            forecasts.
+        skip: Number of channels of each skip, and so of their sum. The paper uses 32 for single-step and 64 for
+            multi-step forecasts.
         end: Number of channels before the last layer. The paper uses 64 for single-step and 128 for multi-step
             forecasts.
         dilations: For each layer, the distance between two taps of its convolutions. The paper uses (1, 2, 4, 8, 16)
@@ -119,7 +119,7 @@ class MTGNN(nn.Module):
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(skip, end), nn.ReLU(), nn.Linear(end, horizon))
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Return the stem's slots: slot name to (module path, layout)."""
+        """Return the backbone's slots: slot name to (module path, layout)."""
         # The slot is after a layer's norm, because the layer itself returns a map and a skip.
         return {"embed": ("embed", "NCHW")} | stage_slots("layers.{}.norm", len(self.layers), "NCHW")
 
@@ -139,7 +139,10 @@ class MTGNN(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer: the map `(B, C, D, T)` and the graph `(D, D)` give the map `(B, C, D, T')` and a skip `(B, D, skip)`.
+    """One layer of MTGNN, which returns the next map and a skip.
+
+    Shapes: the map `(B, C, D, T)` of D series with T steps and the graph `(D, D)` give the map `(B, C, D, T')` and the
+    skip `(B, D, skip)`.
 
     Args:
         filter: The dilated inception layer whose output goes through the tanh. It determines T'.
@@ -182,7 +185,7 @@ class Layer(nn.Module):
 
 
 def _by_series(x: Tensor) -> Tensor:
-    """Flatten `(B, C, D, T)` to `(B, D, C·T)`.
+    """Flatten the map `(B, C, D, T)` of D series with T steps to `(B, D, C·T)`.
 
     A linear layer on the result is the same as the authors' convolution over all remaining steps.
     """

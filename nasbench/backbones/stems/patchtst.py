@@ -27,7 +27,7 @@ class PatchTST(nn.Module):
         horizon: Number of forecast steps H.
         series: Number of series D.
         patch: Number of steps of a patch. It is 16 in the paper. If it is above the lookback, the lookback is used.
-        stride: Number of steps from the start of a patch to the start of the next. It is 8 in the paper.
+        stride: Number of steps between the starts of two neighbouring patches. It is 8 in the paper.
         width: Number of channels of a token. The paper uses 128 for large data sets and 16 for ETTh. The default is
             between the two.
         heads: Number of attention heads.
@@ -72,7 +72,7 @@ class PatchTST(nn.Module):
         self.head = nn.Linear(count * width, horizon)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Return the stem's slots: slot name to (module path, layout)."""
+        """Return the backbone's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +89,9 @@ class PatchTST(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward layer, each with a residual connection, then batch norm: `(B, N, C) -> (B, N, C)`.
+    """Attention and a feed-forward layer, each with a residual connection, then batch norm.
+
+    Shapes: `(B, N, C) -> (B, N, C)` for N patches.
 
     Args:
         width: Number of channels C.

@@ -24,12 +24,12 @@ class Pyraformer(nn.Module):
     .. math:: T_0 = \\mathrm{pyramid}(\\mathrm{embed}([x, 0])),\\qquad T_k = \\mathrm{layer}_k(T_{k-1}),\\qquad
               y = W\\, [T_K^{(0, \\mathrm{last})}, \\dots, T_K^{(S, \\mathrm{last})}]
 
-    Level 0 has the steps of the lookback and, after them, an end token: a step of zeros. A coarser level has ⌊n /
-    c⌋ nodes if the level below has n nodes, but at least one. A layer is attention of every node to its neighbours, its
-    children and its parent, followed by a feed-forward layer, post-norm. `nasbench show pyramidal_attention` has the
-    equations. Each node gathers only the nodes that it attends to, so memory grows linearly with the lookback. Other
-    implementations store a T × T mask. Each token represents all series at one time step. The head is the paper's first
-    prediction module, which forecasts all steps at once.
+    Level 0 has the steps of the lookback and, after them, an end token: a step of zeros. If a level has n nodes, the
+    next coarser level has ⌊n / c⌋ nodes, but at least one. In a layer, every node attends to its neighbours, its
+    children and its parent. A feed-forward layer follows. Both are post-norm. `nasbench show pyramidal_attention` has
+    the equations. Each node gathers only the nodes that it attends to, so memory grows linearly with the lookback.
+    Other implementations store a mask with an entry for every pair of nodes. Each token represents all series at one
+    time step. The head is the paper's first prediction module, which forecasts all steps at once.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after layer
     K (each stage is one block). The map of a stage is level 0 of its pyramid, `(B, lookback + 1, width)`. So a plug-in
@@ -45,8 +45,8 @@ class Pyraformer(nn.Module):
         ffn: Width of the feed-forward layers. It equals `width` in the paper.
         scales: Number of children c of a node, for each coarse level, fine to coarse. The paper uses (4, 4, 4) for
             hourly data.
-        window: Number of nodes of its own level to which a node attends, with the node itself in the middle. It must be
-            odd, and it is 3 or 5 in the paper.
+        window: Number of nodes on its own level that each node attends to. The node itself is the middle one, so the
+            number must be odd. It is 3 or 5 in the paper.
         bottleneck: Number of channels of the convolutions that build the pyramid. None means a quarter of the width, as
             in the paper.
         dropout: Dropout rate after the embedding, after attention and after the feed-forward layers.
@@ -93,7 +93,7 @@ class Pyraformer(nn.Module):
         self.head = nn.Linear((1 + len(scales)) * width, horizon * series)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Return the stem's slots: slot name to (module path, layout)."""
+        """Return the backbone's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
@@ -120,7 +120,7 @@ class Pyraformer(nn.Module):
 
 
 class Block(nn.Module):
-    """A pyramid layer that returns level 0 separately, so that a slot can be there.
+    """A pyramid layer that returns level 0 separately, so that a slot can contain level 0 alone.
 
     Args:
         width: Number of channels C.
@@ -134,9 +134,11 @@ class Block(nn.Module):
         self.layer = PyramidLayer(width, heads, ffn, dropout)
 
     def forward(self, coarse: Tensor, fine: Tensor, links: Sequence[Edges]) -> tuple[Tensor, Tensor]:
-        """Compute new values for the nodes `(B, T - L, C)` of all coarse levels and `(B, L, C)` of level 0.
+        """Compute new values for all nodes.
 
-        Level 0 is the last item of the result, because the slot after a module that returns a tuple gets the last map.
+        Level 0 has N = lookback + 1 nodes, `fine` of shape `(B, N, C)`. All coarse levels together have M nodes,
+        `coarse` of shape `(B, M, C)`. The result has the same shapes. Level 0 comes last in it, because a slot after a
+        module that returns a tuple gets the last map.
         """
         nodes = self.layer(torch.cat([fine, coarse], dim=1), links)
         return nodes[:, fine.shape[1] :], nodes[:, : fine.shape[1]]

@@ -40,7 +40,7 @@ class TS2Vec(nn.Module):
         width: Number of channels of all blocks but the last. It is 64 in the paper.
         representation: Number of channels of the last block. It is 320 in the paper.
         blocks: Number of blocks. It is 11 in the paper. None means the smallest number with which the last step depends
-            on the whole lookback. For a lookback of 96 these are 6 blocks.
+            on the whole lookback, for example 6 for a lookback of 96.
         kernel: Number of taps of each convolution. It must be odd.
         dropout: Dropout rate on the representation.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
@@ -84,7 +84,7 @@ class TS2Vec(nn.Module):
         self.head = nn.Linear(representation, horizon * series)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Return the stem's slots: slot name to (module path, layout)."""
+        """Return the backbone's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NCL")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,7 +110,9 @@ def _blocks_to_reach(steps: int, kernel: int) -> int:
 
 
 class ConvBlock(nn.Module):
-    """Two dilated convolutions, each after a GELU, with a residual connection: `(B, C_in, L) -> (B, C_out, L)`.
+    """Two dilated convolutions, each after a GELU, with a residual connection.
+
+    Shapes: `(B, C_in, L) -> (B, C_out, L)` for L steps.
 
     Args:
         in_channels: Number of channels C_in.
@@ -127,6 +129,6 @@ class ConvBlock(nn.Module):
         self.projection = conv(1, in_channels, out_channels) if project or in_channels != out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the convolutions' result to the residual: `(B, C_in, L) -> (B, C_out, L)`."""
+        """Add the result of the convolutions to the residual: `(B, C_in, L) -> (B, C_out, L)`."""
         residual = x if self.projection is None else self.projection(x)
         return residual + self.second(F.gelu(self.first(F.gelu(x))))

@@ -23,8 +23,8 @@ class UnetTSF(nn.Module):
 
     Level k forecasts at its own resolution. From level to level, the forecast gets shorter in the same way as the
     window: pooling turns n steps into ⌊(n - kernel) / stride⌋ + 1 steps. A forecast has at least one step. V_k restores
-    the length of level k. Every layer is linear, so the stem is one linear function, and it learns a factorisation of
-    this function. A level is added only if the window of the level before it has at least `kernel` steps. So a short
+    the length of level k. Every layer is linear, so the backbone is one linear function, of which it learns a
+    factorisation. A level is added only if the window of the level before it has at least `kernel` steps. So a short
     lookback has fewer levels.
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Each series is forecast from itself alone. Slots: `stage1`
@@ -41,7 +41,7 @@ class UnetTSF(nn.Module):
         series: Number of series D.
         levels: Largest number of levels K. The authors' code uses 3 for ETTh1 and 4 for the other data sets.
         kernel: Number of steps over which the pooling averages.
-        stride: Number of steps from the start of one average to the start of the next.
+        stride: Number of steps between the starts of two neighbouring averages.
         individual: Whether to give each series its own weights, as the authors' scripts do. If not, all series share
             their weights.
         dropout: Dropout rate on each level's forecast. The paper uses no dropout.
@@ -84,7 +84,7 @@ class UnetTSF(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
-        """Return the stem's slots: slot name to (module path, layout)."""
+        """Return the backbone's slots: slot name to (module path, layout)."""
         return {f"stage{level + 1}": (f"pools.{level}", "NCL") for level in range(len(self.pools))}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class UnetTSF(nn.Module):
 
 
 class SeriesLinear(nn.Module):
-    """A linear layer over time, with separate weights for each series: `(B, D, inputs) -> (B, D, outputs)`.
+    """A linear layer over time, with separate weights for each of D series: `(B, D, inputs) -> (B, D, outputs)`.
 
     Args:
         series: Number of series D.
@@ -118,5 +118,5 @@ class SeriesLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(series, outputs).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply its own weights to each series: `(B, D, inputs) -> (B, D, outputs)`."""
+        """Apply to each series the weights of that series: `(B, D, inputs) -> (B, D, outputs)`."""
         return torch.einsum("bdi,doi->bdo", x, self.weight) + self.bias

@@ -24,9 +24,9 @@ OK, PREEMPTED, SLOW_CLOCK = 0, 1, 2
 A higher number means a worse flaw."""
 
 MAX_DISCARDS = 200
-"""A measurement ends after this many blocks, or a multiple of them, if a candidate has no accepted block by then."""
+"""After this many blocks, and after each multiple, a measurement ends if a candidate has no accepted block yet."""
 
-_WINDOW = 20  # number of the last rounds of the warm-up, over which the time must show no trend
+_WINDOW = 20  # the warm-up ends when the time shows no trend over this many rounds
 _FIRST_CHECK = 30  # number of blocks before the first check of the intervals
 
 

@@ -22,7 +22,7 @@ from nasbench.text import narrate
 __all__ = ["DeviceLock", "device_lock"]
 
 PATIENCE_S = 2.0
-"""If a measurement has waited for its device for this long, it says so on stderr."""
+"""If a measurement has waited for its device for this many seconds, it says so on stderr."""
 
 _ALONE: set[tuple[Path, int]] = set()
 """The lock file and the thread of every exclusive lock that this process holds."""

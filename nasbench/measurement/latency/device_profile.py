@@ -65,7 +65,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The quality of latency predictions for whole plans, which were not used to make the predictions.
+    """The quality of latency predictions, measured on whole plans that were not used to make the predictions.
 
     Attributes:
         plans: Number of plans that were measured.
@@ -103,8 +103,10 @@ class DeviceProfile:
         scenario: Scenario of the first measurement.
         versions: Versions of nasbench and timm. They determine the modules and the backbone.
         reference_ms: Latency of the bare backbone in milliseconds, one value for each group that was measured.
-        measured: For each plan, by its text: its time divided by the time of the bare backbone (estimate, low, high).
-        held_out: For each whole plan that checks the predictions, by its text: its MACs and its number of kernels.
+        measured: For each plan, by the plan's text: time divided by the time of the bare backbone (estimate, low,
+            high).
+        held_out: For each whole plan on which the predictions are checked, by the plan's text: number of MACs and
+            number of kernels.
     """
 
     backbone: str
@@ -242,9 +244,12 @@ class DeviceProfile:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the profile, and its quality, as data for JSON. It is part of a run's identity."""
+        """Return what identifies the profile, and the quality of its predictions, as JSON-serialisable data.
+
+        The data is part of a run's identity.
+        """
         quality = self.quality()
-        # The hash covers every measured value, so that a profile that is made again has another identity.
+        # The hash covers every measured value, so a new measurement gives the profile another identity.
         values = {"reference_ms": self.reference_ms, "measured": dict(sorted(self.measured.items()))}
         return {
             **{key: getattr(self.scenario, key) for key in ("device", "device_name", "date")},
@@ -273,7 +278,8 @@ class DeviceProfile:
         }
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The text is written to a second file in the same folder, which is then renamed, because a rename is atomic.
+        # The text is written to a temporary file in the same folder. This file is then renamed, because a rename is
+        # atomic.
         draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         os.replace(draft, path)

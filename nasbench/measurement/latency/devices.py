@@ -1,4 +1,7 @@
-"""Find the torch device with a given name, and check that this machine has it. To check the name needs no torch."""
+"""Find the torch device with a given name, and check that this machine has it.
+
+A check of the name alone does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _DEVICE = re.compile(r"auto|cpu|cuda|(cpu|cuda):\d+")
 
 
 def check_device_name(name: str) -> None:
-    """Check that `name` is the name of a device. It is not checked whether this machine has the device.
+    """Check that `name` is the name of a device. This does not check whether this machine has the device.
 
     Raises:
         UnknownNameError: If `name` is not the name of a device.

@@ -59,7 +59,7 @@ def examine(
         device: "cpu", "cuda", "cuda:1", or "auto".
         trials: Number of measurements, at least 40.
         time_s: Seconds for all trials together. Time that a trial does not need is shared among the later trials.
-        seed: Seed of the inputs and of the orders of the calls.
+        seed: Seed of the inputs and of the order in which models are called.
         measure: The function to test, with the signature of `profile`.
 
     Returns:
@@ -79,7 +79,7 @@ def examine(
         begin = time.perf_counter()
         for trial in range(trials):
             spent = time.perf_counter() - begin
-            # The mean time that a trial so far has spent outside its measurement, on copies and set-up.
+            # The mean time that the trials so far have spent outside their measurements, on copies and set-up.
             aside = (spent - sum(p.wall_s for p in profiles)) / trial if trial else 0.0
             share = max((time_s - spent) / (trials - trial) - aside, 0.01)
             options: dict[str, Any] = {"time_s": share, "resolution": RESOLUTION, "seed": seed + trial}
@@ -89,7 +89,7 @@ def examine(
 
 
 def summarise(profiles: list[Profile]) -> dict[str, Any]:
-    """Return the rates of a list of trials as data for JSON.
+    """Return the rates of a list of trials as JSON-serialisable data.
 
     Returns:
         A dictionary with these entries.
@@ -135,8 +135,8 @@ def summarise(profiles: list[Profile]) -> dict[str, Any]:
 def supported(device: str) -> dict[str, str]:
     """Return, for each mode and autocast type, why a device does not support it, or "" if it does.
 
-    Each is tried on a small model, except for "compile", whose first call takes half a minute. For "compile", it is
-    checked that the compiler that it needs is installed.
+    Each is tried on a small model, except for "compile", whose first call takes half a minute. For "compile", this only
+    checks that a C++ compiler is installed, and on a GPU also Triton.
 
     Raises:
         DeviceError: If this machine does not have the device.

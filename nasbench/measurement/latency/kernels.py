@@ -1,4 +1,4 @@
-"""Count the kernels of a forward pass. Their number is a baseline: a predictor of latency should be better than it."""
+"""Count the kernels of a forward pass. A good predictor of latency must be better than this number."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def count_kernels(model: nn.Module, input_size: tuple[int, ...]) -> int:
     This is about the number of kernels that a GPU launches in eager mode.
 
     Args:
-        model: A model on the CPU. It runs in evaluation mode. Afterwards it is in its former mode again.
+        model: A model on the CPU. It runs in evaluation mode, and then returns to its former mode.
         input_size: Shape of one input, without the batch dimension.
     """
     training, x = model.training, torch.zeros(1, *input_size)

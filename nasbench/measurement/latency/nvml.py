@@ -74,5 +74,5 @@ class Nvml:
     def _ask(self, question: str, *arguments: Any) -> int | None:
         try:
             return int(getattr(self._nvml, question)(self._handle, *arguments))
-        except (self._nvml.NVMLError, AttributeError):  # this GPU does not support it, or this version no longer has it
+        except (self._nvml.NVMLError, AttributeError):  # the GPU or the library does not support this query
             return None

@@ -38,14 +38,14 @@ class PerSlot:
     macs: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return data for JSON: the rows of `frame`, and the raw samples and counts from which they are computed."""
+        """Return JSON-serialisable data: the rows of `frame`, and the samples and counts behind these rows."""
         rows = self.frame().to_dict("records")
         return {"plan": self.plan.text, "rows": rows, "profile": self.profile.to_dict(), "macs": dict(self.macs)}
 
     def frame(self) -> pd.DataFrame:
         """Return a table with one row for each slot and one for the whole plan.
 
-        A row says how many MACs and how much time are added, also as shares of the bare backbone's. The times of the
+        A row contains the added MACs and the added time, each also as a share of the bare backbone's. The times of the
         slots need not add up to the time of the whole plan.
         """
         bare_ms, rows = self.profile[_BARE].latency_ms, []

@@ -29,7 +29,10 @@ from nasbench.measurement.latency.samples import Latency, Profile, settled
 from nasbench.measurement.latency.scenario import Scenario, check_mode, check_threads
 from nasbench.measurement.latency.timing import Call, CudaTimer, prepare_call, quiet_process, timer_for
 
-__all__ = ["DeviceLock", "Latency", "Profile", "Scenario", "Verdict", "device_lock", "profile", "profile_batches"]
+__all__ = [
+    "DeviceLock", "Latency", "Profile", "Scenario", "Verdict", "check_device", "device_lock", "profile",
+    "profile_batches",
+]  # fmt: skip
 
 _WARM_UP_SHARE = 0.25  # largest share of the time that the warm-up may take
 _BUSY_CALLS = 5  # number of calls whose median gives the time for which the GPU works
@@ -65,7 +68,8 @@ def profile(
         device: "cpu", "cuda", "cuda:1", or "auto".
         reference: Name of the model with which the others are compared. None means the first model.
         time_s: Seconds for warm-up and blocks. Copying, compiling and waiting for the device take additional time.
-        resolution: The measurement stops as soon as the interval of every ratio is within ± this share of its middle.
+        resolution: The measurement stops as soon as every ratio has an interval with at most this half-width, as a
+            fraction: 0.01 is 1 %.
         confidence: Confidence level of the intervals.
         mode: "eager", "compile" (torch.compile) or "cudagraph".
         amp: Autocast: "none", "bfloat16" or "float16".
@@ -89,11 +93,10 @@ def profile(
         >>> [row.name for row in measured.rows], measured["bare"].ratio
         (['bare', 'again'], 1.0)
     """
-    place = usable_device(device)
+    place = check_device(device, input_size, mode=mode, amp=amp, channels_last=channels_last)
     reference = _check(models, reference, input_size, batch_size)
     _check_figures(time_s=time_s, resolution=resolution, confidence=confidence, max_blocks=max_blocks, threads=threads)
     check_threads(threads)
-    _check_mode(place, mode, amp, channels_last, input_size)
     nvml = Nvml.open(place) if place.type == "cuda" else None
     dtype = next((p.dtype for m in models.values() for p in m.parameters() if p.is_floating_point()), torch.float32)
     options = {"mode": mode, "amp": amp, "channels_last": channels_last}
@@ -253,11 +256,26 @@ def _check_figures(*, time_s: float, resolution: float, confidence: float, **cou
             raise InputError(f"{name} is at least 1, got {count!r}")
 
 
-def _check_mode(device: torch.device, mode: str, amp: str, channels_last: bool, input_size: Sequence[int]) -> None:
+def check_device(
+    name: str | torch.device,
+    input_size: Sequence[int],
+    *,
+    mode: str = "eager",
+    amp: str = "none",
+    channels_last: bool = False,
+) -> torch.device:
+    """Return the device with this name, after checking that `profile` can measure on it with these options.
+
+    Raises:
+        DeviceError: If this machine does not have the device, or if the device does not support an option.
+        InputError: If an option is not allowed, or does not fit the input.
+    """
     check_mode(mode, amp)
+    device = usable_device(name)
     if device.type == "cpu" and mode == "cudagraph":
         raise DeviceError("mode='cudagraph' needs a CUDA device, not cpu; use mode='eager' or 'compile'")
     if device.type == "cpu" and amp == "float16":
         raise DeviceError("amp='float16' needs a CUDA device, not cpu; amp='bfloat16' works on every device")
     if channels_last and len(input_size) != 3:
         raise InputError(f"channels_last is for images, (C, H, W); the input has the size {tuple(input_size)}")
+    return device

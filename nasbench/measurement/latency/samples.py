@@ -76,8 +76,8 @@ class Profile:
         warm_up_rounds: Number of rounds before the first block.
         steady: Whether the warm-up ended in a steady state.
         busy_ms: For each model, the time in milliseconds for which the GPU works for one call. Empty on a CPU.
-        gpu_after: The same entries as the scenario's `gpu`, right after the last block, while the GPU is warm. Empty
-            on a CPU.
+        gpu_after: What the driver reported right after the last block, while the GPU is warm, with the same entries as
+            `gpu` of the scenario. Empty on a CPU.
         wall_s: Duration of warm-up and blocks in seconds.
     """
 
@@ -177,7 +177,7 @@ class Profile:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return data for JSON with the raw samples. `from_dict` computes everything else from them again."""
+        """Return JSON-serialisable data with the raw samples, from which `from_dict` computes everything else again."""
         return {
             "schema_version": SCHEMA_VERSION,
             **{key: getattr(self, key) for key in _PLAIN},
@@ -221,9 +221,9 @@ def log_ratio(blocks: Blocks, name: str, reference: str | None, confidence: floa
 
 
 def settled(blocks: Blocks, reference: str, resolution: float, confidence: float) -> bool:
-    """Return whether the interval of every ratio to the reference is at most 2 `resolution` wide.
+    """Return whether the interval of every ratio to the reference is at most twice `resolution` wide.
 
-    If there is no other model, the interval of the reference's own time counts.
+    If there is no other model, this is checked for the time of the reference itself.
     """
     others = [name for name in blocks.ms if name != reference]
     pairs: list[tuple[str, str | None]] = [(name, reference) for name in others] or [(reference, None)]

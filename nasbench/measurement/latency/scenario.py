@@ -69,7 +69,7 @@ class Scenario:
 
     @classmethod
     def now(cls, device: torch.device, dtype: torch.dtype, nvml: Nvml | None, given: Mapping[str, Any]) -> Scenario:
-        """Return the scenario of this moment. `given` has what the caller knows. The rest is looked up."""
+        """Return the scenario of this moment. `given` contains the fields that the caller knows."""
         import torch
 
         cuda = device.type == "cuda"
@@ -101,7 +101,7 @@ class Scenario:
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the scenario as data for JSON."""
+        """Return the scenario as JSON-serialisable data."""
         return {**dataclasses.asdict(self), "input_size": list(self.input_size)}
 
     @classmethod

@@ -30,7 +30,7 @@ from nasbench.spaces import ResolvedSpace, load_space
 __all__ = ["GROUP", "estimate_s", "profile_device"]
 
 GROUP = 8
-"""Number of plans that are measured side by side, in addition to the bare backbone."""
+"""Number of plans that are measured side by side with each other and with the bare backbone."""
 
 HELD_OUT = 16
 """Number of whole plans that check the predictions."""

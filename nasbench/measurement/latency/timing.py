@@ -23,10 +23,12 @@ __all__ = ["Call", "CpuTimer", "CudaTimer", "Timer", "prepare_call", "quiet_proc
 Call = Callable[[], Any]
 
 _SLEEP_S = 0.0005  # seconds
-_RECENT = 0.05  # weight of the last call in the moving average of the share of preempted calls
-_MANY = 100_000  # a larger number than the models that one process compiles
+_RECENT = 0.05  # weight of the newest call in the moving average that estimates the share of preempted calls
+_MANY = 100_000  # larger than the number of models that one process compiles
 _WARM_GRAPH = 3  # number of calls before a capture, as in torch's documentation
-_LAUNCHED_MS = 100.0  # enough to launch about ten thousand kernels. If a call is longer, the host waits for the device.
+# Enough time to launch about ten thousand kernels. In a longer call, the host spends the rest of the time waiting for
+# the device, not launching kernels.
+_LAUNCHED_MS = 100.0
 
 
 class Timer(Protocol):
@@ -68,7 +70,7 @@ class CpuTimer:
         self._sleeps = self._sleeps or self._preempted > 0.5
         if not preempted:
             return Sample(wall_ms, wall_ms)
-        # This clock counts only the time of this thread, so it is right only for calls that use one thread.
+        # `core` counts only the time of this thread, so it is right only for calls that use one thread.
         return Sample(core / 1e6 if torch.get_num_threads() == 1 else wall_ms, wall_ms, PREEMPTED)
 
 
@@ -77,7 +79,7 @@ class CudaTimer:
 
     Args:
         device: The CUDA device.
-        nvml: State of the device, from its driver. None if it is not available.
+        nvml: The state of the device as the driver reports it. None if it is not available.
     """
 
     def __init__(self, device: torch.device, nvml: Nvml | None) -> None:
@@ -96,7 +98,7 @@ class CudaTimer:
         return Sample(ms, wall_ms, SLOW_CLOCK if slow else OK)
 
     def busy_ms(self, call: Call, wall_ms: float) -> float:
-        """Return the time in milliseconds for which the device works for `call`, without waiting for the host.
+        """Return how long the device works on `call`, in milliseconds, without the time in which it waits for the host.
 
         The device first sleeps while the host launches all kernels of the call. Then the kernels run without gaps.
 
@@ -182,7 +184,10 @@ def prepare_call(model: nn.Module, x: Tensor, *, mode: str, amp: str, channels_l
 
 
 def _compiled(model: nn.Module) -> Callable[[Tensor], Any]:
-    """Compile one of many models of a class. It is isolated from the others if this version of torch can do so."""
+    """Compile one of many models of a class.
+
+    Its recompilations are isolated from those of the others, if this version of torch supports it.
+    """
     known = inspect.signature(torch.compile).parameters
     apart: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
     return torch.compile(model, dynamic=False, **apart)
@@ -215,7 +220,8 @@ def _captured(call: Call) -> Call:
             ) from error
     torch.cuda.current_stream().wait_stream(side)
 
-    def replay(alive: Call = call) -> None:  # `alive` refers to the weights that the graph reads, so they are kept
+    # `alive` refers to the weights that the graph reads, so that they are not freed.
+    def replay(alive: Call = call) -> None:
         graph.replay()
 
     return replay

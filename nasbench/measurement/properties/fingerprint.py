@@ -69,7 +69,7 @@ class Fingerprint:
 
     Attributes:
         name: Class name, registry name or canonical expression.
-        size: Spatial size, `(L,)` or `(H, W)`.
+        size: Spatial size: `(H, W)`, or `(L,)` for a sequence of length L.
         channels: Number of channels.
         locality: Share of the off-self influence within distance 1. None for a pointwise module.
         globality: Mean distance of the off-self influence, divided by the mean distance of a uniform influence. 0 for a
@@ -138,7 +138,7 @@ class Fingerprint:
         return self.globality == 0 and self.locality is None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fingerprint as data for JSON."""
+        """Return the fingerprint as JSON-serialisable data."""
         row = {each.name: getattr(self, each.name) for each in fields(self)}
         row["influence"] = self.influence.tolist()
         row["cost_curve"] = [vars(point) for point in self.cost_curve]
@@ -162,7 +162,7 @@ def fingerprint(
     Args:
         module: A registry name, an expression, a class that is built from `channels`, or a module, trained or not,
             which is measured as it is. A fusion gets two independent maps. A neck gets one map and pooled copies of it.
-        size: `(H, W)` or `(L,)`. None means (16, 16), or (64,) in one dimension.
+        size: `(H, W)`, or `(L,)` for a sequence of length L. None means (16, 16), or (64,) in one dimension.
         channels: Number of channels of the map.
         dims: Number of spatial dimensions, 1 or 2, if `size` is not given. None means 2 if the module supports it, and
             otherwise 1.
@@ -330,7 +330,7 @@ def _centre(size: Sequence[int]) -> int:
 
 
 def _mean_and_error(draws: Sequence[Tensor], sampled: bool) -> tuple[Tensor, Tensor]:
-    """Return the mean and standard error of each column, given `(R, K)` rows for each draw. The rows can contain NaN.
+    """Return the mean and standard error of each column. Each draw is a table of rows, which can contain NaN.
 
     The standard error comes from the spread of the draws' means. If the rows are sampled and their spread within the
     draws gives a larger error, that error is used, because a few draws may agree by chance.
@@ -377,7 +377,7 @@ def _costs(module: nn.Module, subject: Subject) -> tuple[tuple[CostPoint, ...], 
 
 
 def _exponent(curve: Sequence[CostPoint]) -> float | None:
-    """Return the slope of the logarithm of the cost over that of the positions, by least squares.
+    """Return the slope of log(cost) over log(number of positions), by least squares.
 
     It is 0 if the module costs nothing, and None if there are not enough sizes.
     """

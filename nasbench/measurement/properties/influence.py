@@ -34,8 +34,8 @@ def influence_rows(
         positions: Flat indices u into S.
         probes: Number of random cotangents for each position, drawn from torch's generator. None means one cotangent
             for each channel instead.
-        fold: Function that turns squared gradients `(R, *x.shape)` into `(R, V)`. None means that they are summed over
-            batch and channels.
+        fold: Function that turns the squared gradients of R cotangents, `(R, *x.shape)`, into one value for each of V
+            positions or cells, `(R, V)`. None means that the gradients are summed over batch and channels.
 
     Returns:
         The norms `(len(positions), V)` in float64.

@@ -28,7 +28,7 @@ class RowFigures:
     Attributes:
         figures: `(R, 4)`, the values of the properties in `SPATIAL`.
         self_influence: `(R,)`, the influence I_u(u) of a position on itself.
-        rings: `(R, K)`, share of the off-self influence in each octave ring. Ring r holds the distances d with
+        rings: `(R, K)`, share of the off-self influence in each of K octave rings. Ring r holds the distances d with
             ⌊log2 d⌋ = r.
         even: `(R, K)`, the same shares for a uniform map.
     """
@@ -43,7 +43,8 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
     """Return the property values of rows of influence.
 
     Args:
-        rows: `(R, N)`, the influence of the N positions of a grid on one position in each row. No value is negative.
+        rows: `(R, N)`. Each of R rows contains the influence of the N positions of a grid on one position. No value is
+            negative.
         positions: For each row, its output position u, as a flat index.
         size: Spatial size of the grid.
     """
@@ -81,7 +82,7 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
 
 
 def _box(kept: Tensor, place: Tensor) -> Tensor:
-    """Return which positions lie in the smallest box around those that are True in `kept`: `(R, N) -> (R, N)`."""
+    """For each row, return which positions lie in the smallest box around the True ones: `(R, N) -> (R, N)`."""
     within = torch.ones_like(kept)
     for axis in place.T:
         low = torch.where(kept, axis, axis.max() + 1).amin(1, keepdim=True)
@@ -91,7 +92,7 @@ def _box(kept: Tensor, place: Tensor) -> Tensor:
 
 
 def _per_ring(values: Tensor, ring: Tensor) -> Tensor:
-    """Sum the values `(R, N)` over each ring of `(R, N, K)`: `(R, K)`."""
+    """Sum the values of R rows, `(R, N)`, over each of K rings, `(R, N, K)`: `(R, K)`."""
     return (values.unsqueeze(-1) * ring).sum(1)
 
 
@@ -109,6 +110,6 @@ def _multiscale(off: Tensor, inside: Tensor, ring: Tensor) -> Tensor:
 
 
 def _entropy(weights: Tensor) -> Tensor:
-    """Return the entropy, in nats, of `(R, K)` weights that need not sum to one."""
+    """Return the entropy, in nats, of each of R rows of K weights, `(R, K)`. The weights need not sum to one."""
     p = weights / weights.sum(1, keepdim=True)
     return -torch.xlogy(p, p).sum(1)

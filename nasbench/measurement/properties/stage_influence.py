@@ -144,7 +144,10 @@ def _run(model: nn.Module, slots: Sequence[Slot], x: Tensor) -> dict[str, Tensor
 
 
 def _rows(maps: dict[str, Tensor], before: Slot | None, slot: Slot, chosen: list[int], probes: int) -> Tensor:
-    """Return the influence of the earlier map's cells on the later map's positions, `(R, N)`. `(R, 0)`: undefined."""
+    """Return the influence of the N cells of the earlier map on the R chosen positions of the later map, `(R, N)`.
+
+    The result is `(R, 0)` if the influence is undefined.
+    """
     y = _split(maps[slot.name], slot)
     x = maps[INPUT if before is None else before.name]
     # If there is no slot before, the source is the network's input: images (B, C, H, W) or series (B, L, C).

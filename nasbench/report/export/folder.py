@@ -164,7 +164,7 @@ def _card(winner: _Winner) -> dict[str, Any]:
     rows = [r for r in run.trials().to_dict(orient="records") if r["plan_hash"] == winner.plan.hash]
     row = own or next(r for r in rows if r["number"] == winner.number)
     bare = next((r for r in compared if r["plan"] == BARE.text), None)
-    tested = read_test_metrics(run.folder.test_metrics)["plans"]
+    tested = read_test_metrics(run.folder)["plans"]
     return {
         "title": winner.title,
         "row": row,

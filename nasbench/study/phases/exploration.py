@@ -133,7 +133,9 @@ class Exploration(Phase):
             self.settle_trial(trial)
             trial = self.ledger.trial(trial.number)  # `settle_trial` may have ended it
         self.proposer.add(trial)
-        evaluation = evaluation_of(trial)
+        # The plan of a record that readers leave out is evaluated again, except in a database, where its claim stands.
+        shared = self.run.journal.is_shared
+        evaluation = evaluation_of(trial) if shared else self.run.journal.evaluation(SEARCH, trial)
         if trial.state == TrialState.RUNNING:
             if "claim" in trial.user_attrs:  # a program other than nasbench creates trials without a claim
                 self.seen.setdefault(trial.user_attrs["claim"], None)

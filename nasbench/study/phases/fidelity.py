@@ -206,8 +206,8 @@ class SuccessiveHalving(FullBudget):
 
     def promote(self, *, finish: bool = False) -> Step | None:
         """Promote the next trial. With `finish`, the forced promotions wait until no trial is being trained."""
-        # With `finish`, one plan of each rung is promoted in any case. A plan that is still being trained may be a
-        # better one, so wait for it.
+        # With `finish`, one plan of each rung is promoted in any case. A plan that is still being trained may be
+        # better, so the promotion waits for this plan.
         promotions = promotable(self._readings(), self.ladder, finish=finish and not self._is_busy)
         promotion = next((each for each in promotions if self._trials[int(each.plan)].own), None)
         if promotion is None:
@@ -285,7 +285,7 @@ class SuccessiveHalving(FullBudget):
 
 
 def strategy_for(problem: Problem) -> FullBudget:
-    """Return the strategy for the number of epochs of each training of a search.
+    """Return the strategy that chooses how many epochs each training of a search gets.
 
     Args:
         problem: The problem of the search.

@@ -36,7 +36,7 @@ __all__ = ["Ladder", "Place", "Promotion", "Reading", "places", "promotable", "s
 FloatArray = NDArray[np.float64]
 
 _SLOW_SHARE = 0.3
-"""Default number of epochs of the first training of a plan that starts slowly, as a share of the full budget."""
+"""If a plan starts slowly, its first training gets at least this share of the full budget by default."""
 
 _MARGIN = 0.1
 """Distance of the reference point from the worst value at a rung, as a share of the range of values at this rung."""
@@ -63,8 +63,8 @@ class Ladder:
         Args:
             full: Number of epochs of the full budget.
             minimum: Smallest number of epochs of a rung.
-            eta: One in `eta` plans is promoted to the next rung. At least 2.
-            slow_minimum: Smallest number of epochs of the first training of a plan that starts slowly. By default three
+            eta: One in `eta` plans is promoted to the next rung. `eta` must be at least 2.
+            slow_minimum: Smallest number of epochs for the first training if a plan starts slowly. By default three
                 tenths of the full budget.
 
         Raises:

@@ -56,7 +56,8 @@ class Proposer:
         """Let the sampler propose a plan.
 
         Args:
-            number: The number that the trial will have in the study. Its number in the copy can be different.
+            number: The number that the trial will have in the study. The in-memory copy of the study can number trials
+                differently.
         """
         with quiet():
             # a new sampler for each proposal, so that a resumed search proposes the same as an uninterrupted one

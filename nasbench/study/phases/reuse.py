@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nasbench.errors import RunError
 from nasbench.library.plan import Plan
+from nasbench.runs.damage import damage_of
 from nasbench.runs.evaluation import Evaluation, Items
 from nasbench.runs.run import Run, load_run
 from nasbench.runs.settings import differences
@@ -35,7 +36,7 @@ class Reusable:
 
     @property
     def items(self) -> Items | None:
-        """The metric of each validation item, shape `(N,)`. None if it was not stored."""
+        """The metric of each of N validation items, `(N,)`. None if it was not stored."""
         return self.run.folder.load_items(self.evaluation.plan_hash, self.evaluation.seed)
 
     @property
@@ -86,19 +87,23 @@ def find_reusable(path: str | Path, problem: Problem) -> dict[tuple[str, int], R
     }
 
 
-def record_earlier_noise(run: Run, path: str | Path) -> None:
+def record_earlier_noise(run: Run, path: str | Path) -> tuple[str, ...]:
     """Record the noise of another run of the same task, if that run has the same metric and a plan with two seeds.
 
     Args:
         run: The run.
         path: The other run's folder. `find_reusable` must accept it.
+
+    Returns:
+        What is left out of the other run, because a record or a file is damaged.
     """
     other = load_run(path)
     if other.metric is None or other.metric != run.metric:
-        return
+        return ()
     noise = trainings_of(other).noise
     if noise.freedom:
         run.journal.record_earlier_noise(other.path.resolve().name, noise.to_dict())
+    return tuple(f"{other.folder.name}: {line}" for line in damage_of(other))
 
 
 def _belongs(evaluation: Evaluation, problem: Problem) -> bool:

@@ -28,7 +28,7 @@ class PlanSampler(BaseSampler):
 
     Args:
         knowledge: The knowledge of the space.
-        number: The trial's number in the study. Its number in the copy of the study in memory can be different.
+        number: The trial's number in the study. The in-memory copy of the study can number trials differently.
     """
 
     def __init__(self, knowledge: Knowledge, number: int) -> None:

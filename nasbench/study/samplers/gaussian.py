@@ -23,7 +23,7 @@ __all__ = ["Gaussian", "Hyper", "fit"]
 FloatArray = NDArray[np.float64]
 
 _SPREAD = 1.5
-"""Standard deviation of the normal prior of the logarithm of each hyper-parameter."""
+"""The logarithm of each hyper-parameter has a normal prior with this standard deviation."""
 
 _MAX_STEPS = 25
 

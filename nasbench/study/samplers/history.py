@@ -89,7 +89,7 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
 
 
 def _readings(knowledge: Knowledge, trial: FrozenTrial) -> Iterator[tuple[int, list[float]]]:
-    """Yield the number of epochs and the objectives of the result of a trial, and of each of its rungs."""
+    """For the result of a trial and for each of its rungs, yield the number of epochs and the objectives."""
     if trial.state == TrialState.COMPLETE and np.isfinite(trial.values).all():
         yield trial.user_attrs.get("evaluation", {}).get("fidelity", 0), trial.values
     for rung in trial.user_attrs.get("rungs", ()):

@@ -48,7 +48,7 @@ def naswot(
     that does not depend on the batch (the MLP of a position bias) is recognised by its size and left out.
 
     Args:
-        model: A model with input `(N, ...)`. Batch norms use the statistics of the batch.
+        model: A model whose input is a batch. Batch norms use the statistics of the batch.
         batches: The batches. Only the first is used.
         loss: Not used.
 
