@@ -8,7 +8,13 @@ from nasbench.library.modules import module_specs
 from nasbench.testing import HeadCandidate, check_head_candidate, head_candidates
 
 TRANSFORMER = {"width": 32, "layers": 2, "queries": 12, "hidden": 64}
-SMALL = {"fcos": {"width": 32, "convs": 1}, "yolo": {"width": 32}, "semantic_fpn": {"width": 32}, "detr": TRANSFORMER}
+SMALL = {
+    "fcos": {"width": 32, "convs": 1},
+    "yolo": {"width": 32},
+    "semantic_fpn": {"width": 32},
+    "detr": TRANSFORMER,
+    "deformable_detr": TRANSFORMER,
+}
 
 
 @pytest.mark.parametrize(
