@@ -61,7 +61,7 @@ class DeformableDetrHead(nn.Module):
     Every class has its own sigmoid. Objects and queries are matched one to one at the lowest total cost, in each layer.
     With p the probability of the object's class:
 
-    .. math:: \\mathrm{cost} = 2\\,(-\\tfrac14 (1 - p)^2 \\log p + \\tfrac34 p^2 \\log(1 - p))
+    .. math:: \\mathrm{cost} = 2\\,(-0.25\\, (1 - p)^2 \\log p + 0.75\\, p^2 \\log(1 - p))
               + 5\\, |b - \\hat b|_1 - 2\\, \\mathrm{GIoU},\\quad
               L = \\frac{1}{\\max(1, n)} \\sum (2\\, \\mathrm{focal} + 5\\, |b - \\hat b|_1 + 2\\, (1 - \\mathrm{GIoU}))
 
@@ -208,7 +208,9 @@ def _centres(size: Sequence[int], like: Tensor) -> Tensor:
 
 
 def _layer_loss(logits: Tensor, boxes: Tensor, labels: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    matches = match([_class_cost(p[:, label]) for p, label in zip(logits.sigmoid(), labels, strict=True)], boxes, wanted)
+    matches = match(
+        [_class_cost(p[:, label]) for p, label in zip(logits.sigmoid(), labels, strict=True)], boxes, wanted
+    )
     classes = torch.zeros_like(logits)
     for image, label, (queries, objects) in zip(classes, labels, matches, strict=True):
         image[queries, label[objects]] = 1

@@ -190,4 +190,3 @@ class _DecoderLayer(nn.Module):
         content = self.attended(content, self.attend(placed, placed, content))
         content = self.seen(content, self.read(content + queries, memory + places, memory))
         return self.mixed(content, self.mix(content))
-

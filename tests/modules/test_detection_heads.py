@@ -429,7 +429,9 @@ def test_the_parts_of_a_tenth_of_the_rate_exist():
 # -- all ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "hyper"), [("yolo", {"width": 16}), ("fcos", {"convs": 1}), ("detr", DETR), ("deformable_detr", DETR)])
+@pytest.mark.parametrize(
+    ("name", "hyper"), [("yolo", {"width": 16}), ("fcos", {"convs": 1}), ("detr", DETR), ("deformable_detr", DETR)]
+)
 def test_the_order_of_objects_changes_no_loss(name: str, hyper: dict):
     head, (maps, inputs) = build(name, **hyper).eval(), pyramid()
     swapped = [{key: value.flip(0) for key, value in each.items()} for each in TARGETS]
