@@ -52,8 +52,9 @@ class DetrHead(nn.Module):
 
     The encoder attends among the positions of the level, the decoder among the queries and from the queries to the
     positions. Positions are added to queries and keys of an attention and never to values: sinusoidal ones for the map,
-    learned ones for the queries, whose content starts at zero. There is no mask: padding is attended to. Layers are post-norm, with ReLU and dropout 0.1. Every
-    layer of the decoder predicts by the same classifier and the same three-layer network for boxes.
+    learned ones for the queries, whose content starts at zero. There is no mask: padding is attended to. Layers are
+    post-norm, with ReLU and dropout 0.1. Every layer of the decoder predicts by the same classifier and the same
+    three-layer network for boxes.
 
     Objects and queries are matched one to one at the lowest total cost, separately in each layer.
 

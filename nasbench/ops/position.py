@@ -34,8 +34,8 @@ def unit_sinusoidal(
 ) -> Tensor:
     """Return the encoding of `sinusoidal` with positions in units of the map: `(N, channels)`, float32.
 
-    Position i of a side of n counts as 2π (i + shift) / n. So maps of different sizes have comparable encodings. This is
-    what the code of DETR (shift 1) and Deformable DETR (shift 0.5) does.
+    Position i of a side of n counts as 2π (i + shift) / n. So maps of different sizes have comparable encodings. The
+    code of DETR does this with a shift of 1, that of Deformable DETR with 0.5.
     """
     axes = [torch.arange(side, device=device, dtype=torch.float32) for side in size]
     return _of_axes([(axis + shift) * (2 * math.pi / len(axis)) for axis in axes], channels)

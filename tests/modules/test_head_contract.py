@@ -16,6 +16,7 @@ SMALL = {
     "semantic_fpn": {"width": 32},
     "detr": TRANSFORMER,
     "deformable_detr": TRANSFORMER,
+    "mask_decoder": {"width": 32, "hidden": 64},
 }
 
 
