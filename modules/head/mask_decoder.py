@@ -44,7 +44,7 @@ class MaskDecoderHead(nn.Module):
     and keys, but not to values, and not in the first attention among the tokens, which has no residual either.
     Attentions between tokens and image have half the width. Two transposed convolutions enlarge the image four times.
 
-    .. math:: m_i = \\mathrm{MLP}_i(\\mathrm{token}_i) \\cdot \\mathrm{up}(\\mathrm{image}),\\quad
+    .. math:: m_i = \\mathrm{MLP}_i(\\mathrm{token}_i) · \\mathrm{up}(\\mathrm{image}),\\quad
               L = \\min_i (20\\, \\mathrm{focal}_i + \\mathrm{dice}_i)
               + \\frac{1}{3} \\sum_i (\\hat u_i - \\mathrm{IoU}_i)^2
 
