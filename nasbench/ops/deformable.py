@@ -84,6 +84,6 @@ class PyramidDeformableAttention(nn.Module):
         for level, (size, value) in enumerate(zip(sizes, values.split([h * w for h, w in sizes], 1), strict=True)):
             places = centres + offsets[:, :, level] / offsets.new_tensor([size[1], size[0]])
             grid = (2 * places - 1).to(offsets.dtype)  # -1 to 1 from edge to edge
-            sampled.append(F.grid_sample(from_tokens(value, size).to(grid.dtype), grid, align_corners=False))
+            sampled.append(F.grid_sample(from_tokens(value, tuple(size)).to(grid.dtype), grid, align_corners=False))
         mixed = (torch.cat(sampled, dim=-1).to(weights.dtype) * weights).sum(-1)  # (B heads, C / heads, N)
         return self.proj(mixed.unflatten(0, (-1, self.heads)).flatten(1, 2).transpose(1, 2))

@@ -63,8 +63,8 @@ class HeadCandidate:
         words = [self.task, f"channels {', '.join(map(str, self.channels))}"]
         return ", ".join(words + [f"{key}={value!r}" for key, value in self.hyper.items()])
 
-    def build(self) -> nn.Module:
-        """Return a new instance of the head."""
+    def build(self) -> Any:
+        """Return a new instance of the head: an `nn.Module` with the methods `loss` and `decode`."""
         return create_head(
             self.spec.name, self.channels, num_classes=_CLASSES, strides=self.strides, **dict(self.hyper)
         )
