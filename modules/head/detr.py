@@ -13,10 +13,20 @@ from nasbench import register_module
 from nasbench.ops.attention import CrossAttention, choose_heads
 from nasbench.ops.detection import Detections, Objects, best_detections, image_sizes
 from nasbench.ops.nd import at_least_float32, conv, to_tokens
-from nasbench.ops.position import sinusoidal
+from nasbench.ops.position import unit_sinusoidal
 from nasbench.ops.pyramid import check_levels
 from nasbench.ops.segmentation import level_at
-from nasbench.ops.set_prediction import Match, box_losses, match, pixel_boxes, unit_boxes
+from nasbench.ops.set_prediction import (
+    Match,
+    Residual,
+    box_losses,
+    box_network,
+    draw_weights,
+    feed_forward,
+    match,
+    pixel_boxes,
+    unit_boxes,
+)
 
 _NO_OBJECT = 0.1  # weight of "no object" in the cross-entropy, because most queries find none
 
@@ -42,8 +52,9 @@ class DetrHead(nn.Module):
 
     The encoder attends among the positions of the level, the decoder among the queries and from the queries to the
     positions. Positions are added to queries and keys of an attention and never to values: sinusoidal ones for the map,
-    learned ones for the queries, whose content starts at zero. Layers are post-norm, with ReLU and dropout 0.1. Every
-    layer of the decoder predicts by the same classifier and the same three-layer network for boxes.
+    learned ones for the queries, whose content starts at zero. There is no mask: padding is attended to. Layers are
+    post-norm, with ReLU and dropout 0.1. Every layer of the decoder predicts by the same classifier and the same
+    three-layer network for boxes.
 
     Objects and queries are matched one to one at the lowest total cost, separately in each layer.
 
@@ -97,20 +108,15 @@ class DetrHead(nn.Module):
         self.decoder = nn.ModuleList(_DecoderLayer(width, heads, hidden) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.classify = nn.Linear(width, num_classes + 1)
-        self.locate = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4)
-        )
-        for part in (self.encoder, self.decoder):
-            for parameter in part.parameters():
-                if parameter.ndim > 1:
-                    nn.init.xavier_uniform_(parameter)
+        self.locate = box_network(width)
+        draw_weights(self.encoder, self.decoder)
         nn.init.normal_(self.queries)
 
     def forward(self, maps: Sequence[Tensor], inputs: Tensor) -> dict[str, Tensor]:
         """A list of `(B, C_i, H_i, W_i)` and the images `(B, 3, H, W)` to `logits`, `boxes` and `size`."""
         check_levels(maps, self.levels)
         x = self.project(maps[self.level])
-        places = sinusoidal(x.shape[2:], x.shape[1], device=x.device).to(x.dtype)
+        places = unit_sinusoidal(x.shape[2:], x.shape[1], shift=1, device=x.device).to(x.dtype)
         memory = to_tokens(x)
         for layer in self.encoder:
             memory = layer(memory, places)
@@ -157,24 +163,13 @@ class DetrHead(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), classes.flatten(), weight)
 
 
-class _Residual(nn.Module):
-    """Add a result to the tokens and normalise the sum: `(B, N, C)`."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.dropout, self.norm = nn.Dropout(0.1), nn.LayerNorm(width)
-
-    def forward(self, tokens: Tensor, result: Tensor) -> Tensor:
-        return self.norm(tokens + self.dropout(result))
-
-
 class _EncoderLayer(nn.Module):
     """Attention among the positions of the map, then a feed-forward layer: `(B, N, C)`."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.attend, self.attended = CrossAttention(width, heads), _Residual(width)
-        self.mix, self.mixed = _feed_forward(width, hidden), _Residual(width)
+        self.attend, self.attended = CrossAttention(width, heads), Residual(width)
+        self.mix, self.mixed = feed_forward(width, hidden), Residual(width)
 
     def forward(self, tokens: Tensor, places: Tensor) -> Tensor:
         placed = tokens + places
@@ -187,16 +182,12 @@ class _DecoderLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.attend, self.attended = CrossAttention(width, heads), _Residual(width)
-        self.read, self.seen = CrossAttention(width, heads), _Residual(width)
-        self.mix, self.mixed = _feed_forward(width, hidden), _Residual(width)
+        self.attend, self.attended = CrossAttention(width, heads), Residual(width)
+        self.read, self.seen = CrossAttention(width, heads), Residual(width)
+        self.mix, self.mixed = feed_forward(width, hidden), Residual(width)
 
     def forward(self, content: Tensor, queries: Tensor, memory: Tensor, places: Tensor) -> Tensor:
         placed = content + queries
         content = self.attended(content, self.attend(placed, placed, content))
         content = self.seen(content, self.read(content + queries, memory + places, memory))
         return self.mixed(content, self.mix(content))
-
-
-def _feed_forward(width: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
 from nasbench.ops.attention import choose_heads
+from nasbench.ops.deformable import ring_of_offsets
 from nasbench.ops.nd import from_tokens, to_tokens
 
 
@@ -63,12 +62,8 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
         for layer in (self.weights, self.value, self.proj):
             nn.init.zeros_(layer.bias)
-        angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
-        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
-        direction = direction / direction.abs().amax(dim=-1, keepdim=True)
-        ring = direction[:, None] * torch.arange(1, self.points + 1)[:, None]  # (heads, K, 2), last is (x, y)
         with torch.no_grad():
-            self.offsets.bias.copy_(ring.flatten())
+            self.offsets.bias.copy_(ring_of_offsets(self.heads, self.points).flatten())
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W) -> (B, C, H, W)`."""

@@ -28,7 +28,7 @@ __all__ = ["HEAD_TASKS", "MODULES", "PROPERTIES", "ModuleSpec", "Registry", "reg
 PROPERTIES = ("locality", "globality", "sparsity", "multiscale", "complexity")
 """The five properties. A module declares which of the first four it has. The fifth follows from its cost order."""
 
-HEAD_TASKS = ("classification", "segmentation", "detection")
+HEAD_TASKS = ("classification", "segmentation", "point_segmentation", "detection")
 """The kinds of tasks that a head can serve."""
 
 Kind = Literal["module", "fusion", "neck", "head"]

@@ -128,13 +128,16 @@ class CrossAttention(nn.Module):
 
     Args:
         channels: Number of channels C.
-        heads: Number of attention heads. They must divide C.
+        heads: Number of attention heads. They must divide C, or `width` if it is given.
+        width: Number of channels of queries, keys and values. None means C.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, width: int | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value, self.proj = (nn.Linear(channels, channels) for _ in range(4))
+        inner = channels if width is None else width
+        self.query, self.key, self.value = (nn.Linear(channels, inner) for _ in range(3))
+        self.proj = nn.Linear(inner, channels)
 
     def forward(self, tokens: Tensor, source: Tensor, contents: Tensor | None = None) -> Tensor:
         """`(*G, N, C)` and `(*G, M, C)` to `(*G, N, C)`.

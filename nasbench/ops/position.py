@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["RelativeBias", "resize", "sinusoidal"]
+__all__ = ["RelativeBias", "resize", "sinusoidal", "unit_sinusoidal"]
 
 _MODES = {1: "linear", 2: "bilinear"}
 
@@ -26,20 +26,37 @@ def sinusoidal(size: Sequence[int], channels: int, *, device: torch.device | str
         channels: Number of channels C.
         device: Device of the encoding.
     """
-    if len(size) == 1:
-        return _sinusoidal_1d(size[0], channels, device)
-    row = _sinusoidal_1d(size[0], channels - channels // 2, device)
-    column = _sinusoidal_1d(size[1], channels // 2, device)
-    rows = row[:, None].expand(-1, size[1], -1)
-    columns = column[None].expand(size[0], -1, -1)
+    return _of_axes([torch.arange(side, device=device, dtype=torch.float32) for side in size], channels)
+
+
+def unit_sinusoidal(
+    size: Sequence[int], channels: int, *, shift: float, device: torch.device | str | None = None
+) -> Tensor:
+    """Return the encoding of `sinusoidal` with positions in units of the map: `(N, channels)`, float32.
+
+    Position i of a side of n counts as 2π (i + shift) / n. So maps of different sizes have comparable encodings. The
+    code of DETR does this with a shift of 1, that of Deformable DETR with 0.5.
+    """
+    axes = [torch.arange(side, device=device, dtype=torch.float32) for side in size]
+    return _of_axes([(axis + shift) * (2 * math.pi / len(axis)) for axis in axes], channels)
+
+
+def _of_axes(axes: Sequence[Tensor], channels: int) -> Tensor:
+    """Return the encodings `(N, channels)` of a map, from the positions along its sides."""
+    if len(axes) == 1:
+        return _sinusoidal_1d(axes[0], channels)
+    row = _sinusoidal_1d(axes[0], channels - channels // 2)
+    column = _sinusoidal_1d(axes[1], channels // 2)
+    rows = row[:, None].expand(-1, len(column), -1)
+    columns = column[None].expand(len(row), -1, -1)
     return torch.cat([rows, columns], dim=-1).flatten(0, 1)
 
 
-def _sinusoidal_1d(length: int, channels: int, device: torch.device | str | None) -> Tensor:
-    even = torch.arange(0, channels, 2, device=device, dtype=torch.float32)
+def _sinusoidal_1d(positions: Tensor, channels: int) -> Tensor:
+    even = torch.arange(0, channels, 2, device=positions.device, dtype=torch.float32)
     # A map with one channel has no channel left for the column.
     rate = torch.exp(even * (-math.log(10000.0) / max(channels, 1)))
-    angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * rate
+    angle = positions[:, None] * rate
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :channels]
 
 

@@ -1,4 +1,4 @@
-"""What the heads that predict a set of boxes share: the matching with the objects, and the losses of matched boxes.
+"""What the heads that predict a set of boxes share: layers, the matching with the objects, and losses of boxes.
 
 Boxes here are (centre x, centre y, width, height) in units of the image, as DETR has them.
 """
@@ -9,18 +9,57 @@ from collections.abc import Sequence
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import box_convert, generalized_box_iou
 
 from nasbench.ops.detection import Objects
 
-__all__ = ["Match", "box_losses", "match", "pixel_boxes", "unit_boxes"]
+__all__ = [
+    "Match",
+    "Residual",
+    "box_losses",
+    "box_network",
+    "draw_weights",
+    "feed_forward",
+    "match",
+    "pixel_boxes",
+    "unit_boxes",
+]
 
 BOX_WEIGHT, GIOU_WEIGHT = 5.0, 2.0
 """Weights of the L1 distance and of the GIoU, in the cost of the matching and in the loss."""
 
 Match = tuple[Tensor, Tensor]
 """The queries and the objects that are matched, pair by pair: two `(n,)`, int64."""
+
+
+class Residual(nn.Module):
+    """Add a result, with dropout 0.1, to the tokens and normalise the sum: `(B, N, C)`."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dropout, self.norm = nn.Dropout(0.1), nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, result: Tensor) -> Tensor:
+        """Two `(B, N, C)` to one."""
+        return self.norm(tokens + self.dropout(result))
+
+
+def feed_forward(width: int, hidden: int) -> nn.Sequential:
+    """Return the feed-forward layer of a Transformer, `(B, N, C) -> (B, N, C)`."""
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+
+
+def box_network(width: int) -> nn.Sequential:
+    """Return the three layers that compute a box from a query, `(B, N, C) -> (B, N, 4)`, before the sigmoid."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4))
+
+
+def draw_weights(*parts: nn.Module) -> None:
+    """Draw all matrices from Xavier's uniform distribution, in place."""
+    for parameter in (parameter for part in parts for parameter in part.parameters()):
+        if parameter.ndim > 1:
+            nn.init.xavier_uniform_(parameter)
 
 
 def unit_boxes(targets: Objects, sizes: Tensor) -> list[Tensor]:

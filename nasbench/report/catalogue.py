@@ -182,7 +182,11 @@ def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
         elif spec.kind == "head":
             strides = [_FINEST_STRIDE << i for i in range(len(levels))]
             module = create_head(spec.name, levels, num_classes=_HEAD_CLASSES, strides=strides)
-            inputs = (maps, torch.empty(1, 3, *(_FINEST_STRIDE * s for s in size)))
+            images: Any = torch.empty(1, 3, *(_FINEST_STRIDE * s for s in size))
+            inputs = (
+                maps,
+                {"image": images, "point": torch.empty(1, 2)} if "point_segmentation" in spec.tasks else images,
+            )
         else:
             module = create_module(spec.name, DEFAULT_CHANNELS, dims=dims)
             inputs = tuple(torch.empty(1, DEFAULT_CHANNELS, *size) for _ in range(2 if spec.kind == "fusion" else 1))

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from nasbench.errors import UnsupportedError
 from nasbench.library.modules import create_head
@@ -30,6 +31,7 @@ _ODD_SIZES = ((53, 75), (33, 32), (96, 40))  # the last is longer than wide
 _STRIDES = (8, 16, 32)
 _CHANNELS = (24, 32, 48)
 _CLASSES = 5
+_COUNTS = {"segmentation": _CLASSES, "point_segmentation": 2}  # class numbers of a mask
 _BATCH = 3
 _STEPS, _RATE = 12, 1e-3  # of the optimiser that must lower the loss
 
@@ -61,8 +63,8 @@ class HeadCandidate:
         words = [self.task, f"channels {', '.join(map(str, self.channels))}"]
         return ", ".join(words + [f"{key}={value!r}" for key, value in self.hyper.items()])
 
-    def build(self) -> nn.Module:
-        """Return a new instance of the head."""
+    def build(self) -> Any:
+        """Return a new instance of the head: an `nn.Module` with the methods `loss` and `decode`."""
         return create_head(
             self.spec.name, self.channels, num_classes=_CLASSES, strides=self.strides, **dict(self.hyper)
         )
@@ -72,19 +74,26 @@ class HeadCandidate:
         levels = zip(self.channels, self.strides, strict=True)
         return [(batch, c, *(-(-side // stride) for side in size)) for c, stride in levels] + [(batch, 3, *size)]
 
-    def batch(self, batch: int = _BATCH, size: Sequence[int] = _SIZE, seed: int = 0) -> tuple[list[Tensor], Tensor]:
-        """Return the maps of a pyramid and the images, with standard normal values."""
+    def batch(self, batch: int = _BATCH, size: Sequence[int] = _SIZE, seed: int = 0) -> tuple[list[Tensor], Any]:
+        """Return the maps of a pyramid and the inputs, with standard normal values."""
         draw = torch.Generator().manual_seed(seed)
-        *maps, inputs = [torch.randn(shape, generator=draw) for shape in self.shapes(batch, size)]
-        return maps, inputs
+        *maps, images = [torch.randn(shape, generator=draw) for shape in self.shapes(batch, size)]
+        return maps, self.inputs(images)
+
+    def inputs(self, images: Tensor) -> Any:
+        """Return what the task gives besides the maps: the images, and for a point task the points too."""
+        if self.task != "point_segmentation":
+            return images
+        middle = images.new_tensor([images.shape[3] / 2, images.shape[2] / 2])
+        return {"image": images, "point": middle.expand(len(images), -1)}
 
     def targets(self, batch: int = _BATCH, size: Sequence[int] = _SIZE, *, empty: bool = False) -> Any:
         """Return targets of the task. If `empty`, no pixel has a label, and no image has an object."""
         draw = torch.Generator().manual_seed(1)
         if self.task == "classification":
             return torch.randint(_CLASSES, (batch,), generator=draw)
-        if self.task == "segmentation":
-            mask = torch.randint(_CLASSES, (batch, *size), generator=draw)
+        if self.task in ("segmentation", "point_segmentation"):
+            mask = torch.randint(_COUNTS[self.task], (batch, *size), generator=draw)
             mask[torch.rand(mask.shape, generator=draw) < (1.0 if empty else 0.2)] = VOID
             return mask
         # the last image of a batch has no object
@@ -211,7 +220,8 @@ def keeps_images_apart(candidate: HeadCandidate) -> str:
     maps, inputs = candidate.batch()
     with torch.no_grad():
         whole, alone = (
-            _tensors(head([x[:count].double() for x in maps], inputs[:count].double())) for count in (_BATCH, 1)
+            _tensors(head(*tree_map(lambda x: x[:count].double(), (maps, inputs))))  # noqa: B023  (used at once)
+            for count in (_BATCH, 1)
         )
     short = [tuple(x.shape) for x in whole if not x.ndim or len(x) != _BATCH]
     if short:
@@ -223,12 +233,12 @@ def keeps_images_apart(candidate: HeadCandidate) -> str:
 def leaves_maps_alone(candidate: HeadCandidate) -> str:
     """Maps, images and targets are not modified."""
     head, (maps, inputs), targets = candidate.build(), candidate.batch(), candidate.targets()
-    before = [x.clone() for x in (*maps, inputs, *_tensors(targets))]
+    before = [x.clone() for x in _tensors([maps, inputs, targets])]
     with torch.no_grad():
         raw = head.train()(maps, inputs)
         head.loss(raw, targets)
         head.decode(raw, [_SIZE] * _BATCH)
-    return "" if equal([*maps, inputs, *_tensors(targets)], before) else "maps, images or targets are modified"
+    return "" if equal(_tensors([maps, inputs, targets]), before) else "maps, images or targets are modified"
 
 
 def works_under_autocast(candidate: HeadCandidate) -> str:
@@ -247,8 +257,8 @@ def works_on_meta(candidate: HeadCandidate) -> str:
     """The head can be built and run on the meta device, where costs are counted."""
     with torch.device("meta"), torch.no_grad():
         head = candidate.build().eval()
-        *maps, inputs = [torch.empty(shape) for shape in candidate.shapes()]
-        raw = head(maps, inputs)
+        *maps, images = [torch.empty(shape) for shape in candidate.shapes()]
+        raw = head(maps, candidate.inputs(images))
     return "" if all(x.is_meta for x in _tensors(raw)) else "a result is not on the meta device"
 
 
@@ -321,10 +331,10 @@ def _class_fault(decoded: Any, size: Sequence[int]) -> str:
     return "" if decoded.isfinite().all() else "a logit is not finite"
 
 
-def _mask_fault(decoded: Any, size: Sequence[int]) -> str:
+def _mask_fault(decoded: Any, size: Sequence[int], classes: int = _CLASSES) -> str:
     if not isinstance(decoded, Tensor) or decoded.dtype.is_floating_point or decoded.shape != (_BATCH, *size):
         return f"decode gives {_shape(decoded)}, expected class numbers ({_BATCH}, {size[0]}, {size[1]})"
-    return "" if 0 <= int(decoded.min()) <= int(decoded.max()) < _CLASSES else "a class number is out of range"
+    return "" if 0 <= int(decoded.min()) <= int(decoded.max()) < classes else "a class number is out of range"
 
 
 def _boxes_fault(decoded: Any, size: Sequence[int]) -> str:
@@ -352,5 +362,14 @@ def _shape(value: Any) -> str:
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
-_FAULTS = {"classification": _class_fault, "segmentation": _mask_fault, "detection": _boxes_fault}
+def _object_fault(decoded: Any, size: Sequence[int]) -> str:
+    return _mask_fault(decoded, size, _COUNTS["point_segmentation"])
+
+
+_FAULTS = {
+    "classification": _class_fault,
+    "segmentation": _mask_fault,
+    "point_segmentation": _object_fault,
+    "detection": _boxes_fault,
+}
 """For each kind of task, what is wrong with a decoded output for images of a size."""

@@ -15,7 +15,8 @@ from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.ops import box_convert, generalized_box_iou
 
 from nasbench.errors import UnsupportedError
-from nasbench.library.modules import create_head
+from nasbench.library.modules import create_head, create_module
+from nasbench.ops.deformable import PyramidDeformableAttention
 from nasbench.ops.detection import best_detections
 from nasbench.ops.set_prediction import box_losses, match, pixel_boxes, unit_boxes
 
@@ -280,8 +281,9 @@ def test_detr_decodes_a_perfect_output():
     assert len(found["scores"]) == 3  # the query without an object has a score of almost 0
 
 
-def test_permuted_queries_change_no_loss():
-    head, (maps, inputs) = randomised(build("detr", **DETR), 0.2).float(), pyramid()
+@pytest.mark.parametrize("name", ["detr", "deformable_detr"])
+def test_permuted_queries_change_no_loss(name: str):
+    head, (maps, inputs) = randomised(build(name, **DETR), 0.2).float(), pyramid()
     plain, order = head(maps, inputs), torch.tensor([3, 0, 5, 1, 4, 2])
     with torch.no_grad():
         head.queries.copy_(head.queries[order].clone())
@@ -335,10 +337,101 @@ def test_detr_has_the_size_of_the_paper():
     assert sum(p.numel() for p in head.parameters()) == encoder + decoder + outside
 
 
+# -- deformable detr ---------------------------------------------------------------------------------------------------
+
+
+def test_deformable_detr_starts_at_its_references_and_finds_nothing():
+    head, (maps, inputs) = build("deformable_detr", **DETR).eval(), pyramid()
+    raw = head(maps, inputs)
+    assert raw["logits"].shape == (2, 2, 6, 3)
+    # a box starts at the reference, σ(linear(position)), and both sides are σ(-2)
+    reference = head.reference(head.queries[:, :16]).sigmoid()
+    assert torch.allclose(raw["boxes"][1, 0, :, :2], reference, atol=1e-4)
+    assert torch.allclose(raw["boxes"][..., 2:], torch.tensor(-2.0).sigmoid())
+    nn.init.zeros_(head.classify.weight)
+    assert torch.allclose(head(maps, inputs)["logits"].sigmoid(), torch.tensor(0.01))
+
+
+def test_deformable_attention_is_its_formula():
+    torch.manual_seed(0)
+    layer = randomised(PyramidDeformableAttention(8, 2, 2, 3), 0.5)
+    sizes, queries, references = [(4, 6), (2, 3)], torch.randn(1, 5, 8).double(), torch.rand(1, 5, 2).double()
+    memory = torch.randn(1, 30, 8, dtype=torch.float64)
+    out = layer(queries, references, memory, sizes)
+    offsets = layer.offsets(queries).view(5, 2, 2, 3, 2)  # query, head, level, point, (x, y)
+    weights = layer.weights(queries).view(5, 2, 6).softmax(-1).view(5, 2, 2, 3)
+    values = layer.value(memory)[0].split([24, 6])
+    expected = torch.zeros(5, 8, dtype=torch.float64)
+    for query, h, level, point in itertools.product(range(5), range(2), range(2), range(3)):
+        height, width = sizes[level]
+        # places in pixels, whose centres lie at 0, 1, 2 ...
+        x = float((references[0, query, 0] * width + offsets[query, h, level, point, 0] - 0.5).detach())
+        y = float((references[0, query, 1] * height + offsets[query, h, level, point, 1] - 0.5).detach())
+        for column, row in itertools.product((math.floor(x), math.floor(x) + 1), (math.floor(y), math.floor(y) + 1)):
+            if 0 <= column < width and 0 <= row < height:
+                share = (1 - abs(x - column)) * (1 - abs(y - row)) * weights[query, h, level, point]
+                expected[query, 4 * h : 4 * h + 4] += share * values[level][row * width + column, 4 * h : 4 * h + 4]
+    assert torch.allclose(out[0], layer.proj(expected))
+
+
+def test_deformable_attention_starts_as_the_module_does_on_one_level():
+    layer, module = PyramidDeformableAttention(32, 2, 1, 4), create_module("deformable_attention", 32)
+    assert torch.equal(layer.offsets.bias, module.offsets.bias)
+    module.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 32, 5, 7)
+    centres = torch.stack(torch.meshgrid((torch.arange(7) + 0.5) / 7, (torch.arange(5) + 0.5) / 5, indexing="xy"), -1)
+    tokens = x.flatten(2).transpose(1, 2)
+    out = layer(tokens, centres.view(1, 35, 2).expand(2, -1, -1), tokens, [(5, 7)])
+    assert torch.allclose(out.transpose(1, 2).view(2, 32, 5, 7), module(x), atol=1e-5)
+
+
+def test_deformable_detr_loss_by_hand():
+    head = build("deformable_detr", **DETR)
+    objects = {"boxes": torch.tensor([[16.0, 12, 48, 36]]), "labels": torch.tensor([1])}
+    raw = raw_of([[0, 2, 0], [0, 0, -1]], [[0.5, 0.5, 0.5, 0.5], [0.2, 0.2, 0.1, 0.1]])
+
+    def focal(logit: float, wanted: bool) -> float:
+        p = 1 / (1 + math.exp(-logit))
+        return -0.25 * (1 - p) ** 2 * math.log(p) if wanted else -0.75 * p**2 * math.log(1 - p)
+
+    # the first query is matched in its class 1 alone, and its box is right
+    others = [focal(0, False), focal(0, False), focal(0, False), focal(0, False), focal(-1, False)]
+    assert head.loss(raw, [objects]).item() == pytest.approx(2 * (focal(2, True) + sum(others)))
+    assert head.loss(raw, [NOTHING]).item() == pytest.approx(2 * (focal(2, False) + sum(others)))
+
+
+def test_deformable_detr_prefers_the_surer_class():
+    # two boxes at the same distance from the object: the cost of the class decides
+    raw = raw_of([[0, 0, 0], [0, 1, 0]], [[0.4, 0.5, 0.5, 0.5], [0.6, 0.5, 0.5, 0.5]])
+    raw["logits"].requires_grad_()
+    objects = {"boxes": torch.tensor([[16.0, 12, 48, 36]]), "labels": torch.tensor([1])}
+    build("deformable_detr", **DETR).loss(raw, [objects]).backward()
+    # only the logit of the matched query should grow
+    assert (raw["logits"].grad < 0).nonzero().tolist() == [[0, 0, 1, 1]]
+
+
+def test_deformable_detr_decodes_the_best_of_all_classes():
+    head, size = build("deformable_detr", **DETR), torch.tensor([[48, 64]])
+    [wanted] = unit_boxes(TARGETS[:1], size)
+    logits = torch.tensor([[-9.0, -9, 9], [8.0, 7, -9]])
+    [found] = head.decode({"logits": logits[None, None], "boxes": wanted[None, None], "size": size}, [SIZE])
+    assert found["labels"][:3].tolist() == [2, 0, 1]  # the second box is found as two classes
+    assert torch.allclose(found["boxes"][:3], TARGETS[0]["boxes"][[0, 1, 1]], atol=1e-4)
+    assert len(found["scores"]) == 6
+
+
+def test_the_parts_of_a_tenth_of_the_rate_exist():
+    head = build("deformable_detr", **DETR)
+    names = [name for name, _ in head.named_parameters()]
+    assert all(any(part in name for name in names) for part in head.slow_parameters)
+
+
 # -- all ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "hyper"), [("yolo", {"width": 16}), ("fcos", {"convs": 1}), ("detr", DETR)])
+@pytest.mark.parametrize(
+    ("name", "hyper"), [("yolo", {"width": 16}), ("fcos", {"convs": 1}), ("detr", DETR), ("deformable_detr", DETR)]
+)
 def test_the_order_of_objects_changes_no_loss(name: str, hyper: dict):
     head, (maps, inputs) = build(name, **hyper).eval(), pyramid()
     swapped = [{key: value.flip(0) for key, value in each.items()} for each in TARGETS]

@@ -150,8 +150,8 @@ def test_decode_gives_the_class_of_the_largest_logit(name: str):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_head_is_no_part_of_an_expression(name: str):
-    with pytest.raises(ExpressionError, match="is a head, which ends a network for"):
+def test_a_head_is_no_part_of_a_chain(name: str):
+    with pytest.raises(ExpressionError, match="is a head, which takes a whole pyramid"):
         parse(f"se >> {name}")
     with pytest.raises(UnsupportedError, match="create_head"):
         create_module(name, 64)

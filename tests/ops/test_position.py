@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nasbench.ops.position import RelativeBias, resize, sinusoidal
+from nasbench.ops.position import RelativeBias, resize, sinusoidal, unit_sinusoidal
 
 
 def test_line_has_sines_and_cosines_of_falling_rates():
@@ -63,3 +63,14 @@ def test_relative_bias_of_another_size_depends_on_the_offset_alone_and_keeps_the
     for h in range(4):
         assert torch.allclose(out[:, h, 2, h, 2], table_entry(bias, (0, 0)))
     assert torch.allclose(bias((1, 1))[:, 0, 0], table_entry(bias, (0, 0)))
+
+
+@pytest.mark.parametrize("shift", [0.5, 1])
+def test_units_of_the_map_end_at_one_turn(shift: float):
+    encoding = unit_sinusoidal((2, 3), 4, shift=shift)
+    for h in range(2):
+        for w in range(3):
+            y, x = 2 * math.pi * (h + shift) / 2, 2 * math.pi * (w + shift) / 3
+            assert encoding[3 * h + w].tolist() == pytest.approx(
+                [math.sin(y), math.cos(y), math.sin(x), math.cos(x)], abs=1e-6
+            )

@@ -159,8 +159,8 @@ def test_every_check_has_a_head_that_fails_it():
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ({"tasks": ()}, "a head names at least one of classification, segmentation, detection"),
-        ({"tasks": ("segmentatoin",)}, "a head names at least one of classification, segmentation, detection"),
+        ({"tasks": ()}, "a head names at least one of classification, segmentation, point_segmentation"),
+        ({"tasks": ("segmentatoin",)}, "a head names at least one of classification, segmentation, point_segmentation"),
         ({"kind": "module"}, "only a head serves a task; this is a module"),
         ({"kind": "module", "tasks": ()}, "'num_classes' must be keyword-only and have a default"),
     ],
