@@ -115,7 +115,8 @@ class DenseHost(nn.Module):
         found = [replace(s, module=f"backbone.{s.module}", entry=f"backbone.{s.entry}".rstrip(".")) for s in inner]
         entry, image = f"backbone.{entry}".rstrip("."), tuple(input_size[1:])
         shapes = self.level_shapes(input_size)
-        found.append(Slot(NECK, self.pyramid_channels, shapes[0][2:], "NCHW", NECK, image=image, entry=entry))
+        levels = self.pyramid_channels
+        found.append(Slot(NECK, levels[0], shapes[0][2:], "NCHW", NECK, image=image, entry=entry, levels=levels))
         return found + [
             Slot(f"level{k}", shape[1], shape[2:], "NCHW", f"levels.{k - 1}", image=image, entry=entry)
             for k, shape in enumerate(shapes, start=1)

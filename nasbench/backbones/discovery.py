@@ -29,8 +29,7 @@ class Slot:
 
     Attributes:
         name: `stageK`, `stageK.blockJ`, or a name that the backbone declares.
-        channels: Number of channels C of the feature map at the slot. For the slot `neck`, a tuple with the number of
-            channels of each level.
+        channels: Number of channels C of the feature map at the slot. At the slot `neck`, that of the finest level.
         size: Spatial size of the feature map at the requested input size: `(H, W)`, or `(L,)` for a sequence of length
             L.
         layout: The backbone's layout of the map: NCHW, NHWC, NLC (tokens) or NCL.
@@ -43,10 +42,11 @@ class Slot:
         image: `(H, W)` of the input at which the map has this size. None if the input is not an image.
         entry: Dotted path of the innermost module that gets the input first ("" is the backbone itself). At run time,
             the size of the input is read there.
+        levels: Number of channels of each level, fine to coarse, at the slot `neck`. Empty at other slots.
     """
 
     name: str
-    channels: int | tuple[int, ...]
+    channels: int
     size: tuple[int, ...]
     layout: Layout
     module: str
@@ -56,6 +56,7 @@ class Slot:
     rows_are_series: bool = False
     image: tuple[int, ...] | None = field(default=None, repr=False)
     entry: str = field(default="", repr=False)
+    levels: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def dims(self) -> int:

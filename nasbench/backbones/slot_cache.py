@@ -32,15 +32,17 @@ class RecordedSlot(BaseModel):
         size: Spatial size of its feature map.
         layout: The backbone's layout of the map.
         rows_are_series: Whether each row of the map is one series along time.
+        levels: Number of channels of each level at the slot `neck`. Empty at other slots.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    channels: int | tuple[int, ...]
+    channels: int
     size: tuple[int, ...]
     layout: str
     rows_are_series: bool = False
+    levels: tuple[int, ...] = ()
 
     @property
     def dims(self) -> int:

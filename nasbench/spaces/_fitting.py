@@ -120,7 +120,7 @@ class _Fits:
         self._refused: dict[tuple[Expression, int | tuple[int, ...], int, bool], str | None] = {}
 
     def __call__(self, expression: Expression, text: str, slot: SlotLike, excluded: list[Excluded]) -> bool:
-        key = (expression, slot.channels, slot.dims, slot.rows_are_series)
+        key = (expression, slot.levels or slot.channels, slot.dims, slot.rows_are_series)
         if key not in self._refused:
             self._refused[key] = _refusal(*key)
         reason = self._refused[key]

@@ -29,8 +29,8 @@ class SlotLike(Protocol):
         """Name of the slot."""
 
     @property
-    def channels(self) -> int | tuple[int, ...]:
-        """Number of channels C of the tensor at the slot. At the slot of a neck, a tuple with that of each level."""
+    def channels(self) -> int:
+        """Number of channels C of the tensor at the slot."""
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -43,6 +43,10 @@ class SlotLike(Protocol):
     @property
     def dims(self) -> int:
         """Number of spatial dimensions, 1 or 2."""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Number of channels of each level, at the slot of a neck. Empty at other slots."""
 
     @property
     def rows_are_series(self) -> bool:
@@ -104,7 +108,7 @@ class SlotSelector(Written):
         return (
             _within(max(slot.size), self.min_size, self.max_size)
             and _within(positions, self.min_positions, self.max_positions)
-            and _within(_largest(slot.channels), self.min_channels, self.max_channels)
+            and _within(slot.channels, self.min_channels, self.max_channels)
             and self.dims in (None, slot.dims)
             and self.layout in (None, slot.layout)
         )
@@ -169,10 +173,6 @@ def _near(written: Sequence[Any], slots: Sequence[SlotLike]) -> str:
 
 def _names(slots: Sequence[SlotLike]) -> str:
     return ", ".join(slot.name for slot in slots) or "none"
-
-
-def _largest(channels: int | tuple[int, ...]) -> int:
-    return max(channels) if isinstance(channels, tuple) else channels
 
 
 def _within(value: int, low: int | None, high: int | None) -> bool:

@@ -99,7 +99,7 @@ class Task(ABC):
             cls.meter = Task.meter  # type: ignore[method-assign]
         # Most losses do not depend on the model.
         if "loss" in vars(cls) and len(inspect.signature(cls.loss).parameters) == 3:
-            cls.loss = _of_any_model(cls.loss)  # type: ignore[method-assign]
+            cls.loss = _of_any_model(cls.loss)  # type: ignore[assignment, method-assign, arg-type]
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

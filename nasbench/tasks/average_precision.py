@@ -123,8 +123,8 @@ class AveragePrecision:
             weights: A weight for each image, `(N,)`, at least 0. An image of weight 2 counts as two images.
         """
         weights = np.ones(self._images) if weights is None else weights
-        found = [self._of_class(area, label, thresholds, weights) for label in range(self.classes)]
-        found = [value for value in found if value is not None]
+        each = [self._of_class(area, label, thresholds, weights) for label in range(self.classes)]
+        found = [value for value in each if value is not None]
         return float(np.mean(found)) if found else float("nan")
 
     def influence(self) -> np.ndarray:

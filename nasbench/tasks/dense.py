@@ -234,6 +234,6 @@ def _transform(augmentation: str, fill: list[float]) -> Any:
     if augmentation == "crop":
         # Padding of a mask is 255 in torchvision's form, whatever the void of the data: the task translates it.
         fills = {tv_tensors.Image: fill, tv_tensors.Mask: 255}
-        shift = v2.RandomAffine(degrees=0, translate=(1 / 8, 1 / 8), scale=(0.8, 1.25), fill=fills)  # type: ignore[arg-type]
+        shift = v2.RandomAffine(degrees=0, translate=(1 / 8, 1 / 8), scale=(0.8, 1.25), fill=fills)
         return v2.Compose([v2.RandomHorizontalFlip(), shift])
     raise UnknownNameError("augmentation", augmentation, ("none", "flip", "crop"))

@@ -40,7 +40,7 @@ class DetectionTask(DenseTask):
         scale = np.array([size[1] / width, size[0] / height] * 2, dtype=np.float32)
         boxes = torch.from_numpy(np.asarray(truth["boxes"], dtype=np.float32).reshape(-1, 4)[kept] * scale)
         labels = torch.from_numpy(np.asarray(truth["labels"], dtype=np.int64)[kept])
-        return {"boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size), "labels": labels}  # type: ignore[call-overload]
+        return {"boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size), "labels": labels}
 
     def collated(self, truths: list[Any], device: torch.device | str) -> list[dict[str, Tensor]]:
         """Return `boxes` and `labels` of each image. Boxes that augmentation moved out of the image are left out."""

@@ -25,7 +25,7 @@ def image():
 def test_slots_are_stages_then_neck_then_levels(host):
     found = {slot.name: slot for slot in nb.slots(host, SIZE) if "block" not in slot.name}
     assert list(found) == ["stage1", "stage2", "stage3", "stage4", "neck", "level1", "level2", "level3"]
-    assert found["neck"].channels == (48, 192, 96)
+    assert found["neck"].levels == (48, 192, 96)
     assert [found[f"level{k}"].size for k in (1, 2, 3)] == [(12, 12), (6, 6), (3, 3)]
     assert {found[f"level{k}"].channels for k in (1, 2, 3)} == {32}
     bare = [(slot.name, slot.size) for slot in nb.slots("test_resnet", SIZE) if "block" not in slot.name]

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from nasbench.backbones import Slot
-from nasbench.backbones.dense import NECK, put_neck
+from nasbench.backbones.dense import NECK, DenseHost, put_neck
 from nasbench.library.building import build
 from nasbench.library.expression import Expression, Fused, Leaf, Series
 from nasbench.library.modules import create_module
@@ -98,6 +98,7 @@ class PlanCosts:
         # A neck changes what follows it: the channels of the levels, and with them the head.
         self._necks: dict[Expression, tuple[PartCost, dict[str, Slot]]] = {}
         if NECK in self._slots:
+            assert isinstance(host, DenseHost)
             self._host = copy.deepcopy(host).to("meta")
 
     def __call__(self, plan: Plan) -> PartCost:
