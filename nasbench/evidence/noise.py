@@ -105,7 +105,7 @@ def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -
     same variance.
 
     Args:
-        plans: The trainings of everything in the run: the bare backbone, the plans and their controls.
+        plans: The trainings of the bare backbone and of each plan. For a comparison with controls, also theirs.
         earlier: The noise of earlier runs of the same task. Their degrees of freedom are added.
 
     Returns:
