@@ -1,4 +1,4 @@
-"""The equal-cost control of a plan has, in each slot of the plan, a plain residual bottleneck that adds the same MACs.
+"""The equal-cost control of a plan: in each slot of the plan, a plain residual bottleneck that adds about as many MACs.
 
 A module can help because of its operation, or only because it makes the model larger. A comparison with the control
 shows which of the two is true. The control is an ordinary plan with a text and a hash. It is trained with the budget
