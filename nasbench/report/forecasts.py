@@ -268,7 +268,8 @@ def draw_by_series(data: ForecastData) -> Figure:
 def series_shown(data: ForecastData) -> list[str]:
     """Return the series of the plot, from top to bottom.
 
-    If there are more than 24, only those whose error changes most from the bare backbone to the winner are shown.
+    If there are more than 24, only those whose MSE changes most from the bare backbone to the winner are shown. Without
+    both of them, those with the largest MSE are shown.
     """
     table = data.by_series.pivot(index="series", columns="forecast", values="mse")
     reference = BARE_NAME if BARE_NAME in table else WINNER
@@ -324,8 +325,9 @@ def forecast_figures(run: Run, models: TrainedModels) -> list[Picture]:
 def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
     """Return the data of a run's plots. None if it is not a forecasting run or has no stored weights.
 
-    The winner is the best plan of the Pareto front whose weights were stored. The data is stored as CSV files, and it
-    is computed again only if the winner has changed.
+    The winner is, of the plans on the Pareto front whose weights were stored, the best in the first objective. If that
+    is the bare backbone, there is no winner. The data is stored as CSV files, and it is computed again only if the
+    winner has changed.
     """
     if (run.config["task"] or {}).get("kind") != "forecasting":
         return None
