@@ -20,6 +20,7 @@ from nasbench.report.formatting import BARE_NAME
 from nasbench.report.plotting import GREY, Picture, save_picture, style
 from nasbench.report.scatter import KINDS
 from nasbench.report.trained_models import TrainedModels
+from nasbench.report.winners import winner_of
 from nasbench.runs.run import Run
 from nasbench.tasks import ForecastingTask, apply, naive_names, naive_of
 
@@ -350,14 +351,11 @@ def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
 
 def _wanted(run: Run, with_weights: set[int]) -> dict[str, tuple[int, str]]:
     """Return number and plan of the bare backbone and of the winner, if their weights were stored."""
-    table = run.finalists()
-    table = table[table["number"].isin(with_weights)]
-    bare = table[table["plan"] == BARE.text]
-    first, direction = next(iter(run.directions.items()))
-    best = table[table["on_front"].astype(bool)].sort_values(first, ascending=direction == "minimize").head(1)
-    winner = best[best["plan"] != BARE.text]
-    rows = ((BARE_NAME, bare), (WINNER, winner))
-    return {name: (int(row["number"].iloc[0]), str(row["plan"].iloc[0])) for name, row in rows if len(row)}
+    plans = run.finalists()
+    bare = plans.loc[(plans["plan"] == BARE.text) & plans["number"].isin(list(with_weights)), "number"]
+    wanted = {} if bare.empty else {BARE_NAME: (int(bare.iloc[0]), BARE.text)}
+    winner = winner_of(run, with_weights)
+    return wanted if winner is None else wanted | {WINNER: winner}
 
 
 def _pictures(data: ForecastData, folder: Path) -> list[Picture]:
