@@ -1,6 +1,6 @@
 """Every error that nasbench raises on purpose, with the exit code of the command.
 
-NasbenchError                      base of all errors below
+NasbenchError                  3   base of all errors below, which have its exit code if they have none of their own
 ├── InputError                 4   the input of the user is wrong
 │   ├── UnknownNameError           a module, slot, backbone, task or space that does not exist
 │   ├── ExpressionError            text that is not a valid expression, with the position of the fault
@@ -68,12 +68,12 @@ _LONGEST_NAME = 80
 """A message repeats at most this many characters of an unknown name."""
 
 _SHORTEST_PART = 3
-"""If a user types only a part of a name, the name is suggested if the part has at least this many letters. A shorter
-part occurs in too many names."""
+"""If a user types only a part of a name, the name is suggested if the part has at least this many characters. A
+shorter part occurs in too many names."""
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:
-    """Return up to three names that are similar to `name`, followed by the names that contain it.
+    """Return at most three names: first those that are similar to `name`, then those that contain it.
 
     Case, blanks and hyphens make no difference. So "SE" finds "se", and "FIVE" finds "five-properties".
     """
@@ -197,9 +197,10 @@ _NO_MEMORY = (
     *("can't allocate memory", "CUDA error: out of memory", "CUDA out of memory"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
 )
-"""Phrases in the messages of out-of-memory errors that do not have a class of their own.
+"""If the message of a RuntimeError contains one of these phrases, memory ran out.
 
-These errors come from torch's CPU allocator, the CUDA runtime, errors that torch.compile wraps, cuBLAS and cuDNN."""
+torch has a class for only some out-of-memory errors. The phrases are, in this order, from torch's CPU allocator, the
+CUDA runtime, errors that torch.compile wraps, cuBLAS and cuDNN."""
 
 
 @contextmanager

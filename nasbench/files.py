@@ -172,7 +172,7 @@ def read_from(path: Path, offset: int, most: int) -> bytes:
 
 
 def copy_file(source: str | Path, target: Path) -> None:
-    """Copy the bytes of a file and the time of its last change to a new file. The source is opened for reading only.
+    """Copy a file to a new file, with its access and modification times. The source is opened for reading only.
 
     The permissions are not copied, because a copy of a read-only file must be writable.
 
@@ -191,14 +191,15 @@ def copy_file(source: str | Path, target: Path) -> None:
 
 @contextmanager
 def read_locked(path: Path) -> Iterator[None]:
-    """Have a shared lock on a lock file that exists. Without one, nothing is locked and nothing is created.
+    """Hold a shared lock on an existing lock file, for the duration of the `with` block.
 
-    A reader must not depend on a writer. If a writer has the lock for more than `READ_WAIT_S`, or if the file system
-    has no locks, the reader continues without.
+    If there is no lock file, or if it cannot be opened, nothing is locked and nothing is created. A reader must not
+    depend on a writer. If a writer has the lock for more than `READ_WAIT_S`, or if the file system has no locks, the
+    reader continues without a lock.
     """
     try:
         descriptor = os.open(path, _READING)
-    except OSError:  # there is no lock file, or it belongs to somebody else
+    except OSError:  # there is no lock file, or this user may not read it
         yield
         return
     try:
@@ -211,7 +212,7 @@ def read_locked(path: Path) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process has the exclusive lock on a lock file. Nothing is created."""
+    """Whether a process has the exclusive lock on a lock file. False if the file cannot be opened. Creates nothing."""
     try:
         descriptor = os.open(path, _READING)
     except OSError:
@@ -223,6 +224,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _locked_shared(descriptor: int) -> bool:
+    """Take a shared lock. Return False if a process has the exclusive lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -261,7 +263,7 @@ def append(path: Path, data: bytes, *, durable: bool) -> None:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Remove the text after the last newline of a file. A process that was killed left this half line.
+    """Remove the text after the last newline of a file: an incomplete line, which a killed process left.
 
     The caller must hold the file's lock, so that no write is in progress.
     """

@@ -14,7 +14,7 @@ Direction = str
 """`"maximize"` or `"minimize"`."""
 
 COSTS = ("params", "macs", "elementwise_flops", "activations", "peak_memory_bytes", "latency_ms")
-"""Names of the costs. All of them are minimised."""
+"""Names of the costs. They are minimised, unless the user gives another direction."""
 
 PROXY_NAMES = ("naswot", "synflow", "zico")
 """Names of the zero-cost proxies."""
@@ -36,7 +36,7 @@ def directions(objectives: Iterable[str] | Mapping[str, str], known: Mapping[str
         known: The task's metrics with their directions.
 
     Raises:
-        UnknownNameError: If a name is neither a metric nor a cost.
+        UnknownNameError: If a name is given without a direction and is neither a metric nor a cost.
         InputError: If no objective is given, if an objective is given twice, or if a direction is neither "maximize"
             nor "minimize".
     """
@@ -63,7 +63,8 @@ def _direction(name: str, known: Mapping[str, str]) -> Direction:
 def conventional_direction(name: str) -> Direction | None:
     """Return the direction that a metric's name implies, or None if it implies none.
 
-    Accuracies are maximised. Errors and costs are minimised.
+    The words of a name are separated by underscores. Accuracies and other scores are maximised. Errors and costs are
+    minimised.
     """
     words = name.lower().split("_")
     if any(word in _MAXIMISED for word in words):
@@ -107,7 +108,7 @@ class Constraint:
         return {"<=": value <= limit, "<": value < limit, ">=": value >= limit, ">": value > limit}[self.operator]
 
     def reason(self, value: float, bare: Mapping[str, float]) -> str:
-        """Return why `value` does not satisfy the constraint, for the trials table."""
+        """Return the reason that the trials table shows for a `value` that does not satisfy the constraint."""
         return f"{self.name} {value:.6g} breaks {self} (limit {self.limit(bare):.6g})"
 
     def __str__(self) -> str:
@@ -119,7 +120,7 @@ def parse_constraint(text: str, known: Iterable[str] = COSTS) -> Constraint:
 
     Raises:
         SpaceError: If the text is malformed.
-        UnknownNameError: If the name in the text is neither a cost nor a metric.
+        UnknownNameError: If the name in the text is not one of `known`.
     """
     match = _CONSTRAINT.match(text)
     try:

@@ -31,7 +31,8 @@ _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -~]?"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""Control characters except tab and newline, and marks by which text is shown in another order than it is written."""
+"""Control characters except tab and newline, Unicode's line and paragraph separators, byte order marks, and marks by
+which text is shown in another order than it is written."""
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 """Halves of a character, which UTF-8 cannot hold. They come from file names in another encoding."""
 

@@ -97,10 +97,10 @@ def _print_fingerprint(measured: Fingerprint, prefix: str, inputs: int) -> None:
     meaning = {
         "locality": "share of the influence of other positions that comes from within distance 1",
         "globality": "mean distance of that influence, divided by that of a uniform influence; 0 is pointwise",
-        "sparsity": "share of the positions in reach whose influence is negligible",
+        "sparsity": "share of the other positions in reach whose influence is negligible",
         "multiscale": "how evenly influence is spread over rings of doubling radius; 0 is like a uniform influence",
         "complexity": "exponent of MACs + elementwise operations in the number of positions",
-        "self_influence": "influence of a position on itself",
+        "self_influence": "share of the influence on a position that comes from this position itself",
     }
     rows = []
     for name, words in meaning.items():

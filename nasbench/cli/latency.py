@@ -38,7 +38,7 @@ def profile(
     amp: Annotated[str | None, typer.Option(help="Autocast: none (default), bfloat16 or float16.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. By default torch's own number.")] = None,
     time: Annotated[str, typer.Option(metavar="20s", help="Time limit of one measurement.")] = "20s",
-    slots: Annotated[bool, typer.Option(help="Also measure each plan slot by slot, which doubles the time.")] = True,
+    slots: Annotated[bool, typer.Option(help="Also measure each plan slot by slot. It takes --time each.")] = True,
     size: Size = None,
     lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
     series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
@@ -48,7 +48,7 @@ def profile(
     held_out: Annotated[
         int | None, typer.Option(min=2, help="Number of whole plans that check a device profile, 16 by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of random inputs, orders and samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of inputs, of the order of the calls and of drawn plans.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="File for the device profile or raw samples.")
     ] = None,

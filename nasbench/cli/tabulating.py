@@ -23,7 +23,7 @@ class _OfEveryPlan(SettingsCommand):
     )  # fmt: skip
     meanings: ClassVar[dict[str, str]] = {
         "space": "a space of at most 100,000 plans: its name or a YAML file",
-        "seed": "seed of the splits and the order, and the first training seed",
+        "seed": "seed of the splits and of the order in which plans are evaluated, and the first training seed",
         "seeds": "number of seeds for each plan; 1 by default",
     }
 

@@ -42,7 +42,7 @@ def compare(
     noise: Noise | None = None,
     until: Until | None = None,
 ) -> pd.DataFrame:
-    """Add columns to a table of plans: the front, its probability, intervals and verdicts.
+    """Add columns to a table of plans: membership of the front, its probability, intervals and verdicts.
 
     Args:
         table: One row for each plan. The column `plan` has its text (for the bare backbone, the text of `BARE`). Other
@@ -54,8 +54,9 @@ def compare(
         until: How the search ended, if it ended by its verdicts, as in `judge_plans`.
 
     Returns:
-        A copy of the table with additional columns. `on_front` and `probability` are always added. `probability` is NaN
-        if there is a metric but no plan has two seeds. If there is a metric, `<metric>_low` and `<metric>_high` are
+        A copy of the table with additional columns. `on_front` and `probability` (of being on the front) are
+        always added. If every objective is a cost, `probability` is 1 or 0. If there is a metric but its noise is not
+        known, it is NaN. If there is a metric, `<metric>_low` and `<metric>_high` are
         added, the ends of the 95 % interval of the metric itself. If the bare backbone is also among the plans,
         `difference`, `difference_low` and `difference_high` are added (positive is better, also for an error), and
         `verdict`, `p_better`, `more_seeds` and `items_needed`, as in `Judgement`.
@@ -79,7 +80,7 @@ def compare(
 def _judge(
     table: pd.DataFrame, trainings: Sequence[Trainings], is_bare: NDArray[np.bool_], noise: Noise, until: Until | None
 ) -> Noise:
-    """Add the columns of the verdicts. Return the noise, including the variance of the items."""
+    """Add the columns of the verdicts. Return the noise with the item variance of these plans."""
     bare = trainings[int(np.argmax(is_bare))]
     others = np.flatnonzero(~is_bare)
     contents = [contents_of(Plan.of(text)) for text in table["plan"].iloc[others]]

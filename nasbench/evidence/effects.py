@@ -64,9 +64,10 @@ def property_effects(
 ) -> pd.DataFrame:
     """Return the effect of each property in each slot: the metric with the property minus the metric without.
 
-    All else is held equal. The effect of having any module is fitted too (property `any`). If it were not, the effect
-    of a property would include the effect of having a module. The property `complexity` means that the cost grows at
-    most linearly with the number of positions.
+    It is a coefficient of a least squares fit, in which the other properties in the slot are held equal. The effect of
+    having any module is fitted too (property `any`). If it were not, the effect of a property would include the effect
+    of having a module. The property `complexity` means that the cost grows about linearly with the number of positions,
+    or more slowly.
 
     Args:
         plans: Distinct plans.
@@ -76,7 +77,8 @@ def property_effects(
 
     Returns:
         A table with the columns slot, property, estimate, low, high, p, n (number of plans with the property in this
-        slot), adjusted and verdict. A row with slot `any` has the effect of each occurrence, whatever its slot.
+        slot), adjusted (whether the contents of the other slots are in the fit) and verdict. In a row with slot `any`,
+        the estimate is the effect for each slot that has the property, and n counts the plans that have it in any slot.
     """
     return _effects(plans, values, direction, "property", lambda expression: [ANY, *properties_of(expression)])
 
@@ -84,7 +86,8 @@ def property_effects(
 def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
     """Return the effect of each module in each slot, compared with an empty slot.
 
-    Each module of a composition counts separately. The heat map of the report shows this table.
+    Each module of a composition counts separately, but only once if it occurs twice in a slot. The heat map of the
+    report shows this table.
 
     Args:
         plans: Distinct plans.
@@ -93,7 +96,8 @@ def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
 
     Returns:
         A table with the columns slot, module, estimate, low, high, p, n (number of plans with the module in this slot),
-        adjusted and verdict. A row with slot `any` has the effect of each occurrence, whatever its slot.
+        adjusted (whether the contents of the other slots are in the fit) and verdict. In a row with slot `any`, the
+        estimate is the effect for each slot that has the module, and n counts the plans that have it in any slot.
     """
     return _effects(plans, values, direction, "module", _modules)
 
@@ -101,8 +105,8 @@ def module_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
 def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: str) -> pd.DataFrame:
     """Return, for each expression in a slot, the mean difference between plans with it and the same plans without it.
 
-    This needs no model. There are few such pairs of plans, because a search does not create them on purpose. If there
-    are 3 pairs or more, the interval is Student's t-interval over the pairs.
+    Without it, the slot is empty. This needs no model. There are few such pairs of plans, because a search does not
+    create them on purpose. If there are 3 pairs or more, the interval is Student's t-interval over the pairs.
 
     Args:
         plans: Distinct plans.
@@ -127,7 +131,9 @@ def paired_effects(plans: Sequence[Plan], values: Sequence[float], direction: st
 
 
 def slot_importance(plans: Sequence[Plan], values: Sequence[float]) -> pd.DataFrame:
-    """Return the share of the metric's variance that the modules in each slot explain, with one fit for each slot.
+    """Return the share of the metric's variance that the modules in each slot explain (adjusted R²).
+
+    Each slot is fitted alone.
 
     Args:
         plans: Distinct plans.
@@ -174,7 +180,10 @@ _COLUMNS = ("estimate", "low", "high", "p")
 
 
 class _Design:
-    """A design matrix of zeros and ones, with a row for each plan and a column for each label that occurs in a slot."""
+    """A design matrix of zeros and ones, with a row for each plan and a column for each (slot, label) that occurs.
+
+    The labels are modules or properties.
+    """
 
     def __init__(self, plans: Sequence[Plan], labels: Labels) -> None:
         rows = [{(slot, label) for slot, part in plan.items() for label in labels(part)} for plan in plans]
@@ -208,8 +217,8 @@ def _effects(plans: Sequence[Plan], values: Sequence[float], direction: str, wor
         here = design.of_slot(slot)
         alone = Fit(design.matrix[:, here], target)
         for place, column in enumerate(here):
-            # The fit over all slots adjusts for the contents of the other slots. If there are too few plans for this
-            # fit, the slot is fitted alone.
+            # The fit over all slots adjusts for the contents of the other slots. If this fit has too few plans,
+            # or does not determine the effect, the slot is fitted alone.
             found = _tell(whole, column)
             adjusted = found is not None
             found = found or _tell(alone, place)

@@ -48,10 +48,10 @@ def front_probability(
 
     Each draw adds noise to the measured metrics and finds the front. In a draw, one random factor multiplies the seed
     noise of all plans, and another one their item noise. These factors represent the errors of the two variances. So
-    the difference of two plans has the same standard error and t-distribution as in its interval. A measured cost is
-    multiplied by `exp(deviation · z)` with a standard normal z. Each plan has its own z, because its ratio to the bare
-    backbone was measured separately. The metrics are not shrunk by the hierarchical model, because shrinking made the
-    probabilities less accurate.
+    the difference of two plans has about the same standard error and t-distribution as in its interval. A measured cost
+    is multiplied by `exp(cost_deviation · z)` with a standard normal z. Each plan has its own z, because its ratio to
+    the bare backbone was measured separately. The metrics are not shrunk by the hierarchical model, because shrinking
+    made the probabilities less accurate.
 
     Args:
         scores: For each plan, the mean over its seeds of the metric after training, `(n_plans,)`. Its sign is
@@ -67,7 +67,7 @@ def front_probability(
         seed: Seed of the draws.
 
     Returns:
-        The probabilities, `(n_plans,)`, in [0, 1]. If no plan has two seeds, the noise is not known, and all are NaN.
+        The probabilities, `(n_plans,)`, in [0, 1]. All are NaN if the noise is not known (`Noise.freedom` is 0).
     """
     if not noise.freedom:
         return np.full(len(scores), np.nan)

@@ -4,20 +4,25 @@ Plans are chosen because their first training gave a good result, so their diffe
 model takes into account how many plans were tried, how much they differ, and that plans with the same modules are
 similar.
 
-The measured differences d from the bare backbone are normal around 0, with the covariance F + diag(v) + v_bare·11ᵀ.
-Here v is the noise variance of each plan, v_bare that of the bare backbone, and F the covariance of the true effects.
-The prior of F is a mixture of the following cases, each with its probability. The posterior is a mixture too:
+Given F, the measured differences d from the bare backbone are normal around 0, with the covariance
+F + diag(v) + v_bare·11ᵀ. Here v is the noise variance of each plan, v_bare that of the bare backbone, and F the
+covariance of the true effects. The prior of F is a mixture of the following cases, each with its probability, which is
+divided equally between the combinations of the case. The posterior is a mixture too:
 
     0.10   no plan differs: F = 0
-    0.05   only one module has an effect, with standard deviation 1.5·s or 6·s for each occurrence
+    0.05   only one module has an effect, the same for each occurrence, with standard deviation 1.5·s or 6·s
     0.80   F = s²·(α²·K₁ + β²·K₂ + γ²·I), α, β, γ each 0.15, 0.35 or 0.7
-    0.05   as in the line above, with effects of 4 or 16 times that size
+    0.05   as in the line above, with α, β and γ multiplied by 4 or 16
 
 The last case is for clear effects. Without it, if two plans are far better, the model would explain this by unlucky
 seeds of the bare backbone. It would then call a plan without an effect WORSE.
 
-K₁ counts the modules that two plans share, and K₂ counts the slots in which they have the same module. All values are
-in units of s, the standard deviation between seeds. So no constant depends on the metric.
+For two plans, K₁ is the sum over the modules of how often one plan has the module times how often the other has it. K₂
+is the number of (slot, module) pairs that both have. I is the identity: γ is for the effect that each plan has alone.
+
+s² is the larger of two variances: the variance between seeds, and the variance of one plan's metric due to the choice
+of the items (half of `Noise.item_variance`). If both are 0 (a deterministic function), s² is the mean squared
+difference. So no constant depends on the units of the metric.
 """
 
 from __future__ import annotations
@@ -46,17 +51,19 @@ _SPIKES = (1.5, 6.0)
 _CLEAR_SIZES = (4.0, 16.0)
 
 _HARM = 0.35
-"""Standard deviation, in units of s, of the common effect of all modules. It is used if modules make networks worse."""
+"""Standard deviation, in units of s, of an effect that every occurrence of any module has in common.
+
+The prior has this effect if most plans are below the bare backbone (`_MOST`)."""
 
 _DENSE = 60
-"""With up to this many plans the covariances themselves are faster."""
+"""With up to this many plans, `_by_covariance` is faster than `_by_factors`."""
 
 _MOST = 0.75
-"""The common effect is considered if more than this share of the plans is below the bare backbone.
+"""The common effect of all modules is in the prior if more than this share of the plans is below the bare backbone.
 
-If no plan truly differs, about half of the plans are below the bare backbone, or all of them if the bare backbone had a
-lucky seed. If this value was one half, the common effect would be considered in every second search, which would reduce
-the power. `scripts/benchmarks/verdicts.py` simulates both values.
+Plans that are left out do not count. If no plan truly differs, about half of the plans are below the bare backbone, or
+all of them if the bare backbone had a lucky seed. If this value was one half, the common effect would be considered in
+every second search, which would reduce the power. `scripts/benchmarks/verdicts.py` simulates both values.
 """
 
 
@@ -65,13 +72,14 @@ class Posterior:
     """The posterior of each plan's true difference from the bare backbone. Values of plans that are left out are NaN.
 
     Attributes:
-        mean: Posterior mean, `(n,)`. More is better.
+        mean: Posterior mean, `(n,)`. Higher is better.
         sd: Posterior standard deviation, `(n,)`.
         better: Probability that the plan is better than the bare backbone, `(n,)`.
         worse: Probability that the plan is worse, `(n,)`. The rest is the probability that there is no difference.
         left_out: Whether the model leaves the plan out, `(n,)`.
-        harmful: Whether more than three quarters of the plans are below the bare backbone. Half of the prior then has a
-            common effect of all modules. So no plan is called BETTER only because it is less bad than the others.
+        harmful: Whether more than three quarters of the plans that are not left out are below the bare backbone. Each
+            component of the prior is then used twice with half its probability: as it is, and with a common effect of
+            all modules. So no plan is called BETTER only because it is less bad than the others.
     """
 
     mean: FloatArray
@@ -90,7 +98,7 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
         contents: The (slot, module) pairs of each plan.
 
     Returns:
-        The posterior, or None if no plan has two seeds, because the noise is then not known.
+        The posterior, or None if the noise is not known (`Noise.freedom` is 0).
     """
     if not standing.noise.freedom:
         return None
@@ -108,23 +116,24 @@ def posterior(standing: Standing, contents: Contents) -> Posterior | None:
 def _noise_of(standing: Standing, kept: NDArray[np.int64]) -> tuple[FloatArray, float, float]:
     """Return the noise variance of each plan, that of the bare backbone, and the scale s² of the effects."""
     noise = standing.noise
-    of_items = noise.item_variance / 2  # for one plan. V is for the difference of two plans
+    of_items = noise.item_variance / 2  # for one plan. `item_variance` is for the difference of two
     of_plans = of_items + noise.seed_variance / standing.seeds[kept]
     of_bare = of_items + noise.seed_variance / standing.bare_seeds
-    # If seeds change nothing (a deterministic function), the scale comes from the items, or else from the differences.
+    # If both variances are 0 (a deterministic function), the scale is the mean squared difference, or 1 if that is 0.
     scale = max(noise.seed_variance, of_items) or float(np.mean(standing.difference[kept] ** 2)) or 1.0
     return of_plans + 1e-9 * scale, float(of_bare), scale
 
 
 @dataclass(frozen=True, eq=False)
 class _Prior:
-    """The covariances of the effects, `factors · diag(weights) · factorsᵀ + own · I`, and their prior probabilities.
+    """The g components of the prior, with covariances `factors · diag(weights) · factorsᵀ + own · I` of the effects.
 
     Attributes:
-        factors: What plans can share: modules, (slot, module) pairs, all modules together. `(n, k)`.
-        weights: `(g, k)`.
-        own: `(g,)`.
-        probability: `(g,)`.
+        factors: What the n plans can share, `(n, k)`: how often a plan has each module, whether it has each (slot,
+            module) pair (1 or 0), and its number of modules.
+        weights: For each component, the variance of the effect of each factor, in units of s², `(g, k)`.
+        own: For each component, the variance of the effect that each plan has alone, in units of s², `(g,)`.
+        probability: Prior probability of each component, `(g,)`.
     """
 
     factors: FloatArray
@@ -157,7 +166,8 @@ def _by_covariance(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the posterior mean and variance of each plan, `(g, n)`, and the log-likelihood `(g,)`, for each component.
 
-    It needs `(g, n, n)` numbers and g·n³ operations, so it is used for few plans.
+    The log-likelihood lacks a constant, which is the same for all components. The function needs `(g, n, n)` numbers
+    and g·n³ operations, so it is used for few plans.
     """
     n = len(d)
     effects = (prior.factors * prior.weights[:, None, :]) @ prior.factors.T + prior.own[:, None, None] * np.eye(n)
@@ -174,25 +184,28 @@ def _by_factors(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the same as `_by_covariance`, in time and memory that grow linearly with the number of plans.
 
-    The effects and the bare backbone's noise are the product of the factors with k independent normal coefficients w,
-    so the model is a ridge regression of d on k columns (Woodbury's identity; Rasmussen & Williams, Gaussian Processes
-    for Machine Learning, 2006, A.3). A component that uses few factors is a regression on these alone.
+    The shared part of the effects and the noise of the bare backbone are the product of the columns (the k factors, and
+    a column of ones) with k + 1 independent normal coefficients. The effect that each plan has alone is added to its
+    noise. So the model is a ridge regression of d on k + 1 columns (Woodbury's identity; Rasmussen & Williams, Gaussian
+    Processes for Machine Learning, 2006, A.3). The effects of the plans alone are estimated afterwards from the
+    residuals. In a component, columns whose coefficient has variance 0 are left out of the regression.
     """
     n, components = len(d), len(prior.own)
-    columns = np.column_stack([prior.factors, np.ones(n)])  # the last one is the noise of the bare backbone
+    columns = np.column_stack([prior.factors, np.ones(n)])  # the last one is for the noise of the bare backbone
+    # prior standard deviations of the coefficients
     sizes = np.sqrt(np.column_stack([scale * prior.weights, np.full(components, of_bare)]))
-    shared = np.empty((components, columns.shape[1]))  # posterior mean of the coefficients, times their sizes
+    shared = np.empty((components, columns.shape[1]))  # posterior mean of the coefficients
     variance, share, log_likelihood = np.empty((components, n)), np.empty((components, n)), np.empty(components)
     for own in np.unique(prior.own):
         rest = scale * own + of_plans
         gram, projected = columns.T @ (columns / rest[:, None]), columns.T @ (d / rest)
-        part = scale * own / rest  # share of what is left of d that is the plan's own effect
+        part = scale * own / rest  # share of a plan's residual that is expected to be the effect of the plan alone
         for index in np.flatnonzero(prior.own == own):
             used = np.flatnonzero(sizes[index])
             size = sizes[index, used]
             factor = np.linalg.cholesky(gram[np.ix_(used, used)] * np.outer(size, size) + np.eye(len(used)))
             covariance = cho_solve((factor, True), np.eye(len(used))) * np.outer(size, size)
-            w = cho_solve((factor, True), size * projected[used])
+            w = cho_solve((factor, True), size * projected[used])  # the coefficients divided by their sizes
             shared[index] = 0.0
             shared[index, used] = size * w
             share[index] = part
@@ -206,10 +219,17 @@ def _by_factors(
 
 
 def _spread(columns: FloatArray, covariance: FloatArray, part: FloatArray, *, has_bare: bool) -> FloatArray:
-    """Return the variance of the effects that comes from the coefficients, `(n,)`.
+    """Return the part of the posterior variance of each effect that comes from the coefficients, `(n,)`.
 
-    A coefficient of a factor moves the effect of its plans, and what is left for the part that is their own. The noise
-    of the bare backbone, the last column, moves the latter alone.
+    The effect of a plan is f·w + part·(d − f·w − b). Here f are the factors of the plan, w their coefficients, and b
+    the noise of the bare backbone, which is the last coefficient. So w enters with the factor 1 − part, and b with
+    −part.
+
+    Args:
+        columns: The columns of the regression, `(n, k)`. Without `has_bare`, the last one is also a factor.
+        covariance: Posterior covariance of the coefficients, `(k, k)`.
+        part: Share of each plan's residual that is expected to be the effect of the plan alone, `(n,)`.
+        has_bare: Whether the last column is for the noise of the bare backbone. It is not if this noise is 0.
     """
     if not has_bare:
         return (1 - part) ** 2 * np.einsum("nk,nk->n", columns @ covariance, columns)
@@ -243,7 +263,10 @@ def _prior(contents: Contents, harmful: bool) -> _Prior:
 
 
 def _resemblance(contents: Contents) -> tuple[FloatArray, FloatArray]:
-    """Return how often each plan has each module, `(n, modules)`, and whether it has it in a slot, `(n, places)`."""
+    """Return how often each plan has each module, `(n, modules)`, and whether it has each (slot, module) pair.
+
+    The second array has ones and zeros, `(n, places)`, with a column for each pair that occurs in any plan.
+    """
     modules = {name: i for i, name in enumerate(sorted({module for plan in contents for _, module in plan}))}
     places = {place: i for i, place in enumerate(sorted({place for plan in contents for place in plan}))}
     occurrences = np.zeros((len(contents), len(modules)))

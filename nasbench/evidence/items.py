@@ -1,7 +1,7 @@
 """The variance of a mean over evaluation items, also if neighbouring items depend on each other.
 
 The windows of a forecasting task overlap, so neighbouring windows share most of their steps. The long-run variance of
-items is n times the variance of the mean of n items.
+items is n times the variance of the mean of n items, for large n.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def long_run_variance(values: FloatArray, block: int = 1) -> FloatArray:
     """Return the long-run variance of items along the last axis.
 
     For independent items (`block` 1), it is their plain variance. For the windows of forecasts, it is the Bartlett
-    estimate (Newey and West, Econometrica 1987). The lag of the estimate is the larger of four horizons and a fifth of
+    estimate (Newey and West, Econometrica 1987). The length of the kernel is the larger of four horizons and a fifth of
     the series. If a series is shorter than six horizons, it is cut into blocks of one horizon, which are treated as
     independent.
 
@@ -68,8 +68,8 @@ def item_freedom(count: int, block: int = 1) -> float:
     """Return the degrees of freedom of `long_run_variance`. With them, Student's t has the right 97.5 % quantile.
 
     For the Bartlett estimate, the right quantile is the fixed-b quantile, 1.96 + 2.9694b + 0.416b² − 0.5324b³, where b
-    is the lag divided by the length of the series (Kiefer and Vogelsang, Econometric Theory 2005). It is expressed as
-    degrees of freedom, so that it can be combined with the variance between seeds by Satterthwaite's rule.
+    is the length of the kernel divided by that of the series (Kiefer and Vogelsang, Econometric Theory 2005). It is
+    expressed as degrees of freedom, so that it can be combined with the variance between seeds by Satterthwaite's rule.
 
     Args:
         count: Number of items.

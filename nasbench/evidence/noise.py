@@ -23,12 +23,14 @@ class Noise:
     """The noise in a measured difference of two plans.
 
     Attributes:
-        seed_variance: Variance s² of the score of one training around the mean of its plan. NaN if no plan has two
-            seeds.
-        freedom: Degrees of freedom ν of `seed_variance`, the sum over plans of (number of seeds - 1).
-        interaction: Variance W of the change that a seed causes on a single item. 0 if there are no items.
+        seed_variance: Variance s² of the score of one training around the mean of its plan. NaN if it is not known.
+        freedom: Degrees of freedom ν of `seed_variance`: the sum, over the plans of the run and of earlier runs, of
+            (number of seeds - 1). If it is 0, the noise is not known.
+        interaction: Variance W of the change that a seed causes on a single item (`Trainings.interaction`). 0 if there
+            are no items.
         items: Number N of evaluation items. 0 if there are no items.
-        item_variance: Variance V of the difference of two plans due to the choice of the items. 0 if there are none.
+        item_variance: Variance V of the difference of two plans due to the choice of the items. 0 if there are no
+            items.
         item_freedom: Degrees of freedom of `item_variance`. Infinite if there are no items.
         grid: Step between possible values of the metric. It is 1/N if the metric is a share of the items, and 0 if
             there is no such step.
@@ -47,14 +49,14 @@ class Noise:
         return {name: value for name, value in asdict(self).items() if np.isfinite(value)}
 
     def with_items(self, item_variance: float) -> Noise:
-        """Return the noise with another variance of the items. An estimate below 0 counts as 0."""
+        """Return the noise with another `item_variance`. An estimate below 0 counts as 0."""
         return replace(self, item_variance=float(np.maximum(item_variance, 0.0)))
 
     def on_items(self, items: int) -> Noise:
         """Return the noise for another number of evaluation items of the same kind, such as a test split.
 
-        The item variance V is inversely proportional to the number of items N. Of the seed variance, only the part W/N
-        depends on N. If there are no items, the noise is returned unchanged.
+        The item variance V and the grid are inversely proportional to the number of items N. Of the seed variance, only
+        the part W/N depends on N. If there are no items, the noise is returned unchanged.
 
         Args:
             items: The other number of items, at least 1.
@@ -79,15 +81,16 @@ class Noise:
     def error(self, *seeds: int) -> tuple[float, float]:
         """Return the standard error of a difference or of one plan's mean, and the degrees of freedom of the error.
 
-        The variances of items and seeds are added. Their degrees of freedom are combined by Satterthwaite's rule
+        The square of the error is `item_variance` plus s²/S for each plan with S seeds. For the mean of one plan,
+        `item_variance` must be that of this mean. The degrees of freedom are combined by Satterthwaite's rule
         (Biometrics Bulletin 1946).
 
         Args:
             seeds: Number of seeds of each plan: two numbers for a difference, one for a mean.
         """
         of_seeds = self.seed_variance * sum(1 / count for count in seeds)
-        # If scores are rounded to a grid, they can be equal by chance. Rounding alone adds a variance of grid²/12 to
-        # each score.
+        # If scores are rounded to a grid, they can be equal by chance. So the square is at least the variance of the
+        # rounding of one score, grid²/12, for each plan.
         square = max(self.item_variance + of_seeds, self.grid**2 * len(seeds) / 12)
         uncertainty = self.item_variance**2 / self.item_freedom + of_seeds**2 / self.freedom if self.freedom else np.nan
         if uncertainty == 0:
@@ -102,11 +105,11 @@ def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -
     same variance.
 
     Args:
-        plans: The trainings of everything in the run: the bare backbone, the plans and their controls.
+        plans: The trainings of the bare backbone and of each plan. For a comparison with controls, also theirs.
         earlier: The noise of earlier runs of the same task. Their degrees of freedom are added.
 
     Returns:
-        The noise. Its item variance is a default, because no two plans have been compared yet.
+        The noise. Its item variance is a default (0.2 · W / N), because no two plans have been compared yet.
     """
     several = [plan for plan in plans if plan.seeds > 1]
     squares = sum(float(((plan.scores - plan.mean) ** 2).sum()) for plan in several)

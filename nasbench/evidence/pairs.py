@@ -16,7 +16,7 @@ __all__ = ["PairedDifference", "compare_pair", "item_variance", "mean_interval",
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The difference of a plan from the reference with which it is compared. More is better.
+    """The difference of a plan from the reference with which it is compared. Higher is better.
 
     Attributes:
         difference: Metric of the plan minus the metric of the reference. Positive is better, also for an error.
@@ -54,10 +54,10 @@ def compare_pair(plan: Trainings, reference: Trainings, noise: Noise | None = No
     """Compare a plan with a reference that was evaluated on the same items.
 
     The interval is Δ ± t(0.975, df)·SE with SE² = V + s²·(1/S + 1/S_reference). Δ is the difference, S and S_reference
-    are the numbers of seeds, and V is the variance due to the items. V is estimated from these two plans. The changes
-    that seeds cause on single items are subtracted from V, because s² already includes them. If the plan or the
-    reference has one seed, there is no interval, and the verdict is NOT DECIDED. The two can have different numbers of
-    seeds.
+    are the numbers of seeds, and V is the variance due to the items. V is estimated from these two plans. The variance
+    of the changes that seeds cause on single items is subtracted, because s² already includes it. If V is then below 0,
+    it counts as 0. If the plan or the reference has one seed, there is no interval, and the verdict is NOT DECIDED. The
+    two can have different numbers of seeds.
 
     If items depend on each other, V is a long-run variance with few degrees of freedom (`item_freedom`). They are
     combined with the degrees of freedom of s². If there was no noise from seeds, the interval would use the fixed-b
@@ -89,7 +89,7 @@ def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, f
     """Return the 95 % interval of one plan's metric, over items and seeds. Its ends are NaN if the plan has one seed.
 
     Args:
-        plan: The trainings of the plan. In the interval, as in the trainings, more is better.
+        plan: The trainings of the plan. The interval has the sign of their scores, so higher is better.
         noise: The noise, pooled over the run. None means that it is estimated from this plan.
     """
     noise = pooled_noise([plan]) if noise is None else noise
@@ -105,14 +105,15 @@ def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, f
 
 
 def item_variance(plan: Trainings, reference: Trainings, of_plan: float, of_reference: float) -> float:
-    """Return the variance of a difference due to the choice of the items.
+    """Return the variance of the difference of two means due to the choice of the items (`Noise.item_variance`).
 
-    The estimate is unbiased, so it can be negative if the true variance is small. It is 0 if there are no items.
+    It is the variance over the N items of their differences, minus the part W/S of each plan with S seeds, divided by
+    N. The estimate is unbiased, so it can be negative if the true variance is small. It is 0 if there are no items.
 
     Args:
         plan: The trainings of the plan.
         reference: The trainings of the reference.
-        of_plan: Variance of the changes that seeds cause on single items of the plan: its own `interaction`, or a
+        of_plan: Variance W of the changes that seeds cause on single items of the plan: its own `interaction`, or a
             pooled value.
         of_reference: The same variance for the reference.
 
@@ -127,7 +128,7 @@ def item_variance(plan: Trainings, reference: Trainings, of_plan: float, of_refe
 
 
 def verdict_of(low: float, high: float) -> str:
-    """Return the verdict on a difference (more is better): BETTER, WORSE or NOT DECIDED.
+    """Return the verdict on a difference (higher is better): BETTER, WORSE or NOT DECIDED.
 
     Args:
         low: Lower end of the 95 % interval of the difference. NaN if there is no interval.

@@ -13,9 +13,9 @@ __all__ = ["LATENCY_RESOLUTION", "hypervolume", "minimised", "non_dominated", "o
 FloatArray = NDArray[np.float64]
 
 LATENCY_RESOLUTION = 0.01
-"""If two latencies differ by at most this share, they count as equal on the front.
+"""Latencies that exceed the smallest of their group by at most this share count as equal on the front (`tied`).
 
-Latency is measured with this precision."""
+Latency is measured with about this precision."""
 
 
 def minimised(values: FloatArray, directions: Sequence[str]) -> FloatArray:
@@ -47,7 +47,7 @@ def non_dominated(values: FloatArray, directions: Sequence[str]) -> NDArray[np.b
 
 
 def on_front(values: FloatArray, directions: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Return a mask of the plans on the front. Latencies that the measurement cannot distinguish count as equal.
+    """Return a mask of the plans on the front. Latencies in the same group of `tied` count as equal.
 
     Args:
         values: One row for each plan and one column for each objective, `(n, m)`.
@@ -62,7 +62,9 @@ def on_front(values: FloatArray, directions: Mapping[str, str]) -> NDArray[np.bo
 
 
 def hypervolume(values: FloatArray, directions: Sequence[str], reference: Sequence[float]) -> float:
-    """Return the volume that the points dominate, up to a reference point. It is 0 if there are no points.
+    """Return the volume that the points dominate, up to a reference point.
+
+    Points with a NaN are left out. The volume is 0 if no points remain.
 
     Args:
         values: One row for each point and one column for each objective, `(n, m)`.
@@ -77,11 +79,11 @@ def hypervolume(values: FloatArray, directions: Sequence[str], reference: Sequen
 
 
 def tied(values: FloatArray, resolution: float) -> FloatArray:
-    """Return costs in which ties are equal. Each cost becomes the smallest cost of its rank.
+    """Return costs in which ties are equal. Each cost becomes the smallest cost of its group.
 
-    The costs are visited from the smallest to the largest. A cost gets the current rank if it exceeds the first cost of
-    this rank by at most the resolution. So no plan is on the front because of a difference that is smaller than the
-    resolution. And costs that are far apart never become equal through a chain of ties.
+    The costs are visited from the smallest to the largest. A cost joins the current group if it exceeds the first cost
+    of this group by at most the resolution. Otherwise it is the first of a new group. So costs that are far apart never
+    become equal through a chain of ties. But two close costs remain different if a new group begins between them.
 
     Args:
         values: Positive costs, `(n,)`.
@@ -90,7 +92,7 @@ def tied(values: FloatArray, resolution: float) -> FloatArray:
     shared = np.array(values, dtype=float)
     first = np.nan
     for index in np.argsort(shared, kind="stable"):
-        # The condition is written with `not`, so that the first cost starts a rank (`first` is NaN), and so does every
+        # The condition is written with `not`, so that the first cost starts a group (`first` is NaN), and so does every
         # NaN.
         if not shared[index] <= first * (1 + resolution):
             first = shared[index]

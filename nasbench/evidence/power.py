@@ -12,7 +12,7 @@ from nasbench.evidence.student import t_quantile
 __all__ = ["detectable_difference", "items_needed", "least_difference", "more_seeds"]
 
 _CHANCE = 0.8
-"""A difference counts as detectable if it is found in at least this share of cases."""
+"""A difference counts as detectable if its 95 % interval excludes 0 in at least this share of cases."""
 
 _FLOOR = 2.8
 """The size of a detectable difference in standard errors: the 97.5 % plus the 80 % normal quantile, rounded."""
@@ -22,7 +22,7 @@ _MOST_SEEDS = 1000
 
 
 def detectable_difference(seeds: int, noise: Noise) -> float:
-    """Return the smallest difference that is found in 80 % of cases, if both plans are trained with `seeds` seeds.
+    """Return the smallest difference that is detected in 80 % of cases, if both plans have `seeds` seeds.
 
     Args:
         seeds: Number of seeds of each plan.
@@ -58,7 +58,7 @@ def items_needed(effect: float, noise: Noise) -> int | None:
 
 
 def more_seeds(effect: float, seeds: int, bare_seeds: int, noise: Noise) -> int | None:
-    """Return how many more seeds a plan needs to decide a difference, if the bare backbone then has as many seeds.
+    """Return how many more seeds a plan needs to detect a difference, if the bare backbone then has as many seeds.
 
     The additional trainings improve the estimate of the noise, so their degrees of freedom are included.
 
@@ -69,7 +69,8 @@ def more_seeds(effect: float, seeds: int, bare_seeds: int, noise: Noise) -> int 
         noise: The noise, including the variance of the items.
 
     Returns:
-        The number of additional seeds, at least 1. None if no number is enough, or if the noise is not known.
+        The number of additional seeds, at least 1. None if even 1000 seeds are not enough, or if the noise is not
+        known.
     """
     if not noise.freedom or abs(effect) <= least_difference(noise):
         return None

@@ -1,7 +1,8 @@
 """The correlation of the zero-cost proxies of a search with the metric after training, compared with baselines.
 
-A proxy is useful only if it ranks plans better than their number of parameters or MACs does. A proxy is also correlated
-with its own scores from other initial weights and batches. This limits its correlation with the metric.
+A proxy is useful only if it ranks plans better than their number of parameters or MACs does. The
+correlation of a proxy with its own scores from other initial weights and batches is reported too. If it is low, the
+correlation with the metric cannot be high.
 """
 
 from __future__ import annotations
@@ -59,11 +60,14 @@ def proxy_agreement(
           batches, and the number of plans used. For a baseline it is 1, because a baseline does not depend on weights.
         - over_baseline, over_low and over_high: the correlation minus the correlation of the better baseline on the
           same plans, with its 95 % interval. The better baseline is chosen again in each resample.
-        - verdict: BASELINE, BETTER, NOT BETTER (the interval is below 0) or NOT DECIDED.
+        - verdict: BASELINE for a baseline. For a proxy BETTER if the interval of over_baseline is above 0, NOT BETTER
+          if it is below 0, and otherwise NOT DECIDED.
 
-        A value is NaN if there are fewer than 4 plans, or if one of the two variables of the correlation does not vary.
+        A correlation is NaN if there are fewer than 4 plans, or if one of its two variables does not vary. For
+        over_baseline, a baseline that does not vary counts as the worst, and if neither varies, the better one counts
+        as 0. An interval is NaN if fewer than half of the resamples have a correlation.
     """
-    good = metric if direction == "maximize" else -metric  # more is better from here on
+    good = metric if direction == "maximize" else -metric  # higher is better from here on
     base = np.stack([figures[name] for name in BASELINES])
     rows = []
     for name in (*BASELINES, *(name for name in figures if name not in BASELINES)):
@@ -98,7 +102,7 @@ _BLOCK = 500_000
 def _compared(
     columns: FloatArray, good: FloatArray, resamples: int, seed: int
 ) -> tuple[float, tuple[float, float], float, tuple[float, float]]:
-    """Return the correlation of the first column, and how far it is above the best other one, with intervals."""
+    """Return the correlation of the first column, and how far it is above the best of the others, with intervals."""
     if len(good) < _FEWEST:
         return np.nan, (np.nan, np.nan), np.nan, (np.nan, np.nan)
     drawn = np.random.default_rng(seed).integers(0, len(good), (resamples, len(good)))

@@ -31,11 +31,12 @@ _FAILURES = 2
 """If the training of a plan failed this often, the plan gets no more trainings."""
 
 State = Literal["called", "dropped", "left out", "failed", "at most seeds", "open"]
-"""The state of a plan in the race.
+"""The state of a plan in the race: the first that applies.
 
-called: the plan is BETTER with enough certainty. dropped: its estimate is below the bare backbone. left out: it is far
-below the bare backbone. failed: it has no successful training, or its trainings failed too often. at most seeds: it has
-the largest number of seeds. open: none of these."""
+failed: it has no successful training, or two of its trainings failed. left out: it is far below the bare backbone
+(`Standing.left_out`). called: it has at least three seeds, and P(better) is above `sureness`. dropped: it has at
+least two seeds, and its posterior mean is below 0. at most seeds: it has the largest number of seeds. open: none of
+these."""
 
 Until = Literal["decided", "first"]
 
@@ -71,7 +72,7 @@ class Race:
 
 
 def sureness(until: Until | None = None) -> float:
-    """Return the probability that a plan must exceed to be called BETTER.
+    """Return the value that P(better) of a plan must exceed, so that the plan is called BETTER.
 
     A search that tests after every training, and can end after any of them, needs a higher probability than a single
     test does.
@@ -102,12 +103,14 @@ def race(
             and running trainings are included.
         budget: Largest number of additional trainings. None means `BUDGET`, or `UNTIL_BUDGET` if `until` is given.
         most_seeds: Largest number of seeds of a plan.
-        front: The plans on the front after exploration, in order of hypervolume. Those with one seed get a second seed
-            first, as long as this takes at most half of the budget. This front must be found together with the bare
-            backbone. Otherwise it would have cheap plans that are worse than the bare backbone, and they would use
-            trainings that the race needs.
-        until: "decided" ends the race when every plan is called or dropped. "first" ends it when the first plan is
-            called BETTER.
+        front: The plans on the front after exploration, in order of the hypervolume that each adds. Of the first ones,
+            at most half as many as the budget, those that are open and have one seed get a second seed once the bare
+            backbone has its first trainings. This front must be found together with the bare backbone. Otherwise it
+            would have cheap plans that are worse than the bare backbone, and they would use trainings that the race
+            needs.
+        until: The race always ends when no plan is open or the budget is spent. With "decided" or "first", the
+            default of the budget and the probability for BETTER are higher. With "first", the race also ends when the
+            first plan is called BETTER.
         running: For each running training its plan, or None for the bare backbone. A running training counts as if its
             result was the posterior mean of the plan (for the bare backbone, its present mean).
         failures: Number of failed trainings of each plan. None if nothing failed.

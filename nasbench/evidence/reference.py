@@ -4,10 +4,11 @@ They depend only on the bare backbone. So they are known after the first evaluat
 each objective is:
 
     a cost that is minimised    from the bare backbone's cost to 10 times this cost, on a logarithmic scale
-    a share that is maximised   (accuracy, AUC, R² ...: at most 1, or 100) from its best value down to twice the bare
-                                backbone's distance from it, at least 0.1 of the whole range and never below 0
+    a bounded score             (accuracy, AUC, R² ..., at most 1 or 100, maximised) from its best value (1 or 100) down
+                                by twice the bare backbone's distance from it. The length is at least 0.1 of the whole
+                                range from 0 to the best value, and the lower end is never below 0.
     an error that is minimised  from 0 to twice the bare backbone's error
-    any other metric            from the bare backbone's value by its absolute value to either side (by 1 if it is 0)
+    any other metric            the bare backbone's value ± its absolute value (± 1 if it is 0)
 
 On each axis, the best value is at 0 and the reference point at 1. A volume of 1 would mean a perfect metric at no added
 cost.
@@ -31,14 +32,16 @@ __all__ = ["COST_FACTOR", "Reference", "reference_point"]
 FloatArray = NDArray[np.float64]
 
 COST_FACTOR = 10.0
-"""A plan that costs at least this many times as much as the bare backbone adds no hypervolume."""
+"""A plan that costs at least this many times as much as the bare backbone adds no hypervolume.
+
+This is the default. A search can be given another reference point."""
 
 _LEAST_RANGE = 0.1
-"""The box covers at least this part of the range of a share. So there is room below a bare backbone at 0.99."""
+"""The box covers at least this part of the range of a bounded score. So there is room below a bare backbone at 0.99."""
 
 
 def _log(values: Any) -> FloatArray:
-    """Return the logarithm, with 0 replaced by the smallest positive number."""
+    """Return the logarithm. Values that are not positive are replaced by the smallest positive number."""
     return np.log(np.maximum(values, np.finfo(float).tiny))
 
 
@@ -49,7 +52,7 @@ class Reference:
     Attributes:
         directions: "maximize" or "minimize" for each objective.
         point: The reference point. For each objective, values that are worse than this one add no hypervolume.
-        ideal: For each objective, the value in the best corner of the box.
+        ideal: For each objective, the value in the best corner of the box. A plan can be better than this.
         logarithmic: The objectives that have a logarithmic scale.
     """
 
@@ -103,7 +106,7 @@ def reference_point(
     Args:
         bare: Metrics and costs of the bare backbone.
         directions: "maximize" or "minimize" for each objective.
-        given: For some objectives, the value of the reference point that replaces the value of the rule.
+        given: For some objectives, a value of the reference point. It replaces the value that the rule gives.
 
     Raises:
         InputError: If a given value is not worse than the ideal, or if it is for something that is not an objective.
@@ -125,17 +128,17 @@ def reference_point(
     for name, direction in directions.items():
         if (point[name] > ideal[name]) != (direction == "minimize") or point[name] == ideal[name]:
             raise InputError(
-                f"the reference {point[name]:g} of {name} is not worse than {ideal[name]:g}, the best value that counts"
+                f"the reference point of {name}, {point[name]:g}, is not worse than the ideal value {ideal[name]:g}"
             )
     logarithmic = tuple(name for name, d in directions.items() if _is_cost(name, float(bare[name]), d))
     return Reference(dict(directions), point, ideal, logarithmic)
 
 
 def _box(name: str, bare: float, direction: str) -> tuple[float, float]:
-    """Return the best and the worst value that count, by the rule at the top of this file."""
+    """Return the ideal and the reference point of one objective, by the rule at the top of this file."""
     if _is_cost(name, bare, direction):
         return bare, COST_FACTOR * bare
-    top = 1.0 if bare <= 1 else 100.0  # a share can be in percent
+    top = 1.0 if bare <= 1 else 100.0  # a bounded score can be in percent
     if direction == "maximize" and conventional_direction(name) == "maximize" and 0 <= bare <= top:
         distance = max(2 * (top - bare), _LEAST_RANGE * top)
         return top, max(0.0, top - distance)

@@ -18,7 +18,10 @@ __all__ = ["Estimate", "Fit", "explained"]
 FloatArray = NDArray[np.float64]
 
 _TOLERANCE = 1e-8
-"""Singular values below this relative size, and unexplained shares of a fit below it, count as zero."""
+"""Limit for values that count as zero.
+
+It is a share of the largest singular value (or of 1, if that is larger) for singular values, and a share of the total
+sum of squares for the residual sum of squares."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class Fit:
     def __init__(self, features: FloatArray, target: FloatArray) -> None:
         x = np.asarray(features, dtype=float)
         self.n, self.columns = x.shape
-        # To centre features and target fits the constant. So the constant uses a degree of freedom, but it has no
-        # column.
+        # Centring the features and the target fits the constant. So the constant uses one degree of freedom, but it has
+        # no column.
         self._x = x - x.mean(axis=0)
         self._y = np.asarray(target, dtype=float) - np.mean(target)
         _, sizes, right = np.linalg.svd(self._x, full_matrices=False)
@@ -89,8 +92,8 @@ class Fit:
             The estimate, or None if the data do not determine the sum or if no degree of freedom is left.
         """
         along = self._right @ weights
-        # The sum can be estimated only if the weights are in the row space. For example, the effects of two equal
-        # columns cannot be separated.
+        # The sum can be estimated only if the weights are in the row space of the features. For example, the effects of
+        # two equal columns cannot be separated.
         if self.freedom < 1 or np.linalg.norm(weights - self._right.T @ along) > 1e-6 * np.linalg.norm(weights):
             return None
         value = float(weights @ self._coefficients)
@@ -103,11 +106,12 @@ class Fit:
 def explained(fit: Fit) -> Estimate | None:
     """Return the share of a target's variance that a fit explains: adjusted R², with the interval of the true share.
 
-    The interval comes from inverting the non-central F distribution (Steiger, Psychological Methods 2004). For normal
-    errors it is exact. It can be [0, 0].
+    A negative adjusted R² counts as 0. The p-value is that of the F test of no effect. The interval comes from
+    inverting the non-central F distribution (Steiger, Psychological Methods 2004). For normal errors it is exact. It
+    can be [0, 0].
 
     Returns:
-        The estimate, or None if no degree of freedom is left, if nothing was fitted, or if the target does not vary.
+        The estimate, or None if no degree of freedom is left, if no feature varies, or if the target does not vary.
     """
     if fit.rank < 1 or fit.freedom < 1 or fit.total <= 0:
         return None
@@ -123,7 +127,16 @@ def explained(fit: Fit) -> Estimate | None:
 
 
 def _noncentrality(ratio: float, first: int, second: int, chance: float) -> float:
-    """Return the non-centrality with which the distribution function of F at `ratio` is `chance`, or 0 if none."""
+    """Return the non-centrality λ of an F distribution for which P(F ≤ ratio) is `chance`.
+
+    The result is 0 if there is no such λ, because P(F ≤ ratio) is at most `chance` even for λ = 0.
+
+    Args:
+        ratio: The F ratio.
+        first: Degrees of freedom of the numerator.
+        second: Degrees of freedom of the denominator.
+        chance: The probability, in (0, 1).
+    """
 
     def gap(noncentrality: float) -> float:
         return float(ncf.cdf(ratio, first, second, noncentrality)) - chance

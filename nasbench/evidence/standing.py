@@ -28,7 +28,7 @@ class Standing:
         difference: Mean metric of each plan minus that of the bare backbone, `(n,)`. NaN for a plan without a training.
         seeds: Number of trainings of each plan, `(n,)`.
         bare_seeds: Number of trainings of the bare backbone.
-        noise: The noise of the run. Its variance of the items is the mean over the plans.
+        noise: The noise of the run. Its `item_variance` is the mean over the plans that are not left out.
     """
 
     difference: NDArray[np.float64]
@@ -40,8 +40,9 @@ class Standing:
     def left_out(self) -> NDArray[np.bool_]:
         """Whether each plan is left out, because it has no training or is far below the bare backbone, `(n,)`.
 
-        If it was not left out, a module that breaks the network would make the prior so wide that no other plan would
-        be shrunk.
+        It is far below if it is further below than the best plan is above, and by more than three standard deviations
+        of the difference of two single trainings. If such a plan was not left out, a module that breaks the network
+        would make the prior so wide that no other plan would be shrunk.
         """
         known = self.difference[~np.isnan(self.difference)]
         spread = np.sqrt(2 * self.noise.seed_variance) if self.noise.freedom else 0.0

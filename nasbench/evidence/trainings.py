@@ -18,7 +18,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Trainings:
-    """All successful trainings of one plan. In all values, more is better. Create it with `Trainings.of`.
+    """All successful trainings of one plan. For all values, higher is better. Create it with `Trainings.of`.
 
     Attributes:
         scores: The metric of each of S seeds, `(S,)`.
@@ -50,7 +50,8 @@ class Trainings:
             block: See the attribute `block`.
 
         Raises:
-            ValueError: If `items` does not have an entry for each score, or entries of different lengths.
+            ValueError: If `items` does not have one entry for each score, or if two of its arrays have different
+                lengths.
 
         Example:
             >>> Trainings.of([0.25, 0.35, None], direction="minimize").scores
@@ -84,18 +85,22 @@ class Trainings:
 
     @cached_property
     def interaction(self) -> float:
-        """Variance W of the change that a seed causes on a single item. NaN if there is only one seed or no items."""
+        """Variance W between seeds of the metric of a single item, without the change that a seed causes on all items.
+
+        It is pooled over the items. If neighbouring items depend on each other, it is a long-run variance. NaN if there
+        is only one seed or no items.
+        """
         if self.items is None or self.seeds < 2:
             return np.nan
         residuals = self.items - self.items.mean(axis=0)
-        # A change that is the same on all items belongs to the seed variance. If it was included here, it would also be
-        # subtracted from V.
+        # A change that is the same on all items belongs to the seed variance alone. If W included it, `item_variance`
+        # in pairs.py would subtract too much, because the variance over items does not contain it.
         residuals = residuals - residuals.mean(axis=1, keepdims=True)
         return float(long_run_variance(residuals, self.block).sum() / (self.seeds - 1))
 
     @cached_property
     def grid(self) -> float:
-        """Step between possible values of the metric: 1/N if all items are integers, as for accuracy. Otherwise 0."""
+        """Step between possible values of a score: 1/N if all items are integers, such as 0 or 1 for accuracy. Or 0."""
         if self.items is None or not np.array_equal(self.items, np.round(self.items)):
             return 0.0
         return 1 / self.items.shape[1]

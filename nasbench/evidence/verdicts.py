@@ -29,18 +29,20 @@ _FEWEST_SEEDS = 2
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """The comparison of every plan with the bare backbone. Arrays have one entry for each plan. More is better.
+    """The comparison of every plan with the bare backbone. Arrays have one entry for each plan. Higher is better.
 
     Attributes:
         pairs: The raw difference of each plan with its interval. Its `verdict` comes only from the interval.
         verdicts: BETTER, WORSE or NOT DECIDED, as in the report.
-        p_better: Probability that the plan is better than the bare backbone, `(n,)`. NaN if it is not known.
+        p_better: Probability that the plan is better than the bare backbone, `(n,)`, from the posterior or, if there is
+            none, from the plan's own interval. NaN if it is not known.
         more_seeds: Number of additional seeds that are needed to decide the plan, `(n,)`. NaN if the plan is decided,
             if no number of seeds is enough, or if the noise is not known.
         items_needed: Number of evaluation items that are needed to decide the plan if there are enough seeds, `(n,)`.
-            NaN if the plan is decided, or if more seeds are enough with the present items.
+            NaN if the plan is decided, if its effect is 0 or can be detected with the present items, or if no items
+            were stored.
         rule: The source of the verdicts: the hierarchical "model" or, with few plans, "holm" (corrected intervals).
-        posterior: The posterior of the model. None if there are few plans, or if the noise is not known.
+        posterior: The posterior of the model. None if there are fewer than four plans, or if the noise is not known.
         standing: The raw differences, the numbers of seeds and the noise of the run.
     """
 
@@ -72,8 +74,10 @@ def judge_plans(
         plans: The trainings of each plan, without the bare backbone.
         bare: The trainings of the bare backbone.
         contents: The (slot, module) pairs of each plan.
-        noise: The noise, pooled over the run and earlier runs. None means that it is pooled over these plans.
-        until: How the search ended, if it ended by its verdicts. The verdicts then need a higher probability.
+        noise: The noise, pooled over the run and earlier runs. None means that it is pooled over these plans and the
+            bare backbone.
+        until: How the search ended, if it ended by its verdicts. The verdicts of the model then need a higher
+            probability (`sureness`).
     """
     noise = pooled_noise([bare, *plans]) if noise is None else noise
     seen = standing(plans, bare, noise)
@@ -121,6 +125,9 @@ def verdicts_by_model(
 ) -> tuple[str, ...]:
     """Return the verdict on each plan by the hierarchical model.
 
+    A plan is BETTER if P(better) exceeds `sureness`. It is WORSE if P(worse) does, and its own interval says WORSE too.
+    A plan is NOT DECIDED if it or the bare backbone has fewer than two seeds.
+
     Args:
         seen: The results of the trainings.
         believed: The posterior of the model. None if the noise is not known. In this case no plan is decided.
@@ -156,7 +163,7 @@ def _by_intervals(pairs: Sequence[PairedDifference]) -> tuple[str, ...]:
 
 
 def _chance(pair: PairedDifference) -> float:
-    """Return the probability that a difference is positive, from its own interval. NaN if there is no interval."""
+    """Return the probability that a difference is positive, from its t-distribution. NaN if there is no interval."""
     if not pair.has_interval:
         return np.nan
     if pair.error == 0:

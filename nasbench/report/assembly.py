@@ -1,4 +1,4 @@
-"""Build a report: plots, tables, test metrics of the plans on the Pareto front, and report.html."""
+"""Build a report: plots, tables, test metrics of the best plans and the bare backbone, and report.html."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ __all__ = ["answer_of", "build"]
 def build(run: Run) -> Path:
     """Build or rebuild the report of a run, and return the path of its HTML page.
 
-    The test split is used only here, for the compared plans whose weights were stored. Metrics that are already in
-    test.json are not computed again.
+    The test split is used only here, for the plans on the Pareto front, those that are BETTER and the bare backbone, if
+    their weights were stored. Metrics that are already in test.json are not computed again.
 
     A new report does not lose pictures of the last one. If the data or the weights are gone, or if the run is not
     trusted, a picture cannot be made again. Then the page shows the picture of the last report with its date, and the

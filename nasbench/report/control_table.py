@@ -33,7 +33,7 @@ def control_table(run: Run) -> pd.DataFrame:
         - metric, control_metric: the metric of the plan and that of the control, each as a mean over its seeds.
         - difference: metric of the plan minus metric of the control. Positive is better, also for an error.
         - difference_low, difference_high: 95 % interval over paired validation items and seeds, with the noise pooled
-          over the run. NaN for a single seed.
+          over the run and its controls. NaN if the plan or the control has one seed.
         - verdict: BETTER or WORSE than a plain block of equal cost, or NOT DECIDED. "" if the ratio is far from 1
           (`nasbench.runs.control_comparison.NEAR_COST`).
     """

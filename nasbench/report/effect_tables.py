@@ -46,12 +46,13 @@ def tables(run: Run) -> Iterable[Table]:
         )
         yield _table("Plans against a plain block of equal cost", shown, caption)
     effects = run_effects(run)
+    against = {"properties": "a module without it (`any`: an empty slot)", "modules": "an empty slot"}
     for kind, title in (("properties", "Effect of each property"), ("modules", "Effect of each module")):
         shown = _rows_to_show(effects[kind]) if kind in effects else pd.DataFrame()
         if shown.empty:
             continue
         caption = (
-            f"The change in {run.metric} compared with an empty slot, over all plans trained with the full budget. "
+            f"The change in {run.metric} compared with {against[kind]}, over all plans trained with the full budget. "
             "Each 95 % interval is for its row alone. The verdicts HELPS and HURTS are corrected for all rows of all "
             "tables of effects (Holm), so most rows of a short search stay NOT DECIDED. The column n is the number of "
             f"plans with this module or property in this slot. At most the first {_MAX_ROWS} rows are shown."

@@ -15,7 +15,9 @@ _MAX_ROWS = 30  # with more rows, the text cannot be read
 
 
 def draw_effects(data: pd.DataFrame) -> Figure:
-    """Draw the estimates: a row for each module, a column for each slot. At most 30 rows are shown, by size of |mean|.
+    """Draw the estimates: a row for each module, a column for each slot and one for any slot.
+
+    At most 30 rows are shown, those with the largest |mean over the columns|.
 
     Args:
         data: Columns slot, module, estimate, verdict, as returned by `nasbench.evidence.effects.module_effects`.

@@ -100,7 +100,7 @@ def _is_axis(key: str, value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value, rounded to 6 digits. None if it is missing or not a plain value."""
+    """Return a JSON value, rounded to 6 significant digits. None if it is missing or not a plain value."""
     if is_missing(value):
         return None
     if hasattr(value, "item"):

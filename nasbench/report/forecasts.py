@@ -20,6 +20,7 @@ from nasbench.report.formatting import BARE_NAME
 from nasbench.report.plotting import GREY, Picture, save_picture, style
 from nasbench.report.scatter import KINDS
 from nasbench.report.trained_models import TrainedModels
+from nasbench.report.winners import winner_of
 from nasbench.runs.run import Run
 from nasbench.tasks import ForecastingTask, apply, naive_names, naive_of
 
@@ -268,7 +269,8 @@ def draw_by_series(data: ForecastData) -> Figure:
 def series_shown(data: ForecastData) -> list[str]:
     """Return the series of the plot, from top to bottom.
 
-    If there are more than 24, only those whose error changes most from the bare backbone to the winner are shown.
+    If there are more than 24, only those whose MSE changes most from the bare backbone to the winner are shown. Without
+    both of them, those with the largest MSE are shown.
     """
     table = data.by_series.pivot(index="series", columns="forecast", values="mse")
     reference = BARE_NAME if BARE_NAME in table else WINNER
@@ -324,8 +326,9 @@ def forecast_figures(run: Run, models: TrainedModels) -> list[Picture]:
 def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
     """Return the data of a run's plots. None if it is not a forecasting run or has no stored weights.
 
-    The winner is the best plan of the Pareto front whose weights were stored. The data is stored as CSV files, and it
-    is computed again only if the winner has changed.
+    The winner is, of the plans on the Pareto front whose weights were stored, the best in the first objective. If that
+    is the bare backbone, there is no winner. The data is stored as CSV files, and it is computed again only if the
+    winner has changed.
     """
     if (run.config["task"] or {}).get("kind") != "forecasting":
         return None
@@ -348,14 +351,11 @@ def data_of_run(run: Run, models: TrainedModels) -> ForecastData | None:
 
 def _wanted(run: Run, with_weights: set[int]) -> dict[str, tuple[int, str]]:
     """Return number and plan of the bare backbone and of the winner, if their weights were stored."""
-    table = run.finalists()
-    table = table[table["number"].isin(with_weights)]
-    bare = table[table["plan"] == BARE.text]
-    first, direction = next(iter(run.directions.items()))
-    best = table[table["on_front"].astype(bool)].sort_values(first, ascending=direction == "minimize").head(1)
-    winner = best[best["plan"] != BARE.text]
-    rows = ((BARE_NAME, bare), (WINNER, winner))
-    return {name: (int(row["number"].iloc[0]), str(row["plan"].iloc[0])) for name, row in rows if len(row)}
+    plans = run.finalists()
+    bare = plans.loc[(plans["plan"] == BARE.text) & plans["number"].isin(list(with_weights)), "number"]
+    wanted = {} if bare.empty else {BARE_NAME: (int(bare.iloc[0]), BARE.text)}
+    winner = winner_of(run, with_weights)
+    return wanted if winner is None else wanted | {WINNER: winner}
 
 
 def _pictures(data: ForecastData, folder: Path) -> list[Picture]:

@@ -91,7 +91,7 @@ def _caption(run: Run, finalists: pd.DataFrame) -> str:
     if finalists["probability"].notna().any():
         caption += (
             " P(front) is the probability that no other plan dominates the plan. It is computed from the noise of "
-            "validation items, seeds and measured latency. Latencies within 1 % of each other count as equal."
+            "validation items, seeds and measured latency. Latencies within about 1 % of each other count as equal."
         )
     return caption
 

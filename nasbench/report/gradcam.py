@@ -1,7 +1,7 @@
 """The regions that a classifier uses: Grad-CAM of the bare backbone and the winner on the same held-out images.
 
 Grad-CAM is a weighted sum over the channels of the last stage's map. The weight of a channel is the mean over its
-positions of the gradient of the class score. Negative values of the sum are set to 0.
+positions of the gradient of the score of the predicted class. Negative values of the sum are set to 0.
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
 arXiv:1610.02391.
 """
@@ -34,7 +34,7 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
         slots: The slots of the model. The map is made at the last stage with more than one position.
 
     Returns:
-        The maps, `(B, H, W)` in [0, 1], and the classes, `(B,)`.
+        The maps, `(B, H, W)`, each divided by its largest value, so in [0, 1], and the classes, `(B,)`.
     """
     stages = [slot for slot in slots if is_stage_slot(slot.name)] or list(slots)
     slot = next((s for s in reversed(stages) if np.prod(s.size) > 1), stages[-1])
@@ -69,7 +69,10 @@ def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[ND
 
 
 def held_out(batches: Iterable[tuple[Tensor, Tensor]], count: int = 6) -> tuple[Tensor, Tensor]:
-    """Return the first image of each class and the classes: `(N, 3, H, W)` and `(N,)`, with N at most `count`."""
+    """Return the first image of each class and the classes: `(N, 3, H, W)` and `(N,)`, with N at most `count`.
+
+    Only the first eight batches are searched.
+    """
     images: list[Tensor] = []
     labels: list[Tensor] = []
     seen: set[int] = set()
@@ -120,7 +123,7 @@ def draw_gradcam(
 def as_table(
     labels: Sequence[str], predicted: Mapping[str, Sequence[str]], maps: Mapping[str, NDArray[np.float32]]
 ) -> pd.DataFrame:
-    """Return the numbers of the plot: true and predicted classes, and the centre of mass of each map."""
+    """Return the numbers of the plot: true and predicted classes, and the centre of mass of each map, in pixels."""
     rows = []
     for name, cams in maps.items():
         for label, guess, cam in zip(labels, predicted[name], cams, strict=True):

@@ -102,7 +102,7 @@ def _better(run: Run, best: pd.Series, bare: pd.Series) -> str:
 
 
 def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
-    """Yield the plan that is nearest to being BETTER, and what is needed to decide it."""
+    """Yield the undecided plan with the highest probability to be better, and what is needed to decide it."""
     nearest = finalists[finalists["verdict"] == "NOT DECIDED"].dropna(subset=["p_better", "difference_low"])
     if nearest.empty:
         return

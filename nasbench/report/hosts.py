@@ -1,4 +1,7 @@
-"""The kind of thing that a name means: a run, a module, an expression or a backbone. Needs no torch."""
+"""What a host is: a run folder, a module, an expression or a backbone. Needs no torch.
+
+A host is what the user names to have its properties measured, for example in `nasbench suggest HOST`.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def check_host(host: str) -> None:
         check_module(host)
     elif not (is_file(host) or is_stem(host) or is_timm(host)):
         known = [*_module_names(), *backbone_names()]
-        raise UnknownNameError("module, backbone or run", host, known, "or an expression of modules")
+        raise UnknownNameError("module, backbone or run", host, known, "an expression of modules is accepted too")
 
 
 def check_module(text: str) -> None:

@@ -69,8 +69,9 @@ def _on_verdicts(recorded: RunTrainings) -> Iterable[str]:
         believed = posterior(recorded.standing, recorded.contents)
         if believed is not None and believed.harmful:
             yield (
-                "Nearly all plans lie below the bare backbone. So the model considers that modules make the network "
-                "worse on average, and no plan is called BETTER only because it is less bad than the others."
+                "More than three quarters of the plans lie below the bare backbone. So the model considers that "
+                "modules make the network worse on average, and no plan is called BETTER only because it is less bad "
+                "than the others."
             )
     else:
         yield (

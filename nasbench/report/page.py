@@ -189,8 +189,9 @@ def _race_table(run: Run) -> Table | None:
     ]
     caption = (
         "The table has every further training, in order. P(better) is the probability, given all trainings so far, "
-        "that the plan is better than the bare backbone. A plan is called when it is sure to be better, and dropped "
-        "when its expected difference is below 0. Both are decided again after each training."
+        "that the plan is better than the bare backbone. A plan is called BETTER if it has at least three seeds "
+        "and a high P(better), and dropped if it has at least two and an expected difference below 0. Both are decided "
+        "again after each training."
     )
     return Table("The race", columns, tuple(rows), caption)
 

@@ -119,7 +119,7 @@ def _effects(run: Run) -> Iterator[Picture]:
         return
     caption = (
         f"Estimated change in {run.metric} by module and slot, compared with an empty slot. A star marks a decided "
-        "change (HELPS or HURTS), corrected for the whole table."
+        "change (HELPS or HURTS), corrected for all rows of all tables of effects."
     )
     yield _saved(run, draw_effects(data), data, "module-effects", "effect of each module in each slot", caption)
 

@@ -1,9 +1,9 @@
 """Properties that a network or a module lacks, and the cheapest modules that add them.
 
 A network is measured stage by stage, by the influence of a stage's input on its output. A property is missing if its
-value is below the threshold of `nasbench.measurement.properties`. Modules with this property in their own fingerprint
-are proposed. Those with the fewest MACs in this slot come first. Complexity is not proposed, because a module cannot
-add it.
+value is below the threshold of `nasbench.measurement.properties`, or undefined. Modules with this property in their own
+fingerprint are proposed. Those with the fewest MACs in this slot come first. Complexity is not proposed, because a
+module cannot add it.
 
 Some gates start at zero: the last norm of a residual branch, a layer scale. In a network without trained weights, these
 gates are set to 1 before the measurement. Otherwise the network would not mix positions at all.

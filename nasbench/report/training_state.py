@@ -14,8 +14,8 @@ from nasbench.training.waiting import DATA_WAIT
 __all__ = ["data_wait", "is_falling", "is_near_chance", "is_still_falling"]
 
 _SHARE = 0.1
-"""The share in both rules below: of the way from chance to a perfect accuracy, and of the epochs and of the decrease of
-the loss."""
+"""The share in the rules below: of the way from chance to a perfect accuracy, of the loss at chance, of the epochs, and
+of the total decrease of the loss."""
 
 
 def is_near_chance(metric: str, value: float, classes: int) -> bool:
@@ -66,6 +66,9 @@ def is_still_falling(run: Run) -> bool:
 
 
 def data_wait(run: Run) -> float | None:
-    """Return the median share of the training time, in [0, 1], that a GPU run waited for data. None without a GPU."""
+    """Return the median over all epochs of the share of the training time, in [0, 1], that the GPU waited for data.
+
+    None without a GPU.
+    """
     shares = [line[DATA_WAIT] for one in run.evaluations() for line in one.history if DATA_WAIT in line]
     return float(np.median(shares)) if shares else None

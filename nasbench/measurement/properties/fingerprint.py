@@ -36,8 +36,8 @@ _EXACT_ROWS, _EXACT_WORK = 4096, 4e9
 This takes up to two seconds on one core."""
 
 _POSITIONS, _PROBES = 24, 8
-"""Number of output positions of an estimate, and of random cotangents for each. If there are fewer channels than these,
-one cotangent for each channel is taken."""
+"""Number of output positions of an estimate, and of random cotangents for each. If the output has at most as many
+channels as cotangents, one cotangent for each channel is taken instead."""
 
 
 _MOST_POSITIONS = 2**22
@@ -45,7 +45,7 @@ _MOST_POSITIONS = 2**22
 channels."""
 
 _MOST_EXACT = 2**14
-"""Largest number of positions of a whole Jacobian, such as 128x128. Its size is the square of this number."""
+"""Largest number of positions of a whole Jacobian, such as 128x128. Its size grows with the square of this number."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,26 @@ class Fingerprint:
         locality: Share of the off-self influence within distance 1. None for a pointwise module.
         globality: Mean distance of the off-self influence, divided by the mean distance of a uniform influence. 0 for a
             pointwise module.
-        sparsity: Share of the positions in the reach that are negligible. A position is negligible if its influence is
-            below 1 % of the largest off-self influence on the same output position. The reach is the smallest box
-            around the output position and the positions that are not negligible. None for a pointwise module.
+        sparsity: Share of the other positions in the reach that are negligible. A position is negligible if its
+            influence is below 1 % of the largest off-self influence on the same output position. The reach is the
+            smallest box around the output position and the positions that are not negligible. None for a pointwise
+            module.
         multiscale: How evenly the influence is spread over the octave rings of the reach. 1 means that all rings have
-            the same share, and 0 means no more evenly than with a uniform map. None for a pointwise module, and if the
-            reach has only one ring.
+            the same share, and 0 means no more evenly than with a uniform map. None for a pointwise module, and if a
+            uniform map has the same share in all rings already, for example if the reach has only one ring.
         complexity: Exponent with which `macs + elementwise_flops` grows with the number of positions, fitted over
-            several sizes. None if the module could be counted at one size only.
+            several sizes. 0 if the module costs nothing. None if it could be counted at one size only, or if it costs
+            nothing at only some of the sizes.
         self_influence: Mean influence of a position on itself.
         macs: Number of multiply-adds for one item at `size`.
         elementwise_flops: Number of all other arithmetic operations for one item at `size`.
         params: Number of parameters.
         exact: Whether every row of the Jacobian was computed, with all channels.
         error: Standard error of each spatial property and of `self_influence`, over the draws of input and
-            initialisation. If `exact` is False, it also covers the choice of positions. Empty for one exact draw.
-        profile: Share of the off-self influence in each octave ring. Ring r holds the distances d with ⌊log2 d⌋ = r.
+            initialisation. If `exact` is False, it is at least the error that comes from the choice of the positions.
+            Empty for one exact draw.
+        profile: Share of the off-self influence in each octave ring around the position. Ring r holds the distances d
+            with ⌊log2 d⌋ = r.
         uniform_profile: The same shares for a uniform map.
         influence: Influence of each position on the centre position, of shape `size`. It sums to 1.
         cost_curve: Cost at several sizes, with the smallest first.
@@ -161,7 +165,8 @@ def fingerprint(
 
     Args:
         module: A registry name, an expression, a class that is built from `channels`, or a module, trained or not,
-            which is measured as it is. A fusion gets two independent maps. A neck gets one map and pooled copies of it.
+            which is measured as it is. In a module that is built here, gates that start at 0 are set to 1. A fusion
+            gets two independent maps. A neck gets one map and pooled copies of it.
         size: `(H, W)`, or `(L,)` for a sequence of length L. None means (16, 16), or (64,) in one dimension.
         channels: Number of channels of the map.
         dims: Number of spatial dimensions, 1 or 2, if `size` is not given. None means 2 if the module supports it, and
@@ -169,12 +174,13 @@ def fingerprint(
         seed: Seed of the inputs and, if the module is built here, of its initialisation.
         inputs: Number of random inputs. If the module is built here, it is initialised anew for each of them.
         exact: Whether to compute the whole Jacobian instead of estimating it from random positions and cotangents. None
-            means that it is computed if this takes at most about two seconds.
+            means that it is computed if this takes at most about two seconds, and never for a neck.
 
     Raises:
         UnknownNameError: If there is no module of this name.
         UnsupportedError: If the module cannot be built for these channels and dims.
-        InputError: If the module fails on such a map, changes its shape, or has derivatives that are not finite.
+        InputError: If the module fails on such a map, returns a map of another shape, or has derivatives that are not
+            finite.
 
     Example:
         >>> import nasbench as nb
@@ -253,13 +259,15 @@ def summarise(
 ) -> tuple[dict[str, float | None], dict[str, float], tuple[str, ...]]:
     """Return property values, their standard errors, and notes, from the rows of independent draws.
 
-    A row without off-self influence has no locality, globality, sparsity or multi-scale behaviour. Such rows are left
-    out of these four properties. So are draws that have only such rows, for instance because a gate is closed. But
-    these rows count in `self_influence`, which decides whether the module is pointwise.
+    A row whose off-self influence is below 1 % of its influence (`POINTWISE`) has no locality, globality, sparsity or
+    multi-scale behaviour. Such rows are left out of these four properties. So are draws that have only such rows, for
+    instance because a gate is closed. But these rows count in `self_influence`, which decides whether the module is
+    pointwise.
 
     Args:
         draws: The rows of each draw.
-        sampled: Whether the rows are a sample of the positions. If so, the spread of the rows adds to the error.
+        sampled: Whether the rows are a sample of the positions. If so, the error is at least the one that comes from
+            the spread of the rows within the draws.
     """
     own = [draw.self_influence.nanmean() for draw in draws]
     mean_self, self_error = _mean_and_error([draw.self_influence[:, None] for draw in draws], sampled)

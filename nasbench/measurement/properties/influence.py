@@ -11,7 +11,9 @@ from torch import Tensor
 __all__ = ["cells", "influence_rows"]
 
 _ROW_ELEMENTS = 2**25
-"""A batch has at most this number / N² cotangents, because a module may hold N × N weights for each of them."""
+"""A batch has at most this number / N² cotangents, for an output of N positions.
+
+A module may hold N × N weights for each of them."""
 
 _MOST_ROWS = 64
 """Largest number of cotangents in a batch. With N × N weights for each, more of them do not fit into a core's cache."""
@@ -35,7 +37,7 @@ def influence_rows(
         probes: Number of random cotangents for each position, drawn from torch's generator. None means one cotangent
             for each channel instead.
         fold: Function that turns the squared gradients of R cotangents, `(R, *x.shape)`, into one value for each of V
-            positions or cells, `(R, V)`. None means that the gradients are summed over batch and channels.
+            positions or cells, `(R, V)`. None means that the squares are summed over batch and channels.
 
     Returns:
         The norms `(len(positions), V)` in float64.

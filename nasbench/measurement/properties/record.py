@@ -69,7 +69,7 @@ class Figures(Protocol):
 
     @property
     def sparsity(self) -> float | None:
-        """Share of the positions in the reach that are negligible."""
+        """Share of the other positions in the reach that are negligible."""
 
     @property
     def multiscale(self) -> float | None:

@@ -14,11 +14,13 @@ NEGLIGIBLE = 0.01
 """A position is negligible if it has less than this share of the largest off-self influence in its row."""
 
 POINTWISE = 0.01
-"""A row mixes no positions if its off-self influence is less than this share of its whole influence."""
+"""A row mixes no positions if its off-self influence is less than this share of its whole influence.
+
+Its property values are then undefined."""
 
 SPATIAL = ("locality", "globality", "sparsity", "multiscale")
 
-_EVEN = 1e-9  # if a uniform map spreads this evenly over the rings, nothing is left to measure
+_EVEN = 1e-9  # a uniform map counts as even over the rings if log(M) − H₀ (`_multiscale`) is at most this
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def row_figures(rows: Tensor, positions: Sequence[int], size: Sequence[int]) -> 
 
     Args:
         rows: `(R, N)`. Each of R rows contains the influence of the N positions of a grid on one position. No value is
-            negative.
+            negative, and a row need not sum to 1.
         positions: For each row, its output position u, as a flat index.
         size: Spatial size of the grid.
     """
@@ -97,10 +99,11 @@ def _per_ring(values: Tensor, ring: Tensor) -> Tensor:
 
 
 def _multiscale(off: Tensor, inside: Tensor, ring: Tensor) -> Tensor:
-    """Return how evenly influence is spread over the rings of the reach, `(R,)`.
+    """Return how evenly influence is spread over the rings of the reach, for each of R rows, `(R,)`.
 
-    The value is max(0, (H − H₀)/(log R − H₀)). H is the entropy of the influence over the R rings of the reach. H₀ is
-    the entropy of a uniform map over the same reach. So a uniform map has the value 0.
+    The value is max(0, (H − H₀)/(log M − H₀)). M is the number of rings that have positions in the reach. H is the
+    entropy of the influence over these rings, and H₀ that of a uniform map over the same reach. So a uniform map has
+    the value 0. NaN if log M is H₀.
     """
     counts = _per_ring(inside.double(), ring)
     even = (counts > 0).sum(1).double().log()

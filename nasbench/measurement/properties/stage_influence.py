@@ -31,7 +31,8 @@ class StageFigures:
 
     Attributes:
         slot: Name of the slot where the part ends.
-        source: Where the part begins: the name of the slot before it, or "input".
+        source: Where the part begins: the name of the slot before it, or "input". It is "input" for the first slot, and
+            if the slot before it has no influence on this one.
         size: Spatial size of the slot's map, on which distances are measured.
         channels: Number of channels of the slot's map.
         locality: Share of the off-self influence within distance 1.
@@ -71,8 +72,9 @@ def stage_figures(
     """Measure what a network mixes between each slot and the one before it, in evaluation mode.
 
     The influence of a position of the earlier map on a position of the later map is the norm of the derivative. It is
-    estimated from random positions and cotangents. If the earlier map is finer, the influences of its positions are
-    added up in the cells of the later map's grid. So distances mean the same in both maps. Class tokens are left out.
+    estimated from random positions and cotangents. If the earlier map is finer, the squared influences of its positions
+    are added up in the cells of the later map's grid. So distances mean the same in both maps. Class tokens are left
+    out.
 
     Args:
         model: The network with its present weights, trained or not. A copy is measured.

@@ -164,10 +164,10 @@ def _of_class(cls: type[nn.Module], channels: int, dims: int) -> nn.Module:
 
 
 def open_gates(module: nn.Module) -> bool:
-    """Set scalars and vectors that start at zero (γ, layer scale, a norm's weight) to 1.
+    """Set each scalar and vector parameter whose elements are all 0 (γ, layer scale, a norm's weight) to 1.
 
-    Biases stay as they are. Before training, a module with a closed gate mixes nothing, so its fingerprint would say
-    nothing about the module.
+    Parameters with a single axis longer than 1 count as vectors. Biases stay as they are. Before training, a module
+    with a closed gate mixes nothing, so its fingerprint would say nothing about the module.
 
     Returns:
         Whether any parameter was set.

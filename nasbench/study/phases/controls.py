@@ -1,5 +1,7 @@
 """The third phase of a search: train the equal-cost control of each plan that is called BETTER, with the plan's seeds.
 
+If the user gave the plans, the control of every plan is trained.
+
 Controls do not compete with the plans. They have a ledger of their own and cannot be on the front.
 `nasbench.report.control_table` compares each plan with its control.
 """

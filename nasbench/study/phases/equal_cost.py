@@ -1,4 +1,4 @@
-"""The equal-cost control of a plan has, in each slot of the plan, a plain residual bottleneck that adds the same MACs.
+"""The equal-cost control of a plan: in each slot of the plan, a plain residual bottleneck that adds about as many MACs.
 
 In place of a neck, the bottleneck is at the finest level.
 

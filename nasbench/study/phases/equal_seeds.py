@@ -13,7 +13,10 @@ __all__ = ["BareSeeds", "EqualSeeds"]
 
 
 class BareSeeds(ListedSeeds):
-    """The phase that trains the bare backbone with some further seeds, to show how the metric varies by seed."""
+    """The phase that trains the bare backbone until it has `BARE_SEEDS` seeds, to show how the metric varies by seed.
+
+    It stops earlier if the search allows fewer seeds or fewer further trainings.
+    """
 
     waits = False
     """Whether to wait for other drivers. False, because the exploration does not need the trainings of other

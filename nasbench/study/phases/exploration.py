@@ -1,10 +1,10 @@
 """The first phase of a search: it proposes plans, has them evaluated and records them, until the budget is used up.
 
-The budget is a number of distinct plans. A plan that is proposed again is not evaluated again and does not count. After
-20 repeated proposals in a row, the next plan is drawn uniformly from the plans not yet evaluated. The phase also ends
-if every plan of the space was evaluated. Each proposal is made by a new sampler, whose seed depends on the seed of the
-search and the trial number. So if a search with one worker is killed and resumed, it proposes the same plans as an
-uninterrupted search.
+The budget is a number of distinct plans, including the bare backbone. A plan that is proposed again is not evaluated
+again and does not count. After 20 repeated proposals in a row, the next plan is drawn uniformly from the plans not yet
+evaluated. The phase also ends if every plan of the space was evaluated, or if the time limit has passed. Each proposal
+is made by a new sampler, whose seed depends on the seed of the search and the trial number. So if a search with one
+worker is killed and resumed, it proposes the same plans as an uninterrupted search.
 
 With successive halving (`fidelity`), promoted plans are trained before new plans. A trial stays open between two rungs.
 When no plan is left to promote, the open trials are closed.
@@ -233,7 +233,10 @@ class Exploration(Phase):
     # -- proposals ---------------------------------------------------------------------------------------------
 
     def next_request(self) -> tuple[int, Request] | None:
-        """Return the next trial: an unfinished trial, the bare backbone, a promoted trial, or else a new proposal."""
+        """Return the next trial: an unfinished one, a failed one to try again, a promoted one, or a new proposal.
+
+        None if there is no trial to start now. If the bare backbone has no result yet, it is the next proposal.
+        """
         while True:
             self.adopt_new_trials()
             if self.only_bare and self.bare is not None:

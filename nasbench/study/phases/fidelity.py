@@ -126,7 +126,8 @@ class _Trial:
 
     Attributes:
         plan: The plan's canonical text.
-        rung: Index of the highest rung at which the trial was started.
+        rung: Index of the highest rung at which the trial was started. For a trial of an earlier process that has
+            ended, the top rung, so that it is not promoted.
         evaluations: The evaluation of the trial at each finished rung, by index of the rung.
         over: Whether the trial has ended.
         own: Whether this driver has claimed the trial.

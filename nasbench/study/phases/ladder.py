@@ -8,7 +8,7 @@ A learning-rate schedule is made for one number of epochs. Halfway through a one
 learning rate is still high, and the metric says little about what a complete training of 4 epochs can reach. So the
 training of every rung starts from scratch, with a schedule of the rung's own length. Results are compared only within a
 rung. A plan that is promoted from the first rung to the last is trained for the sum of the epochs of all rungs, which
-is less than eta / (eta - 1) times the full budget.
+is at most eta / (eta - 1) times the full budget, apart from rounding.
 
 The functions of this file store nothing. The strategy in `fidelity` stores the readings.
 
@@ -49,7 +49,7 @@ class Ladder:
     Attributes:
         epochs: Number of epochs of each rung, ascending. The last number is the full budget.
         eta: One in `eta` plans is promoted to the next rung.
-        slow_entry: Index of the first rung for plans that start slowly.
+        slow_entry: Index of the rung at which plans that start slowly are trained first.
     """
 
     epochs: tuple[int, ...]
@@ -59,6 +59,8 @@ class Ladder:
     @classmethod
     def of(cls, full: int, *, minimum: int = 1, eta: int = 3, slow_minimum: int | None = None) -> Ladder:
         """Return the ladder whose rungs are full, full / eta, full / eta² and so on, down to at least `minimum` epochs.
+
+        The numbers are rounded.
 
         Args:
             full: Number of epochs of the full budget.
@@ -211,6 +213,8 @@ def promotable(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = Fa
 
 def stops(readings: Sequence[Reading], ladder: Ladder, *, finish: bool = True) -> dict[str, str]:
     """Return for each plan that stopped below the full budget the reason, as text for the trials table.
+
+    A plan has stopped if no reading shows it at a higher rung.
 
     Args:
         readings: All readings. Plans without values are left out, because they stopped for another reason.

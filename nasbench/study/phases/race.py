@@ -39,9 +39,9 @@ class View:
 
     Attributes:
         trainings: All finished trainings.
-        position: The state of each plan in the race, the estimate of its difference, and the next training.
+        position: The state of each plan in the race, the posterior of its difference, and the next training.
         tried: The seeds with which a training was started, by plan hash.
-        spent: Number of further trainings that were started.
+        spent: Number of further trainings that were started. Imported ones do not count.
         running: Number of these trainings that are not finished.
     """
 
@@ -86,7 +86,7 @@ _SAID: dict[State, str] = {
 
 
 class Race(FurtherSeeds):
-    """The phase that trains those plans with further seeds whose verdicts these trainings are most likely to decide."""
+    """The phase that trains the bare backbone and the open plans that look best with further seeds."""
 
     def run_all(self) -> None:
         """Train one plan after another, until the race has ended."""

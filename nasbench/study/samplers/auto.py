@@ -2,7 +2,9 @@
 
 A Gaussian process predicts each objective that is not known before evaluation from the features of a plan. Known costs
 are used exactly, on a log scale. The sampler makes a pool of unseen plans: uniform draws, and neighbours of plans on
-the Pareto front. It proposes the plan of the pool with the largest expected hypervolume improvement.
+the Pareto front. From the plan of the pool with the largest gain, it climbs to neighbours with a larger gain, and
+proposes the best plan. The gain is the expected hypervolume improvement times the probability that the evaluation
+succeeds.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ START = 4
 """Smallest number of complete evaluations for a model. If there are fewer, plans are drawn uniformly."""
 
 UNIFORM, NEAR, CLIMBS = 400, 200, 2
-"""Number of uniform draws in the pool, number of neighbours of the front in the pool, and number of rounds of hill
-climbing from the best plan."""
+"""Number of uniform draws in the pool, number of neighbours that are drawn, and number of rounds of hill climbing.
+
+The neighbours are drawn in equal numbers for the plans on the front, but at least 4 for each of them. In each round of
+hill climbing, as many are drawn for the best plan."""
 
 
 class AutoSampler(PlanSampler):
@@ -37,10 +41,9 @@ class AutoSampler(PlanSampler):
     """
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return the unseen plan with the largest expected hypervolume improvement.
+        """Return the unseen plan with the largest gain (`Surrogate.gains`).
 
-        None if there are too few evaluations for a model, or if no plan of the pool has a positive expected
-        improvement.
+        None if there are too few evaluations for a model, or if no plan of the pool has a gain above 0.
         """
         if len(history.plans) < START or not self.knowledge.sample:
             return None

@@ -27,7 +27,7 @@ BLOCKS = ("placement", "modules", "properties", "costs")
 """Names of the blocks, in order."""
 
 _FORM = 0.5
-"""Weight of the label for the composition of an expression, relative to the labels of its modules."""
+"""Weight of the label for the composition of an expression. The label of a module that is alone has the weight 1."""
 
 
 class Features:
@@ -102,7 +102,7 @@ class _Scale:
 def _labels(expression: Expression) -> list[tuple[str, float]]:
     """Return the labels of an expression, with weights.
 
-    The squared weights of its modules sum to about 1, and those of its variants too.
+    The squared weights of its modules sum to 1, and those of its variants too. A repeated module has several weights.
     """
     leaves = list(expression.leaves())
     # without this weight, an expression with many modules would have a larger norm, and so a larger prior variance

@@ -39,7 +39,7 @@ class Hyper:
     Attributes:
         weights: Variance of the linear kernel of each block.
         interaction: Variance of the Matérn kernel.
-        length: Length scale of the Matérn kernel, in units of the expected distance between two random plans.
+        length: Length scale of the Matérn kernel, in units of the root mean square distance of two random plans.
         noise: Variance of the noise.
     """
 
@@ -68,8 +68,8 @@ class Gaussian:
         hyper: The hyper-parameters of the process.
         center: Mean of the targets.
         scale: Standard deviation of the targets. 1 if all targets are equal.
-        factor: Lower Cholesky factor of the covariance of the fitted points, `(n, n)`.
-        alpha: The inverse of this covariance times the scaled targets, `(n,)`.
+        factor: Lower Cholesky factor of the covariance of the targets of the fitted points, with noise, `(n, n)`.
+        alpha: The inverse of this covariance times the centred and scaled targets, `(n,)`.
     """
 
     blocks: tuple[FloatArray, ...]
@@ -115,7 +115,8 @@ def fit(blocks: Sequence[FloatArray], targets: FloatArray, start: Hyper, *, opti
     Args:
         blocks: Features of n points, `(n, d)` each.
         targets: Targets of the points, `(n,)`, all finite.
-        start: Centre of the prior. These are also the hyper-parameters if `optimise` is False or the optimiser fails.
+        start: Centre of the prior. These are also the hyper-parameters if `optimise` is False, if the optimiser fails,
+            if all targets are equal, or if there are fewer than three points.
         optimise: Whether to optimise the hyper-parameters.
     """
     blocks = tuple(np.asarray(block, dtype=float) for block in blocks)

@@ -29,7 +29,7 @@ class History:
 
     With successive halving, trainings have different numbers of epochs. Only results with the same number of epochs are
     compared: the largest number for which at least `ENOUGH` plans have results, as in BOHB (Falkner et al., ICML 2018,
-    arXiv:1807.01774).
+    arXiv:1807.01774). If there is no such number, it is the one for which most plans have results.
 
     Attributes:
         plans: Plans with a complete evaluation after this number of epochs.

@@ -140,7 +140,7 @@ class Knowledge:
 
     @cached_property
     def sample(self) -> list[Plan]:
-        """Plans drawn uniformly from those that can be built. The sample is the same for every proposal of a study."""
+        """Plans drawn uniformly from those that have all known objectives. The same for every proposal of a study."""
         return [plan for plan, known in self._drawn if self._tells(known)]
 
     @cached_property
@@ -178,14 +178,14 @@ class Knowledge:
 
     @cached_property
     def known_names(self) -> tuple[str, ...]:
-        """Names of the objectives that are known before a plan is evaluated."""
+        """Names of the objectives that are known, for at least one drawn plan, before a plan is evaluated."""
         # only calls of `known` show which names it returns, so the names are those of a sample of plans
         known_somewhere = {name for _, known in self._drawn for name in known or {}}
         return tuple(name for name in self.directions if name in known_somewhere)
 
     @cached_property
     def logarithmic(self) -> frozenset[str]:
-        """Names of the objectives on a log scale: positive known objectives, and costs that are predicted."""
+        """Names of the objectives on a log scale: known ones that are positive in the sample, and predicted costs."""
         rows = [known for _, known in self._drawn if known is not None and self._tells(known)]
         return frozenset(
             name
@@ -195,7 +195,10 @@ class Knowledge:
         )
 
     def scaled(self, values: FloatArray) -> FloatArray:
-        """Return objectives `(n, m)` on the modelled scale: costs as logarithms, and smaller is always better."""
+        """Return objectives `(n, m)` on the modelled scale, where smaller is better.
+
+        The objectives in `logarithmic` are replaced by their logarithms, and maximised ones change their sign.
+        """
         values = np.array(values, dtype=float).reshape(-1, len(self.directions))
         for column, (name, direction) in enumerate(self.directions.items()):
             if name in self.logarithmic:

@@ -26,7 +26,7 @@ class LocalSampler(PlanSampler):
     """
 
     def propose(self, history: History, rng: random.Random) -> Plan | None:
-        """Return an unseen neighbour of a plan on the front, or None if none is left."""
+        """Return an unseen neighbour of a plan on the front that breaks no known constraint. None if none is left."""
         if not len(history.plans):
             return None
         undominated = moocore.is_nondominated(history.values, keep_weakly=True)

@@ -1,4 +1,4 @@
-"""The first plans of a study: the bare backbone, then single modules that cover modules, slots and properties."""
+"""The first plans of a study: the bare backbone, then plans with one expression, for many modules and slots."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ as a study that had the larger budget from the start.
 def initial_plans(
     space: ResolvedSpace, known: Callable[[Plan], Mapping[str, Any] | None], most: int = FIRST_PLANS
 ) -> list[Plan]:
-    """Return the plans with which a study should begin. They show the effects of single modules.
+    """Return the plans with which a study should begin. They show the effects of single expressions.
 
-    After the bare backbone, each next plan has the module that was used least so far. Ties are broken by the least used
-    slot, then by the least used properties, then by the lowest cost. So even a few plans cover several modules and
-    slots.
+    After the bare backbone, each next plan has one expression, and its modules have the smallest number of uses in the
+    plans so far. Ties are broken by the uses of its slots, then by those of its measured properties, then by its cost
+    (`_size`). So even a few plans cover several modules and slots.
 
     Args:
         space: The space. All returned plans belong to it.

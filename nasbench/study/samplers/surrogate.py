@@ -29,8 +29,8 @@ hyper-parameters are optimised."""
 MARGIN_ONE, MARGIN_MORE = 0.1, 0.5
 """Distance of the reference point from the worst value of an objective, as a share of the range of its values.
 
-The first number is for one modelled objective, the second for several. One of several modelled objectives can be a
-cost, and a plan that is more expensive than all plans so far can still be on the front.
+The first number is for exactly one modelled objective, the second for any other number. One of several modelled
+objectives can be a cost, and a plan that is more expensive than all plans so far can still be on the front.
 """
 
 
@@ -135,7 +135,8 @@ class Surrogate:
 def clipped(targets: FloatArray) -> FloatArray:
     """Replace very bad values by a limit. Values of diverged trainings would make all other differences negligible.
 
-    Smaller values are better.
+    Smaller values are better. The limit is the median plus six times the distance from the lower quartile to the
+    median. If this distance is 0, nothing is replaced.
     """
     # the limit is based on quartiles, because diverged trainings would distort a mean and a standard deviation
     low, middle = np.quantile(targets, [0.25, 0.5])
