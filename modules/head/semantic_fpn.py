@@ -29,7 +29,7 @@ class SemanticFpnHead(nn.Module):
     """Bring every level of a pyramid to stride 4, sum the levels, and classify every position.
 
     .. math:: y = \\mathrm{bilinear}(W \\textstyle\\sum_i U_i(x_i) + b),\\quad
-              U_i = (\\mathrm{up}_2 \\circ \\mathrm{ReLU} \\circ \\mathrm{GN} \\circ \\mathrm{conv}_{3 \\times 3})^{k_i}
+              U_i = (\\mathrm{up}_2 ∘ \\mathrm{ReLU} ∘ \\mathrm{GN} ∘ \\mathrm{conv}_{3 \\times 3})^{k_i}
 
     A level of stride 4 * 2^k is convolved and doubled k times, and a level of stride 4 is convolved once. Doubling is
     bilinear. GN has 32 groups, and the convolutions before it have no bias. Where sizes are odd, the doubled maps are
