@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
+from nasbench.ops.segmentation import VOID
 from nasbench.report.plotting import label, style
 from nasbench.tasks import apply, map_tensors
 
@@ -24,7 +25,6 @@ TRUTH = "truth"
 _SHOWN = 6
 _LEAST_SCORE = 0.3  # boxes below this score are not drawn
 _COLOURS = 20  # of matplotlib's tab20
-_VOID = 255
 
 
 def found_by(task: Any, models: Mapping[str, nn.Module], device: str) -> tuple[Tensor, dict[str, list[Any]]]:
@@ -101,7 +101,7 @@ def _colour(number: int) -> Any:
 def _draw_mask(axes: Axes, mask: np.ndarray) -> None:
     colours = np.zeros((*mask.shape, 4))
     for number in np.unique(mask):
-        if number != _VOID:
+        if number != VOID:
             colours[mask == number] = (*_colour(int(number))[:3], 0.6)
     axes.imshow(colours)
 
@@ -124,7 +124,7 @@ def as_table(rows: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> pd.Da
             if isinstance(each, Tensor):
                 numbers, counts = np.unique(each.numpy(), return_counts=True)
                 for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-                    shown = "without a label" if number == _VOID else classes[number]
+                    shown = "without a label" if number == VOID else classes[number]
                     lines.append({"row": name, "image": image, "class": shown, "pixels": count})
                 continue
             scores = each.get("scores", [None] * len(each["labels"]))

@@ -148,8 +148,9 @@ def _timm(text: str, place: str, options: dict[str, Any]) -> ImageTask:
 def _segmentation(
     text: str, path: Path | None, ignore: int | None, options: dict[str, Any], head: str | None
 ) -> SegmentationTask:
+    from nasbench.ops.segmentation import VOID
     from nasbench.tasks import mask_source  # what only dense tasks need is not loaded for the others
-    from nasbench.tasks.segmentation import VOID, SegmentationTask
+    from nasbench.tasks.segmentation import SegmentationTask
 
     void = VOID if ignore is None else ignore
     source = mask_source.scene_masks() if path is None else mask_source.read_masks(path, void=void)

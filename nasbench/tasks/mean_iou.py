@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nasbench.ops.segmentation import VOID
+
 __all__ = ["MeanIoU"]
 
 
@@ -19,7 +21,7 @@ class MeanIoU:
         void: The class number in the truth that marks pixels without a label. They are not counted.
     """
 
-    def __init__(self, classes: int, void: int = 255) -> None:
+    def __init__(self, classes: int, void: int = VOID) -> None:
         self.classes, self.void = classes, void
         self._intersections: list[np.ndarray] = []
         self._unions: list[np.ndarray] = []

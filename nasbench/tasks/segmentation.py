@@ -10,15 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench.ops.segmentation import VOID
 from nasbench.tasks._base import Meter
 from nasbench.tasks.dense import DenseTask
 from nasbench.tasks.forms import METRICS
 from nasbench.tasks.mean_iou import MeanIoU
 
-__all__ = ["VOID", "SegmentationTask"]
-
-VOID = 255
-"""Class number of pixels without a label, whatever number the files have for them."""
+__all__ = ["SegmentationTask"]
 
 
 class SegmentationTask(DenseTask):
