@@ -36,12 +36,12 @@ class Slot:
         module: Dotted path of the module whose output the plug-in gets.
         prefix_tokens: Number of tokens before the tokens of the map (class, register). Plug-ins never get these tokens.
         index: Index of the map in the tuple that the module returns. None if the module returns the map itself.
-        order: For each position of the image, the index of its token. None if tokens are stored row by row.
+        order: For each position of the map, row by row, the index of its token. None if tokens are stored row by row.
         rows_are_series: Whether each row of the map is one series along time. A one-dimensional module then gets each
             row separately.
         image: `(H, W)` of the input at which the map has this size. None if the input is not an image.
-        entry: Dotted path of the innermost module that gets the input first ("" is the backbone itself). At run time,
-            the size of the input is read there.
+        entry: Dotted path of the innermost of the modules that begin with the first operator on the input ("" is the
+            backbone itself). At run time, the size of the input is read there.
         levels: Number of channels of each level, fine to coarse, at the slot `neck`. Empty at other slots.
     """
 

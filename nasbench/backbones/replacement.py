@@ -34,7 +34,7 @@ class Replacement(nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Apply the expression to a tensor in the backbone's layout. The result has the same layout.
 
-        Other arguments of the backbone (masks, rotary angles) are ignored, because a plug-in takes one tensor.
+        Other arguments that the backbone passes (masks, rotary angles) are ignored: the module takes one tensor.
         """
         if isinstance(x, Proxy):
             return graph_node(self, x)
@@ -51,7 +51,7 @@ def replace_modules(
         model: The backbone.
         swaps: The modules to replace, each with the expression that replaces it. A key is an attribute's name (`se`), a
             pattern of dotted paths (`layer3.*.se`) or a class name (`SqueezeExcite`). Names and patterns do not match
-            identities.
+            `nn.Identity` modules.
         input_size: Size of one input, without the batch dimension.
 
     Raises:
@@ -139,6 +139,6 @@ def _format(run: Trace, path: str, image: tuple[int, ...] | None) -> MapFormat |
     if image is None:
         return MapFormat("NLC", shape[2], (shape[1],)) if len(shape) == 3 else None
     if shape[0] != BATCH:
-        image = (1, 1)  # if windows are folded into the batch, each window is a square map
+        image = (1, 1)  # only the aspect ratio matters: windows that are folded into the batch are square
     formats = readings(shape, image, prefix=getattr(run.model, "num_prefix_tokens", None))
     return formats[0] if formats else None

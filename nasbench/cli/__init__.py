@@ -67,7 +67,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         narrate(f"error: code that was loaded ends the process with sys.exit({error.code!r}); remove that call")
         return InputError.exit_code
     except OSError as error:
-        # A write to a pipe or to an open file names no file, and a full disk is no fault of nasbench.
+        # An error of writing to a pipe or to an open file has no file name, and a full disk is no fault of nasbench.
         if error.errno == errno.ENOSPC and error.filename is None:
             narrate(f"error: cannot write the output: {error.strerror}")
             return InputError.exit_code

@@ -69,7 +69,10 @@ def train(
     trial: Annotated[int, typer.Option(metavar="N", help="The trial whose plan is trained.")],
     epochs: Annotated[int, typer.Option(metavar="E", min=1, help="Number of epochs of the full budget.")],
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Number of seeds for each model. By default as in the run's own training.")
+        int | None,
+        typer.Option(
+            min=1, help="Number of seeds for each model. By default the seeds with which the run trained the plan."
+        ),
     ] = None,
     out: CopyTo = None,
     trust: Trust = False,
@@ -106,5 +109,5 @@ def train(
         columns = [name for name in done.table.columns if name not in ("plan", "wall_s")]
         console.print_table(columns, done.table[columns].itertuples(index=False), f"{epochs} epochs")
         sure = f"95 % {low:+.4g} to {high:+.4g}" if done.difference.has_interval else "one seed: no interval"
-        console.print_text(f"{done.metric}, trial {trial} minus bare: {gap:+.4g} ({sure})")
+        console.print_text(f"{done.metric}: trial {trial} against bare {gap:+.4g}, positive is better ({sure})")
     narrate(f"weights: {done.folder}; next: nasbench export {opened.path} --trial {trial} --out DIR")

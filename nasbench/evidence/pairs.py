@@ -19,7 +19,8 @@ class PairedDifference:
     """The difference of a plan from the reference with which it is compared. Higher is better.
 
     Attributes:
-        difference: Metric of the plan minus the metric of the reference. Positive is better, also for an error.
+        difference: Mean score of the plan minus that of the reference. The sign of a metric that is minimised was
+            changed before (`Trainings.of`), so a positive difference always means that the plan is better.
         low: Lower end of the 95 % interval of the difference. NaN if there is no interval.
         high: Upper end of the same interval.
         verdict: BETTER, WORSE or NOT DECIDED. BARE if the bare backbone is compared with itself.
@@ -54,14 +55,15 @@ def compare_pair(plan: Trainings, reference: Trainings, noise: Noise | None = No
     """Compare a plan with a reference that was evaluated on the same items.
 
     The interval is Δ ± t(0.975, df)·SE with SE² = V + s²·(1/S + 1/S_reference). Δ is the difference, S and S_reference
-    are the numbers of seeds, and V is the variance due to the items. V is estimated from these two plans. The variance
-    of the changes that seeds cause on single items is subtracted, because s² already includes it. If V is then below 0,
-    it counts as 0. If the plan or the reference has one seed, there is no interval, and the verdict is NOT DECIDED. The
-    two can have different numbers of seeds.
+    are the numbers of seeds, s² is the variance between seeds, df the degrees of freedom of SE (`Noise.error`), and V
+    the variance due to the items. V is estimated from these two plans. The variance of the changes that seeds cause on
+    single items is subtracted, because s² already includes it. If V is then below 0, it counts as 0. If the plan or the
+    reference has one seed, there is no interval, and the verdict is NOT DECIDED. The two can have different numbers of
+    seeds.
 
     If items depend on each other, V is a long-run variance with few degrees of freedom (`item_freedom`). They are
-    combined with the degrees of freedom of s². If there was no noise from seeds, the interval would use the fixed-b
-    quantile.
+    combined with the degrees of freedom of s². `item_freedom` is chosen so that, if seeds caused no noise, t(0.975, df)
+    would be the fixed-b quantile of this long-run variance.
 
     Args:
         plan: The trainings of the plan.
@@ -89,7 +91,8 @@ def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, f
     """Return the 95 % interval of one plan's metric, over items and seeds. Its ends are NaN if the plan has one seed.
 
     Args:
-        plan: The trainings of the plan. The interval has the sign of their scores, so higher is better.
+        plan: The trainings of the plan. For a metric that is minimised, the interval is that of the negated metric,
+            so higher is better.
         noise: The noise, pooled over the run. None means that it is estimated from this plan.
     """
     noise = pooled_noise([plan]) if noise is None else noise
@@ -107,8 +110,9 @@ def mean_interval(plan: Trainings, noise: Noise | None = None) -> tuple[float, f
 def item_variance(plan: Trainings, reference: Trainings, of_plan: float, of_reference: float) -> float:
     """Return the variance of the difference of two means due to the choice of the items (`Noise.item_variance`).
 
-    It is the variance over the N items of their differences, minus the part W/S of each plan with S seeds, divided by
-    N. The estimate is unbiased, so it can be negative if the true variance is small. It is 0 if there are no items.
+    With N items, it is (variance of the differences over the items − W/S of the plan − W/S of the reference) / N, where
+    S is the number of seeds of each and W its variance from seeds on single items. The estimate is unbiased, so it can
+    be negative if the true variance is small. It is 0 if there are no items.
 
     Args:
         plan: The trainings of the plan.

@@ -38,7 +38,10 @@ def detectable_difference(seeds: int, noise: Noise) -> float:
 
 
 def least_difference(noise: Noise) -> float:
-    """Return the smallest difference that can be detected with any number of seeds. Below it, the items are too few."""
+    """Return the limit that the detectable difference approaches with more and more seeds.
+
+    Smaller differences need more items.
+    """
     return _FLOOR * math.sqrt(noise.item_variance)
 
 

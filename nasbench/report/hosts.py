@@ -27,12 +27,12 @@ def is_expression(text: str) -> bool:
 
 
 def is_backbone(host: str) -> bool:
-    """Whether `host` is a backbone for `suggest`: it is not a run folder, a module or an expression."""
+    """Whether `suggest` takes `host` for a backbone: it is no run folder, module or expression. It need not exist."""
     return not (is_run(host) or is_expression(host) or host in _module_names())
 
 
 def check_host(host: str) -> None:
-    """Check that `host` is a run or the name of an existing module, expression or backbone.
+    """Check that `host` is a run, an expression of existing modules, or the name of an existing module or backbone.
 
     Raises:
         UnknownNameError: If nothing has this name, or if an expression names a module that does not exist.

@@ -47,8 +47,9 @@ class FullTraining:
         table: One row for each model and seed. Columns: model ("bare" or "trial N"), plan, seed, epochs, the metrics,
             wall_s.
         metric: The metric by which the plan and the bare backbone are compared.
-        difference: The metric of the plan minus that of the bare backbone, over validation items and seeds. The noise
-            is pooled over these trainings and the trainings of the run. With one seed there is no interval.
+        difference: The difference of the plan from the bare backbone, over validation items and seeds. Positive is
+            better (see `PairedDifference`). The noise is pooled over these trainings and the trainings of the run. With
+            one seed there is no interval.
     """
 
     folder: Path

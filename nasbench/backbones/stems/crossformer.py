@@ -53,7 +53,8 @@ class Crossformer(nn.Module):
         stages: Number of scales of the encoder. It is 3 in the paper.
         ffn: Width of the feed-forward layers of the two-stage attention. It is twice `width` in the paper.
         factor: Number of routers at each segment. It is 10 in the paper.
-        dropout: Dropout rate after each attention and feed-forward layer. It is 0.2 in the paper.
+        dropout: Dropout rate after each attention, and after the feed-forward layers of the two-stage attention.
+            It is 0.2 in the paper.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
 
     Raises:
