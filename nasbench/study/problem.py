@@ -143,9 +143,10 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     from nasbench.measurement.latency.device_profile import load_device_profile
     from nasbench.measurement.latency.devices import usable_device
     from nasbench.runs.data import make_task
-    from nasbench.runs.models import ModelBuilder
+    from nasbench.runs.models import ModelBuilder, with_ending
     from nasbench.study.evaluators.trained import TrainedEvaluator
     from nasbench.training.loop import check_recipe
+    from nasbench.training.proxies import check_flow
     from nasbench.training.techniques import check_model
 
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
@@ -162,7 +163,8 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
     neck_is_fixed = settings.neck is not None
     settings = settings.model_copy(update={"objectives": wanted, "training": recipe.recorded(task.recipe)})
-    settings = settings.model_copy(update=_ending(settings, task))
+    settings = with_ending(settings, task)
+    check_flow(settings.proxies, task)
     builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
     host = builder.host()
     check_model(recipe, host, device)
@@ -191,23 +193,6 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     if predictor is not None:
         identity["latency_profile"] = predictor.describe()
     return Problem(settings, task, space, wanted, evaluator, identity, slots)
-
-
-def _ending(settings: SearchSettings, task: Task) -> dict[str, str | None]:
-    """Return the head and the neck of a task.
-
-    Raises:
-        InputError: If they are given for a task whose backbone ends the model.
-    """
-    head = getattr(task, "head", None)
-    if head is None:
-        given = [name for name in ("head", "neck", "ignore") if getattr(settings, name) is not None]
-        if given:
-            raise InputError(
-                f"{', '.join(given)}: only for a dense task (segment:, detect:, scenes-segment, scenes-detect)"
-            )
-        return {}
-    return {"head": head, "neck": settings.neck or getattr(task, "neck", "none")}
 
 
 _IDLE_IN_A_REPLAY = (
