@@ -29,7 +29,7 @@ def slots(
 
     With neck and levels: nasbench slots test_resnet --task scenes-segment --neck fpn
     """
-    options = {"size": size, "lookback": lookback, "series": series}
+    options: dict[str, Any] = {"size": size, "lookback": lookback, "series": series}
     places = host_of_options(backbone, task, neck, head, **options).slots()
     if as_json:
         fields = ("name", "channels", "size", "layout", "module", "prefix_tokens")
@@ -65,7 +65,12 @@ def measure(
     Example: nasbench measure resnet18 --plan "eca >> triplet_attention" --size 64
     """
     load_plugins(modules)
-    given = {"plans": [] if plan is None else [plan], "size": size, "lookback": lookback, "series": series}
+    given: dict[str, Any] = {
+        "plans": [] if plan is None else [plan],
+        "size": size,
+        "lookback": lookback,
+        "series": series,
+    }
     host = host_of_options(backbone, task, neck, head, **given)
     from nasbench.measurement import costs
 

@@ -87,7 +87,7 @@ def profile(
         raise InputError(_FIRST)
     if space is not None:
         _refuse("--space", plan=plan, task=task, neck=neck, head=head)
-    shape = {"size": size, "lookback": lookback, "series": series}
+    shape: dict[str, Any] = {"size": size, "lookback": lookback, "series": series}
     host = host_of_options(backbone, task, neck, head, plans=plan or [], **shape)
     if space is not None:
         from nasbench.spaces import load_space

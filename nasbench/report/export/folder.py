@@ -13,7 +13,7 @@ from functools import cached_property
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import torch
@@ -21,7 +21,7 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from nasbench.backbones import insertion, is_stem, takes_covariates
-from nasbench.backbones.dense import NECK
+from nasbench.backbones.dense import NECK, DenseHost
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError, RunError
 from nasbench.library.plan import BARE, Plan
@@ -58,8 +58,9 @@ class _Winner:
     @property
     def dense(self) -> DenseParts | None:
         """The parts of the model, if a head ends it."""
-        head = self.builder.head
-        return None if head is None else DenseParts(insertion.host_of(self.model), self.builder.neck, head)
+        if self.builder.head is None:
+            return None
+        return DenseParts(cast(DenseHost, insertion.host_of(self.model)), self.builder.neck, self.builder.head)
 
     @cached_property
     def item(self) -> Item | None:
@@ -256,8 +257,8 @@ def _check(winner: _Winner, folder: Path) -> None:
     with torch.no_grad():  # the same seed for both, because a module can draw random numbers in eval mode too
         for model in (winner.model, written):
             torch.manual_seed(0)
-            raw = model(x)
-            decoded = model.head.decode(raw, [tuple(x.shape[2:])] * len(x)) if winner.dense is not None else []
+            raw, head = model(x), cast(Any, model.head) if winner.dense is not None else None
+            decoded = [] if head is None else head.decode(raw, [tuple(x.shape[2:])] * len(x))
             answers.append([dict(_leaves(raw)), dict(_leaves(decoded))])
     for expected, actual in zip(*answers, strict=True):
         if expected.keys() != actual.keys():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -215,7 +215,7 @@ class _Writer:
 
     def build(self, expression: Expression, slot: Slot) -> str:
         """Return code that builds an expression for a slot, as `nasbench.library.building.build` does."""
-        channels, dims = slot.channels, slot.dims
+        channels, dims = cast(int, slot.channels), slot.dims  # only the slot of a neck has several
         if isinstance(expression, Leaf):
             if slot.rows_are_series and runs_rowwise(expression, dims):
                 inner = self._call(expression.name, channels, dict(expression.hyper), _socket(1))
@@ -265,5 +265,5 @@ def _format(form: MapFormat) -> str:
     return text + (f", image={form.image}" if form.image is not None and form.folded else "") + ")"
 
 
-def _keywords(given: dict[str, Any]) -> str:
+def _keywords(given: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in given.items())
