@@ -65,6 +65,18 @@ def small_data():
         yield
 
 
+@pytest.fixture(scope="module")
+def small_scenes():
+    """Let `scenes-segment` and `scenes-detect` have 12, 6 and 6 images, as `small_data`."""
+    from nasbench.tasks import scenes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "COUNTS", {"train": 12, "val": 6, "test": 6})
+        scenes.scenes.cache_clear()
+        yield
+    scenes.scenes.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory):
     """Return the task `folder:PATH` of 60 small images in two classes, for searches in processes of their own."""

@@ -120,7 +120,7 @@ class DetrHead(nn.Module):
         memory = to_tokens(x)
         for layer in self.encoder:
             memory = layer(memory, places)
-        queries = self.queries.expand(len(x), -1, -1)
+        queries = self.queries.expand(x.shape[0], -1, -1)
         content, decoded = torch.zeros_like(queries), []
         for layer in self.decoder:
             content = layer(content, queries, memory, places)

@@ -87,7 +87,7 @@ class FcosHead(nn.Module):
         levels = [narrow(x) for narrow, x in zip(self.narrow, maps, strict=True)]
         outputs = {key: at_least_float32(value) for key, value in self.fcos.head(levels).items()}
         anchors = self._anchors([tuple(x.shape[2:]) for x in maps], outputs["cls_logits"])
-        return {**outputs, "anchors": [each.expand(len(inputs), -1, -1) for each in anchors]}
+        return {**outputs, "anchors": [each.expand(inputs.shape[0], -1, -1) for each in anchors]}
 
     def loss(self, raw: dict[str, Tensor | list[Tensor]], targets: Objects) -> Tensor:
         """Return the sum of the three losses of torchvision's FCOS."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nasbench.backbones.discovery import Slot, slots
 from nasbench.backbones.features import COARSEST, Features, pyramid_of
@@ -15,6 +15,8 @@ from nasbench.backbones.tracing import BATCH, meta_copy
 from nasbench.errors import PlanError, UnsupportedError
 from nasbench.library import building
 from nasbench.library.expression import Expression
+from nasbench.ops.headed import PyramidHost
+from nasbench.ops.pyramid import SimplePyramid
 
 __all__ = ["FINEST_LEVEL", "NECK", "DenseHost", "create_dense", "put_neck"]
 
@@ -27,46 +29,12 @@ FINEST_LEVEL = "level1"
 _SMALL_PX = 128  # images whose shorter side is below this get levels from stride 8, otherwise from stride 4
 
 
-class SimplePyramid(nn.Module):
-    """Make maps of several strides from one map.
-
-    Transposed convolutions enlarge the map, and max pooling halves it (Li et al., "Exploring Plain Vision Transformer
-    Backbones for Object Detection", ECCV 2022, arXiv:2203.16527, the simple feature pyramid, without its convolutions
-    to a common width, which are the neck's or the head's).
-
-    Args:
-        channels: Number of channels C of the map, a multiple of 4.
-        octaves: For each level, how often its sides are doubled (2, 1), or halved (-1, -2).
-    """
-
-    def __init__(self, channels: int, octaves: Sequence[int]) -> None:
-        super().__init__()
-        self.channels = [channels >> max(0, octave) for octave in octaves]
-        self.levels = nn.ModuleList(_rescaled(channels, octave) for octave in octaves)
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The last of a list of maps, `(B, C, H, W)`, to a list of maps, fine to coarse."""
-        return [level(maps[-1]) for level in self.levels]
-
-
-def _rescaled(channels: int, octave: int) -> nn.Module:
-    half, quarter = channels // 2, channels // 4
-    if octave == 2:
-        return nn.Sequential(
-            nn.ConvTranspose2d(channels, half, 2, 2), nn.GroupNorm(1, half), nn.GELU(),
-            nn.ConvTranspose2d(half, quarter, 2, 2),
-        )  # fmt: skip
-    if octave == 1:
-        return nn.ConvTranspose2d(channels, half, 2, 2)
-    return nn.Sequential(*[nn.MaxPool2d(2) for _ in range(-octave)])
-
-
-class DenseHost(nn.Module):
-    """The stages of a backbone, a neck, and one place for a module at each level.
+class DenseHost(PyramidHost):
+    """A `PyramidHost` that knows its strides, its channels and its slots.
 
     Args:
         features: A backbone that returns its maps, fine to coarse.
-        pyramid: Makes the levels from the maps.
+        pyramid: Makes the levels from the maps. `nn.Identity` if each map is a level.
         strides: Stride of each level.
         input_size: `(3, H, W)` for which the host was made.
         channels: Number of channels of each level before the neck.
@@ -83,20 +51,10 @@ class DenseHost(nn.Module):
         channels: Sequence[int],
         neck: nn.Module,
     ) -> None:
-        super().__init__()
-        self.backbone, self.channels_last = features.model, features.channels_last
-        self.pyramid, self.neck = pyramid, neck
-        self.levels = nn.ModuleList(nn.Identity() for _ in strides)
+        super().__init__(features.model, pyramid, neck, levels=len(strides), channels_last=features.channels_last)
         self.strides, self.pyramid_channels = tuple(strides), tuple(channels)
-        self.input_size = tuple(input_size)
+        self.input_size, self.timm_arguments = tuple(input_size), features.arguments
         self.pretrained_cfg = getattr(features.model, "pretrained_cfg", {})
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """`(B, 3, H, W)` to a list of maps `(B, C_i, H_i, W_i)`, fine to coarse."""
-        maps = self.backbone(x)
-        if self.channels_last:
-            maps = [m.permute(0, 3, 1, 2) for m in maps]
-        return [level(m) for level, m in zip(self.levels, self.neck(self.pyramid(maps)), strict=True)]
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from nasbench.backbones.hooks import CHILD
-from nasbench.backbones.insertion import _host, plugins_of, slots_of
+from nasbench.backbones.insertion import host_of, plugins_of, slots_of
 from nasbench.errors import InputError
 
 __all__ = ["rate_scales"]
@@ -38,7 +38,7 @@ def rate_scales(model: nn.Module, decay: float) -> dict[int, float]:
     Raises:
         InputError: If the backbone does not say how its parameters are ordered by depth.
     """
-    host = _host(model)
+    host = host_of(model)
     matcher = getattr(host, "group_matcher", None)
     if not callable(matcher):
         raise InputError(

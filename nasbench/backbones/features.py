@@ -32,12 +32,14 @@ class Features:
         formats: Format of each map at the input size.
         strides: Stride of each map in pixels of the input.
         channels_last: Whether the maps are `(B, H, W, C)`.
+        arguments: The arguments with which timm built the network, without those of its weights and its training.
     """
 
     model: nn.Module
     formats: tuple[MapFormat, ...]
     strides: tuple[int, ...]
     channels_last: bool
+    arguments: Mapping[str, Any]
 
 
 def pyramid_of(
@@ -77,7 +79,7 @@ def pyramid_of(
         weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
     if drop_path:
         weights["drop_path_rate"] = drop_path
-    strides, model = _features(backbone, size, finest, dense, weights)
+    strides, arguments, model = _features(backbone, size, finest, dense, weights)
     # timm keeps the configuration with the model, and the weights in it would be copied with every copy.
     (getattr(model, "pretrained_cfg", None) or {}).pop("state_dict", None)
     shapes = _shapes(model, backbone, input_size)
@@ -88,24 +90,24 @@ def pyramid_of(
     if len(formats) < least or len(formats) != len(first) or len({f.size for f in formats}) != len(formats):
         sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
         raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
-    return Features(model, tuple(formats), strides, formats[0].layout == "NHWC")
+    return Features(model, tuple(formats), strides, formats[0].layout == "NHWC", arguments)
 
 
 def _features(
     backbone: str, size: tuple[int, ...], finest: int, dense: bool, weights: Mapping[str, Any]
-) -> tuple[tuple[int, ...], nn.Module]:
+) -> tuple[tuple[int, ...], dict[str, Any], nn.Module]:
     import timm  # imported here, because the import takes seconds, and the forecasting backbones need no timm
 
     with torch.device("meta"):
         # Only the strides of the features are needed here. On the meta device no weight is allocated.
         levels = _levels(backbone, create_backbone(backbone, input_size=size), finest, dense)
-    wanted: dict[str, Any] = {"features_only": True, "out_indices": list(levels.values()), **weights}
+    wanted: dict[str, Any] = {"features_only": True, "out_indices": list(levels.values())}
     # timm's getter wraps the whole model. Its other classes take the model apart, so that a stem can look like a stage.
     kinds: list[dict[str, Any]] = [{"feature_cls": "getter"}, {}] if dense else [{}]
-    tries = [{**given, **kind} for kind in kinds for given in timm_arguments(backbone, size)]
+    tries = [{**wanted, **given, **kind} for kind in kinds for given in timm_arguments(backbone, size)]
     for given in tries:
         try:
-            return tuple(levels), timm.create_model(backbone, **wanted, **given)
+            return tuple(levels), given, timm.create_model(backbone, **weights, **given)
         except TypeError as error:
             if given is tries[-1]:
                 raise BackboneError(f"timm cannot return the features of {backbone}: {error}") from error

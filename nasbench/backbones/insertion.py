@@ -22,8 +22,8 @@ from nasbench.library.plan import Plan
 from nasbench.ops.headed import DenseModel
 
 __all__ = [
-    "bare_state_dict", "freeze_backbone", "frozen_norms", "insert", "parameter_groups", "plan_of", "plugins_of",
-    "remove", "slots_of",
+    "bare_state_dict", "freeze_backbone", "frozen_norms", "host_of", "insert", "parameter_groups", "plan_of",
+    "plugins_of", "remove", "slots_of",
 ]  # fmt: skip
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -142,7 +142,7 @@ def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plu
     return Plugin(module, slot.format, gated=identity_init and not part.starts_as_identity)
 
 
-def _host(model: nn.Module) -> nn.Module:
+def host_of(model: nn.Module) -> nn.Module:
     """Return the module into which `insert` put its plan.
 
     `torch.compile` and DistributedDataParallel wrap this module. In a pyramid it is the backbone, and under a head the
@@ -150,7 +150,7 @@ def _host(model: nn.Module) -> nn.Module:
     """
     inside = model.module if isinstance(model, _WRAPPERS) else getattr(model, "_orig_mod", None)
     if isinstance(inside, nn.Module):
-        return _host(inside)
+        return host_of(inside)
     if isinstance(model, DenseModel):
         return model.host
     return model.backbone if isinstance(model, PyramidClassifier) else model
@@ -158,7 +158,7 @@ def _host(model: nn.Module) -> nn.Module:
 
 def _record(model: nn.Module) -> dict[str, Any]:
     """Return the record of `insert` in a model, or {} for a bare backbone."""
-    plugins = getattr(_host(model), CHILD, None)
+    plugins = getattr(host_of(model), CHILD, None)
     return plugins.record if isinstance(plugins, Plugins) else {}
 
 
@@ -168,13 +168,19 @@ def plan_of(model: nn.Module) -> Plan:
 
 
 def plugins_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules that a plan inserted into `model`, by slot, or {} for a bare backbone."""
-    held = getattr(_host(model), CHILD, None)
-    return {slot: held.at(slot).module for slot in plan_of(model)} if isinstance(held, Plugins) else {}
+    """Return the modules that a plan inserted into `model`, by slot, or {} for a bare backbone.
+
+    A neck is not among them, because it replaces the neck of its host.
+    """
+    held = getattr(host_of(model), CHILD, None)
+    return {slot: held.at(slot).module for slot in plan_of(model) if slot != NECK} if isinstance(held, Plugins) else {}
 
 
 def slots_of(model: nn.Module) -> tuple[Slot, ...]:
-    """Return the slots that `insert` found in the backbone of `model`, or () for a bare backbone."""
+    """Return the slots that `insert` found in the backbone of `model`, or () for a bare backbone.
+
+    Their modules are paths in `host_of(model)`.
+    """
     return _record(model).get("slots", ())
 
 
@@ -184,14 +190,14 @@ def remove(model: nn.Module) -> nn.Module:
     Modules that `replace=` replaced are restored as they were. In a model with a neck, the bare backbone is the part
     that computes the features. If `model` has no plan, the result is a plain copy.
     """
-    bare = copy.deepcopy(_host(model))
+    bare = copy.deepcopy(host_of(model))
     put_back(bare, _record(bare).get("taken", {}))
     return strip(bare)
 
 
 def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of the backbone alone. They load strictly into the bare backbone."""
-    host = _host(model)
+    host = host_of(model)
     taken: dict[str, nn.Module] = _record(model).get("taken", {})
     # A module that was replaced is not in the model's state dict. It still has the weights that it had when it was
     # replaced.

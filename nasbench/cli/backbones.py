@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, app, check_names, input_size, load_plugins
+from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, app, load_plugins
+from nasbench.cli._hosts import Head, Neck, Task, host_of_options
 from nasbench.text import human
 
 
@@ -17,22 +18,30 @@ def slots(
     size: Size = None,
     lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
     series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
+    task: Task = None,
+    neck: Neck = None,
+    head: Head = None,
     as_json: AsJson = False,
 ) -> None:
     """List the slots of a backbone: name, channels, size, layout.
 
     Example: nasbench slots resnet18 --size 64
-    """
-    check_names(backbone, size=size)
-    from nasbench import backbones
 
-    places = backbones.slots(backbone, input_size=input_size(backbone, size, lookback, series))
+    With neck and levels: nasbench slots test_resnet --task scenes-segment --neck fpn
+    """
+    options: dict[str, Any] = {"size": size, "lookback": lookback, "series": series}
+    places = host_of_options(backbone, task, neck, head, **options).slots()
     if as_json:
         fields = ("name", "channels", "size", "layout", "module", "prefix_tokens")
         console.print_json("slots", [{field: getattr(slot, field) for field in fields} for slot in places])
         return
-    rows = [(s.name, s.channels, "x".join(map(str, s.size)), s.layout, s.module) for s in places]
+    rows = [(s.name, _channels(s.channels), "x".join(map(str, s.size)), s.layout, s.module) for s in places]
     console.print_table(("slot", "channels", "size", "layout", "module"), rows)
+
+
+def _channels(channels: int | tuple[int, ...]) -> str:
+    """Return the channels of a slot as text, those of every level for a neck."""
+    return str(channels) if isinstance(channels, int) else ", ".join(map(str, channels))
 
 
 @app.command()
@@ -43,6 +52,9 @@ def measure(
     batch: Annotated[int, typer.Option(min=1, help="Batch size at which memory is measured.")] = 1,
     lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
     series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
+    task: Task = None,
+    neck: Neck = None,
+    head: Head = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
@@ -53,15 +65,17 @@ def measure(
     Example: nasbench measure resnet18 --plan "eca >> triplet_attention" --size 64
     """
     load_plugins(modules)
-    check_names(backbone, *([] if plan is None else [plan]), size=size, lookback=lookback, series=series)
-    from nasbench.backbones import insertion
+    given: dict[str, Any] = {
+        "plans": [] if plan is None else [plan],
+        "size": size,
+        "lookback": lookback,
+        "series": series,
+    }
+    host = host_of_options(backbone, task, neck, head, **given)
     from nasbench.measurement import costs
 
-    shape = input_size(backbone, size, lookback, series)
-    bare = insertion.insert(backbone, None, input_size=shape)
-    models = (
-        {"bare": bare} if plan is None else {"bare": bare, "plan": insertion.insert(backbone, plan, input_size=shape)}
-    )
+    shape = host.input_size
+    models = {"bare": host.model(None), **({} if plan is None else {"plan": host.model(plan)})}
     rows = []
     for label, model in models.items():
         cost = costs.measure(model, input_size=shape, batch_size=batch, peak_memory=True)
@@ -79,10 +93,17 @@ def measure(
         )
         rows.append({"model": label, **{field: getattr(cost, field) for field in fields}})
     if as_json:
-        data = {"backbone": backbone, "plan": plan, "input_size": shape, "batch_size": batch, "rows": rows}
+        data = {
+            "backbone": backbone,
+            **host.ending,
+            "plan": plan,
+            "input_size": shape,
+            "batch_size": batch,
+            "rows": rows,
+        }
         console.print_json("costs", data | ({"added": _added(rows)} if plan is not None else {}))
         return
-    _print_costs(rows, f"{backbone}, input {'x'.join(map(str, shape))}, batch {batch}; 1 MAC = 1 multiply-add")
+    _print_costs(rows, f"{host.title}, input {'x'.join(map(str, shape))}, batch {batch}; 1 MAC = 1 multiply-add")
 
 
 _COUNTS = {

@@ -54,6 +54,10 @@ def fingerprint(
         from nasbench.measurement.properties.fingerprint import fingerprint_plan
 
         fingerprints = fingerprint_plan(run.build(trial), seed=seed, inputs=inputs, exact=exact)
+        if not fingerprints:
+            raise InputError(
+                f"trial {trial} has only a neck or modules on a single position: there is nothing to measure"
+            )
     else:
         if (Path(module) / "config.yaml").is_file():
             raise InputError(

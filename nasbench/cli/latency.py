@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, Trust, app, check_names, input_size, load_plugins
+from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, Trust, app, load_plugins
+from nasbench.cli._hosts import Head, Host, Neck, Task, host_of_options
 from nasbench.errors import DeviceError, InputError
 from nasbench.text import duration_s, human, narrate
 
@@ -42,6 +43,9 @@ def profile(
     size: Size = None,
     lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
     series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
+    task: Task = None,
+    neck: Neck = None,
+    head: Head = None,
     identity_init: Annotated[
         bool, typer.Option("--identity-init", help="Insert with gates, as a search with pretrained weights does.")
     ] = False,
@@ -76,30 +80,31 @@ def profile(
     given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     if run is not None or front:
-        _refuse("--run RUN --front", BACKBONE=backbone, plan=plan, space=space, size=size, out=out, held_out=held_out)
+        of_backbones = {"BACKBONE": backbone, "plan": plan, "space": space, "task": task, "neck": neck, "head": head}
+        _refuse("--run RUN --front", **of_backbones, size=size, out=out, held_out=held_out)
         return _front(run if front else None, {**options, **_one_batch(batch)}, slots, as_json, trust=trust)
     if backbone is None:
         raise InputError(_FIRST)
-    check_names(backbone, *(plan or []), size=size, lookback=lookback, series=series)
+    if space is not None:
+        _refuse("--space", plan=plan, task=task, neck=neck, head=head)
+    shape: dict[str, Any] = {"size": size, "lookback": lookback, "series": series}
+    host = host_of_options(backbone, task, neck, head, plans=plan or [], **shape)
     if space is not None:
         from nasbench.spaces import load_space
 
         load_space(space)  # an error in the space is reported before the backbone is built
-    shape = input_size(backbone, size, lookback, series)
-    made = {"input_size": shape, "identity_init": identity_init}
-    if space is not None:
-        _refuse("--space", plan=plan)
         if out is None:
             raise InputError("--space makes a device profile; give its file with --out FILE.json")
     else:
         _refuse("plans", held_out=held_out)
     from nasbench.measurement.latency.profiler import check_device  # imported here, because it imports torch
 
-    check_device(device, shape, mode=mode or MODES[0], amp=amp or AMP[0], channels_last=bool(channels_last))
+    check_device(device, host.input_size, mode=mode or MODES[0], amp=amp or AMP[0], channels_last=bool(channels_last))
     if space is not None and out is not None:
         counts = {} if held_out is None else {"held_out": held_out}
+        made = {"input_size": host.input_size, "identity_init": identity_init}
         return _space(backbone, space, out, {**made, **options, **_one_batch(batch), **counts}, as_json)
-    return _plans(backbone, plan or [], batch or [1], made, options, out, slots, as_json)
+    return _plans(host, plan or [], batch or [1], identity_init, options, out, slots, as_json)
 
 
 def _refuse(use: str, **given: Any) -> None:
@@ -122,37 +127,38 @@ def _one_batch(sizes: list[int] | None) -> dict[str, int]:
 
 
 def _plans(
-    backbone: str,
+    host: Host,
     texts: Sequence[str],
     batches: Sequence[int],
-    made: Mapping[str, Any],
+    identity_init: bool,
     options: Mapping[str, Any],
     out: Path | None,
     per_slot: bool,
     as_json: bool,
 ) -> int:
-    from nasbench.backbones.insertion import insert, plan_of
+    from nasbench.backbones.insertion import plan_of
     from nasbench.measurement.latency.per_slot import profile_slots
     from nasbench.measurement.latency.profiler import profile_batches
 
-    models = {"bare": insert(backbone, None, **made)} | {text: insert(backbone, text, **made) for text in texts}
+    models = {text or "bare": host.model(text, identity_init=identity_init) for text in (None, *texts)}
     # A plan that inserts nothing has no slot that could be measured alone.
     apart = [text for text in models if text != "bare" and not plan_of(models[text]).is_bare] if per_slot else []
     # At each batch size, all models share one measurement, and each plan has one more for its slots.
     most = len(batches) * options["time_s"] * (1 + len(apart))
     narrate(f"{len(models)} models side by side, {len(apart)} slot by slot: at most {_seconds(most)}")
-    by_batch = profile_batches(models, batches, input_size=made["input_size"], reference="bare", **options)
+    made: dict[str, Any] = {"input_size": host.input_size, "identity_init": identity_init, "attach": host.attach}
+    by_batch = profile_batches(models, batches, input_size=host.input_size, reference="bare", **options)
     measured = []
     for size, answer in by_batch.items():
         if isinstance(answer, DeviceError):  # a batch that is too large must not lose the results of the others
             narrate(f"error: batch size {size}: {answer}")
             measured.append({"batch_size": size, "error": str(answer)})
             continue
-        parts = {text: profile_slots(backbone, text, **made, batch_size=size, **options) for text in apart}
+        parts = {text: profile_slots(host.bare(), text, **made, batch_size=size, **options) for text in apart}
         measured.append({"batch_size": size, "profile": answer, "slots": parts})
     if all("error" in one for one in measured):
         raise DeviceError(measured[-1]["error"])
-    head = {"backbone": backbone, "input_size": made["input_size"]}
+    head = {"backbone": host.backbone, **host.ending, "input_size": host.input_size}
     if as_json:
         console.print_json("latency", {**head, "measurements": [_document(one, raw=False) for one in measured]})
     else:

@@ -27,7 +27,7 @@ _CANDIDATES = 1000  # boxes of highest score that enter the suppression, as in t
 
 def image_sizes(inputs: Tensor) -> Tensor:
     """Return height and width of each image of a batch in pixels, `(B, 2)`, whole numbers."""
-    return torch.tensor(tuple(inputs.shape[2:]), device=inputs.device).expand(len(inputs), 2)
+    return torch.tensor(tuple(inputs.shape[2:]), device=inputs.device).expand(inputs.shape[0], 2)
 
 
 def best_detections(

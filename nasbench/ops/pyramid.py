@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from nasbench.errors import InputError
 from nasbench.ops.nd import conv
 
-__all__ = ["TopDown", "check_levels", "resize"]
+__all__ = ["SimplePyramid", "TopDown", "check_levels", "resize"]
 
 
 def resize(x: Tensor, size: torch.Size) -> Tensor:
@@ -55,3 +55,38 @@ class TopDown(nn.Module):
         for i in range(len(merged) - 2, -1, -1):  # from coarse to fine, so that each level sums all coarser ones
             merged[i] = merged[i] + resize(merged[i + 1], merged[i].shape[2:])
         return [smooth(x) for smooth, x in zip(self.smooth, merged, strict=True)]
+
+
+class SimplePyramid(nn.Module):
+    """Make maps of several strides from one map.
+
+    Transposed convolutions enlarge the map, and max pooling halves it (Li et al., "Exploring Plain Vision Transformer
+    Backbones for Object Detection", ECCV 2022, arXiv:2203.16527, the simple feature pyramid, without its convolutions
+    to a common width, which are the neck's or the head's).
+
+    Args:
+        channels: Number of channels C of the map, a multiple of 4.
+        octaves: For each level, how often its sides are doubled (2, 1), or halved (-1, -2).
+    """
+
+    def __init__(self, channels: int, octaves: Sequence[int]) -> None:
+        super().__init__()
+        self.map_channels, self.octaves = channels, tuple(octaves)
+        self.channels = [channels >> max(0, octave) for octave in octaves]
+        self.levels = nn.ModuleList(_rescaled(channels, octave) for octave in octaves)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The last of a list of maps, `(B, C, H, W)`, to a list of maps, fine to coarse."""
+        return [level(maps[-1]) for level in self.levels]
+
+
+def _rescaled(channels: int, octave: int) -> nn.Module:
+    half, quarter = channels // 2, channels // 4
+    if octave == 2:
+        return nn.Sequential(
+            nn.ConvTranspose2d(channels, half, 2, 2), nn.GroupNorm(1, half), nn.GELU(),
+            nn.ConvTranspose2d(half, quarter, 2, 2),
+        )  # fmt: skip
+    if octave == 1:
+        return nn.ConvTranspose2d(channels, half, 2, 2)
+    return nn.Sequential(*[nn.MaxPool2d(2) for _ in range(-octave)])

@@ -11,6 +11,7 @@ gates are set to 1 before the measurement. Otherwise the network would not mix p
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -21,7 +22,7 @@ import torch
 import yaml
 
 from nasbench import backbones
-from nasbench.backbones.insertion import insert, slots_of
+from nasbench.backbones.insertion import host_of, insert, slots_of
 from nasbench.errors import InputError, NothingMatched, UnsupportedError
 from nasbench.library.building import build
 from nasbench.library.expression import Expression, Leaf, parse
@@ -80,6 +81,8 @@ class Advice:
         suggestions: The suggestions by slot and property, fewest MACs first.
         backbone: The backbone for a search. None for a module.
         task: The task for a search. None unless the advice is for a run.
+        head: The head of the run's models. None if their backbone ends them.
+        neck: The neck of the run's hosts. None if they have no place for one.
     """
 
     host: str
@@ -88,12 +91,14 @@ class Advice:
     suggestions: tuple[Suggestion, ...]
     backbone: str | None = None
     task: str | None = None
+    head: str | None = None
+    neck: str | None = None
 
     @property
     def search_options(self) -> str:
         """The options that `nasbench search` needs in addition to the space: " --backbone ... --task ...", or ""."""
-        given = {"backbone": self.backbone, "task": self.task}
-        return "".join(f" --{name} {value}" for name, value in given.items() if value)
+        given = {"backbone": self.backbone, "task": self.task, "neck": self.neck, "head": self.head}
+        return "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the advice as JSON-serialisable data."""
@@ -261,10 +266,11 @@ def _for_run(folder: Path, each: int, seed: int, trust: bool) -> Advice:
             open_gates(model)
     # Costs are relative to the bare host, because a suggestion can be for a slot that the best plan already fills.
     size, bare = builder.input_size, builder.host()
-    costs = PlanCosts(bare, backbones.slots(bare, size), input_size=size, identity_init=builder.identity_init)
+    places = backbones.slots(bare, size)
+    costs = PlanCosts(bare, places, input_size=size, identity_init=builder.identity_init, attach=builder.attach)
     host = f"{folder.name}, trial {number}" if number is not None else folder.name
-    advice = _advise(host, builder.backbone, model, slots_of(model), size, costs, each, seed)
-    return replace(advice, task=run.settings.task)
+    advice = _advise(host, builder.backbone, host_of(model), slots_of(model), size, costs, each, seed)
+    return replace(advice, task=run.settings.task, head=builder.head, neck=builder.neck if builder.head else None)
 
 
 def _advise(

@@ -136,7 +136,7 @@ def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> Pe
     """
     builder = run.builder().without_weights()
     options = {**options, "input_size": builder.input_size, "identity_init": builder.identity_init}
-    per_slot = profile_slots(builder.host(), plan, **options)
+    per_slot = profile_slots(builder.host(), plan, attach=builder.attach, **options)
     scenario = _accepted(per_slot.profile).scenario
     source = {"number": number, "scenario_text": scenario.text, "date": scenario.date}
     _save(run, "slots", {**source, **per_slot.to_dict()})

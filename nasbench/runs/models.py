@@ -12,14 +12,15 @@ from torch import nn
 from nasbench.backbones import create_backbone
 from nasbench.backbones.dense import create_dense
 from nasbench.backbones.insertion import freeze_backbone, insert
-from nasbench.errors import RunError
-from nasbench.library.heads import attach_head
+from nasbench.errors import InputError, RunError
+from nasbench.library.heads import attach_head, check_head
 from nasbench.library.plan import Plan
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.settings import SearchSettings
 from nasbench.runs.sources import Sources
+from nasbench.tasks import Task
 
-__all__ = ["ModelBuilder"]
+__all__ = ["ModelBuilder", "with_ending"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,27 @@ class ModelBuilder:
     def without_weights(self) -> ModelBuilder:
         """Return a builder that loads no weights into the backbone. Trained weights can be loaded into its models."""
         return replace(self, pretrained=False, checkpoint=None)
+
+
+def with_ending(settings: SearchSettings, task: Task) -> SearchSettings:
+    """Return the settings with the head and the neck of a dense task, or as they are for a task without a head.
+
+    Raises:
+        InputError: If they are given for a task whose backbone ends the model.
+        UnknownNameError: If no head has this name.
+        PlanError: If the head is for another kind of task.
+    """
+    head = getattr(task, "head", None)
+    if head is None:
+        given = [name for name in ("head", "neck", "ignore") if getattr(settings, name) is not None]
+        if given:
+            raise InputError(
+                f"{', '.join(given)}: only for a dense task (segment:, detect:, scenes-segment, scenes-detect)"
+            )
+        return settings
+    check_head(head, task.kind)
+    neck = settings.neck or getattr(task, "neck", "none")
+    return settings.model_copy(update={"head": head, "neck": neck})
 
 
 def _kwargs_of_data(data: Mapping[str, Any]) -> dict[str, int]:

@@ -143,10 +143,11 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     from nasbench.measurement.latency.device_profile import load_device_profile
     from nasbench.measurement.latency.devices import usable_device
     from nasbench.runs.data import make_task
-    from nasbench.runs.models import ModelBuilder
+    from nasbench.runs.models import ModelBuilder, with_ending
     from nasbench.study.evaluators.trained import TrainedEvaluator
     from nasbench.tasks.creation import unused_options
     from nasbench.training.loop import check_recipe
+    from nasbench.training.proxies import check_flow
     from nasbench.training.techniques import check_model
 
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
@@ -165,7 +166,8 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
     neck_is_fixed = settings.neck is not None
     settings = settings.model_copy(update={"objectives": wanted, "training": recipe.recorded(task.recipe)})
-    settings = settings.model_copy(update=_ending(settings, task))
+    settings = with_ending(settings, task)
+    check_flow(settings.proxies, task)
     builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
     host = builder.host()
     check_model(recipe, host, device)
@@ -194,14 +196,6 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     if predictor is not None:
         identity["latency_profile"] = predictor.describe()
     return Problem(settings, task, space, wanted, evaluator, identity, slots)
-
-
-def _ending(settings: SearchSettings, task: Task) -> dict[str, str | None]:
-    """Return the head and the neck of a dense task as settings, or {} for other tasks."""
-    head = getattr(task, "head", None)
-    if head is None:
-        return {}
-    return {"head": head, "neck": settings.neck or getattr(task, "neck", "none")}
 
 
 _OF_DATA = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,7 @@ def profile_slots(
     *,
     input_size: Sequence[int],
     identity_init: bool = False,
+    attach: Callable[[nn.Module], nn.Module] = lambda host: host,
     **options: Any,
 ) -> PerSlot:
     """Measure the bare backbone, each slot of a plan alone, and the whole plan, side by side.
@@ -85,6 +86,7 @@ def profile_slots(
         plan: A plan, as for `insert`.
         input_size: Shape of one input, without the batch dimension.
         identity_init: Whether modules are inserted with gates, as for `insert`.
+        attach: Puts a head on the host with a plan, as `Task.attach`.
         options: Options of `profile`.
 
     Raises:
@@ -94,7 +96,8 @@ def profile_slots(
     fitted = Plan.of(plan).resolve([slot.name for slot in slots(backbone, size)])
     plans = {_BARE: Plan({}), **{slot: Plan({slot: fitted[slot]}) for slot in fitted}, _WHOLE: fitted}
     models = {
-        name: insert(backbone, part, input_size=size, identity_init=identity_init) for name, part in plans.items()
+        name: attach(insert(backbone, part, input_size=size, identity_init=identity_init))
+        for name, part in plans.items()
     }
     macs = {name: measure(model, input_size=size).macs for name, model in models.items()}
     return PerSlot(fitted, profile(models, input_size=size, reference=_BARE, **options), macs)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import cached_property
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import torch
@@ -17,11 +21,13 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from nasbench.backbones import insertion, is_stem, takes_covariates
+from nasbench.backbones.dense import NECK, DenseHost
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError, RunError
 from nasbench.library.plan import BARE, Plan
 from nasbench.library.surroundings import surroundings_kept
-from nasbench.report.export.source import model_source
+from nasbench.report.export.item import Item, item_of
+from nasbench.report.export.source import DenseParts, model_source
 from nasbench.report.formatting import is_missing
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
@@ -49,20 +55,34 @@ class _Winner:
         host = str(self.run.settings.backbone).replace('"', "").replace("\\", "/")
         return f"{Path(host).name} with {self.plan.text}" if not self.plan.is_bare else f"bare {Path(host).name}"
 
+    @property
+    def dense(self) -> DenseParts | None:
+        """The parts of the model, if a head ends it."""
+        if self.builder.head is None:
+            return None
+        return DenseParts(cast(DenseHost, insertion.host_of(self.model)), self.builder.neck, self.builder.head)
+
+    @cached_property
+    def item(self) -> Item | None:
+        """A real item for the example of a dense task."""
+        return item_of(self.run) if self.dense is not None else None
+
 
 @surroundings_kept()  # the function seeds random generators, and the states of the caller's generators must not change
 def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) -> Path:
     """Export a trial as a folder that works without nasbench.
 
     The folder contains model.py, model.safetensors, config.json, README.md (the model card), example.py and
-    requirements.txt. Before the folder is created, the model that `model.py` builds is compared with the run's model.
+    requirements.txt. For a dense task it also has an image of the test split, and the result of the run's model for
+    this image. Before the folder is created, the model that `model.py` builds is compared with the run's model.
     It must have the same keys and the same output, bit for bit.
 
     Args:
         run: The run.
         number: A trial whose weights were stored.
         out: The folder. It must be empty or not exist yet.
-        onnx: Whether to write model.onnx too, and check it with onnxruntime.
+        onnx: Whether to write model.onnx too, and check it with onnxruntime. Its outputs are the model's, so for a
+            dense task what the head decodes.
 
     Returns:
         The folder.
@@ -111,6 +131,7 @@ def _write(winner: _Winner, folder: Path) -> None:
         model_kwargs=dict(builder.model_kwargs),
         identity_init=builder.identity_init,
         title=winner.title,
+        dense=winner.dense,
     )
     (folder / "model.py").write_text(source, encoding="utf-8")
     save_model(winner.model, str(folder / "model.safetensors"))
@@ -127,9 +148,23 @@ def _write(winner: _Winner, folder: Path) -> None:
     for name in ("README.md", "example.py"):
         text = environment.get_template(f"export/{name}.j2").render(config=config, run=run, card=_card(winner))
         (folder / name).write_text(text, encoding="utf-8")
+    if winner.item is not None:
+        winner.item.write(winner.model, folder)
     # Exact versions, because the output of the exported model was compared with the run's model under these.
-    needs = [f"{name}=={version(name)}" for name in ("torch", "timm", "safetensors", "numpy")]
+    needs = [f"{name}=={version(name)}" for name in _requirements(source)]
     (folder / "requirements.txt").write_text("\n".join(needs) + "\n", encoding="utf-8")
+
+
+def _requirements(source: str) -> list[str]:
+    """Return the packages that the source and its example import, under the names of their distributions."""
+    imported = {"torch", "timm", "safetensors", "numpy"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module).partition(".")[0])
+    known = packages_distributions()
+    return sorted({known[name][0] for name in imported if name in known})
 
 
 def _config(winner: _Winner) -> dict[str, Any]:
@@ -143,12 +178,18 @@ def _config(winner: _Winner) -> dict[str, Any]:
         "backbone": run.settings.backbone,
         "plan": json.loads(winner.plan.text),
         "kind": run.config["task"]["kind"],
+        **({} if builder.head is None else {"head": builder.head, "neck": _neck(winner)}),
         "input_size": list(builder.input_size),
         **kwargs,
         "preprocessing": _preprocessing(run),
         "identity_init": builder.identity_init,
         "run": {"name": run.path.name, "trial": winner.number, "seed": run.settings.seed},
     }
+
+
+def _neck(winner: _Winner) -> str:
+    """Return the neck of the model: that of its plan, or else that of its host."""
+    return winner.plan[NECK].canonical() if NECK in winner.plan else winner.builder.neck
 
 
 def _preprocessing(run: Run) -> dict[str, Any]:
@@ -184,8 +225,6 @@ def _load(folder: Path) -> nn.Module:
     module = ModuleType("exported_model")
     module.__file__ = str(folder / "model.py")
     code = compile((folder / "model.py").read_text(encoding="utf-8"), "model.py", "exec")
-    import sys
-
     sys.modules[module.__name__] = module  # dataclasses look up their module by name
     try:
         exec(code, module.__dict__)
@@ -197,20 +236,44 @@ def _load(folder: Path) -> nn.Module:
 def _example(winner: _Winner) -> Tensor:
     size = winner.builder.input_size
     # Two items, because torch.export treats a dimension of size 1 as a constant.
-    return torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    return x if winner.item is None else torch.cat([winner.item.inputs, x[:1]])
+
+
+def _leaves(value: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of an output that can be nested, each with its name, such as `anchors_0`."""
+    if isinstance(value, Tensor):
+        yield name, value
+        return
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+    for key, part in parts:
+        yield from _leaves(part, str(key) if name == "output" else f"{name}_{key}")
 
 
 def _check(winner: _Winner, folder: Path) -> None:
     written = _load(folder)
     x = _example(winner)
+    answers = []
     with torch.no_grad():  # the same seed for both, because a module can draw random numbers in eval mode too
-        torch.manual_seed(0)
-        expected = winner.model(x)
-        torch.manual_seed(0)
-        actual = written(x)
-    if not torch.equal(expected, actual):
-        gap = float((expected - actual).abs().max())
-        raise RunError(f"the exported source of trial {winner.number} does not give the same output: off by {gap:.3g}")
+        for model in (winner.model, written):
+            torch.manual_seed(0)
+            raw, head = model(x), cast(Any, model.head) if winner.dense is not None else None
+            decoded = [] if head is None else head.decode(raw, [tuple(x.shape[2:])] * len(x))
+            answers.append([dict(_leaves(raw)), dict(_leaves(decoded))])
+    for expected, actual in zip(*answers, strict=True):
+        if expected.keys() != actual.keys():
+            raise RunError(f"the exported source of trial {winner.number} does not give the same outputs")
+        for name, value in expected.items():
+            if not torch.equal(value, actual[name]):
+                raise RunError(
+                    f"the exported source of trial {winner.number} does not give the same {name}"
+                    f"{_gap(value, actual[name])}"
+                )
+
+
+def _gap(expected: Tensor, actual: Tensor) -> str:
+    """Return by how much two tensors differ, as text. Empty if they have different shapes."""
+    return f": off by {float((expected - actual).abs().max()):.3g}" if expected.shape == actual.shape else ""
 
 
 def _write_onnx(winner: _Winner, folder: Path) -> None:
@@ -222,6 +285,8 @@ def _write_onnx(winner: _Winner, folder: Path) -> None:
         raise InputError(f"--onnx needs {error.name}: pip install 'nasbench[onnx]'") from None
     x, file = _example(winner), folder / "model.onnx"
     batch = torch.export.Dim("batch", min=1)
+    with torch.no_grad():
+        names = [name for name, _ in _leaves(winner.model(x))]
     try:
         torch.onnx.export(
             winner.model,
@@ -229,7 +294,8 @@ def _write_onnx(winner: _Winner, folder: Path) -> None:
             str(file),
             dynamo=True,
             input_names=["input"],
-            dynamic_shapes=((batch, *[None] * (x.ndim - 1)),),
+            output_names=names,
+            dynamic_shapes=((batch, *[torch.export.Dim.STATIC] * (x.ndim - 1)),),
             external_data=False,
             verbose=False,
         )
@@ -239,8 +305,13 @@ def _write_onnx(winner: _Winner, folder: Path) -> None:
         raise RunError(f"trial {winner.number} cannot be written as ONNX: {lines[0] if lines else error!r}") from error
     for batch_size in (1, len(x)):  # the exporter can have made the batch size of its example a constant
         with torch.no_grad():
-            expected = winner.model(x[:batch_size])
-        (answer,) = session.run(None, {session.get_inputs()[0].name: x[:batch_size].numpy()})
-        gap = float((torch.from_numpy(answer) - expected).abs().max())
-        if gap > _TOLERANCE * max(1.0, float(expected.abs().max())):
-            raise RunError(f"model.onnx of trial {winner.number} differs from the model by {gap:.3g}")
+            expected = dict(_leaves(winner.model(x[:batch_size])))
+        try:
+            answers = session.run(names, {session.get_inputs()[0].name: x[:batch_size].numpy()})
+        except Exception as error:  # onnxruntime has an exception of its own for each of its many states
+            raise RunError(f"model.onnx of trial {winner.number} does not run on a batch of {batch_size}") from error
+        for name, answer in zip(names, answers, strict=True):
+            value = expected[name].double()
+            gap = float((torch.from_numpy(answer).double() - value).abs().max())
+            if gap > _TOLERANCE * max(1.0, float(value.abs().max())):
+                raise RunError(f"{name} of model.onnx of trial {winner.number} differs from the model by {gap:.3g}")

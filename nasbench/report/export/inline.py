@@ -140,15 +140,19 @@ class Inliner:
         self._imports: dict[str, str] = {}
         self._roots = {_OWN}
 
-    def need(self, thing: Any) -> None:
+    def need(self, thing: Any, *, without: Collection[str] = ()) -> None:
         """Add a class or function, and all definitions that it refers to.
+
+        Args:
+            thing: The class or function.
+            without: Names of the class's methods that are left out, with the definitions that only they refer to.
 
         Raises:
             UnsupportedError: If its source cannot be read.
         """
         module, name = thing.__module__, thing.__qualname__
         self._roots.add(module.partition(".")[0])
-        self._take((module, name))
+        self._take((module, name), frozenset(without))
 
     def name(self, thing: Any) -> str:
         """Return the name that a needed class or function has in the source."""
@@ -167,26 +171,26 @@ class Inliner:
 
     # -- what is needed ----------------------------------------------------------------------------------------
 
-    def _take(self, key: Key) -> None:
+    def _take(self, key: Key, without: frozenset[str] = frozenset()) -> None:
         if key in self._taken:
             return
         file = self._file(key[0])
         node = file.definitions.get(key[1])
         if node is None:
             if key[1] in file.imports:  # re-exported
-                return self._follow(file, key)
+                return self._follow(file, key, without)
             raise UnsupportedError(
                 f"{key[1]} of {key[0]} is not defined in its file, so it cannot be exported as source"
             )
         taken = self._taken[key] = _Taken(node)
-        for reference in _Walk(self, file, node, taken).run():
+        for reference in _Walk(self, file, node, taken, without).run():
             taken.references.append(reference)
             self._take(reference.key)
 
-    def _follow(self, file: _File, key: Key) -> None:
+    def _follow(self, file: _File, key: Key, without: frozenset[str]) -> None:
         module, attribute, _ = file.imports[key[1]]
         assert attribute is not None
-        self._take((module, attribute))
+        self._take((module, attribute), without)
 
     def origin(self, module: str, attribute: str) -> Key:
         """Return the module that defines a name, and the name there. `module` can be one that only re-exports it."""
@@ -293,10 +297,12 @@ class Inliner:
 
 
 class _Walk:
-    """Finds the references and edits of one definition."""
+    """Finds the references and edits of one definition. Methods of the names `without` are left out."""
 
-    def __init__(self, inliner: Inliner, file: _File, node: _Definition, taken: _Taken) -> None:
-        self.inliner, self.file, self.node, self.taken = inliner, file, node, taken
+    def __init__(
+        self, inliner: Inliner, file: _File, node: _Definition, taken: _Taken, without: frozenset[str] = frozenset()
+    ) -> None:
+        self.inliner, self.file, self.node, self.taken, self.without = inliner, file, node, taken, without
         self.references: list[_Reference] = []
 
     def run(self) -> list[_Reference]:
@@ -307,7 +313,7 @@ class _Walk:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             self._decorators(node, eager, local)
             if isinstance(node, ast.ClassDef):
-                for part in (*node.bases, *node.keywords, *node.body):
+                for part in (*node.bases, *node.keywords, *self._written(node)):
                     self._visit(part, eager, local)
                 return
             arguments = node.args
@@ -389,6 +395,14 @@ class _Walk:
                 self.taken.edits.append((start - 1, newline, b""))
             else:
                 self._visit(decorator, eager, local)
+
+    def _written(self, node: ast.ClassDef) -> Iterator[ast.stmt]:
+        """Yield the statements of a class that are written, and record the edits that cut the others out."""
+        for before, part in zip([None, *node.body], node.body, strict=False):
+            if node is self.node and isinstance(part, ast.FunctionDef) and part.name in self.without and before:
+                self.taken.edits.append((self.file.span(before)[1], self.file.span(part)[1], b""))
+            else:
+                yield part
 
     def _local_import(self, node: ast.Import | ast.ImportFrom) -> None:
         """Add the definitions that a function imports from inlined modules while it runs. The import becomes `pass`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,37 @@ import torch
 
 from nasbench import backbones
 from nasbench.backbones import Slot
+from nasbench.backbones.dense import NECK, DenseHost
 from nasbench.backbones.factory import is_file, stem_arguments, timm_arguments
 from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach
 from nasbench.backbones.layout import MapFormat
 from nasbench.backbones.stem_registry import STEMS
 from nasbench.errors import UnsupportedError
 from nasbench.library.building import Branches, Rowwise
-from nasbench.library.expression import Expression, Fused, Leaf, Series, runs_rowwise
+from nasbench.library.expression import Expression, Fused, Leaf, Series, parse, runs_rowwise
 from nasbench.library.modules import module_spec
 from nasbench.library.plan import Plan
 from nasbench.library.plugins import load_python_file
+from nasbench.ops.headed import DenseModel, PyramidHost
+from nasbench.ops.pyramid import SimplePyramid
 from nasbench.report.export.inline import Inliner
 
-__all__ = ["model_source"]
+__all__ = ["DenseParts", "model_source"]
+
+
+@dataclass(frozen=True)
+class DenseParts:
+    """The parts of the model of a dense task, beside its backbone and its plan.
+
+    Attributes:
+        host: The host in the model.
+        neck: The neck of the host without a plan, as an expression.
+        head: The head, as an expression.
+    """
+
+    host: DenseHost
+    neck: str
+    head: str
 
 
 def model_source(
@@ -36,6 +55,7 @@ def model_source(
     model_kwargs: dict[str, Any],
     identity_init: bool,
     title: str,
+    dense: DenseParts | None = None,
 ) -> str:
     """Return the source of `model.py`. Its `build()` returns the model, and its `load()` the model with its weights.
 
@@ -47,18 +67,22 @@ def model_source(
         model_kwargs: What the task decides about the model: `num_classes`, or `horizon` and `covariates`.
         identity_init: Whether plug-ins have gates, as in `insert`.
         title: First line of the docstring of `model.py`.
+        dense: The parts of the model of a dense task. None if the backbone ends the model.
 
     Raises:
         UnsupportedError: If the source of a part cannot be read.
     """
     writer = _Writer()
-    used = [slot for slot in slots if slot.name in plan]
+    used = [slot for slot in slots if slot.name in plan and slot.name != NECK]
     for part in (Plugin, Plugins, attach, MapFormat) if used else ():
         writer.need(part)
     modules = {slot.name: (slot, plan[slot.name]) for slot in used}
     for slot, expression in modules.values():
         writer.collect(expression, slot)
-    host = writer.host(backbone, tuple(input_size), model_kwargs)
+    if dense is not None:
+        host, head = writer.dense(backbone, dense, plan.get(NECK, parse(dense.neck)), model_kwargs)
+    else:
+        host, head = writer.host(backbone, tuple(input_size), model_kwargs), None
     body = [f"    model = {host()}"]
     if used:
         body.append("    plugins = {")
@@ -72,9 +96,11 @@ def model_source(
             for slot in used
         ]
         body.append(f'    model.add_module("{CHILD}", Plugins(plugins, {{}}))')
-    head = f'"""{title}\n\nWritten by `nasbench export`; it needs torch, timm and safetensors.\n"""\n\n'
+    if head is not None:
+        body.append(f"    model = {head()}")
+    top = f'"""{title}\n\nWritten by `nasbench export`; it needs torch, timm and safetensors.\n"""\n\n'
     return (
-        head
+        top
         + "from __future__ import annotations\n\n"
         + writer.inliner.source
         + _FUNCTIONS.format(body="\n".join(body), size=tuple(input_size))
@@ -148,32 +174,76 @@ class _Writer:
             return lambda: f'timm.create_model("{backbone}", {_keywords(given)})'
         raise UnsupportedError(f"timm cannot build {backbone} for {size}")
 
+    def dense(
+        self, backbone: str, parts: DenseParts, neck: Expression, model_kwargs: dict[str, Any]
+    ) -> tuple[Callable[[], str], Callable[[], str]]:
+        """Add the definitions of a dense host and of its head.
+
+        Returns:
+            Two functions, as that of `host`. The second one's code puts the head on `model`.
+        """
+        host, head = parts.host, parse(parts.head)
+        assert isinstance(head, Leaf)
+        self.inliner.imports("timm", "import timm")
+        self.need(PyramidHost)
+        self.need(DenseModel)
+        self.inliner.need(module_spec(head.name).cls, without=("loss",))  # the model is trained already
+        if isinstance(neck, Leaf):
+            self.need(module_spec(neck.name).cls)
+        if isinstance(host.pyramid, SimplePyramid):
+            self.need(SimplePyramid)
+
+        def host_code() -> str:
+            indent = "\n        "
+            pyramid, joined = "nn.Identity()", "nn.Identity()"
+            if isinstance(neck, Leaf):
+                joined = self._call(neck.name, list(host.pyramid_channels), dict(neck.hyper), {})
+            if isinstance(host.pyramid, SimplePyramid):
+                pyramid = f"{self.inliner.name(SimplePyramid)}({host.pyramid.map_channels}, {host.pyramid.octaves})"
+            return (
+                f"{self.inliner.name(PyramidHost)}({indent}"
+                f'timm.create_model("{backbone}", {_keywords(host.timm_arguments)}),{indent}{pyramid},{indent}'
+                f"{joined},{indent}levels={len(host.strides)},{indent}channels_last={host.channels_last},\n    )"
+            )
+
+        def head_code() -> str:
+            socket = {"num_classes": model_kwargs["num_classes"], "strides": list(host.strides)}
+            built = self._call(head.name, list(host.channels), dict(head.hyper), socket)
+            return f"{self.inliner.name(DenseModel)}(model, {built})"
+
+        return host_code, head_code
+
     def build(self, expression: Expression, slot: Slot) -> str:
         """Return code that builds an expression for a slot, as `nasbench.library.building.build` does."""
-        channels, dims = slot.channels, slot.dims
+        channels, dims = slot.channels, slot.dims  # only the slot of a neck has several
         if isinstance(expression, Leaf):
             if slot.rows_are_series and runs_rowwise(expression, dims):
-                inner = self._call(expression.name, channels, 1, dict(expression.hyper), None)
+                inner = self._call(expression.name, channels, dict(expression.hyper), _socket(1))
                 return f"{self.inliner.name(Rowwise)}({inner})"
-            return self._call(expression.name, channels, dims, dict(expression.hyper), None)
+            return self._call(expression.name, channels, dict(expression.hyper), _socket(dims))
         if isinstance(expression, Series):
             inner = ", ".join(self.build(part, slot) for part in expression.parts)
             return f"nn.Sequential({inner})" if inner else "nn.Identity()"
         assert isinstance(expression, Fused)
         branches = ", ".join(self.build(branch, slot) for branch in expression.branches)
-        fusion = self._call(expression.fusion, channels, dims, dict(expression.hyper), len(expression.branches))
+        socket = _socket(dims, len(expression.branches))
+        fusion = self._call(expression.fusion, channels, dict(expression.hyper), socket)
         return f"{self.inliner.name(Branches)}([{branches}], {fusion})"
 
-    def _call(self, name: str, channels: int, dims: int, hyper: dict[str, Any], inputs: int | None) -> str:
+    def _call(self, name: str, channels: int | list[int], hyper: dict[str, Any], socket: dict[str, Any]) -> str:
         spec = module_spec(name)
         row = getattr(spec.cls, "row", None)
         if row is not None:  # a factory made the class from a row of data, so the class has no source
             complete = {key: hyper.get(key, default) for key, (_, default) in row.options.items()}
             base, _ = _written(spec.cls)
             return f"{self.inliner.name(base)}({row!r}, {channels}, {complete!r})"
-        socket = {"dims": dims, "inputs": 2 if inputs is None else inputs}
         given = {key: value for key, value in socket.items() if key in spec.socket} | hyper
         return f"{self.inliner.name(spec.cls)}({channels}{', ' if given else ''}{_keywords(given)})"
+
+
+def _socket(dims: int, inputs: int = 2) -> dict[str, Any]:
+    """Return what a slot tells a module, if the module asks for it."""
+    return {"dims": dims, "inputs": inputs}
 
 
 def _written(cls: type) -> tuple[type, ...]:
@@ -195,5 +265,5 @@ def _format(form: MapFormat) -> str:
     return text + (f", image={form.image}" if form.image is not None and form.folded else "") + ")"
 
 
-def _keywords(given: dict[str, Any]) -> str:
+def _keywords(given: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in given.items())

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nasbench.errors import EvaluationError, UnknownNameError, out_of_memory
+from nasbench.errors import EvaluationError, InputError, UnknownNameError, out_of_memory
 from nasbench.tasks import Task
 from nasbench.training.proxies.naswot import naswot
 from nasbench.training.proxies.synflow import synflow
 from nasbench.training.proxies.zico import zico
 
-__all__ = ["BATCHES", "PROXIES", "Proxy", "check_names", "naswot", "score", "synflow", "zico"]
+__all__ = ["BATCHES", "PROXIES", "Proxy", "check_flow", "check_names", "naswot", "score", "synflow", "zico"]
 
 Proxy = Callable[[nn.Module, Sequence[tuple[Any, Any]], Callable[[Any, Any], Tensor]], float]
 """A function `proxy(model, batches, loss)` that returns a score. Higher is better. The model is not changed."""
@@ -44,6 +44,19 @@ def check_names(names: Sequence[str]) -> None:
     for name in names:
         if name not in PROXIES:
             raise UnknownNameError("zero-cost proxy", name, PROXIES)
+
+
+def check_flow(names: Sequence[str], task: Task) -> None:
+    """Check that proxies make sense for the models of a task.
+
+    Raises:
+        InputError: If `synflow` is among them, but a head ends the models, so that they return several tensors.
+    """
+    if "synflow" in names and getattr(task, "head", None) is not None:
+        raise InputError(
+            f"synflow: the models of a {task.kind} task return several tensors, so there is no one flow; leave it out, "
+            f"or choose {' or '.join(name for name in PROXIES if name != 'synflow')}"
+        )
 
 
 def score(

@@ -1,0 +1,130 @@
+"""The host that a command on backbones is about: a backbone alone, or a dense host with the head of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nasbench.cli._app import check_names, input_size
+from nasbench.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasbench.backbones import Slot
+    from nasbench.runs.models import ModelBuilder
+
+__all__ = ["Head", "Host", "Neck", "Task", "host_of_options"]
+
+Task = Annotated[
+    str | None, typer.Option(metavar="TASK", help="Task of segmentation or detection, for its host with a head.")
+]
+Neck = Annotated[str | None, typer.Option(metavar="NECK", help="Neck of the host. It needs --task.")]
+Head = Annotated[str | None, typer.Option(metavar="HEAD", help="Head of the model. It needs --task.")]
+
+_DENSE = ("segmentation", "detection")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host.
+
+    Attributes:
+        backbone: Name of the backbone.
+        input_size: Size of one input, without the batch dimension.
+        builder: Builds the models of a dense task. None if the backbone is the whole model.
+    """
+
+    backbone: str
+    input_size: tuple[int, ...]
+    builder: ModelBuilder | None = None
+
+    @property
+    def title(self) -> str:
+        """The backbone, with neck and head if there are any."""
+        return ", ".join([self.backbone, *(f"{name} {value}" for name, value in self.ending.items())])
+
+    @property
+    def ending(self) -> dict[str, str | None]:
+        """The neck and the head by these names. Empty if the backbone is the whole model."""
+        return {} if self.builder is None else {"neck": self.builder.neck, "head": self.builder.head}
+
+    def bare(self) -> str | nn.Module:
+        """Return what a plan is inserted into: the backbone, or the dense host without its head."""
+        return self.backbone if self.builder is None else self.builder.host()
+
+    def attach(self, host: nn.Module) -> nn.Module:
+        """Return the model of a host with a plan."""
+        return host if self.builder is None else self.builder.attach(host)
+
+    def slots(self) -> list[Slot]:
+        """Return the slots of the host."""
+        from nasbench import backbones
+
+        return backbones.slots(self.bare(), input_size=self.input_size)
+
+    def model(self, plan: str | None, *, identity_init: bool = True) -> nn.Module:
+        """Build the model of a plan."""
+        from nasbench.backbones.insertion import insert
+
+        host = insert(self.bare(), plan, input_size=self.input_size, identity_init=identity_init)
+        return self.attach(host)
+
+
+def host_of_options(
+    backbone: str,
+    task: str | None,
+    neck: str | None,
+    head: str | None,
+    *,
+    plans: Sequence[str] = (),
+    size: int | None = None,
+    lookback: int = 96,
+    series: int = 7,
+) -> Host:
+    """Return the host that options give. Without a task it is the backbone alone.
+
+    The data of a task is read, because the number of classes and the size of the images depend on it.
+
+    Raises:
+        UnknownNameError: If there is no such backbone, module, slot, task, neck or head.
+        InputError: If a plan is malformed, if a neck or a head is given without a task, or if the task is not dense.
+        DataError: If the data of the task cannot be read.
+    """
+    if task is None:
+        given = [f"--{name}" for name, value in {"neck": neck, "head": head}.items() if value is not None]
+        if given:
+            raise InputError(f"{' and '.join(given)}: only together with --task, a task of segmentation or detection")
+        check_names(backbone, *plans, size=size, lookback=lookback, series=series)
+        return Host(backbone, input_size(backbone, size, lookback, series))
+    _check_kind(task, _kind(task) or _DENSE[0])
+    from nasbench.runs.settings import read_settings
+    from nasbench.study.names import check_names as check_settings
+
+    given_settings = {"backbone": backbone, "task": task, "neck": neck, "head": head, "size": size}
+    settings, _ = read_settings({k: v for k, v in given_settings.items() if v is not None}, None, "command line")
+    check_settings(settings)
+    from nasbench.runs.data import make_task
+    from nasbench.runs.models import ModelBuilder, with_ending
+
+    made = make_task(settings)
+    _check_kind(task, made.kind)
+    settings = with_ending(settings, made)
+    return Host(backbone, made.input_size, ModelBuilder.of(settings, made.input_size, made.model_kwargs))
+
+
+def _kind(task: str) -> str:
+    from nasbench.tasks.forms import TABLE, kind_of
+
+    return "tabulated" if task.startswith(TABLE) else kind_of(task)
+
+
+def _check_kind(task: str, kind: str) -> None:
+    if kind not in _DENSE:
+        raise InputError(
+            f"--task {task}: only a task of segmentation or detection puts a neck and a head on a backbone; leave "
+            f"--task out for a {kind} task"
+        )

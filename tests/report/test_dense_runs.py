@@ -1,0 +1,157 @@
+"""Runs of segmentation and detection from end to end: search, report, export, advice, a full training."""
+
+import json
+import runpy
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+
+import nasbench as nb
+from nasbench import cli
+from nasbench.backbones.insertion import host_of, plan_of, slots_of
+from nasbench.errors import InputError
+from nasbench.library.modules import list_modules
+from nasbench.library.plan import Plan
+from nasbench.report.export import export_trial
+from nasbench.report.export.source import DenseParts, model_source
+from nasbench.report.suggestion import suggest
+from nasbench.runs.models import ModelBuilder
+from nasbench.study.full_training import train_fully
+
+PLAN = {"neck": "fpn(width=32)", "stage2": "se", "level1": "eca"}
+HEADS = {"scenes-segment": "fcn(max_stride=8)", "scenes-detect": "fcos(convs=1)"}
+METRICS = {"scenes-segment": "miou", "scenes-detect": "ap"}
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def run(request, tmp_path_factory, small_scenes):
+    return nb.search(
+        plans=[PLAN], task=request.param, head=HEADS[request.param], seeds=1, latency_s=0, controls=False, keep="all",
+        training={"epochs": 1, "batch_size": 6}, out=tmp_path_factory.mktemp("dense") / "run",
+    )  # fmt: skip
+
+
+def test_a_search(run):
+    trials = run.trials()
+    assert trials["state"].tolist() == ["complete", "complete"]
+    assert trials[METRICS[run.settings.task]].between(0, 1).all()
+    model = run.build(1)
+    costs = nb.measure(model, input_size=(3, 96, 96))
+    assert trials.loc[1, ["params", "macs"]].tolist() == [costs.params, costs.macs]
+    assert "level1" in run.report().read_text()
+
+
+def test_an_export_gives_the_same_result_on_a_real_item(run, tmp_path, capsys, monkeypatch):
+    out = export_trial(run, 1, tmp_path / "out", onnx=run.settings.task == "scenes-detect")
+    config = json.loads((out / "config.json").read_text())
+    assert (config["neck"], config["head"]) == ("fpn(width=32)", run.settings.head)
+    source = (out / "model.py").read_text()
+    assert "nasbench." not in source.replace("`nasbench", "")
+    assert "def loss" not in source
+    monkeypatch.syspath_prepend(out)
+    monkeypatch.setattr(sys, "argv", ["example.py"])
+    try:
+        runpy.run_path(str(out / "example.py"))
+    finally:
+        sys.modules.pop("model")
+    *_, compared = capsys.readouterr().out.splitlines()
+    assert compared in (
+        "pixels with another class than from the original model: 0 of 9216",
+        "boxes differ from those of the original model by at most 0 pixels",
+    )
+    if config["kind"] == "detection":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(out / "model.onnx")
+        raw = [output.name for output in session.get_outputs()]
+        assert raw == ["cls_logits", "bbox_regression", "bbox_ctrness", "anchors_0", "anchors_1", "anchors_2"]
+
+
+def test_an_export_without_the_data(run, tmp_path, monkeypatch, capsys):
+    from nasbench.runs import data
+
+    def gone(*args):
+        raise InputError("it is gone")
+
+    monkeypatch.setattr(data, "make_task", gone)
+    out = export_trial(run, 0, tmp_path / "out")
+    assert not list(out.glob("example*.png"))
+    assert "it is gone" in capsys.readouterr().err
+
+
+def test_advice_and_properties(run, capsys):
+    advice = suggest(run.path)
+    assert {row.slot for row in advice.measured} == {"stage1", "stage2", "stage3", "stage4"}
+    assert advice.search_options.endswith(f"--head '{run.settings.head}'")
+    assert cli.main(["fingerprint", str(run.path), "--trial", "1", "--inputs", "1", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)["data"]
+    assert [row["slot"] for row in measured] == ["stage2", "level1"]
+
+
+def test_a_full_training(run):
+    done = train_fully(run, 1, epochs=1)
+    assert done.metric == METRICS[run.settings.task]
+    again = run.trials().set_index("number")[done.metric]  # the run trained one epoch too
+    assert done.table.set_index("model")[done.metric].to_dict() == {"bare": again[0], "trial 1": again[1]}
+
+
+@pytest.mark.parametrize("head", list_modules(kind="head"))
+def test_the_source_of_every_head(head, monkeypatch):
+    """The source of a model builds a model of the same outputs and the same decoded results."""
+    size, known = (3, 64, 64), {"num_classes": 3}
+    plan = {"neck": "pan(width=32)", "level2": "gate(se, eca)"}
+    builder = ModelBuilder("test_resnet", size, known, head=head)
+    model = builder.build(Plan.of(plan)).eval()
+    host = host_of(model)
+    source = model_source(
+        "test_resnet", plan_of(model), slots_of(model), input_size=size, model_kwargs=known, identity_init=False,
+        title="a test", dense=DenseParts(host, "none", head),
+    )  # fmt: skip
+    written = ModuleType("written")
+    written.__file__ = "model.py"
+    monkeypatch.setitem(sys.modules, "written", written)  # dataclasses look up their module by name
+    exec(compile(source, "written", "exec"), written.__dict__)
+    twin = written.build().eval()
+    assert list(twin.state_dict()) == list(model.state_dict())
+    twin.load_state_dict(model.state_dict())
+    x = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        decoded = [each.head.decode(each(x), [size[1:]] * 2) for each in (model, twin)]
+    torch.testing.assert_close(*decoded, rtol=0, atol=0)
+
+
+def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
+    words = ["--task", "scenes-segment", "--neck", "fpn(width=32)", "--json"]
+    assert cli.main(["slots", "test_resnet", *words]) == 0
+    slots = {row["name"]: row["channels"] for row in json.loads(capsys.readouterr().out)["data"]}
+    assert slots["neck"] == [48, 192, 96]
+    assert slots["level1"] == 32
+    assert cli.main(["measure", "test_resnet", *words, "--plan", "level1=se"]) == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert (data["neck"], data["head"]) == ("fpn(width=32)", "fcn")
+    own = sum(p.numel() for p in nb.create_module("se", channels=32).parameters())
+    assert data["added"]["params"] == own + 1  # its gate
+    timed = ["profile", "test_resnet", *words, "--plan", "level1=se", "--time", "0.1s", "--device", "cpu"]
+    assert cli.main(timed) == 0
+    (measurement,) = json.loads(capsys.readouterr().out)["data"]["measurements"]
+    assert [row["slot"] for row in measurement["slots"][0]["rows"]] == ["level1", "whole"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["slots", "test_resnet", "--neck", "fpn"], "only together with --task"),
+        (["slots", "test_resnet", "--task", "digits"], "leave --task out for a classification task"),
+        (["measure", "test_resnet", "--task", "scenes-segment", "--head", "fcos"], "fcos is a head for detection"),
+        (["profile", "test_resnet", "--task", "scenes-segment", "--space", "segmentation"], "cannot be combined"),
+        (["search", "--task", "scenes-detect", "--plan", "se", "--proxy", "synflow"], "leave it out, or choose naswot"),
+        (["search", "--task", "scenes-detect", "--plan", "se", "--head", "se"], "se is a module, not a head"),
+    ],
+)
+def test_refusals(words, message, small_scenes, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 4
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
