@@ -215,7 +215,7 @@ class _Writer:
 
     def build(self, expression: Expression, slot: Slot) -> str:
         """Return code that builds an expression for a slot, as `nasbench.library.building.build` does."""
-        channels, dims = slot.channels, slot.dims  # only the slot of a neck has several
+        channels, dims = slot.channels, slot.dims
         if isinstance(expression, Leaf):
             if slot.rows_are_series and runs_rowwise(expression, dims):
                 inner = self._call(expression.name, channels, dict(expression.hyper), _socket(1))
