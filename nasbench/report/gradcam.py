@@ -1,15 +1,18 @@
-"""The regions that a classifier uses: Grad-CAM of the bare backbone and the winner on the same held-out images.
+"""The regions that a model uses: Grad-CAM of the bare backbone and the winner on the same held-out images.
 
 Grad-CAM is a weighted sum over the channels of the last stage's map. The weight of a channel is the mean over its
-positions of the gradient of the score of the predicted class. Negative values of the sum are set to 0.
+positions of the gradient of a score. Negative values of the sum are set to 0. The score is that of the predicted class,
+or the answer to a `Question` about a dense model.
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
 arXiv:1610.02391.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,53 +22,81 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasbench.backbones import Slot
+from nasbench.backbones.insertion import host_of
 from nasbench.library.plan import is_stage_slot
 from nasbench.report.plotting import style
 
 __all__ = ["draw_gradcam", "gradcam"]
 
 
-def gradcam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the Grad-CAM maps of the predicted classes, and these classes.
+def gradcam(
+    model: nn.Module,
+    images: Tensor,
+    slots: Sequence[Slot],
+    question: Callable[[Any], tuple[Tensor, Sequence[int | None]]] | None = None,
+) -> tuple[NDArray[np.float32], list[int | None]]:
+    """Return the Grad-CAM maps of scores, and the predicted classes.
 
     Args:
-        model: A classifier of K classes, `(B, 3, H, W) -> (B, K)`. Its mode and weights are left unchanged.
+        model: A classifier of K classes, `(B, 3, H, W) -> (B, K)`, or a dense model. Its mode and weights are left unchanged.
         images: `(B, 3, H, W)`.
-        slots: The slots of the model. The map is made at the last stage with more than one position.
+        slots: The slots of the model. The map is made at the last stage with more than one position on which the scores
+            depend.
+        question: From the model's outputs to a score of each image, `(B,)`, and the predicted classes. By default the
+            score and number of the predicted class of a classifier.
 
     Returns:
-        The maps, `(B, H, W)`, each divided by its largest value, so in [0, 1], and the classes, `(B,)`.
+        The maps, `(B, H, W)`, each divided by its largest value, so in [0, 1], and the classes. A class is None if nothing was predicted.
     """
     stages = [slot for slot in slots if is_stage_slot(slot.name)] or list(slots)
-    slot = next((s for s in reversed(stages) if np.prod(s.size) > 1), stages[-1])
-    kept: list[Tensor] = []
+    stages = [slot for slot in stages if np.prod(slot.size) > 1] or stages[-1:]
+    kept: dict[str, Tensor] = {}
 
-    def keep(module: nn.Module, args: object, output: Tensor | Sequence[Tensor]) -> None:
-        kept.append(output if isinstance(output, Tensor) else output[slot.index or 0])
+    def keep(slot: Slot) -> Any:
+        def hook(module: nn.Module, args: object, output: Tensor | Sequence[Tensor]) -> None:
+            kept[slot.name] = output if isinstance(output, Tensor) else output[slot.index or 0]
 
-    handle = model.get_submodule(slot.module).register_forward_hook(keep)
-    training = model.training
-    try:
+        return hook
+
+    host, training = host_of(model), model.training
+    with ExitStack() as stack:
+        stack.callback(model.train, training)
+        for slot in stages:
+            stack.callback(host.get_submodule(slot.module).register_forward_hook(keep(slot)).remove)
         with torch.enable_grad():
             # The input requires a gradient, so that the stage's map has a gradient even if every weight is frozen.
-            scores = model.eval()(images.clone().requires_grad_())
-            classes = scores.argmax(dim=1)
+            outputs = model.eval()(images.clone().requires_grad_())
+            scores, classes = (question or _best_class)(outputs)
             # Samples do not mix in eval mode, so the gradient of the sum contains the gradient of each image.
-            (gradient,) = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), kept[0])
-    finally:
-        handle.remove()
-        model.train(training)
+            gradients = _gradients(scores.sum(), [kept[slot.name] for slot in stages])
+    # A head can read fine levels alone. The stages after them have no gradient.
+    slot, gradient = next(
+        ((each, found) for each, found in zip(reversed(stages), reversed(gradients), strict=True) if found is not None),
+        (stages[-1], torch.zeros_like(kept[stages[-1].name])),
+    )
     order = None if slot.order is None else torch.tensor(slot.order, device=images.device)
     # Tokens and NHWC maps become `(B, C, H, W)`. Prefix tokens such as the class token have no position.
     size = tuple(images.shape[2:])
-    maps, _ = slot.format.split(kept[0].detach(), order, size)
+    maps, _ = slot.format.split(kept[slot.name].detach(), order, size)
     slopes, _ = slot.format.split(gradient, order, size)
     weights = slopes.flatten(2).mean(dim=2)
     cam = (weights[:, :, None, None] * maps).sum(dim=1, keepdim=True).relu()
     cam = nn.functional.interpolate(cam, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     # A map that is 0 everywhere is divided by the bound, so that it stays 0.
     cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-    return cam.cpu().numpy(), classes.cpu().numpy()
+    return cam.cpu().numpy(), list(classes)
+
+
+def _gradients(score: Tensor, maps: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """Return the gradient of a score for each map, or None for a map on which it does not depend."""
+    if not score.requires_grad:  # nothing was predicted in any image
+        return [None] * len(maps)
+    return torch.autograd.grad(score, list(maps), allow_unused=True)
+
+
+def _best_class(outputs: Tensor) -> tuple[Tensor, list[int | None]]:
+    scores, classes = outputs.max(dim=1)
+    return scores, classes.tolist()
 
 
 def held_out(batches: Iterable[tuple[Tensor, Tensor]], count: int = 6) -> tuple[Tensor, Tensor]:

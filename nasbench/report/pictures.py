@@ -175,24 +175,22 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
         return
     from nasbench.backbones.insertion import slots_of
     from nasbench.report import gradcam
-    from nasbench.tasks import ImageTask
+    from nasbench.report.questions import question_of
 
-    task = models.task
-    if not isinstance(task, ImageTask):
+    asked = question_of(models.task, models.device)
+    if asked is None:
         return
-    images, truth = gradcam.held_out(task.eval_batches("test", 32, device=models.device))
     number, plan = winner
     maps, predicted = {}, {}
-    names = [str(name) for name in task.classes]
     for title, (each, text) in {"bare": (0, BARE.text), f"trial {number}": (number, plan)}.items():
         model = models.load(each, text)
-        maps[title], classes = gradcam.gradcam(model, images, slots_of(model))
-        predicted[title] = [names[i] for i in classes]
-    labels = [names[int(i)] for i in truth]
+        maps[title], classes = gradcam.gradcam(model, asked.images, slots_of(model), asked.of(model))
+        predicted[title] = ["none" if i is None else asked.names[i] for i in classes]
+    images, labels = asked.images, [asked.names[i] for i in asked.classes]
     caption = (
-        "Grad-CAM on test images (Selvaraju et al., ICCV 2017): the regions in which the last stage supports the "
-        f"predicted class. The rows are the bare backbone and trial {number}, both with seed {run.settings.seed}. A "
-        "red title is a wrong prediction."
+        "Grad-CAM on test images (Selvaraju et al., ICCV 2017): the regions in which the last stage that is read "
+        f"supports {asked.about}. The rows are the bare backbone and trial {number}, both with seed "
+        f"{run.settings.seed}. A red title is a wrong prediction."
     )
     figure = gradcam.draw_gradcam(images, labels, maps, predicted)
     yield _saved(run, figure, gradcam.as_table(labels, predicted, maps), "grad-cam", "Grad-CAM maps", caption)

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from torch import nn
 
 import nasbench as nb
 from nasbench import cli
@@ -14,11 +15,15 @@ from nasbench.backbones.insertion import host_of, plan_of, slots_of
 from nasbench.errors import InputError
 from nasbench.library.modules import list_modules
 from nasbench.library.plan import Plan
+from nasbench.ops.headed import DenseModel
 from nasbench.report.export import export_trial
 from nasbench.report.export.source import DenseParts, model_source
+from nasbench.report.gradcam import gradcam
+from nasbench.report.questions import question_of
 from nasbench.report.suggestion import suggest
 from nasbench.runs.models import ModelBuilder
 from nasbench.study.full_training import train_fully
+from nasbench.tasks import create_task
 
 PLAN = {"neck": "fpn(width=32)", "stage2": "se", "level1": "eca"}
 HEADS = {"scenes-segment": "fcn(max_stride=8)", "scenes-detect": "fcos(convs=1)"}
@@ -88,6 +93,57 @@ def test_advice_and_properties(run, capsys):
     assert cli.main(["fingerprint", str(run.path), "--trial", "1", "--inputs", "1", "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)["data"]
     assert [row["slot"] for row in measured] == ["stage2", "level1"]
+
+
+def test_grad_cam(run):
+    asked, model = question_of(run.task(), "cpu"), run.build(1)
+    maps, guesses = gradcam(model, asked.images, slots_of(model), asked.of(model))
+    assert maps.shape == (6, 96, 96)
+    assert (maps.min() >= 0, maps.max() <= 1) == (True, True)
+    assert len(guesses) == len(asked.classes) == 6
+
+
+class Fixed(nn.Module):
+    """A head that decodes its outputs as it is told."""
+
+    def __init__(self, decode):
+        super().__init__()
+        self.decode = decode
+
+
+def test_the_question_about_pixels(small_scenes):
+    """The score is the mean logit of the largest digit over its own pixels."""
+    task = create_task("scenes-segment")
+    asked = question_of(task, "cpu")
+    masks = [task.truth(int(index))["mask"] for index in task.indices["test"]]
+    assert asked.classes == [int(mask[mask > 0].bincount().argmax()) for mask in masks]
+    logits = torch.full((6, 11, 96, 96), -7.0)
+    for image, (mask, each) in enumerate(zip(masks, asked.classes, strict=True)):
+        logits[image, each][mask == each] = float(image)
+    head = Fixed(lambda outputs, sizes: outputs["logits"].argmax(1))
+    scores, guesses = asked.answer(DenseModel(nn.Identity(), head), {"logits": logits})
+    assert scores.tolist() == [0, 1, 2, 3, 4, 5]
+    assert guesses == asked.classes
+
+
+def test_the_question_about_boxes(small_scenes):
+    """The score is that of the box nearest to the largest digit, and 0 if no box touches it."""
+    task = create_task("scenes-detect")
+    asked, truths = question_of(task, "cpu"), [task.truth(int(index)) for index in task.indices["test"]]
+    largest = [int(truth["areas"].argmax()) for truth in truths]
+    assert asked.classes == [int(truth["labels"][place]) for truth, place in zip(truths, largest, strict=True)]
+    found = [
+        {
+            "boxes": torch.from_numpy(truth["boxes"]),
+            "scores": torch.arange(len(truth["labels"])) / 10,
+            "labels": torch.from_numpy(truth["labels"]),
+        }
+        for truth in truths
+    ]
+    found[0]["boxes"] = found[0]["boxes"] + 200
+    scores, guesses = asked.answer(DenseModel(nn.Identity(), Fixed(lambda outputs, sizes: found)), None)
+    assert torch.allclose(scores, torch.tensor([0, *(place / 10 for place in largest[1:])]))
+    assert guesses == [None, *asked.classes[1:]]
 
 
 def test_a_full_training(run):
