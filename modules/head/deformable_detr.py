@@ -139,10 +139,11 @@ class DeformableDetrHead(nn.Module):
         sizes = [x.shape[2:] for x in levels]
         memory = torch.cat([to_tokens(x) for x in levels], dim=1)
         places = torch.cat([self._places(size, place) for size, place in zip(sizes, self.level_places, strict=True)])
-        centres = torch.cat([_centres(size, at_least_float32(memory)) for size in sizes]).expand(len(memory), -1, -1)
+        centres = torch.cat([_centres(size, at_least_float32(memory)) for size in sizes])
+        centres = centres.expand(memory.shape[0], -1, -1)
         for layer in self.encoder:
             memory = layer(memory, places, centres, sizes)
-        position, content = (half.expand(len(memory), -1, -1) for half in self.queries.chunk(2, dim=1))
+        position, content = (half.expand(memory.shape[0], -1, -1) for half in self.queries.chunk(2, dim=1))
         reference = at_least_float32(self.reference(position)).sigmoid()
         decoded = []
         for layer in self.decoder:

@@ -109,7 +109,7 @@ class MaskDecoderHead(nn.Module):
         places = self._fourier(_centres(size, images)).to(images.dtype)
         sides = inputs["point"].new_tensor([inputs["image"].shape[3], inputs["image"].shape[2]])
         point = self._fourier(inputs["point"] / sides).to(images.dtype) + self.point_label.weight
-        learned = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(x), -1, -1)
+        learned = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(x.shape[0], -1, -1)
         first = torch.cat([learned, point[:, None]], dim=1)
         tokens = first
         for layer in self.layers:

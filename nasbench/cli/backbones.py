@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from nasbench.cli import console
 from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, app, load_plugins
 from nasbench.cli._hosts import Head, Neck, Task, host_of_options
 from nasbench.text import human
+
+if TYPE_CHECKING:
+    from nasbench.backbones import Slot
 
 
 @app.command()
@@ -32,16 +35,16 @@ def slots(
     options: dict[str, Any] = {"size": size, "lookback": lookback, "series": series}
     places = host_of_options(backbone, task, neck, head, **options).slots()
     if as_json:
-        fields = ("name", "channels", "size", "layout", "module", "prefix_tokens")
+        fields = ("name", "channels", "levels", "size", "layout", "module", "prefix_tokens")
         console.print_json("slots", [{field: getattr(slot, field) for field in fields} for slot in places])
         return
-    rows = [(s.name, _channels(s.channels), "x".join(map(str, s.size)), s.layout, s.module) for s in places]
+    rows = [(s.name, _channels(s), "x".join(map(str, s.size)), s.layout, s.module) for s in places]
     console.print_table(("slot", "channels", "size", "layout", "module"), rows)
 
 
-def _channels(channels: int | tuple[int, ...]) -> str:
+def _channels(slot: Slot) -> str:
     """Return the channels of a slot as text, those of every level for a neck."""
-    return str(channels) if isinstance(channels, int) else ", ".join(map(str, channels))
+    return ", ".join(map(str, slot.levels or [slot.channels]))
 
 
 @app.command()

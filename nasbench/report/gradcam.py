@@ -38,7 +38,8 @@ def gradcam(
     """Return the Grad-CAM maps of scores, and the predicted classes.
 
     Args:
-        model: A classifier of K classes, `(B, 3, H, W) -> (B, K)`, or a dense model. Its mode and weights are left unchanged.
+        model: A classifier of K classes, `(B, 3, H, W) -> (B, K)`, or a dense model. Its mode and weights are left
+            unchanged.
         images: `(B, 3, H, W)`.
         slots: The slots of the model. The map is made at the last stage with more than one position on which the scores
             depend.
@@ -46,7 +47,8 @@ def gradcam(
             score and number of the predicted class of a classifier.
 
     Returns:
-        The maps, `(B, H, W)`, each divided by its largest value, so in [0, 1], and the classes. A class is None if nothing was predicted.
+        The maps, `(B, H, W)`, each divided by its largest value, so in [0, 1], and the classes. A class is None if
+        nothing was predicted.
     """
     stages = [slot for slot in slots if is_stage_slot(slot.name)] or list(slots)
     stages = [slot for slot in stages if np.prod(slot.size) > 1] or stages[-1:]

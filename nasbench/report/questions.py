@@ -72,7 +72,8 @@ def question_of(task: Task, device: torch.device | str) -> Question | None:
 def _segmentation(task: SegmentationTask, device: torch.device | str) -> Question | None:
     images, truths = _first(task, device)
     masks = task.collated(truths, "cpu")
-    chosen, classes = [], []
+    chosen: list[int] = []
+    classes: list[int] = []
     for place, mask in enumerate(masks):
         counts = mask[mask != VOID].bincount()
         if len(counts) and len(chosen) < _IMAGES:
@@ -110,7 +111,8 @@ def _detection(task: DetectionTask, device: torch.device | str) -> Question | No
     size = tuple(images.shape[2:])
 
     def answer(model: Any, outputs: Any) -> Answer:
-        scores, guesses = [], []
+        scores: list[Tensor] = []
+        guesses: list[int | None] = []
         for found, box in zip(model.head.decode(outputs, [size] * len(boxes)), boxes, strict=True):
             overlaps = box_iou(found["boxes"].detach(), box[None])[:, 0]
             if not overlaps.any():
