@@ -198,7 +198,7 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
 
 def _found(run: Run, models: TrainedModels) -> Iterator[Picture]:
     """Draw masks or boxes of test images. Nothing for tasks that have neither."""
-    if 0 not in models.numbers:
+    if 0 not in models.numbers or run.settings.head is None:  # told without the data, which may be gone
         return
     from nasbench.report import dense_pictures as dense
     from nasbench.tasks.dense import DenseTask
