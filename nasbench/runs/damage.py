@@ -11,11 +11,13 @@ _MOST_NAMED = 5
 
 
 def damage_of(run: RecordedRun) -> tuple[str, ...]:
-    """Return one line for the damaged records of the journal, and one for each damaged file.
+    """Return one line for each ignored setting, one for the damaged records of the journal, one for each damaged file.
 
     Only what was read so far is known to be damaged. Without damage, there is no line.
     """
-    lines = []
+    lines = [f"In {run.folder.config}, {note}." for note in run.ignored[:_MOST_NAMED]]
+    if (more := len(run.ignored) - _MOST_NAMED) > 0:
+        lines.append(f"{more:,} more {'setting is' if more == 1 else 'settings are'} ignored.")
     if skipped := run.journal.skipped:
         count, more = len(skipped), len(skipped) - _MOST_NAMED
         what = "1 record is damaged and is" if count == 1 else f"{count:,} records are damaged and are"
