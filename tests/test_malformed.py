@@ -28,6 +28,7 @@ from nasbench.report import pictures
 from nasbench.report.assembly import build
 from nasbench.report.headline import busy_load
 from nasbench.report.page import page_of
+from nasbench.report.plotting import Picture
 from nasbench.runs.damage import damage_of
 from nasbench.runs.run import load_run
 from nasbench.runs.settings import read_settings
@@ -353,6 +354,29 @@ def test_run_folders(run, tmp_path):
         (folder / "journal.log").write_bytes(b"".join([*lines[:at], line, *lines[at + 1 :]]))
         tally.read(look, folder, (at, line[:200]))
     tally.check(80, 20)  # many of them are in parts of config.yaml that no reader needs
+
+
+@pytest.mark.parametrize("place", ["figures/index.json", "front.csv", "tables", "figures"])
+def test_what_is_in_the_way_of_a_report_is_named(reported, tmp_path, capsys, monkeypatch, place):
+    """A folder where the report writes a file, or a file where it makes a folder."""
+    if place == "figures/index.json":
+        one = Picture("", "", "", name="one")
+        monkeypatch.setattr(pictures, "_drawn", lambda _, models, index, omissions: index.add("front", [one]) or [])
+    folder = tmp_path / "run"
+    shutil.copytree(reported, folder)
+    there = folder / place
+    if there.suffix:
+        there.unlink(missing_ok=True)
+        there.mkdir(parents=True)
+    else:
+        shutil.rmtree(there, ignore_errors=True)
+        there.write_text("")
+    assert cli.main(["report", str(folder)]) == 4
+    err = capsys.readouterr().err
+    assert f"cannot write the report into {folder}: {there}" in err
+    assert "is in the way" in err
+    assert "move it to another place" in err
+    assert "--out" not in err
 
 
 def test_items_and_weights_are_data_not_code(run, tmp_path):

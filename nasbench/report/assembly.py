@@ -12,7 +12,7 @@ import jinja2
 
 from nasbench.builtin import content_folder
 from nasbench.errors import NothingMatched, RunError
-from nasbench.files import write_text
+from nasbench.files import write_fault, write_text
 from nasbench.library.plan import BARE
 from nasbench.report.explorer import explorer_data, script_json
 from nasbench.report.headline import headline
@@ -60,10 +60,8 @@ def build(run: Run) -> Path:
         file = run.folder.report
         write_text(file, html)
     except OSError as error:
-        raise RunError(
-            f"cannot write the report into {run.path}: {error.strerror}; a report is "
-            "written into its run folder, and `nasbench report RUN --out DIR` into a copy of it"
-        ) from None
+        copy = "a report is written into its run folder, and `nasbench report RUN --out DIR` into a copy of it"
+        raise RunError(f"cannot write the report into {run.path}: {write_fault(error, copy)}") from None
     for note in (*damage_of(run), *omissions.notes):
         warnings.warn(note, stacklevel=2)
     return file
