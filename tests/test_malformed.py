@@ -22,15 +22,15 @@ from support.malformed import YAML_TRICKS, mutated, paths, png, special, tar_of,
 import nasbench as nb
 from nasbench import cli
 from nasbench.errors import NasbenchError, RunError
-from nasbench.library.plan import Plan
+from nasbench.library.plan import BARE, Plan
 from nasbench.measurement.latency.device_profile import load_device_profile
 from nasbench.report import pictures
 from nasbench.report.assembly import build
 from nasbench.report.headline import busy_load
 from nasbench.report.page import page_of
 from nasbench.report.plotting import Picture
-from nasbench.runs.damage import damage_of
-from nasbench.runs.run import load_run
+from nasbench.runs.damage import damage_of, missing_of
+from nasbench.runs.run import create_run, load_run
 from nasbench.runs.settings import read_settings
 from nasbench.spaces import load_space
 from nasbench.tasks import create_task
@@ -354,6 +354,38 @@ def test_run_folders(run, tmp_path):
         (folder / "journal.log").write_bytes(b"".join([*lines[:at], line, *lines[at + 1 :]]))
         tally.read(look, folder, (at, line[:200]))
     tally.check(80, 20)  # many of them are in parts of config.yaml that no reader needs
+
+
+MISSING = {
+    "environment.json": "the versions, machine and seeds",
+    "data.json": "what was read of the data",
+    "items": "the values of single validation items",
+    "latency": "the raw samples of latency",
+}
+
+
+def test_a_missing_file_is_named_with_what_the_report_loses(reported, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pictures, "_drawn", lambda *_: [])
+    folder = tmp_path / "run"
+    shutil.copytree(reported, folder)
+    assert missing_of(load_run(folder)) == ()
+    create_run(folder, load_run(folder).config, {}).journal.record_latency({BARE.hash: {"latency_ms": 1.0}})
+    for place in MISSING:
+        file = folder / place
+        if file.is_dir():
+            shutil.rmtree(file)
+        else:
+            file.unlink(missing_ok=True)
+    with pytest.warns(UserWarning, match="Left out: ") as warned:
+        build(load_run(folder))
+    page = html.unescape((folder / "report.html").read_text())
+    lines = [
+        f"Left out: {what}, because {folder / place} is missing; restore it from a copy of the run."
+        for place, what in MISSING.items()
+    ]
+    assert [str(each.message) for each in warned] == lines
+    assert all(page.count(line) == 1 for line in lines)
+    assert "? threads" not in page
 
 
 @pytest.mark.parametrize("place", ["figures/index.json", "front.csv", "tables", "figures"])

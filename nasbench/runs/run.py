@@ -148,7 +148,8 @@ class Run:
         too, and if this machine's user made the run, so is the copy recognised.
 
         Raises:
-            RunError: If the new folder contains something or is inside the run folder, if a file cannot be read or
+            InputError: If `path` is not a path.
+            RunError: If the new folder contains something or is inside a run folder, if a file cannot be read or
                 written, or if the run is damaged.
         """
         self.check_complete()
