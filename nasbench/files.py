@@ -22,7 +22,7 @@ from nasbench.errors import InputError
 
 __all__ = [
     "FileLock", "append", "copy_file", "cut_torn_line", "is_locked", "read_from", "read_json", "read_locked",
-    "read_yaml", "write_bytes", "write_text",
+    "read_yaml", "write_bytes", "write_fault", "write_text",
 ]  # fmt: skip
 
 MAX_BYTES = 1_000_000
@@ -146,6 +146,21 @@ def write_bytes(path: Path, data: bytes) -> None:
     with temporary.open("xb") as file:
         file.write(data)
     temporary.replace(path)
+
+
+def write_fault(error: OSError, if_read_only: str) -> str:
+    """Return why something cannot be written into a folder, and what to do about it.
+
+    Args:
+        error: The error.
+        if_read_only: What to do if the disk is read-only, or the folder belongs to somebody else.
+    """
+    fault = error.strerror or type(error).__name__
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{fault}; {if_read_only}"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):  # a folder in place of a file, or the reverse
+        return f"{error.filename} is in the way ({fault}); move it to another place"
+    return fault
 
 
 def read_from(path: Path, offset: int, most: int) -> bytes:

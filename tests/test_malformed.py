@@ -21,15 +21,16 @@ from support.malformed import YAML_TRICKS, mutated, paths, png, special, tar_of,
 
 import nasbench as nb
 from nasbench import cli
-from nasbench.errors import NasbenchError
-from nasbench.library.plan import Plan
+from nasbench.errors import NasbenchError, RunError
+from nasbench.library.plan import BARE, Plan
 from nasbench.measurement.latency.device_profile import load_device_profile
 from nasbench.report import pictures
 from nasbench.report.assembly import build
 from nasbench.report.headline import busy_load
 from nasbench.report.page import page_of
-from nasbench.runs.damage import damage_of
-from nasbench.runs.run import load_run
+from nasbench.report.plotting import Picture
+from nasbench.runs.damage import damage_of, missing_of
+from nasbench.runs.run import create_run, load_run
 from nasbench.runs.settings import read_settings
 from nasbench.spaces import load_space
 from nasbench.tasks import create_task
@@ -57,9 +58,9 @@ class Tally:
         else:
             self.taken += 1
 
-    def check(self, least=AT_LEAST):
+    def check(self, least=AT_LEAST, faults=None):
         assert self.refused + self.taken >= least
-        assert self.refused >= least // 3, "too few of the mutations were faults"
+        assert self.refused >= (least // 3 if faults is None else faults), "too few of the mutations were faults"
 
 
 def files(document, folder, ending, seed, count=45):
@@ -181,6 +182,27 @@ def test_an_environment_that_no_search_wrote(run, tmp_path, key, value):
     missing = {name for name, _ in whole.facts} - {name for name, _ in page.facts}
     assert missing == {"seeds", "versions", "machine", "git"}
     assert (page.answer, page.tables) == (whole.answer, whole.tables)
+
+
+def test_a_configuration_with_settings_that_no_reader_needs(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["settings"] |= {"bogus": 3, "keep": "nonsense", "workers": "many"}
+    config |= {"created": 5, "origins": {"sampler": 5}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    opened = load_run(folder)
+    assert opened.summary() == load_run(run.path).summary() | {"created": ""}
+    told = damage_of(opened)
+    assert len(told) == 3
+    for name in ("bogus", "keep", "workers"):
+        (line,) = (line for line in told if f"the setting {name}" in line)
+        assert line.startswith(f"In {folder / 'config.yaml'}, ")
+        assert line in page_of(opened, {}, {}).notes
+    config["settings"]["seed"] = "x"
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(RunError, match="is damaged: seed"):
+        load_run(folder)
 
 
 def damaged(folder, place):
@@ -331,7 +353,62 @@ def test_run_folders(run, tmp_path):
         )
         (folder / "journal.log").write_bytes(b"".join([*lines[:at], line, *lines[at + 1 :]]))
         tally.read(look, folder, (at, line[:200]))
-    tally.check(80)
+    tally.check(80, 20)  # many of them are in parts of config.yaml that no reader needs
+
+
+MISSING = {
+    "environment.json": "the versions, machine and seeds",
+    "data.json": "what was read of the data",
+    "items": "the values of single validation items",
+    "latency": "the raw samples of latency",
+}
+
+
+def test_a_missing_file_is_named_with_what_the_report_loses(reported, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pictures, "_drawn", lambda *_: [])
+    folder = tmp_path / "run"
+    shutil.copytree(reported, folder)
+    assert missing_of(load_run(folder)) == ()
+    create_run(folder, load_run(folder).config, {}).journal.record_latency({BARE.hash: {"latency_ms": 1.0}})
+    for place in MISSING:
+        file = folder / place
+        if file.is_dir():
+            shutil.rmtree(file)
+        else:
+            file.unlink(missing_ok=True)
+    with pytest.warns(UserWarning, match="Left out: ") as warned:
+        build(load_run(folder))
+    page = html.unescape((folder / "report.html").read_text())
+    lines = [
+        f"Left out: {what}, because {folder / place} is missing; restore it from a copy of the run."
+        for place, what in MISSING.items()
+    ]
+    assert [str(each.message) for each in warned] == lines
+    assert all(page.count(line) == 1 for line in lines)
+    assert "? threads" not in page
+
+
+@pytest.mark.parametrize("place", ["figures/index.json", "front.csv", "tables", "figures"])
+def test_what_is_in_the_way_of_a_report_is_named(reported, tmp_path, capsys, monkeypatch, place):
+    """A folder where the report writes a file, or a file where it makes a folder."""
+    if place == "figures/index.json":
+        one = Picture("", "", "", name="one")
+        monkeypatch.setattr(pictures, "_drawn", lambda _, models, index, omissions: index.add("front", [one]) or [])
+    folder = tmp_path / "run"
+    shutil.copytree(reported, folder)
+    there = folder / place
+    if there.suffix:
+        there.unlink(missing_ok=True)
+        there.mkdir(parents=True)
+    else:
+        shutil.rmtree(there, ignore_errors=True)
+        there.write_text("")
+    assert cli.main(["report", str(folder)]) == 4
+    err = capsys.readouterr().err
+    assert f"cannot write the report into {folder}: {there}" in err
+    assert "is in the way" in err
+    assert "move it to another place" in err
+    assert "--out" not in err
 
 
 def test_items_and_weights_are_data_not_code(run, tmp_path):

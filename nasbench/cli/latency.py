@@ -332,10 +332,14 @@ def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: 
 
     measured = measure_front(run, per_slot=per_slot, on_start=on_start, **options)
     if as_json:
-        console.print_json("front_latency", {"run": str(path), "file": str(measured.file), **measured.to_dict()})
+        file = None if measured.file is None else str(measured.file)
+        console.print_json("front_latency", {"run": str(path), "file": file, **measured.to_dict()})
     else:
         _print_front(measured)
-    narrate(f"raw samples: {measured.file}; next: nasbench report {path}")
+    if measured.file is None:
+        narrate(f"warning: the measurement is only shown here, because {path} cannot be written: {measured.fault}")
+    else:
+        narrate(f"raw samples: {measured.file}; next: nasbench report {path}")
     return 0
 
 

@@ -12,7 +12,7 @@ import jinja2
 
 from nasbench.builtin import content_folder
 from nasbench.errors import NothingMatched, RunError
-from nasbench.files import write_text
+from nasbench.files import write_fault, write_text
 from nasbench.library.plan import BARE
 from nasbench.report.explorer import explorer_data, script_json
 from nasbench.report.headline import headline
@@ -21,7 +21,7 @@ from nasbench.report.page import Page, page_of
 from nasbench.report.pictures import pictures_of
 from nasbench.report.tables import save_tables
 from nasbench.report.trained_models import TrainedModels
-from nasbench.runs.damage import damage_of
+from nasbench.runs.damage import damage_of, missing_of
 from nasbench.runs.run import Run
 from nasbench.runs.schema import read_test_metrics
 from nasbench.runs.trainings import trainings_of
@@ -54,17 +54,17 @@ def build(run: Run) -> Path:
         models, omissions = TrainedModels(run), Omissions()
         test, naive = _test_figures(run, models, omissions)
         pictures = pictures_of(run, models, omissions)
+        if fault := run.sources.fault:
+            omissions.add_reason(fault)
         page = page_of(run, test, naive, pictures, omissions.notes)
         html = printable(render(run, page))
         save_tables(page.tables, run.folder.tables)
         file = run.folder.report
         write_text(file, html)
     except OSError as error:
-        raise RunError(
-            f"cannot write the report into {run.path}: {error.strerror}; a report is "
-            "written into its run folder, and `nasbench report RUN --out DIR` into a copy of it"
-        ) from None
-    for note in (*damage_of(run), *omissions.notes):
+        copy = "a report is written into its run folder, and `nasbench report RUN --out DIR` into a copy of it"
+        raise RunError(f"cannot write the report into {run.path}: {write_fault(error, copy)}") from None
+    for note in (*damage_of(run), *missing_of(run), *omissions.notes):
         warnings.warn(note, stacklevel=2)
     return file
 

@@ -37,6 +37,11 @@ class Omissions:
         else:
             self.left_out.setdefault(reason, []).append(what)
 
+    def add_reason(self, reason: str) -> None:
+        """Add a reason that the reader must know even if no part is left out for it."""
+        if reason not in self.left_out and reason not in self.kept:
+            self.left_out[reason] = ["nothing"]
+
     @property
     def notes(self) -> tuple[str, ...]:
         """One sentence for each reason."""

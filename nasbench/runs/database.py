@@ -71,8 +71,7 @@ def check_database_url(url: str) -> None:
     """Check the form of the URL of a shared study, without connecting to it.
 
     Raises:
-        InputError: If it is not a URL of PostgreSQL or MySQL, or names no database. The message does not contain the
-            password.
+        InputError: If it is not a URL of PostgreSQL, or names no database. The message does not contain the password.
     """
     url = DatabaseUrl(url)
     if re.search(r"[?&]sslpassword=", url):  # a URL is written to files, and only its `password` is left out
@@ -81,11 +80,11 @@ def check_database_url(url: str) -> None:
             "service file (PGSERVICEFILE)"
         )
     scheme, separator, _ = url.partition("://")
-    if scheme.partition("+")[0] not in ("postgresql", "mysql") or not separator:
+    if scheme.partition("+")[0] != "postgresql" or not separator:
         hint = (
             "write postgresql:// instead of postgres://"
             if scheme == "postgres" and separator
-            else "leave it out to store the study in the run folder"
+            else "PostgreSQL is the only database; leave it out to store the study in the run folder"
         )
         # A text without a scheme is not a URL, so its password is found only after a scheme is put before the text.
         shown = mask_passwords(url) if separator else DatabaseUrl(f"x://{mask_passwords(url)}").removeprefix("x://")
@@ -110,7 +109,7 @@ def open_database(url: str, say: Callable[[str], None] | None = None) -> Databas
     """Open (or create) Optuna's tables in a database that several machines share.
 
     Args:
-        url: postgresql://user@host/database. mysql:// is passed to Optuna as well.
+        url: postgresql://user@host/database.
         say: Called with a message when the database does not answer.
 
     Raises:
@@ -305,9 +304,8 @@ def _connect_args(url: DatabaseUrl) -> dict[str, Any]:
     from sqlalchemy.engine import make_url
 
     asked = make_url(url)
-    limits = _POSTGRESQL if asked.drivername.partition("+")[0] == "postgresql" else {}
     password = {} if url.password is None else {"password": url.password}
-    return {key: value for key, value in limits.items() if key not in asked.query} | password
+    return {key: value for key, value in _POSTGRESQL.items() if key not in asked.query} | password
 
 
 # -- waiting -------------------------------------------------------------------------------------------------------

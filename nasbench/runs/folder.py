@@ -34,7 +34,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nasbench.errors import RunError
+from nasbench.errors import InputError, RunError
 from nasbench.files import FileLock, append, copy_file, is_locked, read_json, write_text
 from nasbench.text import csv_text
 
@@ -162,17 +162,17 @@ class RunFolder:
         Locks and other hidden files are not copied. A link within the run folder becomes a copy of its target.
 
         Raises:
-            RunError: If `check` raises it, if the new folder contains something or is inside the run folder, or if a
-                file cannot be read or written. A copy that could not be completed is removed.
+            InputError: If `path` is not a path.
+            RunError: If `check` raises it, if the new folder contains something or is inside a run folder, or if a file
+                cannot be read or written. A copy that could not be completed is removed.
         """
+        if not isinstance(path, (str, os.PathLike)) or Path(path) == Path():
+            raise InputError(f"a run is copied into a new folder; got {path!r} instead of its name")
         self.check()
         target = RunFolder(path)
         root = os.path.realpath(self.path)
-        if not target.is_free:
-            what = "contains a run; to work on it, give it as the run" if target.is_run else "exists and is not empty"
-            raise RunError(f"{path} {what}; a run is copied only into a new or empty folder, so choose another --out")
-        if os.path.commonpath([root, os.path.realpath(path)]) == root:
-            raise RunError(f"{path} is inside the run folder {self.path}; choose another --out")
+        if fault := _not_free(target):
+            raise RunError(f"{path} {fault}; a run is copied only into a new or empty folder, so choose another --out")
         try:
             target.path.mkdir(parents=True, exist_ok=True)
             # A search that is running adds a trial to the journal before it adds it to the views. So the copied journal
@@ -433,6 +433,19 @@ def _entries(folder: Path, root: str) -> Iterator[os.DirEntry[str]]:
             seen.add(place)
             with os.scandir(entry.path) as inside:
                 waiting.extend(inside)
+
+
+def _not_free(target: RunFolder) -> str:
+    """Return why a run cannot be copied to a path. "" if it can."""
+    path = target.path
+    if path.is_symlink() and not path.exists():
+        return f"is a link to {os.readlink(path)}, which does not exist"
+    if path.exists() and not path.is_dir():
+        return "is a file"
+    if not target.is_free:
+        return "contains a run; to work on it, give it as the run" if target.is_run else "exists and is not empty"
+    around = next((above for above in Path(os.path.realpath(path)).parents if RunFolder(above).is_run), None)
+    return "" if around is None else f"is inside the run folder {around}"
 
 
 def _numbered(folder: Path, name: str, ending: str) -> dict[int, Path]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nasbench.errors import DeviceError, NothingMatched, RunError
+from nasbench.errors import DeviceError, NothingMatched
 from nasbench.library.plan import Plan
 from nasbench.measurement.latency.device_profile import HeldOut, judged, within_10pct
 from nasbench.measurement.latency.kernels import count_kernels
@@ -38,7 +38,8 @@ class FrontLatency:
             None if `quality` is None.
         slots: The latency that each slot adds in the best plan. None if the front contains only the bare backbone, or
             if it was not requested.
-        file: The file that contains the rows and the raw samples.
+        file: The file that contains the rows and the raw samples. None if the run folder cannot be written.
+        fault: Why the run folder cannot be written. "" if it can.
     """
 
     rows: list[dict[str, Any]]
@@ -46,7 +47,8 @@ class FrontLatency:
     quality: HeldOut | None
     within_10pct_ms: float | None
     slots: PerSlot | None
-    file: Path = Path()
+    file: Path | None = None
+    fault: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as JSON-serialisable data, without raw samples."""
@@ -66,7 +68,7 @@ def measure_front(
 ) -> FrontLatency:
     """Measure the latency of the plans on a run's front and of the bare backbone on this device, and by slot.
 
-    Results and raw samples are stored in `latency/` of the run folder.
+    Results and raw samples are stored in `latency/` of the run folder, if this can be written.
 
     Args:
         run: The run.
@@ -116,19 +118,23 @@ def measure_front(
             row |= {"predicted_ms": cost["latency_ms"], "predicted_ratio": cost["latency_ratio"]}
         rows.append(row)
     quality, within_ms = _quality([row for row in rows if row["plan_hash"] != bare.hash])
-    slots = None if best is None else measure_slots(run, texts[best], first[best].number, **options)
+    slots = None if best is None else measure_slots(run, texts[best], **options)
     result = FrontLatency(rows, measured, quality, within_ms, slots)
     document = {**result.to_dict(), "date": measured.scenario.date, "profile": measured.to_dict()}
-    return replace(result, file=_save(run, "front", document))
+    try:
+        if slots is not None and best is not None:
+            _save(run, "slots", _slots_document(slots, first[best].number))
+        return replace(result, file=_save(run, "front", document))
+    except OSError as error:  # the measurement takes long, so it is not lost
+        return replace(result, fault=error.strerror or str(error))
 
 
-def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> PerSlot:
-    """Measure the latency that each slot of a plan adds, and store the result in the run folder for the report.
+def measure_slots(run: Run, plan: str, **options: Any) -> PerSlot:
+    """Measure the latency that each slot of a plan adds.
 
     Args:
         run: The run.
         plan: Text of a plan of the run.
-        number: Number of the plan's trial.
         options: Options of `profile`.
 
     Raises:
@@ -137,10 +143,13 @@ def measure_slots(run: Run, plan: str, number: int | None, **options: Any) -> Pe
     builder = run.builder().without_weights()
     options = {**options, "input_size": builder.input_size, "identity_init": builder.identity_init}
     per_slot = profile_slots(builder.host(), plan, attach=builder.attach, **options)
-    scenario = _accepted(per_slot.profile).scenario
-    source = {"number": number, "scenario_text": scenario.text, "date": scenario.date}
-    _save(run, "slots", {**source, **per_slot.to_dict()})
+    _accepted(per_slot.profile)
     return per_slot
+
+
+def _slots_document(slots: PerSlot, number: int | None) -> dict[str, Any]:
+    scenario = slots.profile.scenario
+    return {"number": number, "scenario_text": scenario.text, "date": scenario.date, **slots.to_dict()}
 
 
 def predicted_scenario(run: Run) -> dict[str, Any]:
@@ -164,7 +173,4 @@ def _accepted(measured: Profile) -> Profile:
 
 
 def _save(run: Run, kind: str, data: Mapping[str, Any]) -> Path:
-    try:
-        return run.folder.save_latency(kind, {"schema_version": SCHEMA_VERSION, **data})
-    except OSError as error:
-        raise RunError(f"cannot write the latency of {run.path}: {error.strerror}") from None
+    return run.folder.save_latency(kind, {"schema_version": SCHEMA_VERSION, **data})

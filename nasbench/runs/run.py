@@ -31,7 +31,7 @@ from nasbench.runs.schema import (
     read_data,
     read_environment,
 )
-from nasbench.runs.settings import SearchSettings, differences
+from nasbench.runs.settings import SearchSettings, differences, recorded_settings
 from nasbench.runs.sources import Sources, copy_sources
 from nasbench.runs.trust import write_tag
 
@@ -63,6 +63,8 @@ class Run:
         folder: The files of the run.
         journal: The Optuna studies of the run.
         sources: The Python files of the run.
+        settings: The settings of the search.
+        ignored: One note for each setting in config.yaml that is ignored (`recorded_settings`).
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Run:
     ) -> None:
         self.config = dict(config)
         self.folder = RunFolder(path)
-        self.settings = SearchSettings.model_validate(self.config["settings"])
+        self.settings, self.ignored = recorded_settings(self.config["settings"])
         self.sources = Sources(self.folder, self.config, self.settings, trust)
         identity = self.config["identity"]
         self.journal = RunJournal(self.folder, self.directions, identity, writing=writing, database=database)
@@ -88,6 +90,12 @@ class Run:
     def path(self) -> Path:
         """The run folder."""
         return self.folder.path
+
+    @property
+    def created(self) -> str:
+        """Date and time at which the run was created, such as 2026-01-31T12:00:00+00:00. "" if it is not known."""
+        created = self.config.get("created")
+        return created if isinstance(created, str) else ""
 
     @property
     def directions(self) -> dict[str, str]:
@@ -140,7 +148,8 @@ class Run:
         too, and if this machine's user made the run, so is the copy recognised.
 
         Raises:
-            RunError: If the new folder contains something or is inside the run folder, if a file cannot be read or
+            InputError: If `path` is not a path.
+            RunError: If the new folder contains something or is inside a run folder, if a file cannot be read or
                 written, or if the run is damaged.
         """
         self.check_complete()
@@ -300,7 +309,7 @@ class Run:
             "front": self._front_size(evaluations),
             "backbone": self.settings.backbone,
             "task": self.settings.task if self.config["task"] else "function",
-            "created": self.config.get("created", ""),
+            "created": self.created,
         }
 
     # -- models ------------------------------------------------------------------------------------------------
@@ -430,7 +439,7 @@ def create_run(
             )
         # Settings outside the identity (trials, workers) can change when a run is resumed. The date of creation does
         # not.
-        config = {**config, "created": there.get("created", config.get("created"))}
+        config = {**config, "created": run.created or config.get("created")}
         # If somebody else made the run, its copied files are not kept in the new config.yaml. They would become
         # trusted.
         earlier = None if run.sources.fault else there.get("plugins")

@@ -24,7 +24,7 @@ from nasbench.runs.columns import LATENCY_COLUMNS, column_of_that_name
 from nasbench.runs.database_url import DatabaseUrl
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.folder import RunFolder
-from nasbench.runs.settings import SearchSettings
+from nasbench.runs.settings import recorded_settings
 
 __all__ = [
     "CONTROLS", "COST_CHECKS", "FINALISTS", "LATENCY", "REFERENCE", "SCHEMA_VERSION", "SEARCH", "DataRead",
@@ -151,9 +151,9 @@ class RunConfig(_Part):
 
     Attributes:
         schema_version: Version of the file's schema.
-        created: Date and time at which the run was created.
-        settings: The resolved settings, by field of `SearchSettings`.
-        origins: The origin of each setting.
+        created: Date and time at which the run was created. Any other value is ignored, see `Run.created`.
+        settings: The resolved settings, by field of `SearchSettings`. See `recorded_settings`.
+        origins: The origin of each setting, for people. Nothing reads it.
         objectives: Direction of each objective.
         identity: The settings and the description of the data. Two runs of the same search must have the same identity.
         space: The resolved space.
@@ -162,9 +162,9 @@ class RunConfig(_Part):
     """
 
     schema_version: int = Field(ge=1, le=SCHEMA_VERSION)
-    created: _Text = ""
+    created: Any = ""
     settings: dict[str, Any]
-    origins: dict[str, _Text] = {}
+    origins: Any = {}
     objectives: Annotated[dict[_Text, Literal["maximize", "minimize"]], Field(min_length=1)]
     identity: Identity
     space: SpaceInfo
@@ -266,7 +266,7 @@ def read_config(file: Path) -> dict[str, Any]:
     try:
         given = read_yaml(file, "run configuration")
         RunConfig.model_validate(given)
-        SearchSettings.model_validate(given["settings"])
+        recorded_settings(given["settings"])
     except ValidationError as error:
         raise damaged(file, error) from None
     except InputError as error:

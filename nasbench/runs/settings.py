@@ -33,11 +33,11 @@ from nasbench.library.plan import Plan
 from nasbench.library.plan_text import FORMS
 from nasbench.runs.database_url import DatabaseUrl
 from nasbench.tasks.recipe import refuse_boolean
-from nasbench.text import duration_s, mask_passwords
+from nasbench.text import clean, duration_s, mask_passwords
 
 __all__ = [
-    "GONE", "NOT_WITH_PLANS", "SAMPLERS", "CommandLine", "SearchSettings", "differences", "gone_notes", "meaning",
-    "read_settings",
+    "GONE", "NOT_WITH_PLANS", "SAMPLERS", "CommandLine", "SearchSettings", "differences", "ignored_notes", "meaning",
+    "read_settings", "recorded_settings",
 ]  # fmt: skip
 
 Sampler = Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"]
@@ -49,6 +49,15 @@ GONE: dict[str, str] = {
     "finalists": "the search now chooses which plans are trained with further seeds; see the settings refine and plans"
 }
 """Settings of earlier versions, which are ignored. The text of each says what replaces it."""
+
+
+_NOT_READ = frozenset(
+    {
+        *("keep", "workers", "engine", "storage", "device", "time_s", "retry_failed"),
+        *("trial_timeout_s", "trial_cpus", "trial_gpus"),
+    }
+)
+"""Settings that only say how a search was carried out. Its results can be read without them."""
 
 
 def _listed(given: Any) -> Any:
@@ -485,14 +494,41 @@ def read_settings(
         raise InputError(mask_passwords(f"{key}={first['input']!r} ({where}): {fact}")) from None
 
 
-def gone_notes(given: Iterable[str]) -> list[str]:
-    """Return one note for each given setting that no longer exists.
+def recorded_settings(given: Mapping[str, Any]) -> tuple[SearchSettings, list[str]]:
+    """Return the settings in the config.yaml of a run, and one note for each that is ignored.
+
+    A setting that this version does not know is ignored. If the value of a setting is wrong that only says how the
+    search was carried out, the setting has its default.
+
+    Raises:
+        ValidationError: If the value of another setting is wrong.
+    """
+    read = {name: value for name, value in given.items() if name in SearchSettings.model_fields}
+    notes = ignored_notes(name for name in given if name not in GONE)
+    try:
+        return SearchSettings.model_validate(read), notes
+    except ValidationError as error:
+        wrong = {str(one["loc"][0]) for one in error.errors() if one["loc"]} & _NOT_READ
+    for name in sorted(wrong):
+        value = mask_passwords(clean(repr(read.pop(name)), 80))
+        notes.append(f"the setting {name}={value} is wrong and is ignored: it only says how the search was carried out")
+    return SearchSettings.model_validate(read), notes
+
+
+def ignored_notes(given: Iterable[str]) -> list[str]:
+    """Return one note for each given setting that no longer exists, or that this version does not know.
 
     Example:
-        >>> gone_notes(["trials", "finalists"])[0].partition(":")[0]
+        >>> ignored_notes(["trials", "finalists"])[0].partition(":")[0]
         'the setting finalists no longer exists and is ignored'
     """
-    return [f"the setting {name} no longer exists and is ignored: {GONE[name]}" for name in given if name in GONE]
+    notes = []
+    for name in given:
+        if name in GONE:
+            notes.append(f"the setting {name} no longer exists and is ignored: {GONE[name]}")
+        elif name not in SearchSettings.model_fields:
+            notes.append(f"the setting {clean(name, 80)} is unknown and is ignored: it may be of a newer version")
+    return notes
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

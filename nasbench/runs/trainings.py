@@ -37,6 +37,7 @@ class RecordedRun(Protocol):
     folder: RunFolder
     journal: RunJournal
     config: dict[str, Any]
+    ignored: list[str]
 
     @property
     def metric(self) -> str | None:

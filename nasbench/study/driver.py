@@ -31,7 +31,7 @@ from nasbench.runs.latency import measured_columns
 from nasbench.runs.refinement import equal_seeds, is_refined
 from nasbench.runs.run import Run, create_run, load_run
 from nasbench.runs.schema import CONTROLS, FINALISTS, SCHEMA_VERSION, SEARCH
-from nasbench.runs.settings import SearchSettings, gone_notes
+from nasbench.runs.settings import SearchSettings, ignored_notes
 from nasbench.runs.sources import uncopied_imports
 from nasbench.runs.trainings import trainings_of
 from nasbench.spaces import SlotLike
@@ -105,7 +105,7 @@ def run_search(
     # The lock is taken before anything in the folder is read or written. Only one process can search in a folder.
     lock = _claim_folder(folder)
     try:
-        for message in gone_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
+        for message in ignored_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
             note(message)
         for name, fact in (problem.task.read if problem.task is not None else {}).items():
             note(f"read: {name}: {fact}")

@@ -24,7 +24,7 @@ from nasbench.errors import EvaluationError, InputError, RunError
 from nasbench.evidence.noise import pooled_noise
 from nasbench.evidence.pairs import PairedDifference, compare_pair
 from nasbench.evidence.trainings import Trainings
-from nasbench.files import write_text
+from nasbench.files import write_fault, write_text
 from nasbench.library.plan import Plan
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.measurement.latency.devices import usable_device
@@ -170,7 +170,5 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"cannot write {folder}: {error.strerror}; a training is stored in its run folder, and with `nasbench "
-            "train RUN ... --out DIR` in a copy of it"
-        ) from None
+        copy = "a training is stored in its run folder, and with `nasbench train RUN ... --out DIR` in a copy of it"
+        raise RunError(f"cannot write {folder}: {write_fault(error, copy)}") from None

@@ -9,7 +9,7 @@ from nasbench.errors import InputError
 from nasbench.library.plan import Plan
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.schema import read_config
-from nasbench.runs.settings import NOT_WITH_PLANS, SearchSettings
+from nasbench.runs.settings import NOT_WITH_PLANS, SearchSettings, recorded_settings
 from nasbench.spaces import load_space
 
 __all__ = ["with_all_plans"]
@@ -50,4 +50,4 @@ def _earlier(out: str | Path | None) -> tuple[str, ...]:
     """Return the given plans of the run in a folder. Empty if there is no run, or if its plans were not given."""
     if out is None or not (folder := RunFolder(out)).is_run:
         return ()
-    return SearchSettings.model_validate(read_config(folder.config)["settings"]).plans
+    return recorded_settings(read_config(folder.config)["settings"])[0].plans

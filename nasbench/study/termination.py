@@ -35,25 +35,29 @@ def ending_by_signal() -> Iterator[None]:
     a signal is ignored (as SIGHUP is under nohup) or already has a handler, this stays as it is. Therefore only the
     outermost of nested contexts has an effect.
     """
-    taken = _taken_signals()
+    taken, received = _take_signals()
     try:
         yield
-    except Terminated as end:
+    except KeyboardInterrupt:  # where Ray waits, it replaces `Terminated` by a KeyboardInterrupt of its own
         _give_back(taken)
-        if end.number in taken:
-            name = signal.Signals(end.number).name
+        if received:
+            name = signal.Signals(received[0]).name
             narrate(f"ended by {name}; all finished work is saved, and the same command continues from there")
-            signal.raise_signal(end.number)  # the default handler is installed again, so the process ends here
+            signal.raise_signal(received[0])  # the default handler is installed again, so the process ends here
         raise
     finally:
         _give_back(taken)
 
 
-def _taken_signals() -> list[int]:
-    """Install a handler for each signal that has none, and return these signals."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread can have signal handlers
-        return []
+def _take_signals() -> tuple[list[int], list[int]]:
+    """Install a handler for each signal that has none.
+
+    Returns:
+        These signals, and a list to which the handler appends each signal that it receives.
+    """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can have signal handlers
+        return [], received
 
     def terminate(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -63,7 +67,7 @@ def _taken_signals() -> list[int]:
     taken: list[int] = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
     for number in taken:
         signal.signal(number, terminate)
-    return taken
+    return taken, received
 
 
 def _give_back(taken: list[int]) -> None:

@@ -126,6 +126,7 @@ def test_passwords_are_masked_in_any_text(text, masked):
     [
         (f"postgres://me:{SECRET}@host/x", "write postgresql:// instead of postgres://"),
         (f"sqlite://me:{SECRET}@host/x", "leave it out to store the study in the run folder"),
+        (f"mysql://me:{SECRET}@host/x", "PostgreSQL is the only database"),
         (f"me:{SECRET}@host/x", "is not of the form postgresql://user@host:port/database"),
         (f"host=localhost password={SECRET}", "is not of the form"),
         (f"postgresql://me@host/x?sslpassword={SECRET}", "cannot contain sslpassword"),

@@ -13,7 +13,7 @@ from support.recorded_run import Recorder
 import nasbench as nb
 from nasbench import cli, report
 from nasbench.backbones import factory
-from nasbench.errors import DataError, PluginError, RunError
+from nasbench.errors import DataError, InputError, PluginError, RunError
 from nasbench.library import plugins
 from nasbench.library.registry import MODULES
 from nasbench.report.export import export_trial
@@ -275,6 +275,22 @@ def test_a_configuration_that_names_code_runs_none(name, tmp_path, monkeypatch, 
     assert code_that_ran(ran) == []
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_report_that_needs_no_code_says_that_none_was_run(tmp_path, ran, capsys):
+    recorder = Recorder(tmp_path / "r", seeds=1)
+    recorder.add(None, 0.5, items=[0.0, 1.0])
+    file = tmp_path / "r" / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["settings"]["backbone"] = "x.py:build"
+    file.write_text(yaml.safe_dump(config))
+    assert cli.main(["report", str(tmp_path / "r")]) == 0
+    said = "The report leaves out nothing: run r has Python code of its own, which was not run, because"
+    for text in (capsys.readouterr().err, (tmp_path / "r" / "report.html").read_text()):
+        assert text.count(said) == 1
+        assert "give --trust" in text
+    assert code_that_ran(ran) == []
+
+
 def test_resuming_a_run_of_others_does_not_make_its_code_trusted(foreign, ran):
     """Its files are no longer those of the run, because this user's search did not load them."""
     config = load_run(foreign).config
@@ -458,20 +474,32 @@ def test_a_copy_of_a_foreign_run_is_foreign(foreign, ran, tmp_path, capsys):
     ("out", "said"),
     [
         ("full", "is not empty"),
-        ("file", "is not empty"),
+        ("file", "file is a file; a run is copied only into a new or empty folder"),
+        ("link", "is a link to nowhere, which does not exist"),
         ("other", "contains a run; to work on it, give it as the run"),
         ("r/tables/copy", "is inside the run folder"),
+        ("other/copy", "is inside the run folder"),
         ("file/copy", "cannot copy"),
     ],
 )
 def test_a_run_is_copied_only_into_a_new_folder(out, said, copied, tmp_path, capsys):
     (tmp_path / "full" / "of").mkdir(parents=True)
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
     Recorder(tmp_path / "other")
     before = bytes_of(tmp_path)
     assert cli.main(["report", str(copied), "--out", str(tmp_path / out)]) == 4
     assert said in capsys.readouterr().err
     assert bytes_of(tmp_path) == before
+
+
+def test_a_copy_needs_the_name_of_a_folder(copied, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert cli.main(["report", str(copied), "--out", ""]) == 4
+    assert "a run is copied into a new folder" in capsys.readouterr().err
+    with pytest.raises(InputError, match="got None instead of its name"):
+        load_run(copied).copy_to(None)
 
 
 def test_a_copy_follows_no_link(copied, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 
 import pytest
@@ -22,6 +23,7 @@ from nasbench.measurement.latency.space_profiler import profile_device
 from nasbench.report import latency_tables
 from nasbench.report.page import command_of, page_of
 from nasbench.runs import front_latency
+from nasbench.runs.folder import RunFolder
 from nasbench.runs.front_latency import measure_front
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.settings import read_settings
@@ -285,6 +287,19 @@ def test_a_front_that_cannot_be_measured_gets_no_estimate_of_its_time(run, tmp_p
         cli.main(["profile", "--run", str(run.path), "--front", "--time", "0.1", "--no-slots", "--device", "cpu"]) == 0
     )
     assert "measuring the front and the bare backbone: at most 0 s" in capsys.readouterr().err
+
+
+def test_a_measurement_that_cannot_be_stored_is_shown(run, monkeypatch, capsys):
+    def save(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(RunFolder, "save_latency", save)
+    words = ["profile", "--run", str(run.path), "--front", "--time", "0.1", "--no-slots", "--device", "cpu", "--json"]
+    assert cli.main(words) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["data"]["rows"]
+    assert json.loads(out)["data"]["file"] is None
+    assert f"only shown here, because {run.path} cannot be written: Read-only file system" in err
 
 
 def test_options_reach_both_measurements(run):

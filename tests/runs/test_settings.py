@@ -1,10 +1,19 @@
 import pytest
+from pydantic import ValidationError
 
 from nasbench import cli
 from nasbench.errors import InputError, SpaceError, UnknownNameError
 from nasbench.objectives import conventional_direction, directions, parse_constraint
 from nasbench.runs.command_line import command_words, merged
-from nasbench.runs.settings import SAMPLERS, SearchSettings, differences, gone_notes, meaning, read_settings
+from nasbench.runs.settings import (
+    SAMPLERS,
+    SearchSettings,
+    differences,
+    ignored_notes,
+    meaning,
+    read_settings,
+    recorded_settings,
+)
 from nasbench.study.problem import make_problem
 from nasbench.tasks.creation import unused_options
 from nasbench.tasks.recipe import Recipe
@@ -86,9 +95,23 @@ def test_the_command_refuses_an_option_of_series_with_images(tmp_path, capsys):
 def test_settings_of_earlier_versions_are_ignored():
     settings, origins = read_settings({"finalists": "all", "trials": 3}, origin="python")
     assert (settings.trials, origins["finalists"]) == (3, "python")
-    assert gone_notes(origins)[0].startswith("the setting finalists no longer exists")
+    assert ignored_notes(origins)[0].startswith("the setting finalists no longer exists")
     assert merged({}, ["finalists=all"]) == {"finalists": "all"}
     assert SearchSettings.model_validate({"finalists": "front", "seeds": 3}).seeds == 3
+
+
+def test_recorded_settings_that_no_reader_needs_are_ignored_with_a_note():
+    given = {"trials": 3, "bogus": 3, "keep": "nonsense", "workers": "many", "finalists": "front"}
+    settings, notes = recorded_settings(given)
+    assert (settings.trials, settings.keep, settings.workers) == (3, "front", 1)
+    assert [note.partition(" is ")[0] for note in notes] == [
+        "the setting bogus",
+        "the setting keep='nonsense'",
+        "the setting workers='many'",
+    ]
+    with pytest.raises(ValidationError) as caught:
+        recorded_settings(given | {"seed": "x"})
+    assert [error["loc"] for error in caught.value.errors()] == [("seed",)]
 
 
 def test_settings_survive_their_file():

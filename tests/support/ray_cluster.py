@@ -65,6 +65,11 @@ class RayCluster:
         """Return the session of each worker of a search, on all nodes."""
         return [session for session in self.sessions for _, name in members(session) if "ray::_Actor" in name]
 
+    def stop(self, session):
+        """Stop every process of the head or of a node, as if the machine hung."""
+        for number, _ in members(session):
+            os.kill(number, signal.SIGSTOP)
+
     def kill(self, session):
         """Kill every process of the head or of a node at once."""
         while found := members(session):

@@ -1,5 +1,7 @@
 """A run folder made of recorded trainings, for tests that read runs and must not wait for a search."""
 
+import json
+
 import numpy as np
 
 from nasbench.library.plan import Plan
@@ -33,6 +35,10 @@ class Recorder:
             "space": {"name": "tiny", "plans": 1000, "slots": SLOTS, "excluded": []}, "task": task,
         }  # fmt: skip
         self.run = create_run(path, config, {})
+        if task is not None:
+            data = {name: task[name] for name in ("splits", "input_size")}
+            data |= {"schema_version": 1, "task": "digits", "found": "digits", "described": {}}
+            self.run.folder.data.write_text(json.dumps(data))
         self.numbers = {}
 
     def add(self, plan, score, seed=0, *, items=None, macs=100.0, reason="", failed="", history=(), stage=None, **more):

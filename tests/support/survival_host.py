@@ -158,7 +158,10 @@ def search(order):
             **{"seeds": 1, **order["search"]},
         )  # fmt: skip
     except nb.errors.NasbenchError as error:
-        sys.stderr.write(f"{error}\n")
+        if "uncaught" in order:  # as if this ended the program
+            sys.excepthook(type(error), error, error.__traceback__)
+        else:
+            sys.stderr.write(f"{error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return 2

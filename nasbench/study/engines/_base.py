@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -34,10 +35,12 @@ class Engine(ABC):
     Attributes:
         capacity: Number of evaluations that can run at the same time.
         start_note: A message for the user before the first request, if starting the workers is slow. "" for none.
+        tell: Called with a message for the user when something holds up the engine. By default nobody is told.
     """
 
     capacity: int
     start_note: str = ""
+    tell: Callable[[str], None] = staticmethod(lambda message: None)
 
     @abstractmethod
     def submit(self, ticket: int, request: Request) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
+import signal
 import socket
+import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +34,7 @@ It is less than the 60 s after which Ray ends the process of the search itself, 
 """
 
 _ASK_HEAD_S = 5.0
-"""Longest wait for workers, in seconds, before the head is called."""
+"""Longest wait for workers, in seconds, before the head is asked whether it is alive, and for its answer."""
 
 
 class RayEngine(Pool):
@@ -58,9 +62,9 @@ class RayEngine(Pool):
         self._workplace = workplace.to_bytes()
         self._resources = {"num_cpus": cpus, "num_gpus": gpus}
         self._joined = self._has_room = False
-        self._head = ""  # its address, and the time since when it does not answer
-        self._silent_since: float | None = None
-        self._is_lost = False
+        self._head: Any = None  # Ray's connection to it, None until there is one
+        self._name_of_head = ""
+        self._silent_since: float | None = None  # the time since when the head does not answer
         address = os.environ.get("RAY_ADDRESS")
         where = (
             f"joining the Ray cluster at {address}" if address else "starting Ray, or joining this machine's cluster"
@@ -71,9 +75,13 @@ class RayEngine(Pool):
 
     def close(self) -> None:
         """Kill every worker, and leave the cluster if this engine joined it."""
-        if self._is_lost:
+        if self._silent_since is not None:
             # Ray would wait for the head in each of its calls. Without a head, its processes end by themselves.
             atexit.unregister(self._ray.shutdown)
+            # Before Ray prints the traceback of an error that ends this process, it would report the error to the head.
+            worker = self._ray._private.worker
+            if sys.excepthook is worker.custom_excepthook:
+                sys.excepthook = worker.normal_excepthook
             return
         super().close()
         if self._joined:
@@ -83,7 +91,8 @@ class RayEngine(Pool):
     def _start_actor(self, number: int) -> Worker:
         if not self._ray.is_initialized():
             try:
-                self._ray.init(_cluster(), log_to_driver=False, logging_level="warning", configure_logging=False)
+                with _own_sigterm():
+                    self._ray.init(_cluster(), log_to_driver=False, logging_level="warning", configure_logging=False)
             except Exception as error:  # Ray raises many types of errors, also if its start takes too long
                 address = os.environ.get("RAY_ADDRESS", "this machine")
                 # Ray sends its token to a cluster at RAY_ADDRESS only with RAY_AUTH_MODE=token. Its own message does
@@ -95,7 +104,9 @@ class RayEngine(Pool):
             self._check_room()
             self._has_room = True
             if not self._ray.util.client.ray.is_connected():  # a Ray client may be unable to reach the head
-                self._head = self._ray.get_runtime_context().gcs_address
+                address = self._ray.get_runtime_context().gcs_address
+                self._head = self._ray._raylet.GcsClient(address=address)
+                self._name_of_head = f"the head of the Ray cluster at {address}"
         while not self._head_answers():
             time.sleep(1)
         # max_restarts=0, because the pool replaces dead workers. An actor that Ray itself restarted would have no
@@ -117,7 +128,7 @@ class RayEngine(Pool):
         if not (reason := super().held_up()):
             return ""
         if not self._head_answers():
-            return f"{reason}: the head of the Ray cluster at {self._head} does not answer"
+            return f"{reason}: {self._name_of_head} does not answer"
         there, free = self._ray.cluster_resources(), self._ray.available_resources()
         rooms = [f"{free.get(name, 0):g} of {there.get(name, 0):g} {name}" for name in ("CPU", "GPU") if name in there]
         wanted = f"{self._resources['num_cpus']:g} CPU and {self._resources['num_gpus']:g} GPU"
@@ -141,18 +152,19 @@ class RayEngine(Pool):
             InputError: If it has not answered for `HEAD_S` seconds.
         """
         try:
-            if self._head:
-                _call(self._head)
-        except OSError as error:
+            if self._head is not None:
+                # A connection alone proves nothing: the kernel accepts it even for a process that is stopped.
+                self._head.check_alive([], timeout=_ASK_HEAD_S)
+        except (self._ray.exceptions.RayError, OSError) as error:
             now = time.monotonic()
-            self._silent_since = now if self._silent_since is None else self._silent_since
+            if self._silent_since is None:
+                self._silent_since = now
+                self.tell(f"{self._name_of_head} does not answer; waiting up to {HEAD_S:g} s for it")
             if now - self._silent_since < HEAD_S:
                 return False
-            self._is_lost = True
             raise InputError(
-                f"the head of the Ray cluster at {self._head} is lost: it has not answered for {HEAD_S:g} s "
-                f"({error.strerror or error}). Finished evaluations are saved; start Ray again on all nodes, and the "
-                "same command resumes the search"
+                f"{self._name_of_head} is lost: it has not answered for {HEAD_S:g} s ({error}). Finished evaluations "
+                "are saved; start Ray again on all nodes, and the same command resumes the search"
             ) from None
         self._silent_since = None
         return True
@@ -228,6 +240,26 @@ def _cluster() -> str | None:
     except OSError:  # the cluster does not run any more, but was killed and did not remove its file
         return "local"
     return None
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the handler of SIGTERM. `ray.init` installs one that calls `sys.exit`, so the search could not be saved."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def give_back() -> None:
+        # None stands for a handler that was not installed from Python, so Python cannot install it again.
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+    try:
+        yield
+    except SystemExit:  # a signal was received while Ray started
+        give_back()
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        give_back()
 
 
 def _needs_mode() -> bool:

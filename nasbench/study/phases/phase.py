@@ -73,6 +73,7 @@ class Phase(ABC):
         A trial whose worker died is evaluated once more, because the trial need not be the cause. If the worker dies
         again, the trial has failed.
         """
+        self.engine.tell = self.narrate
         running: dict[int, Request] = {}
         lost: set[int] = set()
         while True:
