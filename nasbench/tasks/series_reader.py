@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,7 @@ def read_series(
     file = _File.read(path)
     found = find_dates(file.table, dates, path, file.line)
     kept, left_out = _numeric(file, found, columns, fill)
+    _check_mark(file, kept)
     frame = kept.astype(float).replace([np.inf, -np.inf], np.nan)  # an infinity counts as a missing value
     frame.index = found.index
     _check_order(file, found)
@@ -119,14 +121,14 @@ class _File:
         table: The columns.
         told: How the file is written, in words for the user.
         dialect: The dialect of the text.
-        is_sheet: Whether the file is a spreadsheet. The rows of a spreadsheet count as its lines.
+        sheet: The cells of a spreadsheet as CSV text, whose rows count as lines of the file. None for a text file.
     """
 
     path: Path
     table: pd.DataFrame
     told: str
     dialect: Dialect
-    is_sheet: bool = False
+    sheet: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> _File:
@@ -150,7 +152,7 @@ class _File:
         text = cells.to_csv(index=False, header=False)
         dialect = find_dialect(path, text)
         told = f"spreadsheet, {'header row' if dialect.header else 'no header row'}"
-        return cls(path, _table(path, io.StringIO(text), dialect), told, dialect, True)
+        return cls(path, _table(path, io.StringIO(text), dialect), told, dialect, text)
 
     def line(self, row: int) -> int:
         """Return on which line of the file a row of the table is.
@@ -158,13 +160,18 @@ class _File:
         Lines count from 1, including the header and blank lines.
         """
         number = row + self.dialect.header
-        if self.is_sheet:
+        if self.sheet is not None:
             return number + 1
         with lines_of(self.path, self.dialect.encoding) as lines:
             return next((at for at, _ in islice(lines, number, None)), number + 1)
 
+    def texts(self, name: str) -> pd.Series:
+        """Return the cells of a column as they are written. A cell that a short row does not have is NaN."""
+        source = self.path if self.sheet is None else io.StringIO(self.sheet)
+        return _table(self.path, source, self.dialect, usecols=[name], dtype=str, keep_default_na=False)[name]
 
-def _table(path: Path, source: Path | io.StringIO, dialect: Dialect) -> pd.DataFrame:
+
+def _table(path: Path, source: Path | io.StringIO, dialect: Dialect, **options: Any) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             # If a row is longer than the others, pandas drops cells of it and only warns. Here this is an error.
@@ -178,6 +185,7 @@ def _table(path: Path, source: Path | io.StringIO, dialect: Dialect) -> pd.DataF
                 names=list(dialect.names),
                 index_col=False,
                 low_memory=False,  # otherwise each block of rows is converted alone, and a column can mix types
+                **options,
             )
     # The parser errors of pandas are ValueErrors.
     except (ValueError, OSError, pd.errors.ParserWarning) as error:
@@ -245,6 +253,54 @@ def _numbers(file: _File, cells: pd.Series, fill: str | None, *, chosen: bool) -
         )
     numbers = cells.where(cells.isna() | ~cells.index.isin(texts.index[marks]))
     return pd.to_numeric(numbers.astype(object).map(lambda c: c.replace(decimal, "."), na_action="ignore"))
+
+
+def _check_mark(file: _File, kept: pd.DataFrame) -> None:
+    """Check that the decimal mark of the dialect does not separate thousands.
+
+    In "1,234" it can do both. One number anywhere in the file that can only be a decimal, such as "1,5" or "0,125",
+    shows that the mark is a decimal mark.
+
+    Args:
+        file: The file.
+        kept: The series.
+
+    Raises:
+        DataError: If every number with the mark can be read in both ways.
+    """
+    mark = file.dialect.decimal
+    if file.sheet is not None and mark == ".":
+        return  # a spreadsheet stores numbers, and here Python wrote them
+    others = file.table.drop(columns=kept.columns).select_dtypes("number")
+    if any(_has_decimals(values) for frame in (kept, others) for _, values in frame.items()):
+        return
+    thousands = re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}")
+    suspect = None
+    for name in kept.columns[kept.dtypes == float]:
+        texts = file.texts(name).fillna("").str.strip()
+        marked = texts[texts.str.contains(mark, regex=False) & texts.map(lambda cell: is_number(cell, mark))]
+        if not marked.str.fullmatch(thousands).all():
+            return
+        # Where a comma separates the columns, the point is the decimal mark if every number has three decimals. But
+        # thousands have no mark below 1,000.
+        is_plain = (file.dialect.separator, mark) == (",", ".") and len(marked) == kept[name].notna().sum()
+        if len(marked) and not is_plain and suspect is None:
+            suspect = marked
+    if suspect is not None:
+        cell = suspect.iloc[0]
+        raise DataError(
+            f"{file.path}, line {file.line(int(suspect.index[0]))}, column {str(suspect.name)!r}: {cell!r} is ambiguous: "
+            f"{mark!r} can separate thousands or decimals, because three digits follow it in every number of the file; "
+            f"write {cell.replace(mark, '')} without thousands separators, or {cell}0 if {mark!r} is the decimal mark"
+        )
+
+
+def _has_decimals(values: pd.Series) -> bool:
+    """Return whether a column has a fraction that no thousands separator could make: not from 1.001 to 999.999."""
+    size = values.abs()
+    parts = size[np.isfinite(size) & (size % 1 != 0)]
+    thousands = parts.between(1, 1000) & ((parts * 1000 - (parts * 1000).round()).abs() < 1e-6)
+    return not bool(thousands.all())
 
 
 def _remedy(cell: str, decimal: str) -> str:

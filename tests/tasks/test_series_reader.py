@@ -329,6 +329,49 @@ class TestCells:  # D5
             read_series(text(tmp_path, table(written, range(40))))
 
 
+class TestMarks:
+    """Thousands separators are never read as decimal marks."""
+
+    @pytest.mark.parametrize(
+        ("sep", "cells", "line"),
+        [
+            (",", ['"999"', '"1,000"'], 3),
+            (",", ["999", '"1,000"'], 3),
+            (",", ['"10,702"', '"10,738"'], 2),
+            (";", ["999", "1.000"], 3),
+            (";", ["10,702", "10,738"], 2),
+            (";", ["10.702", "10.738"], 2),
+            ("\t", ["-10.702", ""], 2),
+            (",", ["999", "1.000"], 3),
+        ],
+    )
+    def test_ambiguous(self, tmp_path, sep, cells, line):
+        path = text(tmp_path, table(days(40).strftime("%Y-%m-%d"), cells * 20, range(40), names="date,a,b", sep=sep))
+        cell = cells[line - 2].strip('"')
+        mark = "," if "," in cell else "."
+        with pytest.raises(DataError) as caught:
+            read_series(path)
+        assert f"line {line}, column 'a': {cell!r} is ambiguous: {mark!r} can separate thousands" in str(caught.value)
+        assert f"write {cell.replace(mark, '')} without thousands separators, or {cell}0 if" in str(caught.value)
+        assert list(read_series(path, columns=["b"]).frame["b"]) == list(range(40))
+
+    @pytest.mark.parametrize("sep", [",", ";"])
+    @pytest.mark.parametrize("mark", [",", "."])
+    @pytest.mark.parametrize("cells", [["0.125", "1.250"], ["1.25", "1.125"], ["1234.125", "1.125"], ["1.7020", "2"]])
+    def test_decimals(self, tmp_path, sep, mark, cells):
+        written = [f'"{cell}"' if mark == sep else cell for cell in (c.replace(".", mark) for c in cells * 20)]
+        read = read_series(text(tmp_path, table(days(40).strftime("%Y-%m-%d"), written, sep=sep)))
+        assert list(read.frame["a"]) == [float(cell) for cell in cells * 20]
+
+    def test_one_column_shows_the_mark_of_all(self, tmp_path):
+        content = table(days(40).strftime("%Y-%m-%d"), ["1,125"] * 40, ["0,5"] * 40, names="date;a;b", sep=";")
+        assert list(read_series(text(tmp_path, content)).frame["a"]) == [1.125] * 40
+
+    def test_three_decimals_in_every_cell_of_a_comma_file(self, tmp_path):
+        content = table(days(40).strftime("%Y-%m-%d"), [f"{i + 1}.000" for i in range(40)])
+        assert list(read_series(text(tmp_path, content)).frame["a"]) == list(range(1, 41))
+
+
 class TestSteps:  # D6, D7
     def test_missing_rows(self, tmp_path):
         rng = np.random.default_rng(0)
