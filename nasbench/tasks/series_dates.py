@@ -19,7 +19,7 @@ import pandas as pd
 from nasbench.errors import DataError
 from nasbench.tasks.series_steps import find_step
 
-__all__ = ["ORDERS", "Dates", "find_dates", "is_date_like"]
+__all__ = ["ORDERS", "Dates", "find_dates", "is_date_like", "is_date_name"]
 
 ORDERS = ("dayfirst", "monthfirst")
 """The orders in which day and month can be written."""
@@ -92,6 +92,11 @@ def is_date_like(cell: str) -> bool:
     return bool(_DATE_TIME.fullmatch(cell) or _TIME.fullmatch(cell) or _IN_WORDS.fullmatch(cell))
 
 
+def is_date_name(name: str) -> bool:
+    """Return whether the name of a column says that it contains dates."""
+    return bool(_NAMED.search(name))
+
+
 def find_dates(table: pd.DataFrame, order: str | None, path: object, line: Callable[[int], int]) -> Dates:
     """Find the column of dates and read it.
 
@@ -109,7 +114,7 @@ def find_dates(table: pd.DataFrame, order: str | None, path: object, line: Calla
     columns = [column for name in texts if (column := _read_text(table[name], path, line)) is not None]
     if not columns:
         numbers = [name for name in table.columns if name not in texts]
-        named = [name for name in numbers if _NAMED.search(name) or name == table.columns[0]]
+        named = [name for name in numbers if is_date_name(name) or name == table.columns[0]]
         columns = [column for name in named if (column := _read_numbers(table[name])) is not None][:1]
     if not columns:
         raise DataError(

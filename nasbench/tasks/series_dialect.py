@@ -12,17 +12,18 @@ import csv
 import gzip
 import io
 import lzma
+import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any
 
 from nasbench.errors import DataError
-from nasbench.tasks.series_dates import is_date_like
+from nasbench.tasks.series_dates import is_date_like, is_date_name
 
 __all__ = ["EMPTY", "Dialect", "find_dialect", "is_number", "lines_of"]
 
@@ -100,7 +101,16 @@ def find_dialect(path: Path, text: str | None = None) -> Dialect:
     header = _has_header(rows, decimal)
     body = rows[1:] or rows
     width = _width(body)
-    names, unnamed = _names(_whole_header(rows[0], body, width) if header else [], width)
+    whole = _whole_header(rows[0], body, width) if header else []
+    if len(whole) > len(rows[0]) and not _is_index(rows[0], [row for row in body if len(row) == width], separator):
+        at = next(at for at, row in enumerate(rows[1:], start=1) if len(row) == width)
+        raise DataError(
+            f"{path} cannot be read as a CSV: the header has {_count(width - 1, 'name')}, and the rows have "
+            f"{_count(width, 'cell')} (the first is {lines[at]!r}); if a decimal comma or a thousands separator cuts "
+            "numbers into two cells, quote the numbers or separate the columns with semicolons; if the first column "
+            "is an index, give it a name"
+        )
+    names, unnamed = _names(whole, width)
     return Dialect(encoding, separator, decimal, header, names, unnamed)
 
 
@@ -206,6 +216,36 @@ def _whole_header(header: list[str], body: list[list[str]], width: int) -> list[
     """Return a header with a name for every column. If R wrote no name for the index, the first name is ""."""
     ends_empty = all(not row[-1].strip() for row in body if len(row) == width)
     return ["", *header] if len(header) == width - 1 and not ends_empty else header
+
+
+def _is_index(header: list[str], rows: list[list[str]], separator: str) -> bool:
+    """Return whether the first column is an index that has no name, as R writes it.
+
+    If not, a comma inside a number made the rows longer than the header.
+    """
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    first, second = columns[:2]
+    if any(first == [str(start + i) for i in range(len(rows))] for start in (0, 1)):
+        return True
+    if all(map(is_date_like, first + second)):  # dates and times of day under one name
+        return True
+    if len(set(first)) < len(first) or any(map(is_number, first)):
+        return False
+    # The first name belongs to the dates, so they would be the first column of a complete header.
+    if is_date_name(header[0]) and any(map(is_date_like, first)) and not any(map(is_date_like, second)):
+        return False
+    return separator != "," or not any(_is_cut(left, right) for left, right in pairwise(columns[1:]))
+
+
+def _is_cut(left: Sequence[str], right: Sequence[str]) -> bool:
+    """Return whether two columns can be one column of numbers such as 1,5 or 1,070.27 that was cut at its commas."""
+    if not all(re.fullmatch(r"[+-]?\d+", cell) for cell in left):
+        return False
+    return any(all(re.fullmatch(end, cell) for cell in right) for end in (r"\d+", r"\d{3}(\.\d+)?"))
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _names(header: list[str], width: int) -> tuple[tuple[str, ...], frozenset[str]]:

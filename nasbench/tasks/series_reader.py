@@ -276,7 +276,7 @@ def _check_mark(file: _File, kept: pd.DataFrame) -> None:
         return
     thousands = re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}")
     suspect = None
-    for name in kept.columns[kept.dtypes == float]:
+    for name in kept.select_dtypes("float").columns:
         texts = file.texts(name).fillna("").str.strip()
         marked = texts[texts.str.contains(mark, regex=False) & texts.map(lambda cell: is_number(cell, mark))]
         if not marked.str.fullmatch(thousands).all():
@@ -287,9 +287,9 @@ def _check_mark(file: _File, kept: pd.DataFrame) -> None:
         if len(marked) and not is_plain and suspect is None:
             suspect = marked
     if suspect is not None:
-        cell = suspect.iloc[0]
+        cell, line = suspect.iloc[0], file.line(int(suspect.index[0]))
         raise DataError(
-            f"{file.path}, line {file.line(int(suspect.index[0]))}, column {str(suspect.name)!r}: {cell!r} is ambiguous: "
+            f"{file.path}, line {line}, column {str(suspect.name)!r}: {cell!r} is ambiguous: "
             f"{mark!r} can separate thousands or decimals, because three digits follow it in every number of the file; "
             f"write {cell.replace(mark, '')} without thousands separators, or {cell}0 if {mark!r} is the decimal mark"
         )

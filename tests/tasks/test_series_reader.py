@@ -259,6 +259,40 @@ class TestColumns:  # D4, D7
         read = read_series(text(tmp_path, content))
         assert read.frame["a"].tolist() == [i + 0.5 for i in range(20)]
 
+    @pytest.mark.parametrize("cell", ["10,04", "1,900", "1,070.27", "-1,5", "1.5,2"])
+    def test_a_comma_that_cuts_numbers(self, tmp_path, cell):
+        path = text(tmp_path, table(days(20).strftime("%Y-%m-%d"), [cell] * 20))
+        with pytest.raises(
+            DataError,
+            match=r"header has 2 names, and the rows have 3 cells \(the first is '2020-01-01,.*quote the numb",
+        ):
+            read_series(path)
+        named = text(tmp_path, path.read_text().replace("date,a", "date,a,b"))
+        assert len(read_series(named).frame.columns) == 2
+
+    def test_a_comma_that_cuts_numbers_beside_others(self, tmp_path):
+        content = table(days(20).strftime("%Y-%m-%d"), ["2.5"] * 20, ["10,04"] * 20, names="Tag,a,b")
+        with pytest.raises(DataError, match="quote the numbers"):
+            read_series(text(tmp_path, content))
+
+    @pytest.mark.parametrize("first", [0, 1, "2020-01-01", "r"])
+    def test_an_index_of_r(self, tmp_path, first):
+        match first:
+            case int():
+                written, names = [f"{first + i},{d:%Y-%m-%d}" for i, d in enumerate(days(20))], "date,a,b"
+            case "r":
+                written, names = [f"r{i},{d:%Y-%m-%d}" for i, d in enumerate(days(20))], "date,a,b"
+            case _:
+                written, names = days(20).strftime("%Y-%m-%d"), "a,b"
+        read = read_series(text(tmp_path, table(written, [f"{i}.5" for i in range(20)], range(20), names=names)))
+        assert list(read.frame.columns) == ["a", "b"]
+        assert list(read.frame.index) == list(days(20))
+
+    def test_dates_and_times_under_one_name(self, tmp_path):
+        dates = days(40, freq="h")
+        content = table(dates.strftime("%Y-%m-%d %H:%M"), range(40), names="date a", sep=" ")
+        assert list(read_series(text(tmp_path, content, "a.txt")).frame.index) == list(dates)
+
     def test_words_are_no_dates(self, tmp_path):
         content = table(["may"] * 20, days(20).strftime("%Y-%m-%d"), range(20), names="name,date,a")
         read = read_series(text(tmp_path, content))
