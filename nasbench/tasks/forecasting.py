@@ -32,6 +32,9 @@ _BATCH = 32
 _LARGEST = 1e18
 """Largest scaled value. Its square is finite in single precision, whose largest value is 3e38."""
 
+_SMALLEST = float(np.sqrt(np.finfo(np.float64).tiny))
+"""Smallest standard deviation whose square keeps all digits in double precision: about 1.5e-154."""
+
 
 class ForecastingTask(Task):
     """Forecast all D series together: from scaled inputs `(B, lookback, D)` to scaled targets `(B, horizon, D)`.
@@ -57,7 +60,7 @@ class ForecastingTask(Task):
 
     Raises:
         DataError: If values are missing and `fill` is None, if a split is too short for one window, or if values are
-            too large for their scale or for single precision.
+            too large or too small for their scale, or too large for single precision.
         InputError: If `lookback`, `horizon` or `fill` is not allowed.
         UnknownNameError: If there is no series `target`.
     """
@@ -119,6 +122,7 @@ class ForecastingTask(Task):
                 f"{np.abs(train[:, bad]).max():.3g}: their standard deviation is not finite; give the series in a "
                 "larger unit, or leave it out with --series"
             )
+        self._check_small(train)
         self.std = np.where(constant, 1.0, deviation)  # a constant series is only centred, not scaled
         # If the season is not shorter than the training span, no two rows are a season apart.
         self.season = self.season if self.season < len(train) else 1
@@ -132,6 +136,20 @@ class ForecastingTask(Task):
         self.metrics: dict[str, str] = dict(METRICS["forecasting"])
         if not self.naive_error[self.scored].any():  # mase would divide by zero
             del self.metrics["mase"]
+
+    def _check_small(self, train: np.ndarray) -> None:
+        """Check that no series of the training span `(rows, D)` varies by so little that its variance underflows."""
+        largest = np.abs(train).max(axis=0)
+        relative = train / np.where(largest > 0, largest, 1)
+        varies = ~_is_constant(len(train), relative.mean(axis=0), relative.std(axis=0))
+        small = varies & (relative.std(axis=0) * largest < _SMALLEST)
+        if small.any():
+            bad = int(np.flatnonzero(small)[0])
+            raise DataError(
+                f"{self.name}: the values of {self.series[bad]!r} are too small, up to {largest[bad]:.3g}: double "
+                "precision cannot hold the squares of their deviations; give the series in a smaller unit, or leave it "
+                "out with --series"
+            )
 
     def _check_scaled(self) -> None:
         # The loss squares errors in single precision, and the squares must be finite too.

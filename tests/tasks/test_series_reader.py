@@ -172,6 +172,17 @@ class TestScales:  # D1
         with pytest.raises(DataError, match=r"'a' are too large, up to .*standard deviation is not finite"):
             self.task(np.arange(600) % 10 * factor)
 
+    @pytest.mark.parametrize("factor", [1e-160, 1e-200, 1e-320])
+    @pytest.mark.parametrize("level", [0, 100])
+    def test_too_small_for_a_scale(self, factor, level):
+        with pytest.raises(DataError, match=r"'a' are too small, up to .*squares .* smaller unit"):
+            self.task((np.arange(600) % 10 + level) * factor)
+
+    def test_small_values(self):
+        task = self.task(np.arange(600) % 10 * 1e-140)
+        assert task.std[0] == pytest.approx(np.std(np.arange(420) % 10) * 1e-140)
+        assert self.task(np.full(600, 1e-200)).std[0] == 1  # a constant series needs no scale
+
     def test_too_large_for_single_precision(self):
         values = np.arange(600) % 10 * 1.0
         values[500] = 1e30
@@ -264,7 +275,7 @@ class TestColumns:  # D4, D7
         path = text(tmp_path, table(days(20).strftime("%Y-%m-%d"), [cell] * 20))
         with pytest.raises(
             DataError,
-            match=r"header has 2 names, and the rows have 3 cells \(the first is '2020-01-01,.*quote the numb",
+            match=r"header has 2 names, and the rows have 3 cells \(the first is '2020-01-01,.*quote the",
         ):
             read_series(path)
         named = text(tmp_path, path.read_text().replace("date,a", "date,a,b"))
