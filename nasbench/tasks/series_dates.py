@@ -36,8 +36,9 @@ _CLOCK = (
     r"(?P<hour>\d{1,2})(?::?(?P<minute>\d{2})(?::?(?P<second>\d{2}(?:\.\d+)?))?)?\s*(?:(?P<half>[AaPp])\.?[Mm]\.?)?"
 )
 _ZONE = r"(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?"
-_DATE_TIME = re.compile(rf"\s*(?:{_DATE})(?:(?:T|,?\s+){_CLOCK})?\s*{_ZONE}\s*")
-_TIME = re.compile(rf"\s*(?=\d{{1,2}}:){_CLOCK}\s*{_ZONE}\s*")
+# With the flag `a`, digits of other scripts are no digits. pandas cannot convert them.
+_DATE_TIME = re.compile(rf"(?a:\s*(?:{_DATE})(?:(?:T|,?\s+){_CLOCK})?\s*{_ZONE}\s*)")
+_TIME = re.compile(rf"(?a:\s*(?=\d{{1,2}}:){_CLOCK}\s*{_ZONE}\s*)")
 # Letters (a month's name) and a year of four digits are both needed, so that a word such as "may" is not a date.
 _IN_WORDS = re.compile(rf"(?=.*[A-Za-z]{{3}})(?:.*(?<!\d))?{_YEAR}(?!\d).*")
 

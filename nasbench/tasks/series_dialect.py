@@ -14,6 +14,7 @@ import io
 import lzma
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from typing import IO, Any
 from nasbench.errors import DataError
 from nasbench.tasks.series_dates import is_date_like, is_date_name
 
-__all__ = ["EMPTY", "Dialect", "find_dialect", "is_number", "lines_of"]
+__all__ = ["EMPTY", "UNREADABLE", "Dialect", "find_dialect", "is_number", "lines_of"]
 
 EMPTY = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "-NaN", "NULL", "null", "None"})
 """Cells that are missing values. pandas knows a few more."""
@@ -49,6 +50,10 @@ _BOMS = (
 )  # fmt: skip
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+# zipfile raises RuntimeError for a zip with a password or with an unknown compression.
+UNREADABLE = (OSError, EOFError, UnicodeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, RuntimeError)
+"""The errors of a file that is damaged or not what its name says."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def find_dialect(path: Path, text: str | None = None) -> Dialect:
     try:
         encoding = "utf-8" if text is not None else _encoding(path)
         lines = _sample(path, encoding) if text is None else text.splitlines()[: _SAMPLE_ROWS + 1]
-    except (OSError, EOFError, UnicodeError, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     if not lines:
         raise DataError(f"{path} cannot be read as a CSV: it is empty; give a table with a date in every row")
@@ -118,6 +123,8 @@ def is_number(cell: str, decimal: str = ".") -> bool:
     """Return whether a cell is a number with this decimal mark. Infinities count as numbers."""
     if decimal not in cell and "." in cell:
         return False  # this dialect has a decimal comma, so a number with a point belongs to another dialect
+    if not cell.isascii():
+        return False  # Python's float accepts the digits of every script, but pandas does not
     try:
         float(cell.replace(decimal, "."))
     except ValueError:
@@ -137,8 +144,12 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading. A compressed file is recognised by its name, as in pandas."""
     suffix = path.suffix.lower()
     if suffix == ".zip":
-        with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
-            yield file
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            if len(names) != 1:
+                raise zipfile.BadZipFile(f"the zip contains {_count(len(names), 'file')}; give one that contains one")
+            with archive.open(names[0]) as file:
+                yield file
         return
     with _OPENERS.get(suffix, open)(path, "rb") as file:
         yield file

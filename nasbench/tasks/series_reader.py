@@ -20,7 +20,7 @@ import pandas as pd
 
 from nasbench.errors import DataError, InputError, UnknownNameError
 from nasbench.tasks.series_dates import ORDERS, Dates, find_dates
-from nasbench.tasks.series_dialect import Dialect, find_dialect, is_number, lines_of
+from nasbench.tasks.series_dialect import UNREADABLE, Dialect, find_dialect, is_number, lines_of
 from nasbench.tasks.series_steps import Step, find_step, usual_steps
 
 __all__ = ["Series", "choose", "read_series"]
@@ -188,7 +188,7 @@ def _table(path: Path, source: Path | io.StringIO, dialect: Dialect, **options: 
                 **options,
             )
     # The parser errors of pandas are ValueErrors.
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
+    except (ValueError, pd.errors.ParserWarning, *UNREADABLE) as error:
         raise DataError(f"{path} cannot be read as a CSV ({dialect}): {error}") from None
 
 
@@ -252,7 +252,7 @@ def _numbers(file: _File, cells: pd.Series, fill: str | None, *, chosen: bool) -
             f"{_remedy(wrong.iloc[0], decimal)}, or name the columns to read with --series"
         )
     numbers = cells.where(cells.isna() | ~cells.index.isin(texts.index[marks]))
-    return pd.to_numeric(numbers.astype(object).map(lambda c: c.replace(decimal, "."), na_action="ignore"))
+    return numbers.astype(object).map(lambda c: str(c).replace(decimal, "."), na_action="ignore").astype(float)
 
 
 def _check_mark(file: _File, kept: pd.DataFrame) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib.util
 import tempfile
+import zipfile
 from itertools import product
 from pathlib import Path
 
@@ -373,6 +375,20 @@ class TestCells:  # D5
         with pytest.raises(DataError, match="line 13, column 'date': 'total' is not a date"):
             read_series(text(tmp_path, table(written, range(40))))
 
+    def test_integers_of_25_digits(self, tmp_path):
+        path = text(tmp_path, table(days(40).strftime("%Y-%m-%d"), [10**24 * i for i in range(1, 41)]))
+        np.testing.assert_allclose(read_series(path).frame["a"], np.arange(1, 41) * 1e24, rtol=1e-15)
+
+    @pytest.mark.parametrize("cell", ["١٢", "１２", "1２", "²"])
+    def test_digits_of_other_scripts(self, tmp_path, cell):
+        path = text(tmp_path, table(days(40).strftime("%Y-%m-%d"), [*range(30), cell, *range(9)]))
+        with pytest.raises(DataError, match=f"line 32, column 'a': '{cell}' is not a number"):
+            read_series(path)
+        written = [*days(40).strftime("%Y-%m-%d")]
+        written[11] = f"2020-01-{cell}"
+        with pytest.raises(DataError, match=f"line 13, column 'date': '2020-01-{cell}' is not a date"):
+            read_series(text(tmp_path, table(written, range(40))))
+
 
 class TestMarks:
     """Thousands separators are never read as decimal marks."""
@@ -504,6 +520,17 @@ class TestSteps:  # D6, D7
 def test_compressed(tmp_path, name):
     pd.DataFrame({"a": range(20)}, index=days(20)).to_csv(tmp_path / name, index_label="date")
     assert read_series(tmp_path / name).frame["a"].tolist() == list(range(20))
+
+
+def test_damaged_archives(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w"):
+        pass
+    with pytest.raises(DataError, match=r"a.csv.zip cannot be read: the zip contains 0 files"):
+        read_series(tmp_path / "a.csv.zip")
+    whole = gzip.compress(table(days(400).strftime("%Y-%m-%d"), range(400)).encode())
+    (tmp_path / "a.csv.gz").write_bytes(whole[:200] + b"\xff" * 200 + whole[400:])
+    with pytest.raises(DataError, match=r"a.csv.gz cannot be read"):
+        read_series(tmp_path / "a.csv.gz")
 
 
 @pytest.mark.parametrize("at", [2, 20])
