@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nasbench.errors import DataError, InputError
-from nasbench.tasks.series_reader import Series
+from nasbench.tasks.series_reader import Series, refuse_missing
 from nasbench.tasks.series_steps import Step, find_step
 
 __all__ = [
@@ -93,12 +93,8 @@ def fill_gaps(frame: pd.DataFrame, spans: Spans, fill: str | None) -> tuple[pd.D
     used = frame.iloc[: max(end for _, end in spans.values())]
     missing = used.isna()
     counts = {split: int(missing.iloc[a:b].to_numpy().sum()) for split, (a, b) in spans.items()}
-    if missing.any(axis=None) and fill is None:
-        worst = ", ".join(f"{c} ({n})" for c, n in missing.sum().items() if n)
-        raise DataError(
-            f"{int(missing.to_numpy().sum())} values are missing: {worst}; fill them with --fill linear (between the "
-            "neighbours) or --fill forward (the last known value)"
-        )
+    if fill is None:
+        refuse_missing(used)
     filled = used.copy()
     for start, end in spans.values():
         known = filled.iloc[:end]  # nothing after the span, so that no split uses values of a later split

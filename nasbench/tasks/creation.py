@@ -225,7 +225,10 @@ def _read(
     from nasbench.tasks.forecasting import ForecastingTask
     from nasbench.tasks.series_reader import read_series
 
-    series = read_series(path, **reading)
+    def used(frame: Any) -> int:
+        return max(end for _, end in spans_of(frame).values())
+
+    series = read_series(path, used=used, **reading)
     options = {"fill": reading["fill"], "notes": series.notes, "read": series.read, **window}
     return ForecastingTask(text, series.frame, spans_of(series.frame), **options)
 

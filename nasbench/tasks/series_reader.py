@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from nasbench.tasks.series_dates import ORDERS, Dates, find_dates
 from nasbench.tasks.series_dialect import UNREADABLE, Dialect, find_dialect, is_number, lines_of
 from nasbench.tasks.series_steps import Step, find_step, usual_steps
 
-__all__ = ["Series", "choose", "read_series"]
+__all__ = ["Series", "choose", "read_series", "refuse_missing"]
 
 _SPREADSHEETS = (".xlsx", ".xlsm")
 
@@ -56,7 +56,12 @@ class Series:
 
 
 def read_series(
-    path: Path, *, dates: str | None = None, columns: Sequence[str] = (), fill: str | None = None
+    path: Path,
+    *,
+    dates: str | None = None,
+    columns: Sequence[str] = (),
+    fill: str | None = None,
+    used: Callable[[pd.DataFrame], int] = len,
 ) -> Series:
     """Read a text table or a spreadsheet with a column of dates. Every other column of numbers is a series.
 
@@ -64,11 +69,15 @@ def read_series(
         path: The file.
         dates: Order of day and month, "dayfirst" or "monthfirst". With None, the order is found from the dates.
         columns: Names of the series to read. Empty means all.
-        fill: If it is given, missing rows are added. Their values stay NaN here and are filled later.
+        fill: If it is given, missing rows are added. Their values stay NaN here, like missing cells, and are filled
+            later.
+        used: Function that returns how many rows of the frame are used, from the first. After them, a cell can be
+            missing without `fill`.
 
     Raises:
-        DataError: If the file is not a table, if it has no column of dates or of numbers, if a cell of a series is not
-            a number, or if the dates do not ascend in even steps.
+        DataError: If the file is not a table, if it has no column of dates or of numbers, if a cell of a series is
+            missing without `fill` or is not a finite number, if a mark can separate thousands or decimals, or if the
+            dates do not ascend in even steps.
         UnknownNameError: If a name of `columns` is not a column of numbers.
         InputError: If `dates` is not allowed, or if the file is a spreadsheet and the optional dependency
             `nasbench[xlsx]` is not installed.
@@ -78,11 +87,14 @@ def read_series(
     file = _File.read(path)
     found = find_dates(file.table, dates, path, file.line)
     kept, left_out = _numeric(file, found, columns, fill)
+    _check_finite(file, kept)
     _check_mark(file, kept)
-    frame = kept.astype(float).replace([np.inf, -np.inf], np.nan)  # an infinity counts as a missing value
+    frame = kept.astype(float)
     frame.index = found.index
     _check_order(file, found)
     step, added, frame = _even(file, found, frame, fill)
+    if fill is None:
+        _check_missing(file, frame.iloc[: used(frame)])
     texts = [name for name, why in left_out.items() if why == "not numeric"]
     notes = [f"{path.name}: not numeric, left out: {', '.join(texts)}"] if texts else []
     if added:
@@ -110,6 +122,17 @@ def choose(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         if name.strip() not in known:
             raise UnknownNameError("series", name, known)
     return frame[[known[name] for name in known if name in {c.strip() for c in columns}]] if columns else frame
+
+
+def refuse_missing(frame: pd.DataFrame, where: str = "") -> None:
+    """Raise a DataError if values of a frame are missing. `where` says where the first one is."""
+    counts = frame.isna().sum()
+    if counts.any():
+        worst = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
+        raise DataError(
+            f"{counts.sum()} value{' is' if counts.sum() == 1 else 's are'} missing: {worst}; {where}fill them with "
+            "--fill linear (between the neighbours) or --fill forward (the last known value)"
+        )
 
 
 @dataclass(frozen=True)
@@ -165,10 +188,16 @@ class _File:
         with lines_of(self.path, self.dialect.encoding) as lines:
             return next((at for at, _ in islice(lines, number, None)), number + 1)
 
+    def place(self, row: int, name: str) -> tuple[str, str]:
+        """Return, as phrases, where a cell is, and what it contains as it is written."""
+        return f"line {self.line(row)}, column {name!r}", repr(self.texts(name).iloc[row])
+
     def texts(self, name: str) -> pd.Series:
-        """Return the cells of a column as they are written. A cell that a short row does not have is NaN."""
+        """Return the cells of a column as they are written. A cell that a short row does not have is ""."""
         source = self.path if self.sheet is None else io.StringIO(self.sheet)
-        return _table(self.path, source, self.dialect, usecols=[name], dtype=str, keep_default_na=False)[name]
+        return _table(self.path, source, self.dialect, usecols=[name], dtype=str, keep_default_na=False)[name].fillna(
+            ""
+        )
 
 
 def _table(path: Path, source: Path | io.StringIO, dialect: Dialect, **options: Any) -> pd.DataFrame:
@@ -255,6 +284,26 @@ def _numbers(file: _File, cells: pd.Series, fill: str | None, *, chosen: bool) -
     return numbers.astype(object).map(lambda c: str(c).replace(decimal, "."), na_action="ignore").astype(float)
 
 
+def _check_finite(file: _File, kept: pd.DataFrame) -> None:
+    """Check that every number is finite in double precision, where 1e400 is infinite."""
+    for name, values in kept.items():
+        infinite = np.flatnonzero(np.isinf(values))
+        if len(infinite):
+            where, written = file.place(int(infinite[0]), str(name))
+            raise DataError(
+                f"{file.path}, {where}: {written} is not a finite number (at most 1.8e308); correct it, or leave it "
+                "empty and give --fill linear, or name the columns to read with --series"
+            )
+
+
+def _check_missing(file: _File, frame: pd.DataFrame) -> None:
+    """Check that no cell of the rows of the file is missing."""
+    rows, columns = np.nonzero(frame.isna().to_numpy())
+    if len(rows):
+        where, written = file.place(int(rows[0]), str(frame.columns[columns[0]]))
+        refuse_missing(frame, f"the first is in {file.path}, {where}, which is {written}; ")
+
+
 def _check_mark(file: _File, kept: pd.DataFrame) -> None:
     """Check that the decimal mark of the dialect does not separate thousands.
 
@@ -277,7 +326,7 @@ def _check_mark(file: _File, kept: pd.DataFrame) -> None:
     thousands = re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}")
     suspect = None
     for name in kept.select_dtypes("float").columns:
-        texts = file.texts(name).fillna("").str.strip()
+        texts = file.texts(name).str.strip()
         marked = texts[texts.str.contains(mark, regex=False) & texts.map(lambda cell: is_number(cell, mark))]
         if not marked.str.fullmatch(thousands).all():
             return

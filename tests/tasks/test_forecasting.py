@@ -304,7 +304,7 @@ class TestCsv:
     def test_missing_values_need_a_fill(self, tmp_path):
         data = frame(200)
         data.iloc[3:5, 1] = np.nan
-        data.iloc[150, 0] = np.inf
+        data.iloc[150, 0] = np.nan
         path = write(tmp_path / "a.csv", data)
         with pytest.raises(
             DataError, match=r"3 values are missing: s0 \(1\), s1 \(2\); .*--fill linear.*--fill forward"

@@ -389,6 +389,37 @@ class TestCells:  # D5
         with pytest.raises(DataError, match=f"line 13, column 'date': '2020-01-{cell}' is not a date"):
             read_series(text(tmp_path, table(written, range(40))))
 
+    @pytest.mark.parametrize("cell", ["", "NA", "nan"])
+    def test_missing_cells_are_named(self, tmp_path, cell):
+        values = [*range(40)]
+        values[17] = values[20] = cell
+        path = text(tmp_path, table(days(40).strftime("%Y-%m-%d"), range(40), values, names="date,a,b"))
+        with pytest.raises(
+            DataError, match=rf"^2 values are missing: b \(2\); .* line 19, column 'b', .*'{cell}'; .*--fill linear"
+        ):
+            create_task(f"csv:{path}", **SHORT)
+        assert create_task(f"csv:{path}", fill="linear", **SHORT).values[:, 1].tolist() == [*range(40)]
+
+    def test_a_short_row_is_named(self, tmp_path):
+        lines = table(days(40).strftime("%Y-%m-%d"), range(40), range(40), names="date,a,b").splitlines()
+        lines[9] = lines[9].rpartition(",")[0]
+        with pytest.raises(DataError, match=r"^1 value is missing.* line 10, column 'b', which is ''"):
+            create_task(f"csv:{text(tmp_path, chr(10).join(lines))}", **SHORT)
+
+    def test_missing_cells_after_the_splits_of_ett(self, tmp_path):
+        values = [*(np.arange(14400) % 24 + 0.5), ""]
+        path = text(tmp_path, table(days(14401, freq="h").strftime("%Y-%m-%d %H:%M"), values))
+        assert len(create_task(f"ett:{path}").values) == 14400
+
+    @pytest.mark.parametrize("cell", ["inf", "-Infinity", "1e400"])
+    @pytest.mark.parametrize("fill", [None, "linear"])
+    def test_infinite_cells(self, tmp_path, cell, fill):
+        values = [*range(40)]
+        values[17] = cell
+        path = text(tmp_path, table(days(40).strftime("%Y-%m-%d"), values))
+        with pytest.raises(DataError, match=f"line 19, column 'a': '{cell}' is not a finite number"):
+            read_series(path, fill=fill)
+
 
 class TestMarks:
     """Thousands separators are never read as decimal marks."""
