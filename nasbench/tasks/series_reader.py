@@ -36,6 +36,12 @@ _NUMBER_LIKE = re.compile(r"[+-]?\s*[$€£]?\s*\d[\d.,' \u00a0\u202f]*([eE][+-]
 
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,' \u00a0\u202f]\d{3})+([.,]\d+)?")
 
+_INDEX_NAMES = frozenset(
+    {"id", "idx", "index", "level_0", "row", "rows", "row_id", "rowid", "row_number", "rownumber", "rownum", "line",
+     "record", "no", "nr", "num", "number", "n", "#", "obs"}
+)  # fmt: skip
+"""Names, in lower case, of columns that only count the rows."""
+
 _MOST_NAMED = 6
 """Number of columns that the summary names."""
 
@@ -235,7 +241,7 @@ def _numeric(
             left_out[name] = "not chosen"
         elif rest[name].isna().all() and wanted is None:
             left_out[name] = "empty"
-        elif wanted is None and name in file.dialect.unnamed and _counts_rows(rest[name]):
+        elif wanted is None and _is_index(rest[name], named=name not in file.dialect.unnamed):
             left_out[name] = "row numbers"
         elif (values := _numbers(file, rest[name], fill, chosen=wanted is not None)) is not None:
             kept[name] = values
@@ -250,8 +256,13 @@ def _numeric(
     return pd.DataFrame(kept), left_out
 
 
-def _counts_rows(values: pd.Series) -> bool:
-    """Return whether a column only counts the rows, like an index column written by pandas."""
+def _is_index(values: pd.Series, *, named: bool) -> bool:
+    """Return whether a column only counts the rows, like an index column written by pandas.
+
+    A column that has a name must have a usual name of an index and start at 0 or 1. Otherwise it is a series.
+    """
+    if named and (str(values.name).strip(" .").casefold() not in _INDEX_NAMES or values.iloc[0] not in (0, 1)):
+        return False
     return bool(pd.api.types.is_integer_dtype(values) and (values.diff().dropna() == 1).all())
 
 

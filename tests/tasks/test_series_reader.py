@@ -256,6 +256,22 @@ class TestColumns:  # D4, D7
         assert list(read.frame.columns) == ["a"]
         assert read.read["left out"] == "Unnamed: 0 (row numbers)"
 
+    @pytest.mark.parametrize("name", ["id", "Index", "row", "No.", "nr", "#"])
+    @pytest.mark.parametrize("start", [0, 1])
+    def test_a_named_index_is_left_out(self, tmp_path, name, start):
+        frame = pd.DataFrame({"date": days(20), "a": np.arange(20.0)}, index=range(start, start + 20))
+        frame.to_csv(tmp_path / "a.csv", index_label=name)
+        read = read_series(tmp_path / "a.csv")
+        assert list(read.frame.columns) == ["a"]
+        assert read.read["left out"] == f"{name} (row numbers)"
+        assert list(read_series(tmp_path / "a.csv", columns=[name]).frame.columns) == [name]
+
+    @pytest.mark.parametrize(("name", "start", "step"), [("id", 0, 2), ("id", 2, 1), ("sales", 0, 1)])
+    def test_a_series_that_is_no_index(self, tmp_path, name, start, step):
+        counts = range(start, start + 20 * step, step)
+        content = table(days(20).strftime("%Y-%m-%d"), counts, range(20), names=f"date,{name},b")
+        assert list(read_series(text(tmp_path, content)).frame.columns) == [name, "b"]
+
     def test_an_unnamed_index_of_dates_is_the_dates(self, tmp_path):
         pd.DataFrame({"a": np.arange(20.0)}, index=days(20)).to_csv(tmp_path / "a.csv")
         assert read_series(tmp_path / "a.csv").read["dates"].startswith("Unnamed: 0, 2020-01-01")
