@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ import pandas as pd
 from nasbench.errors import DataError
 from nasbench.tasks.series_steps import find_step
 
-__all__ = ["ORDERS", "Dates", "find_dates", "is_date_like", "is_date_name"]
+__all__ = ["ORDERS", "Dates", "find_dates", "is_date_like", "is_date_name", "listed"]
 
 ORDERS = ("dayfirst", "monthfirst")
 """The orders in which day and month can be written."""
@@ -98,6 +98,13 @@ def is_date_name(name: str) -> bool:
     return bool(_NAMED.search(name))
 
 
+def listed(names: Iterable[str], most: int) -> str:
+    """Return the first names in words, at most `most` of them, and how many more there are."""
+    shown = list(names)
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return f"{', '.join(shown[:most])}{more}"
+
+
 def find_dates(table: pd.DataFrame, order: str | None, path: object, line: Callable[[int], int]) -> Dates:
     """Find the column of dates and read it.
 
@@ -119,7 +126,7 @@ def find_dates(table: pd.DataFrame, order: str | None, path: object, line: Calla
         columns = [column for name in named if (column := _read_numbers(table[name])) is not None][:1]
     if not columns:
         raise DataError(
-            f"{path} has no date column (columns: {', '.join(map(str, table.columns))}); one column must contain a "
+            f"{path} has no date column (columns: {listed(map(str, table.columns), 10)}); one column must contain a "
             "date in every row, such as 2024-01-31 or 2024-01-31 13:00"
         )
     chosen = next((c for c in columns if any(map(_ascends, c.readings.values()))), columns[0])

@@ -43,6 +43,8 @@ _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", _BLANK: "blan
 
 _SAMPLE_BYTES = 262_144
 _SAMPLE_ROWS = 200
+_MOST_BEFORE = 20
+"""Number of lines before a table that are recognised, for a clear error."""
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
@@ -101,6 +103,7 @@ def find_dialect(path: Path, text: str | None = None) -> Dialect:
         raise DataError(f"{path} cannot be read as a CSV: it is empty; give a table with a date in every row")
     if any("\0" in line for line in lines):
         raise DataError(f"{path} cannot be read as a CSV: it is not text; save the table as CSV or xlsx")
+    _check_start(path, lines)
     separator, decimal = max(_PAIRS, key=lambda pair: _share(lines, *pair))
     rows = _cells(lines, separator)
     header = _has_header(rows, decimal)
@@ -209,6 +212,23 @@ def _share(lines: list[str], separator: str, decimal: str) -> float:
     if len(rows) == 1:
         return 1.0
     return sum(_is_known(cell, decimal) for row in even for cell in row) / (len(even) * width)
+
+
+def _check_start(path: Path, lines: list[str]) -> None:
+    """Check that no lines precede the table, such as comments or Excel's `sep=;`."""
+    count = 1 if re.fullmatch(r'"?sep=.?"?', lines[0].strip(), re.IGNORECASE) else 0
+    if not count and _best_share(lines) < 0.6:
+        starts = range(1, min(_MOST_BEFORE, len(lines) - 3) + 1)
+        count = next((start for start in starts if _best_share(lines[start:]) > 0.9), 0)
+    if count:
+        raise DataError(
+            f"{path} cannot be read as a CSV: the table begins only after {_count(count, 'line')} of other text (the "
+            f"first is {lines[0]!r}); remove what precedes the table"
+        )
+
+
+def _best_share(lines: list[str]) -> float:
+    return max(_share(lines, *pair) for pair in _PAIRS)
 
 
 def _is_known(cell: str, decimal: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from nasbench.errors import DataError, InputError, UnknownNameError
-from nasbench.tasks.series_dates import ORDERS, Dates, find_dates
+from nasbench.tasks.series_dates import ORDERS, Dates, find_dates, listed
 from nasbench.tasks.series_dialect import UNREADABLE, Dialect, find_dialect, is_number, lines_of
 from nasbench.tasks.series_steps import Step, find_step, usual_steps
 
@@ -94,6 +94,7 @@ def read_series(
     found = find_dates(file.table, dates, path, file.line)
     kept, left_out = _numeric(file, found, columns, fill)
     _check_finite(file, kept)
+    _check_digits(file, kept)
     _check_mark(file, kept)
     frame = kept.astype(float)
     frame.index = found.index
@@ -110,10 +111,10 @@ def read_series(
         "dates": f"{' and '.join(found.columns)}, {frame.index[0]} to {frame.index[-1]}"
         + (f"; {found.form}" if found.form else ""),
         "step": _step_told(step, added, frame.index),
-        "series": f"{len(frame.columns)}: {_listed(map(str, frame.columns))}",
+        "series": f"{len(frame.columns)}: {listed(map(str, frame.columns), _MOST_NAMED)}",
     }
     if left_out:
-        read["left out"] = _listed(f"{name} ({why})" for name, why in left_out.items())
+        read["left out"] = listed((f"{name} ({why})" for name, why in left_out.items()), _MOST_NAMED)
     return Series(frame, tuple(notes), read)
 
 
@@ -248,7 +249,7 @@ def _numeric(
         else:
             left_out[name] = "not numeric"
     if not kept:
-        others = ", ".join(map(str, rest.columns)) or "none"
+        others = listed(map(str, rest.columns), 10) or "none"
         raise DataError(
             f"{file.path} has no numeric column besides its dates (others: {others}); a series is a column of numbers, "
             "in which missing values are empty cells"
@@ -304,6 +305,20 @@ def _check_finite(file: _File, kept: pd.DataFrame) -> None:
             raise DataError(
                 f"{file.path}, {where}: {written} is not a finite number (at most 1.8e308); correct it, or leave it "
                 "empty and give --fill linear, or name the columns to read with --series"
+            )
+
+
+def _check_digits(file: _File, kept: pd.DataFrame) -> None:
+    """Check that no two different whole numbers become one number in double precision."""
+    for name in kept.columns[kept.abs().max() > 2**53]:
+        texts = file.texts(str(name)).str.strip()
+        whole = texts[texts.str.fullmatch(r"[+-]?\d+")]
+        merged = np.flatnonzero(kept[name][whole.index].astype(float).duplicated() & ~whole.duplicated())
+        if len(merged):
+            where, written = file.place(int(whole.index[merged[0]]), str(name))
+            raise DataError(
+                f"{file.path}, {where}: {written} is the same as another number of the column in double precision, "
+                "which holds 15 digits; subtract a constant from the column, or name the columns to read with --series"
             )
 
 
@@ -390,7 +405,20 @@ def _check_order(file: _File, found: Dates) -> None:
     raise DataError(
         f"{file.path}: the dates in {found.columns[0]!r} do not ascend: line {file.line(row)} ({dates[row]}) has {how} "
         f"line {file.line(row - 1)} ({dates[row - 1]}); sort the rows and drop repeated dates"
+        f"{_clock_hint(dates[row])}"
     )
+
+
+def _clock_hint(date: pd.Timestamp) -> str:
+    """Return a hint for a fault in the night to a Sunday of spring or autumn, when clocks change in most places."""
+    if (
+        date.tz is not None
+        or date.day_of_week != 6
+        or date.hour not in range(1, 5)
+        or date.month not in (3, 4, 9, 10, 11)
+    ):
+        return ""
+    return "; if the clock changed to or from summer time there, write the dates in UTC or with their offset to UTC"
 
 
 def _even(file: _File, found: Dates, frame: pd.DataFrame, fill: str | None) -> tuple[Step | None, int, pd.DataFrame]:
@@ -424,7 +452,7 @@ def _even(file: _File, found: Dates, frame: pd.DataFrame, fill: str | None) -> t
         raise DataError(
             f"{file.path}: line {file.line(first + 1)} ({dates[first + 1]}) does not follow {dates[first]} by {step}: "
             f"{_rows(missing)} missing {where}; add them with --fill linear (between the neighbours) or --fill forward "
-            "(the last known value)"
+            f"(the last known value){_clock_hint(dates[first + 1])}"
         )
     whole = step.grid(dates)
     return step, missing, frame.set_axis(whole[positions]).reindex(whole)
@@ -449,9 +477,3 @@ def _step_told(step: Step | None, added: int, dates: pd.Index) -> str:
 
 def _rows(count: int) -> str:
     return f"{count:,} row{'' if count == 1 else 's'}"
-
-
-def _listed(names: Iterator[str]) -> str:
-    shown = list(names)
-    more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
-    return f"{', '.join(shown[:_MOST_NAMED])}{more}"

@@ -391,6 +391,26 @@ class TestCells:  # D5
         with pytest.raises(DataError, match="line 13, column 'date': 'total' is not a date"):
             read_series(text(tmp_path, table(written, range(40))))
 
+    @pytest.mark.parametrize("first", [10**24, 2**53])
+    def test_integers_that_double_precision_cannot_tell_apart(self, tmp_path, first):
+        path = text(tmp_path, table(days(40).strftime("%Y-%m-%d"), range(first, first + 40)))
+        with pytest.raises(DataError, match=rf"line 3, column 'a': '{first + 1}' is the same as another number"):
+            read_series(path)
+
+    @pytest.mark.parametrize(
+        "before",
+        ["sep=;", "# station 5\n# unit C", "Station 5", "Measured by\nme\n\nat;home;5;7"],
+    )
+    def test_lines_before_the_table(self, tmp_path, before):
+        content = table(days(40).strftime("%Y-%m-%d"), range(40), range(40), names="date;a;b", sep=";")
+        with pytest.raises(DataError, match=r"begins only after \d lines? of other text \(the first is '[^']*'\)"):
+            read_series(text(tmp_path, before + "\n" + content))
+
+    def test_few_columns_are_listed(self, tmp_path):
+        names = ",".join(f"c{i}" for i in range(500))
+        with pytest.raises(DataError, match=r"columns: c0, c1, .*, c9 and 490 more"):
+            read_series(text(tmp_path, "\n".join([names, *[",".join("5" * 500)] * 20])))
+
     def test_integers_of_25_digits(self, tmp_path):
         path = text(tmp_path, table(days(40).strftime("%Y-%m-%d"), [10**24 * i for i in range(1, 41)]))
         np.testing.assert_allclose(read_series(path).frame["a"], np.arange(1, 41) * 1e24, rtol=1e-15)
@@ -515,6 +535,16 @@ class TestSteps:  # D6, D7
         path = text(tmp_path, table(written, range(40)))
         with pytest.raises(DataError, match=rf"largest of its gaps is from 2020-02-08 .* to {year}-01-01 .*line 41"):
             create_task(f"csv:{path}", fill=fill, **SHORT)
+
+    def test_a_clock_that_changes(self, tmp_path):
+        local = pd.date_range("2024-03-29", periods=60, freq="h", tz="Europe/Berlin").strftime("%Y-%m-%d %H:%M")
+        with pytest.raises(
+            DataError, match=r"line 52 .* 1 row missing there.*summer time.* in UTC or with their offset"
+        ):
+            read_series(text(tmp_path, table(local, range(60))))
+        local = pd.date_range("2024-10-26", periods=60, freq="h", tz="Europe/Berlin").strftime("%Y-%m-%d %H:%M")
+        with pytest.raises(DataError, match=r"line 29 .* the same date.*summer time.* in UTC or with their offset"):
+            read_series(text(tmp_path, table(local, range(60))))
 
     def test_a_row_between_two_steps(self, tmp_path):
         written = [*days(40, freq="h").strftime("%Y-%m-%d %H:%M")]
