@@ -24,7 +24,10 @@ __all__ = ["ORDERS", "Dates", "find_dates", "is_date_like", "is_date_name", "lis
 ORDERS = ("dayfirst", "monthfirst")
 """The orders in which day and month can be written."""
 
-_ORDER_WORDS = {"dayfirst": "day before month", "monthfirst": "month before day"}
+_YEAR_FIRST = "yearfirst"
+"""The order of 20-01-31. It cannot be asked for, and counts only if the rows are evenly spaced in it."""
+
+_ORDER_WORDS = {"dayfirst": "day before month", "monthfirst": "month before day", _YEAR_FIRST: "year before month"}
 
 _YEAR = r"(?:1[5-9]|2\d)\d\d"
 _DATE = (
@@ -143,9 +146,9 @@ def _settled(
     column: _Column, order: str | None, path: object, line: Callable[[int], int]
 ) -> tuple[pd.DatetimeIndex, str]:
     """Choose a reading. Return its dates and how they were read."""
-    readings = column.readings
-    if "" in readings:  # the order of day and month does not matter
-        return readings[""], ", ".join(column.facts)
+    if "" in column.readings:  # the order of day and month does not matter
+        return column.readings[""], ", ".join(column.facts)
+    readings = {known: column.readings[known] for known in ORDERS if known in column.readings}
     if order is not None:
         if order not in readings:
             (other,) = readings
@@ -155,6 +158,16 @@ def _settled(
             )
         return readings[order], ", ".join([f"{_ORDER_WORDS[order]} as given", *column.facts])
     even = {order: dates for order, dates in readings.items() if _is_even(dates)}
+    year_first = column.readings.get(_YEAR_FIRST)
+    if year_first is not None:
+        for known, dates in even.items():
+            for row in np.flatnonzero(dates != year_first)[:1]:
+                raise DataError(
+                    f"{path}: the dates in {column.name!r} are ambiguous: line {line(int(row))} can be "
+                    f"{_spelled(dates[row])} or {_spelled(year_first[row])}; write the years with four digits, or give "
+                    f"--dates {known} if it is right"
+                )
+        even = even or {_YEAR_FIRST: year_first}
     right = even or {order: dates for order, dates in readings.items() if _ascends(dates)} or readings
     first, *others = right
     if others and not right[first].equals(right[others[0]]):
@@ -164,7 +177,11 @@ def _settled(
             f"{path}: the dates in {column.name!r} are ambiguous: line {line(row)} can be {_spelled(days[row])} or "
             f"{_spelled(months[row])}; say which with --dates dayfirst or --dates monthfirst"
         )
-    why = "no other order is possible" if len(readings) == 1 else "the rows are evenly spaced only in this order"
+    why = (
+        "no other order is possible"
+        if len(readings) == 1 and first in readings
+        else "the rows are evenly spaced only in this order"
+    )
     why = "both orders are the same" if others else why
     return right[first], ", ".join([f"{_ORDER_WORDS[first]} ({why})", *column.facts])
 
@@ -195,6 +212,8 @@ def _read_text(cells: pd.Series, path: object, line: Callable[[int], int]) -> _C
         clock, has_times = _clock(parts)
         zones = parts["zone"]
         dates = {order: _zoned(days + clock, zones) for order, days in readings.items()}
+        if _YEAR_FIRST in dates and not _is_even(pd.DatetimeIndex(dates[_YEAR_FIRST])):
+            del dates[_YEAR_FIRST]
     elif head and sum(bool(_IN_WORDS.fullmatch(cell)) for cell in head) > len(head) / 2:
         dates, has_times, zones = {"": _in_words(cells)}, True, pd.Series(dtype=object)
     else:
@@ -223,14 +242,22 @@ def _readings(parts: pd.DataFrame) -> dict[str, pd.Series]:
     if parts["my"].notna().any():
         return {"": _days(parts["my"].str.extract(r"^(?P<month>\d+).(?P<year>\d+)$").assign(day="1"))}
     cut = parts["mixed"].str.extract(r"^(?P<first>\d+).(?P<second>\d+).(?P<year>\d+)$")
-    year = pd.to_numeric(cut["year"])
-    # Years of two digits are read as in POSIX: 69 to 99 as 1969 to 1999, and 00 to 68 as 2000 to 2068.
-    year = year.where(cut["year"].str.len() != 2, year + np.where(year < 69, 2000, 1900))
+    year = _whole_years(cut["year"])
     first, second = {"year": year, "day": cut["first"]}, {"year": year, "day": cut["second"]}
-    return {
+    readings = {
         "dayfirst": _days(pd.DataFrame({**first, "month": cut["second"]})),
         "monthfirst": _days(pd.DataFrame({**second, "month": cut["first"]})),
     }
+    if parts["mixed"].str.fullmatch(r"\d\d-\d\d-\d\d").all():
+        third = {"year": _whole_years(cut["first"]), "month": cut["second"], "day": cut["year"]}
+        readings[_YEAR_FIRST] = _days(pd.DataFrame(third))
+    return readings
+
+
+def _whole_years(cells: pd.Series) -> pd.Series:
+    """Read years. Those of two digits are read as in POSIX: 69 to 99 as 1969 to 1999, and 00 to 68 as 2000 to 2068."""
+    years = pd.to_numeric(cells)
+    return years.where(cells.str.len() != 2, years + np.where(years < 69, 2000, 1900))
 
 
 def _days(parts: pd.DataFrame) -> pd.Series:

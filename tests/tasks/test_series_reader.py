@@ -226,6 +226,24 @@ class TestOrder:  # D2
         with pytest.raises(InputError, match="dates is 'first'; allowed: dayfirst, monthfirst"):
             read_series(path, dates="first")
 
+    @pytest.mark.parametrize("freq", ["D", "h", "MS"])
+    @pytest.mark.parametrize("start", ["2001-01-01", "2020-01-01"])
+    def test_a_year_of_two_digits_first(self, tmp_path, freq, start):
+        dates = days(100, start, freq)
+        read = read_series(text(tmp_path, table(dates.strftime("%y-%m-%d %H:%M"), range(100))))
+        assert list(read.frame.index) == list(dates)
+        assert "year before month (the rows are evenly spaced only in this order)" in read.read["dates"]
+
+    def test_a_month_with_the_year_first_is_ambiguous(self, tmp_path):
+        path = text(tmp_path, table(days(20, "2020-01-01").strftime("%y-%m-%d"), range(20)))
+        with pytest.raises(
+            DataError, match=r"line 2 can be 20 January 2001 or 1 January 2020; write the years with four digits, or"
+        ):
+            read_series(path)
+        assert find_step(read_series(path, dates="dayfirst").frame.index) == Step("month", 12)
+        one = text(tmp_path, "date,a\n01-01-01,5\n")
+        assert list(read_series(one).frame.index) == [pd.Timestamp("2001-01-01")]
+
     def test_an_impossible_order(self, tmp_path):
         path = text(tmp_path, table(days(30).strftime("%d/%m/%Y"), range(30)))
         with pytest.raises(DataError, match=r"cannot be read with --dates monthfirst.*use --dates dayfirst"):
