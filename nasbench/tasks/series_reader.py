@@ -197,14 +197,13 @@ class _File:
 
     def place(self, row: int, name: str) -> tuple[str, str]:
         """Return, as phrases, where a cell is, and what it contains as it is written."""
-        return f"line {self.line(row)}, column {name!r}", repr(self.texts(name).iloc[row])
+        return f"line {self.line(row)}, column {name!r}", repr(self.texts([name])[name].iloc[row])
 
-    def texts(self, name: str) -> pd.Series:
-        """Return the cells of a column as they are written. A cell that a short row does not have is ""."""
+    def texts(self, names: Sequence[str]) -> pd.DataFrame:
+        """Return the cells of columns as they are written. A cell that a short row does not have is ""."""
         source = self.path if self.sheet is None else io.StringIO(self.sheet)
-        return _table(self.path, source, self.dialect, usecols=[name], dtype=str, keep_default_na=False)[name].fillna(
-            ""
-        )
+        options = {"usecols": names, "dtype": str, "keep_default_na": False}
+        return _table(self.path, source, self.dialect, **options).fillna("")
 
 
 def _table(path: Path, source: Path | io.StringIO, dialect: Dialect, **options: Any) -> pd.DataFrame:
@@ -311,7 +310,7 @@ def _check_finite(file: _File, kept: pd.DataFrame) -> None:
 def _check_digits(file: _File, kept: pd.DataFrame) -> None:
     """Check that no two different whole numbers become one number in double precision."""
     for name in kept.columns[kept.abs().max() > 2**53]:
-        texts = file.texts(str(name)).str.strip()
+        texts = file.texts([name])[name].str.strip()
         whole = texts[texts.str.fullmatch(r"[+-]?\d+")]
         merged = np.flatnonzero(kept[name][whole.index].astype(float).duplicated() & ~whole.duplicated())
         if len(merged):
@@ -351,8 +350,9 @@ def _check_mark(file: _File, kept: pd.DataFrame) -> None:
         return
     thousands = re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}")
     suspect = None
-    for name in kept.select_dtypes("float").columns:
-        texts = file.texts(name).str.strip()
+    written = file.texts(list(kept.select_dtypes("float").columns))
+    for name in written.columns:
+        texts = written[name].str.strip()
         marked = texts[texts.str.contains(mark, regex=False) & texts.map(lambda cell: is_number(cell, mark))]
         if not marked.str.fullmatch(thousands).all():
             return
