@@ -85,6 +85,7 @@ class Tree:
         others: Number of files that are no images, by extension.
         hidden: The hidden files and folders, relative to the tree. Their contents are not in `images`.
         names: Names of the images if they are not their paths, as in a tar file. They keep the order of the tree.
+        remarks: What else was left out, one fact each.
     """
 
     where: str
@@ -92,6 +93,7 @@ class Tree:
     others: Counter[str]
     hidden: list[str]
     names: list[str] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -227,4 +229,4 @@ def _left_out(tree: Tree, tops: Sequence[tuple[str, str, str]], folders: dict[st
     facts = [f"{count:,} images in {name}" for name, count in beside.most_common()] if folders else []
     facts += [f"hidden: {listed(sorted(tree.hidden), 3)}"] if tree.hidden else []
     facts += [f"no images: {_counted(tree.others)}"] if tree.others else []
-    return "; ".join(facts)
+    return "; ".join([*facts, *tree.remarks])
