@@ -48,7 +48,45 @@ class TestSplitFolders:
         assert task.classes == ("cat", "dog")
         assert f"from {val}" in task.read["folders"] or val == "val"
 
-    @pytest.mark.parametrize("name", ["cat", "trainer", "vale", "set", "contest", "devil"])
+    @pytest.mark.parametrize(
+        "names",
+        [
+            "seg_train seg_test",
+            "trn tst",
+            "train2017 val2017",
+            "training_data test_data",
+            "1_train 2_val",
+            "train_images validation_images",
+            "train test_images",
+            "TrainImages TestImages",
+            "trainset val_set_2",
+        ],
+    )
+    def test_words_and_numbers_beside_the_split(self, tmp_path, names):
+        # Before, the test images of such folders were trained on.
+        train, other = names.split()
+        for name in (train, other):
+            make_folder(tmp_path / name, {"cat": 5, "dog": 5})
+        task = create_task(f"folder:{tmp_path}", size=8)
+        assert task.splits["val" if "val" in other else "test"] == 10
+        assert task.splits["train"] == 8
+
+    @pytest.mark.parametrize("names", ["trainA testA", "train test_final", "holdout test", "train_val other"])
+    def test_a_name_that_speaks_of_a_split_is_refused(self, tmp_path, names):
+        for name in names.split():
+            make_folder(tmp_path / name, {"cat": 5, "dog": 5})
+        with pytest.raises(DataError, match=r"same classes and seem to be splits.*val: val, valid, .*, tst"):
+            create_task(f"folder:{tmp_path}", size=8)
+
+    def test_a_second_folder_of_a_split_and_a_class_are_no_errors(self, tmp_path):
+        for name in ("train", "test", "test_old"):
+            make_folder(tmp_path / "a" / name, {"cat": 5, "dog": 5})
+        assert create_task(f"folder:{tmp_path / 'a'}", size=8).read["left out"] == "10 images in test_old"
+        make_folder(tmp_path / "b" / "tests", {"blood": 5, "allergy": 5})
+        make_folder(tmp_path / "b" / "doctors", {"surgeon": 5, "nurse": 5})
+        assert len(create_task(f"folder:{tmp_path / 'b'}", size=8).classes) == 4
+
+    @pytest.mark.parametrize("name", ["cat", "trainer", "vale", "set", "contest", "devil", "train_val", "träin"])
     def test_other_names_are_no_splits(self, name):
         assert split_of(name) is None
 
