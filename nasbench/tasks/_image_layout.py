@@ -15,6 +15,7 @@ from PIL import Image, ImageFile
 from timm.utils.misc import natural_key
 
 from nasbench.errors import DataError
+from nasbench.text import clean
 
 __all__ = ["Layout", "Tree", "extension_of", "is_hidden", "listed", "readable_extensions", "split_of"]
 
@@ -101,8 +102,8 @@ def _splits_hinted(folder: str) -> set[str]:
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """Return names separated by commas, and how many are not shown."""
-    shown = list(names)
+    """Return names separated by commas in one line, and how many are not shown."""
+    shown = [clean(name) for name in names]
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
@@ -180,7 +181,8 @@ class Layout:
         for numbers in parts.values() if folders or tree.names is None else ():
             # Without the second key, names that differ only in case would have the order of the file system.
             numbers.sort(key=lambda i: (natural_key(names[i]), names[i]))
-        read = {"folders": _folders_told(tree, around, folders, parts)} | {
+        merged = _merged(names, class_names, parts)
+        read = {"folders": "; ".join([_folders_told(tree, around, folders, parts), *merged])} | {
             "files": _counted(Counter(extension_of(tree.images[i]) for numbers in parts.values() for i in numbers)),
         }
         if left_out := _left_out(tree, tops, folders):
@@ -279,6 +281,20 @@ def _folders_told(tree: Tree, around: str, folders: dict[str, str], parts: dict[
         for split, folder in folders.items()
     )
     return f"{tree.where}{f', in {around[:-1]}' if around else ''}: {', '.join(told)}"
+
+
+def _merged(names: Sequence[str], class_names: Sequence[str], parts: dict[str, list[int]]) -> list[str]:
+    """Say which classes are made of several folders of one name, as `x/cat` and `y/cat`."""
+    homes: dict[str, set[str]] = {}
+    for numbers in parts.values():
+        for i in numbers:
+            homes.setdefault(class_names[i], set()).add(os.path.dirname(names[i]))
+    several = {name: sorted(folders) for name, folders in sorted(homes.items()) if len(folders) > 1}
+    if not several:
+        return []
+    name, folders = next(iter(several.items()))
+    more = f" ({len(several) - 1} more classes are merged too)" if len(several) > 1 else ""
+    return [f"the images of {listed(folders, 3)} are one class, {clean(name)}{more}"]
 
 
 def _left_out(tree: Tree, tops: Sequence[tuple[str, str, str]], folders: dict[str, str]) -> str:

@@ -215,10 +215,14 @@ def _walk(root: Path) -> Tree:
     images: list[str] = []
     hidden: list[str] = []
     others: Counter[str] = Counter()
+    folders: list[str] = []
+    loops: list[str] = []
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse):
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
         hidden += [prefix + name for name in (*subfolders, *files) if is_hidden(name)]
+        folders.append(inside)
+        loops += [prefix + name for name in subfolders if not is_hidden(name) and _leads_up(folder, name)]
         # `os.walk` visits the folders that remain in this list. A link to a folder above would never end.
         subfolders[:] = [name for name in subfolders if not is_hidden(name) and not _leads_up(folder, name)]
         for name in files:
@@ -229,7 +233,13 @@ def _walk(root: Path) -> Tree:
                 images.append(prefix + name)
             else:
                 others[extension] += 1
-    return Tree(str(root), images, others, hidden)
+    used = {"."}.union(
+        *({"/".join(steps[:n]) for n in range(1, len(steps))} for steps in (i.split("/") for i in images))
+    )
+    empty = sorted(set(folders) - used)
+    remarks = [f"folders without images: {listed(empty, 3)}"] if empty else []
+    remarks += [f"links to a folder above: {listed(sorted(loops), 3)}"] if loops else []
+    return Tree(str(root), images, others, hidden, remarks=tuple(remarks))
 
 
 def _refuse(error: OSError) -> None:

@@ -105,7 +105,7 @@ def _stop_updates(norm: nn.Module, inputs: Any) -> None:
         return
     # A momentum of 0 keeps the statistics. Checkpointing compares the saved tensors of both passes, so the statistics
     # must be given to the kernel as in the first pass.
-    norm.momentum_before = norm.momentum  # type: ignore[assignment]
+    norm.momentum_before = norm.momentum
     norm.momentum = 0.0  # type: ignore[assignment]
 
 
