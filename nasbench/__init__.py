@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
+    if f"nasbench.{name}" in _MovedModules.homes:
+        return importlib.import_module(f"nasbench.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'nasbench' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ from nasbench.backbones.hooks import strip
 from nasbench.backbones.layout import LAYOUTS, Layout, MapFormat
 from nasbench.backbones.token_order import Positions
 from nasbench.backbones.tracing import Trace, is_data_dependent, meta_copy, trace
-from nasbench.errors import BackboneError
+from nasbench.errors import BackboneError, InputError
 
 __all__ = ["Slot", "slots"]
 
@@ -79,6 +79,7 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
             a window of series. None means the backbone's default.
 
     Raises:
+        InputError: If `backbone` is neither a name nor a module.
         UnknownNameError: If no backbone has this name.
         BackboneError: If the backbone does not accept the input size, or has no slot.
 
@@ -86,6 +87,10 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
         >>> [s.name for s in slots("resnet18") if "block" not in s.name]
         ['stage1', 'stage2', 'stage3', 'stage4']
     """
+    if not isinstance(backbone, (str, nn.Module)):
+        raise InputError(
+            f"a backbone is a name, FILE.py:function or a torch module, got {type(backbone).__name__} {backbone!r:.80}"
+        )
     size = tuple(input_size) if input_size is not None else default_input_size(backbone)
     if isinstance(backbone, str) and not is_file(backbone):
         return list(_named(backbone, size))
@@ -124,8 +129,26 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     declared = getattr(model, "host_slots", None)
     places = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
     if not places:
-        raise BackboneError(f"{name} has no slot at {size}: no module returns a map that affects the output")
+        raise BackboneError(f"{name} has no slot at {size}: {_why_none(run)}")
     return places
+
+
+def _why_none(run: Trace) -> str:
+    modules = dict(run.model.named_modules())
+    repeated = {
+        path: len(calls)
+        for path, calls in run.calls.items()
+        if len(calls) > 1
+        and any(p.ndim > 1 for p in modules[path].parameters())
+        and any(len(run.nodes[node].shape) > 2 for _, node in calls[0].outputs)
+    }
+    if repeated:
+        path, count = next(iter(repeated.items()))
+        return (
+            f"{len(repeated)} modules that return maps run several times in one pass, such as {path!r} ({count} times),"
+            " and a slot must run exactly once; use a copy of the module for each run"
+        )
+    return "no module returns a map that affects the output"
 
 
 def _eval_copy(model: nn.Module) -> nn.Module:
@@ -133,6 +156,11 @@ def _eval_copy(model: nn.Module) -> nn.Module:
 
 
 def _refusal(name: str, model: nn.Module, size: tuple[int, ...], error: Exception) -> str:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        return (
+            f"{name} is compiled with TorchScript, in whose modules nothing can be inserted; give the Python module "
+            "from before torch.jit.script or torch.jit.trace"
+        )
     usual = default_input_size(model)
     hint = f"; its default is {usual}" if usual is not None and usual != size else ""
     return f"{name} does not accept the input size {size}: {type(error).__name__}: {error}{hint}"
@@ -184,14 +212,22 @@ def _slot(name: str, block: Block) -> Slot:
     return Slot(name, form.channels, form.size, form.layout, block.path, form.prefix, block.index, form.order)
 
 
-def _declared(run: Trace, places: dict[str, tuple[str, Layout]], size: tuple[int, ...]) -> list[Slot]:
+def _declared(run: Trace, places: object, size: tuple[int, ...]) -> list[Slot]:
     """Return the slots that a backbone declares itself as `{slot: (module path, layout)}`.
 
     A backbone for series, whose input is (lookback, series), can keep both axes in its map. Each row of the map is then
     one series.
     """
     slots_found = []
-    for name, (path, layout) in places.items():
+    if not isinstance(places, Mapping):
+        raise BackboneError(f"host_slots must return {{slot: (module path, layout)}}, got {places!r:.80}")
+    for name, place in places.items():
+        if not (isinstance(place, (tuple, list)) and len(place) == 2 and isinstance(place[0], str)):
+            raise BackboneError(
+                f"slot {name!r}: host_slots must give (module path, layout) for it, such as ('stages.0', "
+                f"{LAYOUTS[0]!r}), got {place!r:.80}"
+            )
+        path, layout = place
         calls = run.calls.get(path, [])
         if layout not in LAYOUTS:
             raise BackboneError(f"slot {name!r}: its layout is {layout!r}; allowed: {', '.join(LAYOUTS)}")

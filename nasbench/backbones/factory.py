@@ -224,10 +224,18 @@ def _arguments(build: Callable[..., Any], name: str, asked: Mapping[str, Any]) -
         path = Path(name.rpartition(":")[0]).expanduser().resolve()
         raise BackboneError(
             f"{_defined_at(build, path)}: {name} needs {', '.join(missing)}, but it is called with"
-            f" {', '.join(given) or 'nothing'}; it can take {', '.join(asked)} by keyword, and any other argument needs"
-            " a default"
+            f" {', '.join(given) or 'no argument'}: {'; '.join(_why_missing(p, asked, given) for p in missing)}."
+            f" Arguments that it can get are {', '.join(asked)}, by keyword; give every other one a default"
         )
     return given
+
+
+def _why_missing(argument: str, asked: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    if argument in given:
+        return f"{argument} accepts no keyword, because of the / behind it"
+    if argument in asked:
+        return f"{argument} is not known without a task or an option that sets it, so it needs a default"
+    return f"{argument} is never given"
 
 
 def _defined_at(build: Callable[..., Any], path: Path) -> str:

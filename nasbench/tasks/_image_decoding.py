@@ -6,12 +6,12 @@ import io
 import os
 import stat
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["NOT_BYTES", "ImageFaultError", "decode", "faulty", "marks_of", "open_image", "read_file", "to_rgb"]
+__all__ = ["NOT_BYTES", "ImageFaultError", "Marks", "decode", "faulty", "marks_of", "open_image", "read_file", "to_rgb"]
 
 NOT_BYTES = {"I;16": "v >> 8", "I": "v >> 8", "F": "255 v"}
 """Modes of Pillow with more than 8 bits a pixel, and how a value v becomes a byte."""
@@ -31,6 +31,28 @@ _TURNS = {
 _EXIF_IN_INFO = frozenset({"JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM"})
 _ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 """The entries of `Image.info` in which these formats store an orientation."""
+
+
+_PAGED = frozenset({"TIFF", "GIF", "WEBP", "PNG", "AVIF"})
+"""Formats with several pages or frames of equal rank. An MPO has previews of its only photograph instead."""
+
+
+class Marks(NamedTuple):
+    """What was special about an image.
+
+    Attributes:
+        mode: Its mode in Pillow, without its byte order.
+        orientation: Its EXIF orientation, from 1 (upright) to 8.
+        alpha: Whether it has an alpha channel, which is dropped.
+        paged: Whether it has more pages or frames than the one that is read.
+        peak: Its largest byte, if a grey value of more than 8 bits became a byte. None if its pixels are not decoded.
+    """
+
+    mode: str
+    orientation: int
+    alpha: bool = False
+    paged: bool = False
+    peak: int | None = None
 
 
 class ImageFaultError(Exception):
@@ -90,19 +112,31 @@ def open_image(item: bytes | Image.Image) -> Image.Image:
     return faulty(Image.open, io.BytesIO(item))
 
 
-def marks_of(image: Image.Image) -> tuple[str, int]:
-    """Return the mode of an image, without its byte order, and its EXIF orientation, from 1 (upright) to 8."""
+def marks_of(image: Image.Image) -> Marks:
+    """Return what is special about an image whose header is read. Pixels that are not decoded have no peak."""
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
+    alpha = "A" in mode.upper().replace("LAB", "") or isinstance(image.info.get("transparency"), bytes)
+    return Marks(mode, _orientation(image), alpha, _is_paged(image))
+
+
+def _orientation(image: Image.Image) -> int:
     if image.format in _EXIF_IN_INFO and not _ORIENTED & image.info.keys():
-        return mode, 1  # Pillow would decode a whole PNG to look for EXIF behind the pixels
+        return 1  # Pillow would decode a whole PNG to look for EXIF behind the pixels
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # EXIF that cannot be read says nothing about the pixels
         orientation = 1
-    return mode, orientation if orientation in _TURNS else 1
+    return orientation if orientation in _TURNS else 1
 
 
-def to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, int]]:
+def _is_paged(image: Image.Image) -> bool:
+    try:
+        return image.format in _PAGED and bool(getattr(image, "is_animated", False))
+    except Exception:  # a second page that cannot be read, or of which only the first bytes are there
+        return False
+
+
+def to_rgb(image: Image.Image) -> tuple[Image.Image, Marks]:
     """Return an image of bytes in red, green and blue, without an alpha channel and upright, and its `marks_of`.
 
     Grey values of 16 bits lose their lower byte (`v >> 8`), also if they are stored as 32-bit integers. Floats from 0
@@ -115,20 +149,22 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, int]]:
     return faulty(_to_rgb, image)
 
 
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, int]]:
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, Marks]:
     image.load()  # before the marks, because the EXIF of a PNG can follow its pixels
-    mode, orientation = marks_of(image)
+    marks = marks_of(image)
+    mode = marks.mode
     if mode in NOT_BYTES:
-        image = Image.fromarray(_to_bytes(np.asarray(image), mode))
+        pixels = _to_bytes(np.asarray(image), mode)
+        image, marks = Image.fromarray(pixels), marks._replace(peak=int(pixels.max()))
     elif mode in ("La", "RGBa"):  # Pillow converts colours that were multiplied by alpha in two steps only
         image = image.convert(mode.upper())
     elif mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")  # Pillow warns if such a palette becomes RGB in one step
     if image.mode != "RGB":
         image = image.convert("RGB")
-    if orientation != 1:
-        image = image.transpose(_TURNS[orientation])
-    return image, (mode, orientation)
+    if marks.orientation != 1:
+        image = image.transpose(_TURNS[marks.orientation])
+    return image, marks
 
 
 def _to_bytes(values: np.ndarray, mode: str) -> np.ndarray:
@@ -141,8 +177,8 @@ def _to_bytes(values: np.ndarray, mode: str) -> np.ndarray:
     return (values >> 8).astype(np.uint8)
 
 
-def decode(item: bytes | Image.Image, size: int) -> tuple[np.ndarray, tuple[str, int]]:
-    """Return the bytes `(size, size, 3)` of an image, and its mode and orientation (`marks_of`).
+def decode(item: bytes | Image.Image, size: int) -> tuple[np.ndarray, Marks]:
+    """Return the bytes `(size, size, 3)` of an image, and what was special about it.
 
     The image is scaled bilinearly until its shorter side fits, and its centre is cropped.
 

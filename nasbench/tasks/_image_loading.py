@@ -22,13 +22,14 @@ from torch.utils.data import DataLoader, Dataset
 from nasbench.errors import DataError
 from nasbench.tasks._base import Batch
 from nasbench.tasks._image_augmentation import augment
-from nasbench.tasks._image_decoding import NOT_BYTES, ImageFaultError, decode, marks_of, open_image
+from nasbench.tasks._image_decoding import NOT_BYTES, ImageFaultError, Marks, decode, marks_of, open_image
 from nasbench.tasks._image_sources import ImageSource
 
 __all__ = ["Pixels", "default_workers", "header"]
 
 _CHUNK = 256  # number of images whose encoded bytes are in memory at the same time while decoding
 _MOST_WORKERS = 8  # more rarely help, because a training with a GPU then waits for the GPU
+_HALF = 128  # images in which no byte reaches this use less than half of the levels, as 12 bits in a file of 16
 _HEADER_BYTES = 1 << 17  # enough for the header of nearly every image, with its EXIF
 
 
@@ -94,15 +95,19 @@ class Pixels:
         self.cached = torch.empty(count, 3, size, size, dtype=torch.uint8) if fits else None
         marks = self._read_all(self._keep if fits else self._look)
         # An image of bytes that stands upright is read as it always was, so the identity of its task stays.
-        changed = [(i, *mark) for i, mark in enumerate(marks) if mark[0] in NOT_BYTES or mark[1] != 1]
+        changed = [
+            (i, mark.mode, mark.orientation)
+            for i, mark in enumerate(marks)
+            if mark.mode in NOT_BYTES or mark.orientation != 1
+        ]
         if changed:
             self._hash.update(repr(changed).encode())
         self.sha256 = self._hash.hexdigest()
         self.told = _told(marks, size) if source.told else ""
 
-    def _read_all(self, work: Any) -> list[tuple[str, int]]:
-        """Read every image in threads and return its mode and orientation. All faults are told in one error."""
-        marks: list[tuple[str, int]] = []
+    def _read_all(self, work: Any) -> list[Marks]:
+        """Read every image in threads and return what was special about it. All faults are told in one error."""
+        marks: list[Marks] = []
         faults: list[str] = []
         count = len(self.source.names)
         # Pillow decodes outside Python's global lock, so threads suffice.
@@ -256,11 +261,19 @@ def _unreadable(faults: Sequence[str], count: int) -> DataError:
     return DataError(f"{len(faults)} of {count} images cannot be read: {shown}; repair or remove them")
 
 
-def _told(marks: Sequence[tuple[str, int]], size: int) -> str:
-    modes = Counter(mode for mode, _ in marks)
+def _told(marks: Sequence[Marks], size: int) -> str:
+    modes = Counter(mark.mode for mark in marks)
     told = ", ".join(
         f"{count:,} {mode}{f' (byte = {NOT_BYTES[mode]})' if mode in NOT_BYTES else ''}"
         for mode, count in modes.most_common()
     )
-    turned = sum(orientation != 1 for _, orientation in marks)
-    return f"{told}; each to {size}x{size} RGB" + (f"; {turned:,} turned upright by EXIF" if turned else "")
+    counts = {
+        "turned upright by EXIF": sum(mark.orientation != 1 for mark in marks),
+        "with an alpha channel, which is dropped": sum(mark.alpha for mark in marks),
+        "with more pages or frames, of which the first is read": sum(mark.paged for mark in marks),
+    }
+    facts = [f"{count:,} {fact}" for fact, count in counts.items() if count]
+    peak = max((mark.peak for mark in marks if mark.peak is not None), default=None)
+    if peak is not None and peak < _HALF:
+        facts.append(f"warning: the largest byte is {peak} of 255, so most levels are lost; scale the values")
+    return "; ".join([f"{told}; each to {size}x{size} RGB", *facts])

@@ -6,7 +6,6 @@ This module finds the images and checks their classes. It does not split the ima
 from __future__ import annotations
 
 import os
-import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,12 @@ from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
-from timm.data.readers.reader_image_in_tar import extract_tarinfos
 from timm.utils.misc import natural_key
 
 from nasbench.errors import DataError
 from nasbench.tasks._image_decoding import read_file
 from nasbench.tasks._image_layout import Layout, Tree, extension_of, is_hidden, listed, readable_extensions
+from nasbench.tasks._image_tar import tree_of_tar
 from nasbench.tasks.places import TORCHVISION
 
 __all__ = ["DATA_ROOT_VARIABLE", "ImageSource", "digits", "folder", "tar", "torchvision_set"]
@@ -92,7 +91,7 @@ def tar(train: Path, test: Path | None = None) -> ImageSource:
     """Return the images of one tar file with class folders, or of a training and a test tar file.
 
     Raises:
-        DataError: If a file is not an uncompressed tar file, or for the reasons that `folder` lists.
+        DataError: If a file is not an uncompressed tar file, if it is damaged, or for the reasons that `folder` lists.
     """
     if test is None:
         return _joined({"": _read_tar(train)}, str(train))
@@ -216,10 +215,14 @@ def _walk(root: Path) -> Tree:
     images: list[str] = []
     hidden: list[str] = []
     others: Counter[str] = Counter()
+    folders: list[str] = []
+    loops: list[str] = []
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse):
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
         hidden += [prefix + name for name in (*subfolders, *files) if is_hidden(name)]
+        folders.append(inside)
+        loops += [prefix + name for name in subfolders if not is_hidden(name) and _leads_up(folder, name)]
         # `os.walk` visits the folders that remain in this list. A link to a folder above would never end.
         subfolders[:] = [name for name in subfolders if not is_hidden(name) and not _leads_up(folder, name)]
         for name in files:
@@ -230,7 +233,13 @@ def _walk(root: Path) -> Tree:
                 images.append(prefix + name)
             else:
                 others[extension] += 1
-    return Tree(str(root), images, others, hidden)
+    used = {"."}.union(
+        *({"/".join(steps[:n]) for n in range(1, len(steps))} for steps in (i.split("/") for i in images))
+    )
+    empty = sorted(set(folders) - used)
+    remarks = [f"folders without images: {listed(empty, 3)}"] if empty else []
+    remarks += [f"links to a folder above: {listed(sorted(loops), 3)}"] if loops else []
+    return Tree(str(root), images, others, hidden, remarks=tuple(remarks))
 
 
 def _refuse(error: OSError) -> None:
@@ -246,32 +255,8 @@ def _leads_up(folder: str, name: str) -> bool:
 
 
 def _read_tar(path: Path) -> _Part:
-    try:
-        members = extract_tarinfos(str(path), cache_tarinfo=False, extensions=set(readable_extensions()))[0]
-    except tarfile.TarError as error:
-        raise DataError(f"{path} cannot be read as an uncompressed tar: {error}") from None
-    except ValueError:  # on a tar without images timm's function fails, because it unpacks an empty list
-        raise DataError(f"{path} contains no image; give a tar with class folders that have images inside") from None
-    images: list[str] = []
-    places: list[tuple[int, int]] = []
-    hidden: list[str] = []
-    names: list[str] = []
-    for member, _, inner_tar in members:
-        # A nested tar counts as a folder of its name. The offsets of its members count from its start.
-        name, start = _steps(member.path), 0
-        if inner_tar is not None:
-            name, start = [*_steps(os.path.splitext(inner_tar.path)[0]), *name], inner_tar.offset_data
-        if any(map(is_hidden, name)):
-            hidden.append("/".join(name))
-        else:
-            images.append("/".join(name))
-            names.append(member.name)
-            places.append((start + member.offset_data, member.size))
-    return _Part.of(Tree(str(path), images, Counter(), hidden, names), _Members(path, places))
-
-
-def _steps(path: str) -> list[str]:
-    return [step for step in path.split("/") if step not in ("", ".")]
+    tree, places = tree_of_tar(path)
+    return _Part.of(tree, _Members(path, places))
 
 
 def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:

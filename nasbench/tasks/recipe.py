@@ -123,7 +123,11 @@ class Recipe(BaseModel):
         float, Field(ge=0, lt=1, description="highest rate of stochastic depth in the backbone (timm models); 0 is off")
     ] = 0.0
     grad_checkpointing: Annotated[
-        bool, Field(description="compute activations again in the backward pass, which needs less memory (timm models)")
+        bool,
+        Field(
+            description="compute activations again in the backward pass, which needs less memory (timm models); "
+            "batch norms still update once a step, but the codebook of vector_quantise twice"
+        ),
     ] = False
     channels_last: Annotated[bool, Field(description="store images and weights with the channels last")] = False
     compile: Annotated[bool, Field(description="compile the model with torch.compile")] = False

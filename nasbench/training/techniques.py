@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from nasbench.backbones.depth import rate_scales
 from nasbench.backbones.insertion import parameter_groups
@@ -58,13 +60,17 @@ def applied(model: nn.Module, recipe: Recipe) -> Iterator[None]:
     """Let a model run as the recipe says, and as before afterwards. Weights and names do not change."""
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
+    hooks = []
     if recipe.grad_checkpointing:
         _checkpoint(model, True)
+        hooks = [] if recipe.compile else _keep_statistics(model)  # a compiled graph does not run Python again
     if recipe.compile:
         model.compile()
     try:
         yield
     finally:
+        for hook in hooks:
+            hook.remove()
         model._compiled_call_impl = None  # the opposite of `compile`, for which torch has no function
         if recipe.grad_checkpointing:
             _checkpoint(model, False)
@@ -82,6 +88,33 @@ def _checkpoint(model: nn.Module, enable: bool) -> None:
         switch(enable)
     except (AssertionError, NotImplementedError) as error:  # some models of timm have the method, but not the feature
         raise InputError(f"grad_checkpointing: {name} does not support it ({error}); leave the setting out") from None
+
+
+def _keep_statistics(model: nn.Module) -> list[RemovableHandle]:
+    """Let the running statistics of batch norms stay as they are when activations are computed again.
+
+    Without that, each training step would update them twice, with the same batch.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    before = [norm.register_forward_pre_hook(_stop_updates) for norm in norms]
+    return [*before, *(norm.register_forward_hook(_resume_updates, always_call=True) for norm in norms)]
+
+
+def _stop_updates(norm: nn.Module, inputs: Any) -> None:
+    if torch._C._current_graph_task_id() == -1:  # no backward pass is in progress, so this is no recomputation
+        return
+    # A momentum of 0 keeps the statistics. Checkpointing compares the saved tensors of both passes, so the statistics
+    # must be given to the kernel as in the first pass.
+    norm.momentum_before = norm.momentum
+    norm.momentum = 0.0  # type: ignore[assignment]
+
+
+def _resume_updates(norm: nn.Module, inputs: Any, outputs: Any) -> None:
+    if "momentum_before" not in norm.__dict__:
+        return
+    norm.momentum = norm.__dict__.pop("momentum_before")
+    if norm.training and isinstance(norm.num_batches_tracked, torch.Tensor):
+        norm.num_batches_tracked.sub_(1)
 
 
 def _check_compiler(device: torch.device) -> None:

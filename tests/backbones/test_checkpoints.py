@@ -102,6 +102,30 @@ def test_with_a_neck(net, tmp_path):
     assert "state_dict" not in (getattr(model.backbone, "pretrained_cfg", None) or {})
 
 
+def test_weights_of_two_networks_are_refused(net, other, tmp_path):
+    # Before, the shorter prefix won without a word.
+    def load(**states):
+        file = tmp_path / "c.pt"
+        torch.save({"state_dict": {f"{name}.{k}": v for name, s in states.items() for k, v in s.items()}}, file)
+        return create_backbone("test_resnet", num_classes=5, checkpoint=file).eval()
+
+    with pytest.raises(BackboneError, match=r"two networks that fit, under 'student\.' and 'teacher\.'; save the one"):
+        load(teacher=net.state_dict(), student=other.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert same(load(model=other.state_dict(), model_ema=net.state_dict()), net)
+        assert same(load(net=net.state_dict(), model=net.state_dict()), net)  # one network with two names
+
+
+def test_weights_that_are_not_numbers_are_refused(net, tmp_path):
+    state = {k: v.clone() for k, v in net.state_dict().items()}
+    name = list(state)[3]
+    state[name].view(-1)[0] = float("nan")
+    torch.save(state, tmp_path / "c.pt")
+    with pytest.raises(BackboneError, match=rf"c.pt: the weights {name!r} contain NaN"):
+        create_backbone("test_resnet", num_classes=5, checkpoint=tmp_path / "c.pt")
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     torch.save({"state_dict": Lightning(nn.Linear(3, 5)).state_dict()}, tmp_path / "last.ckpt")
     with (
@@ -128,7 +152,9 @@ class TestBuild:
             ("def build():\n    width = 4\n    raise KeyError('width')\n", r"own\.py:6: .*cannot be built: KeyError"),
             ("def build():\n    return nn.Conv2d(0, 4, -1).nothing\n", r"own\.py:5: .*cannot be built"),
             ("def build(width, num_classes=3):\n    return 1\n",
-             r"own\.py:4: .*needs width, but it is called with num_classes; it can take input_size, num"),
+             r"own\.py:4: .*needs width, but it is called with num_classes: width is never given\. .*input_size, num"),
+            ("def build(width, horizon):\n    return 1\n",
+             r"own\.py:4: .*needs width, horizon, but it is called with no argument: width is never given; horizon is"),
             ("def build(num_classes, /):\n    return 1\n", r"own\.py:4: .*needs num_classes"),
             ("def build():\n    nn.Linear(2, 2)\n", r"own\.py:4: .*returned None, not an nn\.Module.*return model"),
             ("def build():\n    return nn.Linear(2, 2), 3\n", r"own\.py:4: .*returned \(Linear.*, not an nn\.Module"),

@@ -13,7 +13,7 @@ from nasbench.backbones import backbone_names, create_backbone, default_input_si
 from nasbench.backbones.layout import MapFormat, factor_grid, readings
 from nasbench.backbones.stem_registry import STEMS
 from nasbench.backbones.tracing import meta_copy, trace
-from nasbench.errors import BackboneError, PluginError, UnknownNameError
+from nasbench.errors import BackboneError, InputError, PluginError, UnknownNameError
 
 
 def stages(found):
@@ -305,6 +305,42 @@ class TestOwnNetworks:
 
 
 class TestBadInput:
+    def test_neither_a_name_nor_a_module(self):
+        with pytest.raises(InputError, match=r"a name, FILE.py:function or a torch module, got int 3"):
+            slots(3)
+
+    @pytest.mark.parametrize("places", [{"late": "stages.0"}, {"late": ("stages.0",)}, {"late": (3, "NCHW")}])
+    def test_a_declared_slot_without_a_layout(self, places):
+        model = Declared()
+        model.host_slots = lambda: places
+        with pytest.raises(BackboneError, match=r"slot 'late': host_slots must give \(module path, layout\) for it"):
+            slots(model, input_size=(3, 32, 32))
+
+    def test_declared_slots_that_are_no_mapping(self):
+        model = Declared()
+        model.host_slots = lambda: ["stages.0"]
+        with pytest.raises(BackboneError, match=r"host_slots must return .*, got \['stages.0'\]"):
+            slots(model, input_size=(3, 32, 32))
+
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
+    def test_torchscript(self):
+        model = torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(1, 3, 8, 8))
+        with pytest.raises(BackboneError, match=r"is compiled with TorchScript, in whose modules nothing can be"):
+            slots(model, input_size=(3, 8, 8))
+
+    def test_a_body_that_runs_twice(self):
+        class Twice(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Sequential(*(nn.Sequential(nn.Conv2d(c, 8, 3, 2, 1), nn.ReLU()) for c in (3, 8)))
+                self.head = nn.Linear(8, 2)
+
+            def forward(self, x):
+                return self.head((self.body(x) + self.body(x.flip(-1))).mean((2, 3)))
+
+        with pytest.raises(BackboneError, match=r"run several times in one pass, such as 'body\S*' \(2 times\)"):
+            slots(Twice(), input_size=(3, 32, 32))
+
     def test_unknown_backbone_offers_the_nearest(self):
         with pytest.raises(UnknownNameError, match="resnet18"):
             slots("resnet81")

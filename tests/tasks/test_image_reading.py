@@ -48,7 +48,45 @@ class TestSplitFolders:
         assert task.classes == ("cat", "dog")
         assert f"from {val}" in task.read["folders"] or val == "val"
 
-    @pytest.mark.parametrize("name", ["cat", "trainer", "vale", "set", "contest", "devil"])
+    @pytest.mark.parametrize(
+        "names",
+        [
+            "seg_train seg_test",
+            "trn tst",
+            "train2017 val2017",
+            "training_data test_data",
+            "1_train 2_val",
+            "train_images validation_images",
+            "train test_images",
+            "TrainImages TestImages",
+            "trainset val_set_2",
+        ],
+    )
+    def test_words_and_numbers_beside_the_split(self, tmp_path, names):
+        # Before, the test images of such folders were trained on.
+        train, other = names.split()
+        for name in (train, other):
+            make_folder(tmp_path / name, {"cat": 5, "dog": 5})
+        task = create_task(f"folder:{tmp_path}", size=8)
+        assert task.splits["val" if "val" in other else "test"] == 10
+        assert task.splits["train"] == 8
+
+    @pytest.mark.parametrize("names", ["trainA testA", "train test_final", "holdout test", "train_val other"])
+    def test_a_name_that_speaks_of_a_split_is_refused(self, tmp_path, names):
+        for name in names.split():
+            make_folder(tmp_path / name, {"cat": 5, "dog": 5})
+        with pytest.raises(DataError, match=r"same classes and seem to be splits.*val: val, valid, .*, tst"):
+            create_task(f"folder:{tmp_path}", size=8)
+
+    def test_a_second_folder_of_a_split_and_a_class_are_no_errors(self, tmp_path):
+        for name in ("train", "test", "test_old"):
+            make_folder(tmp_path / "a" / name, {"cat": 5, "dog": 5})
+        assert create_task(f"folder:{tmp_path / 'a'}", size=8).read["left out"] == "10 images in test_old"
+        make_folder(tmp_path / "b" / "tests", {"blood": 5, "allergy": 5})
+        make_folder(tmp_path / "b" / "doctors", {"surgeon": 5, "nurse": 5})
+        assert len(create_task(f"folder:{tmp_path / 'b'}", size=8).classes) == 4
+
+    @pytest.mark.parametrize("name", ["cat", "trainer", "vale", "set", "contest", "devil", "train_val", "träin"])
     def test_other_names_are_no_splits(self, name):
         assert split_of(name) is None
 
@@ -131,6 +169,25 @@ class TestLeftOut:
         make_folder(tmp_path, {"cat": 5, "dog": 5})
         (tmp_path / "cat" / "loop").symlink_to(tmp_path)
         assert sum(create_task(f"folder:{tmp_path}", size=8).splits.values()) == 10
+
+    def test_empty_folders_and_links_to_a_folder_above_are_told(self, tmp_path):
+        make_folder(tmp_path, {"cat": 5, "dog": 5})
+        (tmp_path / "eel").mkdir()
+        (tmp_path / "cat" / "loop").symlink_to(tmp_path)
+        task = create_task(f"folder:{tmp_path}", size=8)
+        assert task.read["left out"] == "folders without images: eel; links to a folder above: cat/loop"
+
+    def test_folders_that_become_one_class_are_told(self, tmp_path):
+        for name, classes in (("x", {"cat": 5, "dog": 5}), ("y", {"cat": 5})):
+            make_folder(tmp_path / name, classes)
+        task = create_task(f"folder:{tmp_path}", size=8)
+        assert "the images of x/cat, y/cat are one class, cat; 2 classes" in task.read["folders"]
+
+    def test_the_summary_has_one_line_for_each_fact(self, tmp_path):
+        make_folder(tmp_path, {"a\nb": 5, "dog": 5})
+        task = create_task(f"folder:{tmp_path}", size=8)
+        assert "2 classes: a b, dog" in task.read["folders"]
+        assert task.classes == ("a\nb", "dog")
 
     def test_links_to_class_folders_are_followed(self, tmp_path):
         make_folder(tmp_path / "store", {"cat": 5, "dog": 5})
@@ -242,6 +299,27 @@ class TestModes:
         file = tmp_path / "cat" / "0.png"
         file.write_bytes(encoded(Image.new("RGB", (9, 9)), exif=exif))
         assert create_task(f"folder:{tmp_path}", size=8).read["pixels"].endswith("1 turned upright by EXIF")
+
+    def test_dropped_alpha_and_further_pages_are_told(self, tmp_path):
+        make_folder(tmp_path, {"cat": 5, "dog": 5})
+        red = Image.new("RGB", (9, 9), (255, 0, 0))
+        (tmp_path / "cat" / "a.png").write_bytes(encoded(red.convert("RGBA")))
+        (tmp_path / "cat" / "b.tif").write_bytes(encoded(red, "TIFF", save_all=True, append_images=[red, red]))
+        blue = Image.new("RGB", (9, 9), (0, 0, 255))
+        (tmp_path / "cat" / "c.gif").write_bytes(encoded(red, "GIF", save_all=True, append_images=[blue]))
+        assert create_task(f"folder:{tmp_path}", size=8).read["pixels"].split("; ")[2:] == [
+            "1 with an alpha channel, which is dropped",
+            "2 with more pages or frames, of which the first is read",
+        ]
+
+    def test_images_of_16_bits_that_use_few_levels_are_told(self, tmp_path):
+        # 12 bits in a file of 16: all bytes are 15 or less.
+        for name, level in (("dark", 1000), ("light", 4095)):
+            (tmp_path / name).mkdir()
+            for i in range(5):
+                (tmp_path / name / f"{i}.png").write_bytes(encoded(Image.fromarray(np.full((9, 9), level, np.uint16))))
+        said = create_task(f"folder:{tmp_path}", size=8).read["pixels"]
+        assert said.endswith("warning: the largest byte is 15 of 255, so most levels are lost; scale the values")
 
     def test_broken_exif_is_ignored(self):
         data = encoded(Image.new("RGB", (8, 8), (9, 9, 9)), "JPEG", exif=b"Exif\0\0broken")

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from timm.layers import DropPath
+from torch import nn
 
 from nasbench.backbones import create_backbone, slots
 from nasbench.backbones.depth import rate_scales
@@ -132,6 +133,24 @@ class TestGradCheckpointing:
         train(nets[1], short_digits, recipe.with_settings({"grad_checkpointing": True}))
         assert torch.allclose(weights(nets[0]), weights(nets[1]), atol=1e-6)
         assert not nets[1].grad_checkpointing  # as it was before
+
+    @pytest.mark.parametrize("momentum", [0.1, None])
+    def test_batch_norms_update_once_a_step(self, short_digits, momentum):
+        # Before, each step updated the running statistics twice, so the checkpointed network gave other predictions.
+        recipe = Recipe(epochs=1, batch_size=16, optimizer="sgd")
+        nets = [model("test_resnet"), model("test_resnet")]
+        for net, on in zip(nets, (False, True), strict=True):
+            for module in net.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.momentum = momentum
+            train(net, short_digits, recipe.with_settings({"grad_checkpointing": on}))
+        plain, checkpointed = (dict(net.named_buffers()) for net in nets)
+        assert plain
+        for name, value in plain.items():
+            assert torch.allclose(value, checkpointed[name], atol=1e-5), name
+        norms = [module for module in nets[1].modules() if isinstance(module, nn.BatchNorm2d)]
+        assert {norm.momentum for norm in norms} == {momentum}
+        assert not any(norm._forward_hooks or norm._forward_pre_hooks for norm in norms)
 
     def test_refused_where_there_is_none(self):
         for net, said in ((network(), "has no set_grad_checkpointing"), (host("dla34"), "not supported")):

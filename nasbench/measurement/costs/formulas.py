@@ -22,7 +22,7 @@ Formula = operators.Formula
 COMPLEX_FACTOR = 4
 """Number of real multiply-adds in one complex multiply-add."""
 
-_NAME = re.compile(r"[A-Za-z_]\w*(::[A-Za-z_]\w*|\.[A-Za-z_]\w*)*\Z")
+_NAME = re.compile(r"([A-Za-z_]\w*::)?[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
 
 
 def _both(name: str) -> tuple[str, str]:
@@ -160,17 +160,20 @@ def register_formula(operator: str, macs: Formula | None = None, *, elementwise_
         elementwise_flops: Function of the same form for the number of elementwise operations. None means 0 operations.
 
     Raises:
-        InputError: If `operator` does not have the form of a name, or if no formula is given.
+        InputError: If `operator` does not have the form of a name, if no formula is given, or if one is no function.
 
     Example:
         >>> import math
         >>> from nasbench.measurement import costs
         >>> costs.register_formula("mylib::scan", macs=lambda inputs, outputs: math.prod(inputs[0]) * inputs[1][-1])
     """
-    if not _NAME.match(operator):
+    if not isinstance(operator, str) or not _NAME.match(operator):
         raise InputError(f"{operator!r} is not an operator name; write 'namespace::name', such as 'mylib::scan'")
     if macs is None and elementwise_flops is None:
         raise InputError(f"no formula given for {operator}; pass macs=, elementwise_flops=, or both")
+    for argument, formula in (("macs", macs), ("elementwise_flops", elementwise_flops)):
+        if formula is not None and not callable(formula):
+            raise InputError(f"{argument} of {operator} must be a function of (inputs, outputs), got {formula!r:.80}")
     global _generation  # invalidates the cached counts of `inferred_shapes`
     _generation += 1
     MAC_FORMULAS[operator] = macs or (lambda inputs, outputs: 0)

@@ -194,7 +194,7 @@ class TrainedEvaluator(Evaluator):
             raise RejectedError(
                 "its operation counts are only lower bounds, because there is no formula for "
                 f"{', '.join(known['unknown_ops'])} "
-                "(nasbench.costs.register_formula adds one, allow_lower_bound accepts it)"
+                "(nasbench.register_formula adds one, allow_lower_bound accepts it)"
             )
         self.check_bounds(known, request)
 

@@ -278,7 +278,10 @@ def test_a_formula_for_elementwise_work(formula_tables):
     assert (found.macs, found.elementwise_flops, found.exact) == (0, 7, True)
 
 
-@pytest.mark.parametrize(("name", "macs"), [("no name!", len), ("mylib::op", None)])
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [("no name!", len), ("mylib::op", None), ("mylib::op", 3), ("a::b::c", len), ("a::", len), (3, len)],
+)
 def test_a_formula_needs_a_name_and_a_function(name, macs, formula_tables):
     with pytest.raises(InputError):
         costs.register_formula(name, macs)
