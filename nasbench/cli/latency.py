@@ -87,16 +87,15 @@ def profile(
         raise InputError(_FIRST)
     if space is not None:
         _refuse("--space", plan=plan, task=task, neck=neck, head=head)
-    shape: dict[str, Any] = {"size": size, "lookback": lookback, "series": series}
-    host = host_of_options(backbone, task, neck, head, plans=plan or [], **shape)
-    if space is not None:
         from nasbench.spaces import load_space
 
-        load_space(space)  # an error in the space is reported before the backbone is built
+        load_space(space)  # an error in the space is reported before torch is loaded
         if out is None:
             raise InputError("--space makes a device profile; give its file with --out FILE.json")
     else:
         _refuse("plans", held_out=held_out)
+    shape: dict[str, Any] = {"size": size, "lookback": lookback, "series": series}
+    host = host_of_options(backbone, task, neck, head, plans=plan or [], **shape)
     from nasbench.measurement.latency.profiler import check_device  # imported here, because it imports torch
 
     check_device(device, host.input_size, mode=mode or MODES[0], amp=amp or AMP[0], channels_last=bool(channels_last))
