@@ -102,7 +102,8 @@ def _features(
         # Only the strides of the features are needed here. On the meta device no weight is allocated.
         levels = _levels(backbone, create_backbone(backbone, input_size=size), finest, dense)
     wanted: dict[str, Any] = {"features_only": True, "out_indices": list(levels.values())}
-    # timm's getter wraps the whole model. Its other classes take the model apart, so that a stem can look like a stage.
+    # timm's getter keeps the whole model. timm's other feature classes take the model apart, and our search for stages
+    # could then mistake its first layers for a stage. So a dense host tries the getter first.
     kinds: list[dict[str, Any]] = [{"feature_cls": "getter"}, {}] if dense else [{}]
     tries = [{**wanted, **given, **kind} for kind in kinds for given in timm_arguments(backbone, size)]
     for given in tries:

@@ -32,8 +32,8 @@ class MapFormat:
         size: Spatial size: `(H, W)`, or `(L,)` for a sequence of length L. Tokens that form a grid have layout `NLC`
             and a size of two numbers.
         prefix: Number of tokens before the tokens of the grid (class, register). A plug-in never gets these tokens.
-        order: For each position of the image, the index of its token. It is needed if a backbone does not store its
-            tokens row by row (Hiera: window by window). None if tokens are stored row by row.
+        order: For each position of the map, row by row, the index of its token. It is needed if a backbone does not
+            store its tokens row by row (Hiera: window by window). None if tokens are stored row by row.
         image: `(H, W)` of the network's input in the traced run, in which the map had this size. None if unknown.
     """
 
@@ -57,7 +57,7 @@ class MapFormat:
         Args:
             x: The backbone's tensor.
             order: `self.order` as a tensor.
-            image: `(H, W)` of the input that is running. None means that it is not known.
+            image: `(H, W)` of the input of the current call. None means that it is not known.
 
         Raises:
             InputError: If the tokens do not form a grid of this image.
@@ -99,13 +99,13 @@ class MapFormat:
     def grid(self, positions: int, image: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """Return the `(H, W)` of a grid with this number of positions.
 
-        The grid is the running image divided by the strides of the traced run, with each side rounded down or up. A
-        host that resizes its input has the same grid at all sizes. If the running image is not known, the grid has the
+        The grid is the current image divided by the strides of the traced run, with each side rounded down or up. A
+        host that resizes its input has the same grid at all sizes. If the current image is not known, the grid has the
         aspect ratio of the traced run.
 
         Args:
             positions: Number of tokens of the grid.
-            image: `(H, W)` of the input that is running. None means that it is not known.
+            image: `(H, W)` of the input of the current call. None means that it is not known.
 
         Raises:
             InputError: If the tokens do not form a grid of this image.
@@ -135,7 +135,6 @@ class MapFormat:
     def _rounded(self, image: tuple[int, ...]) -> Iterator[tuple[int, int]]:
         """Yield the grids of an image at the strides of the traced run, first with both sides rounded down."""
         assert self.image is not None
-        # A list, because the numbers are symbols while a model with dynamic sizes is exported.
         down = [side * s // whole for side, s, whole in zip(image, self.size, self.image, strict=True)]
         up = [-(-side * s // whole) for side, s, whole in zip(image, self.size, self.image, strict=True)]
         yield down[0], down[1]

@@ -26,7 +26,8 @@ def modules(
 ) -> None:
     """List the modules of the library with properties and costs, and the heads with their tasks.
 
-    The table also says whether torch can compile and export each module. `nasbench show` and --json give the papers.
+    The table also says whether torch can compile and export each module. `nasbench show` and --json name the
+    paper of each.
 
     Example: nasbench modules "*attention*" --property globality
     """
@@ -48,8 +49,9 @@ def modules(
     if specs:
         console.print_table(*catalogue.table(rows, console.width()))
         narrate(
-            "L locality, G globality, S sparsity, M multi-scale; cost in the number N of positions; params and MACs at "
-            f"C={catalogue.DEFAULT_CHANNELS}, 16x16 or 96\n{len(specs)} modules; `nasbench show NAME` shows one in full"
+            "L locality, G globality, S sparsity, M multi-scale; cost as a function of the number N of positions; params "
+            f"and MACs at C={catalogue.DEFAULT_CHANNELS} on a map of 16x16, or a sequence of 96\n"
+            f"{len(specs)} modules; `nasbench show NAME` shows one in full"
         )
     if heads:
         console.print_table(*catalogue.heads_table(heads))

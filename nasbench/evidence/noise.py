@@ -14,8 +14,8 @@ from nasbench.evidence.trainings import Trainings
 __all__ = ["Noise", "pooled_noise"]
 
 _ITEM_SHARE = 0.2
-"""Default for the item variance of the difference of two plans, before two plans were compared: this value times
-W / N (`Noise`)."""
+"""Default for the item variance of the difference of two plans, used until two plans have been compared: this value
+times W / N (`Noise`)."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -
     squares = sum(float(((plan.scores - plan.mean) ** 2).sum()) for plan in several)
     freedom = sum(plan.seeds - 1 for plan in several) + sum(noise.freedom for noise in earlier)
     squares += sum(noise.seed_variance * noise.freedom for noise in earlier if noise.freedom)
-    # The metric has a step only if the items of every plan are integers, since those of one plan can be so by chance.
+    # The metric has a step only if the values of the items are integers for every plan. For a single plan they can be
+    # integers by chance.
     grid = min((plan.grid for plan in plans if plan.items is not None), default=0.0)
     stored = [plan.items.shape[1] for plan in plans if plan.items is not None]
     items = stored[0] if stored else 0

@@ -69,7 +69,8 @@ def hypervolume(values: FloatArray, directions: Sequence[str], reference: Sequen
     Args:
         values: One row for each point and one column for each objective, `(n, m)`.
         directions: "maximize" or "minimize" for each column.
-        reference: The reference point, which is fixed before the search. Its values have the same signs as `values`.
+        reference: The reference point, which is fixed before the search. It has the units and signs of
+            `values`: maximised columns are not negated.
     """
     points = minimised(values, directions)
     points = points[~np.isnan(points).any(axis=1)]

@@ -40,7 +40,7 @@ class Crossformer(nn.Module):
 
     Shapes: `(B, lookback, series) -> (B, horizon, series)`. Slots: `embed` after the embedding and `stageK` after stage
     K (each stage is one block). A slot's tensor has the shape `(B, series, segments, width)`. So two-dimensional
-    modules can be inserted, which run over series and segments.
+    modules can be inserted; their two dimensions are series and segments.
 
     Args:
         lookback: Number of input steps L.
@@ -82,7 +82,7 @@ class Crossformer(nn.Module):
             raise BackboneError(f"crossformer: {heads} heads do not divide a width of {width}")
         if segment < 1 or merge < 2 or stages < 1:
             raise BackboneError(
-                "crossformer: segment, merge and stages must be at least 1, 2 and 1,"
+                "crossformer: segment and stages must be at least 1, and merge at least 2;"
                 f" got segment={segment}, merge={merge} and stages={stages}"
             )
         self.horizon, self.segment, self.missing = horizon, segment, -lookback % segment
@@ -168,7 +168,7 @@ class DecoderLayer(nn.Module):
     Args:
         width: Number of channels C.
         heads: Number of attention heads.
-        dropout: Dropout rate after the attention.
+        dropout: Dropout rate after the attention to the encoder.
         attention: The two-stage attention of the targets.
     """
 
