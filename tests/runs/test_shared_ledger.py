@@ -159,7 +159,7 @@ def test_a_server_that_stays_away_is_an_error_in_the_end(study, postgresql, monk
             a.trials()
     finally:
         postgresql.start()
-    assert "Connection refused" in database.database_fault(caught.value)
+    assert "connection failed: " in database.database_fault(caught.value)
     assert a.trials() == []
 
 
