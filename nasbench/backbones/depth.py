@@ -51,7 +51,7 @@ def rate_scales(model: nn.Module, decay: float) -> dict[int, float]:
     inserted, below = plugins_of(model), 0
     for slot in slots_of(model):
         own = [layer for name, layer in layer_of.items() if name.startswith(f"{slot.module}.")]
-        below = max(own, default=below)  # a slot without parameters, such as a pooling, is at the depth of the last one
+        below = max(own, default=below)  # a slot without parameters, as a pooling layer, has the last depth
         if slot.name in inserted:
             plugin = getattr(host, CHILD).at(slot.name)
             scales |= {id(parameter): decay ** (top - below) for parameter in plugin.parameters()}

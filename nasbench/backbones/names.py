@@ -1,4 +1,4 @@
-"""Backbone names: built-in forecasting backbones (stems), timm's architectures, a user's `FILE.py:function`.
+"""Backbone names: built-in forecasting backbones ("stems"), timm's architectures, a user's `FILE.py:function`.
 
 Nothing here imports torch. timm's names come from a list that ships with nasbench. timm itself is imported only if its
 installed version is not the version of the list.

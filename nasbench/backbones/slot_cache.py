@@ -1,8 +1,8 @@
 """The slots of a backbone by name, cached between processes.
 
-Finding slots needs timm and a run of the network, and this takes seconds. Two commands need the network only for its
-slots: a search that calls a user's function, and a check of the slot names in a plan. So the slots are stored in the
-user's cache folder, by name, input size and versions.
+Finding slots needs timm and a run of the network, and this takes seconds. Two operations need the network only for its
+slots: a search with `evaluate=`, in which a user's function scores the plans, and a check of the slot names in a plan.
+So the slots are stored in the user's cache folder, by name, input size and versions.
 """
 
 from __future__ import annotations
@@ -91,5 +91,5 @@ def _cache_file(name: str, input_size: Sequence[int] | None) -> Path:
 
 
 def _source_hash(file: Path) -> str:
-    """Return the hash of a source file of this folder."""
+    """Return the hash of a source file in this folder."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,7 +1,7 @@
 """Find, for each token of a backbone, the position in the image from which it comes.
 
-Most backbones store tokens row by row. Hiera stores them window by window, so that its pooling is a maximum over
-neighbours in memory. If these tokens are read row by row, they do not form an image. To find the order, each position
+Most backbones store tokens row by row. Hiera stores them in an order in which its pooling is a view and a maximum over
+one axis. If these tokens are read row by row, they do not form an image. To find the order, each position
 of the image gets a number. The recorded operators are then applied to these numbers instead of the data.
 """
 
@@ -64,7 +64,8 @@ class Positions:
     def of(self, index: int) -> Tensor | None:
         """Return the image position of each element of a node's value, or None if the positions are unknown.
 
-        Positions are numbered row by row at the resolution of the map, so only their order has a meaning.
+        Positions are numbered row by row at the last 2-d convolution before the node, or at the network's input. After
+        a pooling step the numbers have gaps, so only their order has a meaning, not their values.
         """
         if index not in self._known:
             self._known[index] = None
@@ -72,7 +73,8 @@ class Positions:
         return self._known[index]
 
     def _compute(self, node: Node) -> Tensor | None:
-        # The input and the output of a 2-d convolution are stored row by row, so the numbering starts again here.
+        # The network's input, and the output of each 2-d convolution, are stored row by row, so the numbering starts
+        # again here.
         if node.func is None or (node.op == "convolution" and len(node.shape) == 4):
             height, width = node.shape[2:]
             return torch.arange(height * width, device=_CPU).view(1, 1, height, width).expand(node.shape)

@@ -29,7 +29,7 @@ def search(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML file with settings.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Search a space: which plans help, at what cost, and how sure that is. Writes a run folder with a report.
+    """Search a space: which plans help, at what cost, and how certain that is. Writes a run folder with a report.
 
     Example: nasbench search five-properties --backbone test_resnet --task digits --trials 6 --refine 2 --out runs/try
 

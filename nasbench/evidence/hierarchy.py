@@ -18,7 +18,7 @@ The last case is for clear effects. Without it, if two plans are far better, the
 seeds of the bare backbone. It would then call a plan without an effect WORSE.
 
 For two plans, K₁ is the sum over the modules of how often one plan has the module times how often the other has it. K₂
-is the number of (slot, module) pairs that both have. I is the identity: γ is for the effect that each plan has alone.
+is the number of (slot, module) pairs that both have. I is the identity: γ is for the effect specific to each plan.
 
 s² is the larger of two variances: the variance between seeds, and the variance of one plan's metric due to the choice
 of the items (half of `Noise.item_variance`). If both are 0 (a deterministic function), s² is the mean squared
@@ -132,7 +132,7 @@ class _Prior:
         factors: What the n plans can share, `(n, k)`: how often a plan has each module, whether it has each (slot,
             module) pair (1 or 0), and its number of modules.
         weights: For each component, the variance of the effect of each factor, in units of s², `(g, k)`.
-        own: For each component, the variance of the effect that each plan has alone, in units of s², `(g,)`.
+        own: For each component, the variance of the effect specific to each plan, in units of s², `(g,)`.
         probability: Prior probability of each component, `(g,)`.
     """
 
@@ -184,10 +184,10 @@ def _by_factors(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the same as `_by_covariance`, in time and memory that grow linearly with the number of plans.
 
-    The shared part of the effects and the noise of the bare backbone are the product of the columns (the k factors, and
-    a column of ones) with k + 1 independent normal coefficients. The effect that each plan has alone is added to its
-    noise. So the model is a ridge regression of d on k + 1 columns (Woodbury's identity; Rasmussen & Williams, Gaussian
-    Processes for Machine Learning, 2006, A.3). The effects of the plans alone are estimated afterwards from the
+    The sum of the shared part of the effects and the noise of the bare backbone is the product of the columns (the k
+    factors, and a column of ones) with k + 1 independent normal coefficients. The effect specific to each plan is added
+    to its noise. So the model is a ridge regression of d on k + 1 columns (Woodbury's identity; Rasmussen & Williams,
+    Gaussian Processes for Machine Learning, 2006, A.3). The plan-specific effects are estimated afterwards from the
     residuals. In a component, columns whose coefficient has variance 0 are left out of the regression.
     """
     n, components = len(d), len(prior.own)
@@ -199,7 +199,7 @@ def _by_factors(
     for own in np.unique(prior.own):
         rest = scale * own + of_plans
         gram, projected = columns.T @ (columns / rest[:, None]), columns.T @ (d / rest)
-        part = scale * own / rest  # share of a plan's residual that is expected to be the effect of the plan alone
+        part = scale * own / rest  # share of a plan's residual that is expected to be its specific effect
         for index in np.flatnonzero(prior.own == own):
             used = np.flatnonzero(sizes[index])
             size = sizes[index, used]
@@ -221,14 +221,14 @@ def _by_factors(
 def _spread(columns: FloatArray, covariance: FloatArray, part: FloatArray, *, has_bare: bool) -> FloatArray:
     """Return the part of the posterior variance of each effect that comes from the coefficients, `(n,)`.
 
-    The effect of a plan is f·w + part·(d − f·w − b). Here f are the factors of the plan, w their coefficients, and b
-    the noise of the bare backbone, which is the last coefficient. So w enters with the factor 1 − part, and b with
-    −part.
+    Given w and b, the mean of a plan's effect is f·w + part·(d − f·w − b). Here f are the factors of the plan, w their
+    coefficients, and b the noise of the bare backbone, which is the last coefficient. So w enters with the factor
+    1 − part, and b with −part.
 
     Args:
         columns: The columns of the regression, `(n, k)`. Without `has_bare`, the last one is also a factor.
         covariance: Posterior covariance of the coefficients, `(k, k)`.
-        part: Share of each plan's residual that is expected to be the effect of the plan alone, `(n,)`.
+        part: Share of each plan's residual that is expected to be its specific effect, `(n,)`.
         has_bare: Whether the last column is for the noise of the bare backbone. It is not if this noise is 0.
     """
     if not has_bare:

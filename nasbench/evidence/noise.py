@@ -26,8 +26,8 @@ class Noise:
         seed_variance: Variance s² of the score of one training around the mean of its plan. NaN if it is not known.
         freedom: Degrees of freedom ν of `seed_variance`: the sum, over the plans of the run and of earlier runs, of
             (number of seeds - 1). If it is 0, the noise is not known.
-        interaction: Variance W of the change that a seed causes on a single item (`Trainings.interaction`). 0 if there
-            are no items.
+        interaction: Variance W of the change that a seed causes in the score of a single item
+            (`Trainings.interaction`). 0 if there are no items.
         items: Number N of evaluation items. 0 if there are no items.
         item_variance: Variance V of the difference of two plans due to the choice of the items. 0 if there are no
             items.

@@ -26,9 +26,10 @@ from nasbench.backbones.insertion import host_of, insert, slots_of
 from nasbench.errors import InputError, NothingMatched, UnsupportedError
 from nasbench.library.building import build
 from nasbench.library.expression import Expression, Leaf, parse
-from nasbench.library.modules import module_specs
+from nasbench.library.modules import module_spec, module_specs
 from nasbench.library.plan import Plan, is_stage_slot
 from nasbench.library.registry import PROPERTIES
+from nasbench.library.status import recorded_status
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.measurement.costs.plan_costs import PartCost, PlanCosts
 from nasbench.measurement.properties.fingerprint import Fingerprint, fingerprint
@@ -372,7 +373,10 @@ def _taken_now(name: str, dims: int) -> Measured | None:
 
 @cache
 def _alone(name: str, dims: int) -> PartCost:
-    """Return the cost of a module at the catalogue's default size."""
+    """Return the cost of a module at the catalogue's default size, as recorded or, without a record, counted now."""
+    held = recorded_status(name)
+    if held.params is not None and held.macs is not None and dims == max(module_spec(name).dims):
+        return PartCost(held.params, held.macs)
     from nasbench.measurement.costs import count
 
     expression: Expression = parse(name)

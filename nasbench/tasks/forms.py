@@ -1,4 +1,4 @@
-"""The texts that a person types for a task, and the kind of task that each text means. This file needs no torch."""
+"""The texts that a person types for a task, and the kind of task that each text denotes. This file needs no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from nasbench.tasks.places import TORCHVISION
 __all__ = ["FORMS", "METRICS", "TABLE", "USER_TASK", "is_user_task", "kind_of"]
 
 TABLE = "table:"
-"""Prefix of a task that is a tabulated space. A search can use such a task, but `create_task` cannot make it."""
+"""Prefix of a task whose results are looked up in a table that `tabulate` wrote, without training. A search can use
+such a task, but `create_task` cannot make it."""
 
 USER_TASK = "Task"
 """The class that is used if a user gives `FILE.py` without the name of a class."""

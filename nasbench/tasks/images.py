@@ -27,11 +27,11 @@ MEMORY_LIMIT_BYTES = 2 << 30
 by worker processes when it is needed."""
 
 SMALLEST_PX = 64
-"""Smaller images are enlarged to this side. Otherwise the map in the last stage of most backbones would have a single
-position."""
+"""Smaller images are enlarged until their shorter side has this length. Otherwise the map in the last stage of most
+backbones would have a single position."""
 
 _PROBED = 64  # number of images that are opened to find the image size of the data
-_HELD_OUT = 0.2  # share of the images in each split that the data does not define itself
+_HELD_OUT = 0.2  # share of the images that goes to each split which the data does not define
 
 
 def image_size(source: ImageSource, default_size: int | None = None) -> int:
@@ -52,7 +52,7 @@ def image_size(source: ImageSource, default_size: int | None = None) -> int:
 
 
 class ImageTask(Task):
-    """Classify square images: from normalised floats `(B, 3, size, size)` to class numbers `(B,)`.
+    """Classify square images: from normalised floats `(B, 3, size, size)` to class indices `(B,)`.
 
     Args:
         name: The text that the user gave.
@@ -103,9 +103,9 @@ class ImageTask(Task):
         self.splits = {split: len(self.indices[split]) for split in SPLITS}
         made = [split for split in SPLITS if split not in source.given]
         self.split_seed = seed if made else None  # None if the data defines all splits itself
-        of = "all" if "train" in made else "the training images"
+        of = "all images" if "train" in made else "the training images"
         drawn = " and ".join(split for split in made if split != "train")
-        by_seed = (f"{name}: {drawn} are drawn from {of} at random by class, seed {seed}",) if made else ()
+        by_seed = (f"{name}: {drawn} drawn from {of}, stratified by class, seed {seed}",) if made else ()
         self.notes = (*notes, *by_seed)
         self.read = {**source.told, **({"pixels": self._pixels.told} if self._pixels.told else {})}
         self.recipe = recipe or Recipe(epochs=10, batch_size=64, learning_rate=1e-3, weight_decay=0.05)
@@ -153,11 +153,11 @@ class ImageTask(Task):
         return default_workers() if self.workers is None else self.workers
 
     def loss(self, model: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross-entropy of logits `(B, K)` and targets: class numbers `(B,)` or probabilities `(B, K)`."""
+        """Return the cross-entropy of logits `(B, K)` and targets: class indices `(B,)` or probabilities `(B, K)`."""
         return F.cross_entropy(outputs, targets)
 
     def meter(self, split: str) -> Meter:
-        """Return a meter of logits `(B, K)` and class numbers `(B,)` (see `evaluate`)."""
+        """Return a meter of logits `(B, K)` and class indices `(B,)` (see `evaluate`)."""
         return _ImageMeter()
 
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
@@ -175,7 +175,7 @@ class _ImageMeter:
         self._losses: list[float] = []
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Take the logits `(B, K)` and class numbers `(B,)` of a batch."""
+        """Take the logits `(B, K)` and class indices `(B,)` of a batch."""
         losses = F.cross_entropy(outputs.double(), targets, reduction="none")
         self._correct += (outputs.argmax(dim=1) == targets).double().tolist()
         self._losses += losses.tolist()
@@ -187,7 +187,7 @@ class _ImageMeter:
 
 
 def _split(source: ImageSource, seed: int, held_out: Mapping[str, int] | None) -> dict[str, Tensor]:
-    """Return the image numbers of each split. Splits that the source does not define are drawn from training images."""
+    """Return the image indices of each split. Splits that the source does not define are drawn from training images."""
     indices = {split: np.asarray(numbers) for split, numbers in source.given.items()}
     rest = indices.get("train", np.arange(len(source.names)))
     missing = [split for split in ("test", "val") if split not in indices]

@@ -182,7 +182,7 @@ class TestFolder:
         assert task.splits == {"train": 18, "val": 6, "test": 6}  # a fifth of 30 each
         assert task.classes == ("cat", "dog")
         assert task.input_size == (3, 64, 64)
-        assert task.notes == (f"folder:{tmp_path}: val and test are drawn from all at random by class, seed 0",)
+        assert task.notes == (f"folder:{tmp_path}: val and test drawn from all images, stratified by class, seed 0",)
         x, y = everything(task, "train")
         assert torch.bincount(y).tolist() == [6, 12]
         shade = (x[:, 0, 32, 32] * images.IMAGENET_DEFAULT_STD[0] + images.IMAGENET_DEFAULT_MEAN[0]) * 255
@@ -203,7 +203,7 @@ class TestFolder:
         make_folder(tmp_path / given, {"cat": 3, "dog": 4})
         task = create_task(f"folder:{tmp_path}")
         assert task.splits == {"train": 16, given: 7, missing: 4}
-        drawn = f"{missing} are drawn from the training images at random by class, seed 0"
+        drawn = f"{missing} drawn from the training images, stratified by class, seed 0"
         assert task.notes == (f"folder:{tmp_path}: {drawn}",)
 
     def test_size_is_the_datas_own_between_64_and_the_default(self, tmp_path):
@@ -286,7 +286,7 @@ class TestTar:
         task = create_task(f"tar:{train},{test}", size=8)
         assert task.splits == {"train": 16, "val": 4, "test": 7}
         assert task.classes == ("class2", "class10")  # as a person counts
-        assert "val are drawn from the training images" in task.notes[0]
+        assert "val drawn from the training images" in task.notes[0]
         x, y = everything(task, "test")
         shade = (x[:, 0, 4, 4] * images.IMAGENET_DEFAULT_STD[0] + images.IMAGENET_DEFAULT_MEAN[0]) * 255
         assert sorted(y.tolist()) == [0] * 3 + [1] * 4

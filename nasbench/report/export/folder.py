@@ -57,7 +57,7 @@ class _Winner:
 
     @property
     def dense(self) -> DenseParts | None:
-        """The parts of the model, if a head ends it."""
+        """The host, neck and head of the model of a dense task. None for other tasks."""
         if self.builder.head is None:
             return None
         return DenseParts(cast(DenseHost, insertion.host_of(self.model)), self.builder.neck, self.builder.head)
@@ -81,8 +81,8 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
         run: The run.
         number: A trial whose weights were stored.
         out: The folder. It must be empty or not exist yet.
-        onnx: Whether to write model.onnx too, and check it with onnxruntime. Its outputs are the model's, so for a
-            dense task what the head decodes.
+        onnx: Whether to write model.onnx too, and check it with onnxruntime. Its outputs are the raw
+            outputs of the model. For a dense task they must still be decoded with `model.head.decode`.
 
     Returns:
         The folder.
@@ -303,12 +303,12 @@ def _write_onnx(winner: _Winner, folder: Path) -> None:
     except Exception as error:
         lines = str(error).strip().splitlines()
         raise RunError(f"trial {winner.number} cannot be written as ONNX: {lines[0] if lines else error!r}") from error
-    for batch_size in (1, len(x)):  # the exporter can have made the batch size of its example a constant
+    for batch_size in (1, len(x)):  # the exporter may have made the batch size of its example a constant
         with torch.no_grad():
             expected = dict(_leaves(winner.model(x[:batch_size])))
         try:
             answers = session.run(names, {session.get_inputs()[0].name: x[:batch_size].numpy()})
-        except Exception as error:  # onnxruntime has an exception of its own for each of its many states
+        except Exception as error:  # onnxruntime has an exception of its own for each of its many error codes
             raise RunError(f"model.onnx of trial {winner.number} does not run on a batch of {batch_size}") from error
         for name, answer in zip(names, answers, strict=True):
             value = expected[name].double()
