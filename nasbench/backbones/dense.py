@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from nasbench.backbones.discovery import Slot, slots
 from nasbench.backbones.features import COARSEST, Features, pyramid_of
-from nasbench.backbones.tracing import BATCH, meta_copy
+from nasbench.backbones.hooks import strip
+from nasbench.backbones.tracing import BATCH, Trace, meta_copy, trace
 from nasbench.errors import PlanError, UnsupportedError
 from nasbench.library import building
-from nasbench.library.expression import Expression
+from nasbench.library.expression import NONE, Expression
+from nasbench.library.heads import levels_read
+from nasbench.library.plan import BARE, NECK, Plan
+from nasbench.library.surroundings import surroundings_kept
 from nasbench.ops.headed import PyramidHost
 from nasbench.ops.pyramid import SimplePyramid
 
-__all__ = ["FINEST_LEVEL", "NECK", "DenseHost", "create_dense", "put_neck"]
+__all__ = ["LEVEL", "DenseHost", "create_dense", "put_neck", "slots_with_necks", "with_neck"]
 
-NECK = "neck"
-"""Name of the slot for a neck."""
-
-FINEST_LEVEL = "level1"
-"""Name of the slot after the finest level of the neck."""
+LEVEL = "level"
+"""The slots after the levels are named `level1`, `level2` and so on, fine to coarse."""
 
 _SMALL_PX = 128  # images whose shorter side is below this get levels from stride 8, otherwise from stride 4
 
@@ -39,6 +42,8 @@ class DenseHost(PyramidHost):
         input_size: `(3, H, W)` for which the host was made.
         channels: Number of channels of each level before the neck.
         neck: From a list of maps to a list of maps of the same sizes. `nn.Identity` for none.
+        head: The head that will end the model, as an expression. It decides which slots reach the output. None if it is
+            not known: every level then counts as output.
     """
 
     def __init__(
@@ -50,9 +55,10 @@ class DenseHost(PyramidHost):
         input_size: Sequence[int],
         channels: Sequence[int],
         neck: nn.Module,
+        head: str | None = None,
     ) -> None:
         super().__init__(features.model, pyramid, neck, levels=len(strides), channels_last=features.channels_last)
-        self.strides, self.pyramid_channels = tuple(strides), tuple(channels)
+        self.strides, self.pyramid_channels, self.head = tuple(strides), tuple(channels), head
         self.input_size, self.timm_arguments = tuple(input_size), features.arguments
         self.pretrained_cfg = getattr(features.model, "pretrained_cfg", {})
 
@@ -66,19 +72,57 @@ class DenseHost(PyramidHost):
         with torch.no_grad(), torch.device("meta"):
             return [tuple(m.shape) for m in meta_copy(self)(torch.zeros(BATCH, *input_size))]
 
-    def find_slots(self, input_size: Sequence[int]) -> list[Slot]:
-        """Return the slots of the backbone's stages, then `neck`, then `levelK`, fine to coarse."""
+    def find_slots(self, input_size: Sequence[int], plan: Plan = BARE) -> list[Slot]:
+        """Return the slots of the backbone's stages, then `neck`, then `levelK`, fine to coarse.
+
+        A slot is left out if nothing in it reaches the output with the neck that the host has.
+
+        Args:
+            input_size: `(3, H, W)`.
+            plan: The plan for which the slots are. The host already has its neck.
+
+        Raises:
+            PlanError: If the plan names a slot that is left out. The message names slot, neck and head.
+        """
+        places = self.places(input_size)
+        dead = [slot.name for slot, reaches in places.items() if slot.name in plan and not reaches]
+        if dead:
+            own = "no neck" if isinstance(self.neck, nn.Identity) else "the neck of the host"
+            there = f"neck {plan.neck}" if NECK in plan else own
+            raise PlanError(
+                f"slot {dead[0]}: with {there}, nothing in this slot reaches the head {self.head}; the slots that do "
+                f"are {', '.join(slot.name for slot, reaches in places.items() if reaches)}"
+            )
+        return [slot for slot, reaches in places.items() if reaches]
+
+    def places(self, input_size: Sequence[int]) -> dict[Slot, bool]:
+        """Return all slots, each with whether the output depends on it with the neck that the host has."""
         inner = slots(self.backbone, input_size)
         entry = inner[0].entry if inner else ""
         found = [replace(s, module=f"backbone.{s.module}", entry=f"backbone.{s.entry}".rstrip(".")) for s in inner]
         entry, image = f"backbone.{entry}".rstrip("."), tuple(input_size[1:])
-        shapes = self.level_shapes(input_size)
+        run = trace(strip(meta_copy(self)), input_size)
+        ends = [run.calls[f"levels.{k}"][0].outputs[0][1] for k in range(len(self.strides))]
+        shapes = [run.nodes[end].shape for end in ends]
         levels = self.pyramid_channels
         found.append(Slot(NECK, levels[0], shapes[0][2:], "NCHW", NECK, image=image, entry=entry, levels=levels))
-        return found + [
-            Slot(f"level{k}", shape[1], shape[2:], "NCHW", f"levels.{k - 1}", image=image, entry=entry)
+        found += [
+            Slot(f"{LEVEL}{k}", shape[1], shape[2:], "NCHW", f"levels.{k - 1}", image=image, entry=entry)
             for k, shape in enumerate(shapes, start=1)
         ]
+        read: Sequence[int] = range(len(ends))
+        if self.head is not None:
+            read = levels_read(self.head, tuple(shapes), self.strides, (BATCH, *input_size))
+        useful = run.last_uses([0], [ends[number] for number in read])
+        # Without a neck, the node of a level is that of a backbone's map, on which other levels can depend too. So a
+        # level counts only if the head itself reads it.
+        levels = {f"{LEVEL}{number + 1}" for number in read}
+        return {
+            slot: slot.name in levels
+            if slot.name.startswith(LEVEL)
+            else slot.name == NECK or _node(run, slot) in useful
+            for slot in found
+        }
 
 
 def create_dense(
@@ -89,6 +133,7 @@ def create_dense(
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
     drop_path: float = 0.0,
+    head: str | None = None,
 ) -> DenseHost:
     """Build a dense host.
 
@@ -102,6 +147,7 @@ def create_dense(
         pretrained: Whether to load timm's pretrained weights.
         checkpoint: A file of the bare backbone's weights, as in `create_backbone`.
         drop_path: Highest rate of stochastic depth in the backbone.
+        head: The head that will end the model, as in `DenseHost`. It is not put on the host.
 
     Raises:
         BackboneError: If the backbone cannot return its maps, or the checkpoint belongs to another network.
@@ -127,7 +173,45 @@ def create_dense(
         pyramid = SimplePyramid(channels[0], [octaves[stride] for stride in strides])
         channels = pyramid.channels
     built = _neck(neck, tuple(channels))
-    return DenseHost(features, pyramid, strides, input_size=input_size, channels=channels, neck=built)
+    return DenseHost(features, pyramid, strides, input_size=input_size, channels=channels, neck=built, head=head)
+
+
+def _node(run: Trace, slot: Slot) -> int | None:
+    """Return the node of the map in a slot."""
+    return next((node for index, node in run.calls[slot.module][0].outputs if index == slot.index), None)
+
+
+def with_neck(host: DenseHost, neck: Expression) -> DenseHost:
+    """Return a copy of a dense host on the meta device with another neck, or its own for `none`.
+
+    Raises:
+        PlanError: If `neck` is no neck, or does not fit the levels.
+    """
+    with surroundings_kept(), torch.device("meta"):
+        other = cast(DenseHost, meta_copy(host))
+        if not neck.is_none:
+            put_neck(other, neck)
+    return other
+
+
+def slots_with_necks(host: DenseHost, input_size: Sequence[int], necks: Iterable[Expression]) -> list[Slot]:
+    """Return the slots that reach the output with the host's own neck or with one of the given necks.
+
+    A slot that does not reach it with all of them says with which it does, in `necks`. A neck that does not fit the
+    levels is left out. The channels of a level are those with the first neck with which the level reaches the output.
+    """
+    hosts = {NONE.canonical(): host}
+    for neck in necks:
+        with suppress(PlanError):
+            hosts[neck.canonical()] = with_neck(host, neck)
+    places = {neck: other.places(input_size) for neck, other in hosts.items()}
+    found = []
+    for same_slot in zip(*(each.items() for each in places.values()), strict=True):
+        live = {neck: slot for neck, (slot, reaches) in zip(places, same_slot, strict=True) if reaches}
+        if live:
+            slot = next(iter(live.values()))
+            found.append(slot if len(live) == len(places) else replace(slot, necks=tuple(live)))
+    return found
 
 
 def _neck(neck: Expression | str, channels: tuple[int, ...]) -> nn.Module:

@@ -43,6 +43,8 @@ class Slot:
         entry: Dotted path of the innermost of the modules that begin with the first operator on the input ("" is the
             backbone itself). At run time, the size of the input is read there.
         levels: Number of channels of each level, fine to coarse, at the slot `neck`. Empty at other slots.
+        necks: Necks of plans, as expressions, with which the slot reaches the output. `none` stands for plans without a
+            neck. None if the slot always reaches the output.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Slot:
     image: tuple[int, ...] | None = field(default=None, repr=False)
     entry: str = field(default="", repr=False)
     levels: tuple[int, ...] = field(default=(), repr=False)
+    necks: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
     def dims(self) -> int:

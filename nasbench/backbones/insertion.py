@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from nasbench.backbones import Slot, create_backbone, default_input_size, slots
-from nasbench.backbones.dense import NECK, DenseHost, put_neck
+from nasbench.backbones.dense import DenseHost, put_neck
 from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach, strip, to_host
 from nasbench.backbones.pyramid import PyramidClassifier, create_pyramid
 from nasbench.backbones.replacement import Replacement, put_back, replace_modules
 from nasbench.errors import InputError, PlanError, UnsupportedError
 from nasbench.library import building, expression
-from nasbench.library.plan import Plan
+from nasbench.library.plan import NECK, Plan
 from nasbench.ops.headed import DenseModel
 
 __all__ = [
@@ -104,12 +104,15 @@ def _insert_into(
     replace: Mapping[str, expression.Expression | str] | None,
 ) -> nn.Module:
     """Insert a plan into `model`, in place. `host` is the name or module whose slots are looked up."""
-    places = slots(host, size)
-    plan = Plan.of(plan).resolve([slot.name for slot in places])
-    taken: dict[str, nn.Module] = {}
-    if isinstance(model, DenseHost) and NECK in plan:
-        taken[NECK] = put_neck(model, plan[NECK])
-        places = slots(model, size)  # the channels of the levels are those of the neck
+    plan, taken = Plan.of(plan), dict[str, nn.Module]()
+    if isinstance(model, DenseHost):
+        # The neck comes first: the channels of the levels, and which slots reach the output, depend on it.
+        if NECK in plan:
+            taken[NECK] = put_neck(model, plan[NECK])
+        places = model.find_slots(size or model.input_size, plan)
+    else:
+        places = slots(host, size)
+    plan = plan.resolve([slot.name for slot in places])
     plugins = {
         slot.name: _plugin(plan[slot.name], slot, identity_init)
         for slot in places

@@ -33,6 +33,7 @@ class RecordedSlot(BaseModel):
         layout: The backbone's layout of the map.
         rows_are_series: Whether each row of the map is one series along time.
         levels: Number of channels of each level at the slot `neck`. Empty at other slots.
+        necks: Necks of plans with which the slot reaches the output. None if it always does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +44,7 @@ class RecordedSlot(BaseModel):
     layout: str
     rows_are_series: bool = False
     levels: tuple[int, ...] = ()
+    necks: tuple[str, ...] | None = None
 
     @property
     def dims(self) -> int:

@@ -10,13 +10,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from nasbench.errors import ExpressionError, PlanError, UnknownNameError
-from nasbench.library.expression import Expression, parse, text_hash
+from nasbench.library.expression import NONE, Expression, parse, text_hash
 from nasbench.library.plan_text import EVERY_STAGE, FORMS, read_plan_text
 
-__all__ = ["BARE", "EVERY_STAGE", "Plan", "is_stage_slot"]
+__all__ = ["BARE", "EVERY_STAGE", "NECK", "Plan", "is_reached", "is_stage_slot"]
+
+NECK = "neck"
+"""Name of the slot for a neck."""
 
 _STAGE = re.compile(r"stage\d+\Z")
 
@@ -24,6 +27,17 @@ _STAGE = re.compile(r"stage\d+\Z")
 def is_stage_slot(name: str) -> bool:
     """Whether a slot is after a whole stage (`stage3`, but not `stage3.block2` or `embed`)."""
     return _STAGE.match(name) is not None
+
+
+class _Reachable(Protocol):
+    @property
+    def necks(self) -> tuple[str, ...] | None:
+        """Necks of plans with which the slot reaches the output. None if it always does."""
+
+
+def is_reached(slot: _Reachable, neck: str) -> bool:
+    """Return whether a slot reaches the output in plans with a neck. `none` stands for plans without one."""
+    return slot.necks is None or neck in slot.necks
 
 
 class Plan(Mapping[str, Expression]):
@@ -99,6 +113,11 @@ class Plan(Mapping[str, Expression]):
             elif slot != EVERY_STAGE:
                 raise UnknownNameError("slot", slot, slots, f"this backbone has {', '.join(slots) or 'none'}")
         return Plan({slot: e for slot, e in placed.items() if not e.is_none})
+
+    @property
+    def neck(self) -> str:
+        """The neck of the plan, as an expression. `none` if the host keeps its own neck."""
+        return self._expressions.get(NECK, NONE).canonical()
 
     @cached_property
     def text(self) -> str:

@@ -38,10 +38,13 @@ def describe_space(space: Space, backbone: str, input_size: Sequence[int]) -> di
         SpaceError: If the space does not fit the backbone.
     """
     from nasbench import backbones
-    from nasbench.backbones.dense import create_dense
+    from nasbench.backbones.dense import create_dense, slots_with_necks
 
-    host = create_dense(backbone, space.example_neck, input_size=input_size) if space.example_neck else backbone
-    resolved = space.resolve(backbones.slots(host, input_size=input_size))
+    if space.example_neck:
+        host = create_dense(backbone, space.example_neck, input_size=input_size, head=space.example_head or None)
+        resolved = space.resolve(slots_with_necks(host, input_size, space.necks()))
+    else:
+        resolved = space.resolve(backbones.slots(backbone, input_size=input_size))
     return {
         "name": space.name,
         "description": space.description,

@@ -284,8 +284,12 @@ def _advise(
     each: int,
     seed: int,
 ) -> Advice:
-    """Measure the stages of a model, and propose modules for the properties that each stage lacks."""
-    stages = [slot for slot in places if is_stage_slot(slot.name)] or list(places)  # dlinear has no stages
+    """Measure the stages of a model, and propose modules for the properties that each stage lacks.
+
+    The proposed plans have no neck, so a stage is left out if it only reaches the output with the neck of a plan.
+    """
+    places = [slot for slot in places if slot.name in costs.slots]
+    stages = [slot for slot in places if is_stage_slot(slot.name)] or places  # dlinear has no stages
     measured = stage_figures(model, stages, input_size=size, seed=seed)
     missing = {stage.slot: _missing(stage) for stage in measured}
     suggestions: list[Suggestion] = []

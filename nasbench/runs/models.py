@@ -102,6 +102,7 @@ class ModelBuilder:
                 pretrained=self.pretrained,
                 checkpoint=self.checkpoint,
                 drop_path=self.drop_path,
+                head=self.head,
             )
         return create_backbone(
             self.backbone,

@@ -7,18 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nasbench.errors import SpaceError, UnknownNameError, UnsupportedError
-from nasbench.library.expression import Expression
-from nasbench.library.plan import Plan
+from nasbench.library.expression import NONE, Expression
+from nasbench.library.plan import Plan, is_reached
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.spaces._choices import SlotChoices, join
 from nasbench.spaces._compositions import skeleton
 from nasbench.spaces._filters import Selector, expand
 from nasbench.spaces._overrides import Override
 from nasbench.spaces._quotas import Quota, Restriction
-from nasbench.spaces._rules import AllOf, AnyOf, Chosen, Counted, Listed, Only, Rule, Same, SideBySide
+from nasbench.spaces._rules import AllOf, AnyOf, Chosen, Counted, Listed, Only, Reached, Rule, Same, SideBySide
 from nasbench.spaces._slots import SlotLike, SlotSelector, choose_slots
 
-__all__ = ["Excluded", "Fitted", "Offer", "bound", "fit_plans", "fit_variants", "multiply", "restrict", "unite"]
+__all__ = [
+    "Excluded", "Fitted", "Offer", "bound", "fit_plans", "fit_variants", "multiply", "necks_of", "reached", "restrict",
+    "unite",
+]  # fmt: skip
 
 Excluded = tuple[str, str, str]
 """The name of a slot, the text of a variant or composition that does not fit the slot, and the reason."""
@@ -162,7 +165,7 @@ def fit_plans(plans: Sequence[Plan], slots: Sequence[SlotLike]) -> Fitted:
     refused: list[Excluded] = []
     for plan in plans:
         try:
-            resolved.append(plan.resolve(named))
+            resolved.append(plan.resolve([name for name, slot in named.items() if is_reached(slot, plan.neck)]))
         except UnknownNameError as error:
             raise SpaceError(f"plan {plan.typed}: {error}") from None
         for at, expression in resolved[-1].items():
@@ -257,6 +260,23 @@ def _narrowed(choices: SlotChoices, only: Restriction) -> SlotChoices:
     if compositions and all(e in shorter.combinations for e in wanted):
         return shorter
     return SlotChoices(choices.slot, choices.compositions, variants, choices.distinct_properties)
+
+
+def necks_of(fitted: Fitted, slots: Sequence[SlotLike]) -> set[str]:
+    """Return the necks that the plans of a fitted space can have, as expressions: `none` for plans without one."""
+    necks = {slot.name for slot in slots if slot.levels}
+    at = [choices for choices in fitted.choices if choices.slot in necks]
+    return {e.canonical() for choices in at for e in choices.combinations.expressions} or {NONE.canonical()}
+
+
+def reached(fitted: Fitted, slots: Sequence[SlotLike]) -> Fitted:
+    """Restrict a fitted space to the plans whose modules all reach the output with the neck of the plan."""
+    some = {slot.name: frozenset(slot.necks) for slot in slots if slot.necks is not None}
+    if not some.keys() & set(fitted.rule.slots):
+        return fitted
+    neck = next((slot.name for slot in slots if slot.levels), None)
+    rule = AllOf([fitted.rule, Reached(fitted.rule.slots, some, neck, necks_of(fitted, slots))])
+    return Fitted(fitted.choices, rule, fitted.excluded, fitted.same)
 
 
 def bound(name: str, fitted: Fitted, quotas: Iterable[Quota], slots: Sequence[SlotLike]) -> Fitted:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from nasbench.library.plan import Plan
 from nasbench.spaces._choices import SlotChoices
 from nasbench.spaces._quotas import Quota, Restriction
 
-__all__ = ["AllOf", "AnyOf", "Chosen", "Counted", "Listed", "Only", "Rule", "Same", "SideBySide"]
+__all__ = ["AllOf", "AnyOf", "Chosen", "Counted", "Listed", "Only", "Reached", "Rule", "Same", "SideBySide"]
 
 State = Any
 """A hashable value. None means that the plan is outside the space."""
@@ -148,6 +148,35 @@ class Only(Rule):
     def step(self, slot: str, state: State, view: View) -> State:
         """Return the same state, because the slots are independent."""
         return state
+
+
+class Reached(Rule):
+    """Plans whose modules all reach the output with the neck of the plan.
+
+    The state is the set of necks with which all modules so far reach the output.
+
+    Args:
+        slots: The slots that the rule reads, in network order.
+        necks: For each slot that does not always reach the output, the necks with which it does.
+        neck: The slot of the neck. None if no plan has a neck.
+        offered: The necks that plans can have, and `none` for plans without one.
+    """
+
+    def __init__(
+        self, slots: tuple[str, ...], necks: Mapping[str, frozenset[str]], neck: str | None, offered: Iterable[str]
+    ) -> None:
+        self.slots, self._necks, self._neck = slots, necks, neck
+        self.start = frozenset(offered)
+
+    def view(self, slot: str, expression: Expression) -> View:
+        """Return the necks that a plan with the expression at the slot can have."""
+        if slot == self._neck:
+            return self.start & {expression.canonical()} or None
+        return self.start if expression.is_none else self.start & self._necks.get(slot, self.start) or None
+
+    def step(self, slot: str, state: State, view: View) -> State:
+        """Return the necks that are left."""
+        return (state & view) or None
 
 
 class Counted(Rule):

@@ -49,6 +49,10 @@ class SlotLike(Protocol):
         """Number of channels of each level, at the slot of a neck. Empty at other slots."""
 
     @property
+    def necks(self) -> tuple[str, ...] | None:
+        """Necks of plans, as expressions, with which the slot reaches the output. None if it always does."""
+
+    @property
     def rows_are_series(self) -> bool:
         """Whether the two dimensions are series and time. A one-dimensional module then gets each row separately."""
 

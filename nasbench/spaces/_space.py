@@ -11,12 +11,25 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ValidationError, ValidationInfo, model_validator
 
 from nasbench.errors import SpaceError
-from nasbench.library.expression import Expression, parse
-from nasbench.library.plan import BARE, Plan
+from nasbench.library.expression import Expression, Leaf, parse
+from nasbench.library.modules import module_spec
+from nasbench.library.plan import BARE, Plan, is_reached
 from nasbench.spaces._compositions import LETTERS
 from nasbench.spaces._files import read_space_file
 from nasbench.spaces._filters import Selector, expand
-from nasbench.spaces._fitting import Excluded, Fitted, Offer, bound, fit_plans, fit_variants, multiply, restrict, unite
+from nasbench.spaces._fitting import (
+    Excluded,
+    Fitted,
+    Offer,
+    bound,
+    fit_plans,
+    fit_variants,
+    multiply,
+    necks_of,
+    reached,
+    restrict,
+    unite,
+)
 from nasbench.spaces._overrides import Override, Variants, WithDepth
 from nasbench.spaces._plan_set import PlanSet
 from nasbench.spaces._quotas import Quota, Restriction
@@ -50,6 +63,7 @@ class Space(WithDepth):
         description: One line, which `nasbench spaces` shows.
         example_backbone: The backbone in which `nasbench spaces` counts the plans.
         example_neck: For a space of dense tasks, the neck of the host in which the plans are counted, or "none".
+        example_head: For a space of dense tasks, the head of this host.
         slots: Slot names, shell patterns or selectors. `stages` means every stage slot. A name must exist in the
             backbone. A pattern is allowed to match nothing.
         compositions: `none`, and templates with the letters a, b, c, d (`a`, `a >> b`, `gate(a, b)`). Instead,
@@ -76,6 +90,7 @@ class Space(WithDepth):
     description: str = ""
     example_backbone: str = ""
     example_neck: str = ""
+    example_head: str = ""
     slots: SlotsWritten = ("stages",)
     compositions: Many[str] = ("none", "a")
     variants: Variants = ()
@@ -161,6 +176,10 @@ class Space(WithDepth):
         """Return every variant that the space or one of its parts names or selects, without duplicates."""
         return list(dict.fromkeys([*self._own_variants(), *(v for part in self.parts for v in part.expand())]))
 
+    def necks(self) -> list[Expression]:
+        """Return every neck among the variants."""
+        return [each for each in self.expand() if isinstance(each, Leaf) and module_spec(each.name).kind == "neck"]
+
     def frozen(self) -> Space:
         """Return the space with its selectors replaced by variants.
 
@@ -190,9 +209,14 @@ class Space(WithDepth):
             SpaceError: If a slot does not exist, if no variant fits any slot, or if no plan is left.
         """
         fitted = self._fit(slots)
+        necks = necks_of(fitted, slots)
+        live = [slot for slot in slots if any(is_reached(slot, neck) for neck in necks)]
+        if len(live) < len(slots):  # the space offers no neck with which the other slots reach the output
+            fitted = self._fit(live)
+        fitted = reached(fitted, live)
         kind = GivenPlans if self.plans else ResolvedSpace
         resolved = kind(fitted.choices, fitted.rule, space=self, excluded=fitted.excluded, same=fitted.same)
-        if self.narrowing() and not resolved.count:
+        if (self.narrowing() or any(slot.necks for slot in live)) and not resolved.count:
             raise SpaceError(f"space {self.name}: no plan is within its quotas and restrictions on this backbone")
         return resolved
 
@@ -277,7 +301,7 @@ def _unnamed(written: Any) -> Any:
     return {
         k: _unnamed(v)
         for k, v in written.items()
-        if k not in ("name", "description", "example_backbone", "example_neck")
+        if k not in ("name", "description", "example_backbone", "example_neck", "example_head")
     }
 
 

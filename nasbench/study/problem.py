@@ -13,17 +13,21 @@ from nasbench import backbones
 from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
-from nasbench.library.plan import BARE
+from nasbench.library.expression import NONE
+from nasbench.library.plan import BARE, NECK, Plan
 from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
 from nasbench.runs.columns import check_objective_names
 from nasbench.runs.settings import SearchSettings
-from nasbench.spaces import ResolvedSpace, SlotLike, load_space
+from nasbench.spaces import ResolvedSpace, SlotLike, Space, load_space
 from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.tasks.forms import TABLE
 from nasbench.tasks.recipe import Recipe
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from nasbench.backbones import Slot
     from nasbench.tasks import Task
 
 __all__ = ["Problem", "make_problem"]
@@ -122,12 +126,33 @@ def _with_space(
 
     Given plans are all evaluated, even if they are more than the default number of trials.
     """
+    space = _written_space(settings, usual).resolve(slots)
     if settings.plans:
-        space = load_space({"name": "given plans", "plans": settings.plans}).resolve(slots)
         return settings.model_copy(update={"trials": space.count + (BARE not in space)}), space
-    settings = settings.model_copy(update={"space": settings.space or usual})
-    assert settings.space is not None
-    return settings, load_space(settings.space).resolve(slots)
+    return settings.model_copy(update={"space": settings.space or usual}), space
+
+
+def _written_space(settings: SearchSettings, usual: str | dict[str, Any]) -> Space:
+    if settings.plans:
+        return load_space({"name": "given plans", "plans": settings.plans})
+    return load_space(settings.space or usual)
+
+
+def _slots_of(host: nn.Module, input_size: Sequence[int], space: Space, *, neck_is_fixed: bool) -> list[Slot]:
+    """Return the slots of a host that reach the output with at least one neck of the space.
+
+    Raises:
+        PlanError: If the space lists a plan with a module in a slot that does not reach the output with its neck.
+    """
+    from nasbench.backbones.dense import DenseHost, slots_with_necks, with_neck
+
+    if not isinstance(host, DenseHost):
+        return backbones.slots(host, input_size=input_size)
+    if neck_is_fixed:
+        return [slot for slot in host.find_slots(input_size) if slot.name != NECK]
+    for plan in map(Plan.of, space.plans):
+        with_neck(host, plan.get(NECK, NONE)).find_slots(input_size, plan)
+    return slots_with_necks(host, input_size, space.necks())
 
 
 def _epochs_of_function(settings: SearchSettings) -> int | None:
@@ -138,7 +163,6 @@ def _epochs_of_function(settings: SearchSettings) -> int | None:
 
 def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     # imported here, because a search that only calls a function needs neither timm nor the code that reads data
-    from nasbench.backbones.dense import NECK
     from nasbench.measurement.costs.plan_costs import PlanCosts
     from nasbench.measurement.latency.device_profile import load_device_profile
     from nasbench.measurement.latency.devices import usable_device
@@ -171,8 +195,8 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
     host = builder.host()
     check_model(recipe, host, device)
-    slots = [s for s in backbones.slots(host, input_size=task.input_size) if not (neck_is_fixed and s.name == NECK)]
     usual = USUAL_SPACES.get(task.kind, task.kind)
+    slots = _slots_of(host, task.input_size, _written_space(settings, usual), neck_is_fixed=neck_is_fixed)
     settings, space = _with_space(settings, usual, slots)
     gated = builder.identity_init
     if predictor is not None:

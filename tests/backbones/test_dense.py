@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import nasbench as nb
-from nasbench.backbones.dense import create_dense
+from nasbench.backbones.dense import create_dense, slots_with_necks
 from nasbench.backbones.insertion import bare_state_dict, freeze_backbone, insert, plan_of, remove
 from nasbench.errors import PlanError
+from nasbench.library.expression import parse
 from nasbench.library.heads import attach_head
 
 SIZE = (3, 96, 96)
@@ -98,3 +99,45 @@ def test_what_does_not_fit_is_said(host, plan, message):
 def test_what_is_no_head(host):
     with pytest.raises(PlanError, match=r"se is a module, not a head; the heads are .*fcos"):
         attach_head(host, "se", num_classes=3)
+
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+@pytest.mark.parametrize(("head", "neck", "names"), [
+    # fcn reads the level of stride 8, detr the coarsest. Without a neck, what comes later in the network is dead.
+    ("fcn", "none", ["stage1", "stage2", "neck", "level1"]), ("fcn", "fpn(width=8)", [*STAGES, "neck", "level1"]),
+    ("fcn(max_stride=16)", "none", ["stage1", "stage2", "stage3", "neck", "level2"]),
+    ("detr(width=16, layers=1)", "none", [*STAGES, "neck", "level3"]),
+    ("semantic_fpn", "none", [*STAGES, "neck", "level1", "level2", "level3"]),
+    (None, "none", [*STAGES, "neck", "level1", "level2", "level3"]),
+])  # fmt: skip
+def test_only_slots_that_the_head_depends_on_are_listed(head, neck, names):
+    made = create_dense("test_resnet", neck, input_size=SIZE, head=head)
+    found = [slot.name for slot in nb.slots(made, SIZE)]
+    assert [name for name in found if "block" not in name] == names
+    blocks = [f"{name}.block1" for name in names if name.startswith("stage")]
+    assert [name for name in found if "block" in name] == blocks  # each of its stages is one block
+
+
+def test_which_slots_are_live_depends_on_the_neck_of_the_plan():
+    made = create_dense("test_resnet", input_size=SIZE, head="fcn")
+    with pytest.raises(PlanError, match=r"slot stage4: with no neck, .* the head fcn; the slots that do are stage1"):
+        insert(made, {"stage4": "se"}, input_size=SIZE)
+    with pytest.raises(PlanError, match=r"slot level2: with neck fpn\(width=8\), .* head fcn"):
+        insert(made, {"level2": "se", "neck": "fpn(width=8)"}, input_size=SIZE)
+    assert list(plan_of(insert(made, "se", input_size=SIZE))) == ["stage1", "stage2"]
+    plan = {"neck": "fpn(width=8)", "stage4": "se"}
+    model = attach_head(insert(made, plan, input_size=SIZE), "fcn", num_classes=3)
+    model(image())["logits"].sum().backward()
+    gates = {name: p.grad for name, p in model.named_parameters() if name.endswith("gate")}
+    assert list(gates) == ["host.nasbench.stage4.gate"]
+    assert all(grad.abs() > 0 for grad in gates.values())
+
+
+def test_slots_say_with_which_necks_they_are_live():
+    made = create_dense("test_resnet", input_size=SIZE, head="fcn")
+    necks = [parse("fpn(width=8)"), parse("pan(width=8)")]
+    found = {slot.name: slot.necks for slot in slots_with_necks(made, SIZE, necks) if "block" not in slot.name}
+    both = ("fpn(width=8)", "pan(width=8)")
+    assert found == {"stage1": None, "stage2": None, "stage3": both, "stage4": both, "neck": None, "level1": None}

@@ -9,7 +9,7 @@ check, the complete models of the finalists are measured too.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from nasbench.backbones import Slot
-from nasbench.backbones.dense import NECK, DenseHost, put_neck
+from nasbench.backbones.dense import DenseHost, with_neck
 from nasbench.library.building import build
-from nasbench.library.expression import Expression, Fused, Leaf, Series
+from nasbench.library.expression import NONE, Expression, Fused, Leaf, Series
 from nasbench.library.modules import create_module
-from nasbench.library.plan import Plan
+from nasbench.library.plan import NECK, Plan, is_reached
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.measurement.costs import count, measure
 
@@ -71,10 +71,14 @@ class PlanCosts:
 
     Args:
         host: The bare backbone, on any device. It does not change.
-        slots: The slots of the backbone.
+        slots: The slots of the backbone. Those that only reach the output with a neck of a plan can be among them.
         input_size: Shape of one input, without the batch dimension.
         identity_init: Whether plans are inserted behind gates that start at zero.
         attach: Function that puts the head on a host. By default the host ends the model itself.
+
+    Attributes:
+        slots: The slots that reach the output without a neck of a plan, by name.
+        bare: The cost of the backbone without a plan.
 
     Raises:
         InputError: If the backbone fails on an input of this size.
@@ -90,35 +94,37 @@ class PlanCosts:
         attach: Callable[[nn.Module], nn.Module] = lambda host: host,
     ) -> None:
         self._identity_init = identity_init
-        self._slots = {slot.name: slot for slot in slots}
+        self.slots = {slot.name: slot for slot in slots if is_reached(slot, NONE.canonical())}
         self._input_size, self._attach = input_size, attach
-        self._batch_sizes = _batch_sizes(host, slots, input_size)
         self._parts: dict[tuple[object, ...], PartCost] = {}
         self.bare = _whole(attach(host), input_size)
         # A neck changes what follows it: the channels of the levels, and with them the head.
         self._necks: dict[Expression, tuple[PartCost, dict[str, Slot]]] = {}
-        if NECK in self._slots:
-            assert isinstance(host, DenseHost)
-            self._host = copy.deepcopy(host).to("meta")
+        self._dense = with_neck(host, NONE) if isinstance(host, DenseHost) else None
+        every = slots if self._dense is None else self._dense.places(input_size)
+        self._batch_sizes = _batch_sizes(host, every, input_size)
 
     def __call__(self, plan: Plan) -> PartCost:
         """Return the cost, for one input, of the backbone with a resolved plan.
 
         Raises:
             UnsupportedError: If a module does not support the map in its slot.
+            PlanError: If nothing in one of its slots reaches the output with the neck of the plan.
         """
-        total, places = self._with_neck(plan[NECK]) if NECK in plan else (self.bare, self._slots)
+        total, places = self._with_neck(plan[NECK]) if NECK in plan else (self.bare, self.slots)
         for name, expression in plan.items():
             if name != NECK:
+                if name not in places and self._dense is not None:
+                    with_neck(self._dense, plan.get(NECK, NONE)).find_slots(self._input_size, plan)
                 total = total + self._slot_cost(expression, places[name])
         return total
 
     def _with_neck(self, neck: Expression) -> tuple[PartCost, dict[str, Slot]]:
         """Return the cost of the host with a neck and nothing else, and its slots."""
         if neck not in self._necks:
+            assert self._dense is not None
+            host = with_neck(self._dense, neck)
             with surroundings_kept(), torch.device("meta"):
-                host = copy.deepcopy(self._host)
-                put_neck(host, neck)
                 cost = _whole(self._attach(host), self._input_size)
             self._necks[neck] = cost, {slot.name: slot for slot in host.find_slots(self._input_size)}
         return self._necks[neck]
@@ -178,7 +184,7 @@ def _whole(model: nn.Module, input_size: tuple[int, ...]) -> PartCost:
     return PartCost(cost.params, cost.macs, cost.elementwise_flops, cost.activations, cost.unknown_ops)
 
 
-def _batch_sizes(host: nn.Module, slots: Sequence[Slot], input_size: tuple[int, ...]) -> Mapping[str, int]:
+def _batch_sizes(host: nn.Module, slots: Iterable[Slot], input_size: tuple[int, ...]) -> Mapping[str, int]:
     """Return the batch size at each slot for one input of the backbone.
 
     In most backbones it is 1. In a forecasting backbone that processes each series separately, it is the number of

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from nasbench.backbones import slots
-from nasbench.backbones.insertion import insert
+from nasbench.backbones.insertion import insert, plan_of
 from nasbench.library.expression import Expression
-from nasbench.library.plan import Plan
+from nasbench.library.plan import NECK, Plan
 from nasbench.measurement.costs.model_costs import measure
 from nasbench.measurement.latency.profiler import Profile, profile
 
@@ -31,11 +31,13 @@ class PerSlot:
         plan: The plan, resolved for the slots of the backbone.
         profile: Latency of the bare backbone ("bare"), of the whole plan ("whole") and of each slot alone (its name).
         macs: Number of MACs for one input, under the same names.
+        necked: Slots that only reach the output with the neck of the plan. They are measured together with it.
     """
 
     plan: Plan
     profile: Profile
     macs: Mapping[str, int]
+    necked: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-serialisable data: the rows of `frame`, and the samples and counts behind these rows."""
@@ -52,10 +54,11 @@ class PerSlot:
         for name in (*self.plan, _WHOLE):
             ratio, low, high = self.profile.ratio(name)
             macs = self.macs[name] - self.macs[_BARE]
+            text = self.plan.text if name == _WHOLE else self.plan[name].canonical()
             rows.append(
                 {
                     "slot": name,
-                    "expression": self.plan.text if name == _WHOLE else self.plan[name].canonical(),
+                    "expression": f"{text} with neck {self.plan.neck}" if name in self.necked else text,
                     "added_macs": macs,
                     "added_macs_share": macs / self.macs[_BARE],
                     "added_ms": (ratio - 1) * bare_ms,
@@ -93,11 +96,14 @@ def profile_slots(
         InputError: For the same reasons as `insert` and `profile`.
     """
     size = tuple(input_size)
-    fitted = Plan.of(plan).resolve([slot.name for slot in slots(backbone, size)])
-    plans = {_BARE: Plan({}), **{slot: Plan({slot: fitted[slot]}) for slot in fitted}, _WHOLE: fitted}
+    fitted = plan_of(insert(backbone, plan, input_size=size))
+    alone = {slot.name for slot in slots(backbone, size)}
+    necked = tuple(slot for slot in fitted if slot not in alone)
+    parts = {slot: {slot: fitted[slot], **({NECK: fitted[NECK]} if slot in necked else {})} for slot in fitted}
+    plans = {_BARE: Plan({}), **{slot: Plan(part) for slot, part in parts.items()}, _WHOLE: fitted}
     models = {
         name: attach(insert(backbone, part, input_size=size, identity_init=identity_init))
         for name, part in plans.items()
     }
     macs = {name: measure(model, input_size=size).macs for name, model in models.items()}
-    return PerSlot(fitted, profile(models, input_size=size, reference=_BARE, **options), macs)
+    return PerSlot(fitted, profile(models, input_size=size, reference=_BARE, **options), macs, necked)

@@ -21,10 +21,10 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from nasbench.backbones import insertion, is_stem, takes_covariates
-from nasbench.backbones.dense import NECK, DenseHost
+from nasbench.backbones.dense import DenseHost
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError, RunError
-from nasbench.library.plan import BARE, Plan
+from nasbench.library.plan import BARE, NECK, Plan
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.report.export.item import Item, item_of
 from nasbench.report.export.source import DenseParts, model_source

@@ -13,7 +13,7 @@ import torch
 
 from nasbench import backbones
 from nasbench.backbones import Slot
-from nasbench.backbones.dense import NECK, DenseHost
+from nasbench.backbones.dense import DenseHost
 from nasbench.backbones.factory import is_file, stem_arguments, timm_arguments
 from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach
 from nasbench.backbones.layout import MapFormat
@@ -22,7 +22,7 @@ from nasbench.errors import UnsupportedError
 from nasbench.library.building import Branches, Rowwise
 from nasbench.library.expression import Expression, Fused, Leaf, Series, parse, runs_rowwise
 from nasbench.library.modules import module_spec
-from nasbench.library.plan import Plan
+from nasbench.library.plan import NECK, Plan
 from nasbench.library.plugins import load_python_file
 from nasbench.ops.headed import DenseModel, PyramidHost
 from nasbench.ops.pyramid import SimplePyramid

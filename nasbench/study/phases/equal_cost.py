@@ -1,6 +1,7 @@
 """The equal-cost control of a plan: in each slot of the plan, a plain residual bottleneck that adds about as many MACs.
 
-In place of a neck, the bottleneck is at the finest level.
+What a neck adds, and what modules add in slots that only reach the output with that neck, goes to the finest level that
+the head reads.
 
 A module can help because of its operation, or only because it makes the model larger. A comparison with the control
 shows which of the two is true. The control is an ordinary plan with a text and a hash. It is trained with the budget
@@ -9,12 +10,12 @@ and the seeds of its plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from nasbench.backbones.dense import FINEST_LEVEL, NECK
-from nasbench.library.expression import parse
-from nasbench.library.plan import Plan
+from nasbench.backbones.dense import LEVEL
+from nasbench.library.expression import Expression, parse
+from nasbench.library.plan import NECK, Plan
 from nasbench.measurement.costs.plan_costs import PlanCosts
 from nasbench.runs.schema import RecordedControl
 
@@ -51,7 +52,8 @@ class Control:
     """The control of a plan.
 
     Attributes:
-        plan: The control as a plan, with the same slots, but `level1` in place of `neck`.
+        plan: The control as a plan, with the same slots, but the finest level that the head reads in place of `neck`
+            and of slots that only reach the output with it.
         slots: The bottleneck of each slot, in network order.
         plan_params: Parameters that the plan adds.
         control_params: Parameters that the control adds. They can differ from those that the plan adds, because the
@@ -100,26 +102,33 @@ def control_for(plan: Plan, costs: PlanCosts) -> Control:
         UnsupportedError: If a module of the plan does not support its slot.
     """
 
-    def macs(slot: str, expression: str) -> int:
-        return costs(Plan({slot: parse(expression)})).macs - costs.bare.macs
+    def added(part: Mapping[str, Expression], to: Mapping[str, Expression]) -> int:
+        return costs(Plan({**to, **part})).macs - costs(Plan(to)).macs
 
+    def macs(slot: str, expression: str) -> int:
+        return added({slot: parse(expression)}, {})
+
+    neck = {slot: expression for slot, expression in plan.items() if slot == NECK}
     targets: dict[str, int] = {}
     for slot, expression in plan.items():
-        # No plain block goes in place of a neck. What a neck adds is given to the finest level, which it makes.
-        at = FINEST_LEVEL if slot == NECK else slot
-        targets[at] = targets.get(at, 0) + macs(slot, expression.canonical())
+        # No plain block goes in place of a neck, or into a slot that does not reach the output without the neck. What
+        # they add is given to the finest level that the head reads.
+        stays = slot != NECK and slot in costs.slots
+        at = slot if stays else next(name for name in costs.slots if name.startswith(LEVEL))
+        own = added({slot: expression}, {} if slot == NECK else neck)
+        targets[at] = targets.get(at, 0) + own
     slots = []
     for slot, target in targets.items():
         width = _nearest(target, lambda w, at=slot: macs(at, _block(w)))  # type: ignore[misc]
         slots.append(SlotControl(slot, width, target, macs(slot, _block(width))))
     control = Plan({slot.slot: parse(_block(slot.width)) for slot in slots})
-    added, of_control = costs(plan), costs(control)
+    whole, of_control = costs(plan), costs(control)
     return Control(
         control,
         tuple(slots),
-        plan_params=added.params - costs.bare.params,
+        plan_params=whole.params - costs.bare.params,
         control_params=of_control.params - costs.bare.params,
-        exact=not added.unknown_ops,
+        exact=not whole.unknown_ops,
     )
 
 

@@ -4,8 +4,12 @@ import torch
 
 import nasbench as nb
 from nasbench.backbones import create_backbone, slots
-from nasbench.errors import UnsupportedError
-from nasbench.library.plan import Plan
+from nasbench.backbones.dense import create_dense, slots_with_necks
+from nasbench.errors import PlanError, UnsupportedError
+from nasbench.library.expression import parse
+from nasbench.library.heads import attach_head
+from nasbench.library.modules import list_modules, module_spec
+from nasbench.library.plan import Plan, is_reached
 from nasbench.measurement.costs.plan_costs import PlanCosts
 
 HOSTS = {"test_resnet": (3, 64, 64), "test_vit": (3, 160, 160), "test_convnext": (3, 64, 64), "patchtst": (96, 7)}
@@ -95,3 +99,42 @@ def test_bare_plus_module_is_the_whole_in_many_families(name):
     assert (added.params, added.macs, added.activations) == (whole.params, whole.macs, whole.activations)
     assert whole.macs > costs.bare.macs
     assert whole.exact
+
+
+SMALL_HEADS = {
+    "detr": "detr(width=16, layers=1, hidden=16, queries=4)",
+    "deformable_detr": "deformable_detr(width=16, layers=1, hidden=16, queries=4)",
+    "fcos": "fcos(convs=1)",
+}
+DENSE_HEADS = [n for n in list_modules(kind="head") if {"segmentation", "detection"} & set(module_spec(n).tasks)]
+
+
+@pytest.mark.parametrize("name", DENSE_HEADS)
+def test_the_parts_of_a_dense_model_are_the_whole(name):
+    """With every head, without a neck and with one of the plan: a module in each slot, some without a gate."""
+    head, size = SMALL_HEADS.get(name, name), (3, 64, 64)
+    host = create_dense("test_resnet", input_size=size, head=head)
+    neck = {"fcn": "asff", "yolo": "pan(width=16)"}.get(name, "fpn(width=16)")
+    places = slots_with_necks(host, size, [parse(neck)])
+
+    def attach(bare):
+        return attach_head(bare, head, num_classes=5)
+
+    costs = PlanCosts(host, places, input_size=size, identity_init=True, attach=attach)
+    for chosen in ("none", neck):
+        live = [slot.name for slot in places if is_reached(slot, chosen) and slot.name != "neck"]
+        plan = Plan.of({"neck": chosen, **{slot: ("se", "eca >> se")[k % 2] for k, slot in enumerate(live)}})
+        assert set(plan) == {*live, *(["neck"] if chosen != "none" else [])}
+        whole = nb.measure(attach(nb.insert(host, plan, input_size=size)), input_size=size)
+        parts = costs(plan)
+        for figure in ("params", "macs", "elementwise_flops", "activations"):
+            assert getattr(parts, figure) == getattr(whole, figure), (chosen, figure)
+
+
+def test_a_plan_in_a_dead_slot_has_no_cost():
+    host = create_dense("test_resnet", input_size=(3, 64, 64), head="fcn")
+    costs = PlanCosts(host, slots(host, (3, 64, 64)), input_size=(3, 64, 64), identity_init=True)
+    with pytest.raises(PlanError, match=r"slot level3: with no neck, .* head fcn"):
+        costs(Plan.of({"level3": "se"}))
+    necked = costs(Plan.of({"neck": "fpn(width=8)", "stage4": "se"}))  # live with this neck, though not without it
+    assert necked.macs > costs(Plan.of({"neck": "fpn(width=8)"})).macs

@@ -5,7 +5,9 @@ import torch
 
 import nasbench as nb
 from nasbench.backbones import create_backbone, slots
+from nasbench.backbones.dense import create_dense, slots_with_necks
 from nasbench.errors import SpaceError, UnsupportedError
+from nasbench.library.expression import parse
 from nasbench.library.modules import module_spec
 from nasbench.library.plan import Plan
 from nasbench.measurement.costs import count
@@ -111,3 +113,18 @@ def test_no_selector_picks_the_control_up_unasked():
         texts({"modules": "bottle*"})
     assert texts({"modules": MODULE}) == [MODULE]
     assert texts("bottleneck(width=3)") == ["bottleneck(width=3)"]
+
+
+def test_what_needs_the_neck_goes_to_the_finest_level_that_is_read():
+    """detr reads only the coarsest level, fcn the finest; stage4 reaches fcn only through the neck."""
+    size = (3, 64, 64)
+    for head, at in (("fcn", "level1"), ("detr(width=16, layers=1)", "level3")):
+        host = create_dense("test_resnet", input_size=size, head=head)
+        places = slots_with_necks(host, size, [parse("fpn(width=32)")])
+        costs = PlanCosts(host, places, input_size=size, identity_init=False)
+        plan = Plan.of({"neck": "fpn(width=32)", "stage1": "mixconv", "stage4": "mixconv"})
+        control = control_for(plan, costs)
+        assert list(control.plan) == [at, "stage1", *(["stage4"] if head != "fcn" else [])]
+        # what the slots of the plan add, added up, is what the plan adds
+        assert sum(slot.plan_macs for slot in control.slots) == costs(plan).macs - costs.bare.macs
+        assert 0.8 < control.ratio < 1.2
