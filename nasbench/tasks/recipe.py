@@ -89,7 +89,13 @@ class Recipe(BaseModel):
         Literal["none", "bfloat16", "float16"],
         Field(description="autocast; bf16 and fp16 are accepted too; float16 needs a CUDA device"),
     ] = "none"
-    clip_grad: Annotated[float, Field(ge=0, description="largest gradient norm; 0 is off")] = 0.0
+    clip_grad: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="largest gradient norm; 0: that of the head, as 0.1 of detr, or off if it has none",
+        ),
+    ] = 0.0
     patience: Annotated[
         int,
         Field(

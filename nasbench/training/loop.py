@@ -21,7 +21,7 @@ from nasbench.errors import EvaluationError, InputError, out_of_memory
 from nasbench.tasks import Task, apply, map_tensors
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.optimisation import all_finite, as_float, autocast, aux_loss, cut, grouped, mixing, schedule
-from nasbench.training.techniques import applied, check_model, check_task, groups_of
+from nasbench.training.techniques import applied, check_model, check_task, clip_of, groups_of
 from nasbench.training.waiting import DATA_WAIT, Waiting
 
 __all__ = ["Recipe", "TrainResult", "check_recipe", "evaluate", "train"]
@@ -203,6 +203,7 @@ class _Loop:
         self._set_rates = schedule(self.optimizer, recipe, self._total_steps())
         self._scale_rates()
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
+        self.clip = clip_of(model, recipe)
         # These norms stay in eval mode, because `model.train()` would let their running statistics change.
         self.frozen = frozen_norms(model)
         self.steps, self.stopped, self.parts = 0, "", 1
@@ -300,10 +301,10 @@ class _Loop:
         while (mean := self._gradients(group, count, last_try=self.parts >= largest)) is None:
             self.parts *= 2
             self._free()
-        if self.recipe.clip_grad:
+        if self.clip:
             # Clipping needs the true norm of the gradients, but the scaler has multiplied them.
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -317,7 +318,7 @@ class _Loop:
         return mean
 
     def _scale_rates(self) -> None:
-        """Scale the learning rates that the schedule has set, by the depth of their parameters."""
+        """Scale the learning rates that the schedule has set, as `groups_of` says."""
         for group in self.optimizer.param_groups:
             group["lr"] *= group["rate_scale"]
 

@@ -17,7 +17,10 @@ from nasbench.errors import InputError
 from nasbench.tasks import Task
 from nasbench.tasks.recipe import Recipe
 
-__all__ = ["applied", "check_model", "check_task", "groups_of"]
+__all__ = ["applied", "check_model", "check_task", "clip_of", "groups_of"]
+
+_SLOW = 0.1
+"""Factor of the learning rate of the parameters that a head declares as slow."""
 
 
 def check_model(recipe: Recipe, model: nn.Module, device: torch.device | str) -> None:
@@ -42,17 +45,33 @@ def check_task(recipe: Recipe, task: Task) -> None:
 
 
 def groups_of(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return the parameter groups of a model. Each has the factor of its learning rate as `rate_scale`."""
+    """Return the parameter groups of a model. Each has the factor of its learning rate as `rate_scale`.
+
+    The factor depends on depth if the recipe has `layer_decay`. It is a tenth for the parameters of a module whose
+    names contain one of its `slow_parameters`.
+    """
     groups = parameter_groups(model, recipe.weight_decay)
-    if recipe.layer_decay == 1:
-        return [{**group, "rate_scale": 1.0} for group in groups]
-    scales = rate_scales(model, recipe.layer_decay)
+    scales = {} if recipe.layer_decay == 1 else rate_scales(model, recipe.layer_decay)
+    for module in model.modules():
+        slow = set(getattr(module, "slow_parameters", ()))
+        for name, parameter in module.named_parameters() if slow else ():
+            if slow & set(name.split(".")):
+                scales[id(parameter)] = _SLOW * scales.get(id(parameter), 1.0)
     return [
         {**group, "params": params, "rate_scale": scale}
         for group in groups
         for scale in sorted({scales.get(id(p), 1.0) for p in group["params"]})
         if (params := [p for p in group["params"] if scales.get(id(p), 1.0) == scale])
     ]
+
+
+def clip_of(model: nn.Module, recipe: Recipe) -> float:
+    """Return the largest norm of the gradients: that of the recipe, or else that of a module with `gradient_clip`.
+
+    0 means that gradients are not clipped.
+    """
+    declared = [float(module.gradient_clip) for module in model.modules() if hasattr(module, "gradient_clip")]
+    return recipe.clip_grad or min(declared, default=0.0)
 
 
 @contextmanager

@@ -11,13 +11,16 @@ from timm.layers import DropPath
 from torch import nn
 
 from nasbench.backbones import create_backbone, slots
+from nasbench.backbones.dense import create_dense
 from nasbench.backbones.depth import rate_scales
 from nasbench.backbones.insertion import insert
 from nasbench.errors import BackboneError, InputError
+from nasbench.library.heads import attach_head
+from nasbench.library.modules import create_head
 from nasbench.tasks import create_task
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.loop import check_recipe, train
-from nasbench.training.techniques import check_model, groups_of
+from nasbench.training.techniques import check_model, clip_of, groups_of
 from tests.support.training import Points, network, weights
 
 NEW = {"ema", "layer_decay", "drop_path", "grad_checkpointing", "channels_last", "compile"}
@@ -109,6 +112,57 @@ class TestLayerDecay:
     def test_a_network_without_layers_is_refused(self):
         with pytest.raises(InputError, match=r"layer_decay needs a backbone that .*Sequential does not"):
             check_model(Recipe(layer_decay=0.9), network(), "cpu")
+
+    def test_a_dense_host_by_hand(self):
+        """test_resnet: a stem and four stages of one block. Neck, levels and head have the full rate."""
+        size = (3, 64, 64)
+        bare = create_dense("test_resnet", "fpn(width=8)", input_size=size)
+        net = attach_head(insert(bare, {"stage2": "se", "level1": "se"}, input_size=size), "fcn", num_classes=3)
+        check_model(Recipe(layer_decay=0.5), net, "cpu")
+        groups = groups_of(net, Recipe(layer_decay=0.5))
+        scale = {id(p): group["rate_scale"] for group in groups for p in group["params"]}
+        assert len(scale) == len(list(net.parameters()))
+        found = {}
+        for name, parameter in net.named_parameters():
+            path = name.removeprefix("host.").removeprefix("backbone.model.").removeprefix("nasbench.").split(".")[0]
+            found.setdefault(path, set()).add(scale[id(parameter)])
+        stem = {found.pop("conv1").pop(), found.pop("bn1").pop()}
+        assert stem == {0.5**5}
+        assert found == {
+            "layer1": {0.5**4}, "layer2": {0.5**3}, "layer3": {0.5**2}, "layer4": {0.5},
+            "stage2": {0.5**3}, "level1": {1.0}, "neck": {1.0}, "head": {1.0},
+        }  # fmt: skip
+
+
+class TestWhatAHeadAsksFor:
+    @pytest.mark.parametrize(("recipe", "norm"), [({}, 0.1), ({"clip_grad": 2}, 2), ({"clip_grad": 1e9}, 10)])
+    def test_a_gradient_of_norm_10_is_clipped(self, recipe, norm):
+        class Steep(Points):
+            def loss(self, model, outputs, targets):
+                return 10 * next(model.parameters()).flatten()[0]
+
+        net = network()
+        net.gradient_clip = 0.1
+        before = weights(net).clone()
+        one_step = Recipe(epochs=1, batch_size=32, optimizer="momentum", learning_rate=1.0, schedule="constant")
+        train(net, Steep(), one_step.with_settings({"weight_decay": 0, **recipe}))
+        assert float((weights(net) - before).norm()) == pytest.approx(norm, rel=1e-4)
+
+    def test_no_head_no_clip(self):
+        assert clip_of(network(), Recipe()) == 0
+        assert clip_of(create_head("detr", [8], num_classes=2, strides=[32], width=16, layers=1), Recipe()) == 0.1
+
+    @pytest.mark.parametrize("decay", [1.0, 0.5])
+    def test_slow_parameters_have_a_tenth_of_the_rate(self, decay):
+        size = (3, 64, 64)
+        head = "deformable_detr(width=16, layers=1, hidden=16, queries=4)"
+        net = attach_head(create_dense("test_resnet", input_size=size), head, num_classes=3)
+        optimizer = timm.optim.create_optimizer_v2(groups_of(net, Recipe(layer_decay=decay)), opt="adamw", lr=1e-3)
+        scale = {id(p): group["rate_scale"] for group in optimizer.param_groups for p in group["params"]}
+        slow = {name for name, p in net.head.named_parameters() if scale[id(p)] == 0.1}
+        layers = ("encoder.0.attend.offsets", "decoder.0.read.offsets", "reference")
+        assert slow == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+        assert {scale[id(p)] for name, p in net.head.named_parameters() if name not in slow} == {1.0}
 
 
 class TestDropPath:
