@@ -23,9 +23,9 @@ from nasbench.ops.set_prediction import (
     box_network,
     draw_weights,
     feed_forward,
+    layered_loss,
     match,
     pixel_boxes,
-    unit_boxes,
 )
 
 _CLASS_WEIGHT, _ALPHA, _GAMMA = 2.0, 0.25, 2.0
@@ -156,10 +156,7 @@ class DeformableDetrHead(nn.Module):
 
     def loss(self, raw: dict[str, Tensor], targets: Objects) -> Tensor:
         """Return the loss of the definition, summed over the layers of the decoder."""
-        wanted = unit_boxes(targets, raw["size"])
-        labels = [target["labels"] for target in targets]
-        layers = zip(raw["logits"].unbind(1), raw["boxes"].unbind(1), strict=True)
-        return torch.stack([_layer_loss(*each, labels, wanted) for each in layers]).sum()
+        return layered_loss(raw, targets, _layer_loss)
 
     def decode(self, raw: dict[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Detections:
         """Return boxes, scores and labels of each image: the 100 best of all queries and classes."""

@@ -23,9 +23,9 @@ from nasbench.ops.set_prediction import (
     box_network,
     draw_weights,
     feed_forward,
+    layered_loss,
     match,
     pixel_boxes,
-    unit_boxes,
 )
 
 _NO_OBJECT = 0.1  # weight of "no object" in the cross-entropy, because most queries find none
@@ -134,10 +134,7 @@ class DetrHead(nn.Module):
 
     def loss(self, raw: dict[str, Tensor], targets: Objects) -> Tensor:
         """Return the loss of the definition, summed over the layers of the decoder."""
-        wanted = unit_boxes(targets, raw["size"])
-        labels = [target["labels"] for target in targets]
-        layers = zip(raw["logits"].unbind(1), raw["boxes"].unbind(1), strict=True)
-        return torch.stack([self._layer_loss(*each, labels, wanted) for each in layers]).sum()
+        return layered_loss(raw, targets, self._layer_loss)
 
     def decode(self, raw: dict[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Detections:
         """Return boxes, scores and labels of each image: of each query its most likely class other than "no object"."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nasbench import register_module
 from nasbench.ops.attention import choose_heads
-from nasbench.ops.deformable import ring_of_offsets
+from nasbench.ops.deformable import DeformableLayers
 from nasbench.ops.nd import from_tokens, to_tokens
 
 
@@ -21,7 +21,7 @@ from nasbench.ops.nd import from_tokens, to_tokens
     ranges={"heads": "at least 1", "points": "at least 1"},
     dims=(2,),
 )
-class DeformableAttention(nn.Module):
+class DeformableAttention(DeformableLayers):
     """Attention of every position to K places per head that it chooses itself.
 
     .. math:: y_p = W_o \\Big[ \\sum_{k=1}^{K} A_{hpk}\\; V_h(p + \\Delta_{hpk}) \\Big]_{h}, \\quad
@@ -46,24 +46,7 @@ class DeformableAttention(nn.Module):
     """
 
     def __init__(self, channels: int, *, heads: int | None = None, points: int = 4) -> None:
-        super().__init__()
-        self.heads = choose_heads(channels, heads)
-        self.points = points
-        self.offsets = nn.Linear(channels, self.heads * points * 2)
-        self.weights = nn.Linear(channels, self.heads * points)
-        self.value = nn.Linear(channels, channels)
-        self.proj = nn.Linear(channels, channels)
-        self._reset()
-
-    def _reset(self) -> None:
-        for layer in (self.offsets, self.weights):
-            nn.init.zeros_(layer.weight)
-        for layer in (self.value, self.proj):
-            nn.init.xavier_uniform_(layer.weight)
-        for layer in (self.weights, self.value, self.proj):
-            nn.init.zeros_(layer.bias)
-        with torch.no_grad():
-            self.offsets.bias.copy_(ring_of_offsets(self.heads, self.points).flatten())
+        super().__init__(channels, choose_heads(channels, heads), 1, points)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W) -> (B, C, H, W)`."""

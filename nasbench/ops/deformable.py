@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from nasbench.ops.attention import choose_heads, split_heads
 from nasbench.ops.nd import at_least_float32, from_tokens
 
-__all__ = ["PyramidDeformableAttention", "ring_of_offsets"]
+__all__ = ["DeformableLayers", "PyramidDeformableAttention"]
 
 
-def ring_of_offsets(heads: int, points: int) -> Tensor:
+def _ring_of_offsets(heads: int, points: int) -> Tensor:
     """Return the first offsets (x, y) in pixels, `(heads, points, 2)`.
 
     The points of head h lie in the direction 2π h / heads, at the distances 1 ... points, where the distance is that of
@@ -27,7 +27,39 @@ def ring_of_offsets(heads: int, points: int) -> Tensor:
     return direction[:, None] * torch.arange(1, points + 1)[:, None]
 
 
-class PyramidDeformableAttention(nn.Module):
+class DeformableLayers(nn.Module):
+    """The layers of deformable attention, with their first weights.
+
+    Args:
+        channels: Number of channels C.
+        heads: Number of attention heads. They must divide C.
+        levels: Number of levels.
+        points: Number of places of each level and head.
+    """
+
+    def __init__(self, channels: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.offsets = nn.Linear(channels, heads * levels * points * 2)
+        self.weights = nn.Linear(channels, heads * levels * points)
+        self.value = nn.Linear(channels, channels)
+        self.proj = nn.Linear(channels, channels)
+        self.reset()
+
+    def reset(self) -> None:
+        """Draw the first weights. Every level gets the same ring of offsets, and equal attention."""
+        for layer in (self.offsets, self.weights):
+            nn.init.zeros_(layer.weight)
+        for layer in (self.value, self.proj):
+            nn.init.xavier_uniform_(layer.weight)
+        for layer in (self.weights, self.value, self.proj):
+            nn.init.zeros_(layer.bias)
+        ring = _ring_of_offsets(self.heads, self.points)[:, None].expand(-1, self.levels, -1, -1)
+        with torch.no_grad():
+            self.offsets.bias.copy_(ring.flatten())
+
+
+class PyramidDeformableAttention(DeformableLayers):
     """Attention of each query to K places of each level and head, which it chooses itself.
 
     .. math:: y_q = W_o \\Big[ \\sum_{l,k} A_{hqlk}\\; V_{hl}(r_q + \\Delta_{hqlk} / (W_l, H_l)) \\Big]_{h}, \\quad
@@ -44,25 +76,7 @@ class PyramidDeformableAttention(nn.Module):
     """
 
     def __init__(self, channels: int, heads: int, levels: int, points: int) -> None:
-        super().__init__()
-        self.heads, self.levels, self.points = choose_heads(channels, heads), levels, points
-        self.offsets = nn.Linear(channels, heads * levels * points * 2)
-        self.weights = nn.Linear(channels, heads * levels * points)
-        self.value = nn.Linear(channels, channels)
-        self.proj = nn.Linear(channels, channels)
-        self.reset()
-
-    def reset(self) -> None:
-        """Draw the first weights. Every level gets the same ring of offsets, and equal attention."""
-        for layer in (self.offsets, self.weights):
-            nn.init.zeros_(layer.weight)
-        for layer in (self.value, self.proj):
-            nn.init.xavier_uniform_(layer.weight)
-        for layer in (self.weights, self.value, self.proj):
-            nn.init.zeros_(layer.bias)
-        ring = ring_of_offsets(self.heads, self.points)[:, None].expand(-1, self.levels, -1, -1)
-        with torch.no_grad():
-            self.offsets.bias.copy_(ring.flatten())
+        super().__init__(channels, choose_heads(channels, heads), levels, points)
 
     def forward(self, queries: Tensor, references: Tensor, memory: Tensor, sizes: Sequence[Sequence[int]]) -> Tensor:
         """Return `(B, N, C)`.

@@ -5,7 +5,7 @@ Boxes here are (centre x, centre y, width, height) in units of the image, as DET
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -21,6 +21,7 @@ __all__ = [
     "box_network",
     "draw_weights",
     "feed_forward",
+    "layered_loss",
     "match",
     "pixel_boxes",
     "unit_boxes",
@@ -126,3 +127,21 @@ def _corners(boxes: Tensor) -> Tensor:
 def _scales(sizes: Tensor) -> Tensor:
     """`(B, 2)` heights and widths to `(B, 4)`: width, height, width, height, float32."""
     return sizes.flip(1).repeat(1, 2).float()
+
+
+def layered_loss(
+    raw: Mapping[str, Tensor],
+    targets: Objects,
+    layer_loss: Callable[[Tensor, Tensor, list[Tensor], list[Tensor]], Tensor],
+) -> Tensor:
+    """Return the loss of predictions, summed over the layers of a decoder.
+
+    Args:
+        raw: `logits` `(B, layers, queries, classes)`, `boxes` `(B, layers, queries, 4)` and `size` `(B, 2)`.
+        targets: The objects of each image.
+        layer_loss: The loss of one layer, from its logits, its boxes, and the labels and boxes of each image's objects.
+    """
+    wanted = unit_boxes(targets, raw["size"])
+    labels = [target["labels"] for target in targets]
+    layers = zip(raw["logits"].unbind(1), raw["boxes"].unbind(1), strict=True)
+    return torch.stack([layer_loss(*each, labels, wanted) for each in layers]).sum()
