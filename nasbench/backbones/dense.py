@@ -116,13 +116,9 @@ class DenseHost(PyramidHost):
         useful = run.last_uses([0], [ends[number] for number in read])
         # Without a neck, the node of a level is that of a backbone's map, on which other levels can depend too. So a
         # level counts only if the head itself reads it.
-        levels = {f"{LEVEL}{number + 1}" for number in read}
-        return {
-            slot: slot.name in levels
-            if slot.name.startswith(LEVEL)
-            else slot.name == NECK or _node(run, slot) in useful
-            for slot in found
-        }
+        live = {NECK, *(f"{LEVEL}{number + 1}" for number in read)}
+        in_backbone = {slot.name for slot in found[: len(inner)] if _node(run, slot) in useful}
+        return {slot: slot.name in live | in_backbone for slot in found}
 
 
 def create_dense(

@@ -42,10 +42,9 @@ def rate_scales(model: nn.Module, decay: float) -> dict[int, float]:
         InputError: If the backbone does not say how its parameters are ordered by depth.
     """
     host = host_of(model)
-    dense = isinstance(host, DenseHost)
     # timm's getter of features keeps the whole network as `model`. Its other classes have no `group_matcher`.
-    backbone = getattr(host.backbone, "model", host.backbone) if dense else host
-    inside = "backbone.model." if dense else ""
+    inside = "backbone.model." if isinstance(host, DenseHost) and hasattr(host.backbone, "model") else ""
+    backbone = host.get_submodule(inside.rstrip("."))
     matcher = getattr(backbone, "group_matcher", None)
     if not callable(matcher):
         raise InputError(
@@ -54,7 +53,7 @@ def rate_scales(model: nn.Module, decay: float) -> dict[int, float]:
         )
     bare = _Bare(backbone)
     layer_of = group_parameters(bare, matcher(coarse=False), reverse=True)  # type: ignore[arg-type]
-    top = max(layer_of.values()) + dense
+    top = max(layer_of.values()) + isinstance(host, DenseHost)
     scales = {id(parameter): decay ** (top - layer_of[name]) for name, parameter in bare.named_parameters()}
     inserted, below = plugins_of(model), 0
     for slot in slots_of(model):

@@ -70,7 +70,9 @@ def clip_of(model: nn.Module, recipe: Recipe) -> float:
 
     0 means that gradients are not clipped.
     """
-    declared = [float(module.gradient_clip) for module in model.modules() if hasattr(module, "gradient_clip")]
+    declared: list[float] = [
+        clip for module in model.modules() if (clip := getattr(module, "gradient_clip", None)) is not None
+    ]
     return recipe.clip_grad or min(declared, default=0.0)
 
 
