@@ -90,8 +90,8 @@ def test_an_export_without_the_data(run, tmp_path, monkeypatch, capsys):
 
 def test_advice_and_properties(run, capsys):
     advice = suggest(run.path)
-    # Without a neck, the head fcn of scenes-segment reads only the level after stage2.
-    read = 2 if run.settings.head == "fcn" else 4
+    # Without a neck, the head of scenes-segment reads only the level after stage2.
+    read = 2 if run.settings.task == "scenes-segment" else 4
     assert [row.slot for row in advice.measured] == ["stage1", "stage2", "stage3", "stage4"][:read]
     assert advice.search_options.endswith(f"--head '{run.settings.head}'")
     assert cli.main(["fingerprint", str(run.path), "--trial", "1", "--inputs", "1", "--json"]) == 0
