@@ -7,7 +7,8 @@ Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient
 arXiv:1610.02391.
 
 Where average pooling and one linear layer end the model, Grad-CAM is CAM, which takes the weights of the linear layer
-instead of gradients. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, arXiv:1512.04150.
+instead of gradients.
+Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, arXiv:1512.04150.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def cam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[NDArra
             stack.callback(classifier.register_forward_pre_hook(lambda _, given: pooled.append(given[0])).remove)
             outputs = model(images)
         maps = _split(slot, kept[slot.name], images)
-        # Looked at in the numbers and not in the names of modules, because the norm, the activation or the second pooling
-        # that would spoil the equality has another name in each host.
+        # The numbers are compared, not the names of modules, because the norm or the activation that would spoil the
+        # equality has another name in each host.
         if len(pooled) == 1 and _same(pooled[0], maps.mean(dim=(2, 3))) and _same(outputs, classifier(pooled[0])):
             _, classes = _best_class(outputs)
             return _weighted(classifier.weight[classes], maps, images), classes
