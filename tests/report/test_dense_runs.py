@@ -1,12 +1,15 @@
 """Runs of segmentation and detection from end to end: search, report, export, advice, a full training."""
 
 import json
+import re
 import runpy
+import shlex
 import sys
 from types import ModuleType
 
 import pytest
 import torch
+from support import ROOT
 from torch import nn
 
 import nasbench as nb
@@ -23,7 +26,9 @@ from nasbench.report.gradcam import gradcam
 from nasbench.report.questions import question_of
 from nasbench.report.suggestion import suggest
 from nasbench.runs.models import ModelBuilder
+from nasbench.study import driver
 from nasbench.study.full_training import train_fully
+from nasbench.study.problem import make_problem
 from nasbench.tasks import create_task
 
 PLAN = {"neck": "fpn(width=32)", "stage2": "se", "level1": "eca"}
@@ -242,6 +247,24 @@ def test_the_source_of_every_head(head, monkeypatch):
     with torch.no_grad():
         decoded = [each.head.decode(each(x), [size[1:]] * 2) for each in (model, twin)]
     torch.testing.assert_close(*decoded, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("demo", ["segment", "detect"])
+def test_a_demo_is_a_search_of_two_plans(demo, small_scenes, monkeypatch, tmp_path):
+    """Its slots, neck, head and settings are those of its host. It is not trained here."""
+    (case,) = re.findall(rf"^    {demo}\)\n(.*?);;", (ROOT / "scripts" / "demo").read_text(), re.DOTALL | re.MULTILINE)
+    _, program, *words = shlex.split(case.replace("\\\n", ""))
+    assert program == ".venv/bin/nasbench"
+    problems = []
+
+    def run_search(settings, origins, evaluate, *others):
+        problems.append(make_problem(settings, evaluate))
+        raise InputError("this is enough")
+
+    monkeypatch.setattr(driver, "run_search", run_search)
+    assert cli.main([*words[:-1], str(tmp_path / "run")]) == 4
+    (problem,) = problems
+    assert problem.space.count == 2
 
 
 def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
