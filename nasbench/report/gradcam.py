@@ -5,12 +5,16 @@ positions of the gradient of a score. Negative values of the sum are set to 0. T
 or the answer to a `Question` about a dense model.
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
 arXiv:1610.02391.
+
+Where average pooling and one linear layer end the model, Grad-CAM is CAM, which takes the weights of the linear layer
+instead of gradients.
+Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, arXiv:1512.04150.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -23,10 +27,11 @@ from torch import Tensor, nn
 
 from nasbench.backbones import Slot
 from nasbench.backbones.insertion import host_of
+from nasbench.errors import UnsupportedError
 from nasbench.library.plan import is_stage_slot
 from nasbench.report.plotting import style
 
-__all__ = ["draw_gradcam", "gradcam"]
+__all__ = ["cam", "draw_gradcam", "gradcam", "is_cam"]
 
 
 def gradcam(
@@ -50,8 +55,67 @@ def gradcam(
         The maps, `(B, H, W)`, each divided by its largest value, so in [0, 1], and the classes. A class is None if
         nothing was predicted.
     """
+    stages = _stages(slots)
+    with _watched(model, stages) as kept, torch.enable_grad():
+        # The input requires a gradient, so that the stage's map has a gradient even if every weight is frozen.
+        outputs = model(images.clone().requires_grad_())
+        scores, classes = (question or _best_class)(outputs)
+        # Samples do not mix in eval mode, so the gradient of the sum contains the gradient of each image.
+        gradients = _gradients(scores.sum(), [kept[slot.name] for slot in stages])
+    # A head can read fine levels alone. The stages after them have no gradient.
+    slot, gradient = next(
+        ((each, found) for each, found in zip(reversed(stages), reversed(gradients), strict=True) if found is not None),
+        (stages[-1], torch.zeros_like(kept[stages[-1].name])),
+    )
+    weights = _split(slot, gradient, images).flatten(2).mean(dim=2)
+    return _weighted(weights, _split(slot, kept[slot.name].detach(), images), images), list(classes)
+
+
+@torch.no_grad()
+def cam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[NDArray[np.float32], list[int]]:
+    """Return the class activation maps of the predicted classes, and these classes. As `gradcam`.
+
+    The map of a class is the sum over the channels of the last stage's map, each times its weight in the linear layer.
+
+    Raises:
+        UnsupportedError: If the model does not end in the mean over the positions of this map and one linear layer.
+    """
+    classifier = getattr(model, "get_classifier", lambda: None)()
+    slot, pooled = _stages(slots)[-1], []
+    if isinstance(classifier, nn.Linear):
+        with _watched(model, [slot]) as kept, ExitStack() as stack:
+            stack.callback(classifier.register_forward_pre_hook(lambda _, given: pooled.append(given[0])).remove)
+            outputs = model(images)
+        maps = _split(slot, kept[slot.name], images)
+        # The numbers are compared, not the names of modules, because the norm or the activation that would spoil the
+        # equality has another name in each host.
+        if len(pooled) == 1 and _same(pooled[0], maps.mean(dim=(2, 3))) and _same(outputs, classifier(pooled[0])):
+            _, classes = _best_class(outputs)
+            return _weighted(classifier.weight[classes], maps, images), classes
+    raise UnsupportedError(f"{type(model).__name__} does not end in average pooling and one linear layer, as CAM needs")
+
+
+def is_cam(model: nn.Module, images: Tensor, slots: Sequence[Slot], maps: NDArray[np.float32]) -> bool:
+    """Return whether the Grad-CAM maps of a model are its class activation maps too."""
+    try:
+        return np.allclose(cam(model, images, slots)[0], maps, atol=1e-3)
+    except UnsupportedError:
+        return False
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
+def _stages(slots: Sequence[Slot]) -> list[Slot]:
+    """Return the slots after stages, fine to coarse, without those that have one position."""
     stages = [slot for slot in slots if is_stage_slot(slot.name)] or list(slots)
-    stages = [slot for slot in stages if np.prod(slot.size) > 1] or stages[-1:]
+    return [slot for slot in stages if np.prod(slot.size) > 1] or stages[-1:]
+
+
+@contextmanager
+def _watched(model: nn.Module, stages: Sequence[Slot]) -> Iterator[dict[str, Tensor]]:
+    """Put a model into eval mode and keep, by slot, what the stages return. Afterwards the model is as before."""
     kept: dict[str, Tensor] = {}
 
     def keep(slot: Slot) -> Any:
@@ -60,33 +124,29 @@ def gradcam(
 
         return hook
 
-    host, training = host_of(model), model.training
     with ExitStack() as stack:
-        stack.callback(model.train, training)
+        stack.callback(model.train, model.training)
         for slot in stages:
-            stack.callback(host.get_submodule(slot.module).register_forward_hook(keep(slot)).remove)
-        with torch.enable_grad():
-            # The input requires a gradient, so that the stage's map has a gradient even if every weight is frozen.
-            outputs = model.eval()(images.clone().requires_grad_())
-            scores, classes = (question or _best_class)(outputs)
-            # Samples do not mix in eval mode, so the gradient of the sum contains the gradient of each image.
-            gradients = _gradients(scores.sum(), [kept[slot.name] for slot in stages])
-    # A head can read fine levels alone. The stages after them have no gradient.
-    slot, gradient = next(
-        ((each, found) for each, found in zip(reversed(stages), reversed(gradients), strict=True) if found is not None),
-        (stages[-1], torch.zeros_like(kept[stages[-1].name])),
-    )
+            stack.callback(host_of(model).get_submodule(slot.module).register_forward_hook(keep(slot)).remove)
+        model.eval()
+        yield kept
+
+
+def _split(slot: Slot, x: Tensor, images: Tensor) -> Tensor:
+    """Return a tensor of a slot as a map `(B, C, H, W)`. Prefix tokens such as the class token have no position."""
     order = None if slot.order is None else torch.tensor(slot.order, device=images.device)
-    # Tokens and NHWC maps become `(B, C, H, W)`. Prefix tokens such as the class token have no position.
-    size = tuple(images.shape[2:])
-    maps, _ = slot.format.split(kept[slot.name].detach(), order, size)
-    slopes, _ = slot.format.split(gradient, order, size)
-    weights = slopes.flatten(2).mean(dim=2)
-    cam = (weights[:, :, None, None] * maps).sum(dim=1, keepdim=True).relu()
-    cam = nn.functional.interpolate(cam, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return slot.format.split(x, order, tuple(images.shape[2:]))[0]
+
+
+def _weighted(weights: Tensor, maps: Tensor, images: Tensor) -> NDArray[np.float32]:
+    """Return the sum of the channels of maps `(B, C, h, w)` with weights `(B, C)`, at the size of the images.
+
+    Negative values are set to 0, and the largest value of an image is 1.
+    """
+    total = (weights[:, :, None, None] * maps).sum(dim=1, keepdim=True).relu()
+    total = nn.functional.interpolate(total, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     # A map that is 0 everywhere is divided by the bound, so that it stays 0.
-    cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-    return cam.cpu().numpy(), list(classes)
+    return (total / total.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)).cpu().numpy()
 
 
 def _gradients(score: Tensor, maps: Sequence[Tensor]) -> Sequence[Tensor | None]:
@@ -96,7 +156,7 @@ def _gradients(score: Tensor, maps: Sequence[Tensor]) -> Sequence[Tensor | None]
     return torch.autograd.grad(score, list(maps), allow_unused=True)
 
 
-def _best_class(outputs: Tensor) -> tuple[Tensor, list[int | None]]:
+def _best_class(outputs: Tensor) -> tuple[Tensor, list[int]]:
     scores, classes = outputs.max(dim=1)
     return scores, classes.tolist()
 

@@ -181,10 +181,12 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
     if asked is None:
         return
     number, plan = winner
-    maps, predicted = {}, {}
+    maps, predicted, are_cam = {}, {}, []
     for title, (each, text) in {"bare": (0, BARE.text), f"trial {number}": (number, plan)}.items():
         model = models.load(each, text)
-        maps[title], classes = gradcam.gradcam(model, asked.images, slots_of(model), asked.of(model))
+        slots = slots_of(model)
+        maps[title], classes = gradcam.gradcam(model, asked.images, slots, asked.of(model))
+        are_cam.append(gradcam.is_cam(model, asked.images, slots, maps[title]))
         predicted[title] = ["none" if i is None else asked.names[i] for i in classes]
     images, labels = asked.images, [asked.names[i] for i in asked.classes]
     caption = (
@@ -192,6 +194,11 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
         f"supports {asked.about}. The rows are the bare backbone and trial {number}, both with seed "
         f"{run.settings.seed}. A red title is a wrong prediction."
     )
+    if all(are_cam):
+        caption += (
+            " These maps are CAM too (Zhou et al., CVPR 2016), because average pooling and one linear layer end the "
+            "models."
+        )
     figure = gradcam.draw_gradcam(images, labels, maps, predicted)
     yield _saved(run, figure, gradcam.as_table(labels, predicted, maps), "grad-cam", "Grad-CAM maps", caption)
 

@@ -151,17 +151,16 @@ def with_ending(settings: SearchSettings, task: Task) -> SearchSettings:
         UnknownNameError: If no head has this name.
         PlanError: If the head is for another kind of task.
     """
-    head = getattr(task, "head", None)
-    if head is None:
+    if task.head is None:
         given = [name for name in ("head", "neck", "ignore") if getattr(settings, name) is not None]
         if given:
             raise InputError(
-                f"{', '.join(given)}: only for a dense task (segment:, detect:, scenes-segment, scenes-detect)"
+                f"{', '.join(given)}: only for a dense task (segment:, detect:, scenes-segment, scenes-detect, or one "
+                "of your own with a head)"
             )
         return settings
-    check_head(head, task.kind)
-    neck = settings.neck or getattr(task, "neck", "none")
-    return settings.model_copy(update={"head": head, "neck": neck})
+    check_head(task.head, task.kind)
+    return settings.model_copy(update={"head": task.head, "neck": settings.neck or task.neck})
 
 
 def _kwargs_of_data(data: Mapping[str, Any]) -> dict[str, int]:

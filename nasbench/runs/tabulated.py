@@ -55,6 +55,8 @@ class TableInfo(BaseModel):
         schema_version: Version of the file's schema.
         backbone: Name of the backbone.
         task: The task on which plans were trained.
+        head: The head that ended the models of a dense task, as an expression. None if the backbone ended them.
+        neck: The neck of the hosts of a dense task, as an expression. None without a head.
         space: The space, with the name of every variant. So modules that are registered later are not part of the
             space.
         slots: The slots of the backbone.
@@ -71,6 +73,8 @@ class TableInfo(BaseModel):
     schema_version: int = SCHEMA_VERSION
     backbone: str
     task: str
+    head: str | None = None
+    neck: str | None = None
     space: dict[str, Any]
     slots: tuple[RecordedSlot, ...]
     metrics: dict[str, str]

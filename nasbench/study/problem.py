@@ -222,14 +222,13 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     return Problem(settings, task, space, wanted, evaluator, identity, slots)
 
 
-_OF_DATA = (
-    *("size", "lookback", "horizon", "fill", "covariates", "dates", "series", "target"),
-    *("head", "neck", "ignore"),
-)
+_OF_ITEMS = ("size", "lookback", "horizon", "fill", "covariates", "dates", "series", "target", "ignore")
+
+_OF_DATA = (*_OF_ITEMS, "head", "neck")
 """Settings of the data and the head of a task. Each task uses some of them."""
 
 _IDLE_IN_A_REPLAY = (
-    *("training", "pretrained", "checkpoint", "freeze", *_OF_DATA),
+    *("training", "pretrained", "checkpoint", "freeze", *_OF_ITEMS),
     *("latency_profile", "proxies", "allow_lower_bound"),
 )
 
@@ -251,8 +250,13 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
 
     table = read_table(file)
     info = table.info
-    if settings.backbone not in (None, info.backbone):
-        raise InputError(f"{file} is a table of {info.backbone}, not of {settings.backbone}; leave the backbone out")
+    of_table = {name: getattr(info, name) for name in ("backbone", "head", "neck")}
+    for name, tabulated in of_table.items():
+        if getattr(settings, name) not in (None, tabulated):
+            raise InputError(
+                f"{file} is a table of {tabulated or f'models without a {name}'}, not of {getattr(settings, name)}; "
+                f"leave the {name} out"
+            )
     if idle := _given(settings, _IDLE_IN_A_REPLAY):
         raise InputError(f"{file} is a table: nothing is built, trained or measured; leave out {', '.join(idle)}")
     settings, space = _with_space(settings, info.space, info.slots)
@@ -265,7 +269,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
             raise UnknownNameError(f"column of {file}", name, columns)
     bounds = [parse_constraint(text, columns) for text in settings.constraints]
     filled = {
-        "backbone": info.backbone,
+        **of_table,
         "objectives": wanted,
         "seeds": min(most_seeds(settings), len(info.seeds)),  # further seeds would give the same rows again
         "latency_s": 0.0,

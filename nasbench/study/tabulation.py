@@ -139,6 +139,8 @@ def _info(run: Run, problem: Problem) -> TableInfo:
     return TableInfo(
         backbone=str(settings.backbone),
         task="function" if problem.task is None else str(settings.task),
+        head=settings.head,
+        neck=settings.neck,
         space=problem.space.space.frozen().model_dump(mode="json", exclude_defaults=True),
         slots=tuple(RecordedSlot.model_validate(s, from_attributes=True) for s in problem.slots),
         metrics=directions,

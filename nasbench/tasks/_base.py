@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasbench.errors import UnknownNameError
+from nasbench.errors import InputError, UnknownNameError
+from nasbench.library.heads import attach_head
 from nasbench.tasks.recipe import Recipe
 
 __all__ = ["SPLITS", "Batch", "Inputs", "Kind", "Meter", "Task", "apply", "epoch_generator", "map_tensors", "shuffled"]
@@ -78,6 +79,8 @@ class Task(ABC):
         read: What was read from the files of the data, at most five short facts by name. It is shown to the user before
             training.
         recipe: The recipe that a search uses by default.
+        head: The head of the library that ends the models, as an expression. None if the backbone ends them.
+        neck: The neck that a host has if none is chosen, as an expression. It needs a head.
     """
 
     name: str
@@ -90,9 +93,16 @@ class Task(ABC):
     notes: tuple[str, ...] = ()
     read: Mapping[str, str] = MappingProxyType({})
     recipe: Recipe = Recipe()
+    head: str | None = None
+    neck: str = "none"
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if "attach" in vars(cls):  # it would never be called
+            raise InputError(
+                f"{cls.__name__} has an `attach` of its own, but models are built without the data of the task; "
+                "register a head (docs/heads.md) and name it in the attribute `head` of the task"
+            )
         # If a class defines only `evaluate`, its `evaluate` is used, even if the class that it derives from has a
         # meter.
         if "evaluate" in vars(cls) and "meter" not in vars(cls):
@@ -126,8 +136,12 @@ class Task(ABC):
         """
 
     def attach(self, host: nn.Module) -> nn.Module:
-        """Return the model of a host: the host itself, if it ends with the task's outputs, or the host with a head."""
-        return host
+        """Return the model of a host: the host itself if `head` is None, or the host with the head.
+
+        A class cannot override this, because the models of a run are built without its data, from `head`, `neck` and
+        `model_kwargs`.
+        """
+        return host if self.head is None else attach_head(host, self.head, **dict[str, Any](self.model_kwargs))
 
     def predictions(self, model: nn.Module, outputs: Any, targets: Any) -> Any:
         """Return what `meter` takes: the model's outputs, or what its head decodes from them."""

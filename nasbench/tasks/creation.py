@@ -94,7 +94,10 @@ def create_task(
     window |= {"target": target} if target is not None else {}
     reading: dict[str, Any] = {"dates": dates, "columns": tuple(series), "fill": fill}
     if not kind_of(text):
-        return _user_task(text, {**image_options, **window, "fill": fill, "dates": dates, "series": tuple(series)})
+        ending = {"head": head, "ignore": ignore}
+        return _user_task(
+            text, {**image_options, **window, **ending, "fill": fill, "dates": dates, "series": tuple(series)}
+        )
     form, colon, place = text.partition(":")
     form = form if not colon else form + ":"
     makers: dict[str, Callable[[], Task]] = {
@@ -123,7 +126,8 @@ def unused_options(text: str, given: Iterable[str]) -> list[str]:
     """
     kind = kind_of(text)
     if not kind:
-        used = frozenset(inspect.signature(_user_maker(text)).parameters)
+        # The constructor gets no neck: it is a part of the host, if the task has a head.
+        used = frozenset(inspect.signature(_user_maker(text)).parameters) | {"neck"}
     elif kind == "forecasting":
         used = _OF_WINDOWS if text == "co2" else _OF_FILES
     elif kind in ("segmentation", "detection"):

@@ -14,7 +14,6 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from nasbench.errors import InputError, UnknownNameError
-from nasbench.library.heads import attach_head
 from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
 from nasbench.tasks.annotated import AnnotatedImages, drawn_splits
 from nasbench.tasks.recipe import Recipe
@@ -43,10 +42,6 @@ class DenseTask(Task):
     Each image is scaled bilinearly until its longer side is `size`, put into the upper left corner, and padded with the
     mean colour. H and W are multiples of 32 that hold every image.
 
-    Attributes:
-        head: The head of the library that ends a model, as an expression.
-        neck: The neck that a host has if none is chosen.
-
     Args:
         name: The text that the user gave.
         source: The images and what is true of them.
@@ -60,8 +55,6 @@ class DenseTask(Task):
     Raises:
         DataError: If images cannot be read, or a split has no images.
     """
-
-    neck: str = "none"
 
     def __init__(
         self,
@@ -114,10 +107,6 @@ class DenseTask(Task):
             "image_size": self.size,
             "classes": len(self.classes),
         }
-
-    def attach(self, host: nn.Module) -> nn.Module:
-        """Return the host with the head of the task."""
-        return attach_head(host, self.head, num_classes=len(self.classes))
 
     def loss(self, model: nn.Module, outputs: Any, targets: Any) -> Tensor:
         """Return the loss of the model's head."""

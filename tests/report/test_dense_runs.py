@@ -1,12 +1,15 @@
 """Runs of segmentation and detection from end to end: search, report, export, advice, a full training."""
 
 import json
+import re
 import runpy
+import shlex
 import sys
 from types import ModuleType
 
 import pytest
 import torch
+from support import ROOT
 from torch import nn
 
 import nasbench as nb
@@ -14,6 +17,7 @@ from nasbench import cli
 from nasbench.backbones.dense import with_neck
 from nasbench.backbones.insertion import host_of, plan_of, slots_of
 from nasbench.errors import InputError
+from nasbench.library import plugins
 from nasbench.library.expression import parse
 from nasbench.library.modules import list_modules, module_spec
 from nasbench.library.plan import Plan
@@ -24,7 +28,9 @@ from nasbench.report.gradcam import gradcam
 from nasbench.report.questions import question_of
 from nasbench.report.suggestion import suggest
 from nasbench.runs.models import ModelBuilder
+from nasbench.study import driver
 from nasbench.study.full_training import train_fully
+from nasbench.study.problem import make_problem
 from nasbench.tasks import create_task
 
 PLAN = {"neck": "fpn(width=32)", "stage2": "se", "level1": "eca"}
@@ -157,6 +163,67 @@ def test_a_full_training(run):
     assert done.table.set_index("model")[done.metric].to_dict() == {"bare": again[0], "trial 1": again[1]}
 
 
+OWN = """
+import torch.nn.functional as F
+from torch import nn
+
+import nasbench as nb
+from nasbench.tasks.mask_source import scene_masks
+from nasbench.tasks.segmentation import SegmentationTask
+
+
+@nb.register_module(name="pointwise", kind="head", tasks=("segmentation",), dims=2)
+class Pointwise(nn.Module):
+    def __init__(self, channels, *, num_classes):
+        super().__init__()
+        self.classify = nn.Conv2d(channels[0], num_classes, 1)
+
+    def forward(self, maps, inputs):
+        return {"logits": F.interpolate(self.classify(maps[0]), inputs.shape[2:], mode="bilinear")}
+
+    def loss(self, raw, targets):
+        return F.cross_entropy(raw["logits"], targets, ignore_index=255)
+
+    def decode(self, raw, sizes):
+        return raw["logits"].argmax(1)
+
+
+class Task(SegmentationTask):
+    neck = "fpn(width=16)"
+
+    def __init__(self, size=None, head=None, seed=0):
+        super().__init__("own", scene_masks(), size=size or 64, head=head or "pointwise", seed=seed)
+"""
+
+
+def test_a_task_of_one_s_own_with_a_head_in_the_same_file(tmp_path, small_scenes, clean_registry):
+    """A process that never loaded the file builds the models again, from the copy in the run."""
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    nb.search(
+        plans=["level1=se"], task=f"{file}:Task", seeds=1, latency_s=0, controls=False, keep="all",
+        training={"epochs": 1, "batch_size": 6}, out=tmp_path / "run",
+    )  # fmt: skip
+    file.unlink()
+    clean_registry._entries.pop("pointwise")
+    plugins._loaded.clear()
+    run = nb.load_run(tmp_path / "run")
+    costs = nb.measure(run.build(1), input_size=(3, 64, 64))
+    assert run.trials().loc[1, ["params", "macs"]].tolist() == [costs.params, costs.macs]
+    run.report()
+    assert (run.path / "figures" / "found.csv").is_file()
+    config = json.loads((export_trial(run, 1, tmp_path / "out") / "config.json").read_text())
+    assert (config["neck"], config["head"]) == ("fpn(width=16)", "pointwise")
+
+
+def test_a_task_of_one_s_own_attaches_nothing(tmp_path, small_scenes, clean_registry, capsys):
+    file = tmp_path / "own.py"
+    file.write_text(OWN + "\n    def attach(self, host):\n        return host\n")
+    for words in (["check"], ["search", "--backbone", "test_resnet", "--plan", "se", "--task"]):
+        assert cli.main([*words, f"{file}:Task"]) == 4
+        assert "name it in the attribute `head` of the task" in capsys.readouterr().err
+
+
 # A head that also reads a point belongs to no task of images alone.
 OF_IMAGES = [name for name in list_modules(kind="head") if "point_segmentation" not in module_spec(name).tasks]
 
@@ -185,6 +252,24 @@ def test_the_source_of_every_head(head, monkeypatch):
     with torch.no_grad():
         decoded = [each.head.decode(each(x), [size[1:]] * 2) for each in (model, twin)]
     torch.testing.assert_close(*decoded, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("demo", ["segment", "detect"])
+def test_a_demo_is_a_search_of_two_plans(demo, small_scenes, monkeypatch, tmp_path):
+    """Its slots, neck, head and settings are those of its host. It is not trained here."""
+    (case,) = re.findall(rf"^    {demo}\)\n(.*?);;", (ROOT / "scripts" / "demo").read_text(), re.DOTALL | re.MULTILINE)
+    _, program, *words = shlex.split(case.replace("\\\n", ""))
+    assert program == ".venv/bin/nasbench"
+    problems = []
+
+    def run_search(settings, origins, evaluate, *others):
+        problems.append(make_problem(settings, evaluate))
+        raise InputError("this is enough")
+
+    monkeypatch.setattr(driver, "run_search", run_search)
+    assert cli.main([*words[:-1], str(tmp_path / "run")]) == 4
+    (problem,) = problems
+    assert problem.space.count == 2
 
 
 def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):

@@ -189,6 +189,24 @@ def test_a_real_table_from_the_command_line(tmp_path, monkeypatch, capfd, small_
         assert row[["accuracy", "macs", "params"]].tolist() == real.loc[plan, ["accuracy", "macs", "params"]].tolist()
 
 
+def test_a_table_of_a_dense_task_says_for_which_head_it_is(tmp_path, small_scenes):
+    ending = {"head": "fcn(max_stride=8)", "neck": "fpn(width=16)"}
+    space, training = {"variants": ["se"], "slots": ["level1"]}, {"epochs": 1, "batch_size": 6}
+    tabulated = tabulate(
+        space, out=tmp_path / "t.parquet", backbone="test_resnet", task="scenes-segment", training=training, **ending
+    )
+    info = read_table(tabulated.name).info
+    assert {"head": info.head, "neck": info.neck} == ending
+    with pytest.raises(InputError, match=r"table of fcn\(max_stride=8\), not of semantic_fpn; leave the head out"):
+        replay(tabulated, tmp_path / "a", head="semantic_fpn")
+    with pytest.raises(InputError, match=r"table of fpn\(width=16\), not of none; leave the neck out"):
+        replay(tabulated, tmp_path / "b", neck="none")
+    run = replay(tabulated, tmp_path / "c", seeds=1, **ending)
+    assert (run.settings.head, run.settings.neck) == tuple(ending.values())
+    assert sorted(run.trials()["miou"]) == sorted(tabulated.frame["miou"])
+    run.report()
+
+
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +248,8 @@ def test_a_damaged_or_newer_table_is_refused(table, tmp_path):
 def test_what_contradicts_the_table_is_refused(table, tmp_path):
     with pytest.raises(InputError, match="table of test_resnet, not of resnet18"):
         replay(table, tmp_path / "a", backbone="resnet18")
+    with pytest.raises(InputError, match="table of models without a head, not of fcn; leave the head out"):
+        replay(table, tmp_path / "a", head="fcn")
     with pytest.raises(InputError, match="leave out training, size"):
         replay(table, tmp_path / "b", training={"epochs": 3}, size=64)
     with pytest.raises(UnknownNameError, match="latency_ms"):

@@ -52,7 +52,7 @@ def check_flow(names: Sequence[str], task: Task) -> None:
     Raises:
         InputError: If `synflow` is among them, but a head ends the models, so that they return several tensors.
     """
-    if "synflow" in names and getattr(task, "head", None) is not None:
+    if "synflow" in names and task.head is not None:
         raise InputError(
             f"synflow: the models of a {task.kind} task return several tensors, so there is no one flow; leave it out, "
             f"or choose {' or '.join(name for name in PROXIES if name != 'synflow')}"
