@@ -254,8 +254,8 @@ def test_the_source_of_every_head(head, monkeypatch):
     torch.testing.assert_close(*decoded, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("demo", ["segment", "detect"])
-def test_a_demo_is_a_search_of_two_plans(demo, small_scenes, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("demo", "plans"), [("segment", 2), ("detect", 1)])
+def test_a_demo_is_a_search_of_given_plans(demo, plans, small_scenes, monkeypatch, tmp_path):
     """Its slots, neck, head and settings are those of its host. It is not trained here."""
     (case,) = re.findall(rf"^    {demo}\)\n(.*?);;", (ROOT / "scripts" / "demo").read_text(), re.DOTALL | re.MULTILINE)
     _, program, *words = shlex.split(case.replace("\\\n", ""))
@@ -269,7 +269,7 @@ def test_a_demo_is_a_search_of_two_plans(demo, small_scenes, monkeypatch, tmp_pa
     monkeypatch.setattr(driver, "run_search", run_search)
     assert cli.main([*words[:-1], str(tmp_path / "run")]) == 4
     (problem,) = problems
-    assert problem.space.count == 2
+    assert problem.space.count == plans
 
 
 def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
