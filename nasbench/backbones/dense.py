@@ -14,6 +14,7 @@ from torch import nn
 from nasbench.backbones.discovery import Slot, slots
 from nasbench.backbones.features import COARSEST, Features, pyramid_of
 from nasbench.backbones.hooks import strip
+from nasbench.backbones.names import is_timm
 from nasbench.backbones.tracing import BATCH, Trace, meta_copy, trace
 from nasbench.errors import PlanError, UnsupportedError
 from nasbench.library import building
@@ -105,7 +106,8 @@ class DenseHost(PyramidHost):
         ends = [run.calls[f"levels.{k}"][0].outputs[0][1] for k in range(len(self.strides))]
         shapes = [run.nodes[end].shape for end in ends]
         levels = self.pyramid_channels
-        found.append(Slot(NECK, levels[0], shapes[0][2:], "NCHW", NECK, image=image, entry=entry, levels=levels))
+        if len(levels) > 1:  # a neck joins levels
+            found.append(Slot(NECK, levels[0], shapes[0][2:], "NCHW", NECK, image=image, entry=entry, levels=levels))
         found += [
             Slot(f"{LEVEL}{k}", shape[1], shape[2:], "NCHW", f"levels.{k - 1}", image=image, entry=entry)
             for k, shape in enumerate(shapes, start=1)
@@ -134,10 +136,11 @@ def create_dense(
     """Build a dense host.
 
     Its levels are the backbone's maps of stride 4 to 32 (8 to 32 if the shorter side of the image is below 128 pixels).
-    A backbone of one stride, such as ViT, gets a simple feature pyramid.
+    A backbone of one stride, such as ViT, gets a simple feature pyramid. A network that is no timm model returns one
+    map, which is the only level.
 
     Args:
-        backbone: A timm name.
+        backbone: A timm name, or another network that returns one map.
         neck: A neck of the library, as an expression, or "none".
         input_size: `(3, H, W)`.
         pretrained: Whether to load timm's pretrained weights.
@@ -162,12 +165,14 @@ def create_dense(
     )
     strides, channels = features.strides, [f.channels for f in features.formats]
     pyramid: nn.Module = nn.Identity()
-    if len(strides) == 1:
+    if len(strides) == 1 and is_timm(backbone):
         (own,) = strides
         octaves = {own >> k if k > 0 else own << -k: k for k in (2, 1, 0, -1, -2) if k <= 0 or own % (1 << k) == 0}
         strides = tuple(stride for stride in octaves if finest <= stride <= COARSEST)
         pyramid = SimplePyramid(channels[0], [octaves[stride] for stride in strides])
         channels = pyramid.channels
+    if len(channels) == 1 and (text := str(neck)) != "none":
+        raise PlanError(f"{backbone} has one level, so it takes no neck; leave out {text}")
     built = _neck(neck, tuple(channels))
     return DenseHost(features, pyramid, strides, input_size=input_size, channels=channels, neck=built, head=head)
 

@@ -1,4 +1,4 @@
-"""Build a backbone: a timm model, a built-in forecasting backbone (stem), or the user's own network."""
+"""Build a backbone: a timm model, a built-in backbone (stem), or the user's own network."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ import torch
 from torch import nn
 
 from nasbench.backbones.checkpoints import read_checkpoint
-from nasbench.backbones.names import check_backbone_name, is_file, is_stem, is_timm
+from nasbench.backbones.names import check_backbone_name, is_file, is_sr_stem, is_stem, is_timm
+from nasbench.backbones.sr_residual import SRResidual
 from nasbench.backbones.stem_registry import STEMS
 from nasbench.errors import BackboneError, NasbenchError, message_of
 from nasbench.library.plugins import load_python_file, locate
 from nasbench.library.source_names import not_defined
 
-__all__ = ["create_backbone", "default_input_size", "stem_arguments", "takes_covariates", "timm_arguments"]
+__all__ = [
+    "create_backbone", "default_input_size", "sr_class", "stem_arguments", "takes_covariates", "timm_arguments",
+]  # fmt: skip
 
 DEFAULT_SERIES = (96, 7)
 """Default lookback and number of series, as in the ETT benchmarks."""
 _DEFAULT_HORIZON = 24
+
+_SR_SIZE = (3, 48, 48)
+"""Default size of the small image of super-resolution, as in most papers."""
+
+_SR_CLASSES: dict[str, type[nn.Module]] = {"sr_residual": SRResidual}
 
 
 def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
@@ -32,6 +40,8 @@ def default_input_size(backbone: str | nn.Module) -> tuple[int, ...] | None:
     if isinstance(backbone, str):
         if is_stem(backbone):
             return DEFAULT_SERIES
+        if is_sr_stem(backbone):
+            return _SR_SIZE
         if not is_timm(backbone):
             return None
         import timm  # imported here, because it takes seconds, and forecasting backbones need no timm
@@ -58,7 +68,7 @@ def create_backbone(
     """Build a bare backbone, without any plan in it.
 
     Args:
-        name: A timm architecture, a built-in forecasting backbone, or `FILE.py:function` for your own backbone. Your
+        name: A timm architecture, a built-in backbone, or `FILE.py:function` for your own backbone. Your
             function is called by keyword with those of `input_size`, `num_classes`, `horizon` and `covariates` that it
             names and that are known, or with all of them if it has `**kwargs`. It returns an nn.Module.
         input_size: `(C, H, W)` of an image, or `(lookback, series)`. None means the backbone's default. A timm model
@@ -88,6 +98,10 @@ def create_backbone(
         model = _from_file(name, size, num_classes=num_classes, horizon=horizon, covariates=covariates)
     elif is_stem(name):
         model = STEMS.get(name)(**stem_arguments(name, size, horizon, covariates))
+    elif is_sr_stem(name):
+        if size is not None and (len(size) != 3 or size[0] != 3):
+            raise BackboneError(f"{name} takes colour images: its input size must be (3, height, width), got {size}")
+        model = sr_class(name)()
     else:
         model = _timm(check_backbone_name(name), size, in_chans, num_classes, pretrained, drop_path)
     if drop_path and not is_timm(name):
@@ -97,6 +111,11 @@ def create_backbone(
     if checkpoint is not None:
         _load(model, Path(checkpoint))
     return model
+
+
+def sr_class(name: str) -> type[nn.Module]:
+    """Return the class of a built-in backbone for super-resolution."""
+    return _SR_CLASSES[name]
 
 
 def _timm(

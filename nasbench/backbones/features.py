@@ -55,7 +55,7 @@ def pyramid_of(
     """Build a backbone that returns, for each stride, its last map.
 
     Args:
-        backbone: A timm name.
+        backbone: A timm name. In a dense host, also a network that returns one map.
         input_size: `(C, H, W)`.
         finest: Smallest stride that is returned. FPN uses no map with a stride below 4.
         pretrained: Whether to load timm's pretrained weights.
@@ -67,9 +67,12 @@ def pyramid_of(
     Raises:
         BackboneError: If the backbone has no such maps, or the checkpoint belongs to another network.
     """
-    if not is_timm(backbone):
-        raise BackboneError(f"a neck needs the features of a timm model, got {backbone}")
     size = tuple(input_size)
+    if not is_timm(backbone):
+        if dense:
+            given: dict[str, Any] = {"pretrained": pretrained, "checkpoint": checkpoint, "drop_path": drop_path}
+            return _only_map(backbone, size, given)
+        raise BackboneError(f"a neck needs the features of a timm model, got {backbone}")
     weights: dict[str, Any] = {"pretrained": pretrained}
     if checkpoint is not None:
         # `create_backbone` reads the file, and raises an error if the weights do not fit. timm alone would silently
@@ -91,6 +94,23 @@ def pyramid_of(
         sizes = ", ".join("x".join(map(str, shape[1:])) for shape in shapes)
         raise BackboneError(f"{backbone} has no feature pyramid: its features are {sizes}")
     return Features(model, tuple(formats), strides, formats[0].layout == "NHWC", arguments)
+
+
+def _only_map(backbone: str, size: tuple[int, ...], given: Mapping[str, Any]) -> Features:
+    """Build a backbone that returns one map with channels first, as those for super-resolution do."""
+    model = create_backbone(backbone, input_size=size, **given)
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            shape = tuple(meta_copy(model)(torch.zeros(BATCH, *size)).shape)
+    except Exception as error:
+        raise BackboneError(f"{backbone} does not accept the input size {size}: {error}") from error
+    stride = size[1] // shape[2] if len(shape) == 4 and shape[2] else 0
+    if not stride or any(side != stride * of_map for side, of_map in zip(size[1:], shape[2:], strict=True)):
+        raise BackboneError(
+            f"{backbone} gives {shape} for images {(BATCH, *size)}; a dense task needs a timm model, or a network that "
+            "gives a map (B, C, H, W) whose sides divide those of the image"
+        )
+    return Features(model, (MapFormat("NCHW", shape[1], shape[2:]),), (stride,), False, {})
 
 
 def _features(

@@ -1,4 +1,4 @@
-"""Backbone names: built-in forecasting backbones ("stems"), timm's architectures, a user's `FILE.py:function`.
+"""Backbone names: built-in backbones ("stems"), timm's architectures, a user's `FILE.py:function`.
 
 Nothing here imports torch. timm's names come from a list that ships with nasbench. timm itself is imported only if its
 installed version is not the version of the list.
@@ -16,7 +16,13 @@ from nasbench.errors import BackboneError, UnknownNameError
 from nasbench.library.source_names import check_defined
 from nasbench.library.timm_names import timm_names
 
-__all__ = ["backbone_names", "check_backbone_name", "check_checkpoint", "is_file", "is_stem", "is_timm", "stem_names"]
+__all__ = [
+    "SR_STEMS", "backbone_names", "check_backbone_name", "check_checkpoint", "is_file", "is_sr_stem", "is_stem",
+    "is_timm", "stem_names",
+]  # fmt: skip
+
+SR_STEMS = ("sr_residual",)
+"""The built-in backbones for super-resolution. They return one map, which is as large as the image."""
 
 
 def stem_names() -> tuple[str, ...]:
@@ -33,13 +39,18 @@ def _shipped_stems() -> tuple[str, ...]:
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Return the names of all forecasting backbones, sorted, and then those of all timm architectures, sorted."""
-    return (*stem_names(), *timm_names("architectures"))
+    """Return the names of all built-in backbones, sorted, and then those of all timm architectures, sorted."""
+    return (*sorted((*stem_names(), *SR_STEMS)), *timm_names("architectures"))
 
 
 def is_stem(name: str) -> bool:
     """Return whether `name` is a built-in forecasting backbone, or one that the user registered."""
     return name in stem_names()
+
+
+def is_sr_stem(name: str) -> bool:
+    """Return whether `name` is a built-in backbone for super-resolution."""
+    return name in SR_STEMS
 
 
 def is_timm(name: str) -> bool:
@@ -61,7 +72,7 @@ def check_backbone_name(name: str) -> str:
     """
     if is_file(name):
         check_defined(name, "backbone")
-    elif not (is_stem(name) or is_timm(name)):
+    elif not (is_stem(name) or is_sr_stem(name) or is_timm(name)):
         architecture, has_tag, _ = name.partition(".")
         tagged = (
             [tagged_name for tagged_name in timm_names("tagged") if tagged_name.startswith(f"{architecture}.")]
@@ -69,7 +80,7 @@ def check_backbone_name(name: str) -> str:
             else []
         )
         known = tagged or backbone_names()
-        raise UnknownNameError("backbone", name, known, "a timm model, a forecasting backbone, or FILE.py:function")
+        raise UnknownNameError("backbone", name, known, "a timm model, a built-in backbone, or FILE.py:function")
     return name
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from nasbench.backbones.names import is_file, is_stem, is_timm
+from nasbench.backbones.names import backbone_names, is_file, is_timm
 from nasbench.files import write_text
 
 __all__ = ["RecordedSlot", "slots_by_name"]
@@ -69,7 +69,7 @@ def slots_by_name(name: str, input_size: Sequence[int] | None) -> list[RecordedS
     """
     # Two things are not cached: a user's file, which can change, and an unknown name, for which `slots` raises an
     # error.
-    file = None if is_file(name) or not (is_stem(name) or is_timm(name)) else _cache_file(name, input_size)
+    file = None if is_file(name) or not (name in backbone_names() or is_timm(name)) else _cache_file(name, input_size)
     if file is not None and file.is_file():
         with suppress(OSError, ValueError):  # a damaged file is written again below
             return _SLOTS.validate_json(file.read_bytes())

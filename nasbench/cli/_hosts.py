@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["Head", "Host", "Neck", "Task", "host_of_options"]
 
 Task = Annotated[
-    str | None, typer.Option(metavar="TASK", help="Task of segmentation or detection, for its host with a head.")
+    str | None,
+    typer.Option(metavar="TASK", help="Task of segmentation, detection or super-resolution, for its host with a head."),
 ]
 Neck = Annotated[str | None, typer.Option(metavar="NECK", help="Neck of the host. It needs --task.")]
 Head = Annotated[str | None, typer.Option(metavar="HEAD", help="Head of the model. It needs --task.")]
 
-_DENSE = ("segmentation", "detection")
+_DENSE = ("segmentation", "detection", "super-resolution")
+_KINDS = "segmentation, detection or super-resolution"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def host_of_options(
     if task is None:
         given = [f"--{name}" for name, value in {"neck": neck, "head": head}.items() if value is not None]
         if given:
-            raise InputError(f"{' and '.join(given)}: only together with --task, a task of segmentation or detection")
+            raise InputError(f"{' and '.join(given)}: only together with --task, a task of {_KINDS}")
         check_names(backbone, *plans, size=size, lookback=lookback, series=series)
         return Host(backbone, input_size(backbone, size, lookback, series))
     _check_kind(task, _kind(task) or _DENSE[0])
@@ -109,9 +111,11 @@ def host_of_options(
     check_settings(settings)
     from nasbench.runs.data import make_task
     from nasbench.runs.models import ModelBuilder, with_ending
+    from nasbench.study.problem import check_pair
 
     made = make_task(settings)
     _check_kind(task, made.kind)
+    check_pair(backbone, made)
     settings = with_ending(settings, made)
     return Host(backbone, made.input_size, ModelBuilder.of(settings, made.input_size, made.model_kwargs))
 
@@ -125,6 +129,5 @@ def _kind(task: str) -> str:
 def _check_kind(task: str, kind: str) -> None:
     if kind not in _DENSE:
         raise InputError(
-            f"--task {task}: only a task of segmentation or detection puts a neck and a head on a backbone; leave "
-            f"--task out for a {kind} task"
+            f"--task {task}: only a task of {_KINDS} puts a head on a backbone; leave --task out for a {kind} task"
         )

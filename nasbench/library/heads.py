@@ -17,7 +17,7 @@ from nasbench.ops.headed import DenseModel
 
 __all__ = ["attach_head", "check_head", "levels_read"]
 
-_CLASSES = 2  # which levels a head reads does not depend on the number of classes
+_KNOWN = {"num_classes": 2, "scale": 2}  # which levels a head reads does not depend on what a task knows
 
 
 def check_head(head: str, kind: str) -> None:
@@ -40,7 +40,7 @@ def attach_head(host: nn.Module, head: str, **known: Any) -> DenseModel:
     Args:
         host: A dense host with its plan: it has `channels` and `strides`, a number for each level.
         head: A head of the library, as an expression.
-        known: What the task knows: `num_classes`.
+        known: What the task knows: `num_classes`, or `scale`.
 
     Raises:
         UnknownNameError: If no head has this name.
@@ -73,7 +73,7 @@ def levels_read(
     part = _leaf(head)
     with surroundings_kept(), torch.enable_grad(), torch.device("meta"):
         maps = [torch.zeros(shape, requires_grad=True) for shape in levels]
-        built = _built(part, [shape[1] for shape in levels], strides, num_classes=_CLASSES)
+        built = _built(part, [shape[1] for shape in levels], strides, **_KNOWN)
         found: list[Tensor] = []
         _collect(built.eval()(maps, torch.zeros(image)), found)
         gradients = torch.autograd.grad([y.sum() for y in found], maps, allow_unused=True) if found else ()

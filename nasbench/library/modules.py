@@ -140,15 +140,23 @@ def create_module(
 
 
 def create_head(
-    name: str, channels: Sequence[int], *, num_classes: int, strides: Sequence[int], **hyper: Any
+    name: str,
+    channels: Sequence[int],
+    *,
+    strides: Sequence[int],
+    num_classes: int | None = None,
+    scale: int | None = None,
+    **hyper: Any,
 ) -> nn.Module:
     """Create a head of the library.
 
     Args:
         name: The head's registry name.
         channels: Number of channels of each level, fine to coarse.
-        num_classes: Number of classes of the task. In detection the background is none of them.
         strides: Stride of each level in pixels of the input, fine to coarse.
+        num_classes: Number of classes of the task. In detection the background is none of them. None if the task has no
+            classes.
+        scale: Factor by which super-resolution enlarges an image. None for other tasks.
         **hyper: The head's own hyper-parameters.
 
     Returns:
@@ -170,9 +178,11 @@ def create_head(
     steps = [whole(each) or 0 for each in strides]
     if len(steps) != len(channels) or steps != sorted(set(steps)) or steps[0] < 1:
         raise UnsupportedError(f"head {name} needs one stride a level, fine to coarse; got {list(strides)}")
-    if (whole(num_classes) or 0) < 1:
-        raise UnsupportedError(f"num_classes must be a positive whole number, got {num_classes!r}")
-    socket = {"num_classes": whole(num_classes), "strides": steps}
+    told = {"num_classes": num_classes, "scale": scale}
+    for key, value in told.items():
+        if (key in spec.socket or value is not None) and (whole(value) or 0) < 1:
+            raise UnsupportedError(f"{key} must be a positive whole number, got {value!r}")
+    socket = {**{key: whole(value) for key, value in told.items()}, "strides": steps}
     passed = {key: value for key, value in socket.items() if key in spec.socket}
     return _build(spec, counts, {**passed, **_checked_hyper(spec, hyper)})
 

@@ -28,7 +28,7 @@ __all__ = ["HEAD_TASKS", "MODULES", "PROPERTIES", "ModuleSpec", "Registry", "reg
 PROPERTIES = ("locality", "globality", "sparsity", "multiscale", "complexity")
 """The five properties. A module declares which of the first four it has. The fifth follows from its cost order."""
 
-HEAD_TASKS = ("classification", "segmentation", "point_segmentation", "detection")
+HEAD_TASKS = ("classification", "segmentation", "point_segmentation", "detection", "super-resolution")
 """The kinds of tasks that a head can serve."""
 
 Kind = Literal["module", "fusion", "neck", "head"]
@@ -37,7 +37,7 @@ C = TypeVar("C", bound=type)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?\Z")
 _SOCKET = ("channels", "dims", "inputs")  # constructor arguments that depend on the slot, not on the user
-_HEAD_SOCKET = ("channels", "num_classes", "strides")  # those of a head. They depend on the host and on the task
+_HEAD_SOCKET = ("channels", "num_classes", "scale", "strides")  # those of a head. The host and the task decide them
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class ModuleSpec:
         paper: The source: authors, title, venue, year and arXiv id.
         dims: Numbers of spatial dimensions that the module supports, a subset of (1, 2).
         hyperparameters: The keywords of the constructor, without those that depend on the slot.
-        socket: Which keywords the constructor has: of `dims` and `inputs`, or, in a head, of `num_classes` and
-            `strides`.
+        socket: Which keywords the constructor has: of `dims` and `inputs`, or, in a head, of `num_classes`, `scale`
+            and `strides`.
         home: The class, as "module:name". "" if only the declaration is known (`Registry.declare`).
         doc: The docstring of the class.
         starts_as_identity: Whether the module computes `f(x) == x` bit for bit before training. For a fusion, whether

@@ -14,7 +14,7 @@ class PyramidHost(nn.Module):
     """The stages of a backbone, a neck, and one place for a module at each level.
 
     Args:
-        backbone: Returns its maps for images `(B, 3, H, W)`, fine to coarse.
+        backbone: Returns its maps for images `(B, 3, H, W)`, fine to coarse, or its only map.
         pyramid: Makes the levels from the maps. `nn.Identity` if each map is a level.
         neck: From a list of maps to a list of maps of the same sizes. `nn.Identity` for none.
         levels: Number of levels.
@@ -32,6 +32,8 @@ class PyramidHost(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """`(B, 3, H, W)` to a list of maps `(B, C_i, H_i, W_i)`, fine to coarse."""
         maps: Sequence[Tensor] = self.backbone(x)
+        if isinstance(maps, Tensor):
+            maps = [maps]
         if self.channels_last:
             maps = [m.permute(0, 3, 1, 2) for m in maps]
         return [level(m) for level, m in zip(self.levels, self.neck(self.pyramid(maps)), strict=True)]

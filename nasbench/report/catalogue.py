@@ -32,6 +32,7 @@ DEFAULT_SIZES = {1: (96,), 2: (16, 16)}
 
 _FINEST_STRIDE = 4  # of the levels of a head
 _HEAD_CLASSES = 10  # with which a head is counted
+_HEAD_SCALE = 2
 _ORDERS = {1: "N", 2: "N²"}
 _LABEL = 12  # width of the labels on a page
 _WIDE = 120  # terminal width from which a table writes properties as words
@@ -180,9 +181,11 @@ def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
         if spec.kind == "neck":
             module = create_module(spec.name, levels)
         elif spec.kind == "head":
-            strides = [_FINEST_STRIDE << i for i in range(len(levels))]
-            module = create_head(spec.name, levels, num_classes=_HEAD_CLASSES, strides=strides)
-            images: Any = torch.empty(1, 3, *(_FINEST_STRIDE * s for s in size))
+            enlarges = "super-resolution" in spec.tasks
+            finest = 1 if enlarges else _FINEST_STRIDE
+            known: dict[str, int] = {"scale": _HEAD_SCALE} if enlarges else {"num_classes": _HEAD_CLASSES}
+            module = create_head(spec.name, levels, strides=[finest << i for i in range(len(levels))], **known)
+            images: Any = torch.empty(1, 3, *(finest * s for s in size))
             inputs = (
                 maps,
                 {"image": images, "point": torch.empty(1, 2)} if "point_segmentation" in spec.tasks else images,

@@ -271,9 +271,10 @@ def _no_better_than_naive(run: Run, metric: str, best: pd.Series, test: Metrics,
     known = {name: values[metric] for name, values in naive.items() if metric in values}
     if ours is None or not known:
         return
-    name = min(known, key=lambda each: known[each])  # metrics of forecasts are errors
-    if ours >= known[name]:
-        naive_text = f"the {known[name]:.4g} of the {name} forecast"
+    sign = 1 if run.directions[metric] == "minimize" else -1
+    name = min(known, key=lambda each: sign * known[each])
+    if sign * ours >= sign * known[name]:
+        naive_text = f"the {known[name]:.4g} of {name}, which needs no model"
         yield f"the best {metric} on the test split, {ours:.4g}, is no better than {naive_text}"
 
 

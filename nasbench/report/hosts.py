@@ -5,7 +5,7 @@ A host is what the user names to have its properties measured, for example in `n
 
 from __future__ import annotations
 
-from nasbench.backbones.names import backbone_names, is_file, is_stem, is_timm
+from nasbench.backbones.names import backbone_names, is_file, is_timm
 from nasbench.errors import UnknownNameError
 from nasbench.library.expression import parse
 from nasbench.library.modules import module_specs
@@ -42,7 +42,7 @@ def check_host(host: str) -> None:
         return
     if not is_backbone(host):
         check_module(host)
-    elif not (is_file(host) or is_stem(host) or is_timm(host)):
+    elif not (is_file(host) or host in backbone_names() or is_timm(host)):
         known = [*_module_names(), *backbone_names()]
         raise UnknownNameError("module, backbone or run", host, known, "an expression of modules is accepted too")
 

@@ -200,16 +200,16 @@ def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | 
     if not naive:
         return None
     metrics = list(next(iter(naive.values())))
-    columns = (Column("forecast"), *(Column(f"test {name}", True) for name in metrics))
+    columns = (Column("prediction"), *(Column(f"test {name}", True) for name in metrics))
     rows = [
         Row((Cell(name), *(Cell(figure_text(values[metric]), True) for metric in metrics)))
         for name, values in naive.items()
     ]
     return Table(
-        "Naive forecasts",
+        "Without a model",
         columns,
         tuple(rows),
-        "A useful model must have smaller errors than these forecasts on the same test windows.",
+        "A useful model must be better than these naive predictions on the same test items.",
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -26,6 +27,11 @@ from nasbench.report.trained_models import TrainedModels
 from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
 from nasbench.runs.run import Run
 from nasbench.text import csv_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasbench.tasks import SuperResolutionTask
 
 __all__ = ["pictures_of"]
 
@@ -204,19 +210,23 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
 
 
 def _found(run: Run, models: TrainedModels) -> Iterator[Picture]:
-    """Draw masks or boxes of test images. Nothing for tasks that have neither."""
+    """Draw masks, boxes or enlarged details of test images. Nothing for tasks that have none of them."""
     if 0 not in models.numbers or run.settings.head is None:  # told without the data, which may be gone
         return
     from nasbench.report import dense_pictures as dense
     from nasbench.tasks.dense import DenseTask
+    from nasbench.tasks.super_resolution import SuperResolutionTask
 
     task = models.task
-    if not isinstance(task, DenseTask):
+    if not isinstance(task, (DenseTask, SuperResolutionTask)):
         return
     shown = {"bare": models.load(0, BARE.text)}
     winner = winner_of(run, models.numbers)
     if winner is not None:
         shown[f"trial {winner[0]}"] = models.load(*winner)
+    if isinstance(task, SuperResolutionTask):
+        yield _details(run, task, shown, models.device)
+        return
     images, rows = dense.found_by(task, shown, models.device)
     caption = (
         f"The first test images: the truth, and what {' and '.join(shown)} found, with seed {run.settings.seed}. Boxes "
@@ -224,6 +234,20 @@ def _found(run: Run, models: TrainedModels) -> Iterator[Picture]:
     )
     figure = dense.draw_found(images, rows, task.classes)
     yield _saved(run, figure, dense.as_table(rows, task.classes), "found", "truth and predictions", caption)
+
+
+def _details(run: Run, task: SuperResolutionTask, shown: dict[str, nn.Module], device: str) -> Picture:
+    from nasbench.report import enlarged
+
+    details = enlarged.details_of(task, shown, device)
+    compared = "the models differ most" if len(shown) > 1 else "the model differs most from bicubic interpolation"
+    caption = (
+        f"Details of test images, enlarged {task.scale} times: the places where {compared}, one of each image, with "
+        f"seed {run.settings.seed}. Below them is the PSNR of the detail. The places are chosen by the difference, so "
+        "they are not typical."
+    )
+    figure = enlarged.draw_details(details)
+    return _saved(run, figure, enlarged.as_table(details), "details", "details beside bicubic and truth", caption)
 
 
 def _forecasts(run: Run, models: TrainedModels) -> Iterable[Picture]:

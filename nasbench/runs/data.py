@@ -20,7 +20,7 @@ __all__ = ["make_task", "save_data", "task_of_run"]
 
 SCHEMA_VERSION = 1
 
-_PATHS = ("folder", "tar", "csv", "ett", "segment", "detect")
+_PATHS = ("folder", "tar", "csv", "ett", "segment", "detect", "sr")
 """Kinds of tasks that are followed by a colon and paths, such as `csv:PATH`."""
 
 WITHOUT_DATA = "report, compare, export, power, runs and suggest do not need the data"
@@ -48,6 +48,7 @@ def make_task(settings: SearchSettings, text: str | None = None) -> Task:
         target=settings.target,
         head=settings.head,
         ignore=settings.ignore,
+        scale=settings.scale,
         seed=settings.seed,
         **_host_images(settings, str(settings.backbone)),
     )

@@ -155,8 +155,8 @@ def with_ending(settings: SearchSettings, task: Task) -> SearchSettings:
         given = [name for name in ("head", "neck", "ignore") if getattr(settings, name) is not None]
         if given:
             raise InputError(
-                f"{', '.join(given)}: only for a dense task (segment:, detect:, scenes-segment, scenes-detect, or one "
-                "of your own with a head)"
+                f"{', '.join(given)}: only for a task whose model ends with a head (segment:, detect:, sr:, "
+                "scenes-segment, scenes-detect, photos-sr, or one of your own with a head)"
             )
         return settings
     check_head(task.head, task.kind)

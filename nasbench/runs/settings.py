@@ -166,7 +166,7 @@ class SearchSettings(BaseModel):
     space: Annotated[
         str | dict[str, Any] | None,
         CommandLine("space", reproduce="never"),
-        Field(description="name of a space, or a YAML file; by default five-properties, or forecasting for series"),
+        Field(description="name of a space, or a YAML file; by default five-properties, or the one of the task's kind"),
     ] = None
     plans: Annotated[
         Plans,
@@ -180,8 +180,8 @@ class SearchSettings(BaseModel):
         str | None,
         CommandLine("--backbone", reproduce="always"),
         Field(
-            description="a timm name, a built-in forecasting backbone, or FILE.py:build; by default test_resnet, or "
-            "patchtst for series"
+            description="a timm name, a built-in backbone, or FILE.py:build; by default test_resnet, patchtst for "
+            "forecasting, or sr_residual for super-resolution"
         ),
     ] = None
     task: Annotated[
@@ -306,7 +306,10 @@ class SearchSettings(BaseModel):
     head: Annotated[
         str | None,
         CommandLine("--head", metavar="HEAD"),
-        Field(description="head of a dense task; by default fcn for segmentation, and fcos for detection"),
+        Field(
+            description="head of a dense task; by default fcn for segmentation, fcos for detection, and pixel_shuffle "
+            "for super-resolution"
+        ),
     ] = None
     neck: Annotated[
         str | None,
@@ -318,6 +321,11 @@ class SearchSettings(BaseModel):
     ] = None
     ignore: Annotated[
         int | None, Field(ge=0, description="value in masks of pixels without a label; by default 255")
+    ] = None
+    scale: Annotated[
+        int | None,
+        CommandLine("--scale"),
+        Field(description="factor by which super-resolution enlarges images: 2, 3 or 4; by default 2"),
     ] = None
     checkpoint: Annotated[
         str | None,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nasbench import backbones
+from nasbench.backbones.names import SR_STEMS, is_sr_stem
 from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
@@ -21,7 +22,7 @@ from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import ResolvedSpace, SlotLike, Space, load_space
 from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction
 from nasbench.study.evaluators.base import Evaluator
-from nasbench.tasks.forms import TABLE
+from nasbench.tasks.forms import TABLE, kind_of
 from nasbench.tasks.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from nasbench.backbones import Slot
     from nasbench.tasks import Task
 
-__all__ = ["Problem", "make_problem"]
+__all__ = ["Problem", "check_pair", "make_problem"]
+
+_BACKBONES = {"forecasting": "patchtst", "super-resolution": "sr_residual"}
+"""The default backbone of each kind of task, where it is not `test_resnet`."""
 
 USUAL_SPACES = {"classification": "five-properties"}
 """The space of each kind of task, where it is not named after the kind."""
@@ -92,14 +96,14 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
 def _host(settings: SearchSettings) -> tuple[str, str]:
     """Return the names of the backbone and the task. If one of them is not given, one that fits the other is chosen.
 
-    The default task is `co2` for a built-in forecasting backbone, and `digits` for other backbones.
+    The default task is `co2` for a built-in forecasting backbone, `photos-sr` for one of super-resolution, and `digits`
+    for other backbones.
     """
     backbone, task = settings.backbone, settings.task
     if backbone is None:
-        series = task is not None and task.partition(":")[0] in ("co2", "csv", "ett")
-        backbone = "patchtst" if series else "test_resnet"
+        backbone = _BACKBONES.get("" if task is None else kind_of(task), "test_resnet")
     if task is None:
-        task = "co2" if backbones.is_stem(backbone) else "digits"
+        task = "co2" if backbones.is_stem(backbone) else "photos-sr" if is_sr_stem(backbone) else "digits"
     return backbone, task
 
 
@@ -178,7 +182,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     if unused := unused_options(str(settings.task), _given(settings, _OF_DATA)):
         raise InputError(f"task {settings.task!r} does not use {', '.join(unused)}; leave out {', '.join(unused)}")
     task = make_task(settings)
-    _check_pair(backbone, task)
+    check_pair(backbone, task)
     if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
         task.notes = (*task.notes, f"{backbone} takes no covariates of time, so it is trained without them")
     recipe = task.recipe.with_settings(settings.training)
@@ -222,7 +226,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     return Problem(settings, task, space, wanted, evaluator, identity, slots)
 
 
-_OF_ITEMS = ("size", "lookback", "horizon", "fill", "covariates", "dates", "series", "target", "ignore")
+_OF_ITEMS = ("size", "lookback", "horizon", "fill", "covariates", "dates", "series", "target", "ignore", "scale")
 
 _OF_DATA = (*_OF_ITEMS, "head", "neck")
 """Settings of the data and the head of a task. Each task uses some of them."""
@@ -279,7 +283,19 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     return Problem(settings, None, space, wanted, ReplayedEvaluator(table, bounds), identity, info.slots)
 
 
-def _check_pair(backbone: str, task: Task) -> None:
+def check_pair(backbone: str, task: Task) -> None:
+    """Check that a backbone is one for a kind of task. The user's own networks are not checked.
+
+    Raises:
+        InputError: If it is for another kind.
+    """
+    if is_sr_stem(backbone) != (task.kind == "super-resolution") and ".py" not in backbone:
+        needed = f"one of {', '.join(SR_STEMS)}, or FILE.py:build for a network that keeps the size of the image"
+        raise InputError(
+            f"backbone {backbone!r} is only for super-resolution, and {task.name!r} is a {task.kind} task"
+            if is_sr_stem(backbone)
+            else f"backbone {backbone!r} does not fit task {task.name!r}: super-resolution needs {needed}"
+        )
     if backbones.is_stem(backbone) != (task.kind == "forecasting") and ".py" not in backbone:
         needed = "a forecasting backbone" if task.kind == "forecasting" else "a timm model"
         raise InputError(

@@ -19,7 +19,7 @@ from nasbench.tasks.recipe import Recipe
 
 __all__ = ["SPLITS", "Batch", "Inputs", "Kind", "Meter", "Task", "apply", "epoch_generator", "map_tensors", "shuffled"]
 
-Kind = Literal["classification", "forecasting", "segmentation", "detection"]
+Kind = Literal["classification", "forecasting", "segmentation", "detection", "super-resolution"]
 
 SPLITS = ("train", "val", "test")
 """The names of the splits. A search uses `train` and `val`, but never `test`. Only the report uses `test`."""
@@ -69,11 +69,12 @@ class Task(ABC):
 
     Attributes:
         name: The text that the user gave ("digits", "csv:sales.csv").
-        kind: "classification", "forecasting", "segmentation" or "detection".
+        kind: "classification", "forecasting", "segmentation", "detection" or "super-resolution".
         metric: The primary metric. A search selects plans by it.
         metrics: The direction, "maximize" or "minimize", of each metric that `evaluate` returns.
         input_size: Size of one input: (3, H, W), or (lookback, series).
-        model_kwargs: Arguments of the backbone's constructor: {"num_classes": n} or {"horizon": h}.
+        any_size: Whether inputs in evaluation can have other sides than those of `input_size`.
+        model_kwargs: What the task tells the backbone or the head: {"num_classes": n}, {"horizon": h} or {"scale": s}.
         splits: Number of items in each split.
         notes: Sentences that a report must print.
         read: What was read from the files of the data, at most five short facts by name. It is shown to the user before
@@ -88,6 +89,7 @@ class Task(ABC):
     metric: str
     metrics: Mapping[str, str]
     input_size: tuple[int, ...]
+    any_size: bool = False
     model_kwargs: Mapping[str, int]
     splits: Mapping[str, int]
     notes: tuple[str, ...] = ()
@@ -164,6 +166,10 @@ class Task(ABC):
         meter = self.meter("val")
         meter.update(outputs, targets)
         return meter.result()
+
+    def naive(self, split: str) -> Mapping[str, Mapping[str, float]]:
+        """Return the metrics on a split of predictions without a model, by name. Empty if there are none."""
+        return {}
 
     def preprocessing(self) -> dict[str, Any]:
         """Return how the input of an exported model must be prepared, as JSON-serialisable data."""

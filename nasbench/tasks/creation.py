@@ -23,6 +23,7 @@ __all__ = ["create_task", "unused_options"]
 
 _OF_IMAGES = frozenset({"size"})
 _OF_DENSE = _OF_IMAGES | {"head", "neck"}
+_OF_SR = _OF_IMAGES | {"head", "scale"}
 _OF_WINDOWS = frozenset({"lookback", "horizon", "covariates", "series", "target"})
 _OF_FILES = _OF_WINDOWS | {"fill", "dates"}
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from nasbench.tasks.detection import DetectionTask
     from nasbench.tasks.forecasting import ForecastingTask
     from nasbench.tasks.segmentation import SegmentationTask
+    from nasbench.tasks.super_resolution import SuperResolutionTask
 
+
+_PHOTOS_CROP_PX = 24  # side of a small crop of photos-sr
 
 _SCENES = Recipe(epochs=15, batch_size=16, learning_rate=3e-3, weight_decay=0.01)
 
@@ -50,6 +54,7 @@ def create_task(
     target: str | None = None,
     head: str | None = None,
     ignore: int | None = None,
+    scale: int | None = None,
     seed: int = 0,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -59,7 +64,7 @@ def create_task(
     Args:
         text: One of `nasbench.tasks.FORMS`.
         size: Image side in pixels. In dense tasks, the longer side. The default is the side of the images in the data,
-            but at least 64 and at most `default_size`.
+            but at least 64 and at most `default_size`. In super-resolution, the side of the large crops in training.
         default_size: The backbone's default image side, in pixels.
         lookback: Number of input rows of a forecast. The default is 96 (`co2`: 104).
         horizon: Number of rows that a model forecasts. The default is 96 (`co2`: 26).
@@ -70,8 +75,9 @@ def create_task(
         series: Names of the series to read. Empty means all.
         target: Name of the series that is scored. The default is all.
         head: Head of a dense task, as an expression. The default is `fcn` for segmentation,
-            and `fcos(convs=2)` for detection.
+            `fcos(convs=2)` for detection, and `pixel_shuffle` for super-resolution.
         ignore: Value in masks of pixels without a label. The default is 255.
+        scale: Factor of super-resolution, 2, 3 or 4. The default is 2.
         seed: Seed of a random split.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's pretrained weights expect it. The default is
             the mean of ImageNet.
@@ -94,7 +100,8 @@ def create_task(
     window |= {"target": target} if target is not None else {}
     reading: dict[str, Any] = {"dates": dates, "columns": tuple(series), "fill": fill}
     if not kind_of(text):
-        ending = {"head": head, "ignore": ignore}
+        ending: dict[str, Any] = {"head": head, "ignore": ignore}
+        ending |= {"scale": scale} if scale is not None else {}
         return _user_task(
             text, {**image_options, **window, **ending, "fill": fill, "dates": dates, "series": tuple(series)}
         )
@@ -113,6 +120,8 @@ def create_task(
         "segment:": lambda: _segmentation(text, annotated_images(place), ignore, image_options, head),
         "scenes-detect": lambda: _detection(text, None, image_options, head),
         "detect:": lambda: _detection(text, annotated_images(place), image_options, head),
+        "photos-sr": lambda: _super_resolution(text, None, size, scale, head, seed),
+        "sr:": lambda: _super_resolution(text, annotated_images(place), size, scale, head, seed),
     }
     return makers[form]()
 
@@ -132,6 +141,8 @@ def unused_options(text: str, given: Iterable[str]) -> list[str]:
         used = _OF_WINDOWS if text == "co2" else _OF_FILES
     elif kind in ("segmentation", "detection"):
         used = _OF_DENSE | ({"ignore"} if text.startswith("segment:") else set())
+    elif kind == "super-resolution":
+        used = _OF_SR
     else:
         used = _OF_IMAGES
     return [name for name in given if name not in used]
@@ -170,6 +181,20 @@ def _detection(text: str, path: Path | None, options: dict[str, Any], head: str 
     source = box_source.scene_boxes() if path is None else box_source.read_boxes(path)
     recipe = _SCENES if path is None else None
     return DetectionTask(text, source, head=head or "fcos(convs=2)", recipe=recipe, **_dense(source, options))
+
+
+def _super_resolution(
+    text: str, path: Path | None, size: int | None, scale: int | None, head: str | None, seed: int
+) -> SuperResolutionTask:
+    from nasbench.tasks import photographs
+    from nasbench.tasks.super_resolution import SuperResolutionTask
+
+    given: dict[str, Any] = {"scale": 2 if scale is None else scale, "size": size, "seed": seed}
+    if path is None:
+        given["size"] = _PHOTOS_CROP_PX * given["scale"] if size is None else size
+        given["recipe"] = Recipe(epochs=6, batch_size=8, learning_rate=5e-4, weight_decay=0.0, clip_grad=0.1)
+    source = photographs.embedded_photographs() if path is None else photographs.read_photographs(path)
+    return SuperResolutionTask(text, source, head=head or "pixel_shuffle", **given)
 
 
 def _dense(source: AnnotatedImages, options: dict[str, Any]) -> dict[str, Any]:

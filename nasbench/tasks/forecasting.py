@@ -181,6 +181,10 @@ class ForecastingTask(Task):
         first = start if split == "train" else start - self.lookback
         return torch.arange(first, end - self.lookback - self.horizon + 1)
 
+    def naive(self, split: str) -> Mapping[str, Mapping[str, float]]:
+        """Return the metrics of each naive forecast on a split (`naive_baselines`)."""
+        return naive_baselines(self, split)
+
     def preprocessing(self) -> dict[str, Any]:
         """Return the names of the series in order, and the mean and standard deviation that scale each series."""
         return {"series": list(self.series), "mean": self.mean.tolist(), "std": self.std.tolist()}

@@ -30,6 +30,8 @@ _KINDS: dict[str, str] = {
     "segment:PATH": "segmentation",
     "scenes-detect": "detection",
     "detect:PATH": "detection",
+    "photos-sr": "super-resolution",
+    "sr:PATH": "super-resolution",
     "FILE.py:Task": "",
 }
 
@@ -41,6 +43,7 @@ METRICS: dict[str, Mapping[str, str]] = {
     "forecasting": {"mse": "minimize", "mae": "minimize", "smape": "minimize", "mase": "minimize"},
     "segmentation": {"miou": "maximize", "pixel_accuracy": "maximize"},
     "detection": {name: "maximize" for name in ("ap", "ap50", "ap_small", "ap_medium", "ap_large")},
+    "super-resolution": {"psnr": "maximize", "ssim": "maximize"},
 }
 """The metrics of each kind of task, with their directions. Plans are selected by the first metric."""
 

@@ -81,14 +81,14 @@ def tar_files(place: str) -> list[Path]:
 
 
 def annotated_images(place: str) -> Path:
-    """Return the folder or tar file of a task `segment:PATH` or `detect:PATH`.
+    """Return the folder or tar file of a task `segment:PATH`, `detect:PATH` or `sr:PATH`.
 
     Raises:
         DataError: If it does not exist.
     """
     path = Path(place).expanduser()
     if not path.exists():
-        raise DataError(f"no folder or tar file at {path}; give one that contains images and their annotations")
+        raise DataError(f"no folder or tar file at {path}; give one that contains the images of the task")
     return path
 
 

@@ -32,6 +32,7 @@ _STRIDES = (8, 16, 32)
 _CHANNELS = (24, 32, 48)
 _CLASSES = 5
 _COUNTS = {"segmentation": _CLASSES, "point_segmentation": 2}  # class numbers of a mask
+_SCALE = 2  # of super-resolution
 _BATCH = 3
 _STEPS, _RATE = 12, 1e-3  # of the optimiser that must lower the loss
 
@@ -65,9 +66,8 @@ class HeadCandidate:
 
     def build(self) -> Any:
         """Return a new instance of the head: an `nn.Module` with the methods `loss` and `decode`."""
-        return create_head(
-            self.spec.name, self.channels, num_classes=_CLASSES, strides=self.strides, **dict(self.hyper)
-        )
+        known = {"scale": _SCALE} if self.task == "super-resolution" else {"num_classes": _CLASSES}
+        return create_head(self.spec.name, self.channels, strides=self.strides, **known, **dict(self.hyper))
 
     def shapes(self, batch: int = _BATCH, size: Sequence[int] = _SIZE) -> list[tuple[int, ...]]:
         """Return the shape of each map, and last the shape of the images. Sides of maps are rounded up."""
@@ -88,8 +88,13 @@ class HeadCandidate:
         return {"image": images, "point": middle.expand(len(images), -1)}
 
     def targets(self, batch: int = _BATCH, size: Sequence[int] = _SIZE, *, empty: bool = False) -> Any:
-        """Return targets of the task. If `empty`, no pixel has a label, and no image has an object."""
+        """Return targets of the task. If `empty`, no pixel has a label, and no image has an object.
+
+        In super-resolution every pixel has a value.
+        """
         draw = torch.Generator().manual_seed(1)
+        if self.task == "super-resolution":
+            return torch.rand((batch, 3, *(_SCALE * side for side in size)), generator=draw)
         if self.task == "classification":
             return torch.randint(_CLASSES, (batch,), generator=draw)
         if self.task in ("segmentation", "point_segmentation"):
@@ -103,7 +108,8 @@ class HeadCandidate:
 
 def head_candidates(spec: ModuleSpec, hyper: Mapping[str, Any] | None = None) -> list[HeadCandidate]:
     """Return a head once for each kind of task that it serves."""
-    return [HeadCandidate(spec, task, hyper or {}) for task in spec.tasks]
+    strides = {"super-resolution": (1, 2, 4)}
+    return [HeadCandidate(spec, task, hyper or {}, strides=strides.get(task, _STRIDES)) for task in spec.tasks]
 
 
 def _objects(count: int, size: Sequence[int], draw: torch.Generator) -> dict[str, Tensor]:
@@ -264,7 +270,7 @@ def works_on_meta(candidate: HeadCandidate) -> str:
 
 def serves_levels_or_says_so(candidate: HeadCandidate) -> str:
     """With one or two levels of few channels, the head works or raises an `UnsupportedError` that `limits` explains."""
-    for channels, strides in (((1, 3), (4, 8)), ((20,), (16,)), ((8, 8), (16, 32))):
+    for channels, strides in (((1, 3), (4, 8)), ((20,), (16,)), ((8, 8), (16, 32)), ((7,), (1,))):
         other = HeadCandidate(candidate.spec, candidate.task, candidate.hyper, channels, strides)
         try:
             head = other.build().eval()
@@ -362,6 +368,15 @@ def _shape(value: Any) -> str:
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
+def _image_fault(decoded: Any, size: Sequence[int]) -> str:
+    wanted = (3, *(_SCALE * side for side in size))
+    if not isinstance(decoded, list) or len(decoded) != _BATCH:
+        return f"decode gives {_shape(decoded)}, expected a list of {_BATCH} images"
+    if any(not isinstance(each, Tensor) or each.dtype != torch.uint8 or each.shape != wanted for each in decoded):
+        return f"decode gives {', '.join(map(_shape, decoded))}, expected bytes {wanted}"
+    return ""
+
+
 def _object_fault(decoded: Any, size: Sequence[int]) -> str:
     return _mask_fault(decoded, size, _COUNTS["point_segmentation"])
 
@@ -371,5 +386,6 @@ _FAULTS = {
     "segmentation": _mask_fault,
     "point_segmentation": _object_fault,
     "detection": _boxes_fault,
+    "super-resolution": _image_fault,
 }
 """For each kind of task, what is wrong with a decoded output for images of a size."""

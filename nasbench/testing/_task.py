@@ -24,7 +24,8 @@ __all__ = ["check_task"]
 _BATCH = 16
 
 _SIZES = {
-    "classification": "num_classes", "forecasting": "horizon", "segmentation": "num_classes", "detection": "num_classes"
+    "classification": "num_classes", "forecasting": "horizon", "segmentation": "num_classes",
+    "detection": "num_classes", "super-resolution": "scale",
 }  # fmt: skip
 """For each kind of task, the argument of a model that says how large its output is."""
 
@@ -68,14 +69,15 @@ def _validation_is_whole(task: Task) -> str:
     """Gives every validation item exactly once."""
     x, y = zip(*task.eval_batches("val", _BATCH), strict=True)
     shapes = {tuple(batch.shape[1:]) for batch in x}
-    if shapes != {tuple(task.input_size)}:
+    if shapes != {tuple(task.input_size)} and not task.any_size:
         return f"items have shapes {shapes}, but `input_size` is {tuple(task.input_size)}"
     items, targets = sum(map(len, x)), sum(map(len, y))
     if items != task.splits["val"] or targets != items:
         return f"there are {items} validation items and {targets} targets, but `splits` declares {task.splits['val']}"
     # As little of the test split as possible is read.
     first = next(iter(task.eval_batches("test", _BATCH)))[0]
-    return "" if tuple(first.shape[1:]) == tuple(task.input_size) else f"test items have shape {tuple(first.shape[1:])}"
+    fits = task.any_size or tuple(first.shape[1:]) == tuple(task.input_size)
+    return "" if fits else f"test items have shape {tuple(first.shape[1:])}"
 
 
 def _batches_repeat(task: Task) -> str:
@@ -157,6 +159,8 @@ def _model(task: Task) -> nn.Module:
     torch.manual_seed(0)
     if task.head is None:
         return _Random(task)
+    if task.kind == "super-resolution":
+        return task.attach(create_dense("sr_residual", input_size=task.input_size))
     return task.attach(create_dense("test_resnet", "fpn(width=32)", input_size=task.input_size))
 
 

@@ -241,7 +241,8 @@ def test_no_better_than_the_naive_forecast(tmp_path):
     assert "(positive is better)" in lines[0]
     assert "The test split agrees" in one_with(lines, "test split a")
     assert lines[-1] == (
-        "The best mse on the test split, 0.31, is no better than the 0.29 of the last value forecast: train longer."
+        "The best mse on the test split, 0.31, is no better than the 0.29 of last value, which needs no "
+        "model: train longer."
     )
     assert not any("naive" in line for line in said(recorder.run, test, {"last value": {"mse": 0.5}}))
 

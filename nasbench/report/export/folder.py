@@ -235,6 +235,8 @@ def _load(folder: Path) -> nn.Module:
 
 def _example(winner: _Winner) -> Tensor:
     size = winner.builder.input_size
+    if winner.item is not None:  # an item of super-resolution can have another size
+        size = tuple(winner.item.inputs.shape[1:])
     # Two items, because torch.export treats a dimension of size 1 as a constant.
     x = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     return x if winner.item is None else torch.cat([winner.item.inputs, x[:1]])

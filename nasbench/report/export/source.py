@@ -14,9 +14,10 @@ import torch
 from nasbench import backbones
 from nasbench.backbones import Slot
 from nasbench.backbones.dense import DenseHost
-from nasbench.backbones.factory import is_file, stem_arguments, timm_arguments
+from nasbench.backbones.factory import is_file, sr_class, stem_arguments, timm_arguments
 from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach
 from nasbench.backbones.layout import MapFormat
+from nasbench.backbones.names import is_sr_stem, is_timm
 from nasbench.backbones.stem_registry import STEMS
 from nasbench.errors import UnsupportedError
 from nasbench.library.building import Branches, Rowwise
@@ -163,6 +164,10 @@ class _Writer:
             self.need(cls)
             given = stem_arguments(backbone, size, model_kwargs.get("horizon"), model_kwargs.get("covariates"))
             return lambda: f"{self.inliner.name(cls)}({_keywords(given)})"
+        if is_sr_stem(backbone):
+            stem = sr_class(backbone)
+            self.need(stem)
+            return lambda: f"{self.inliner.name(stem)}()"
         self.inliner.imports("timm", "import timm")
         for given in timm_arguments(backbone, size, num_classes=model_kwargs.get("num_classes")):
             try:
@@ -184,7 +189,11 @@ class _Writer:
         """
         host, head = parts.host, parse(parts.head)
         assert isinstance(head, Leaf)
-        self.inliner.imports("timm", "import timm")
+        if is_timm(backbone):
+            self.inliner.imports("timm", "import timm")
+            inner: Callable[[], str] = lambda: f'timm.create_model("{backbone}", {_keywords(host.timm_arguments)})'  # noqa: E731
+        else:
+            inner = self.host(backbone, host.input_size, {})
         self.need(PyramidHost)
         self.need(DenseModel)
         self.inliner.need(module_spec(head.name).cls, without=("loss",))  # the model is trained already
@@ -202,12 +211,12 @@ class _Writer:
                 pyramid = f"{self.inliner.name(SimplePyramid)}({host.pyramid.map_channels}, {host.pyramid.octaves})"
             return (
                 f"{self.inliner.name(PyramidHost)}({indent}"
-                f'timm.create_model("{backbone}", {_keywords(host.timm_arguments)}),{indent}{pyramid},{indent}'
+                f"{inner()},{indent}{pyramid},{indent}"
                 f"{joined},{indent}levels={len(host.strides)},{indent}channels_last={host.channels_last},\n    )"
             )
 
         def head_code() -> str:
-            socket = {"num_classes": model_kwargs["num_classes"], "strides": list(host.strides)}
+            socket = {**model_kwargs, "strides": list(host.strides)}
             built = self._call(head.name, list(host.channels), dict(head.hyper), socket)
             return f"{self.inliner.name(DenseModel)}(model, {built})"
 

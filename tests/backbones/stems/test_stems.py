@@ -325,5 +325,5 @@ def test_a_forecasting_search_end_to_end(tmp_path):
     assert run.metric == "mse"
     assert {"mse", "mae", "macs", "latency_ms"} <= set(rows.columns)
     text = report.build(run).read_text()
-    assert "Naive forecasts" in text
+    assert "Without a model" in text
     assert "last value" in text or "last_value" in text
