@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["InstanceNorm", "decompose", "forecast_normalised", "patches"]
+__all__ = ["InstanceNorm", "decompose", "forecast_normalised", "patches", "shortened"]
 
 
 class InstanceNorm(nn.Module):
@@ -79,3 +79,19 @@ def patches(x: Tensor, length: int, stride: int) -> Tensor:
     The last value of each series is first repeated `stride` times.
     """
     return F.pad(x, (0, stride), mode="replicate").unfold(-1, length, stride)
+
+
+def shortened(name: str, steps: int, **lengths: tuple[object, object]) -> str:
+    """Return a sentence about what a backbone shortens for series of few steps. "" if it shortens nothing.
+
+    Args:
+        name: Name of the backbone.
+        steps: Number of steps of a series.
+        lengths: For each hyper-parameter, its own value and the value for this number of steps.
+
+    Example:
+        >>> shortened("patchtst", 8, patch=(16, 2), layers=(3, 3))
+        'patchtst: patch 16 becomes 2, because a series has 8 steps'
+    """
+    changed = [f"{key} {own} becomes {used}" for key, (own, used) in lengths.items() if own != used]
+    return f"{name}: {', '.join(changed)}, because a series has {steps} steps" if changed else ""

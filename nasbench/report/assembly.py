@@ -126,14 +126,13 @@ def _test_figures(
 
 
 def _add_test_figures(known: dict[str, Any], todo: Iterable[Mapping[Hashable, Any]], models: TrainedModels) -> None:
-    from nasbench.tasks import ForecastingTask, naive_baselines  # imported here, because they import torch
-    from nasbench.training.loop import evaluate
+    from nasbench.training.loop import evaluate  # imported here, because it imports torch
 
     for row in todo:
         model = models.load(row["number"], row["plan"])
         known["plans"][row["plan_hash"]] = evaluate(model, models.task, "test", models.device)[0]
-    if isinstance(models.task, ForecastingTask) and not known["naive"]:
-        known["naive"] = naive_baselines(models.task, "test")
+    if not known["naive"]:
+        known["naive"] = models.task.naive("test")
 
 
 def _trials(numbers: Iterable[int]) -> str:

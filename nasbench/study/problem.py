@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nasbench import backbones
+from nasbench.backbones.names import is_file
 from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
@@ -21,7 +22,7 @@ from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import ResolvedSpace, SlotLike, Space, load_space
 from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction
 from nasbench.study.evaluators.base import Evaluator
-from nasbench.tasks.forms import TABLE
+from nasbench.tasks.forms import TABLE, kind_of
 from nasbench.tasks.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem", "make_problem"]
 
-USUAL_SPACES = {"classification": "five-properties"}
+USUAL_SPACES = {"classification": "five-properties", "series_classification": "series-classification"}
 """The space of each kind of task, where it is not named after the kind."""
+
+_USUAL_BACKBONES = {"forecasting": "patchtst", "series_classification": "inception_time"}
+"""The backbone of each kind of task, where it is not `test_resnet`."""
+
+_OF_STEMS = {"forecasting": "horizon", "series_classification": "num_classes"}
+"""For each kind of task of series, the argument that a built-in backbone for it has."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +99,20 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
 def _host(settings: SearchSettings) -> tuple[str, str]:
     """Return the names of the backbone and the task. If one of them is not given, one that fits the other is chosen.
 
-    The default task is `co2` for a built-in forecasting backbone, and `digits` for other backbones.
+    The default task is `co2` for a built-in forecasting backbone, `digits-rows` for one that only classifies series, and
+    `digits` for other backbones.
     """
     backbone, task = settings.backbone, settings.task
     if backbone is None:
-        series = task is not None and task.partition(":")[0] in ("co2", "csv", "ett")
-        backbone = "patchtst" if series else "test_resnet"
+        kind = "" if task is None else kind_of(task)
+        backbone = _USUAL_BACKBONES.get(kind, "test_resnet")
     if task is None:
-        task = "co2" if backbones.is_stem(backbone) else "digits"
+        task = _usual_series(backbone) if backbones.is_stem(backbone) else "digits"
     return backbone, task
+
+
+def _usual_series(stem: str) -> str:
+    return "co2" if stem in backbones.stems_for("horizon") else "digits-rows"
 
 
 def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFunction) -> Problem:
@@ -194,6 +206,8 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     check_flow(settings.proxies, task)
     builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
     host = builder.host()
+    if told := getattr(host, "shortened", ""):
+        task.notes = (*task.notes, told)
     check_model(recipe, host, device)
     usual = USUAL_SPACES.get(task.kind, task.kind)
     slots = _slots_of(host, task.input_size, _written_space(settings, usual), neck_is_fixed=neck_is_fixed)
@@ -280,11 +294,19 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
 
 
 def _check_pair(backbone: str, task: Task) -> None:
-    if backbones.is_stem(backbone) != (task.kind == "forecasting") and ".py" not in backbone:
-        needed = "a forecasting backbone" if task.kind == "forecasting" else "a timm model"
+    argument = _OF_STEMS.get(task.kind)
+    fitting = [] if argument is None else backbones.stems_for(argument)
+    if not is_file(backbone) and (backbone not in fitting if argument else backbones.is_stem(backbone)):
+        kind = task.kind.replace("_", " ")
+        needed = f"one of {', '.join(fitting)}" if argument else "a timm model"
         raise InputError(
-            f"backbone {backbone!r} does not fit task {task.name!r}: a {task.kind} task needs {needed} (forecasting "
-            f"backbones: {', '.join(backbones.STEMS)})"
+            f"backbone {backbone!r} does not fit task {task.name!r}: a {kind} task needs {needed}, or your own FILE.py:build"
+        )
+    if task.model_kwargs.get("padded") and not backbones.takes_padding(backbone):
+        raise InputError(
+            f"the series of {task.name!r} have unequal lengths, and {backbone} cannot leave padded steps out; backbones "
+            f"that can: {', '.join(backbones.stems_for('padded'))}, or FILE.py:build with an argument `padded`; or give "
+            "series of one length"
         )
 
 

@@ -5,6 +5,7 @@ from .forecasting import ForecastingTask, naive_baselines, naive_forecasts, naiv
 from .forms import FORMS
 from .images import ImageTask
 from .segmentation import SegmentationTask
+from .series_classification import SeriesClassificationTask
 
 __all__ = [
     "FORMS",
@@ -14,6 +15,7 @@ __all__ = [
     "ImageTask",
     "Meter",
     "SegmentationTask",
+    "SeriesClassificationTask",
     "Task",
     "apply",
     "create_task",

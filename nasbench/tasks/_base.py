@@ -19,7 +19,7 @@ from nasbench.tasks.recipe import Recipe
 
 __all__ = ["SPLITS", "Batch", "Inputs", "Kind", "Meter", "Task", "apply", "epoch_generator", "map_tensors", "shuffled"]
 
-Kind = Literal["classification", "forecasting", "segmentation", "detection"]
+Kind = Literal["classification", "forecasting", "segmentation", "detection", "series_classification"]
 
 SPLITS = ("train", "val", "test")
 """The names of the splits. A search uses `train` and `val`, but never `test`. Only the report uses `test`."""
@@ -69,7 +69,7 @@ class Task(ABC):
 
     Attributes:
         name: The text that the user gave ("digits", "csv:sales.csv").
-        kind: "classification", "forecasting", "segmentation" or "detection".
+        kind: "classification", "forecasting", "segmentation", "detection" or "series_classification".
         metric: The primary metric. A search selects plans by it.
         metrics: The direction, "maximize" or "minimize", of each metric that `evaluate` returns.
         input_size: Size of one input: (3, H, W), or (lookback, series).
@@ -164,6 +164,13 @@ class Task(ABC):
         meter = self.meter("val")
         meter.update(outputs, targets)
         return meter.result()
+
+    def naive(self, split: str) -> dict[str, dict[str, float]]:
+        """Return the metrics on a split of methods without a model, by name. A useful model must be better.
+
+        The default is empty.
+        """
+        return {}
 
     def preprocessing(self) -> dict[str, Any]:
         """Return how the input of an exported model must be prepared, as JSON-serialisable data."""

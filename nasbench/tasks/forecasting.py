@@ -250,6 +250,10 @@ class ForecastingTask(Task):
         meter.update(outputs, targets)
         return meter.result()
 
+    def naive(self, split: str) -> dict[str, dict[str, float]]:
+        """Return the metrics of the naive forecasts on a split (`naive_baselines`)."""
+        return naive_baselines(self, split)
+
     def unscale(self, values: np.ndarray) -> np.ndarray:
         """Convert scaled values `(..., D)` back to the units of the data."""
         return values * self.std + self.mean

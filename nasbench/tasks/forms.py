@@ -30,6 +30,8 @@ _KINDS: dict[str, str] = {
     "segment:PATH": "segmentation",
     "scenes-detect": "detection",
     "detect:PATH": "detection",
+    "digits-rows": "series_classification",
+    "series:TRAIN.ts,TEST.ts": "series_classification",
     "FILE.py:Task": "",
 }
 
@@ -39,6 +41,7 @@ FORMS = tuple(_KINDS)
 METRICS: dict[str, Mapping[str, str]] = {
     "classification": {"accuracy": "maximize", "loss": "minimize"},
     "forecasting": {"mse": "minimize", "mae": "minimize", "smape": "minimize", "mase": "minimize"},
+    "series_classification": {"accuracy": "maximize", "balanced_accuracy": "maximize", "loss": "minimize"},
     "segmentation": {"miou": "maximize", "pixel_accuracy": "maximize"},
     "detection": {name: "maximize" for name in ("ap", "ap50", "ap_small", "ap_medium", "ap_large")},
 }
