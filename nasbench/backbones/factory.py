@@ -75,7 +75,8 @@ def create_backbone(
         input_size: `(C, H, W)` of an image, or `(lookback, series)`. None means the backbone's default. A timm model
             that is built for one fixed size gets the size as `img_size`.
         num_classes: Number of outputs of the classifier. None means the backbone's default.
-        horizon: For a forecasting backbone, the number of forecast steps. Without it, and with `num_classes`, a built-in
+        horizon: For a forecasting backbone, the number of forecast steps. Without it, and with `num_classes`, a built-
+        in
             backbone for series classifies them.
         covariates: For a forecasting backbone, the number of covariates of each time step. It is ignored if the
             backbone takes none (see `takes_covariates`).
@@ -235,6 +236,8 @@ def stem_arguments(
         raise BackboneError(
             f"{name} cannot leave padded steps out; backbones that can: {', '.join(stems_for('padded'))}"
         )
+    if padded and horizon is not None:
+        raise BackboneError(f"{name} forecasts no series of unequal lengths; leave out padded, or give num_classes")
     given: dict[str, int | None] = {"lookback": size[0], "series": size[1]}
     if num_classes is None and forecasts:
         more = {"covariates": covariates} if covariates and takes_covariates(name) else {}

@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["Head", "Host", "Neck", "Task", "host_of_options"]
 
 Task = Annotated[
-    str | None, typer.Option(metavar="TASK", help="Task of segmentation or detection, for its host with a head.")
+    str | None,
+    typer.Option(
+        metavar="TASK", help="Task of segmentation or detection, for its host with a head, or of series to classify."
+    ),
 ]
 Neck = Annotated[str | None, typer.Option(metavar="NECK", help="Neck of the host. It needs --task.")]
 Head = Annotated[str | None, typer.Option(metavar="HEAD", help="Head of the model. It needs --task.")]
 
 _DENSE = ("segmentation", "detection")
+_WITH_A_HOST = (*_DENSE, "series_classification")
+"""The kinds of tasks whose models are not those that the options of a command describe."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Host:
     Attributes:
         backbone: Name of the backbone.
         input_size: Size of one input, without the batch dimension.
-        builder: Builds the models of a dense task. None if the backbone is the whole model.
+        builder: Builds the models of a task. None if no task is given.
     """
 
     backbone: str
@@ -50,7 +55,9 @@ class Host:
     @property
     def ending(self) -> dict[str, str | None]:
         """The neck and the head by these names. Empty if the backbone is the whole model."""
-        return {} if self.builder is None else {"neck": self.builder.neck, "head": self.builder.head}
+        if self.builder is None or self.builder.head is None:
+            return {}
+        return {"neck": self.builder.neck, "head": self.builder.head}
 
     def bare(self) -> str | nn.Module:
         """Return what a plan is inserted into: the backbone, or the dense host without its head."""
@@ -91,7 +98,8 @@ def host_of_options(
 
     Raises:
         UnknownNameError: If there is no such backbone, module, slot, task, neck or head.
-        InputError: If a plan is malformed, if a neck or a head is given without a task, or if the task is not dense.
+        InputError: If a plan is malformed, if a neck or a head is given without a task, if the task has no host of its
+            own, or if the backbone is not for it.
         DataError: If the data of the task cannot be read.
     """
     if task is None:
@@ -100,9 +108,10 @@ def host_of_options(
             raise InputError(f"{' and '.join(given)}: only together with --task, a task of segmentation or detection")
         check_names(backbone, *plans, size=size, lookback=lookback, series=series)
         return Host(backbone, input_size(backbone, size, lookback, series))
-    _check_kind(task, _kind(task) or _DENSE[0])
+    _check_kind(task, _kind(task) or _WITH_A_HOST[0])
     from nasbench.runs.settings import read_settings
     from nasbench.study.names import check_names as check_settings
+    from nasbench.study.problem import check_pair
 
     given_settings = {"backbone": backbone, "task": task, "neck": neck, "head": head, "size": size}
     settings, _ = read_settings({k: v for k, v in given_settings.items() if v is not None}, None, "command line")
@@ -113,6 +122,7 @@ def host_of_options(
     made = make_task(settings)
     _check_kind(task, made.kind)
     settings = with_ending(settings, made)
+    check_pair(backbone, made)
     return Host(backbone, made.input_size, ModelBuilder.of(settings, made.input_size, made.model_kwargs))
 
 
@@ -123,8 +133,8 @@ def _kind(task: str) -> str:
 
 
 def _check_kind(task: str, kind: str) -> None:
-    if kind not in _DENSE:
+    if kind not in _WITH_A_HOST:
         raise InputError(
-            f"--task {task}: only a task of segmentation or detection puts a neck and a head on a backbone; leave "
-            f"--task out for a {kind} task"
+            f"--task {task}: only a task of segmentation or detection puts a neck and a head on a backbone, and only a "
+            f"task of series to classify changes its size and its end; leave --task out for a {kind} task"
         )

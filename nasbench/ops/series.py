@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["InstanceNorm", "decompose", "forecast_normalised", "patches", "shortened"]
+__all__ = ["InstanceNorm", "decompose", "forecast_normalised", "normalised", "patches", "short_patch", "shortened"]
 
 
 class InstanceNorm(nn.Module):
@@ -62,6 +62,11 @@ def forecast_normalised(norm: InstanceNorm | None, x: Tensor, forecast: Callable
     return norm.restore(forecast(x), mean, deviation)
 
 
+def normalised(norm: InstanceNorm | None, x: Tensor) -> Tensor:
+    """Return the normalised window `(B, L, D)`, from which series are classified. With None it is used unchanged."""
+    return x if norm is None else norm(x)[0]
+
+
 def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
     """Split D series of L steps, `(B, D, L)`, into seasonal and trend parts of the same shape.
 
@@ -79,6 +84,11 @@ def patches(x: Tensor, length: int, stride: int) -> Tensor:
     The last value of each series is first repeated `stride` times.
     """
     return F.pad(x, (0, stride), mode="replicate").unfold(-1, length, stride)
+
+
+def short_patch(patch: int, steps: int) -> int:
+    """Return the length of a patch with which a series has at least four, if it has four steps: `patch` or less."""
+    return max(1, min(patch, steps // 4))
 
 
 def shortened(name: str, steps: int, **lengths: tuple[object, object]) -> str:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["StepNorm", "SteppedConv", "max_pool_valid", "mean_valid", "split_padding", "zero_padded"]
+__all__ = ["StepNorm", "SteppedConv", "max_pool_valid", "max_valid", "mean_valid", "split_padding", "zero_padded"]
 
 
 def split_padding(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,6 +31,11 @@ def mean_valid(x: Tensor, valid: Tensor | None) -> Tensor:
     if valid is None:
         return x.mean(dim=2)
     return zero_padded(x, valid).sum(dim=2) / valid.sum(dim=2)
+
+
+def max_valid(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the maximum of a map over its valid steps: `(B, C, L) -> (B, C)`. Each item must have one or more."""
+    return (x if valid is None else x.masked_fill(~valid, float("-inf"))).amax(dim=2)
 
 
 def max_pool_valid(x: Tensor, valid: Tensor | None, kernel: int) -> Tensor:
@@ -69,7 +74,9 @@ class StepNorm(nn.BatchNorm1d):
         """Normalise. In training, the mean and variance of a batch are those of its valid steps."""
         if valid is None or not self.training:
             return super().forward(x)
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
         weights, values = valid.float(), x.float()  # as in torch, statistics are not computed in half precision
         count = weights.sum()
         mean = (values * weights).sum(dim=(0, 2)) / count

@@ -271,9 +271,11 @@ def _no_better_than_naive(run: Run, metric: str, best: pd.Series, test: Metrics,
     known = {name: values[metric] for name, values in naive.items() if metric in values}
     if ours is None or not known:
         return
-    name = min(known, key=lambda each: known[each])  # metrics of forecasts are errors
-    if ours >= known[name]:
-        naive_text = f"the {known[name]:.4g} of the {name} forecast"
+    is_error = run.directions[metric] == "minimize"
+    name = (min if is_error else max)(known, key=lambda each: known[each])
+    if ours >= known[name] if is_error else ours <= known[name]:
+        forecast = " forecast" if (run.config["task"] or {}).get("kind") == "forecasting" else ""
+        naive_text = f"the {known[name]:.4g} of the {name}{forecast}"
         yield f"the best {metric} on the test split, {ours:.4g}, is no better than {naive_text}"
 
 

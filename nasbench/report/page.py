@@ -200,16 +200,19 @@ def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | 
     if not naive:
         return None
     metrics = list(next(iter(naive.values())))
-    columns = (Column("forecast"), *(Column(f"test {name}", True) for name in metrics))
+    forecasts = (run.config["task"] or {}).get("kind") == "forecasting"
+    columns = (Column("forecast" if forecasts else "method"), *(Column(f"test {name}", True) for name in metrics))
     rows = [
         Row((Cell(name), *(Cell(figure_text(values[metric]), True) for metric in metrics)))
         for name, values in naive.items()
     ]
     return Table(
-        "Naive forecasts",
+        "Naive forecasts" if forecasts else "Without a model",
         columns,
         tuple(rows),
-        "A useful model must have smaller errors than these forecasts on the same test windows.",
+        "A useful model must have smaller errors than these forecasts on the same test windows."
+        if forecasts
+        else "A useful model must be better than this method on the same test items.",
     )
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nasbench.backbones import Slot
     from nasbench.tasks import Task
 
-__all__ = ["Problem", "make_problem"]
+__all__ = ["Problem", "check_pair", "make_problem"]
 
 USUAL_SPACES = {"classification": "five-properties", "series_classification": "series-classification"}
 """The space of each kind of task, where it is not named after the kind."""
@@ -99,8 +99,8 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
 def _host(settings: SearchSettings) -> tuple[str, str]:
     """Return the names of the backbone and the task. If one of them is not given, one that fits the other is chosen.
 
-    The default task is `co2` for a built-in forecasting backbone, `digits-rows` for one that only classifies series, and
-    `digits` for other backbones.
+    The default task is `co2` for a built-in forecasting backbone, `digits-rows` for one that only classifies series,
+    and `digits` for other backbones.
     """
     backbone, task = settings.backbone, settings.task
     if backbone is None:
@@ -190,7 +190,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     if unused := unused_options(str(settings.task), _given(settings, _OF_DATA)):
         raise InputError(f"task {settings.task!r} does not use {', '.join(unused)}; leave out {', '.join(unused)}")
     task = make_task(settings)
-    _check_pair(backbone, task)
+    check_pair(backbone, task)
     if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
         task.notes = (*task.notes, f"{backbone} takes no covariates of time, so it is trained without them")
     recipe = task.recipe.with_settings(settings.training)
@@ -293,20 +293,22 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     return Problem(settings, None, space, wanted, ReplayedEvaluator(table, bounds), identity, info.slots)
 
 
-def _check_pair(backbone: str, task: Task) -> None:
+def check_pair(backbone: str, task: Task) -> None:
+    """Raise `InputError` if a backbone is not for the kind of a task, or cannot take the lengths of its series."""
     argument = _OF_STEMS.get(task.kind)
     fitting = [] if argument is None else backbones.stems_for(argument)
     if not is_file(backbone) and (backbone not in fitting if argument else backbones.is_stem(backbone)):
         kind = task.kind.replace("_", " ")
         needed = f"one of {', '.join(fitting)}" if argument else "a timm model"
         raise InputError(
-            f"backbone {backbone!r} does not fit task {task.name!r}: a {kind} task needs {needed}, or your own FILE.py:build"
+            f"backbone {backbone!r} does not fit task {task.name!r}: a {kind} task needs {needed}, or your own "
+            "FILE.py:build"
         )
     if task.model_kwargs.get("padded") and not backbones.takes_padding(backbone):
         raise InputError(
-            f"the series of {task.name!r} have unequal lengths, and {backbone} cannot leave padded steps out; backbones "
-            f"that can: {', '.join(backbones.stems_for('padded'))}, or FILE.py:build with an argument `padded`; or give "
-            "series of one length"
+            f"the series of {task.name!r} have unequal lengths, and {backbone} cannot leave padded steps out; "
+            f"backbones that can: {', '.join(backbones.stems_for('padded'))}, or FILE.py:build with an argument "
+            "`padded`; or give series of one length"
         )
 
 

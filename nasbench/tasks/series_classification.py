@@ -1,7 +1,7 @@
-"""Classify series: whole series in, one class out. Their splits, their scales, and the error of a method without a model.
+"""Classification of series: items, splits, scales, and the accuracy of a method without a model.
 
-Each series is scaled with the mean and standard deviation of the training split, over all items and steps. The archive of
-UCR normalises each item by itself, and such data stays as it is up to one common factor.
+Each series is scaled with the mean and standard deviation of the training split, over all items and steps. The archive
+of UCR normalises each item by itself, and such data stays as it is up to one common factor.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class LabelledItems:
 class SeriesClassificationTask(Task):
     """Classify series: from scaled series `(B, steps, D)` to class numbers `(B,)`.
 
-    If the lengths of the items differ, all items are padded at their end to the longest. The padded steps are NaN, and the
-    argument `padded` of the backbone is True.
+    If the lengths of the items differ, all items are padded at their end to the longest. The padded steps are NaN, and
+    the argument `padded` of the backbone is True.
 
     Args:
         name: The text that the user gave.
@@ -129,8 +129,9 @@ class SeriesClassificationTask(Task):
         if beyond.any():
             item, step, bad = (int(part) for part in np.argwhere(beyond)[0])
             raise DataError(
-                f"{self.name}: value {step + 1} of series {bad + 1} of item {item + 1} is {padded[item, step, bad]:.6g}, "
-                "too large for single precision beside the other values; correct it, or give the series in a larger unit"
+                f"{self.name}: value {step + 1} of series {bad + 1} of item {item + 1} is "
+                f"{padded[item, step, bad]:.6g}, too large for single precision beside the other values; correct it, "
+                "or give the series in a larger unit"
             )
         self.scaled = torch.from_numpy(scaled).float()
 

@@ -27,10 +27,14 @@ _BRANCHES = 4
 
 @register_stem("inception_time")
 class InceptionTime(nn.Module):
-    """Residual blocks of inception modules, mean pooling over time and one linear layer. It is one network, no ensemble.
+    """Residual blocks of inception modules, mean pooling over time and one linear layer. This is one network.
 
-    .. math:: b = W_b x,\\quad m = \\mathrm{relu}(\\mathrm{BN}([f_{40} \\star b,\\; f_{20} \\star b,\\; f_{10} \\star b,\\;
-              W_m\\,\\mathrm{MaxPool}_3(x)])),\\quad z_{k+1} = \\mathrm{relu}(m_3(m_2(m_1(z_k))) + \\mathrm{BN}(W_k z_k))
+    The paper averages five of them, trained with different seeds.
+
+    .. math:: b = W_b x,\\quad
+              m(x) = \\mathrm{relu}(\\mathrm{BN}([f_{40} \\star b,\\; f_{20} \\star b,\\; f_{10} \\star b,\\;
+              W_m\\,\\mathrm{MaxPool}_3(x)])),\\quad
+              z_{k+1} = \\mathrm{relu}(m_3(m_2(m_1(z_k))) + \\mathrm{BN}(W_k z_k))
 
     There is no bottleneck W_b if the input is a single series. No convolution has a bias. An even kernel is padded with
     one step more at the end, as in the authors' code.

@@ -161,7 +161,8 @@ class _Writer:
         if backbones.is_stem(backbone):
             cls = STEMS.get(backbone)
             self.need(cls)
-            given = stem_arguments(backbone, size, model_kwargs.get("horizon"), model_kwargs.get("covariates"))
+            known = ("horizon", "covariates", "num_classes", "padded")
+            given = stem_arguments(backbone, size, *(model_kwargs.get(key) for key in known))
             return lambda: f"{self.inliner.name(cls)}({_keywords(given)})"
         self.inliner.imports("timm", "import timm")
         for given in timm_arguments(backbone, size, num_classes=model_kwargs.get("num_classes")):
