@@ -198,7 +198,7 @@ def _digits(text: str, options: dict[str, Any]) -> ImageTask:
 def _digit_rows(text: str, seed: int) -> SeriesClassificationTask:
     from nasbench.tasks.series_classification import SeriesClassificationTask, digit_rows
 
-    recipe = Recipe(epochs=5, batch_size=32, learning_rate=3e-3)
+    recipe = Recipe(epochs=8, batch_size=32, learning_rate=3e-3)
     return SeriesClassificationTask(text, digit_rows(), seed=seed, recipe=recipe)
 
 

@@ -24,9 +24,12 @@ __all__ = ["check_task"]
 _BATCH = 16
 
 _SIZES = {
-    "classification": "num_classes", "forecasting": "horizon", "segmentation": "num_classes", "detection": "num_classes",
+    "classification": "num_classes",
+    "forecasting": "horizon",
+    "segmentation": "num_classes",
+    "detection": "num_classes",
     "series_classification": "num_classes",
-}  # fmt: skip
+}
 """For each kind of task, the argument of a model that says how large its output is."""
 
 

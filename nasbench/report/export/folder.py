@@ -74,8 +74,8 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
 
     The folder contains model.py, model.safetensors, config.json, README.md (the model card), example.py and
     requirements.txt. For a dense task and for series to classify it also has an item of the test split, and the result
-    of the run's model for this item. Before the folder is created, the model that `model.py` builds is compared with the run's model.
-    It must have the same keys and the same output, bit for bit.
+    of the run's model for this item. Before the folder is created, the model that `model.py` builds is compared with
+    the run's model. It must have the same keys and the same output, bit for bit.
 
     Args:
         run: The run.
