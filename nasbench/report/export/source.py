@@ -162,7 +162,7 @@ class _Writer:
             cls = STEMS.get(backbone)
             self.need(cls)
             known = ("horizon", "covariates", "num_classes", "padded")
-            given = stem_arguments(backbone, size, *(model_kwargs.get(key) for key in known))
+            given = stem_arguments(backbone, size, **{key: model_kwargs.get(key) for key in known})
             return lambda: f"{self.inliner.name(cls)}({_keywords(given)})"
         self.inliner.imports("timm", "import timm")
         for given in timm_arguments(backbone, size, num_classes=model_kwargs.get("num_classes")):
