@@ -68,7 +68,15 @@ class SteppedConv(nn.Conv1d):
 
 
 class StepNorm(nn.BatchNorm1d):
-    """Batch normalisation whose statistics leave padded steps out: `(B, C, L) -> (B, C, L)`."""
+    """Batch normalisation whose statistics leave padded steps out: `(B, C, L) -> (B, C, L)`.
+
+    Args:
+        channels: Number of channels C.
+        eps: Number added to the variance before its square root is taken.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps=eps)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalise. In training, the mean and variance of a batch are those of its valid steps."""

@@ -127,10 +127,10 @@ class SeriesClassificationTask(Task):
             scaled = (padded - self.mean) / self.std
         beyond = ~(np.abs(scaled) < _LARGEST) & ~np.isnan(padded)
         if beyond.any():
-            item, step, bad = (int(part) for part in np.argwhere(beyond)[0])
+            number, step, bad = (int(part) for part in np.argwhere(beyond)[0])
             raise DataError(
-                f"{self.name}: value {step + 1} of series {bad + 1} of item {item + 1} is "
-                f"{padded[item, step, bad]:.6g}, too large for single precision beside the other values; correct it, "
+                f"{self.name}: value {step + 1} of series {bad + 1} of item {number + 1} is "
+                f"{padded[number, step, bad]:.6g}, too large for single precision beside the other values; correct it, "
                 "or give the series in a larger unit"
             )
         self.scaled = torch.from_numpy(scaled).float()

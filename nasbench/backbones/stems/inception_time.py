@@ -87,7 +87,7 @@ class InceptionTime(nn.Module):
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Return the backbone's slots: slot name to (module path, layout)."""
-        places = {}
+        places: dict[str, tuple[str, str]] = {}
         for k, stage in enumerate(self.stages):
             blocks = range(len(stage.blocks))  # type: ignore[arg-type]
             places |= {f"stage{k + 1}.block{j + 1}": (f"stages.{k}.blocks.{j}", "NCL") for j in blocks}

@@ -161,8 +161,7 @@ class _Writer:
         if backbones.is_stem(backbone):
             cls = STEMS.get(backbone)
             self.need(cls)
-            known = ("horizon", "covariates", "num_classes", "padded")
-            given = stem_arguments(backbone, size, **{key: model_kwargs.get(key) for key in known})
+            given = stem_arguments(backbone, size, **model_kwargs)
             return lambda: f"{self.inliner.name(cls)}({_keywords(given)})"
         self.inliner.imports("timm", "import timm")
         for given in timm_arguments(backbone, size, num_classes=model_kwargs.get("num_classes")):
