@@ -47,13 +47,13 @@ def test_a_training_file_and_a_test_file(tmp_path):
     assert task.indices["test"].tolist() == [20, 21, 22, 23, 24, 25]
     assert set(task.indices["train"].tolist()) | set(task.indices["val"].tolist()) == set(range(20))
     assert task.labels[task.indices["val"]].sum() == 2  # stratified
-    assert task.notes == (f"series:{train},{test}: val are drawn from the training items at random by class, seed 3",)
+    assert task.notes == (f"series:{train},{test}: val drawn from the training items, stratified by class, seed 3",)
     other = create_task(f"series:{train},{test}", seed=4)
     assert other.indices["val"].tolist() != task.indices["val"].tolist()
     assert other.describe()["data_sha256"] == task.describe()["data_sha256"]
     alone = create_task(f"series:{train}")
     assert alone.splits == {"train": 12, "val": 4, "test": 4}
-    assert "test and val are drawn" in alone.notes[0].replace("val and test", "test and val")
+    assert "val and test drawn from all items" in alone.notes[0]
     assert all(result.passed for result in check_task(task)), [r for r in check_task(task) if not r.passed]
     assert unused_options(f"series:{train}", ["fill", "lookback"]) == ["lookback"]
     assert unused_options("digits-rows", ["fill"]) == ["fill"]
