@@ -1,5 +1,5 @@
 from .discovery import Slot, slots
-from .factory import create_backbone, default_input_size, takes_covariates
+from .factory import create_backbone, default_input_size, stems_for, takes_covariates, takes_padding
 from .names import backbone_names, check_backbone_name, is_stem
 from .stem_registry import STEMS, register_stem
 
@@ -13,5 +13,7 @@ __all__ = [
     "is_stem",
     "register_stem",
     "slots",
+    "stems_for",
     "takes_covariates",
+    "takes_padding",
 ]

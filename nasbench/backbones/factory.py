@@ -22,12 +22,20 @@ from nasbench.library.plugins import load_python_file, locate
 from nasbench.library.source_names import not_defined
 
 __all__ = [
-    "create_backbone", "default_input_size", "sr_class", "stem_arguments", "takes_covariates", "timm_arguments",
-]  # fmt: skip
+    "create_backbone",
+    "default_input_size",
+    "sr_class",
+    "stem_arguments",
+    "stems_for",
+    "takes_covariates",
+    "takes_padding",
+    "timm_arguments",
+]
 
 DEFAULT_SERIES = (96, 7)
 """Default lookback and number of series, as in the ETT benchmarks."""
 _DEFAULT_HORIZON = 24
+_DEFAULT_CLASSES = 10
 
 _SR_SIZE = (3, 48, 48)
 """Default size of the small image of super-resolution, as in most papers."""
@@ -60,6 +68,7 @@ def create_backbone(
     num_classes: int | None = None,
     horizon: int | None = None,
     covariates: int | None = None,
+    padded: bool = False,
     in_chans: int = 3,
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
@@ -69,14 +78,19 @@ def create_backbone(
 
     Args:
         name: A timm architecture, a built-in backbone, or `FILE.py:function` for your own backbone. Your
-            function is called by keyword with those of `input_size`, `num_classes`, `horizon` and `covariates` that it
-            names and that are known, or with all of them if it has `**kwargs`. It returns an nn.Module.
+            function is called by keyword with those of `input_size`, `num_classes`, `horizon`, `covariates` and
+            `padded` that it names and that are known, or with all of them if it has `**kwargs`. It returns an
+            nn.Module.
         input_size: `(C, H, W)` of an image, or `(lookback, series)`. None means the backbone's default. A timm model
             that is built for one fixed size gets the size as `img_size`.
         num_classes: Number of outputs of the classifier. None means the backbone's default.
-        horizon: For a forecasting backbone, the number of forecast steps.
+        horizon: For a forecasting backbone, the number of forecast steps. Without it, and with `num_classes`, a built-
+        in
+            backbone for series classifies them.
         covariates: For a forecasting backbone, the number of covariates of each time step. It is ignored if the
             backbone takes none (see `takes_covariates`).
+        padded: Whether series can be shorter than the lookback, so that their last steps are NaN. Only for a backbone
+            that can leave padded steps out (see `takes_padding`).
         in_chans: Number of input channels if `input_size` is None.
         pretrained: Whether to load timm's pretrained weights.
         checkpoint: A file of weights to load. If the classifier in the file has another size than the model's, the
@@ -95,9 +109,10 @@ def create_backbone(
     """
     size = tuple(input_size) if input_size is not None else None
     if is_file(name):
-        model = _from_file(name, size, num_classes=num_classes, horizon=horizon, covariates=covariates)
+        wanted = {"num_classes": num_classes, "horizon": horizon, "covariates": covariates, "padded": padded or None}
+        model = _from_file(name, size, **wanted)
     elif is_stem(name):
-        model = STEMS.get(name)(**stem_arguments(name, size, horizon, covariates))
+        model = STEMS.get(name)(**stem_arguments(name, size, horizon, covariates, num_classes, padded))
     elif is_sr_stem(name):
         if size is not None and (len(size) != 3 or size[0] != 3):
             raise BackboneError(f"{name} takes colour images: its input size must be (3, height, width), got {size}")
@@ -176,24 +191,77 @@ def timm_arguments(
     return [{**given, "img_size": size[1:]}, given]
 
 
+def stems_for(argument: str) -> list[str]:
+    """Return the names of the built-in backbones for series whose constructors have an argument.
+
+    Those with `horizon` forecast, and those with `num_classes` classify. A backbone can do both.
+    """
+    return [name for name in STEMS if _has_argument(name, argument)]
+
+
 def takes_covariates(name: str) -> bool:
     """Return whether `name` is a forecasting backbone that can be built with time covariates."""
-    return is_stem(name) and "covariates" in inspect.signature(STEMS.get(name)).parameters
+    return is_stem(name) and _has_argument(name, "covariates")
+
+
+def takes_padding(name: str) -> bool:
+    """Return whether a backbone can be built for series of unequal lengths, so that it leaves padded steps out.
+
+    A user's function says so with an argument `padded`.
+
+    Raises:
+        PluginError: If the user's file fails to load.
+        UnknownNameError: If the file does not define the function.
+    """
+    if is_file(name):
+        return "padded" in inspect.signature(_user_function(name)).parameters
+    return is_stem(name) and _has_argument(name, "padded")
+
+
+def _has_argument(stem: str, argument: str) -> bool:
+    known = inspect.signature(STEMS.get(stem)).parameters
+    # A class with `**kwargs` gets the arguments of a forecast, because every class got them before others classified.
+    return argument in known or (argument == "horizon" and any(p.kind is p.VAR_KEYWORD for p in known.values()))
 
 
 def stem_arguments(
-    name: str, size: tuple[int, ...] | None = None, horizon: int | None = None, covariates: int | None = None
-) -> dict[str, int]:
-    """Return the arguments for the class of a forecasting backbone. Covariates are left out if the backbone takes none.
+    name: str,
+    size: tuple[int, ...] | None = None,
+    horizon: int | None = None,
+    covariates: int | None = None,
+    num_classes: int | None = None,
+    padded: bool = False,
+) -> dict[str, int | None]:
+    """Return the arguments for the class of a built-in backbone for series.
+
+    Covariates are left out if the backbone takes none. If neither a horizon nor a number of classes is given, the
+    backbone forecasts if it can.
 
     Raises:
-        BackboneError: If the size is not (lookback, series).
+        BackboneError: If the size is not (lookback, series), or if the backbone cannot be built for what is asked.
     """
     size = DEFAULT_SERIES if size is None else size
     if len(size) != 2:
-        raise BackboneError(f"{name} forecasts series: its input size must be (lookback, series), got {size}")
-    more = {"covariates": covariates} if covariates and takes_covariates(name) else {}
-    return {"lookback": size[0], "series": size[1], "horizon": horizon or _DEFAULT_HORIZON, **more}
+        raise BackboneError(f"{name} is for series: its input size must be (lookback, series), got {size}")
+    forecasts, classifies = _has_argument(name, "horizon"), _has_argument(name, "num_classes")
+    if horizon is not None and num_classes is not None:
+        raise BackboneError(f"{name} either forecasts or classifies: give horizon or num_classes, not both")
+    if (horizon is not None and not forecasts) or (num_classes is not None and not classifies):
+        known = stems_for("horizon" if horizon is not None else "num_classes")
+        what = "forecast" if horizon is not None else "classify series"
+        raise BackboneError(f"{name} does not {what}; backbones that do: {', '.join(known)}")
+    if padded and not takes_padding(name):
+        raise BackboneError(
+            f"{name} cannot leave padded steps out; backbones that can: {', '.join(stems_for('padded'))}"
+        )
+    if padded and horizon is not None:
+        raise BackboneError(f"{name} forecasts no series of unequal lengths; leave out padded, or give num_classes")
+    given: dict[str, int | None] = {"lookback": size[0], "series": size[1]}
+    if num_classes is None and forecasts:
+        more = {"covariates": covariates} if covariates and takes_covariates(name) else {}
+        return {**given, "horizon": horizon or _DEFAULT_HORIZON, **more}
+    given |= {"horizon": None} if forecasts else {}
+    return {**given, "num_classes": num_classes or _DEFAULT_CLASSES, **({"padded": True} if padded else {})}
 
 
 @lru_cache(maxsize=32)
@@ -202,7 +270,8 @@ def _user_file(path: Path, modified: int) -> ModuleType:
     return load_python_file(path)
 
 
-def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Module:
+def _user_function(name: str) -> Callable[..., Any]:
+    """Return the user's function `FILE.py:function` that builds a backbone."""
     file, _, function = name.rpartition(":")
     path = Path(file).expanduser().resolve()
     module = _user_file(path, path.stat().st_mtime_ns if path.is_file() else 0)
@@ -211,6 +280,12 @@ def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Mod
         # Only functions that the file defines are suggested, not those that it imports.
         own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
         raise not_defined("backbone", function, file, own)
+    return build
+
+
+def _from_file(name: str, size: tuple[int, ...] | None, **wanted: Any) -> nn.Module:
+    path = Path(name.rpartition(":")[0]).expanduser().resolve()
+    build = _user_function(name)
     # A user's function declares only the arguments that it needs, so it receives no others.
     asked = {"input_size": size, **wanted}
     arguments = _arguments(build, name, asked)

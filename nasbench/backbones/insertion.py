@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from nasbench.backbones import Slot, create_backbone, default_input_size, slots
+from nasbench.backbones import Slot, create_backbone, default_input_size, is_stem, slots
 from nasbench.backbones.dense import DenseHost, put_neck
 from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach, strip, to_host
 from nasbench.backbones.pyramid import PyramidClassifier, create_pyramid
@@ -92,7 +92,9 @@ def insert(
         _insert_into(whole.backbone, whole.backbone, plan, size, identity_init, replace)
         return whole
     model = create_backbone(backbone, input_size=input_size, pretrained=pretrained, **given)  # type: ignore[arg-type]
-    return _insert_into(model, backbone, plan, size or default_input_size(model), identity_init, replace)
+    # The slots of a name are those of a forecast. A model that classifies can have other patches.
+    host = model if is_stem(backbone) and num_classes is not None else backbone
+    return _insert_into(model, host, plan, size or default_input_size(model), identity_init, replace)
 
 
 def _insert_into(

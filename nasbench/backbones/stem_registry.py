@@ -1,4 +1,4 @@
-"""The registry of the built-in forecasting backbones, called stems."""
+"""The registry of the built-in backbones for series, called stems."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def load_stems() -> None:
 
 STEMS: Registry[type[nn.Module]] = Registry("forecasting backbone", load_stems)
 """The classes by name. `cls(lookback=, horizon=, series=, **hyper)` builds a network with input
-`(B, lookback, series)` and output `(B, horizon, series)`."""
+`(B, lookback, series)` and output `(B, horizon, series)`. With `num_classes=` and without a horizon, the output is
+`(B, num_classes)`. A class for one of the two tasks alone has no argument for the other."""
 
 C = TypeVar("C", bound=type)
 

@@ -21,12 +21,17 @@ __all__ = ["Head", "Host", "Neck", "Task", "host_of_options"]
 
 Task = Annotated[
     str | None,
-    typer.Option(metavar="TASK", help="Task of segmentation, detection or super-resolution, for its host with a head."),
+    typer.Option(
+        metavar="TASK",
+        help="Task of segmentation, detection or super-resolution, for its host with a head, or of series to classify.",
+    ),
 ]
 Neck = Annotated[str | None, typer.Option(metavar="NECK", help="Neck of the host. It needs --task.")]
 Head = Annotated[str | None, typer.Option(metavar="HEAD", help="Head of the model. It needs --task.")]
 
 _DENSE = ("segmentation", "detection", "super-resolution")
+_WITH_A_HOST = (*_DENSE, "series-classification")
+"""The kinds of tasks whose models are not those that the options of a command describe."""
 _KINDS = "segmentation, detection or super-resolution"
 
 
@@ -37,7 +42,7 @@ class Host:
     Attributes:
         backbone: Name of the backbone.
         input_size: Size of one input, without the batch dimension.
-        builder: Builds the models of a dense task. None if the backbone is the whole model.
+        builder: Builds the models of a task. None if no task is given.
     """
 
     backbone: str
@@ -52,7 +57,9 @@ class Host:
     @property
     def ending(self) -> dict[str, str | None]:
         """The neck and the head by these names. Empty if the backbone is the whole model."""
-        return {} if self.builder is None else {"neck": self.builder.neck, "head": self.builder.head}
+        if self.builder is None or self.builder.head is None:
+            return {}
+        return {"neck": self.builder.neck, "head": self.builder.head}
 
     def bare(self) -> str | nn.Module:
         """Return what a plan is inserted into: the backbone, or the dense host without its head."""
@@ -93,7 +100,8 @@ def host_of_options(
 
     Raises:
         UnknownNameError: If there is no such backbone, module, slot, task, neck or head.
-        InputError: If a plan is malformed, if a neck or a head is given without a task, or if the task is not dense.
+        InputError: If a plan is malformed, if a neck or a head is given without a task, if the task has no host of its
+            own, or if the backbone is not for it.
         DataError: If the data of the task cannot be read.
     """
     if task is None:
@@ -102,21 +110,22 @@ def host_of_options(
             raise InputError(f"{' and '.join(given)}: only together with --task, a task of {_KINDS}")
         check_names(backbone, *plans, size=size, lookback=lookback, series=series)
         return Host(backbone, input_size(backbone, size, lookback, series))
-    _check_kind(task, _kind(task) or _DENSE[0])
+    _check_kind(task, _kind(task) or _WITH_A_HOST[0])
     from nasbench.runs.settings import read_settings
     from nasbench.study.names import check_names as check_settings
+    from nasbench.study.problem import check_pair
 
     given_settings = {"backbone": backbone, "task": task, "neck": neck, "head": head, "size": size}
     settings, _ = read_settings({k: v for k, v in given_settings.items() if v is not None}, None, "command line")
     check_settings(settings)
     from nasbench.runs.data import make_task
     from nasbench.runs.models import ModelBuilder, with_ending
-    from nasbench.study.problem import check_pair
 
     made = make_task(settings)
     _check_kind(task, made.kind)
     check_pair(backbone, made)
     settings = with_ending(settings, made)
+    check_pair(backbone, made)
     return Host(backbone, made.input_size, ModelBuilder.of(settings, made.input_size, made.model_kwargs))
 
 
@@ -127,7 +136,8 @@ def _kind(task: str) -> str:
 
 
 def _check_kind(task: str, kind: str) -> None:
-    if kind not in _DENSE:
+    if kind not in _WITH_A_HOST:
         raise InputError(
-            f"--task {task}: only a task of {_KINDS} puts a head on a backbone; leave --task out for a {kind} task"
+            f"--task {task}: only a task of {_KINDS} puts a neck and a head on a backbone, and only a task of series "
+            f"to classify changes its size and its end; leave --task out for a {kind} task"
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["InstanceNorm", "decompose", "forecast_normalised", "patches"]
+__all__ = ["InstanceNorm", "decompose", "forecast_normalised", "normalised", "patches", "short_patch", "shortened"]
 
 
 class InstanceNorm(nn.Module):
@@ -62,6 +62,11 @@ def forecast_normalised(norm: InstanceNorm | None, x: Tensor, forecast: Callable
     return norm.restore(forecast(x), mean, deviation)
 
 
+def normalised(norm: InstanceNorm | None, x: Tensor) -> Tensor:
+    """Return the normalised window `(B, L, D)`, from which series are classified. With None it is used unchanged."""
+    return x if norm is None else norm(x)[0]
+
+
 def decompose(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
     """Split D series of L steps, `(B, D, L)`, into seasonal and trend parts of the same shape.
 
@@ -79,3 +84,24 @@ def patches(x: Tensor, length: int, stride: int) -> Tensor:
     The last value of each series is first repeated `stride` times.
     """
     return F.pad(x, (0, stride), mode="replicate").unfold(-1, length, stride)
+
+
+def short_patch(patch: int, steps: int) -> int:
+    """Return the length of a patch with which a series has at least four, if it has four steps: `patch` or less."""
+    return max(1, min(patch, steps // 4))
+
+
+def shortened(name: str, steps: int, **lengths: tuple[object, object]) -> str:
+    """Return a sentence about what a backbone shortens for series of few steps. "" if it shortens nothing.
+
+    Args:
+        name: Name of the backbone.
+        steps: Number of steps of a series.
+        lengths: For each hyper-parameter, its own value and the value for this number of steps.
+
+    Example:
+        >>> shortened("patchtst", 8, patch=(16, 2), layers=(3, 3))
+        'patchtst: patch 16 becomes 2, because a series has 8 steps'
+    """
+    changed = [f"{key} {own} becomes {used}" for key, (own, used) in lengths.items() if own != used]
+    return f"{name}: {', '.join(changed)}, because a series has {steps} steps" if changed else ""

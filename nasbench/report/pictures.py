@@ -71,6 +71,7 @@ def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[s
         _Part("grad-cam", "held out", "Grad-CAM", lambda: _gradcam(run, models), True),
         _Part("forecasts", "held out", "forecasts of the test split", lambda: _forecasts(run, models), True),
         _Part("found", "held out", "predictions of the test split", lambda: _found(run, models), True),
+        _Part("confusion", "held out", "confusion matrices", lambda: _confusion(run, models), True),
         _Part("curves", "training", "learning curves", lambda: _curves(run)),
     )
     index = PictureIndex(run.folder)
@@ -248,6 +249,25 @@ def _details(run: Run, task: SuperResolutionTask, shown: dict[str, nn.Module], d
     )
     figure = enlarged.draw_details(details)
     return _saved(run, figure, enlarged.as_table(details), "details", "details beside bicubic and truth", caption)
+
+
+def _confusion(run: Run, models: TrainedModels) -> Iterator[Picture]:
+    """Draw which classes of series are taken for which. Nothing for other kinds of tasks."""
+    if 0 not in models.numbers or (run.config["task"] or {}).get("kind") != "series-classification":
+        return
+    from nasbench.report import confusion
+
+    shown = {"bare": models.load(0, BARE.text)}
+    winner = winner_of(run, models.numbers)
+    if winner is not None:
+        shown[f"trial {winner[0]}"] = models.load(*winner)
+    task = models.task
+    classes = [str(name) for name in getattr(task, "classes", range(task.model_kwargs["num_classes"]))]
+    data = confusion.confusion_data(task, shown, classes, models.device)
+    caption = (
+        f"Number of test items by true and predicted class, for {' and '.join(shown)}, with seed {run.settings.seed}."
+    )
+    yield _saved(run, confusion.draw_confusion(data, classes), data, "confusion", "confusion matrices", caption)
 
 
 def _forecasts(run: Run, models: TrainedModels) -> Iterable[Picture]:

@@ -20,7 +20,7 @@ __all__ = ["make_task", "save_data", "task_of_run"]
 
 SCHEMA_VERSION = 1
 
-_PATHS = ("folder", "tar", "csv", "ett", "segment", "detect", "sr")
+_PATHS = ("folder", "tar", "csv", "ett", "segment", "detect", "sr", "series")
 """Kinds of tasks that are followed by a colon and paths, such as `csv:PATH`."""
 
 WITHOUT_DATA = "report, compare, export, power, runs and suggest do not need the data"

@@ -71,7 +71,9 @@ class SpaceInfo(_Part):
 class TaskInfo(_Part):
     """The task: its data, and the recipe settings that differ from the task's default recipe."""
 
-    kind: Literal["classification", "forecasting", "segmentation", "detection", "super-resolution"]
+    kind: Literal[
+        "classification", "forecasting", "segmentation", "detection", "super-resolution", "series-classification"
+    ]
     metric: _Text
     splits: dict[str, Annotated[int, Field(ge=0)]]
     input_size: list[int] = Field(min_length=2, max_length=3)

@@ -181,7 +181,7 @@ class SearchSettings(BaseModel):
         CommandLine("--backbone", reproduce="always"),
         Field(
             description="a timm name, a built-in backbone, or FILE.py:build; by default test_resnet, patchtst for "
-            "forecasting, or sr_residual for super-resolution"
+            "forecasts, sr_residual for super-resolution, or inception_time for series to classify"
         ),
     ] = None
     task: Annotated[
@@ -190,7 +190,7 @@ class SearchSettings(BaseModel):
         Field(
             description="task to learn: digits, co2, folder:PATH, tar:FILE, tar:TRAIN,TEST, torchvision:NAME, "
             "timm:READER/NAME, csv:PATH, ett:PATH, segment:PATH, detect:PATH, scenes-segment, scenes-detect, "
-            "table:FILE or FILE.py:Task; by default digits, or co2 for a "
+            "series:TRAIN.ts,TEST.ts, digits-rows, table:FILE or FILE.py:Task; by default digits, or co2 for a "
             "forecasting backbone"
         ),
     ] = None

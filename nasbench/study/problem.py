@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nasbench import backbones
-from nasbench.backbones.names import SR_STEMS, is_sr_stem
+from nasbench.backbones.names import SR_STEMS, is_file, is_sr_stem
 from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
@@ -33,11 +33,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem", "check_pair", "make_problem"]
 
-_BACKBONES = {"forecasting": "patchtst", "super-resolution": "sr_residual"}
-"""The default backbone of each kind of task, where it is not `test_resnet`."""
-
 USUAL_SPACES = {"classification": "five-properties"}
 """The space of each kind of task, where it is not named after the kind."""
+
+_USUAL_BACKBONES = {
+    "forecasting": "patchtst", "series-classification": "inception_time", "super-resolution": "sr_residual"
+}  # fmt: skip
+"""The backbone of each kind of task, where it is not `test_resnet`."""
+
+_OF_STEMS = {"forecasting": "horizon", "series-classification": "num_classes"}
+"""For each kind of task of series, the argument that a built-in backbone for it has."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +101,21 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
 def _host(settings: SearchSettings) -> tuple[str, str]:
     """Return the names of the backbone and the task. If one of them is not given, one that fits the other is chosen.
 
-    The default task is `co2` for a built-in forecasting backbone, `photos-sr` for one of super-resolution, and `digits`
-    for other backbones.
+    The default task is `co2` for a built-in forecasting backbone, `digits-rows` for one that only classifies series,
+    `photos-sr` for one of super-resolution, and `digits` for other backbones.
     """
     backbone, task = settings.backbone, settings.task
     if backbone is None:
-        backbone = _BACKBONES.get("" if task is None else kind_of(task), "test_resnet")
-    if task is None:
-        task = "co2" if backbones.is_stem(backbone) else "photos-sr" if is_sr_stem(backbone) else "digits"
+        backbone = _USUAL_BACKBONES.get("" if task is None else kind_of(task), "test_resnet")
+    if task is None and backbones.is_stem(backbone):
+        task = _usual_series(backbone)
+    elif task is None:
+        task = "photos-sr" if is_sr_stem(backbone) else "digits"
     return backbone, task
+
+
+def _usual_series(stem: str) -> str:
+    return "co2" if stem in backbones.stems_for("horizon") else "digits-rows"
 
 
 def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFunction) -> Problem:
@@ -198,6 +209,8 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     check_flow(settings.proxies, task)
     builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
     host = builder.host()
+    if told := getattr(host, "shortened", ""):
+        task.notes = (*task.notes, told)
     check_model(recipe, host, device)
     usual = USUAL_SPACES.get(task.kind, task.kind)
     slots = _slots_of(host, task.input_size, _written_space(settings, usual), neck_is_fixed=neck_is_fixed)
@@ -284,23 +297,30 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
 
 
 def check_pair(backbone: str, task: Task) -> None:
-    """Check that a backbone is one for a kind of task. The user's own networks are not checked.
+    """Check that a backbone is one for the kind of a task, and for the lengths of its series.
+
+    Of a user's own network, only the lengths are checked.
 
     Raises:
-        InputError: If it is for another kind.
+        InputError: If it is for another kind, or cannot leave padded steps out.
     """
-    if is_sr_stem(backbone) != (task.kind == "super-resolution") and ".py" not in backbone:
-        needed = f"one of {', '.join(SR_STEMS)}, or FILE.py:build for a network that keeps the size of the image"
+    argument = _OF_STEMS.get(task.kind)
+    fitting: Sequence[str] = SR_STEMS if task.kind == "super-resolution" else ()
+    if argument is not None:
+        fitting = backbones.stems_for(argument)
+    needed = f"one of {', '.join(fitting)}" if fitting else "a timm model"
+    built_in = backbones.is_stem(backbone) or is_sr_stem(backbone)
+    if not is_file(backbone) and (backbone not in fitting if fitting else built_in):
+        kind = task.kind.replace("-", " ") if argument else task.kind
         raise InputError(
-            f"backbone {backbone!r} is only for super-resolution, and {task.name!r} is a {task.kind} task"
-            if is_sr_stem(backbone)
-            else f"backbone {backbone!r} does not fit task {task.name!r}: super-resolution needs {needed}"
+            f"backbone {backbone!r} does not fit task {task.name!r}: a {kind} task needs {needed}, or your own "
+            "FILE.py:build"
         )
-    if backbones.is_stem(backbone) != (task.kind == "forecasting") and ".py" not in backbone:
-        needed = "a forecasting backbone" if task.kind == "forecasting" else "a timm model"
+    if task.model_kwargs.get("padded") and not backbones.takes_padding(backbone):
         raise InputError(
-            f"backbone {backbone!r} does not fit task {task.name!r}: a {task.kind} task needs {needed} (forecasting "
-            f"backbones: {', '.join(backbones.STEMS)})"
+            f"the series of {task.name!r} have unequal lengths, and {backbone} cannot leave padded steps out; "
+            f"backbones that can: {', '.join(backbones.stems_for('padded'))}, or FILE.py:build with an argument "
+            "`padded`; or give series of one length"
         )
 
 

@@ -5,6 +5,7 @@ from .forecasting import ForecastingTask, naive_baselines, naive_forecasts, naiv
 from .forms import FORMS
 from .images import ImageTask
 from .segmentation import SegmentationTask
+from .series_classification import SeriesClassificationTask
 from .super_resolution import SuperResolutionTask
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ImageTask",
     "Meter",
     "SegmentationTask",
+    "SeriesClassificationTask",
     "SuperResolutionTask",
     "Task",
     "apply",

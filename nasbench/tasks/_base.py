@@ -19,7 +19,9 @@ from nasbench.tasks.recipe import Recipe
 
 __all__ = ["SPLITS", "Batch", "Inputs", "Kind", "Meter", "Task", "apply", "epoch_generator", "map_tensors", "shuffled"]
 
-Kind = Literal["classification", "forecasting", "segmentation", "detection", "super-resolution"]
+Kind = Literal[
+    "classification", "forecasting", "segmentation", "detection", "super-resolution", "series-classification"
+]
 
 SPLITS = ("train", "val", "test")
 """The names of the splits. A search uses `train` and `val`, but never `test`. Only the report uses `test`."""
@@ -69,7 +71,8 @@ class Task(ABC):
 
     Attributes:
         name: The text that the user gave ("digits", "csv:sales.csv").
-        kind: "classification", "forecasting", "segmentation", "detection" or "super-resolution".
+        kind: "classification", "forecasting", "segmentation", "detection", "super-resolution" or
+            "series-classification".
         metric: The primary metric. A search selects plans by it.
         metrics: The direction, "maximize" or "minimize", of each metric that `evaluate` returns.
         input_size: Size of one input: (3, H, W), or (lookback, series).
@@ -168,7 +171,10 @@ class Task(ABC):
         return meter.result()
 
     def naive(self, split: str) -> Mapping[str, Mapping[str, float]]:
-        """Return the metrics on a split of predictions without a model, by name. Empty if there are none."""
+        """Return the metrics on a split of methods without a model, by name. A useful model must be better.
+
+        The default is empty.
+        """
         return {}
 
     def preprocessing(self) -> dict[str, Any]:

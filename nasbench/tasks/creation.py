@@ -16,7 +16,7 @@ from nasbench.tasks import _image_sources as sources
 from nasbench.tasks._base import Task
 from nasbench.tasks.forms import USER_TASK, kind_of
 from nasbench.tasks.images import ImageTask, image_size
-from nasbench.tasks.places import annotated_images, class_folder, csv_file, tar_files, torchvision_name
+from nasbench.tasks.places import annotated_images, class_folder, csv_file, tar_files, torchvision_name, ts_files
 from nasbench.tasks.recipe import Recipe
 
 __all__ = ["create_task", "unused_options"]
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nasbench.tasks.detection import DetectionTask
     from nasbench.tasks.forecasting import ForecastingTask
     from nasbench.tasks.segmentation import SegmentationTask
+    from nasbench.tasks.series_classification import SeriesClassificationTask
     from nasbench.tasks.super_resolution import SuperResolutionTask
 
 
@@ -116,6 +117,8 @@ def create_task(
         "co2": lambda: _co2(text, window, series),
         "csv:": lambda: _csv(text, csv_file(place), window, reading),
         "ett:": lambda: _ett(text, csv_file(place), window, reading),
+        "digits-rows": lambda: _digit_rows(text, seed),
+        "series:": lambda: _labelled_series(text, ts_files(place), fill, seed),
         "scenes-segment": lambda: _segmentation(text, None, ignore, image_options, head),
         "segment:": lambda: _segmentation(text, annotated_images(place), ignore, image_options, head),
         "scenes-detect": lambda: _detection(text, None, image_options, head),
@@ -143,6 +146,8 @@ def unused_options(text: str, given: Iterable[str]) -> list[str]:
         used = _OF_DENSE | ({"ignore"} if text.startswith("segment:") else set())
     elif kind == "super-resolution":
         used = _OF_SR
+    elif kind == "series-classification":
+        used = frozenset({"fill"} if text.startswith("series:") else ())
     else:
         used = _OF_IMAGES
     return [name for name in given if name not in used]
@@ -213,6 +218,19 @@ def _digits(text: str, options: dict[str, Any]) -> ImageTask:
     """
     recipe = Recipe(epochs=5, batch_size=32, learning_rate=3e-3)
     return _images(text, sources.digits(), options, held_out={"test": 719, "val": 718}, recipe=recipe)
+
+
+def _digit_rows(text: str, seed: int) -> SeriesClassificationTask:
+    from nasbench.tasks.series_classification import SeriesClassificationTask, digit_rows
+
+    recipe = Recipe(epochs=8, batch_size=32, learning_rate=3e-3)
+    return SeriesClassificationTask(text, digit_rows(), seed=seed, recipe=recipe)
+
+
+def _labelled_series(text: str, paths: list[Path], fill: str | None, seed: int) -> SeriesClassificationTask:
+    from nasbench.tasks.series_classification import SeriesClassificationTask, read_items
+
+    return SeriesClassificationTask(text, read_items(paths, fill), fill=fill, seed=seed)
 
 
 def _co2(text: str, window: dict[str, Any], columns: Sequence[str]) -> ForecastingTask:

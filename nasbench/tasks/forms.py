@@ -32,6 +32,8 @@ _KINDS: dict[str, str] = {
     "detect:PATH": "detection",
     "photos-sr": "super-resolution",
     "sr:PATH": "super-resolution",
+    "digits-rows": "series-classification",
+    "series:TRAIN.ts,TEST.ts": "series-classification",
     "FILE.py:Task": "",
 }
 
@@ -41,6 +43,7 @@ FORMS = tuple(_KINDS)
 METRICS: dict[str, Mapping[str, str]] = {
     "classification": {"accuracy": "maximize", "loss": "minimize"},
     "forecasting": {"mse": "minimize", "mae": "minimize", "smape": "minimize", "mase": "minimize"},
+    "series-classification": {"accuracy": "maximize", "balanced_accuracy": "maximize", "loss": "minimize"},
     "segmentation": {"miou": "maximize", "pixel_accuracy": "maximize"},
     "detection": {name: "maximize" for name in ("ap", "ap50", "ap_small", "ap_medium", "ap_large")},
     "super-resolution": {"psnr": "maximize", "ssim": "maximize"},

@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from nasbench.errors import DataError, InputError
+from nasbench.errors import InputError
 from nasbench.tasks._base import SPLITS, Batch, Kind, Meter, Task, epoch_generator, shuffled
 from nasbench.tasks._image_augmentation import check_augmentation, item_seeds
 from nasbench.tasks._image_decoding import ImageFaultError
 from nasbench.tasks._image_loading import Pixels, default_workers, header
 from nasbench.tasks._image_sources import ImageSource
+from nasbench.tasks.accuracy import AccuracyMeter
 from nasbench.tasks.forms import METRICS
 from nasbench.tasks.recipe import Recipe
+from nasbench.tasks.stratified import draw_splits, drawn_note
 
 __all__ = ["MEMORY_LIMIT_BYTES", "SMALLEST_PX", "ImageTask", "image_size"]
 
@@ -31,7 +33,6 @@ SMALLEST_PX = 64
 backbones would have a single position."""
 
 _PROBED = 64  # number of images that are opened to find the image size of the data
-_HELD_OUT = 0.2  # share of the images that goes to each split which the data does not define
 
 
 def image_size(source: ImageSource, default_size: int | None = None) -> int:
@@ -96,17 +97,14 @@ class ImageTask(Task):
         self.name, self.size = name, size
         self.classes = source.classes
         self.labels = torch.from_numpy(source.labels)
-        self.indices = _split(source, seed, held_out)
+        self.indices = draw_splits(source.labels, source.classes, source.given, seed, held_out)
         self._pixels = Pixels(source, size, mean, std, MEMORY_LIMIT_BYTES)
         self.input_size = (3, size, size)
         self.model_kwargs = {"num_classes": len(self.classes)}
         self.splits = {split: len(self.indices[split]) for split in SPLITS}
         made = [split for split in SPLITS if split not in source.given]
         self.split_seed = seed if made else None  # None if the data defines all splits itself
-        of = "all images" if "train" in made else "the training images"
-        drawn = " and ".join(split for split in made if split != "train")
-        by_seed = (f"{name}: {drawn} drawn from {of}, stratified by class, seed {seed}",) if made else ()
-        self.notes = (*notes, *by_seed)
+        self.notes = (*notes, *drawn_note(name, made, seed))
         self.read = {**source.told, **({"pixels": self._pixels.told} if self._pixels.told else {})}
         self.recipe = recipe or Recipe(epochs=10, batch_size=64, learning_rate=1e-3, weight_decay=0.05)
 
@@ -158,55 +156,10 @@ class ImageTask(Task):
 
     def meter(self, split: str) -> Meter:
         """Return a meter of logits `(B, K)` and class indices `(B,)` (see `evaluate`)."""
-        return _ImageMeter()
+        return AccuracyMeter()
 
     def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
         """Return accuracy in [0, 1], mean cross-entropy in nats, and for each item 1.0 (right) or 0.0 (wrong)."""
-        meter = _ImageMeter()
+        meter = AccuracyMeter()
         meter.update(outputs, targets)
         return meter.result()
-
-
-class _ImageMeter:
-    """Computes accuracy and cross-entropy batch by batch. It stores two numbers for each image."""
-
-    def __init__(self) -> None:
-        self._correct: list[float] = []
-        self._losses: list[float] = []
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Take the logits `(B, K)` and class indices `(B,)` of a batch."""
-        losses = F.cross_entropy(outputs.double(), targets, reduction="none")
-        self._correct += (outputs.argmax(dim=1) == targets).double().tolist()
-        self._losses += losses.tolist()
-
-    def result(self) -> tuple[dict[str, float], np.ndarray]:
-        """Return the metrics of all images, and 1.0 (right) or 0.0 (wrong) for each."""
-        correct, losses = np.array(self._correct), np.array(self._losses)
-        return {"accuracy": float(correct.mean()), "loss": float(losses.mean())}, correct
-
-
-def _split(source: ImageSource, seed: int, held_out: Mapping[str, int] | None) -> dict[str, Tensor]:
-    """Return the image indices of each split. Splits that the source does not define are drawn from training images."""
-    indices = {split: np.asarray(numbers) for split, numbers in source.given.items()}
-    rest = indices.get("train", np.arange(len(source.names)))
-    missing = [split for split in ("test", "val") if split not in indices]
-    _check_classes(source, rest, need=1 + len(missing))
-    count = max(len(source.classes), round(_HELD_OUT * len(rest)))  # a stratified draw needs one image per class
-    for split in missing:
-        size = count if held_out is None else held_out[split]
-        from sklearn.model_selection import train_test_split  # importing it takes a second
-
-        rest, indices[split] = train_test_split(rest, test_size=size, stratify=source.labels[rest], random_state=seed)
-    indices["train"] = rest
-    return {split: torch.from_numpy(np.sort(numbers)) for split, numbers in indices.items()}
-
-
-def _check_classes(source: ImageSource, numbers: np.ndarray, need: int) -> None:
-    counts = np.bincount(source.labels[numbers], minlength=len(source.classes))
-    few = [f"{name} ({n})" for name, n in zip(source.classes, counts, strict=True) if n < need]
-    if few:
-        raise DataError(
-            f"classes with too few training images: {', '.join(few[:5])}; each needs {need} or more, "
-            "one for every split that is drawn from them"
-        )

@@ -18,6 +18,7 @@ __all__ = [
     "tar_files",
     "timm_reader",
     "torchvision_name",
+    "ts_files",
 ]
 
 # The arguments with which torchvision selects the training and the test part of each data set.
@@ -43,7 +44,7 @@ def find_data(text: str) -> None:
     form, _, place = text.partition(":")
     checks: dict[str, Callable[[str], object]] = {
         "folder": class_folder, "tar": tar_files, "torchvision": torchvision_name, "csv": csv_file, "ett": csv_file,
-        "table": table_file, "timm": timm_reader,
+        "table": table_file, "timm": timm_reader, "series": ts_files,
     }  # fmt: skip
     if form in checks:
         checks[form](place)
@@ -78,6 +79,19 @@ def tar_files(place: str) -> list[Path]:
                 f"the name of {path} does not end in .tar; give an uncompressed tar file with one folder per class"
             )
     return paths
+
+
+def ts_files(place: str) -> list[Path]:
+    """Return the files of a task `series:TRAIN.ts,TEST.ts` or `series:FILE.ts`.
+
+    Raises:
+        InputError: If there are more than two files.
+        DataError: If a file does not exist.
+    """
+    parts = place.split(",")
+    if len(parts) > 2:
+        raise InputError(f"series: needs one file or two (training, test), got {len(parts)}")
+    return [_file(part, "no file of series at {path}") for part in parts]
 
 
 def annotated_images(place: str) -> Path:

@@ -23,7 +23,7 @@ _KINDS = (
     "function that returns an nn.Module, and a task by a subclass of nasbench.tasks.Task"
 )
 
-_GIVEN = frozenset({"input_size", "num_classes", "horizon", "covariates"})
+_GIVEN = frozenset({"input_size", "num_classes", "horizon", "covariates", "padded"})
 """Arguments that a function which builds a backbone can get."""
 
 

@@ -24,9 +24,13 @@ __all__ = ["check_task"]
 _BATCH = 16
 
 _SIZES = {
-    "classification": "num_classes", "forecasting": "horizon", "segmentation": "num_classes",
-    "detection": "num_classes", "super-resolution": "scale",
-}  # fmt: skip
+    "classification": "num_classes",
+    "forecasting": "horizon",
+    "segmentation": "num_classes",
+    "detection": "num_classes",
+    "super-resolution": "scale",
+    "series-classification": "num_classes",
+}
 """For each kind of task, the argument of a model that says how large its output is."""
 
 
@@ -101,7 +105,7 @@ def _training_is_shuffled(task: Task) -> str:
     # A last batch of a single item can be left out, because batch norms cannot train on it.
     if not task.splits["train"] - 1 <= items <= task.splits["train"]:
         return f"an epoch has {items} training items, `splits` declares {task.splits['train']} (1 can be left out)"
-    if task.splits["train"] > _BATCH and all(torch.equal(a, b) for a, b in zip(one, two, strict=False)):
+    if task.splits["train"] > _BATCH and all(_equal(a, b) for a, b in zip(one, two, strict=False)):
         return "two epochs have the same order"
     return ""
 
@@ -151,7 +155,8 @@ def _equal(one: Any, two: Any) -> bool:
         return one.keys() == two.keys() and all(_equal(one[key], two[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(two) and all(map(_equal, one, two))
-    return bool((torch.as_tensor(one) == torch.as_tensor(two)).all())
+    one, two = torch.as_tensor(one), torch.as_tensor(two)
+    return bool(((one == two) | (one.isnan() & two.isnan())).all())  # padded steps of series are NaN
 
 
 def _model(task: Task) -> nn.Module:
@@ -170,7 +175,7 @@ class _Random(nn.Module):
     def __init__(self, task: Task) -> None:
         super().__init__()
         wanted = task.model_kwargs[_SIZES[task.kind]]
-        self.shape = (wanted,) if task.kind == "classification" else (wanted, task.input_size[1])
+        self.shape = (wanted, task.input_size[1]) if task.kind == "forecasting" else (wanted,)
         self.outputs = nn.Parameter(torch.randn(4 * _BATCH, *self.shape))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -395,7 +395,7 @@ def check_recipe(recipe: Recipe, task: Task, device: torch.device | str, seed: i
     check_task(recipe, task)
     if not 0 <= seed < 2**32:
         raise InputError(f"a seed is a whole number from 0 to 2**32 - 1, got {seed}")
-    if task.kind != "classification":
+    if task.kind not in ("classification", "series-classification"):
         given = [k for k in ("mixup", "cutmix", "label_smoothing") if getattr(recipe, k)]
         if given:
             raise InputError(f"{', '.join(given)} must be 0: {task.name} is a {task.kind} task and has no classes")

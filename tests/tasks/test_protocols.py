@@ -11,14 +11,14 @@ import torch
 
 import nasbench as nb
 from nasbench import cli, report
-from nasbench.backbones import STEMS, backbone_names, create_backbone
+from nasbench.backbones import backbone_names, create_backbone, stems_for
 from nasbench.errors import DataError
 from nasbench.tasks import ForecastingTask, create_task, naive_baselines
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.loop import evaluate, train
 
 backbone_names()  # loads the stems
-ALL_STEMS = sorted(STEMS)
+ALL_STEMS = sorted(stems_for("horizon"))
 
 SPANS = {"train": (0, 120), "val": (120, 150), "test": (150, 190)}
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
 from nasbench.ops.attention import CrossAttention
-from nasbench.ops.series import InstanceNorm, forecast_normalised
+from nasbench.ops.series import InstanceNorm, forecast_normalised, normalised, short_patch, shortened
 from nasbench.ops.two_stage import TwoStageLayer
 
 __all__ = ["Crossformer"]
@@ -44,7 +44,7 @@ class Crossformer(nn.Module):
 
     Args:
         lookback: Number of input steps L.
-        horizon: Number of forecast steps H.
+        horizon: Number of forecast steps H. None to classify.
         series: Number of series D.
         segment: Number of steps of a segment. The paper uses 6 and 24 for ETTh1.
         merge: Number of segments that each stage after the first merges into one. It is 2 in the paper.
@@ -56,6 +56,10 @@ class Crossformer(nn.Module):
         dropout: Dropout rate after each attention, and after the feed-forward layers of the two-stage attention.
             It is 0.2 in the paper.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
+        num_classes: Number of classes, instead of a horizon. Then there is no decoder, the head is a linear layer on
+        the
+            mean of the coarsest segments of each series, and the output is `(B, num_classes)`. Segments are shortened
+            so that a series has four or more.
 
     Raises:
         BackboneError: If `heads` does not divide `width`, or if `segment`, `merge` or `stages` is too small.
@@ -64,7 +68,7 @@ class Crossformer(nn.Module):
     def __init__(
         self,
         lookback: int,
-        horizon: int,
+        horizon: int | None,
         series: int,
         *,
         segment: int = 12,
@@ -76,6 +80,7 @@ class Crossformer(nn.Module):
         factor: int = 10,
         dropout: float = 0.2,
         instance_norm: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -85,12 +90,15 @@ class Crossformer(nn.Module):
                 "crossformer: segment and stages must be at least 1, and merge at least 2;"
                 f" got segment={segment}, merge={merge} and stages={stages}"
             )
+        self.shortened = ""
+        if num_classes is not None:
+            own, segment = segment, short_patch(segment, lookback)
+            self.shortened = shortened("crossformer", lookback, segment=(own, segment))
         self.horizon, self.segment, self.missing = horizon, segment, -lookback % segment
         # Number of segments at each scale. It must be known here, because the attention has routers for each segment.
         counts = [-(-lookback // segment)]
         for _ in range(stages - 1):
             counts.append(-(-counts[-1] // merge))
-        targets = -(-horizon // segment)
         self.norm = InstanceNorm(series) if instance_norm else None
         self.projection = nn.Linear(segment, width)
         # As in the paper, there is one embedding for each position of each series.
@@ -100,6 +108,10 @@ class Crossformer(nn.Module):
         self.encoder = nn.ModuleList(
             Stage(width, merge if k else 1, layer(segments=count)) for k, count in enumerate(counts)
         )
+        if horizon is None:
+            self.head = nn.Linear(series * width, num_classes or 0)
+            return
+        targets = -(-horizon // segment)
         self.target_position = nn.Parameter(torch.randn(series, targets, width))
         self.decoder = nn.ModuleList(
             DecoderLayer(width, heads, dropout, layer(segments=targets)) for _ in range(stages + 1)
@@ -111,15 +123,22 @@ class Crossformer(nn.Module):
         return {"embed": ("embed", "NHWC")} | stage_slots("encoder.{}", len(self.encoder), "NHWC")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
+        """Forecast a window, `(B, lookback, series) -> (B, horizon, series)`, or classify it."""
+        if self.horizon is None:
+            return self.head(self._encode(normalised(self.norm, x))[-1].mean(dim=2).flatten(1))
         return forecast_normalised(self.norm, x, self._forecast)
 
-    def _forecast(self, x: Tensor) -> Tensor:
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        """Return the segments of each scale, `(B, series, segments, width)`, fine to coarse."""
         filled = F.pad(x.transpose(1, 2), (self.missing, 0), mode="replicate")
         tokens = self.projection(filled.unflatten(2, (-1, self.segment)))  # (B, D, S, C)
         scales = [self.embed(tokens + self.position)]
         for stage in self.encoder:
             scales.append(stage(scales[-1]))
+        return scales
+
+    def _forecast(self, x: Tensor) -> Tensor:
+        scales = self._encode(x)
         # The decoder gets information about the window only from the encoder.
         targets = self.target_position.expand(x.shape[0], -1, -1, -1)
         forecasts = []

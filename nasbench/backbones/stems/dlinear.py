@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nasbench.backbones.stem_registry import register_stem
-from nasbench.ops.series import decompose
+from nasbench.ops.series import decompose, shortened
 
 __all__ = ["DLinear"]
 
@@ -23,20 +23,30 @@ class DLinear(nn.Module):
 
     Args:
         lookback: Number of input steps L.
-        horizon: Number of forecast steps H.
+        horizon: Number of forecast steps H. None to classify.
         series: Number of series D.
-        kernel: Number of steps of the moving average. It must be odd, and it is 25 in the paper.
+        kernel: Number of steps of the moving average. It must be odd, and it is 25 in the paper. Series of fewer steps
+            are classified with a kernel that fits into them.
+        num_classes: Number of classes, instead of a horizon. Then the two layers map all series and steps together to
+        the
+            logits, `(B, num_classes)`.
     """
 
-    def __init__(self, lookback: int, horizon: int, series: int, *, kernel: int = 25) -> None:
+    def __init__(
+        self, lookback: int, horizon: int | None, series: int, *, kernel: int = 25, num_classes: int | None = None
+    ) -> None:
         super().__init__()
-        self.kernel = kernel
+        self.kernel = kernel if num_classes is None else min(kernel, lookback - 1 + lookback % 2)
+        self.shortened = shortened("dlinear", lookback, kernel=(kernel, self.kernel))
+        self.classifies = num_classes is not None
         # An identity makes a slot in a place where the backbone has no module of its own.
         self.input = nn.Identity()
         self.seasonal = nn.Identity()
         self.trend = nn.Identity()
-        self.linear_seasonal = nn.Linear(lookback, horizon)
-        self.linear_trend = nn.Linear(lookback, horizon)
+        inputs, outputs = (lookback, horizon) if num_classes is None else (series * lookback, num_classes)
+        assert outputs is not None
+        self.linear_seasonal = nn.Linear(inputs, outputs)
+        self.linear_trend = nn.Linear(inputs, outputs)
 
     @classmethod
     def host_slots(cls) -> dict[str, tuple[str, str]]:
@@ -44,7 +54,11 @@ class DLinear(nn.Module):
         return {name: (name, "NCL") for name in ("input", "trend", "seasonal")}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
-        seasonal, trend = decompose(self.input(x.transpose(1, 2)), self.kernel)
-        forecast = self.linear_seasonal(self.seasonal(seasonal)) + self.linear_trend(self.trend(trend))
-        return forecast.transpose(1, 2)
+        """Forecast a window, `(B, lookback, series) -> (B, horizon, series)`, or classify it."""
+        seasonal, trend = (part(x) for part, x in zip((self.seasonal, self.trend), self._parts(x), strict=True))
+        if self.classifies:
+            return self.linear_seasonal(seasonal.flatten(1)) + self.linear_trend(trend.flatten(1))
+        return (self.linear_seasonal(seasonal) + self.linear_trend(trend)).transpose(1, 2)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return decompose(self.input(x.transpose(1, 2)), self.kernel)

@@ -10,7 +10,7 @@ from nasbench.errors import BackboneError
 from nasbench.ops.attention import CrossAttention
 from nasbench.ops.embedding import SeriesEmbedding
 from nasbench.ops.probsparse import ProbSparseSelfAttention
-from nasbench.ops.series import InstanceNorm, forecast_normalised
+from nasbench.ops.series import InstanceNorm, forecast_normalised, normalised
 
 __all__ = ["Informer"]
 
@@ -45,7 +45,7 @@ class Informer(nn.Module):
 
     Args:
         lookback: Number of input steps L.
-        horizon: Number of forecast steps H.
+        horizon: Number of forecast steps H. None to classify.
         series: Number of series D.
         width: Number of channels of a token. It is 512 in the paper.
         heads: Number of attention heads. It is 8 in the official code.
@@ -57,15 +57,18 @@ class Informer(nn.Module):
         label: Number of steps of the decoder's start token. None means half of the lookback.
         covariates: Number of covariates of each time step, given to `forward` as `marks`. 0 if there are none.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
+        num_classes: Number of classes, instead of a horizon. Then the head is a linear layer on the mean of the encoded
+            steps, and the output is `(B, num_classes)`.
 
     Raises:
-        BackboneError: If `heads` does not divide `width`, or `label` is not from 0 to the lookback.
+        BackboneError: If `heads` does not divide `width`, or `label` is not from 0 to the lookback, or if a
+            decoder is to classify.
     """
 
     def __init__(
         self,
         lookback: int,
-        horizon: int,
+        horizon: int | None,
         series: int,
         *,
         width: int = 64,
@@ -78,6 +81,7 @@ class Informer(nn.Module):
         label: int | None = None,
         covariates: int = 0,
         instance_norm: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         label = lookback // 2 if label is None else label
@@ -87,7 +91,9 @@ class Informer(nn.Module):
             raise BackboneError(
                 f"informer: label counts input steps, so it must be from 0 to the lookback of {lookback}, got {label}"
             )
-        self.lookback, self.horizon, self.label = lookback, horizon, label
+        if num_classes is not None and decoder_layers:
+            raise BackboneError("informer: the decoder forecasts; classify with decoder_layers=0")
+        self.lookback, self.horizon, self.label = lookback, horizon or 0, label
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embedding = SeriesEmbedding(series, width, covariates)
         # This is the last layer of the embedding, so the slot `embed` is here.
@@ -98,6 +104,9 @@ class Informer(nn.Module):
         self.distil = nn.ModuleList(Distilling(width) for _ in lengths[1:])
         self.encoder_norm = nn.LayerNorm(width)
         self.decoder: nn.ModuleList | None = None
+        self.head = None if num_classes is None else nn.Linear(width, num_classes)
+        if horizon is None:
+            return
         if decoder_layers:
             self.decoder_embedding = SeriesEmbedding(series, width, covariates)
             self.decoder_embed = nn.Dropout(dropout)
@@ -115,20 +124,18 @@ class Informer(nn.Module):
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
-        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`.
+        """Forecast a window, `(B, lookback, series) -> (B, horizon, series)`, or classify it.
 
         Args:
             x: The window.
             marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`. None means zeros.
         """
+        if self.head is not None:
+            return self.head(self._encode(normalised(self.norm, x), marks).mean(dim=1))
         return forecast_normalised(self.norm, x, lambda window: self._forecast(window, marks))
 
     def _forecast(self, x: Tensor, marks: Tensor | None) -> Tensor:
-        past = None if marks is None else marks[:, : self.lookback]
-        tokens = self.encoder[0](self.embed(self.embedding(x, past)))
-        for distil, layer in zip(self.distil, self.encoder[1:], strict=True):
-            tokens = layer(distil(tokens))
-        tokens = self.encoder_norm(tokens)
+        tokens = self._encode(x, marks)
         if self.decoder is None:
             return self.projection(self.over_time(tokens.transpose(1, 2)).transpose(1, 2))
         start = self.lookback - self.label
@@ -139,6 +146,14 @@ class Informer(nn.Module):
             queries = layer(queries, tokens)
         # The outputs for the start token are dropped, because these steps are known.
         return self.projection(self.decoder_norm(queries)[:, self.label :])
+
+    def _encode(self, x: Tensor, marks: Tensor | None) -> Tensor:
+        """Return the encoded steps that remain after distilling, `(B, steps, width)`."""
+        past = None if marks is None else marks[:, : self.lookback]
+        tokens = self.encoder[0](self.embed(self.embedding(x, past)))
+        for distil, layer in zip(self.distil, self.encoder[1:], strict=True):
+            tokens = layer(distil(tokens))
+        return self.encoder_norm(tokens)
 
 
 class EncoderLayer(nn.Module):

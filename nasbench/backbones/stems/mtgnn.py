@@ -11,7 +11,7 @@ from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
 from nasbench.ops.graph import LearnedGraph, MixHop
 from nasbench.ops.nd import conv
-from nasbench.ops.series import InstanceNorm, forecast_normalised
+from nasbench.ops.series import InstanceNorm, forecast_normalised, normalised, shortened
 from nasbench.ops.temporal import DilatedInception, side_by_side
 
 __all__ = ["MTGNN"]
@@ -40,7 +40,7 @@ class MTGNN(nn.Module):
 
     Args:
         lookback: Number of input steps L.
-        horizon: Number of forecast steps H.
+        horizon: Number of forecast steps H. None to classify.
         series: Number of series D.
         width: Number of channels of the layers. The paper uses 16 for single-step and 32 for multi-step forecasts.
         skip: Number of channels of each skip, and so of their sum. The paper uses 32 for single-step and 64 for
@@ -60,6 +60,9 @@ class MTGNN(nn.Module):
         norm_affine: Whether the normalisations have weights. In the authors' code they have weights only for multi-step
             forecasts.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
+        num_classes: Number of classes, instead of a horizon. Then the last layers get the skips of all series together,
+            and the output is `(B, num_classes)`. Kernels are shortened to the series, and the dilations end where the
+            series would have to be padded.
 
     Raises:
         BackboneError: If `dilations` or `kernels` is empty, or contains a number below 1.
@@ -68,7 +71,7 @@ class MTGNN(nn.Module):
     def __init__(
         self,
         lookback: int,
-        horizon: int,
+        horizon: int | None,
         series: int,
         *,
         width: int = 16,
@@ -85,6 +88,7 @@ class MTGNN(nn.Module):
         dropout: float = 0.3,
         norm_affine: bool = True,
         instance_norm: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if min(dilations, default=0) < 1 or min(kernels, default=0) < 1:
@@ -92,6 +96,13 @@ class MTGNN(nn.Module):
                 "mtgnn: dilations and kernels must each have one or more numbers of at least 1,"
                 f" got dilations={dilations!r} and kernels={kernels!r}"
             )
+        self.shortened = ""
+        if num_classes is not None:
+            own = {"kernels": tuple(kernels), "dilations": tuple(dilations)}
+            kernels, dilations = _fitting(kernels, dilations, lookback)
+            used = {"kernels": (own["kernels"], kernels), "dilations": (own["dilations"], dilations)}
+            self.shortened = shortened("mtgnn", lookback, **used)
+        self.classifies = num_classes is not None
         reach = (max(kernels) - 1) * sum(dilations)
         # At least one step must be left after the last unpadded layer.
         self.missing = max(0, reach + 1 - lookback)
@@ -116,7 +127,10 @@ class MTGNN(nn.Module):
                 )
             )
         self.skip_output = nn.Linear(width * steps, skip)
-        self.head = nn.Sequential(nn.ReLU(), nn.Linear(skip, end), nn.ReLU(), nn.Linear(end, horizon))
+        inputs = skip if num_classes is None else series * skip
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Linear(inputs, end), nn.ReLU(), nn.Linear(end, horizon or num_classes or 0)
+        )
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Return the backbone's slots: slot name to (module path, layout)."""
@@ -124,10 +138,13 @@ class MTGNN(nn.Module):
         return {"embed": ("embed", "NCHW")} | stage_slots("layers.{}.norm", len(self.layers), "NCHW")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
-        return forecast_normalised(self.norm, x, self._forecast)
+        """Forecast a window, `(B, lookback, series) -> (B, horizon, series)`, or classify it."""
+        if self.classifies:
+            return self.head(self._skips(normalised(self.norm, x)).flatten(1))
+        return forecast_normalised(self.norm, x, lambda window: self.head(self._skips(window)).transpose(1, 2))
 
-    def _forecast(self, x: Tensor) -> Tensor:
+    def _skips(self, x: Tensor) -> Tensor:
+        """Return the sum of all skips, `(B, series, skip)`."""
         window = F.pad(x.transpose(1, 2), (self.missing, 0)).contiguous()
         adjacency = self.graph() if self.graph is not None else None
         # The window becomes an image with one channel: each series is a row, each time step a column.
@@ -135,7 +152,7 @@ class MTGNN(nn.Module):
         for layer in self.layers:
             state, skipped = layer(state, adjacency)
             total = total + skipped
-        return self.head(total + self.skip_output(_by_series(state))).transpose(1, 2)
+        return total + self.skip_output(_by_series(state))
 
 
 class Layer(nn.Module):
@@ -182,6 +199,13 @@ class Layer(nn.Module):
             mixed = along(gated, adjacency) + against(gated, adjacency.T)
         # The convolutions keep only the last steps, so the residual is cropped to these steps.
         return self.norm(mixed + x[..., -mixed.shape[3] :]), self.skip(_by_series(gated))
+
+
+def _fitting(kernels: Sequence[int], dilations: Sequence[int], steps: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return kernels and dilations whose receptive field is not longer than a series, at least one layer of them."""
+    kernels = tuple(min(kernel, steps) for kernel in kernels)
+    layers = [n for n in range(1, len(dilations) + 1) if 1 + (max(kernels) - 1) * sum(dilations[:n]) <= steps]
+    return kernels, tuple(dilations[: max(layers, default=1)])
 
 
 def _by_series(x: Tensor) -> Tensor:

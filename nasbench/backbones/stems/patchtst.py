@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
-from nasbench.ops.series import InstanceNorm, forecast_normalised, patches
+from nasbench.ops.series import InstanceNorm, forecast_normalised, normalised, patches, short_patch, shortened
 
 __all__ = ["PatchTST"]
 
@@ -24,7 +24,7 @@ class PatchTST(nn.Module):
 
     Args:
         lookback: Number of input steps L.
-        horizon: Number of forecast steps H.
+        horizon: Number of forecast steps H. None to classify.
         series: Number of series D.
         patch: Number of steps of a patch. It is 16 in the paper. If it is above the lookback, the lookback is used.
         stride: Number of steps between the starts of two neighbouring patches. It is 8 in the paper.
@@ -35,6 +35,10 @@ class PatchTST(nn.Module):
         ffn: Width of the feed-forward layers.
         dropout: Dropout rate after the embedding, after attention, inside and after the feed-forward layers.
         instance_norm: Whether to normalise each window (RevIN), as the paper does.
+        num_classes: Number of classes, instead of a horizon. Then the head is a linear layer on the mean of each
+        series'
+            encoded patches, and the output is `(B, num_classes)`. Patches are shortened so that a series has four or
+            more.
 
     Raises:
         BackboneError: If `heads` does not divide `width`.
@@ -43,7 +47,7 @@ class PatchTST(nn.Module):
     def __init__(
         self,
         lookback: int,
-        horizon: int,
+        horizon: int | None,
         series: int,
         *,
         patch: int = 16,
@@ -54,12 +58,17 @@ class PatchTST(nn.Module):
         ffn: int = 128,
         dropout: float = 0.2,
         instance_norm: bool = True,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if width % heads:
             raise BackboneError(f"patchtst: {heads} heads do not divide a width of {width}")
         self.horizon = horizon
-        self.patch, self.stride = min(patch, lookback), stride
+        self.patch, self.stride, self.shortened = min(patch, lookback), stride, ""
+        if num_classes is not None and (short := short_patch(patch, lookback)) < patch:
+            self.patch, self.stride = short, max(1, short // 2)  # half of a patch, as in the paper
+            used = {"patch": (patch, self.patch), "stride": (stride, self.stride)}
+            self.shortened, stride = shortened("patchtst", lookback, **used), self.stride
         # Each series is padded at its end by one stride, as in the paper.
         count = (lookback + stride - self.patch) // stride + 1
         self.norm = InstanceNorm(series) if instance_norm else None
@@ -69,23 +78,29 @@ class PatchTST(nn.Module):
         # This is the last layer of the embedding, so the slot `embed` is here.
         self.embed = nn.Dropout(dropout)
         self.encoder = nn.Sequential(*[EncoderLayer(width, heads, ffn, dropout) for _ in range(layers)])
-        self.head = nn.Linear(count * width, horizon)
+        self.head = nn.Linear(count * width, horizon) if horizon else nn.Linear(series * width, num_classes or 0)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Return the backbone's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
+        """Forecast a window, `(B, lookback, series) -> (B, horizon, series)`, or classify it."""
+        if self.horizon is None:
+            tokens = self._encode(normalised(self.norm, x))
+            return self.head(tokens.mean(dim=1).view(len(x), -1))
         return forecast_normalised(self.norm, x, self._forecast)
 
     def _forecast(self, x: Tensor) -> Tensor:
         batch, _, series = x.shape
+        encoded = self._encode(x).transpose(1, 2).flatten(1)
+        return self.head(encoded).view(batch, series, self.horizon or 0).transpose(1, 2)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        """Return the tokens `(B·series, patches, width)`."""
         cut = patches(x.transpose(1, 2), self.patch, self.stride)
         # Series become items of the batch, so that attention never mixes them.
-        tokens = self.embed((self.projection(cut) + self.position).flatten(0, 1))
-        encoded = self.encoder(tokens).transpose(1, 2).flatten(1)
-        return self.head(encoded).view(batch, series, self.horizon).transpose(1, 2)
+        return self.encoder(self.embed((self.projection(cut) + self.position).flatten(0, 1)))
 
 
 class EncoderLayer(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
 from nasbench.ops.embedding import SeriesEmbedding
-from nasbench.ops.series import InstanceNorm, forecast_normalised
+from nasbench.ops.series import InstanceNorm, forecast_normalised, normalised
 from nasbench.ops.time_pyramid import Edges, PyramidLayer, TimePyramid, edges
 
 __all__ = ["Pyraformer"]
@@ -37,7 +37,7 @@ class Pyraformer(nn.Module):
 
     Args:
         lookback: Number of input steps L.
-        horizon: Number of forecast steps H.
+        horizon: Number of forecast steps H. None to classify.
         series: Number of series D.
         width: Number of channels of a token. It is 512 in the paper.
         heads: Number of attention heads, each with width / heads channels. The paper uses 4 or 6 heads of 128 channels.
@@ -52,6 +52,8 @@ class Pyraformer(nn.Module):
         dropout: Dropout rate after the embedding, after attention and after the feed-forward layers.
         covariates: Number of covariates of each time step, given to `forward` as `marks`. 0 if there are none.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
+        num_classes: Number of classes, instead of a horizon. Then there is no end token, the head gets the mean of the
+            nodes of each scale, and the output is `(B, num_classes)`.
 
     Raises:
         BackboneError: If `heads` does not divide `width`, if `scales` is empty or contains a number below 2, or if
@@ -61,7 +63,7 @@ class Pyraformer(nn.Module):
     def __init__(
         self,
         lookback: int,
-        horizon: int,
+        horizon: int | None,
         series: int,
         *,
         width: int = 64,
@@ -74,6 +76,7 @@ class Pyraformer(nn.Module):
         dropout: float = 0.05,
         covariates: int = 0,
         instance_norm: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -90,33 +93,41 @@ class Pyraformer(nn.Module):
         self.embed = nn.Dropout(dropout)
         self.pyramid = TimePyramid(width, max(1, width // 4) if bottleneck is None else bottleneck, scales)
         self.encoder = nn.ModuleList(Block(width, heads, ffn, dropout) for _ in range(layers))
-        self.head = nn.Linear((1 + len(scales)) * width, horizon * series)
+        self.head = nn.Linear((1 + len(scales)) * width, horizon * series if horizon else num_classes or 0)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Return the backbone's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NLC")
 
     def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
-        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`.
+        """Forecast a window, `(B, lookback, series) -> (B, horizon, series)`, or classify it.
 
         Args:
             x: The window.
             marks: Covariates of the lookback and the horizon, `(B, lookback + horizon, covariates)`. Only the first
                 step of the horizon is used. None means zeros.
         """
+        if self.horizon is None:
+            marks = None if marks is None else marks[:, : self.lookback]
+            scales = self._encode(normalised(self.norm, x), marks)
+            return self.head(torch.cat([scale.mean(dim=1) for scale in scales], dim=1))
         return forecast_normalised(self.norm, x, lambda window: self._forecast(window, marks))
 
     def _forecast(self, x: Tensor, marks: Tensor | None) -> Tensor:
         # The end token stands for the first step of the horizon, so it gets the covariates of this step.
         marks = None if marks is None else marks[:, : self.lookback + 1]
-        nodes, sizes = self.pyramid(self.embed(self.embedding(F.pad(x, (0, 0, 0, 1)), marks)))
+        scales = self._encode(F.pad(x, (0, 0, 0, 1)), marks)
+        return self.head(torch.cat([scale[:, -1] for scale in scales], dim=1)).unflatten(1, (self.horizon or 0, -1))
+
+    def _encode(self, x: Tensor, marks: Tensor | None) -> list[Tensor]:
+        """Return the nodes of each scale after the last layer, `(B, nodes, width)`, fine to coarse."""
+        nodes, sizes = self.pyramid(self.embed(self.embedding(x, marks)))
         links = edges(sizes, self.scales, self.window, x.device)
         # The blocks return level 0 separately, because their slots contain only level 0.
         fine, coarse = nodes[:, : sizes[0]], nodes[:, sizes[0] :]
         for block in self.encoder:
             coarse, fine = block(coarse, fine, links)
-        last = [fine[:, -1], *(level[:, -1] for level in coarse.split(sizes[1:], dim=1))]
-        return self.head(torch.cat(last, dim=1)).unflatten(1, (self.horizon, -1))
+        return [fine, *coarse.split(sizes[1:], dim=1)]
 
 
 class Block(nn.Module):

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from nasbench.backbones.stem_registry import register_stem, stage_slots
 from nasbench.errors import BackboneError
 from nasbench.ops.nd import conv
-from nasbench.ops.series import InstanceNorm, forecast_normalised
+from nasbench.ops.series import InstanceNorm, forecast_normalised, normalised
+from nasbench.ops.valid_steps import max_valid, split_padding, zero_padded
 
 __all__ = ["TS2Vec"]
 
@@ -35,7 +36,7 @@ class TS2Vec(nn.Module):
 
     Args:
         lookback: Number of input steps L.
-        horizon: Number of forecast steps H.
+        horizon: Number of forecast steps H. None to classify.
         series: Number of series D.
         width: Number of channels of all blocks but the last. It is 64 in the paper.
         representation: Number of channels of the last block. It is 320 in the paper.
@@ -44,6 +45,12 @@ class TS2Vec(nn.Module):
         kernel: Number of taps of each convolution. It must be odd.
         dropout: Dropout rate on the representation.
         instance_norm: Whether to normalise each window (RevIN). The paper does not normalise.
+        num_classes: Number of classes, instead of a horizon. Then the representation of a series is the maximum over
+        its
+            steps, as in the paper's classification, and the output is `(B, num_classes)`.
+        padded: Whether classified series can have fewer steps than `lookback`. Their other steps are NaN, and count in
+        no
+            convolution and in no maximum.
 
     Raises:
         BackboneError: If `kernel` is even or below 3, or if `blocks` is below 1.
@@ -52,7 +59,7 @@ class TS2Vec(nn.Module):
     def __init__(
         self,
         lookback: int,
-        horizon: int,
+        horizon: int | None,
         series: int,
         *,
         width: int = 32,
@@ -61,6 +68,8 @@ class TS2Vec(nn.Module):
         kernel: int = 3,
         dropout: float = 0.1,
         instance_norm: bool = False,
+        num_classes: int | None = None,
+        padded: bool = False,
     ) -> None:
         super().__init__()
         if kernel < 3 or kernel % 2 == 0 or (blocks is not None and blocks < 1):
@@ -70,7 +79,9 @@ class TS2Vec(nn.Module):
             )
         count = blocks or _blocks_to_reach(lookback - 1, kernel)
         widths = [width] * count + [representation]
-        self.horizon = horizon
+        if padded and (num_classes is None or instance_norm):
+            raise BackboneError("ts2vec: padded is for classification without instance_norm")
+        self.horizon, self.padded = horizon, padded
         self.norm = InstanceNorm(series) if instance_norm else None
         self.embed = nn.Linear(series, width)
         self.encoder = nn.Sequential(
@@ -81,21 +92,31 @@ class TS2Vec(nn.Module):
             ]
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(representation, horizon * series)
+        self.head = nn.Linear(representation, horizon * series if horizon else num_classes or 0)
 
     def host_slots(self) -> dict[str, tuple[str, str]]:
         """Return the backbone's slots: slot name to (module path, layout)."""
         return {"embed": ("embed", "NLC")} | stage_slots("encoder.{}", len(self.encoder), "NCL")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
-        return forecast_normalised(self.norm, x, self._forecast)
+        """Forecast a window, `(B, lookback, series) -> (B, horizon, series)`, or classify it."""
+        if self.horizon is not None:
+            return forecast_normalised(self.norm, x, self._forecast)
+        x, valid = split_padding(x) if self.padded else (normalised(self.norm, x), None)
+        return self.head(self.dropout(max_valid(self._encode(x, valid), valid)))
 
     def _forecast(self, x: Tensor) -> Tensor:
+        encoded = self._encode(x, None)
+        return self.head(self.dropout(encoded[..., -1])).unflatten(1, (-1, x.shape[2]))
+
+    def _encode(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Return the representation of every step, `(B, representation, lookback)`."""
         # Plug-ins return contiguous tensors. A convolution can round differently for another memory format. Then an
         # inserted module would change the forecast before training.
-        encoded = self.encoder(self.embed(x).transpose(1, 2).contiguous())
-        return self.head(self.dropout(encoded[..., -1])).unflatten(1, (self.horizon, x.shape[2]))
+        x = self.embed(x).transpose(1, 2).contiguous()
+        for block in self.encoder:
+            x = block(x, valid)
+        return x
 
 
 def _blocks_to_reach(steps: int, kernel: int) -> int:
@@ -128,7 +149,14 @@ class ConvBlock(nn.Module):
         self.second = conv(1, out_channels, out_channels, kernel, dilation=dilation)
         self.projection = conv(1, in_channels, out_channels) if project or in_channels != out_channels else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the result of the convolutions to the residual: `(B, C_in, L) -> (B, C_out, L)`."""
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Add the result of the convolutions to the residual: `(B, C_in, L) -> (B, C_out, L)`.
+
+        Args:
+            x: The map.
+            valid: Which steps are not padded, `(B, 1, L)`. None means all. Padded steps of the result are zero.
+        """
+        x = zero_padded(x, valid)
         residual = x if self.projection is None else self.projection(x)
-        return residual + self.second(F.gelu(self.first(F.gelu(x))))
+        hidden = zero_padded(self.first(F.gelu(x)), valid)
+        return zero_padded(residual + self.second(F.gelu(hidden)), valid)

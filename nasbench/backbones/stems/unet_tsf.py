@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nasbench.backbones.stem_registry import register_stem
 from nasbench.errors import BackboneError
-from nasbench.ops.series import InstanceNorm, forecast_normalised
+from nasbench.ops.series import InstanceNorm, forecast_normalised, normalised
 
 __all__ = ["UnetTSF"]
 
@@ -37,7 +37,7 @@ class UnetTSF(nn.Module):
 
     Args:
         lookback: Number of input steps L.
-        horizon: Number of forecast steps H.
+        horizon: Number of forecast steps H. None to classify.
         series: Number of series D.
         levels: Largest number of levels K. The authors' code uses 3 for ETTh1 and 4 for the other data sets.
         kernel: Number of steps over which the pooling averages.
@@ -46,6 +46,8 @@ class UnetTSF(nn.Module):
             their weights.
         dropout: Dropout rate on each level's forecast. The paper uses no dropout.
         instance_norm: Whether to normalise each window (RevIN), as the paper does.
+        num_classes: Number of classes, instead of a horizon. Then the logits `(B, num_classes)` are the sum of a linear
+            layer on all series of each level. `individual` has no meaning.
 
     Raises:
         BackboneError: If `levels`, `kernel` or `stride` is below 1.
@@ -54,7 +56,7 @@ class UnetTSF(nn.Module):
     def __init__(
         self,
         lookback: int,
-        horizon: int,
+        horizon: int | None,
         series: int,
         *,
         levels: int = 4,
@@ -63,6 +65,7 @@ class UnetTSF(nn.Module):
         individual: bool = False,
         dropout: float = 0.0,
         instance_norm: bool = True,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if min(levels, kernel, stride) < 1:
@@ -71,13 +74,18 @@ class UnetTSF(nn.Module):
         def linear(inputs: int, outputs: int) -> nn.Module:
             return SeriesLinear(series, inputs, outputs) if individual else nn.Linear(inputs, outputs)
 
-        steps, horizons = [lookback], [horizon]
+        steps, horizons = [lookback], [horizon or 1]
         while len(steps) < levels and steps[-1] >= kernel:
             steps.append((steps[-1] - kernel) // stride + 1)
             horizons.append(max(1, (horizons[-1] - kernel) // stride + 1))
         self.norm = InstanceNorm(series) if instance_norm else None
         # The identity gives the window itself a slot.
         self.pools = nn.ModuleList([nn.Identity(), *(nn.AvgPool1d(kernel, stride) for _ in steps[1:])])
+        self.classifies = num_classes is not None
+        if num_classes is not None:
+            self.heads = nn.ModuleList(nn.Linear(series * n, num_classes) for n in steps)
+            self.dropout = nn.Dropout(dropout)
+            return
         self.forecasts = nn.ModuleList(linear(n, h) for n, h in zip(steps, horizons, strict=True))
         # merges[k] joins the forecast of level k with the merged forecast of level k + 1, at the length of level k.
         self.merges = nn.ModuleList(linear(fine + coarse, fine) for fine, coarse in pairwise(horizons))
@@ -88,14 +96,23 @@ class UnetTSF(nn.Module):
         return {f"stage{level + 1}": (f"pools.{level}", "NCL") for level in range(len(self.pools))}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forecast a window: `(B, lookback, series) -> (B, horizon, series)`."""
+        """Forecast a window, `(B, lookback, series) -> (B, horizon, series)`, or classify it."""
+        if self.classifies:
+            levels = self._levels(normalised(self.norm, x))
+            logits = [head(self.dropout(level.flatten(1))) for head, level in zip(self.heads, levels, strict=True)]
+            return sum(logits[1:], logits[0])
         return forecast_normalised(self.norm, x, self._forecast)
 
+    def _levels(self, x: Tensor) -> list[Tensor]:
+        """Return the pooled windows, `(B, series, steps)`, from the finest to the coarsest."""
+        levels = [x.transpose(1, 2).contiguous()]
+        for pool in self.pools:
+            levels.append(pool(levels[-1]))
+        return levels[1:]
+
     def _forecast(self, x: Tensor) -> Tensor:
-        level, forecasts = x.transpose(1, 2).contiguous(), []
-        for pool, forecast in zip(self.pools, self.forecasts, strict=True):
-            level = pool(level)
-            forecasts.append(self.dropout(forecast(level)))
+        levels = self._levels(x)
+        forecasts = [self.dropout(own(level)) for own, level in zip(self.forecasts, levels, strict=True)]
         merged = forecasts.pop()
         for merge in reversed(self.merges):
             merged = merge(torch.cat([forecasts.pop(), merged], dim=2))

@@ -26,7 +26,7 @@ from nasbench.builtin import content_folder
 from nasbench.errors import InputError, RunError
 from nasbench.library.plan import BARE, NECK, Plan
 from nasbench.library.surroundings import surroundings_kept
-from nasbench.report.export.item import Item, item_of
+from nasbench.report.export.item import RESULTS, Item, SeriesItem, item_of
 from nasbench.report.export.source import DenseParts, model_source
 from nasbench.report.formatting import is_missing
 from nasbench.runs.models import ModelBuilder
@@ -63,9 +63,9 @@ class _Winner:
         return DenseParts(cast(DenseHost, insertion.host_of(self.model)), self.builder.neck, self.builder.head)
 
     @cached_property
-    def item(self) -> Item | None:
-        """A real item for the example of a dense task."""
-        return item_of(self.run) if self.dense is not None else None
+    def item(self) -> Item | SeriesItem | None:
+        """A real item for the example of a task of which images or series are shown."""
+        return item_of(self.run) if self.run.config["task"]["kind"] in RESULTS else None
 
 
 @surroundings_kept()  # the function seeds random generators, and the states of the caller's generators must not change
@@ -73,9 +73,9 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
     """Export a trial as a folder that works without nasbench.
 
     The folder contains model.py, model.safetensors, config.json, README.md (the model card), example.py and
-    requirements.txt. For a dense task it also has an image of the test split, and the result of the run's model for
-    this image. Before the folder is created, the model that `model.py` builds is compared with the run's model.
-    It must have the same keys and the same output, bit for bit.
+    requirements.txt. For a dense task and for series to classify it also has an item of the test split, and the result
+    of the run's model for this item. Before the folder is created, the model that `model.py` builds is compared with
+    the run's model. It must have the same keys and the same output, bit for bit.
 
     Args:
         run: The run.

@@ -1,4 +1,4 @@
-"""A real item of the data of a task with a head, and what the model makes of it, for the example of an export."""
+"""A real item of the test split, and what the model makes of it, for the example of an exported model."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ from torch import Tensor, nn
 from nasbench.errors import RunError
 from nasbench.runs.run import Run
 from nasbench.tasks.dense import DenseTask
+from nasbench.tasks.series_classification import SeriesClassificationTask
 from nasbench.tasks.super_resolution import SuperResolutionTask
 from nasbench.text import narrate
 
-__all__ = ["IMAGE", "RESULTS", "Item", "item_of"]
+__all__ = ["IMAGE", "RESULTS", "Item", "SeriesItem", "item_of"]
 
 IMAGE = "example.png"
 """Name of the file with the image."""
 
+SERIES = "example.csv"
+"""Name of the file with the series: one row a step, one column a series."""
+
 RESULTS = {
-    "segmentation": "example-result.png", "detection": "example-result.json", "super-resolution": "example-result.png"
-}  # fmt: skip
+    "segmentation": "example-result.png",
+    "detection": "example-result.json",
+    "super-resolution": "example-result.png",
+    "series-classification": "example-result.json",
+}
 """Name of the file with the model's result, for each kind of task."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item of the test split.
+    """An image of the test split of a dense task.
 
     Attributes:
         task: The task with its data.
@@ -59,16 +66,43 @@ class Item:
             file.write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
-def item_of(run: Run) -> Item | None:
-    """Return the first item of the test split of a run. None if the task has no head, or if the data cannot be read.
+@dataclass(frozen=True)
+class SeriesItem:
+    """The series of an item of the test split.
 
-    An export needs no data. Without them its example runs on a grey image.
+    Attributes:
+        task: The task with its data.
+        inputs: What the model gets, `(1, steps, D)`.
+        true: The class.
+    """
+
+    task: SeriesClassificationTask
+    inputs: Tensor
+    true: str
+
+    def write(self, model: nn.Module, folder: Path) -> None:
+        """Write the series in their own units, and the probabilities that the model gives to the classes."""
+        scaled = self.inputs[0, ~self.inputs[0].isnan().any(dim=1)].double().numpy()
+        np.savetxt(folder / SERIES, scaled * self.task.std + self.task.mean, fmt="%.10g", delimiter=",")
+        with torch.no_grad():
+            probabilities = model(self.inputs).softmax(-1)[0]
+        result = {"true": self.true, "probabilities": probabilities.tolist()}
+        (folder / RESULTS[self.task.kind]).write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+
+def item_of(run: Run) -> Item | SeriesItem | None:
+    """Return the first item of the test split of a run. None if the task has none to show, or if its data is gone.
+
+    An export needs no data. Without them its example runs on a grey image, or on a sine.
     """
     try:
         task = run.task()
     except RunError as error:
-        narrate(f"the example gets no image of the data: {error}")
+        narrate(f"the example gets no item of the data: {error}")
         return None
+    if isinstance(task, SeriesClassificationTask):
+        inputs, targets = next(iter(task.eval_batches("test", 1)))
+        return SeriesItem(task, inputs, str(task.classes[int(targets[0])]))
     if not isinstance(task, (DenseTask, SuperResolutionTask)):
         return None
     inputs, targets = next(iter(task.eval_batches("test", 1)))

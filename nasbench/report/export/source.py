@@ -162,7 +162,7 @@ class _Writer:
         if backbones.is_stem(backbone):
             cls = STEMS.get(backbone)
             self.need(cls)
-            given = stem_arguments(backbone, size, model_kwargs.get("horizon"), model_kwargs.get("covariates"))
+            given = stem_arguments(backbone, size, **model_kwargs)
             return lambda: f"{self.inliner.name(cls)}({_keywords(given)})"
         if is_sr_stem(backbone):
             stem = sr_class(backbone)

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import nasbench as nb
-from nasbench.backbones import STEMS, create_backbone, is_stem
+from nasbench.backbones import STEMS, create_backbone, is_stem, stems_for
 from nasbench.errors import BackboneError, PlanError
 from nasbench.library import building
 from nasbench.library import modules as library
 from nasbench.ops.series import InstanceNorm, decompose, patches
 
-STEM_NAMES = sorted(STEMS)
+STEM_NAMES = sorted(stems_for("horizon"))
 CHANNEL_INDEPENDENT = ["dlinear", "patchtst", "unet_tsf"]
 TEMPORAL = [s.name for s in library.module_specs(kind="module") if "modules.temporal" in s.cls.__module__]
 KEEP_SERIES = ["crossformer", "mtgnn"]  # their slots are maps of series by time
