@@ -14,12 +14,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from nasbench.backbones import Slot, create_backbone, default_input_size, is_stem, slots
 from nasbench.backbones.dense import DenseHost, put_neck
 from nasbench.backbones.hooks import CHILD, Plugin, Plugins, attach, strip, to_host
-from nasbench.backbones.pyramid import PyramidClassifier, create_pyramid
+from nasbench.backbones.pyramid import create_pyramid
 from nasbench.backbones.replacement import Replacement, put_back, replace_modules
 from nasbench.errors import InputError, PlanError, UnsupportedError
 from nasbench.library import building, expression
 from nasbench.library.plan import NECK, Plan
-from nasbench.ops.headed import DenseModel
 
 __all__ = [
     "bare_state_dict", "freeze_backbone", "frozen_norms", "host_of", "insert", "parameter_groups", "plan_of",
@@ -150,15 +149,14 @@ def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plu
 def host_of(model: nn.Module) -> nn.Module:
     """Return the module into which `insert` put its plan.
 
-    `torch.compile` and DistributedDataParallel wrap this module. In a pyramid it is the backbone, and under a head the
-    dense host.
+    `torch.compile` and DistributedDataParallel wrap this module, and so can a head, or what a task attaches. A dense
+    host is found without a plan too. Any other model without a plan is its own host.
     """
     inside = model.module if isinstance(model, _WRAPPERS) else getattr(model, "_orig_mod", None)
     if isinstance(inside, nn.Module):
         return host_of(inside)
-    if isinstance(model, DenseModel):
-        return model.host
-    return model.backbone if isinstance(model, PyramidClassifier) else model
+    hosts = (m for m in model.modules() if isinstance(m, DenseHost) or isinstance(getattr(m, CHILD, None), Plugins))
+    return next(hosts, model)
 
 
 def _record(model: nn.Module) -> dict[str, Any]:
@@ -214,15 +212,19 @@ def bare_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def freeze_backbone(model: nn.Module) -> nn.Module:
-    """Freeze all parameters except those of plug-ins, neck and classifier, in place. Return the model.
+    """Freeze all parameters except those of plug-ins, neck, classifier and head, in place. Return the model.
+
+    What surrounds the host, such as the layers that a task attaches, belongs to the head.
 
     The running statistics of the frozen batch norms must stay fixed too. So put the norms that `frozen_norms` returns
     into eval mode during training.
     """
-    trained = [m for m in model.modules() if isinstance(m, (Plugin, Replacement))] + _heads(model)
+    host = host_of(model)
+    trained = [m for m in host.modules() if isinstance(m, (Plugin, Replacement))] + _heads(host)
     trained_ids = {id(parameter) for module in trained for parameter in module.parameters()}
+    frozen_ids = {id(parameter) for parameter in host.parameters()} - trained_ids
     for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in trained_ids)
+        parameter.requires_grad_(id(parameter) not in frozen_ids)
     return model
 
 
@@ -248,19 +250,14 @@ def _trains(model: nn.Module, path: str) -> bool:
     return any(parameter.requires_grad for parameter in model.get_submodule(path).parameters())
 
 
-def _heads(model: nn.Module) -> list[nn.Module]:
-    """Return the classifiers that a timm model names, or the head of a dense model, and what leads to it."""
-    if isinstance(model, DenseModel):
-        return [
-            model.head,
-            *(part for name in ("pyramid", NECK) if (part := getattr(model.host, name, None)) is not None),
-        ]
-    classifier = getattr(model, "get_classifier", None)
+def _heads(host: nn.Module) -> list[nn.Module]:
+    """Return the classifiers that a timm model names, or the parts of a dense host after its backbone."""
+    if isinstance(host, DenseHost):
+        return [host.pyramid, host.neck]
+    classifier = getattr(host, "get_classifier", None)
     classifiers = classifier() if callable(classifier) else None
     # A distilled model has one classifier for each of its tokens.
     heads = list(classifiers) if isinstance(classifiers, (tuple, list)) else [classifiers]
-    if isinstance(model, PyramidClassifier):
-        heads.append(model.neck)
     return [head for head in heads if isinstance(head, nn.Module)]
 
 

@@ -125,8 +125,7 @@ def host_of_options(
     _check_kind(task, made.kind)
     check_pair(backbone, made)
     settings = with_ending(settings, made)
-    check_pair(backbone, made)
-    return Host(backbone, made.input_size, ModelBuilder.of(settings, made.input_size, made.model_kwargs))
+    return Host(backbone, made.input_size, ModelBuilder.of(settings, made))
 
 
 def _kind(task: str) -> str:

@@ -98,17 +98,20 @@ def _absolute(text: str) -> str:
     return f"{form}:{','.join(str(Path(part).expanduser().resolve()) for part in place.split(','))}"
 
 
-def task_of_run(folder: RunFolder, config: Mapping[str, Any], settings: SearchSettings) -> Task:
+def task_of_run(
+    folder: RunFolder, config: Mapping[str, Any], settings: SearchSettings, *, hint: str = WITHOUT_DATA
+) -> Task:
     """Read the data of a run again and return its task.
 
     Args:
         folder: The run folder.
         config: The contents of config.yaml.
         settings: The settings of the run as `Sources.load` returns them, so that the run's own code is loaded.
+        hint: What the message says at its end if the data cannot be read. By default, which commands do not need them.
 
     Raises:
         RunError: If a function or a table evaluated the plans, if the data does not exist any more, or if it is not the
-            data of the run. The message says which commands do not need the data.
+            data of the run.
     """
     if config["task"] is None:
         raise RunError(f"run {folder.name} was evaluated by a function or from a table, so it has no data")
@@ -120,14 +123,14 @@ def task_of_run(folder: RunFolder, config: Mapping[str, Any], settings: SearchSe
     try:
         task = make_task(settings, text)
     except (DataError, InputError, OSError) as error:
-        raise RunError(f"the data of run {folder.name} ({name}) cannot be read: {error}; {WITHOUT_DATA}") from None
+        raise RunError(f"the data of run {folder.name} ({name}) cannot be read: {error}; {hint}") from None
     task.name = name
     there, here = config["identity"]["data"], task.describe()
     # Only keys of both are compared, because another version of nasbench can describe the data with other keys.
     both = [key for key in here if key in there]
     if differing := differences({key: there[key] for key in both}, {key: here[key] for key in both}):
         raise RunError(
-            f"the data at {text} is not the data of run {folder.name}; {WITHOUT_DATA}. What differs:\n  "
+            f"the data at {text} is not the data of run {folder.name}; {hint}. What differs:\n  "
             + "\n  ".join(differing)
         )
     return task

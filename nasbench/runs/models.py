@@ -1,4 +1,7 @@
-"""The builder of a run's models, made from its settings or config.yaml. It reads no data."""
+"""The builder of a run's models, made from its settings or config.yaml.
+
+It reads no data, unless the task of the run has an `attach` of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from nasbench.errors import InputError, RunError
 from nasbench.library.heads import attach_head, check_head
 from nasbench.library.plan import Plan
 from nasbench.library.surroundings import surroundings_kept
+from nasbench.runs.data import task_of_run
 from nasbench.runs.settings import SearchSettings
 from nasbench.runs.sources import Sources
 from nasbench.tasks import Task
@@ -39,6 +43,7 @@ class ModelBuilder:
         drop_path: Highest rate of stochastic depth in the backbone.
         head: The head that ends the model of a dense task, as an expression. None if the backbone ends it.
         neck: The neck of a dense host, as an expression.
+        task: The task, if its class has an `attach` of its own. It makes the models of hosts.
     """
 
     backbone: str
@@ -51,10 +56,18 @@ class ModelBuilder:
     drop_path: float = 0.0
     head: str | None = None
     neck: str = "none"
+    task: Task | None = None
 
     @classmethod
-    def of(cls, settings: SearchSettings, input_size: tuple[int, ...], model_kwargs: Mapping[str, int]) -> ModelBuilder:
-        """Return the builder for settings whose backbone is resolved."""
+    def of(cls, settings: SearchSettings, task: Task) -> ModelBuilder:
+        """Return the builder for settings whose backbone is resolved, and their task."""
+        builder = cls._of_sizes(settings, task.input_size, task.model_kwargs)
+        return replace(builder, task=task) if task.attaches_itself else builder
+
+    @classmethod
+    def _of_sizes(
+        cls, settings: SearchSettings, input_size: tuple[int, ...], model_kwargs: Mapping[str, int]
+    ) -> ModelBuilder:
         return cls(
             backbone=str(settings.backbone),
             input_size=input_size,
@@ -72,13 +85,15 @@ class ModelBuilder:
     def of_run(cls, config: Mapping[str, Any], sources: Sources) -> ModelBuilder:
         """Return the builder of a run's models, and load the plug-ins of the run.
 
+        If the task has an `attach` of its own, the data are read too.
+
         Args:
             config: The contents of the run's config.yaml.
             sources: The Python files of the run.
 
         Raises:
             RunError: If a function or a table evaluated the run's plans, so that there are no models. Also if the run
-                has Python code of its own and is not trusted.
+                has Python code of its own and is not trusted, or if its models need data that cannot be read.
             PluginError: If a plug-in cannot be loaded.
         """
         task = config["task"]
@@ -87,10 +102,13 @@ class ModelBuilder:
                 f"run {sources.folder.name} was evaluated by a function or from a table, so it has no models"
             )
         settings = sources.load()
+        if task.get("attaches_itself"):
+            hint = "the task has an `attach` of its own, so the models of the run cannot be built without its data"
+            return cls.of(settings, task_of_run(sources.folder, config, settings, hint=hint))
         kwargs = task.get("model_kwargs")
         if kwargs is None:
             kwargs = _kwargs_of_data(config["identity"].get("data", {}))
-        return cls.of(settings, tuple(task["input_size"]), kwargs)
+        return cls._of_sizes(settings, tuple(task["input_size"]), kwargs)
 
     def host(self) -> nn.Module:
         """Build the bare backbone, or the dense host without a head."""
@@ -114,7 +132,9 @@ class ModelBuilder:
         )
 
     def attach(self, host: nn.Module) -> nn.Module:
-        """Return the model of a host: the host itself, or the host with its head."""
+        """Return the model of a host: the host itself, the host with its head, or what the task makes of it."""
+        if self.task is not None:
+            return self.task.model_of(host)
         return host if self.head is None else attach_head(host, self.head, **dict[str, Any](self.model_kwargs))
 
     def build(self, plan: Plan, seed: int = 0, *, identity_init: bool | None = None) -> nn.Module:

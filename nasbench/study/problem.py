@@ -207,7 +207,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     settings = settings.model_copy(update={"objectives": wanted, "training": recipe.recorded(task.recipe)})
     settings = with_ending(settings, task)
     check_flow(settings.proxies, task)
-    builder = ModelBuilder.of(settings, task.input_size, task.model_kwargs)
+    builder = ModelBuilder.of(settings, task)
     host = builder.host()
     if told := getattr(host, "shortened", ""):
         task.notes = (*task.notes, told)

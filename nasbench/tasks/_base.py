@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasbench.errors import InputError, UnknownNameError
+from nasbench.errors import NasbenchError, PluginError, UnknownNameError, message_of
 from nasbench.library.heads import attach_head
 from nasbench.tasks.recipe import Recipe
 
@@ -103,11 +103,6 @@ class Task(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "attach" in vars(cls):  # it would never be called
-            raise InputError(
-                f"{cls.__name__} has an `attach` of its own, but models are built without the data of the task; "
-                "register a head (docs/heads.md) and name it in the attribute `head` of the task"
-            )
         # If a class defines only `evaluate`, its `evaluate` is used, even if the class that it derives from has a
         # meter.
         if "evaluate" in vars(cls) and "meter" not in vars(cls):
@@ -143,10 +138,40 @@ class Task(ABC):
     def attach(self, host: nn.Module) -> nn.Module:
         """Return the model of a host: the host itself if `head` is None, or the host with the head.
 
-        A class cannot override this, because the models of a run are built without its data, from `head`, `neck` and
-        `model_kwargs`.
+        A class can override this. The result must be the host, or a module that contains it. Without an `attach` of its
+        own, the models of a run can be built again from `head`, `neck` and `model_kwargs`. With one, this needs the
+        task, and so its data.
+
+        Args:
+            host: The backbone with a plan, built with `model_kwargs`, or the dense host if `head` is given.
         """
         return host if self.head is None else attach_head(host, self.head, **dict[str, Any](self.model_kwargs))
+
+    @property
+    def attaches_itself(self) -> bool:
+        """Whether the class has an `attach` of its own."""
+        return type(self).attach is not Task.attach
+
+    def model_of(self, host: nn.Module) -> nn.Module:
+        """Return what `attach` makes of a host, and check it.
+
+        Raises:
+            PluginError: If an `attach` of the task's own fails, or if its result does not contain the host.
+        """
+        if not self.attaches_itself:
+            return self.attach(host)
+        try:
+            model = self.attach(host)
+        except NasbenchError:  # its message was written for the user
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"attach of {self.name} fails: {type(error).__name__}: {message_of(error)}") from error
+        if not isinstance(model, nn.Module) or all(module is not host for module in model.modules()):
+            raise PluginError(
+                f"attach of {self.name} returns a {type(model).__name__} without the host; it must return the host, or "
+                "an nn.Module that has the host as a child"
+            )
+        return model
 
     def predictions(self, model: nn.Module, outputs: Any, targets: Any) -> Any:
         """Return what `meter` takes: the model's outputs, or what its head decodes from them."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasbench.backbones import create_backbone
 from nasbench.backbones.dense import create_dense
 from nasbench.errors import message_of
 from nasbench.tasks import SPLITS, Task, apply
@@ -160,13 +161,23 @@ def _equal(one: Any, two: Any) -> bool:
 
 
 def _model(task: Task) -> nn.Module:
-    """Return a model whose outputs have the right shape: random ones, or those of the task's head on a small host."""
+    """Return a model whose outputs have the right shape: random ones, or those of what it attaches to a small host."""
     torch.manual_seed(0)
-    if task.head is None:
+    if task.head is None and not task.attaches_itself:
         return _Random(task)
-    if task.kind == "super-resolution":
-        return task.attach(create_dense("sr_residual", input_size=task.input_size))
-    return task.attach(create_dense("test_resnet", "fpn(width=32)", input_size=task.input_size))
+    return task.model_of(_host(task))
+
+
+def _host(task: Task) -> nn.Module:
+    """Return a small host for a task: with levels if the task names a head."""
+    size = task.input_size
+    if task.head is not None and task.kind == "super-resolution":
+        return create_dense("sr_residual", input_size=size)
+    if task.head is not None:
+        return create_dense("test_resnet", "fpn(width=32)", input_size=size)
+    of_series = {"forecasting": "dlinear", "series-classification": "inception_time"}
+    options = dict[str, Any](task.model_kwargs)
+    return create_backbone(of_series.get(task.kind, "test_resnet"), input_size=size, **options)
 
 
 class _Random(nn.Module):

@@ -97,7 +97,8 @@ class PlanCosts:
         self.slots = {slot.name: slot for slot in slots if is_reached(slot, NONE.canonical())}
         self._input_size, self._attach = input_size, attach
         self._parts: dict[tuple[object, ...], PartCost] = {}
-        self.bare = _whole(attach(host), input_size)
+        # The `attach` of a user's task can change its host.
+        self.bare = _whole(attach(copy.deepcopy(host)), input_size)
         # A neck changes what follows it: the channels of the levels, and with them the head.
         self._necks: dict[Expression, tuple[PartCost, dict[str, Slot]]] = {}
         self._dense = with_neck(host, NONE) if isinstance(host, DenseHost) else None
