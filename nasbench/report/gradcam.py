@@ -31,7 +31,7 @@ from nasbench.errors import UnsupportedError
 from nasbench.library.plan import is_stage_slot
 from nasbench.report.plotting import style
 
-__all__ = ["cam", "draw_gradcam", "gradcam", "is_cam"]
+__all__ = ["best_class", "cam", "draw_gradcam", "gradcam", "is_cam"]
 
 
 def gradcam(
@@ -59,7 +59,7 @@ def gradcam(
     with _watched(model, stages) as kept, torch.enable_grad():
         # The input requires a gradient, so that the stage's map has a gradient even if every weight is frozen.
         outputs = model(images.clone().requires_grad_())
-        scores, classes = (question or _best_class)(outputs)
+        scores, classes = (question or best_class)(outputs)
         # Samples do not mix in eval mode, so the gradient of the sum contains the gradient of each image.
         gradients = _gradients(scores.sum(), [kept[slot.name] for slot in stages])
     # A head can read fine levels alone. The stages after them have no gradient.
@@ -90,7 +90,7 @@ def cam(model: nn.Module, images: Tensor, slots: Sequence[Slot]) -> tuple[NDArra
         # The numbers are compared, not the names of modules, because the norm or the activation that would spoil the
         # equality has another name in each host.
         if len(pooled) == 1 and _same(pooled[0], maps.mean(dim=(2, 3))) and _same(outputs, classifier(pooled[0])):
-            _, classes = _best_class(outputs)
+            _, classes = best_class(outputs)
             return _weighted(classifier.weight[classes], maps, images), classes
     raise UnsupportedError(f"{type(model).__name__} does not end in average pooling and one linear layer, as CAM needs")
 
@@ -156,7 +156,8 @@ def _gradients(score: Tensor, maps: Sequence[Tensor]) -> Sequence[Tensor | None]
     return torch.autograd.grad(score, list(maps), allow_unused=True)
 
 
-def _best_class(outputs: Tensor) -> tuple[Tensor, list[int]]:
+def best_class(outputs: Tensor) -> tuple[Tensor, list[int]]:
+    """Return the largest of the scores of each image, `(B, K) -> (B,)`, and its number."""
     scores, classes = outputs.max(dim=1)
     return scores, classes.tolist()
 

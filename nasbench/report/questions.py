@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from nasbench.errors import UnsupportedError
-from nasbench.report.gradcam import held_out
+from nasbench.report.gradcam import best_class, held_out
 from nasbench.tasks import ImageTask, Task
 from nasbench.tasks.dense import DenseTask
 from nasbench.tasks.detection import DetectionTask
@@ -35,19 +35,18 @@ class Question:
         classes: The true class of what is asked about in each image.
         names: Names of all classes.
         about: What the score belongs to, for the caption.
-        answer: From a dense model and its outputs to its answer. None for a classifier.
+        answer: From a model and its outputs to its answer.
     """
 
     images: Tensor
     classes: list[int]
     names: list[str]
     about: str
-    answer: Callable[[nn.Module, Any], Answer] | None = None
+    answer: Callable[[nn.Module, Any], Answer]
 
-    def of(self, model: nn.Module) -> Callable[[Any], Answer] | None:
+    def of(self, model: nn.Module) -> Callable[[Any], Answer]:
         """Return the function from the outputs of a model to its answer."""
-        answer = self.answer
-        return None if answer is None else lambda outputs: answer(model, outputs)
+        return lambda outputs: self.answer(model, outputs)
 
 
 def question_of(task: Task, device: torch.device | str) -> Question | None:
@@ -60,13 +59,24 @@ def question_of(task: Task, device: torch.device | str) -> Question | None:
     largest object?
     """
     if isinstance(task, ImageTask):
-        images, truth = held_out(task.eval_batches("test", _LOOKED_THROUGH, device=device))
-        return Question(images, truth.tolist(), [str(name) for name in task.classes], "the predicted class")
+        return _classification(task, device)
     if isinstance(task, SegmentationTask):
         return _segmentation(task, device)
     if isinstance(task, DetectionTask):
         return _detection(task, device)
     return None
+
+
+def _classification(task: ImageTask, device: torch.device | str) -> Question:
+    images, truth = held_out(task.eval_batches("test", _LOOKED_THROUGH, device=device))
+
+    def answer(model: nn.Module, outputs: Any) -> Answer:
+        logits = task.predictions(model, outputs, truth)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise UnsupportedError(f"predictions of {task.name} are no tensor of scores (B, K), as Grad-CAM needs")
+        return best_class(logits)
+
+    return Question(images, truth.tolist(), [str(name) for name in task.classes], "the predicted class", answer)
 
 
 def _segmentation(task: SegmentationTask, device: torch.device | str) -> Question | None:

@@ -25,6 +25,8 @@ _PATHS = ("folder", "tar", "csv", "ett", "segment", "detect", "sr", "series")
 
 WITHOUT_DATA = "report, compare, export, power, runs and suggest do not need the data"
 
+WITHOUT_MODELS = "the task has an `attach` of its own, so the models of the run cannot be built without its data"
+
 
 def make_task(settings: SearchSettings, text: str | None = None) -> Task:
     """Read the data of a search and return its task.
@@ -98,24 +100,22 @@ def _absolute(text: str) -> str:
     return f"{form}:{','.join(str(Path(part).expanduser().resolve()) for part in place.split(','))}"
 
 
-def task_of_run(
-    folder: RunFolder, config: Mapping[str, Any], settings: SearchSettings, *, hint: str = WITHOUT_DATA
-) -> Task:
+def task_of_run(folder: RunFolder, config: Mapping[str, Any], settings: SearchSettings) -> Task:
     """Read the data of a run again and return its task.
 
     Args:
         folder: The run folder.
         config: The contents of config.yaml.
         settings: The settings of the run as `Sources.load` returns them, so that the run's own code is loaded.
-        hint: What the message says at its end if the data cannot be read. By default, which commands do not need them.
 
     Raises:
         RunError: If a function or a table evaluated the plans, if the data does not exist any more, or if it is not the
-            data of the run.
+            data of the run. The message says what does not work without the data, or which commands do not need them.
     """
     if config["task"] is None:
         raise RunError(f"run {folder.name} was evaluated by a function or from a table, so it has no data")
     name = str(config["settings"]["task"])
+    hint = WITHOUT_MODELS if config["task"].get("attaches_itself") else WITHOUT_DATA
     # The recorded path is absolute, so it is valid in any working directory. A user's own task is copied into the run.
     read = read_data(folder)
     text = name if read is None else read.found

@@ -103,8 +103,7 @@ class ModelBuilder:
             )
         settings = sources.load()
         if task.get("attaches_itself"):
-            hint = "the task has an `attach` of its own, so the models of the run cannot be built without its data"
-            return cls.of(settings, task_of_run(sources.folder, config, settings, hint=hint))
+            return cls.of(settings, task_of_run(sources.folder, config, settings))
         kwargs = task.get("model_kwargs")
         if kwargs is None:
             kwargs = _kwargs_of_data(config["identity"].get("data", {}))

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from nasbench.backbones.depth import rate_scales
-from nasbench.backbones.insertion import parameter_groups
+from nasbench.backbones.insertion import host_of, parameter_groups
 from nasbench.errors import InputError
 from nasbench.tasks import Task
 from nasbench.tasks.recipe import Recipe
@@ -101,8 +101,8 @@ def applied(model: nn.Module, recipe: Recipe) -> Iterator[None]:
 
 def _checkpoint(model: nn.Module, enable: bool) -> None:
     """Turn timm's gradient checkpointing on or off."""
-    switch = getattr(model, "set_grad_checkpointing", None)
-    name = type(model).__name__
+    host = host_of(model)
+    switch, name = getattr(host, "set_grad_checkpointing", None), type(host).__name__
     if not callable(switch):
         raise InputError(f"grad_checkpointing: {name} has no set_grad_checkpointing(); leave the setting out")
     try:

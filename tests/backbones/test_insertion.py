@@ -16,6 +16,7 @@ from nasbench.backbones.insertion import (
     bare_state_dict,
     freeze_backbone,
     frozen_norms,
+    host_of,
     insert,
     parameter_groups,
     plan_of,
@@ -366,6 +367,19 @@ class TestWayBack:
             assert plugins_of(wrapped) == {"stage2.block1": model.nasbench.stage2_block1.module}
             assert type(remove(wrapped)) is type(resnet)
             assert set(bare_state_dict(wrapped)) == set(resnet.state_dict())
+
+    def test_the_host_is_found_in_a_module_of_the_user(self, resnet):
+        model = insert(resnet, {"stage2": "se"}, input_size=(3, 64, 64))
+        wrapped = nn.Sequential(nn.ModuleDict({"host": model}), nn.Linear(10, 2))
+        assert host_of(wrapped) is model
+        assert plugins_of(wrapped) == plugins_of(model)
+        assert set(bare_state_dict(wrapped)) == set(remove(wrapped).state_dict()) == set(resnet.state_dict())
+        with pytest.raises(PlanError, match="already has a plan"):
+            insert(wrapped, "se", input_size=(3, 64, 64))
+        freeze_backbone(wrapped)
+        trained = {name for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
+        assert {name.split(".")[0] for name in trained} == {"0", "1"}
+        assert {name.split(".")[2] for name in trained if name.startswith("0")} == {"nasbench", "fc"}
 
     def test_a_plan_of_nothing_is_the_bare_backbone(self, resnet):
         model = insert(resnet, "none", input_size=(3, 64, 64))

@@ -216,14 +216,6 @@ def test_a_task_of_one_s_own_with_a_head_in_the_same_file(tmp_path, small_scenes
     assert (config["neck"], config["head"]) == ("fpn(width=16)", "pointwise")
 
 
-def test_a_task_of_one_s_own_attaches_nothing(tmp_path, small_scenes, clean_registry, capsys):
-    file = tmp_path / "own.py"
-    file.write_text(OWN + "\n    def attach(self, host):\n        return host\n")
-    for words in (["check"], ["search", "--backbone", "test_resnet", "--plan", "se", "--task"]):
-        assert cli.main([*words, f"{file}:Task"]) == 4
-        assert "name it in the attribute `head` of the task" in capsys.readouterr().err
-
-
 # A head that also reads a point belongs to no task of images alone.
 OF_IMAGES = [name for name in list_modules(kind="head") if "point_segmentation" not in module_spec(name).tasks]
 

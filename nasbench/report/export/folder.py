@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from nasbench.backbones import insertion, is_stem, takes_covariates
 from nasbench.backbones.dense import DenseHost
 from nasbench.builtin import content_folder
-from nasbench.errors import InputError, RunError
+from nasbench.errors import InputError, RunError, UnsupportedError
 from nasbench.library.plan import BARE, NECK, Plan
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.report.export.item import RESULTS, Item, SeriesItem, item_of
@@ -117,7 +117,11 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
 
 
 def _winner(run: Run, number: int) -> _Winner:
-    builder, plan = run.builder(), run.plan_of(number)
+    plan, builder = run.plan_of(number), run.builder()
+    if builder.task is not None and builder.head is not None:
+        raise UnsupportedError(
+            f"the task of run {run.path.name} has a head and an `attach` of its own, and such models are not exported"
+        )
     return _Winner(run, number, plan, builder, run.build(number))
 
 
@@ -132,6 +136,7 @@ def _write(winner: _Winner, folder: Path) -> None:
         identity_init=builder.identity_init,
         title=winner.title,
         dense=winner.dense,
+        task=builder.task,
     )
     (folder / "model.py").write_text(source, encoding="utf-8")
     save_model(winner.model, str(folder / "model.safetensors"))
@@ -146,13 +151,22 @@ def _write(winner: _Winner, folder: Path) -> None:
         keep_trailing_newline=True,
     )
     for name in ("README.md", "example.py"):
-        text = environment.get_template(f"export/{name}.j2").render(config=config, run=run, card=_card(winner))
+        template = environment.get_template(f"export/{name}.j2")
+        text = template.render(config=config, run=run, card=_card(winner), outputs_alone=_outputs_alone(winner))
         (folder / name).write_text(text, encoding="utf-8")
     if winner.item is not None:
         winner.item.write(winner.model, folder)
     # Exact versions, because the output of the exported model was compared with the run's model under these.
     needs = [f"{name}=={version(name)}" for name in _requirements(source)]
     (folder / "requirements.txt").write_text("\n".join(needs) + "\n", encoding="utf-8")
+
+
+def _outputs_alone(winner: _Winner) -> bool:
+    """Return whether the example only shows the outputs, because nothing is known of a task of the user's own."""
+    if winner.dense is not None:
+        return False
+    with torch.no_grad():
+        return not _preprocessing(winner.run) or not isinstance(winner.model(_example(winner)), Tensor)
 
 
 def _requirements(source: str) -> list[str]:

@@ -13,6 +13,7 @@ import importlib.util
 import site
 import sys
 import sysconfig
+import textwrap
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -83,11 +84,13 @@ class _File:
 
     @cached_property
     def definitions(self) -> dict[str, _Definition]:
-        """Functions, classes and constants by name."""
+        """Functions, classes and constants by name, and methods by `CLASS.METHOD`."""
         definitions: dict[str, _Definition] = {}
         for node in self.tree.body:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 definitions[node.name] = node
+                methods = [each for each in getattr(node, "body", ()) if isinstance(each, ast.FunctionDef)]
+                definitions |= {f"{node.name}.{each.name}": each for each in methods if isinstance(node, ast.ClassDef)}
             elif isinstance(node, ast.Assign):
                 definitions |= {
                     t.id: node for target in node.targets for t in ast.walk(target) if isinstance(t, ast.Name)
@@ -144,7 +147,7 @@ class Inliner:
         """Add a class or function, and all definitions that it refers to.
 
         Args:
-            thing: The class or function.
+            thing: The class or function. A method becomes a function.
             without: Names of the class's methods that are left out, with the definitions that only they refer to.
 
         Raises:
@@ -238,9 +241,9 @@ class Inliner:
         names: dict[Key, str] = {}
         used = {*self._imports, *self._reserved}
         for key in self._taken:
-            name, number = key[1], 2
+            name, number = _last(key), 2
             while name in used:
-                name, number = f"{key[1]}_{number}", number + 1
+                name, number = f"{_last(key)}_{number}", number + 1
             used.add(name)
             names[key] = name
         return names
@@ -271,15 +274,19 @@ class Inliner:
         begin = begin if first is None else first - 1  # with the @
         edits = [(r.start, r.end, names[r.key].encode()) for r in taken.references if r.end > r.start]
         edits += taken.edits
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)) and names[key] != key[1]:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)) and names[key] != _last(key):
             word = b"class " if isinstance(node, ast.ClassDef) else b"def "
-            at = file.data.index(word + key[1].encode(), file.span(node)[0]) + len(word)
-            edits.append((at, at + len(key[1].encode()), names[key].encode()))
+            own = _last(key).encode()
+            at = file.data.index(word + own, file.span(node)[0]) + len(word)
+            edits.append((at, at + len(own), names[key].encode()))
         text = file.data[begin:end]
         # From the last edit to the first, so that the positions of the remaining edits stay valid.
         for start, stop, new in sorted(set(edits), reverse=True):
             text = text[: start - begin] + new + text[stop - begin :]
-        return text.decode().strip("\n")
+        written = text.decode()
+        if node.col_offset:  # a method, which becomes a function, so it begins at the margin
+            written = textwrap.dedent(" " * node.col_offset + written)
+        return written.strip("\n")
 
     def _import_lines(self) -> list[str]:
         plain: list[str] = []
@@ -294,6 +301,11 @@ class Inliner:
         return sorted(plain) + [
             f"from {module} import {', '.join(sorted(joined[module]))}" for module in sorted(joined)
         ]
+
+
+def _last(key: Key) -> str:
+    """Return the name of a definition without that of the class in which it stands."""
+    return key[1].rpartition(".")[2]
 
 
 class _Walk:

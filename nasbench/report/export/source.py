@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import timm
 import torch
+from torch import nn
 
 from nasbench import backbones
 from nasbench.backbones import Slot
@@ -28,6 +30,7 @@ from nasbench.library.plugins import load_python_file
 from nasbench.ops.headed import DenseModel, PyramidHost
 from nasbench.ops.pyramid import SimplePyramid
 from nasbench.report.export.inline import Inliner
+from nasbench.tasks import Task
 
 __all__ = ["DenseParts", "model_source"]
 
@@ -57,6 +60,7 @@ def model_source(
     identity_init: bool,
     title: str,
     dense: DenseParts | None = None,
+    task: Task | None = None,
 ) -> str:
     """Return the source of `model.py`. Its `build()` returns the model, and its `load()` the model with its weights.
 
@@ -69,9 +73,11 @@ def model_source(
         identity_init: Whether plug-ins have gates, as in `insert`.
         title: First line of the docstring of `model.py`.
         dense: The parts of the model of a dense task. None if the backbone ends the model.
+        task: The task, if its class has an `attach` of its own, which makes the model of its host.
 
     Raises:
-        UnsupportedError: If the source of a part cannot be read.
+        UnsupportedError: If the source of a part cannot be read, or if `attach` needs more of the task than numbers,
+            texts, and lists, tuples and dicts of them.
     """
     writer = _Writer()
     used = [slot for slot in slots if slot.name in plan and slot.name != NECK]
@@ -84,6 +90,9 @@ def model_source(
         host, head = writer.dense(backbone, dense, plan.get(NECK, parse(dense.neck)), model_kwargs)
     else:
         host, head = writer.host(backbone, tuple(input_size), model_kwargs), None
+    if task is not None:
+        bare = backbones.create_backbone(backbone, input_size=tuple(input_size), **model_kwargs)
+        head = writer.attach(task, bare)
     body = [f"    model = {host()}"]
     if used:
         body.append("    plugins = {")
@@ -222,6 +231,19 @@ class _Writer:
 
         return host_code, head_code
 
+    def attach(self, task: Task, host: nn.Module) -> Callable[[], str]:
+        """Add a task's own `attach` as a function.
+
+        Returns:
+            A function, as that of `host`. Its code calls `attach` on `model`, with what `attach` reads from the task in
+            the place of the task.
+        """
+        method = type(task).attach
+        self.need(method)
+        self.inliner.imports("SimpleNamespace", "from types import SimpleNamespace")
+        given = _read_by_attach(task, host)
+        return lambda: f"{self.inliner.name(method)}(SimpleNamespace({_keywords(given)}), model)"
+
     def build(self, expression: Expression, slot: Slot) -> str:
         """Return code that builds an expression for a slot, as `nasbench.library.building.build` does."""
         channels, dims = slot.channels, slot.dims
@@ -248,6 +270,42 @@ class _Writer:
             return f"{self.inliner.name(base)}({row!r}, {channels}, {complete!r})"
         given = {key: value for key, value in socket.items() if key in spec.socket} | hyper
         return f"{self.inliner.name(spec.cls)}({channels}{', ' if given else ''}{_keywords(given)})"
+
+
+def _read_by_attach(task: Task, host: nn.Module) -> dict[str, Any]:
+    """Run a task's own `attach` on a host, and return the attributes of the task that it reads, by name.
+
+    Raises:
+        UnsupportedError: If one of them cannot be written as a literal, or if `attach` calls `super()`.
+    """
+    read: dict[str, Any] = {}
+
+    class Asked:
+        def __getattr__(self, name: str) -> Any:
+            value = getattr(task, name)
+            read[name] = dict(value) if isinstance(value, Mapping) else value
+            return value
+
+    try:
+        type(task).attach(Asked(), host)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise UnsupportedError(
+            f"attach of {task.name} runs only in its class, so it cannot be exported: {error}"
+        ) from None
+    for name, value in read.items():
+        if not _is_literal(value):
+            raise UnsupportedError(
+                f"attach of {task.name} reads `self.{name}`, a {type(value).__name__}, which cannot be written into "
+                "model.py; let it read numbers, texts, and lists, tuples and dicts of them"
+            )
+    return read
+
+
+def _is_literal(value: Any) -> bool:
+    try:
+        return bool(ast.literal_eval(repr(value)) == value)
+    except (ValueError, SyntaxError):
+        return False
 
 
 def _socket(dims: int, inputs: int = 2) -> dict[str, Any]:
