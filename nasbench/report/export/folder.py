@@ -65,7 +65,8 @@ class _Winner:
     @cached_property
     def item(self) -> Item | SeriesItem | None:
         """A real item for the example of a task of which images or series are shown."""
-        return item_of(self.run) if self.run.config["task"]["kind"] in RESULTS else None
+        shown = self.run.config["task"]["kind"] in RESULTS and self.builder.task is None
+        return item_of(self.run) if shown else None
 
 
 @surroundings_kept()  # the function seeds random generators, and the states of the caller's generators must not change
