@@ -16,7 +16,7 @@ import torch
 
 import nasbench as nb
 from nasbench import cli
-from nasbench.backbones import create_backbone
+from nasbench.backbones import create_backbone, stems_for
 from nasbench.backbones.insertion import slots_of
 from nasbench.errors import InputError, RunError, UnsupportedError
 from nasbench.library.modules import module_specs
@@ -126,12 +126,11 @@ def test_hosts_and_expressions(backbone, size, plan, identity_init):
     same(backbone, plan, size, identity_init=identity_init, **kwargs)
 
 
-def test_every_stem():
-    from nasbench.backbones import STEMS
-
-    for name in STEMS:
+@pytest.mark.parametrize(("argument", "value"), [("horizon", 4), ("num_classes", 3)])
+def test_every_stem(argument, value):
+    for name in stems_for(argument):
         slots = nb.slots(name, input_size=(24, 3))
-        same(name, {slots[-1].name: "gated_tcn + se"} if slots else {}, (24, 3), horizon=4)
+        same(name, {slots[-1].name: "gated_tcn + se"} if slots else {}, (24, 3), **{argument: value})
 
 
 def test_a_users_module_and_backbone(tmp_path, clean_registry):
