@@ -34,8 +34,8 @@ def is_image(name: str) -> bool:
 class Archive:
     """The files under a folder, or in an uncompressed tar file, by their paths in it.
 
-    Hidden files and folders are left out. In a tar file, a single folder around everything is left out of the paths,
-    and links are not followed.
+    Hidden files and folders are left out. Folders around everything are left out of the paths, unless they are named
+    after a split. Links in a tar file are not followed.
 
     Args:
         path: The folder or tar file.
@@ -51,14 +51,17 @@ class Archive:
         self.path = path
         self._places: dict[str, tuple[int, int]] = {}
         if path.is_dir():
-            self.names = sorted(_files(path))
+            names, folders = _files(path)
         elif path.is_file() and path.suffix.lower() == ".tar":
-            self._places = _members(path)
-            self.names = sorted(self._places)
+            self._places, folders = _members(path)
+            names = list(self._places)
         else:
             raise DataError(f"no folder or .tar file at {path}")
-        if not self.names:
+        if not names:
             raise DataError(f"{path} has no files")
+        around = self._around = _around(names)
+        self.names = sorted(name.removeprefix(around) for name in names)
+        self._folders = {folder.removeprefix(around) for folder in folders if folder.startswith(around)}
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a file.
@@ -68,8 +71,8 @@ class Archive:
         """
         try:
             if not self._places:
-                return (self.path / name).read_bytes()
-            start, size = self._places[name]
+                return (self.path / self._around / name).read_bytes()
+            start, size = self._places[self._around + name]
             with self.path.open("rb") as file:
                 file.seek(start)
                 return file.read(size)
@@ -92,32 +95,44 @@ class Archive:
         return [name for name in self.names if not folder or name.startswith(f"{folder}/")]
 
     def folders(self) -> list[str]:
-        """Return the paths of all folders that contain files, directly or in subfolders, sorted."""
-        return sorted({str(parent) for name in self.names for parent in PurePosixPath(name).parents} - {"."})
+        """Return the paths of all folders, also of empty ones, sorted."""
+        return sorted(self._folders | {str(up) for name in self.names for up in PurePosixPath(name).parents} - {"."})
 
 
-def _files(path: Path) -> list[str]:
-    found = []
+def _around(names: list[str]) -> str:
+    """Return the path of the folders around everything, with a `/` at its end, or ""."""
+    around = ""
+    while True:
+        roots = {name[len(around) :].partition("/")[0::2] for name in names}
+        firsts = {first for first, _ in roots}
+        if len(firsts) > 1 or not all(rest for _, rest in roots) or split_of(min(firsts)):
+            return around
+        around += f"{min(firsts)}/"
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith((".", "__MACOSX"))
+
+
+def _files(path: Path) -> tuple[list[str], set[str]]:
+    """Return the paths of the files below a folder, and of the folders."""
+    found, folders = [], set()
     for folder, inner, files in os.walk(path):
-        inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
+        inner[:] = [name for name in inner if not _is_hidden(name)]
+        folders |= {(Path(folder) / name).relative_to(path).as_posix() for name in inner}
         for name in files:
             file = Path(folder) / name
             if not name.startswith(".") and file.is_file():  # no FIFO, no broken link
                 found.append(file.relative_to(path).as_posix())
-    return found
+    return found, folders
 
 
-def _members(path: Path) -> dict[str, tuple[int, int]]:
+def _members(path: Path) -> tuple[dict[str, tuple[int, int]], set[str]]:
+    """Return where each file of a tar file is stored (start and number of bytes), and the paths of the folders."""
     try:
         with tarfile.open(path, "r:") as tar:
-            members = {m.name.removeprefix("./"): (m.offset_data, m.size) for m in tar if m.isfile()}
+            members = [m for m in tar if not any(map(_is_hidden, PurePosixPath(m.name).parts))]
     except tarfile.TarError as error:
         raise DataError(f"{path} cannot be read as an uncompressed tar: {error}") from None
-    kept = {
-        name: place
-        for name, place in members.items()
-        if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-    }
-    roots = {PurePosixPath(name).parts[0] for name in kept}
-    inside = len(roots) == 1 and all("/" in name for name in kept)
-    return {name.partition("/")[2] if inside else name: place for name, place in kept.items()}
+    places = {m.name.removeprefix("./"): (m.offset_data, m.size) for m in members if m.isfile()}
+    return places, {m.name.removeprefix("./") for m in members if m.isdir()}

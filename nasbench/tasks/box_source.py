@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import yaml
 from PIL import Image
 
 from nasbench.errors import DataError
-from nasbench.tasks.annotated import AnnotatedImages, decoded, refuse
+from nasbench.tasks.annotated import AnnotatedImages, by_stem, decoded, refuse, shown_size
 from nasbench.tasks.archive import SPLIT_NAMES, Archive, is_image, split_of
 from nasbench.tasks.scenes import scenes
 
@@ -122,7 +121,7 @@ def _check(archive: Archive, items: list[_Item], classes: int) -> None:
     """Clip boxes to their images, and raise an error for those that are wrong."""
     outside, empty, labels = [], [], []
     for item in items:
-        width, height = _size(archive, item.image)
+        width, height = shown_size(archive.read(item.image), item.image)
         for place, box in enumerate(item.boxes):
             x1, y1, x2, y2 = box
             said = f"{item.source}: {x1:g}, {y1:g}, {x2:g}, {y2:g} in {width} x {height} pixels"
@@ -135,16 +134,6 @@ def _check(archive: Archive, items: list[_Item], classes: int) -> None:
     refuse(f"{archive.path}: boxes of no area", empty, "remove or repair them (x1 y1 x2 y2)")
     refuse(f"{archive.path}: boxes outside of their image", outside, "remove or repair them (x1 y1 x2 y2)")
     refuse(f"{archive.path}: class numbers out of range", labels, f"there are {classes} classes, 0 to {classes - 1}")
-
-
-def _size(archive: Archive, name: str) -> tuple[int, int]:
-    """Return width and height of an image as it is shown, without decoding it."""
-    try:
-        with Image.open(io.BytesIO(archive.read(name))) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5  # stored on its side
-            return image.size[::-1] if turned else image.size
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be read as an image: {str(error).split(' <')[0]}") from None
 
 
 # -- COCO ------------------------------------------------------------------------------------------------------
@@ -251,7 +240,7 @@ def _voc_files(archive: Archive) -> list[str]:
 
 
 def _read_voc(archive: Archive, files: list[str]) -> tuple[list[_Item], tuple[str, ...]]:
-    images = {PurePosixPath(name).stem: name for name in archive.below("JPEGImages") if is_image(name)}
+    images = by_stem(archive, archive.below("JPEGImages"), "images", lambda name: PurePosixPath(name).stem)
     stems = {PurePosixPath(name).stem: name for name in files}
     listed: dict[str, str] = {}
     for name in archive.below(_LISTS):
@@ -309,17 +298,16 @@ def _yolo_files(archive: Archive) -> list[str]:
 
 
 def _read_yolo(archive: Archive, files: list[str]) -> tuple[list[_Item], tuple[str, ...]]:
-    images = [name for name in archive.names if is_image(name) and "images" in PurePosixPath(name).parent.parts]
-    label_of = {name: _label_file(name) for name in images}
+    below = [name for name in archive.names if "images" in PurePosixPath(name).parent.parts]
+    label_of = {image: label for label, image in by_stem(archive, below, "images", _label_file).items()}
     refuse(f"{archive.path}: labels without an image", sorted(set(files) - set(label_of.values())),
            "put the image into the same place under images, or remove them")  # fmt: skip
     known = set(files)
     items = []
-    for image in images:
-        source = label_of[image]
+    for image, source in label_of.items():
         item = _Item(image, source, _split_in(image), [], [], [], [], None)
         if source in known:  # an image without a file has no objects
-            width, height = _size(archive, image)
+            width, height = shown_size(archive.read(image), image)
             for line, text in enumerate(archive.text(source).splitlines(), start=1):
                 if text.strip():
                     _add_line(item, text, width, height, f"{source}, line {line}")

@@ -13,7 +13,7 @@ from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from nasbench.errors import InputError, UnknownNameError
+from nasbench.errors import DataError, InputError, UnknownNameError
 from nasbench.tasks._base import SPLITS, Batch, Task, epoch_generator, shuffled
 from nasbench.tasks.annotated import AnnotatedImages, drawn_splits
 from nasbench.tasks.recipe import Recipe
@@ -53,8 +53,11 @@ class DenseTask(Task):
         std: Standard deviation of each channel of pixels in [0, 1].
 
     Raises:
-        DataError: If images cannot be read, or a split has no images.
+        DataError: If images cannot be read, or a split has no images, or nothing in them that can be learned or scored.
     """
+
+    labels_of: str
+    """What `labelled` counts, in the plural."""
 
     def __init__(
         self,
@@ -79,11 +82,19 @@ class DenseTask(Task):
         self._std = torch.tensor(std).view(3, 1, 1) * 255
         self._cache: dict[int, tuple[Tensor, Any]] = {}
         self.originals, digest = [], hashlib.sha256(repr((source.names, source.classes)).encode())
+        counts = []
         for index in range(len(source.names)):
             image, truth = source.image(index), source.truth(index)
             self.originals.append((image.height, image.width))
+            counts.append(self.labelled(index, truth))
             digest.update(image.tobytes())
             digest.update(_bytes(truth))
+        bare = [split for split in SPLITS if not any(counts[i] for i in self.indices[split])]
+        if bare:
+            raise DataError(
+                f"{name}: no {self.labels_of} in the split {' and in '.join(bare)}, so nothing can be learned or "
+                "scored there; move images from another split into it"
+            )
         sizes = [self._fitted(index) for index in range(len(source.names))]
         height, width = (-(-max(side) // STRIDE) * STRIDE for side in zip(*sizes, strict=True))
         self.input_size = (3, height, width)
@@ -91,7 +102,12 @@ class DenseTask(Task):
         self.sha256 = digest.hexdigest()
         self.model_kwargs = {"num_classes": len(self.classes)}
         self.splits = {split: len(self.indices[split]) for split in SPLITS}
-        self.read = source.read
+        self.read = dict(source.read)
+        if source.read:  # no data of our own
+            self.read["splits"] = ", ".join(
+                f"{count} {split}{' (drawn at random)' if split in made and split != 'train' else ''}"
+                for split, count in self.splits.items()
+            )
         drawn = " and ".join(split for split in made if split != "train")
         self.notes = (f"{name}: {drawn} are drawn at random, seed {seed}",) if made else ()
         self.recipe = recipe or Recipe(epochs=20, batch_size=16, learning_rate=1e-3, weight_decay=0.05)
@@ -148,6 +164,14 @@ class DenseTask(Task):
             original image), and the truth of the task.
         """
         return {"size": self._fitted(index), "original": self.originals[index], **self.original_truth(index)}
+
+    @abstractmethod
+    def labelled(self, index: int, truth: Any) -> int:
+        """Return how much of a truth can be learned and scored, counted in `labels_of`.
+
+        Raises:
+            DataError: If the truth is wrong.
+        """
 
     @abstractmethod
     def original_truth(self, index: int) -> dict[str, Any]:

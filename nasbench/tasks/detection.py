@@ -27,6 +27,12 @@ class DetectionTask(DenseTask):
     metrics: Mapping[str, str] = METRICS["detection"]
     neck = "fpn(width=64)"  # FCOS needs levels of one width. FPN's 256 channels are for large backbones
 
+    labels_of = "objects"
+
+    def labelled(self, index: int, truth: Any) -> int:
+        """Return the number of objects that are to be found."""
+        return int((~np.asarray(truth["ignored"], dtype=bool)).sum())
+
     def original_truth(self, index: int) -> dict[str, Any]:
         """Return `boxes labels crowd ignored areas` of the original image, as the source gives them."""
         return dict(self.source.truth(index))

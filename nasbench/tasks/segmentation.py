@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench.errors import DataError
 from nasbench.ops.segmentation import VOID
 from nasbench.tasks._base import Meter
 from nasbench.tasks.dense import DenseTask
@@ -25,6 +26,26 @@ class SegmentationTask(DenseTask):
     kind = "segmentation"
     metric = "miou"
     metrics: Mapping[str, str] = METRICS["segmentation"]
+
+    labels_of = "pixels with a label"
+
+    def labelled(self, index: int, truth: Any) -> int:
+        """Return the number of pixels that have a class.
+
+        Raises:
+            DataError: If the mask is not as large as the image, or a value is neither void nor the number of a class.
+        """
+        mask, name = np.asarray(truth), self.source.names[index]
+        if mask.shape != self.originals[index]:
+            raise DataError(f"{name} is (h, w) = {self.originals[index]}, but its mask {mask.shape}; make them equal")
+        found = mask[mask != self.source.void]
+        largest = min(len(self.classes), VOID) - 1  # training stores masks in bytes, and VOID is one of them
+        if len(found) and not 0 <= found.min() <= found.max() <= largest:
+            raise DataError(
+                f"{name}: its mask has values from {found.min()} to {found.max()}; class numbers go from 0 to "
+                f"{largest}, and {self.source.void} is void"
+            )
+        return len(found)
 
     def original_truth(self, index: int) -> dict[str, Any]:
         """Return `{"mask": (h, w)}`, class numbers of the original image."""

@@ -1,5 +1,7 @@
 """Tasks of segmentation and detection: batches, augmentation that keeps truth and image together, metrics."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from nasbench.backbones.dense import create_dense
+from nasbench.errors import DataError
 from nasbench.tasks.annotated import AnnotatedImages
 from nasbench.tasks.box_source import scene_boxes
 from nasbench.tasks.detection import DetectionTask
@@ -143,6 +146,36 @@ def test_void_has_one_number():
     task = SegmentationTask("x", source(lambda i: masks[i], void=9), size=80, head="fcn")
     _, y = next(iter(task.train_batches(6, seed=0, epoch=1)))
     assert set(y.unique().tolist()) == {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "message"),
+    [
+        (SegmentationTask, lambda truth: {"val": truth * 0 + 255}, "no pixels with a label in the split val"),
+        (SegmentationTask, lambda truth: {"train": truth * 0 + 255}, "no pixels with a label in the split train"),
+        (SegmentationTask, lambda truth: {"val": truth + 1}, "6: its mask has values from 1 to 2.*0 to 1"),
+        (SegmentationTask, lambda truth: {"test": truth.T}, r"8 is .h, w. = \(48, 80\), but its mask \(80, 48\)"),
+        (
+            DetectionTask,
+            lambda truth: {"test": {**truth, "ignored": ~truth["ignored"]}},
+            "no objects in the split test",
+        ),
+    ],
+)
+def test_truths_that_cannot_be_used_are_refused(kind, changed, message):
+    data = masks_of() if kind is SegmentationTask else boxes_of()
+    split = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
+
+    def truth(i):
+        return changed(data.truth(i)).get(split[i], data.truth(i))
+
+    with pytest.raises(DataError, match=message):
+        kind("x", dataclasses.replace(data, truth=truth), size=80, head="fcn")
+
+
+def test_splits_without_one_for_training_are_refused():
+    with pytest.raises(DataError, match="splits for val, but none for train"):
+        SegmentationTask("x", dataclasses.replace(masks_of(), given={"val": np.arange(10)}), size=80, head="fcn")
 
 
 def test_splits_that_are_not_given_are_drawn():
