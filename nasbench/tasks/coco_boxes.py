@@ -29,6 +29,7 @@ def _identity(value: Any) -> Any:
 
 
 _Id = Annotated[int | str, BeforeValidator(_identity)]
+_Number = Annotated[int, BeforeValidator(_identity)]  # true is no number here
 
 
 class _Image(BaseModel):
@@ -39,14 +40,14 @@ class _Image(BaseModel):
 
 
 class _Category(BaseModel):
-    id: int
+    id: _Number
     name: str
 
 
 class _Annotation(BaseModel):
     id: Any = None
     image_id: _Id
-    category_id: int
+    category_id: _Number
     bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]  # x, y, width, height
     iscrowd: bool = False  # some tools write it as text
     area: Annotated[FiniteFloat, Field(ge=0)] | None = None

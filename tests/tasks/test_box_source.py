@@ -210,7 +210,8 @@ FAULTS = {
     "a box of text": (coco, annotated(bbox=["a", 0, 4, 4]), "annotations.0.bbox.0: .*valid number.*got a"),
     "a box of three": (coco, annotated(bbox=[0, 0, 4]), "annotations.0.bbox.3: Field required"),
     "a list as image id": (coco, annotated(image_id=[1]), "annotations.0.image_id: an id is a whole number or text"),
-    "a list as category": (coco, annotated(category_id=[1]), "annotations.0.category_id: .*valid integer"),
+    "a list as category": (coco, annotated(category_id=[1]), "annotations.0.category_id: an id is a whole"),
+    "a flag as category": (coco, annotated(category_id=True), "annotations.0.category_id: an id is a whole number"),
     "a category without number": (
         coco, lambda root: replaced(root, COCO_VAL, '{"id": 10,', '{"id": "x",'), "categories.0.id: .*valid integer"),
     "a box that is outside but for the tolerance": (
