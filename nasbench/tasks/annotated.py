@@ -13,9 +13,22 @@ from PIL import Image
 from nasbench.errors import DataError
 from nasbench.tasks._base import SPLITS
 from nasbench.tasks._image_decoding import ImageFaultError, faulty, marks_of, open_image, to_rgb
-from nasbench.tasks.archive import Archive, is_image, split_of
+from nasbench.tasks.archive import Archive, split_of
 
-__all__ = ["AnnotatedImages", "by_stem", "decoded", "drawn_splits", "listed_splits", "refuse", "shown_size"]
+__all__ = [
+    "AnnotatedImages",
+    "Box",
+    "StoredImage",
+    "by_stem",
+    "decoded",
+    "drawn_splits",
+    "listed_splits",
+    "refuse",
+    "stored_image",
+]
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
 
 _SHOWN = 5  # faults that an error names
 
@@ -44,6 +57,29 @@ class AnnotatedImages:
     read: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StoredImage:
+    """Width and height of an image as it is stored, and its EXIF orientation: 1 for an image that is not turned."""
+
+    size: tuple[int, int]
+    orientation: int
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height as the image is shown."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
+
+    def turned(self, box: Box) -> Box:
+        """Return where a box of the stored image lies in the image as it is shown."""
+        x1, y1, x2, y2 = box
+        width, height = self.size
+        if self.orientation in (2, 3, 7, 8):  # the right side comes first
+            x1, x2 = width - x2, width - x1
+        if self.orientation in (3, 4, 6, 7):  # the lower side comes first
+            y1, y2 = height - y2, height - y1
+        return (y1, x1, y2, x2) if self.orientation >= 5 else (x1, y1, x2, y2)
+
+
 def decoded(data: bytes, name: str) -> Image.Image:
     """Return an image in RGB, with the orientation that its EXIF data gives.
 
@@ -56,22 +92,23 @@ def decoded(data: bytes, name: str) -> Image.Image:
         raise DataError(f"{name} cannot be read as an image: {error}; repair or remove it") from None
 
 
-def shown_size(data: bytes, name: str) -> tuple[int, int]:
-    """Return width and height of an image with the orientation that its EXIF data gives. Its pixels are not decoded.
+def stored_image(data: bytes, name: str) -> StoredImage:
+    """Return the size and the orientation of an image.
 
     Raises:
         DataError: If the image cannot be read.
     """
     try:
         image = open_image(data)
-        turned = faulty(marks_of, image).orientation >= 5  # stored on its side
+        if image.format == "PNG":  # its EXIF can follow its pixels
+            faulty(image.load)
+        return StoredImage(image.size, faulty(marks_of, image).orientation)
     except ImageFaultError as error:
         raise DataError(f"{name} cannot be read as an image: {error}; repair or remove it") from None
-    return image.size[::-1] if turned else image.size
 
 
 def by_stem(archive: Archive, names: Iterable[str], what: str, stem: Callable[[str], str]) -> dict[str, str]:
-    """Return those of some files that are images, by what an annotation file of theirs would be called.
+    """Return files by what belongs together: the key of an image and that of its annotations are equal.
 
     Args:
         archive: The files.
@@ -80,10 +117,10 @@ def by_stem(archive: Archive, names: Iterable[str], what: str, stem: Callable[[s
         stem: Function that takes a path and returns the key.
 
     Raises:
-        DataError: If two images have the same key.
+        DataError: If two files have the same key.
     """
     found: dict[str, list[str]] = {}
-    for name in filter(is_image, names):
+    for name in names:
         found.setdefault(stem(name), []).append(name)
     refuse(f"{archive.path}: {what} of one name", [" and ".join(same) for same in found.values() if len(same) > 1],
            "they must differ by more than their endings; keep one of them")  # fmt: skip
@@ -93,26 +130,34 @@ def by_stem(archive: Archive, names: Iterable[str], what: str, stem: Callable[[s
 def listed_splits(archive: Archive, folder: str) -> dict[str, str]:
     """Return the split of each name in the lists of Pascal VOC, or {} if no list is named after a split.
 
-    "trainval" joins two lists, and "cat_train" is about one class.
+    Without a list of train, "trainval" lists train and val. "cat_train" is about one class. A name can have spaces.
 
     Raises:
-        DataError: If a name is listed twice, or there is no list for training.
+        DataError: If a list is empty, two splits have the same name, or there is no list for training.
     """
-    found: dict[str, str] = {}
-    source: dict[str, str] = {}
-    twice = []
+    lists: dict[str, dict[str, str]] = {}  # split: name and its list
     for file in archive.below(folder):
-        split = split_of(PurePosixPath(file).stem) if file.endswith(".txt") else ""
-        for name in filter(None, map(str.strip, archive.text(file).splitlines() if split else ())):
-            if name in found:
-                twice.append(f"{name} in {source[name]} and {file}")
-            found[name], source[name] = split, file
+        word = PurePosixPath(file).stem
+        split = split_of(word) or ("trainval" if word.lower().rstrip("0123456789") == "trainval" else "")
+        if not split or not file.endswith(".txt"):
+            continue
+        names = [line.strip() for line in archive.text(file).splitlines() if line.strip()]
+        if not names:
+            raise DataError(f"{archive.path}: {file} names no image; fill it or remove it")
+        lists.setdefault(split, {}).update(dict.fromkeys(names, file))
+    both = lists.pop("trainval", {})
+    if "train" not in lists and both:
+        lists["train"] = {name: file for name, file in both.items() if name not in lists.get("val", {})}
+    found: dict[str, tuple[str, str]] = {}  # name: split and list
+    twice = []
+    for split, of_split in lists.items():
+        for name, file in of_split.items():
+            if (first := found.setdefault(name, (split, file)))[0] != split:
+                twice.append(f"{name} in {first[1]} and {file}")
     refuse(f"{archive.path}: images that are listed twice", twice, "an image can be in one split only")
-    if found and "train" not in found.values():
-        raise DataError(
-            f"{archive.path}: {folder} has lists for {' and '.join(set(found.values()))}, but none for train"
-        )
-    return found
+    if lists and "train" not in lists:
+        raise DataError(f"{archive.path}: {folder} has lists for {' and '.join(lists)}, but none for train")
+    return {name: split for name, (split, _) in found.items()}
 
 
 def drawn_splits(given: Mapping[str, np.ndarray], count: int, seed: int) -> dict[str, np.ndarray]:

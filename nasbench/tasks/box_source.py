@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from nasbench.errors import DataError
-from nasbench.tasks.annotated import AnnotatedImages, decoded, refuse
+from nasbench.tasks.annotated import AnnotatedImages, Box, decoded, refuse, stored_image
 from nasbench.tasks.archive import SPLIT_NAMES, Archive
-from nasbench.tasks.box_items import Box, BoxItem, BoxReading, stored_image
+from nasbench.tasks.box_items import BoxItem, BoxReading
 from nasbench.tasks.coco_boxes import coco_files, read_coco
 from nasbench.tasks.scenes import scenes
 from nasbench.tasks.voc_boxes import read_voc, voc_files
@@ -145,7 +145,7 @@ def _check(archive: Archive, items: list[BoxItem], classes: int) -> int:
     labels: list[str] = []
     unclear = 0
     for item in items:
-        image = stored_image(archive, item.image)
+        image = stored_image(archive.read(item.image), item.image)
         frame = item.declared or image.shown
         if frame not in (image.shown, image.size):
             sizes.append(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nasbench.errors import DataError
 from nasbench.tasks._image_decoding import ImageFaultError, faulty, open_image
-from nasbench.tasks.annotated import AnnotatedImages, by_stem, decoded, listed_splits, refuse, shown_size
+from nasbench.tasks.annotated import AnnotatedImages, by_stem, decoded, listed_splits, refuse, stored_image
 from nasbench.tasks.archive import Archive, is_image, split_of
 from nasbench.tasks.scenes import scenes
 
@@ -54,7 +54,7 @@ def read_masks(path: Path, *, void: int = 255) -> AnnotatedImages:
     parts = _parts(archive)
     for split, (images, of_mask) in parts.items():
         found, mask_of = (
-            by_stem(archive, archive.below(folder), what, partial(_stem, folder))
+            by_stem(archive, filter(is_image, archive.below(folder)), what, partial(_stem, folder))
             for folder, what in ((images, "images"), (of_mask, "masks"))
         )
         listed = {} if split else listed_splits(archive, _LISTS)
@@ -192,7 +192,7 @@ def _checked(archive: Archive, names: list[str], masks: list[str]) -> list[np.nd
     """Return the values of each mask, or raise an error for masks that do not fit their images."""
     values, faults, sizes = [], [], []
     for name, mask in zip(names, masks, strict=True):
-        size = shown_size(archive.read(name), name)
+        size = stored_image(archive.read(name), name).shown
         try:
             array = _mask(archive, mask)
         except DataError as error:

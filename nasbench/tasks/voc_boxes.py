@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 from pydantic import TypeAdapter, ValidationError
 
 from nasbench.errors import DataError
-from nasbench.tasks.annotated import refuse
-from nasbench.tasks.archive import Archive, is_image, split_of
-from nasbench.tasks.box_items import BoxItem, BoxReading, counted, one_each
+from nasbench.tasks.annotated import by_stem, listed_splits, refuse
+from nasbench.tasks.archive import Archive, is_image
+from nasbench.tasks.box_items import BoxItem, BoxReading, counted
 
 __all__ = ["read_voc", "voc_files"]
 
@@ -27,9 +27,9 @@ def voc_files(archive: Archive) -> list[str]:
 
 def read_voc(archive: Archive, files: list[str]) -> BoxReading:
     """Return the images that the lists of the splits name, or without lists all that have annotations."""
-    images = one_each(archive, [name for name in archive.below("JPEGImages") if is_image(name)], _stem)
-    annotations = one_each(archive, files, _stem)
-    listed = _listed(archive)
+    images = by_stem(archive, filter(is_image, archive.below("JPEGImages")), "images", _stem)
+    annotations = by_stem(archive, files, "annotations", _stem)
+    listed = listed_splits(archive, _LISTS)
     wanted = sorted(listed or annotations)
     refuse(f"{archive.path}: images without an annotation file", [s for s in wanted if s not in annotations],
            "put NAME.xml into Annotations, or remove them from the list")  # fmt: skip
@@ -55,31 +55,6 @@ def read_voc(archive: Archive, files: list[str]) -> BoxReading:
 
 def _stem(name: str) -> str:
     return PurePosixPath(name).stem
-
-
-def _listed(archive: Archive) -> dict[str, str]:
-    """Return the split of each image that a list names. Without a list of train, trainval lists train and val."""
-    lists: dict[str, dict[str, str]] = {}  # split: name and list
-    for name in archive.below(_LISTS):
-        word = _stem(name)
-        split = split_of(word) or ("trainval" if word.lower().rstrip("0123456789") == "trainval" else "")
-        if not split or not name.endswith(".txt"):
-            continue  # "cat_train" is about one class
-        names = [line.strip() for line in archive.text(name).splitlines() if line.strip()]
-        if not names:
-            raise DataError(f"{archive.path}: {name} names no image; fill it or remove it")
-        lists.setdefault(split, {}).update(dict.fromkeys(names, name))
-    both = lists.pop("trainval", {})
-    if "train" not in lists and both:
-        lists["train"] = {name: source for name, source in both.items() if name not in lists.get("val", {})}
-    listed: dict[str, tuple[str, str]] = {}  # name: split and list
-    twice = []
-    for split, of_split in lists.items():
-        for name, source in of_split.items():
-            if (first := listed.setdefault(name, (split, source)))[0] != split:
-                twice.append(f"{name} in {first[1]} and {source}")
-    refuse(f"{archive.path}: images in the lists of two splits", twice, "remove them from one of the lists")
-    return {name: split for name, (split, _) in listed.items()}
 
 
 def _xml(archive: Archive, name: str) -> ElementTree.Element:

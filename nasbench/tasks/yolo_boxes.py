@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from nasbench.errors import DataError
-from nasbench.tasks.annotated import refuse
+from nasbench.tasks.annotated import by_stem, refuse, stored_image
 from nasbench.tasks.archive import Archive, is_image
-from nasbench.tasks.box_items import BoxItem, BoxReading, one_each, split_in, stored_image
+from nasbench.tasks.box_items import BoxItem, BoxReading, split_in
 
 __all__ = ["read_yolo", "yolo_files"]
 
@@ -29,7 +29,7 @@ def yolo_files(archive: Archive) -> list[str]:
 def read_yolo(archive: Archive, files: list[str]) -> BoxReading:
     """Return all images in folders below images. An image without a file of labels has no objects."""
     images = [name for name in archive.names if is_image(name) and "images" in PurePosixPath(name).parent.parts]
-    image_of = one_each(archive, images, _label_file)
+    image_of = by_stem(archive, images, "images", _label_file)
     refuse(f"{archive.path}: labels without an image", sorted(set(files) - image_of.keys()),
            "put the image into the same place under images, or remove them")  # fmt: skip
     known = set(files)
@@ -37,7 +37,7 @@ def read_yolo(archive: Archive, files: list[str]) -> BoxReading:
     for source, image in image_of.items():
         item = BoxItem(image, source, split_in(image))
         if source in known:
-            size = stored_image(archive, image).shown
+            size = stored_image(archive.read(image), image).shown
             for line, text in enumerate(archive.text(source).splitlines(), start=1):
                 if text.strip():
                     _add_line(item, text, size, f"{source}, line {line}")

@@ -226,14 +226,14 @@ FAULTS = {
         yolo, lambda root: [shutil.rmtree(root / folder / "train") for folder in ("images", "labels")],
         "of val and test, but none of train"),
     "VOC lists without train": (
-        voc, lambda root: (root / "ImageSets/Main/train.txt").unlink(), "of val and test, but none of train"),
+        voc, lambda root: (root / "ImageSets/Main/train.txt").unlink(), "lists for test and val, but none for train"),
     "an empty VOC list": (voc, written("ImageSets/Main/val.txt", "\n"), "val.txt names no image"),
     "VOC lists that overlap": (
-        voc, written("ImageSets/Main/val.txt", "a\nc\n"), "two splits.*a in ImageSets/Main/train.txt and .*/val.txt"),
+        voc, written("ImageSets/Main/val.txt", "a\nc\n"), "listed twice.*a in ImageSets/Main/train.txt and .*/val.txt"),
     "two VOC images of one name": (
-        voc, lambda root: picture(root / "JPEGImages/a.jpg"), "same name.*JPEGImages/a.jpg and JPEGImages/a.png"),
+        voc, lambda root: picture(root / "JPEGImages/a.jpg"), "of one name.*Images/a.jpg and .*/a.png"),
     "two YOLO images of one name": (
-        yolo, lambda root: picture(root / "images/val/c.jpg"), "same name.*images/val/c.jpg and images/val/c.png"),
+        yolo, lambda root: picture(root / "images/val/c.jpg"), "of one name.*val/c.jpg and .*/c.png"),
     "an infinite side": (
         voc, lambda root: replaced(root, "Annotations/c.xml", "<xmax>16", "<xmax>inf"), "xmax is 'inf', not a finite"),
     "YOLO names with a gap": (yolo, written("data.yaml", "names: {1: cat, 2: dog}"), "data.yaml: names.* keys 1, 2"),
