@@ -172,6 +172,16 @@ from nasbench.tasks.mask_source import scene_masks
 from nasbench.tasks.segmentation import SegmentationTask
 
 
+@nb.register_module(name="each_level", kind="neck", dims=2)
+class EachLevel(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(count, 16, 1) for count in channels)
+
+    def forward(self, maps):
+        return [conv(x) for conv, x in zip(self.convs, maps)]
+
+
 @nb.register_module(name="pointwise", kind="head", tasks=("segmentation",), dims=2)
 class Pointwise(nn.Module):
     def __init__(self, channels, *, num_classes):
@@ -196,16 +206,17 @@ class Task(SegmentationTask):
 """
 
 
-def test_a_task_of_one_s_own_with_a_head_in_the_same_file(tmp_path, small_scenes, clean_registry):
+def test_a_task_of_one_s_own_with_a_head_and_a_neck_in_the_same_file(tmp_path, small_scenes, clean_registry):
     """A process that never loaded the file builds the models again, from the copy in the run."""
     file = tmp_path / "own.py"
     file.write_text(OWN)
     nb.search(
-        plans=["level1=se"], task=f"{file}:Task", seeds=1, latency_s=0, controls=False, keep="all",
+        plans=["neck=each_level; level1=se"], task=f"{file}:Task", seeds=1, latency_s=0, controls=False, keep="all",
         training={"epochs": 1, "batch_size": 6}, out=tmp_path / "run",
     )  # fmt: skip
     file.unlink()
-    clean_registry._entries.pop("pointwise")
+    for name in ("pointwise", "each_level"):
+        clean_registry._entries.pop(name)
     plugins._loaded.clear()
     run = nb.load_run(tmp_path / "run")
     costs = nb.measure(run.build(1), input_size=(3, 64, 64))
@@ -213,7 +224,7 @@ def test_a_task_of_one_s_own_with_a_head_in_the_same_file(tmp_path, small_scenes
     run.report()
     assert (run.path / "figures" / "found.csv").is_file()
     config = json.loads((export_trial(run, 1, tmp_path / "out") / "config.json").read_text())
-    assert (config["neck"], config["head"]) == ("fpn(width=16)", "pointwise")
+    assert (config["neck"], config["head"]) == ("each_level", "pointwise")
 
 
 # A head that also reads a point belongs to no task of images alone.
@@ -262,6 +273,8 @@ def test_a_demo_is_a_search_of_given_plans(demo, plans, small_scenes, monkeypatc
     assert cli.main([*words[:-1], str(tmp_path / "run")]) == 4
     (problem,) = problems
     assert problem.space.count == plans
+    twin = make_problem(problem.settings_of_workers)  # a worker offers the same slots
+    assert (twin.space.identity, twin.slots) == (problem.space.identity, problem.slots)
 
 
 def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
