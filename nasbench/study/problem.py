@@ -15,7 +15,7 @@ from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
 from nasbench.library.expression import NONE
-from nasbench.library.plan import BARE, NECK, Plan
+from nasbench.library.plan import BARE, NECK, Plan, check_neck_is_free
 from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
 from nasbench.runs.columns import check_objective_names
 from nasbench.runs.settings import SearchSettings
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nasbench.backbones import Slot
     from nasbench.tasks import Task
 
-__all__ = ["Problem", "check_pair", "make_problem"]
+__all__ = ["OF_DATA", "Problem", "check_pair", "check_used", "make_problem"]
 
 USUAL_SPACES = {"classification": "five-properties"}
 """The space of each kind of task, where it is not named after the kind."""
@@ -160,17 +160,19 @@ def _written_space(settings: SearchSettings, usual: str | dict[str, Any]) -> Spa
     return load_space(settings.space or usual)
 
 
-def _slots_of(host: nn.Module, input_size: Sequence[int], space: Space, *, neck_is_fixed: bool) -> list[Slot]:
+def _slots_of(host: nn.Module, input_size: Sequence[int], space: Space, fixed_neck: str | None) -> list[Slot]:
     """Return the slots of a host that reach the output with at least one neck of the space.
 
     Raises:
-        PlanError: If the space lists a plan with a module in a slot that does not reach the output with its neck.
+        PlanError: If the space lists a plan with a module in a slot that does not reach the output with its neck, or
+            one with a neck although one neck is given for all plans.
     """
     from nasbench.backbones.dense import DenseHost, slots_with_necks, with_neck
 
     if not isinstance(host, DenseHost):
         return backbones.slots(host, input_size=input_size)
-    if neck_is_fixed:
+    if fixed_neck is not None:
+        check_neck_is_free(map(Plan.of, space.plans), fixed_neck)
         return [slot for slot in host.find_slots(input_size) if slot.name != NECK]
     for plan in map(Plan.of, space.plans):
         with_neck(host, plan.get(NECK, NONE)).find_slots(input_size, plan)
@@ -191,14 +193,12 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     from nasbench.runs.data import make_task
     from nasbench.runs.models import ModelBuilder, with_ending
     from nasbench.study.evaluators.trained import TrainedEvaluator
-    from nasbench.tasks.creation import unused_options
     from nasbench.training.loop import check_recipe
     from nasbench.training.proxies import check_flow
     from nasbench.training.techniques import check_model
 
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
-    if unused := unused_options(str(settings.task), _given(settings, _OF_DATA)):
-        raise InputError(f"task {settings.task!r} does not use {', '.join(unused)}; leave out {', '.join(unused)}")
+    check_used(settings)
     task = make_task(settings)
     check_pair(backbone, task)
     if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
@@ -220,7 +220,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         task.notes = (*task.notes, told)
     check_model(recipe, host, device)
     usual = USUAL_SPACES.get(task.kind, task.kind)
-    slots = _slots_of(host, task.input_size, _written_space(settings, usual), neck_is_fixed=fixed_neck is not None)
+    slots = _slots_of(host, task.input_size, _written_space(settings, usual), fixed_neck)
     settings, space = _with_space(settings, usual, slots)
     gated = builder.identity_init
     if predictor is not None:
@@ -248,7 +248,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
 
 _OF_ITEMS = ("size", "lookback", "horizon", "fill", "covariates", "dates", "series", "target", "ignore", "scale")
 
-_OF_DATA = (*_OF_ITEMS, "head", "neck")
+OF_DATA = (*_OF_ITEMS, "head", "neck")
 """Settings of the data and the head of a task. Each task uses some of them."""
 
 _IDLE_IN_A_REPLAY = (
@@ -301,6 +301,18 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     settings = settings.model_copy(update=filled)
     identity = _identity(settings, space, wanted, {"table": fingerprint_of(file)})
     return Problem(settings, None, space, wanted, ReplayedEvaluator(table, bounds), identity, info.slots)
+
+
+def check_used(settings: SearchSettings) -> None:
+    """Check that a task uses all given settings of its data and its head. The data is not read.
+
+    Raises:
+        InputError: If it does not.
+    """
+    from nasbench.tasks.creation import unused_options  # imported here, because it imports torch
+
+    if unused := unused_options(str(settings.task), _given(settings, OF_DATA)):
+        raise InputError(f"task {settings.task!r} does not use {', '.join(unused)}; leave out {', '.join(unused)}")
 
 
 def check_pair(backbone: str, task: Task) -> None:

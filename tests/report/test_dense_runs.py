@@ -281,7 +281,7 @@ def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
     words = ["--task", "scenes-segment", "--neck", "fpn(width=32)", "--json"]
     assert cli.main(["slots", "test_resnet", *words]) == 0
     slots = {row["name"]: row for row in json.loads(capsys.readouterr().out)["data"]}
-    assert slots["neck"]["levels"] == [48, 192, 96]
+    assert "neck" not in slots  # --neck is the neck of every plan
     assert slots["level1"]["channels"] == 32
     assert cli.main(["measure", "test_resnet", *words, "--plan", "level1=se"]) == 0
     data = json.loads(capsys.readouterr().out)["data"]
@@ -294,6 +294,9 @@ def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
     assert [row["slot"] for row in measurement["slots"][0]["rows"]] == ["level1", "whole"]
 
 
+HOST_WITH_NECK = ["measure", "test_resnet", "--task", "scenes-segment", "--neck", "fpn"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -301,6 +304,13 @@ def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
         (["slots", "test_resnet", "--task", "digits"], "leave --task out for a classification task"),
         (["measure", "test_resnet", "--task", "scenes-segment", "--head", "fcos"], "fcos is a head for detection"),
         (["profile", "test_resnet", "--task", "scenes-segment", "--space", "segmentation"], "cannot be combined"),
+        (["slots", "test_resnet", "--set", "ignore=3"], "only together with --task"),
+        (["slots", "test_resnet", "--task", "scenes-segment", "--set", "epochs=3"], "those of the data: size, "),
+        (["slots", "test_resnet", "--task", "scenes-segment", "--set", "ignore=3"], "does not use ignore"),
+        (["measure", "sr_residual", "--task", "photos-sr", "--scale", "5"], "scale must be one of 2, 3, 4"),
+        (["profile", "test_resnet", "--task", "scenes-segment", "--space", "tiny", "--fill", "linear"], "--task cannot"),
+        ([*HOST_WITH_NECK, "--plan", "neck=pan"], "--neck fpn is the neck of every plan; leave out --neck, or neck=pan"),
+        (["search", *HOST_WITH_NECK[2:], "--plan", "neck=pan"], "--neck fpn is the neck of every plan"),
         (["search", "--task", "scenes-detect", "--plan", "se", "--proxy", "synflow"], "leave it out, or choose naswot"),
         (["search", "--task", "scenes-detect", "--plan", "se", "--head", "se"], "se is a module, not a head"),
     ],
