@@ -29,7 +29,7 @@ Task = Annotated[
 Neck = Annotated[str | None, typer.Option(metavar="NECK", help="Neck of the host. It needs --task.")]
 Head = Annotated[str | None, typer.Option(metavar="HEAD", help="Head of the model. It needs --task.")]
 Scale = Annotated[int | None, typer.Option(help="Factor of super-resolution. It needs --task.")]
-Fill = Annotated[str | None, typer.Option(help="How to fill missing values of series: linear, forward. It needs --task.")]
+Fill = Annotated[str | None, typer.Option(help="Fill missing values of series: linear or forward. It needs --task.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the data of --task, such as ignore=11. Repeatable."),
