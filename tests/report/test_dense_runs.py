@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from PIL import ExifTags, Image
 from support import ROOT
 from torch import nn
 
@@ -67,9 +68,16 @@ def test_an_export_gives_the_same_result_on_a_real_item(run, tmp_path, capsys, m
     monkeypatch.setattr(sys, "argv", ["example.py"])
     try:
         runpy.run_path(str(out / "example.py"))
+        *shown, compared = capsys.readouterr().out.splitlines()
+        with Image.open(out / "example.png") as image:
+            exif = image.getexif()
+            exif[ExifTags.Base.Orientation] = 6  # stored on its side
+            image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+        monkeypatch.setattr(sys, "argv", ["example.py", str(tmp_path / "turned.png")])
+        runpy.run_path(str(out / "example.py"))
+        assert capsys.readouterr().out.splitlines() == shown
     finally:
         sys.modules.pop("model")
-    *_, compared = capsys.readouterr().out.splitlines()
     assert compared in (
         "pixels with another class than from the original model: 0 of 9216",
         "boxes differ from those of the original model by at most 0 pixels",
