@@ -19,13 +19,20 @@
     if (text !== undefined) node.textContent = text;
     return node;
   };
-  const short = (value) => {
+  const short = (value, digits = 4) => {
     if (typeof value !== "number") return String(value);
     const size = Math.abs(value);
     for (const [unit, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-      if (size >= unit) return +(value / unit).toPrecision(4) + letter;
+      if (size >= unit) return +(value / unit).toPrecision(digits) + letter;
     }
-    return String(+value.toPrecision(4));
+    return String(+value.toPrecision(digits));
+  };
+  // Ticks that are close together beside their size need more digits to differ.
+  const named = (values) => {
+    const power = (value) => Math.floor(Math.log10(value) + 1e-9);
+    const step = Math.min(...values.slice(1).map((value, i) => value - values[i]));
+    const digits = power(Math.max(...values.map(Math.abs))) - power(step) + 1;
+    return values.map((value) => [value, short(value, Math.min(Math.max(digits, 4) || 4, 15))]);
   };
 
   // -- controls
@@ -125,15 +132,15 @@
     const bars = y === data.y;
     const heights = shown.flatMap((point) => [point.row[y], ...(bars && point.low !== null ? [point.low, point.high] : [])]);
     const up = scale(heights, BOTTOM, TOP, false);
-    for (const value of ticks(across.low, across.high, log)) {
+    for (const [value, text] of named(ticks(across.low, across.high, log))) {
       const at = across.place(value);
       picture.append(draw("line", { x1: at, x2: at, y1: TOP, y2: BOTTOM, class: "grid" }),
-        draw("text", { x: at, y: BOTTOM + 18, "text-anchor": "middle" }, short(value)));
+        draw("text", { x: at, y: BOTTOM + 18, "text-anchor": "middle" }, text));
     }
-    for (const value of ticks(up.low, up.high, false)) {
+    for (const [value, text] of named(ticks(up.low, up.high, false))) {
       const at = up.place(value);
       picture.append(draw("line", { x1: LEFT, x2: RIGHT, y1: at, y2: at, class: "grid" }),
-        draw("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, short(value)));
+        draw("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, text));
     }
     const bare = bars && shown.some((point) => point.low !== null) && shown.find((point) => point.kind === "bare");
     if (bare) {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nasbench.backbones import Slot
     from nasbench.runs.models import ModelBuilder
 
-__all__ = ["Head", "Host", "Neck", "Task", "host_of_options"]
+__all__ = ["Fill", "Head", "Host", "Neck", "Scale", "Set", "Task", "host_of_options"]
 
 Task = Annotated[
     str | None,
@@ -28,6 +28,12 @@ Task = Annotated[
 ]
 Neck = Annotated[str | None, typer.Option(metavar="NECK", help="Neck of the host. It needs --task.")]
 Head = Annotated[str | None, typer.Option(metavar="HEAD", help="Head of the model. It needs --task.")]
+Scale = Annotated[int | None, typer.Option(help="Factor of super-resolution. It needs --task.")]
+Fill = Annotated[str | None, typer.Option(help="Fill missing values of series: linear or forward. It needs --task.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the data of --task, such as ignore=11. Repeatable."),
+]
 
 _DENSE = ("segmentation", "detection", "super-resolution")
 _WITH_A_HOST = (*_DENSE, "series-classification")
@@ -43,11 +49,13 @@ class Host:
         backbone: Name of the backbone.
         input_size: Size of one input, without the batch dimension.
         builder: Builds the models of a task. None if no task is given.
+        fixed_neck: The neck that --neck gave. None if plans can fill the slot `neck`.
     """
 
     backbone: str
     input_size: tuple[int, ...]
     builder: ModelBuilder | None = None
+    fixed_neck: str | None = None
 
     @property
     def title(self) -> str:
@@ -70,10 +78,12 @@ class Host:
         return host if self.builder is None else self.builder.attach(host)
 
     def slots(self) -> list[Slot]:
-        """Return the slots of the host."""
+        """Return the slots that plans can fill."""
         from nasbench import backbones
+        from nasbench.library.plan import NECK
 
-        return backbones.slots(self.bare(), input_size=self.input_size)
+        found = backbones.slots(self.bare(), input_size=self.input_size)
+        return [slot for slot in found if slot.name != NECK or self.fixed_neck is None]
 
     def model(self, plan: str | None, *, identity_init: bool = True) -> nn.Module:
         """Build the model of a plan."""
@@ -86,8 +96,8 @@ class Host:
 def host_of_options(
     backbone: str,
     task: str | None,
-    neck: str | None,
-    head: str | None,
+    of_task: Mapping[str, Any],
+    pairs: Sequence[str] | None = None,
     *,
     plans: Sequence[str] = (),
     size: int | None = None,
@@ -98,34 +108,56 @@ def host_of_options(
 
     The data of a task is read, because the number of classes and the size of the images depend on it.
 
+    Args:
+        backbone: Name of the backbone.
+        task: The task as text.
+        of_task: Values of the options that need a task, by name of the setting. None means not given.
+        pairs: Values of `--set`, each `KEY=VALUE`, for settings of the data of the task.
+        plans: Plans that are inserted into the host later, for a check of their names.
+        size: Image side in pixels.
+        lookback: Number of input steps of a forecasting backbone. Not used with a task.
+        series: Number of series of a forecasting backbone. Not used with a task.
+
     Raises:
-        UnknownNameError: If there is no such backbone, module, slot, task, neck or head.
-        InputError: If a plan is malformed, if a neck or a head is given without a task, if the task has no host of its
-            own, or if the backbone is not for it.
+        UnknownNameError: If there is no such backbone, module, slot, task, neck, head or setting.
+        InputError: If a plan is malformed, if an option needs a task, if a setting is none of the data, if the task has
+            no host of its own or does not use a setting, or if the backbone is not for it.
         DataError: If the data of the task cannot be read.
     """
     if task is None:
-        given = [f"--{name}" for name, value in {"neck": neck, "head": head}.items() if value is not None]
+        given = [f"--{name}" for name, value in {**of_task, "set": pairs or None}.items() if value is not None]
         if given:
             raise InputError(f"{' and '.join(given)}: only together with --task, a task of {_KINDS}")
         check_names(backbone, *plans, size=size, lookback=lookback, series=series)
         return Host(backbone, input_size(backbone, size, lookback, series))
     _check_kind(task, _kind(task) or _WITH_A_HOST[0])
+    from nasbench.runs.command_line import merged
     from nasbench.runs.settings import read_settings
     from nasbench.study.names import check_names as check_settings
-    from nasbench.study.problem import check_pair
+    from nasbench.study.problem import OF_DATA, check_pair, check_used
 
-    given_settings = {"backbone": backbone, "task": task, "neck": neck, "head": head, "size": size}
-    settings, _ = read_settings({k: v for k, v in given_settings.items() if v is not None}, None, "command line")
+    options = {"size": size, **of_task}
+    read = merged(options, pairs)
+    if others := [name for name in read if name not in OF_DATA]:
+        raise InputError(
+            f"--set {others[0]}: nothing is trained or searched here; the settings that can be set are those of the "
+            f"data: {', '.join(OF_DATA)}"
+        )
+    settings, _ = read_settings({"backbone": backbone, "task": task, **read}, None, "command line")
     check_settings(settings)
+    check_used(settings)
+    from nasbench.library.plan import Plan, check_neck_is_free
     from nasbench.runs.data import make_task
     from nasbench.runs.models import ModelBuilder, with_ending
 
     made = make_task(settings)
     _check_kind(task, made.kind)
     check_pair(backbone, made)
+    fixed_neck = settings.neck
     settings = with_ending(settings, made)
-    return Host(backbone, made.input_size, ModelBuilder.of(settings, made))
+    if fixed_neck is not None:
+        check_neck_is_free(map(Plan.of, plans), fixed_neck)
+    return Host(backbone, made.input_size, ModelBuilder.of(settings, made), fixed_neck)
 
 
 def _kind(task: str) -> str:

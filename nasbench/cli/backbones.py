@@ -8,7 +8,7 @@ import typer
 
 from nasbench.cli import console
 from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, app, load_plugins
-from nasbench.cli._hosts import Head, Neck, Task, host_of_options
+from nasbench.cli._hosts import Fill, Head, Neck, Scale, Set, Task, host_of_options
 from nasbench.text import human
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ def slots(
     task: Task = None,
     neck: Neck = None,
     head: Head = None,
+    scale: Scale = None,
+    fill: Fill = None,
+    set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """List the slots of a backbone: name, channels, size, layout.
@@ -33,7 +36,8 @@ def slots(
     With neck and levels: nasbench slots test_resnet --task scenes-segment --neck fpn
     """
     options: dict[str, Any] = {"size": size, "lookback": lookback, "series": series}
-    places = host_of_options(backbone, task, neck, head, **options).slots()
+    of_task = {"neck": neck, "head": head, "scale": scale, "fill": fill}
+    places = host_of_options(backbone, task, of_task, set_, **options).slots()
     if as_json:
         fields = ("name", "channels", "levels", "size", "layout", "module", "prefix_tokens")
         console.print_json("slots", [{field: getattr(slot, field) for field in fields} for slot in places])
@@ -58,6 +62,9 @@ def measure(
     task: Task = None,
     neck: Neck = None,
     head: Head = None,
+    scale: Scale = None,
+    fill: Fill = None,
+    set_: Set = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,7 +81,8 @@ def measure(
         "lookback": lookback,
         "series": series,
     }
-    host = host_of_options(backbone, task, neck, head, **given)
+    of_task = {"neck": neck, "head": head, "scale": scale, "fill": fill}
+    host = host_of_options(backbone, task, of_task, set_, **given)
     from nasbench.measurement import costs
 
     shape = host.input_size

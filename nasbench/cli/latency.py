@@ -10,7 +10,7 @@ import typer
 
 from nasbench.cli import console
 from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, Trust, app, load_plugins
-from nasbench.cli._hosts import Head, Host, Neck, Task, host_of_options
+from nasbench.cli._hosts import Fill, Head, Host, Neck, Scale, Set, Task, host_of_options
 from nasbench.errors import DeviceError, InputError
 from nasbench.text import duration_s, human, narrate
 
@@ -46,6 +46,9 @@ def profile(
     task: Task = None,
     neck: Neck = None,
     head: Head = None,
+    scale: Scale = None,
+    fill: Fill = None,
+    set_: Set = None,
     identity_init: Annotated[
         bool, typer.Option("--identity-init", help="Insert with gates, as a search with pretrained weights does.")
     ] = False,
@@ -79,14 +82,16 @@ def profile(
     console.check_file(out)
     given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
+    of_task = {"neck": neck, "head": head, "scale": scale, "fill": fill}
+    with_task = {"task": task, **of_task, "set": set_}
     if run is not None or front:
-        of_backbones = {"BACKBONE": backbone, "plan": plan, "space": space, "task": task, "neck": neck, "head": head}
+        of_backbones = {"BACKBONE": backbone, "plan": plan, "space": space, **with_task}
         _refuse("--run RUN --front", **of_backbones, size=size, out=out, held_out=held_out)
         return _front(run if front else None, {**options, **_one_batch(batch)}, slots, as_json, trust=trust)
     if backbone is None:
         raise InputError(_FIRST)
     if space is not None:
-        _refuse("--space", plan=plan, task=task, neck=neck, head=head)
+        _refuse("--space", plan=plan, **with_task)
         from nasbench.spaces import load_space
 
         load_space(space)  # an error in the space is reported before torch is loaded
@@ -95,7 +100,7 @@ def profile(
     else:
         _refuse("plans", held_out=held_out)
     shape: dict[str, Any] = {"size": size, "lookback": lookback, "series": series}
-    host = host_of_options(backbone, task, neck, head, plans=plan or [], **shape)
+    host = host_of_options(backbone, task, of_task, set_, plans=plan or [], **shape)
     from nasbench.measurement.latency.profiler import check_device  # imported here, because it imports torch
 
     check_device(device, host.input_size, mode=mode or MODES[0], amp=amp or AMP[0], channels_last=bool(channels_last))

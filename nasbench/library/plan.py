@@ -16,7 +16,7 @@ from nasbench.errors import ExpressionError, PlanError, UnknownNameError
 from nasbench.library.expression import NONE, Expression, parse, text_hash
 from nasbench.library.plan_text import EVERY_STAGE, FORMS, read_plan_text
 
-__all__ = ["BARE", "EVERY_STAGE", "NECK", "Plan", "is_reached", "is_stage_slot"]
+__all__ = ["BARE", "EVERY_STAGE", "NECK", "Plan", "check_neck_is_free", "is_reached", "is_stage_slot"]
 
 NECK = "neck"
 """Name of the slot for a neck."""
@@ -161,6 +161,19 @@ class Plan(Mapping[str, Expression]):
 
     def __repr__(self) -> str:
         return f"Plan({self.text})"
+
+
+def check_neck_is_free(plans: Iterable[Plan], fixed: str) -> None:
+    """Check that no plan has a neck, because one neck is given for all plans.
+
+    Raises:
+        PlanError: If a plan has one.
+    """
+    for plan in plans:
+        if NECK in plan:
+            raise PlanError(
+                f"slot {NECK}: --neck {fixed} is the neck of every plan; leave out --neck, or {NECK}={plan.neck}"
+            )
 
 
 def _natural(slot: str) -> list[tuple[int, Any]]:

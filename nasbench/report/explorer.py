@@ -100,11 +100,13 @@ def _is_axis(key: str, value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value, rounded to 6 significant digits. None if it is missing or not a plain value."""
+    """Return a JSON value, rounded to 6 significant digits if it is not whole. None if missing or not a plain value."""
     if is_missing(value):
         return None
     if hasattr(value, "item"):
         value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # counts are floats if a row has none, and plans can differ in the last digits of millions
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value if isinstance(value, (str, int, bool)) else None

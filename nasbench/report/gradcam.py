@@ -166,11 +166,16 @@ def held_out(batches: Iterable[tuple[Tensor, Tensor]], count: int = 6) -> tuple[
     """Return the first image of each class and the classes: `(N, 3, H, W)` and `(N,)`, with N at most `count`.
 
     Only the first eight batches are searched.
+
+    Raises:
+        UnsupportedError: If the targets are no class numbers.
     """
     images: list[Tensor] = []
     labels: list[Tensor] = []
     seen: set[int] = set()
     for x, y in islice(batches, 8):  # stop early, so that a large split is not read completely
+        if not isinstance(y, Tensor) or y.ndim != 1:
+            raise UnsupportedError("the targets of the task are no class numbers (B,), as Grad-CAM needs")
         for image, label in zip(x, y, strict=True):
             if int(label) not in seen and len(images) < count:
                 seen.add(int(label))

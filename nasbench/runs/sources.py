@@ -199,8 +199,9 @@ class Sources:
             if not self._path(each).is_file():
                 raise RunError(f"run {self.folder.name} has no {self._path(each)}, a copy of the code that it needs")
         for each in self._files:
-            # The file of a task can register the head of the models too.
-            if each.role == "modules" or (each.role == "task" and self._settings.head is not None):
+            # The file of a task can register the head and modules of the models too.
+            registers = self._settings.head is not None or bool(self._recorded.modules)
+            if each.role == "modules" or (each.role == "task" and registers):
                 self._load(self._path(each))
         changed = {}
         for named in _named(self._settings):

@@ -37,8 +37,13 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         PluginError: If a file of the user does not exist.
         RunError: If the folder `reuse` contains no run.
     """
+    task = settings.task or ""
     for path in settings.modules:  # loaded first, because a space can contain modules of these plug-ins
         plugins.load_path(path)
+    if is_user_task(task):
+        check_defined(task, "task", USER_TASK)
+        if settings.space is not None or settings.plans:  # they can name what the file of the task registers
+            plugins.load_path(plugins.python_file(task)[0])
     if settings.space is not None:
         load_space(settings.space)
     for plan in settings.plans:
@@ -52,10 +57,7 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
 
         load_run(settings.reuse)
     check_device_name(settings.device)
-    task = settings.task or ""
-    if is_user_task(task):
-        check_defined(task, "task", USER_TASK)  # the recipe of a user's task can have other settings
-    else:
+    if not is_user_task(task):  # the recipe of a user's task can have other settings
         Recipe().with_settings(settings.training)
     if task.startswith(TABLE):  # all other names are defined by the table
         find_data(task)

@@ -15,7 +15,7 @@ from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
 from nasbench.library.expression import NONE
-from nasbench.library.plan import BARE, NECK, Plan
+from nasbench.library.plan import BARE, NECK, Plan, check_neck_is_free
 from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
 from nasbench.runs.columns import check_objective_names
 from nasbench.runs.settings import SearchSettings
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nasbench.backbones import Slot
     from nasbench.tasks import Task
 
-__all__ = ["Problem", "check_pair", "make_problem"]
+__all__ = ["OF_DATA", "Problem", "check_pair", "check_used", "make_problem"]
 
 USUAL_SPACES = {"classification": "five-properties"}
 """The space of each kind of task, where it is not named after the kind."""
@@ -57,6 +57,7 @@ class Problem:
         evaluator: Evaluates one plan at a time.
         identity: The settings and the description of the data. Two runs of the same search must have the same identity.
         slots: The slots of the backbone.
+        fixed_neck: The neck that was given for all plans. None if plans can fill the slot `neck`.
     """
 
     settings: SearchSettings
@@ -66,6 +67,12 @@ class Problem:
     evaluator: Evaluator
     identity: dict[str, Any]
     slots: Sequence[SlotLike]
+    fixed_neck: str | None = None
+
+    @property
+    def settings_of_workers(self) -> SearchSettings:
+        """The settings from which a worker makes this problem: without the task's own neck, which is not fixed."""
+        return self.settings.model_copy(update={"neck": self.fixed_neck})
 
 
 def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Problem:
@@ -153,17 +160,19 @@ def _written_space(settings: SearchSettings, usual: str | dict[str, Any]) -> Spa
     return load_space(settings.space or usual)
 
 
-def _slots_of(host: nn.Module, input_size: Sequence[int], space: Space, *, neck_is_fixed: bool) -> list[Slot]:
+def _slots_of(host: nn.Module, input_size: Sequence[int], space: Space, fixed_neck: str | None) -> list[Slot]:
     """Return the slots of a host that reach the output with at least one neck of the space.
 
     Raises:
-        PlanError: If the space lists a plan with a module in a slot that does not reach the output with its neck.
+        PlanError: If the space lists a plan with a module in a slot that does not reach the output with its neck, or
+            one with a neck although one neck is given for all plans.
     """
     from nasbench.backbones.dense import DenseHost, slots_with_necks, with_neck
 
     if not isinstance(host, DenseHost):
         return backbones.slots(host, input_size=input_size)
-    if neck_is_fixed:
+    if fixed_neck is not None:
+        check_neck_is_free(map(Plan.of, space.plans), fixed_neck)
         return [slot for slot in host.find_slots(input_size) if slot.name != NECK]
     for plan in map(Plan.of, space.plans):
         with_neck(host, plan.get(NECK, NONE)).find_slots(input_size, plan)
@@ -184,14 +193,12 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     from nasbench.runs.data import make_task
     from nasbench.runs.models import ModelBuilder, with_ending
     from nasbench.study.evaluators.trained import TrainedEvaluator
-    from nasbench.tasks.creation import unused_options
     from nasbench.training.loop import check_recipe
     from nasbench.training.proxies import check_flow
     from nasbench.training.techniques import check_model
 
     predictor = None if settings.latency_profile is None else load_device_profile(settings.latency_profile)
-    if unused := unused_options(str(settings.task), _given(settings, _OF_DATA)):
-        raise InputError(f"task {settings.task!r} does not use {', '.join(unused)}; leave out {', '.join(unused)}")
+    check_used(settings)
     task = make_task(settings)
     check_pair(backbone, task)
     if settings.covariates and backbones.is_stem(backbone) and not backbones.takes_covariates(backbone):
@@ -203,7 +210,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     check_recipe(recipe, task, "cuda" if settings.engine == "ray" and settings.trial_gpus else device, settings.seed)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
-    neck_is_fixed = settings.neck is not None
+    fixed_neck = settings.neck
     settings = settings.model_copy(update={"objectives": wanted, "training": recipe.recorded(task.recipe)})
     settings = with_ending(settings, task)
     check_flow(settings.proxies, task)
@@ -213,7 +220,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         task.notes = (*task.notes, told)
     check_model(recipe, host, device)
     usual = USUAL_SPACES.get(task.kind, task.kind)
-    slots = _slots_of(host, task.input_size, _written_space(settings, usual), neck_is_fixed=neck_is_fixed)
+    slots = _slots_of(host, task.input_size, _written_space(settings, usual), fixed_neck)
     settings, space = _with_space(settings, usual, slots)
     gated = builder.identity_init
     if predictor is not None:
@@ -236,12 +243,12 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     identity = _identity(settings, space, wanted, task.describe())
     if predictor is not None:
         identity["latency_profile"] = predictor.describe()
-    return Problem(settings, task, space, wanted, evaluator, identity, slots)
+    return Problem(settings, task, space, wanted, evaluator, identity, slots, fixed_neck)
 
 
 _OF_ITEMS = ("size", "lookback", "horizon", "fill", "covariates", "dates", "series", "target", "ignore", "scale")
 
-_OF_DATA = (*_OF_ITEMS, "head", "neck")
+OF_DATA = (*_OF_ITEMS, "head", "neck")
 """Settings of the data and the head of a task. Each task uses some of them."""
 
 _IDLE_IN_A_REPLAY = (
@@ -294,6 +301,18 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     settings = settings.model_copy(update=filled)
     identity = _identity(settings, space, wanted, {"table": fingerprint_of(file)})
     return Problem(settings, None, space, wanted, ReplayedEvaluator(table, bounds), identity, info.slots)
+
+
+def check_used(settings: SearchSettings) -> None:
+    """Check that a task uses all given settings of its data and its head. The data is not read.
+
+    Raises:
+        InputError: If it does not.
+    """
+    from nasbench.tasks.creation import unused_options  # imported here, because it imports torch
+
+    if unused := unused_options(str(settings.task), _given(settings, OF_DATA)):
+        raise InputError(f"task {settings.task!r} does not use {', '.join(unused)}; leave out {', '.join(unused)}")
 
 
 def check_pair(backbone: str, task: Task) -> None:

@@ -1,4 +1,4 @@
-from ._base import SPLITS, Meter, Task, apply, map_tensors
+from ._base import SPLITS, Meter, Task, apply, item_count, map_tensors, part_of
 from .creation import create_task
 from .detection import DetectionTask
 from .forecasting import ForecastingTask, naive_baselines, naive_forecasts, naive_names, naive_of
@@ -21,9 +21,11 @@ __all__ = [
     "Task",
     "apply",
     "create_task",
+    "item_count",
     "map_tensors",
     "naive_baselines",
     "naive_forecasts",
     "naive_names",
     "naive_of",
+    "part_of",
 ]

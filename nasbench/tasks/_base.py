@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasbench.errors import NasbenchError, PluginError, UnknownNameError, message_of
+from nasbench.errors import InputError, NasbenchError, PluginError, UnknownNameError, message_of
 from nasbench.library.heads import attach_head
 from nasbench.tasks.recipe import Recipe
 
-__all__ = ["SPLITS", "Batch", "Inputs", "Kind", "Meter", "Task", "apply", "epoch_generator", "map_tensors", "shuffled"]
+__all__ = [
+    "SPLITS", "Batch", "Inputs", "Kind", "Meter", "Task", "apply", "epoch_generator", "item_count", "joined",
+    "map_tensors", "part_of", "shuffled",
+]  # fmt: skip
 
 Kind = Literal[
     "classification", "forecasting", "segmentation", "detection", "super-resolution", "series-classification"
@@ -30,7 +33,11 @@ Inputs = Tensor | tuple[Tensor, Tensor]
 """The input of a model: a tensor, or series with the covariates of their time steps."""
 
 Batch = tuple[Any, Any]
-"""A pair of `Inputs` and targets. Targets are a tensor, or a list with the target of each item (a dict of tensors)."""
+"""A pair of `Inputs` and targets.
+
+Targets are a list with the target of each item (of any kind), or anything nested of dicts, tuples and, inside these,
+lists, with the batch as the first axis of every tensor.
+"""
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -40,8 +47,59 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: map_tensors(function, each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(map_tensors(function, each) for each in value)
+        return _like(value, [map_tensors(function, each) for each in value])
     return value
+
+
+def item_count(batch: Any) -> int:
+    """Return the number of items in inputs or targets of a batch.
+
+    Raises:
+        InputError: If they are not as `Batch` says. The message says what is allowed.
+    """
+    if isinstance(batch, list):
+        return len(batch)
+    lengths: set[int] = set()
+
+    def look(value: Tensor) -> Tensor:
+        lengths.add(len(value) if value.ndim else 0)
+        return value
+
+    map_tensors(look, batch)
+    if len(lengths) != 1:
+        found = f"tensors with {', '.join(map(str, sorted(lengths)))} items" if lengths else "no tensor"
+        raise InputError(
+            f"the targets of a batch are a list with one entry for each item, or nested dicts and tuples in which the "
+            f"batch is the first axis of every tensor (the same for inputs); got a {type(batch).__name__} with {found}"
+        )
+    return lengths.pop()
+
+
+def part_of(batch: Any, items: slice) -> Any:
+    """Return some items of inputs or targets of a batch, as `Batch` describes them."""
+    return batch[items] if isinstance(batch, list) else map_tensors(lambda value: value[items], batch)
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """Join targets or outputs of several batches, as `Batch` describes them. What is no tensor is that of the first."""
+    first = batches[0]
+    return [item for batch in batches for item in batch] if isinstance(first, list) else _joined(batches)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(first, Mapping):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, (list, tuple)):
+        return _like(first, [_joined(each) for each in zip(*parts, strict=True)])
+    return first
+
+
+def _like(value: Any, parts: list[Any]) -> Any:
+    """Return the parts in a list or tuple like `value`, which can be a named tuple."""
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
 def apply(model: nn.Module, inputs: Inputs) -> Any:
@@ -184,7 +242,7 @@ class Task(ABC):
         """
         return _WholeSplit(self)
 
-    def evaluate(self, outputs: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
+    def evaluate(self, outputs: Any, targets: Any) -> tuple[dict[str, float], np.ndarray]:
         """Return the metrics, and one value for each item. The mean of these values is the primary metric.
 
         The values are in the order of `eval_batches`, so that two models can be compared item by item.
@@ -230,17 +288,17 @@ class _WholeSplit:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._outputs: list[Tensor] = []
-        self._targets: list[Tensor] = []
+        self._outputs: list[Any] = []
+        self._targets: list[Any] = []
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, outputs: Any, targets: Any) -> None:
         """Store a batch."""
         self._outputs.append(outputs)
         self._targets.append(targets)
 
     def result(self) -> tuple[dict[str, float], np.ndarray]:
         """Evaluate all batches."""
-        return self._task.evaluate(torch.cat(self._outputs), torch.cat(self._targets))
+        return self._task.evaluate(joined(self._outputs), joined(self._targets))
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

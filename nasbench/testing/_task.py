@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nasbench.backbones import create_backbone
 from nasbench.backbones.dense import create_dense
 from nasbench.errors import message_of
-from nasbench.tasks import SPLITS, Task, apply
+from nasbench.tasks import SPLITS, Task, apply, item_count
 from nasbench.testing._run import CheckResult
 
 __all__ = ["check_task"]
@@ -76,7 +76,7 @@ def _validation_is_whole(task: Task) -> str:
     shapes = {tuple(batch.shape[1:]) for batch in x}
     if shapes != {tuple(task.input_size)} and not task.any_size:
         return f"items have shapes {shapes}, but `input_size` is {tuple(task.input_size)}"
-    items, targets = sum(map(len, x)), sum(map(len, y))
+    items, targets = sum(map(item_count, x)), sum(map(item_count, y))
     if items != task.splits["val"] or targets != items:
         return f"there are {items} validation items and {targets} targets, but `splits` declares {task.splits['val']}"
     # As little of the test split as possible is read.
@@ -102,7 +102,7 @@ def _training_is_shuffled(task: Task) -> str:
     """Shuffles the training split in each epoch, and leaves out at most one item."""
     one = [x for x, _ in task.train_batches(_BATCH, seed=0, epoch=1)]
     two = [x for x, _ in task.train_batches(_BATCH, seed=0, epoch=2)]
-    items = sum(map(len, one))
+    items = sum(map(item_count, one))
     # A last batch of a single item can be left out, because batch norms cannot train on it.
     if not task.splits["train"] - 1 <= items <= task.splits["train"]:
         return f"an epoch has {items} training items, `splits` declares {task.splits['train']} (1 can be left out)"
@@ -132,7 +132,7 @@ def _metrics(task: Task) -> str:
     with torch.no_grad():
         for inputs, targets in task.eval_batches("val", _BATCH):
             meter.update(task.predictions(model, apply(model, inputs), targets), targets)
-            count += len(targets)
+            count += item_count(inputs)
     values, items = meter.result()
     if task.metric not in values or not set(values) <= set(task.metrics):
         return f"evaluation returns {sorted(values)}, but `metrics` declares {sorted(task.metrics)}"
@@ -156,6 +156,8 @@ def _equal(one: Any, two: Any) -> bool:
         return one.keys() == two.keys() and all(_equal(one[key], two[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(two) and all(map(_equal, one, two))
+    if one is None or isinstance(one, str):
+        return bool(one == two)
     one, two = torch.as_tensor(one), torch.as_tensor(two)
     return bool(((one == two) | (one.isnan() & two.isnan())).all())  # padded steps of series are NaN
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nasbench.backbones.insertion import frozen_norms
 from nasbench.errors import EvaluationError, InputError, out_of_memory
-from nasbench.tasks import Task, apply, map_tensors
+from nasbench.tasks import Task, apply, item_count, map_tensors
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.optimisation import all_finite, as_float, autocast, aux_loss, cut, grouped, mixing, schedule
 from nasbench.training.techniques import applied, check_model, check_task, clip_of, groups_of
@@ -278,7 +278,7 @@ class _Loop:
             # Items are mixed before a batch is cut into parts, so that the mixed items do not depend on the memory.
             group = [self.mix(self._formatted(x), y) for x, y in group]
             # Batches can have different sizes, so their means are weighted by their numbers of items.
-            count = sum(len(y) for _, y in group)
+            count = sum(item_count(x) for x, _ in group)
             total += self._step(group, count) * count
             items += count
             # If any loss was not finite, the sum of all losses is not finite.
@@ -294,10 +294,10 @@ class _Loop:
         # On a CPU the loading and the training share the processor, so waiting says nothing.
         return {**line, DATA_WAIT: waiting.share()} if self.device.type == "cuda" else line
 
-    def _step(self, group: list[tuple[Any, Tensor]], count: int) -> Tensor:
+    def _step(self, group: list[tuple[Any, Any]], count: int) -> Tensor:
         """Make one optimiser step from a group of batches. Return the mean loss, still on the device."""
         # If there are as many parts as items, a batch cannot be cut further.
-        largest = max(len(y) for _, y in group)
+        largest = max(item_count(x) for x, _ in group)
         while (mean := self._gradients(group, count, last_try=self.parts >= largest)) is None:
             self.parts *= 2
             self._free()
@@ -322,7 +322,7 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] *= group["rate_scale"]
 
-    def _gradients(self, group: list[tuple[Any, Tensor]], count: int, *, last_try: bool) -> Tensor | None:
+    def _gradients(self, group: list[tuple[Any, Any]], count: int, *, last_try: bool) -> Tensor | None:
         """Add up the gradients of a group of batches. Return the mean loss, or None if memory ran out."""
         self.optimizer.zero_grad(set_to_none=True)
         mean = torch.zeros((), device=self.device)
@@ -334,7 +334,7 @@ class _Loop:
                     # Each part is weighted by its share of the items, so that the sum is the gradient of the mean over
                     # the group.
                     loss = (self.task.loss(self.model, map_tensors(as_float, output), y) + aux_loss(self.model)) * (
-                        len(y) / count
+                        item_count(x) / count
                     )
                     self.scaler.scale(loss).backward()
                     mean += loss.detach()

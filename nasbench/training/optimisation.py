@@ -13,7 +13,8 @@ from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from nasbench.tasks import map_tensors
+from nasbench.errors import InputError
+from nasbench.tasks import item_count, map_tensors, part_of
 from nasbench.tasks.recipe import Recipe
 
 __all__ = ["all_finite", "as_float", "autocast", "aux_loss", "cut", "grouped", "mixing", "schedule"]
@@ -25,6 +26,10 @@ def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Ten
     """Return a function that mixes and smooths a batch: timm's Mixup, its label smoothing alone, or the identity."""
     if not (recipe.mixup or recipe.cutmix or recipe.label_smoothing):
         return lambda x, y: (x, y)
+    return _of_class_numbers(_mixing(recipe, classes))
+
+
+def _mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     smoothing = recipe.label_smoothing
     if not (recipe.mixup or recipe.cutmix):
         # A mixing weight of 1 mixes nothing, so only the label smoothing is left.
@@ -36,6 +41,18 @@ def mixing(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Ten
         return mix(x[:even], y[:even])
 
     return mix_even
+
+
+def _of_class_numbers(mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    def checked(x: Tensor, y: Any) -> tuple[Tensor, Tensor]:
+        if not isinstance(y, Tensor):
+            raise InputError(
+                f"mixup, cutmix and label_smoothing must be 0: they need targets that are a tensor of class numbers, "
+                f"got a {type(y).__name__}"
+            )
+        return mix(x, y)
+
+    return checked
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Callable[[int], None]:
@@ -93,13 +110,20 @@ def all_finite(outputs: Any) -> bool:
 def cut(batch: tuple[Any, Any], parts: int) -> Iterator[tuple[Any, Any]]:
     """Yield a batch in at most `parts` parts. Each item is in exactly one part.
 
-    A batch is a pair of inputs (a tensor or a tuple of tensors) and targets (a tensor or a list).
+    Raises:
+        InputError: If its inputs and targets have not the same number of items.
     """
     inputs, targets = batch
-    size = -(-len(targets) // parts)
-    for start in range(0, len(targets), size):
+    count = item_count(inputs)
+    if item_count(targets) != count:
+        raise InputError(
+            f"a batch has {count} inputs and {item_count(targets)} targets; targets that are a list have one entry for "
+            "each item, and other targets have the batch as the first axis of every tensor"
+        )
+    size = -(-count // parts)
+    for start in range(0, count, size):
         items = slice(start, start + size)
-        yield inputs[items] if isinstance(inputs, Tensor) else tuple(tensor[items] for tensor in inputs), targets[items]
+        yield part_of(inputs, items), part_of(targets, items)
 
 
 def autocast(device: torch.device, amp: str) -> AbstractContextManager[object]:

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -29,6 +30,7 @@ addEventListener("error", (event) => { (window.faults ||= []).push(String(event.
 addEventListener("load", () => setTimeout(() => {
   const all = document.querySelectorAll("#explorer .point[tabindex]");
   const before = all.length;
+  const ticks = [...document.querySelectorAll("#explorer svg text[y='388']")].map((each) => each.textContent);
   all[0].dispatchEvent(new Event("focus"));
   const row = document.querySelector(".details").textContent;
   const lists = document.querySelectorAll("#explorer select");
@@ -40,7 +42,7 @@ addEventListener("load", () => setTimeout(() => {
   lists[0].value = "accuracy";
   lists[0].dispatchEvent(new Event("change"));
   document.body.dataset.probe = JSON.stringify({
-    before, after, row, faults: window.faults || [], hacked: window.hacked || 0,
+    before, after, row, ticks, faults: window.faults || [], hacked: window.hacked || 0,
     axis: document.querySelector("#explorer .axis").textContent,
     wide: document.documentElement.scrollWidth - window.innerWidth,
     requests: performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:")),
@@ -55,7 +57,7 @@ def page(tmp_path_factory):
     def score(plan):
         if len(plan) == 2:
             raise ValueError(EVIL)
-        return {"accuracy": 0.8 + 0.01 * len(str(plan)) % 0.1, "macs": 100.0 + len(str(plan))}
+        return {"accuracy": 0.8 + 0.01 * len(str(plan)) % 0.1, "macs": 60_360_000.0 + len(str(plan))}
 
     run = nb.search(
         {"variants": ["se", "eca", "dual_pool"], "slots": ["stage1", "stage2"], "name": EVIL},
@@ -117,6 +119,10 @@ def test_the_page_works(page, tmp_path, size, dark):
     assert "accuracy" in answer["row"]
     assert "macs" in answer["row"]
     assert answer["axis"] == "accuracy"
+    places = [float(text.removesuffix("M")) * 1e6 for text in answer["ticks"]]  # of nearly equal costs
+    assert len(places) > 2
+    assert np.ptp(np.diff(places)) < 1e-3
+    assert places[0] != places[-1]
     assert answer["faults"] == []
     assert answer["hacked"] == 0
     assert answer["requests"] == []

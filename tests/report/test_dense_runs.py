@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from PIL import ExifTags, Image
 from support import ROOT
 from torch import nn
 
@@ -67,9 +68,16 @@ def test_an_export_gives_the_same_result_on_a_real_item(run, tmp_path, capsys, m
     monkeypatch.setattr(sys, "argv", ["example.py"])
     try:
         runpy.run_path(str(out / "example.py"))
+        *shown, compared = capsys.readouterr().out.splitlines()
+        with Image.open(out / "example.png") as image:
+            exif = image.getexif()
+            exif[ExifTags.Base.Orientation] = 6  # stored on its side
+            image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+        monkeypatch.setattr(sys, "argv", ["example.py", str(tmp_path / "turned.png")])
+        runpy.run_path(str(out / "example.py"))
+        assert capsys.readouterr().out.splitlines() == shown
     finally:
         sys.modules.pop("model")
-    *_, compared = capsys.readouterr().out.splitlines()
     assert compared in (
         "pixels with another class than from the original model: 0 of 9216",
         "boxes differ from those of the original model by at most 0 pixels",
@@ -172,6 +180,16 @@ from nasbench.tasks.mask_source import scene_masks
 from nasbench.tasks.segmentation import SegmentationTask
 
 
+@nb.register_module(name="each_level", kind="neck", dims=2)
+class EachLevel(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(count, 16, 1) for count in channels)
+
+    def forward(self, maps):
+        return [conv(x) for conv, x in zip(self.convs, maps)]
+
+
 @nb.register_module(name="pointwise", kind="head", tasks=("segmentation",), dims=2)
 class Pointwise(nn.Module):
     def __init__(self, channels, *, num_classes):
@@ -196,16 +214,17 @@ class Task(SegmentationTask):
 """
 
 
-def test_a_task_of_one_s_own_with_a_head_in_the_same_file(tmp_path, small_scenes, clean_registry):
+def test_a_task_of_one_s_own_with_a_head_and_a_neck_in_the_same_file(tmp_path, small_scenes, clean_registry):
     """A process that never loaded the file builds the models again, from the copy in the run."""
     file = tmp_path / "own.py"
     file.write_text(OWN)
     nb.search(
-        plans=["level1=se"], task=f"{file}:Task", seeds=1, latency_s=0, controls=False, keep="all",
+        plans=["neck=each_level; level1=se"], task=f"{file}:Task", seeds=1, latency_s=0, controls=False, keep="all",
         training={"epochs": 1, "batch_size": 6}, out=tmp_path / "run",
     )  # fmt: skip
     file.unlink()
-    clean_registry._entries.pop("pointwise")
+    for name in ("pointwise", "each_level"):
+        clean_registry._entries.pop(name)
     plugins._loaded.clear()
     run = nb.load_run(tmp_path / "run")
     costs = nb.measure(run.build(1), input_size=(3, 64, 64))
@@ -213,7 +232,7 @@ def test_a_task_of_one_s_own_with_a_head_in_the_same_file(tmp_path, small_scenes
     run.report()
     assert (run.path / "figures" / "found.csv").is_file()
     config = json.loads((export_trial(run, 1, tmp_path / "out") / "config.json").read_text())
-    assert (config["neck"], config["head"]) == ("fpn(width=16)", "pointwise")
+    assert (config["neck"], config["head"]) == ("each_level", "pointwise")
 
 
 # A head that also reads a point belongs to no task of images alone.
@@ -262,13 +281,15 @@ def test_a_demo_is_a_search_of_given_plans(demo, plans, small_scenes, monkeypatc
     assert cli.main([*words[:-1], str(tmp_path / "run")]) == 4
     (problem,) = problems
     assert problem.space.count == plans
+    twin = make_problem(problem.settings_of_workers)  # a worker offers the same slots
+    assert (twin.space.identity, twin.slots) == (problem.space.identity, problem.slots)
 
 
 def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
     words = ["--task", "scenes-segment", "--neck", "fpn(width=32)", "--json"]
     assert cli.main(["slots", "test_resnet", *words]) == 0
     slots = {row["name"]: row for row in json.loads(capsys.readouterr().out)["data"]}
-    assert slots["neck"]["levels"] == [48, 192, 96]
+    assert "neck" not in slots  # --neck is the neck of every plan
     assert slots["level1"]["channels"] == 32
     assert cli.main(["measure", "test_resnet", *words, "--plan", "level1=se"]) == 0
     data = json.loads(capsys.readouterr().out)["data"]
@@ -281,6 +302,9 @@ def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
     assert [row["slot"] for row in measurement["slots"][0]["rows"]] == ["level1", "whole"]
 
 
+HOST_WITH_NECK = ["measure", "test_resnet", "--task", "scenes-segment", "--neck", "fpn"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -288,6 +312,13 @@ def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
         (["slots", "test_resnet", "--task", "digits"], "leave --task out for a classification task"),
         (["measure", "test_resnet", "--task", "scenes-segment", "--head", "fcos"], "fcos is a head for detection"),
         (["profile", "test_resnet", "--task", "scenes-segment", "--space", "segmentation"], "cannot be combined"),
+        (["slots", "test_resnet", "--set", "ignore=3"], "only together with --task"),
+        (["slots", "test_resnet", "--task", "scenes-segment", "--set", "epochs=3"], "those of the data: size, "),
+        (["slots", "test_resnet", "--task", "scenes-segment", "--set", "ignore=3"], "does not use ignore"),
+        (["measure", "sr_residual", "--task", "photos-sr", "--scale", "5"], "scale must be one of 2, 3, 4"),
+        (["profile", "test_resnet", "--task", "scenes-segment", "--space", "tiny", "--fill", "linear"], "task cannot"),
+        ([*HOST_WITH_NECK, "--plan", "neck=pan"], "--neck fpn is the neck of every plan; leave out --neck, or "),
+        (["search", *HOST_WITH_NECK[2:], "--plan", "neck=pan"], "--neck fpn is the neck of every plan"),
         (["search", "--task", "scenes-detect", "--plan", "se", "--proxy", "synflow"], "leave it out, or choose naswot"),
         (["search", "--task", "scenes-detect", "--plan", "se", "--head", "se"], "se is a module, not a head"),
     ],

@@ -94,6 +94,29 @@ class OnlyEvaluates(ForecastingTask):
         return {**metrics, "mse": metrics["mse"] + 1}, items + 1
 
 
+class Nested(ForecastingTask):
+    """A user's task whose targets are a dict with the batch as the first axis of its tensors."""
+
+    meter = Task.meter
+
+    def train_batches(self, *args, **options):
+        yield from self._nested(super().train_batches(*args, **options))
+
+    def eval_batches(self, *args, **options):
+        yield from self._nested(super().eval_batches(*args, **options))
+
+    def _nested(self, batches):
+        for inputs, targets in batches:
+            yield inputs, {"next": targets[:, :1], "later": [targets[:, 1:]]}
+
+    def loss(self, outputs, targets):
+        return torch.nn.functional.mse_loss(outputs, torch.cat([targets["next"], *targets["later"]], 1))
+
+    def evaluate(self, outputs, targets):
+        error = (outputs - torch.cat([targets["next"], *targets["later"]], 1)).square().mean((1, 2)).double().numpy()
+        return {"mse": float(error.mean())}, error
+
+
 class OnlyMeters(Task):
     """A user's task with a meter alone."""
 
@@ -137,6 +160,12 @@ class TestUsersTasks:
         assert theirs["mae"] == pytest.approx(ours["mae"])
         assert len(items) == mine.splits["test"]
         assert naive_baselines(mine, "test")["last value"]["mse"] == pytest.approx(ours["mse"] + 1)
+        assert all(result.passed for result in check_task(mine)), check_task(mine)
+
+    def test_nested_targets(self):
+        mine, usual = forecasting(Nested), forecasting()
+        theirs, _ = evaluate(Last(), usual, "test", batch_size=7)
+        assert evaluate(Last(), mine, "test", batch_size=7)[0]["mse"] == pytest.approx(theirs["mse"])
         assert all(result.passed for result in check_task(mine)), check_task(mine)
 
     def test_a_meter_alone_is_used(self):

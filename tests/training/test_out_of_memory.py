@@ -1,5 +1,7 @@
 """Where memory runs out, a batch is cut and its gradients added up: the step is that of the whole batch."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from support.training import Points, network, weights
 from torch import nn
 
 import nasbench as nb
-from nasbench.errors import EvaluationError
+from nasbench.errors import EvaluationError, InputError
+from nasbench.tasks import item_count
+from nasbench.tasks._base import joined
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.loop import train
 from nasbench.training.optimisation import cut
@@ -123,6 +127,44 @@ def test_cut_keeps_every_item_once_and_in_order(items, parts, tuples):
         first, *others = inputs if tuples else (inputs,)
         assert torch.equal(first * 10, targets)
         assert all(torch.equal(other, -first) for other in others)
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: list
+
+
+NESTED = {
+    "dict": lambda y: {"a": y, "more": [{"b": y * 2}, (y, None, "text")]},
+    "tuple": lambda y: (y, {"b": y}),
+    "named tuple": lambda y: Pair(y, [y * 2]),
+    "list of each item": lambda y: [{"boxes": torch.zeros(int(each), 4), "label": each} for each in y],
+}
+
+
+@pytest.mark.parametrize("nest", NESTED.values(), ids=NESTED)
+def test_nested_targets_are_cut_and_joined(nest):
+    y = torch.arange(7)
+    parts = [targets for _, targets in cut((y, nest(y)), 3)]
+    assert [item_count(part) for part in parts] == [3, 3, 1]
+    assert str(joined(parts)) == str(nest(y))
+    assert str(parts[1]) == str(nest(y[3:6]))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"a": torch.zeros(4), "b": torch.zeros(3)}, "a dict with tensors with 3, 4 items"),
+        ({"boxes": [torch.zeros(2, 4), torch.zeros(0, 4)]}, "nested dicts and tuples in which the batch is the first"),
+        ({"names": ["a"]}, "with no tensor"),
+        ({"a": torch.tensor(1.0)}, "4 inputs and 0 targets"),
+        (torch.zeros(3), "4 inputs and 3 targets"),
+        ([torch.zeros(4), torch.zeros(4)], "4 inputs and 2 targets; targets that are a list have one entry for each"),
+    ],
+)
+def test_targets_that_are_no_batch_are_refused(targets, message):
+    with pytest.raises(InputError, match=message):
+        list(cut((torch.zeros(4, 3), targets), 2))
 
 
 GREEDY = '''

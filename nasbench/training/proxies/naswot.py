@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasbench.errors import EvaluationError
-from nasbench.tasks import apply
+from nasbench.tasks import apply, item_count, part_of
 from nasbench.training.proxies._model import device_of, working_copy
 
 __all__ = ["naswot"]
@@ -55,9 +55,9 @@ def naswot(
     Raises:
         EvaluationError: If there is no activation, or if two items have the same code (kind "nan").
     """
-    inputs, targets = batches[0]
-    count = _prime(len(targets))
-    items = inputs[:count] if isinstance(inputs, Tensor) else tuple(part[:count] for part in inputs)
+    inputs, _ = batches[0]
+    count = _prime(item_count(inputs))
+    items = part_of(inputs, slice(count))
     codes = _Codes(count, device_of(inputs))
     with torch.no_grad(), _no_fused_layers(), codes:
         apply(working_copy(model, device_of(inputs)), items)

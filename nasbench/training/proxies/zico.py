@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.errors import EvaluationError
-from nasbench.tasks import apply, map_tensors
+from nasbench.tasks import apply, item_count, map_tensors, part_of
 from nasbench.training.optimisation import as_float
 from nasbench.training.proxies._model import device_of, working_copy
 
@@ -70,10 +70,7 @@ def _layer(gradients: Tensor) -> float | None:
     return None if not bool(varies.any()) else float(total.log())
 
 
-def _halves(batch: tuple[Any, Any]) -> list[tuple[Any, Tensor]]:
+def _halves(batch: tuple[Any, Any]) -> list[tuple[Any, Any]]:
     inputs, targets = batch
-    middle = len(targets) // 2
-    return [
-        (inputs[part] if isinstance(inputs, Tensor) else tuple(tensor[part] for tensor in inputs), targets[part])
-        for part in (slice(0, middle), slice(middle, None))
-    ]
+    middle = item_count(inputs) // 2
+    return [(part_of(inputs, part), part_of(targets, part)) for part in (slice(0, middle), slice(middle, None))]
