@@ -142,6 +142,7 @@ def _check(archive: Archive, items: list[BoxItem], classes: int) -> int:
     sizes: list[str] = []
     empty: list[str] = []
     outside: list[str] = []
+    large: list[str] = []
     labels: list[str] = []
     unclear = 0
     for item in items:
@@ -151,6 +152,7 @@ def _check(archive: Archive, items: list[BoxItem], classes: int) -> int:
             sizes.append(
                 f"{item.source}: {frame[0]} x {frame[1]}, but {item.image} has {image.size[0]} x {image.size[1]}"
             )
+            continue
         for place, box in enumerate(item.boxes):
             said = f"{item.source}: {', '.join(f'{side:g}' for side in box)} in {frame[0]} x {frame[1]} pixels"
             clipped = _clipped(box, frame)
@@ -160,11 +162,14 @@ def _check(archive: Archive, items: list[BoxItem], classes: int) -> int:
                 empty.append(said)
             item.boxes[place] = clipped if frame == image.shown else image.turned(clipped)
         unclear += image.orientation > 1 and bool(item.boxes) and (item.declared is None or image.size == image.shown)
+        most = (frame[0] + _TOLERANCE_PX) * (frame[1] + _TOLERANCE_PX)
+        large += [f"{item.source}: area {area:g} in {item.image}" for area in item.areas if area and area > most]
         labels += [f"{item.source}: class {label}" for label in item.labels if not 0 <= label < classes]
     refuse(f"{archive.path}: annotations of images of another size", sizes,
            "the image was probably scaled after it was annotated, so repair the annotations")  # fmt: skip
     refuse(f"{archive.path}: boxes outside of their image", outside, "remove or repair them (x1 y1 x2 y2)")
     refuse(f"{archive.path}: boxes of no area in their image", empty, "remove or repair them (x1 y1 x2 y2)")
+    refuse(f"{archive.path}: areas larger than the image", large, "repair them, or leave the areas out")
     refuse(f"{archive.path}: class numbers out of range", labels, f"there are {classes} classes, 0 to {classes - 1}")
     return unclear
 

@@ -28,29 +28,36 @@ def _identity(value: Any) -> Any:
     return value
 
 
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
 _Id = Annotated[int | str, BeforeValidator(_identity)]
-_Number = Annotated[int, BeforeValidator(_identity)]  # true is no number here
+_Whole = Annotated[int, BeforeValidator(_no_flag)]
+_Real = Annotated[FiniteFloat, BeforeValidator(_no_flag)]
 
 
 class _Image(BaseModel):
     id: _Id
     file_name: str
-    width: int | None = None
-    height: int | None = None
+    width: _Whole | None = None
+    height: _Whole | None = None
 
 
 class _Category(BaseModel):
-    id: _Number
+    id: _Whole
     name: str
 
 
 class _Annotation(BaseModel):
     id: Any = None
     image_id: _Id
-    category_id: _Number
-    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]  # x, y, width, height
+    category_id: _Whole
+    bbox: tuple[_Real, _Real, _Real, _Real]  # x, y, width, height
     iscrowd: bool = False  # some tools write it as text
-    area: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    area: Annotated[_Real, Field(ge=0)] | None = None
 
 
 class _Document(BaseModel):

@@ -91,9 +91,10 @@ class DenseTask(Task):
             digest.update(_bytes(truth))
         bare = [split for split in SPLITS if not any(counts[i] for i in self.indices[split])]
         if bare:
+            way = "draw others with another --seed, or " if set(bare) & set(made) else ""
             raise DataError(
                 f"{name}: no {self.labels_of} in the split {' and in '.join(bare)}, so nothing can be learned or "
-                "scored there; move images from another split into it"
+                f"scored there; {way}move images from another split into it"
             )
         sizes = [self._fitted(index) for index in range(len(source.names))]
         height, width = (-(-max(side) // STRIDE) * STRIDE for side in zip(*sizes, strict=True))

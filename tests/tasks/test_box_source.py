@@ -1,6 +1,8 @@
 """Boxes from COCO, Pascal VOC and YOLO: the same objects from each, and one clear error for each fault."""
 
+import functools
 import json
+import operator
 import shutil
 import tarfile
 
@@ -205,13 +207,14 @@ FAULTS = {
     "an infinite area": (coco, annotated(area=float("inf")), "annotations.0.area: Input should be a finite number"),
     "a negative area": (coco, annotated(area=-4), "annotations.0.area: Input should be greater than or equal to 0"),
     "an area of text": (coco, annotated(area="big"), "annotations.0.area: .*valid number.*got big"),
+    "an area larger than the image": (coco, annotated(area=9999), "areas larger than.*area 9999 in train2017/a.png"),
     "a box of NaN": (coco, annotated(bbox=[0, float("nan"), 4, 4]), "annotations.0.bbox.1: .*finite number, got nan"),
     "a box of null": (coco, annotated(bbox=[0, None, 4, 4]), "annotations.0.bbox.1: .*valid number, got None"),
     "a box of text": (coco, annotated(bbox=["a", 0, 4, 4]), "annotations.0.bbox.0: .*valid number.*got a"),
     "a box of three": (coco, annotated(bbox=[0, 0, 4]), "annotations.0.bbox.3: Field required"),
     "a list as image id": (coco, annotated(image_id=[1]), "annotations.0.image_id: an id is a whole number or text"),
-    "a list as category": (coco, annotated(category_id=[1]), "annotations.0.category_id: an id is a whole"),
-    "a flag as category": (coco, annotated(category_id=True), "annotations.0.category_id: an id is a whole number"),
+    "a list as category": (coco, annotated(category_id=[1]), "annotations.0.category_id: .*valid integer"),
+    "a flag as category": (coco, annotated(category_id=True), "annotations.0.category_id: true and false are no"),
     "a category without number": (
         coco, lambda root: replaced(root, COCO_VAL, '{"id": 10,', '{"id": "x",'), "categories.0.id: .*valid integer"),
     "a box that is outside but for the tolerance": (
@@ -258,6 +261,34 @@ def test_a_fault_is_named_with_its_file(name, tmp_path):
     spoil(root)
     with pytest.raises(DataError, match=message):
         read_boxes(root)
+
+
+def places(node, at=()):
+    """Yield the path of each value in a document."""
+    yield at
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from places(value, (*at, key))
+
+
+def test_a_wrong_value_anywhere_is_a_data_error_or_harmless(tmp_path):
+    root = coco(tmp_path)
+    document = json.loads((root / COCO_TRAIN).read_text())
+    refused = 0
+    for *outer, last in filter(None, places(document)):
+        for value in (None, [], {}, "x", True, 10**40, float("nan")):
+            spoilt = json.loads(json.dumps(document))
+            functools.reduce(operator.getitem, outer, spoilt)[last] = value
+            (root / COCO_TRAIN).write_text(json.dumps(spoilt))
+            try:
+                data = read_boxes(root)
+            except DataError:
+                refused += 1
+            else:
+                for number in range(len(data.names)):
+                    truth = data.truth(number)
+                    assert np.isfinite(truth["boxes"]).all()
+                    assert (truth["areas"] > 0).all()
+    assert refused > 150
 
 
 def test_flags_and_numbers_as_text_are_read(tmp_path):
