@@ -96,7 +96,7 @@ class Archive:
 
     def folders(self) -> list[str]:
         """Return the paths of all folders, also of empty ones, sorted."""
-        return sorted(self._folders | {str(up) for name in self.names for up in PurePosixPath(name).parents} - {"."})
+        return sorted((self._folders | {str(up) for name in self.names for up in PurePosixPath(name).parents}) - {"."})
 
 
 def _around(names: list[str]) -> str:

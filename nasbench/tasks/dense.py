@@ -90,11 +90,13 @@ class DenseTask(Task):
             digest.update(image.tobytes())
             digest.update(_bytes(truth))
         bare = [split for split in SPLITS if not any(counts[i] for i in self.indices[split])]
+        if len(bare) == len(SPLITS):
+            raise DataError(f"{name}: the data have no {self.labels_of}, so there is nothing to learn")
         if bare:
             way = "draw others with another --seed, or " if set(bare) & set(made) else ""
             raise DataError(
-                f"{name}: no {self.labels_of} in the split {' and in '.join(bare)}, so nothing can be learned or "
-                f"scored there; {way}move images from another split into it"
+                f"{name}: no {self.labels_of} in {' and '.join(bare)}, so nothing can be learned or scored there; {way}"
+                f"move images into {' and '.join(bare)} from another split"
             )
         sizes = [self._fitted(index) for index in range(len(source.names))]
         height, width = (-(-max(side) // STRIDE) * STRIDE for side in zip(*sizes, strict=True))

@@ -235,8 +235,12 @@ def test_a_task_of_one_s_own_with_a_head_and_a_neck_in_the_same_file(tmp_path, s
     assert (config["neck"], config["head"]) == ("each_level", "pointwise")
 
 
-# A head that also reads a point belongs to no task of images alone.
-OF_IMAGES = [name for name in list_modules(kind="head") if "point_segmentation" not in module_spec(name).tasks]
+# A head that also reads a point belongs to no task of images alone, and one that enlarges images has no such host.
+OF_IMAGES = [
+    name
+    for name in list_modules(kind="head")
+    if not {"point_segmentation", "super-resolution"} & set(module_spec(name).tasks)
+]
 
 
 @pytest.mark.parametrize("head", OF_IMAGES)

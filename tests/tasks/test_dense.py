@@ -10,6 +10,7 @@ from torch import nn
 
 from nasbench.backbones.dense import create_dense
 from nasbench.errors import DataError
+from nasbench.tasks._base import SPLITS
 from nasbench.tasks.annotated import AnnotatedImages
 from nasbench.tasks.box_source import scene_boxes
 from nasbench.tasks.detection import DetectionTask
@@ -151,15 +152,16 @@ def test_void_has_one_number():
 @pytest.mark.parametrize(
     ("kind", "changed", "message"),
     [
-        (SegmentationTask, lambda truth: {"val": truth * 0 + 255}, "no pixels with a label in the split val"),
-        (SegmentationTask, lambda truth: {"train": truth * 0 + 255}, "no pixels with a label in the split train"),
+        (SegmentationTask, lambda truth: {"val": truth * 0 + 255}, "no pixels with a label in val"),
+        (SegmentationTask, lambda truth: {"train": truth * 0 + 255}, "no pixels with a label in train"),
         (SegmentationTask, lambda truth: {"val": truth + 1}, "6: its mask has values from 1 to 2.*0 to 1"),
         (SegmentationTask, lambda truth: {"test": truth.T}, r"8 is .h, w. = \(48, 80\), but its mask \(80, 48\)"),
         (
             DetectionTask,
             lambda truth: {"test": {**truth, "ignored": ~truth["ignored"]}},
-            "no objects in the split test",
+            "no objects in test",
         ),
+        (SegmentationTask, lambda truth: {split: truth * 0 + 255 for split in SPLITS}, "no pixels with a label, so"),
     ],
 )
 def test_truths_that_cannot_be_used_are_refused(kind, changed, message):
