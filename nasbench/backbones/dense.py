@@ -20,7 +20,7 @@ from nasbench.errors import PlanError, UnsupportedError
 from nasbench.library import building
 from nasbench.library.expression import NONE, Expression
 from nasbench.library.heads import levels_read
-from nasbench.library.plan import BARE, NECK, Plan
+from nasbench.library.plan import BARE, NECK, Plan, is_stage_slot
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.ops.headed import PyramidHost
 from nasbench.ops.pyramid import SimplePyramid
@@ -95,6 +95,17 @@ class DenseHost(PyramidHost):
                 f"are {', '.join(slot.name for slot, reaches in places.items() if reaches)}"
             )
         return [slot for slot, reaches in places.items() if reaches]
+
+    def idle_note(self, input_size: Sequence[int]) -> str:
+        """Return a sentence that names the stages that run but do not reach the head. "" if every stage reaches it."""
+        idle = [s.name for s, reaches in self.places(input_size).items() if is_stage_slot(s.name) and not reaches]
+        if not idle:
+            return ""
+        neck = "without a neck" if isinstance(self.neck, nn.Identity) else "with this neck"
+        return (
+            f"{', '.join(idle)}: these stages are run, and counted in the costs, but {neck} they do not reach the head "
+            f"{self.head}; a neck such as fpn, or another head, uses them"
+        )
 
     def places(self, input_size: Sequence[int]) -> dict[Slot, bool]:
         """Return all slots, each with whether the output depends on it with the neck that the host has."""

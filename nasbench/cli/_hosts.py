@@ -10,6 +10,7 @@ import typer
 
 from nasbench.cli._app import check_names, input_size
 from nasbench.errors import InputError
+from nasbench.text import narrate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -146,6 +147,7 @@ def host_of_options(
     settings, _ = read_settings({"backbone": backbone, "task": task, **read}, None, "command line")
     check_settings(settings)
     check_used(settings)
+    from nasbench.backbones.dense import DenseHost
     from nasbench.library.plan import Plan, check_neck_is_free
     from nasbench.runs.data import make_task
     from nasbench.runs.models import ModelBuilder, with_ending
@@ -157,7 +159,11 @@ def host_of_options(
     settings = with_ending(settings, made)
     if fixed_neck is not None:
         check_neck_is_free(map(Plan.of, plans), fixed_neck)
-    return Host(backbone, made.input_size, ModelBuilder.of(settings, made), fixed_neck)
+    host = Host(backbone, made.input_size, ModelBuilder.of(settings, made), fixed_neck)
+    bare = host.bare()
+    if isinstance(bare, DenseHost) and (idle := bare.idle_note(host.input_size)):
+        narrate(f"note: {idle}")
+    return host
 
 
 def _kind(task: str) -> str:

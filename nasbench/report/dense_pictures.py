@@ -10,8 +10,9 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from nasbench.ops.segmentation import VOID
 from nasbench.report.plotting import label, style
@@ -24,7 +25,11 @@ TRUTH = "truth"
 
 _SHOWN = 6
 _LEAST_SCORE = 0.3  # boxes below this score are not drawn
+_SAME_PLACE = 0.5  # of boxes with a larger IoU, only the one with the highest score is drawn
 _COLOURS = 20  # of matplotlib's tab20
+_LEGEND_COLUMNS = 5
+_BACKGROUND = ("background", "_background_", "bg")
+"""Names of the class that is not painted over the image."""
 
 
 def found_by(task: Any, models: Mapping[str, nn.Module], device: str) -> tuple[Tensor, dict[str, list[Any]]]:
@@ -66,6 +71,9 @@ def _at_original(image: Tensor, size: tuple[int, int], original: tuple[int, int]
 def draw_found(images: Tensor, rows: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> Figure:
     """Draw one row for the truth and one for each model, with masks or boxes over the images.
 
+    A legend names the colours of masks. A class that is named background is not painted. Of boxes in one place, only
+    the best is drawn, with its class and score.
+
     Args:
         images: `(N, 3, H, W)` in any range, NaN outside of an image.
         rows: Masks or boxes of each image, by name of the row.
@@ -75,20 +83,26 @@ def draw_found(images: Tensor, rows: Mapping[str, Sequence[Any]], classes: Seque
     high = torch.nan_to_num(images, nan=float("-inf")).amax(dim=(1, 2, 3), keepdim=True)
     pixels = ((images - low) / (high - low).clamp(min=1e-12)).nan_to_num(nan=1.0).permute(0, 2, 3, 1).numpy()
     ratio = images.shape[2] / images.shape[3]
+    painted = _painted(rows, classes)
+    lines = -(-len(painted) // _LEGEND_COLUMNS)
     with style():
-        figure = Figure(figsize=(1.5 * len(pixels) + 0.6, 1.5 * ratio * len(rows) + 0.3), layout="constrained")
+        height = 1.5 * ratio * len(rows) + 0.3 + 0.18 * lines
+        figure = Figure(figsize=(1.5 * len(pixels) + 0.6, height), layout="constrained")
         grid = figure.subplots(len(rows), len(pixels), squeeze=False)
         for axes_of_row, (name, found) in zip(grid, rows.items(), strict=True):
             for axes, image, each in zip(axes_of_row, pixels, found, strict=True):
                 axes.imshow(image)
                 if isinstance(each, Tensor):
-                    _draw_mask(axes, each.numpy())
+                    _draw_mask(axes, each.numpy(), painted)
                 else:
                     _draw_boxes(axes, each, classes)
             axes_of_row[0].set_ylabel(label(name), fontsize=8)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
+        if painted:
+            handles = [Patch(color=colour, label=label(str(classes[number]))) for number, colour in painted.items()]
+            figure.legend(handles=handles, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=7, frameon=False)
         return figure
 
 
@@ -98,22 +112,40 @@ def _colour(number: int) -> Any:
     return colormaps["tab20"](number % _COLOURS)
 
 
-def _draw_mask(axes: Axes, mask: np.ndarray) -> None:
+def _painted(rows: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> dict[int, Any]:
+    """Return the colours of the classes that occur in masks, by number, without the background."""
+    masks = [each for found in rows.values() for each in found if isinstance(each, Tensor)]
+    numbers = sorted({number for mask in masks for number in mask.unique().tolist()} - {VOID})
+    shown = [number for number in numbers if str(classes[number]).lower() not in _BACKGROUND]
+    # By their place among those that are shown, so that up to 20 classes have colours of their own.
+    return {number: _colour(place) for place, number in enumerate(shown)}
+
+
+def _draw_mask(axes: Axes, mask: np.ndarray, painted: Mapping[int, Any]) -> None:
     colours = np.zeros((*mask.shape, 4))
-    for number in np.unique(mask):
-        if number != VOID:
-            colours[mask == number] = (*_colour(int(number))[:3], 0.6)
+    for number, colour in painted.items():
+        colours[mask == number] = (*colour[:3], 0.6)
     axes.imshow(colours)
 
 
 def _draw_boxes(axes: Axes, found: Mapping[str, Any], classes: Sequence[str]) -> None:
-    boxes, labels = np.asarray(found["boxes"]), np.asarray(found["labels"])
-    scores = np.asarray(found.get("scores", np.ones(len(labels))))
-    for (x1, y1, x2, y2), number, score in zip(boxes, labels, scores, strict=True):
-        if score >= _LEAST_SCORE:
-            colour = _colour(int(number))
-            axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, color=colour, linewidth=1.2))
-            axes.text(x1, y1 - 1, label(str(classes[int(number)])), fontsize=6, color=colour, va="bottom")
+    boxes, labels = (np.asarray(found[key]) for key in ("boxes", "labels"))
+    scores = None if "scores" not in found else np.asarray(found["scores"])
+    for place in _drawn_boxes(boxes, scores):
+        x1, y1, x2, y2 = boxes[place]
+        colour = _colour(int(labels[place]))
+        axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, color=colour, linewidth=1.2))
+        name = label(str(classes[int(labels[place])]))
+        text = name if scores is None else f"{name} {scores[place]:.2f}"
+        axes.text(x1, y1 - 1, text, fontsize=6, color=colour, va="bottom")
+
+
+def _drawn_boxes(boxes: np.ndarray, scores: np.ndarray | None) -> list[int]:
+    """Return the numbers of the boxes to draw: all of the truth, or of each place the one with the highest score."""
+    if scores is None:
+        return list(range(len(boxes)))
+    best = nms(torch.as_tensor(boxes).reshape(-1, 4).float(), torch.as_tensor(scores).float(), _SAME_PLACE)
+    return [place for place in best.tolist() if scores[place] >= _LEAST_SCORE]
 
 
 def as_table(rows: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> pd.DataFrame:

@@ -31,7 +31,10 @@ from nasbench.errors import UnsupportedError
 from nasbench.library.plan import is_stage_slot
 from nasbench.report.plotting import style
 
-__all__ = ["best_class", "cam", "draw_gradcam", "gradcam", "is_cam"]
+__all__ = ["NO_EVIDENCE", "best_class", "cam", "draw_gradcam", "gradcam", "is_cam"]
+
+NO_EVIDENCE = "no positive evidence"
+"""Text in the picture over a map that is 0 everywhere."""
 
 
 def gradcam(
@@ -210,6 +213,10 @@ def draw_gradcam(
             for axes, image, cam, guess, label in zip(row, pixels, cams, predicted[name], labels, strict=True):
                 axes.imshow(image.mean(axis=-1), cmap="gray")
                 axes.imshow(cam, cmap="inferno", alpha=0.75 * cam, vmin=0, vmax=1)
+                if not cam.any():
+                    where = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+                    text = NO_EVIDENCE.replace(" ", "\n")
+                    axes.text(0.5, 0.5, text, **where, fontsize=7, bbox={"color": "white", "alpha": 0.8, "pad": 1})
                 axes.set_title(str(guess), fontsize=8, color="black" if guess == label else "#a40e26")
             row[0].set_ylabel(name, fontsize=8)
         grid[0, 0].set_ylabel("held out", fontsize=8)

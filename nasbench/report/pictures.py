@@ -206,6 +206,11 @@ def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
             " These maps are CAM too (Zhou et al., CVPR 2016), because average pooling and one linear layer end the "
             "models."
         )
+    if any(not each.any() for of_model in maps.values() for each in of_model):
+        caption += (
+            f' Where a panel says "{gradcam.NO_EVIDENCE}", the map is 0 everywhere: no region of this stage raises the '
+            "score, or the score does not depend on it because nothing was found."
+        )
     figure = gradcam.draw_gradcam(images, labels, maps, predicted)
     yield _saved(run, figure, gradcam.as_table(labels, predicted, maps), "grad-cam", "Grad-CAM maps", caption)
 
@@ -216,6 +221,7 @@ def _found(run: Run, models: TrainedModels) -> Iterator[Picture]:
         return
     from nasbench.report import dense_pictures as dense
     from nasbench.tasks.dense import DenseTask
+    from nasbench.tasks.detection import DetectionTask
     from nasbench.tasks.super_resolution import SuperResolutionTask
 
     task = models.task
@@ -229,10 +235,12 @@ def _found(run: Run, models: TrainedModels) -> Iterator[Picture]:
         yield _details(run, task, shown, models.device)
         return
     images, rows = dense.found_by(task, shown, models.device)
-    caption = (
-        f"The first test images: the truth, and what {' and '.join(shown)} found, with seed {run.settings.seed}. Boxes "
-        "with a score below 0.3 are not drawn."
-    )
+    caption = f"The first test images: the truth, and what {' and '.join(shown)} found, with seed {run.settings.seed}."
+    if isinstance(task, DetectionTask):
+        caption += (
+            " Numbers are scores. Boxes with a score below 0.3 are not drawn, and of boxes that overlap by more than "
+            "half (IoU), whatever their class, only the one with the highest score is."
+        )
     figure = dense.draw_found(images, rows, task.classes)
     yield _saved(run, figure, dense.as_table(rows, task.classes), "found", "truth and predictions", caption)
 

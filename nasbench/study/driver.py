@@ -109,6 +109,8 @@ def run_search(
             note(message)
         for name, fact in (problem.task.read if problem.task is not None else {}).items():
             note(f"read: {name}: {fact}")
+        for message in problem.task.notes if problem.task is not None else ():
+            note(f"note: {clean(message)}")
         for message in uncopied_imports(problem.settings):
             note(message)
         environment = describe_environment(problem.settings)

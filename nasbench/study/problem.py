@@ -187,6 +187,7 @@ def _epochs_of_function(settings: SearchSettings) -> int | None:
 
 def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     # imported here, because a search that only calls a function needs neither timm nor the code that reads data
+    from nasbench.backbones.dense import DenseHost
     from nasbench.measurement.costs.plan_costs import PlanCosts
     from nasbench.measurement.latency.device_profile import load_device_profile
     from nasbench.measurement.latency.devices import usable_device
@@ -218,6 +219,8 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     host = builder.host()
     if told := getattr(host, "shortened", ""):
         task.notes = (*task.notes, told)
+    if isinstance(host, DenseHost) and (idle := host.idle_note(task.input_size)):
+        task.notes = (*task.notes, idle)
     check_model(recipe, host, device)
     usual = USUAL_SPACES.get(task.kind, task.kind)
     slots = _slots_of(host, task.input_size, _written_space(settings, usual), fixed_neck)

@@ -54,7 +54,10 @@ def test_a_search(run):
     model = run.build(1)
     costs = nb.measure(model, input_size=(3, 96, 96))
     assert trials.loc[1, ["params", "macs"]].tolist() == [costs.params, costs.macs]
-    assert "level1" in run.report().read_text()
+    page = run.report().read_text()
+    assert "level1" in page
+    # Without a neck, the head of scenes-segment reads only the level after stage2. Detection has a neck.
+    assert ("stage3, stage4: these stages are run" in page) == (run.settings.task == "scenes-segment")
 
 
 def test_an_export_gives_the_same_result_on_a_real_item(run, tmp_path, capsys, monkeypatch):
@@ -292,7 +295,9 @@ def test_a_demo_is_a_search_of_given_plans(demo, plans, small_scenes, monkeypatc
 def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
     words = ["--task", "scenes-segment", "--neck", "fpn(width=32)", "--json"]
     assert cli.main(["slots", "test_resnet", *words]) == 0
-    slots = {row["name"]: row for row in json.loads(capsys.readouterr().out)["data"]}
+    told = capsys.readouterr()
+    assert "do not reach the head" not in told.err
+    slots = {row["name"]: row for row in json.loads(told.out)["data"]}
     assert "neck" not in slots  # --neck is the neck of every plan
     assert slots["level1"]["channels"] == 32
     assert cli.main(["measure", "test_resnet", *words, "--plan", "level1=se"]) == 0
@@ -304,6 +309,12 @@ def test_hosts_with_a_neck_and_a_head(small_scenes, capsys):
     assert cli.main(timed) == 0
     (measurement,) = json.loads(capsys.readouterr().out)["data"]["measurements"]
     assert [row["slot"] for row in measurement["slots"][0]["rows"]] == ["level1", "whole"]
+
+    assert cli.main(["slots", "test_resnet", *words[:2], "--json"]) == 0
+    assert (
+        "note: stage3, stage4: these stages are run, and counted in the costs, but without a neck they do not reach "
+        in (capsys.readouterr().err)
+    )
 
 
 HOST_WITH_NECK = ["measure", "test_resnet", "--task", "scenes-segment", "--neck", "fpn"]
