@@ -22,6 +22,7 @@ from nasbench.library.plugins import load_python_file, locate
 from nasbench.library.source_names import not_defined
 
 __all__ = [
+    "DEFAULT_SERIES",
     "create_backbone",
     "default_input_size",
     "sr_class",
@@ -84,9 +85,8 @@ def create_backbone(
         input_size: `(C, H, W)` of an image, or `(lookback, series)`. None means the backbone's default. A timm model
             that is built for one fixed size gets the size as `img_size`.
         num_classes: Number of outputs of the classifier. None means the backbone's default.
-        horizon: For a forecasting backbone, the number of forecast steps. Without it, and with `num_classes`, a built-
-        in
-            backbone for series classifies them.
+        horizon: For a forecasting backbone, the number of forecast steps. Without it, and with `num_classes`, a
+            built-in backbone for series classifies them.
         covariates: For a forecasting backbone, the number of covariates of each time step. It is ignored if the
             backbone takes none (see `takes_covariates`).
         padded: Whether series can be shorter than the lookback, so that their last steps are NaN. Only for a backbone

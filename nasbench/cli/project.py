@@ -35,10 +35,22 @@ def check(
             metavar="FILE.py[:NAME]", help="A file with modules, a function that builds a backbone, or a Task."
         ),
     ],
-    size: Annotated[int, typer.Option(metavar="PX", min=1, help="Image side at which a backbone is checked.")] = 64,
+    size: Annotated[
+        int | None,
+        typer.Option(metavar="PX", min=1, help="Image side at which a backbone is checked, by default 64."),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK", help="Task that a backbone is for, such as photos-sr or series:FILE. Its data is read."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Run the contract tests on your own module, backbone or task. Exit code 1 if one fails.
+
+    Without --task, a function with an argument `padded` or `horizon` builds a backbone for series, and every
+    other function one that classifies images.
 
     Example: nasbench check modules/channel_scale.py
     """
@@ -51,7 +63,7 @@ def check(
     plugins.python_file(file)  # a missing file is an error before torch is imported
     from nasbench.testing import check_file
 
-    results = check_file(file, size=size)
+    results = check_file(file, size=size, task=task)
     failed = [result for result in results if not result.passed]
     if as_json:
         console.print_json("checks", [vars(result) for result in results])

@@ -271,7 +271,7 @@ def _for_run(folder: Path, each: int, seed: int, trust: bool) -> Advice:
     costs = PlanCosts(bare, places, input_size=size, identity_init=builder.identity_init, attach=builder.attach)
     host = f"{folder.name}, trial {number}" if number is not None else folder.name
     advice = _advise(host, builder.backbone, host_of(model), slots_of(model), size, costs, each, seed)
-    return replace(advice, task=run.settings.task, head=builder.head, neck=builder.neck if builder.head else None)
+    return replace(advice, task=run.settings.task, head=builder.head, neck=run.settings.neck)
 
 
 def _advise(

@@ -61,12 +61,12 @@ class ModelBuilder:
     @classmethod
     def of(cls, settings: SearchSettings, task: Task) -> ModelBuilder:
         """Return the builder for settings whose backbone is resolved, and their task."""
-        builder = cls._of_sizes(settings, task.input_size, task.model_kwargs)
+        builder = cls._of_sizes(settings, task.input_size, task.model_kwargs, task.neck)
         return replace(builder, task=task) if task.attaches_itself else builder
 
     @classmethod
     def _of_sizes(
-        cls, settings: SearchSettings, input_size: tuple[int, ...], model_kwargs: Mapping[str, int]
+        cls, settings: SearchSettings, input_size: tuple[int, ...], model_kwargs: Mapping[str, int], neck: str
     ) -> ModelBuilder:
         return cls(
             backbone=str(settings.backbone),
@@ -78,7 +78,7 @@ class ModelBuilder:
             freeze=settings.freeze is not None,
             drop_path=float(settings.training.get("drop_path", 0)),
             head=settings.head,
-            neck=settings.neck or "none",
+            neck=settings.neck or neck,
         )
 
     @classmethod
@@ -107,7 +107,8 @@ class ModelBuilder:
         kwargs = task.get("model_kwargs")
         if kwargs is None:
             kwargs = _kwargs_of_data(config["identity"].get("data", {}))
-        return cls._of_sizes(settings, tuple(task["input_size"]), kwargs)
+        # a run of an earlier version has the neck in its settings
+        return cls._of_sizes(settings, tuple(task["input_size"]), kwargs, task.get("neck", "none"))
 
     def host(self) -> nn.Module:
         """Build the bare backbone, or the dense host without a head."""
@@ -163,7 +164,10 @@ class ModelBuilder:
 
 
 def with_ending(settings: SearchSettings, task: Task) -> SearchSettings:
-    """Return the settings with the head and the neck of a dense task, or as they are for a task without a head.
+    """Return the settings with the head of a dense task, or as they are for a task without a head.
+
+    The neck stays as it was given: a neck in the settings is that of every plan, so a default that is filled in would
+    be another search when the settings are given again, as to a worker.
 
     Raises:
         InputError: If they are given for a task whose backbone ends the model.
@@ -179,7 +183,7 @@ def with_ending(settings: SearchSettings, task: Task) -> SearchSettings:
             )
         return settings
     check_head(task.head, task.kind)
-    return settings.model_copy(update={"head": task.head, "neck": settings.neck or task.neck})
+    return settings.model_copy(update={"head": task.head})
 
 
 def _kwargs_of_data(data: Mapping[str, Any]) -> dict[str, int]:

@@ -71,7 +71,8 @@ class SpaceInfo(_Part):
 class TaskInfo(_Part):
     """The task: its data, and the recipe settings that differ from the task's default recipe.
 
-    `attaches_itself` is true if its class has an `attach` of its own, which makes the models of hosts.
+    `attaches_itself` is true if its class has an `attach` of its own, which makes the models of hosts. `neck` is the
+    neck of its dense hosts if the settings give none.
     """
 
     kind: Literal[
@@ -81,6 +82,7 @@ class TaskInfo(_Part):
     splits: dict[str, Annotated[int, Field(ge=0)]]
     input_size: list[int] = Field(min_length=2, max_length=3)
     model_kwargs: dict[str, int] | None = None  # runs of version 0.1.0 have no model_kwargs
+    neck: _Text = "none"
     attaches_itself: bool = False
     notes: list[_Text] = []
     recipe_changes: dict[str, Any] = {}

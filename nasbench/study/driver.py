@@ -270,6 +270,7 @@ def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
             "splits": dict(problem.task.splits),
             "input_size": list(problem.task.input_size),
             "model_kwargs": dict(problem.task.model_kwargs),
+            **({} if problem.task.head is None else {"neck": problem.task.neck}),
             **({"attaches_itself": True} if problem.task.attaches_itself else {}),
             "notes": [clean(note) for note in problem.task.notes],
             "recipe_changes": {

@@ -244,6 +244,8 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         proxies=settings.proxies,
     )
     identity = _identity(settings, space, wanted, task.describe())
+    if task.head is not None:
+        identity["neck"] = builder.neck
     if predictor is not None:
         identity["latency_profile"] = predictor.describe()
     return Problem(settings, task, space, wanted, evaluator, identity, slots, fixed_neck)

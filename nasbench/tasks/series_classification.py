@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasbench.errors import DataError, InputError
+from nasbench.errors import DataError, InputError, UnknownNameError
 from nasbench.tasks._base import SPLITS, Batch, Kind, Meter, Task, epoch_generator, shuffled
 from nasbench.tasks.accuracy import AccuracyMeter, balanced_accuracy
 from nasbench.tasks.forms import METRICS
@@ -228,10 +228,18 @@ def read_items(paths: Sequence[Path], fill: str | None = None) -> LabelledItems:
         fill: How to fill missing values: "linear" or "forward". None if no value is missing.
 
     Raises:
-        DataError: If a file cannot be read, if the two do not fit together, or if values are missing without `fill`.
+        DataError: If a file cannot be read, if the two do not fit together or are the same, or if values are missing
+            without `fill`.
+        UnknownNameError: If there is no such `fill`.
     """
+    _check_fill(fill)
     files = [read_ts(path) for path in paths]
     train, test = files[0], files[-1]
+    if len(files) == 2 and train.path.read_bytes() == test.path.read_bytes():
+        raise DataError(
+            f"{train.path} and {test.path} are the same file, so training items would be the test; give the file of "
+            "the test, or one file alone, from which a test is drawn"
+        )
     if test.values[0].shape[1] != train.values[0].shape[1]:
         raise DataError(
             f"{test.path}:{test.lines[0]}: {test.values[0].shape[1]} series, but {train.path} has "
@@ -265,6 +273,11 @@ def read_items(paths: Sequence[Path], fill: str | None = None) -> LabelledItems:
     how = {"linear": "linearly from the same item", "forward": "with the last known value of the same item"}
     notes = (f"{sum(missing.values())} missing values are filled {how[str(fill)]}",) if missing else ()
     return LabelledItems(filled, labels, classes, given=given, read=read, notes=notes)
+
+
+def _check_fill(fill: str | None) -> None:
+    if fill not in (None, "linear", "forward"):
+        raise UnknownNameError("fill", str(fill), ("linear", "forward"))
 
 
 def _filled(file: LabelledSeries, number: int, fill: str | None) -> np.ndarray:

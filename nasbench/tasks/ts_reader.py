@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasbench.errors import DataError
+from nasbench.errors import DataError, nearest
 from nasbench.text import clean
 
 __all__ = ["LabelledSeries", "read_ts"]
@@ -24,6 +24,13 @@ _SHOWN = 40  # characters of a value in a message
 _FLAGS = {"timestamps": "timeStamps", "missing": "missing", "univariate": "univariate", "equallength": "equalLength"}
 _COUNTS = {"dimensions": "dimensions", "dimension": "dimensions", "serieslength": "seriesLength"}
 """Keys of the header in lower case, as files spell them in several ways, with their usual spelling."""
+
+_UNREAD = ("problemname", "targetlabel")
+"""Further keys of the header."""
+
+_KEYS = tuple(dict.fromkeys((*_FLAGS.values(), *_COUNTS.values(), "classLabel", "targetLabel", "problemName", "data")))
+
+_MOST_DIGITS = 12  # of a count; Python refuses to read a number of many thousands of digits
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,10 @@ class LabelledSeries:
 
 @dataclass
 class _Header:
-    """The header of a file, each entry with its line."""
+    """The header of a file, each entry with its line. `given` has what was written for each key."""
 
     path: Path
+    given: dict[str, tuple[str, int]] = field(default_factory=dict)
     flags: dict[str, tuple[bool, int]] = field(default_factory=dict)
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
@@ -99,8 +107,8 @@ def _read_header(path: Path, lines: Iterator[tuple[int, str]]) -> _Header:
         text = line.strip()
         if not text or text.startswith(("#", "%")):
             continue
-        key, _, rest = text.partition(" ")
-        key, words = key[1:].lower(), rest.split()
+        typed, *words = text.split()
+        key = typed[1:].lower()
         if not text.startswith("@"):
             raise header.fault(
                 number,
@@ -108,6 +116,10 @@ def _read_header(path: Path, lines: Iterator[tuple[int, str]]) -> _Header:
                 "give a .ts file of the UEA or UCR archive",
             )
         if key == "data":
+            if words:
+                raise header.fault(
+                    number, f"{clean(' '.join(words)[:_SHOWN])!r} follows @data", "begin the items in the next line"
+                )
             _check_usable(header, number)
             return header
         _read_entry(header, number, key, words)
@@ -116,9 +128,20 @@ def _read_header(path: Path, lines: Iterator[tuple[int, str]]) -> _Header:
 
 def _read_entry(header: _Header, number: int, key: str, words: Sequence[str]) -> None:
     first = words[0].lower() if words else ""
+    if key not in (*_FLAGS, *_COUNTS, "classlabel", *_UNREAD):
+        near = nearest(key, [name.lower() for name in _KEYS])
+        meant = " or ".join(f"@{name}" for name in _KEYS if name.lower() in near)
+        way = f"did you mean {meant}?" if meant else f"keys are {', '.join(f'@{name}' for name in _KEYS)}"
+        raise header.fault(number, f"@{clean(key[:_SHOWN])} is no key of the header", way)
+    spelled = _COUNTS.get(key, key)
+    value, line = header.given.setdefault(spelled, (" ".join(words).lower(), number))
+    if value != " ".join(words).lower():
+        raise header.fault(number, f"@{spelled} has another value in line {line}", "leave out one of the two lines")
     if key in _FLAGS or key in ("classlabel", "targetlabel"):
         if first not in ("true", "false"):
-            raise header.fault(number, f"@{_FLAGS.get(key, key)} is {' '.join(words)!r}", "write true or false")
+            raise header.fault(
+                number, f"@{_FLAGS.get(key, key)} is {clean(' '.join(words)[:_SHOWN])!r}", "write true or false"
+            )
         if key == "classlabel" and first == "true":
             header.classes, header.class_line = tuple(words[1:]), number
         elif key == "targetlabel" and first == "true":
@@ -126,8 +149,10 @@ def _read_entry(header: _Header, number: int, key: str, words: Sequence[str]) ->
         elif key in _FLAGS:
             header.flags[key] = (first == "true", number)
     elif key in _COUNTS:
-        if len(words) != 1 or not first.isdecimal() or int(first) < 1:
-            raise header.fault(number, f"@{_COUNTS[key]} is {' '.join(words)!r}", "write a whole number from 1")
+        if len(words) != 1 or not first.isdecimal() or len(first) > _MOST_DIGITS or int(first) < 1:
+            raise header.fault(
+                number, f"@{_COUNTS[key]} is {clean(' '.join(words)[:_SHOWN])!r}", "write a whole number from 1"
+            )
         header.counts[_COUNTS[key]] = (int(first), number)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
+from nasbench.backbones.factory import DEFAULT_SERIES
 from nasbench.errors import InputError, NothingMatched, UnknownNameError
 from nasbench.library.modules import module_specs, plugins
 from nasbench.library.registry import ModuleSpec
@@ -27,13 +29,15 @@ _GIVEN = frozenset({"input_size", "num_classes", "horizon", "covariates", "padde
 """Arguments that a function which builds a backbone can get."""
 
 
-def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
+def check_file(text: str, *, size: int | None = None, task: str | None = None) -> list[CheckResult]:
     """Run the contract tests on a file.
 
     Args:
         text: `FILE.py` checks every module that the file registers, its function `build` and its tasks. `FILE.py:NAME`
             checks one of them.
-        size: Image side in pixels at which a backbone is checked.
+        size: Image side in pixels at which a backbone is checked. The default is 64, or that of the task.
+        task: The task that a backbone is for, as text. Its data is read. Without it, a function with an argument
+            `horizon` or `padded` builds a backbone for series, and every other function one that classifies images.
 
     Returns:
         The results: modules first, then backbones, then tasks.
@@ -68,7 +72,8 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
         tasks, hosts = [each for each in tasks if each == name], [each for each in hosts if each == name]
     results = [result for spec in specs for result in check_module(spec)]
     for host in hosts:
-        results += check_backbone(f"{path}:{host}", input_size=(3, size, size))
+        what = _what_for(getattr(module, host), size) if task is None else {"task": create_task(task, size=size)}
+        results += check_backbone(f"{path}:{host}", **what)
     for each in tasks:
         results += check_task(create_task(f"{path}:{each}"))
     if not results and inspect.isclass(getattr(module, USER_TASK, None)):
@@ -83,6 +88,16 @@ def check_file(text: str, *, size: int = 64) -> list[CheckResult]:
 
 def _all_specs() -> list[ModuleSpec]:
     return [*module_specs(), *module_specs(kind="head")]
+
+
+def _what_for(build: Callable[..., Any], size: int | None) -> dict[str, Any]:
+    """Return arguments of `check_backbone` for what a function builds, as the names of its arguments tell."""
+    known = inspect.signature(build).parameters
+    if "padded" in known:
+        return {"input_size": DEFAULT_SERIES, "padded": True}
+    if "horizon" in known:
+        return {"input_size": DEFAULT_SERIES, "horizon": 24}
+    return {"input_size": (3, size or 64, size or 64)}
 
 
 def _can_build(value: Any) -> bool:

@@ -5,6 +5,7 @@ import pytest
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.runs.settings import SearchSettings
 from nasbench.study.names import check_names
+from nasbench.study.problem import make_problem
 
 
 def settings(**given):
@@ -30,3 +31,12 @@ def test_a_function_names_its_own_metrics():
     check_names(given, trains=False)
     with pytest.raises(UnknownNameError, match="score"):
         check_names(given)
+
+
+@pytest.mark.parametrize("task", ["photos-sr", "scenes-segment", "scenes-detect"])
+def test_resolved_settings_are_those_of_the_same_search(task):
+    """A worker and the command that reproduces a run get the resolved settings."""
+    first = make_problem(SearchSettings(task=task))
+    again = make_problem(SearchSettings.model_validate(first.settings.model_dump(mode="json")))
+    assert [slot.name for slot in again.slots] == [slot.name for slot in first.slots]
+    assert again.identity == first.identity

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nasbench.errors import DataError, InputError
+from nasbench.errors import DataError, InputError, UnknownNameError
 from nasbench.tasks import create_task, places
 from nasbench.tasks.series_classification import read_items
 from nasbench.tasks.ts_reader import read_ts
@@ -41,13 +41,13 @@ def test_a_file_is_read(tmp_path):
 def test_spellings_of_the_header(tmp_path):
     path = tmp_path / "a.ts"
     path.write_text(
-        "\ufeff% older comment\n@PROBLEMNAME a\n@timestamps FALSE\n\n@dimension 1\n@classlabel true 1 2\n@Data\n"
-        "1,2:1\n\n# between\n3, ?, 5 : 2\n"
+        "\ufeff% older comment\n@PROBLEMNAME a\n@timestamps FALSE\n\n@dimension 1\n@classlabel\ttrue 1 2\n"
+        "@dimensions\t1\n@Data\n1,2:1\n\n# between\n3, ?, 5 : 2\n"
     )
     series = read_ts(path)
     assert [len(item) for item in series.values] == [2, 3]
     assert np.isnan(series.values[1][1, 0])
-    assert series.lines == [8, 11]
+    assert series.lines == [9, 12]
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,15 @@ def test_spellings_of_the_header(tmp_path):
         ({"equalLength": "yes"}, ":7: @equalLength is 'yes'; write true or false"),
         ({"dimensions": "two"}, ":6: @dimensions is 'two'; write a whole number"),
         ({"dimensions": "0"}, ":6: @dimensions is '0'"),
+        ({"dimensions": "1" * 5000}, ":6: @dimensions is '1{40}'; write a whole number"),
+        ({"data": "@data 1,2,3:4,5,6:up"}, ":10: '1,2,3:4,5,6:up' follows @data; begin the items in the next line"),
+        ({"dimensions:": "2"}, ":10: @dimensions: is no key of the header; did you mean @dimensions"),
+        ({"clasLabel": "true up down"}, ":10: @claslabel is no key of the header; did you mean @classLabel"),
+        ({"Missing": "true"}, ":10: @missing has another value in line 4; leave out one"),
+        ({"dimension": "3"}, ":10: @dimensions has another value in line 6"),
         ({"targetLabel": "true"}, "no class; only classification is supported"),
-        ({"data": "@dat"}, ":11: '1,2,3:4,5,6:up' comes before a line @data"),
+        ({"data": "@dat"}, ":10: @dat is no key of the header; did you mean @data?"),
+        ({"data": "# no data"}, ":11: '1,2,3:4,5,6:up' comes before a line @data"),
         ({"rows": ()}, "has no items after @data"),
         ({"rows": (*ROWS[:2], "1,2,?:4,5,6:up")}, ":13: there is a \\?, but @missing is false in line 4"),
         (
@@ -113,6 +120,13 @@ def test_two_files_must_fit_together(tmp_path):
         read_items([train, test])
     with pytest.raises(DataError, match="all items are of class 'up'"):
         read_items([written(tmp_path / "one.ts", rows=(ROWS[0], ROWS[2]))])
+    copied = tmp_path / "copied.ts"
+    copied.write_bytes(train.read_bytes())
+    for same in (train, copied):
+        with pytest.raises(DataError, match=r"train\.ts and .* are the same file, .*; give"):
+            read_items([train, same])
+    with pytest.raises(UnknownNameError, match="mean"):
+        create_task(f"series:{train}", fill="mean")
     listed = read_items([written(tmp_path / "more.ts", classLabel="true up left down")])
     assert listed.read["classes"] == "2; left have no item and are left out"
 
