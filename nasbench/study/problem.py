@@ -317,7 +317,9 @@ def check_used(settings: SearchSettings) -> None:
     from nasbench.tasks.creation import unused_options  # imported here, because it imports torch
 
     if unused := unused_options(str(settings.task), _given(settings, OF_DATA)):
-        raise InputError(f"task {settings.task!r} does not use {', '.join(unused)}; leave out {', '.join(unused)}")
+        ends = " (the backbone ends its models)" if "head" in unused else ""
+        names = ", ".join(unused)
+        raise InputError(f"task {settings.task!r} does not use {names}{ends}; leave out {names}")
 
 
 def check_pair(backbone: str, task: Task) -> None:

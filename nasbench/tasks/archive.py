@@ -55,6 +55,11 @@ class Archive:
         elif path.is_file() and path.suffix.lower() == ".tar":
             self._places, folders = _members(path)
             names = list(self._places)
+        elif path.exists():
+            raise DataError(
+                f"{path} is neither a folder nor an uncompressed tar file whose name ends in .tar; unpack it and give "
+                "the folder, or pack it without compression"
+            )
         else:
             raise DataError(f"no folder or .tar file at {path}")
         if not names:

@@ -62,8 +62,8 @@ def test_tabulate_takes_what_a_search_of_all_plans_leaves_open(nasbench):
     _, out, _ = nasbench("tabulate", "--help")
     assert set(re.findall(r"^  (--[a-z]+)", out, re.MULTILINE)) == {
         "--backbone", "--task", "--seed", "--seeds", "--size", "--lookback", "--horizon", "--fill", "--dates",
-        "--series", "--target", "--head", "--neck", "--objective", "--device", "--modules", "--workers", "--out",
-        "--set", "--json", "--help",
+        "--series", "--target", "--head", "--neck", "--scale", "--objective", "--device", "--modules", "--workers",
+        "--out", "--set", "--json", "--help",
     }  # fmt: skip
     assert "Number of seeds for each plan; 1 by default." in " ".join(out.split())
 

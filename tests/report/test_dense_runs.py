@@ -330,6 +330,7 @@ HOST_WITH_NECK = ["measure", "test_resnet", "--task", "scenes-segment", "--neck"
         (["slots", "test_resnet", "--set", "ignore=3"], "only together with --task"),
         (["slots", "test_resnet", "--task", "scenes-segment", "--set", "epochs=3"], "those of the data: size, "),
         (["slots", "test_resnet", "--task", "scenes-segment", "--set", "ignore=3"], "does not use ignore"),
+        (["search", "--task", "digits", "--plan", "se", "--head", "linear"], "head (the backbone ends its models)"),
         (["measure", "sr_residual", "--task", "photos-sr", "--scale", "5"], "scale must be one of 2, 3, 4"),
         (["profile", "test_resnet", "--task", "scenes-segment", "--space", "tiny", "--fill", "linear"], "task cannot"),
         ([*HOST_WITH_NECK, "--plan", "neck=pan"], "--neck fpn is the neck of every plan; leave out --neck, or "),

@@ -186,6 +186,12 @@ def test_class_numbers_that_do_not_occur_are_named(tmp_path):
     assert read_masks(tmp_path).read["in no mask"] == "class numbers 1, 4 to 6"
 
 
+def test_a_compressed_archive_is_called_one(tmp_path):
+    (tmp_path / "a.tar.gz").touch()
+    with pytest.raises(DataError, match=r"a\.tar\.gz is neither a folder nor an uncompressed tar .* unpack it"):
+        read_masks(tmp_path / "a.tar.gz")
+
+
 def test_the_embedded_scenes():
     data = scene_masks()
     assert len(data.classes) == 11
