@@ -18,7 +18,7 @@ from nasbench.ops.segmentation import VOID
 from nasbench.report.plotting import label, style
 from nasbench.tasks import apply, map_tensors
 
-__all__ = ["TRUTH", "as_table", "draw_found", "found_by"]
+__all__ = ["MOST_NAMED", "TRUTH", "as_table", "draw_found", "found_by"]
 
 TRUTH = "truth"
 """Name of the row with the truth."""
@@ -26,6 +26,9 @@ TRUTH = "truth"
 _SHOWN = 6
 _LEAST_SCORE = 0.3  # boxes below this score are not drawn
 _SAME_PLACE = 0.5  # of boxes with a larger IoU, only the one with the highest score is drawn
+MOST_NAMED = 8
+"""If an image has more boxes, nothing is written beside them, because the texts would cover one another."""
+
 _COLOURS = 20  # of matplotlib's tab20
 _LEGEND_COLUMNS = 5
 _BACKGROUND = ("background", "_background_", "bg")
@@ -71,8 +74,8 @@ def _at_original(image: Tensor, size: tuple[int, int], original: tuple[int, int]
 def draw_found(images: Tensor, rows: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> Figure:
     """Draw one row for the truth and one for each model, with masks or boxes over the images.
 
-    A legend names the colours of masks. A class that is named background is not painted. Of boxes in one place, only
-    the best is drawn, with its class and score.
+    A legend names the colours of the classes where nothing else does. A class that is named background is not painted. Of boxes in one place,
+    only the best is drawn. Class and score are written beside the boxes of an image if they are few.
 
     Args:
         images: `(N, 3, H, W)` in any range, NaN outside of an image.
@@ -84,7 +87,10 @@ def draw_found(images: Tensor, rows: Mapping[str, Sequence[Any]], classes: Seque
     pixels = ((images - low) / (high - low).clamp(min=1e-12)).nan_to_num(nan=1.0).permute(0, 2, 3, 1).numpy()
     ratio = images.shape[2] / images.shape[3]
     painted = _painted(rows, classes)
-    lines = -(-len(painted) // _LEGEND_COLUMNS)
+    panels = [each for found in rows.values() for each in found]
+    unnamed = any(isinstance(each, Tensor) or len(_drawn_boxes(each)) > MOST_NAMED for each in panels)
+    legend = painted if unnamed else {}
+    lines = -(-len(legend) // _LEGEND_COLUMNS)
     with style():
         height = 1.5 * ratio * len(rows) + 0.3 + 0.18 * lines
         figure = Figure(figsize=(1.5 * len(pixels) + 0.6, height), layout="constrained")
@@ -95,13 +101,13 @@ def draw_found(images: Tensor, rows: Mapping[str, Sequence[Any]], classes: Seque
                 if isinstance(each, Tensor):
                     _draw_mask(axes, each.numpy(), painted)
                 else:
-                    _draw_boxes(axes, each, classes)
+                    _draw_boxes(axes, each, classes, painted)
             axes_of_row[0].set_ylabel(label(name), fontsize=8)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
-        if painted:
-            handles = [Patch(color=colour, label=label(str(classes[number]))) for number, colour in painted.items()]
+        if legend:
+            handles = [Patch(color=colour, label=label(str(classes[number]))) for number, colour in legend.items()]
             figure.legend(handles=handles, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=7, frameon=False)
         return figure
 
@@ -113,12 +119,20 @@ def _colour(number: int) -> Any:
 
 
 def _painted(rows: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> dict[int, Any]:
-    """Return the colours of the classes that occur in masks, by number, without the background."""
-    masks = [each for found in rows.values() for each in found if isinstance(each, Tensor)]
-    numbers = sorted({number for mask in masks for number in mask.unique().tolist()} - {VOID})
+    """Return the colours of the classes that are drawn, by number, without the background."""
+    drawn = {number for found in rows.values() for each in found for number in _numbers(each)}
+    numbers = sorted(drawn - {VOID})
     shown = [number for number in numbers if str(classes[number]).lower() not in _BACKGROUND]
     # By their place among those that are shown, so that up to 20 classes have colours of their own.
     return {number: _colour(place) for place, number in enumerate(shown)}
+
+
+def _numbers(found: Any) -> list[int]:
+    """Return the numbers of the classes that are drawn of a mask, or of the boxes of an image."""
+    if isinstance(found, Tensor):
+        return [int(number) for number in found.unique()]
+    labels = np.asarray(found["labels"])
+    return [int(labels[place]) for place in _drawn_boxes(found)]
 
 
 def _draw_mask(axes: Axes, mask: np.ndarray, painted: Mapping[int, Any]) -> None:
@@ -128,24 +142,27 @@ def _draw_mask(axes: Axes, mask: np.ndarray, painted: Mapping[int, Any]) -> None
     axes.imshow(colours)
 
 
-def _draw_boxes(axes: Axes, found: Mapping[str, Any], classes: Sequence[str]) -> None:
+def _draw_boxes(axes: Axes, found: Mapping[str, Any], classes: Sequence[str], painted: Mapping[int, Any]) -> None:
     boxes, labels = (np.asarray(found[key]) for key in ("boxes", "labels"))
-    scores = None if "scores" not in found else np.asarray(found["scores"])
-    for place in _drawn_boxes(boxes, scores):
+    places = _drawn_boxes(found)
+    for place in places:
         x1, y1, x2, y2 = boxes[place]
-        colour = _colour(int(labels[place]))
+        number = int(labels[place])
+        colour = painted.get(number, "black")
         axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, color=colour, linewidth=1.2))
-        name = label(str(classes[int(labels[place])]))
-        text = name if scores is None else f"{name} {scores[place]:.2f}"
-        axes.text(x1, y1 - 1, text, fontsize=6, color=colour, va="bottom")
+        if len(places) <= MOST_NAMED:
+            name = label(str(classes[number]))
+            text = f"{name} {float(found['scores'][place]):.2f}" if "scores" in found else name
+            axes.text(x1, y1 - 1, text, fontsize=6, color=colour, va="bottom")
 
 
-def _drawn_boxes(boxes: np.ndarray, scores: np.ndarray | None) -> list[int]:
+def _drawn_boxes(found: Mapping[str, Any]) -> list[int]:
     """Return the numbers of the boxes to draw: all of the truth, or of each place the one with the highest score."""
-    if scores is None:
+    boxes = torch.as_tensor(np.asarray(found["boxes"])).reshape(-1, 4).float()
+    if "scores" not in found:
         return list(range(len(boxes)))
-    best = nms(torch.as_tensor(boxes).reshape(-1, 4).float(), torch.as_tensor(scores).float(), _SAME_PLACE)
-    return [place for place in best.tolist() if scores[place] >= _LEAST_SCORE]
+    scores = torch.as_tensor(np.asarray(found["scores"])).float()
+    return [place for place in nms(boxes, scores, _SAME_PLACE).tolist() if scores[place] >= _LEAST_SCORE]
 
 
 def as_table(rows: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> pd.DataFrame:

@@ -239,7 +239,8 @@ def _found(run: Run, models: TrainedModels) -> Iterator[Picture]:
     if isinstance(task, DetectionTask):
         caption += (
             " Numbers are scores. Boxes with a score below 0.3 are not drawn, and of boxes that overlap by more than "
-            "half (IoU), whatever their class, only the one with the highest score is."
+            "half (IoU), whatever their class, only the one with the highest score is. Nothing is written beside more "
+            f"than {dense.MOST_NAMED} boxes of an image."
         )
     figure = dense.draw_found(images, rows, task.classes)
     yield _saved(run, figure, dense.as_table(rows, task.classes), "found", "truth and predictions", caption)

@@ -36,6 +36,16 @@ def test_of_boxes_in_one_place_the_best_is_drawn_with_its_score(model, texts):
     assert not figure.legends
 
 
+def test_many_boxes_get_a_legend_instead_of_texts():
+    """Eight boxes have texts, nine have a legend; the other image of the picture keeps its texts."""
+    many = {"boxes": np.array([[float(i), 0.0, i + 1.0, 4.0] for i in range(9)]), "labels": np.array([0] * 8 + [1])}
+    few = {"boxes": many["boxes"][:8], "labels": many["labels"][:8]}
+    figure = draw_found(IMAGES.expand(2, -1, -1, -1), {TRUTH: [many, few]}, ["cat", "dog"])
+    assert [len(axes.texts) for axes in figure.axes] == [0, 8]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog"]
+
+
 def test_a_legend_names_the_colours_of_masks():
     mask = torch.zeros(8, 10, dtype=torch.long)
     mask[2:4], mask[4:6] = 2, VOID
