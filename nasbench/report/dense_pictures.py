@@ -74,8 +74,9 @@ def _at_original(image: Tensor, size: tuple[int, int], original: tuple[int, int]
 def draw_found(images: Tensor, rows: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> Figure:
     """Draw one row for the truth and one for each model, with masks or boxes over the images.
 
-    A legend names the colours of the classes where nothing else does. A class that is named background is not painted. Of boxes in one place,
-    only the best is drawn. Class and score are written beside the boxes of an image if they are few.
+    A legend names the colours of the classes where nothing else does. A class that is named background is not painted.
+    Of boxes in one place, only the best is drawn. Class and score are written beside the boxes of an image if they are
+    few.
 
     Args:
         images: `(N, 3, H, W)` in any range, NaN outside of an image.
