@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasbench.errors import DataError, InputError, UnknownNameError
+from nasbench.errors import DataError, UnknownNameError
 from nasbench.tasks._base import SPLITS, Batch, Kind, Meter, Task, epoch_generator, shuffled
 from nasbench.tasks.accuracy import AccuracyMeter, balanced_accuracy
 from nasbench.tasks.forms import METRICS
@@ -83,6 +83,7 @@ class SeriesClassificationTask(Task):
 
     kind: Kind = "series-classification"
     metric = "accuracy"
+    augmentations = ("none",)
     metrics: Mapping[str, str] = METRICS["series-classification"]
 
     def __init__(
@@ -158,8 +159,7 @@ class SeriesClassificationTask(Task):
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
         """Yield each training item once, in a random order: `(B, steps, D)` and `(B,)`."""
-        if augmentation != "none":
-            raise InputError(f"augmentation={augmentation} is for images; {self.name} takes augmentation=none")
+        self.check_augmentation(augmentation)
         indices = self.indices["train"]
         for chosen in shuffled(len(indices), batch_size, epoch_generator(seed, epoch)):
             yield self._batch(indices[chosen], device)
