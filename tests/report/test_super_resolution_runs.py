@@ -65,6 +65,16 @@ def test_a_search_and_its_report(run):
 
 def test_an_export_gives_the_same_image(run, tmp_path, capsys, monkeypatch):
     out = export_trial(run, 1, tmp_path / "out", onnx=True)
+    assert json.loads((out / "config.json").read_text())["onnx_input_size"] == [-1, 3, -1, -1]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    model = run.build(1)
+    for size in ((1, 3, 16, 48), (2, 3, 32, 16)):
+        x = torch.rand(size)
+        with torch.no_grad():
+            expected = model(x)["image"]
+        assert np.allclose(session.run(None, {"input": x.numpy()})[0], expected, atol=1e-5)
     source = (out / "model.py").read_text()
     assert "nasbench." not in source.replace("`nasbench", "")
     monkeypatch.syspath_prepend(out)

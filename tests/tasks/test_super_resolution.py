@@ -103,7 +103,7 @@ def test_crops_belong_together_and_repeat(folder):
             assert (again - small)[..., 2:-2, 2:-2].abs().max() < 0.01
     other = next(iter(task.train_batches(4, seed=1, epoch=3)))
     assert not torch.equal(one[0][0], other[0])
-    with pytest.raises(InputError, match="augmentation=crop: .* takes none or flip"):  # before a search begins
+    with pytest.raises(InputError, match=r"augmentation=crop: .* takes none or flip"):  # before a search begins
         check_recipe(task.recipe.with_settings({"augmentation": "crop"}), task, "cpu")
 
 
@@ -143,7 +143,7 @@ def test_grey_images_and_opaque_alpha(folder):
 
 
 def write(folder, name, content):
-    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).parent.mkdir(exist_ok=True, parents=True)
     if isinstance(content, np.ndarray):
         Image.fromarray(content).save(folder / name)
     else:
@@ -184,6 +184,17 @@ def test_refused_data_and_settings(folder, tmp_path_factory):
         task_of(folder, scale=5)
     with pytest.raises(InputError, match="a multiple of the scale 2, got 25; the nearest is 24"):
         task_of(folder, size=25)
+
+
+def test_folders_of_div2k(tmp_path):
+    for split in ("train", "valid"):
+        for number in range(2):
+            write(tmp_path / f"DIV2K_{split}_HR", f"{number}.png", smooth(40, 40, number))
+    task = task_of(tmp_path)
+    assert task.read["splits"] == "2 train, 2 val"
+    write(tmp_path / "DIV2K_valid_LR_bicubic" / "X2", "0x2.png", smooth(20, 20))
+    with pytest.raises(DataError, match=r"folders of small images \(2\): DIV2K_valid_LR_bicubic; .*X2; move them away"):
+        task_of(tmp_path)
 
 
 def test_drawn_splits_and_the_default_crop(tmp_path):
