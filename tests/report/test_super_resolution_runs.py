@@ -143,7 +143,7 @@ def test_commands(capsys):
     assert cli.main(["slots", "sr_residual", "--task", "photos-sr", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["data"][-1]["name"] == "level1"
     assert cli.main(["slots", "test_resnet", "--task", "photos-sr"]) == 4
-    assert "super-resolution needs one of sr_residual" in capsys.readouterr().err
+    assert "a super-resolution task needs one of sr_residual" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_commands(capsys):
         ({"task": "photos-sr", "backbone": "resnet18"}, "needs one of sr_residual"),
         (
             {"task": "digits", "backbone": "sr_residual"},
-            "only for super-resolution, and 'digits' is a classification task",
+            "does not fit task 'digits': a classification task needs a timm model",
         ),
         ({"task": "photos-sr", "scale": 5}, "scale must be one of 2, 3, 4, got 5"),
         ({"task": "photos-sr", "neck": "fpn"}, "does not use neck"),
