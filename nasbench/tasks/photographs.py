@@ -93,8 +93,8 @@ def read_photographs(path: Path) -> Photographs:
         "splits": ", ".join(f"{len(rows)} {split}" for split, rows in given.items()) or "none given",
     }
     read |= {"grey": f"{grey}, with three equal channels"} if grey else {}
-    read |= {"alpha": f"{opaque} opaque alpha channels dropped"} if opaque else {}
-    read |= {"left out": f"{left_out} other files"} if left_out else {}
+    read |= {"alpha": f"{opaque} opaque alpha channel{'s' * (opaque > 1)} dropped"} if opaque else {}
+    read |= {"left out": f"{left_out} other file{'s' * (left_out > 1)}"} if left_out else {}
     return Photographs(
         names=files,
         pixels=lambda i: np.asarray(_photograph(archive.read(files[i]))[0]),

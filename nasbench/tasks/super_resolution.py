@@ -93,14 +93,15 @@ class SuperResolutionTask(Task):
         photographs, (heights, widths) = len(self.indices["train"]), zip(*source.sizes, strict=True)
         self.read = {
             **source.read,
-            "crops": f"{len(self._drawn_from)} of {self.crop} px an epoch, from {photographs} training images",
+            "crops": f"{len(self._drawn_from)} of {self.crop} px an epoch, from {photographs} training "
+            f"image{'s' * (photographs > 1)}",
         }
         cut = sum(any(side % scale for side in each) for each in source.sizes)
         drawn = " and ".join(split for split in made if split != "train")
         self.notes = (
             *source.notes,
             *((f"{name}: {drawn} are drawn at random, seed {seed}",) if made else ()),
-            *((f"{name}: {cut} images are cropped to a multiple of {scale}",) if cut else ()),
+            *((f"{name}: {cut} image{'s are' if cut > 1 else ' is'} cropped to a multiple of {scale}",) if cut else ()),
         )
         self._kept = 3 * sum(h * w for h, w in zip(heights, widths, strict=True)) <= MEMORY_LIMIT_BYTES
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}

@@ -137,7 +137,7 @@ def test_grey_images_and_opaque_alpha(folder):
     Image.fromarray(opaque).save(folder / "train" / "opaque.png")
     task = task_of(folder)
     assert task.read["grey"] == "1, with three equal channels"
-    assert task.read["alpha"] == "1 opaque alpha channels dropped"
+    assert task.read["alpha"] == "1 opaque alpha channel dropped"
     small, _ = task.pair("train", 2)
     assert torch.equal(small[0], small[2])
 
