@@ -6,6 +6,7 @@ test split, latency without a verdict, failures, training near chance.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -114,6 +115,9 @@ def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
 def _power(run: Run, most_seeds: int) -> Iterable[str]:
     """Yield which differences the run can detect, because readers ask this if no plan is better."""
     power = run.power()
+    if math.isnan(power.floor):
+        yield "One validation item allows no interval, so no difference can be detected."
+        return
     # If the item variance is estimated as 0, there is no floor.
     floor = (
         f"; with {power.items:,} validation items, no number of seeds detects less than {power.floor:.2g}"

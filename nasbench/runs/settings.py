@@ -190,8 +190,8 @@ class SearchSettings(BaseModel):
         Field(
             description="task to learn: digits, co2, folder:PATH, tar:FILE, tar:TRAIN,TEST, torchvision:NAME, "
             "timm:READER/NAME, csv:PATH, ett:PATH, segment:PATH, detect:PATH, scenes-segment, scenes-detect, "
-            "series:TRAIN.ts,TEST.ts, digits-rows, table:FILE or FILE.py:Task; by default digits, or co2 for a "
-            "forecasting backbone"
+            "sr:PATH, photos-sr, series:TRAIN.ts,TEST.ts, digits-rows, table:FILE or FILE.py:Task; by default digits, "
+            "co2 for a forecasting backbone, photos-sr for sr_residual, or digits-rows for inception_time and resnet1d"
         ),
     ] = None
     trials: Annotated[
@@ -258,7 +258,11 @@ class SearchSettings(BaseModel):
     size: Annotated[
         int | None,
         CommandLine("--size", metavar="PX"),
-        Field(ge=1, description="image side in pixels; by default the larger of 64 and the side of the data"),
+        Field(
+            ge=1,
+            description="image side in pixels, by default the larger of 64 and the side of the data; in "
+            "super-resolution the side of large training crops, by default 48 times the scale",
+        ),
     ] = None
     lookback: Annotated[
         int | None,

@@ -135,6 +135,7 @@ class Task(ABC):
         metrics: The direction, "maximize" or "minimize", of each metric that `evaluate` returns.
         input_size: Size of one input: (3, H, W), or (lookback, series).
         any_size: Whether inputs in evaluation can have other sides than those of `input_size`.
+        augmentations: The values of the recipe's `augmentation` that the task takes. None if this is not known.
         model_kwargs: What the task tells the backbone or the head: {"num_classes": n}, {"horizon": h} or {"scale": s}.
         splits: Number of items in each split.
         notes: Sentences that a report must print.
@@ -151,6 +152,7 @@ class Task(ABC):
     metrics: Mapping[str, str]
     input_size: tuple[int, ...]
     any_size: bool = False
+    augmentations: Sequence[str] | None = None
     model_kwargs: Mapping[str, int]
     splits: Mapping[str, int]
     notes: tuple[str, ...] = ()
@@ -263,6 +265,13 @@ class Task(ABC):
     def preprocessing(self) -> dict[str, Any]:
         """Return how the input of an exported model must be prepared, as JSON-serialisable data."""
         return {}
+
+    def check_augmentation(self, augmentation: str) -> None:
+        """Raise `InputError` if the task is known not to take an `augmentation`."""
+        if self.augmentations is not None and augmentation not in self.augmentations:
+            raise InputError(
+                f"augmentation={augmentation}: {self.name}, a {self.kind} task, takes {' or '.join(self.augmentations)}"
+            )
 
     def check_split(self, split: str) -> str:
         """Return `split`, or raise `UnknownNameError` if the task has no such split."""

@@ -56,6 +56,7 @@ class DenseTask(Task):
         DataError: If images cannot be read, or a split has no images, or nothing in them that can be learned or scored.
     """
 
+    augmentations = ("none", "flip", "crop")
     labels_of: str
     """What `labelled` counts, in the plural."""
 

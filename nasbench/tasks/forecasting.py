@@ -67,6 +67,7 @@ class ForecastingTask(Task):
 
     kind: Kind = "forecasting"
     metric = "mse"
+    augmentations = ("none",)
 
     def __init__(
         self,
@@ -213,8 +214,7 @@ class ForecastingTask(Task):
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
         """Yield each training window once, in a random order."""
-        if augmentation != "none":
-            raise InputError(f"augmentation={augmentation} is for images; a forecasting task takes augmentation=none")
+        self.check_augmentation(augmentation)
         starts = self.starts["train"]
         for chosen in shuffled(len(starts), batch_size, epoch_generator(seed, epoch)):
             yield self._windows(starts[chosen], device)

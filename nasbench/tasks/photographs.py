@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -13,8 +14,9 @@ from PIL import Image
 
 from nasbench.errors import DataError
 from nasbench.tasks._image_decoding import ImageFaultError, Marks, open_image, to_rgb
+from nasbench.tasks._image_layout import split_of
 from nasbench.tasks.annotated import refuse
-from nasbench.tasks.archive import Archive, is_image, split_of
+from nasbench.tasks.archive import Archive, is_image
 
 __all__ = ["Photographs", "embedded_photographs", "read_photographs"]
 
@@ -57,6 +59,7 @@ def read_photographs(path: Path) -> Photographs:
     files = [name for name in archive.names if is_image(name)]
     if not files:
         raise DataError(f"{path} has no images; give a folder or .tar of photographs, such as PNG or JPEG files")
+    _refuse_pairs(path, files)
     numbers: dict[str, list[int]] = {}
     for number, name in enumerate(files):
         numbers.setdefault(_split(name), []).append(number)
@@ -90,8 +93,8 @@ def read_photographs(path: Path) -> Photographs:
         "splits": ", ".join(f"{len(rows)} {split}" for split, rows in given.items()) or "none given",
     }
     read |= {"grey": f"{grey}, with three equal channels"} if grey else {}
-    read |= {"alpha": f"{opaque} opaque alpha channels dropped"} if opaque else {}
-    read |= {"left out": f"{left_out} other files"} if left_out else {}
+    read |= {"alpha": f"{opaque} opaque alpha channel{'s' * (opaque > 1)} dropped"} if opaque else {}
+    read |= {"left out": f"{left_out} other file{'s' * (left_out > 1)}"} if left_out else {}
     return Photographs(
         names=files,
         pixels=lambda i: np.asarray(_photograph(archive.read(files[i]))[0]),
@@ -103,8 +106,41 @@ def read_photographs(path: Path) -> Photographs:
 
 
 def _split(name: str) -> str:
-    """Return the split of a file, by the outermost folder that is named after one."""
-    return next((split for part in PurePosixPath(name).parts[:-1] if (split := split_of(part))), "")
+    """Return the split of a file, by the outermost folder that is named after one, as `DIV2K_train_HR` is."""
+    return next((split for part in PurePosixPath(name).parts[:-1] if (split := _split_named(part))), "")
+
+
+def _split_named(folder: str) -> str:
+    """Return the split that a folder is named after, or "". Words that only super-resolution uses can stand beside it.
+
+    Example:
+        >>> _split_named("DIV2K_train_HR"), _split_named("valid"), _split_named("Set5")
+        ('train', 'val', '')
+    """
+    words = [word for word in re.split(r"[\W_]+", folder) if not _is_of_data_set(word)]
+    return split_of("_".join(words)) or ""
+
+
+def _is_of_data_set(word: str) -> bool:
+    return word.upper() in (*_LARGE, "DIV2K", "DF2K", "FLICKR2K", "SR")
+
+
+_LARGE = ("HR", "GT", "GTMOD12")
+_SMALL = ("LR", "LRBICX2", "LRBICX3", "LRBICX4", "X2", "X3", "X4")
+"""Words in upper case with which folders of large and of small images are named, as in DIV2K and BasicSR."""
+
+
+def _refuse_pairs(path: Path, files: Sequence[str]) -> None:
+    """Refuse small images beside large ones: they are made from the large ones, and would be read as photographs."""
+    folders = sorted({str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."})
+    words = {folder: set(re.split(r"[\W_]+", PurePosixPath(folder).name.upper())) for folder in folders}
+    small = [folder for folder in folders if words[folder] & set(_SMALL)]
+    if all(any(str(parent) in small for parent in PurePosixPath(name).parents) for name in files):
+        return  # they are all the photographs that there are
+    refuse(
+        f"{path}: folders of small images", small,
+        "move them away, because small images are made from the large ones with --scale"
+    )  # fmt: skip
 
 
 def _photograph(data: bytes) -> tuple[Image.Image, Marks, bool]:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasbench.errors import DataError, InputError, UnknownNameError
+from nasbench.errors import DataError, UnknownNameError
 from nasbench.tasks._base import SPLITS, Batch, Kind, Meter, Task, epoch_generator, shuffled
 from nasbench.tasks.accuracy import AccuracyMeter, balanced_accuracy
 from nasbench.tasks.forms import METRICS
@@ -83,6 +83,7 @@ class SeriesClassificationTask(Task):
 
     kind: Kind = "series-classification"
     metric = "accuracy"
+    augmentations = ("none",)
     metrics: Mapping[str, str] = METRICS["series-classification"]
 
     def __init__(
@@ -97,7 +98,7 @@ class SeriesClassificationTask(Task):
         self.name, self.classes, self.fill = name, items.classes, fill
         self.labels = torch.from_numpy(items.labels)
         self.lengths = torch.from_numpy(items.lengths)
-        self.indices = draw_splits(items.labels, items.classes, items.given, seed, items.held_out, "items")
+        self.indices = draw_splits(items.labels, items.classes, items.given, seed, items.held_out, f"items of {name}")
         made = [split for split in SPLITS if split not in items.given]
         self.split_seed = seed if made else None
         self.splits = {split: len(self.indices[split]) for split in SPLITS}
@@ -158,8 +159,7 @@ class SeriesClassificationTask(Task):
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
         """Yield each training item once, in a random order: `(B, steps, D)` and `(B,)`."""
-        if augmentation != "none":
-            raise InputError(f"augmentation={augmentation} is for images; {self.name} takes augmentation=none")
+        self.check_augmentation(augmentation)
         indices = self.indices["train"]
         for chosen in shuffled(len(indices), batch_size, epoch_generator(seed, epoch)):
             yield self._batch(indices[chosen], device)
@@ -264,14 +264,21 @@ def read_items(paths: Sequence[Path], fill: str | None = None) -> LabelledItems:
     lengths = sorted({len(item) for item in filled})
     absent = [name for name in train.classes if name not in classes]
     read = {
-        "files": " and ".join(f"{file.path.name} ({len(file.values)} items)" for file in files),
+        "files": " and ".join(
+            f"{file.path.name} ({len(file.values)} item{'s' * (len(file.values) > 1)})" for file in files
+        ),
         "steps": f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}, padded to {lengths[-1]}",
         "series": f"{filled[0].shape[1]}",
         "classes": f"{len(classes)}" + (f"; {', '.join(absent)} have no item and are left out" if absent else ""),
-        **({"missing": ", ".join(f"{count} values in {name}" for name, count in missing.items())} if missing else {}),
+        **(
+            {"missing": ", ".join(f"{count} value{'s' * (count > 1)} in {name}" for name, count in missing.items())}
+            if missing
+            else {}
+        ),
     }
     how = {"linear": "linearly from the same item", "forward": "with the last known value of the same item"}
-    notes = (f"{sum(missing.values())} missing values are filled {how[str(fill)]}",) if missing else ()
+    holes = sum(missing.values())
+    notes = (f"{holes} missing value{'s are' if holes > 1 else ' is'} filled {how[str(fill)]}",) if missing else ()
     return LabelledItems(filled, labels, classes, given=given, read=read, notes=notes)
 
 

@@ -393,6 +393,7 @@ def check_recipe(recipe: Recipe, task: Task, device: torch.device | str, seed: i
     """
     device = torch.device(device)
     check_task(recipe, task)
+    task.check_augmentation(recipe.augmentation)
     if not 0 <= seed < 2**32:
         raise InputError(f"a seed is a whole number from 0 to 2**32 - 1, got {seed}")
     if task.kind not in ("classification", "series-classification"):

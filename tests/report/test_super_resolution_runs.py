@@ -65,6 +65,16 @@ def test_a_search_and_its_report(run):
 
 def test_an_export_gives_the_same_image(run, tmp_path, capsys, monkeypatch):
     out = export_trial(run, 1, tmp_path / "out", onnx=True)
+    assert json.loads((out / "config.json").read_text())["onnx_input_size"] == [-1, 3, -1, -1]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    model = run.build(1)
+    for size in ((1, 3, 16, 48), (2, 3, 32, 16)):
+        x = torch.rand(size)
+        with torch.no_grad():
+            expected = model(x)["image"]
+        assert np.allclose(session.run(None, {"input": x.numpy()})[0], expected, atol=1e-5)
     source = (out / "model.py").read_text()
     assert "nasbench." not in source.replace("`nasbench", "")
     monkeypatch.syspath_prepend(out)
@@ -133,7 +143,7 @@ def test_commands(capsys):
     assert cli.main(["slots", "sr_residual", "--task", "photos-sr", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["data"][-1]["name"] == "level1"
     assert cli.main(["slots", "test_resnet", "--task", "photos-sr"]) == 4
-    assert "super-resolution needs one of sr_residual" in capsys.readouterr().err
+    assert "a super-resolution task needs one of sr_residual" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -142,7 +152,7 @@ def test_commands(capsys):
         ({"task": "photos-sr", "backbone": "resnet18"}, "needs one of sr_residual"),
         (
             {"task": "digits", "backbone": "sr_residual"},
-            "only for super-resolution, and 'digits' is a classification task",
+            "does not fit task 'digits': a classification task needs a timm model",
         ),
         ({"task": "photos-sr", "scale": 5}, "scale must be one of 2, 3, 4, got 5"),
         ({"task": "photos-sr", "neck": "fpn"}, "does not use neck"),

@@ -90,7 +90,7 @@ def test_a_constant_series_is_only_centred_and_huge_values_are_an_error():
 def test_a_class_with_too_few_items():
     items = drawn([4] * 6)
     items.labels = np.array([0, 0, 0, 0, 0, 1])
-    with pytest.raises(DataError, match=r"too few training items: high \(1\); each needs 3"):
+    with pytest.raises(DataError, match=r"too few training items of t: high \(1\); each needs 3"):
         SeriesClassificationTask("t", items)
 
 

@@ -8,12 +8,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 from nasbench.backbones.dense import create_dense
-from nasbench.errors import DataError, InputError, UnknownNameError
+from nasbench.errors import DataError, InputError
 from nasbench.tasks import create_task
 from nasbench.tasks.image_quality import luma, psnr, ssim
 from nasbench.tasks.super_resolution import bicubic
 from nasbench.testing import check_task
-from nasbench.training.loop import evaluate
+from nasbench.training.loop import check_recipe, evaluate
 
 SIZES = {"train/a.png": (60, 50), "train/b.png": (41, 75), "val/c.png": (47, 33), "test/d.png": (40, 64)}
 
@@ -75,8 +75,9 @@ def test_an_untrained_model_is_bicubic(folder):
     """The head starts at zero, and torch's bicubic enlargement with antialias is Pillow's but for rounding."""
     task = task_of(folder)
     model = task.attach(create_dense("sr_residual", input_size=task.input_size))
-    naive = task.naive("test")["bicubic"]
+    naive, same = task.naive("test").values()
     metrics, items = evaluate(model, task, "test")
+    assert metrics == pytest.approx(same, abs=1e-9)  # so that the warning of a report can say so
     assert metrics == pytest.approx(naive, abs=0.1)
     assert items.mean() == pytest.approx(metrics["psnr"])
     (inputs, targets), *_ = task.eval_batches("test", 4)
@@ -102,8 +103,8 @@ def test_crops_belong_together_and_repeat(folder):
             assert (again - small)[..., 2:-2, 2:-2].abs().max() < 0.01
     other = next(iter(task.train_batches(4, seed=1, epoch=3)))
     assert not torch.equal(one[0][0], other[0])
-    with pytest.raises(UnknownNameError, match="crop"):
-        next(iter(task.train_batches(4, seed=1, epoch=3, augmentation="crop")))
+    with pytest.raises(InputError, match=r"augmentation=crop: .* takes none or flip"):  # before a search begins
+        check_recipe(task.recipe.with_settings({"augmentation": "crop"}), task, "cpu")
 
 
 def test_whole_images_are_padded_by_reflection(folder):
@@ -136,13 +137,13 @@ def test_grey_images_and_opaque_alpha(folder):
     Image.fromarray(opaque).save(folder / "train" / "opaque.png")
     task = task_of(folder)
     assert task.read["grey"] == "1, with three equal channels"
-    assert task.read["alpha"] == "1 opaque alpha channels dropped"
+    assert task.read["alpha"] == "1 opaque alpha channel dropped"
     small, _ = task.pair("train", 2)
     assert torch.equal(small[0], small[2])
 
 
 def write(folder, name, content):
-    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).parent.mkdir(exist_ok=True, parents=True)
     if isinstance(content, np.ndarray):
         Image.fromarray(content).save(folder / name)
     else:
@@ -185,12 +186,25 @@ def test_refused_data_and_settings(folder, tmp_path_factory):
         task_of(folder, size=25)
 
 
+def test_folders_of_div2k(tmp_path):
+    for split in ("train", "valid"):
+        for number in range(2):
+            write(tmp_path / f"DIV2K_{split}_HR", f"{number}.png", smooth(40, 40, number))
+    task = task_of(tmp_path)
+    assert task.read["splits"] == "2 train, 2 val"
+    write(tmp_path / "DIV2K_valid_LR_bicubic" / "X2", "0x2.png", smooth(20, 20))
+    with pytest.raises(DataError, match=r"folders of small images \(2\): DIV2K_valid_LR_bicubic; .*X2; move them away"):
+        task_of(tmp_path)
+
+
 def test_drawn_splits_and_the_default_crop(tmp_path):
     for number in range(10):
-        write(tmp_path, f"{number}.png", smooth(61, 67, number))
+        write(tmp_path, f"{number}.png", smooth(101, 97, number))
     task = create_task(f"sr:{tmp_path}", seed=3)
     assert {split: len(rows) for split, rows in task.indices.items()} == {"train": 6, "val": 2, "test": 2}
-    assert task.crop == 60
+    assert task.crop == 96
+    with pytest.raises(DataError, match=r"train images below 144 x 144 .*: 0.png has 101 x 97; .*--size"):
+        create_task(f"sr:{tmp_path}", scale=3)
     assert any("drawn at random, seed 3" in note for note in task.notes)
 
 

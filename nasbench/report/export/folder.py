@@ -7,7 +7,8 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import packages_distributions, version
@@ -38,6 +39,9 @@ __all__ = ["export_trial"]
 _TOLERANCE = 1e-4
 """Largest allowed absolute difference between the outputs of onnxruntime and torch, as a share of the largest absolute
 output. If that output is below 1, the difference itself must be at most this."""
+
+_SIDES = 16
+"""The sides of the images on which model.onnx of super-resolution is tried are multiples of this, as in evaluation."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
         number: A trial whose weights were stored.
         out: The folder. It must be empty or not exist yet.
         onnx: Whether to write model.onnx too, and check it with onnxruntime. Its outputs are the raw
-            outputs of the model. For a dense task they must still be decoded with `model.head.decode`.
+            outputs of the model. For a dense task they must still be decoded with `model.head.decode`. It takes any
+            batch size, and in super-resolution images of any size, if torch can export that.
 
     Returns:
         The folder.
@@ -294,14 +299,42 @@ def _gap(expected: Tensor, actual: Tensor) -> str:
 
 
 def _write_onnx(winner: _Winner, folder: Path) -> None:
-    """Write model.onnx for any batch size, and compare it with the model in onnxruntime."""
+    """Write model.onnx for any batch size, and compare it with the model in onnxruntime.
+
+    In super-resolution it also takes images of any size, if torch can export that. config.json gets the size that it
+    takes as `onnx_input_size`, where -1 stands for any.
+    """
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
         raise InputError(f"--onnx needs {error.name}: pip install 'nasbench[onnx]'") from None
-    x, file = _example(winner), folder / "model.onnx"
-    batch = torch.export.Dim("batch", min=1)
+    x, any_side = _example(winner), False
+    if winner.run.config["task"]["kind"] == "super-resolution":
+        # A dimension is only known to be free after it worked for another size than that of the example.
+        other = x[:, :, : x.shape[2] // 2 // _SIDES * _SIDES, :].repeat(1, 1, 1, 2)
+        with suppress(RunError):
+            _export_onnx(winner, folder, x, [x, other] if other.numel() else [x], any_side=True)
+            any_side = True
+    if not any_side:
+        _export_onnx(winner, folder, x, [x], any_side=False)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["onnx_input_size"] = [-1, x.shape[1], *((-1, -1) if any_side else x.shape[2:])]
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _export_onnx(winner: _Winner, folder: Path, x: Tensor, tried: Sequence[Tensor], *, any_side: bool) -> None:
+    """Write model.onnx from an example, and compare it with the model for each of the batches `tried`, and one item.
+
+    Raises:
+        RunError: If it cannot be written, does not run, or gives other outputs.
+    """
+    import onnxruntime
+
+    file, batch = folder / "model.onnx", torch.export.Dim("batch", min=1)
+    sides = [torch.export.Dim.STATIC] * (x.ndim - 1)
+    if any_side:
+        sides[1:] = [torch.export.Dim.DYNAMIC] * (x.ndim - 2)
     with torch.no_grad():
         names = [name for name, _ in _leaves(winner.model(x))]
     try:
@@ -312,7 +345,7 @@ def _write_onnx(winner: _Winner, folder: Path) -> None:
             dynamo=True,
             input_names=["input"],
             output_names=names,
-            dynamic_shapes=((batch, *[torch.export.Dim.STATIC] * (x.ndim - 1)),),
+            dynamic_shapes=((batch, *sides),),
             external_data=False,
             verbose=False,
         )
@@ -320,13 +353,13 @@ def _write_onnx(winner: _Winner, folder: Path) -> None:
     except Exception as error:
         lines = str(error).strip().splitlines()
         raise RunError(f"trial {winner.number} cannot be written as ONNX: {lines[0] if lines else error!r}") from error
-    for batch_size in (1, len(x)):  # the exporter may have made the batch size of its example a constant
+    for inputs in (x[:1], *tried):  # the exporter may have made the batch size of its example a constant
         with torch.no_grad():
-            expected = dict(_leaves(winner.model(x[:batch_size])))
+            expected = dict(_leaves(winner.model(inputs)))
         try:
-            answers = session.run(names, {session.get_inputs()[0].name: x[:batch_size].numpy()})
+            answers = session.run(names, {session.get_inputs()[0].name: inputs.numpy()})
         except Exception as error:  # onnxruntime has an exception of its own for each of its many error codes
-            raise RunError(f"model.onnx of trial {winner.number} does not run on a batch of {batch_size}") from error
+            raise RunError(f"model.onnx of trial {winner.number} does not run on a batch of {len(inputs)}") from error
         for name, answer in zip(names, answers, strict=True):
             value = expected[name].double()
             gap = float((torch.from_numpy(answer).double() - value).abs().max())

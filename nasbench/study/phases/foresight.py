@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nasbench.evidence.noise import Noise
 from nasbench.evidence.power import detectable_difference, items_needed, least_difference, more_seeds
 from nasbench.evidence.race import BARE_SEEDS
@@ -31,6 +33,8 @@ def foresight(trainings: RunTrainings, settings: SearchSettings, plans: int) -> 
     planned = further_trainings(settings) if equal is None else (plans + 1) * (equal - 1)
     done = sum(plan.trainings.seeds - 1 for plan in trainings.all_plans)
     least = detectable_difference(seeds, noise.with_seeds(max(0, planned - done)))
+    if math.isnan(least):  # the variance of the items is not known
+        return "one validation item allows no interval, so nothing can be decided; give more validation items"
     most = ", the most that a plan can get" if equal is None else ""
     line = f"this search can detect a difference of {least:.2g} (with {seeds} seeds{most})"
     if noise.items:

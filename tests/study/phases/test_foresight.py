@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy.stats import t as student
 
@@ -42,3 +43,11 @@ def test_it_says_that_nothing_will_be_decided():
     line = foresight(bare(0.89, 0.90, 0.91), SearchSettings(refine=2), 23)
     assert line == "2 further trainings give no plan a second seed, so nothing will be decided"
     assert foresight(bare(0.9), SearchSettings(), 23) == ""
+
+
+def test_one_item_allows_no_interval():
+    evaluations = tuple(Evaluation("{}", "0", seed, 0, "complete") for seed in range(3))
+    scores = (0.89, 0.90, 0.91)
+    trainings = Trainings.of(scores, [np.array([score]) for score in scores])
+    line = foresight(RunTrainings(PlanTrainings(evaluations, 0, trainings), (), {}), SearchSettings(), 23)
+    assert line == "one validation item allows no interval, so nothing can be decided; give more validation items"
