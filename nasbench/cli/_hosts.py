@@ -155,11 +155,10 @@ def host_of_options(
     made = make_task(settings)
     _check_kind(task, made.kind)
     check_pair(backbone, made)
-    fixed_neck = settings.neck
     settings = with_ending(settings, made)
-    if fixed_neck is not None:
-        check_neck_is_free(map(Plan.of, plans), fixed_neck)
-    host = Host(backbone, made.input_size, ModelBuilder.of(settings, made), fixed_neck)
+    if settings.neck is not None:
+        check_neck_is_free(map(Plan.of, plans), settings.neck)
+    host = Host(backbone, made.input_size, ModelBuilder.of(settings, made), settings.neck)
     bare = host.bare()
     if isinstance(bare, DenseHost) and (idle := bare.idle_note(host.input_size)):
         narrate(f"note: {idle}")

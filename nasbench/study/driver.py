@@ -100,7 +100,7 @@ def run_search(
 
     database = None if problem.settings.storage is None else open_database(problem.settings.storage, note)
     # In a shared study, evaluations run in another process, because this process must write its heartbeat meanwhile.
-    engine = make_engine(problem.settings_of_workers, problem.evaluator, apart=database is not None)
+    engine = make_engine(problem.settings, problem.evaluator, apart=database is not None)
     folder = RunFolder(here / (out if out is not None else _default_folder(problem.settings)))
     # The lock is taken before anything in the folder is read or written. Only one process can search in a folder.
     lock = _claim_folder(folder)
@@ -241,7 +241,7 @@ def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
     if not isinstance(engine, Inline) or all(trial.user_attrs.get("attempts", 1) < 2 for trial in running):
         return engine
     try:
-        return make_engine(problem.settings_of_workers, problem.evaluator, apart=True)
+        return make_engine(problem.settings, problem.evaluator, apart=True)
     except InputError:  # the user's function cannot be sent to another process, so it is called in this process again
         return engine
 

@@ -57,7 +57,6 @@ class Problem:
         evaluator: Evaluates one plan at a time.
         identity: The settings and the description of the data. Two runs of the same search must have the same identity.
         slots: The slots of the backbone.
-        fixed_neck: The neck that was given for all plans. None if plans can fill the slot `neck`.
     """
 
     settings: SearchSettings
@@ -67,12 +66,6 @@ class Problem:
     evaluator: Evaluator
     identity: dict[str, Any]
     slots: Sequence[SlotLike]
-    fixed_neck: str | None = None
-
-    @property
-    def settings_of_workers(self) -> SearchSettings:
-        """The settings from which a worker makes this problem: without the task's own neck, which is not fixed."""
-        return self.settings.model_copy(update={"neck": self.fixed_neck})
 
 
 def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Problem:
@@ -211,7 +204,6 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     check_recipe(recipe, task, "cuda" if settings.engine == "ray" and settings.trial_gpus else device, settings.seed)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
     bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
-    fixed_neck = settings.neck
     settings = settings.model_copy(update={"objectives": wanted, "training": recipe.recorded(task.recipe)})
     settings = with_ending(settings, task)
     check_flow(settings.proxies, task)
@@ -223,7 +215,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         task.notes = (*task.notes, idle)
     check_model(recipe, host, device)
     usual = USUAL_SPACES.get(task.kind, task.kind)
-    slots = _slots_of(host, task.input_size, _written_space(settings, usual), fixed_neck)
+    slots = _slots_of(host, task.input_size, _written_space(settings, usual), settings.neck)
     settings, space = _with_space(settings, usual, slots)
     gated = builder.identity_init
     if predictor is not None:
@@ -248,7 +240,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         identity["neck"] = builder.neck
     if predictor is not None:
         identity["latency_profile"] = predictor.describe()
-    return Problem(settings, task, space, wanted, evaluator, identity, slots, fixed_neck)
+    return Problem(settings, task, space, wanted, evaluator, identity, slots)
 
 
 _OF_ITEMS = ("size", "lookback", "horizon", "fill", "covariates", "dates", "series", "target", "ignore", "scale")

@@ -288,7 +288,7 @@ def test_a_demo_is_a_search_of_given_plans(demo, plans, small_scenes, monkeypatc
     assert cli.main([*words[:-1], str(tmp_path / "run")]) == 4
     (problem,) = problems
     assert problem.space.count == plans
-    twin = make_problem(problem.settings_of_workers)  # a worker offers the same slots
+    twin = make_problem(problem.settings)  # a worker offers the same slots
     assert (twin.space.identity, twin.slots) == (problem.space.identity, problem.slots)
 
 
