@@ -36,7 +36,7 @@ def spaces(
         else:
             console.print_text(_page(row))
         return 0
-    rows, faults, uncounted = [], {}, []
+    rows, faults, uncounted, unfitting = [], {}, [], []
     for space_name in sorted(
         list_spaces(), key=_is_of_project
     ):  # the project's spaces come last, because they can load the project's modules
@@ -47,7 +47,10 @@ def spaces(
             else:
                 rows.append(_row(space_name, backbone, size))
         except InputError as error:  # one broken file of a project must not hide the others
-            faults[space_name] = str(error)
+            if backbone and not _is_of_project(space_name):
+                unfitting.append(space_name)  # given plans with slots that this backbone does not have
+            else:
+                faults[space_name] = str(error)
     if as_json:
         console.print_json("spaces", rows)
     else:
@@ -55,6 +58,8 @@ def spaces(
         console.print_table(columns, [[row[column] for column in columns] for row in rows])
     for space_name, fault in faults.items():
         narrate(f"skipped: {space_name}: {fault}")
+    if unfitting:
+        narrate(f"left out, because their plans do not fit {backbone}: {', '.join(unfitting)}")
     if uncounted:
         narrate(
             f"plans of this project's own spaces are not counted here ({', '.join(uncounted)}); "

@@ -272,7 +272,7 @@ def test_the_source_of_every_head(head, monkeypatch):
     torch.testing.assert_close(*decoded, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("demo", "plans"), [("segment", 2), ("detect", 1)])
+@pytest.mark.parametrize(("demo", "plans"), [("segment", 2), ("detect", 2)])
 def test_a_demo_is_a_search_of_given_plans(demo, plans, small_scenes, monkeypatch, tmp_path):
     """Its slots, neck, head and settings are those of its host. It is not trained here."""
     (case,) = re.findall(rf"^    {demo}\)\n(.*?);;", (ROOT / "scripts" / "demo").read_text(), re.DOTALL | re.MULTILINE)

@@ -176,7 +176,8 @@ def test_the_listing_counts_all_and_leaves_out_a_broken_file(tmp_path, monkeypat
     assert main(["spaces", "--backbone", "test_resnet", "--size", "32", "--json"]) == 1
     out, err = capsys.readouterr()
     rows = {row["name"]: row for row in json.loads(out)["data"]}
-    assert set(rows) == set(list_spaces()) - {"broken"}
+    assert set(rows) == set(list_spaces()) - {"broken", "sr-transformers"}
+    assert "left out, because their plans do not fit test_resnet: sr-transformers" in err
     assert rows["tiny"]["plans"] == 216
     assert "skipped: broken" in err
     assert "did you mean 'se'" in err
