@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import torch
 from torch import Tensor, nn
 
 from nasbench import register_module
@@ -44,5 +47,8 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, L) -> (B, C, L)`."""
-        hidden, _ = self.rnn(to_tokens(x))
+        # cuDNN has a backward pass in training mode alone. Grad-CAM and fingerprints need one in evaluation mode too.
+        other = x.is_cuda and not self.training and torch.is_grad_enabled()
+        with torch.backends.cudnn.flags(enabled=False) if other else nullcontext():
+            hidden, _ = self.rnn(to_tokens(x))
         return x + from_tokens(self.proj(hidden), x.shape[2:])

@@ -185,3 +185,16 @@ def test_latencies_within_the_resolution_share_a_rank(tmp_path, ratio, alone):
     space = {"variants": ["se"], "slots": ["stage1"], "compositions": ["none", "a"]}
     run = run_search(tmp_path / "r", space, trials=2, evaluate=measured, objectives=["accuracy", "latency_ms"])
     assert list(run.front()["plan"]) == ['{"stage1": "se"}'] + ([] if alone else ["{}"])
+
+
+def test_the_interval_of_a_latency_is_around_the_latency(tmp_path):
+    """A search compares ratios times one latency of the bare backbone, because the speed of processes differs."""
+    run = nb.search(
+        {"variants": ["se"], "slots": ["stage4"]}, backbone="test_resnet", task="digits", trials=2, seeds=1,
+        objectives=["accuracy", "latency_ms"], latency_s=0.5, training={"epochs": 1}, out=tmp_path / "run",
+    )  # fmt: skip
+    # The views show the latencies that were measured together at the end, the journal those of each trial.
+    attributes = [json.loads(line).get("user_attr", {}) for line in (run.path / "journal.log").read_text().splitlines()]
+    bare, row = (told["evaluation"]["costs"] for told in attributes if "evaluation" in told)
+    for end in ("", "_low", "_high"):
+        assert row[f"latency{end}_ms"] == pytest.approx(row[f"latency_ratio{end}"] * bare["latency_ms"])

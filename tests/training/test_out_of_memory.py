@@ -206,6 +206,7 @@ def test_a_gpu_that_is_too_small():
     """A real device with a cap on its memory: the batch of 4,096 needs 256 MiB a layer, the cap is 512 MiB."""
     wide = nn.Sequential(nn.Linear(3, 16384), nn.ReLU(), nn.Linear(16384, 2))
     total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()  # what other tests left in torch's cache is not under the cap
     torch.cuda.set_per_process_memory_fraction(512 * 2**20 / total)
     try:
         recipe = Recipe(epochs=1, batch_size=4096, optimizer="momentum", learning_rate=0.01)

@@ -64,7 +64,7 @@ def _allocated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, 
     before = torch.cuda.memory_allocated(device)
     with rng_kept(device):
         twin = shadow(model, meta=False, training=training)
-        batch = tuple(t.to(device, copy=True) if isinstance(t, Tensor) else t for t in inputs)
+        batch = tuple(_copy_on(device, t) if isinstance(t, Tensor) else t for t in inputs)
         # The first pass also allocates workspaces, which libraries keep until the process ends. So the second is
         # measured.
         _step(twin, batch, training)
@@ -73,6 +73,11 @@ def _allocated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, 
         _step(twin, batch, training)
         torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
+
+
+def _copy_on(device: torch.device, tensor: Tensor) -> Tensor:
+    # A tensor on the meta device has a size but no data.
+    return torch.zeros_like(tensor, device=device) if tensor.is_meta else tensor.to(device, copy=True)
 
 
 def _estimated(model: nn.Module, inputs: tuple[Any, ...], device: torch.device, training: bool) -> int:

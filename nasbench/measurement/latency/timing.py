@@ -7,6 +7,7 @@ import gc
 import inspect
 import resource
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
@@ -208,9 +209,14 @@ def _captured(call: Call) -> Call:
         for _ in range(_WARM_GRAPH):
             call()
         try:
+            # A capture that breaks leaves torch's generator and memory pool in a bad state. So what would break most
+            # captures, waiting for the device, is looked for first.
+            with _no_waiting():
+                call()
             with torch.cuda.graph(graph, stream=side):
                 call()
         except RuntimeError as error:
+            _renew_generator()
             # When a broken capture ends, another error is raised, which hides the first one.
             first = error.__context__ or error
             if isinstance(first, torch.OutOfMemoryError):
@@ -225,3 +231,24 @@ def _captured(call: Call) -> Call:
         graph.replay()
 
     return replay
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Raise RuntimeError where the host waits for the device, as `Tensor.item` does."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that it does not find all such calls
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def _renew_generator() -> None:
+    """Give the device's default generator a new state with equal numbers. A broken capture spoils the old one."""
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    fresh = torch.Generator(generator.device)
+    fresh.set_state(generator.get_state())
+    generator.graphsafe_set_state(fresh)

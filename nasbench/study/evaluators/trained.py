@@ -178,7 +178,8 @@ class TrainedEvaluator(Evaluator):
         """Measure the plan together with the bare backbone, and return the latency columns of the plan.
 
         The latency of a plan is the measured ratio of plan to bare backbone, times the latency that was recorded for
-        the bare backbone. If the speed of the device changes between two measurements, the ratio does not change.
+        the bare backbone, and so is its interval. If the speed of the device changes between two measurements, the
+        ratio does not change.
         """
         models = {"bare": self.builder.build(BARE), "plan": model}
         measurement = profile(models, input_size=self.task.input_size, device=self.device, time_s=self.latency_s)
@@ -187,7 +188,9 @@ class TrainedEvaluator(Evaluator):
         if request.bare is None:  # the request is for the bare backbone itself
             return measured_columns(measurement, "bare")
         columns = measured_columns(measurement, "plan")
-        return {**columns, "latency_ms": columns["latency_ratio"] * request.bare["latency_ms"]}
+        for end in ("", "_low", "_high"):
+            columns[f"latency{end}_ms"] = columns[f"latency_ratio{end}"] * request.bare["latency_ms"]
+        return columns
 
     def _check(self, known: Mapping[str, Any], request: Request) -> None:
         if not known["exact"] and not self.allow_lower_bound and {"macs", "elementwise_flops"} & set(self.counted):
