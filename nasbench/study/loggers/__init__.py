@@ -5,10 +5,12 @@ A logger is a class with three methods, registered by name. A file given by `--m
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TypeVar
 
 from nasbench.errors import InputError, PluginError
@@ -52,10 +54,18 @@ def register_logger(name: str) -> Callable[[L], L]:
     def register(cls: L) -> L:
         if not (isinstance(cls, type) and issubclass(cls, Logger)):
             raise PluginError(f"{file}:{line}: logger {name!r} is not a subclass of nasbench.study.loggers.Logger")
-        LOGGERS.add(name, cls, origin=f"{file}:{line}", identity=f"{file}:{cls.__qualname__}")
+        LOGGERS.add(name, cls, origin=f"{file}:{line}", identity=f"{_content_of(file)}:{cls.__qualname__}")
         return cls
 
     return register
+
+
+def _content_of(file: str) -> str:
+    """Return the hash of a file's content, so that a plug-in and its copy in a run folder are the same."""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:  # the code does not come from a file, as in a notebook
+        return file
 
 
 def check_loggers(names: Iterable[str]) -> None:

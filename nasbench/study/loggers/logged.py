@@ -79,10 +79,7 @@ class LoggedTrials:
         for evaluation in evaluations:
             for name, (logger, destination) in list(self._loggers.items()):
                 key = (name, destination, _name(evaluation))
-                if key not in self._done and self._guarded(name, functools.partial(self._send, logger, evaluation)):
-                    self._done.add(key)
-                    line = json.dumps(dict(zip(("logger", "destination", "trial"), key, strict=True)))
-                    append(self._file, f"{line}\n".encode(), durable=False)
+                self._log_once(key, functools.partial(self._send, logger, evaluation))
 
     def log_verdicts(self) -> None:
         """Log the verdicts on the plans that the run compared."""
@@ -97,10 +94,24 @@ class LoggedTrials:
             {"name": names[row.pop("plan_hash")]} | {key: value for key, value in row.items() if value is not None}
             for row in json.loads(shown.to_json(orient="records"))  # with Python's own numbers, and None for NaN
         ]
-        for name, (logger, _) in list(self._loggers.items()):
-            self._guarded(name, functools.partial(logger.log_verdicts, rows))
+        for name, (logger, destination) in list(self._loggers.items()):
+            # the verdicts on the same trainings are the same, so a search that is only resumed has nothing new to say
+            key = (name, destination, f"verdicts {text_hash(str(rows))}")
+            self._log_once(key, functools.partial(logger.log_verdicts, rows))
 
-    def _send(self, logger: Logger, evaluation: Evaluation) -> bool:
+    def _log_once(self, key: tuple[str, str, str], send: Callable[[], None]) -> None:
+        """Call `send`, unless it was called before, maybe by an earlier process.
+
+        Args:
+            key: The name of the logger, the hash of its destination, and what is sent.
+            send: Sends it.
+        """
+        if key not in self._done and self._guarded(key[0], lambda: (send(), True)):
+            self._done.add(key)
+            line = json.dumps(dict(zip(("logger", "destination", "logged"), key, strict=True)))
+            append(self._file, f"{line}\n".encode(), durable=False)
+
+    def _send(self, logger: Logger, evaluation: Evaluation) -> None:
         settings = self.run.settings
         costs = {key: evaluation.costs[key] for key in COSTS if evaluation.costs.get(key) is not None}
         params: dict[str, Any] = {
@@ -119,7 +130,6 @@ class LoggedTrials:
             logger.curve(int(line.get("epoch", number)), {key: v for key, v in line.items() if key != "epoch"})
         metrics = {**evaluation.proxies, **costs, **evaluation.metrics, "wall_s": evaluation.wall_s}
         logger.end_trial(metrics, evaluation.state, evaluation.reason)
-        return True
 
     def _guarded(self, name: str, act: Callable[[], Any]) -> Any:
         """Call a logger. If it fails, tell the user once and leave it out. Returns None then."""
@@ -142,7 +152,7 @@ class LoggedTrials:
             for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
                 with suppress(ValueError, TypeError, KeyError):
                     row: Mapping[str, str] = json.loads(line)
-                    done.add((row["logger"], row["destination"], row["trial"]))
+                    done.add((row["logger"], row["destination"], row["logged"]))
         return done
 
 

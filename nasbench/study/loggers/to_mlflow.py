@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,9 @@ class MLflow(Logger):
         self._uri = mlflow.get_tracking_uri()
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it creates in its database
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        # By default MLflow tries for minutes to reach a server. The environment is restored after this call, so later
+        # requests have this patience, for a server that is restarted.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         self._client = mlflow.MlflowClient(self._uri)
         name = MLFLOW_EXPERIMENT_NAME.get() or study.name
         known = self._client.get_experiment_by_name(name)
