@@ -6,7 +6,6 @@ A logger is a class with three methods, registered by name. A file given by `--m
 from __future__ import annotations
 
 import hashlib
-import importlib
 import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
@@ -23,8 +22,8 @@ L = TypeVar("L", bound=type[Logger])
 
 
 def _load() -> None:
-    for name in ("tensorboard", "mlflow", "wandb"):
-        importlib.import_module(f"nasbench.study.loggers.to_{name}")
+    # imported here, because these files register their loggers with the function below
+    from nasbench.study.loggers import to_mlflow, to_tensorboard, to_wandb  # noqa: F401
 
 
 LOGGERS: Registry[type[Logger]] = Registry("logger", _load)

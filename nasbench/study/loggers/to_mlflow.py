@@ -14,7 +14,7 @@ from nasbench.text import mask_passwords
 
 __all__ = ["MLflow"]
 
-_NAME = "nasbench.trial"
+_NAME = "nasbench_trial"
 """Tag with the name of the trial. MLflow's own name of a run can be changed in its pages."""
 
 _LONGEST_PARAM = 6000
@@ -62,14 +62,14 @@ class MLflow(Logger):
 
     def _runs_of(self, name: str) -> list[Any]:
         """Return the runs of a trial of this search. The experiment can have those of others too."""
-        wanted = f"tags.`{_NAME}` = '{name}' and tags.`nasbench.id` = '{self.study.id_of(name)}'"
+        wanted = f"tags.`{_NAME}` = '{name}' and tags.`nasbench_id` = '{self.study.id_of(name)}'"
         return list(self._client.search_runs([self._experiment], wanted))
 
     def start_trial(self, name: str, params: Mapping[str, Any]) -> None:
         """Create the run of a trial, and remove one that a killed process left."""
         for left in self._runs_of(name):
             self._client.delete_run(left.info.run_id)
-        tags = {_NAME: name, "nasbench.id": self.study.id_of(name), "nasbench.run": self.study.name}
+        tags = {_NAME: name, "nasbench_id": self.study.id_of(name), "nasbench_run": self.study.name}
         self._run = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         given = [self._param(key, str(value)[:_LONGEST_PARAM]) for key, value in params.items()]
         self._client.log_batch(self._run, params=given)
@@ -81,7 +81,7 @@ class MLflow(Logger):
     def end_trial(self, metrics: Mapping[str, float], state: str, reason: str) -> None:
         """Log the final metrics, and end the run."""
         self._log(self._run, metrics)
-        tags = {"nasbench.state": state, **({"nasbench.reason": reason} if reason else {})}
+        tags = {"nasbench_state": state, **({"nasbench_reason": reason} if reason else {})}
         self._client.log_batch(self._run, tags=[self._tag(key, value) for key, value in tags.items()])
         self._client.set_terminated(self._run, "FINISHED" if state == "complete" else "FAILED")
 
@@ -96,5 +96,5 @@ class MLflow(Logger):
         for row in rows:
             for run in self._runs_of(row["name"]):
                 numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
-                self._client.set_tag(run.info.run_id, "nasbench.verdict", row["verdict"])
+                self._client.set_tag(run.info.run_id, "nasbench_verdict", row["verdict"])
                 self._log(run.info.run_id, numbers, prefix="verdict/")

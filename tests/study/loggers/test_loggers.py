@@ -201,10 +201,10 @@ def test_mlflow_has_a_run_for_each_trial(tmp_path, monkeypatch):
     assert trained.data.params["plan"] == "{}"
     assert trained.data.metrics.items() >= {"accuracy": 0.75, "macs": 2000.0}.items()
     assert runs["trial-2-seed-1-failed"].info.status == "FAILED"
-    assert "no luck" in runs["trial-2-seed-1-failed"].data.tags["nasbench.reason"]
+    assert "no luck" in runs["trial-2-seed-1-failed"].data.tags["nasbench_reason"]
     better = runs["trial-1-seed-0"].data
     verdict = run.finalists().set_index("plan").loc['{"stage1": "se"}', "verdict"]
-    assert better.tags["nasbench.verdict"] == verdict
+    assert better.tags["nasbench_verdict"] == verdict
     assert better.metrics["verdict/difference"] == pytest.approx(0.2)
     (run.path / "logged.jsonl").unlink()  # as if the process was killed before it was written
     search(tmp_path / "my run", log="mlflow")
