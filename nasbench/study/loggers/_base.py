@@ -1,16 +1,22 @@
-"""The base class of loggers."""
+"""The base class of loggers, and the registry of them."""
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+from nasbench.errors import PluginError
 from nasbench.library.expression import text_hash
+from nasbench.library.registry import Registry
 
-__all__ = ["LoggedStudy", "Logger"]
+__all__ = ["LOGGERS", "LoggedStudy", "Logger", "register_logger"]
+
+L = TypeVar("L", bound="type[Logger]")
 
 
 @dataclass(frozen=True)
@@ -101,3 +107,44 @@ class Logger(ABC):
 
     def close(self) -> None:  # noqa: B027  # a logger need not have it
         """Release what the logger holds, when the search ends."""
+
+
+LOGGERS: Registry[type[Logger]] = Registry("logger")
+"""All registered loggers."""
+
+
+def register_logger(name: str) -> Callable[[L], L]:
+    """Register a subclass of `Logger`, so that `--log NAME` uses it.
+
+    Raises:
+        PluginError: If the class is not a `Logger`, or if another class has the name.
+
+    Example:
+        >>> from nasbench.study.loggers import Logger, register_logger
+        >>> @register_logger("printed")
+        ... class Printed(Logger):
+        ...     def start_trial(self, name, params):
+        ...         print(name, params["plan"])
+        ...     def curve(self, step, metrics):
+        ...         print(step, metrics)
+        ...     def end_trial(self, metrics, state, reason):
+        ...         print(state, metrics)
+    """
+    frame = sys._getframe(1)  # the caller is the file of the logger, which every message about it must name
+    file, line = frame.f_code.co_filename, frame.f_lineno
+
+    def register(cls: L) -> L:
+        if not (isinstance(cls, type) and issubclass(cls, Logger)):
+            raise PluginError(f"{file}:{line}: logger {name!r} is not a subclass of nasbench.study.loggers.Logger")
+        LOGGERS.add(name, cls, origin=f"{file}:{line}", identity=f"{_content_of(file)}:{cls.__qualname__}")
+        return cls
+
+    return register
+
+
+def _content_of(file: str) -> str:
+    """Return the hash of a file's content, so that a plug-in and its copy in a run folder are the same."""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:  # the code does not come from a file, as in a notebook
+        return file

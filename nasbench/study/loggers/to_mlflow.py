@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nasbench.study.loggers import LoggedStudy, Logger, register_logger
+from nasbench.study.loggers._base import LoggedStudy, Logger, register_logger
 from nasbench.text import mask_passwords
 
 __all__ = ["MLflow"]

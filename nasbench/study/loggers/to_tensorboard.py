@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nasbench.study.loggers import LoggedStudy, Logger, register_logger
+from nasbench.study.loggers._base import LoggedStudy, Logger, register_logger
 
 __all__ = ["TensorBoard"]
 
