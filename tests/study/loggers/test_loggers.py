@@ -1,16 +1,18 @@
 """Trials in TensorBoard, MLflow and W&B, read back with their own libraries, and in a logger of a user's own."""
 
 import json
+import re
 import struct
 from importlib.util import find_spec
 
 import pytest
+from support import ROOT
 
 import nasbench as nb
 from nasbench.errors import InputError, PluginError, UnknownNameError
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import load_run
-from nasbench.study.loggers import Logger, check_loggers, register_logger
+from nasbench.study.loggers import LOGGERS, Logger, check_loggers, register_logger
 from nasbench.study.loggers.logged import LoggedTrials
 
 PLANS = ["stage1=se", "stage2=eca"]
@@ -57,6 +59,12 @@ def search(out, said=None, **more):
     return nb.search(backbone="test_resnet", out=out, on_event=note, **options)
 
 
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch):
+    """Undo what a test registers."""
+    monkeypatch.setattr(LOGGERS, "_entries", dict(LOGGERS._entries))
+
+
 @pytest.fixture
 def own(tmp_path):
     file = tmp_path / "own.py"
@@ -93,6 +101,15 @@ def test_each_trial_is_logged_once_with_its_end(tmp_path, own, capsys):
     assert "log: lines: see lines.txt" in said
     assert "not on stdout" not in capsys.readouterr().out
     assert load_run(run.path).settings.log == ("lines",)
+
+
+def test_the_logger_of_the_page_works(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "logging.md").read_text(), re.DOTALL)
+    (tmp_path / "notes.py").write_text(code)
+    run = search(tmp_path / "r", plans=PLANS[:1], modules=[str(tmp_path / "notes.py")], log="notes", seeds=1)
+    assert (run.path / "notes.txt").read_text().splitlines() == [
+        "trial-0-seed-0 {} complete 0.5", 'trial-1-seed-0 {"stage1": "se"} complete 0.7'
+    ]  # fmt: skip
 
 
 def test_a_resumed_search_logs_what_is_missing(tmp_path, own):
