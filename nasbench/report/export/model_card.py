@@ -76,7 +76,8 @@ def _values(card: Mapping[str, Any], metric: str) -> Sequence[tuple[str, str, st
     row, values = card["row"], []
     if not is_missing(row.get(metric)):
         low, high, seeds = (row.get(key) for key in (f"{metric}_low", f"{metric}_high", "seeds"))
-        told, args = f"validation {metric}", {}
+        told = f"validation {metric}"
+        args: dict[str, Any] = {}
         if not is_missing(seeds):
             args["seeds"] = int(seeds)
             told += f", mean of {int(seeds)} seed{'s' if seeds > 1 else ''}"
@@ -128,8 +129,10 @@ def timm_config(builder: ModelBuilder, preprocessing: Mapping[str, Any]) -> dict
     data = {"input_size": tuple(builder.input_size), "interpolation": "bilinear", "crop_pct": 1.0, **prepared}
     labels = {"label_names": preprocessing["classes"]} if "classes" in preprocessing else {}
     with tempfile.TemporaryDirectory() as folder:  # timm only writes it into a file
-        # "none" is no form of weights that timm knows, so it writes the configuration alone.
-        save_for_hf(builder.host(), folder, model_config=labels, safe_serialization="none", data_config=data)
+        configuration_alone: Any = "none"  # no form of weights that timm knows, so it writes none
+        save_for_hf(
+            builder.host(), folder, model_config=labels, safe_serialization=configuration_alone, data_config=data
+        )
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     # These describe weights that timm offers for the network. The exported weights are others.
     for key in ("tag", "license", "description", "notes", "origin_url", "paper_name", "paper_ids"):

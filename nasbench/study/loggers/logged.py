@@ -46,7 +46,8 @@ class LoggedTrials:
         study = LoggedStudy(run.path.resolve().name, run.path.resolve(), run.created)
         for name in dict.fromkeys(names):
             if (started := self._guarded(name, functools.partial(_started, name, study))) is not None:
-                self._loggers[name], hint = started
+                logger, destination, hint = started
+                self._loggers[name] = logger, destination
                 note(f"log: {name}{': ' if hint else ''}{hint}")
         self._done = self._read() if self._loggers else set()
 
@@ -54,8 +55,8 @@ class LoggedTrials:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name, (logger, _) in list(self._loggers.items()):
-            self._guarded(name, logger.close)
+        for name, started in list(self._loggers.items()):
+            self._guarded(name, started[0].close)
 
     def listening(self, listen: Listener) -> Listener:
         """Return a listener that logs the evaluation of an event, then calls `listen`."""
@@ -106,7 +107,12 @@ class LoggedTrials:
             key: The name of the logger, the hash of its destination, and what is sent.
             send: Sends it.
         """
-        if key not in self._done and self._guarded(key[0], lambda: (send(), True)):
+
+        def sent() -> bool:
+            send()
+            return True
+
+        if key not in self._done and self._guarded(key[0], sent):
             self._done.add(key)
             line = json.dumps(dict(zip(("logger", "destination", "logged"), key, strict=True)))
             append(self._file, f"{line}\n".encode(), durable=False)
@@ -156,10 +162,10 @@ class LoggedTrials:
         return done
 
 
-def _started(name: str, study: LoggedStudy) -> tuple[tuple[Logger, str], str]:
+def _started(name: str, study: LoggedStudy) -> tuple[Logger, str, str]:
     """Return a logger with the hash of its destination, and its hint."""
     logger = LOGGERS.get(name)(study)
-    return (logger, text_hash(logger.destination)), logger.hint  # a hash, because it can have a path of this machine
+    return logger, text_hash(logger.destination), logger.hint  # a hash, because it can have a path of this machine
 
 
 def _name(evaluation: Evaluation) -> str:

@@ -26,7 +26,7 @@ class WandB(Logger):
         super().__init__(study)
         import wandb
 
-        self._wandb = wandb
+        self._wandb: Any = wandb
         self._project = os.environ.get("WANDB_PROJECT") or "nasbench"
         # `login` looks for a key where `wandb login` stores one. It does not ask for it, and contacts nobody.
         self._mode: Any = os.environ.get("WANDB_MODE") or (
@@ -57,7 +57,7 @@ class WandB(Logger):
             job_type=kind,
             config=dict(config),
             mode=self._mode,
-            reinit="create_new",
+            reinit="create_new",  # a run that the caller of `nb.search` has begun stays the caller's own
             save_code=False,
             settings=self._wandb.Settings(**quiet),
         )
@@ -82,7 +82,3 @@ class WandB(Logger):
         data = [[row.get(key) for key in columns] for row in rows]
         run.log({"verdicts": self._wandb.Table(columns=columns, data=data)})
         run.finish()
-
-    def close(self) -> None:
-        """End the process of W&B."""
-        self._wandb.teardown()

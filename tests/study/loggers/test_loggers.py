@@ -231,6 +231,9 @@ def test_mlflow_has_a_run_for_each_trial(tmp_path, monkeypatch):
 def test_wandb_writes_offline_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = log("wandb", tmp_path)
+    import wandb
+
+    wandb.teardown()  # ends its process, which otherwise ends with this one
     from wandb.proto.wandb_internal_pb2 import Record
 
     found = {}
